@@ -1,0 +1,104 @@
+# `make run` and `make test` do all the set-up on a fresh machine: Python 3.11+, git and make are enough.
+.DEFAULT_GOAL := help
+.PHONY: help run test check format demo bench clean
+PYTHON ?= python3
+BIN := .venv/bin
+RUN_STAMP := .venv/.run-installed
+DEV_STAMP := .venv/.dev-installed
+export HF_HUB_OFFLINE = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export DVC_NO_ANALYTICS = 1
+# A thread that waits for others sleeps instead of spinning: on shared cores that is three times faster.
+export OMP_WAIT_POLICY = PASSIVE
+
+# What `make ci` and .github/workflows/ci.yml compare with, and which files decide about prompt-eval.
+BASE ?= origin/main
+PROMPT_PATHS = data/demo/prompts data/demo/cases data/demo/corpus data/gates.yaml data/prices.yaml \
+  core/answerers.py core/answers.py core/cases.py core/chunks.py core/decisions.py core/embed.py core/evaluate.py \
+  core/formats.py core/gatekeeper.py core/gates.py core/indexes.py core/ingest.py core/judges.py core/prices.py \
+  core/prompts.py core/vectors.py core/verdicts.py constraints.txt requirements.txt
+REPORTS ?= build/reports
+GATE = $(BIN)/python -m quarterdeck gate
+
+help:  ## Say what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+run: $(RUN_STAMP)  ## Build the demo if there is none, and serve the deck on 127.0.0.1:8501
+	@$(BIN)/quarterdeck demo
+	@exec $(BIN)/quarterdeck serve
+
+demo: $(RUN_STAMP)  ## Build the demo again from nothing
+	@$(BIN)/quarterdeck demo --reset
+
+test: check browser  ## Format, lint, types and tests; with CI=true or DEEP=1 the deep ones too, as CI runs it
+	$(BIN)/pytest -n 2 --dist worksteal $(if $(CI)$(DEEP),,-m 'not deep')
+
+check: $(DEV_STAMP)  ## Format, lint and types, without tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEV_STAMP)  ## Put the code in its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The pipeline: each job of .github/workflows/ci.yml runs one of these, and `make ci` runs them all, in the same order.
+.PHONY: ci lint changes prompt-eval cost-check build deploy
+ci:  ## The whole pipeline on this machine
+	$(MAKE) lint
+	$(MAKE) test
+	$(MAKE) prompt-eval
+	$(MAKE) cost-check
+	$(MAKE) build
+	$(MAKE) deploy
+
+lint: check  ## Format, lint and types
+
+changes:  ## Say whether a file that decides about prompts differs from the merge base with BASE
+	@git merge-base $(BASE) HEAD >/dev/null || { echo "make: there is no merge base with $(BASE)" >&2; exit 1; }
+	@if git diff --quiet $(BASE)...HEAD -- $(PROMPT_PATHS); then echo "prompts=false"; else echo "prompts=true"; fi
+
+prompt-eval: $(RUN_STAMP)  ## Fail when a changed prompt is below the thresholds or worse than before
+	$(GATE) prompt-eval $(if $(filter command line environment,$(origin BASE)),--base $(BASE)) \
+	  --junit $(REPORTS)/prompt-eval.xml --summary $(REPORTS)/prompt-eval.md
+
+cost-check: $(RUN_STAMP)  ## Fail when the average query costs more than it may
+	$(GATE) cost-check $(if $(filter command line environment,$(origin BASE)),--base $(BASE)) \
+	  --junit $(REPORTS)/cost-check.xml --summary $(REPORTS)/cost-check.md
+
+build: | .venv  ## Make the client's wheel in dist/
+	@rm -rf dist
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@cd dist && sha256sum *.whl | tee SHA256SUMS
+
+deploy:  ## Hand the wheel to DEPLOY_COMMAND; without one, say what would be deployed
+	@cd dist 2>/dev/null && sha256sum --quiet --check SHA256SUMS || { echo "make: run make build first" >&2; exit 1; }
+	@if [ -n "$$DEPLOY_COMMAND" ]; then sh -c "$$DEPLOY_COMMAND" deploy dist/*.whl; else \
+	  echo "Dry run, DEPLOY_COMMAND is not set. It would get: $$(ls dist/*.whl)"; fi
+
+.PHONY: browser
+browser: $(DEV_STAMP)
+	@command -v chromium >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] || { echo "make: install Debian's chromium first: sudo apt-get install chromium"; exit 1; }; \
+	  echo "Installing Debian's chromium"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+clean:  ## Remove the environment and every generated file
+	rm -rf .venv build dist data/var .pytest_cache .mypy_cache .ruff_cache
+
+.venv:
+	@echo "[1/3] Making the environment .venv"
+	@$(PYTHON) -c 'import sys; sys.exit("Quarterdeck needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv .venv
+
+# torch goes first and by itself, so that pip takes the pinned build and not the newest with its CUDA packages.
+$(RUN_STAMP): requirements.txt constraints.txt pyproject.toml | .venv
+	@echo "[2/3] Installing the pinned torch"
+	@$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@echo "[3/3] Installing the pinned dependencies (some minutes, once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP) requirements-dev.txt
+	@echo "Installing what the tests need"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

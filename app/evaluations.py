@@ -1,0 +1,199 @@
+"""The commands `eval` and `gate` of the command line: options in, reports out as text, JSON, JUnit XML and Markdown."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from core.config import Config
+from core.errors import InvalidInput
+from core.gates import GateReport
+
+_PATH = click.Path(path_type=Path)
+
+
+def add_commands(main: click.Group, common: Callable[..., Any], show: Callable[..., None]) -> None:
+    """Put the commands into the group; `common` and `show` are what all commands share."""
+
+    @main.command("eval")
+    @click.argument("prompts", nargs=-1, required=True, type=_PATH, metavar="PROMPT...")
+    @click.option("--cases", required=True, type=_PATH, metavar="FILE", help="The test questions, one JSON a line.")
+    @click.option("--answerer", default="extractive", type=click.Choice(["extractive", "openai", "anthropic"]))
+    @click.option("--model", default="", metavar="NAME", help="The answering model, as in the price table.")
+    @click.option("--base-url", metavar="URL", help="Another server that speaks the answerer's protocol.")
+    @click.option("--judge", default="offline", show_default=True, type=click.Choice(["offline", "llm"]))
+    @click.option("--judge-model", default="", metavar="NAME", help="The judging model (default: the answering one).")
+    @click.option("--judge-answerer", default="", type=click.Choice(["", "openai", "anthropic"]), show_default=False)
+    @click.option("--index", default="", metavar="NAME", help="The index to search (default: the live one).")
+    @click.option("--corpus", multiple=True, type=_PATH, metavar="FOLDER", help="Index these documents for this run.")
+    @click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml).")
+    @click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 64), metavar="N")
+    @click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run has spent more.")
+    @common
+    def evaluate(
+        config: Config,
+        *,
+        prompts: tuple[Path, ...],
+        corpus: tuple[Path, ...],
+        prices: Path | None,
+        judge_answerer: str,
+        as_json: bool,
+        **options: Any,
+    ) -> None:
+        """Evaluate prompt files over test cases; whole evaluations become MLflow runs. A killed run goes on.
+
+        Example: quarterdeck eval data/demo/prompts/qa/v3.md --cases data/demo/cases/qa.jsonl
+        """
+        from core.trials import Trial, run_trial
+
+        given: dict[str, Any] = {"prices": prices} if prices else {}
+        trial = Trial(prompts, corpora=corpus, judge_protocol=judge_answerer, **given, **options)
+        outcome = run_trial(config, trial, on_progress=_show_progress)
+        show(as_json, [_row(result) for result in outcome.results], _lines(outcome))
+        if not outcome.is_complete:
+            sys.exit(1)
+
+    @main.group()
+    def gate() -> None:
+        """Guard the prompts: exit code 0 passed, 1 failed, 2 wrong input."""
+
+    @gate.command("prompt-eval")
+    @_reporting
+    @click.option("--baseline", type=_PATH, metavar="FILE", help="Compare with this prompt file.")
+    @common
+    def prompt_eval(config: Config, *, baseline: Path | None, as_json: bool, **options: Any) -> None:
+        """Evaluate changed prompts offline: do they reach the thresholds, and are they no worse than before?
+
+        Example: quarterdeck gate prompt-eval data/demo/prompts/qa/v3.md --summary gate.md
+        """
+        from core.gatekeeper import run_prompt_gate
+
+        files, outputs = _split(options)
+        prompts, base = options["prompts"], options["base"]
+        reports = run_prompt_gate(
+            config, prompts, files=files, baseline=baseline.absolute() if baseline else None, base=base
+        )
+        _finish(reports, as_json, show, **outputs)
+
+    @gate.command("cost-check")
+    @_reporting
+    @click.option("--model", metavar="NAME", help="Count the tokens at this model's price.")
+    @click.option("--max-usd", type=click.FloatRange(min=0), metavar="X", help="What the average query may cost.")
+    @common
+    def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_json: bool, **options: Any) -> None:
+        """Check what the average query of changed prompts costs.
+
+        Example: quarterdeck gate cost-check --model gpt-4o --max-usd 0.01
+        """
+        from core.gatekeeper import run_cost_gate
+
+        files, outputs = _split(options)
+        prompts, base = options["prompts"], options["base"]
+        reports = run_cost_gate(config, prompts, files=files, base=base, model=model, ceiling_usd=max_usd)
+        _finish(reports, as_json, show, **outputs)
+
+
+def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a gate its arguments: what to check, what with, and where to write the reports."""
+    for option in (
+        click.argument("prompts", nargs=-1, type=_PATH, metavar="[PROMPT]..."),
+        click.option("--base", metavar="REF", help="What changed is told by the merge base with this (default: main)."),
+        click.option("--cases", type=_PATH, metavar="FILE", help="The test questions (default: the demo's)."),
+        click.option("--corpus", multiple=True, type=_PATH, metavar="FOLDER", help="The documents (default: v1)."),
+        click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml)."),
+        click.option("--thresholds", type=_PATH, metavar="FILE", help="The thresholds (default: data/gates.yaml)."),
+        click.option("--junit", type=_PATH, metavar="FILE", help="Write a JUnit XML report."),
+        click.option("--summary", type=_PATH, metavar="FILE", help="Write a Markdown summary."),
+    ):
+        command = option(command)
+    return command
+
+
+def _split(options: dict[str, Any]) -> tuple[Any, dict[str, Path | None]]:
+    """Return the files that the gate reads, and those that it writes. What is not given stays at its default."""
+    from core.gatekeeper import Files
+
+    given = {name: options[name].absolute() for name in ("cases", "prices", "thresholds") if options[name]}
+    if options["corpus"]:
+        given["corpora"] = tuple(folder.absolute() for folder in options["corpus"])
+    options["prompts"] = tuple(path.absolute() for path in options["prompts"])
+    return Files(**given), {"junit": options["junit"], "summary": options["summary"]}
+
+
+def _finish(
+    reports: Sequence[GateReport],
+    as_json: bool,
+    show: Callable[..., None],
+    *,
+    junit: Path | None,
+    summary: Path | None,
+) -> None:
+    """Print the reports, write them where they were asked for, and exit with 1 when one has failed."""
+    from core.verdicts import render_junit, render_markdown, render_text
+
+    markdown = render_markdown(reports)
+    if junit:
+        _write(junit, render_junit(reports))
+    if summary:
+        _write(summary, markdown)
+    if step := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _write(Path(step), markdown, append=True)
+    show(as_json, [_report_row(report) for report in reports], [render_text(reports)])
+    if not all(report.passed for report in reports):
+        sys.exit(1)
+
+
+def _write(path: Path, text: str, *, append: bool = False) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise InvalidInput(str(path), f"cannot be written: {error.strerror}") from error
+
+
+def _report_row(report: GateReport) -> dict[str, Any]:
+    return {
+        "gate": report.gate,
+        "subject": report.subject,
+        "passed": report.passed,
+        "checks": report.checks,
+        "notes": report.notes,
+    }
+
+
+def _row(result: Any) -> dict[str, Any]:
+    return {
+        "prompt": result.name,
+        "version": result.version,
+        "run_id": result.run_id,
+        "metrics": dict(result.metrics),
+        "failed": {case.case_id: case.error for case in result.failed},
+        "not_run": result.not_run,
+    }
+
+
+def _lines(outcome: Any) -> list[str]:
+    lines = []
+    for result in outcome.results:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in result.metrics.items()) or "nothing was judged"
+        lines.append(f"{result.name} {result.version}: {figures}")
+        lines += [f"  failed {case.case_id}: {case.error}" for case in result.failed]
+        if result.not_run:
+            lines.append(f"  not run: {', '.join(result.not_run)}. {result.stopped}")
+        if result.run_id:
+            lines.append(f"  kept as MLflow run {result.run_id}")
+        else:
+            lines.append("  kept in the journal; the same command goes on from there")
+    return [*lines, f"spent: ${outcome.spent_usd:.4f}"] if outcome.spent_usd else lines
+
+
+def _show_progress(label: str, done: int, total: int) -> None:
+    """Count in place on a terminal; in a log, a line for each quarter is enough."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{label}: {done} of {total} cases", err=True, nl=done == total)
+    elif done == total or done % max(1, total // 4) == 0:
+        click.echo(f"{label}: {done} of {total} cases", err=True)

@@ -1,0 +1,166 @@
+"""Everything that Streamlit keeps between runs: the only place with `st.cache_resource` and `st.cache_data`.
+
+Handles (store, model, gateways) are shared by all visitors. Reads are kept for some seconds, by their arguments.
+"""
+
+import os
+from datetime import date, timedelta
+
+import streamlit as st
+
+from core.backfill import Backfill
+from core.changes import WhatChanged, explain_drift, gather_changes, start_of
+from core.config import Config, load_config
+from core.corpus import Corpus, CorpusFile, Version, VersionDiff
+from core.decisions import Rule
+from core.embed import Embedder
+from core.experiments import Experiments
+from core.overview import (
+    Area,
+    describe_areas,
+    describe_corpus,
+    describe_coverage,
+    describe_drift,
+    describe_prompts,
+    describe_rollouts,
+)
+from core.reports import (
+    Coverage,
+    DriftOverview,
+    MapPoint,
+    PromptComparison,
+    map_coverage,
+    report_coverage,
+    report_drift,
+    report_prompts,
+)
+from core.vectors import VectorCache
+from quarterdeck.store import Store
+
+
+@st.cache_resource
+def get_config() -> Config:
+    """Return the configuration that the server was started with."""
+    return load_config(os.environ)
+
+
+@st.cache_data(ttl=60)
+def is_demo() -> bool:
+    """Tell whether what is shown is the demo's data."""
+    config = get_config()
+    return (config.home / "demo.json").exists() and str(config.home) in config.database_url
+
+
+@st.cache_resource
+def get_store() -> Store:
+    """Return the shared store. Opening it is lazy, so this never fails for a missing one."""
+    return Store(get_config().database_url, log_url=get_config().log_url)
+
+
+@st.cache_resource
+def get_embedder() -> Embedder:
+    """Return the embedding model behind the store's vector cache."""
+    return Embedder(get_config().embedding_model, cache=VectorCache(get_store()))
+
+
+@st.cache_resource
+def get_backfill() -> Backfill:
+    """Return the background embedding of new queries."""
+    return Backfill(get_embedder())
+
+
+@st.cache_resource
+def get_experiments() -> Experiments:
+    """Return the MLflow gateway."""
+    return Experiments(get_config().tracking_uri)
+
+
+@st.cache_resource
+def get_corpus() -> Corpus:
+    """Return the git and DVC gateway."""
+    return Corpus(get_config().corpus_repo)
+
+
+@st.cache_data(ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
+def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
+    """Return the drift verdict and what it rests on."""
+    return report_drift(
+        get_store(), environment=environment, today=today, window_days=window_days, baseline_days=baseline_days
+    )
+
+
+@st.cache_data(ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
+def load_coverage(environment: str, today: date, window_days: int, clusters: int | None) -> Coverage:
+    """Return the coverage gaps of the window."""
+    return report_coverage(
+        get_store(),
+        get_embedder(),
+        environment=environment,
+        today=today,
+        window_days=window_days,
+        clusters=clusters,
+        low_score=get_config().low_score,
+        embed_new=False,
+    )
+
+
+@st.cache_data(ttl=600, max_entries=20, show_spinner="Drawing the map …")
+def load_map(environment: str, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
+    """Return the low-scoring queries of the window as points of a map."""
+    return map_coverage(load_coverage(environment, today, window_days, clusters), get_embedder())
+
+
+@st.cache_data(ttl=15, max_entries=20, show_spinner="Reading MLflow …")
+def load_prompts(experiment: str, rule: Rule, ceiling_usd: float | None) -> PromptComparison:
+    """Return the runs of an experiment and the winner by the rule."""
+    return report_prompts(get_experiments(), experiment=experiment, rule=rule, ceiling_usd=ceiling_usd)
+
+
+@st.cache_data(ttl=15, show_spinner="Reading git and DVC …")
+def load_versions() -> tuple[Version, ...]:
+    """Return the corpus versions, newest first."""
+    return get_corpus().list_versions()
+
+
+@st.cache_data(ttl=300, max_entries=20, show_spinner="Reading the manifest …")
+def load_files(revision: str) -> tuple[CorpusFile, ...]:
+    """Return the files of one corpus version."""
+    return get_corpus().list_files(revision)
+
+
+@st.cache_data(ttl=300, max_entries=20, show_spinner="Comparing the versions …")
+def load_diff(old: str, new: str) -> VersionDiff:
+    """Return what differs between two corpus versions."""
+    return get_corpus().compare_versions(old, new)
+
+
+@st.cache_data(ttl=15, max_entries=20, show_spinner="Looking for what changed …")
+def load_what_changed(environment: str, today: date) -> WhatChanged:
+    """Return the changes of the last four months, and what of them explains the drop if there is one."""
+    since = start_of(today - timedelta(days=120))
+    return explain_drift(
+        get_store(),
+        load_drift(environment, today, 7, 30),
+        gather_changes(get_store(), get_corpus, get_experiments, environment=environment, since=since),
+        today=today,
+        coverage=lambda: load_coverage(environment, today, 7, None),
+    )
+
+
+@st.cache_data(ttl=15, max_entries=5, show_spinner="Reading every source …")
+def load_areas(environment: str, today: date) -> tuple[Area, ...]:
+    """Return how each area stands."""
+    store, config = get_store(), get_config()
+
+    def explain() -> WhatChanged:
+        return load_what_changed(environment, today)
+
+    return describe_areas(
+        (
+            ("drift", lambda: describe_drift(load_drift(environment, today, 7, 30), explain)),
+            ("coverage", lambda: describe_coverage(store, get_embedder(), environment, today, config.low_score)),
+            ("prompts", lambda: describe_prompts(get_experiments())),
+            ("corpus", lambda: describe_corpus(store, get_corpus())),
+            ("rollouts", lambda: describe_rollouts(store, environment)),
+        )
+    )

@@ -1,0 +1,215 @@
+"""Shared looks of the pages: frame, verdicts, states, charts. Draws what it is given and decides nothing.
+
+Text from users (queries, file names, reasons) reaches Markdown only through `plain`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import streamlit as st
+
+from app.navigation import TITLES, link_to
+from core.errors import QuarterdeckError
+
+# Okabe and Ito's hues: told apart with every common colour blindness, on light and on dark.
+ACCENT, WARNING, DANGER, QUIET = "#4f6bed", "#e69f00", "#d55e00", "#8a94a6"
+ARM_COLORS = {"blue": "#0072b2", "green": "#009e73"}
+CATEGORIES = ("#4f6bed", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#0072b2", "#b2a51f")
+RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch show them
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~&=^])")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the visitor looks at: the environment, the last `days` days, and today's date (UTC)."""
+
+    environment: str
+    days: int
+    today: date
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a status is shown: a word, a colour, a symbol. Colour never stands alone."""
+
+    word: str
+    color: str
+    symbol: str
+
+
+DRIFT_LOOKS = {
+    "insufficient_data": Look("Too little data", "gray", "…"),
+    "stable": Look("Stable", "green", "✓"),
+    "watch": Look("Watch", "orange", "◐"),
+    "drifting": Look("Drifting", "red", "▼"),
+}
+
+
+def render_frame(title: str, *, environment: str, ranges: bool = True) -> Frame:
+    """Draw the page's title and its filters, which live in the URL; return what the visitor looks at."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    left.title(title, anchor=False)
+    chosen: str | None = "30d"
+    if ranges:
+        with right:
+            chosen = st.segmented_control(
+                "Time range",
+                RANGES,
+                default="30d",
+                required=True,
+                key="days",
+                bind="query-params",
+                label_visibility="collapsed",
+            )
+    return Frame(environment, RANGES[chosen or "30d"], datetime.now(UTC).date())
+
+
+def render_verdict(sentence: str, look: Look, *, detail: str = "") -> None:
+    """Draw the one sentence that answers the page's question; `sentence` is Markdown, users' text escaped."""
+    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    st.markdown(f"#### {sentence}")
+    if detail:
+        st.caption(detail)
+
+
+def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:
+    """Draw a page that has nothing yet: one sentence, one command to copy, one link (`link=""` for none)."""
+    st.info(sentence)
+    st.code(command, language="shell")
+    if link:
+        link_to(link, f"Or look at: {TITLES[link]}")
+
+
+@contextmanager
+def showing_errors(what: str) -> Iterator[None]:
+    """Show an error of ours as one line, with what could not be read; the rest of the page still works."""
+    try:
+        yield
+    except QuarterdeckError as error:
+        st.error(f"**{what}** — {plain(str(error))}")
+
+
+def record_change(change: Callable[[], int], *, effect: str = "") -> None:
+    """Run one operation from a form's callback, and keep what became of it for `render_said` on the page drawn next.
+
+    A callback runs before the page is drawn anew, so that it changes the version which the visitor saw.
+    """
+    try:
+        said = "success", f"Recorded as audit entry {change()}. {effect}".strip()
+    except QuarterdeckError as error:
+        said = "error", f"**Nothing was changed** — {plain(str(error))}"
+    st.session_state["said"] = said
+
+
+def render_said() -> None:
+    """Say once what became of the last change."""
+    kind, said = st.session_state.pop("said", ("", ""))
+    if said:
+        {"success": st.success, "info": st.info, "error": st.error}[kind](said)
+
+
+def plain(text: str) -> str:
+    """Return any text so that Markdown shows it letter by letter: no HTML, links, formulas, icons or colours.
+
+    >>> plain("a <b> & *c*")
+    'a \\\\<b\\\\> \\\\& \\\\*c\\\\*'
+    """
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def shorten(text: str, length: int = 120) -> str:
+    """Return the text on one line, cut to `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def chart_text(text: str, length: int = 60) -> str:
+    """Return users' text for a chart, where Plotly reads tags: the angle brackets are harmless."""
+    return shorten(text, length).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as a Markdown table, users' text letter by letter."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([plain(str(cell)) for cell in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def format_score(score: float | None) -> str:
+    """Return a score with two decimals."""
+    return "—" if score is None else f"{score:.2f}"
+
+
+def format_share(share: float | None) -> str:
+    """Return a share of 0..1 in percent."""
+    return "—" if share is None else f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+
+
+def format_usd(amount: float | None) -> str:
+    """Return an amount of money with four decimals."""
+    return "—" if amount is None else f"${amount:.4f}"
+
+
+def format_bytes(size: int | None) -> str:
+    """Return a size in B, kB, MB or GB."""
+    if size is None:
+        return "—"
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def format_ago(moment: datetime, *, now: datetime | None = None) -> str:
+    """Return how long ago a time was, in its largest unit."""
+    seconds = ((now or datetime.now(UTC)) - moment).total_seconds()
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return "just now" if seconds > -60 else f"on {moment:%d %b %Y}"
+
+
+def format_day(day: date) -> str:
+    """Return a day as people say it: 17 Nov."""
+    return f"{day.day} {day:%b}"
+
+
+def style_chart(figure: Any, *, title: str, height: int = 320, hover: str = "x unified") -> Any:
+    """Give a Plotly figure the house style; `title` states what it shows. `hover="closest"` is for clouds of points."""
+    figure.update_layout(
+        title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left"},
+        height=height,
+        margin={"l": 8, "r": 8, "t": 44, "b": 64},
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
+        hovermode=hover,
+    )
+    return figure
+
+
+def show_chart(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
+    """Draw a Plotly figure without its tool bar; `alt` describes it to who cannot see it."""
+    return st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False, "scrollZoom": False}, **options)
+
+
+def show_table(rows: Sequence[dict[str, Any]], *, key: str, file_name: str, **options: Any) -> Any:
+    """Draw rows as a table with its CSV beneath; cells are shown as text, never as Markdown."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows))
+    event = st.dataframe(frame, hide_index=True, key=key, **options)
+    st.download_button(
+        "Download CSV",
+        frame.to_csv(index=False),
+        file_name,
+        "text/csv",
+        key=f"{key}-csv",
+        type="tertiary",
+        on_click="ignore",
+    )
+    return event

@@ -1,0 +1,73 @@
+"""Where the time goes from new distinct queries to topics, and how long assigning cached vectors takes.
+
+Run: `python -m benchmarks.topics_speed [--queries 5000] [--vectors 100000]`. The queries are varied from the labelled
+ones at hand by joining halves of two of them, so that each is new to the model.
+"""
+
+import argparse
+import csv
+import importlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from benchmarks.topics_quality import BANKING77, as_queries
+from core import clusters as rule
+from core.embed import Embedder
+from core.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
+
+
+def distinct_queries(count: int) -> list[str]:
+    """Return `count` different texts with the lengths and words of real queries."""
+    with BANKING77.open(newline="", encoding="utf-8") as file:
+        texts = [row["text"].split() for row in csv.DictReader(file)]
+    rng = np.random.default_rng(0)
+    found: dict[str, None] = {}
+    while len(found) < count:
+        left, right = texts[rng.integers(len(texts))], texts[rng.integers(len(texts))]
+        found[" ".join(left[: (len(left) + 1) // 2] + right[len(right) // 2 :])] = None
+    return list(found)
+
+
+@contextmanager
+def _timed(step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    print(f"  {step:46} {time.perf_counter() - started:7.2f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--queries", type=int, default=5_000)
+    parser.add_argument("--vectors", type=int, default=100_000)
+    options = parser.parse_args()
+    texts = distinct_queries(options.queries)
+    embedder = Embedder()
+    print(f"{len(texts)} new distinct queries")
+    with _timed("load the model"):
+        embedder.embed(["warm up"])
+    with _timed("embed"):
+        vectors = embedder.embed(texts)
+    with _timed("import scipy and scikit-learn"):
+        importlib.import_module("scipy.cluster.hierarchy")
+        importlib.import_module("sklearn.manifold")
+    weights = np.ones(len(texts))
+    with _timed("cluster at 77"):
+        rule.cluster_vectors(vectors, weights, clusters=77)
+    with _timed("cluster, number chosen"):
+        rule.cluster_vectors(vectors, weights)
+    with _timed("find_topics in all (cluster, name, describe)"):
+        topics = find_topics(as_queries(texts), vectors)
+    with _timed(f"map of {min(MAP_LIMIT, len(texts))} points"):
+        map_queries(vectors[:MAP_LIMIT])
+    print(f"  {topics.reason}")
+    cached = np.resize(vectors, (options.vectors, vectors.shape[1]))
+    print(f"{len(cached)} cached vectors to {len(topics.topics)} topics")
+    with _timed("assign"):
+        assign_topics(cached, np.array([topic.centroid for topic in topics.topics], dtype=np.float32))
+
+
+if __name__ == "__main__":
+    main()

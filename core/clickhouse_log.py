@@ -1,0 +1,78 @@
+"""Gateway to a retrieval log in ClickHouse: the statements that read it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.log_rows import TREND_WEEKS, WEEK_MS, AskedRow, DayRow, trend_start_ms
+from quarterdeck.clickhouse import ROLLUP_TABLES, ClickHouseLog
+from quarterdeck.schema import DAY_MS, EMPTY_BIN, HISTOGRAM_BINS
+
+_INSIDE = "start_ms >= {start:Int64} AND start_ms < {end:Int64}"
+
+
+class ClickHouseReader:
+    """Reads days from the rollups that the views keep; low-scoring queries from the rows, which lie in time order."""
+
+    def __init__(self, log: ClickHouseLog) -> None:
+        self._log = log
+        self._days = f"{log.database}.{ROLLUP_TABLES[DAY_MS]}"
+        self._rows = f"{log.database}.retrievals"
+
+    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[DayRow]:
+        """Return the days with scores of one value of a dimension, or of all its values; "" is all traffic."""
+        kept = {} if value is None else {dimension: value}
+        return self._list_days(f"toString({dimension})" if dimension else "''", kept, start_ms, end_ms)
+
+    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DayRow]:
+        """Return the days of the rows that carry all these values at once, one a dimension."""
+        return self._list_days("''", segment, start_ms, end_ms)
+
+    def list_asked(self, start_ms: int, end_ms: int, below: float, limit: int) -> list[AskedRow]:
+        """Return the distinct texts that scored under `below`, those asked most in the window first.
+
+        Texts of the weeks before are among them: another spelling of theirs may be asked in the window.
+        """
+        ago = f"intDiv({{end:Int64}} - 1 - ts_ms, {WEEK_MS})"
+        weeks = ", ".join(f"countIf({ago} = {week})" for week in reversed(range(TREND_WEEKS)))
+        found = self._log.query(
+            "SELECT query, countIf(ts_ms >= {start:Int64}) AS asked, sumIf(ifNull(score, 0), ts_ms >= {start:Int64}), "
+            f"{weeks} FROM {self._rows} WHERE ts_ms >= {{since:Int64}} AND ts_ms < {{end:Int64}} "
+            "AND score < {below:Float64} GROUP BY query ORDER BY asked DESC, count() DESC, query LIMIT {most:Int64}",
+            start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), below=below, most=limit,
+        )  # fmt: skip
+        return [AskedRow(text, n, total, tuple(counts)) for text, n, total, *counts in found]
+
+    def count(self, start_ms: int, end_ms: int) -> tuple[int, int]:
+        """Return how many queries of a window have a score, and how many found nothing."""
+        ((scored, empty),) = self._log.query(
+            f"SELECT sumIf(n, bin != {EMPTY_BIN}), sumIf(n, bin = {EMPTY_BIN}) FROM {self._days} WHERE {_INSIDE}",
+            start=start_ms, end=end_ms,
+        )  # fmt: skip
+        return int(scored), int(empty)
+
+    def span(self) -> tuple[int, int] | None:
+        """Return the times of the first and the last row."""
+        ((rows, first, last),) = self._log.query(f"SELECT count(), min(ts_ms), max(ts_ms) FROM {self._rows}")
+        return (first, last) if rows else None
+
+    def _list_days(self, value: str, kept: Mapping[str, str], start_ms: int, end_ms: int) -> list[DayRow]:
+        conditions = "".join(f" AND {name} = {{kept_{name}:String}}" for name in kept)
+        given: dict[str, Any] = {f"kept_{name}": wanted for name, wanted in kept.items()}
+        found = self._log.query(
+            "SELECT value, start_ms, sum(count), sum(scores), sum(squares), groupArray(bin), groupArray(count) FROM ("
+            f"SELECT {value} AS value, start_ms, bin, sum(n) AS count, sum(total) AS scores, "
+            f"sum(total_squares) AS squares FROM {self._days} WHERE bin != {EMPTY_BIN} AND {_INSIDE}{conditions} "
+            "GROUP BY value, start_ms, bin) GROUP BY value, start_ms ORDER BY start_ms",
+            start=start_ms, end=end_ms, **given,
+        )  # fmt: skip
+        return [
+            DayRow(name, day, n, total, squares, _spread(bins, counts))
+            for name, day, n, total, squares, bins, counts in found
+        ]
+
+
+def _spread(bins: list[int], counts: list[int]) -> tuple[int, ...]:
+    histogram = [0] * HISTOGRAM_BINS
+    for number, n in zip(bins, counts, strict=True):
+        histogram[number] = n
+    return tuple(histogram)

@@ -1,0 +1,85 @@
+"""The deck's configuration: read once from the environment, checked as a whole, then passed around as a value."""
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.embed import DEFAULT_MODEL
+from core.errors import InvalidInput
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Where everything is. Each field has an environment variable of its own; the README lists them."""
+
+    home: Path
+    database_url: str
+    log_url: str
+    tracking_uri: str
+    corpus_repo: str
+    index_uri: str
+    embedding_model: str
+    environment: str
+    operator: str
+    low_score: float | None
+    redact: bool
+    retention_days: int | None
+
+
+def load_config(environ: Mapping[str, str], *, database_url: str | None = None) -> Config:
+    """Return the configuration that the environment variables describe. Raises InvalidInput, naming the variable."""
+    home = Path(environ.get("QUARTERDECK_HOME") or PROJECT / "data" / "var").absolute()
+    database = database_url or environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite:///{home / 'quarterdeck.db'}"
+    return Config(
+        home=home,
+        database_url=database,
+        log_url=environ.get("QUARTERDECK_LOG_URL") or database,
+        tracking_uri=environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+        corpus_repo=environ.get("QUARTERDECK_CORPUS_REPO") or str(home / "corpus"),
+        index_uri=environ.get("QUARTERDECK_INDEX_URI") or str(home / "indexes"),
+        embedding_model=environ.get("QUARTERDECK_EMBEDDING_MODEL") or DEFAULT_MODEL,
+        environment=environ.get("QUARTERDECK_ENVIRONMENT") or "production",
+        operator=environ.get("QUARTERDECK_OPERATOR") or _login_name(),
+        low_score=_read_share(environ, "QUARTERDECK_LOW_SCORE"),
+        redact=_read_switch(environ, "QUARTERDECK_REDACT"),
+        retention_days=_read_days(environ, "QUARTERDECK_RETENTION_DAYS"),
+    )
+
+
+def _read_share(environ: Mapping[str, str], name: str) -> float | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise InvalidInput(name, f"must be a number between 0 and 1, not {text!r}")
+    return share
+
+
+def _read_days(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
+        raise InvalidInput(name, f"must be a whole number of days from 1 on, not {text!r}")
+    return int(text)
+
+
+def _read_switch(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name) or "on"
+    if text not in ("on", "off"):
+        raise InvalidInput(name, f"must be on or off, not {text!r}")
+    return text == "on"
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "operator"

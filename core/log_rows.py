@@ -1,0 +1,38 @@
+"""Rule: what every kind of retrieval log answers with, before it becomes the deck's own types."""
+
+from dataclasses import dataclass, replace
+
+TREND_WEEKS = 5
+WEEK_MS = 7 * 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class DayRow:
+    """One day of one value of a dimension: count, sum and sum of squares of the scores, and their histogram."""
+
+    value: str
+    start_ms: int
+    count: int
+    total: float
+    total_squares: float
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRow:
+    """One query text: how often and how well it scored in the window, and its counts a week, oldest first."""
+
+    query: str
+    count: int
+    total: float
+    weeks: tuple[int, ...]
+
+    def with_counts_of(self, other: "AskedRow") -> "AskedRow":
+        """Return this query with another one's counts added."""
+        weeks = tuple(a + b for a, b in zip(self.weeks, other.weeks, strict=True))
+        return replace(self, count=self.count + other.count, total=self.total + other.total, weeks=weeks)
+
+
+def trend_start_ms(start_ms: int, end_ms: int) -> int:
+    """Return how far back the rows reach that a window and the trend before its end need."""
+    return min(start_ms, end_ms - TREND_WEEKS * WEEK_MS)

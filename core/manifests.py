@@ -1,0 +1,254 @@
+"""Rule: what DVC wrote down about a version (`.dvc` files and `.dir` manifests), and how two versions differ.
+
+Works on bytes that somebody else has read; knows neither git nor any storage.
+"""
+
+import hashlib
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from posixpath import dirname, isabs, join, normpath
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+import yaml
+
+from core.errors import SourceUnavailable
+
+# In a manifest a quotation mark inside a path is escaped, so these never occur within an entry.
+_HEAD, _BETWEEN, _TAIL = b'[{"md5": "', b'"}, {"md5": "', b'"}]'
+_CUT = b"0"
+# A path such as 1_000 or yes is a text for DVC, which reads YAML 1.2.
+_TEXTS_ONLY = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+class ChangeKind(StrEnum):
+    """What happened to a file between two versions."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    MODIFIED = "modified"
+    RENAMED = "renamed"
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFile:
+    """One file of a version. `size_bytes` is None where only a remote that was not asked could tell."""
+
+    path: str
+    size_bytes: int | None
+    md5: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file that differs. Renamed and moved files keep their content and carry `old_path`."""
+
+    kind: ChangeKind
+    path: str
+    old_path: str | None = None
+    md5: str | None = None
+    old_md5: str | None = None
+    size_bytes: int | None = None
+    old_size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One file or folder that a `.dvc` file tracks. `legacy` marks the hashes of DVC before 3.0."""
+
+    path: str
+    md5: str
+    size_bytes: int | None
+    file_count: int | None
+    legacy: bool
+    remote: str | None
+    dvc_file: str
+    listing: tuple[CorpusFile, ...] | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        return self.md5.endswith(".dir")
+
+
+class Manifest:
+    """The content of one `.dir` object: which files a tracked folder holds, as `{"md5", "relpath"}` entries."""
+
+    def __init__(self, raw: bytes, md5: str) -> None:
+        self.raw = raw
+        self.md5 = md5
+
+    def entries(self) -> dict[str, str]:
+        """Return md5 by path, relative to the folder. Raises SourceUnavailable when it is not a manifest."""
+        return self._parse(self.raw)
+
+    @cached_property
+    def blocks(self) -> frozenset[bytes]:
+        """The manifest cut inside every entry whose hash starts with 0: about sixteen entries a block.
+
+        Content decides where the cuts are, so blocks without a change are equal in two manifests, wherever they moved.
+        """
+        return frozenset(self.raw.split(_BETWEEN + _CUT))
+
+    @property
+    def is_canonical(self) -> bool:
+        return self.raw.startswith(_HEAD) and self.raw.endswith(_TAIL)
+
+    def parse_pieces(self, pieces: Iterable[bytes]) -> dict[str, str]:
+        """Return md5 by path of the entries in `pieces`, which are cut from this manifest."""
+        joined = _BETWEEN.join(pieces)
+        return self._parse(_HEAD + joined + _TAIL) if joined else {}
+
+    def _parse(self, raw: bytes) -> dict[str, str]:
+        try:
+            entries = {entry["relpath"]: entry["md5"] for entry in orjson.loads(raw)}
+            well_formed = all(map(str.isalnum, entries.values()))
+            if not well_formed or (b".." in raw and any(".." in path.split("/") for path in entries)):
+                raise ValueError("a path or a hash that no manifest of DVC holds")
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceUnavailable(
+                f"manifest {self.md5} is damaged ({error}). Delete it from the cache and run: dvc fetch"
+            ) from error
+        return entries
+
+
+def diff_manifests(old: Manifest, new: Manifest) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the entries (md5 by path) of `old` and of `new` that matter for a comparison: at least all that differ.
+
+    Compares text before it parses any, so that 20,000 entries take 3 ms. Manifests that DVC did not write itself are
+    returned whole.
+    """
+    if not (old.is_canonical and new.is_canonical):
+        return old.entries(), new.entries()
+    before = _pieces(old.blocks - new.blocks)
+    after = _pieces(new.blocks - old.blocks)
+    return old.parse_pieces(before - after), new.parse_pieces(after - before)
+
+
+def compare_entries(
+    old: Mapping[str, str], new: Mapping[str, str], *, sizes: Mapping[str, int | None] = MappingProxyType({})
+) -> tuple[FileChange, ...]:
+    """Return how `new` (md5 by path) differs from `old`, by path. `sizes` are the bytes behind each md5, where known.
+
+    A file that went from one path while the same content came at another was renamed; several with the same
+    content are paired in the order of their paths, as DVC does.
+    """
+    gone, come = old.keys() - new.keys(), new.keys() - old.keys()
+    changes = [
+        FileChange(ChangeKind.MODIFIED, path, None, new[path], old[path], sizes.get(new[path]), sizes.get(old[path]))
+        for path in old.keys() & new.keys()
+        if old[path] != new[path]
+    ]
+    waiting: defaultdict[str, deque[str]] = defaultdict(deque)
+    for path in sorted(gone, key=_parts):
+        waiting[old[path]].append(path)
+    for path in sorted(come, key=_parts):
+        md5 = new[path]
+        size = sizes.get(md5)
+        if waiting.get(md5):
+            changes.append(FileChange(ChangeKind.RENAMED, path, waiting[md5].popleft(), md5, md5, size, size))
+        else:
+            changes.append(FileChange(ChangeKind.ADDED, path, md5=md5, size_bytes=size))
+    changes += [
+        FileChange(ChangeKind.REMOVED, path, old_md5=md5, old_size_bytes=sizes.get(md5))
+        for md5, paths in waiting.items()
+        for path in paths
+    ]
+    return tuple(sorted(changes, key=lambda change: change.path))
+
+
+def count_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[ChangeKind, int]:
+    """Return how many changes of each kind `compare_entries` would find."""
+    gone, come = old.keys() - new.keys(), new.keys() - old.keys()
+    renamed = (Counter(old[path] for path in gone) & Counter(new[path] for path in come)).total()
+    return {
+        ChangeKind.ADDED: len(come) - renamed,
+        ChangeKind.REMOVED: len(gone) - renamed,
+        ChangeKind.MODIFIED: sum(old[path] != new[path] for path in old.keys() & new.keys()),
+        ChangeKind.RENAMED: renamed,
+    }
+
+
+def parse_tracked(text: bytes, dvc_file: str) -> tuple[Tracked, ...]:
+    """Return what the `.dvc` file at `dvc_file` (relative to the repository) tracks.
+
+    Outputs of a pipeline (`cmd`, of DVC before 1.0) are not data that somebody added: they give an empty answer.
+    Raises SourceUnavailable with the way out when the file is in a merge conflict, half written or tracks data
+    that lies outside of the repository.
+    """
+    if b"<<<<<<< " in text or b">>>>>>> " in text:
+        raise SourceUnavailable(
+            f"{dvc_file} is in a merge conflict. Keep one side (git checkout --ours or --theirs {dvc_file}), "
+            "then run: dvc checkout"
+        )
+    try:
+        document = yaml.load(text, Loader=_TEXTS_ONLY)  # noqa: S506  (builds nothing but texts, lists and mappings)
+        if document and "cmd" in document:
+            return ()
+        folder = join(dirname(dvc_file), document.get("wdir") or "")
+        return tuple(_parse_out(out, folder, dvc_file) for out in document["outs"])
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        what = str(error).splitlines()[0] if isinstance(error, ValueError) else "it is not complete YAML with outs"
+        raise _half_written(dvc_file, what) from error
+
+
+def _parse_out(out: dict[str, Any], folder: str, dvc_file: str) -> Tracked:
+    path = normpath(join(folder, out["path"]))
+    if isabs(path) or path.split("/")[0] == ".." or "://" in out["path"]:
+        raise SourceUnavailable(
+            f"{dvc_file} tracks {out['path']}, which lies outside of the repository. "
+            "Only data inside of it can be shown: dvc add a folder of the repository."
+        )
+    listing = _parse_listing(out.get("files"), path)
+    md5 = out.get("md5") or (_listing_md5(listing) if listing is not None else None)
+    if not isinstance(md5, str) or not md5.removesuffix(".dir").isalnum():
+        raise ValueError(f"{out['path']} has no md5")
+    return Tracked(
+        path=path,
+        md5=md5,
+        size_bytes=_int_or_none(out.get("size")),
+        file_count=_int_or_none(out.get("nfiles")) if md5.endswith(".dir") else 1,
+        legacy=out.get("hash", "md5-dos2unix") != "md5",
+        remote=out.get("remote"),
+        dvc_file=dvc_file,
+        listing=listing,
+    )
+
+
+def _parse_listing(files: Any, folder: str) -> tuple[CorpusFile, ...] | None:
+    """Cloud-versioned data carry their list of files in the `.dvc` file itself."""
+    if files is None:
+        return None
+    return tuple(CorpusFile(join(folder, f["relpath"]), _int_or_none(f.get("size")), f["md5"]) for f in files)
+
+
+def _int_or_none(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _listing_md5(listing: tuple[CorpusFile, ...]) -> str:
+    lines = "\n".join(f"{file.path} {file.md5}" for file in listing)
+    return hashlib.md5(lines.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _half_written(dvc_file: str, what: str) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"{dvc_file} is half written: {what}. Run: git checkout {dvc_file} (the last committed one), "
+        "or dvc add its data again"
+    )
+
+
+def _pieces(blocks: Iterable[bytes]) -> set[bytes]:
+    """Return the entries in these blocks, without what stands between them."""
+    pieces: set[bytes] = set()
+    for block in blocks:
+        whole = block.removeprefix(_HEAD) if block.startswith(_HEAD) else _CUT + block
+        pieces.update(whole.removesuffix(_TAIL).split(_BETWEEN))
+    return pieces
+
+
+def _parts(path: str) -> list[str]:
+    return path.split("/")

@@ -1,0 +1,208 @@
+"""MLflow's own client, set up for a dashboard, and what is read through it: servers over HTTP.
+
+Databases are read by `core.mlflow_sql`; MLflow's exceptions do not travel further than this module.
+"""
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.mlflow_sql import LINKED_PROMPTS, SqlReader, assemble_prompts, describe, from_ms
+from core.runs import PromptVersion, Run, RunFilter
+
+PROBE_SECONDS = 2.0
+_PAGE = 1_000
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+_REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"})
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own default hangs on a dead server for over a minute
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would stand in the middle of JSON output
+}
+
+
+def open_client(tracking_uri: str) -> Any:
+    """Return an MlflowClient. On a database this creates or migrates the schema: only for writing."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with translated_errors(tracking_uri):
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def check_writable(store: SqlReader) -> None:
+    """Raise SourceUnavailable when opening this database with the client would migrate it to a newer schema.
+
+    After that the older MLflow that it belongs to would refuse it; whether to do so is for its owner to say.
+    """
+    revision = store.schema_revision()
+    if revision is None:
+        return
+    from mlflow.store.db import utils
+
+    latest: Any = utils._get_latest_schema_revision
+    if revision != latest():
+        raise SourceUnavailable(
+            f"MLflow store {describe(store.uri)}: its schema ({revision}) is not the one of the MLflow installed here, "
+            "so that it can be read but not written. `mlflow db upgrade` brings it up to date; make a copy first."
+        )
+
+
+@contextmanager
+def translated_errors(tracking_uri: str) -> Iterator[None]:
+    """Turn MLflow's exceptions into the deck's: NotFound, InvalidInput, or SourceUnavailable."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        problem = (str(error.message).splitlines() or ["unknown error"])[0].removeprefix(f"{error.error_code}: ")
+        if error.error_code == _MISSING:
+            raise NotFound(f"MLflow: {problem}") from error
+        if error.error_code in _REFUSED:
+            raise InvalidInput("MLflow", problem) from error
+        raise SourceUnavailable(f"MLflow at {describe(tracking_uri)}: {problem}") from error
+
+
+class HttpReader:
+    """The runs and prompts behind a tracking server. A server that does not answer is named within 5 s."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.uri = tracking_uri
+
+    def list_experiments(self) -> tuple[str, ...]:
+        """Return the names of the active experiments, sorted."""
+        with self._connect() as client:
+            return tuple(sorted(self._experiments(client).values()))
+
+    def list_runs(self, where: RunFilter, *, limit: int, offset: int) -> tuple[Run, ...]:
+        """Return the runs that pass the filter, newest first. The runs before `offset` are read, too."""
+        with self._connect() as client:
+            return tuple(self._search(client, where, stop=offset + limit)[offset:])
+
+    def count_runs(self, where: RunFilter) -> int:
+        """Return how many runs pass the filter, by reading them all."""
+        with self._connect() as client:
+            return len(self._search(client, where, stop=None))
+
+    def get_run(self, run_id: str) -> Run:
+        """Return one run. Raises NotFound."""
+        with self._connect() as client:
+            return _run(client.get_run(run_id), self._experiments(client))
+
+    def list_prompts(self, name: str | None = None) -> tuple[PromptVersion, ...]:
+        """Return every version of every prompt (or of the one named), by name and then newest version first."""
+        with self._connect() as client:
+            names = [prompt.name for prompt in _all_pages(client.search_prompts) if name in (None, prompt.name)]
+            # A search leaves the aliases out, so that each version is asked for by itself.
+            found = [
+                client.get_prompt_version(each, str(version.version))
+                for each in names
+                for version in _all_pages(lambda each=each, **page: client.search_prompt_versions(each, **page))
+            ]
+            linked = f"tags.`{LINKED_PROMPTS}` LIKE '%version%'"
+            runs = _all_pages(
+                lambda **page: client.search_runs(list(self._experiments(client)), filter_string=linked, **page)
+            )
+        return assemble_prompts(
+            [(p.name, p.version, p.commit_message, p.creation_timestamp, _text(p.template)) for p in found],
+            [(p.name, p.version, alias) for p in found for alias in p.aliases],
+            [(p.name, p.version, key, value) for p in found for key, value in p.tags.items()],
+            [(run.info.run_id, run.data.tags[LINKED_PROMPTS]) for run in runs],
+        )
+
+    def _search(self, client: Any, where: RunFilter, *, stop: int | None) -> Sequence[Run]:
+        experiments = self._experiments(client)
+        ids = [key for key, name in experiments.items() if where.experiment in (None, name)]
+        if not ids:
+            return []
+        found = _all_pages(
+            lambda **page: client.search_runs(
+                ids, filter_string=_filter_string(where), order_by=["attributes.start_time DESC"], **page
+            ),
+            stop=stop,
+        )
+        return [_run(run, experiments) for run in found]
+
+    def _experiments(self, client: Any) -> dict[str, str]:
+        return {each.experiment_id: each.name for each in _all_pages(client.search_experiments)}
+
+    @contextmanager
+    def _connect(self) -> Iterator[Any]:
+        _probe(self.uri)
+        client = open_client(self.uri)
+        with translated_errors(self.uri):
+            yield client
+
+
+def _probe(uri: str) -> None:
+    """Raise SourceUnavailable when nothing answers: importing MLflow to find out would take seconds."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        return  # something answers; whether it is MLflow, its client will say
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        reason = getattr(cause, "strerror", None) or cause
+        raise SourceUnavailable(f"MLflow at {describe(uri)} does not answer: {reason}; check the address") from error
+
+
+def _all_pages(search: Any, *, stop: int | None = None) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while stop is None or len(found) < stop:
+        size = _PAGE if stop is None else min(_PAGE, stop - len(found))
+        page = search(max_results=size, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def _filter_string(where: RunFilter) -> str:
+    parts = [f"params.`{key}` = {_quoted(value)}" for key, value in where.params.items()]
+    if where.status is not None:
+        parts.append(f"attributes.status = {_quoted(where.status)}")
+    if where.since is not None:
+        parts.append(f"attributes.start_time >= {round(where.since.timestamp() * 1000)}")
+    if where.until is not None:
+        parts.append(f"attributes.start_time < {round(where.until.timestamp() * 1000)}")
+    if where.tag is not None:
+        parts.append(f"tags.`{where.tag[0].replace('`', '')}` = {_quoted(where.tag[1])}")
+    return " AND ".join(parts)
+
+
+def _quoted(value: str) -> str:
+    if "'" in value and '"' in value:
+        raise InvalidInput("filter", f"MLflow cannot search for text with both kinds of quotes: {value!r}")
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def _run(run: Any, experiments: dict[str, str]) -> Run:
+    return Run(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        experiment=experiments.get(run.info.experiment_id, ""),
+        status=run.info.status,
+        started=from_ms(run.info.start_time),
+        metrics=dict(run.data.metrics),
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        artifact_uri=run.info.artifact_uri,
+    )
+
+
+def _text(template: object) -> str:
+    import json
+
+    return template if isinstance(template, str) else json.dumps(template)

@@ -1,0 +1,161 @@
+"""Shell that says in one sentence per area how it stands, each with its number. An area that fails takes none along."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from core.changes import WhatChanged
+from core.control import list_aliases, list_flags, list_indexes
+from core.corpus import Corpus
+from core.decisions import Decision, Rule
+from core.drift import Status
+from core.embed import Embedder
+from core.errors import QuarterdeckError
+from core.evaluate import EXPERIMENT
+from core.experiments import Experiments
+from core.reports import DriftOverview, report_coverage, report_prompts
+from quarterdeck.definitions import rollout_pct
+from quarterdeck.store import Store
+
+
+class Standing(StrEnum):
+    """How an area stands: good, worth a decision, bad, nothing there yet, or not readable."""
+
+    GOOD = "good"
+    DECIDE = "decide"
+    BAD = "bad"
+    EMPTY = "empty"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """One area: its sentence, its number for the tile, and what should be decided today ("" for nothing)."""
+
+    page: str
+    standing: Standing
+    sentence: str
+    figure: str = "—"
+    change: str = ""
+    decision: str = ""
+
+
+_DRIFT_STANDING = {
+    Status.DRIFTING: Standing.BAD,
+    Status.WATCH: Standing.DECIDE,
+    Status.STABLE: Standing.GOOD,
+    Status.INSUFFICIENT_DATA: Standing.EMPTY,
+}
+
+
+def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> Area:
+    """Say whether retrieval drifts, and if so since when and why."""
+    report = found.report
+    if report.recent_avg_score is None or report.delta is None:
+        return Area("drift", _DRIFT_STANDING[report.status], report.reason)
+    decision = "Retrieval drifts: find the cause, or accept the new level" if report.status is Status.DRIFTING else ""
+    return Area(
+        "drift",
+        _DRIFT_STANDING[report.status],
+        explain().sentence if report.status is Status.DRIFTING else report.reason,
+        f"{report.recent_avg_score:.2f}",
+        f"{report.delta:+.2f}",
+        decision,
+    )
+
+
+def describe_coverage(store: Store, embedder: Embedder, environment: str, today: date, low_score: float | None) -> Area:
+    """Say how many gaps there are and what the biggest is called."""
+    coverage = report_coverage(
+        store, embedder, environment=environment, today=today, low_score=low_score, embed_new=False
+    )
+    ranked = coverage.topics.ranked()
+    if coverage.pending and not ranked:
+        said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."
+        return Area("coverage", Standing.DECIDE, said)
+    if not ranked:
+        standing = Standing.GOOD if coverage.scored_count else Standing.EMPTY
+        return Area("coverage", standing, f"No coverage gaps to show: {coverage.topics.reason}.", "0")
+    biggest = ranked[0]
+    share = biggest.count / coverage.scored_count if coverage.scored_count else 0.0
+    sentence = (
+        f"{len(ranked)} topics score low; the one most worth indexing is “{biggest.label}”: {share:.0%} of all queries."
+    )
+    return Area(
+        "coverage", Standing.DECIDE, sentence, str(len(ranked)), f"{coverage.low_share:.0%} score low",
+        f"Index the topic “{biggest.label}”, or mark it as not planned",
+    )  # fmt: skip
+
+
+def describe_prompts(experiments: Experiments) -> Area:
+    """Say which prompt is live and whether another is ahead."""
+    found = report_prompts(experiments, experiment=EXPERIMENT, rule=Rule.FAITHFULNESS_PER_COST)
+    if found.decision is None:
+        return Area("prompts", Standing.EMPTY, "No prompt was evaluated yet.")
+    live = f"v{found.production.version}" if found.production else "none"
+    winner = found.decision.winner
+    is_news = winner is not None and found.production is not None and not winner.label.endswith(live)
+    return Area(
+        "prompts",
+        Standing.DECIDE if is_news else Standing.GOOD,
+        f"{live} is in production; {_who_wins(found.decision)}.",
+        live,
+        f"{len(found.candidates)} variants",
+        f"Promote {winner.label}" if winner and is_news else "",
+    )
+
+
+def _who_wins(decision: Decision) -> str:
+    if decision.winner:
+        return f"{decision.winner.label} wins by {decision.rule}"
+    return f"{decision.leader.label} leads, but no variant wins yet" if decision.leader else decision.reason
+
+
+def describe_corpus(store: Store, corpus: Corpus) -> Area:
+    """Say which corpus version is live and whether a newer one waits."""
+    versions = corpus.list_versions()
+    if not versions:
+        return Area("corpus", Standing.EMPTY, "The corpus has no version yet.")
+    by_name = {index.name: index for index in list_indexes(store)}
+    live = [by_name[alias.index_name].corpus_version for alias in list_aliases(store) if alias.index_name in by_name]
+    newest = versions[0]
+    if not live:
+        return Area(
+            "corpus", Standing.DECIDE, f"No index is live; the newest corpus version is {newest.name}.", newest.name
+        )
+    if newest.name in live:
+        return Area("corpus", Standing.GOOD, f"{newest.name}, the newest version, is live.", newest.name)
+    added = f" ({newest.added} files more)" if newest.added else ""
+    return Area(
+        "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{added} is built and waits.",
+        live[0], f"{newest.name} waits", f"Ship corpus {newest.name}",
+    )  # fmt: skip
+
+
+def describe_rollouts(store: Store, environment: str) -> Area:
+    """Say how many flags are partly rolled out."""
+    flags = list_flags(store, environment)
+    if not flags:
+        return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
+    partly = []
+    for flag in flags:
+        share = rollout_pct(flag.definition)
+        if flag.definition.get("state") == "ENABLED" and share is not None and 0 < share < 100:
+            partly.append(f"{flag.key} at {share:g}%")
+    said = f"{len(partly)} of {len(flags)} flags are partly rolled out: {', '.join(partly)}." if partly else ""
+    return Area(
+        "rollouts", Standing.GOOD, said or f"{len(flags)} flags, none of them partly rolled out.",
+        str(len(partly)), f"of {len(flags)} flags",
+    )  # fmt: skip
+
+
+def describe_areas(steps: Sequence[tuple[str, Callable[[], Area]]]) -> tuple[Area, ...]:
+    """Run each area's step; one that cannot be read says so in its own sentence."""
+    areas = []
+    for page, step in steps:
+        try:
+            areas.append(step())
+        except QuarterdeckError as error:
+            areas.append(Area(page, Standing.BROKEN, str(error)))
+    return tuple(areas)

@@ -1,0 +1,225 @@
+"""Shell that answers what pages and CLI ask: loads from the gateways, asks the rules, returns the report."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from core.backlog import list_backlog, record_sightings
+from core.control import get_setting, list_flags
+from core.decisions import Candidate, Decision, Rule, decide_winner
+from core.drift import DailyScores, DriftReport, SegmentVerdict, decide_drift, decide_segments
+from core.embed import Embedder
+from core.errors import SourceUnavailable
+from core.experiments import Experiments
+from core.histograms import add_histograms, quantile_of_histogram
+from core.operations import accepted_level_setting
+from core.retrievals import (
+    SEGMENTS,
+    Window,
+    count_empty,
+    count_scores,
+    last_days,
+    list_daily_scores,
+    list_low_queries,
+    list_segment_scores,
+)
+from core.runs import PromptVersion, Run
+from core.topics import MAP_LIMIT, AskedQuery, Topics, find_topics, low_score_threshold_of_histogram, map_queries
+from quarterdeck.retrieval import now_ms
+from quarterdeck.schema import HISTOGRAM_BINS
+from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
+
+WINDOW_DAYS = 7
+BASELINE_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DriftOverview:
+    """The verdict, the days it rests on, and the verdicts of each segment by dimension."""
+
+    report: DriftReport
+    days: tuple[DailyScores, ...]
+    segments: tuple[tuple[str, tuple[SegmentVerdict, ...]], ...]
+    empty_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What users asked that the index hardly covers, in one window.
+
+    `threshold` is the score under which a query counts as low; `low_count` of `scored_count` queries did.
+    `empty_count` queries found nothing at all: a possible outage, and no gap. `pending` distinct queries wait for their
+    vectors and are in no topic yet.
+    """
+
+    topics: Topics
+    queries: tuple[AskedQuery, ...]
+    pending: tuple[str, ...]
+    window: Window
+    threshold: float
+    low_count: int
+    scored_count: int
+    empty_count: int
+
+    @property
+    def low_share(self) -> float:
+        """The share of the window's queries that scored low, 0 to 1."""
+        return self.low_count / self.scored_count if self.scored_count else 0.0
+
+
+def report_drift(
+    store: Store,
+    *,
+    environment: str,
+    today: date,
+    window_days: int = WINDOW_DAYS,
+    baseline_days: int = BASELINE_DAYS,
+) -> DriftOverview:
+    """Return whether retrieval drifts as of the end of `today`. Raises SourceUnavailable and InvalidInput."""
+    options: dict[str, Any] = {"today": today, "window_days": window_days, "baseline_days": baseline_days}
+    days = list_daily_scores(store)
+    report = decide_drift(days, accepted_on=get_accepted_day(store, environment), **options)
+    segments = []
+    for dimension in SEGMENTS:
+        scores = {value: found for value, found in list_segment_scores(store, dimension).items() if value}
+        if scores:
+            segments.append((dimension, decide_segments(scores, **options)))
+    return DriftOverview(report, days, tuple(segments), count_empty(store, last_days(window_days, until=today)))
+
+
+def get_accepted_day(store: Store, environment: str) -> date | None:
+    """Return the day from which on the level of scores was accepted as normal, if somebody did."""
+    accepted, _ = get_setting(store, accepted_level_setting(environment))
+    return date.fromisoformat(accepted["accepted_on"]) if accepted else None
+
+
+def report_coverage(
+    store: Store,
+    embedder: Embedder,
+    *,
+    environment: str,
+    today: date,
+    clusters: int | None = None,
+    window_days: int = WINDOW_DAYS,
+    low_score: float | None = None,
+    embed_new: bool = True,
+) -> Coverage:
+    """Return the topics of the low-scoring queries of the last `window_days`.
+
+    `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
+    retrieval drifts, so that a lasting drop does not become the measure of itself. Topics seen before keep their ids.
+    With `embed_new=False` only queries whose vectors are cached are grouped, the others are `pending`.
+    Raises SourceUnavailable and InvalidInput.
+    """
+    window = last_days(window_days, until=today)
+    histogram = add_histograms(_list_reference(store, environment, today))
+    threshold = low_score if low_score is not None else _low_threshold(histogram)
+    low = list_low_queries(store, window, below=threshold)
+    median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
+    texts = [query.text for query in low]
+    vectors = {} if embed_new else embedder.get_known(texts)
+    pending = () if embed_new else tuple(text for text in texts if text not in vectors)
+    grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
+    rows = embedder.embed([query.text for query in grouped])
+    known = [topic.known for topic in list_backlog(store, embedder.model)]
+    topics = find_topics(grouped, rows, clusters=clusters, baseline_median=median, previous=known)
+    if clusters is None and not pending:  # half a picture, or a number tried by hand, makes no new gaps
+        _remember(store, topics, embedder.model)
+    return Coverage(
+        topics=topics,
+        queries=grouped,
+        pending=pending,
+        window=window,
+        threshold=threshold,
+        low_count=sum(query.count for query in low),
+        scored_count=count_scores(store, window),
+        empty_count=count_empty(store, window),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapPoint:
+    """One low-scoring query on the map; `cluster_id` is -1 for an outlier."""
+
+    x: float
+    y: float
+    cluster_id: int
+    query: AskedQuery
+
+
+def map_coverage(coverage: Coverage, embedder: Embedder) -> tuple[MapPoint, ...]:
+    """Return the most asked low-scoring queries as points: near ones ask for similar things."""
+    queries = coverage.queries[:MAP_LIMIT]
+    if len(queries) < 3:
+        return ()
+    places = map_queries(embedder.embed([query.text for query in queries]))
+    cluster_of = {member: topic.cluster_id for topic in coverage.topics.topics for member in topic.members}
+    return tuple(
+        MapPoint(float(x), float(y), cluster_of.get(at, -1), query)
+        for at, ((x, y), query) in enumerate(zip(places, queries, strict=True))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptComparison:
+    """The runs of one experiment, newest first, the newest evaluated run of each prompt version, and who wins."""
+
+    runs: tuple[Run, ...]
+    candidates: tuple[Candidate, ...]
+    decision: Decision | None
+    production: PromptVersion | None
+
+
+def report_prompts(
+    experiments: Experiments, *, experiment: str, rule: Rule, ceiling_usd: float | None = None
+) -> PromptComparison:
+    """Return the runs of an experiment and the winner among their prompt versions. Raises SourceUnavailable."""
+    runs = experiments.list_runs(experiment)
+    newest: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        if "faithfulness_mean" in run.metrics and "cost_usd_mean" in run.metrics:
+            newest.setdefault((run.params.get("prompt", run.name), run.params.get("version", "")), run)
+    candidates = tuple(
+        Candidate(
+            run.run_id,
+            run.name,
+            {case.case_id: case.faithfulness for case in experiments.list_case_results(run.run_id)},
+            run.metrics["cost_usd_mean"],
+            run.params.get("dataset_digest", ""),
+        )
+        for run in newest.values()
+    )
+    decision = decide_winner(candidates, rule=rule, ceiling_usd=ceiling_usd) if candidates else None
+    name = next((run.params["prompt"] for run in runs if "prompt" in run.params), "")
+    return PromptComparison(runs, candidates, decision, experiments.production_version(name) if name else None)
+
+
+def export_flags(store: Store, environment: str) -> dict[str, Any]:
+    """Return the environment's flags as a flagd document."""
+    return {"flags": {flag.key: flag.definition for flag in list_flags(store, environment)}}
+
+
+def _remember(store: Store, topics: Topics, model: str) -> None:
+    """Record the sightings; a store that can only be read still shows its gaps."""
+    try:
+        record_sightings(store, topics.topics, model, at_ms=now_ms())
+    except SourceUnavailable as error:
+        logger.warning("the gaps seen are not remembered: %s", error)
+
+
+def _list_reference(store: Store, environment: str, today: date) -> tuple[DailyScores, ...]:
+    """Return the days that today's drift verdict compares with; all days while there is nothing to compare."""
+    days = list_daily_scores(store)
+    report = decide_drift(days, today=today, accepted_on=get_accepted_day(store, environment))
+    first, last = report.baseline_from, report.baseline_until
+    return tuple(day for day in days if first and last and first <= day.day <= last) or days
+
+
+def _low_threshold(histogram: Sequence[int]) -> float:
+    """Return the score that nine in ten reference queries reach; 0 (nothing is low) while there is no reference."""
+    edges = [step / HISTOGRAM_BINS for step in range(HISTOGRAM_BINS + 1)]
+    return low_score_threshold_of_histogram(histogram, edges) if any(histogram) else 0.0

@@ -1,0 +1,145 @@
+"""Gateway to the retrieval log: days, segments and low-scoring queries of a time window, whatever the database.
+
+Pages read the rollups, whose size grows with the window and not with the log; raw rows are read for queries only. The
+statements are in `sql_log.py` (SQLite, PostgreSQL) and `clickhouse_log.py`. A store stands for the log in it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
+
+from core.clickhouse_log import ClickHouseReader
+from core.drift import DailyScores
+from core.errors import InvalidInput
+from core.log_rows import AskedRow, DayRow
+from core.sql_log import SqlReader
+from core.topics import AskedQuery
+from core.vectors import normalize_query
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.log import RetrievalLog, SqlLog, as_log
+from quarterdeck.retrieval import from_ms, to_ms
+from quarterdeck.schema import DAY_MS, DIMENSIONS
+from quarterdeck.store import Store
+
+SEGMENTS = DIMENSIONS
+_MAX_DISTINCT = 5_000
+_MOST_SPELLINGS = 20_000
+Log = Store | RetrievalLog
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Whole UTC days from `first` to `last`, both included."""
+
+    first: date
+    last: date
+
+    @property
+    def start_ms(self) -> int:
+        """The first millisecond of the window."""
+        return to_ms(datetime(self.first.year, self.first.month, self.first.day, tzinfo=UTC))
+
+    @property
+    def end_ms(self) -> int:
+        """The first millisecond after the window."""
+        return to_ms(datetime(self.last.year, self.last.month, self.last.day, tzinfo=UTC)) + DAY_MS
+
+
+def last_days(count: int, *, until: date) -> Window:
+    """Return the window of `count` days that ends with `until`."""
+    return Window(until - timedelta(days=count - 1), until)
+
+
+def list_daily_scores(
+    log: Log, *, window: Window | None = None, segment: Mapping[str, str] | None = None
+) -> tuple[DailyScores, ...]:
+    """Return one summary a day that has scores, oldest first. `segment` keeps one arm, prompt or index version."""
+    reader = _reader(log)
+    for dimension in segment or {}:
+        _check_dimension(dimension)
+    if not segment:
+        rows = reader.list_days("", None, *_bounds(window))
+    elif len(segment) == 1:
+        ((dimension, value),) = segment.items()
+        rows = reader.list_days(dimension, value, *_bounds(window))
+    else:
+        rows = reader.list_crossed_days(segment, *_bounds(window))
+    return tuple(_day(row) for row in rows)
+
+
+def list_segment_scores(
+    log: Log, dimension: str, *, window: Window | None = None
+) -> dict[str, tuple[DailyScores, ...]]:
+    """Return the daily summaries of each value of `dimension`, one of SEGMENTS; "" holds the rows without one."""
+    found: dict[str, list[DailyScores]] = {}
+    for row in _reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
+        found.setdefault(row.value, []).append(_day(row))
+    return {value: tuple(days) for value, days in sorted(found.items())}
+
+
+def count_empty(log: Log, window: Window) -> int:
+    """Return how many queries found nothing at all: counted apart, because an empty hit list can be an outage."""
+    return _reader(log).count(window.start_ms, window.end_ms)[1]
+
+
+def count_scores(log: Log, window: Window) -> int:
+    """Return how many queries of the window have a score."""
+    return _reader(log).count(window.start_ms, window.end_ms)[0]
+
+
+def get_span(log: Log) -> tuple[datetime, datetime] | None:
+    """Return the times of the first and the last retrieval, or None for an empty log."""
+    found = _reader(log).span()
+    return (from_ms(found[0]), from_ms(found[1])) if found else None
+
+
+def list_low_queries(log: Log, window: Window, *, below: float, limit: int = _MAX_DISTINCT) -> tuple[AskedQuery, ...]:
+    """Return the distinct queries of the window that scored under `below`, the most asked first.
+
+    Queries that differ only in case or spacing are one. Their weekly counts reach back five weeks from the window's
+    end, oldest first. Of more than 20,000 spellings the least asked are left out.
+    """
+    rows = _reader(log).list_asked(window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
+    asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
+    return tuple(AskedQuery(row.query, row.count, row.total / row.count, row.weeks) for row in asked[:limit])
+
+
+class _Reader(Protocol):
+    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
+    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
+    def list_asked(self, start_ms: int, end_ms: int, below: float, limit: int) -> Iterable[AskedRow]: ...
+    def count(self, start_ms: int, end_ms: int) -> tuple[int, int]: ...
+    def span(self) -> tuple[int, int] | None: ...
+
+
+def _reader(log: Log) -> _Reader:
+    opened = as_log(log)
+    if isinstance(opened, ClickHouseLog):
+        return ClickHouseReader(opened)
+    assert isinstance(opened, SqlLog)
+    return SqlReader(opened.store)
+
+
+def _bounds(window: Window | None) -> tuple[int, int]:
+    return (window.start_ms, window.end_ms) if window else (0, to_ms(datetime(2100, 1, 1, tzinfo=UTC)) + DAY_MS)
+
+
+def _check_dimension(name: str) -> str:
+    if name not in SEGMENTS:
+        raise InvalidInput("segment", f"must be one of {', '.join(SEGMENTS)}, not {name!r}")
+    return name
+
+
+def _day(row: DayRow) -> DailyScores:
+    return DailyScores(from_ms(row.start_ms).date(), row.count, row.total, row.total_squares, row.histogram)
+
+
+def _merge_spellings(rows: Iterable[AskedRow]) -> list[AskedRow]:
+    """Add up the rows of queries that differ only in case or spacing; the most asked spelling names them."""
+    merged: dict[str, AskedRow] = {}
+    for row in rows:
+        key = normalize_query(row.query)
+        known = merged.get(key)
+        merged[key] = row if known is None else known.with_counts_of(row)
+    return list(merged.values())

@@ -1,0 +1,71 @@
+"""Overview: one sentence per area saying how it stands, and what needs a decision today."""
+
+from datetime import timedelta
+
+import streamlit as st
+
+from app import charts, ui
+from app.navigation import link_to
+from app.resources import get_config, load_areas, load_drift, load_what_changed
+from core.overview import Area, Standing
+
+TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
+LOOKS = {
+    Standing.GOOD: ui.Look("Good", "green", "✓"),
+    Standing.DECIDE: ui.Look("Decide", "orange", "◐"),
+    Standing.BAD: ui.Look("Act", "red", "▼"),
+    Standing.EMPTY: ui.Look("Nothing yet", "gray", "…"),
+    Standing.BROKEN: ui.Look("Not readable", "red", "⚠"),
+}
+
+
+def render_area(area: Area) -> None:
+    """Draw one tile: the number, its sentence, the way to its page."""
+    look = LOOKS[area.standing]
+    with st.container(border=True, height="stretch"):
+        st.markdown(f"**{TITLES[area.page]}** :{look.color}-badge[{look.symbol} {look.word}]")
+        st.metric(TITLES[area.page], area.figure, label_visibility="collapsed")
+        if area.change:
+            st.caption(ui.plain(area.change))
+        st.markdown(f":small[{ui.plain(area.sentence)}]")
+        link_to(area.page, f"Open {area.page}")
+
+
+def render_timeline(frame: ui.Frame) -> None:
+    """The daily score with everything that changed under it, and the same as a table."""
+    found, told = load_drift(frame.environment, frame.today, 7, 30), load_what_changed(frame.environment, frame.today)
+    first = frame.today - timedelta(days=frame.days)
+    shown = [day for day in found.days if day.day >= first]
+    if shown:
+        figure = charts.draw_score_band(shown, found.report, title="Daily retrieval score, and what changed")
+        charts.mark_changes(figure, told.changes, first=first, last=frame.today)
+        ui.show_chart(figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change")
+    for problem in told.problems:
+        st.caption(f"Not on the timeline: {ui.plain(problem)}")
+    if rows := charts.list_change_rows(told.changes, since=first):
+        with st.expander(f"What changed in the last {frame.days} days ({len(rows)})"):
+            ui.show_table(rows, key="overview-changes", file_name="changes.csv")
+            link_to("audit", "Open the audit trail to revert one")
+
+
+frame = ui.render_frame("Overview", environment=get_config().environment, ranges=False)
+areas = load_areas(frame.environment, frame.today)
+lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
+ui.render_verdict(ui.plain(lead.sentence), LOOKS[lead.standing])
+
+if all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas):
+    ui.render_empty("Nothing to look at yet. The demo shows every page with real data.", "quarterdeck demo", link="")
+
+for column, area in zip(st.columns(len(areas)), areas, strict=True):
+    with column:
+        render_area(area)
+
+with ui.showing_errors("The timeline could not be drawn"):
+    render_timeline(frame)
+
+st.subheader("What needs a decision today", anchor=False)
+decisions = [area for area in areas if area.decision]
+for number, area in enumerate(decisions, start=1):
+    link_to(area.page, f"{number}. {ui.plain(area.decision)}")
+if not decisions:
+    st.caption("Nothing: every area that can be read is as it should be.")

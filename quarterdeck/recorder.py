@@ -1,0 +1,220 @@
+"""The batched writer behind `log_retrieval`: a bounded queue, one thread, one transaction a batch.
+
+Rows and their rollups land together. When the queue is full the caller waits for up to `block_s`; a row that still
+finds no place is dropped, counted in `dropped` and logged. A batch that the store refuses is kept and tried again.
+"""
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from quarterdeck.errors import SourceUnavailable
+from quarterdeck.log import RetrievalLog, as_log
+from quarterdeck.retrieval import Retrieval, Row
+from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
+
+_LARGEST_BATCH = 10_000
+_REDACTED_KEPT = 2_048
+_CLOSED = "The recorder is closed; make a new Quarterdeck client to log again."
+
+
+class Recorder:
+    """Appends retrievals to the log in batches of `batch_rows`, or every `batch_s`, whichever comes first.
+
+    `redact` is applied to each query before it is queued. Recording takes no lock while there is room and nobody has
+    to be woken, so that threads that record at the same moment may overfill the queue by one row each.
+    """
+
+    _queue: deque[Row]
+    _batch: list[Row]  # taken from the queue, not durable yet
+    _changed: threading.Condition
+    _thread: threading.Thread | None
+    _written: int
+    _room: int  # how long the queue may get: less while a batch is under way, nothing once closed
+    _wake_at: int  # at this length of the queue the thread wants to be woken
+    _flush_wanted: bool
+    _closed: bool
+    _stopped: bool
+    _failure: str
+    dropped: int
+
+    def __init__(
+        self,
+        log: Store | RetrievalLog,
+        *,
+        batch_rows: int = 500,
+        batch_s: float = 0.05,
+        max_queue: int = 100_000,
+        block_s: float = 5.0,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        self.log = as_log(log)
+        self._batch_rows = batch_rows
+        self._batch_s = batch_s
+        self._max_queue = max_queue
+        self._block_s = block_s
+        self._redact = lru_cache(_REDACTED_KEPT)(redact) if redact else None  # the same questions come again and again
+        self._start_afresh()
+        _recorders.add(self)
+
+    def record(self, retrieval: Retrieval) -> bool:
+        """Queue one retrieval; True when it was accepted, False when the queue stayed full and it was dropped."""
+        return self.record_row(retrieval.row)
+
+    def record_row(self, row: Row) -> bool:
+        """Queue one checked row; True when it was accepted, False when the queue stayed full and it was dropped."""
+        if self._redact is not None:
+            row = (row[0], self._redact(row[1]), *row[2:])
+        queue = self._queue
+        if len(queue) >= self._room and not self._wait_for_room():
+            return False
+        queue.append(row)
+        if len(queue) >= self._wake_at:
+            self._wake()
+        return True
+
+    def flush(self, timeout_s: float = 10.0) -> None:
+        """Return when every retrieval accepted so far is durable. Raises SourceUnavailable when that takes longer."""
+        with self._changed:
+            target = self._written + len(self._batch) + len(self._queue)
+            self._flush_wanted = True
+            self._changed.notify_all()
+            if not self._changed.wait_for(lambda: self._written >= target, timeout_s):
+                waiting = target - self._written
+                raise SourceUnavailable(
+                    f"{waiting:,} retrievals are not stored after {timeout_s:g} s and stay queued"
+                    + (f": {self._failure}" if self._failure else ".")
+                )
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Take no more rows, flush, then stop the thread. Safe to call twice."""
+        if self._closed:
+            return
+        with self._changed:
+            self._closed = True
+            self._room = 0
+        try:
+            self.flush(timeout_s)
+        finally:
+            with self._changed:
+                self._stopped = True
+                self._wake_at = 1  # whoever was let in just before the closing is told, see `_wake`
+                self._changed.notify_all()
+
+    def _start_afresh(self) -> None:
+        self._queue = deque()
+        self._batch = []
+        self._changed = threading.Condition()
+        self._thread = None
+        self._written = self.dropped = 0
+        self._room = self._max_queue
+        self._wake_at = 1
+        self._flush_wanted = self._closed = self._stopped = False
+        self._failure = ""
+
+    def _wait_for_room(self) -> bool:
+        with self._changed:
+            found = self._changed.wait_for(lambda: self._closed or len(self._queue) < self._room, self._block_s)
+            if self._closed:
+                raise SourceUnavailable(_CLOSED)
+            if not found:
+                self.dropped += 1
+                if self.dropped & (self.dropped - 1) == 0:
+                    logger.error(
+                        "the recorder's queue is full: %d retrievals dropped so far. %s", self.dropped, self._failure
+                    )
+            return found
+
+    def _wake(self) -> None:
+        with self._changed:
+            if self._stopped:
+                raise SourceUnavailable(_CLOSED)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="quarterdeck-recorder", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        while self._take_batch():
+            try:
+                self.log.append(self._batch)
+            except SourceUnavailable as error:
+                logger.warning("retrievals stay queued, the store refuses them: %s", error)
+                self._failure = str(error)
+                if self._stopped:
+                    return
+                pause_s = min(2.0, pause_s * 2 or 0.1)
+                time.sleep(pause_s)
+            else:
+                pause_s = 0.0
+                self._forget_batch()
+
+    def _take_batch(self) -> bool:
+        """Wait for work, then for a full batch or the time limit; False when stopped. A refused batch comes again."""
+        with self._changed:
+            if not self._batch:
+                self._wait_until(1, lambda: False, None)
+                self._wait_until(self._batch_rows, lambda: self._flush_wanted, self._batch_s)
+                self._flush_wanted = False
+                count = min(len(self._queue), _LARGEST_BATCH)
+                if not self._closed:
+                    self._room = self._max_queue - count
+                self._batch = [self._queue.popleft() for _ in range(count)]
+            return bool(self._batch)
+
+    def _wait_until(self, length: int, or_when: Callable[[], bool], timeout_s: float | None) -> None:
+        if not self._stopped:
+            self._wake_at = length
+            self._changed.wait_for(lambda: self._stopped or or_when() or len(self._queue) >= length, timeout_s)
+        if not self._stopped:
+            self._wake_at = sys.maxsize
+
+    def _forget_batch(self) -> None:
+        with self._changed:
+            self._written += len(self._batch)
+            self._batch = []
+            if not self._closed:
+                self._room = self._max_queue
+            self._failure = ""
+            self._changed.notify_all()
+
+
+def append_retrievals(log: Store | RetrievalLog, retrievals: Iterable[Retrieval]) -> int:
+    """Write retrievals and their rollups in one transaction; return how many. Raises SourceUnavailable."""
+    batch = [retrieval.row for retrieval in retrievals]
+    if batch:
+        as_log(log).append(batch)
+    return len(batch)
+
+
+_recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
+
+
+def _for_each_recorder(act: Callable[[Recorder], None]) -> None:
+    for recorder in list(_recorders):
+        try:
+            act(recorder)
+        except SourceUnavailable as error:
+            logger.error("at exit: %s", error)
+
+
+def _after_fork() -> None:
+    """A child starts with an empty queue: the parent still holds, and writes, what was queued before the fork."""
+    for recorder in list(_recorders):
+        recorder.log.forget_connections()
+        recorder._start_afresh()
+
+
+atexit.register(_for_each_recorder, Recorder.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,104 @@
+"""The client's copy of the flags and index aliases: read from the store, kept on disk, swapped as one value.
+
+Reads a version counter first, and everything else only when it moved.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from quarterdeck.documents import parse_document
+from quarterdeck.errors import InvalidInput
+from quarterdeck.flags import FlagSet
+from quarterdeck.schema import aliases, flags, settings
+from quarterdeck.store import Store
+
+STATE_VERSION = "state_version"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The flags and aliases of one environment as of one moment. `version` is -1 before anything was read."""
+
+    version: int
+    definitions: dict[str, Any]
+    flags: FlagSet
+    aliases: dict[str, str]
+
+    def changed_flags(self, newer: "Snapshot") -> frozenset[str]:
+        """Return the keys of the flags that were added, removed or redefined."""
+        keys = self.definitions.keys() | newer.definitions.keys()
+        return frozenset(key for key in keys if self.definitions.get(key) != newer.definitions.get(key))
+
+
+def make_snapshot(version: int, definitions: dict[str, Any], aliases: dict[str, str]) -> Snapshot:
+    """Return a snapshot with its flags ready to be evaluated."""
+    return Snapshot(version, definitions, FlagSet.from_definitions({"flags": definitions}), aliases)
+
+
+EMPTY = make_snapshot(-1, {}, {})
+
+
+def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) -> Snapshot:
+    """Return the newest snapshot, or `current` itself when nothing changed. Raises SourceUnavailable."""
+    with store.read() as connection:
+        version = read_state_version(connection)
+        if version == current.version:
+            return current
+        found = connection.execute(select(flags.c.key, flags.c.definition).where(flags.c.environment == environment))
+        definitions = {key: json.loads(definition) for key, definition in found}
+        live = {row.alias: row.index_name for row in connection.execute(select(aliases))}
+    return make_snapshot(version, definitions, live)
+
+
+def read_state_version(connection: Connection) -> int:
+    """Return the counter that every change of a flag or alias moves; 0 in a new store."""
+    return connection.scalar(select(settings.c.version).where(settings.c.name == STATE_VERSION)) or 0
+
+
+def default_snapshot_path(store: Store, environment: str) -> Path:
+    """Return where this user's last good snapshot of that store is kept between starts."""
+    name = hashlib.sha256(f"{store.name}\n{environment}".encode()).hexdigest()[:24]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "quarterdeck" / f"{name}.json"
+
+
+def save_snapshot(snapshot: Snapshot, path: Path) -> None:
+    """Write the snapshot so that a reader sees the old file or the new one, never half of either. Raises OSError."""
+    body = json.dumps(
+        {"version": snapshot.version, "flags": snapshot.definitions, "aliases": snapshot.aliases}, sort_keys=True
+    )
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+    Path(temporary).replace(path)
+
+
+def load_snapshot(path: Path) -> Snapshot | None:
+    """Return the snapshot kept at `path`, or None when there is none or the file is damaged."""
+    try:
+        digest, _, body = path.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if digest != hashlib.sha256(body.encode()).hexdigest():
+        return None
+    kept = json.loads(body)
+    return make_snapshot(kept["version"], kept["flags"], kept["aliases"])
+
+
+def load_definitions(source: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+    """Return a flagd document given as one, or as the path of its JSON file. Raises InvalidInput."""
+    if isinstance(source, Mapping):
+        return source
+    try:
+        return parse_document(Path(source).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("definitions", f"{source} cannot be read: {error}") from error

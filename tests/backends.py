@@ -1,0 +1,61 @@
+"""The three databases that can hold a retrieval log, all of them real: SQLite, PostgreSQL, ClickHouse's own engine."""
+
+import atexit
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from quarterdeck.log import RetrievalLog, open_log
+
+SLOW_BACKENDS = ("postgresql", "clickhouse")
+BACKENDS = ("sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_BACKENDS))
+
+
+@cache
+def start_postgresql() -> str:
+    """Start a PostgreSQL server that lives as long as this process; return the URL of its first database."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pgserver looks for a runtime folder that a container may lack
+        import pgserver
+    return str(pgserver.get_server(tempfile.mkdtemp(prefix="qd-pg-"), cleanup_mode="delete").get_uri())
+
+
+def make_url(backend: str, folder: Path) -> str:
+    """Return the URL of a new, empty database."""
+    name = f"deck_{uuid.uuid4().hex[:12]}"
+    if backend == "postgresql":
+        server = start_postgresql()
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return server.replace("/postgres?", f"/{name}?")
+    if backend == "clickhouse":
+        return f"chdb://{_engine_folder()}?database={name}"  # the engine takes one folder a process
+    return f"sqlite:///{folder / f'{name}.db'}"
+
+
+@cache
+def _engine_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="qd-ch-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def open_new_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RetrievalLog]]:
+    """A function that opens an empty log in the backend named."""
+    opened: list[RetrievalLog] = []
+
+    def open_new(backend: str) -> RetrievalLog:
+        opened.append(open_log(make_url(backend, tmp_path_factory.mktemp("log")), create=True))
+        return opened[-1]
+
+    yield open_new
+    for log in opened:
+        log.close()

@@ -1,0 +1,123 @@
+"""A real Chromium and a real server over a copy of the demo, which these tests change."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.conftest import Demo
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+PATIENCE_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `quarterdeck serve`: where it answers and which store it shares."""
+
+    address: str
+    database_url: str
+
+
+@pytest.fixture(scope="session")
+def server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The deck in a process of its own, ended by its process id."""
+    home = tmp_path_factory.mktemp("served") / "home"
+    shutil.copytree(demo.config.home, home)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = Path(sys.executable).with_name("quarterdeck")
+    with (home / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            [program, "serve", "--port", str(port)],
+            env={**os.environ, "QUARTERDECK_HOME": str(home), "QUARTERDECK_OPERATOR": "tester"},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait_until_healthy(address, process, home / "serve.log")
+            yield Server(address, f"sqlite:///{home / 'quarterdeck.db'}")
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_until_healthy(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{address}/healthz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail(f"the server does not answer: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    assert path, "these tests need Debian's chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def _faults_of(message: ConsoleMessage) -> list[str]:
+    """What a console message complains about, but for Streamlit's own search for its address below a deep link."""
+    where = message.location.get("url", "")
+    is_search = where.endswith(("/_stcore/health", "/_stcore/host-config")) and "404" in message.text
+    return [f"{message.text} {where}"] if message.type == "error" and not is_search else []
+
+
+@dataclass
+class Visit:
+    """A visitor's tab, and every error that its console showed."""
+
+    page: Page
+    address: str
+    faults: list[str]
+
+    def open(self, path: str = "") -> Page:
+        """Open a page of the deck and wait until its sentence stands and nothing is being computed any more."""
+        self.page.goto(f"{self.address}/{path}")
+        self.wait()
+        return self.page
+
+    def wait(self) -> None:
+        """Wait until the page's script has run to its end."""
+        self.page.get_by_test_id("stHeading").first.wait_for(timeout=PATIENCE_MS)
+        self.page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE_MS)
+
+    @property
+    def sentence(self) -> str:
+        """The sentence on top."""
+        return self.page.locator("h4").first.inner_text(timeout=PATIENCE_MS)
+
+
+@pytest.fixture
+def visit(chromium: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """A fresh tab. `request.param` may hold options of its context, like the width or the theme."""
+    context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **getattr(request, "param", {})})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.extend(_faults_of(message)))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.set_default_timeout(PATIENCE_MS)
+    yield Visit(page, server.address, faults)
+    context.close()

@@ -1,0 +1,161 @@
+"""The deck in a real browser: every page opens, a flag is flipped, another process sees it, hostile text stays text."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import PATIENCE_MS, Server, Visit
+
+PAGES = {
+    "": "Retrieval score fell",
+    "drift": "Retrieval score fell",
+    "coverage": "score low",
+    "prompts": "wins by faithfulness per cost",
+    "corpus": "v1 is live",
+    "rollouts": "flags are partly rolled out",
+    "audit": "The last of",
+}
+HOSTILE = (
+    '<script>window.stolen = 1</script><img src=x onerror="window.stolen = 1"> **bold** [x](javascript:alert(1)) $x$'
+)
+
+# Prints what a service's client sees whenever it changes, for two minutes at most.
+WATCH = """
+import sys, time
+from quarterdeck import Quarterdeck
+deck = Quarterdeck(sys.argv[1])
+seen, end = None, time.monotonic() + 120
+while time.monotonic() < end:
+    if deck.is_enabled(sys.argv[2], "user-1") is not seen:
+        seen = deck.is_enabled(sys.argv[2], "user-1")
+        print(seen, flush=True)
+    time.sleep(0.05)
+"""
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "overview")
+def test_a_page_opens_with_its_sentence_and_without_errors(path: str, visit: Visit) -> None:
+    page = visit.open(path)
+    assert PAGES[path] in visit.sentence
+    assert page.locator("h4").first.is_visible()
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.get_by_test_id("stAlertContentError").count() == 0
+    assert visit.faults == []
+
+
+def test_the_navigation_leads_to_every_page_and_the_overview_is_the_root(visit: Visit) -> None:
+    page = visit.open()
+    links = page.get_by_test_id("stSidebarNavLink")
+    assert [link.inner_text() for link in links.all()] == [
+        "Overview", "Drift", "Coverage", "Prompts", "Corpus", "Rollouts", "Audit",
+    ]  # fmt: skip
+    links.nth(4).click()
+    page.wait_for_url("**/corpus")
+    visit.wait()
+    assert "v1 is live" in visit.sentence
+
+
+def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
+    visit: Visit, server: Server, tmp_path: Path
+) -> None:
+    client = subprocess.Popen(
+        [sys.executable, "-c", WATCH, server.database_url, "use_hyde"],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "False\n"
+        page = visit.open("rollouts?flag=use_hyde")
+        page.get_by_test_id("stForm").get_by_text("On", exact=True).click()
+        page.get_by_label("Reason").fill("seen in the browser")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("Recorded as audit entry").wait_for()
+        assert client.stdout.readline() == "True\n"
+    finally:
+        client.terminate()
+        client.communicate()
+    page = visit.open("audit")
+    assert "tester did flag.update of use_hyde" in visit.sentence
+    expect(page.get_by_test_id("stText").first).to_have_text("seen in the browser", timeout=PATIENCE_MS)
+    assert visit.faults == []
+
+
+@pytest.mark.parametrize("visit", [{"viewport": {"width": 420, "height": 800}}], indirect=True)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "overview")
+def test_a_narrow_screen_needs_no_sideways_scroll(path: str, visit: Visit) -> None:
+    page = visit.open(path)
+    assert PAGES[path] in visit.sentence
+    main = "document.querySelector('[data-testid=stMain]')"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    assert page.evaluate(f"{main}.scrollWidth - {main}.clientWidth") <= 0
+
+
+@pytest.mark.parametrize(
+    "visit", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"]
+)
+def test_the_page_follows_the_visitors_theme(visit: Visit, request: pytest.FixtureRequest) -> None:
+    page = visit.open("drift")
+    assert PAGES["drift"] in visit.sentence
+    colour = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    is_dark = "dark" in request.node.callspec.id
+    assert colour == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
+
+
+def test_filters_stay_in_the_address(visit: Visit) -> None:
+    page = visit.open("corpus?version=v1&search=mbuf")
+    search = page.get_by_label("Search in file names")
+    expect(search).to_have_value("mbuf", timeout=PATIENCE_MS)
+    search.fill("ring")
+    search.press("Enter")
+    page.wait_for_url("**search=ring**")
+    assert "version=v1" in page.url
+
+
+def test_hostile_queries_and_reasons_are_shown_as_text(visit: Visit, server: Server) -> None:
+    rows = [{"query": f"{HOSTILE} {number}", "score": 0.05, "arm": "<b>blue</b>"} for number in range(40)]
+    assert httpx.post(f"{server.address}/v1/retrievals", json=rows).json() == {"stored": 40}
+    page = visit.open("rollouts?flag=contextual_retrieval")
+    page.get_by_test_id("stForm").get_by_text("On", exact=True).click()
+    page.get_by_label("Reason").fill(HOSTILE)
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Recorded as audit entry").wait_for()
+    for path in PAGES:
+        page = visit.open(f"{path}?days=7+days")
+        assert page.evaluate("window.stolen") is None
+        assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src=x]").count() == 0
+        assert page.locator('a[href^="javascript:"]').count() == 0
+        assert page.get_by_test_id("stException").count() == 0
+    page = visit.open("audit")
+    expect(page.get_by_test_id("stText").first).to_have_text(HOSTILE, timeout=PATIENCE_MS)
+
+
+def test_the_flags_are_served_as_a_flagd_document(server: Server) -> None:
+    flags = httpx.get(f"{server.address}/flagd/flags.json").json()["flags"]
+    assert set(flags) == {"answer-service", "contextual_retrieval", "new_prompt_v3", "use_hyde", "use_reranker"}
+
+
+def test_a_click_on_the_map_chooses_the_topic(visit: Visit) -> None:
+    page = visit.open("coverage?days=7d")
+    page.wait_for_selector(".js-plotly-plot >> nth=1")
+    place = """() => {
+        const chart = document.querySelectorAll('.js-plotly-plot')[1]
+        const group = chart._fullData?.[1], {xaxis, yaxis} = chart._fullLayout ?? {}
+        return group && [xaxis.l2p(group.x[0]) + xaxis._offset, yaxis.l2p(group.y[0]) + yaxis._offset]
+    }"""
+    page.wait_for_function(place)
+    page.locator(".js-plotly-plot").nth(1).scroll_into_view_if_needed()
+    box, (x, y) = page.locator(".js-plotly-plot").nth(1).bounding_box(), page.evaluate(place)
+    name = page.evaluate("document.querySelectorAll('.js-plotly-plot')[1]._fullData[1].name.split(' · ')[1]")
+    before = page.locator("h3").first.inner_text()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_function("([was]) => document.querySelector('h3').innerText !== was", arg=[before])
+    assert page.locator("h3").first.inner_text().startswith(name.rstrip("…"))

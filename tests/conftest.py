@@ -1,0 +1,102 @@
+"""What many tests share: an empty store, the demo (built once a run), and Streamlit without leftovers."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.update(
+    HF_HUB_OFFLINE="1", MLFLOW_DISABLE_TELEMETRY="true", DVC_NO_ANALYTICS="1", LANCE_LOG="error",
+    TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1", OMP_WAIT_POLICY="PASSIVE",
+)  # fmt: skip
+SETTINGS = ("QUARTERDECK_DATABASE_URL", "QUARTERDECK_LOG_URL", "QUARTERDECK_HOME", "MLFLOW_TRACKING_URI")
+for name in SETTINGS:
+    os.environ.pop(name, None)
+
+import pytest  # noqa: E402
+from filelock import FileLock  # noqa: E402
+
+from core.config import Config, load_config  # noqa: E402
+from core.demo import build_demo  # noqa: E402
+from core.operations import Act, create_flag  # noqa: E402
+from quarterdeck.definitions import boolean_flag  # noqa: E402
+from quarterdeck.store import Store  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo on disk: its configuration and the environment that points commands at it. Tests must not change it."""
+
+    config: Config
+    said: tuple[str, ...]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {**os.environ, "QUARTERDECK_HOME": str(self.config.home)}
+
+
+@pytest.fixture(autouse=True)
+def clean_settings() -> Iterator[None]:
+    """Leave no setting to the next test: MLflow puts the address it is given into the environment."""
+    yield
+    for setting in SETTINGS:
+        os.environ.pop(setting, None)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'deck.db'}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """An empty store in a real SQLite file."""
+    opened = Store(url, create=True)
+    with opened.begin():
+        pass
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo, built by the first test process that asks, shared by all of them."""
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    config = load_config({"QUARTERDECK_HOME": str(shared / "demo"), "QUARTERDECK_OPERATOR": "tester"})
+    said = shared / "demo.said"
+    with FileLock(shared / "demo.lock"):
+        if not said.exists():
+            _leave_half_a_demo(config)
+            lines: list[str] = []
+            build_demo(config, now=datetime.now(UTC), say=lines.append)
+            said.write_text("\n".join(lines))
+    return Demo(config, tuple(said.read_text().splitlines()))
+
+
+def _leave_half_a_demo(config: Config) -> None:
+    """Leave what a build that was cut off leaves: a marker, half a repository and a store with a flag."""
+    (config.home / "corpus").mkdir(parents=True)
+    (config.home / "corpus" / "half-written").write_text("half")
+    store = Store(config.database_url, create=True)
+    create_flag(store, "use_hyde", boolean_flag(on=True), Act("demo", "cut off"))
+    store.close()
+    (config.home / "demo.json").write_text(json.dumps({"complete": False, "store": store.name}))
+
+
+@pytest.fixture
+def as_demo(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Demo:
+    """The demo, with this process's environment pointing at it."""
+    monkeypatch.setenv("QUARTERDECK_HOME", str(demo.config.home))
+    monkeypatch.setenv("QUARTERDECK_OPERATOR", "tester")
+    return demo
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with one test that builds the demo, so that it is built while the other processes run what needs none."""
+    needing = [item for item in items if {"demo", "as_demo"} & set(getattr(item, "fixturenames", ()))]
+    others = [item for item in items if item not in set(needing)]
+    items[:] = [*needing[:1], *others, *needing[1:]]

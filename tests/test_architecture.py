@@ -1,0 +1,142 @@
+"""The map of the rooms: who may import whom. A module that is on no list yet fails here, and its author places it."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+RULES = {
+    "alerts", "answers", "cases", "causes", "changepoint", "chunks", "clusters", "decisions", "drift", "evidence",
+    "gates", "headline", "histograms", "labels", "log_rows", "manifests", "otlp", "prediction", "prices", "probes",
+    "prompts", "retention", "rows", "runs", "spans", "spending", "timeline", "topics", "verdicts", "worddiff",
+}  # fmt: skip
+GATEWAYS = {
+    "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "embed", "experiments",
+    "formats", "history", "indexes", "intake", "journal", "mlflow_client", "mlflow_sql", "models", "pipeline",
+    "retrievals", "sql_log", "storage", "tables", "traces", "vectors", "webhooks",
+}  # fmt: skip
+SHELLS = {
+    "answerers", "backfill", "builds", "changes", "closing", "demo", "evaluate", "forecasts", "gatekeeper",
+    "importing", "ingest", "judges", "operations", "overview", "reports", "trials", "watch",
+}  # fmt: skip
+ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
+
+OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}
+HEAVY = {"torch", "sentence_transformers", "sklearn", "mlflow", "dvc", "lancedb", "pandas"}
+
+
+def list_modules(folder: str) -> list[Path]:
+    return sorted(path for path in (PROJECT / folder).rglob("*.py") if path.name != "__init__.py")
+
+
+def list_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """The full names of what a file imports: `core.drift` for `from core import drift` too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    for node in _nodes_run_at_import(tree) if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}:{node.lineno} imports relatively; the rooms use full names"
+            yield str(node.module)
+            if "." not in str(node.module):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _nodes_run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from _nodes_run_at_import(node)
+
+
+def find_imports(folder: str, forbidden: set[str], *, except_in: str = "", top_level_only: bool = False) -> list[str]:
+    """`file imports name` for each import of a forbidden package."""
+    return [
+        f"{path.relative_to(PROJECT)} imports {name}"
+        for path in list_modules(folder)
+        if path.relative_to(PROJECT).as_posix() != except_in
+        for name in list_imports(path, top_level_only=top_level_only)
+        if name.split(".")[0] in forbidden
+    ]
+
+
+def test_the_client_imports_no_part_of_the_deck() -> None:
+    assert find_imports("quarterdeck", {"core", "app", "pages"}, except_in="quarterdeck/__main__.py") == []
+
+
+def test_the_console_command_imports_nothing_of_the_deck_but_its_command_line() -> None:
+    names = set(list_imports(PROJECT / "quarterdeck" / "__main__.py"))
+    assert {name for name in names if name.split(".")[0] in {"core", "app", "pages"}} == {"app.cli"}
+
+
+def test_core_imports_no_door_and_no_streamlit() -> None:
+    assert find_imports("core", {"app", "pages", "streamlit"}) == []
+
+
+@pytest.mark.parametrize("folder", ["pages", "app"])
+def test_doors_reach_outside_systems_through_core_only(folder: str) -> None:
+    assert find_imports(folder, OUTSIDE_SYSTEMS) == []
+
+
+def test_pages_import_no_other_page() -> None:
+    assert find_imports("pages", {"pages"}) == []
+
+
+def test_every_module_of_core_has_its_place_on_the_map() -> None:
+    assert {path.stem for path in list_modules("core")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_a_module_imports_its_own_room_and_those_below_only(name: str) -> None:
+    imported = {
+        parts[1]
+        for parts in (found.split(".") for found in list_imports(PROJECT / "core" / f"{name}.py"))
+        if parts[0] == "core" and len(parts) > 1
+    }
+    assert {other for other in imported if ROOMS[other] > ROOMS[name]} == set()
+
+
+def test_rules_touch_no_file_socket_database_clock_or_environment() -> None:
+    forbidden = {"os", "io", "pathlib", "socket", "subprocess", "tempfile", "shutil", "time"} | OUTSIDE_SYSTEMS - {
+        "sklearn"
+    }
+    found = {name: {each.split(".")[0] for each in list_imports(PROJECT / "core" / f"{name}.py")} for name in RULES}
+    assert {name: names & forbidden for name, names in found.items() if names & forbidden} == {}
+
+
+@pytest.mark.parametrize("folder", ["core", "quarterdeck"])
+def test_heavy_libraries_are_imported_inside_functions_only(folder: str) -> None:
+    assert find_imports(folder, HEAVY, top_level_only=True) == []
+
+
+@pytest.mark.slow
+def test_importing_every_room_loads_no_heavy_library() -> None:
+    modules = [
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        for folder in ("core", "quarterdeck")
+        for path in list_modules(folder)
+    ]
+    script = f"import sys, {', '.join(modules)}; print(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_streamlit_caches_are_in_resources_only() -> None:
+    using = {
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("app", "pages")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("cache_")
+    }
+    assert using == {"app/resources.py"}
+
+
+@pytest.mark.parametrize("folder", ["app", "pages", "core"])
+def test_no_html_is_let_through(folder: str) -> None:
+    assert [path.name for path in list_modules(folder) if "unsafe_allow_" in path.read_text(encoding="utf-8")] == []

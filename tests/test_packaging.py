@@ -1,0 +1,95 @@
+"""What a service gets: `pip install .` into an empty environment brings the client and its few dependencies alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+DECK_ONLY = ("streamlit", "torch", "mlflow", "dvc", "sklearn", "pandas", "plotly", "lancedb", "sentence_transformers")
+
+pytestmark = pytest.mark.slow
+
+USE_THE_CLIENT = """
+import sys
+from quarterdeck import Quarterdeck
+with Quarterdeck(sys.argv[1]) as deck:
+    assert deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17", prompt_version="v2")
+    deck.flush()
+    print(deck.is_enabled("use_reranker", "user-1"), deck.dropped)
+import sqlite3
+print(sqlite3.connect(sys.argv[1].removeprefix("sqlite:///")).execute("SELECT query, score FROM retrievals").fetchall())
+"""
+
+NAME_THE_USERS = """
+from quarterdeck import Quarterdeck
+shares = {"fractional": [["on", 20], ["off", 80]]}
+flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off", "targeting": shares}
+deck = Quarterdeck.from_definitions({"flags": {"new_prompt_v3": flag}})
+print(*(user for user in range(1_000) if deck.is_enabled("new_prompt_v3", f"user-{user}")))
+"""
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of a new environment that holds an installed copy of what the wheel is made from."""
+    folder = tmp_path_factory.mktemp("client")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(PROJECT / name, source)
+    for package in ("quarterdeck", "core", "app", "pages"):
+        shutil.copytree(PROJECT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(folder / "env", with_pip=True)
+    programs = folder / "env" / "bin"
+    run(programs / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(source))
+    shutil.rmtree(source)
+    return programs
+
+
+def run(*command: str | Path, code: int = 0, **environ: str) -> str:
+    """Run a program away from the checkout; return what it printed, both streams together."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "QUARTERDECK", "VIRTUAL_ENV"))}
+    done = subprocess.run(
+        command, cwd=Path(command[0]).parent, env=environment | environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_environment_holds_the_client_and_none_of_the_deck(client: Path) -> None:
+    script = (
+        f"from importlib.util import find_spec; print([n for n in {DECK_ONLY!r} + ('core', 'app') if find_spec(n)])"
+    )
+    assert run(client / "python", "-c", script).strip() == "[]"
+
+
+def test_the_distribution_lists_no_dependency_of_the_deck(client: Path) -> None:
+    listed = run(client / "python", "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check").lower()
+    names = {line.split("==")[0].replace("-", "_") for line in listed.splitlines()}
+    assert {"quarterdeck", "sqlalchemy", "mmh3", "openfeature_sdk"} <= names
+    assert names.isdisjoint({*DECK_ONLY, "scikit_learn", "mlflow_skinny", "numpy", "click"})
+
+
+def test_the_client_logs_and_reads_flags_on_a_new_store(client: Path, tmp_path: Path) -> None:
+    said = run(
+        client / "python", "-c", USE_THE_CLIENT, f"sqlite:///{tmp_path / 'deck.db'}", XDG_CACHE_HOME=str(tmp_path)
+    )
+    assert said.splitlines() == ["False 0", "[('what is an mbuf', 0.78)]"]
+
+
+def test_the_console_command_says_in_one_line_that_only_the_client_is_here(client: Path) -> None:
+    said = run(client / "quarterdeck", "drift", code=1).strip()
+    assert said == "quarterdeck: this environment holds the client only; the commands run from the deck's checkout."
+
+
+def test_buckets_are_the_same_in_every_process_and_environment(client: Path) -> None:
+    seeds = ("0", "1", "4242")
+    drawn = {run(client / "python", "-c", NAME_THE_USERS, PYTHONHASHSEED=seed) for seed in seeds}
+    drawn.add(run(sys.executable, "-c", NAME_THE_USERS, PYTHONHASHSEED="7"))
+    assert len(drawn) == 1
+    assert 150 <= len(drawn.pop().split()) <= 250

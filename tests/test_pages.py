@@ -1,0 +1,567 @@
+"""Every page as a visitor meets it: on the demo, on an empty store, and with each source broken in its own way."""
+
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.config import PROJECT
+from core.control import get_flag
+from core.embed import Embedder
+from core.errors import InvalidInput
+from core.operations import Act, create_flag, switch_flag
+from core.vectors import VectorCache
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.store import Store
+from tests.conftest import Demo
+from tests.dvc_repos import DvcRepo
+
+PAGES = ("overview", "drift", "coverage", "prompts", "corpus", "rollouts", "audit")
+STORE_PAGES = ("drift", "coverage", "rollouts", "audit")
+HOSTILE = "<script>alert(1)</script> **bold** [x](javascript:alert(1)) :red[x] $x$ `y`"
+LIVE_MARKUP = ("<script", "**bold**", "[x](", ":red[x]", "$x$", "`y`")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _clean_streamlit() -> Iterator[None]:
+    """Streamlit's caches outlive an AppTest: start and end without them, and with no open connection."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    import streamlit as st
+
+    from app.resources import get_store
+
+    with suppress(InvalidInput):  # no store was opened under a wrong setting
+        get_store().close()
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def demo_url(as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A copy of the demo's store that a test may change; MLflow, corpus and indexes stay the demo's."""
+    target = tmp_path / "copy.db"
+    with (
+        closing(sqlite3.connect(as_demo.config.home / "quarterdeck.db")) as source,
+        closing(sqlite3.connect(target)) as to,
+    ):
+        source.backup(to)
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", f"sqlite:///{target}")
+    return f"sqlite:///{target}"
+
+
+@pytest.fixture
+def empty_url(url: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A home with a new store in it and nothing else."""
+    monkeypatch.setenv("QUARTERDECK_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("QUARTERDECK_OPERATOR", "tester")
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
+    return url
+
+
+def open_page(name: str, **filters: str) -> AppTest:
+    """Open a page as its deep link does."""
+    app = AppTest.from_file(PROJECT / "app" / "main.py", default_timeout=120)
+    app.query_params.update(filters)
+    return (app if name == "overview" else app.switch_page(f"../pages/{name}.py")).run()
+
+
+def text_of(markdown: str) -> str:
+    """What a reader sees of escaped Markdown."""
+    return re.sub(r"\\(.)", r"\1", markdown)
+
+
+def verdict(app: AppTest) -> str:
+    """The sentence on top."""
+    assert not app.exception
+    assert [error.value for error in app.error] == []
+    return next(text_of(m.value.removeprefix("#### ")) for m in app.markdown if m.value.startswith("#### "))
+
+
+def only_error(app: AppTest) -> str:
+    """The one error of a page: one line, no traceback."""
+    assert not app.exception
+    assert len(app.error) == 1, [error.value for error in app.error]
+    line = text_of(app.error[0].value)
+    assert "\n" not in line.strip()
+    assert "Traceback" not in line
+    return line
+
+
+def ask(home_or_url: Path | str, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Rows of a database, read past all of our own code."""
+    path = home_or_url if isinstance(home_or_url, Path) else home_or_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def utc_midnight_ms(days_ago: int = 0) -> int:
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return int((today - timedelta(days=days_ago)).timestamp() * 1000)
+
+
+def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> None:
+    app = open_page("drift")
+    assert re.match(r"Retrieval score fell 0\.\d\d since \d+ \w+\. Most likely: users ask about", verdict(app))
+    details = " ".join(caption.value for caption in app.caption)
+    said = re.search(
+        r"fell by ([\d.]+) .* since (\d+ \w+ \d+): ([\d.]+) over ([\d,]+) .* against ([\d.]+) over", details
+    )
+    assert said, details
+    since = int(datetime.strptime(f"{said[2]} +0000", "%d %b %Y %z").timestamp() * 1000)
+    assert utc_midnight_ms(9) <= since <= utc_midnight_ms(4)
+    ((now, count),) = ask(
+        as_demo.config.home / "quarterdeck.db",
+        "SELECT AVG(score), COUNT(score) FROM retrievals WHERE ts_ms >= ?",
+        since,
+    )
+    ((before,),) = ask(
+        as_demo.config.home / "quarterdeck.db", "SELECT AVG(score) FROM retrievals WHERE ts_ms < ?", since
+    )
+    assert float(said[3]) == pytest.approx(now, abs=0.0015)
+    assert int(said[4].replace(",", "")) == count
+    assert float(said[5]) == pytest.approx(before, abs=0.0015)
+    assert float(said[1]) == pytest.approx(before - now, abs=0.02)
+    assert "re-index" in " ".join(caption.value for caption in app.caption)
+
+
+def test_drift_counts_the_mean_of_the_last_seven_days(as_demo: Demo) -> None:
+    metrics = {metric.label: metric.value for metric in open_page("drift").metric}
+    query = "SELECT AVG(score) FROM retrievals WHERE ts_ms >= ?"
+    ((mean,),) = ask(as_demo.config.home / "quarterdeck.db", query, utc_midnight_ms(6))
+    assert metrics["Mean score, last 7 days"] == f"{mean:.2f}"
+    assert float(metrics["Change"]) < -0.05
+
+
+def test_coverage_names_the_gap_and_its_true_share_of_the_traffic(as_demo: Demo) -> None:
+    app = open_page("coverage", days="7d")
+    said = re.search(r"most worth indexing is “(.+)”: (\d+)% of all queries, mean score (\d\.\d+)", verdict(app))
+    assert said, verdict(app)
+    asked = {line.strip() for line in (PROJECT / "data/demo/queries/vpp.txt").read_text().splitlines()}
+    rows = ask(
+        as_demo.config.home / "quarterdeck.db",
+        "SELECT query, score FROM retrievals WHERE ts_ms >= ?",
+        utc_midnight_ms(6),
+    )
+    threshold = float(re.search(r"under ([\d.]+)", " ".join(c.value for c in app.caption))[1])  # type: ignore[index]
+    low_vpp = [score for query, score in rows if score < threshold and query in asked]
+    assert "vpp" in said[1].lower()
+    assert int(said[2]) == pytest.approx(100 * len(low_vpp) / len(rows), abs=4)
+    assert float(said[3]) == pytest.approx(sum(low_vpp) / len(low_vpp), abs=0.02)
+
+
+def test_prompts_names_the_winner_by_faithfulness_per_cost(as_demo: Demo) -> None:
+    query = """
+        SELECT runs.name, good.value / cost.value FROM runs
+        JOIN latest_metrics AS good ON good.run_uuid = runs.run_uuid AND good.key = 'faithfulness_mean'
+        JOIN latest_metrics AS cost ON cost.run_uuid = runs.run_uuid AND cost.key = 'cost_usd_mean'
+        ORDER BY 2 DESC"""
+    rows = ask(as_demo.config.home / "mlflow" / "mlflow.db", query)
+    assert len(rows) == 3
+    assert verdict(open_page("prompts")).startswith(f"{rows[0][0]} wins by faithfulness per cost")
+
+
+def test_corpus_says_what_is_live_and_what_is_newer(as_demo: Demo) -> None:
+    said = verdict(open_page("corpus"))
+    live = "SELECT corpus_version FROM indexes JOIN aliases ON index_name = name WHERE alias = 'default'"
+    ((version,),) = ask(as_demo.config.home / "quarterdeck.db", live)
+    v1, v2 = ({path.name for path in (PROJECT / "data/demo/corpus" / name).glob("*.md")} for name in ("v1", "v2"))
+    assert version == "v1"
+    assert said.startswith("v1 is live, 60 d old; v2 is newer")
+    assert f"+{len(v2 - v1)} −0 ~{len(v2 & v1)} files" in said
+
+
+def test_rollouts_says_which_flags_are_partly_rolled_out(as_demo: Demo) -> None:
+    ((count,),) = ask(as_demo.config.home / "quarterdeck.db", "SELECT COUNT(*) FROM flags")
+    said = verdict(open_page("rollouts"))
+    assert said == f"2 of {count} flags are partly rolled out: answer-service at 5%, new_prompt_v3 at 20%."
+
+
+def test_audit_says_how_many_changes_there_are_and_which_was_last(as_demo: Demo) -> None:
+    ((count, actor, action, target),) = ask(
+        as_demo.config.home / "quarterdeck.db",
+        "SELECT COUNT(*), actor, action, target FROM audit WHERE id = id HAVING MAX(id)",
+    )
+    app = open_page("audit")
+    assert verdict(app).startswith(f"The last of {count} changes: {actor} did {action} of {target} ")
+    assert any("Chain verified" in m.value for m in app.markdown)
+
+
+def test_overview_has_one_sentence_with_its_number_for_each_area(as_demo: Demo) -> None:
+    app = open_page("overview")
+    assert verdict(app) == verdict(open_page("drift"))
+    figures = {metric.label: metric.value for metric in app.metric}
+    assert figures | {"Drift": "", "Gaps": ""} == {
+        "Drift": "",
+        "Gaps": "",
+        "Prompt": "v2",
+        "Corpus": "v1",
+        "Rollouts": "2",
+    }
+    sentences = " ".join(text_of(m.value) for m in app.markdown if m.value.startswith(":small["))
+    for expected in ("score fell", "score low", "v2 is in production", "v1 is live", "2 of 5 flags"):
+        assert expected in sentences
+
+
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [
+        ("overview", "quarterdeck demo"),
+        ("drift", "quarterdeck demo"),
+        ("coverage", "quarterdeck demo"),
+        ("rollouts", "quarterdeck flags import FILE"),
+        ("audit", "quarterdeck demo"),
+    ],
+)
+def test_a_page_without_data_says_which_command_fills_it(page: str, command: str, empty_url: str) -> None:
+    app = open_page(page)
+    assert not app.exception
+    assert len(app.info) == 1
+    assert [code.value for code in app.code] == [command]
+
+
+def test_prompts_without_an_experiment_says_which_command_logs_one(
+    empty_url: str, tmp_path: Path, as_new_mlflow: None
+) -> None:
+    app = open_page("prompts")
+    assert (len(app.exception), len(app.error)) == (0, 0)
+    assert [code.value for code in app.code] == ["quarterdeck demo"]
+
+
+@pytest.fixture
+def as_new_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An MLflow database that MLflow itself has made, without any run."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    SqlAlchemyStore(uri, str(tmp_path / "artifacts")).engine.dispose()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+
+def test_corpus_of_a_repository_that_tracks_nothing_says_how_to_track_it(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = DvcRepo.create(tmp_path / "corpus")
+    repo.git("add", "--all")
+    repo.git("commit", "--quiet", "--message", "start")
+    monkeypatch.setenv("QUARTERDECK_CORPUS_REPO", str(repo.root))
+    app = open_page("corpus")
+    assert (len(app.exception), len(app.error)) == (0, 0)
+    assert "dvc add" in app.code[0].value
+
+
+@pytest.mark.parametrize("page", STORE_PAGES)
+def test_a_missing_store_is_one_line_that_says_where_it_was_looked_for(
+    page: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", f"sqlite:///{tmp_path / 'nowhere.db'}")
+    line = only_error(open_page(page))
+    assert str(tmp_path / "nowhere.db") in line
+    assert "quarterdeck demo" in line
+    assert not (tmp_path / "nowhere.db").exists()
+
+
+@pytest.mark.parametrize("page", STORE_PAGES)
+def test_a_corrupt_store_is_one_line_that_names_the_file(
+    page: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "garbage.db").write_bytes(b"\x93garbage" * 4_000)
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", f"sqlite:///{tmp_path / 'garbage.db'}")
+    line = only_error(open_page(page))
+    assert str(tmp_path / "garbage.db") in line
+    assert "not a database" in line
+
+
+@pytest.fixture
+def locked_url(demo_url: str) -> Iterator[str]:
+    """A store that another program has locked against readers too."""
+    with closing(sqlite3.connect(demo_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        yield demo_url
+        other.execute("ROLLBACK")
+
+
+def test_a_locked_store_is_one_line_on_each_page_and_nobody_waits_for_ever(locked_url: str) -> None:
+    app = open_page("overview")
+    for page in STORE_PAGES:
+        line = only_error(app.switch_page(f"../pages/{page}.py").run())
+        assert locked_url.removeprefix("sqlite:///") in line
+        assert "locked" in line
+
+
+def test_a_store_that_somebody_writes_to_can_be_read_but_not_changed(demo_url: str) -> None:
+    path = demo_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as once:
+        once.execute("PRAGMA journal_mode = WAL")
+    app = open_page("rollouts", flag="use_hyde")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        line = only_error(flip(app, on=True, reason="try it"))
+        other.execute("ROLLBACK")
+    assert "locked" in line
+    assert "Nothing was changed" in line
+    assert last_changes(demo_url, "use_hyde") == ["flag.create"]
+
+
+@pytest.mark.parametrize("page", ["overview", "corpus"])
+@pytest.mark.parametrize("content", [None, b"\x93garbage" * 4_000])
+def test_other_areas_stay_readable_without_the_store(
+    page: str, content: bytes | None, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content:
+        (tmp_path / "deck.db").write_bytes(content)
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", f"sqlite:///{tmp_path / 'deck.db'}")
+    app = open_page(page)
+    shown = text_of(" ".join(m.value for m in app.markdown))
+    assert not app.exception
+    assert str(tmp_path / "deck.db") in shown + text_of(" ".join(error.value for error in app.error))
+    assert ("v2 is in production" if page == "overview" else "the newest is v2") in shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "named"),
+    [
+        ("sqlite:///{folder}/nowhere/mlflow.db", "{folder}/nowhere/mlflow.db"),
+        ("sqlite:///{folder}/garbage.db", "{folder}/garbage.db"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+    ],
+)
+def test_prompts_says_in_one_line_that_mlflow_cannot_be_read(
+    uri: str, named: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "garbage.db").write_bytes(b"\x93garbage" * 4_000)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=tmp_path))
+    assert named.format(folder=tmp_path) in only_error(open_page("prompts"))
+    overview = open_page("overview")
+    shown = text_of(" ".join(m.value for m in overview.markdown))
+    assert not overview.exception
+    assert named.format(folder=tmp_path) in shown
+    assert "score fell 0." in shown
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "no repository", "broken"])
+def test_corpus_says_in_one_line_that_the_repository_cannot_be_read(
+    kind: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "elsewhere"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "broken":
+        shutil.copytree(as_demo.config.home / "corpus", folder, dirs_exist_ok=True)
+        shutil.rmtree(folder / ".git" / "objects")
+    monkeypatch.setenv("QUARTERDECK_CORPUS_REPO", str(folder))
+    assert str(folder) in only_error(open_page("corpus"))
+    overview = open_page("overview")
+    assert not overview.exception
+    assert "score fell 0." in text_of(" ".join(m.value for m in overview.markdown))
+
+
+def test_a_wrong_setting_is_one_line_that_names_it(as_demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERDECK_LOW_SCORE", "high")
+    app = AppTest.from_file(PROJECT / "app" / "main.py", default_timeout=120).run()
+    assert "QUARTERDECK_LOW_SCORE: must be a number between 0 and 1, not 'high'" in only_error(app)
+
+
+def flip(app: AppTest, *, on: bool, reason: str) -> AppTest:
+    """Set the form of the chosen flag and press Save."""
+    app.toggle[0].set_value(on)
+    app.text_input[0].input(reason)
+    return app.button[0].click().run()
+
+
+def last_changes(url: str, key: str) -> list[str]:
+    """What happened to a flag, newest first."""
+    return [action for (action,) in ask(url, "SELECT action FROM audit WHERE target = ? ORDER BY id DESC", key)]
+
+
+def stored_flag(url: str, key: str) -> dict[str, Any]:
+    ((definition,),) = ask(url, "SELECT definition FROM flags WHERE key = ?", key)
+    found: dict[str, Any] = json.loads(definition)
+    return found
+
+
+def test_flipping_a_flag_stores_it_and_shows_its_audit_entry(demo_url: str) -> None:
+    before = stored_flag(demo_url, "use_reranker")
+    app = flip(open_page("rollouts", flag="use_reranker"), on=False, reason="costs too much")
+    ((entry, actor, reason),) = ask(
+        demo_url, "SELECT id, actor, reason FROM audit WHERE action = 'flag.update' AND target = 'use_reranker'"
+    )
+    assert (actor, reason) == ("tester", "costs too much")
+    assert [s.value for s in app.success] == [f"Recorded as audit entry {entry}. Services see it within two seconds."]
+    assert stored_flag(demo_url, "use_reranker") == before | {"state": "DISABLED"}
+    shown = open_page("audit", entry=str(entry))
+    assert shown.selectbox(key="entry").value == entry
+    assert [text.value for text in shown.text] == ["costs too much"]
+
+
+def test_moving_the_slider_changes_the_rollout(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    app.slider[0].set_value(50.0)
+    app.text_input[0].input("no complaints")
+    app.button[0].click().run()
+    assert "new_prompt_v3 at 50%" in verdict(app)
+    assert last_changes(demo_url, "new_prompt_v3")[0] == "flag.update"
+
+
+def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    app.button(key="kill-new_prompt_v3").click().run()
+    assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
+    assert verdict(app) == "1 of 5 flags are partly rolled out: answer-service at 5%."
+
+
+@pytest.mark.parametrize("reason", ["", "   "])
+def test_a_change_without_a_reason_is_refused_in_one_line(reason: str, demo_url: str) -> None:
+    before = stored_flag(demo_url, "use_hyde")
+    line = only_error(flip(open_page("rollouts", flag="use_hyde"), on=True, reason=reason))
+    assert line == "**Nothing was changed** — reason: is empty; say why, for the audit trail"
+    assert stored_flag(demo_url, "use_hyde") == before
+    assert last_changes(demo_url, "use_hyde") == ["flag.create"]
+
+
+def test_saving_what_is_stored_already_says_so_and_records_nothing(demo_url: str) -> None:
+    app = flip(open_page("rollouts", flag="use_hyde"), on=False, reason="look")
+    assert [info.value for info in app.info] == ["Nothing differs from what is stored."]
+    assert last_changes(demo_url, "use_hyde") == ["flag.create"]
+
+
+def test_saving_over_a_change_of_somebody_else_is_a_conflict(demo_url: str) -> None:
+    app = open_page("rollouts", flag="use_hyde")
+    with closing(Store(demo_url)) as store:
+        switch_flag(store, get_flag(store, "production", "use_hyde"), Act("somebody else", "was faster"), on=True)
+    app.slider[0].set_value(30.0)
+    line = only_error(flip(app, on=False, reason="mine"))
+    assert "somebody else was faster" in line
+    assert "Nothing was overwritten" in line
+    assert last_changes(demo_url, "use_hyde") == ["flag.update", "flag.create"]
+    assert app.toggle[0].value is True
+
+
+def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:
+    before = stored_flag(demo_url, "use_hyde")
+    flip(open_page("rollouts", flag="use_hyde"), on=True, reason="try it")
+    app = open_page("audit", on="use_hyde")
+    app.text_input[0].input("was a mistake")
+    app.button[0].click().run()
+    assert not app.exception
+    assert stored_flag(demo_url, "use_hyde") == before
+
+
+def test_accepting_the_level_restarts_the_reference(demo_url: str) -> None:
+    app = open_page("drift")
+    app.text_input(key="drift_reason").input("users moved on to VPP")
+    app.button[0].click().run()
+    assert not app.exception
+    assert ask(demo_url, "SELECT action, reason FROM audit ORDER BY id DESC LIMIT 1") == [
+        ("drift.accept", "users moved on to VPP")
+    ]
+    assert "Drifting" not in " ".join(m.value for m in open_page("drift").markdown)
+
+
+def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo) -> None:
+    assert open_page("rollouts", flag="new_prompt_v3").selectbox(key="flag").value == "new_prompt_v3"
+    corpus = open_page("corpus", version="v1", search="mbuf")
+    assert corpus.selectbox(key="version").value == "v1"
+    assert "1 files" in " ".join(caption.value for caption in corpus.caption)
+    assert len(open_page("drift", days="14d").dataframe[-1].value) == 14
+    topics = open_page("coverage", clusters="3").selectbox(key="topic")
+    last = topics.options[-1]
+    assert len(topics.options) == 3
+    chosen = open_page("coverage", clusters="3", topic=last).selectbox(key="topic")
+    assert chosen.options.index(last) == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "filters"),
+    [
+        ("rollouts", {"flag": HOSTILE}),
+        ("corpus", {"version": "v99", "old": "x", "new": "--upload-pack=x", "tab": "Diff"}),
+        ("drift", {"days": "-1"}),
+        ("coverage", {"topic": "no such", "clusters": "many", "days": "1e9"}),
+        ("prompts", {"experiment": "no such", "rule": HOSTILE}),
+        ("audit", {"entry": "99999", "who": HOSTILE}),
+    ],
+)
+def test_a_link_with_a_wrong_filter_opens_the_page_without_it(
+    page: str, filters: dict[str, str], as_demo: Demo
+) -> None:
+    assert verdict(open_page(page, **filters))
+
+
+def markdown_of(app: AppTest) -> list[str]:
+    """Every text of a page that the browser reads as Markdown."""
+    shown = [*app.markdown, *app.caption, *app.title, *app.subheader, *app.info, *app.error, *app.success]
+    labels = [*app.button, *app.metric, *app.toggle, *app.slider, *app.text_input, *app.selectbox]
+    links = [element.proto.label for element in app.get("page_link")]
+    return [element.value for element in shown] + [element.label for element in labels] + links
+
+
+def assert_shown_as_text(app: AppTest) -> None:
+    """No page text holds markup of the hostile text that is not escaped."""
+    assert not app.exception
+    for text in markdown_of(app):
+        unescaped = re.sub(r"\\.", "", text)
+        assert not [markup for markup in LIVE_MARKUP if markup in unescaped], text
+
+
+def test_hostile_flags_and_reasons_are_shown_as_text(empty_url: str, store: Store) -> None:
+    key = HOSTILE.replace(" ", "")
+    create_flag(store, key, boolean_flag(on=True, rollout_pct=20, description=HOSTILE), Act(HOSTILE, HOSTILE))
+    rollouts, audit = open_page("rollouts"), open_page("audit")
+    for app in (rollouts, audit, open_page("overview")):
+        assert_shown_as_text(app)
+    assert key in text_of(" ".join(markdown_of(rollouts)))
+    assert HOSTILE in [text_of(caption.value) for caption in rollouts.caption]
+    assert HOSTILE in [text.value for text in audit.text]
+
+
+def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None:
+    now = datetime.now(UTC)
+    words = ("mempool", "ring", "vector", "graph", "memif", "ipsec", "nat", "tap", "flow", "lcore", "numa", "hash")
+    rows = [
+        Retrieval(now - timedelta(minutes=at), f"{HOSTILE} {word}", score)
+        for score in (0.1, 0.9)
+        for at, word in enumerate(words)
+    ]
+    append_retrievals(store, rows)
+    Embedder(cache=VectorCache(store)).embed([row.query for row in rows])  # a page leaves this to the background
+    app = open_page("coverage")
+    assert_shown_as_text(app)
+    assert_shown_as_text(open_page("overview"))
+    assert any(HOSTILE in str(cell) for cell in app.dataframe[0].value["query"])
+
+
+def test_hostile_file_names_and_messages_are_shown_as_text(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = DvcRepo.create(tmp_path / "corpus")
+    name = HOSTILE.replace("/", "|")
+    repo.write({f"corpus/{name}": "text", "corpus/plain.md": "text"})
+    repo.dvc("add", "--quiet", "corpus")
+    repo.git("add", "--all")
+    repo.git("commit", "--quiet", "--message", HOSTILE)
+    repo.git("tag", "<b>v1`y`$x$")
+    monkeypatch.setenv("QUARTERDECK_CORPUS_REPO", str(repo.root))
+    app = open_page("corpus")
+    assert_shown_as_text(app)
+    assert_shown_as_text(open_page("overview"))
+    assert "<b>v1`y`$x$" in verdict(app)
+    assert any(name in str(path) for path in app.dataframe[-1].value["file"])
