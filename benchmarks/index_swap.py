@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.acts import Act
 from core.builds import build_version, collect_garbage, get_live
 from core.chunks import Chunk
 from core.control import get_index, list_broken_audit_entries, list_indexes
@@ -29,7 +30,7 @@ from core.embed import Embedder, Vectors
 from core.errors import Conflict, QuarterdeckError
 from core.indexes import open_indexes
 from core.ingest import Source
-from core.operations import Act, rollback_index, swap_index
+from core.operations import rollback_index, swap_index
 from core.vectors import VectorCache
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store

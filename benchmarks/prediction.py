@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from core.acts import Act
 from core.builds import build_version, get_live
 from core.chunks import Chunk
 from core.embed import Embedder
@@ -20,7 +21,7 @@ from core.forecasts import forecast_lift, get_prediction, measure_prediction
 from core.formats import split_document
 from core.indexes import LanceIndexes
 from core.ingest import Source
-from core.operations import Act, save_prediction, swap_index
+from core.operations import save_prediction, swap_index
 from core.prediction import Prediction, PredictionCheck
 from core.topics import AskedQuery, find_topics, low_score_threshold
 from core.vectors import VectorCache

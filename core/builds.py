@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
+from core.acts import Act
 from core.cases import Case
 from core.chunks import CHUNKING, Chunk, digest_chunks
 from core.control import (
@@ -24,7 +25,7 @@ from core.embed import Embedder, Vectors
 from core.errors import Conflict, InvalidInput, NotFound
 from core.indexes import Passage, VectorIndexes, open_indexes
 from core.ingest import OnProgress, Problem, Source, embed_chunks
-from core.operations import Act, forget_index, register_index, retire_index, swap_index
+from core.operations import forget_index, register_index, retire_index, swap_index
 from core.probes import (
     GoldenQuery,
     Hit,

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from core.acts import Act
 from core.cases import parse_cases
 from core.config import PROJECT, Config
 from core.control import Index, get_flag, list_flags
@@ -25,7 +26,7 @@ from core.errors import Conflict, SourceUnavailable
 from core.evaluate import evaluate_prompts
 from core.experiments import Experiments
 from core.indexes import LanceIndexes
-from core.operations import Act, change_rollout, create_flag, register_index, swap_index
+from core.operations import change_rollout, create_flag, register_index, swap_index
 from core.prices import parse_prices
 from core.prompts import parse_prompt
 from core.retrievals import get_span

@@ -4,14 +4,14 @@ All functions take the `Act`: who does it, why, and in which environment. They r
 that carries a stale version raises Conflict and leaves everything as it was.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
+from core.acts import MAX_TEXT, Act, Change, changing
 from core.alerts import AlertRule, alert_rules_setting
 from core.backlog import BacklogTopic, TopicState, get_backlog_topic, save_decision
 from core.control import (
@@ -30,7 +30,6 @@ from core.control import (
     lock_index,
     move_state_version,
     newest_swap_id,
-    record_audit,
     save_flag,
     save_setting,
     save_versioned,
@@ -42,62 +41,16 @@ from quarterdeck import definitions
 from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import check_document, resolve_references
 from quarterdeck.log import as_log
-from quarterdeck.retrieval import from_ms, now_ms, to_ms
+from quarterdeck.retrieval import from_ms, to_ms
 from quarterdeck.schema import aliases, indexes
-from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
+from quarterdeck.store import Store
 from quarterdeck.validation import validate_document
-
-_MAX_TEXT = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """Who changes something, why, and in which environment; `at` is the present unless a past is being rebuilt.
-
-    Raises InvalidInput when actor or reason is empty or too long.
-    """
-
-    actor: str
-    reason: str
-    environment: str = DEFAULT_ENVIRONMENT
-    at: datetime | None = None
-
-    def __post_init__(self) -> None:
-        for name, remedy in (("actor", "say who acts"), ("reason", "say why, for the audit trail")):
-            value = getattr(self, name)
-            if not value.strip():
-                raise InvalidInput(name, f"is empty; {remedy}")
-            if len(value) > _MAX_TEXT or "\x00" in value:
-                raise InvalidInput(name, f"must be at most {_MAX_TEXT:,} characters, without null characters")
-
-
-@dataclass(slots=True)
-class _Change:
-    """An open change: its transaction, its time, and the audit entry's id once `record` was called."""
-
-    connection: Connection
-    act: Act
-    at_ms: int
-    entry_id: int = 0
-
-    def record(self, action: str, target: str, before: Any, after: Any) -> None:
-        self.entry_id = record_audit(
-            self.connection,
-            ts_ms=self.at_ms,
-            environment=self.act.environment,
-            actor=self.act.actor.strip(),
-            action=action,
-            target=target,
-            reason=self.act.reason.strip(),
-            before=before,
-            after=after,
-        )
 
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:
     """Add a flag. Raises InvalidInput for a bad definition and Conflict when there is a flag of that key."""
     validate_definition(key, definition)
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         flag = Flag(by.environment, key, dict(definition), 0, from_ms(change.at_ms), by.actor)
         _save_flag(change, flag, before=None)
     return change.entry_id
@@ -106,7 +59,7 @@ def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) 
 def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act) -> int:
     """Replace the definition of `flag`, as it was read. Raises InvalidInput, and Conflict when somebody was faster."""
     validate_definition(flag.key, definition)
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         _save_flag(change, replace(flag, definition=dict(definition), updated_by=by.actor), before=flag.definition)
     return change.entry_id
 
@@ -130,7 +83,7 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     validate_document({"flags": wanted})
     known = {flag.key: flag for flag in list_flags(store, by.environment)}
     changed = []
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         for key, definition in wanted.items():
             former = known.get(key) or Flag(by.environment, key, {}, 0, from_ms(change.at_ms), by.actor)
             if former.definition != definition:
@@ -148,7 +101,7 @@ def register_index(store: Store, index: Index, by: Act) -> int:
         "location": index.location, "corpus_version": index.corpus_version, "model": index.model,
         "chunks": index.chunks, "built_ms": to_ms(index.built), "built_by": index.built_by, "chunking": index.chunking,
     }  # fmt: skip
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         change.connection.execute(insert(indexes).values(name=index.name, **values))
         change.record("index.register", index.name, None, values)
     return change.entry_id
@@ -163,7 +116,7 @@ def swap_index(
     or is being removed.
     """
     after = {"index": index_name} | ({"probe": probe} if probe else {}) | ({"rollback": True} if rollback else {})
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         if lock_index(change.connection, index_name) != IndexState.READY:
             raise NotFound(f"index: no index {index_name!r} is registered; build it first")
         live = change.connection.execute(select(aliases).where(aliases.c.alias == alias)).first()
@@ -199,7 +152,7 @@ def retire_index(store: Store, name: str, by: Act, *, newest_swap: int) -> int:
     `newest_swap` is the swap that the decision rests on. Raises Conflict when an alias stands for the index, or
     when there was a swap since: somebody may have used the index in the meantime.
     """
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         state = lock_index(change.connection, name)
         if state is None:
             raise NotFound(f"index: no index {name!r} is registered")
@@ -214,7 +167,7 @@ def retire_index(store: Store, name: str, by: Act, *, newest_swap: int) -> int:
 
 def forget_index(store: Store, name: str, by: Act) -> int:
     """Take a retired index, whose files are gone, off the list. Raises Conflict when it is not retired."""
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         if lock_index(change.connection, name) != IndexState.RETIRED:
             raise Conflict(f"index {name!r} is not retired; nothing was removed")
         row = change.connection.execute(select(indexes).where(indexes.c.name == name)).mappings().one()
@@ -228,7 +181,7 @@ def save_prediction(store: Store, prediction: Prediction, by: Act) -> int:
     name = prediction_setting(prediction.target)
     _, version = get_setting(store, name)
     after = {"live": prediction.live, "lifted_share": round(prediction.lifted_share, 4)}
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         save_setting(change.connection, name, asdict(prediction), expected_version=version)
         change.record("prediction.save", prediction.target, None, after)
     return change.entry_id
@@ -239,10 +192,10 @@ def mark_topic(
 ) -> int:
     """Decide about a coverage gap, as it was read. Raises InvalidInput, and Conflict when somebody was faster."""
     for name, value in (("owner", owner), ("note", note)):
-        if len(value) > _MAX_TEXT or "\x00" in value:
-            raise InvalidInput(name, f"must be at most {_MAX_TEXT:,} characters, without null characters")
+        if len(value) > MAX_TEXT or "\x00" in value:
+            raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
     before = {"state": topic.state, "owner": topic.owner, "note": topic.note}
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         save_decision(change.connection, topic, state, owner=owner.strip(), note=note.strip())
         after = {"state": str(state), "owner": owner.strip(), "note": note.strip(), "label": topic.label}
         change.record("topic.mark", topic.topic_id, before, after)
@@ -254,7 +207,7 @@ def accept_level(store: Store, accepted_on: date, by: Act) -> int:
     name = accepted_level_setting(by.environment)
     former, version = get_setting(store, name)
     after = {"accepted_on": accepted_on.isoformat()}
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         save_setting(change.connection, name, after, expected_version=version)
         change.record("drift.accept", "retrieval score", former, after)
     return change.entry_id
@@ -270,7 +223,7 @@ def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
     found = log.count_before(before_ms)
     if not found:
         return 0
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         change.record("log.purge", "retrievals", {"rows": found}, {"older_than": before.isoformat()})
     return log.purge(before_ms)
 
@@ -298,7 +251,7 @@ def _change_alert_rules(store: Store, name: str, rule: AlertRule | None, by: Act
     if rule is None and before is None:
         raise NotFound(f"alert rule: there is no rule {name!r} in {by.environment}")
     after = asdict(rule) if rule else None
-    with _change(store, by) as change:
+    with changing(store, by) as change:
         save_setting(
             change.connection, setting, [*known.values(), *([after] if after else [])], expected_version=version
         )
@@ -330,7 +283,7 @@ def _revert_flag(store: Store, entry: AuditEntry, by: Act) -> int:
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
     if entry.before is None:
         flag = get_flag(store, entry.environment, entry.target)
-        with _change(store, by) as change:
+        with changing(store, by) as change:
             delete_flag(change.connection, flag)
             change.record("flag.delete", flag.key, flag.definition, None)
         return change.entry_id
@@ -339,12 +292,6 @@ def _revert_flag(store: Store, entry: AuditEntry, by: Act) -> int:
     return create_flag(store, entry.target, entry.before, by)
 
 
-def _save_flag(change: _Change, flag: Flag, *, before: dict[str, Any] | None) -> None:
+def _save_flag(change: Change, flag: Flag, *, before: dict[str, Any] | None) -> None:
     save_flag(change.connection, flag, updated_ms=change.at_ms)
     change.record("flag.update" if before else "flag.create", flag.key, before, flag.definition)
-
-
-@contextmanager
-def _change(store: Store, act: Act) -> Iterator[_Change]:
-    with store.begin() as connection:
-        yield _Change(connection, act, to_ms(act.at) if act.at else now_ms())

@@ -6,6 +6,7 @@ Knows nothing about git or versions: `core.corpus` asks for hashes.
 import asyncio
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +15,10 @@ from typing import Any, TypeGuard
 from core.errors import NotFound, SourceUnavailable
 
 _CONNECT_TIMEOUT_SECONDS = 10
-_NO_ACCESS = ("credential", "forbidden", "accessdenied", "access denied", "unauthorized", "permission", "401", "403")
+# The codes stand alone: a port like 14013 is no status.
+_NO_ACCESS = re.compile(
+    r"credential|forbidden|access ?denied|unauthorized|permission|(?<![\w:.])40[13](?!\w)", re.IGNORECASE
+)
 
 
 class Storage:
@@ -188,7 +192,7 @@ def _reason(error: BaseException) -> str:
         return f"needs another package: {text}"
     if kind in ("RemoteNotFoundError", "ConfigError"):
         return f"is not set up: {text}. Run: dvc remote list"
-    if any(word in f"{kind} {text}".lower() for word in _NO_ACCESS):
+    if _NO_ACCESS.search(f"{kind} {text}"):
         return f"refused access: no credentials, or not the right ones ({text or kind}). Run: dvc remote modify --local"
     return f"cannot be reached: {text or kind}. Check the network and the address with: dvc remote list"
 

@@ -6,8 +6,9 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_config, get_store
+from app.visitor import make_act
 from core.control import AuditEntry, list_audit, list_broken_audit_entries
-from core.operations import Act, revert
+from core.operations import revert
 
 
 def render_entry(entry: AuditEntry) -> None:
@@ -25,7 +26,7 @@ def render_entry(entry: AuditEntry) -> None:
         reason = st.text_input("Reason for bringing the former state back", max_chars=500)
         if st.form_submit_button("Revert"):
             with ui.showing_errors("Nothing was changed"):
-                made = revert(get_store(), entry.entry_id, Act(get_config().operator, reason, entry.environment))
+                made = revert(get_store(), entry.entry_id, make_act(reason, entry.environment))
                 st.success(f"Recorded as audit entry {made}.")
 
 

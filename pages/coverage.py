@@ -8,9 +8,10 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_backfill, get_config, get_embedder, get_store, load_coverage, load_map
+from app.visitor import make_act
 from core.backlog import BacklogTopic, TopicState, list_backlog
 from core.closing import measure_closing
-from core.operations import Act, mark_topic
+from core.operations import mark_topic
 from core.reports import Coverage, MapPoint
 from core.topics import Topic, Trend
 
@@ -108,7 +109,7 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
 def save_decision(known: BacklogTopic) -> None:
     """Store what the form says about the gap as the visitor saw it."""
     state, seen = st.session_state, f"{known.topic_id}-{known.version}"
-    act = Act(get_config().operator, state[f"reason-{seen}"], get_config().environment)
+    act = make_act(state[f"reason-{seen}"], get_config().environment)
     decided, owner, note = TopicState(state[f"state-{seen}"]), state[f"owner-{seen}"], state[f"note-{seen}"]
     ui.record_change(lambda: mark_topic(get_store(), known, decided, act, owner=owner, note=note))
 

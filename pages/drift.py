@@ -8,11 +8,12 @@ import streamlit as st
 
 from app import charts, ui
 from app.resources import get_config, get_store, load_drift, load_what_changed
+from app.visitor import make_act
 from core.alerts import AlertRule
 from core.changes import WhatChanged
 from core.drift import DailyScores, DriftReport, Status
 from core.histograms import add_histograms
-from core.operations import Act, accept_level, save_alert_rule
+from core.operations import accept_level, save_alert_rule
 from core.reports import DriftOverview
 from core.watch import list_alert_rules
 
@@ -97,7 +98,7 @@ def render_acceptance(frame: ui.Frame) -> None:
         reason = st.text_input("Reason", key="drift_reason", max_chars=500)
         if st.form_submit_button("Accept as the new normal"):
             with ui.showing_errors("Nothing was changed"):
-                entry = accept_level(get_store(), frame.today, Act(get_config().operator, reason, frame.environment))
+                entry = accept_level(get_store(), frame.today, make_act(reason, frame.environment))
                 load_drift.clear()
                 st.success(f"Recorded as audit entry {entry}. The reference restarts today.")
 
@@ -120,7 +121,7 @@ def render_alerts(frame: ui.Frame) -> None:
             reason = st.text_input("Reason", key="drift_alert_reason", max_chars=500)
             if st.form_submit_button("Save alert rule"):
                 with ui.showing_errors("Nothing was changed"):
-                    act = Act(get_config().operator, reason, frame.environment)
+                    act = make_act(reason, frame.environment)
                     entry = save_alert_rule(get_store(), AlertRule(name, url, secret, Status(status)), act)
                     st.success(f"Recorded as audit entry {entry}.")
 

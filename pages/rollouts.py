@@ -1,27 +1,14 @@
 """Rollouts: what is being rolled out, and the switches. Every change names a reason and lands in the audit trail."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import streamlit as st
 
 from app import ui
+from app.panels.flags import is_on, render_flags
 from app.resources import get_config, get_store
-from core.control import Flag, list_audit, list_flags
-from core.operations import Act, update_flag
-from quarterdeck import definitions
+from core.control import Flag, list_flags
 from quarterdeck.definitions import rollout_pct
-
-
-def is_on(flag: Flag) -> bool:
-    """Whether the flag is switched on at all."""
-    return bool(flag.definition.get("state") == "ENABLED")
-
-
-def describe_state(flag: Flag) -> str:
-    """The flag's state as a person says it."""
-    share = rollout_pct(flag.definition)
-    return "off" if not is_on(flag) else "on" if share is None or share == 100 else f"on for {share:g}%"
 
 
 def say_what_rolls_out(flags: Sequence[Flag]) -> tuple[str, ui.Look]:
@@ -31,59 +18,6 @@ def say_what_rolls_out(flags: Sequence[Flag]) -> tuple[str, ui.Look]:
         return f"{len(flags)} flags, none of them partly rolled out.", ui.Look("Steady", "green", "✓")
     named = ", ".join(f"{ui.plain(f.key)} at {rollout_pct(f.definition):g}%" for f in partly)
     return f"{len(partly)} of {len(flags)} flags are partly rolled out: {named}.", ui.Look("Rolling out", "blue", "◐")
-
-
-def apply(flag: Flag, definition: dict[str, Any], reason: str) -> None:
-    """Store the new definition in place of the version that the visitor saw."""
-    ui.record_change(
-        lambda: update_flag(get_store(), flag, definition, Act(get_config().operator, reason, flag.environment)),
-        effect="Services see it within two seconds.",
-    )
-
-
-def save(flag: Flag) -> None:
-    """Store what the form says. Runs before the page does, so that `flag` is the version which the visitor saw."""
-    seen, state = f"{flag.key}-{flag.version}", st.session_state
-    share = rollout_pct(flag.definition)
-    wanted = definitions.switch_flag(flag.definition, on=state[f"on-{seen}"])
-    if share is not None and state[f"share-{seen}"] != share:
-        wanted = definitions.set_rollout(wanted, state[f"share-{seen}"])
-    if wanted == flag.definition:
-        state["said"] = "info", "Nothing differs from what is stored."
-    else:
-        apply(flag, wanted, state[f"reason-{seen}"])
-
-
-def kill(flag: Flag) -> None:
-    """Turn the flag off."""
-    apply(flag, definitions.switch_flag(flag.definition, on=False), "kill switch")
-
-
-def render_switches(flag: Flag) -> None:
-    """The form that switches one flag or moves its rollout, and the kill switch."""
-    seen = f"{flag.key}-{flag.version}"
-    share = rollout_pct(flag.definition)
-    with st.form(f"flag-{seen}"):
-        left, right = st.columns(2)
-        left.toggle("On", is_on(flag), key=f"on-{seen}")
-        if share is not None:
-            label = "Canary (green) share, %" if "green" in flag.definition["variants"] else "Rollout, % of users"
-            right.slider(label, 0.0, 100.0, float(share), 0.1, key=f"share-{seen}")
-        st.text_input("Reason", key=f"reason-{seen}", max_chars=500)
-        st.form_submit_button("Save", type="primary", on_click=save, args=(flag,))
-    label = f"Kill switch: turn {ui.plain(flag.key)} off now"
-    st.button(label, key=f"kill-{flag.key}", disabled=not is_on(flag), on_click=kill, args=(flag,))
-
-
-def render_history(flag: Flag) -> None:
-    """The last changes of one flag."""
-    entries = list_audit(get_store(), target=flag.key, limit=10)
-    if entries:
-        st.caption("Last changes")
-        ui.show_table(
-            [{"when": ui.format_ago(e.ts), "who": e.actor, "what": e.action, "why": e.reason} for e in entries],
-            key="rollouts-history", file_name="history.csv",
-        )  # fmt: skip
 
 
 def render(frame: ui.Frame) -> None:
@@ -96,24 +30,10 @@ def render(frame: ui.Frame) -> None:
         return
     ui.render_verdict(*say_what_rolls_out(flags))
     ui.render_said()
-    ui.show_table(
-        [
-            {"flag": flag.key, "state": describe_state(flag), "variants": ", ".join(flag.definition["variants"]),
-             "changed": ui.format_ago(flag.updated), "by": flag.updated_by,
-             "description": str(flag.definition.get("metadata", {}).get("description", ""))}
-            for flag in flags
-        ],
-        key="rollouts-table", file_name="flags.csv",
-    )  # fmt: skip
-    by_key = {flag.key: flag for flag in flags}
-    chosen = st.selectbox("Flag", list(by_key), key="flag", bind="query-params")
-    flag = by_key.get(chosen or "", flags[0])
-    st.subheader(ui.plain(flag.key), anchor=False)
-    st.caption(ui.plain(str(flag.definition.get("metadata", {}).get("description", ""))))
-    render_switches(flag)
-    render_history(flag)
-    with st.expander("Definition (flagd JSON)"):
-        st.json(flag.definition)
+    (own,) = st.tabs(["Flags"], on_change="rerun", key="tab", bind="query-params")
+    if own.open:
+        with own:
+            render_flags(flags)
 
 
 frame = ui.render_frame("Rollouts", environment=get_config().environment, ranges=False)

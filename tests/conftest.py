@@ -18,9 +18,10 @@ for name in SETTINGS:
 import pytest  # noqa: E402
 from filelock import FileLock  # noqa: E402
 
+from core.acts import Act  # noqa: E402
 from core.config import Config, load_config  # noqa: E402
 from core.demo import build_demo  # noqa: E402
-from core.operations import Act, create_flag  # noqa: E402
+from core.operations import create_flag  # noqa: E402
 from quarterdeck.definitions import boolean_flag  # noqa: E402
 from quarterdeck.store import Store  # noqa: E402
 

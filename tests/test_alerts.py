@@ -8,11 +8,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 
+from core.acts import Act
 from core.alerts import AlertRule, Told, decide_alert
 from core.control import list_audit
 from core.drift import DriftReport, Status
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.operations import Act, delete_alert_rule, save_alert_rule
+from core.operations import delete_alert_rule, save_alert_rule
 from core.watch import check_alerts, list_alert_rules
 from core.webhooks import post_signed
 from quarterdeck.recorder import append_retrievals

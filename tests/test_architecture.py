@@ -21,7 +21,7 @@ GATEWAYS = {
     "retrievals", "sql_log", "storage", "tables", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
-    "answerers", "backfill", "builds", "changes", "closing", "demo", "evaluate", "forecasts", "gatekeeper",
+    "acts", "answerers", "backfill", "builds", "changes", "closing", "demo", "evaluate", "forecasts", "gatekeeper",
     "importing", "ingest", "judges", "operations", "overview", "reports", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from core.acts import Act
 from core.backlog import TopicState, get_backlog_topic, list_backlog, record_sightings
 from core.control import list_audit
 from core.errors import Conflict, NotFound
-from core.operations import Act, mark_topic, revert
+from core.operations import mark_topic, revert
 from core.topics import AskedQuery, find_topics
 
 ME = Act("ada", "agreed on Monday")

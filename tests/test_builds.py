@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
+from core.acts import Act
 from core.builds import (
     build_version,
     collect_garbage,
@@ -28,7 +29,7 @@ from core.control import (
 from core.errors import Conflict, InvalidInput, NotFound
 from core.indexes import open_indexes
 from core.ingest import Source
-from core.operations import Act, forget_index, retire_index, rollback_index, swap_index
+from core.operations import forget_index, retire_index, rollback_index, swap_index
 from core.probes import GoldenQuery
 from quarterdeck.client import Quarterdeck
 

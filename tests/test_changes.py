@@ -7,13 +7,14 @@ from typing import NoReturn
 
 import pytest
 
+from core.acts import Act
 from core.causes import CauseKind
 from core.changes import compare_same_questions, explain_drift, gather_changes, start_of
 from core.corpus import Corpus
 from core.drift import DriftReport, Status
 from core.errors import SourceUnavailable
 from core.experiments import Experiments
-from core.operations import Act, create_flag
+from core.operations import create_flag
 from core.reports import report_drift
 from core.retrievals import list_daily_scores
 from core.timeline import Change

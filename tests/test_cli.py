@@ -16,9 +16,10 @@ import click
 import pytest
 
 from app import cli
+from core.acts import Act
 from core.config import PROJECT
 from core.control import get_flag, list_audit
-from core.operations import Act, create_flag
+from core.operations import create_flag
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

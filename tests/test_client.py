@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from core.acts import Act
 from core.control import get_flag
-from core.operations import Act, change_rollout, create_flag, switch_flag
+from core.operations import change_rollout, create_flag, switch_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.errors import InvalidInput, SourceUnavailable

@@ -4,11 +4,12 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
+from core.acts import Act
 from core.backlog import list_backlog, record_sightings
 from core.closing import measure_closing
 from core.control import Index
 from core.embed import Embedder
-from core.operations import Act, register_index, swap_index
+from core.operations import register_index, swap_index
 from core.topics import AskedQuery, find_topics
 from core.vectors import VectorCache
 from quarterdeck.recorder import append_retrievals

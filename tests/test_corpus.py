@@ -454,6 +454,9 @@ def test_a_remote_that_refuses_and_one_that_is_away_are_told_apart(copy: DvcRepo
             Corpus(copy.root).read_file("v1", "faq/faq.md")
     with pytest.raises(SourceUnavailable, match=r"'origin' .* cannot be reached"):
         Corpus(copy.root).read_file("v1", "faq/faq.md")
+    copy.set_remote("http://127.0.0.1:14013")  # nothing listens there, and 401 is no status in it
+    with pytest.raises(SourceUnavailable, match=r"'origin' .* cannot be reached"):
+        Corpus(copy.root).read_file("v1", "faq/faq.md")
     copy.set_remote(str(copy.root / "unmounted"))
     with pytest.raises(SourceUnavailable, match="cannot be reached: there is no such folder"):
         Corpus(copy.root).verify_version("v1")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
+from core.acts import Act
 from core.builds import build_version
 from core.chunks import Chunk
 from core.control import get_index
@@ -20,7 +21,7 @@ from core.forecasts import (
     measure_prediction,
 )
 from core.ingest import Source, read_folder, read_version
-from core.operations import Act, save_prediction, swap_index
+from core.operations import save_prediction, swap_index
 from core.reports import report_coverage
 from core.retrievals import last_days
 from core.topics import AskedQuery

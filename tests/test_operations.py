@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 from sqlalchemy import text
 
+from core.acts import Act
 from core.control import (
     Index,
     get_flag,
@@ -16,7 +17,6 @@ from core.control import (
 )
 from core.errors import Conflict, InvalidInput, NotFound
 from core.operations import (
-    Act,
     accept_level,
     accepted_level_setting,
     change_rollout,

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.acts import Act
 from core.config import PROJECT
 from core.control import get_flag
 from core.embed import Embedder
 from core.errors import InvalidInput
-from core.operations import Act, create_flag, switch_flag
+from core.operations import create_flag, switch_flag
 from core.vectors import VectorCache
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals

@@ -8,92 +8,12 @@ from typing import Any
 
 import click
 
+from app.commands.common import common, show
 from core.config import Config
 from core.errors import InvalidInput
 from core.gates import GateReport
 
 _PATH = click.Path(path_type=Path)
-
-
-def add_commands(main: click.Group, common: Callable[..., Any], show: Callable[..., None]) -> None:
-    """Put the commands into the group; `common` and `show` are what all commands share."""
-
-    @main.command("eval")
-    @click.argument("prompts", nargs=-1, required=True, type=_PATH, metavar="PROMPT...")
-    @click.option("--cases", required=True, type=_PATH, metavar="FILE", help="The test questions, one JSON a line.")
-    @click.option("--answerer", default="extractive", type=click.Choice(["extractive", "openai", "anthropic"]))
-    @click.option("--model", default="", metavar="NAME", help="The answering model, as in the price table.")
-    @click.option("--base-url", metavar="URL", help="Another server that speaks the answerer's protocol.")
-    @click.option("--judge", default="offline", show_default=True, type=click.Choice(["offline", "llm"]))
-    @click.option("--judge-model", default="", metavar="NAME", help="The judging model (default: the answering one).")
-    @click.option("--judge-answerer", default="", type=click.Choice(["", "openai", "anthropic"]), show_default=False)
-    @click.option("--index", default="", metavar="NAME", help="The index to search (default: the live one).")
-    @click.option("--corpus", multiple=True, type=_PATH, metavar="FOLDER", help="Index these documents for this run.")
-    @click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml).")
-    @click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 64), metavar="N")
-    @click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run has spent more.")
-    @common
-    def evaluate(
-        config: Config,
-        *,
-        prompts: tuple[Path, ...],
-        corpus: tuple[Path, ...],
-        prices: Path | None,
-        judge_answerer: str,
-        as_json: bool,
-        **options: Any,
-    ) -> None:
-        """Evaluate prompt files over test cases; whole evaluations become MLflow runs. A killed run goes on.
-
-        Example: quarterdeck eval data/demo/prompts/qa/v3.md --cases data/demo/cases/qa.jsonl
-        """
-        from core.trials import Trial, run_trial
-
-        given: dict[str, Any] = {"prices": prices} if prices else {}
-        trial = Trial(prompts, corpora=corpus, judge_protocol=judge_answerer, **given, **options)
-        outcome = run_trial(config, trial, on_progress=_show_progress)
-        show(as_json, [_row(result) for result in outcome.results], _lines(outcome))
-        if not outcome.is_complete:
-            sys.exit(1)
-
-    @main.group()
-    def gate() -> None:
-        """Guard the prompts: exit code 0 passed, 1 failed, 2 wrong input."""
-
-    @gate.command("prompt-eval")
-    @_reporting
-    @click.option("--baseline", type=_PATH, metavar="FILE", help="Compare with this prompt file.")
-    @common
-    def prompt_eval(config: Config, *, baseline: Path | None, as_json: bool, **options: Any) -> None:
-        """Evaluate changed prompts offline: do they reach the thresholds, and are they no worse than before?
-
-        Example: quarterdeck gate prompt-eval data/demo/prompts/qa/v3.md --summary gate.md
-        """
-        from core.gatekeeper import run_prompt_gate
-
-        files, outputs = _split(options)
-        prompts, base = options["prompts"], options["base"]
-        reports = run_prompt_gate(
-            config, prompts, files=files, baseline=baseline.absolute() if baseline else None, base=base
-        )
-        _finish(reports, as_json, show, **outputs)
-
-    @gate.command("cost-check")
-    @_reporting
-    @click.option("--model", metavar="NAME", help="Count the tokens at this model's price.")
-    @click.option("--max-usd", type=click.FloatRange(min=0), metavar="X", help="What the average query may cost.")
-    @common
-    def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_json: bool, **options: Any) -> None:
-        """Check what the average query of changed prompts costs.
-
-        Example: quarterdeck gate cost-check --model gpt-4o --max-usd 0.01
-        """
-        from core.gatekeeper import run_cost_gate
-
-        files, outputs = _split(options)
-        prompts, base = options["prompts"], options["base"]
-        reports = run_cost_gate(config, prompts, files=files, base=base, model=model, ceiling_usd=max_usd)
-        _finish(reports, as_json, show, **outputs)
 
 
 def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,6 +32,87 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+@click.command("eval")
+@click.argument("prompts", nargs=-1, required=True, type=_PATH, metavar="PROMPT...")
+@click.option("--cases", required=True, type=_PATH, metavar="FILE", help="The test questions, one JSON a line.")
+@click.option("--answerer", default="extractive", type=click.Choice(["extractive", "openai", "anthropic"]))
+@click.option("--model", default="", metavar="NAME", help="The answering model, as in the price table.")
+@click.option("--base-url", metavar="URL", help="Another server that speaks the answerer's protocol.")
+@click.option("--judge", default="offline", show_default=True, type=click.Choice(["offline", "llm"]))
+@click.option("--judge-model", default="", metavar="NAME", help="The judging model (default: the answering one).")
+@click.option("--judge-answerer", default="", type=click.Choice(["", "openai", "anthropic"]), show_default=False)
+@click.option("--index", default="", metavar="NAME", help="The index to search (default: the live one).")
+@click.option("--corpus", multiple=True, type=_PATH, metavar="FOLDER", help="Index these documents for this run.")
+@click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml).")
+@click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 64), metavar="N")
+@click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run has spent more.")
+@common
+def evaluate(
+    config: Config,
+    *,
+    prompts: tuple[Path, ...],
+    corpus: tuple[Path, ...],
+    prices: Path | None,
+    judge_answerer: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Evaluate prompt files over test cases; whole evaluations become MLflow runs. A killed run goes on.
+
+    Example: quarterdeck eval data/demo/prompts/qa/v3.md --cases data/demo/cases/qa.jsonl
+    """
+    from core.trials import Trial, run_trial
+
+    given: dict[str, Any] = {"prices": prices} if prices else {}
+    trial = Trial(prompts, corpora=corpus, judge_protocol=judge_answerer, **given, **options)
+    outcome = run_trial(config, trial, on_progress=_show_progress)
+    show(as_json, [_row(result) for result in outcome.results], _lines(outcome))
+    if not outcome.is_complete:
+        sys.exit(1)
+
+
+@click.group()
+def gate() -> None:
+    """Guard the prompts: exit code 0 passed, 1 failed, 2 wrong input."""
+
+
+@gate.command("prompt-eval")
+@_reporting
+@click.option("--baseline", type=_PATH, metavar="FILE", help="Compare with this prompt file.")
+@common
+def prompt_eval(config: Config, *, baseline: Path | None, as_json: bool, **options: Any) -> None:
+    """Evaluate changed prompts offline: do they reach the thresholds, and are they no worse than before?
+
+    Example: quarterdeck gate prompt-eval data/demo/prompts/qa/v3.md --summary gate.md
+    """
+    from core.gatekeeper import run_prompt_gate
+
+    files, outputs = _split(options)
+    prompts, base = options["prompts"], options["base"]
+    reports = run_prompt_gate(
+        config, prompts, files=files, baseline=baseline.absolute() if baseline else None, base=base
+    )
+    _finish(reports, as_json, **outputs)
+
+
+@gate.command("cost-check")
+@_reporting
+@click.option("--model", metavar="NAME", help="Count the tokens at this model's price.")
+@click.option("--max-usd", type=click.FloatRange(min=0), metavar="X", help="What the average query may cost.")
+@common
+def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_json: bool, **options: Any) -> None:
+    """Check what the average query of changed prompts costs.
+
+    Example: quarterdeck gate cost-check --model gpt-4o --max-usd 0.01
+    """
+    from core.gatekeeper import run_cost_gate
+
+    files, outputs = _split(options)
+    prompts, base = options["prompts"], options["base"]
+    reports = run_cost_gate(config, prompts, files=files, base=base, model=model, ceiling_usd=max_usd)
+    _finish(reports, as_json, **outputs)
+
+
 def _split(options: dict[str, Any]) -> tuple[Any, dict[str, Path | None]]:
     """Return the files that the gate reads, and those that it writes. What is not given stays at its default."""
     from core.gatekeeper import Files
@@ -126,7 +127,6 @@ def _split(options: dict[str, Any]) -> tuple[Any, dict[str, Path | None]]:
 def _finish(
     reports: Sequence[GateReport],
     as_json: bool,
-    show: Callable[..., None],
     *,
     junit: Path | None,
     summary: Path | None,

@@ -1,0 +1,80 @@
+"""The commands `alerts …`: who is told when retrieval drifts."""
+
+from datetime import UTC, datetime
+
+import click
+
+from app.commands.common import common, open_store, show
+from core.acts import Act
+from core.config import Config
+from quarterdeck.store import Store
+
+
+@click.group()
+def alerts() -> None:
+    """Say who is told when retrieval drifts."""
+
+
+@alerts.command("list")
+@common
+def alerts_list(config: Config, *, as_json: bool) -> None:
+    """List the alert rules, without their secrets.
+
+    Example: quarterdeck alerts list
+    """
+    from core.watch import list_alert_rules
+
+    rules = list_alert_rules(Store(config.database_url), config.environment)
+    shown = [{"name": rule.name, "url": rule.url, "from_status": rule.from_status} for rule in rules]
+    show(as_json, shown, [f"{r['name']:<20} from {r['from_status']:<9} {r['url']}" for r in shown] or ["no rules yet"])
+
+
+@alerts.command("add")
+@click.argument("name")
+@click.argument("url")
+@click.option("--secret", envvar="QUARTERDECK_ALERT_SECRET", required=True, help="Signs the body; at least 16 letters.")
+@click.option("--from-status", type=click.Choice(["watch", "drifting"]), default="drifting", show_default=True)
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def alerts_add(
+    config: Config, *, name: str, url: str, secret: str, from_status: str, reason: str, as_json: bool
+) -> None:
+    """Call a webhook when retrieval drifts; the secret is best given as QUARTERDECK_ALERT_SECRET.
+
+    Example: quarterdeck alerts add on-call https://example.org/hook --reason "weekly rota"
+    """
+    from core.alerts import AlertRule
+    from core.drift import Status
+    from core.operations import save_alert_rule
+
+    rule = AlertRule(name, url, secret, Status(from_status))
+    entry = save_alert_rule(Store(config.database_url), rule, Act(config.operator, reason, config.environment))
+    show(as_json, {"entry": entry}, [f"{name} is told from {from_status} on (audit entry {entry})"])
+
+
+@alerts.command("remove")
+@click.argument("name")
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def alerts_remove(config: Config, *, name: str, reason: str, as_json: bool) -> None:
+    """Remove an alert rule.
+
+    Example: quarterdeck alerts remove on-call --reason "team is gone"
+    """
+    from core.operations import delete_alert_rule
+
+    entry = delete_alert_rule(Store(config.database_url), name, Act(config.operator, reason, config.environment))
+    show(as_json, {"entry": entry}, [f"{name} is removed (audit entry {entry})"])
+
+
+@alerts.command("check")
+@common
+def alerts_check(config: Config, *, as_json: bool) -> None:
+    """Tell every webhook what it does not know yet; the server does this each minute by itself.
+
+    Example: quarterdeck alerts check
+    """
+    from core.watch import check_alerts
+
+    lines = check_alerts(open_store(config), config.environment, now=datetime.now(UTC))
+    show(as_json, lines, lines or ["nothing to tell"])

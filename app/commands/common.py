@@ -1,0 +1,81 @@
+"""What all commands share: their two options, the configuration, and printing as text or JSON."""
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+import click
+
+from core.config import Config, load_config
+from quarterdeck.store import Store
+
+Command = Callable[..., Any]
+
+
+def common(command: Command) -> Command:
+    """Give a command --json and --database, and hand it the configuration."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+    @click.option(
+        "--database", metavar="URL", help="The shared store (default: QUARTERDECK_DATABASE_URL, else the demo's)."
+    )
+    @functools.wraps(command)
+    def wrapped(*, database: str | None, **options: Any) -> Any:
+        return command(load_config(os.environ, database_url=database), **options)
+
+    return wrapped
+
+
+def show(as_json: bool, value: Any, lines: Iterable[str]) -> None:
+    if as_json:
+        click.echo(json.dumps(to_json(value), indent=2, ensure_ascii=False))
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+def to_json(value: Any) -> Any:
+    """Return a value as JSON knows it: our types as objects, times and days as ISO text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def open_store(config: Config, *, create: bool = False) -> Store:
+    """Return the store, which knows where the retrieval log is."""
+    return Store(config.database_url, create=create, log_url=config.log_url)
+
+
+def make_embedder(config: Config, store: Store) -> Any:
+    from core.embed import Embedder
+    from core.vectors import VectorCache
+
+    return Embedder(config.embedding_model, cache=VectorCache(store))
+
+
+def open_corpus(config: Config) -> Any:
+    from core.corpus import Corpus
+
+    return Corpus(config.corpus_repo)
+
+
+def redactor_of(config: Config) -> Callable[[str], str]:
+    from quarterdeck.redaction import compose, redact
+
+    return redact if config.redact else compose()
+
+
+def show_progress(step: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{step}: {done:,} of {total:,} ", err=True, nl=done == total)

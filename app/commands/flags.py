@@ -1,0 +1,89 @@
+"""The commands `flags …`: list, change, export and import feature flags."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.commands.common import common, show
+from core.acts import Act
+from core.config import Config
+from core.control import get_flag, list_flags
+from core.errors import InvalidInput
+from core.operations import change_rollout, import_flags, switch_flag
+from quarterdeck.definitions import rollout_pct
+from quarterdeck.snapshot import load_definitions
+from quarterdeck.store import Store
+
+
+@click.group()
+def flags() -> None:
+    """List, change, export and import feature flags."""
+
+
+@flags.command("list")
+@common
+def flags_list(config: Config, *, as_json: bool) -> None:
+    """List the flags of the environment.
+
+    Example: quarterdeck flags list
+    """
+    found = list_flags(Store(config.database_url), config.environment)
+    lines = [f"{flag.key:<28} {_state(flag.definition):<10} version {flag.version}" for flag in found]
+    show(as_json, found, lines or ["no flags yet; `quarterdeck flags import FILE` brings some"])
+
+
+@flags.command("set")
+@click.argument("key")
+@click.option("--on/--off", "on", default=None, help="Switch the flag.")
+@click.option("--rollout", type=float, metavar="P", help="Roll out to P percent of users (0 to 100).")
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def flags_set(config: Config, *, key: str, on: bool | None, rollout: float | None, reason: str, as_json: bool) -> None:
+    """Switch a flag or change its rollout.
+
+    Example: quarterdeck flags set new_prompt_v3 --rollout 50 --reason "no complaints at 20%"
+    """
+    if on is None and rollout is None:
+        raise InvalidInput("flags set", "give --on, --off or --rollout P")
+    store, act = Store(config.database_url), Act(config.operator, reason, config.environment)
+    if rollout is not None:
+        change_rollout(store, get_flag(store, config.environment, key), rollout, act)
+    if on is not None:
+        switch_flag(store, get_flag(store, config.environment, key), act, on=on)
+    flag = get_flag(store, config.environment, key)
+    show(as_json, flag, [f"{key} is {_state(flag.definition)} (version {flag.version})"])
+
+
+@flags.command("export")
+@common
+def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - always JSON
+    """Print the environment's flags as a flagd document.
+
+    Example: quarterdeck flags export > flags.json
+    """
+    from core.reports import export_flags
+
+    click.echo(json.dumps(export_flags(Store(config.database_url), config.environment), indent=2, ensure_ascii=False))
+
+
+@flags.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--reason", default="imported from a file", show_default=True)
+@common
+def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> None:
+    """Add or replace the flags of a flagd document: all of them, or none if one is wrong.
+
+    Example: quarterdeck flags import flags.json --reason "move from flagd"
+    """
+    act = Act(config.operator, reason, config.environment)
+    changed = import_flags(Store(config.database_url, create=True), load_definitions(file), act)
+    show(as_json, {"changed": changed}, [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"])
+
+
+def _state(definition: dict[str, Any]) -> str:
+    if definition.get("state") == "DISABLED":
+        return "off"
+    share = rollout_pct(definition)
+    return "on" if share is None or share == 100 else f"on {share:g}%"

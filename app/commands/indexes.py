@@ -1,0 +1,247 @@
+"""The commands `index …`: build, probe, swap, roll back, remove; predict what a corpus version would fix."""
+
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.commands.common import common, make_embedder, open_corpus, open_store, show, show_progress, to_json
+from core.acts import Act
+from core.config import Config
+from core.errors import InvalidInput
+from quarterdeck.store import Store
+
+
+@click.group()
+def index() -> None:
+    """Build, probe, swap, roll back and remove vector indexes; predict what a corpus version would fix."""
+
+
+_alias_option = click.option("--alias", default="default", show_default=True, help="The name that readers use.")
+
+
+_golden_option = click.option(
+    "--golden",
+    type=click.Path(path_type=Path),
+    help="JSONL of evaluation cases whose expected documents must be found.",
+)
+
+
+@index.command("build")
+@click.argument("source")
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@click.option("--name", help="The index's name (default: from the corpus version and the content).")
+@click.option("--reason", default="built from the command line", show_default=True)
+@common
+def index_build(config: Config, *, source: str, out: Path | None, name: str | None, reason: str, as_json: bool) -> None:
+    """Index SOURCE, a corpus version or a folder; readers see it when it is swapped in. Safe to run again after a kill.
+
+    With OUT, a folder is chunked and embedded into a LanceDB table there and nothing is registered (for DVC stages).
+
+    Example: quarterdeck index build v2
+    """
+    if out is not None:
+        from core.ingest import build_index
+
+        count = build_index(Path(source), out, config)
+        show(as_json, {"chunks": count}, [f"{count} chunks of {source} are indexed in {out}"])
+        return
+    from core.builds import build_version
+
+    store = open_store(config, create=True)
+    report = build_version(
+        store,
+        make_embedder(config, store),
+        _read_source(config, source),
+        Act(config.operator, reason, config.environment),
+        location=config.index_uri,
+        name=name,
+        on_progress=show_progress,
+    )
+    for problem in report.problems:
+        click.echo(f"left out: {problem.document}: {problem.reason}", err=True)
+    verb = "is there already" if report.was_there else "is built"
+    said = f"{report.index.chunks:,} chunks of {report.documents:,} documents, {report.embedded:,} newly embedded"
+    show(as_json, report, [f"{report.index.name} {verb}: {said}. Next: quarterdeck index probe {report.index.name}"])
+
+
+@index.command("list")
+@common
+def index_list(config: Config, *, as_json: bool) -> None:
+    """List the indexes, newest first, and the aliases that stand for them.
+
+    Example: quarterdeck index list
+    """
+    from core.control import list_aliases, list_indexes
+
+    store = open_store(config)
+    found, aliases = list_indexes(store), list_aliases(store)
+    names = {each.name: [alias.alias for alias in aliases if alias.index_name == each.name] for each in found}
+    lines = [
+        f"{each.name:<32} {each.corpus_version:<12} {each.chunks:>8,} chunks  {each.built:%Y-%m-%d %H:%M} "
+        f"by {each.built_by}{''.join(f'  <- {alias}' for alias in names[each.name])}"
+        for each in found
+    ]
+    rows = [{**to_json(each), "aliases": names[each.name]} for each in found]
+    show(as_json, rows, lines or ["no index yet; `quarterdeck index build VERSION` makes one"])
+
+
+@index.command("probe")
+@click.argument("name")
+@_alias_option
+@_golden_option
+@common
+def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, as_json: bool) -> None:
+    """Search an index before it goes live, also beside the live one (exit code 1 when it does not pass).
+
+    Example: quarterdeck index probe docs-v2 --golden data/demo/cases/qa.jsonl
+    """
+    report = _probe(config, open_store(config), name, alias, golden)
+    marks = {True: "ok  ", False: "FAIL"}
+    show(
+        as_json,
+        {**to_json(report), "passed": report.passed},
+        [f"{marks[check.passed]}  {check.name}: {check.reason}" for check in report.checks],
+    )
+    if not report.passed:
+        sys.exit(1)
+
+
+@index.command("swap")
+@click.argument("name")
+@_alias_option
+@_golden_option
+@click.option("--unprobed", is_flag=True, help="Swap without a probe.")
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def index_swap(
+    config: Config, *, name: str, alias: str, golden: Path | None, unprobed: bool, reason: str, as_json: bool
+) -> None:
+    """Probe an index and let the alias stand for it; readers follow within two seconds.
+
+    Example: quarterdeck index swap docs-v2 --reason "covers VPP"
+    """
+    from core.builds import find_live, ship_index
+    from core.operations import swap_index
+
+    store, act = open_store(config), Act(config.operator, reason, config.environment)
+    live = find_live(store, alias)
+    former = live.name if live else None
+    if unprobed:
+        swap_index(store, alias, name, act, expected=former)
+    else:
+        ship_index(store, alias, _probe(config, store, name, alias, golden), act, expected=former)
+    show(as_json, {"alias": alias, "index": name, "former": former}, [f"{alias} stands for {name}, was {former}"])
+
+
+@index.command("rollback")
+@_alias_option
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) -> None:
+    """Let the alias stand for the index that it stood for before.
+
+    Example: quarterdeck index rollback --reason "answers got worse"
+    """
+    from core.operations import rollback_index
+
+    name = rollback_index(open_store(config), alias, Act(config.operator, reason, config.environment))
+    show(as_json, {"alias": alias, "index": name}, [f"{alias} stands for {name} again"])
+
+
+@index.command("gc")
+@click.option("--keep", default=3, show_default=True, type=click.IntRange(0), help="How many unused ones to keep.")
+@click.option("--grace-minutes", default=60, show_default=True, type=click.IntRange(0))
+@click.option("--reason", default="no longer needed", show_default=True)
+@common
+def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_json: bool) -> None:
+    """Remove old indexes: never a live one, the one to roll back to, or one that was in use within the grace period.
+
+    Example: quarterdeck index gc --keep 2
+    """
+    from core.builds import collect_garbage
+
+    act = Act(config.operator, reason, config.environment)
+    done = collect_garbage(open_store(config), act, keep=keep, grace=timedelta(minutes=grace_minutes))
+    lines = [f"removed {name}" for name in done.removable] + [f"kept {each.name}: {each.reason}" for each in done.kept]
+    show(as_json, {"removed": list(done.removable), "kept": done.kept}, lines or ["there is no index"])
+
+
+@index.command("predict")
+@click.argument("source")
+@_alias_option
+@click.option("--window-days", default=7, show_default=True, type=click.IntRange(1, 365))
+@click.option("--measure", is_flag=True, help="Compare the kept prediction with the index built from SOURCE instead.")
+@common
+def index_predict(config: Config, *, source: str, alias: str, window_days: int, measure: bool, as_json: bool) -> None:
+    """Predict what SOURCE, a corpus version, `workspace` or a folder, would do to the low-scoring queries.
+
+    Example: quarterdeck index predict v2
+    """
+    from core.builds import get_live
+    from core.forecasts import forecast_coverage, get_prediction, measure_prediction
+    from core.operations import save_prediction
+    from core.reports import report_coverage
+
+    store = open_store(config)
+    embedder = make_embedder(config, store)
+    if measure:
+        check = measure_prediction(store, embedder, get_prediction(store, source))
+        rows = [each for each in (check.total, *check.topics) if each]
+        show(
+            as_json,
+            check,
+            [f"{r.label:<40} predicted {r.predicted_score:.3f}, measured {r.measured_score:.3f}" for r in rows],
+        )
+        return
+    coverage = report_coverage(
+        store,
+        embedder,
+        environment=config.environment,
+        today=datetime.now(UTC).date(),
+        window_days=window_days,
+        low_score=config.low_score,
+    )
+    found = forecast_coverage(
+        store, embedder, _read_source(config, source), get_live(store, alias), coverage, on_progress=show_progress
+    )
+    save_prediction(store, found, Act(config.operator, f"predicted against {found.live}", config.environment))
+    lines = [
+        f"{topic.count:>6}  {topic.live_score:.2f} -> {topic.predicted_score:.2f}  {topic.lifted_share:>4.0%} lifted  "
+        f"{topic.label}  ({', '.join(topic.documents[:3]) or 'nothing new helps'})"
+        for topic in found.topics
+    ]
+    lines.append(
+        f"{found.lifted_share:.0%} of low-scoring queries would reach {found.threshold:.2f}; {len(found.worse)} would "
+        f"score worse; {len(found.unreached)} of {found.new_documents} new documents are reached by no query"
+    )
+    show(as_json, {**to_json(found), "lifted_share": found.lifted_share, "lift": found.lift}, lines)
+
+
+def _read_source(config: Config, source: str) -> Any:
+    from core.ingest import read_folder, read_version
+
+    if Path(source).is_dir():
+        return read_folder(Path(source), on_progress=show_progress)
+    return read_version(open_corpus(config), source, on_progress=show_progress)
+
+
+def _probe(config: Config, store: Store, name: str, alias: str, golden: Path | None) -> Any:
+    from core.builds import find_live, golden_of, list_recent_queries, probe_index
+    from core.cases import parse_cases
+
+    live = find_live(store, alias)
+    try:
+        cases = parse_cases(golden.read_text(encoding="utf-8"), source=golden.name) if golden else ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("golden", f"{golden} cannot be read: {error}") from error
+    return probe_index(
+        store,
+        make_embedder(config, store),
+        name,
+        golden=golden_of(cases),
+        queries=list_recent_queries(store, today=datetime.now(UTC).date()),
+        live=live.name if live else None,
+    )

@@ -1,0 +1,236 @@
+"""The commands over the retrieval log: what it says (drift, topics), what comes in and what goes."""
+
+import csv
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.commands.common import common, open_store, redactor_of, show
+from core.acts import Act
+from core.config import Config
+from core.errors import InvalidInput
+from core.operations import purge_retrievals
+
+
+@click.command()
+@click.option("--window-days", default=7, show_default=True, type=click.IntRange(1, 365))
+@click.option("--baseline-days", default=30, show_default=True, type=click.IntRange(1, 730))
+@common
+def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool) -> None:
+    """Tell whether retrieval scores drift, since when, and what to do.
+
+    Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
+    """
+    from core.reports import report_drift
+
+    report = report_drift(
+        open_store(config),
+        environment=config.environment,
+        today=datetime.now(UTC).date(),
+        window_days=window_days,
+        baseline_days=baseline_days,
+    ).report
+    show(as_json, report, [f"{report.status}: {report.reason}", report.action])
+
+
+@click.command()
+@click.option("--clusters", default="auto", show_default=True, metavar="N|auto", help="How many topics to look for.")
+@click.option("--window-days", default=7, show_default=True, type=click.IntRange(1, 365))
+@click.option("--input", "input_path", type=click.Path(path_type=Path), help="Group the queries of this CSV instead.")
+@click.option("--column", default="text", show_default=True, help="The CSV's column with the queries.")
+@click.option("--assignments", type=click.Path(path_type=Path), help="Write the CSV with a column `cluster` here.")
+@common
+def topics(
+    config: Config,
+    *,
+    clusters: str,
+    window_days: int,
+    input_path: Path | None,
+    column: str,
+    assignments: Path | None,
+    as_json: bool,
+) -> None:
+    """Group the low-scoring queries, or those of a CSV, into topics, largest first.
+
+    Example: quarterdeck topics --clusters 3 --json
+    """
+    from core.embed import Embedder
+    from core.reports import report_coverage
+    from core.vectors import VectorCache
+
+    wanted = _cluster_count(clusters)
+    if input_path:
+        found = _group_csv(config, input_path, column, wanted, assignments)
+    else:
+        store = open_store(config)
+        found = report_coverage(
+            store,
+            Embedder(config.embedding_model, cache=VectorCache(store)),
+            environment=config.environment,
+            today=datetime.now(UTC).date(),
+            clusters=wanted,
+            window_days=window_days,
+            low_score=config.low_score,
+        ).topics
+    rows = [
+        {
+            "cluster_id": t.cluster_id, "label": t.label, "count": t.count,
+            "share": round(t.share, 4), "sample_queries": list(t.sample_queries),
+        }
+        for t in found.topics
+    ]  # fmt: skip
+    lines = [f"{r['count']:>6}  {r['share']:>6.1%}  {r['label']}  —  {r['sample_queries'][0]}" for r in rows]
+    if not rows:
+        click.echo(found.reason, err=True)
+    show(as_json, rows, lines)
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(["csv", "parquet", "jsonl"]), help="Default: by the file's name.")
+@click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="Read a field from another column.")
+@click.option("--timezone", metavar="ZONE", help="Of times without a zone, for example Europe/Berlin (default: UTC).")
+@click.option("--resume", is_flag=True, help="Go on after the rows that an earlier import of this file dealt with.")
+@click.option("--again", is_flag=True, help="Store the rows of a file that was imported before a second time.")
+@click.option("--strict", is_flag=True, help="Stop at the first row that is refused.")
+@common
+def import_command(
+    config: Config,
+    *,
+    file: Path,
+    kind: str | None,
+    mapping: tuple[str, ...],
+    timezone: str | None,
+    resume: bool,
+    again: bool,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Store the retrievals of a CSV, Parquet or JSON Lines file. Exit code 1 when some rows were refused.
+
+    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on. An empty
+    score is an empty hit list.
+
+    Example: quarterdeck import log.csv --map score=similarity --map query=question
+    """
+    from core.importing import import_file, parse_zone
+    from core.tables import TableFile
+
+    with click.progressbar(length=1_000, label=f"Importing {file.name}", file=sys.stderr) as bar:
+        report = import_file(
+            open_store(config, create=True),
+            TableFile(file, kind=kind, mapping=_parse_mapping(mapping)),
+            redact=redactor_of(config),
+            zone=parse_zone(timezone) if timezone else None,
+            resume=resume,
+            again=again,
+            strict=strict,
+            on_progress=lambda share: bar.update(int(share * 1_000) - bar.pos),
+        )
+    _show_import(report, what="rows", as_json=as_json)
+
+
+@click.command("import-traces")
+@click.option("--tracking-uri", metavar="URI", help="MLflow's address (default: MLFLOW_TRACKING_URI).")
+@click.option("--experiment", metavar="NAME", help="Only the traces of this experiment.")
+@common
+def import_traces_command(config: Config, *, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
+    """Store the retriever spans of MLflow's traces that did not come in before.
+
+    Example: quarterdeck import-traces --tracking-uri http://127.0.0.1:5000 --experiment support-bot
+    """
+    from core.importing import import_traces
+    from core.traces import TraceSource
+
+    source = TraceSource(tracking_uri or config.tracking_uri, experiment=experiment)
+    report = import_traces(open_store(config, create=True), source, redact=redactor_of(config))
+    _show_import(report, what="spans", as_json=as_json)
+
+
+@click.command()
+@click.option("--older-than", metavar="DAYS", help="Age in days, like 90d (default: QUARTERDECK_RETENTION_DAYS).")
+@click.option("--reason", default="retention", show_default=True, help="Why: it goes into the audit trail.")
+@common
+def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool) -> None:
+    """Delete old retrievals. What was counted of them stays: days, segments and histograms, without any text.
+
+    Example: quarterdeck purge --older-than 90d
+    """
+    days = _days(older_than) if older_than else config.retention_days
+    if days is None:
+        raise InvalidInput("older-than", "give --older-than 90d, or set QUARTERDECK_RETENTION_DAYS")
+    before = datetime.now(UTC) - timedelta(days=days)
+    count = purge_retrievals(open_store(config), before, Act(config.operator, reason, config.environment))
+    show(as_json, {"deleted": count, "before": before.isoformat()}, [f"{count:,} retrievals are deleted"])
+
+
+def _parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+    mapping = dict(pair.partition("=")[::2] for pair in pairs)
+    for pair in pairs:
+        if not all(pair.partition("=")):
+            raise InvalidInput("map", f"must be FIELD=COLUMN, not {pair!r}")
+    if len(mapping) < len(pairs):
+        raise InvalidInput("map", "gives a field two columns")
+    return mapping
+
+
+def _show_import(report: Any, *, what: str, as_json: bool) -> None:
+    for note in report.notes:
+        click.echo(note, err=True)
+    skipped = f", {report.skipped:,} came in before" if report.skipped else ""
+    lines = [f"{report.read:,} {what} read, {report.stored:,} stored, {report.refused_count:,} refused{skipped}"]
+    lines += [f"row {each.row}: {each.field}: {each.problem}" for each in report.refused]
+    if report.refused_count > len(report.refused):
+        lines.append(f"and {report.refused_count - len(report.refused):,} more")
+    show(as_json, report, lines)
+    if report.refused_count:
+        sys.exit(1)
+
+
+def _days(text: str) -> int:
+    number = text.removesuffix("d")
+    if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 36_500:
+        raise InvalidInput("older-than", f"must be a number of days like 90d, not {text!r}")
+    return int(number)
+
+
+def _cluster_count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise InvalidInput("clusters", f"must be a whole number from 1 on, or auto, not {text!r}")
+    return int(text)
+
+
+def _group_csv(config: Config, path: Path, column: str, clusters: int | None, assignments: Path | None) -> Any:
+    from core.embed import Embedder
+    from core.topics import AskedQuery, find_topics
+
+    rows = _read_csv(path, column)
+    queries = [AskedQuery(row[column], 1, 0.0) for row in rows]
+    found = find_topics(queries, Embedder(config.embedding_model).embed([q.text for q in queries]), clusters=clusters)
+    if assignments:
+        with assignments.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*rows[0], "cluster"])
+            writer.writeheader()
+            writer.writerows(row | {"cluster": found.assignments[at]} for at, row in enumerate(rows))
+    return found
+
+
+def _read_csv(path: Path, column: str) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInput("input", f"{path} cannot be read as CSV: {error}") from error
+    if not rows:
+        raise InvalidInput("input", f"{path} holds no rows")
+    if column not in rows[0]:
+        raise InvalidInput("column", f"{path} has no column {column!r}; it has: {', '.join(rows[0])}")
+    kept = [row for row in rows if (row[column] or "").strip()]
+    if len(kept) < len(rows):
+        click.echo(f"{len(rows) - len(kept)} rows without text in {column!r} are left out", err=True)
+    return kept
