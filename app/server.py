@@ -1,6 +1,5 @@
-"""The ASGI door: the pages and the HTTP API in one process, and the watch over drift beside them."""
+"""The ASGI door: the pages and the HTTP API in one process, and the scheduler of what happens by itself beside them."""
 
-import logging
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -10,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from app.api import ROUTES
-from core.config import load_config
-from core.errors import QuarterdeckError
+from core.config import Config, load_config
+from core.scheduler import Job, Scheduler
 from core.watch import check_alerts
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).with_name("main.py")
-WATCH_EVERY_S = 60.0
-logger = logging.getLogger("quarterdeck")
+STOP_WITHIN_S = 5.0
 
 
 def serve(host: str, port: int) -> None:
@@ -27,26 +25,27 @@ def serve(host: str, port: int) -> None:
     import uvicorn
     from streamlit.starlette import App
 
-    app = App(SCRIPT, routes=ROUTES, lifespan=_watching)
+    app = App(SCRIPT, routes=ROUTES, lifespan=_scheduling)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
 
 
+def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
+    """Return what one of the servers that share a store does by itself, and how often."""
+    return (Job("alerts", 60, lambda: check_alerts(store, config.environment, now=datetime.now(UTC))),)
+
+
 @asynccontextmanager
-async def _watching(_app: Any) -> AsyncIterator[None]:
-    """Watch over drift while the server runs."""
+async def _scheduling(_app: Any) -> AsyncIterator[None]:
+    """Run the scheduler while the server runs."""
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(stop,), name="quarterdeck-watch", daemon=True)
-    watcher.start()
+    scheduler = threading.Thread(target=_schedule, args=(stop,), name="quarterdeck-scheduler", daemon=True)
+    scheduler.start()
     yield
     stop.set()
+    scheduler.join(STOP_WITHIN_S)
 
 
-def _watch(stop: threading.Event) -> None:
+def _schedule(stop: threading.Event) -> None:
     config = load_config(os.environ)
     store = Store(config.database_url, log_url=config.log_url)
-    while not stop.wait(WATCH_EVERY_S):
-        try:
-            check_alerts(store, config.environment, now=datetime.now(UTC))
-        except QuarterdeckError as error:
-            logger.warning("alerts were not checked: %s", error)
-    store.close()
+    Scheduler(store, list_jobs(config, store)).run(stop)

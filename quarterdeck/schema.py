@@ -201,6 +201,16 @@ ingest_keys = Table(
     sqlite_with_rowid=False,
 )
 
+# Who runs what only one of several servers may run. `beat` moves with every renewal; `renewed_ms` is for people alone.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("beat", BigInteger, nullable=False),
+    Column("renewed_ms", BigInteger, nullable=False),
+)
+
 
 def create_schema(connection: Connection) -> None:
     """Create every table, index and trigger that is missing, and stamp the schema's revision."""

@@ -17,12 +17,12 @@ RULES = {
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "embed", "experiments",
-    "formats", "history", "indexes", "intake", "journal", "mlflow_client", "mlflow_sql", "models", "pipeline",
+    "formats", "history", "indexes", "intake", "journal", "leases", "mlflow_client", "mlflow_sql", "models", "pipeline",
     "retrievals", "sql_log", "storage", "tables", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
     "acts", "answerers", "backfill", "builds", "changes", "closing", "demo", "evaluate", "forecasts", "gatekeeper",
-    "importing", "ingest", "judges", "operations", "overview", "reports", "trials", "watch",
+    "importing", "ingest", "judges", "operations", "overview", "reports", "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 
