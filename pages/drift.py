@@ -141,7 +141,8 @@ def render(frame: ui.Frame) -> None:
     detail = f"{report.reason} {report.action}" if told.sentence != report.reason else report.action
     ui.render_verdict(ui.plain(told.sentence), ui.DRIFT_LOOKS[report.status], detail=detail)
     columns = st.columns(4)
-    columns[0].metric("Mean score, last 7 days", ui.format_score(report.recent_avg_score), help="Mean top-1 similarity")
+    since = f" since {ui.format_day(report.recent_from)}" if report.recent_from else ""
+    columns[0].metric(f"Mean score{since}", ui.format_score(report.recent_avg_score), help="Mean top-1 similarity")
     columns[1].metric("Reference", ui.format_score(report.baseline_avg_score))
     columns[2].metric("Change", "—" if report.delta is None else f"{report.delta:+.2f}")
     columns[3].metric("Empty hit lists", f"{found.empty_count:,}", help="Searches that found nothing: often an outage")

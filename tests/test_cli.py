@@ -16,6 +16,7 @@ import click
 import pytest
 
 from app import cli
+from app.commands import common
 from core.acts import Act
 from core.config import PROJECT
 from core.control import get_flag, list_audit
@@ -64,7 +65,7 @@ def quarterdeck(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
             code = stopped.code
         return Answer(int(code or 0), *capsys.readouterr())
 
-    monkeypatch.setattr(cli, "Store", open_store)  # a command leaves its connections to the end of its process
+    monkeypatch.setattr(common, "Store", open_store)  # a command leaves its connections to the end of its process
     monkeypatch.setenv("QUARTERDECK_OPERATOR", "tester")
     if "QUARTERDECK_HOME" not in os.environ:
         monkeypatch.setenv("QUARTERDECK_HOME", str(tmp_path / "home"))

@@ -145,7 +145,7 @@ def test_the_chain_of_entries_is_whole_until_a_row_is_changed_or_removed(store, 
 
 
 def test_a_failure_between_change_and_entry_leaves_neither(store, flag, monkeypatch):
-    monkeypatch.setattr("core.operations.record_audit", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr("core.acts.record_audit", lambda *_a, **_k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         update_flag(store, flag, boolean_flag(on=False), ME)
     assert get_flag(store, "production", "use_hyde") == flag

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import ui
 from core.acts import Act
 from core.config import PROJECT
 from core.control import get_flag
@@ -142,11 +143,15 @@ def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> 
     assert "re-index" in " ".join(caption.value for caption in app.caption)
 
 
-def test_drift_counts_the_mean_of_the_last_seven_days(as_demo: Demo) -> None:
+def test_drift_shows_the_mean_since_the_day_it_names(as_demo: Demo) -> None:
     metrics = {metric.label: metric.value for metric in open_page("drift").metric}
-    query = "SELECT AVG(score) FROM retrievals WHERE ts_ms >= ?"
-    ((mean,),) = ask(as_demo.config.home / "quarterdeck.db", query, utc_midnight_ms(6))
-    assert metrics["Mean score, last 7 days"] == f"{mean:.2f}"
+    label = next(label for label in metrics if label.startswith("Mean score since"))
+    days = {ui.format_day(datetime.now(UTC).date() - timedelta(days=ago)): ago for ago in range(7)}
+    since = utc_midnight_ms(days[label.removeprefix("Mean score since ")])
+    ((mean,),) = ask(
+        as_demo.config.home / "quarterdeck.db", "SELECT AVG(score) FROM retrievals WHERE ts_ms >= ?", since
+    )
+    assert metrics[label] == f"{mean:.2f}"
     assert float(metrics["Change"]) < -0.05
 
 

@@ -165,7 +165,7 @@ def test_redacting_twice_changes_nothing_more():
 @pytest.mark.slow
 def test_no_text_of_100_kb_takes_longer_than_its_length_deserves(seed):
     script = f"from quarterdeck.redaction import redact; redact(({seed!r} * 100_000)[:100_000])"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)  # quadratic ones take hours
 
 
 def test_redactors_of_ones_own_are_chained():

@@ -7,7 +7,6 @@ import click
 from app.commands.common import common, open_store, show
 from core.acts import Act
 from core.config import Config
-from quarterdeck.store import Store
 
 
 @click.group()
@@ -24,7 +23,7 @@ def alerts_list(config: Config, *, as_json: bool) -> None:
     """
     from core.watch import list_alert_rules
 
-    rules = list_alert_rules(Store(config.database_url), config.environment)
+    rules = list_alert_rules(open_store(config), config.environment)
     shown = [{"name": rule.name, "url": rule.url, "from_status": rule.from_status} for rule in rules]
     show(as_json, shown, [f"{r['name']:<20} from {r['from_status']:<9} {r['url']}" for r in shown] or ["no rules yet"])
 
@@ -48,7 +47,7 @@ def alerts_add(
     from core.operations import save_alert_rule
 
     rule = AlertRule(name, url, secret, Status(from_status))
-    entry = save_alert_rule(Store(config.database_url), rule, Act(config.operator, reason, config.environment))
+    entry = save_alert_rule(open_store(config), rule, Act(config.operator, reason, config.environment))
     show(as_json, {"entry": entry}, [f"{name} is told from {from_status} on (audit entry {entry})"])
 
 
@@ -63,7 +62,7 @@ def alerts_remove(config: Config, *, name: str, reason: str, as_json: bool) -> N
     """
     from core.operations import delete_alert_rule
 
-    entry = delete_alert_rule(Store(config.database_url), name, Act(config.operator, reason, config.environment))
+    entry = delete_alert_rule(open_store(config), name, Act(config.operator, reason, config.environment))
     show(as_json, {"entry": entry}, [f"{name} is removed (audit entry {entry})"])
 
 

@@ -4,10 +4,9 @@ import sys
 
 import click
 
-from app.commands.common import common, show
+from app.commands.common import common, open_store, show
 from core.config import Config
 from core.control import list_audit, list_broken_audit_entries
-from quarterdeck.store import Store
 
 
 @click.group()
@@ -23,7 +22,7 @@ def audit_list(config: Config, *, limit: int, as_json: bool) -> None:
 
     Example: quarterdeck audit list --limit 5
     """
-    entries = list_audit(Store(config.database_url), limit=limit)
+    entries = list_audit(open_store(config), limit=limit)
     show(
         as_json,
         entries,
@@ -38,7 +37,7 @@ def audit_verify(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck audit verify
     """
-    broken = list_broken_audit_entries(Store(config.database_url))
+    broken = list_broken_audit_entries(open_store(config))
     said = (
         f"the chain is broken at entries {', '.join(map(str, broken))}"
         if broken

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, show
+from app.commands.common import common, open_store, show
 from core.acts import Act
 from core.config import Config
 from core.control import get_flag, list_flags
@@ -14,7 +14,6 @@ from core.errors import InvalidInput
 from core.operations import change_rollout, import_flags, switch_flag
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.snapshot import load_definitions
-from quarterdeck.store import Store
 
 
 @click.group()
@@ -29,7 +28,7 @@ def flags_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck flags list
     """
-    found = list_flags(Store(config.database_url), config.environment)
+    found = list_flags(open_store(config), config.environment)
     lines = [f"{flag.key:<28} {_state(flag.definition):<10} version {flag.version}" for flag in found]
     show(as_json, found, lines or ["no flags yet; `quarterdeck flags import FILE` brings some"])
 
@@ -47,7 +46,7 @@ def flags_set(config: Config, *, key: str, on: bool | None, rollout: float | Non
     """
     if on is None and rollout is None:
         raise InvalidInput("flags set", "give --on, --off or --rollout P")
-    store, act = Store(config.database_url), Act(config.operator, reason, config.environment)
+    store, act = open_store(config), Act(config.operator, reason, config.environment)
     if rollout is not None:
         change_rollout(store, get_flag(store, config.environment, key), rollout, act)
     if on is not None:
@@ -65,7 +64,7 @@ def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - al
     """
     from core.reports import export_flags
 
-    click.echo(json.dumps(export_flags(Store(config.database_url), config.environment), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(export_flags(open_store(config), config.environment), indent=2, ensure_ascii=False))
 
 
 @flags.command("import")
@@ -78,7 +77,7 @@ def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> N
     Example: quarterdeck flags import flags.json --reason "move from flagd"
     """
     act = Act(config.operator, reason, config.environment)
-    changed = import_flags(Store(config.database_url, create=True), load_definitions(file), act)
+    changed = import_flags(open_store(config, create=True), load_definitions(file), act)
     show(as_json, {"changed": changed}, [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"])
 
 
