@@ -35,6 +35,7 @@ from core.control import (
     save_versioned,
 )
 from core.errors import Conflict, InvalidInput, NotFound
+from core.exposures import count_reported, delete_reported
 from core.prediction import Prediction, prediction_setting
 from core.retention import former_indexes
 from quarterdeck import definitions
@@ -216,15 +217,18 @@ def accept_level(store: Store, accepted_on: date, by: Act) -> int:
 def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
     """Delete the retrievals older than `before`; return how many. What was counted of them stays, without any text.
 
-    The audit entry is written first, with the number found then; the rows go in slices, so that a purge that was cut
-    off is simply run again. Raises SourceUnavailable.
+    So go the users of A/B tests, the tracked events and the counts of flag evaluations of that age. The audit entry is
+    written first, with the number found then; the rows go in slices, so that a purge that was cut off is simply run
+    again. Raises SourceUnavailable.
     """
     log, before_ms = as_log(store), to_ms(before)
-    found = log.count_before(before_ms)
-    if not found:
+    found, reported = log.count_before(before_ms), count_reported(store, before)
+    if not found and not reported:
         return 0
     with changing(store, by) as change:
-        change.record("log.purge", "retrievals", {"rows": found}, {"older_than": before.isoformat()})
+        delete_reported(change.connection, before)
+        gone = {"rows": found} | ({"flag_reports": reported} if reported else {})
+        change.record("log.purge", "retrievals", gone, {"older_than": before.isoformat()})
     return log.purge(before_ms)
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck.exposures import ExposureLog
 from quarterdeck.flags import Evaluation, FlagSet
 from quarterdeck.recorder import Recorder
 from quarterdeck.redaction import Redactor, redact
@@ -45,7 +46,8 @@ class Quarterdeck:
 
     A SQLite store that does not exist yet is made. `environment` chooses whose flags are read. Retrievals go to
     `log_url`, if it is given: another database, or ClickHouse. `redact` takes personal data and secrets out of each
-    query before it is queued; another function replaces it, None turns it off.
+    query before it is queued; another function replaces it, None turns it off. How often each flag is evaluated, and
+    which users are in an A/B test, is reported every `report_s`.
     """
 
     def __init__(
@@ -56,19 +58,22 @@ class Quarterdeck:
         redact: Redactor | None = redact,
         environment: str = DEFAULT_ENVIRONMENT,
         poll_s: float = 1.0,
+        report_s: float = 10.0,
         snapshot_path: Path | None = None,
     ) -> None:
         self._store: Store | None = Store(url, create=True, log_url=log_url)
         self._recorder: Recorder | None = Recorder(self._store, redact=redact)
+        self._exposures: ExposureLog | None = ExposureLog(self._store, environment, report_s=report_s)
         self._environment = environment
         self._poll_s = poll_s
         self._snapshot_path = snapshot_path or default_snapshot_path(self._store, environment)
         self._snapshot = EMPTY
-        self._listeners: list[Listener] = []
+        self._listen_to_nobody()
         self._start_afresh()
         self._refresh()
-        if self._snapshot is EMPTY:
+        if self._snapshot is EMPTY and self._snapshot_path:
             self._snapshot = load_snapshot(self._snapshot_path) or EMPTY
+            self._exposures.follow(self._snapshot.definitions)
         self._start_watching()
         _clients.add(self)
 
@@ -76,11 +81,11 @@ class Quarterdeck:
     def from_definitions(cls, definitions: Mapping[str, Any] | str | Path) -> "Quarterdeck":
         """Return a client without a store, for flags given as flagd JSON: a document, or the path of its file."""
         client = cls.__new__(cls)
-        client._store = client._recorder = None
+        client._store = client._recorder = client._exposures = None
         client._environment = DEFAULT_ENVIRONMENT
         document = load_definitions(definitions)
         client._snapshot = Snapshot(0, dict(document), FlagSet.from_definitions(document), {})
-        client._listeners = []
+        client._listen_to_nobody()
         client._start_afresh()
         return client
 
@@ -114,14 +119,25 @@ class Quarterdeck:
             )
         )  # fmt: skip
 
-    def is_enabled(self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None) -> bool:
-        """Tell whether a boolean flag is on for this user; False when it is unknown or cannot be evaluated."""
-        return self._snapshot.flags.is_enabled(key, user_id, context)
+    def is_enabled(
+        self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None, *, default: bool = False
+    ) -> bool:
+        """Tell whether a boolean flag is on for this user; `default` when it is unknown, off or not to be evaluated."""
+        found = self._snapshot.flags.decide(key, user_id, context, default)
+        if self._exposures is not None and found.error_code is None:
+            self._exposures.count(key, found.variant, user_id)
+        value: bool = found.value
+        return value
 
-    def variant(self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None) -> str:
-        """Return the name of the variant that this user gets; "" when the flag is unknown or switched off."""
-        found = self._snapshot.flags.resolve(key, {**(context or {}), "targetingKey": user_id})
-        return found.variant or ""
+    def variant(
+        self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None, *, default: str = ""
+    ) -> str:
+        """Return the name of the variant that this user gets; `default` when the flag is unknown or switched off."""
+        try:
+            whole = {**(context or {}), "targetingKey": user_id}
+        except TypeError:  # the context is no mapping: the code's default, never a failed request
+            return default
+        return self.evaluate(key, None, whole).variant or default
 
     def route(self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None) -> str:
         """Return "green" for the users in the canary `key`, "blue" for everybody else and when in doubt."""
@@ -132,7 +148,10 @@ class Quarterdeck:
 
         The type of `default` is the type asked for. Never raises: an error code says what was wrong.
         """
-        return self._snapshot.flags.evaluate(key, default, context)
+        found = self._snapshot.flags.evaluate(key, default, context)
+        if self._exposures is not None and found.error_code is None:
+            self._exposures.count(key, found.variant, _user_of(context))
+        return found
 
     def active_index(self, alias: str = "default") -> str | None:
         """Return the name of the vector index that `alias` stands for now, or None when there is none."""
@@ -142,18 +161,26 @@ class Quarterdeck:
         """Call `listener(changed_flag_keys)` from the watching thread after each newer snapshot."""
         self._listeners.append(listener)
 
+    def on_stale(self, listener: Callable[[str], None]) -> None:
+        """Call `listener(problem)` when the store cannot be read any more, and with "" when it can again."""
+        self._stale_listeners.append(listener)
+
     @property
     def dropped(self) -> int:
         """How many retrievals found no place in the queue since the start."""
         return self._recorder.dropped if self._recorder else 0
 
     def flush(self, timeout_s: float = 10.0) -> None:
-        """Return when every retrieval logged so far is durable. Raises SourceUnavailable when that takes longer."""
+        """Return when every retrieval and evaluation so far is stored. Raises SourceUnavailable when that fails."""
         self._log().flush(timeout_s)
+        if self._exposures:
+            self._exposures.flush()
 
     def close(self) -> None:
         """Store what is queued and stop the threads. Safe to call twice."""
         self._stop.set()
+        if self._exposures:
+            self._exposures.close()
         if self._recorder:
             self._recorder.close()
             self._recorder.log.close()
@@ -173,6 +200,11 @@ class Quarterdeck:
             raise InvalidInput("database URL", "this client has no store; make it with Quarterdeck(url) to log")
         return self._recorder
 
+    def _listen_to_nobody(self) -> None:
+        self._listeners: list[Listener] = []
+        self._stale_listeners: list[Callable[[str], None]] = []
+        self._problem = ""
+
     def _start_afresh(self) -> None:
         self._stop = threading.Event()
 
@@ -185,18 +217,40 @@ class Quarterdeck:
         try:
             fresh = read_snapshot(self._store, self._environment, current=self._snapshot)
         except QuarterdeckError as error:
-            logger.warning("flags stay as they were: %s", error)
+            self._say_stale(str(error))
             return
-        if fresh is self._snapshot:
+        except Exception as error:  # noqa: BLE001 - a thread that dies of it would freeze the flags for good
+            self._say_stale(f"{type(error).__name__}: {error}")
             return
+        self._say_stale("")
+        if fresh is not self._snapshot:
+            self._take(fresh)
+
+    def _take(self, fresh: Snapshot) -> None:
+        """Answer from a newer snapshot from now on, keep it on disk, and tell who wants to know."""
         former, self._snapshot = self._snapshot, fresh
+        if self._exposures:
+            self._exposures.follow(fresh.definitions)
         try:
-            save_snapshot(fresh, self._snapshot_path)
+            if self._snapshot_path:
+                save_snapshot(fresh, self._snapshot_path)
         except OSError as error:
             logger.warning("the flags could not be kept at %s: %s", self._snapshot_path, error)
         changed = former.changed_flags(fresh)
-        for listener in self._listeners if changed else ():
+        for listener in tuple(self._listeners) if changed else ():
             _tell(listener, changed)
+
+    def _say_stale(self, problem: str) -> None:
+        """Log and tell, once, that the store cannot be read any more, or that it can again."""
+        was, self._problem = self._problem, problem
+        if bool(problem) == bool(was):
+            return
+        if problem:
+            logger.warning("flags stay as they were: %s", problem)
+        else:
+            logger.warning("flags are read from the store again")
+        for listener in tuple(self._stale_listeners):
+            _tell(listener, problem)
 
 
 def _watch(reference: "weakref.ref[Quarterdeck]", stop: threading.Event, poll_s: float) -> None:
@@ -208,19 +262,30 @@ def _watch(reference: "weakref.ref[Quarterdeck]", stop: threading.Event, poll_s:
         del client
 
 
-def _tell(listener: Listener, changed: frozenset[str]) -> None:
+def _user_of(context: Any) -> Any:
     try:
-        listener(changed)
+        return context["targetingKey"] if context else None
+    except (KeyError, TypeError):
+        return None
+
+
+def _tell(listener: Callable[[Any], None], news: Any) -> None:
+    try:
+        listener(news)
     except Exception:
-        logger.exception("an on_change listener failed")
+        logger.exception("a listener to the flags failed")
 
 
 _clients: "weakref.WeakSet[Quarterdeck]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Threads do not survive a fork: a child watches the flags with one of its own."""
+    """Threads do not survive a fork, and connections must not: a child watches the flags with its own of both."""
     for client in list(_clients):
+        if client._stop.is_set():
+            continue  # closed before the fork
+        if client._store:
+            client._store.forget_connections()
         client._start_afresh()
         client._start_watching()
 

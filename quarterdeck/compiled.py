@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import mmh3
 from json_logic.builtins import (  # type: ignore[import-untyped]
@@ -25,8 +25,9 @@ from openfeature.contrib.tools.flagd.core.targeting import custom_ops
 
 Context = dict[str, Any]
 Run = Callable[[Context], Any]
-# From targeting key to on or off; None where the whole rule has to be asked.
-Decider = Callable[[Any], bool | None]
+Answer = TypeVar("Answer")
+# From targeting key to the answer; None where the whole rule has to be asked.
+Decider = Callable[[Any], Answer | None]
 
 _MAX_DEPTH = 40
 _MAX_CACHED_VERSION = 64
@@ -62,12 +63,12 @@ class Rollout:
     variants: Sequence[Any]
     accepts_empty_key: bool
 
-    def decider(self, answers: Sequence[bool | None]) -> Decider:
+    def decider(self, answers: Sequence[Answer | None]) -> Decider[Answer]:
         """What `is_enabled` asks, given what each bucket's variant means to it."""
         heads, limits, accepts_empty_key = self.heads, self.limits, self.accepts_empty_key
         digest = mmh3.hash
 
-        def decide(targeting_key: Any) -> bool | None:
+        def decide(targeting_key: Any) -> Answer | None:
             if type(targeting_key) is not str or not (targeting_key or accepts_empty_key):
                 return None
             try:

@@ -26,6 +26,7 @@ __all__ = [
     "boolean_flag",
     "canary_flag",
     "copy_json",
+    "experiment_variants",
     "parse_document",
     "read_rules",
     "read_weights",
@@ -157,6 +158,23 @@ def read_weights(definition: Mapping[str, Any]) -> dict[str, int]:
     for name, weight in _segments(definition):
         found[name] += weight
     return _shares(found)
+
+
+def experiment_variants(definition: Mapping[str, Any]) -> frozenset[str]:
+    """The variants whose users are noted for an experiment; empty where the flag is none. Never raises.
+
+    An A/B split (`split_flag`) is one, with those it shares out. `experiment` in the metadata says it of any other
+    flag, with all its variants, or denies it of a split with false. A flag that is switched off is none.
+    """
+    try:
+        told = (definition.get("metadata") or {}).get("experiment")
+        if told in (False, "") or definition.get("state") != "ENABLED":
+            return frozenset()
+        if told is None or _is_split(definition):
+            return frozenset(name for name, _ in _segments(definition))
+        return frozenset(definition["variants"])
+    except (InvalidInput, AttributeError, KeyError, TypeError, ValueError):
+        return frozenset()
 
 
 def set_weights(definition: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
@@ -306,6 +324,10 @@ def _choice(definition: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(bucket[0], dict) and isinstance(bucket[0].get("fractional"), list):
             return bucket[0]
     raise InvalidInput("targeting", "this flag is no A/B split")
+
+
+def _is_split(definition: Mapping[str, Any]) -> bool:
+    return any(isinstance(bucket[0], dict) for bucket in _two_buckets(_parts(definition)[1]) or [])
 
 
 def _segments(definition: Mapping[str, Any]) -> list[tuple[str, int]]:

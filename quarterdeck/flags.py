@@ -49,7 +49,7 @@ class FlagSet:
     def __init__(self, document: dict[str, Any], flags: dict[str, _Flag]) -> None:
         self._document = document
         self._flags = flags
-        self._at_once: dict[str, Decider] = {}
+        self._at_once: dict[str, Decider[Evaluation]] = {}
 
     @classmethod
     def from_definitions(cls, definitions: Mapping[str, Any]) -> FlagSet:
@@ -109,25 +109,24 @@ class FlagSet:
     def is_enabled(
         self, key: str, targeting_key: str | None, context: Mapping[str, Any] | None = None, default: bool = False
     ) -> bool:
-        """Whether a boolean flag is on for this user; `default` where it is unknown, disabled or in error.
+        """Whether a boolean flag is on for this user; `default` where it is unknown, disabled or in error."""
+        return bool(self.decide(key, targeting_key, context, default).value)
 
-        The same answer as `evaluate` with `targetingKey` set, in well under a microsecond for a plain rollout.
-        """
+    def decide(
+        self, key: str, targeting_key: str | None, context: Mapping[str, Any] | None = None, default: bool = False
+    ) -> Evaluation:
+        """The same as `evaluate` with `targetingKey` set, for a boolean flag: quicker by far for a plain rollout."""
         try:
             decide = self._at_once.get(key) or self._learn(key)
             answer = decide(targeting_key)
             if answer is not None:
                 return answer
-            flag = self._flags.get(key)
-            if flag is None or flag.disabled or flag.problem is not None:
-                return default
             whole = {"targetingKey": targeting_key} if context is None else {**context, "targetingKey": targeting_key}
-        except Exception:  # noqa: BLE001 - an unusable key or context is the caller's default, never a failed request
-            return default
-        value = self.evaluate(key, default, whole).value
-        return value if isinstance(value, bool) else default
+        except Exception as error:  # noqa: BLE001 - an unusable key or context is the caller's default, never a failure
+            return _failed(default, ErrorCode.GENERAL, f"{type(error).__name__}: {error}")
+        return self.evaluate(key, default, whole)
 
-    def _learn(self, key: str) -> Decider:
+    def _learn(self, key: str) -> Decider[Evaluation]:
         """How to decide this flag at once; worked out when it is first asked for, so that a large set loads fast."""
         flag = self._flags.get(key)
         return _undecided if flag is None else self._at_once.setdefault(key, flag.decider() or _undecided)
@@ -210,8 +209,8 @@ class _Flag:
         value = float(value) if kind == "float" and isinstance(value, int) else value
         return self._answers.setdefault((kind, name), Evaluation(value, variant, reason, flag_metadata=self._metadata))
 
-    def decider(self) -> Decider | None:
-        """A function from targeting key to on or off, where nothing else of the context matters; or None."""
+    def decider(self) -> Decider[Evaluation] | None:
+        """A function from targeting key to the answer, where nothing else of the context matters; or None."""
         if self.problem is not None or self.disabled:
             return None
         if self._targeting is None:
@@ -223,11 +222,11 @@ class _Flag:
             return None
         return self._rollout.decider([self._boolean(variant) for variant in self._rollout.variants])
 
-    def _boolean(self, result: Any) -> bool | None:
+    def _boolean(self, result: Any) -> Evaluation | None:
         """What a targeting result means to a boolean caller, or None where that depends on the caller's default."""
         name = result if result is None else _variant_name(result)
         answer = self._answer("boolean", name, None)
-        return answer.value if isinstance(answer.value, bool) else None
+        return answer if isinstance(answer.value, bool) else None
 
 
 def _parse_flag(key: str, definition: Any, metadata: Mapping[str, Any]) -> _Flag:
@@ -242,7 +241,7 @@ def _parse_flag(key: str, definition: Any, metadata: Mapping[str, Any]) -> _Flag
         return _Flag(metadata, f"flag {key!r}: {reason}")
 
 
-def _undecided(_: Any) -> bool | None:
+def _undecided(_: Any) -> Evaluation | None:
     return None
 
 

@@ -211,6 +211,45 @@ leases = Table(
     Column("renewed_ms", BigInteger, nullable=False),
 )
 
+# How often flags were evaluated, counted by the clients: `variant` is "" where callers got the default in their code.
+flag_evaluations = Table(
+    "flag_evaluations",
+    metadata,
+    Column("environment", String(64), primary_key=True),
+    Column("flag", String(256), primary_key=True),
+    Column("hour_ms", BigInteger, primary_key=True),
+    Column("variant", String(256), primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    postgresql_with=_OFTEN_UPDATED,
+)
+
+# Who was given which variant of an A/B test, and when first; a user with two variants has two rows.
+flag_exposures = Table(
+    "flag_exposures",
+    metadata,
+    Column("environment", String(64), primary_key=True),
+    Column("flag", String(256), primary_key=True),
+    Column("targeting_key", String(256), primary_key=True),
+    Column("variant", String(256), primary_key=True),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What services reported through OpenFeature's tracking; `attributes` is a JSON object.
+tracked_events = Table(
+    "tracked_events",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("environment", String(64), nullable=False),
+    Column("event", String(256), nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("targeting_key", String(256), nullable=False),
+    Column("value", Double),
+    Column("attributes", Text, nullable=False),
+    Index("tracked_events_by_time", "environment", "event", "ts_ms"),
+)
+
 
 def create_schema(connection: Connection) -> None:
     """Create every table, index and trigger that is missing, and stamp the schema's revision."""
@@ -253,6 +292,11 @@ def upsert_rollup(table: str, values: str) -> str:
 def upsert_daily(values: str) -> str:
     """Return the SQL that adds `values` (a VALUES list or a SELECT, in column order) to the daily rollup."""
     return _upsert(daily, values)
+
+
+def upsert_evaluations(values: str) -> str:
+    """Return the SQL that adds `values` (a VALUES list, in column order) to the counts of flag evaluations."""
+    return _upsert(flag_evaluations, values)
 
 
 def _upsert(table: Table, values: str) -> str:

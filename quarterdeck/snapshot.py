@@ -53,7 +53,7 @@ def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) 
         if version == current.version:
             return current
         found = connection.execute(select(flags.c.key, flags.c.definition).where(flags.c.environment == environment))
-        definitions = {key: json.loads(definition) for key, definition in found}
+        definitions = {key: _parse_definition(definition) for key, definition in found}
         live = {row.alias: row.index_name for row in connection.execute(select(aliases))}
     return make_snapshot(version, definitions, live)
 
@@ -63,10 +63,13 @@ def read_state_version(connection: Connection) -> int:
     return connection.scalar(select(settings.c.version).where(settings.c.name == STATE_VERSION)) or 0
 
 
-def default_snapshot_path(store: Store, environment: str) -> Path:
-    """Return where this user's last good snapshot of that store is kept between starts."""
+def default_snapshot_path(store: Store, environment: str) -> Path | None:
+    """Return where the last good snapshot of that store is kept between starts; None for a user without a home."""
     name = hashlib.sha256(f"{store.name}\n{environment}".encode()).hexdigest()[:24]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
     return cache / "quarterdeck" / f"{name}.json"
 
 
@@ -77,9 +80,13 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def load_snapshot(path: Path) -> Snapshot | None:
@@ -90,8 +97,19 @@ def load_snapshot(path: Path) -> Snapshot | None:
         return None
     if digest != hashlib.sha256(body.encode()).hexdigest():
         return None
-    kept = json.loads(body)
-    return make_snapshot(kept["version"], kept["flags"], kept["aliases"])
+    try:
+        kept = json.loads(body)
+        return make_snapshot(kept["version"], kept["flags"], kept["aliases"])
+    except (ValueError, KeyError, TypeError):  # of another release
+        return None
+
+
+def _parse_definition(stored: str) -> Any:
+    """The definition as JSON; a text that is none stays a text: a flag that always fails, and takes no other down."""
+    try:
+        return json.loads(stored)
+    except ValueError:
+        return stored
 
 
 def load_definitions(source: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:

@@ -17,8 +17,8 @@ RULES = {
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "embed", "experiments",
-    "formats", "history", "indexes", "intake", "journal", "leases", "mlflow_client", "mlflow_sql", "models", "pipeline",
-    "retrievals", "sql_log", "storage", "tables", "traces", "vectors", "webhooks",
+    "exposures", "formats", "history", "indexes", "intake", "journal", "leases", "mlflow_client", "mlflow_sql",
+    "models", "pipeline", "retrievals", "sql_log", "storage", "tables", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
     "acts", "answerers", "backfill", "builds", "changes", "closing", "demo", "evaluate", "forecasts", "gatekeeper",
