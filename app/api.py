@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from core import otlp
 from core.config import Config, load_config
-from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
+from core.errors import Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 from core.intake import Ticket, find_answer, store_once, store_retrievals
 from core.reports import export_flags
 from core.rows import Parsed, parse_record, parse_rows, read_api_time
@@ -30,7 +30,7 @@ MAX_KEY_CHARACTERS = 256
 
 _JSON_TYPES = ("application/json", "")
 _LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
-_STATUSES = {InvalidInput: 400, NotFound: 404, Conflict: 409, SourceUnavailable: 503}
+_STATUSES = {InvalidInput: 400, Forbidden: 403, NotFound: 404, Conflict: 409, SourceUnavailable: 503}
 
 Handler = Callable[[Request], Awaitable[Response]]
 

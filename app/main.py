@@ -14,6 +14,7 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 from app.navigation import TITLES, get_page
 from app.resources import get_config, is_demo
 from app.ui import plain
+from app.visitor import get_visitor
 from core.errors import InvalidInput
 
 st.set_page_config(page_title="Quarterdeck", page_icon=str(Path(__file__).with_name("favicon.svg")), layout="wide")
@@ -25,9 +26,9 @@ except InvalidInput as error:
     st.stop()
 with st.sidebar:
     st.caption(f"Environment **{plain(config.environment)}**")
-    st.caption(
-        f"You are **{plain(config.operator)}**, the local operator, and may change things: no login is configured."
-    )
+    visitor = get_visitor()
+    role = visitor.roles.role_in(config.environment)
+    st.caption(f"You are **{plain(visitor.name)}**, the local operator, here as **{role}**: no login is configured.")
     if is_demo():
         st.caption("**Demo data.** Who asks what and when is simulated; every score is what the index really answered.")
 page.run()

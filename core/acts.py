@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from core.control import record_audit
 from core.errors import InvalidInput
+from core.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
 from quarterdeck.retrieval import now_ms, to_ms
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
@@ -23,6 +24,9 @@ MAX_TEXT = 2_000
 class Act:
     """Who changes something, why, and in which environment; `at` is the present unless a past is being rebuilt.
 
+    `roles` are those that the actor holds. Code that holds the store itself, like the command line, may do everything;
+    the doors that others come through (pages, HTTP) give the roles of whoever comes.
+
     Raises InvalidInput when actor or reason is empty or too long.
     """
 
@@ -30,6 +34,7 @@ class Act:
     reason: str
     environment: str = DEFAULT_ENVIRONMENT
     at: datetime | None = None
+    roles: Roles = ADMIN_EVERYWHERE
 
     def __post_init__(self) -> None:
         for name, remedy in (("actor", "say who acts"), ("reason", "say why, for the audit trail")):
@@ -50,7 +55,11 @@ class Change:
     entry_id: int = 0
 
     def record(self, action: str, target: str, before: Any, after: Any) -> None:
-        """Write the audit entry: `before` and `after` are JSON-like, or None for nothing."""
+        """Write the audit entry: `before` and `after` are JSON-like, or None for nothing.
+
+        Raises Forbidden, and with it undoes the change, when the actor's roles do not allow this action.
+        """
+        require(self.act, action)
         self.entry_id = record_audit(
             self.connection,
             ts_ms=self.at_ms,
@@ -66,6 +75,15 @@ class Change:
 
 @contextmanager
 def changing(store: Store, act: Act) -> Iterator[Change]:
-    """Open a change: what is done to its connection and its audit entry land together, or not at all."""
+    """Open a change: what is done to its connection and its audit entry land together, or not at all.
+
+    Raises Forbidden when the actor may change nothing in the act's environment; `record` checks the very action.
+    """
+    check_may_change(act.roles, act.environment)
     with store.begin() as connection:
         yield Change(connection, act, to_ms(act.at) if act.at else now_ms())
+
+
+def require(act: Act, action: str) -> None:
+    """Raise Forbidden unless the actor may do this: for work that begins before its change is opened."""
+    check_allowed(act.roles, action, act.environment)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from core.acts import Act
+from core.acts import Act, require
 from core.cases import Case
 from core.chunks import CHUNKING, Chunk, digest_chunks
 from core.control import (
@@ -73,8 +73,9 @@ def build_version(
 
     Run it again after a kill: only texts that the store's cache does not know are embedded. The default name holds the
     hash of the content, so that the same content is built once. Raises InvalidInput when there is nothing to index,
-    Conflict when the given name stands for other content.
+    Conflict when the given name stands for other content, Forbidden before anything is built.
     """
+    require(by, "index.register")
     if not source.chunks:
         raise InvalidInput("corpus version", f"{source.version} holds no document with text to index")
     digest = digest_chunks(source.chunks, model=embedder.model)
@@ -174,8 +175,10 @@ def collect_garbage(
     """Remove the indexes that nobody needs (see `decide_retention`); return which went, and which stay and why.
 
     Safe beside swaps: an index is barred from going live first, in a transaction that checks that no alias stands for
-    it and that no swap happened since the decision. Goes on with what a killed run left. Raises InvalidInput.
+    it and that no swap happened since the decision. Goes on with what a killed run left. Raises InvalidInput and
+    Forbidden.
     """
+    require(by, "index.remove")
     if keep < 0 or grace < timedelta(0):
         raise InvalidInput("keep", "keep and grace must not be below 0")
     with store.read() as connection:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.embed import DEFAULT_MODEL
 from core.errors import InvalidInput
+from core.permissions import Role
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +25,7 @@ class Config:
     embedding_model: str
     environment: str
     operator: str
+    operator_role: Role
     low_score: float | None
     redact: bool
     retention_days: int | None
@@ -43,6 +45,7 @@ def load_config(environ: Mapping[str, str], *, database_url: str | None = None) 
         embedding_model=environ.get("QUARTERDECK_EMBEDDING_MODEL") or DEFAULT_MODEL,
         environment=environ.get("QUARTERDECK_ENVIRONMENT") or "production",
         operator=environ.get("QUARTERDECK_OPERATOR") or _login_name(),
+        operator_role=_read_role(environ, "QUARTERDECK_OPERATOR_ROLE"),
         low_score=_read_share(environ, "QUARTERDECK_LOW_SCORE"),
         redact=_read_switch(environ, "QUARTERDECK_REDACT"),
         retention_days=_read_days(environ, "QUARTERDECK_RETENTION_DAYS"),
@@ -76,6 +79,13 @@ def _read_switch(environ: Mapping[str, str], name: str) -> bool:
     if text not in ("on", "off"):
         raise InvalidInput(name, f"must be on or off, not {text!r}")
     return text == "on"
+
+
+def _read_role(environ: Mapping[str, str], name: str) -> Role:
+    text = environ.get(name) or Role.ADMIN
+    if text not in list(Role):
+        raise InvalidInput(name, f"must be {', '.join(Role)}, not {text!r}")
+    return Role(text)
 
 
 def _login_name() -> str:

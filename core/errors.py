@@ -1,8 +1,13 @@
-"""The deck's errors: those of the client package, under one roof for everything in `core/`.
+"""The deck's errors: those of the client package, and the one that only the deck can raise.
 
-The tree is drawn in `quarterdeck.errors`. "Not enough data" is not among them: it is a status on a report.
+The tree is drawn in `quarterdeck.errors`; Forbidden hangs under QuarterdeckError too. "Not enough data" is not among
+them: it is a status on a report.
 """
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 
-__all__ = ["Conflict", "InvalidInput", "NotFound", "QuarterdeckError", "SourceUnavailable"]
+__all__ = ["Conflict", "Forbidden", "InvalidInput", "NotFound", "QuarterdeckError", "SourceUnavailable"]
+
+
+class Forbidden(QuarterdeckError):
+    """Whoever asked does not hold the role that it takes; nothing was changed."""

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_config, get_store
-from app.visitor import make_act
+from app.visitor import lock, make_act
 from core.control import AuditEntry, list_audit, list_broken_audit_entries
 from core.operations import revert
 
@@ -24,7 +24,7 @@ def render_entry(entry: AuditEntry) -> None:
         )
     with st.form(f"revert-{entry.entry_id}"):
         reason = st.text_input("Reason for bringing the former state back", max_chars=500)
-        if st.form_submit_button("Revert"):
+        if st.form_submit_button("Revert", **lock(entry.action, entry.environment)):
             with ui.showing_errors("Nothing was changed"):
                 made = revert(get_store(), entry.entry_id, make_act(reason, entry.environment))
                 st.success(f"Recorded as audit entry {made}.")

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_backfill, get_config, get_embedder, get_store, load_coverage, load_map
-from app.visitor import make_act
+from app.visitor import lock, make_act
 from core.backlog import BacklogTopic, TopicState, list_backlog
 from core.closing import measure_closing
 from core.operations import mark_topic
@@ -109,9 +109,13 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
 def save_decision(known: BacklogTopic) -> None:
     """Store what the form says about the gap as the visitor saw it."""
     state, seen = st.session_state, f"{known.topic_id}-{known.version}"
-    act = make_act(state[f"reason-{seen}"], get_config().environment)
-    decided, owner, note = TopicState(state[f"state-{seen}"]), state[f"owner-{seen}"], state[f"note-{seen}"]
-    ui.record_change(lambda: mark_topic(get_store(), known, decided, act, owner=owner, note=note))
+
+    def mark() -> int:
+        act = make_act(state[f"reason-{seen}"], get_config().environment)
+        decided, owner, note = TopicState(state[f"state-{seen}"]), state[f"owner-{seen}"], state[f"note-{seen}"]
+        return mark_topic(get_store(), known, decided, act, owner=owner, note=note)
+
+    ui.record_change(mark)
 
 
 def render_decision(known: BacklogTopic) -> None:
@@ -125,7 +129,8 @@ def render_decision(known: BacklogTopic) -> None:
         columns[1].text_input("Owner", known.owner, max_chars=200, key=f"owner-{seen}")
         columns[2].text_input("Note", known.note, max_chars=500, key=f"note-{seen}")
         st.text_input("Reason", max_chars=500, key=f"reason-{seen}")
-        st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known,))
+        locked = lock("topic.mark", get_config().environment)
+        st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known,), **locked)
 
 
 def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic]) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import charts, ui
 from app.resources import get_config, get_store, load_drift, load_what_changed
-from app.visitor import make_act
+from app.visitor import lock, make_act
 from core.alerts import AlertRule
 from core.changes import WhatChanged
 from core.drift import DailyScores, DriftReport, Status
@@ -96,7 +96,7 @@ def render_acceptance(frame: ui.Frame) -> None:
     with st.expander("Accept the new level"), st.form("drift-accept", border=False):
         st.caption("The reference restarts today for everybody in this environment. The audit trail keeps it.")
         reason = st.text_input("Reason", key="drift_reason", max_chars=500)
-        if st.form_submit_button("Accept as the new normal"):
+        if st.form_submit_button("Accept as the new normal", **lock("drift.accept", frame.environment)):
             with ui.showing_errors("Nothing was changed"):
                 entry = accept_level(get_store(), frame.today, make_act(reason, frame.environment))
                 load_drift.clear()
@@ -119,7 +119,7 @@ def render_alerts(frame: ui.Frame) -> None:
             status = left.selectbox("Told from", [str(Status.DRIFTING), str(Status.WATCH)])
             secret = right.text_input("Secret that signs the message", type="password", max_chars=200)
             reason = st.text_input("Reason", key="drift_alert_reason", max_chars=500)
-            if st.form_submit_button("Save alert rule"):
+            if st.form_submit_button("Save alert rule", **lock("alert.save", frame.environment)):
                 with ui.showing_errors("Nothing was changed"):
                     act = make_act(reason, frame.environment)
                     entry = save_alert_rule(get_store(), AlertRule(name, url, secret, Status(status)), act)

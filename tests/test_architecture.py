@@ -1,19 +1,26 @@
 """The map of the rooms: who may import whom. A module that is on no list yet fails here, and its author places it."""
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from core.acts import Act
+from core.permissions import NEEDS
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
     "alerts", "answers", "cases", "causes", "changepoint", "chunks", "clusters", "decisions", "drift", "evidence",
-    "gates", "headline", "histograms", "labels", "log_rows", "manifests", "otlp", "prediction", "prices", "probes",
-    "prompts", "retention", "rows", "runs", "spans", "spending", "timeline", "topics", "verdicts", "worddiff",
+    "gates", "headline", "histograms", "labels", "log_rows", "manifests", "otlp", "permissions", "prediction",
+    "prices", "probes", "prompts", "retention", "rows", "runs", "spans", "spending", "timeline", "topics",
+    "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "embed", "experiments",
@@ -22,9 +29,12 @@ GATEWAYS = {
 }  # fmt: skip
 SHELLS = {
     "acts", "answerers", "backfill", "builds", "changes", "closing", "demo", "evaluate", "forecasts", "gatekeeper",
-    "importing", "ingest", "judges", "operations", "overview", "reports", "scheduler", "trials", "watch",
+    "importing", "ingest", "judges", "operations", "overview", "reports", "roles", "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
+
+# They write what was seen, computed or received, not what somebody decided: no audit entry, no role.
+OBSERVERS = {"backlog", "demo", "gatekeeper", "importing", "intake", "leases", "vectors", "watch"}
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}
 HEAVY = {"torch", "sentence_transformers", "sklearn", "mlflow", "dvc", "lancedb", "pandas"}
@@ -112,6 +122,59 @@ def test_rules_touch_no_file_socket_database_clock_or_environment() -> None:
 @pytest.mark.parametrize("folder", ["core", "quarterdeck"])
 def test_heavy_libraries_are_imported_inside_functions_only(folder: str) -> None:
     assert find_imports(folder, HEAVY, top_level_only=True) == []
+
+
+def test_every_change_has_its_row_among_the_permissions() -> None:
+    recorded = {
+        text
+        for path in list_modules("core")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "change.record"
+        for text in _list_texts(node.args[0])
+    }
+    assert recorded - set(NEEDS) == set(), "add a row to core/permissions.py"
+
+
+def _list_texts(node: ast.AST) -> list[str]:
+    texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    return texts or [f"{ast.unparse(node)} (write the action's name where it is recorded)"]
+
+
+def find_operations() -> Iterator[str]:
+    """Every public function of `core/` that takes an act, but for those that make the frame itself."""
+    for path in list_modules("core"):
+        if path.stem != "acts" and "Act" in path.read_text(encoding="utf-8"):
+            module = import_module(f"core.{path.stem}")
+            for name, function in inspect.getmembers(module, inspect.isfunction):
+                own = function.__module__ == module.__name__ and not name.startswith("_")
+                if own and any(each.annotation is Act for each in inspect.signature(function).parameters.values()):
+                    yield f"{path.stem}.{name}"
+
+
+def test_every_operation_is_called_as_every_role_by_a_test() -> None:
+    from tests.test_permissions import OPERATIONS
+
+    assert set(find_operations()) == set(OPERATIONS), "add a row to OPERATIONS in tests/test_permissions.py"
+
+
+def test_what_is_written_past_the_gate_of_changes_is_observed_and_not_decided() -> None:
+    beginning = {
+        path.stem
+        for path in list_modules("core")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("store.begin", "store.begin_in_turn"))
+    }
+    assert beginning == OBSERVERS | {"acts"}, "changes go through acts.changing; what only keeps observations says so"
+
+
+def test_only_a_door_that_knows_who_comes_in_makes_an_act() -> None:
+    making = [
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("pages", "app")
+        for path in list_modules(folder)
+        if re.search(r"\bAct\(", path.read_text(encoding="utf-8"))
+    ]
+    assert {path for path in making if not path.startswith("app/commands/")} == {"app/visitor.py"}
 
 
 @pytest.mark.slow

@@ -428,3 +428,21 @@ def test_an_index_of_a_folder_without_pages_is_one_line(quarterdeck: Run, tmp_pa
 def test_a_wrong_setting_is_one_line(quarterdeck: Run, monkeypatch: pytest.MonkeyPatch, url: str, store: Store) -> None:
     monkeypatch.setenv("QUARTERDECK_LOW_SCORE", "high")
     assert "QUARTERDECK_LOW_SCORE" in only_line(quarterdeck("drift", "--database", url), 2)
+
+
+def test_roles_are_granted_listed_and_revoked(quarterdeck: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
+    granted = quarterdeck("roles", "grant", "group:rag", "editor", "--in", "staging", "--reason", "they try things")
+    assert granted == Answer(0, "group:rag is editor in staging (audit entry 1)\n", "")
+    assert quarterdeck("roles", "grant", "ada", "admin", "--reason", "runs it").code == 0
+    assert quarterdeck("roles", "list", "--json").json == [
+        {"who": "ada", "role": "admin", "environment": "*"},
+        {"who": "group:rag", "role": "editor", "environment": "staging"},
+    ]
+    assert quarterdeck("roles", "revoke", "ADA", "--reason", "left").out == (
+        "ADA holds no role everywhere any more (audit entry 3)\n"
+    )
+    gone = quarterdeck("roles", "revoke", "ada", "--reason", "again")
+    assert (gone.code, gone.err) == (
+        2, "quarterdeck: role: 'ada' holds none in '*'; see them with: quarterdeck roles list\n"
+    )  # fmt: skip

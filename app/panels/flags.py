@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_store
-from app.visitor import make_act
+from app.visitor import lock, make_act
 from core.control import Flag, list_audit
 from core.operations import update_flag
 from quarterdeck import definitions
@@ -76,7 +76,7 @@ def kill(flag: Flag) -> None:
 def render_switches(flag: Flag) -> None:
     """The form that switches one flag or moves its rollout, and the kill switch."""
     seen = f"{flag.key}-{flag.version}"
-    share = rollout_pct(flag.definition)
+    share, locked = rollout_pct(flag.definition), lock("flag.update", flag.environment)
     with st.form(f"flag-{seen}"):
         left, right = st.columns(2)
         left.toggle("On", is_on(flag), key=f"on-{seen}")
@@ -84,9 +84,10 @@ def render_switches(flag: Flag) -> None:
             label = "Canary (green) share, %" if "green" in flag.definition["variants"] else "Rollout, % of users"
             right.slider(label, 0.0, 100.0, float(share), 0.1, key=f"share-{seen}")
         st.text_input("Reason", key=f"reason-{seen}", max_chars=500)
-        st.form_submit_button("Save", type="primary", on_click=save, args=(flag,))
+        st.form_submit_button("Save", type="primary", on_click=save, args=(flag,), **locked)
     label = f"Kill switch: turn {ui.plain(flag.key)} off now"
-    st.button(label, key=f"kill-{flag.key}", disabled=not is_on(flag), on_click=kill, args=(flag,))
+    options = {"disabled": not is_on(flag), **locked}
+    st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag,), **options)
 
 
 def render_history(flag: Flag) -> None:

@@ -1,0 +1,71 @@
+"""The commands `roles …`: who may look, change and administer, and in which environment."""
+
+import click
+
+from app.commands.common import common, open_store, show
+from core.acts import Act
+from core.config import Config
+from core.permissions import EVERYWHERE, Grant, Role
+
+_environment_option = click.option(
+    "--in", "environment", default=EVERYWHERE, show_default=True, metavar="ENVIRONMENT", help="One environment only."
+)
+_reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+
+
+@click.group()
+def roles() -> None:
+    """Say who may look, change and administer. They count for those who sign in or come through the proxy."""
+
+
+@roles.command("list")
+@common
+def roles_list(config: Config, *, as_json: bool) -> None:
+    """List who holds which role.
+
+    Example: quarterdeck roles list
+    """
+    from core.roles import list_grants
+
+    grants = list_grants(open_store(config))
+    lines = [f"{grant.who:<36} {grant.role:<8} {_place(grant.environment)}" for grant in grants]
+    show(as_json, grants, lines or ["no roles yet; quarterdeck roles grant NAME admin --reason WHY gives the first"])
+
+
+@roles.command("grant")
+@click.argument("who")
+@click.argument("role", type=click.Choice([str(role) for role in Role]))
+@_environment_option
+@_reason_option
+@common
+def roles_grant(config: Config, *, who: str, role: str, environment: str, reason: str, as_json: bool) -> None:
+    """Give WHO (a name, group:NAME or everyone) a role, in place of the one held there.
+
+    Example: quarterdeck roles grant group:rag-team editor --in staging --reason "they run it"
+    """
+    from core.roles import grant_role
+
+    act = Act(config.operator, reason, config.environment)
+    entry = grant_role(open_store(config, create=True), Grant(who, Role(role), environment), act)
+    show(as_json, {"entry": entry}, [f"{who} is {role} {_place(environment)} (audit entry {entry})"])
+
+
+@roles.command("revoke")
+@click.argument("who")
+@_environment_option
+@_reason_option
+@common
+def roles_revoke(config: Config, *, who: str, environment: str, reason: str, as_json: bool) -> None:
+    """Take away the role that WHO holds there.
+
+    Example: quarterdeck roles revoke ada@example.org --reason "left the team"
+    """
+    from core.roles import revoke_role
+
+    act = Act(config.operator, reason, config.environment)
+    entry = revoke_role(open_store(config), who, environment, act)
+    show(as_json, {"entry": entry}, [f"{who} holds no role {_place(environment)} any more (audit entry {entry})"])
+
+
+def _place(environment: str) -> str:
+    return "everywhere" if environment == EVERYWHERE else f"in {environment}"

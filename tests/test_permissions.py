@@ -1,0 +1,259 @@
+"""Who may do what: the rule by literal values, and every operation of `core/` called as every role."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from benchmarks.index_swap import HashEmbedder, make_source
+from core import builds, operations
+from core.acts import Act, changing
+from core.alerts import AlertRule
+from core.backlog import BacklogTopic, TopicState, get_backlog_topic
+from core.builds import build_version
+from core.control import Flag, Index, get_flag, list_audit
+from core.drift import Status
+from core.errors import Forbidden, InvalidInput
+from core.permissions import (
+    ADMIN_EVERYWHERE,
+    NOBODY,
+    Grant,
+    Role,
+    Roles,
+    check_allowed,
+    combine_grants,
+    explain_refusal,
+    hold_everywhere,
+)
+from core.prediction import Prediction
+from core.probes import ProbeReport
+from core.roles import find_roles, grant_role, list_grants, revoke_role
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.schema import metadata, topics
+from quarterdeck.store import Store
+
+BUILT = datetime(2026, 3, 1, tzinfo=UTC)
+SETUP = Act("setup", "before the test")
+VIEWER, EDITOR, ADMIN = Role.VIEWER, Role.EDITOR, Role.ADMIN
+
+
+@dataclass(frozen=True)
+class World:
+    """A store in which every operation has something to work on."""
+
+    store: Store
+    folder: Path
+
+    @property
+    def flag(self) -> Flag:
+        return get_flag(self.store, "production", "use_hyde")
+
+    @property
+    def topic(self) -> BacklogTopic:
+        return get_backlog_topic(self.store, "t1")
+
+    @property
+    def embedder(self) -> HashEmbedder:
+        return HashEmbedder(16, self.store)
+
+    def index(self, name: str) -> Index:
+        return Index(name, str(self.folder / "indexes"), "v1", "hash-16", 4, BUILT, "ada")
+
+
+RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", Status.DRIFTING)
+PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
+PROBED = ProbeReport("docs-v2", (), ())
+OLD = datetime(2026, 2, 1, tzinfo=UTC)
+
+# What each operation is called with, and the least role that may. A new operation without a row fails in
+# test_architecture.
+OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
+    "operations.create_flag": (EDITOR, lambda w, by: operations.create_flag(w.store, "new", boolean_flag(on=True), by)),
+    "operations.update_flag": (
+        EDITOR, lambda w, by: operations.update_flag(w.store, w.flag, boolean_flag(on=False), by)
+    ),
+    "operations.switch_flag": (EDITOR, lambda w, by: operations.switch_flag(w.store, w.flag, by, on=False)),
+    "operations.change_rollout": (EDITOR, lambda w, by: operations.change_rollout(w.store, w.flag, 40, by)),
+    "operations.import_flags": (
+        EDITOR, lambda w, by: operations.import_flags(w.store, {"flags": {"new": boolean_flag(on=True)}}, by)
+    ),
+    "operations.register_index": (EDITOR, lambda w, by: operations.register_index(w.store, w.index("docs-v3"), by)),
+    "operations.swap_index": (
+        EDITOR, lambda w, by: operations.swap_index(w.store, "default", "docs-v2", by, expected="docs-v1")
+    ),
+    "operations.rollback_index": (EDITOR, lambda w, by: operations.rollback_index(w.store, "default", by)),
+    "operations.retire_index": (
+        ADMIN, lambda w, by: operations.retire_index(w.store, "docs-v2", by, newest_swap=_newest_swap(w))
+    ),
+    "operations.forget_index": (ADMIN, lambda w, by: operations.forget_index(w.store, "docs-old", by)),
+    "operations.save_prediction": (EDITOR, lambda w, by: operations.save_prediction(w.store, PREDICTION, by)),
+    "operations.mark_topic": (
+        EDITOR, lambda w, by: operations.mark_topic(w.store, w.topic, TopicState.PLANNED, by, owner="ada")
+    ),
+    "operations.accept_level": (EDITOR, lambda w, by: operations.accept_level(w.store, date(2026, 3, 1), by)),
+    "operations.purge_retrievals": (ADMIN, lambda w, by: operations.purge_retrievals(w.store, OLD, by)),
+    "operations.save_alert_rule": (ADMIN, lambda w, by: operations.save_alert_rule(w.store, RULE, by)),
+    "operations.delete_alert_rule": (ADMIN, lambda w, by: operations.delete_alert_rule(w.store, "rota", by)),
+    "operations.revert": (EDITOR, lambda w, by: operations.revert(w.store, _entry_of(w, "flag.update"), by)),
+    "builds.build_version": (
+        EDITOR,
+        lambda w, by: build_version(
+            w.store, w.embedder, make_source(1, 4), by, location=str(w.folder / "built"), name="docs-v4"
+        ),
+    ),
+    "builds.ship_index": (EDITOR, lambda w, by: builds.ship_index(w.store, "default", PROBED, by, expected="docs-v1")),
+    "builds.collect_garbage": (ADMIN, lambda w, by: builds.collect_garbage(w.store, by, keep=0)),
+    "roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
+    "roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
+}  # fmt: skip
+SHARED = {name for name in OPERATIONS if "index" in name or "purge" in name or name.startswith("builds.")}
+
+
+def _entry_of(world: World, action: str) -> int:
+    return list_audit(world.store, action=action, limit=1)[0].entry_id
+
+
+def _newest_swap(world: World) -> int:
+    return _entry_of(world, "index.swap")
+
+
+def fill(store: Store, folder: Path) -> None:
+    """Put one of everything into a store."""
+    world = World(store, folder)
+    operations.create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=20), SETUP)
+    operations.change_rollout(store, world.flag, 30, SETUP)
+    for name in ("docs-v0", "docs-v1", "docs-v2", "docs-old"):
+        operations.register_index(store, world.index(name), replace(SETUP, at=BUILT))
+    for name, former in (("docs-v0", None), ("docs-v1", "docs-v0")):
+        operations.swap_index(store, "default", name, replace(SETUP, at=BUILT), expected=former)
+    operations.retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
+    operations.save_alert_rule(store, replace(RULE, name="rota"), SETUP)
+    grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
+    append_retrievals(store, [Retrieval(datetime(2026, 1, 1, tzinfo=UTC), "q", 0.5)])
+    with store.begin() as connection:
+        connection.execute(
+            topics.insert().values(
+                topic_id="t1", label="vpp", model="hash-16", centroid=b"\0" * 64, first_seen_ms=1, last_seen_ms=2,
+                state="open", owner="", note="", version=1,
+            )
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("filled") / "deck.db"
+    store = Store(f"sqlite:///{path}", create=True)
+    fill(store, path.parent)
+    store.close()
+    return path
+
+
+@pytest.fixture
+def world(filled: Path, tmp_path: Path) -> Iterator[World]:
+    shutil.copy(filled, tmp_path / "deck.db")
+    store = Store(f"sqlite:///{tmp_path / 'deck.db'}")
+    yield World(store, tmp_path)
+    store.close()
+
+
+def everything_in(store: Store) -> dict[str, list[Any]]:
+    with store.read() as connection:
+        return {table.name: list(connection.execute(select(table))) for table in metadata.sorted_tables}
+
+
+ALLOWED = [(name, role) for name, (least, _) in OPERATIONS.items() for role in Role if role.covers(least)]
+
+
+@pytest.mark.parametrize(("name", "role"), ALLOWED)
+def test_an_operation_is_done_by_who_may(name: str, role: Role, world: World) -> None:
+    OPERATIONS[name][1](world, Act("ada", "a test", roles=hold_everywhere(role)))
+    newest = list_audit(world.store, limit=1)[0]
+    assert (newest.actor, newest.reason) == ("ada", "a test")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_refused_to_who_may_not_and_leaves_everything_as_it_was(name: str, world: World) -> None:
+    least, call = OPERATIONS[name]
+    before = everything_in(world.store)
+    lower = [hold_everywhere(role) for role in Role if not role.covers(least)]
+    for roles in (NOBODY, *lower, Roles((("staging", ADMIN),))):
+        with pytest.raises(Forbidden, match=f"takes the role {least}|takes the role editor"):
+            call(world, Act("ada", "a test", roles=roles))
+        assert everything_in(world.store) == before
+        assert not (world.folder / "built").exists()
+
+
+@pytest.mark.parametrize("name", sorted(SHARED))
+def test_what_all_environments_share_takes_a_role_held_everywhere(name: str, world: World) -> None:
+    act = Act("ada", "a test", "staging", roles=Roles((("staging", ADMIN), ("*", VIEWER))))
+    with pytest.raises(Forbidden, match="everywhere"):
+        OPERATIONS[name][1](world, act)
+
+
+def test_reverting_takes_the_role_of_the_entrys_environment(world: World) -> None:
+    act = Act("ada", "a test", "staging", roles=Roles((("staging", ADMIN),)))
+    with pytest.raises(Forbidden, match="in production; you hold none"):
+        operations.revert(world.store, _entry_of(world, "flag.update"), act)
+
+
+def test_an_action_without_a_row_is_left_to_admins(store: Store) -> None:
+    assert explain_refusal(hold_everywhere(EDITOR), "no.such", "production").startswith("no.such takes the role admin")
+    with pytest.raises(Forbidden, match="no.such"), changing(store, Act("a", "b", roles=hold_everywhere(EDITOR))) as it:
+        it.record("no.such", "thing", None, None)
+    assert list_audit(store) == ()
+
+
+def test_grants_add_up_over_names_groups_and_environments() -> None:
+    grants = [
+        Grant("Ada@Example.org", EDITOR, "staging"), Grant("group:rag", VIEWER), Grant("everyone", VIEWER, "demo"),
+        Grant("group:ops", ADMIN, "production"), Grant("bob", ADMIN),
+    ]  # fmt: skip
+    ada = combine_grants(grants, "ada@example.org", ["rag"])
+    assert [ada.role_in(place) for place in ("staging", "production", "demo")] == [EDITOR, VIEWER, VIEWER]
+    assert combine_grants(grants, "eve").role_in("production") is None
+    assert combine_grants(grants, "eve", ["OPS"]).role_in("production") is ADMIN
+    assert combine_grants(grants, "ops").role_in("production") is None
+
+
+def test_who_only_looks_is_told_which_role_it_takes() -> None:
+    assert explain_refusal(ADMIN_EVERYWHERE, "log.purge", "production") == ""
+    with pytest.raises(Forbidden, match=r"^flag.update takes the role editor in production; you hold viewer. Ask an"):
+        check_allowed(hold_everywhere(VIEWER), "flag.update", "production")
+
+
+@pytest.mark.parametrize("who", ["", " ada", "group:", "a" * 201, "a\nb", "a\x00", "\u202eada"])
+def test_a_name_that_nobody_can_have_is_refused(who: str) -> None:
+    with pytest.raises(InvalidInput, match="^who: must be 1 to 200 printable"):
+        Grant(who, VIEWER)
+
+
+def test_a_granted_role_is_audited_replaced_and_taken_away(store: Store) -> None:
+    me = Act("root", "because")
+    grant_role(store, Grant("ada", VIEWER, "production"), me)
+    grant_role(store, Grant("Ada", EDITOR, "production"), me)
+    assert list_grants(store) == (Grant("Ada", EDITOR, "production"),)
+    assert find_roles(store, "ADA").role_in("production") is EDITOR
+    revoke_role(store, "ada", "production", me)
+    assert find_roles(store, "ada") == NOBODY
+    assert [(e.action, e.environment, e.before, e.after) for e in reversed(list_audit(store))] == [
+        ("role.grant", "production", None, {"role": "viewer"}),
+        ("role.grant", "production", {"role": "viewer"}, {"role": "editor"}),
+        ("role.revoke", "production", {"role": "editor"}, None),
+    ]
+    with pytest.raises(LookupError, match="'ada' holds none"):
+        revoke_role(store, "ada", "production", me)
+
+
+def test_an_admin_of_one_environment_gives_no_role_everywhere(store: Store) -> None:
+    act = Act("ada", "mine", roles=Roles((("staging", ADMIN), ("*", VIEWER))))
+    grant_role(store, Grant("bob", ADMIN, "staging"), act)
+    with pytest.raises(Forbidden):
+        grant_role(store, Grant("ada", ADMIN), act)
+    assert list_grants(store) == (Grant("bob", ADMIN, "staging"),)
