@@ -1,56 +1,39 @@
-"""The HTTP door: JSON and OTLP in, JSON and OTLP out, our errors as status codes. Beside the pages in one process."""
+"""The HTTP door: JSON and OTLP in, JSON and OTLP out, our errors as status codes. Beside the pages in one process.
+
+Flags for OFREP's clients and flagd's fleets are in `ofrep.py`; what all handlers share is in `backends.py`.
+"""
 
 import hashlib
-import json
-import os
-import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app import ofrep
+from app.backends import admit, get_config, get_store
+from app.bodies import parse_json, read_body
+from app.refusals import RequestRefused, challenge, refuse, status_of
 from core import otlp
-from core.config import Config, load_config
-from core.errors import Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
+from core.access import Scope as Access
+from core.errors import InvalidInput, QuarterdeckError
 from core.intake import Ticket, find_answer, store_once, store_retrievals
-from core.reports import export_flags
 from core.rows import Parsed, parse_record, parse_rows, read_api_time
 from quarterdeck.redaction import Redactor, compose, redact
 from quarterdeck.retrieval import to_ms
-from quarterdeck.store import Store
 
-MAX_BODY_BYTES = 10_000_000
 MAX_KEY_CHARACTERS = 256
 
 _JSON_TYPES = ("application/json", "")
 _LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
-_STATUSES = {InvalidInput: 400, Forbidden: 403, NotFound: 404, Conflict: 409, SourceUnavailable: 503}
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class RequestRefused(QuarterdeckError):
-    """The request as such is refused, with a status code of its own."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@cache
-def _config() -> Config:
-    return load_config(os.environ)
-
-
-@cache
-def _store() -> Store:
-    return Store(_config().database_url, create=True, log_url=_config().log_url)
 
 
 async def healthz(_request: Request) -> Response:
@@ -65,12 +48,13 @@ async def retrievals(request: Request) -> Response:
     used within the last two days is answered as the first time, and stores nothing; with another body it is refused.
     """
     try:
+        await admit(request, Access.INGEST)
         ticket_key = _read_key(request)
         content_type = _content_type(request, *_JSON_TYPES, *_LINE_TYPES)
-        body = await _read_body(request)
+        body = await read_body(request)
         return await to_thread.run_sync(_store_rows, body, content_type, ticket_key)
     except QuarterdeckError as error:
-        return JSONResponse({"error": str(error)}, status_code=_status(error))
+        return refuse(error)
 
 
 async def traces(request: Request) -> Response:
@@ -78,34 +62,42 @@ async def traces(request: Request) -> Response:
     content_type = otlp.PROTOBUF
     try:
         content_type = _content_type(request, otlp.PROTOBUF, otlp.JSON)
-        body = await _read_body(request)
+        await admit(request, Access.INGEST)
+        body = await read_body(request)
         answer = await to_thread.run_sync(_store_spans, body, content_type)
         return Response(answer, media_type=content_type)
     except QuarterdeckError as error:
         message = otlp.render_failure(str(error), content_type)
-        return Response(message, status_code=_status(error), media_type=content_type)
-
-
-async def flagd_flags(_request: Request) -> Response:
-    """Give the environment's flags as a flagd document, for fleets that poll one."""
-    try:
-        document = await to_thread.run_sync(export_flags, _store(), _config().environment)
-    except QuarterdeckError as error:
-        return JSONResponse({"error": str(error)}, status_code=_status(error))
-    return JSONResponse(document)
+        return Response(message, status_of(error), challenge(error), content_type)
 
 
 ROUTES = [
     Route("/healthz", healthz),
     Route("/v1/retrievals", retrievals, methods=["POST"]),
     Route("/v1/traces", traces, methods=["POST"]),
-    Route("/flagd/flags.json", flagd_flags),
+    *ofrep.ROUTES,
 ]
+
+
+class ApiAhead:
+    """Answers the API's addresses ahead of the pages, whose rules for paths and methods are not the API's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._pages = app
+        self._api = Router(ROUTES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Route a request by its path alone: a wrong method is for the API to refuse."""
+        if scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
+            own = {name: value for name, value in scope.items() if name != "app"}
+            await self._api(own, receive, send)
+        else:
+            await self._pages(scope, receive, send)
 
 
 def _store_rows(body: bytes, content_type: str, key: str | None) -> Response:
     ticket = Ticket("http", key, hashlib.sha256(body).hexdigest()) if key else None
-    first = find_answer(_store(), ticket) if ticket else None
+    first = find_answer(get_store(), ticket) if ticket else None
     if first is None:
         now = datetime.now(UTC)
         read = partial(parse_record, read_time=partial(read_api_time, now=now), redact=_redactor())
@@ -127,9 +119,9 @@ def _keep(parsed: Parsed, ticket: Ticket | None, answer: dict[str, Any], now: da
     if not parsed.retrievals:
         return answer
     if ticket is None:
-        store_retrievals(_store(), parsed.retrievals)
+        store_retrievals(get_store(), parsed.retrievals)
         return answer
-    given: dict[str, Any] = store_once(_store(), parsed.retrievals, ticket, answer, now_ms=to_ms(now))
+    given: dict[str, Any] = store_once(get_store(), parsed.retrievals, ticket, answer, now_ms=to_ms(now))
     return given
 
 
@@ -143,13 +135,7 @@ def _describe(parsed: Parsed) -> dict[str, Any]:
 
 
 def _redactor() -> Redactor:
-    return redact if _config().redact else compose()
-
-
-def _status(error: QuarterdeckError) -> int:
-    if isinstance(error, RequestRefused):
-        return error.status
-    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
+    return redact if get_config().redact else compose()
 
 
 def _content_type(request: Request, *accepted: str) -> str:
@@ -167,41 +153,12 @@ def _read_key(request: Request) -> str | None:
     return key
 
 
-async def _read_body(request: Request) -> bytes:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip or none")
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
-    return _unzip(bytes(body)) if encoding == "gzip" else bytes(body)
-
-
-def _unzip(body: bytes) -> bytes:
-    unzipper = zlib.decompressobj(wbits=31)
-    try:
-        plain = unzipper.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error as error:
-        raise InvalidInput("body", f"is not gzip: {error}") from error
-    if len(plain) > MAX_BODY_BYTES:
-        raise _too_large()
-    if not unzipper.eof:
-        raise InvalidInput("body", "is not gzip: it ends too early")
-    return plain
-
-
-def _too_large() -> RequestRefused:
-    return RequestRefused(413, f"body: is larger than {MAX_BODY_BYTES:,} bytes; send it in parts")
-
-
 def _parse_body(body: bytes, content_type: str) -> list[Any]:
     """Return the rows of a body; a line that is not JSON is a row that is refused by itself."""
     if content_type in _LINE_TYPES:
         rows = [_parse_line(line) for line in body.splitlines() if line.strip()]
     else:
-        rows = _parse_json(body)
+        rows = parse_json(body)
         rows = rows["retrievals"] if isinstance(rows, dict) and rows.keys() == {"retrievals"} else rows
         rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list):
@@ -211,13 +168,6 @@ def _parse_body(body: bytes, content_type: str) -> list[Any]:
 
 def _parse_line(line: bytes) -> Any:
     try:
-        return _parse_json(line)
+        return parse_json(line)
     except InvalidInput as error:
         return InvalidInput("row", error.problem)
-
-
-def _parse_json(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("body", f"is not JSON: {error}") from error

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
-from app.commands import alerts, audit, corpus, evaluations, flags, indexes, log, roles
+from app.commands import alerts, audit, corpus, environments, evaluations, flags, indexes, log, roles, tokens
 from app.commands.common import common, show
 from core.config import Config
 from core.errors import InvalidInput, NotFound, QuarterdeckError
@@ -66,7 +66,7 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
     """
     from app.server import serve as serve_app
 
-    os.environ["QUARTERDECK_DATABASE_URL"] = config.database_url
+    os.environ |= {"QUARTERDECK_DATABASE_URL": config.database_url, "QUARTERDECK_ENVIRONMENT": config.environment}
     show(as_json, {"url": f"http://{host}:{port}"}, [f"Quarterdeck is on http://{host}:{port} (stop with Ctrl-C)"])
     serve_app(host, port)
 
@@ -74,6 +74,6 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
-    roles.roles,
+    roles.roles, tokens.tokens, environments.environments,
 ):  # fmt: skip
     main.add_command(command)

@@ -5,10 +5,12 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from app.api import ROUTES
+from app import backends
+from app.api import ApiAhead
 from core.config import Config, load_config
 from core.scheduler import Job, Scheduler
 from core.watch import check_alerts
@@ -22,10 +24,13 @@ def serve(host: str, port: int) -> None:
     """Serve until stopped. The address is 127.0.0.1 unless somebody asked for another."""
     os.environ.setdefault("STREAMLIT_SERVER_ADDRESS", host)
     os.environ.setdefault("STREAMLIT_SERVER_PORT", str(port))
+    if not _is_loopback(host):
+        os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # whoever reaches the machine reaches the API
     import uvicorn
+    from starlette.middleware import Middleware
     from streamlit.starlette import App
 
-    app = App(SCRIPT, routes=ROUTES, lifespan=_scheduling)
+    app = App(SCRIPT, middleware=[Middleware(ApiAhead)], lifespan=_scheduling)
     uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
 
 
@@ -42,6 +47,7 @@ async def _scheduling(_app: Any) -> AsyncIterator[None]:
     scheduler.start()
     yield
     stop.set()
+    backends.close()
     scheduler.join(STOP_WITHIN_S)
 
 
@@ -49,3 +55,10 @@ def _schedule(stop: threading.Event) -> None:
     config = load_config(os.environ)
     store = Store(config.database_url, log_url=config.log_url)
     Scheduler(store, list_jobs(config, store)).run(stop)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

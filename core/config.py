@@ -8,7 +8,9 @@ from pathlib import Path
 from core.embed import DEFAULT_MODEL
 from core.errors import InvalidInput
 from core.permissions import Role
+from quarterdeck.store import DEFAULT_ENVIRONMENT
 
+MAX_ENVIRONMENT = 64
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -29,9 +31,12 @@ class Config:
     low_score: float | None
     redact: bool
     retention_days: int | None
+    require_tokens: bool
 
 
-def load_config(environ: Mapping[str, str], *, database_url: str | None = None) -> Config:
+def load_config(
+    environ: Mapping[str, str], *, database_url: str | None = None, environment: str | None = None
+) -> Config:
     """Return the configuration that the environment variables describe. Raises InvalidInput, naming the variable."""
     home = Path(environ.get("QUARTERDECK_HOME") or PROJECT / "data" / "var").absolute()
     database = database_url or environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite:///{home / 'quarterdeck.db'}"
@@ -43,13 +48,26 @@ def load_config(environ: Mapping[str, str], *, database_url: str | None = None) 
         corpus_repo=environ.get("QUARTERDECK_CORPUS_REPO") or str(home / "corpus"),
         index_uri=environ.get("QUARTERDECK_INDEX_URI") or str(home / "indexes"),
         embedding_model=environ.get("QUARTERDECK_EMBEDDING_MODEL") or DEFAULT_MODEL,
-        environment=environ.get("QUARTERDECK_ENVIRONMENT") or "production",
+        environment=check_environment(
+            environment or environ.get("QUARTERDECK_ENVIRONMENT") or DEFAULT_ENVIRONMENT,
+            field="environment" if environment else "QUARTERDECK_ENVIRONMENT",
+        ),
         operator=environ.get("QUARTERDECK_OPERATOR") or _login_name(),
         operator_role=_read_role(environ, "QUARTERDECK_OPERATOR_ROLE"),
         low_score=_read_share(environ, "QUARTERDECK_LOW_SCORE"),
         redact=_read_switch(environ, "QUARTERDECK_REDACT"),
         retention_days=_read_days(environ, "QUARTERDECK_RETENTION_DAYS"),
+        require_tokens=_read_switch(environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
     )
+
+
+def check_environment(name: str, *, field: str = "environment") -> str:
+    """Return the name. Raises InvalidInput unless it can be an environment's, in a URL as on a command line."""
+    plain = name.isascii() and name[:1].isalnum() and all(letter.isalnum() or letter in "._-" for letter in name)
+    if not plain or len(name) > MAX_ENVIRONMENT:
+        problem = f"must be 1 to {MAX_ENVIRONMENT} letters, digits, dots, dashes or underscores, not {name[:80]!r}"
+        raise InvalidInput(field, problem)
+    return name
 
 
 def _read_share(environ: Mapping[str, str], name: str) -> float | None:
@@ -74,8 +92,8 @@ def _read_days(environ: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _read_switch(environ: Mapping[str, str], name: str) -> bool:
-    text = environ.get(name) or "on"
+def _read_switch(environ: Mapping[str, str], name: str, *, default: str = "on") -> bool:
+    text = environ.get(name) or default
     if text not in ("on", "off"):
         raise InvalidInput(name, f"must be on or off, not {text!r}")
     return text == "on"

@@ -14,6 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from core.acts import MAX_TEXT, Act, Change, changing
 from core.alerts import AlertRule, alert_rules_setting
 from core.backlog import BacklogTopic, TopicState, get_backlog_topic, save_decision
+from core.config import check_environment
 from core.control import (
     AuditEntry,
     Flag,
@@ -34,6 +35,7 @@ from core.control import (
     save_setting,
     save_versioned,
 )
+from core.environments import ENVIRONMENTS, list_environments
 from core.errors import Conflict, InvalidInput, NotFound
 from core.exposures import count_reported, delete_reported
 from core.prediction import Prediction, prediction_setting
@@ -92,6 +94,18 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
                 _save_flag(change, flag, before=former.definition or None)
                 changed.append(key)
     return tuple(changed)
+
+
+def add_environment(store: Store, name: str, by: Act) -> int:
+    """Make an environment known before it holds any flag. Raises InvalidInput, and Conflict when there is one."""
+    check_environment(name)
+    if name in list_environments(store, by.environment):
+        raise Conflict(f"environment {name!r} is there already")
+    added, version = get_setting(store, ENVIRONMENTS)
+    with changing(store, by) as change:
+        save_setting(change.connection, ENVIRONMENTS, sorted([*(added or ()), name]), expected_version=version)
+        change.record("environment.add", name, None, {"name": name})
+    return change.entry_id
 
 
 def register_index(store: Store, index: Index, by: Act) -> int:

@@ -44,12 +44,15 @@ NEEDS = {
     "index.retire": Role.ADMIN,
     "index.remove": Role.ADMIN,
     "log.purge": Role.ADMIN,
+    "token.create": Role.ADMIN,
+    "token.revoke": Role.ADMIN,
+    "environment.add": Role.ADMIN,
     "role.grant": Role.ADMIN,
     "role.revoke": Role.ADMIN,
 }
 
 # What every environment shares takes a role that is held everywhere: an editor of staging swaps nobody's live index.
-SHARED = frozenset({"index.register", "index.swap", "index.retire", "index.remove", "log.purge"})
+SHARED = frozenset({"index.register", "index.swap", "index.retire", "index.remove", "log.purge", "environment.add"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,11 @@ class Quarterdeck:
         self._stale_listeners.append(listener)
 
     @property
+    def snapshot(self) -> Snapshot:
+        """The flags and aliases that answer now; its `version` is -1 while none could be read yet."""
+        return self._snapshot
+
+    @property
     def dropped(self) -> int:
         """How many retrievals found no place in the queue since the start."""
         return self._recorder.dropped if self._recorder else 0

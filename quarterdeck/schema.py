@@ -250,6 +250,21 @@ tracked_events = Table(
     Index("tracked_events_by_time", "environment", "event", "ts_ms"),
 )
 
+# Bearer tokens of the HTTP API: of a secret only its SHA-256 is kept. `scopes` are words with spaces between.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("hint", String(16), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("environment", String(64), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+)
+
 
 def create_schema(connection: Connection) -> None:
     """Create every table, index and trigger that is missing, and stamp the schema's revision."""

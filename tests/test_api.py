@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from app import api
+from app import api, backends
 from core.intake import Ticket, count_keys, store_once
 from quarterdeck.retrieval import Retrieval, to_ms
 from quarterdeck.schema import ingest_keys, retrievals
@@ -24,16 +24,10 @@ LINES = {"Content-Type": "application/x-ndjson"}
 @pytest.fixture
 def client(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
-    forget()
+    backends.close()
     with TestClient(Starlette(routes=api.ROUTES)) as opened:
         yield opened
-    api._store().close()
-    forget()
-
-
-def forget() -> None:
-    api._config.cache_clear()
-    api._store.cache_clear()
+    backends.close()
 
 
 def read(store: Store, *columns: str) -> list[tuple]:
@@ -127,7 +121,7 @@ def test_queries_are_redacted_before_they_are_stored(client, store):
 
 def test_redaction_can_be_turned_off(client, store, monkeypatch):
     monkeypatch.setenv("QUARTERDECK_REDACT", "off")
-    api._config.cache_clear()
+    backends.close()
     client.post("/v1/retrievals", json=GOOD | {"query": "mail bob@example.com"})
     assert read(store, "query") == [("mail bob@example.com",)]
 

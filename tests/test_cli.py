@@ -446,3 +446,45 @@ def test_roles_are_granted_listed_and_revoked(quarterdeck: Run, url: str, monkey
     assert (gone.code, gone.err) == (
         2, "quarterdeck: role: 'ada' holds none in '*'; see them with: quarterdeck roles list\n"
     )  # fmt: skip
+
+
+def test_a_token_is_printed_once_listed_without_its_secret_and_revoked(
+    quarterdeck: Run, store: Store, url: str
+) -> None:
+    on = ("--database", url)
+    made = quarterdeck(
+        "tokens", "create", "search", "--scope", "evaluate", "--scope", "ingest", "--expires", "90",
+        "--environment", "staging", "--reason", "OFREP for search", *on,
+    )  # fmt: skip
+    secret = made.out.strip()
+    assert (made.code, secret[:3]) == (0, "qd_")
+    (listed,) = quarterdeck("tokens", "list", "--json", *on).json
+    assert (listed["scopes"], listed["environment"], listed["state"]) == (["evaluate", "ingest"], "staging", "active")
+    assert secret not in quarterdeck("tokens", "list", *on).out
+    assert quarterdeck("tokens", "revoke", "search", "--reason", "leaked", *on).out.startswith("search is revoked")
+    assert quarterdeck("tokens", "list", "--json", *on).json[0]["state"] == "revoked"
+    missing = quarterdeck("tokens", "revoke", "other", "--reason", "x", *on)
+    assert (missing.code, missing.err) == (
+        2, "quarterdeck: token: there is no token 'other'; there are: search\n",
+    )  # fmt: skip
+    assert quarterdeck("tokens", "create", "x", "--scope", "all", "--reason", "x", *on).code == 2
+
+
+def test_an_environment_has_its_own_flags_and_is_named_by_an_option(quarterdeck: Run, store: Store, url: str) -> None:
+    on, there = ("--database", url), ("--environment", "staging")
+    create_flag(store, "use_hyde", boolean_flag(on=True), ACT)
+    assert quarterdeck("environments", "add", "staging", "--reason", "tried there", *on).code == 0
+    assert quarterdeck("environments", "list", *on).out == "production\nstaging\n"
+    assert quarterdeck("environments", "add", "staging", "--reason", "again", *on).code == 1
+    assert (
+        "no flag 'use_hyde' in staging"
+        in quarterdeck("flags", "set", "use_hyde", "--off", "--reason", "x", *there, *on).err
+    )
+    exported = Path(url.removeprefix("sqlite:///")).with_name("flags.json")
+    exported.write_text(quarterdeck("flags", "export", *on).out)
+    assert quarterdeck("flags", "import", exported, *there, *on).code == 0
+    assert quarterdeck("flags", "set", "use_hyde", "--off", "--reason", "x", *there, *on).code == 0
+    states = {name: get_flag(store, name, "use_hyde").definition["state"] for name in ("production", "staging")}
+    assert states == {"production": "ENABLED", "staging": "DISABLED"}
+    bad = quarterdeck("flags", "list", "--environment", "../x", *on)
+    assert (bad.code, bad.err.startswith("quarterdeck: environment: must be 1 to 64 letters")) == (2, True)

@@ -28,7 +28,7 @@ from opentelemetry.trace import Status, StatusCode
 from sqlalchemy import select
 from starlette.applications import Starlette
 
-from app import api
+from app import api, backends
 from core.errors import InvalidInput
 from core.otlp import JSON, PROTOBUF, parse_request
 from quarterdeck.redaction import compose, redact
@@ -64,8 +64,7 @@ class Listener:
 @pytest.fixture
 def listener(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
-    api._config.cache_clear()
-    api._store.cache_clear()
+    backends.close()
     opened = socket.socket()
     opened.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(Starlette(routes=api.ROUTES), log_level="warning", lifespan="off"))
@@ -76,9 +75,7 @@ def listener(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterato
     yield Listener(f"http://127.0.0.1:{opened.getsockname()[1]}", store)
     server.should_exit = True
     thread.join()
-    api._store().close()
-    api._config.cache_clear()
-    api._store.cache_clear()
+    backends.close()
 
 
 def flat(*documents: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
 from core import builds, operations
+from core.access import Scope
 from core.acts import Act, changing
 from core.alerts import AlertRule
 from core.backlog import BacklogTopic, TopicState, get_backlog_topic
 from core.builds import build_version
 from core.control import Flag, Index, get_flag, list_audit
+from core.credentials import issue_token, revoke_token
 from core.drift import Status
 from core.errors import Forbidden, InvalidInput
 from core.permissions import (
@@ -110,10 +112,13 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "builds.ship_index": (EDITOR, lambda w, by: builds.ship_index(w.store, "default", PROBED, by, expected="docs-v1")),
     "builds.collect_garbage": (ADMIN, lambda w, by: builds.collect_garbage(w.store, by, keep=0)),
+    "operations.add_environment": (ADMIN, lambda w, by: operations.add_environment(w.store, "qa", by)),
+    "credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
+    "credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
     "roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
     "roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
 }  # fmt: skip
-SHARED = {name for name in OPERATIONS if "index" in name or "purge" in name or name.startswith("builds.")}
+SHARED = {name for name in OPERATIONS if any(part in name for part in ("index", "purge", "builds.", "add_environment"))}
 
 
 def _entry_of(world: World, action: str) -> int:
@@ -136,6 +141,7 @@ def fill(store: Store, folder: Path) -> None:
     operations.retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
     operations.save_alert_rule(store, replace(RULE, name="rota"), SETUP)
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
+    issue_token(store, "old", [Scope.EVALUATE], SETUP)
     append_retrievals(store, [Retrieval(datetime(2026, 1, 1, tzinfo=UTC), "q", 0.5)])
     with store.begin() as connection:
         connection.execute(

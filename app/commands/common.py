@@ -1,4 +1,4 @@
-"""What all commands share: their two options, the configuration, and printing as text or JSON."""
+"""What all commands share: their three options, the configuration, and printing as text or JSON."""
 
 import dataclasses
 import functools
@@ -18,15 +18,16 @@ Command = Callable[..., Any]
 
 
 def common(command: Command) -> Command:
-    """Give a command --json and --database, and hand it the configuration."""
+    """Give a command --json, --database and --environment, and hand it the configuration."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
     @click.option(
         "--database", metavar="URL", help="The shared store (default: QUARTERDECK_DATABASE_URL, else the demo's)."
     )
+    @click.option("--environment", metavar="NAME", help="Whose flags (default: QUARTERDECK_ENVIRONMENT).")
     @functools.wraps(command)
-    def wrapped(*, database: str | None, **options: Any) -> Any:
-        return command(load_config(os.environ, database_url=database), **options)
+    def wrapped(*, database: str | None, environment: str | None, **options: Any) -> Any:
+        return command(load_config(os.environ, database_url=database, environment=environment), **options)
 
     return wrapped
 

@@ -1,0 +1,38 @@
+"""The commands `environments …`: each has flags of its own, with their own state."""
+
+import click
+
+from app.commands.common import common, open_store, show
+from core.acts import Act
+from core.config import Config
+from core.environments import list_environments
+from core.operations import add_environment
+
+
+@click.group()
+def environments() -> None:
+    """List and add environments; every command takes --environment NAME."""
+
+
+@environments.command("list")
+@common
+def environments_list(config: Config, *, as_json: bool) -> None:
+    """List the environments: the configured one first, then those that were added or hold flags or tokens.
+
+    Example: quarterdeck environments list
+    """
+    found = list_environments(open_store(config), config.environment)
+    show(as_json, found, found)
+
+
+@environments.command("add")
+@click.argument("name")
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def environments_add(config: Config, *, name: str, reason: str, as_json: bool) -> None:
+    """Make an environment known before it holds any flag.
+
+    Example: quarterdeck environments add staging --reason "flags are tried there first"
+    """
+    entry = add_environment(open_store(config, create=True), name, Act(config.operator, reason, config.environment))
+    show(as_json, {"name": name, "entry": entry}, [f"{name} is there (audit entry {entry})"])

@@ -1,0 +1,32 @@
+"""Our errors as HTTP knows them: a status code, one line, and for a missing token how to bring one."""
+
+from starlette.responses import JSONResponse, Response
+
+from core.errors import Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
+
+_STATUSES = {InvalidInput: 400, Forbidden: 403, NotFound: 404, Conflict: 409, SourceUnavailable: 503}
+
+
+class RequestRefused(QuarterdeckError):
+    """The request as such is refused, with a status code of its own."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def refuse(error: QuarterdeckError) -> Response:
+    """Return the answer that says why."""
+    return JSONResponse({"error": str(error)}, status_of(error), challenge(error))
+
+
+def status_of(error: QuarterdeckError) -> int:
+    """Return the status code of an error."""
+    if isinstance(error, RequestRefused):
+        return error.status
+    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
+
+
+def challenge(error: QuarterdeckError) -> dict[str, str]:
+    """Return the header that asks for a token where none, or none that opens anything, was brought."""
+    return {"WWW-Authenticate": 'Bearer realm="quarterdeck"'} if status_of(error) == 401 else {}
