@@ -1,11 +1,12 @@
 """Gateway to a retrieval log in ClickHouse: the statements that read it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.arms import USER_SUMS, UserRow
 from core.log_rows import TREND_WEEKS, WEEK_MS, AskedRow, DayRow, trend_start_ms
 from quarterdeck.clickhouse import ROLLUP_TABLES, ClickHouseLog
-from quarterdeck.schema import DAY_MS, EMPTY_BIN, HISTOGRAM_BINS
+from quarterdeck.schema import DAY_MS, EMPTY_BIN, HISTOGRAM_BINS, HOUR_MS
 
 _INSIDE = "start_ms >= {start:Int64} AND start_ms < {end:Int64}"
 
@@ -49,6 +50,29 @@ class ClickHouseReader:
             start=start_ms, end=end_ms,
         )  # fmt: skip
         return int(scored), int(empty)
+
+    def list_user_sums(
+        self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
+    ) -> list[UserRow]:
+        """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
+        start = f"intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS}" if hourly else "{start:Int64}"
+        sums = ", ".join(f"count({name}), ifNull(sum({name}), 0)" for name in USER_SUMS)
+        found = self._log.query(
+            f"SELECT {start} AS start_ms, toString({dimension}) AS value, session_id, count(), {sums} "
+            f"FROM {self._rows} WHERE ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} "
+            f"AND {dimension} IN {{values:Array(String)}} GROUP BY start_ms, value, session_id",
+            start=start_ms, end=end_ms, values=list(values),
+        )  # fmt: skip
+        return [UserRow._make(row) for row in found]
+
+    def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
+        """Return how many rows of these values there are in whole hours, from the rollup."""
+        ((found,),) = self._log.query(
+            f"SELECT sum(n) FROM {self._log.database}.{ROLLUP_TABLES[HOUR_MS]} "
+            f"WHERE {_INSIDE} AND {dimension} IN {{values:Array(String)}}",
+            start=start_ms, end=end_ms, values=list(values),
+        )  # fmt: skip
+        return int(found)
 
     def span(self) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

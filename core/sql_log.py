@@ -1,11 +1,22 @@
 """Gateway to a retrieval log in SQLite or PostgreSQL: the statements that read it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, case, collate, func, literal_column, select
+from sqlalchemy import ColumnElement, case, collate, func, literal, literal_column, select
 
+from core.arms import USER_SUMS, UserRow
 from core.log_rows import TREND_WEEKS, WEEK_MS, AskedRow, DayRow, trend_start_ms
-from quarterdeck.schema import BINS, DAY_MS, EMPTY_BIN, HISTOGRAM_BINS, LOW_SCORE_CEILING, ROLLUPS, daily, retrievals
+from quarterdeck.schema import (
+    BINS,
+    DAY_MS,
+    EMPTY_BIN,
+    HISTOGRAM_BINS,
+    HOUR_MS,
+    LOW_SCORE_CEILING,
+    ROLLUPS,
+    daily,
+    retrievals,
+)
 from quarterdeck.store import Store
 
 _SUMS = ("n", "total", "total_squares")
@@ -83,6 +94,31 @@ class SqlReader:
         with self._store.read() as connection:
             scored, empty = connection.execute(query).one()
         return int(scored), int(empty)
+
+    def list_user_sums(
+        self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
+    ) -> list[UserRow]:
+        """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
+        c = retrievals.c
+        start = c.ts_ms - c.ts_ms % HOUR_MS if hourly else literal(start_ms)
+        keys = (c[dimension], c.session_id)
+        sums = [column for name in USER_SUMS for column in (func.count(c[name]), func.coalesce(func.sum(c[name]), 0.0))]
+        query = (
+            select(start.label("start_ms"), *keys, func.count(), *sums)
+            .where(c.ts_ms >= start_ms, c.ts_ms < end_ms, c[dimension].in_(values))
+            .group_by(*([start] if hourly else []), *keys)
+        )
+        with self._store.read() as connection:
+            return [UserRow._make(row) for row in connection.execute(query).all()]
+
+    def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
+        """Return how many rows of these values there are in whole hours, from the rollup."""
+        c = ROLLUPS[HOUR_MS].c
+        query = select(func.coalesce(func.sum(c.n), 0)).where(
+            c.start_ms >= start_ms, c.start_ms < end_ms, c[dimension].in_(values)
+        )
+        with self._store.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     def span(self) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

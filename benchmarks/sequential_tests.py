@@ -1,0 +1,178 @@
+"""How falsely and how soon a canary is rolled back and an A/B test is called, looked at all the time, beside z-tests.
+
+Run: python -m benchmarks.sequential_tests [--runs 1000] [--users 6000] [--looks 100] [--jobs 2]
+Users arrive over the time of the test, come back, and differ from each other, so that the retrievals of one user are
+correlated (score: a quarter of the variance lies between users; errors: 0.2; latency and cost: about a quarter). Each
+is looked at `--looks` times, from the 30th user of the smaller arm on. Ours is the deck's own rule over its own tally.
+The z-tests are one-sided at 5%: over users' means, and over retrievals as if each were a user.
+"""
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import numpy as np
+
+from core.arms import Look, Metric, Tally, UserRow
+from core.canary import Call, decide_canary
+from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE
+from core.comparisons import Margin, compare_arms
+from core.sequential import ALPHA, LEAST_USERS, half_width
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+LOOK = timedelta(hours=1)
+Z = 1.6449
+WATCHED = (Metric.SCORE, Metric.ERRORS, Metric.LATENCY, Metric.COST)
+PLAN = replace(DEFAULT_PLAN, steps=tuple(replace(step, hold=timedelta(0)) for step in DEFAULT_PLAN.steps), min_users=100)
+SHARES = (5.0, 25.0, 50.0)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What users meet: the share on green, the errors of both arms, and by how much green is worse otherwise."""
+
+    share_pct: float = 5.0
+    errors: tuple[float, float] = (0.01, 0.01)
+    score_drop: float = 0.0
+    latency_factor: float = 1.0
+    cost_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The look at which each rule called green worse first, or at which it was promoted; None for never."""
+
+    ours: int | None
+    alone: dict[Metric, int | None]
+    z_users: dict[Metric, int | None]
+    z_queries: dict[Metric, int | None]
+    promoted: int | None
+
+
+def draw_rows(rng: np.random.Generator, world: World, users: int, looks: int) -> list[list[UserRow]]:
+    """Return each look's new rows: what every user's retrievals since the look before add up to."""
+    green = rng.random(users) < world.share_pct / 100
+    asked = 1 + rng.poisson(2, users)
+    user = np.repeat(np.arange(users), asked)
+    first = np.concatenate([[0], np.cumsum(asked)[:-1]])
+    arrival = np.sort(rng.random(users)) * looks
+    later = rng.exponential(0.1 * looks, len(user))
+    later[first] = 0
+    at = (arrival[user] + later).astype(int)
+    on_green = green[user]
+    rate = np.where(green, world.errors[1], world.errors[0])
+    failed = rng.random(len(user)) < rng.beta(4 * rate, 4 * (1 - rate))[user]
+    score = 0.7 + rng.normal(0, 0.08, users)[user] + rng.normal(0, 0.14, len(user)) - world.score_drop * on_green
+    score = np.where(failed, 0.0, np.clip(score, 0, 1))
+    latency = np.exp(rng.normal(0, 0.3, users)[user] + rng.normal(6, 0.5, len(user)))
+    latency = latency * np.where(on_green, world.latency_factor, 1)
+    cost = np.exp(rng.normal(0, 0.3, users)[user] + rng.normal(-6, 0.5, len(user)))
+    cost = cost * np.where(on_green, world.cost_factor, 1)
+    order = np.lexsort((user, at))
+    order = order[at[order] < looks]
+    key = at[order] * users + user[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
+    sums = [np.add.reduceat(values[order], starts) for values in (np.ones(len(user)), 1.0 - failed, score, latency, cost)]
+    rows: list[list[UserRow]] = [[] for _ in range(looks)]
+    for look, who, n, scored, total, ms, usd in zip(
+        at[order][starts].tolist(), user[order][starts].tolist(), *(column.tolist() for column in sums), strict=True
+    ):
+        arm = CANARY if green[who] else STABLE
+        rows[look].append(UserRow(look, arm, str(who), int(n), int(scored), total, int(n), ms, int(n), usd, 0, 0.0, 0, 0.0))
+    return rows
+
+
+def run_canary(seed: int, world: World, users: int, looks: int) -> Outcome:
+    """Watch one canary over one step by every rule at once."""
+    rng = np.random.default_rng(seed)
+    tally, seen = Tally((STABLE, CANARY)), []
+    per_query = _PerQuery()
+    found: dict[str, dict[Metric, int | None]] = {name: {} for name in ("alone", "users", "queries")}
+    ours = promoted = None
+    for number, rows in enumerate(draw_rows(rng, world, users, looks)):
+        look = tally.add(rows, start=START + number * LOOK, at=START + (number + 1) * LOOK)
+        seen = [*seen[-2:], look]
+        per_query.add(rows)
+        verdict = decide_canary(PLAN, seen, share_pct=world.share_pct, since=START, now=look.at)
+        ours = number if ours is None and verdict.call is Call.ROLL_BACK else ours
+        promoted = number if promoted is None and verdict.call is Call.PROMOTE else promoted
+        if min(look.arms[arm].users for arm in (STABLE, CANARY)) >= LEAST_USERS:
+            alone = [compare_arms(look.arms[STABLE], look.arms[CANARY], [m], alpha=ALPHA) for m in PLAN.margins]
+            for name, worse in (
+                ("alone", {c.metric for each in alone for c in each if c.is_worse}),
+                ("users", _z_test(look)),
+                ("queries", per_query.test()),
+            ):
+                for metric in worse:
+                    found[name].setdefault(metric, number)
+    return Outcome(ours, found["alone"], found["users"], found["queries"], promoted)
+
+
+def _z_test(look: Look) -> set[Metric]:
+    worse = set()
+    for metric in WATCHED:
+        first, second = look.arms[STABLE].moments[metric], look.arms[CANARY].moments[metric]
+        error = math.sqrt(first.variance / first.users + second.variance / second.users)
+        harm = (second.mean - first.mean) * (-1 if metric is Metric.SCORE else 1)
+        if error and harm / error > Z:
+            worse.add(metric)
+    return worse
+
+
+class _PerQuery:
+    """Sums over retrievals; the squares within one user and look are taken as even, which flatters the test."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros((2, len(WATCHED), 3))
+
+    def add(self, rows: Sequence[UserRow]) -> None:
+        for row in rows:
+            at = int(row.arm == CANARY)
+            pairs = ((row.scored, row.score), (row.queries, row.queries - row.scored), (row.timed, row.latency_ms), (row.priced, row.cost_usd))
+            for metric, (n, total) in enumerate(pairs):
+                if n:
+                    self._sums[at, metric] += (n, total, total if metric == 1 else total * total / n)
+
+    def test(self) -> set[Metric]:
+        n, total, squares = np.moveaxis(self._sums, 2, 0)
+        mean = total / n
+        error = np.sqrt(((squares / n - mean**2) / n).sum(axis=0))
+        harm = (mean[1] - mean[0]) * np.array([-1, 1, 1, 1])
+        return {metric for at, metric in enumerate(WATCHED) if error[at] > 0 and harm[at] / error[at] > Z}
+
+
+def run_three_steps(seed: int, world: World, users: int, looks: int) -> tuple[bool, bool]:
+    """Whether a canary of 5, 25 and 50% is rolled back in any of its steps, and whether it is promoted through all."""
+    found = [run_canary(1_000 * seed + at, replace(world, share_pct=share), users, looks) for at, share in enumerate(SHARES)]
+    return any(o.ours is not None for o in found), all(o.promoted is not None for o in found)
+
+
+def share_of(found: Sequence[int | None]) -> float:
+    return sum(each is not None for each in found) / len(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--users", type=int, default=6_000)
+    parser.add_argument("--looks", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    size = {"users": options.users, "looks": options.looks}
+    print(options, half_width(1,5000))
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for name, world in (("A/A 5%", World()), ("A/A 50%", World(share_pct=50)), ("err 1->3", World(errors=(.01,.03))), ("score", World(score_drop=.03)),("err 1->2",World(errors=(.01,.02))),("err .2->1.2",World(errors=(.002,.012))), ("score .02",World(score_drop=.02)),("lat 1.1",World(latency_factor=1.1))):
+            t=time.time()
+            f=list(pool.map(partial(run_canary, world=world, **size), range(options.runs), chunksize=10))
+            print(name, "ours", share_of([o.ours for o in f]), "promoted", share_of([o.promoted for o in f]), "before rollback", sum(o.promoted is not None and (o.ours is None or o.promoted<o.ours) for o in f)/len(f), round(time.time()-t))
+            for m in WATCHED: print("   ", m, *(f"{n} {share_of([getattr(o,n).get(m) for o in f]):.3f}" for n in ("alone","z_users","z_queries")), flush=True)
+
+
+if __name__ == "__main__":
+    main()
