@@ -9,9 +9,8 @@ The z-tests are one-sided at 5%: over users' means, and over retrievals as if ea
 
 import argparse
 import math
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -22,14 +21,16 @@ import numpy as np
 from core.arms import Look, Metric, Tally, UserRow
 from core.canary import Call, decide_canary
 from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE
-from core.comparisons import Margin, compare_arms
+from core.comparisons import compare_arms
 from core.sequential import ALPHA, LEAST_USERS, half_width
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 LOOK = timedelta(hours=1)
 Z = 1.6449
 WATCHED = (Metric.SCORE, Metric.ERRORS, Metric.LATENCY, Metric.COST)
-PLAN = replace(DEFAULT_PLAN, steps=tuple(replace(step, hold=timedelta(0)) for step in DEFAULT_PLAN.steps), min_users=100)
+PLAN = replace(
+    DEFAULT_PLAN, steps=tuple(replace(step, hold=timedelta(0)) for step in DEFAULT_PLAN.steps), min_users=100
+)
 SHARES = (5.0, 25.0, 50.0)
 
 
@@ -78,13 +79,17 @@ def draw_rows(rng: np.random.Generator, world: World, users: int, looks: int) ->
     order = order[at[order] < looks]
     key = at[order] * users + user[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
-    sums = [np.add.reduceat(values[order], starts) for values in (np.ones(len(user)), 1.0 - failed, score, latency, cost)]
+    sums = [
+        np.add.reduceat(values[order], starts) for values in (np.ones(len(user)), 1.0 - failed, score, latency, cost)
+    ]
     rows: list[list[UserRow]] = [[] for _ in range(looks)]
     for look, who, n, scored, total, ms, usd in zip(
         at[order][starts].tolist(), user[order][starts].tolist(), *(column.tolist() for column in sums), strict=True
     ):
         arm = CANARY if green[who] else STABLE
-        rows[look].append(UserRow(look, arm, str(who), int(n), int(scored), total, int(n), ms, int(n), usd, 0, 0.0, 0, 0.0))
+        rows[look].append(
+            UserRow(look, arm, str(who), int(n), int(scored), total, int(n), ms, int(n), usd, 0, 0.0, 0, 0.0)
+        )
     return rows
 
 
@@ -134,7 +139,12 @@ class _PerQuery:
     def add(self, rows: Sequence[UserRow]) -> None:
         for row in rows:
             at = int(row.arm == CANARY)
-            pairs = ((row.scored, row.score), (row.queries, row.queries - row.scored), (row.timed, row.latency_ms), (row.priced, row.cost_usd))
+            pairs = (
+                (row.scored, row.score),
+                (row.queries, row.queries - row.scored),
+                (row.timed, row.latency_ms),
+                (row.priced, row.cost_usd),
+            )
             for metric, (n, total) in enumerate(pairs):
                 if n:
                     self._sums[at, metric] += (n, total, total if metric == 1 else total * total / n)
@@ -149,7 +159,9 @@ class _PerQuery:
 
 def run_three_steps(seed: int, world: World, users: int, looks: int) -> tuple[bool, bool]:
     """Whether a canary of 5, 25 and 50% is rolled back in any of its steps, and whether it is promoted through all."""
-    found = [run_canary(1_000 * seed + at, replace(world, share_pct=share), users, looks) for at, share in enumerate(SHARES)]
+    found = [
+        run_canary(1_000 * seed + at, replace(world, share_pct=share), users, looks) for at, share in enumerate(SHARES)
+    ]
     return any(o.ours is not None for o in found), all(o.promoted is not None for o in found)
 
 
@@ -165,13 +177,40 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     size = {"users": options.users, "looks": options.looks}
-    print(options, half_width(1,5000))
+    print(options, half_width(1, 5000))
     with ProcessPoolExecutor(options.jobs) as pool:
-        for name, world in (("A/A 5%", World()), ("A/A 50%", World(share_pct=50)), ("err 1->3", World(errors=(.01,.03))), ("score", World(score_drop=.03)),("err 1->2",World(errors=(.01,.02))),("err .2->1.2",World(errors=(.002,.012))), ("score .02",World(score_drop=.02)),("lat 1.1",World(latency_factor=1.1))):
-            t=time.time()
-            f=list(pool.map(partial(run_canary, world=world, **size), range(options.runs), chunksize=10))
-            print(name, "ours", share_of([o.ours for o in f]), "promoted", share_of([o.promoted for o in f]), "before rollback", sum(o.promoted is not None and (o.ours is None or o.promoted<o.ours) for o in f)/len(f), round(time.time()-t))
-            for m in WATCHED: print("   ", m, *(f"{n} {share_of([getattr(o,n).get(m) for o in f]):.3f}" for n in ("alone","z_users","z_queries")), flush=True)
+        for name, world in (
+            ("A/A 5%", World()),
+            ("A/A 50%", World(share_pct=50)),
+            ("err 1->3", World(errors=(0.01, 0.03))),
+            ("score", World(score_drop=0.03)),
+            ("err 1->2", World(errors=(0.01, 0.02))),
+            ("err .2->1.2", World(errors=(0.002, 0.012))),
+            ("score .02", World(score_drop=0.02)),
+            ("lat 1.1", World(latency_factor=1.1)),
+        ):
+            t = time.time()
+            f = list(pool.map(partial(run_canary, world=world, **size), range(options.runs), chunksize=10))
+            print(
+                name,
+                "ours",
+                share_of([o.ours for o in f]),
+                "promoted",
+                share_of([o.promoted for o in f]),
+                "before rollback",
+                sum(o.promoted is not None and (o.ours is None or o.promoted < o.ours) for o in f) / len(f),
+                round(time.time() - t),
+            )
+            for m in WATCHED:
+                print(
+                    "   ",
+                    m,
+                    *(
+                        f"{n} {share_of([getattr(o, n).get(m) for o in f]):.3f}"
+                        for n in ("alone", "z_users", "z_queries")
+                    ),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from quarterdeck.definitions import rollout_pct
 
 STABLE, CANARY = "blue", "green"
 _MOST_STEPS = 20
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_SECONDS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_LONGEST_HOLD = timedelta(days=365)
 _STEP = re.compile(r"(\d+(?:\.\d+)?)\s*%(?:\s+for\s+(\d+(?:\.\d+)?)\s*([mhd]))?")
 
 
@@ -142,13 +143,19 @@ def _read_steps(text: Any) -> tuple[Step, ...]:
             raise InvalidInput(field, f"{found[1]}% is no share; give 0.001% to 100%, no finer than 0.001")
         if found[2] is None and share < 100:
             raise InvalidInput(field, f'{part!r} does not say how long it is held; write "{part} for 24h"')
-        steps.append(Step(share, float(found[2]) * _UNITS[found[3]] if found[2] else timedelta(0)))
+        steps.append(Step(share, _read_hold(found[2], found[3]) if found[2] else timedelta(0)))
     shares = [step.share_pct for step in steps]
     if sorted(set(shares)) != shares:
         raise InvalidInput(field, "each step must be larger than the one before")
     if shares[-1] != 100:
         raise InvalidInput(field, "the last step must be 100%")
     return tuple(steps)
+
+
+def _read_hold(number: str, unit: str) -> timedelta:
+    if not float(number) * _SECONDS[unit] <= _LONGEST_HOLD.total_seconds():
+        raise InvalidInput("metadata.canary_steps", f"a step is held for a year at most, not {number[:20]}{unit}")
+    return timedelta(seconds=float(number) * _SECONDS[unit])
 
 
 def _read_share(given: Mapping[str, Any], name: str, default: float) -> float:

@@ -57,10 +57,10 @@ class ClickHouseReader:
         """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
         start = f"intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS}" if hourly else "{start:Int64}"
         sums = ", ".join(f"count({name}), ifNull(sum({name}), 0)" for name in USER_SUMS)
+        value, kept = (f"toString({dimension})", _kept(dimension)) if dimension else ("''", "")
         found = self._log.query(
-            f"SELECT {start} AS start_ms, toString({dimension}) AS value, session_id, count(), {sums} "
-            f"FROM {self._rows} WHERE ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} "
-            f"AND {dimension} IN {{values:Array(String)}} GROUP BY start_ms, value, session_id",
+            f"SELECT {start} AS start_ms, {value} AS value, session_id, count(), {sums} FROM {self._rows} "
+            f"WHERE ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}}{kept} GROUP BY start_ms, value, session_id",
             start=start_ms, end=end_ms, values=list(values),
         )  # fmt: skip
         return [UserRow._make(row) for row in found]
@@ -69,7 +69,7 @@ class ClickHouseReader:
         """Return how many rows of these values there are in whole hours, from the rollup."""
         ((found,),) = self._log.query(
             f"SELECT sum(n) FROM {self._log.database}.{ROLLUP_TABLES[HOUR_MS]} "
-            f"WHERE {_INSIDE} AND {dimension} IN {{values:Array(String)}}",
+            f"WHERE {_INSIDE}{_kept(dimension) if dimension else ''}",
             start=start_ms, end=end_ms, values=list(values),
         )  # fmt: skip
         return int(found)
@@ -93,6 +93,10 @@ class ClickHouseReader:
             DayRow(name, day, n, total, squares, _spread(bins, counts))
             for name, day, n, total, squares, bins, counts in found
         ]
+
+
+def _kept(dimension: str) -> str:
+    return f" AND {dimension} IN {{values:Array(String)}}"
 
 
 def _spread(bins: list[int], counts: list[int]) -> tuple[int, ...]:

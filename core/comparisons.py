@@ -127,7 +127,7 @@ def say_amount(metric: Metric, amount: float) -> str:
     """Return a difference as a person reads it: finer than a mean, without its sign."""
     amount = abs(amount)
     if metric is Metric.ERRORS:
-        return f"{100 * amount:.2g} points"
+        return f"{100 * amount:.1f} points"
     if metric is Metric.LATENCY:
         return f"{amount:,.0f} ms"
     return f"${amount:.4f}" if metric is Metric.COST else f"{amount:.3f}"

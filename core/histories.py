@@ -5,14 +5,15 @@ are noticed by the count of the rollups, and everything is read again. A user is
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from threading import Lock
 
-from core.arms import Look, Tally
+from core.arms import Look, Tally, UserRow
+from core.exposures import Exposure
 from core.retrievals import Log, count_rows, list_user_sums
 from quarterdeck.retrieval import from_ms, to_ms
 from quarterdeck.schema import DAY_MS, HOUR_MS
@@ -23,7 +24,10 @@ _MOST_KEPT = 12
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Which rows are looked at: those since a moment whose `dimension` (arm, prompt or index version) is an arm's."""
+    """Which rows are looked at: those since a moment whose `dimension` (arm, prompt or index version) is an arm's.
+
+    Where the dimension is "", a row belongs to the arm that its session id was exposed to.
+    """
 
     dimension: str
     arms: tuple[str, ...]
@@ -35,6 +39,7 @@ class _Kept:
     tally: Tally
     next_ms: int
     rows: int = 0
+    exposed: int = 0
     looks: list[Look] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
 
@@ -47,18 +52,21 @@ class ArmHistories:
         self._kept: OrderedDict[Watched, _Kept] = OrderedDict()
         self._lock = Lock()
 
-    def read(self, watched: Watched, *, until: datetime) -> tuple[Look, ...]:
-        """Return a look at the end of each hour with retrievals, and one at `until`. Raises SourceUnavailable."""
+    def read(self, watched: Watched, *, until: datetime, exposures: Sequence[Exposure] = ()) -> tuple[Look, ...]:
+        """Return a look at the end of each hour with retrievals, and one at `until`. Raises SourceUnavailable.
+
+        A user who was exposed to two of the arms counts in none.
+        """
         until_ms = to_ms(until)
+        arm_of = _find_arms(watched, exposures)
         kept = self._keep(watched)
         with kept.lock:
-            if self._is_stale(watched, kept, until_ms):
+            if self._is_stale(watched, kept, until_ms, exposures):
                 kept.tally, kept.looks, kept.rows = Tally(watched.arms), [], 0
                 kept.next_ms = to_ms(watched.since)
-            self._read_hours(watched, kept, (until_ms - _GRACE_MS) // HOUR_MS * HOUR_MS)
-            rest = list_user_sums(
-                self._log, watched.dimension, watched.arms, start_ms=kept.next_ms, end_ms=max(until_ms, kept.next_ms)
-            )
+            self._read_hours(watched, kept, (until_ms - _GRACE_MS) // HOUR_MS * HOUR_MS, arm_of)
+            kept.exposed = _count_exposed(exposures, kept.next_ms)
+            rest = self._list(watched, kept.next_ms, max(until_ms, kept.next_ms), arm_of)
             newest = kept.tally.look_ahead(rest, start=from_ms(kept.next_ms), at=until)
             return (*kept.looks, newest)
 
@@ -70,29 +78,36 @@ class ArmHistories:
                 self._kept.popitem(last=False)
             return kept
 
-    def _is_stale(self, watched: Watched, kept: _Kept, until_ms: int) -> bool:
-        """Whether rows came in late, or an earlier time is asked for than what was kept reaches to."""
+    def _is_stale(self, watched: Watched, kept: _Kept, until_ms: int, exposures: Sequence[Exposure]) -> bool:
+        """Whether rows or exposures came in late, or a time is asked for that lies before what was kept."""
         first_ms = to_ms(watched.since)
         if kept.next_ms == first_ms:
             return False
-        return until_ms < kept.next_ms or self._count(watched, first_ms, kept.next_ms) != kept.rows
+        if until_ms < kept.next_ms or _count_exposed(exposures, kept.next_ms) != kept.exposed:
+            return True
+        return self._count(watched, first_ms, kept.next_ms) != kept.rows
 
-    def _read_hours(self, watched: Watched, kept: _Kept, end_ms: int) -> None:
+    def _read_hours(self, watched: Watched, kept: _Kept, end_ms: int, arm_of: Mapping[str, str]) -> None:
         """Take in the hours that are over, a day at a time, so that a long history never lies in memory as rows."""
         while kept.next_ms < end_ms:
             day_end_ms = min(end_ms, kept.next_ms - kept.next_ms % DAY_MS + DAY_MS)
-            counted = self._count(
-                watched, kept.next_ms, day_end_ms
-            )  # before the rows: one that comes between is noticed
-            rows = list_user_sums(
-                self._log, watched.dimension, watched.arms, start_ms=kept.next_ms, end_ms=day_end_ms, hourly=True
-            )
-            ordered = sorted(rows, key=itemgetter(0))
-            for hour_ms, of_hour in groupby(ordered, key=itemgetter(0)):
+            counted = self._count(watched, kept.next_ms, day_end_ms)  # first: a row that comes between is then noticed
+            rows = self._list(watched, kept.next_ms, day_end_ms, arm_of, hourly=True)
+            for hour_ms, of_hour in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
                 start, at = from_ms(max(hour_ms, kept.next_ms)), from_ms(hour_ms + HOUR_MS)
                 kept.looks.append(kept.tally.add(of_hour, start=start, at=at))
             kept.rows += counted
             kept.next_ms = day_end_ms
+
+    def _list(
+        self, watched: Watched, start_ms: int, end_ms: int, arm_of: Mapping[str, str], *, hourly: bool = False
+    ) -> Iterable[UserRow]:
+        rows = list_user_sums(
+            self._log, watched.dimension, watched.arms, start_ms=start_ms, end_ms=end_ms, hourly=hourly
+        )
+        if watched.dimension:
+            return rows
+        return [row._replace(arm=arm_of[row.user]) for row in rows if row.user is not None and row.user in arm_of]
 
     def _count(self, watched: Watched, start_ms: int, end_ms: int) -> int:
         """Rows of the whole hours that these times touch; an hour that is only partly meant counts in full."""
@@ -100,10 +115,16 @@ class ArmHistories:
         return count_rows(self._log, watched.dimension, watched.arms, start_ms=first_ms, end_ms=end_ms)
 
 
-def list_recent(looks: Sequence[Look], *, hours: int) -> Iterator[Look]:
-    """Yield the looks of the last hours, newest first."""
-    newest = looks[-1].at if looks else None
-    for look in reversed(looks):
-        if newest is None or (newest - look.start).total_seconds() > hours * 3600:
-            return
-        yield look
+def _find_arms(watched: Watched, exposures: Sequence[Exposure]) -> dict[str, str]:
+    """The arm of each user who was exposed to one of them alone."""
+    arms: dict[str, str] = {}
+    several = set()
+    for exposure in exposures:
+        if arms.setdefault(exposure.targeting_key, exposure.variant) != exposure.variant:
+            several.add(exposure.targeting_key)
+    return {user: arm for user, arm in arms.items() if arm in watched.arms and user not in several}
+
+
+def _count_exposed(exposures: Sequence[Exposure], before_ms: int) -> int:
+    before = from_ms(before_ms)
+    return sum(exposure.first_seen < before for exposure in exposures)

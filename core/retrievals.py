@@ -111,14 +111,15 @@ def list_user_sums(
 ) -> Sequence[UserRow]:
     """Return what each user's rows (session ids) of each value of a dimension add up to, in hours or in all.
 
-    Reads the rows of that time, through the index on it: about 3 us each in SQLite.
+    The dimension "" stands for all rows, whatever the values. Reads the rows of that time, by the index on it.
     """
-    return _reader(log).list_user_sums(_check_dimension(dimension), values, start_ms, end_ms, hourly=hourly)
+    by = _check_dimension(dimension) if dimension else ""
+    return _reader(log).list_user_sums(by, values, start_ms, end_ms, hourly=hourly)
 
 
 def count_rows(log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int) -> int:
-    """Return how many rows of these values of a dimension there are in whole hours, from the rollup."""
-    return _reader(log).count_rows(_check_dimension(dimension), values, start_ms, end_ms)
+    """Return how many rows of these values of a dimension there are in whole hours, from the rollup; "" is all rows."""
+    return _reader(log).count_rows(_check_dimension(dimension) if dimension else "", values, start_ms, end_ms)
 
 
 class _Reader(Protocol):

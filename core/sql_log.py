@@ -101,22 +101,24 @@ class SqlReader:
         """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
         c = retrievals.c
         start = c.ts_ms - c.ts_ms % HOUR_MS if hourly else literal(start_ms)
-        keys = (c[dimension], c.session_id)
+        value = c[dimension] if dimension else literal("")
         sums = [column for name in USER_SUMS for column in (func.count(c[name]), func.coalesce(func.sum(c[name]), 0.0))]
         query = (
-            select(start.label("start_ms"), *keys, func.count(), *sums)
-            .where(c.ts_ms >= start_ms, c.ts_ms < end_ms, c[dimension].in_(values))
-            .group_by(*([start] if hourly else []), *keys)
+            select(start.label("start_ms"), value, c.session_id, func.count(), *sums)
+            .where(c.ts_ms >= start_ms, c.ts_ms < end_ms)
+            .group_by(*([start] if hourly else []), *([value] if dimension else []), c.session_id)
         )
+        if dimension:
+            query = query.where(value.in_(values))
         with self._store.read() as connection:
             return [UserRow._make(row) for row in connection.execute(query).all()]
 
     def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
         """Return how many rows of these values there are in whole hours, from the rollup."""
         c = ROLLUPS[HOUR_MS].c
-        query = select(func.coalesce(func.sum(c.n), 0)).where(
-            c.start_ms >= start_ms, c.start_ms < end_ms, c[dimension].in_(values)
-        )
+        query = select(func.coalesce(func.sum(c.n), 0)).where(c.start_ms >= start_ms, c.start_ms < end_ms)
+        if dimension:
+            query = query.where(c[dimension].in_(values))
         with self._store.read() as connection:
             return int(connection.scalar(query) or 0)
 
