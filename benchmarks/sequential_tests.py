@@ -9,7 +9,6 @@ The z-tests are one-sided at 5%: over users' means, and over retrievals as if ea
 
 import argparse
 import math
-import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from core.arms import Look, Metric, Tally, UserRow
 from core.canary import Call, decide_canary
 from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE
 from core.comparisons import compare_arms
-from core.sequential import ALPHA, LEAST_USERS, half_width
+from core.sequential import ALPHA, LEAST_USERS
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 LOOK = timedelta(hours=1)
@@ -157,60 +156,88 @@ class _PerQuery:
         return {metric for at, metric in enumerate(WATCHED) if error[at] > 0 and harm[at] / error[at] > Z}
 
 
-def run_three_steps(seed: int, world: World, users: int, looks: int) -> tuple[bool, bool]:
-    """Whether a canary of 5, 25 and 50% is rolled back in any of its steps, and whether it is promoted through all."""
-    found = [
-        run_canary(1_000 * seed + at, replace(world, share_pct=share), users, looks) for at, share in enumerate(SHARES)
-    ]
-    return any(o.ours is not None for o in found), all(o.promoted is not None for o in found)
+def run_three_steps(seed: int, world: World, users: int, looks: int) -> bool:
+    """Whether a canary is rolled back in any of its steps of 5, 25 and 50%, each with users of its own."""
+    steps = (replace(world, share_pct=share) for share in SHARES)
+    return any(run_canary(1_000_000 * at + seed, step, users, looks).ours is not None for at, step in enumerate(steps))
 
 
 def share_of(found: Sequence[int | None]) -> float:
+    """The share of runs in which it happened."""
     return sum(each is not None for each in found) / len(found)
+
+
+def say_share(found: Sequence[int | None]) -> str:
+    """The share of runs with its standard error."""
+    share = share_of(found)
+    return f"{share:.1%} ± {math.sqrt(share * (1 - share) / len(found)):.1%}"
+
+
+def say_median(found: Sequence[int | None], looks: int) -> str:
+    """The share of runs, and how much of the test it took in the middle of those."""
+    at = [each for each in found if each is not None]
+    return say_share(found) + (f", after {(np.median(at) + 1) / looks:.0%}" if at else "")
+
+
+def print_false_alarms(results: dict[str, list[Outcome]]) -> None:
+    """False alarms of worlds without a difference: the canary as a whole, and each metric by each rule."""
+    print("| no difference: called worse at any look | bar | ours | z-test over users | z-test over retrievals |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, found in results.items():
+        any_user, any_query = ([next(iter(getattr(o, rule).values()), None) for o in found] for rule in RULES[1:])
+        row = (say_share([o.ours for o in found]), say_share(any_user), say_share(any_query))
+        print(f"| {name}, four metrics together | at most 5% | {' | '.join(row)} |")
+        for metric in WATCHED:
+            row = tuple(say_share([getattr(o, rule).get(metric) for o in found]) for rule in RULES)
+            print(f"| {name}, {metric} alone | at most 5% | {' | '.join(row)} |")
+
+
+def print_power(results: dict[str, list[Outcome]], looks: int) -> None:
+    """How often and how early a true difference is called, and how often it is promoted."""
+    print("| a true difference | rolled back | promoted before that |")
+    print("| --- | --- | --- |")
+    for name, found in results.items():
+        first = [o.promoted if o.ours is None or (o.promoted or 0) < o.ours else None for o in found]
+        print(f"| {name} | {say_median([o.ours for o in found], looks)} | {say_median(first, looks)} |")
+
+
+RULES = ("alone", "z_users", "z_queries")
+SAME = {"canary of 5%": World(), "canary of 50%": World(share_pct=50.0)}
+DIFFERENT = {
+    "none, canary of 50%": SAME["canary of 50%"],
+    "score -0.03, canary of 5%": World(score_drop=0.03),
+    "score -0.05, canary of 5%": World(score_drop=0.05),
+    "score -0.03, canary of 50%": World(share_pct=50.0, score_drop=0.03),
+    "errors 1% to 3%, canary of 5%": World(errors=(0.01, 0.03)),
+    "errors 1% to 3%, canary of 50%": World(share_pct=50.0, errors=(0.01, 0.03)),
+    "errors 1% to 12% (ceiling 10%), canary of 5%": World(errors=(0.01, 0.12)),
+    "latency +25%, canary of 5%": World(latency_factor=1.25),
+    "cost +25%, canary of 5%": World(cost_factor=1.25),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--runs", type=int, default=1_000, help="runs without a difference; a quarter of it with one")
     parser.add_argument("--users", type=int, default=6_000)
     parser.add_argument("--looks", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     size = {"users": options.users, "looks": options.looks}
-    print(options, half_width(1, 5000))
+    few = max(1, options.runs // 4)
     with ProcessPoolExecutor(options.jobs) as pool:
-        for name, world in (
-            ("A/A 5%", World()),
-            ("A/A 50%", World(share_pct=50)),
-            ("err 1->3", World(errors=(0.01, 0.03))),
-            ("score", World(score_drop=0.03)),
-            ("err 1->2", World(errors=(0.01, 0.02))),
-            ("err .2->1.2", World(errors=(0.002, 0.012))),
-            ("score .02", World(score_drop=0.02)),
-            ("lat 1.1", World(latency_factor=1.1)),
-        ):
-            t = time.time()
-            f = list(pool.map(partial(run_canary, world=world, **size), range(options.runs), chunksize=10))
-            print(
-                name,
-                "ours",
-                share_of([o.ours for o in f]),
-                "promoted",
-                share_of([o.promoted for o in f]),
-                "before rollback",
-                sum(o.promoted is not None and (o.ours is None or o.promoted < o.ours) for o in f) / len(f),
-                round(time.time() - t),
-            )
-            for m in WATCHED:
-                print(
-                    "   ",
-                    m,
-                    *(
-                        f"{n} {share_of([getattr(o, n).get(m) for o in f]):.3f}"
-                        for n in ("alone", "z_users", "z_queries")
-                    ),
-                    flush=True,
-                )
+
+        def watch(world: World, runs: int) -> list[Outcome]:
+            return list(pool.map(partial(run_canary, world=world, **size), range(runs), chunksize=5))
+
+        same = {name: watch(world, options.runs) for name, world in SAME.items()}
+        print(f"{options.users:,} users, {options.looks} looks, {options.runs:,} and {few:,} runs\n")
+        print_false_alarms(same)
+        steps = list(pool.map(partial(run_three_steps, world=World(), **size), range(few), chunksize=5))
+        whole = say_share([1 if each else None for each in steps])
+        print(f"| three steps of 5, 25 and 50% | at most 5% | {whole} | | |\n")
+        different = {name: same.get(name.removeprefix("none, ")) or watch(w, few) for name, w in DIFFERENT.items()}
+        print_power(different, options.looks)
 
 
 if __name__ == "__main__":
