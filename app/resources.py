@@ -11,9 +11,11 @@ import streamlit as st
 from core.backfill import Backfill
 from core.changes import WhatChanged, explain_drift, gather_changes, start_of
 from core.config import Config, load_config
+from core.control import list_environments as list_stored_environments
 from core.corpus import Corpus, CorpusFile, Version, VersionDiff
 from core.decisions import Rule
 from core.embed import Embedder
+from core.errors import QuarterdeckError
 from core.experiments import Experiments
 from core.overview import (
     Area,
@@ -55,6 +57,17 @@ def is_demo() -> bool:
 def get_store() -> Store:
     """Return the shared store. Opening it is lazy, so this never fails for a missing one."""
     return Store(get_config().database_url, log_url=get_config().log_url)
+
+
+@st.cache_data(ttl=5)
+def list_environments() -> tuple[str, ...]:
+    """Return the configured environment and then the others that the store knows of; never fails."""
+    configured = get_config().environment
+    try:
+        known = list_stored_environments(get_store())
+    except QuarterdeckError:  # the page that needs the store says what is wrong with it
+        known = ()
+    return (configured, *(name for name in known if name != configured))
 
 
 @st.cache_resource

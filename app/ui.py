@@ -50,13 +50,16 @@ DRIFT_LOOKS = {
 }
 
 
-def render_frame(title: str, *, environment: str, ranges: bool = True) -> Frame:
-    """Draw the page's title and its filters, which live in the URL; return what the visitor looks at."""
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
+def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True) -> Frame:
+    """Draw the page's title and its filters, which live in the URL; return what the visitor looks at.
+
+    The first of the environments is shown unless the visitor chose another.
+    """
+    left, middle, right = st.columns([2.5, 1.5, 1], vertical_alignment="bottom")
     left.title(title, anchor=False)
     chosen: str | None = "30d"
     if ranges:
-        with right:
+        with middle:
             chosen = st.segmented_control(
                 "Time range",
                 RANGES,
@@ -66,7 +69,42 @@ def render_frame(title: str, *, environment: str, ranges: bool = True) -> Frame:
                 bind="query-params",
                 label_visibility="collapsed",
             )
+    with right:
+        environment = _choose_environment(environments)
     return Frame(environment, RANGES[chosen or "30d"], datetime.now(UTC).date())
+
+
+def shown_environment(environments: Sequence[str]) -> str:
+    """Return the environment that the URL names, or else the one that the visitor looked at last, or else the first."""
+    named = (st.query_params.get("environment"), st.session_state.get("environment_kept"))
+    return next((name for name in named if name in environments), environments[0])
+
+
+def _choose_environment(environments: Sequence[str]) -> str:
+    """Draw the switch between environments, which the URL and the visitor's next pages keep.
+
+    Not by `bind`: on the first page after a deep link its widget shows the default while the page shows the other one.
+    """
+    current = st.session_state["environment"] = shown_environment(environments)
+    _keep_environment(environments[0])
+    st.selectbox(
+        "Environment",
+        environments,
+        key="environment",
+        on_change=_keep_environment,
+        args=(environments[0],),
+        label_visibility="collapsed",
+    )
+    return current
+
+
+def _keep_environment(default: str) -> None:
+    """Take the environment that the switch stands on into the URL, where it is not the default."""
+    chosen = st.session_state["environment_kept"] = st.session_state["environment"]
+    if chosen != default:
+        st.query_params["environment"] = chosen
+    elif "environment" in st.query_params:
+        del st.query_params["environment"]
 
 
 def render_verdict(sentence: str, look: Look, *, detail: str = "") -> None:

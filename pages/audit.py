@@ -5,7 +5,7 @@ import json
 import streamlit as st
 
 from app import ui
-from app.resources import get_config, get_store
+from app.resources import get_store, list_environments
 from app.visitor import lock, make_act
 from core.control import AuditEntry, list_audit, list_broken_audit_entries
 from core.operations import revert
@@ -64,6 +64,6 @@ def render() -> None:
         render_entry(next((e for e in shown if e.entry_id == number), shown[0]))
 
 
-ui.render_frame("Audit", environment=get_config().environment, ranges=False)
+ui.render_frame("Audit", environments=list_environments(), ranges=False)
 with ui.showing_errors("The audit trail could not be read"):
     render()

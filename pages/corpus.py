@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from app.resources import get_config, get_corpus, get_store, load_diff, load_files, load_versions
+from app.resources import get_corpus, get_store, list_environments, load_diff, load_files, load_versions
 from core.control import Alias, Index, list_aliases, list_indexes
 from core.corpus import Version
 
@@ -139,6 +139,6 @@ def render() -> None:
             render_indexes(indexes, aliases)
 
 
-frame = ui.render_frame("Corpus", environment=get_config().environment, ranges=False)
+frame = ui.render_frame("Corpus", environments=list_environments(), ranges=False)
 with ui.showing_errors("The corpus could not be read"):
     render()

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from app.resources import get_backfill, get_config, get_embedder, get_store, load_coverage, load_map
+from app.resources import get_backfill, get_config, get_embedder, get_store, list_environments, load_coverage, load_map
 from app.visitor import lock, make_act
 from core.backlog import BacklogTopic, TopicState, list_backlog
 from core.closing import measure_closing
@@ -247,6 +247,6 @@ def render(frame: ui.Frame) -> None:
     render_backlog(coverage, backlog)
 
 
-frame = ui.render_frame("Coverage", environment=get_config().environment)
+frame = ui.render_frame("Coverage", environments=list_environments())
 with ui.showing_errors("The coverage gaps could not be computed"):
     render(frame)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_config, get_store, load_drift, load_what_changed
+from app.resources import get_store, list_environments, load_drift, load_what_changed
 from app.visitor import lock, make_act
 from core.alerts import AlertRule
 from core.changes import WhatChanged
@@ -168,6 +168,6 @@ def render(frame: ui.Frame) -> None:
     render_alerts(frame)
 
 
-frame = ui.render_frame("Drift", environment=get_config().environment)
+frame = ui.render_frame("Drift", environments=list_environments())
 with ui.showing_errors("The retrieval log could not be read"):
     render(frame)

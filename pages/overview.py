@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import charts, ui
 from app.navigation import link_to
-from app.resources import get_config, load_areas, load_drift, load_what_changed
+from app.resources import list_environments, load_areas, load_drift, load_what_changed
 from core.overview import Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
@@ -48,7 +48,7 @@ def render_timeline(frame: ui.Frame) -> None:
             link_to("audit", "Open the audit trail to revert one")
 
 
-frame = ui.render_frame("Overview", environment=get_config().environment, ranges=False)
+frame = ui.render_frame("Overview", environments=list_environments(), ranges=False)
 areas = load_areas(frame.environment, frame.today)
 lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
 ui.render_verdict(ui.plain(lead.sentence), LOOKS[lead.standing])

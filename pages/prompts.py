@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from app.resources import get_config, get_experiments, load_prompts
+from app.resources import get_experiments, list_environments, load_prompts
 from core.decisions import Point, Rule, pareto_front
 from core.reports import PromptComparison
 from core.runs import Run
@@ -126,6 +126,6 @@ def render() -> None:
     render_runs(found)
 
 
-frame = ui.render_frame("Prompts", environment=get_config().environment, ranges=False)
+frame = ui.render_frame("Prompts", environments=list_environments(), ranges=False)
 with ui.showing_errors("MLflow could not be read"):
     render()

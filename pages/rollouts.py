@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.flags import is_on, render_flags
-from app.resources import get_config, get_store
+from app.resources import get_store, list_environments
 from core.control import Flag, list_flags
 from quarterdeck.definitions import rollout_pct
 
@@ -36,6 +36,6 @@ def render(frame: ui.Frame) -> None:
             render_flags(flags)
 
 
-frame = ui.render_frame("Rollouts", environment=get_config().environment, ranges=False)
+frame = ui.render_frame("Rollouts", environments=list_environments(), ranges=False)
 with ui.showing_errors("The flags could not be read"):
     render(frame)

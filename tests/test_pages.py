@@ -495,10 +495,24 @@ def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo)
     assert chosen.options.index(last) == 2
 
 
+def test_another_environment_is_chosen_at_the_top_and_stays_chosen_on_the_next_page(demo_url: str) -> None:
+    with closing(Store(demo_url)) as store:
+        create_flag(store, "only_here", boolean_flag(on=True), Act("ada", "try it", "staging"))
+    app = open_page("rollouts")
+    assert app.selectbox(key="environment").options == ["production", "staging"]
+    app.selectbox(key="environment").select("staging").run()
+    assert app.selectbox(key="flag").options == ["only_here"]
+    assert app.query_params["environment"] == ["staging"]
+    assert app.switch_page("../pages/drift.py").run().selectbox(key="environment").value == "staging"
+    linked = open_page("rollouts", environment="staging")
+    assert verdict(linked) == "1 flags, none of them partly rolled out."
+
+
 @pytest.mark.parametrize(
     ("page", "filters"),
     [
         ("rollouts", {"flag": HOSTILE}),
+        ("rollouts", {"environment": HOSTILE}),
         ("corpus", {"version": "v99", "old": "x", "new": "--upload-pack=x", "tab": "Diff"}),
         ("drift", {"days": "-1"}),
         ("coverage", {"topic": "no such", "clusters": "many", "days": "1e9"}),

@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import expect
 
+from core.acts import Act
+from core.operations import create_flag
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
 PAGES = {
@@ -108,6 +113,21 @@ def test_the_page_follows_the_visitors_theme(visit: Visit, request: pytest.Fixtu
     colour = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     is_dark = "dark" in request.node.callspec.id
     assert colour == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
+
+
+def test_the_environment_stays_in_the_address_and_on_the_next_pages(visit: Visit, server: Server) -> None:
+    with closing(Store(server.database_url)) as store:
+        create_flag(store, "only_in_staging", boolean_flag(on=True), Act("ada", "try it", "staging"))
+    page = visit.open("rollouts?environment=staging")
+    for _ in range(30):  # the server looks for new environments every few seconds
+        if page.get_by_label("Environment").input_value() == "staging":
+            break
+        page.wait_for_timeout(1_000)
+        visit.open("rollouts?environment=staging")
+    page.get_by_test_id("stSidebarNavLink").filter(has_text="Drift").click()
+    page.wait_for_url("**/drift?environment=staging")
+    visit.wait()
+    expect(page.get_by_label("Environment")).to_have_value("staging", timeout=PATIENCE_MS)
 
 
 def test_filters_stay_in_the_address(visit: Visit) -> None:
