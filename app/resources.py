@@ -11,10 +11,10 @@ import streamlit as st
 from core.backfill import Backfill
 from core.changes import WhatChanged, explain_drift, gather_changes, start_of
 from core.config import Config, load_config
-from core.control import list_environments as list_stored_environments
 from core.corpus import Corpus, CorpusFile, Version, VersionDiff
 from core.decisions import Rule
 from core.embed import Embedder
+from core.environments import list_environments as read_environments
 from core.errors import QuarterdeckError
 from core.experiments import Experiments
 from core.overview import (
@@ -62,12 +62,11 @@ def get_store() -> Store:
 @st.cache_data(ttl=5)
 def list_environments() -> tuple[str, ...]:
     """Return the configured environment and then the others that the store knows of; never fails."""
-    configured = get_config().environment
+    own = get_config().environment
     try:
-        known = list_stored_environments(get_store())
+        return read_environments(get_store(), own)
     except QuarterdeckError:  # the page that needs the store says what is wrong with it
-        known = ()
-    return (configured, *(name for name in known if name != configured))
+        return (own,)
 
 
 @st.cache_resource

@@ -87,12 +87,6 @@ class Alias:
     updated_by: str
 
 
-def list_environments(store: Store) -> tuple[str, ...]:
-    """Return the environments that have flags, by name."""
-    with store.read() as connection:
-        return tuple(connection.scalars(select(flags.c.environment).distinct().order_by(flags.c.environment)))
-
-
 def list_flags(store: Store, environment: str) -> tuple[Flag, ...]:
     """Return every flag of the environment, by key."""
     with store.read() as connection:
