@@ -30,7 +30,7 @@ run: $(RUN_STAMP)  ## Build the demo if there is none, and serve the deck on 127
 demo: $(RUN_STAMP)  ## Build the demo again from nothing
 	@$(BIN)/quarterdeck demo --reset
 
-test: check browser  ## Format, lint, types and tests; with CI=true or DEEP=1 the deep ones too, as CI runs it
+test: check debian  ## Format, lint, types and tests; with CI=true or DEEP=1 the deep ones too, as CI runs it
 	$(BIN)/pytest -n 2 --dist worksteal $(if $(CI)$(DEEP),,-m 'not deep')
 
 check: $(DEV_STAMP)  ## Format, lint and types, without tests
@@ -76,11 +76,15 @@ deploy:  ## Hand the wheel to DEPLOY_COMMAND; without one, say what would be dep
 	@if [ -n "$$DEPLOY_COMMAND" ]; then sh -c "$$DEPLOY_COMMAND" deploy dist/*.whl; else \
 	  echo "Dry run, DEPLOY_COMMAND is not set. It would get: $$(ls dist/*.whl)"; fi
 
-.PHONY: browser
-browser: $(DEV_STAMP)
-	@command -v chromium >/dev/null || { \
-	  [ "$$(id -u)" = 0 ] || { echo "make: install Debian's chromium first: sudo apt-get install chromium"; exit 1; }; \
-	  echo "Installing Debian's chromium"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+# The programs that the tests drive and that pip does not bring.
+DEBIAN := chromium nginx
+.PHONY: debian
+debian: $(DEV_STAMP)
+	@missing=$$(for name in $(DEBIAN); do PATH="$$PATH:/usr/sbin" command -v $$name >/dev/null || echo $$name; done); \
+	[ -z "$$missing" ] || { \
+	  [ "$$(id -u)" = 0 ] || { echo "make: install Debian's" $$missing "first: sudo apt-get install" $$missing; exit 1; }; \
+	  echo "Installing Debian's" $$missing; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
 
 clean:  ## Remove the environment and every generated file
 	rm -rf .venv build dist data/var .pytest_cache .mypy_cache .ruff_cache

@@ -1,10 +1,12 @@
 """The ASGI door: the pages and the HTTP API in one process, and the scheduler of what happens by itself beside them."""
 
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 from app import backends
 from app.api import ApiAhead
 from core.config import Config, load_config
-from core.scheduler import Job, Scheduler
+from core.deployments import tend_services
+from core.scheduler import LEASE, Job, Scheduler
 from core.watch import check_alerts
 from quarterdeck.store import Store
 
@@ -39,22 +42,31 @@ def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
     return (Job("alerts", 60, lambda: check_alerts(store, config.environment, now=datetime.now(UTC))),)
 
 
+def list_local_jobs(config: Config, store: Store) -> tuple[Job, ...]:
+    """Return what one of the servers on this machine does by itself: only here can its deployments be seen."""
+    tend = partial(tend_services, store, config.deployments, config.home, config.environment)
+    return (Job("deployments", 15, tend),) if config.deployments.exists() else ()
+
+
 @asynccontextmanager
 async def _scheduling(_app: Any) -> AsyncIterator[None]:
-    """Run the scheduler while the server runs."""
-    stop = threading.Event()
-    scheduler = threading.Thread(target=_schedule, args=(stop,), name="quarterdeck-scheduler", daemon=True)
-    scheduler.start()
+    """Run the schedulers while the server runs."""
+    stop, config = threading.Event(), load_config(os.environ)
+    store = Store(config.database_url, log_url=config.log_url)
+    schedulers = [Scheduler(store, list_jobs(config, store))]
+    if local := list_local_jobs(config, store):
+        schedulers.append(Scheduler(store, local, lease=f"{LEASE}:{socket.gethostname()}"))
+    threads = [
+        threading.Thread(target=scheduler.run, args=(stop,), name="quarterdeck-scheduler", daemon=True)
+        for scheduler in schedulers
+    ]
+    for thread in threads:
+        thread.start()
     yield
     stop.set()
     backends.close()
-    scheduler.join(STOP_WITHIN_S)
-
-
-def _schedule(stop: threading.Event) -> None:
-    config = load_config(os.environ)
-    store = Store(config.database_url, log_url=config.log_url)
-    Scheduler(store, list_jobs(config, store)).run(stop)
+    for thread in threads:
+        thread.join(STOP_WITHIN_S)
 
 
 def _is_loopback(host: str) -> bool:

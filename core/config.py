@@ -32,6 +32,7 @@ class Config:
     redact: bool
     retention_days: int | None
     require_tokens: bool
+    deployments: Path
 
 
 def load_config(
@@ -58,6 +59,7 @@ def load_config(
         redact=_read_switch(environ, "QUARTERDECK_REDACT"),
         retention_days=_read_days(environ, "QUARTERDECK_RETENTION_DAYS"),
         require_tokens=_read_switch(environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
+        deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
     )
 
 

@@ -47,6 +47,12 @@ NEEDS = {
     "token.create": Role.ADMIN,
     "token.revoke": Role.ADMIN,
     "environment.add": Role.ADMIN,
+    "deployment.start": Role.ADMIN,  # runs a command on the server's machine
+    "deployment.fail": Role.ADMIN,
+    "deployment.switch": Role.EDITOR,
+    "deployment.rollback": Role.EDITOR,
+    "deployment.teardown": Role.EDITOR,
+    "deployment.resume": Role.EDITOR,
     "role.grant": Role.ADMIN,
     "role.revoke": Role.ADMIN,
 }

@@ -36,11 +36,17 @@ class Scheduler:
     """
 
     def __init__(
-        self, store: Store, jobs: Sequence[Job], *, lasts_s: float = 15.0, clock: Clock = time.monotonic
+        self,
+        store: Store,
+        jobs: Sequence[Job],
+        *,
+        lease: str = LEASE,
+        lasts_s: float = 15.0,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._jobs = tuple(jobs)
         self._clock = clock
-        self._lease = Lease(store, LEASE, lasts_s=lasts_s, clock=clock)
+        self._lease = Lease(store, lease, lasts_s=lasts_s, clock=clock)
         self._started: dict[str, float] = {}
         self._running: dict[str, threading.Thread] = {}
         self._last_problem = ""

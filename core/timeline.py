@@ -236,10 +236,25 @@ def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:
 
 
 def _describe_deployment(verb: str, entry: Entry) -> _Told:
-    new, old = ((side or {}).get("colour") for side in (entry.after, entry.before))
-    if new is None:
-        return ChangeKind.DEPLOYMENT, f"{entry.target}: {verb}", (), 1.0
-    return ChangeKind.DEPLOYMENT, f"{entry.target} switched{f' from {old}' if old else ''} to {new}", (), 1.0
+    before, after = entry.before or {}, entry.after or {}
+    if verb == "resume":
+        return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {_say_colour(after)} again", (), 0.0
+    if verb in ("switch", "rollback"):
+        word = "switched" if verb == "switch" else "rolled back"
+        origin = f" from {_say_colour(before)}" if before else ""
+        return ChangeKind.DEPLOYMENT, f"{entry.target} {word}{origin} to {_say_colour(after)}", (), 1.0
+    summary = {
+        "start": f"{after.get('release')} started in {after.get('in')}, without traffic",
+        "fail": f"{before.get('release')} failed in {before.get('in')}, without traffic",
+        "teardown": f"{before.get('release')} taken down in {before.get('in')}",
+    }.get(verb, verb)
+    return ChangeKind.DEPLOYMENT, f"{entry.target}: {summary}", (), 0.0
+
+
+def _say_colour(told: Mapping[str, Any]) -> str:
+    if not told:
+        return "no colour"
+    return f"{told['colour']} ({told['release']})" if told.get("release") else str(told["colour"])
 
 
 def _describe_level(_verb: str, entry: Entry) -> _Told:

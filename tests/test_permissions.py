@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import builds, operations
+from core import builds, deployments, operations
 from core.access import Scope
 from core.acts import Act, changing
 from core.alerts import AlertRule
@@ -40,6 +40,7 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import metadata, topics
 from quarterdeck.store import Store
+from tests.colour_site import KEPT, WAITING, deploy_both, make_site
 
 BUILT = datetime(2026, 3, 1, tzinfo=UTC)
 SETUP = Act("setup", "before the test")
@@ -64,6 +65,9 @@ class World:
     @property
     def embedder(self) -> HashEmbedder:
         return HashEmbedder(16, self.store)
+
+    def site(self, name: str) -> deployments.Site:
+        return make_site(self.store, self.folder, name)
 
     def index(self, name: str) -> Index:
         return Index(name, str(self.folder / "indexes"), "v1", "hash-16", 4, BUILT, "ada")
@@ -115,6 +119,13 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "operations.add_environment": (ADMIN, lambda w, by: operations.add_environment(w.store, "qa", by)),
     "credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
     "credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
+    "deployments.start_release": (ADMIN, lambda w, by: deployments.start_release(w.store, w.site(WAITING), "r3", by)),
+    "deployments.deploy_release": (ADMIN, lambda w, by: deployments.deploy_release(w.store, w.site(KEPT), "r3", by)),
+    "deployments.switch_colour": (EDITOR, lambda w, by: deployments.switch_colour(w.store, w.site(WAITING), by)),
+    "deployments.roll_back": (EDITOR, lambda w, by: deployments.roll_back(w.store, w.site(KEPT), by)),
+    "deployments.tear_down": (EDITOR, lambda w, by: deployments.tear_down(w.store, w.site(KEPT), by)),
+    "deployments.resume": (EDITOR, lambda w, by: deployments.resume(w.store, w.site(KEPT), by)),
+    "deployments.tend": (EDITOR, lambda w, by: deployments.tend(w.store, w.site(KEPT), by)),
     "roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
     "roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
 }  # fmt: skip
@@ -142,6 +153,7 @@ def fill(store: Store, folder: Path) -> None:
     operations.save_alert_rule(store, replace(RULE, name="rota"), SETUP)
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     issue_token(store, "old", [Scope.EVALUATE], SETUP)
+    deploy_both(store, folder, SETUP)
     append_retrievals(store, [Retrieval(datetime(2026, 1, 1, tzinfo=UTC), "q", 0.5)])
     with store.begin() as connection:
         connection.execute(

@@ -1,0 +1,194 @@
+"""The commands `deploy …`: a service in two colours behind nginx."""
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from app.commands.common import Command, common, open_store, show
+from core.acts import Act
+from core.config import PROJECT, Config
+
+if TYPE_CHECKING:
+    from core.colours import Deployment
+    from core.deployments import Site
+
+_STEPS = {
+    "recorded": "the release is recorded",
+    "started": "it is started; waiting until it is healthy",
+    "healthy": "it is healthy",
+    "checked": "the colour that gets the traffic is healthy",
+    "decided": "the switch is recorded; nginx follows now",
+    "written": "the upstream file is written",
+    "tested": "nginx accepts it",
+    "reloaded": "nginx reloads",
+    "followed": "nginx follows",
+    "settled": "done",
+    "drained": "nobody is served by it any more, or the time for that is over",
+    "stopped": "it is stopped",
+}
+
+
+@click.group()
+def deploy() -> None:
+    """Deploy a service in two colours behind nginx: start, switch, roll back, take down.
+
+    Every command goes on where a killed one stopped.
+    """
+
+
+_service_option = click.option("--service", metavar="NAME", help="Which service, if deployments.yaml has several.")
+_reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+
+
+def _on_site(command: Command) -> Command:
+    return common(_service_option(command))
+
+
+@deploy.command("release")
+@click.argument("release")
+@_reason_option
+@_on_site
+def deploy_release(config: Config, *, service: str | None, release: str, reason: str, as_json: bool) -> None:
+    """Start RELEASE in the colour without traffic, check it and switch to it.
+
+    Example: quarterdeck deploy release 1.4.2 --reason "faster reranker"
+    """
+    from core import deployments
+
+    site = _open(config, service, as_json)
+    _show(as_json, deployments.deploy_release(open_store(config, create=True), site, release, _act(config, reason)))
+
+
+@deploy.command("start")
+@click.argument("release")
+@_reason_option
+@_on_site
+def deploy_start(config: Config, *, service: str | None, release: str, reason: str, as_json: bool) -> None:
+    """Start RELEASE in the colour without traffic and wait until it is healthy.
+
+    Example: quarterdeck deploy start 1.4.2 --reason "to be looked at before it is live"
+    """
+    from core import deployments
+
+    site = _open(config, service, as_json)
+    _show(as_json, deployments.start_release(open_store(config, create=True), site, release, _act(config, reason)))
+
+
+@deploy.command("switch")
+@_reason_option
+@_on_site
+def deploy_switch(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
+    """Give the traffic to the release that was started.
+
+    Example: quarterdeck deploy switch --reason "looks good"
+    """
+    from core import deployments
+
+    site = _open(config, service, as_json)
+    _show(as_json, deployments.switch_colour(open_store(config), site, _act(config, reason)))
+
+
+@deploy.command("rollback")
+@_reason_option
+@_on_site
+def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
+    """Give the traffic back to the release that had it before.
+
+    Example: quarterdeck deploy rollback --reason "error rate doubled"
+    """
+    from core import deployments
+
+    site = _open(config, service, as_json)
+    _show(as_json, deployments.roll_back(open_store(config), site, _act(config, reason)))
+
+
+@deploy.command("teardown")
+@click.option("--now", is_flag=True, help="Even while it is kept for the way back.")
+@click.option("--reason", default="taken down from the command line", show_default=True)
+@_on_site
+def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: str, as_json: bool) -> None:
+    """Stop the colour without traffic; the server does so by itself when it was kept for long enough.
+
+    Example: quarterdeck deploy teardown --now
+    """
+    from core import deployments
+
+    site = _open(config, service, as_json)
+    _show(as_json, deployments.tear_down(open_store(config), site, _act(config, reason), early=now))
+
+
+@deploy.command("resume")
+@click.option("--reason", default="resumed from the command line", show_default=True)
+@_on_site
+def deploy_resume(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
+    """Make it as the store says: finish a switch that was cut off, start what should be live, have nginx follow.
+
+    Example: quarterdeck deploy resume
+    """
+    from core import deployments
+
+    site = _open(config, service, as_json)
+    _show(as_json, deployments.resume(open_store(config), site, _act(config, reason)))
+
+
+@deploy.command("status")
+@_on_site
+def deploy_status(config: Config, *, service: str | None, as_json: bool) -> None:
+    """Say which colour is live and what is really there (exit code 1 when the two differ).
+
+    Example: quarterdeck deploy status
+    """
+    from core.colours import Colour, describe_deployment
+    from core.deployments import get_deployment, look
+
+    site = _open(config, service, as_json)
+    found, sight = get_deployment(open_store(config), config.environment, site.service.name), look(site)
+    lines = [describe_deployment(found, now=datetime.now(UTC))]
+    for colour in Colour:
+        state = (
+            f"{sight.running[colour]}, {sight.problems[colour] or 'healthy'}" if sight.running[colour] else "stopped"
+        )
+        lines.append(f"{colour:<6} {site.service.find(colour):<22} {state}")
+    lines.append(f"nginx  {site.service.address:<22} follows {sight.serving or sight.proxy_problem or 'no colour'}")
+    show(as_json, {"deployment": found, "found": sight}, lines)
+    if sight.serving != found.live or not found.settled:
+        sys.exit(1)
+
+
+@deploy.command("site")
+@_on_site
+def deploy_site(config: Config, *, service: str | None, as_json: bool) -> None:  # noqa: ARG001 - always nginx's format
+    """Print nginx's server block for the service, and make its upstream file if there is none.
+
+    Example: quarterdeck deploy site > /etc/nginx/conf.d/answers.conf
+    """
+    from core.proxy import render_site
+
+    site = _open(config, service, True)
+    if not site.proxy.exists():
+        site.proxy.write(None, "none 0")
+    template = PROJECT / "deploy" / "nginx" / "site.conf.template"
+    click.echo(render_site(site.service, template.read_text(encoding="utf-8")), nl=False)
+
+
+def _open(config: Config, service: str | None, as_json: bool) -> "Site":
+    from core.deployments import open_site
+    from core.services import get_service
+
+    def say(step: str) -> None:
+        if not as_json:
+            click.echo(_STEPS.get(step, step), err=True)
+
+    return open_site(get_service(config.deployments, service), config.home, on_step=say)
+
+
+def _act(config: Config, reason: str) -> Act:
+    return Act(config.operator, reason, config.environment)
+
+
+def _show(as_json: bool, found: "Deployment") -> None:
+    from core.colours import describe_deployment
+
+    show(as_json, found, [describe_deployment(found, now=datetime.now(UTC))])
