@@ -153,6 +153,22 @@ class Quarterdeck:
             self._exposures.count(key, found.variant, _user_of(context))
         return found
 
+    def track(
+        self,
+        event: str,
+        user_id: str = "",
+        *,
+        value: float | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Queue an event of a user, such as a rating, for the store; False when the queue is full.
+
+        Raises InvalidInput, naming the field.
+        """
+        if self._exposures is None:
+            raise InvalidInput("database URL", "this client has no store; make it with Quarterdeck(url) to track")
+        return self._exposures.track(event, user_id, value, attributes or {})
+
     def active_index(self, alias: str = "default") -> str | None:
         """Return the name of the vector index that `alias` stands for now, or None when there is none."""
         return self._snapshot.aliases.get(alias)
@@ -227,9 +243,9 @@ class Quarterdeck:
         except Exception as error:  # noqa: BLE001 - a thread that dies of it would freeze the flags for good
             self._say_stale(f"{type(error).__name__}: {error}")
             return
-        self._say_stale("")
         if fresh is not self._snapshot:
             self._take(fresh)
+        self._say_stale("")
 
     def _take(self, fresh: Snapshot) -> None:
         """Answer from a newer snapshot from now on, keep it on disk, and tell who wants to know."""

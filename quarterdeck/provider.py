@@ -1,0 +1,130 @@
+"""The OpenFeature provider over a client: values, reasons, events, tracking; hooks run as OpenFeature runs them.
+
+>>> from openfeature import api                                            # doctest: +SKIP
+>>> from quarterdeck import Quarterdeck                                    # doctest: +SKIP
+>>> from quarterdeck.provider import QuarterdeckProvider                   # doctest: +SKIP
+>>> api.set_provider_and_wait(QuarterdeckProvider(Quarterdeck(url)))       # doctest: +SKIP
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.event import ProviderEventDetails
+from openfeature.exception import ErrorCode, ProviderNotReadyError
+from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
+from openfeature.hook import Hook
+from openfeature.provider import AbstractProvider, Metadata
+from openfeature.track import TrackingEventDetails
+
+from quarterdeck.client import Quarterdeck
+from quarterdeck.errors import InvalidInput
+
+logger = logging.getLogger("quarterdeck")
+
+
+class QuarterdeckProvider(AbstractProvider):
+    """Answers OpenFeature's clients from a Quarterdeck client, which stays the caller's to close.
+
+    It is READY once flags could be read, from the store or from the last good snapshot; STALE while the store cannot be
+    read, READY again when it can; and says which flags changed. `hooks` run around every evaluation.
+    """
+
+    def __init__(self, deck: Quarterdeck, *, hooks: Sequence[Hook] = ()) -> None:
+        super().__init__()
+        self._deck = deck
+        self._hooks = list(hooks)
+        deck.on_change(self._tell_changes)
+        deck.on_stale(self._tell_staleness)
+
+    def get_metadata(self) -> Metadata:
+        """Return the provider's name."""
+        return Metadata(name="Quarterdeck")
+
+    def get_provider_hooks(self) -> list[Hook]:
+        """Return the hooks that run around every evaluation."""
+        return self._hooks
+
+    def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002 - OpenFeature merges it itself
+        """Raise ProviderNotReadyError while no flags could be read yet; the provider becomes ready when they can."""
+        if self._deck.snapshot.version < 0:
+            raise ProviderNotReadyError("no flags could be read yet, from the store or from the last good snapshot")
+
+    def resolve_boolean_details(
+        self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[bool]:
+        """Return the value of a boolean flag."""
+        return self._resolve(flag_key, default_value, False, evaluation_context)
+
+    def resolve_string_details(
+        self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[str]:
+        """Return the value of a text flag."""
+        return self._resolve(flag_key, default_value, "", evaluation_context)
+
+    def resolve_integer_details(
+        self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[int]:
+        """Return the value of a whole-number flag."""
+        return self._resolve(flag_key, default_value, 0, evaluation_context)
+
+    def resolve_float_details(
+        self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
+    ) -> FlagResolutionDetails[float]:
+        """Return the value of a number flag."""
+        return self._resolve(flag_key, default_value, 0.0, evaluation_context)
+
+    def resolve_object_details(
+        self,
+        flag_key: str,
+        default_value: Sequence[FlagValueType] | Mapping[str, FlagValueType],
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
+        """Return the value of a flag whose variants are objects or lists."""
+        return self._resolve(flag_key, default_value, {}, evaluation_context)
+
+    def track(
+        self,
+        tracking_event_name: str,
+        evaluation_context: EvaluationContext | None = None,
+        tracking_event_details: TrackingEventDetails | None = None,
+    ) -> None:
+        """Queue an event of a user for the store. What cannot be stored is logged: tracking fails no request."""
+        user = evaluation_context.targeting_key if evaluation_context else None
+        value = tracking_event_details.value if tracking_event_details else None
+        attributes = tracking_event_details.attributes if tracking_event_details else {}
+        try:
+            self._deck.track(tracking_event_name, user or "", value=value, attributes=attributes)
+        except InvalidInput as error:
+            logger.warning("an event is not tracked: %s", error)
+
+    def _resolve(self, key: str, default: Any, example: Any, context: EvaluationContext | None) -> Any:
+        """The evaluation in the type of `example`: the caller's default may be of another, such as 0 for a float."""
+        found = self._deck.evaluate(key, example, _to_dict(context))
+        has_value = found.error_code is None and found.variant is not None
+        return FlagResolutionDetails(
+            value=found.value if has_value else default,
+            variant=found.variant,
+            reason=Reason(found.reason),
+            error_code=ErrorCode(found.error_code) if found.error_code else None,
+            error_message=found.error_message,
+            flag_metadata=found.flag_metadata,
+        )
+
+    def _tell_changes(self, changed: frozenset[str]) -> None:
+        self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=sorted(changed)))
+
+    def _tell_staleness(self, problem: str) -> None:
+        if problem:
+            self.emit_provider_stale(ProviderEventDetails(message=problem))
+        else:
+            self.emit_provider_ready(ProviderEventDetails())
+
+
+def _to_dict(context: EvaluationContext | None) -> dict[str, Any]:
+    if context is None:
+        return {}
+    if context.targeting_key is None:
+        return dict(context.attributes)
+    return {**context.attributes, "targetingKey": context.targeting_key}
