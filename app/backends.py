@@ -41,7 +41,8 @@ async def get_deck(environment: str) -> Quarterdeck:
 
     Raises NotFound for an environment that there is not, and SourceUnavailable while its flags could not be read yet.
     """
-    deck = _open().decks.get(environment) or await to_thread.run_sync(_open_deck, environment)
+    known = _open().decks.get(environment)
+    deck = known if known is not None else await to_thread.run_sync(_open_deck, environment)
     if deck.snapshot.version < 0:
         raise SourceUnavailable(f"The flags of {environment} cannot be read yet. Is the store there?")
     return deck

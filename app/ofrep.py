@@ -104,7 +104,11 @@ def _describe(key: str, found: Evaluation, snapshot: Snapshot) -> dict[str, Any]
         code = found.error_code if found.error_code in _FAILURES else "GENERAL"
         return {"key": key, "errorCode": code, "errorDetails": found.error_message or code}
     # The stock Python provider needs a variant even where there is none.
-    answer = {"key": key, "reason": _REASONS.get(found.reason, found.reason), "variant": found.variant or ""}
+    answer: dict[str, Any] = {
+        "key": key,
+        "reason": _REASONS.get(found.reason, found.reason),
+        "variant": found.variant or "",
+    }
     if found.variant is not None:
         answer["value"] = _typed(found.value, snapshot.definitions.get(key, {}).get("variants", {}))
     if found.flag_metadata:

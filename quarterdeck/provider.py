@@ -8,7 +8,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEventDetails
@@ -22,6 +22,8 @@ from quarterdeck.client import Quarterdeck
 from quarterdeck.errors import InvalidInput
 
 logger = logging.getLogger("quarterdeck")
+
+Value = TypeVar("Value", bound=FlagValueType)
 
 
 class QuarterdeckProvider(AbstractProvider):
@@ -99,7 +101,9 @@ class QuarterdeckProvider(AbstractProvider):
         except InvalidInput as error:
             logger.warning("an event is not tracked: %s", error)
 
-    def _resolve(self, key: str, default: Any, example: Any, context: EvaluationContext | None) -> Any:
+    def _resolve(
+        self, key: str, default: Value, example: Any, context: EvaluationContext | None
+    ) -> FlagResolutionDetails[Value]:
         """The evaluation in the type of `example`: the caller's default may be of another, such as 0 for a float."""
         found = self._deck.evaluate(key, example, _to_dict(context))
         has_value = found.error_code is None and found.variant is not None

@@ -100,8 +100,8 @@ def _is_clean(text: str) -> bool:
 
 def _check_json(definition: Mapping[str, Any]) -> None:
     try:
-        json.dumps(definition, allow_nan=False, default=dict)
-    except (TypeError, ValueError):
+        json.dumps(definition, allow_nan=False, default=dict, ensure_ascii=False).encode()
+    except (TypeError, ValueError):  # half a character is among the ValueErrors
         raise InvalidInput("definition", "holds something that JSON cannot") from None
     except RecursionError:
         raise InvalidInput("definition", "nested too deeply") from None

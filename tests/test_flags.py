@@ -508,6 +508,7 @@ def test_key_that_cannot_name_a_flag_is_refused(key: Any, words: str) -> None:
         ({"variants": {"": "A", "a": "A"}}, "variants"),
         ({"variants": {"a": float("nan")}}, "definition"),
         ({"variants": {"a": {1, 2}}}, "definition"),
+        ({"variants": {"a": "\ud800"}}, "definition"),
         ({"defaultVariant": "red"}, "defaultVariant"),
         ({"defaultVariant": 5}, "defaultVariant"),
         ({"metadata": "x"}, "metadata"),

@@ -1,6 +1,7 @@
 """The commands `tokens …`: who may use the HTTP API, and for what."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
@@ -65,7 +66,7 @@ def tokens_revoke(config: Config, *, name: str, reason: str, as_json: bool) -> N
     show(as_json, {"name": name, "entry": entry}, [f"{name} is revoked (audit entry {entry})"])
 
 
-def _describe(token: Token, now: datetime) -> dict[str, object]:
+def _describe(token: Token, now: datetime) -> dict[str, Any]:
     return {
         "name": token.name, "hint": token.hint, "state": token.describe_state(now),
         "scopes": [str(scope) for scope in token.scopes], "environment": token.environment,
