@@ -119,14 +119,15 @@ def start_release(store: Store, site: Site, release: str, by: Act) -> Deployment
         return _start(store, site, release, by, _resume(store, site, by))
 
 
-def switch_colour(store: Store, site: Site, by: Act) -> Deployment:
+def switch_colour(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
     """Give the traffic to the release that was started, if it is healthy. A switch that was cut off is finished.
 
-    Raises SourceUnavailable when it is not healthy or nginx does not follow: the traffic is then where it was.
+    `seen` is the version that was looked at; Conflict if it is another one now. Raises SourceUnavailable when the
+    release is not healthy or nginx does not follow: the traffic is then where it was.
     """
     require(by, "deployment.switch")
     with _at_work(site):
-        cut_off = get_deployment(store, by.environment, site.service.name)
+        cut_off = _get_seen(store, site, by, seen)
         found = _resume(store, site, by)
         if not cut_off.settled and not cut_off.goes_back and found.live == cut_off.live:
             return found
@@ -145,11 +146,11 @@ def deploy_release(store: Store, site: Site, release: str, by: Act) -> Deploymen
         return _switch(store, site, by, _start(store, site, release, by, found))
 
 
-def roll_back(store: Store, site: Site, by: Act) -> Deployment:
+def roll_back(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
     """Give the traffic back to the colour that had it before, if it is healthy. Raises as `switch_colour` does."""
     require(by, "deployment.rollback")
     with _at_work(site):
-        cut_off = get_deployment(store, by.environment, site.service.name)
+        cut_off = _get_seen(store, site, by, seen)
         found = _resume(store, site, by)
         if not cut_off.settled and cut_off.goes_back and found.live == cut_off.live:
             return found
@@ -161,13 +162,14 @@ def roll_back(store: Store, site: Site, by: Act) -> Deployment:
         )  # fmt: skip
 
 
-def tear_down(store: Store, site: Site, by: Act, *, early: bool = False) -> Deployment:
+def tear_down(store: Store, site: Site, by: Act, *, early: bool = False, seen: int | None = None) -> Deployment:
     """Stop the colour without traffic when its connections have ended, or the time for that is over.
 
     Raises Conflict while it is kept and `early` is not given, NotFound when nothing runs there.
     """
     require(by, "deployment.teardown")
     with _at_work(site):
+        _get_seen(store, site, by, seen)
         found = _resume(store, site, by)
         planned = plan_teardown(found, now=_now(), early=early)
         _stop(site, found.idle)
@@ -221,6 +223,14 @@ def tend_services(store: Store, definitions: Path, home: Path, environment: str)
             problems.append(str(error))
     if problems:
         raise SourceUnavailable("; ".join(problems))
+
+
+def _get_seen(store: Store, site: Site, by: Act, seen: int | None) -> Deployment:
+    """Return what should be; Conflict when that is no longer what was looked at."""
+    found = get_deployment(store, by.environment, site.service.name)
+    if seen is not None and seen != found.version:
+        raise Conflict(f"{found.service} was changed since you looked at it; look at it again")
+    return found
 
 
 def _start(store: Store, site: Site, release: str, by: Act, found: Deployment) -> Deployment:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
+from app.panels.colors import render_colors
 from app.panels.flags import is_on, render_flags
 from app.resources import get_store, list_environments
 from core.control import Flag, list_flags
@@ -23,17 +24,18 @@ def say_what_rolls_out(flags: Sequence[Flag]) -> tuple[str, ui.Look]:
 def render(frame: ui.Frame) -> None:
     """The page, once the store could be read."""
     flags = list_flags(get_store(), frame.environment)
-    if not flags:
-        ui.render_empty(
-            "There are no flags yet. Import some from flagd, or build the demo.", "quarterdeck flags import FILE"
-        )
-        return
-    ui.render_verdict(*say_what_rolls_out(flags))
+    if flags:
+        ui.render_verdict(*say_what_rolls_out(flags))
     ui.render_said()
-    (own,) = st.tabs(["Flags"], on_change="rerun", key="tab", bind="query-params")
+    own, colors = st.tabs(["Flags", "Blue-green"], on_change="rerun", key="tab", bind="query-params")
     if own.open:
         with own:
-            render_flags(flags)
+            render_flags(flags) if flags else ui.render_empty(
+                "There are no flags yet. Import some from flagd, or build the demo.", "quarterdeck flags import FILE"
+            )
+    if colors.open:
+        with colors, ui.showing_errors("The deployments could not be read"):
+            render_colors(frame.environment)
 
 
 frame = ui.render_frame("Rollouts", environments=list_environments(), ranges=False)
