@@ -10,7 +10,20 @@ from datetime import UTC, datetime
 
 import click
 
-from app.commands import alerts, audit, corpus, deploy, environments, evaluations, flags, indexes, log, roles, tokens
+from app.commands import (
+    alerts,
+    audit,
+    canaries,
+    corpus,
+    deploy,
+    environments,
+    evaluations,
+    flags,
+    indexes,
+    log,
+    roles,
+    tokens,
+)
 from app.commands.common import common, show
 from core.config import Config
 from core.errors import InvalidInput, NotFound, QuarterdeckError
@@ -74,6 +87,6 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
-    roles.roles, tokens.tokens, environments.environments, deploy.deploy,
+    roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
 ):  # fmt: skip
     main.add_command(command)

@@ -13,14 +13,17 @@ from typing import Any
 
 from app import backends
 from app.api import ApiAhead
+from core.canaries import run_canaries
 from core.config import Config, load_config
 from core.deployments import tend_services
+from core.histories import ArmHistories
 from core.scheduler import LEASE, Job, Scheduler
 from core.watch import check_alerts
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).with_name("main.py")
 STOP_WITHIN_S = 5.0
+CANARIES_EVERY_S = 10.0  # how long a breach can stand, besides what it takes to log it
 
 
 def serve(host: str, port: int) -> None:
@@ -39,7 +42,11 @@ def serve(host: str, port: int) -> None:
 
 def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
     """Return what one of the servers that share a store does by itself, and how often."""
-    return (Job("alerts", 60, lambda: check_alerts(store, config.environment, now=datetime.now(UTC))),)
+    histories, environment = ArmHistories(store), config.environment
+    return (
+        Job("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
+        Job("canaries", CANARIES_EVERY_S, lambda: run_canaries(store, histories, environment, now=datetime.now(UTC))),
+    )
 
 
 def list_local_jobs(config: Config, store: Store) -> tuple[Job, ...]:

@@ -65,8 +65,12 @@ def find_start(entries: Iterable[Entry]) -> datetime | None:
     return since
 
 
-def decide_canary(plan: Plan, looks: Sequence[Look], *, share_pct: float, since: datetime, now: datetime) -> Verdict:
+def decide_canary(
+    plan: Plan, looks: Sequence[Look], *, share_pct: float, since: datetime, now: datetime, is_random: bool = True
+) -> Verdict:
     """Return what to do with a canary whose share is `share_pct` since then, by what the log says of its two arms.
+
+    Shares are not checked where users do not come to green by the rollout alone (`is_random` False).
 
     In this order. Roll back when green's error rate is above the ceiling, over the step or over the last two hours,
     with at least 20 users. Hold when users are shared out otherwise than the flag says (p < 0.001), for then no figure
@@ -88,7 +92,7 @@ def decide_canary(plan: Plan, looks: Sequence[Look], *, share_pct: float, since:
         )
     found = compare_arms(blue, green, plan.margins, alpha=ALPHA)
     p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
-    if p is not None and p < MISMATCH_P:
+    if is_random and p is not None and p < MISMATCH_P:
         seen = green.users / (blue.users + green.users)
         reason = (
             f"{seen:.1%} of users were seen on green where {share_pct:g}% belong there: some are lost or counted "

@@ -110,6 +110,20 @@ def _variance_at(stable: Moments, margin: float) -> float:
     return worse * (1 - worse) * several
 
 
+def describe_comparison(each: Comparison) -> str:
+    """Return both arms and what is sure of their difference, in one line."""
+    stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
+    told = f"{each.metric}: {other} against {stable}"
+    if each.difference is None:
+        return f"{told}, too few users to compare"
+    ends = (_say_harm(each.metric, harm) for harm in (each.least_harm, each.most_harm))
+    return f"{told}, between {' and '.join(ends)}; {say_amount(each.metric, each.margin)} worse is allowed"
+
+
+def _say_harm(metric: Metric, harm: float) -> str:
+    return f"{say_amount(metric, harm)} {'worse' if harm > 0 else 'better'}"
+
+
 def say_value(metric: Metric, value: float) -> str:
     """Return a mean as a person reads it.
 

@@ -14,6 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from core.acts import MAX_TEXT, Act, Change, changing
 from core.alerts import AlertRule, alert_rules_setting
 from core.backlog import BacklogTopic, TopicState, get_backlog_topic, save_decision
+from core.canary_plan import read_plan
 from core.config import check_environment
 from core.control import (
     AuditEntry,
@@ -52,7 +53,7 @@ from quarterdeck.validation import validate_document
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:
     """Add a flag. Raises InvalidInput for a bad definition and Conflict when there is a flag of that key."""
-    validate_definition(key, definition)
+    check_definition(key, definition)
     with changing(store, by) as change:
         flag = Flag(by.environment, key, dict(definition), 0, from_ms(change.at_ms), by.actor)
         _save_flag(change, flag, before=None)
@@ -61,10 +62,24 @@ def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) 
 
 def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act) -> int:
     """Replace the definition of `flag`, as it was read. Raises InvalidInput, and Conflict when somebody was faster."""
-    validate_definition(flag.key, definition)
+    check_definition(flag.key, definition)
     with changing(store, by) as change:
         _save_flag(change, replace(flag, definition=dict(definition), updated_by=by.actor), before=flag.definition)
     return change.entry_id
+
+
+def check_definition(key: str, definition: Mapping[str, Any]) -> None:
+    """Raises InvalidInput, naming the field, unless this definition and its canary's plan are fit to be saved."""
+    validate_definition(key, definition)
+    check_plan("", definition)
+
+
+def check_plan(prefix: str, definition: Mapping[str, Any]) -> None:
+    """Raises InvalidInput, its field after `prefix`, where a canary's plan in the metadata is wrong."""
+    try:
+        read_plan(definition)
+    except InvalidInput as error:
+        raise InvalidInput(f"{prefix}{error.field}", error.problem) from None
 
 
 def switch_flag(store: Store, flag: Flag, by: Act, *, on: bool) -> int:
@@ -84,6 +99,8 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     if not wanted:
         raise InvalidInput("flags", 'the document must hold an object "flags" with at least one flag')
     validate_document({"flags": wanted})
+    for key, definition in wanted.items():
+        check_plan(f"flags.{key}.", definition)
     known = {flag.key: flag for flag in list_flags(store, by.environment)}
     changed = []
     with changing(store, by) as change:
@@ -285,7 +302,7 @@ def revert(store: Store, entry_id: int, by: Act) -> int:
     """Bring back the state before an audit entry, whatever was changed since. Raises NotFound and InvalidInput."""
     entry = get_audit_entry(store, entry_id)
     by = replace(by, environment=entry.environment)
-    if entry.action in ("flag.create", "flag.update", "flag.delete"):
+    if entry.action in ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback"):
         return _revert_flag(store, entry, by)
     if entry.action == "index.swap" and entry.before:
         live = next(alias for alias in list_aliases(store) if alias.alias == entry.target)

@@ -34,6 +34,8 @@ NEEDS = {
     "flag.create": Role.EDITOR,
     "flag.update": Role.EDITOR,
     "flag.delete": Role.EDITOR,
+    "canary.promote": Role.EDITOR,
+    "canary.rollback": Role.EDITOR,
     "topic.mark": Role.EDITOR,
     "drift.accept": Role.EDITOR,
     "prediction.save": Role.EDITOR,

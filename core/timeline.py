@@ -100,6 +100,7 @@ def summarize_audit(entry: Entry) -> Change | None:
     family, _, verb = entry.action.partition(".")
     describe = {
         "flag": _describe_flag,
+        "canary": _describe_flag,
         "index": _describe_index,
         "prompt": _describe_prompt,
         "deployment": _describe_deployment,

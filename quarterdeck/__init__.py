@@ -10,8 +10,10 @@ from quarterdeck.client import Quarterdeck
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 from quarterdeck.flags import Evaluation
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.router import CanaryRouter, Route
 
 __all__ = [
+    "CanaryRouter",
     "Conflict",
     "Evaluation",
     "InvalidInput",
@@ -19,5 +21,6 @@ __all__ = [
     "Quarterdeck",
     "QuarterdeckError",
     "Retrieval",
+    "Route",
     "SourceUnavailable",
 ]

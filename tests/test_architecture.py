@@ -17,24 +17,21 @@ from core.permissions import NEEDS
 PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
-    "colours",
     "access", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint", "chunks",
-    "clusters", "comparisons", "decisions", "drift", "evidence", "gates", "headline", "histograms", "labels",
-    "log_rows", "manifests", "otlp", "permissions", "prediction", "prices", "probes", "prompts", "retention", "rows",
-    "runs", "sequential", "spans", "spending", "timeline", "topics", "verdicts", "worddiff",
+    "clusters", "colours", "comparisons", "decisions", "drift", "evidence", "gates", "headline", "histograms",
+    "labels", "log_rows", "manifests", "otlp", "permissions", "prediction", "prices", "probes", "prompts",
+    "retention", "rows", "runs", "sequential", "spans", "spending", "timeline", "topics", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
-    "drivers", "health", "proxy", "services",
-    "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "embed", "environments",
-    "experiments", "exposures", "formats", "histories", "history", "indexes", "intake", "journal", "leases",
-    "mlflow_client", "mlflow_sql", "models", "pipeline", "retrievals", "sql_log", "storage", "tables", "tokens",
-    "traces", "vectors", "webhooks",
+    "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed",
+    "environments", "experiments", "exposures", "formats", "health", "histories", "history", "indexes", "intake",
+    "journal", "leases", "mlflow_client", "mlflow_sql", "models", "pipeline", "proxy", "retrievals", "services",
+    "sql_log", "storage", "tables", "tokens", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
-    "deployments",
-    "acts", "answerers", "backfill", "builds", "changes", "closing", "credentials", "demo", "evaluate", "forecasts",
-    "gatekeeper", "importing", "ingest", "judges", "operations", "overview", "reports", "roles", "scheduler",
-    "trials", "watch",
+    "acts", "answerers", "backfill", "builds", "canaries", "changes", "closing", "credentials", "demo", "deployments",
+    "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges", "operations", "overview", "reports",
+    "roles", "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import builds, deployments, operations
+from core import builds, canaries, deployments, operations
 from core.access import Scope
 from core.acts import Act, changing
 from core.alerts import AlertRule
@@ -35,7 +35,7 @@ from core.permissions import (
 from core.prediction import Prediction
 from core.probes import ProbeReport
 from core.roles import find_roles, grant_role, list_grants, revoke_role
-from quarterdeck.definitions import boolean_flag
+from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import metadata, topics
@@ -57,6 +57,10 @@ class World:
     @property
     def flag(self) -> Flag:
         return get_flag(self.store, "production", "use_hyde")
+
+    @property
+    def canary(self) -> Flag:
+        return get_flag(self.store, "production", "answers")
 
     @property
     def topic(self) -> BacklogTopic:
@@ -126,6 +130,8 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "deployments.tear_down": (EDITOR, lambda w, by: deployments.tear_down(w.store, w.site(KEPT), by)),
     "deployments.resume": (EDITOR, lambda w, by: deployments.resume(w.store, w.site(KEPT), by)),
     "deployments.tend": (EDITOR, lambda w, by: deployments.tend(w.store, w.site(KEPT), by)),
+    "canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
+    "canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
     "roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
     "roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
 }  # fmt: skip
@@ -145,6 +151,7 @@ def fill(store: Store, folder: Path) -> None:
     world = World(store, folder)
     operations.create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=20), SETUP)
     operations.change_rollout(store, world.flag, 30, SETUP)
+    operations.create_flag(store, "answers", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), SETUP)
     for name in ("docs-v0", "docs-v1", "docs-v2", "docs-old"):
         operations.register_index(store, world.index(name), replace(SETUP, at=BUILT))
     for name, former in (("docs-v0", None), ("docs-v1", "docs-v0")):

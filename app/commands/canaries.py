@@ -1,0 +1,117 @@
+"""The commands `canary …`: how the canaries stand, the next step, and the way back."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from app.commands.common import common, open_store, show
+from core.acts import Act
+from core.canary import Call
+from core.config import Config
+
+_reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+
+
+@click.group()
+def canary() -> None:
+    """Watch the canaries, take the next step, roll back. The server does by itself what each plan allows."""
+
+
+@canary.command("list")
+@common
+def canary_list(config: Config, *, as_json: bool) -> None:
+    """List the canaries with their share and verdict.
+
+    Example: quarterdeck canary list
+    """
+    from core.canaries import report_canaries
+    from core.histories import ArmHistories
+
+    store = open_store(config)
+    reports = report_canaries(store, ArmHistories(store), config.environment, now=datetime.now(UTC))
+    lines = [f"{r.flag.key:<28} {r.share_pct:>7g}%  {r.verdict.call:<10} {r.verdict.reason}" for r in reports]
+    show(as_json, [_to_json(report) for report in reports], lines or ["no canaries: no flag has blue and green"])
+
+
+@canary.command("status")
+@click.argument("key")
+@common
+def canary_status(config: Config, *, key: str, as_json: bool) -> None:
+    """Say how a canary stands: the verdict, what is missing for the next step, and every metric of both arms.
+
+    Example: quarterdeck canary status answer-service
+    """
+    from core.canaries import get_canary, report_canary
+    from core.comparisons import describe_comparison
+    from core.histories import ArmHistories
+
+    store = open_store(config)
+    flag = get_canary(store, config.environment, key)
+    report = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC))
+    lines = [
+        f"{key}: {report.share_pct:g}% on green since {report.since:%d %b %Y %H:%M} UTC, {report.verdict.call}",
+        report.verdict.reason,
+        *(f"  missing: {line}" for line in report.verdict.missing),
+        *(f"  {describe_comparison(each)}" for each in report.verdict.comparisons),
+    ]
+    show(as_json, _to_json(report), lines)
+
+
+@canary.command("promote")
+@click.argument("key")
+@click.option("--anyway", is_flag=True, help="Take the step although the verdict does not call for it.")
+@_reason_option
+@common
+def canary_promote(config: Config, *, key: str, anyway: bool, reason: str, as_json: bool) -> None:
+    """Take a canary to the next step of its plan; from nobody, to the first.
+
+    Example: quarterdeck canary promote answer-service --reason "a quiet day"
+    """
+    from core.canaries import get_canary, promote_canary, report_canary
+    from core.canary_plan import share_of
+    from core.errors import InvalidInput
+    from core.histories import ArmHistories
+
+    store = open_store(config)
+    flag = get_canary(store, config.environment, key)
+    verdict = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC)).verdict
+    if share_of(flag.definition) and verdict.call is not Call.PROMOTE and not anyway:
+        raise InvalidInput("canary promote", f"the verdict is {verdict.call}: {verdict.reason} --anyway overrides it")
+    entry = promote_canary(store, flag, Act(config.operator, reason, config.environment))
+    share = share_of(get_canary(store, config.environment, key).definition)
+    show(as_json, {"entry": entry, "share_pct": share}, [f"{key} is at {share:g}% (audit entry {entry})"])
+
+
+@canary.command("rollback")
+@click.argument("key")
+@_reason_option
+@common
+def canary_rollback(config: Config, *, key: str, reason: str, as_json: bool) -> None:
+    """Put everybody back on blue, now.
+
+    Example: quarterdeck canary rollback answer-service --reason "complaints about empty answers"
+    """
+    from core.canaries import get_canary, roll_back_canary
+
+    store = open_store(config)
+    flag = get_canary(store, config.environment, key)
+    entry = roll_back_canary(store, flag, Act(config.operator, reason, config.environment))
+    show(as_json, {"entry": entry, "share_pct": 0}, [f"{key}: everybody is on blue (audit entry {entry})"])
+
+
+def _to_json(report: Any) -> dict[str, Any]:
+    verdict = report.verdict
+    return {
+        "key": report.flag.key, "share_pct": report.share_pct, "since": report.since, "call": verdict.call,
+        "reason": verdict.reason, "missing": verdict.missing, "healthy": verdict.is_healthy,
+        "metrics": [
+            {
+                "metric": each.metric, "blue": each.stable, "green": each.other, "margin": each.margin,
+                "harm": each.harm,
+                "harm_at_least": each.least_harm if each.difference else None,
+                "harm_at_most": each.most_harm if each.difference else None,
+            }
+            for each in verdict.comparisons
+        ],
+    }  # fmt: skip
