@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from app import ui
 from core.drift import DailyScores, DriftReport
-from core.histograms import quantile_of_histogram
+from core.histograms import add_histograms, quantile_of_histogram
 from core.timeline import Change, ChangeKind
 
 _MARKERS = {
@@ -22,8 +22,10 @@ _MARKERS = {
 _LANES = (0.04, 0.10, 0.16)  # where on the axis of scores the markers lie, so that few cover each other
 
 
-def draw_score_band(days: Sequence[DailyScores], report: DriftReport, *, title: str) -> go.Figure:
-    """The daily median and its 10–90% band, the reference level, and the day of the change."""
+def draw_score_band(
+    days: Sequence[DailyScores], report: DriftReport, *, title: str, history: Sequence[DailyScores] = ()
+) -> go.Figure:
+    """The daily median and its 10–90% band, that of the reference days in `history`, and the day of the change."""
     dates = [day.day for day in days]
     low, middle, high = ([quantile_of_histogram(day.histogram, share) for day in days] for share in (0.1, 0.5, 0.9))
     band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": "%{y:.2f}"}
@@ -37,6 +39,7 @@ def draw_score_band(days: Sequence[DailyScores], report: DriftReport, *, title: 
             go.Scatter(x=dates, y=middle, name="median", line=median, hovertemplate="%{y:.2f}"),
         ]
     )
+    _draw_reference_band(figure, history, report)
     if report.baseline_avg_score is not None:
         figure.add_hline(
             report.baseline_avg_score, line_dash="dot", line_color=ui.QUIET, annotation_text="reference mean"
@@ -45,6 +48,15 @@ def draw_score_band(days: Sequence[DailyScores], report: DriftReport, *, title: 
         _mark_day(figure, report.changed_on)
     figure.update_yaxes(title="top-1 similarity", range=[0, 1], tickformat=".1f")
     return ui.style_chart(figure, title=title)
+
+
+def _draw_reference_band(figure: go.Figure, days: Sequence[DailyScores], report: DriftReport) -> None:
+    """Between these two lines lay 10–90% of the queries of the reference days."""
+    first, last = report.baseline_from, report.baseline_until
+    counts = add_histograms(day for day in days if first and last and first <= day.day <= last)
+    if any(counts):
+        low, high = (quantile_of_histogram(counts, share) for share in (0.1, 0.9))
+        figure.add_hrect(low, high, fillcolor=ui.QUIET, opacity=0.14, line_width=0, layer="below")
 
 
 def mark_changes(figure: go.Figure, changes: Iterable[Change], *, first: date, last: date) -> go.Figure:

@@ -6,7 +6,9 @@ Handles (store, model, gateways) are shared by all visitors. Reads are kept for 
 import os
 from datetime import date, timedelta
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from core.backfill import Backfill
 from core.changes import WhatChanged, explain_drift, gather_changes, start_of
@@ -17,6 +19,7 @@ from core.embed import Embedder
 from core.environments import list_environments as read_environments
 from core.errors import QuarterdeckError
 from core.experiments import Experiments
+from core.nearest import Nearest, find_nearest
 from core.overview import (
     Area,
     describe_areas,
@@ -32,6 +35,7 @@ from core.reports import (
     MapPoint,
     PromptComparison,
     map_coverage,
+    place_texts,
     report_coverage,
     report_drift,
     report_prompts,
@@ -116,10 +120,21 @@ def load_coverage(environment: str, today: date, window_days: int, clusters: int
     )
 
 
-@st.cache_data(ttl=600, max_entries=20, show_spinner="Drawing the map …")
+@st.cache_data(max_entries=20, show_spinner="Drawing the map …")
+def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return where the texts lie on the map: computed once, as long as they stay the same."""
+    return place_texts(texts, get_embedder())
+
+
 def load_map(environment: str, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
     """Return the low-scoring queries of the window as points of a map."""
-    return map_coverage(load_coverage(environment, today, window_days, clusters), get_embedder())
+    return map_coverage(load_coverage(environment, today, window_days, clusters), load_places)
+
+
+@st.cache_data(ttl=60, max_entries=100, show_spinner="Looking for the nearest documents …")
+def load_nearest(typical: tuple[str, ...]) -> Nearest:
+    """Return the documents of the live index nearest to the typical questions of a topic."""
+    return find_nearest(get_store(), get_embedder(), typical)
 
 
 @st.cache_data(ttl=15, max_entries=20, show_spinner="Reading MLflow …")

@@ -21,6 +21,7 @@ class TopicShare:
 
     label: str
     share: float
+    topic_id: str = ""
 
 
 def share_fall(
@@ -54,7 +55,8 @@ def share_fall(
     for topic in topics:
         former = sum(_asked_in(queries[member], earlier) for member in topic.members)
         excess = topic.count / count - former / traffic
-        shares.append(TopicShare(topic.label, max(0.0, excess * (reference - topic.mean_score) / fall)))
+        share = max(0.0, excess * (reference - topic.mean_score) / fall)
+        shares.append(TopicShare(topic.label, share, topic.topic_id))
     named = [share for share in shares if share.share >= _WORTH_NAMING]
     return tuple(sorted(named, key=lambda share: (-share.share, share.label)))
 

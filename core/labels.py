@@ -74,6 +74,20 @@ def name_clusters(
     return tuple(names)
 
 
+def subject_words(text: str) -> dict[str, str]:
+    """Return the words that carry the subject of a text, by their stem, as written; stop words and numbers left out.
+
+    >>> subject_words("How do I load VPP plugins?")
+    {'load': 'load', 'vpp': 'VPP', 'plugin': 'plugins'}
+    """
+    words = (word for sentence in _sentences(text) for word in sentence)
+    found: dict[str, str] = {}
+    for word in words:
+        if not _is_stop(word) and not word.isdigit():
+            found.setdefault(stem(word), word)
+    return found
+
+
 def stem(word: str) -> str:
     """Return a crude English stem, enough to see that `transfers`, `transferred` and `transfer` are one word."""
     word = word.casefold().replace("’", "'").removesuffix("'s")

@@ -1,10 +1,13 @@
 """Shell that answers what pages and CLI ask: loads from the gateways, asks the rules, returns the report."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.backlog import list_backlog, record_sightings
 from core.control import get_setting, list_flags
@@ -151,17 +154,25 @@ class MapPoint:
     query: AskedQuery
 
 
-def map_coverage(coverage: Coverage, embedder: Embedder) -> tuple[MapPoint, ...]:
-    """Return the most asked low-scoring queries as points: near ones ask for similar things."""
+def map_coverage(coverage: Coverage, place: Callable[[tuple[str, ...]], NDArray[np.float64]]) -> tuple[MapPoint, ...]:
+    """Return the most asked low-scoring queries as points: near ones ask for similar things.
+
+    `place` is `place_texts`, or what remembers its answers: finding the places takes seconds.
+    """
     queries = coverage.queries[:MAP_LIMIT]
     if len(queries) < 3:
         return ()
-    places = map_queries(embedder.embed([query.text for query in queries]))
+    places = place(tuple(query.text for query in queries))
     cluster_of = {member: topic.cluster_id for topic in coverage.topics.topics for member in topic.members}
     return tuple(
         MapPoint(float(x), float(y), cluster_of.get(at, -1), query)
         for at, ((x, y), query) in enumerate(zip(places, queries, strict=True))
     )
+
+
+def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]:
+    """Return a place on a plane for each text, a row of two; texts that ask for similar things lie near."""
+    return map_queries(embedder.embed(texts))
 
 
 @dataclass(frozen=True, slots=True)

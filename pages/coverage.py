@@ -7,10 +7,22 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from app.resources import get_backfill, get_config, get_embedder, get_store, list_environments, load_coverage, load_map
+from app.resources import (
+    get_backfill,
+    get_config,
+    get_embedder,
+    get_store,
+    list_environments,
+    load_coverage,
+    load_drift,
+    load_map,
+    load_nearest,
+)
 from app.visitor import lock, make_act
 from core.backlog import BacklogTopic, TopicState, list_backlog
 from core.closing import measure_closing
+from core.headline import share_fall
+from core.nearest import list_topic_predictions
 from core.operations import mark_topic
 from core.reports import Coverage, MapPoint
 from core.topics import Topic, Trend
@@ -25,14 +37,14 @@ TREND_COLORS = {
 
 
 def draw_topics(coverage: Coverage) -> go.Figure:
-    """Topics by share of the low-scoring queries, the most worth indexing on top, coloured by their trend."""
+    """Topics by share of all queries, the most worth indexing on top, coloured by their trend."""
     topics = coverage.topics.ranked()
     figure = go.Figure()
     for trend, color in TREND_COLORS.items():
         own = [topic for topic in topics if topic.trend is trend]
         if own:
             figure.add_bar(
-                x=[topic.share for topic in own],
+                x=[topic.count / max(1, coverage.scored_count) for topic in own],
                 y=[_name(topic, 40) for topic in own],
                 orientation="h",
                 name=trend if trend is not Trend.UNKNOWN else "trend not known yet",
@@ -41,7 +53,7 @@ def draw_topics(coverage: Coverage) -> go.Figure:
                 hovertemplate="%{customdata[0]} queries, mean score %{customdata[1]:.2f}<extra></extra>",
             )
     figure.update_yaxes(categoryorder="array", categoryarray=[_name(topic, 40) for topic in reversed(topics)])
-    figure.update_xaxes(title="share of low-scoring queries", tickformat=".0%")
+    figure.update_xaxes(title="share of all queries", tickformat=".0%")
     figure.update_layout(showlegend=True)
     height = max(240, 110 + 34 * len(topics))
     return ui.style_chart(figure, title="Topics by what indexing them would bring", height=height)
@@ -73,22 +85,62 @@ def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:
     )
 
 
-def render_topic(topic: Topic, known: BacklogTopic | None, coverage: Coverage) -> None:
-    """One gap: how big, how bad, whether it grows, what people typed, and what was decided."""
+def render_topic(topic: Topic, known: BacklogTopic | None, coverage: Coverage, of_drop: float | None) -> None:
+    """One gap: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
     st.subheader(ui.plain(topic.label), anchor=False)
-    columns = st.columns(4)
+    columns = st.columns(5)
     columns[0].metric("Asked", f"{topic.count:,}")
     columns[1].metric("Share of all queries", ui.format_share(topic.count / max(1, coverage.scored_count)))
-    columns[2].metric("Mean score", ui.format_score(topic.mean_score))
-    columns[3].metric("Trend", topic.trend)
+    columns[2].metric("Share of the drop", ui.format_share(of_drop), help="Of the fall that the drift page dates")
+    columns[3].metric("Mean score", ui.format_score(topic.mean_score))
+    columns[4].metric("Trend", topic.trend)
     st.caption("Typical questions")
     ui.show_table(
         [{"query": ui.shorten(sample, 400)} for sample in topic.sample_queries],
         key="coverage-samples", file_name="queries.csv",
     )  # fmt: skip
+    render_nearest(topic, coverage)
+    render_predictions(topic)
     if known:
         render_closing(known, coverage)
         render_decision(known)
+
+
+def render_nearest(topic: Topic, coverage: Coverage) -> None:
+    """The documents that come nearest, and why they do not answer."""
+    with ui.showing_errors("The live index could not be searched"):
+        nearest = load_nearest(topic.sample_queries)
+        if not nearest.misses:
+            st.caption("Nearest documents: no index of this embedding model is live yet.")
+            return
+        st.caption(
+            f"Nearest documents in {ui.plain(nearest.index_name)}; a question scores low under {coverage.threshold:.2f}"
+        )
+        rows = [
+            {
+                "document": ui.shorten(miss.document, 80),
+                "section": ui.shorten(miss.section, 60),
+                "score": round(miss.score, 2),
+                "why it misses": ui.shorten(miss.reason, 120),
+            }
+            for miss in nearest.misses
+        ]
+        ui.show_table(rows, key="coverage-nearest", file_name="nearest.csv")
+
+
+def render_predictions(topic: Topic) -> None:
+    """What each corpus version would make of the gap, as far as it was predicted."""
+    predicted = list_topic_predictions(get_store(), topic.topic_id)
+    if not predicted:
+        st.caption("No corpus version was tried on this gap yet. To predict its score: quarterdeck index predict v2")
+        return
+    for version, found in predicted:
+        documents = ", ".join(ui.shorten(document, 60) for document in found.documents[:3])
+        helped = f", thanks to {ui.plain(documents)}" if documents else ": nothing new in it helps"
+        st.markdown(
+            f"With corpus **{ui.plain(version)}**: {found.live_score:.2f} → **{found.predicted_score:.2f}** predicted, "
+            f"{ui.format_share(found.lifted_share)} of its questions covered{helped}."
+        )
 
 
 def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
@@ -133,7 +185,7 @@ def render_decision(known: BacklogTopic) -> None:
         st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known,), **locked)
 
 
-def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic]) -> None:
+def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop: dict[str, float]) -> None:
     """Every gap of the window with its state, as a table, CSV and Markdown."""
     rows = []
     for topic in coverage.topics.ranked():
@@ -142,7 +194,8 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic]) -> None
             {
                 "topic": topic.label,
                 "asked": topic.count,
-                "share": round(topic.share, 4),
+                "share of all": round(topic.count / max(1, coverage.scored_count), 4),
+                "share of the drop": ui.format_share(of_drop.get(topic.topic_id)),
                 "mean score": round(topic.mean_score, 3),
                 "trend": str(topic.trend),
                 "gain": round(topic.gain, 2),
@@ -187,6 +240,20 @@ def follow_click(event: Any, coverage: Coverage) -> None:
             st.session_state["topic"] = chosen.topic_id
 
 
+def list_drop_shares(frame: ui.Frame, coverage: Coverage) -> dict[str, float]:
+    """The share of a dated drop that each topic holds, by topic id; empty when retrieval does not drift."""
+    found = load_drift(frame.environment, frame.today, 7, 30)
+    shares = share_fall(
+        found.report,
+        coverage.topics.topics,
+        queries=coverage.queries,
+        days=found.days,
+        today=frame.today,
+        window_days=(coverage.window.last - coverage.window.first).days + 1,
+    )
+    return {share.topic_id: min(1.0, share.share) for share in shares}
+
+
 def _name(topic: Topic, length: int) -> str:
     return f"{topic.cluster_id + 1} · {ui.chart_text(topic.label, length)}"
 
@@ -213,9 +280,11 @@ def render(frame: ui.Frame) -> None:
         return
     first = ranked[0]
     share = ui.format_share(first.count / coverage.scored_count)
+    together = ui.format_share(sum(topic.count for topic in ranked) / coverage.scored_count)
+    score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     ui.render_verdict(
-        f"{len(ranked)} topics score low. The one most worth indexing is “{ui.plain(first.label)}”: "
-        f"{share} of all queries, mean score {ui.format_score(first.mean_score)}.",
+        f"{score_low}: {together} of all queries. The one most worth indexing is “{ui.plain(first.label)}”: "
+        f"{share}, mean score {ui.format_score(first.mean_score)}.",
         ui.Look(f"{len(ranked)} gaps", "orange", "◐"),
         detail=f"Low means under {coverage.threshold:.2f}, which one in ten queries of the reference month did; "
         f"{ui.format_share(coverage.low_share)} do now. {coverage.empty_count:,} searches found nothing at all: "
@@ -223,7 +292,7 @@ def render(frame: ui.Frame) -> None:
     )
     left, right = st.columns(2)
     with left:
-        ui.show_chart(draw_topics(coverage), key="coverage-bars", alt="Topics by share of low-scoring queries")
+        ui.show_chart(draw_topics(coverage), key="coverage-bars", alt="Topics by share of all queries")
     with right:
         points = load_map(frame.environment, frame.today, min(frame.days, 30), clusters)
         event = ui.show_chart(
@@ -243,8 +312,9 @@ def render(frame: ui.Frame) -> None:
     )
     backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model)}
     topic = names.get(chosen or "", first)
-    render_topic(topic, backlog.get(topic.topic_id), coverage)
-    render_backlog(coverage, backlog)
+    of_drop = list_drop_shares(frame, coverage)
+    render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id))
+    render_backlog(coverage, backlog, of_drop)
 
 
 frame = ui.render_frame("Coverage", environments=list_environments())

@@ -148,7 +148,10 @@ def render(frame: ui.Frame) -> None:
     columns[3].metric("Empty hit lists", f"{found.empty_count:,}", help="Searches that found nothing: often an outage")
     shown = [day for day in found.days if (frame.today - day.day).days < frame.days]
     figure = charts.draw_score_band(
-        shown, report, title="Daily retrieval score: median and 10–90% band, with the reference mean"
+        shown,
+        report,
+        title="Daily retrieval score: median and 10–90% band; in grey the 10–90% band of the reference",
+        history=found.days,
     )
     first = frame.today - timedelta(days=frame.days - 1)
     charts.mark_changes(figure, told.changes, first=first, last=frame.today)

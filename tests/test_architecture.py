@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 RULES = {
     "access", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint", "chunks",
     "clusters", "colours", "comparisons", "decisions", "drift", "evidence", "gates", "headline", "histograms",
-    "labels", "log_rows", "manifests", "otlp", "permissions", "prediction", "prices", "probes", "prompts",
+    "labels", "log_rows", "manifests", "misses", "otlp", "permissions", "prediction", "prices", "probes", "prompts",
     "retention", "rows", "runs", "sequential", "spans", "spending", "timeline", "topics", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
@@ -30,8 +30,8 @@ GATEWAYS = {
 }  # fmt: skip
 SHELLS = {
     "acts", "answerers", "backfill", "builds", "canaries", "changes", "closing", "credentials", "demo", "deployments",
-    "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges", "operations", "overview", "reports",
-    "roles", "scheduler", "trials", "watch",
+    "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges", "nearest", "operations", "overview",
+    "reports", "roles", "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 

@@ -249,5 +249,5 @@ def test_a_topic_explains_what_it_lacks_beyond_what_was_always_asked() -> None:
     queries = [AskedQuery("new", 140, 0.3, (0, 0, 0, 0, 140)), AskedQuery("chatter", 70, 0.1, (70, 70, 70, 70, 70))]
     topics = [topic("new", 140, 0.3, 0), topic("chatter", 70, 0.1, 1)]
     assert share_fall(report, topics, queries=queries, days=days, today=TODAY) == (
-        TopicShare("new", pytest.approx(0.2 * 0.3 / 0.1)),
+        TopicShare("new", pytest.approx(0.2 * 0.3 / 0.1), "t"),
     )
