@@ -283,8 +283,8 @@ def render(frame: ui.Frame) -> None:
     together = ui.format_share(sum(topic.count for topic in ranked) / coverage.scored_count)
     score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     ui.render_verdict(
-        f"{score_low}: {together} of all queries. The one most worth indexing is “{ui.plain(first.label)}”: "
-        f"{share}, mean score {ui.format_score(first.mean_score)}.",
+        f"{score_low}, {together} of all queries together. The one most worth indexing is “{ui.plain(first.label)}”: "
+        f"{share} of all queries, mean score {ui.format_score(first.mean_score)}.",
         ui.Look(f"{len(ranked)} gaps", "orange", "◐"),
         detail=f"Low means under {coverage.threshold:.2f}, which one in ten queries of the reference month did; "
         f"{ui.format_share(coverage.low_share)} do now. {coverage.empty_count:,} searches found nothing at all: "
