@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import ofrep
+from app import ofrep, operations_api
 from app.backends import admit, get_config, get_store
 from app.bodies import parse_json, read_body
 from app.refusals import RequestRefused, challenge, refuse, status_of
@@ -76,6 +76,7 @@ ROUTES = [
     Route("/v1/retrievals", retrievals, methods=["POST"]),
     Route("/v1/traces", traces, methods=["POST"]),
     *ofrep.ROUTES,
+    *operations_api.ROUTES,
 ]
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ from typing import Any
 
 from app import backends
 from app.api import ApiAhead
+from app.logs import write_logs
+from app.observing import Observing
 from core.canaries import run_canaries
 from core.config import Config, load_config
 from core.deployments import tend_services
@@ -22,7 +25,7 @@ from core.watch import check_alerts
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).with_name("main.py")
-STOP_WITHIN_S = 5.0
+STOP_WITHIN_S = 5
 CANARIES_EVERY_S = 10.0  # how long a breach can stand, besides what it takes to log it
 
 
@@ -36,8 +39,9 @@ def serve(host: str, port: int) -> None:
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
-    app = App(SCRIPT, middleware=[Middleware(ApiAhead)], lifespan=_scheduling)
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    write_logs(load_config(os.environ), sys.stderr)
+    app = App(SCRIPT, middleware=[Middleware(Observing), Middleware(ApiAhead)], lifespan=_scheduling)
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S)
 
 
 def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:

@@ -33,6 +33,8 @@ class Config:
     retention_days: int | None
     require_tokens: bool
     deployments: Path
+    log_format: str
+    log_level: str
 
 
 def load_config(
@@ -60,6 +62,8 @@ def load_config(
         retention_days=_read_days(environ, "QUARTERDECK_RETENTION_DAYS"),
         require_tokens=_read_switch(environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
+        log_format=_read_word(environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
+        log_level=_read_word(environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
     )
 
 
@@ -99,6 +103,13 @@ def _read_switch(environ: Mapping[str, str], name: str, *, default: str = "on") 
     if text not in ("on", "off"):
         raise InvalidInput(name, f"must be on or off, not {text!r}")
     return text == "on"
+
+
+def _read_word(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
+    text = environ.get(name) or words[0]
+    if text not in words:
+        raise InvalidInput(name, f"must be {', '.join(words)}, not {text!r}")
+    return text
 
 
 def _read_role(environ: Mapping[str, str], name: str) -> Role:

@@ -1,0 +1,29 @@
+"""What the server writes about itself: one line an event, for people or as JSON, each with the id of its request."""
+
+import logging
+from typing import TextIO
+
+import structlog
+
+from core.config import Config
+
+
+def write_logs(config: Config, stream: TextIO) -> None:
+    """Send every log line of this process to the stream, in the format and from the level that are configured."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ExtraAdder(),
+    ]
+    last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if config.log_format == "json":
+        last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    else:
+        last += [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0)]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("quarterdeck").setLevel(config.log_level.upper())
