@@ -20,6 +20,7 @@ from core.canaries import run_canaries
 from core.config import Config, load_config
 from core.deployments import tend_services
 from core.histories import ArmHistories
+from core.rollouts import run_schedules
 from core.scheduler import LEASE, Job, Scheduler
 from core.watch import check_alerts
 from quarterdeck.store import Store
@@ -48,6 +49,7 @@ def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
     """Return what one of the servers that share a store does by itself, and how often."""
     histories, environment = ArmHistories(store), config.environment
     return (
+        Job("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
         Job("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
         Job("canaries", CANARIES_EVERY_S, lambda: run_canaries(store, histories, environment, now=datetime.now(UTC))),
     )

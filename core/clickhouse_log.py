@@ -74,6 +74,15 @@ class ClickHouseReader:
         )  # fmt: skip
         return int(found)
 
+    def list_recent_users(self, since_ms: int, limit: int) -> list[str]:
+        """Return the distinct session ids of the newest rows since a moment."""
+        found = self._log.query(
+            f"SELECT DISTINCT session_id FROM (SELECT session_id FROM {self._rows} WHERE ts_ms >= {{start:Int64}} "
+            "ORDER BY ts_ms DESC LIMIT {most:Int64}) WHERE session_id IS NOT NULL",
+            start=since_ms, most=limit,
+        )  # fmt: skip
+        return [str(session_id) for (session_id,) in found]
+
     def span(self) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""
         ((rows, first, last),) = self._log.query(f"SELECT count(), min(ts_ms), max(ts_ms) FROM {self._rows}")

@@ -26,6 +26,7 @@ from quarterdeck.store import Store
 SEGMENTS = DIMENSIONS
 _MAX_DISTINCT = 5_000
 _MOST_SPELLINGS = 20_000
+_NEWEST_ROWS = 20_000
 Log = Store | RetrievalLog
 
 
@@ -122,6 +123,11 @@ def count_rows(log: Log, dimension: str, values: Sequence[str], *, start_ms: int
     return _reader(log).count_rows(_check_dimension(dimension) if dimension else "", values, start_ms, end_ms)
 
 
+def list_recent_users(log: Log, *, since_ms: int, limit: int = _NEWEST_ROWS) -> tuple[str, ...]:
+    """Return the session ids of the newest `limit` rows since a moment, each once, in order of the alphabet."""
+    return tuple(sorted(_reader(log).list_recent_users(since_ms, limit)))
+
+
 class _Reader(Protocol):
     def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
     def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
@@ -132,6 +138,7 @@ class _Reader(Protocol):
         self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> Sequence[UserRow]: ...
     def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int: ...
+    def list_recent_users(self, since_ms: int, limit: int) -> Sequence[str]: ...
 
 
 def _reader(log: Log) -> _Reader:

@@ -122,6 +122,14 @@ class SqlReader:
         with self._store.read() as connection:
             return int(connection.scalar(query) or 0)
 
+    def list_recent_users(self, since_ms: int, limit: int) -> list[str]:
+        """Return the distinct session ids of the newest rows since a moment."""
+        c = retrievals.c
+        newest = select(c.session_id).where(c.ts_ms >= since_ms).order_by(c.ts_ms.desc()).limit(limit).subquery()
+        query = select(newest.c.session_id).where(newest.c.session_id.is_not(None)).distinct()
+        with self._store.read() as connection:
+            return list(connection.scalars(query))
+
     def span(self) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""
         ends = [select(end(retrievals.c.ts_ms)).scalar_subquery() for end in (func.min, func.max)]

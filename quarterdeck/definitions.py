@@ -28,10 +28,12 @@ __all__ = [
     "copy_json",
     "experiment_variants",
     "parse_document",
+    "read_bucket_by",
     "read_rules",
     "read_weights",
     "resolve_references",
     "rollout_pct",
+    "set_bucket_by",
     "set_rollout",
     "set_rules",
     "set_weights",
@@ -150,6 +152,46 @@ def set_rollout(definition: Mapping[str, Any], pct: float) -> dict[str, Any]:
         place = _enrolled_place(changed, buckets) or 0
         buckets[place][1:], buckets[1 - place][1:] = [weight], [TOTAL_WEIGHT - weight]
     return _with_targeting(changed, rules, rest)
+
+
+def read_bucket_by(definition: Mapping[str, Any]) -> str | None:
+    """The attribute that a user's bucket sticks to; None where targeting is not a plain rollout or A/B split."""
+    if rollout_pct(definition) is None:
+        return None
+    _, rest = _parts(definition)
+    if _two_buckets(rest) is None:
+        return str((definition.get("metadata") or {}).get("bucket_by", _TARGETING_KEY))
+    by = [] if isinstance(rest["fractional"][0], list) else rest["fractional"][:1]
+    if not by:
+        return _TARGETING_KEY
+    try:
+        attribute = by[0]["if"][0]["var"]
+    except (TypeError, KeyError, IndexError):
+        return None
+    return attribute if isinstance(attribute, str) and by == _bucketing(attribute) else None
+
+
+def set_bucket_by(definition: Mapping[str, Any], attribute: str) -> dict[str, Any]:
+    """The same rollout or A/B split, sticky by another attribute: users fall into new buckets. Raises InvalidInput."""
+    if read_bucket_by(definition) is None:
+        raise InvalidInput("targeting", "this is not a plain rollout: edit the definition itself")
+    if not attribute.strip():
+        raise InvalidInput("bucket_by", "name the attribute of the context that a user's bucket sticks to")
+    changed: dict[str, Any] = copy_json(definition)
+    kept = {name: value for name, value in (changed.get("metadata") or {}).items() if name != "bucket_by"}
+    changed["metadata"] = kept | ({"bucket_by": attribute} if attribute != _TARGETING_KEY else {})
+    rules, rest = _parts(changed)
+    buckets = _two_buckets(rest)
+    if buckets is None:
+        return changed
+    for bucket in buckets:
+        if isinstance(bucket[0], dict) and "fractional" in bucket[0]:
+            inner = bucket[0]["fractional"]
+            bucket[0]["fractional"] = [
+                _salted("/variant/", attribute),
+                *(inner if isinstance(inner[0], list) else inner[1:]),
+            ]
+    return _with_targeting(changed, rules, _fractional(_bucketing(attribute), buckets))
 
 
 def read_weights(definition: Mapping[str, Any]) -> dict[str, int]:

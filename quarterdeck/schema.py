@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     inspect,
+    text,
 )
 from sqlalchemy.schema import CreateColumn
 
@@ -263,6 +264,27 @@ tokens = Table(
     Column("created_by", Text, nullable=False),
     Column("expires_ms", BigInteger),
     Column("revoked_ms", BigInteger),
+)
+
+# What is to be changed later of a flag; `body` is the rest of it as JSON. One open schedule a flag.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("environment", String(64), nullable=False),
+    Column("flag", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("schedules_by_flag", "environment", "flag"),
+    Index(
+        "one_open_schedule_a_flag",
+        "environment",
+        "flag",
+        unique=True,
+        sqlite_where=text("state IN ('waiting', 'paused')"),
+        postgresql_where=text("state IN ('waiting', 'paused')"),
+    ),
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import builds, canaries, deployments, operations
+from core import builds, canaries, deployments, operations, rollouts
 from core.access import Scope
 from core.acts import Act, changing
 from core.alerts import AlertRule
@@ -35,6 +35,8 @@ from core.permissions import (
 from core.prediction import Prediction
 from core.probes import ProbeReport
 from core.roles import find_roles, grant_role, list_grants, revoke_role
+from core.schedules import Schedule, Step
+from core.timetable import list_schedules
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -121,6 +123,18 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "builds.ship_index": (EDITOR, lambda w, by: builds.ship_index(w.store, "default", PROBED, by, expected="docs-v1")),
     "builds.collect_garbage": (ADMIN, lambda w, by: builds.collect_garbage(w.store, by, keep=0)),
     "operations.add_environment": (ADMIN, lambda w, by: operations.add_environment(w.store, "qa", by)),
+    "rollouts.save_edit": (
+        EDITOR, lambda w, by: rollouts.save_edit(w.store, w.flag, boolean_flag(on=False), by, typed_name="", now=BUILT)
+    ),
+    "rollouts.remove_flag": (EDITOR, lambda w, by: rollouts.remove_flag(w.store, w.flag, by, typed_name="use_hyde")),
+    "rollouts.create_schedule": (
+        EDITOR, lambda w, by: rollouts.create_schedule(w.store, w.flag, [Step(on=False)], by, starts=BUILT, now=BUILT)
+    ),
+    "rollouts.pause_schedule": (EDITOR, lambda w, by: rollouts.pause_schedule(w.store, _schedule(w), by, now=BUILT)),
+    "rollouts.resume_schedule": (
+        EDITOR, lambda w, by: rollouts.resume_schedule(w.store, _schedule(w, "held"), by, now=BUILT)
+    ),
+    "rollouts.cancel_schedule": (EDITOR, lambda w, by: rollouts.cancel_schedule(w.store, _schedule(w), by)),
     "credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
     "credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
     "deployments.start_release": (ADMIN, lambda w, by: deployments.start_release(w.store, w.site(WAITING), "r3", by)),
@@ -142,6 +156,10 @@ def _entry_of(world: World, action: str) -> int:
     return list_audit(world.store, action=action, limit=1)[0].entry_id
 
 
+def _schedule(world: World, flag: str = "planned") -> Schedule:
+    return list_schedules(world.store, flag=flag)[0]
+
+
 def _newest_swap(world: World) -> int:
     return _entry_of(world, "index.swap")
 
@@ -152,6 +170,11 @@ def fill(store: Store, folder: Path) -> None:
     operations.create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=20), SETUP)
     operations.change_rollout(store, world.flag, 30, SETUP)
     operations.create_flag(store, "answers", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), SETUP)
+    for key in ("planned", "held"):
+        operations.create_flag(store, key, boolean_flag(on=True), SETUP)
+        flag = get_flag(store, "production", key)
+        made = rollouts.create_schedule(store, flag, [Step(on=False)], SETUP, starts=BUILT, now=BUILT)
+    rollouts.pause_schedule(store, made, SETUP, now=BUILT)
     for name in ("docs-v0", "docs-v1", "docs-v2", "docs-old"):
         operations.register_index(store, world.index(name), replace(SETUP, at=BUILT))
     for name, former in (("docs-v0", None), ("docs-v1", "docs-v0")):

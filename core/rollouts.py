@@ -1,0 +1,205 @@
+"""Shell for whoever edits flags: a look at what a change would do, the change, and changes that are made later.
+
+Plain changes of flags are in `core.operations`; what is measured and what a step does is decided in the rules.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from core.acts import MAX_TEXT, Act, Change, changing
+from core.control import Flag, delete_flag, get_flag, list_flags, save_flag
+from core.errors import InvalidInput, QuarterdeckError
+from core.exposures import list_exposures
+from core.impact import Impact, measure_impact, must_type_name
+from core.operations import update_flag
+from core.retrievals import list_recent_users as list_session_ids
+from core.schedules import (
+    Schedule,
+    ScheduleState,
+    Step,
+    advance,
+    apply_step,
+    cancel,
+    is_due,
+    pause,
+    plan_schedule,
+    resume,
+    say_step,
+    was_changed_by_hand,
+)
+from core.timetable import add_schedule, list_schedules, save_schedule
+from quarterdeck.retrieval import to_ms
+from quarterdeck.store import Store
+
+RECENT_DAYS = 7
+SCHEDULER = "scheduler"
+logger = logging.getLogger("quarterdeck")
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Who a change is tried on: the ids of recent users, and where they are from ("" when none is known)."""
+
+    ids: tuple[str, ...]
+    source: str
+
+
+def list_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
+    """Return the users of the last week: the retrieval log's session ids, else whoever is noted as a test's user."""
+    since = now - timedelta(days=RECENT_DAYS)
+    if ids := list_session_ids(store, since_ms=to_ms(since)):
+        return Users(ids, f"session ids of the last {RECENT_DAYS} days")
+    exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
+    return Users(tuple(exposed), "users of the test") if exposed else Users((), "")
+
+
+def preview_change(
+    store: Store, environment: str, key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *,
+    now: datetime,
+) -> tuple[Impact, Users]:  # fmt: skip
+    """Return for how many recent users the answer would change, and who they are."""
+    users = list_recent_users(store, environment, key, now=now)
+    return measure_impact(key, before, after, users.ids), users
+
+
+def save_edit(store: Store, flag: Flag, wanted: Mapping[str, Any], by: Act, *, typed_name: str, now: datetime) -> int:
+    """Replace a flag, as it was read; over half of production's users takes the flag's name, typed.
+
+    Raises InvalidInput, and Conflict when somebody was faster.
+    """
+    _check_typed_name(store, flag, wanted, typed_name, now=now)
+    return update_flag(store, flag, wanted, by)
+
+
+def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
+    """Delete a flag, as it was read; takes its name, typed. Raises InvalidInput, and Conflict."""
+    if typed_name != flag.key:
+        raise InvalidInput("name", f"type {flag.key} to delete it")
+    with changing(store, by) as change:
+        delete_flag(change.connection, flag)
+        change.record("flag.delete", flag.key, flag.definition, None)
+    return change.entry_id
+
+
+def create_schedule(
+    store: Store, flag: Flag, steps: Sequence[Step], by: Act, *, starts: datetime, now: datetime,
+    typed_name: str | None = None,
+) -> Schedule:  # fmt: skip
+    """Make a schedule of a flag, and return it; None for `typed_name` is somebody who may do without typing it.
+
+    Raises InvalidInput for steps that the flag cannot take, and Conflict when it has an open schedule.
+    """
+    planned = plan_schedule(
+        flag.environment, flag.key, flag.definition, steps,
+        starts=starts, now=now, actor=by.actor.strip(), reason=by.reason.strip(),
+    )  # fmt: skip
+    if typed_name is not None:
+        wanted: Mapping[str, Any] = flag.definition
+        for step in steps:
+            wanted = apply_step(wanted, step)
+        _check_typed_name(store, flag, wanted, typed_name, now=now)
+    with changing(store, by) as change:
+        made = add_schedule(change.connection, planned)
+        change.record("schedule.create", flag.key, None, _describe(made))
+    return made
+
+
+def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, note: str = "") -> int:
+    """Stop a schedule, as it was read, until it is resumed. Raises Conflict."""
+    wanted = pause(schedule, now=now, note=note)
+    with _replacing(store, schedule, wanted, by) as change:
+        change.record("schedule.pause", schedule.flag, _describe(schedule), _describe(wanted))
+    return change.entry_id
+
+
+def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime) -> int:
+    """Let a paused schedule go on from the flag as it is now. Raises Conflict and NotFound."""
+    flag = get_flag(store, schedule.environment, schedule.flag)
+    wanted = resume(schedule, flag.definition, now=now)
+    with _replacing(store, schedule, wanted, by) as change:
+        change.record("schedule.resume", schedule.flag, _describe(schedule), _describe(wanted))
+    return change.entry_id
+
+
+def cancel_schedule(store: Store, schedule: Schedule, by: Act) -> int:
+    """End a schedule; the flag stays as it is. Raises Conflict."""
+    wanted = cancel(schedule)
+    with _replacing(store, schedule, wanted, by) as change:
+        change.record("schedule.cancel", schedule.flag, _describe(schedule), _describe(wanted))
+    return change.entry_id
+
+
+def run_schedules(store: Store, *, now: datetime) -> tuple[str, ...]:
+    """Make every step that is due, and pause each schedule whose flag a person changed; return a line for each.
+
+    A schedule that cannot be read or saved is left to the next round and stops no other.
+    """
+    lines = []
+    for schedule in reversed(list_schedules(store, states=(ScheduleState.WAITING,))):
+        try:
+            if line := _run(store, schedule, now=now):
+                lines.append(line)
+        except QuarterdeckError as error:
+            logger.warning("schedule %d of %s: %s", schedule.schedule_id, schedule.flag, error)
+    return tuple(lines)
+
+
+def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
+    flag = next((f for f in list_flags(store, schedule.environment) if f.key == schedule.flag), None)
+    if flag is None:
+        return _stop(store, schedule, "the flag is gone", now=now)
+    if was_changed_by_hand(schedule, flag.definition):
+        return _stop(store, schedule, f"{flag.updated_by} changed the flag", now=now)
+    if not is_due(schedule, now):
+        return ""
+    step = schedule.steps[schedule.next_step]
+    try:
+        return _make_step(store, schedule, flag, step, now=now)
+    except InvalidInput as error:
+        return _stop(store, schedule, f"the step cannot be made: {error}", now=now)
+
+
+def _make_step(store: Store, schedule: Schedule, flag: Flag, step: Step, *, now: datetime) -> str:
+    number, count = schedule.next_step + 1, len(schedule.steps)
+    wanted = apply_step(flag.definition, step)
+    reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"
+    act = Act(f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now)
+    with changing(store, act) as change:
+        save_schedule(change.connection, advance(schedule, wanted, now=now))
+        if wanted != flag.definition:
+            changed = replace(flag, definition=wanted, updated_by=act.actor)
+            save_flag(change.connection, changed, updated_ms=change.at_ms)
+            change.record("flag.update", flag.key, flag.definition, wanted)
+    return f"{flag.key}: {say_step(step)}, step {number} of {count}"
+
+
+def _stop(store: Store, schedule: Schedule, note: str, *, now: datetime) -> str:
+    pause_schedule(store, schedule, Act(SCHEDULER, note[:MAX_TEXT], at=now), now=now, note=note)
+    return f"{schedule.flag}: paused, {note}"
+
+
+@contextmanager
+def _replacing(store: Store, schedule: Schedule, wanted: Schedule, by: Act) -> Iterator[Change]:
+    with changing(store, replace(by, environment=schedule.environment)) as change:
+        save_schedule(change.connection, wanted)
+        yield change
+
+
+def _describe(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "schedule": schedule.schedule_id,
+        "steps": [{"set": say_step(step), "hold_s": step.hold_s} for step in schedule.steps],
+        "state": str(schedule.state),
+        "next_step": schedule.next_step + 1,
+        "due": schedule.due.isoformat() if schedule.due else None,
+    }
+
+
+def _check_typed_name(store: Store, flag: Flag, wanted: Mapping[str, Any], typed: str, *, now: datetime) -> None:
+    impact, _ = preview_change(store, flag.environment, flag.key, flag.definition, wanted, now=now)
+    if must_type_name(flag.environment, impact) and typed != flag.key:
+        raise InvalidInput("name", f"{impact.share:.0%} of users get another answer; type {flag.key} to go on")

@@ -1,0 +1,89 @@
+"""Rule: who looks after a flag, as its metadata says, and whether the flag has outlived its purpose."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from core.errors import InvalidInput
+from quarterdeck.definitions import copy_json, rollout_pct
+
+FULL_DAYS = 30
+UNUSED_DAYS = 14
+MAX_DETAIL = 2_000
+_NAMES = ("description", "owner", "tags", "expires")
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What people wrote about a flag. `tags` are unique and in order; `expires` is the day it should be gone by."""
+
+    description: str = ""
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+    expires: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """When a flag was evaluated last (None: never), and whether any client reports evaluations at all."""
+
+    last_evaluated: datetime | None = None
+    is_reported: bool = False
+
+
+def read_details(definition: Mapping[str, Any]) -> Details:
+    """Return what a definition's metadata says; whatever is no text or no date is taken for nothing."""
+    metadata = definition.get("metadata") or {}
+    found = {name: metadata[name] if isinstance(metadata.get(name), str) else "" for name in _NAMES}
+    return Details(found["description"], found["owner"], split_tags(found["tags"]), _read_day(found["expires"]))
+
+
+def set_details(definition: Mapping[str, Any], details: Details) -> dict[str, Any]:
+    """The same flag with these details in its metadata; all else there stays. Raises InvalidInput, naming the field."""
+    texts = {
+        "description": details.description.strip(),
+        "owner": details.owner.strip(),
+        "tags": ", ".join(split_tags(",".join(details.tags))),
+        "expires": details.expires.isoformat() if details.expires else "",
+    }
+    for name, text in texts.items():
+        if len(text) > MAX_DETAIL or "\x00" in text:
+            raise InvalidInput(name, f"must be at most {MAX_DETAIL:,} characters, without null characters")
+    changed: dict[str, Any] = copy_json(definition)
+    kept = {name: value for name, value in (changed.get("metadata") or {}).items() if name not in texts}
+    changed["metadata"] = kept | {name: text for name, text in texts.items() if text}
+    return changed
+
+
+def split_tags(text: str) -> tuple[str, ...]:
+    """Return the tags of a comma-separated text, each once, in order of the alphabet."""
+    return tuple(sorted({tag.strip() for tag in text.split(",") if tag.strip()}))
+
+
+def find_staleness(definition: Mapping[str, Any], *, updated: datetime, use: Use, now: datetime) -> tuple[str, ...]:
+    """Return why a flag looks as if it could go, each reason in a few words; () for one that does not.
+
+    A flag that is on for everybody counts from its last change of any kind: it was so at least as long. Metadata
+    `permanent: true` marks a switch that is meant to stay; its expiry still counts.
+    """
+    reasons = []
+    expires = read_details(definition).expires
+    if expires is not None and expires < now.date():
+        reasons.append(f"expired on {expires.day} {expires:%b %Y}")
+    if (definition.get("metadata") or {}).get("permanent") is True:
+        return tuple(reasons)
+    age = now - updated
+    if definition.get("state") == "ENABLED" and rollout_pct(definition) == 100 and age >= timedelta(days=FULL_DAYS):
+        reasons.append(f"at 100% for {age.days} days")
+    quiet = now - max(updated, use.last_evaluated or updated)
+    if use.is_reported and quiet >= timedelta(days=UNUSED_DAYS):
+        reasons.append(f"not evaluated for {quiet.days} days")
+    return tuple(reasons)
+
+
+def _read_day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
