@@ -488,3 +488,40 @@ def test_an_environment_has_its_own_flags_and_is_named_by_an_option(quarterdeck:
     assert states == {"production": "ENABLED", "staging": "DISABLED"}
     bad = quarterdeck("flags", "list", "--environment", "../x", *on)
     assert (bad.code, bad.err.startswith("quarterdeck: environment: must be 1 to 64 letters")) == (2, True)
+
+
+def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: Run, url: str, store: Store) -> None:
+    create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=0), ACT)
+    where = ("--database", url)
+    added = quarterdeck(
+        "flags", "schedule", "add", "use_hyde", "--steps", "5,25,100", "--hold", "2d", "--reason", "why", *where
+    )
+    assert added.out == "schedule 1 of use_hyde: 5% → 25% → 100%; 5% now\n"
+    assert quarterdeck("flags", "schedule", "list", "--json", *where).json[0]["steps"][0]["hold_s"] == 172_800
+    for verb, done in (("pause", "paused"), ("resume", "resumed"), ("cancel", "cancelled")):
+        told = quarterdeck("flags", "schedule", verb, "1", "--reason", "look first", *where)
+        assert told.out.startswith(f"schedule 1 of use_hyde is {done} (audit entry "), told
+    assert quarterdeck("flags", "schedule", "list", *where).out == "nothing is planned\n"
+    assert [entry.action for entry in list_audit(store, target="use_hyde")] == [
+        "schedule.cancel", "schedule.resume", "schedule.pause", "schedule.create", "flag.create",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "give --steps P,P,…, --on or --off"),
+        (("--steps", "5,many"), "steps: give percentages"),
+        (("--steps", "5", "--off"), "--off has no steps"),
+        (("--steps", "5", "--hold", "a day"), "hold: give a time like 30m"),
+        (("--off", "--at", "tomorrow"), "at: give a time like"),
+        (("--off", "--at", "2020-01-01"), "starts: give a time from now on"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_one_line_and_exit_code_2(
+    options: tuple[str, ...], said: str, quarterdeck: Run, url: str, store: Store
+) -> None:
+    create_flag(store, "use_hyde", boolean_flag(on=True), ACT)
+    told = quarterdeck("flags", "schedule", "add", "use_hyde", *options, "--reason", "why", "--database", url)
+    assert (told.code, told.out) == (2, "")
+    assert said in told.err

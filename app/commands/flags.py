@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
+from app.commands.schedules import schedule
 from core.acts import Act
 from core.config import Config
 from core.control import get_flag, list_flags
@@ -19,6 +20,9 @@ from quarterdeck.snapshot import load_definitions
 @click.group()
 def flags() -> None:
     """List, change, export and import feature flags."""
+
+
+flags.add_command(schedule)
 
 
 @flags.command("list")

@@ -1,0 +1,101 @@
+"""The commands `flags schedule …`: changes of a flag that happen later or in steps; a running server makes them."""
+
+from datetime import UTC, datetime
+
+import click
+
+from app.commands.common import common, open_store, show
+from core.acts import Act
+from core.config import Config
+from core.errors import InvalidInput
+
+
+@click.group()
+def schedule() -> None:
+    """Change a flag later, or roll it out in steps; a running server makes the steps."""
+
+
+@schedule.command("add")
+@click.argument("key")
+@click.option("--steps", metavar="P,P,…", help="Percentages to go through, like 5,25,50,100.")
+@click.option("--hold", default="24h", show_default=True, help="How long each step is held: 30m, 24h, 2d.")
+@click.option("--on/--off", "on", default=None, help="Switch the flag; with --steps, at the first of them.")
+@click.option("--at", "starts", metavar="TIME", help="When to begin, ISO 8601, UTC unless it says otherwise (now).")
+@click.option("--reason", required=True, help="Why: it goes into the audit trail with every step.")
+@common
+def schedule_add(
+    config: Config, *, key: str, steps: str | None, hold: str, on: bool | None, starts: str | None, reason: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Plan changes of a flag: one switch, or a rollout in steps.
+
+    Example: quarterdeck flags schedule add new_prompt_v3 --steps 5,25,50,100 --hold 24h --reason "no complaints"
+    """
+    from core.control import get_flag
+    from core.rollouts import create_schedule
+    from core.schedules import Step, parse_duration, parse_shares, plan_steps, say_next, say_steps
+
+    if steps is None and on is None:
+        raise InvalidInput("flags schedule add", "give --steps P,P,…, --on or --off")
+    if steps is not None and on is False:
+        raise InvalidInput("flags schedule add", "--off has no steps: give one or the other")
+    planned = (
+        plan_steps(parse_shares(steps), hold_s=parse_duration(hold), switch_on=bool(on)) if steps else (Step(on=on),)
+    )
+    store, now = open_store(config), datetime.now(UTC)
+    made = create_schedule(
+        store, get_flag(store, config.environment, key), planned, Act(config.operator, reason, config.environment),
+        starts=_read_time(starts) if starts else now, now=now,
+    )  # fmt: skip
+    show(as_json, made, [f"schedule {made.schedule_id} of {key}: {say_steps(made)}; {say_next(made, now=now)}"])
+
+
+@schedule.command("list")
+@click.option("--all", "every", is_flag=True, help="Those that are over too.")
+@common
+def schedule_list(config: Config, *, every: bool, as_json: bool) -> None:
+    """List what is planned.
+
+    Example: quarterdeck flags schedule list
+    """
+    from core.schedules import OPEN, ScheduleState, say_next, say_steps
+    from core.timetable import list_schedules
+
+    now = datetime.now(UTC)
+    states = tuple(ScheduleState) if every else OPEN
+    found = list_schedules(open_store(config), environment=config.environment, states=states)
+    lines = [f"{s.schedule_id:>4}  {s.flag:<28} {say_steps(s)}; {say_next(s, now=now)}" for s in found]
+    show(as_json, found, lines or ["nothing is planned"])
+
+
+def _add_change(name: str, word: str, done: str) -> None:
+    @schedule.command(name, help=f'{word}\n\nExample: quarterdeck flags schedule {name} 3 --reason "look first"')
+    @click.argument("schedule_id", type=int)
+    @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+    @common
+    def change(config: Config, *, schedule_id: int, reason: str, as_json: bool) -> None:
+        from core import rollouts
+        from core.timetable import get_schedule
+
+        store, now = open_store(config), datetime.now(UTC)
+        found = get_schedule(store, schedule_id)
+        act = Act(config.operator, reason, found.environment)
+        entry = {
+            "pause": lambda: rollouts.pause_schedule(store, found, act, now=now),
+            "resume": lambda: rollouts.resume_schedule(store, found, act, now=now),
+            "cancel": lambda: rollouts.cancel_schedule(store, found, act),
+        }[name]()
+        show(as_json, {"entry": entry}, [f"schedule {schedule_id} of {found.flag} is {done} (audit entry {entry})"])
+
+
+_add_change("pause", "Stop a schedule until it is resumed.", "paused")
+_add_change("resume", "Let a paused schedule go on from the flag as it is now.", "resumed")
+_add_change("cancel", "End a schedule; the flag stays as it is.", "cancelled")
+
+
+def _read_time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput("at", f"give a time like 2026-03-01T09:00, not {text!r}") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
