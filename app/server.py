@@ -22,6 +22,7 @@ from core.deployments import tend_services
 from core.histories import ArmHistories
 from core.rollouts import run_schedules
 from core.scheduler import LEASE, Job, Scheduler
+from core.services import load_services
 from core.watch import check_alerts
 from quarterdeck.store import Store
 
@@ -40,7 +41,9 @@ def serve(host: str, port: int) -> None:
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
-    write_logs(load_config(os.environ), sys.stderr)
+    config = load_config(os.environ)
+    load_services(config.deployments)
+    write_logs(config, sys.stderr)
     app = App(SCRIPT, middleware=[Middleware(Observing), Middleware(ApiAhead)], lifespan=_scheduling)
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S)
 

@@ -1,16 +1,19 @@
 """The deck's configuration: read once from the environment, checked as a whole, then passed around as a value."""
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from core.embed import DEFAULT_MODEL
-from core.errors import InvalidInput
+from core.errors import InvalidInput, SourceUnavailable
 from core.permissions import Role
-from quarterdeck.store import DEFAULT_ENVIRONMENT
+from quarterdeck.log import open_log
+from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
 MAX_ENVIRONMENT = 64
+_Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -40,10 +43,24 @@ class Config:
 def load_config(
     environ: Mapping[str, str], *, database_url: str | None = None, environment: str | None = None
 ) -> Config:
-    """Return the configuration that the environment variables describe. Raises InvalidInput, naming the variable."""
+    """Return the configuration that the environment variables describe.
+
+    Raises InvalidInput, naming the variable, and of several wrong ones each with its problem.
+    """
+    problems: list[InvalidInput] = []
+
+    def check(read: Callable[..., _Value], *arguments: Any, **options: Any) -> _Value:
+        try:
+            return read(*arguments, **options)
+        except InvalidInput as error:
+            problems.append(error)
+            return cast(_Value, None)  # never handed out: the configuration is refused below
+
     home = Path(environ.get("QUARTERDECK_HOME") or PROJECT / "data" / "var").absolute()
     database = database_url or environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite:///{home / 'quarterdeck.db'}"
-    return Config(
+    for name in ("QUARTERDECK_DATABASE_URL", "QUARTERDECK_LOG_URL"):
+        check(_check_url, environ, name)
+    config = Config(
         home=home,
         database_url=database,
         log_url=environ.get("QUARTERDECK_LOG_URL") or database,
@@ -51,20 +68,26 @@ def load_config(
         corpus_repo=environ.get("QUARTERDECK_CORPUS_REPO") or str(home / "corpus"),
         index_uri=environ.get("QUARTERDECK_INDEX_URI") or str(home / "indexes"),
         embedding_model=environ.get("QUARTERDECK_EMBEDDING_MODEL") or DEFAULT_MODEL,
-        environment=check_environment(
+        environment=check(
+            check_environment,
             environment or environ.get("QUARTERDECK_ENVIRONMENT") or DEFAULT_ENVIRONMENT,
             field="environment" if environment else "QUARTERDECK_ENVIRONMENT",
         ),
         operator=environ.get("QUARTERDECK_OPERATOR") or _login_name(),
-        operator_role=_read_role(environ, "QUARTERDECK_OPERATOR_ROLE"),
-        low_score=_read_share(environ, "QUARTERDECK_LOW_SCORE"),
-        redact=_read_switch(environ, "QUARTERDECK_REDACT"),
-        retention_days=_read_days(environ, "QUARTERDECK_RETENTION_DAYS"),
-        require_tokens=_read_switch(environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
+        operator_role=check(_read_role, environ, "QUARTERDECK_OPERATOR_ROLE"),
+        low_score=check(_read_share, environ, "QUARTERDECK_LOW_SCORE"),
+        redact=check(_read_switch, environ, "QUARTERDECK_REDACT"),
+        retention_days=check(_read_days, environ, "QUARTERDECK_RETENTION_DAYS"),
+        require_tokens=check(_read_switch, environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
-        log_format=_read_word(environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
-        log_level=_read_word(environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
+        log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
+        log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
     )
+    if len(problems) > 1:
+        raise InvalidInput("configuration", f"{len(problems)} values are wrong. {'. '.join(map(str, problems))}")
+    if problems:
+        raise problems[0]
+    return config
 
 
 def check_environment(name: str, *, field: str = "environment") -> str:
@@ -74,6 +97,18 @@ def check_environment(name: str, *, field: str = "environment") -> str:
         problem = f"must be 1 to {MAX_ENVIRONMENT} letters, digits, dots, dashes or underscores, not {name[:80]!r}"
         raise InvalidInput(field, problem)
     return name
+
+
+def _check_url(environ: Mapping[str, str], name: str) -> None:
+    if not (url := environ.get(name)):
+        return
+    try:
+        opened = open_log(url) if name == "QUARTERDECK_LOG_URL" else Store(url)
+        opened.close()
+    except InvalidInput as error:
+        raise InvalidInput(name, error.problem) from error
+    except SourceUnavailable:
+        return  # a driver that is missing is told by who opens the store
 
 
 def _read_share(environ: Mapping[str, str], name: str) -> float | None:
