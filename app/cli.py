@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a source failed or somebody else was faster, 2 the input w
 
 import logging
 import os
+import signal
 import sys
 from datetime import UTC, datetime
 
@@ -36,6 +37,7 @@ def run() -> None:
     os.environ.setdefault("LANCE_LOG", "error")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for others must not burn their cores
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave nothing behind when asked to go
     try:
         main(standalone_mode=False)
     except click.ClickException as error:

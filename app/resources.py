@@ -5,6 +5,8 @@ Handles (store, model, gateways) are shared by all visitors. Reads are kept for 
 
 import os
 from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import streamlit as st
@@ -13,12 +15,14 @@ from numpy.typing import NDArray
 from core.backfill import Backfill
 from core.changes import WhatChanged, explain_drift, gather_changes, start_of
 from core.config import Config, load_config
-from core.corpus import Corpus, CorpusFile, Version, VersionDiff
+from core.corpus import Corpus, CorpusFile, Stage, StaleStage, Version, VersionDiff
 from core.decisions import Rule
 from core.embed import Embedder
 from core.environments import list_environments as read_environments
 from core.errors import QuarterdeckError
 from core.experiments import Experiments
+from core.forecasts import get_prediction, measure_in_log, measure_prediction
+from core.jobs import Jobs
 from core.nearest import Nearest, find_nearest
 from core.overview import (
     Area,
@@ -29,6 +33,8 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
+from core.prediction import PredictionCheck
+from core.previews import MOST_BYTES, Preview, preview_file
 from core.reports import (
     Coverage,
     DriftOverview,
@@ -40,7 +46,9 @@ from core.reports import (
     report_drift,
     report_prompts,
 )
+from core.retrievals import Window
 from core.vectors import VectorCache
+from core.worddiff import TextSegment
 from quarterdeck.store import Store
 
 
@@ -97,6 +105,12 @@ def get_corpus() -> Corpus:
     return Corpus(get_config().corpus_repo)
 
 
+@st.cache_resource
+def get_jobs() -> Jobs:
+    """Return the jobs that run beside this server, whichever server of this home started them."""
+    return Jobs(get_config().home / "jobs")
+
+
 @st.cache_data(ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
 def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
     """Return the drift verdict and what it rests on."""
@@ -149,16 +163,52 @@ def load_versions() -> tuple[Version, ...]:
     return get_corpus().list_versions()
 
 
-@st.cache_data(ttl=300, max_entries=20, show_spinner="Reading the manifest …")
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the manifest …")
 def load_files(revision: str) -> tuple[CorpusFile, ...]:
-    """Return the files of one corpus version."""
+    """Return the files of one corpus version. Shared as it is: 20,000 of them take longer to copy than to read."""
     return get_corpus().list_files(revision)
 
 
-@st.cache_data(ttl=300, max_entries=20, show_spinner="Comparing the versions …")
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the versions …")
 def load_diff(old: str, new: str) -> VersionDiff:
     """Return what differs between two corpus versions."""
     return get_corpus().compare_versions(old, new)
+
+
+@st.cache_data(ttl=15, max_entries=4, show_spinner="Reading the file …")
+def load_preview(revision: str, path: str) -> Preview:
+    """Return what can be shown of a file."""
+    return preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
+
+
+def load_archive(revision: str) -> bytes:
+    """Return all files of a corpus version as a zip file."""
+    with TemporaryDirectory(prefix="quarterdeck-archive-") as folder:
+        return get_corpus().archive(revision, Path(folder) / "archive.zip").read_bytes()
+
+
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the words …")
+def load_text_diff(old: str, new: str, path: str, old_path: str | None) -> tuple[TextSegment, ...]:
+    """Return the words that differ in one file."""
+    return get_corpus().compare_text(old, new, path, old_path=old_path)
+
+
+@st.cache_resource(ttl=5, max_entries=2, show_spinner="Comparing the pipeline with the working copy …")
+def load_pipeline(last_rebuild: str) -> tuple[tuple[Stage, ...], tuple[StaleStage, ...]]:  # noqa: ARG001 - a key
+    """Return the stages of the working copy, and which are stale and why; anew when a rebuild ended since."""
+    return get_corpus().list_stages(), get_corpus().list_stale_stages()
+
+
+@st.cache_data(ttl=300, max_entries=5, show_spinner="Searching the built index …")
+def load_search_check(target: str, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
+    """Return the prediction for a corpus version beside what the index built from it finds."""
+    return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target))
+
+
+@st.cache_data(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")
+def load_log_check(target: str, window: Window) -> PredictionCheck:
+    """Return the prediction for a corpus version beside what its queries scored in the log."""
+    return measure_in_log(get_store(), get_prediction(get_store(), target), window)
 
 
 @st.cache_data(ttl=15, max_entries=20, show_spinner="Looking for what changed …")

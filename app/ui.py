@@ -157,7 +157,12 @@ def plain(text: str) -> str:
     >>> plain("a <b> & *c*")
     'a \\\\<b\\\\> \\\\& \\\\*c\\\\*'
     """
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return escape(" ".join(text.split()))
+
+
+def escape(text: str) -> str:
+    """Return what `plain` does of a text whose spaces matter."""
+    return _SPECIAL.sub(r"\\\1", text)
 
 
 def shorten(text: str, length: int = 120) -> str:
@@ -236,11 +241,11 @@ def show_chart(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
 
 
 def show_table(rows: Sequence[dict[str, Any]], *, key: str, file_name: str, **options: Any) -> Any:
-    """Draw rows as a table with its CSV beneath; cells are shown as text, never as Markdown."""
+    """Draw rows as a table with its CSV beneath; cells are shown as text, never as Markdown, empty ones as a dash."""
     import pandas as pd
 
     frame = pd.DataFrame(list(rows))
-    event = st.dataframe(frame, hide_index=True, key=key, **options)
+    event = st.dataframe(frame, hide_index=True, key=key, **{"placeholder": "—", **options})
     st.download_button(
         "Download CSV",
         frame.to_csv(index=False),

@@ -88,9 +88,11 @@ def _compare_with_dvc(root: Path, old: str, new: str, ours: VersionDiff) -> bool
 
 
 def _as_sets(diff: VersionDiff) -> dict[str, set[Any]]:
-    sets: dict[str, set[Any]] = {kind.value: set() for kind in ChangeKind}
+    """DVC calls a moved file renamed."""
+    sets: dict[str, set[Any]] = {kind.value: set() for kind in ChangeKind if kind is not ChangeKind.MOVED}
     for change in diff.changes:
-        sets[change.kind].add((change.old_path, change.path) if change.old_path else change.path)
+        kind = ChangeKind.RENAMED if change.kind is ChangeKind.MOVED else change.kind
+        sets[kind].add((change.old_path, change.path) if change.old_path else change.path)
     return sets
 
 

@@ -6,20 +6,22 @@ The vectors are the cache's (`ingest`), the tables `indexes`', the aliases `oper
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from core.acts import Act, require
+from core.acts import Act, changing, require
 from core.cases import Case
 from core.chunks import CHUNKING, Chunk, digest_chunks
 from core.control import (
     Index,
     IndexState,
     get_index,
+    get_setting,
     list_aliases,
     list_indexes,
     list_swaps,
     newest_swap_id,
+    save_setting,
 )
 from core.embed import Embedder, Vectors
 from core.errors import Conflict, InvalidInput, NotFound
@@ -30,15 +32,19 @@ from core.probes import (
     GoldenQuery,
     Hit,
     ProbeLimits,
+    ProbeRecord,
     ProbeReport,
     check_count,
     check_golden,
     check_passages,
     check_recall,
     check_scores,
+    parse_probe,
+    probe_setting,
 )
 from core.retention import GRACE, KEEP, Kept, Retention, decide_retention
 from core.retrievals import last_days, list_low_queries
+from quarterdeck.retrieval import from_ms
 from quarterdeck.store import Store
 
 RECENT_QUERIES = 200
@@ -169,6 +175,51 @@ def ship_index(store: Store, alias: str, report: ProbeReport, by: Act, *, expect
     return swap_index(store, alias, report.index_name, by, expected=expected, probe=report.summary)
 
 
+def save_probe(store: Store, report: ProbeReport, by: Act, *, live: str | None) -> int:
+    """Keep what a probe found beside the index `live`, in place of the last one; return the audit entry's id."""
+    _, version = get_setting(store, probe_setting(report.index_name))
+    with changing(store, by) as change:
+        record = ProbeRecord(report, live, from_ms(change.at_ms))
+        stored = asdict(record) | {"probed": record.probed.isoformat()}
+        save_setting(change.connection, probe_setting(report.index_name), stored, expected_version=version)
+        change.record("probe.save", report.index_name, None, {"passed": report.passed, "summary": report.summary})
+    return change.entry_id
+
+
+def find_probe(store: Store, index_name: str) -> ProbeRecord | None:
+    """Return the last probe of an index that was kept, None before the first."""
+    stored, _ = get_setting(store, probe_setting(index_name))
+    return parse_probe(stored) if stored else None
+
+
+def ship_probed_index(store: Store, alias: str, index_name: str, by: Act, *, expected: str | None) -> int:
+    """Let `alias` stand for an index whose kept probe passed beside what is live; return the audit entry's id.
+
+    Raises InvalidInput when it was not probed, or beside another index, and what `ship_index` raises.
+    """
+    record = find_probe(store, index_name)
+    if record is None:
+        raise InvalidInput("index", f"{index_name} was not probed yet; probe it first")
+    if record.live != expected:
+        raise InvalidInput("index", f"{index_name} was probed beside {record.live}, not beside {expected}: probe again")
+    return ship_index(store, alias, record.report, by, expected=expected)
+
+
+def plan_garbage(store: Store, *, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None) -> Retention:
+    """Return which indexes `collect_garbage` would remove, and which stay and why. Raises InvalidInput."""
+    if keep < 0 or grace < timedelta(0):
+        raise InvalidInput("keep", "keep and grace must not be below 0")
+    aliases = list_aliases(store)
+    return decide_retention(
+        {index.name: index.built for index in list_indexes(store)},
+        [alias.index_name for alias in aliases],
+        [list_swaps(store, alias.alias) for alias in aliases],
+        now=now or datetime.now(UTC),
+        keep=keep,
+        grace=grace,
+    )
+
+
 def collect_garbage(
     store: Store, by: Act, *, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None
 ) -> Retention:
@@ -179,19 +230,10 @@ def collect_garbage(
     Forbidden.
     """
     require(by, "index.remove")
-    if keep < 0 or grace < timedelta(0):
-        raise InvalidInput("keep", "keep and grace must not be below 0")
     with store.read() as connection:
         newest_swap = newest_swap_id(connection)
-    ready, aliases = list_indexes(store), list_aliases(store)
-    decided = decide_retention(
-        {index.name: index.built for index in ready},
-        [alias.index_name for alias in aliases],
-        [list_swaps(store, alias.alias) for alias in aliases],
-        now=now or datetime.now(UTC),
-        keep=keep,
-        grace=grace,
-    )
+    ready = list_indexes(store)
+    decided = plan_garbage(store, keep=keep, grace=grace, now=now)
     disturbed = []
     for name in decided.removable:
         try:

@@ -13,7 +13,7 @@ import pygit2
 
 from core.errors import NotFound, SourceUnavailable
 from core.manifests import CorpusFile, Tracked, parse_tracked
-from core.storage import hash_file
+from core.storage import hash_file, read_most
 
 _SETTLED_SECONDS = 2.0
 
@@ -46,13 +46,14 @@ class Checkout:
             found += (self._describe(path, legacy=out.legacy) for path in paths)
         return tuple(sorted(found, key=lambda file: file.path))
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a tracked file. Raises NotFound for anything else."""
+    def read(self, path: str, *, most_bytes: int | None = None) -> bytes:
+        """Return the content of a tracked file. Raises NotFound for anything else, InvalidInput for one too large."""
         inside = not path.startswith("/") and ".." not in path.split("/")
         if not inside or not any(f"{path}/".startswith(f"{out.path}/") for out in self.tracked()):
             raise NotFound(f"{path} is not tracked in the workspace")
         try:
-            return (self.root / path).read_bytes()
+            with (self.root / path).open("rb") as stream:
+                return read_most(stream, path, most_bytes)
         except OSError as error:
             raise NotFound(f"{path} is not in the workspace: {error.strerror}") from error
 

@@ -27,6 +27,7 @@ class Config:
     tracking_uri: str
     corpus_repo: str
     index_uri: str
+    golden_set: Path
     embedding_model: str
     environment: str
     operator: str
@@ -67,6 +68,7 @@ def load_config(
         tracking_uri=environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
         corpus_repo=environ.get("QUARTERDECK_CORPUS_REPO") or str(home / "corpus"),
         index_uri=environ.get("QUARTERDECK_INDEX_URI") or str(home / "indexes"),
+        golden_set=Path(environ.get("QUARTERDECK_GOLDEN_SET") or home / "golden.jsonl"),
         embedding_model=environ.get("QUARTERDECK_EMBEDDING_MODEL") or DEFAULT_MODEL,
         environment=check(
             check_environment,

@@ -50,6 +50,8 @@ __all__ = [
 WORKSPACE = "workspace"
 _MANIFESTS_KEPT_BYTES = 24_000_000
 _MOST_SIZES = 100_000
+_SHORT = 7
+_MOST_TEXT_BYTES = 2_000_000
 _Counts = tuple[int, int, int, int] | tuple[None, None, None, None]
 OnProgress = Callable[[int, int], None]
 
@@ -58,8 +60,8 @@ OnProgress = Callable[[int, int], None]
 class Version:
     """One state of the corpus. The counts compare it with the state before, that of its first parent in git.
 
-    They are None when a manifest that they need is not on this machine. `problem` says in one line why the version
-    cannot be read whole; files and bytes then count what can be.
+    They are None when a manifest that they need is not on this machine; moved files count as renamed ones. `problem`
+    says in one line why the version cannot be read whole; files and bytes then count what can be.
     """
 
     revision: str
@@ -78,6 +80,10 @@ class Version:
     digest: str
     problem: str = ""
 
+    def answers_to(self, name: str) -> bool:
+        """Return whether somebody who says `name` means this version."""
+        return name in (self.revision, self.short, *self.tags)
+
 
 @dataclass(frozen=True, slots=True)
 class VersionDiff:
@@ -87,21 +93,9 @@ class VersionDiff:
     new: str
     changes: tuple[FileChange, ...]
 
-    @property
-    def added(self) -> int:
-        return sum(change.kind is ChangeKind.ADDED for change in self.changes)
-
-    @property
-    def removed(self) -> int:
-        return sum(change.kind is ChangeKind.REMOVED for change in self.changes)
-
-    @property
-    def modified(self) -> int:
-        return sum(change.kind is ChangeKind.MODIFIED for change in self.changes)
-
-    @property
-    def renamed(self) -> int:
-        return sum(change.kind is ChangeKind.RENAMED for change in self.changes)
+    def count(self, kind: ChangeKind) -> int:
+        """Return how many files changed in that way."""
+        return sum(change.kind is kind for change in self.changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +141,19 @@ class Corpus:
         found = islice(self._history.walk(), limit)
         return tuple(self._version(snapshot, before, storage) for snapshot, before in found)
 
+    def name_revision(self, revision: str) -> str:
+        """Return the name of a revision in the list of versions: its first tag, or the start of its commit's hash.
+
+        Raises NotFound when there is no such revision.
+        """
+        if revision == WORKSPACE:
+            return WORKSPACE
+        return _name(self._history.get_snapshot(revision))
+
+    def find_commit(self, revision: str) -> str:
+        """Return the hash of the commit that a tag, branch or shortened hash stands for. Raises NotFound."""
+        return self._history.get_snapshot(revision).revision
+
     def list_files(self, revision: str, *, search: str = "") -> tuple[CorpusFile, ...]:
         """Return the files of a revision (or of the workspace) whose path contains `search` in any case, by path.
 
@@ -186,26 +193,27 @@ class Corpus:
             sizes |= self._sizes.look_up(changed - sizes.keys(), storage)
         return VersionDiff(old, new, compare_entries(before, after, sizes=sizes))
 
-    def read_file(self, revision: str, path: str) -> bytes:
+    def read_file(self, revision: str, path: str, *, most_bytes: int | None = None) -> bytes:
         """Return a file's content, from the cache or else from the remote.
 
-        Raises NotFound when the revision has no such file, or when its content is neither here nor in the remote.
+        Raises NotFound when the revision has no such file, or when its content is neither here nor in the remote;
+        InvalidInput when it is larger than `most_bytes`.
         """
         if revision == WORKSPACE:
-            return self._workspace().read(path)
+            return self._workspace().read(path, most_bytes=most_bytes)
         storage = self._storage()
         for out in self._outs(revision):
             if f"{path}/".startswith(f"{out.path}/"):
                 md5 = self._entries(out, storage).get(path)
                 if md5:
-                    return storage.read(md5, what=f"{path} of {revision}", remote=out.remote)
+                    return storage.read(md5, what=f"{path} of {revision}", remote=out.remote, most_bytes=most_bytes)
         raise NotFound(f"{path} is not in version {revision}. Look for it in the files of that version")
 
     def compare_text(self, old: str, new: str, path: str, *, old_path: str | None = None) -> tuple[TextSegment, ...]:
         """Return the word-level difference of one text between two revisions; a missing side counts as empty.
 
         `old_path` is where a renamed file was. Raises NotFound when neither revision has the file, InvalidInput when
-        it is not UTF-8 text.
+        it is not UTF-8 text, or larger than 2 MB.
         """
         before, after = self._text(old, old_path or path), self._text(new, path)
         if before is None and after is None:
@@ -275,6 +283,12 @@ class Corpus:
         enter = f"cd {quote(str(self.root))}" if self.root else f"git clone {quote(self.location)} corpus && cd corpus"
         return enter, f"git checkout {quote(name)}", " ".join(("dvc pull", *map(quote, dvc_files)))
 
+    def restore_file_command(self, revision: str, path: str) -> str:
+        """Return the command that fetches one file of a version, cache or remote, into the present folder."""
+        snapshot = self._history.get_snapshot(revision)
+        where = quote(str(self.root)) if self.root else quote(self.location)
+        return f"dvc get {where} {quote(path)} --rev {quote(snapshot.revision)}"
+
     def list_stages(self) -> tuple[Stage, ...]:
         """Return the pipeline of the workspace as a graph. Raises InvalidInput when there is no workspace."""
         return list_stages(self._workspace())
@@ -285,12 +299,11 @@ class Corpus:
 
     def _version(self, snapshot: Snapshot, before: Snapshot | None, storage: Storage) -> Version:
         added, removed, modified, renamed = self._count(before, snapshot, storage)
-        short = snapshot.revision[:7]
         return Version(
             revision=snapshot.revision,
-            short=short,
+            short=snapshot.revision[:_SHORT],
             tags=snapshot.tags,
-            name=snapshot.tags[0] if snapshot.tags else short,
+            name=_name(snapshot),
             committed=snapshot.committed,
             author=snapshot.author,
             message=snapshot.message,
@@ -318,8 +331,10 @@ class Corpus:
             except (NotFound, SourceUnavailable):
                 return None, None, None, None
             counts = count_changes(*differing)
-            added, removed, modified, renamed = (counts[kind] for kind in ChangeKind)
-            self._counts[key] = (added, removed, modified, renamed)
+            self._counts[key] = (
+                counts[ChangeKind.ADDED], counts[ChangeKind.REMOVED], counts[ChangeKind.MODIFIED],
+                counts[ChangeKind.RENAMED],
+            )  # fmt: skip
         return self._counts[key]
 
     def _file_count(self, out: Tracked, storage: Storage) -> int:
@@ -403,7 +418,7 @@ class Corpus:
         if not any(file.path == path for file in self.list_files(revision, search=path)):
             return None
         try:
-            return self.read_file(revision, path).decode()
+            return self.read_file(revision, path, most_bytes=_MOST_TEXT_BYTES).decode()
         except UnicodeDecodeError as error:
             raise InvalidInput("path", f"{path} of {revision} is not UTF-8 text: download it instead") from error
 
@@ -465,6 +480,10 @@ def _folder_of(location: str, clones: Path | None) -> Path:
     if not folder.is_dir():
         raise SourceUnavailable(f"{location} is not a folder on this machine. Check the path, or give a git URL")
     return folder.resolve()
+
+
+def _name(snapshot: Snapshot) -> str:
+    return snapshot.tags[0] if snapshot.tags else snapshot.revision[:_SHORT]
 
 
 def _digest(outs: Iterable[Tracked]) -> str:

@@ -93,6 +93,7 @@ class _Steps:
 def _build(config: Config, store: Store, now: datetime, step: _Steps) -> None:
     embedder = Embedder(config.embedding_model, cache=VectorCache(store))
     step("Writing the corpus v1 about DPDK into git and DVC, and its index")
+    shutil.copyfile(CONTENT / "cases" / "qa.jsonl", config.home / "golden.jsonl")
     with store.begin():
         pass  # makes the tables, so that the ingest stage finds its vector cache
     corpus = _Repository(Path(config.corpus_repo), config, step.say)
@@ -315,6 +316,7 @@ def _remove_demo(config: Config, *, with_store: bool) -> None:
         if path is not None and with_store:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     (config.home / "demo.json").unlink(missing_ok=True)
+    (config.home / "golden.jsonl").unlink(missing_ok=True)
 
 
 def _act(reason: str, at: datetime, environment: str = "production") -> Act:

@@ -1,6 +1,7 @@
 """Shell that predicts what a corpus version would do before it ships, and measures what it did afterwards."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,21 +77,33 @@ def forecast_lift(
         raise InvalidInput("model", f"the live index {live.name} is of {live.model}, not of {embedder.model}")
     indexes = open_indexes(live.location)
     held = {chunk.text for chunk in indexes.list_chunks(live.name)}
-    wanted = {chunk.text for chunk in source.chunks}
+    home = {chunk.text: chunk.document for chunk in source.chunks}  # a text may have moved to another document
+    wanted = home.keys()
     new = [chunk for chunk in source.chunks if chunk.text not in held]
     chunk_vectors, _ = embed_chunks(embedder, new, on_progress=on_progress)
     vectors = embedder.embed([query.text for query in queries])
     hits = _search_past(live, vectors, held - wanted, top_k)
+    kept = [[hit for hit in found if hit.text in wanted][:top_k] for found in hits]
     unshipped = Unshipped(
         chunk_vectors,
         tuple(chunk.document for chunk in new),
-        _scores_of([[hit for hit in found if hit.text in wanted] for found in hits], top_k),
+        _scores_of(kept, top_k),
         len(held - wanted),
+        tuple(tuple(home[hit.text] for hit in found) for found in kept),
+        tuple(sorted({chunk.document for chunk in source.chunks} - {chunk.document for chunk in new})),
     )
     return predict_lift(
         queries, vectors, [found[0].score if found else 0.0 for found in hits], unshipped,
         topics=topics, threshold=threshold, target=source.version, live=live.name,
     )  # fmt: skip
+
+
+def add_to_live(drafts: Source, live: Index) -> Source:
+    """Return what is live with the documents of `drafts` on top; one of the same name is replaced."""
+    names = {chunk.document for chunk in drafts.chunks}
+    kept = [chunk for chunk in open_indexes(live.location).list_chunks(live.name) if chunk.document not in names]
+    documents = len({chunk.document for chunk in kept}) + drafts.documents
+    return replace(drafts, documents=documents, chunks=(*kept, *drafts.chunks))
 
 
 def measure_prediction(store: Store, embedder: Embedder, prediction: Prediction) -> PredictionCheck:
@@ -113,12 +126,18 @@ def measure_in_log(store: Store, prediction: Prediction, window: Window) -> Pred
     return compare_prediction(prediction, {query.text: query.mean_score for query in asked})
 
 
+def find_prediction(store: Store, target: str) -> Prediction | None:
+    """Return the last prediction that was kept for a corpus version, None before the first."""
+    stored, _ = get_setting(store, prediction_setting(target))
+    return parse_prediction(stored) if stored else None
+
+
 def get_prediction(store: Store, target: str) -> Prediction:
     """Return the last prediction that was kept for a corpus version. Raises NotFound."""
-    stored, _ = get_setting(store, prediction_setting(target))
-    if stored is None:
+    found = find_prediction(store, target)
+    if found is None:
         raise NotFound(f"prediction: there is none for corpus version {target!r}; run `quarterdeck index predict`")
-    return parse_prediction(stored)
+    return found
 
 
 def list_predictions(store: Store) -> tuple[Prediction, ...]:

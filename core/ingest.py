@@ -48,6 +48,7 @@ class Source:
 def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | None = None) -> Source:
     """Return the chunks of a corpus version, of the workspace too; names are relative to the folder tracked.
 
+    The source is called as the list of versions calls it, whatever name it was asked for by.
     A file that cannot be read is a problem of the source and no error. Raises NotFound for an unknown revision.
     """
     files = [file.path for file in corpus.list_files(revision)]
@@ -57,7 +58,9 @@ def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | Non
     def read(name: str) -> bytes:
         return corpus.read_file(revision, prefix + name)
 
-    return _read_source(revision, [path.removeprefix(prefix) for path in files], read, on_progress)
+    return _read_source(
+        corpus.name_revision(revision), [path.removeprefix(prefix) for path in files], read, on_progress
+    )
 
 
 def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> Source:

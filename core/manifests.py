@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from posixpath import dirname, isabs, join, normpath
+from posixpath import basename, dirname, isabs, join, normpath
 from types import MappingProxyType
 from typing import Any
 
@@ -26,12 +26,13 @@ _TEXTS_ONLY = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class ChangeKind(StrEnum):
-    """What happened to a file between two versions."""
+    """What happened to a file between two versions. A moved one keeps its name in another folder."""
 
     ADDED = "added"
     REMOVED = "removed"
     MODIFIED = "modified"
     RENAMED = "renamed"
+    MOVED = "moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +134,8 @@ def compare_entries(
 ) -> tuple[FileChange, ...]:
     """Return how `new` (md5 by path) differs from `old`, by path. `sizes` are the bytes behind each md5, where known.
 
-    A file that went from one path while the same content came at another was renamed; several with the same
-    content are paired in the order of their paths, as DVC does.
+    A file that went from one path while the same content came at another was renamed, or moved when its name stayed;
+    several with the same content are paired in the order of their paths, as DVC does.
     """
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     changes = [
@@ -149,7 +150,9 @@ def compare_entries(
         md5 = new[path]
         size = sizes.get(md5)
         if waiting.get(md5):
-            changes.append(FileChange(ChangeKind.RENAMED, path, waiting[md5].popleft(), md5, md5, size, size))
+            former = waiting[md5].popleft()
+            kind = ChangeKind.MOVED if basename(former) == basename(path) else ChangeKind.RENAMED
+            changes.append(FileChange(kind, path, former, md5, md5, size, size))
         else:
             changes.append(FileChange(ChangeKind.ADDED, path, md5=md5, size_bytes=size))
     changes += [
@@ -161,7 +164,7 @@ def compare_entries(
 
 
 def count_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[ChangeKind, int]:
-    """Return how many changes of each kind `compare_entries` would find."""
+    """Return how many changes of each kind `compare_entries` would find; moved files count as renamed ones."""
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     renamed = (Counter(old[path] for path in gone) & Counter(new[path] for path in come)).total()
     return {

@@ -162,6 +162,12 @@ def swap_index(
     return change.entry_id
 
 
+def find_rollback(store: Store, alias: str) -> str | None:
+    """Return the index that a rollback of `alias` would go back to: the last before the present that still exists."""
+    ready = {index.name for index in list_indexes(store)}
+    return next((name for name in former_indexes(list_swaps(store, alias)) if name in ready), None)
+
+
 def rollback_index(store: Store, alias: str, by: Act) -> str:
     """Let `alias` stand for the index it stood for before, and return its name; twice in a row goes back two.
 
@@ -170,8 +176,7 @@ def rollback_index(store: Store, alias: str, by: Act) -> str:
     live = next((known for known in list_aliases(store) if known.alias == alias), None)
     if live is None:
         raise NotFound(f"alias: there is no alias {alias!r}")
-    ready = {index.name for index in list_indexes(store)}
-    former = next((name for name in former_indexes(list_swaps(store, alias)) if name in ready), None)
+    former = find_rollback(store, alias)
     if former is None:
         raise NotFound(f"alias {alias!r} stood for no other index that still exists; build one and swap it in")
     swap_index(store, alias, former, by, expected=live.index_name, rollback=True)

@@ -47,6 +47,9 @@ NEEDS = {
     "alert.delete": Role.ADMIN,
     "index.register": Role.EDITOR,
     "index.swap": Role.EDITOR,
+    "probe.save": Role.EDITOR,
+    "job.start": Role.EDITOR,
+    "job.cancel": Role.EDITOR,
     "index.retire": Role.ADMIN,
     "index.remove": Role.ADMIN,
     "log.purge": Role.ADMIN,
@@ -64,7 +67,12 @@ NEEDS = {
 }
 
 # What every environment shares takes a role that is held everywhere: an editor of staging swaps nobody's live index.
-SHARED = frozenset({"index.register", "index.swap", "index.retire", "index.remove", "log.purge", "environment.add"})
+SHARED = frozenset(
+    {
+        "index.register", "index.swap", "index.retire", "index.remove", "probe.save", "job.start", "job.cancel",
+        "log.purge", "environment.add",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

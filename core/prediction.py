@@ -67,7 +67,10 @@ class LiftingDocument:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What `target` would do if it replaced the index `live`. Scores and shares are 0 to 1."""
+    """What `target` would do if it replaced the index `live`. Scores and shares are 0 to 1.
+
+    No query reaches the new documents `unreached`, nor the `idle` ones, of which nothing is new.
+    """
 
     target: str
     live: str
@@ -79,6 +82,7 @@ class Prediction:
     new_documents: int
     new_chunks: int
     removed_chunks: int
+    idle: tuple[str, ...] = ()
 
     @property
     def lifted_share(self) -> float:
@@ -101,13 +105,16 @@ class Unshipped:
     """What differs between the new version and the live index: new passages, and the best of those that stay.
 
     `chunk_vectors` has a unit row for each new passage, `chunk_documents` its document. `kept_scores` has a row a
-    query: the scores of its best passages among those that stay, best first, -1 where there are fewer.
+    query: the scores of its best passages among those that stay, best first, -1 where there are fewer, and
+    `kept_documents` their documents. `standing` are the documents of which nothing is new.
     """
 
     chunk_vectors: NDArray[np.float32]
     chunk_documents: tuple[str, ...]
     kept_scores: NDArray[np.float32]
     removed_chunks: int = 0
+    kept_documents: tuple[tuple[str, ...], ...] = ()
+    standing: tuple[str, ...] = ()
 
 
 def predict_lift(
@@ -124,14 +131,14 @@ def predict_lift(
     """Return the scores that the queries would have, by query, topic and new document.
 
     `queries` begin with those that the topics' members index. The predicted score of a query is the cosine to its best
-    passage among those that stay and those that are new: exact as far as the index searches exactly. A new document is
+    passage among those that stay and those that are new: exact as far as the index searches exactly. A document is
     reached by a query that it answers best, or that has it among its best `kept_scores.shape[1]` passages with a score
     of at least the threshold. A topic of few queries says little: look at `count`.
 
     Raises InvalidInput for shapes that do not fit.
     """
     _check(queries, vectors, live_scores, unshipped)
-    best, best_at, reached = _search_new(vectors, unshipped, threshold)
+    best, best_at, reached, floor = _search_new(vectors, unshipped, threshold)
     kept = np.maximum(unshipped.kept_scores[:, 0], 0.0)
     predicted = np.clip(np.maximum(kept, best), 0.0, 1.0)
     topic_of = {member: topic.topic_id for topic in topics for member in topic.members}
@@ -153,6 +160,7 @@ def predict_lift(
         new_documents=len(set(unshipped.chunk_documents)),
         new_chunks=len(unshipped.chunk_documents),
         removed_chunks=unshipped.removed_chunks,
+        idle=tuple(sorted(set(unshipped.standing) - _reach_kept(unshipped, best, floor))),
     )
 
 
@@ -220,19 +228,22 @@ def parse_prediction(stored: Mapping[str, Any]) -> Prediction:
             ),
             "lifting": tuple(LiftingDocument(**each) for each in stored["lifting"]),
             "unreached": tuple(stored["unreached"]),
+            "idle": tuple(stored.get("idle", ())),
         }
     )
 
 
 def _search_new(
     vectors: NDArray[np.float32], unshipped: Unshipped, threshold: float
-) -> tuple[NDArray[np.float32], NDArray[np.int64], set[int]]:
-    """Return each query's best new score and where it is, and the new passages that are reached by any query."""
+) -> tuple[NDArray[np.float32], NDArray[np.int64], set[int], NDArray[np.float32]]:
+    """Return each query's best new score and where it is, the new passages that are reached by any query, and the
+    score that a passage needs to be among the best of each query."""
     best = np.full(len(vectors), -1.0, dtype=np.float32)
     best_at = np.zeros(len(vectors), dtype=np.int64)
+    floor = np.full(len(vectors), threshold, dtype=np.float32)
     reached: set[int] = set()
     if not len(unshipped.chunk_documents):
-        return best, best_at, reached
+        return best, best_at, reached, floor
     top_k = unshipped.kept_scores.shape[1]
     for start in range(0, len(vectors), _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -241,9 +252,20 @@ def _search_new(
         nearest = np.argsort(-scores, axis=1)[:, :top_k]
         new = np.take_along_axis(scores, nearest, axis=1)
         merged = -np.sort(-np.hstack([unshipped.kept_scores[rows], new]), axis=1)[:, :top_k]
-        reached |= set(nearest[new >= np.maximum(merged[:, -1:], threshold)].tolist())
+        floor[rows] = np.maximum(merged[:, -1], threshold)
+        reached |= set(nearest[new >= floor[rows, None]].tolist())
     reached |= set(best_at[best > np.maximum(unshipped.kept_scores[:, 0], 0.0)].tolist())
-    return best, best_at, reached
+    return best, best_at, reached, floor
+
+
+def _reach_kept(unshipped: Unshipped, best_new: NDArray[np.float32], floor: NDArray[np.float32]) -> set[str]:
+    """Return the documents of passages that stay and are reached by any query."""
+    return {
+        document
+        for at, documents in enumerate(unshipped.kept_documents)
+        for place, document in enumerate(documents)
+        if (score := unshipped.kept_scores[at, place]) >= floor[at] or (place == 0 and score >= best_new[at])
+    }
 
 
 def _describe(topic: Topic, members: Sequence[QueryPrediction], threshold: float) -> TopicPrediction:

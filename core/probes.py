@@ -1,7 +1,9 @@
 """The rule that decides whether a new index may go live: what was found in it, in; passed or not with reasons, out."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from core.errors import InvalidInput
 
@@ -77,6 +79,34 @@ class ProbeReport:
         if self.passed:
             return f"passed: {', '.join(check.name for check in self.checks if check.measured is not None)}"
         return "failed: " + "; ".join(check.reason for check in self.checks if not check.passed)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRecord:
+    """The last probe of an index: what came out, beside which live index, and when."""
+
+    report: ProbeReport
+    live: str | None
+    probed: datetime
+
+
+def probe_setting(index_name: str) -> str:
+    """Return the name of the setting that keeps the last probe of an index."""
+    return f"probe:{index_name}"[:256]
+
+
+def parse_probe(stored: Mapping[str, Any]) -> ProbeRecord:
+    """Return the record that `dataclasses.asdict` made a dictionary of, its time as ISO text."""
+    report = stored["report"]
+    return ProbeRecord(
+        ProbeReport(
+            report["index_name"],
+            tuple(Check(**check) for check in report["checks"]),
+            tuple(GoldenQuery(query["text"], tuple(query["documents"])) for query in report["missed"]),
+        ),
+        stored["live"],
+        datetime.fromisoformat(stored["probed"]),
+    )
 
 
 def check_count(found: int, registered: int) -> Check:

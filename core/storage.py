@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import IO, Any, TypeGuard
 
-from core.errors import NotFound, SourceUnavailable
+from core.errors import InvalidInput, NotFound, SourceUnavailable
 
 _CONNECT_TIMEOUT_SECONDS = 10
 # The codes stand alone: a port like 14013 is no status.
@@ -58,18 +58,19 @@ class Storage:
                     continue
         return sizes
 
-    def read(self, md5: str, *, what: str, remote: str | None = None) -> bytes:
+    def read(self, md5: str, *, what: str, remote: str | None = None, most_bytes: int | None = None) -> bytes:
         """Return an object's content, from this machine or else from the remote (the named one, or the default).
 
-        Raises NotFound when neither has it, naming the hash; SourceUnavailable when the remote cannot tell.
+        Raises NotFound when neither has it, naming the hash; SourceUnavailable when the remote cannot tell;
+        InvalidInput when it is larger than `most_bytes`.
         """
         local = self.find(md5)
         if local:
-            with _explained(f"{what} ({local})"):
-                return local.read_bytes()
+            with _explained(f"{what} ({local})"), local.open("rb") as stream:
+                return read_most(stream, what, most_bytes)
         try:
             with closing(self.remote(remote)) as source:
-                content = source.read(md5)
+                content = source.read(md5, most_bytes=most_bytes)
         except FileNotFoundError as error:
             raise _missing(md5, what, remote or self.default_remote) from error
         except SourceUnavailable as error:
@@ -116,13 +117,13 @@ class Remote:
                 f"{self._label} cannot be reached: there is no such folder. Mount it, or set its url: dvc remote modify"
             )
 
-    def read(self, md5: str) -> bytes:
+    def read(self, md5: str, *, most_bytes: int | None = None) -> bytes:
         """Return an object's content. Raises FileNotFoundError when the remote lacks it, else SourceUnavailable."""
         with _explained(self._label):
             try:
-                return self._read(self._join(md5))
+                return self._read(self._join(md5), most_bytes)
             except FileNotFoundError:
-                return self._read(self._join(md5, legacy=True))
+                return self._read(self._join(md5, legacy=True), most_bytes)
 
     def fetch(self, md5: str, target: Path) -> None:
         """Copy an object into the file `target`. Raises as `read` does."""
@@ -143,10 +144,9 @@ class Remote:
     def _label(self) -> str:
         return f"DVC remote {self.name!r} ({_without_password(self.url)})"
 
-    def _read(self, path: str) -> bytes:
+    def _read(self, path: str, most_bytes: int | None) -> bytes:
         with self._fs.open(path, "rb") as stream:
-            content: bytes = stream.read()
-        return content
+            return read_most(stream, self._label, most_bytes)
 
     def _join(self, md5: str, *, legacy: bool = False) -> str:
         below = () if legacy else ("files", "md5")
@@ -163,12 +163,20 @@ def hash_file(path: Path, *, legacy: bool = False) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def read_most(stream: IO[bytes], what: str, most_bytes: int | None) -> bytes:
+    """Return the rest of a stream. Raises InvalidInput when it is longer than `most_bytes` (None: any length)."""
+    content = stream.read() if most_bytes is None else stream.read(most_bytes + 1)
+    if most_bytes is not None and len(content) > most_bytes:
+        raise InvalidInput(what, f"is larger than {most_bytes:,} bytes")
+    return content
+
+
 @contextmanager
 def _explained(label: str) -> Iterator[None]:
     """Turn whatever a storage library raises into one line. A missing object stays a FileNotFoundError."""
     try:
         yield
-    except SourceUnavailable:
+    except (InvalidInput, SourceUnavailable):
         raise
     except FileNotFoundError as error:
         if not _hides_a_failure(error.__cause__):

@@ -18,21 +18,21 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
     "access", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint", "chunks",
-    "clusters", "colours", "comparisons", "decisions", "drift", "edits", "evidence", "gates", "headline",
-    "histograms", "impact", "jsondiff", "labels", "log_rows", "manifests", "misses", "otlp", "permissions",
+    "clusters", "colours", "comparisons", "decisions", "drift", "edits", "evidence", "folders", "gates", "headline",
+    "histograms", "impact", "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "permissions",
     "prediction", "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans",
     "spending", "timeline", "topics", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed",
     "environments", "experiments", "exposures", "formats", "health", "histories", "history", "indexes", "intake",
-    "journal", "leases", "mlflow_client", "mlflow_sql", "models", "pipeline", "proxy", "retrievals", "services",
-    "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
+    "jobs", "journal", "leases", "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals",
+    "services", "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
     "acts", "answerers", "backfill", "builds", "canaries", "changes", "closing", "credentials", "demo", "deployments",
-    "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges", "nearest", "operations", "overview",
-    "reports", "roles", "rollouts", "scheduler", "trials", "watch",
+    "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges", "launches", "nearest", "operations",
+    "overview", "rebuild", "reports", "roles", "rollouts", "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 

@@ -102,8 +102,8 @@ def test_equal_contents_are_paired_once_each_in_the_order_of_paths() -> None:
     changes = compare_entries(old, new)
     assert [(change.kind, change.old_path, change.path) for change in changes] == [
         ("removed", None, "x/3.md"),
-        ("renamed", "x/1.md", "y/1.md"),
-        ("renamed", "x/2.md", "y/2.md"),
+        ("moved", "x/1.md", "y/1.md"),
+        ("moved", "x/2.md", "y/2.md"),
     ]
     assert count_changes(old, new) == {"added": 0, "removed": 1, "modified": 0, "renamed": 2}
 

@@ -484,9 +484,9 @@ def test_accepting_the_level_restarts_the_reference(demo_url: str) -> None:
 
 def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo) -> None:
     assert open_page("rollouts", flag="new_prompt_v3").selectbox(key="flag").value == "new_prompt_v3"
-    corpus = open_page("corpus", version="v1", search="mbuf")
+    corpus = open_page("corpus", tab="Files", version="v1", search="mbuf")
     assert corpus.selectbox(key="version").value == "v1"
-    assert "1 files" in " ".join(caption.value for caption in corpus.caption)
+    assert "1 of 38 files of v1" in " ".join(caption.value for caption in corpus.caption)
     assert len(open_page("drift", days="14d").dataframe[-1].value) == 14
     topics = open_page("coverage", clusters="3").selectbox(key="topic")
     last = topics.options[-1]
@@ -513,7 +513,7 @@ def test_another_environment_is_chosen_at_the_top_and_stays_chosen_on_the_next_p
     [
         ("rollouts", {"flag": HOSTILE}),
         ("rollouts", {"environment": HOSTILE}),
-        ("corpus", {"version": "v99", "old": "x", "new": "--upload-pack=x", "tab": "Diff"}),
+        ("corpus", {"tab": HOSTILE, "kinds": "x", "path": "../../etc/passwd", "alias": HOSTILE}),
         ("drift", {"days": "-1"}),
         ("coverage", {"topic": "no such", "clusters": "many", "days": "1e9"}),
         ("prompts", {"experiment": "no such", "rule": HOSTILE}),
@@ -584,4 +584,7 @@ def test_hostile_file_names_and_messages_are_shown_as_text(
     assert_shown_as_text(app)
     assert_shown_as_text(open_page("overview"))
     assert "<b>v1`y`$x$" in verdict(app)
-    assert any(name in str(path) for path in app.dataframe[-1].value["file"])
+    files = open_page("corpus", tab="Files", path="corpus")
+    assert_shown_as_text(files)
+    assert any(name in str(path) for path in files.dataframe[-1].value["file"])
+    assert_shown_as_text(open_page("corpus", tab="Files", path=f"corpus/{name}"))

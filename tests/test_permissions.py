@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pygit2
 import pytest
 from sqlalchemy import select
 
@@ -18,9 +19,12 @@ from core.alerts import AlertRule
 from core.backlog import BacklogTopic, TopicState, get_backlog_topic
 from core.builds import build_version
 from core.control import Flag, Index, get_flag, list_audit
+from core.corpus import Corpus
 from core.credentials import issue_token, revoke_token
 from core.drift import Status
 from core.errors import Forbidden, InvalidInput
+from core.jobs import Jobs, JobState
+from core.launches import Launch, cancel_job, start_job
 from core.permissions import (
     ADMIN_EVERYWHERE,
     NOBODY,
@@ -34,6 +38,7 @@ from core.permissions import (
 )
 from core.prediction import Prediction
 from core.probes import ProbeReport
+from core.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.roles import find_roles, grant_role, list_grants, revoke_role
 from core.schedules import Schedule, Step
 from core.timetable import list_schedules
@@ -74,6 +79,25 @@ class World:
 
     def site(self, name: str) -> deployments.Site:
         return make_site(self.store, self.folder, name)
+
+    @property
+    def jobs(self) -> Jobs:
+        return Jobs(self.folder / "jobs")
+
+    @property
+    def corpus(self) -> Corpus:
+        """A repository with one stage and no data."""
+        root = self.folder / "corpus"
+        if not root.exists():
+            pygit2.init_repository(str(root))
+            (root / ".dvc").mkdir()
+            (root / "dvc.yaml").write_text("stages:\n  nothing:\n    cmd: 'true'\n")
+        return Corpus(root)
+
+    def cancel_jobs(self) -> None:
+        self.jobs.cancel("wait")
+        if (self.folder / "corpus").exists():
+            jobs_of(self.corpus).cancel("rebuild")
 
     def index(self, name: str) -> Index:
         return Index(name, str(self.folder / "indexes"), "v1", "hash-16", 4, BUILT, "ada")
@@ -121,6 +145,14 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         ),
     ),
     "builds.ship_index": (EDITOR, lambda w, by: builds.ship_index(w.store, "default", PROBED, by, expected="docs-v1")),
+    "builds.save_probe": (EDITOR, lambda w, by: builds.save_probe(w.store, PROBED, by, live="docs-v1")),
+    "builds.ship_probed_index": (
+        EDITOR, lambda w, by: builds.ship_probed_index(w.store, "default", "docs-v2", by, expected="docs-v1")
+    ),
+    "launches.start_job": (EDITOR, lambda w, by: start_job(w.store, w.jobs, Launch("wait", "all", ("true",)), by)),
+    "launches.cancel_job": (EDITOR, lambda w, by: cancel_job(w.store, _waiting(w.jobs, "wait"), "wait", by)),
+    "rebuild.start_rebuild": (EDITOR, lambda w, by: start_rebuild(w.store, w.corpus, by)),
+    "rebuild.cancel_rebuild": (EDITOR, lambda w, by: _cancel_rebuild(w, by)),
     "builds.collect_garbage": (ADMIN, lambda w, by: builds.collect_garbage(w.store, by, keep=0)),
     "operations.add_environment": (ADMIN, lambda w, by: operations.add_environment(w.store, "qa", by)),
     "rollouts.save_edit": (
@@ -149,7 +181,24 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
     "roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
 }  # fmt: skip
-SHARED = {name for name in OPERATIONS if any(part in name for part in ("index", "purge", "builds.", "add_environment"))}
+SHARED = {
+    name
+    for name in OPERATIONS
+    if any(part in name for part in ("index", "purge", "builds.", "add_environment", "job", "rebuild"))
+}
+
+
+def _waiting(jobs: Jobs, kind: str) -> Jobs:
+    """A job that waits, started past all roles."""
+    found = jobs.find(kind)
+    if found is None or found.state is not JobState.RUNNING:
+        jobs.start(kind, ("sleep", "600"), subject="all", actor="setup")
+    return jobs
+
+
+def _cancel_rebuild(world: World, by: Act) -> None:
+    _waiting(jobs_of(world.corpus), "rebuild")
+    cancel_rebuild(world.store, world.corpus, by)
 
 
 def _entry_of(world: World, action: str) -> int:
@@ -181,6 +230,7 @@ def fill(store: Store, folder: Path) -> None:
         operations.swap_index(store, "default", name, replace(SETUP, at=BUILT), expected=former)
     operations.retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
     operations.save_alert_rule(store, replace(RULE, name="rota"), SETUP)
+    builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     issue_token(store, "old", [Scope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)
@@ -207,7 +257,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(filled: Path, tmp_path: Path) -> Iterator[World]:
     shutil.copy(filled, tmp_path / "deck.db")
     store = Store(f"sqlite:///{tmp_path / 'deck.db'}")
-    yield World(store, tmp_path)
+    made = World(store, tmp_path)
+    yield made
+    made.cancel_jobs()
     store.close()
 
 

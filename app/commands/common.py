@@ -12,9 +12,11 @@ from typing import Any
 import click
 
 from core.config import Config, load_config
+from core.jobs import format_step
 from quarterdeck.store import Store
 
 Command = Callable[..., Any]
+PROGRESS = "QUARTERDECK_PROGRESS"
 
 
 def common(command: Command) -> Command:
@@ -78,5 +80,8 @@ def redactor_of(config: Config) -> Callable[[str], str]:
 
 
 def show_progress(step: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
+    """Show a step's progress: to a person in place, to the page that started the command a line at a time."""
+    if os.environ.get(PROGRESS) == "lines":
+        click.echo(format_step(step, done, total), err=True)
+    elif sys.stderr.isatty():
         click.echo(f"\r{step}: {done:,} of {total:,} ", err=True, nl=done == total)

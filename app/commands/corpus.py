@@ -1,8 +1,11 @@
 """The commands `corpus …`: the versions that git and DVC hold."""
 
+import sys
+from pathlib import Path
+
 import click
 
-from app.commands.common import common, open_corpus, show
+from app.commands.common import common, open_corpus, show, show_progress, to_json
 from core.config import Config
 
 
@@ -52,3 +55,42 @@ def corpus_diff(config: Config, *, old: str, new: str, as_json: bool) -> None:
         for c in diff.changes
     ]
     show(as_json, diff, lines or ["no file differs"])
+
+
+@corpus.command("verify")
+@click.argument("revision")
+@click.option("--remote", help="The DVC remote to fetch from (default: the one that DVC would take).")
+@common
+def corpus_verify(config: Config, *, revision: str, remote: str | None, as_json: bool) -> None:
+    """Fetch every file of a version from the remote, aside, and check each hash (exit code 1 when one is wrong).
+
+    Example: quarterdeck corpus verify v2
+    """
+    report = open_corpus(config).verify_version(
+        revision, remote=remote, on_progress=lambda done, total: show_progress("fetch", done, total)
+    )
+    lines = [f"damaged in the remote: {file.path} ({file.md5})" for file in report.damaged]
+    lines += [f"missing from the remote: {file.path} ({file.md5})" for file in report.missing]
+    where = f"of {report.files:,} files of {revision} in the remote {report.remote}"
+    if report.is_whole:
+        lines.append(f"Whole: each {where} has its hash; {report.size_bytes:,} bytes were fetched.")
+    else:
+        lines.append(f"Not whole: {len(report.damaged):,} damaged and {len(report.missing):,} missing {where}.")
+    show(as_json, {**to_json(report), "is_whole": report.is_whole}, lines)
+    if not report.is_whole:
+        sys.exit(1)
+
+
+@corpus.command("archive")
+@click.argument("revision")
+@click.argument("target", type=click.Path(path_type=Path))
+@common
+def corpus_archive(config: Config, *, revision: str, target: Path, as_json: bool) -> None:
+    """Write all files of a version into the zip file TARGET.
+
+    Example: quarterdeck corpus archive v1 v1.zip
+    """
+    written = open_corpus(config).archive(
+        revision, target, on_progress=lambda done, total: show_progress("pack", done, total)
+    )
+    show(as_json, {"archive": str(written)}, [f"{written} holds {revision}"])

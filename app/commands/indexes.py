@@ -10,6 +10,7 @@ import click
 from app.commands.common import common, make_embedder, open_corpus, open_store, show, show_progress, to_json
 from core.acts import Act
 from core.config import Config
+from core.control import Index
 from core.errors import InvalidInput
 from quarterdeck.store import Store
 
@@ -25,7 +26,7 @@ _alias_option = click.option("--alias", default="default", show_default=True, he
 _golden_option = click.option(
     "--golden",
     type=click.Path(path_type=Path),
-    help="JSONL of evaluation cases whose expected documents must be found.",
+    help="JSONL of evaluation cases whose expected documents must be found (default: QUARTERDECK_GOLDEN_SET).",
 )
 
 
@@ -96,14 +97,22 @@ def index_list(config: Config, *, as_json: bool) -> None:
 def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, as_json: bool) -> None:
     """Search an index before it goes live, also beside the live one (exit code 1 when it does not pass).
 
+    What came out is kept: the corpus page lets an index go live whose last probe passed.
+
     Example: quarterdeck index probe docs-v2 --golden data/demo/cases/qa.jsonl
     """
-    report = _probe(config, open_store(config), name, alias, golden)
+    from core.builds import find_live, save_probe
+
+    store = open_store(config)
+    live = find_live(store, alias)
+    report = _probe(config, store, name, live, golden)
+    act = Act(config.operator, f"probed for {alias}", config.environment)
+    save_probe(store, report, act, live=live.name if live else None)
     marks = {True: "ok  ", False: "FAIL"}
     show(
         as_json,
         {**to_json(report), "passed": report.passed},
-        [f"{marks[check.passed]}  {check.name}: {check.reason}" for check in report.checks],
+        [f"{marks[check.passed]}  {check.name}: {check.reason}" for check in report.checks] + [report.summary],
     )
     if not report.passed:
         sys.exit(1)
@@ -132,7 +141,7 @@ def index_swap(
     if unprobed:
         swap_index(store, alias, name, act, expected=former)
     else:
-        ship_index(store, alias, _probe(config, store, name, alias, golden), act, expected=former)
+        ship_index(store, alias, _probe(config, store, name, live, golden), act, expected=former)
     show(as_json, {"alias": alias, "index": name, "former": former}, [f"{alias} stands for {name}, was {former}"])
 
 
@@ -173,15 +182,18 @@ def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_j
 @click.argument("source")
 @_alias_option
 @click.option("--window-days", default=7, show_default=True, type=click.IntRange(1, 365))
+@click.option("--on-top", is_flag=True, help="SOURCE is a folder that is added to what is live, and replaces nothing.")
 @click.option("--measure", is_flag=True, help="Compare the kept prediction with the index built from SOURCE instead.")
 @common
-def index_predict(config: Config, *, source: str, alias: str, window_days: int, measure: bool, as_json: bool) -> None:
+def index_predict(
+    config: Config, *, source: str, alias: str, window_days: int, on_top: bool, measure: bool, as_json: bool
+) -> None:
     """Predict what SOURCE, a corpus version, `workspace` or a folder, would do to the low-scoring queries.
 
     Example: quarterdeck index predict v2
     """
     from core.builds import get_live
-    from core.forecasts import forecast_coverage, get_prediction, measure_prediction
+    from core.forecasts import add_to_live, forecast_coverage, get_prediction, measure_prediction
     from core.operations import save_prediction
     from core.reports import report_coverage
 
@@ -204,9 +216,10 @@ def index_predict(config: Config, *, source: str, alias: str, window_days: int, 
         window_days=window_days,
         low_score=config.low_score,
     )
-    found = forecast_coverage(
-        store, embedder, _read_source(config, source), get_live(store, alias), coverage, on_progress=show_progress
-    )
+    live, wanted = get_live(store, alias), _read_source(config, source)
+    if on_top:
+        wanted = add_to_live(wanted, live)
+    found = forecast_coverage(store, embedder, wanted, live, coverage, on_progress=show_progress)
     save_prediction(store, found, Act(config.operator, f"predicted against {found.live}", config.environment))
     lines = [
         f"{topic.count:>6}  {topic.live_score:.2f} -> {topic.predicted_score:.2f}  {topic.lifted_share:>4.0%} lifted  "
@@ -215,7 +228,8 @@ def index_predict(config: Config, *, source: str, alias: str, window_days: int, 
     ]
     lines.append(
         f"{found.lifted_share:.0%} of low-scoring queries would reach {found.threshold:.2f}; {len(found.worse)} would "
-        f"score worse; {len(found.unreached)} of {found.new_documents} new documents are reached by no query"
+        f"score worse; {len(found.unreached)} of {found.new_documents} new documents and {len(found.idle)} of those "
+        "that stay are reached by no query"
     )
     show(as_json, {**to_json(found), "lifted_share": found.lifted_share, "lift": found.lift}, lines)
 
@@ -228,11 +242,11 @@ def _read_source(config: Config, source: str) -> Any:
     return read_version(open_corpus(config), source, on_progress=show_progress)
 
 
-def _probe(config: Config, store: Store, name: str, alias: str, golden: Path | None) -> Any:
-    from core.builds import find_live, golden_of, list_recent_queries, probe_index
+def _probe(config: Config, store: Store, name: str, live: Index | None, golden: Path | None) -> Any:
+    from core.builds import golden_of, list_recent_queries, probe_index
     from core.cases import parse_cases
 
-    live = find_live(store, alias)
+    golden = golden or (config.golden_set if config.golden_set.exists() else None)
     try:
         cases = parse_cases(golden.read_text(encoding="utf-8"), source=golden.name) if golden else ()
     except (OSError, UnicodeDecodeError) as error:

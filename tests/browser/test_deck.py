@@ -131,7 +131,7 @@ def test_the_environment_stays_in_the_address_and_on_the_next_pages(visit: Visit
 
 
 def test_filters_stay_in_the_address(visit: Visit) -> None:
-    page = visit.open("corpus?version=v1&search=mbuf")
+    page = visit.open("corpus?tab=Files&version=v1&search=mbuf")
     search = page.get_by_label("Search in file names")
     expect(search).to_have_value("mbuf", timeout=PATIENCE_MS)
     search.fill("ring")
