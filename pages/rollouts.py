@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.panels.colors import render_colors
 from app.panels.flags import is_on, render_flags
+from app.panels.tokens import render_tokens
 from app.resources import get_store, list_environments
 from core.control import Flag, list_flags
 from quarterdeck.definitions import rollout_pct
@@ -27,7 +28,7 @@ def render(frame: ui.Frame) -> None:
     if flags:
         ui.render_verdict(*say_what_rolls_out(flags))
     ui.render_said()
-    own, colors = st.tabs(["Flags", "Blue-green"], on_change="rerun", key="tab", bind="query-params")
+    own, colors, access = st.tabs(["Flags", "Blue-green", "Access"], on_change="rerun", key="tab", bind="query-params")
     if own.open:
         with own:
             render_flags(flags) if flags else ui.render_empty(
@@ -36,6 +37,9 @@ def render(frame: ui.Frame) -> None:
     if colors.open:
         with colors, ui.showing_errors("The deployments could not be read"):
             render_colors(frame.environment)
+    if access.open:
+        with access, ui.showing_errors("The tokens could not be read"):
+            render_tokens(frame.environment)
 
 
 frame = ui.render_frame("Rollouts", environments=list_environments(), ranges=False)
