@@ -14,6 +14,7 @@ import click
 from app.commands import (
     alerts,
     audit,
+    backups,
     canaries,
     corpus,
     deploy,
@@ -90,5 +91,6 @@ for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
     roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
+    backups.backup, backups.restore,
 ):  # fmt: skip
     main.add_command(command)

@@ -268,6 +268,13 @@ def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
     return log.purge(before_ms)
 
 
+def record_restore(store: Store, created: str, by: Act) -> int:
+    """Note in the audit trail that everything in the store came from a backup of that time."""
+    with changing(store, by) as change:
+        change.record("store.restore", "store", None, {"backup": created})
+    return change.entry_id
+
+
 def accepted_level_setting(environment: str) -> str:
     """Return the name of the setting that holds since when the present level counts as normal."""
     return f"accepted_level:{environment}"

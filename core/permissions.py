@@ -62,6 +62,7 @@ NEEDS = {
     "deployment.rollback": Role.EDITOR,
     "deployment.teardown": Role.EDITOR,
     "deployment.resume": Role.EDITOR,
+    "store.restore": Role.ADMIN,
     "role.grant": Role.ADMIN,
     "role.revoke": Role.ADMIN,
 }
@@ -70,7 +71,7 @@ NEEDS = {
 SHARED = frozenset(
     {
         "index.register", "index.swap", "index.retire", "index.remove", "probe.save", "job.start", "job.cancel",
-        "log.purge", "environment.add",
+        "log.purge", "environment.add", "store.restore",
     }
 )  # fmt: skip
 

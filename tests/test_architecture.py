@@ -24,7 +24,7 @@ RULES = {
     "spending", "timeline", "topics", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
-    "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed",
+    "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed", "backups",
     "environments", "experiments", "exposures", "formats", "health", "histories", "history", "indexes", "intake",
     "jobs", "journal", "leases", "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals",
     "services", "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
@@ -36,8 +36,8 @@ SHELLS = {
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 
-# They write what was seen, computed or received, not what somebody decided: no audit entry, no role.
-OBSERVERS = {"backlog", "demo", "gatekeeper", "importing", "intake", "leases", "vectors", "watch"}
+# They write what was seen, computed, received or brought back, not what somebody decides: no audit entry, no role.
+OBSERVERS = {"backlog", "backups", "demo", "gatekeeper", "importing", "intake", "leases", "vectors", "watch"}
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}
 HEAVY = {"torch", "sentence_transformers", "sklearn", "mlflow", "dvc", "lancedb", "pandas"}

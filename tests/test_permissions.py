@@ -169,6 +169,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "rollouts.cancel_schedule": (EDITOR, lambda w, by: rollouts.cancel_schedule(w.store, _schedule(w), by)),
     "credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
     "credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
+    "operations.record_restore": (ADMIN, lambda w, by: operations.record_restore(w.store, "2026-03-01", by)),
     "deployments.start_release": (ADMIN, lambda w, by: deployments.start_release(w.store, w.site(WAITING), "r3", by)),
     "deployments.deploy_release": (ADMIN, lambda w, by: deployments.deploy_release(w.store, w.site(KEPT), "r3", by)),
     "deployments.switch_colour": (EDITOR, lambda w, by: deployments.switch_colour(w.store, w.site(WAITING), by)),
@@ -184,7 +185,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
 SHARED = {
     name
     for name in OPERATIONS
-    if any(part in name for part in ("index", "purge", "builds.", "add_environment", "job", "rebuild"))
+    if any(part in name for part in ("index", "purge", "builds.", "add_environment", "job", "rebuild", "restore"))
 }
 
 

@@ -1,0 +1,52 @@
+"""The commands `backup` and `restore`: the shared store as one file, and back."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from app.commands.common import common, open_store, show
+from core.acts import Act
+from core.config import Config
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@common
+def backup(config: Config, *, file: Path, as_json: bool) -> None:
+    """Write the store into FILE, while it is in use, and check what was written.
+
+    Example: quarterdeck backup /srv/backups/deck-$(date +%F).zip
+    """
+    from core.backups import write_backup
+
+    made = write_backup(open_store(config), file, now=datetime.now(UTC))
+    lines = [f"{sum(made.rows.values()):,} rows of {len(made.rows)} tables are in {file}, and checked"]
+    if config.log_url != config.database_url:
+        lines.append("The retrieval log is elsewhere and not in it: back it up by its own means.")
+    show(as_json, made, lines)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Only say whether FILE is whole.")
+@click.option("--replace", is_flag=True, help="Restore over a store that holds something.")
+@click.option("--reason", default="restored from the command line", show_default=True)
+@common
+def restore(config: Config, *, file: Path, check: bool, replace: bool, reason: str, as_json: bool) -> None:
+    """Bring the store back from FILE. Stop what has the store open first.
+
+    Example: quarterdeck restore /srv/backups/deck-2026-11-25.zip --reason "the disk failed"
+    """
+    from core.backups import restore_backup, verify_backup
+    from core.operations import record_restore
+
+    if check:
+        found = verify_backup(file)
+        show(as_json, found, [f"{file} is whole: {sum(found.rows.values()):,} rows, written {found.created}"])
+        return
+    act = Act(config.operator, reason, config.environment)
+    found, former = restore_backup(file, config.database_url, replace=replace, now=datetime.now(UTC))
+    entry = record_restore(open_store(config), found.created, act)
+    lines = [f"The store is as it was at {found.created} (audit entry {entry})."]
+    show(as_json, {"backup": found, "former": str(former or "")}, lines + ([f"Before: {former}"] if former else []))
