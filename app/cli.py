@@ -23,6 +23,7 @@ from app.commands import (
     flags,
     indexes,
     log,
+    prompts,
     roles,
     tokens,
 )
@@ -90,7 +91,7 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
-    roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
+    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
     backups.backup, backups.restore,
 ):  # fmt: skip
     main.add_command(command)

@@ -13,8 +13,10 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from core.backfill import Backfill
+from core.behaviour import BehaviourReport, report_behaviour
 from core.changes import WhatChanged, explain_drift, gather_changes, start_of
 from core.config import Config, load_config
+from core.contests import LOOKED_AT, Comparison, report_prompts
 from core.corpus import Corpus, CorpusFile, Stage, StaleStage, Version, VersionDiff
 from core.decisions import Rule
 from core.embed import Embedder
@@ -39,14 +41,13 @@ from core.reports import (
     Coverage,
     DriftOverview,
     MapPoint,
-    PromptComparison,
     map_coverage,
     place_texts,
     report_coverage,
     report_drift,
-    report_prompts,
 )
 from core.retrievals import Window
+from core.runs import Run, RunFilter, RunPage, RunSort
 from core.vectors import VectorCache
 from core.worddiff import TextSegment
 from quarterdeck.store import Store
@@ -152,9 +153,36 @@ def load_nearest(typical: tuple[str, ...]) -> Nearest:
 
 
 @st.cache_data(ttl=15, max_entries=20, show_spinner="Reading MLflow …")
-def load_prompts(experiment: str, rule: Rule, ceiling_usd: float | None) -> PromptComparison:
-    """Return the runs of an experiment and the winner by the rule."""
-    return report_prompts(get_experiments(), experiment=experiment, rule=rule, ceiling_usd=ceiling_usd)
+def load_comparison(
+    experiment: str, rule: Rule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
+) -> Comparison:
+    """Return the chosen runs (or the newest of each version) side by side, and the winner by the rule."""
+    return report_prompts(
+        get_experiments(),
+        experiment=experiment,
+        rule=rule,
+        ceiling_usd=ceiling_usd,
+        run_ids=run_ids,
+        shared_only=shared_only,
+    )
+
+
+@st.cache_data(ttl=15, max_entries=50, show_spinner="Reading the runs …")
+def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> RunPage:
+    """Return one page of the runs that pass the filters."""
+    return get_experiments().page_runs(where, sort, limit=limit, offset=offset)
+
+
+@st.cache_data(ttl=60, max_entries=20, show_spinner="Reading the runs …")
+def load_choices(experiment: str) -> tuple[Run, ...]:
+    """Return the newest runs of an experiment: what its filters offer."""
+    return get_experiments().list_runs(experiment, limit=LOOKED_AT)
+
+
+@st.cache_data(ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
+def load_behaviour(name: str, experiment: str, window: Window) -> BehaviourReport:
+    """Return what each version of a prompt does in production, beside its offline figures."""
+    return report_behaviour(get_store(), get_experiments(), name, experiment=experiment, window=window)
 
 
 @st.cache_data(ttl=15, show_spinner="Reading git and DVC …")

@@ -13,7 +13,8 @@ from typing import Any
 import streamlit as st
 
 from app.navigation import TITLES, link_to
-from core.errors import QuarterdeckError
+from core.errors import HalfDone, QuarterdeckError
+from core.worddiff import SegmentKind, TextSegment
 
 # Okabe and Ito's hues: told apart with every common colour blindness, on light and on dark.
 ACCENT, WARNING, DANGER, QUIET = "#4f6bed", "#e69f00", "#d55e00", "#8a94a6"
@@ -139,6 +140,8 @@ def record_change(change: Callable[[], int], *, effect: str = "") -> None:
     """
     try:
         said = "success", f"Recorded as audit entry {change()}. {effect}".strip()
+    except HalfDone as error:
+        said = "error", f"**Half of it was done** — {plain(str(error))}"
     except QuarterdeckError as error:
         said = "error", f"**Nothing was changed** — {plain(str(error))}"
     st.session_state["said"] = said
@@ -163,6 +166,26 @@ def plain(text: str) -> str:
 def escape(text: str) -> str:
     """Return what `plain` does of a text whose spaces matter."""
     return _SPECIAL.sub(r"\\\1", text)
+
+
+def mark_words(segments: Sequence[TextSegment], *, removed: bool, added: bool) -> str:
+    """Return a difference of words as Markdown: removed ones struck out, added ones bold, on their colours."""
+    marks = {
+        SegmentKind.SAME: "{}",
+        SegmentKind.REMOVED: ":red-background[~~{}~~]" if removed else "",
+        SegmentKind.ADDED: ":green-background[**{}**]" if added else "",
+    }
+    return "".join(_mark(segment.text, marks[segment.kind]) for segment in segments if marks[segment.kind])
+
+
+def _mark(text: str, mark: str) -> str:
+    """Put a mark around the words of each line; breaks and the spaces at the ends stay outside."""
+    lines = []
+    for line in text.split("\n"):
+        words = plain(line)
+        before, after = (" " if words and line[at].isspace() else "" for at in (0, -1))
+        lines.append(f"{before}{mark.format(words)}{after}" if words else " " * bool(line))
+    return "  \n".join(lines)
 
 
 def shorten(text: str, length: int = 120) -> str:

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.arms import USER_SUMS, UserRow
-from core.log_rows import TREND_WEEKS, WEEK_MS, AskedRow, DayRow, trend_start_ms
+from core.log_rows import (
+    LIVE_FIGURES,
+    TREND_WEEKS,
+    WEEK_MS,
+    AskedRow,
+    DayRow,
+    LiveFigures,
+    read_live_figures,
+    trend_start_ms,
+)
 from quarterdeck.clickhouse import ROLLUP_TABLES, ClickHouseLog
 from quarterdeck.schema import DAY_MS, EMPTY_BIN, HISTOGRAM_BINS, HOUR_MS
 
@@ -42,6 +51,17 @@ class ClickHouseReader:
             start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), below=below, most=limit,
         )  # fmt: skip
         return [AskedRow(text, n, total, tuple(counts)) for text, n, total, *counts in found]
+
+    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
+        """Return the figures of each value of a dimension over the newest `most` rows of a window."""
+        sums = ", ".join(f"count({name}), avg({name})" for name in LIVE_FIGURES)
+        found = self._log.query(
+            f"SELECT value, count(), {sums} FROM (SELECT toString({dimension}) AS value, {', '.join(LIVE_FIGURES)} "
+            f"FROM {self._rows} WHERE ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} ORDER BY ts_ms DESC "
+            "LIMIT {most:Int64}) GROUP BY value",
+            start=start_ms, end=end_ms, most=most,
+        )  # fmt: skip
+        return [read_live_figures(row) for row in found]
 
     def count(self, start_ms: int, end_ms: int) -> tuple[int, int]:
         """Return how many queries of a window have a score, and how many found nothing."""

@@ -7,8 +7,8 @@ import json
 import posixpath
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,16 +16,25 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from core.cases import CaseResult, parse_case_results
-from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 from core.mlflow_client import HttpReader, check_writable, open_client, translated_errors
-from core.mlflow_sql import LINKED_PROMPTS, SqlReader, describe
-from core.runs import PRODUCTION, PromptVersion, Run, RunFilter
+from core.mlflow_sql import SqlReader, describe
+from core.runs import (
+    DESCRIPTION,
+    LINKED_PROMPTS,
+    PRODUCTION,
+    PromptVersion,
+    Run,
+    RunFilter,
+    RunPage,
+    RunSort,
+)
 
 __all__ = ["PRODUCTION", "CaseResult", "Dataset", "Experiments", "PromptVersion", "Run", "RunFilter"]
 
 CASES_ARTIFACT = "cases.json"
 PROMPT_ARTIFACT = "prompt.md"
-_DESCRIPTION = "mlflow.note.content"
+_STAGE = "stage"
 _EXPERIMENTS_OF_PROMPT = "_mlflow_experiment_ids"
 
 
@@ -77,7 +86,13 @@ class Experiments:
         if limit < 1 or offset < 0:
             raise InvalidInput("limit", f"must be 1 or more with an offset of 0 or more, not {limit} and {offset}")
         where = RunFilter(experiment, prompt, version, model, status, since, until, tag)
-        return self._reader.list_runs(where, limit=limit, offset=offset)
+        return self._reader.list_runs(where, RunSort(), limit=limit, offset=offset)
+
+    def page_runs(
+        self, where: RunFilter | None = None, sort: RunSort | None = None, *, limit: int, offset: int = 0
+    ) -> RunPage:
+        """Return one page of the runs that pass the filter, sorted by the store itself."""
+        return self._reader.page_runs(where or RunFilter(), sort or RunSort(), limit=limit, offset=offset)
 
     def count_runs(self, where: RunFilter | None = None) -> int:
         """Return how many active runs pass the filter: for paging."""
@@ -85,7 +100,13 @@ class Experiments:
 
     def get_run(self, run_id: str) -> Run:
         """Return one run. Raises NotFound."""
-        return self._reader.get_run(run_id)
+        for run in self._reader.get_runs((run_id,)):
+            return run
+        raise NotFound(f"run: no run {run_id!r} in {describe(self.tracking_uri)}")
+
+    def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
+        """Return those of the runs that there are, in the order given."""
+        return self._reader.get_runs(run_ids)
 
     def read_artifact_text(self, run_id: str, path: str) -> str:
         """Return a text file that a run keeps. Raises NotFound when the run or the file is not there."""
@@ -105,9 +126,12 @@ class Experiments:
         source = f"{CASES_ARTIFACT} of run {run_id}"
         return parse_case_results(self.read_artifact_text(run_id, CASES_ARTIFACT), source=source)
 
-    def list_prompts(self) -> tuple[PromptVersion, ...]:
-        """Return every version of every registered prompt: by name, newest version first."""
-        return self._reader.list_prompts()
+    def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
+        """Return every version of every registered prompt, or of the one named: by name, newest version first.
+
+        Without their runs (`with_runs`), versions are found quickly however many runs there are.
+        """
+        return self._reader.list_prompts(name, with_runs=with_runs)
 
     def get_prompt(self, name: str, version: int | str) -> PromptVersion:
         """Return a prompt by version number or by alias. Raises NotFound."""
@@ -118,9 +142,14 @@ class Experiments:
         known = ", ".join(str(prompt.version) for prompt in reversed(found)) or "none"
         raise NotFound(f"prompt: {name!r} has no version or alias {str(version)!r}; versions: {known}")
 
-    def production_version(self, name: str) -> PromptVersion | None:
+    def production_version(self, name: str, *, with_runs: bool = True) -> PromptVersion | None:
         """Return the version that the alias `production` points at, or None. The alias is the authority, not a tag."""
-        return next((prompt for prompt in self._reader.list_prompts(name) if PRODUCTION in prompt.aliases), None)
+        found = self._reader.list_prompts(name, with_runs=with_runs)
+        return next((prompt for prompt in found if PRODUCTION in prompt.aliases), None)
+
+    def production_release(self, name: str) -> int | None:
+        """Return which entry of the model registry is the prompt's production one, or None (`register_release`)."""
+        return self._reader.get_alias(_release_of(name), PRODUCTION)
 
     # Writing
 
@@ -156,7 +185,7 @@ class Experiments:
     def set_run_description(self, run_id: str, text: str) -> None:
         """Write the text that MLflow shows as the run's description, in place of the former one."""
         with self._writing() as client:
-            client.set_tag(run_id, _DESCRIPTION, text)
+            client.set_tag(run_id, DESCRIPTION, text)
 
     def log_evaluation(
         self,
@@ -194,16 +223,38 @@ class Experiments:
 
         MLflow keeps prompts and models in one namespace, hence the ending. The entry points at the run's files.
         """
-        name = f"{prompt.name}-release"
+        name = _release_of(prompt.name)
         run = self.get_run(run_id)
-        labels = {"stage": PRODUCTION, "prompt": prompt.name, "prompt_version": str(prompt.version), **(tags or {})}
+        labels = {"prompt": prompt.name, "prompt_version": str(prompt.version), **(tags or {})}
         with self._writing() as client:
             if not client.search_registered_models(filter_string=f"name = '{name}'"):
                 client.create_registered_model(name, description=f"Released versions of the prompt {prompt.name}.")
             source = f"{run.artifact_uri}/{PROMPT_ARTIFACT}"
-            made = client.create_model_version(name, source=source, run_id=run_id, tags=labels)
-            client.set_registered_model_alias(name, PRODUCTION, made.version)
-        return int(made.version)
+            made = int(client.create_model_version(name, source=source, run_id=run_id, tags=labels).version)
+        try:
+            self.set_production_release(prompt.name, made)
+        except QuarterdeckError:
+            with suppress(QuarterdeckError):
+                self.delete_release(prompt.name, made)
+            raise
+        return made
+
+    def set_production_release(self, name: str, version: int | None) -> None:
+        """Let another entry of the model registry be the prompt's production one, by alias and tag; None for none."""
+        release, former = _release_of(name), self.production_release(name)
+        with self._writing() as client:
+            if version is not None:
+                client.set_registered_model_alias(release, PRODUCTION, str(version))
+                client.set_model_version_tag(release, str(version), _STAGE, PRODUCTION)
+            elif former is not None:
+                client.delete_registered_model_alias(release, PRODUCTION)
+            if former is not None and former != version:
+                client.set_model_version_tag(release, str(former), _STAGE, "former")
+
+    def delete_release(self, name: str, version: int) -> None:
+        """Remove an entry of the model registry: for undoing a promotion."""
+        with self._writing() as client:
+            client.delete_model_version(_release_of(name), str(version))
 
     def _log_all(
         self,
@@ -256,6 +307,10 @@ class Experiments:
             if path not in {entry.path for entry in repository.list_artifacts(parent)}:
                 raise missing
             return Path(repository.download_artifacts(path, folder)).read_text(encoding="utf-8")
+
+
+def _release_of(name: str) -> str:
+    return f"{name}-release"
 
 
 def _links(prompt: PromptVersion | None) -> Mapping[str, str]:

@@ -7,12 +7,12 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.mlflow_sql import LINKED_PROMPTS, SqlReader, assemble_prompts, describe, from_ms
-from core.runs import PromptVersion, Run, RunFilter
+from core.mlflow_sql import SqlReader, assemble_prompts, describe, from_ms
+from core.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind
 
 PROBE_SECONDS = 2.0
 _PAGE = 1_000
@@ -83,22 +83,42 @@ class HttpReader:
         with self._connect() as client:
             return tuple(sorted(self._experiments(client).values()))
 
-    def list_runs(self, where: RunFilter, *, limit: int, offset: int) -> tuple[Run, ...]:
-        """Return the runs that pass the filter, newest first. The runs before `offset` are read, too."""
+    def list_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> tuple[Run, ...]:
+        """Return the runs that pass the filter, in that order. The runs before `offset` are read, too."""
         with self._connect() as client:
-            return tuple(self._search(client, where, stop=offset + limit)[offset:])
+            return tuple(self._search(client, where, sort, stop=offset + limit)[offset:])
 
     def count_runs(self, where: RunFilter) -> int:
         """Return how many runs pass the filter, by reading them all."""
         with self._connect() as client:
-            return len(self._search(client, where, stop=None))
+            return len(self._search(client, where, RunSort(), stop=None))
 
-    def get_run(self, run_id: str) -> Run:
-        """Return one run. Raises NotFound."""
+    def page_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> RunPage:
+        """Return one page of the runs that pass the filter. A server cannot count them: it is asked for one more."""
         with self._connect() as client:
-            return _run(client.get_run(run_id), self._experiments(client))
+            found = self._search(client, where, sort, stop=offset + limit + 1)
+        return RunPage(tuple(found[offset : offset + limit]), len(found), is_counted=len(found) <= offset + limit)
 
-    def list_prompts(self, name: str | None = None) -> tuple[PromptVersion, ...]:
+    def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
+        """Return those of the runs that there are, in the order given."""
+        found = []
+        with self._connect() as client:
+            experiments = self._experiments(client)
+            for run_id in run_ids:
+                with suppress(NotFound), translated_errors(self.uri):
+                    found.append(_run(client.get_run(run_id), experiments))
+        return tuple(found)
+
+    def get_alias(self, name: str, alias: str) -> int | None:
+        """Return the version of a registered model that the alias points at, or None."""
+        with self._connect() as client:
+            try:
+                with translated_errors(self.uri):
+                    return int(client.get_model_version_by_alias(name, alias).version)
+            except (NotFound, InvalidInput):  # no such model, or no such alias
+                return None
+
+    def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
         """Return every version of every prompt (or of the one named), by name and then newest version first."""
         with self._connect() as client:
             names = [prompt.name for prompt in _all_pages(client.search_prompts) if name in (None, prompt.name)]
@@ -108,10 +128,7 @@ class HttpReader:
                 for each in names
                 for version in _all_pages(lambda each=each, **page: client.search_prompt_versions(each, **page))
             ]
-            linked = f"tags.`{LINKED_PROMPTS}` LIKE '%version%'"
-            runs = _all_pages(
-                lambda **page: client.search_runs(list(self._experiments(client)), filter_string=linked, **page)
-            )
+            runs = self._search_linked(client) if with_runs else ()
         return assemble_prompts(
             [(p.name, p.version, p.commit_message, p.creation_timestamp, _text(p.template)) for p in found],
             [(p.name, p.version, alias) for p in found for alias in p.aliases],
@@ -119,14 +136,19 @@ class HttpReader:
             [(run.info.run_id, run.data.tags[LINKED_PROMPTS]) for run in runs],
         )
 
-    def _search(self, client: Any, where: RunFilter, *, stop: int | None) -> Sequence[Run]:
+    def _search_linked(self, client: Any) -> list[Any]:
+        linked = f"tags.`{LINKED_PROMPTS}` LIKE '%version%'"
+        ids = list(self._experiments(client))
+        return _all_pages(lambda **page: client.search_runs(ids, filter_string=linked, **page))
+
+    def _search(self, client: Any, where: RunFilter, sort: RunSort, *, stop: int | None) -> Sequence[Run]:
         experiments = self._experiments(client)
         ids = [key for key, name in experiments.items() if where.experiment in (None, name)]
         if not ids:
             return []
         found = _all_pages(
             lambda **page: client.search_runs(
-                ids, filter_string=_filter_string(where), order_by=["attributes.start_time DESC"], **page
+                ids, filter_string=_filter_string(where), order_by=_order_by(sort), **page
             ),
             stop=stop,
         )
@@ -180,6 +202,14 @@ def _filter_string(where: RunFilter) -> str:
     if where.tag is not None:
         parts.append(f"tags.`{where.tag[0].replace('`', '')}` = {_quoted(where.tag[1])}")
     return " AND ".join(parts)
+
+
+def _order_by(sort: RunSort) -> list[str]:
+    way = "DESC" if sort.descending else "ASC"
+    if sort.kind is SortKind.STARTED:
+        return [f"attributes.start_time {way}"]
+    table = {SortKind.METRIC: "metrics", SortKind.PARAM: "params"}[sort.kind]
+    return [f"{table}.`{sort.key.replace('`', '')}` {way}", "attributes.start_time DESC"]
 
 
 def _quoted(value: str) -> str:

@@ -15,15 +15,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.runs import PromptVersion, Run, RunFilter
+from core.errors import InvalidInput, SourceUnavailable
+from core.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind, parse_links
 
-LINKED_PROMPTS = "mlflow.linkedPrompts"
 PROMPT_TEXT = "mlflow.prompt.text"
 
 _RUNS = """SELECT r.run_uuid, r.name, e.name AS experiment, r.status, r.start_time, r.artifact_uri
-FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id WHERE {where}"""
-_NEWEST_FIRST = " ORDER BY r.start_time DESC, r.run_uuid LIMIT :limit OFFSET :offset"
+FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id {joined} WHERE {where}"""
+_COUNT = "SELECT COUNT(*) FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id WHERE {where}"
+_PAGE = " ORDER BY {order} LIMIT :limit OFFSET :offset"
+_SORTED_BY = {SortKind.METRIC: "latest_metrics", SortKind.PARAM: "params"}
+# Numbers that are kept as text are sorted as numbers, and before any other text.
+_NUMBER_OF_TEXT = {
+    "sqlite": "CASE WHEN s.value GLOB '*[0-9]*' AND NOT s.value GLOB '*[^0-9.eE+-]*' THEN CAST(s.value AS REAL) END",
+    "postgresql": r"CASE WHEN s.value ~ '^[-+]?\d+(\.\d+)?([eE][-+]?\d+)?$' THEN s.value::float8 END",
+}
 _PROMPTS = """SELECT v.name, v.version, v.description, v.creation_time, t.value FROM model_versions v
 JOIN model_version_tags t ON t.name = v.name AND t.version = v.version AND t.key = :text_key
 WHERE v.current_stage != 'Deleted_Internal'"""
@@ -71,36 +77,54 @@ class SqlReader:
             rows = query("SELECT name FROM experiments WHERE lifecycle_stage = 'active'")
         return tuple(sorted(row[0] for row in rows))
 
-    def list_runs(self, where: RunFilter, *, limit: int, offset: int) -> tuple[Run, ...]:
-        """Return the runs that pass the filter, newest first."""
+    def list_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> tuple[Run, ...]:
+        """Return the runs that pass the filter, in that order."""
         condition, values = _condition(where)
-        page = {**values, "limit": limit, "offset": offset}
+        joined, order, sorting = _order(sort, _backend(self.uri))
+        statement = _RUNS.format(where=condition, joined=joined) + _PAGE.format(order=order)
         with self._connect() as query:
-            return _assemble_runs(query, self.uri, query(_RUNS.format(where=condition) + _NEWEST_FIRST, page))
+            found = query(statement, {**values, **sorting, "limit": limit, "offset": offset})
+            return _assemble_runs(query, self.uri, found)
 
     def count_runs(self, where: RunFilter) -> int:
         """Return how many runs pass the filter."""
         condition, values = _condition(where)
         with self._connect() as query:
-            return int(query(f"SELECT COUNT(*) FROM ({_RUNS.format(where=condition)}) AS chosen", values)[0][0])
+            return int(query(_COUNT.format(where=condition), values)[0][0])
 
-    def get_run(self, run_id: str) -> Run:
-        """Return one run. Raises NotFound."""
+    def page_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> RunPage:
+        """Return one page of the runs that pass the filter, and how many there are."""
+        return RunPage(self.list_runs(where, sort, limit=limit, offset=offset), self.count_runs(where))
+
+    def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
+        """Return those of the runs that there are, in the order given."""
+        chosen = f"r.run_uuid IN ({_CHOSEN[_backend(self.uri)]})"
         with self._connect() as query:
-            rows = query(_RUNS.format(where="r.run_uuid = :run_id"), {"run_id": run_id})
-            if not rows:
-                raise NotFound(f"run: no run {run_id!r} in {describe(self.uri)}")
-            return _assemble_runs(query, self.uri, rows)[0]
+            rows = query(_RUNS.format(where=chosen, joined=""), {"ids": json.dumps(list(run_ids))})
+            found = {run.run_id: run for run in _assemble_runs(query, self.uri, rows)}
+        return tuple(found[run_id] for run_id in run_ids if run_id in found)
 
-    def list_prompts(self, name: str | None = None) -> tuple[PromptVersion, ...]:
-        """Return every version of every prompt (or of the one named), by name and then newest version first."""
+    def get_alias(self, name: str, alias: str) -> int | None:
+        """Return the version of a registered model or prompt that the alias points at, or None."""
+        with self._connect() as query:
+            rows = query(
+                "SELECT version FROM registered_model_aliases WHERE name = :name AND alias = :alias",
+                {"name": name, "alias": alias},
+            )
+        return int(rows[0][0]) if rows else None
+
+    def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
+        """Return every version of every prompt (or of the one named), by name and then newest version first.
+
+        Which runs a version was used in is written at each run: without them, this does not grow with the runs.
+        """
         values = {"text_key": PROMPT_TEXT} | ({"name": name} if name is not None else {})
         with self._connect() as query:
             return assemble_prompts(
                 query(_PROMPTS + (" AND v.name = :name" if name is not None else ""), values),
                 query("SELECT name, version, alias FROM registered_model_aliases"),
                 query("SELECT name, version, key, value FROM model_version_tags"),
-                query(_LINKS, {"key": LINKED_PROMPTS}),
+                query(_LINKS, {"key": LINKED_PROMPTS}) if with_runs else (),
             )
 
     def schema_revision(self) -> str | None:
@@ -142,7 +166,7 @@ def assemble_prompts(
     for name, version, key, value in tags:
         tags_of[name, int(version)][key] = value
     for run_id, value in links:
-        for linked in _parse_links(value):
+        for linked in parse_links(value):
             runs_of[linked].append(run_id)
     found = [
         PromptVersion(
@@ -158,14 +182,6 @@ def assemble_prompts(
         for name, version, message, created, text in versions
     ]
     return tuple(sorted(found, key=lambda prompt: (prompt.name, -prompt.version)))
-
-
-def _parse_links(value: str) -> list[tuple[str, int]]:
-    # Anybody can write this tag; a run whose tag is not what MLflow writes is a run without a link.
-    try:
-        return [(linked["name"], int(linked["version"])) for linked in json.loads(value)]
-    except (ValueError, KeyError, TypeError):
-        return []
 
 
 def from_ms(ms: int | None) -> datetime:
@@ -257,6 +273,22 @@ def _condition(where: RunFilter) -> tuple[str, dict[str, Any]]:
         )
         values |= {f"key{number}": key, f"value{number}": value}
     return " AND ".join(parts), values
+
+
+def _order(sort: RunSort, backend: str) -> tuple[str, str, dict[str, Any]]:
+    """The join that a sorting needs, its ORDER BY, and its values."""
+    way = "DESC" if sort.descending else "ASC"
+    newest = f"r.start_time {way if sort.kind is SortKind.STARTED else 'DESC'}, r.run_uuid"
+    if sort.kind is SortKind.STARTED:
+        return "", newest, {}
+    joined = f"LEFT JOIN {_SORTED_BY[sort.kind]} s ON s.run_uuid = r.run_uuid AND s.key = :sort_key"
+    if sort.kind is SortKind.METRIC:
+        keys = ["CASE WHEN s.is_nan THEN NULL ELSE s.value END"]
+    else:
+        keys = [_NUMBER_OF_TEXT[backend], "s.value"]
+    # Runs without the value come last, whichever the way.
+    order = [part for key in keys for part in (f"({key}) IS NULL", f"({key}) {way}")]
+    return joined, ", ".join([*order, newest]), {"sort_key": sort.key}
 
 
 def _assemble_runs(query: Query, uri: str, rows: Sequence[Row]) -> tuple[Run, ...]:

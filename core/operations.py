@@ -323,6 +323,11 @@ def revert(store: Store, entry_id: int, by: Act) -> int:
         topic, former = get_backlog_topic(store, entry.target), entry.before
         state = TopicState(former["state"])
         return mark_topic(store, topic, state, by, owner=former["owner"], note=former["note"])
+    if entry.action == "prompt.promote":
+        raise InvalidInput(
+            "audit entry", f"{entry_id} is in MLflow too: roll it back on the page Prompts, or with "
+            f"`quarterdeck prompts rollback {entry.target}`",
+        )  # fmt: skip
     raise InvalidInput("audit entry", f"{entry_id} ({entry.action}) has no former state to bring back")
 
 

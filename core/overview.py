@@ -6,6 +6,7 @@ from datetime import date
 from enum import StrEnum
 
 from core.changes import WhatChanged
+from core.contests import report_prompts
 from core.control import list_aliases, list_flags, list_indexes
 from core.corpus import Corpus
 from core.decisions import Decision, Rule
@@ -14,7 +15,7 @@ from core.embed import Embedder
 from core.errors import QuarterdeckError
 from core.evaluate import EXPERIMENT
 from core.experiments import Experiments
-from core.reports import DriftOverview, report_coverage, report_prompts
+from core.reports import DriftOverview, report_coverage
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
 
@@ -93,15 +94,15 @@ def describe_prompts(experiments: Experiments) -> Area:
     found = report_prompts(experiments, experiment=EXPERIMENT, rule=Rule.FAITHFULNESS_PER_COST)
     if found.decision is None:
         return Area("prompts", Standing.EMPTY, "No prompt was evaluated yet.")
-    live = f"v{found.production.version}" if found.production else "none"
-    winner = found.decision.winner
-    is_news = winner is not None and found.production is not None and not winner.label.endswith(live)
+    live = found.production.label if found.production else "none"
+    winner = found.winner
+    is_news = winner is not None and winner.prompt is not None and winner.prompt != found.production
     return Area(
         "prompts",
         Standing.DECIDE if is_news else Standing.GOOD,
         f"{live} is in production; {_who_wins(found.decision)}.",
         live,
-        f"{len(found.candidates)} variants",
+        f"{len(found.judged)} variants",
         f"Promote {winner.label}" if winner and is_news else "",
     )
 

@@ -63,6 +63,8 @@ NEEDS = {
     "deployment.teardown": Role.EDITOR,
     "deployment.resume": Role.EDITOR,
     "store.restore": Role.ADMIN,
+    "prompt.promote": Role.EDITOR,
+    "prompt.rollback": Role.EDITOR,
     "role.grant": Role.ADMIN,
     "role.revoke": Role.ADMIN,
 }
@@ -71,7 +73,8 @@ NEEDS = {
 SHARED = frozenset(
     {
         "index.register", "index.swap", "index.retire", "index.remove", "probe.save", "job.start", "job.cancel",
-        "log.purge", "environment.add", "store.restore",
+        "log.purge", "environment.add", "store.restore", "prompt.promote",
+        "prompt.rollback",
     }
 )  # fmt: skip
 

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from core.backlog import list_backlog, record_sightings
 from core.control import get_setting, list_flags
-from core.decisions import Candidate, Decision, Rule, decide_winner
 from core.drift import DailyScores, DriftReport, SegmentVerdict, decide_drift, decide_segments
 from core.embed import Embedder
 from core.errors import SourceUnavailable
-from core.experiments import Experiments
 from core.histograms import add_histograms, quantile_of_histogram
 from core.operations import accepted_level_setting
 from core.retrievals import (
@@ -28,7 +26,6 @@ from core.retrievals import (
     list_low_queries,
     list_segment_scores,
 )
-from core.runs import PromptVersion, Run
 from core.topics import MAP_LIMIT, AskedQuery, Topics, find_topics, low_score_threshold_of_histogram, map_queries
 from quarterdeck.retrieval import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
@@ -173,40 +170,6 @@ def map_coverage(coverage: Coverage, place: Callable[[tuple[str, ...]], NDArray[
 def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]:
     """Return a place on a plane for each text, a row of two; texts that ask for similar things lie near."""
     return map_queries(embedder.embed(texts))
-
-
-@dataclass(frozen=True, slots=True)
-class PromptComparison:
-    """The runs of one experiment, newest first, the newest evaluated run of each prompt version, and who wins."""
-
-    runs: tuple[Run, ...]
-    candidates: tuple[Candidate, ...]
-    decision: Decision | None
-    production: PromptVersion | None
-
-
-def report_prompts(
-    experiments: Experiments, *, experiment: str, rule: Rule, ceiling_usd: float | None = None
-) -> PromptComparison:
-    """Return the runs of an experiment and the winner among their prompt versions. Raises SourceUnavailable."""
-    runs = experiments.list_runs(experiment)
-    newest: dict[tuple[str, str], Run] = {}
-    for run in runs:
-        if "faithfulness_mean" in run.metrics and "cost_usd_mean" in run.metrics:
-            newest.setdefault((run.params.get("prompt", run.name), run.params.get("version", "")), run)
-    candidates = tuple(
-        Candidate(
-            run.run_id,
-            run.name,
-            {case.case_id: case.faithfulness for case in experiments.list_case_results(run.run_id)},
-            run.metrics["cost_usd_mean"],
-            run.params.get("dataset_digest", ""),
-        )
-        for run in newest.values()
-    )
-    decision = decide_winner(candidates, rule=rule, ceiling_usd=ceiling_usd) if candidates else None
-    name = next((run.params["prompt"] for run in runs if "prompt" in run.params), "")
-    return PromptComparison(runs, candidates, decision, experiments.production_version(name) if name else None)
 
 
 def export_flags(store: Store, environment: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from core.arms import UserRow
 from core.clickhouse_log import ClickHouseReader
 from core.drift import DailyScores
 from core.errors import InvalidInput
-from core.log_rows import AskedRow, DayRow
+from core.log_rows import AskedRow, DayRow, LiveFigures
 from core.sql_log import SqlReader
 from core.topics import AskedQuery
 from core.vectors import normalize_query
@@ -90,6 +90,15 @@ def count_scores(log: Log, window: Window) -> int:
     return _reader(log).count(window.start_ms, window.end_ms)[0]
 
 
+def list_live_figures(log: Log, dimension: str, window: Window, *, most: int) -> tuple[LiveFigures, ...]:
+    """Return score, faithfulness, cost, latency and feedback by each value of `dimension`, one of SEGMENTS.
+
+    Means are of the newest `most` queries of the window: raw rows are read, so that their number is bounded.
+    """
+    rows = _reader(log).list_live(_check_dimension(dimension), window.start_ms, window.end_ms, most)
+    return tuple(sorted(rows, key=lambda row: row.value))
+
+
 def get_span(log: Log) -> tuple[datetime, datetime] | None:
     """Return the times of the first and the last retrieval, or None for an empty log."""
     found = _reader(log).span()
@@ -132,6 +141,7 @@ class _Reader(Protocol):
     def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
     def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
     def list_asked(self, start_ms: int, end_ms: int, below: float, limit: int) -> Iterable[AskedRow]: ...
+    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> Iterable[LiveFigures]: ...
     def count(self, start_ms: int, end_ms: int) -> tuple[int, int]: ...
     def span(self) -> tuple[int, int] | None: ...
     def list_user_sums(

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import ColumnElement, case, collate, func, literal, literal_column, select
 
 from core.arms import USER_SUMS, UserRow
-from core.log_rows import TREND_WEEKS, WEEK_MS, AskedRow, DayRow, trend_start_ms
+from core.log_rows import (
+    LIVE_FIGURES,
+    TREND_WEEKS,
+    WEEK_MS,
+    AskedRow,
+    DayRow,
+    LiveFigures,
+    read_live_figures,
+    trend_start_ms,
+)
 from quarterdeck.schema import (
     BINS,
     DAY_MS,
@@ -86,6 +95,21 @@ class SqlReader:
                 AskedRow(text, int(n), total, tuple(int(week) for week in weeks))
                 for text, n, total, *weeks in connection.execute(query)
             ]
+
+    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
+        """Return the figures of each value of a dimension over the newest `most` rows of a window."""
+        c = retrievals.c
+        newest = (
+            select(c[dimension], *(c[name] for name in LIVE_FIGURES))
+            .where(c.ts_ms >= start_ms, c.ts_ms < end_ms)
+            .order_by(c.ts_ms.desc())
+            .limit(most)
+            .subquery()
+        )
+        sums = [part(newest.c[name]) for name in LIVE_FIGURES for part in (func.count, func.avg)]
+        query = select(newest.c[dimension], func.count(), *sums).group_by(newest.c[dimension])
+        with self._store.read() as connection:
+            return [read_live_figures(tuple(row)) for row in connection.execute(query)]
 
     def count(self, start_ms: int, end_ms: int) -> tuple[int, int]:
         """Return how many queries of a window have a score, and how many found nothing."""

@@ -16,6 +16,7 @@ from quarterdeck.definitions import read_rules, read_weights, rollout_pct
 
 DIMENSIONS = ("arm", "prompt_version", "index_version")
 _ARMS = {"blue", "green"}
+_NO_VERSION = "none"
 
 
 class ChangeKind(StrEnum):
@@ -128,11 +129,11 @@ def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[Change, ...]:
     changes = []
     for prompt in prompts:
         live = PRODUCTION in prompt.aliases
-        summary = f"prompt {prompt.name} v{prompt.version} registered{', now in production' if live else ''}"
+        summary = f"prompt {prompt.name} {prompt.label} registered{', now in production' if live else ''}"
         changes.append(
             Change(
                 prompt.created, ChangeKind.PROMPT, prompt.name, summary, prompt.tags.get("mlflow.user", ""),
-                prompt.commit_message, _prompt_touches(str(prompt.version)), reach=1.0 if live else 0.0,
+                prompt.commit_message, _prompt_touches(prompt.label), reach=1.0 if live else 0.0,
             )
         )  # fmt: skip
     return tuple(changes)
@@ -224,11 +225,21 @@ def _describe_index(verb: str, entry: Entry) -> _Told:
 
 
 def _describe_prompt(verb: str, entry: Entry) -> _Told:
-    new, old = ((side or {}).get("version") for side in (entry.after, entry.before))
-    if new is None:
-        return ChangeKind.PROMPT, f"prompt {entry.target}: {verb}", (), 1.0
-    was = f", was v{old}" if old is not None else ""
-    return ChangeKind.PROMPT, f"prompt {entry.target} v{new} promoted{was}", _prompt_touches(str(new)), 1.0
+    """A promotion or its roll-back; with a flag, it reaches those for whom the flag changed."""
+    before, after = entry.before or {}, entry.after or {}
+    new, old = _label(after), _label(before)
+    verbs = {"promote": f"{new} promoted", "rollback": f"rolled back to {new}"}
+    was = f", was {old}" if old != _NO_VERSION else ""
+    summary, reach = f"prompt {entry.target} {verbs.get(verb, verb)}{was}", 1.0
+    if flag := after.get("flag"):
+        said, reach = _compare_flags(flag["key"], (before.get("flag") or {}).get("definition"), flag.get("definition"))
+        summary = f"{summary}; {said}"
+    touched = old if verb == "rollback" else new
+    return ChangeKind.PROMPT, summary, _prompt_touches(touched) if touched != _NO_VERSION else (), reach
+
+
+def _label(side: Mapping[str, Any]) -> str:
+    return str(side.get("label") or (f"v{side['version']}" if side.get("version") is not None else _NO_VERSION))
 
 
 def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:

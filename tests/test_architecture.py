@@ -19,9 +19,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 RULES = {
     "access", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint", "chunks",
     "clusters", "colours", "comparisons", "decisions", "drift", "edits", "evidence", "folders", "gates", "headline",
-    "histograms", "impact", "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "permissions",
-    "prediction", "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans",
-    "spending", "timeline", "topics", "upkeep", "verdicts", "worddiff",
+    "histograms", "impact", "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs",
+    "permissions", "prediction", "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential",
+    "spans", "spending", "timeline", "topics", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed", "backups",
@@ -30,14 +30,27 @@ GATEWAYS = {
     "services", "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
-    "acts", "answerers", "backfill", "builds", "canaries", "changes", "closing", "credentials", "demo", "deployments",
-    "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges", "launches", "nearest", "operations",
-    "overview", "rebuild", "reports", "roles", "rollouts", "scheduler", "trials", "watch",
+    "acts", "answerers", "backfill", "behaviour", "builds", "canaries", "changes", "closing", "contests",
+    "credentials", "demo", "deployments", "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges",
+    "launches", "nearest", "operations", "overview", "promotion", "rebuild", "reports", "roles", "rollouts",
+    "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 
 # They write what was seen, computed, received or brought back, not what somebody decides: no audit entry, no role.
-OBSERVERS = {"backlog", "backups", "demo", "gatekeeper", "importing", "intake", "leases", "vectors", "watch"}
+# A promotion writes its claim, which keeps a second one out.
+OBSERVERS = {
+    "backlog",
+    "backups",
+    "demo",
+    "gatekeeper",
+    "importing",
+    "intake",
+    "leases",
+    "promotion",
+    "vectors",
+    "watch",
+}
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}
 HEAVY = {"torch", "sentence_transformers", "sklearn", "mlflow", "dvc", "lancedb", "pandas"}

@@ -17,6 +17,7 @@ import yaml
 
 from core import demo as demo_room
 from core.config import PROJECT, load_config
+from core.contests import report_prompts
 from core.control import list_audit, list_flags
 from core.decisions import Rule
 from core.demo import build_demo
@@ -25,7 +26,7 @@ from core.errors import Conflict, SourceUnavailable
 from core.evaluate import EXPERIMENT
 from core.experiments import Experiments
 from core.indexes import LanceIndexes
-from core.reports import report_coverage, report_prompts
+from core.reports import report_coverage
 from quarterdeck import Quarterdeck, Retrieval
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.flags import FlagSet
@@ -94,8 +95,9 @@ def test_most_queries_of_the_largest_topic_are_about_vpp(demo: Demo, demo_store:
 def test_the_best_prompt_by_faithfulness_per_cost_is_named(demo: Demo) -> None:
     experiments = Experiments(demo.config.tracking_uri)
     found = report_prompts(experiments, experiment=EXPERIMENT, rule=Rule.FAITHFULNESS_PER_COST)
-    best = max(found.runs, key=lambda run: run.metrics["faithfulness_mean"] / run.metrics["cost_usd_mean"])
-    assert len(found.candidates) == 3
+    runs = [each.run for each in found.contenders]
+    best = max(runs, key=lambda run: run.metrics["faithfulness_mean"] / run.metrics["cost_usd_mean"])
+    assert len(found.judged) == 3
     assert found.decision is not None
     assert found.decision.winner is not None
     assert found.decision.winner.label == best.name

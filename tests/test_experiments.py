@@ -18,7 +18,7 @@ import pytest
 from core.cases import CaseResult, render_case_results
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.experiments import Dataset, Experiments, RunFilter
-from core.runs import list_differing_params
+from core.runs import RunSort, SortKind, list_differing_params
 
 # MLflow 3.17 maps one relation in a way that SQLAlchemy 2.1 deprecates; it shows on the first import only.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -134,6 +134,50 @@ def test_runs_are_filtered_and_paged_newest_first(store):
     assert list_differing_params(store.list_runs("trials")) == ("version",)
 
 
+SORTS = {
+    "newest": (RunSort(), ["c", "b", "a", "d"]),
+    "oldest": (RunSort(descending=False), ["d", "a", "b", "c"]),
+    "by a metric": (RunSort(SortKind.METRIC, "m"), ["a", "c", "b", "d"]),
+    "by a metric, lowest first": (RunSort(SortKind.METRIC, "m", descending=False), ["c", "a", "b", "d"]),
+    "by a parameter": (RunSort(SortKind.PARAM, "p", descending=False), ["b", "d", "a", "c"]),
+}
+
+
+@pytest.fixture(scope="module")
+def sortable(made_by_mlflow, tmp_path_factory):
+    """Four runs: `d` is the oldest and has no metric, `b` has one that is no number, `c` has no parameter."""
+    folder = tmp_path_factory.mktemp("sortable")
+    shutil.copyfile(made_by_mlflow / "mlflow.db", folder / "mlflow.db")
+    store = Experiments(f"sqlite:///{folder}/mlflow.db")
+    rows = {"a": ({"m": 0.9}, {"p": "text"}), "b": ({"m": float("nan")}, {"p": "9"}), "c": ({"m": 0.5}, {}),
+            "d": ({}, {"p": "10"})}  # fmt: skip
+    for name, (metrics, params) in rows.items():
+        store.log_evaluation("sorted", name, params=params, metrics=metrics, artifacts={})
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        for hour, name in enumerate("dabc"):
+            connection.execute("UPDATE runs SET start_time = ? WHERE name = ?", (hour * 3_600_000, name))
+    connection.close()
+    return store
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", SORTS)
+def test_runs_are_sorted_by_the_store_and_those_without_the_value_come_last(how, sortable):
+    sort, expected = SORTS[how]
+    page = sortable.page_runs(RunFilter("sorted"), sort, limit=10)
+    assert ([run.name for run in page.runs], page.total, page.is_counted) == (expected, 4, True)
+    middle = sortable.page_runs(RunFilter("sorted"), sort, limit=2, offset=1)
+    assert ([run.name for run in middle.runs], middle.total) == (expected[1:3], 4)
+
+
+@pytest.mark.slow
+def test_several_runs_are_read_in_the_order_given_and_missing_ones_are_left_out(sortable):
+    by_name = {run.name: run for run in sortable.list_runs("sorted")}
+    wanted = [by_name["c"].run_id, "nope", by_name["a"].run_id]
+    assert sortable.get_runs(wanted) == (by_name["c"], by_name["a"])
+    assert sortable.get_runs([]) == ()
+
+
 @pytest.mark.slow
 def test_deleted_runs_are_not_listed(store):
     run_id = log(store)
@@ -180,6 +224,31 @@ def test_a_release_is_a_registry_entry_that_points_at_the_run(store):
     store.set_run_description(run_id, "Chosen: more faithful.")
     assert store.get_run(run_id).description == "Chosen: more faithful."
     assert [each.name for each in store.list_prompts()] == ["qa"]
+    assert store.production_release("qa") == 2
+    assert stages_of(store, 1, 2) == ["former", "production"]
+    store.set_production_release("qa", 1)
+    assert (store.production_release("qa"), stages_of(store, 1, 2)) == (1, ["production", "former"])
+    store.delete_release("qa", 1)
+    assert store.production_release("qa") is None
+
+
+def stages_of(store, *versions):
+    return [store._client.get_model_version("qa-release", str(version)).tags["stage"] for version in versions]
+
+
+@pytest.mark.slow
+def test_an_entry_that_cannot_be_made_the_production_one_leaves_none_behind(store, monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    prompt = store.get_prompt("qa", 1)
+    run_id = log(store, prompt=prompt)
+    store.register_release(prompt, run_id)
+    fault = MlflowException("no answer")
+    monkeypatch.setattr(store._client, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(fault))
+    with pytest.raises(SourceUnavailable, match="no answer"):
+        store.register_release(prompt, run_id)
+    assert [each.version for each in store._client.search_model_versions("name = 'qa-release'")] == [1]
+    assert store.production_release("qa") == 1
 
 
 @pytest.mark.slow
@@ -254,7 +323,8 @@ def test_writing_to_an_older_schema_is_refused_instead_of_migrating_it(store, tm
 
 
 @pytest.fixture
-def server(made_by_mlflow, tmp_path):
+def server(made_by_mlflow, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # patience with a busy machine, not with a dead server
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -273,14 +343,14 @@ def server(made_by_mlflow, tmp_path):
 
 
 def wait_until_healthy(address, process):
-    for _ in range(600):
+    for _ in range(1_800):
         assert process.poll() is None, "the MLflow server ended by itself"
         try:
             with urllib.request.urlopen(f"{address}/health", timeout=1):
                 return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError("the MLflow server did not come up within a minute")
+    raise AssertionError("the MLflow server did not come up within three minutes")
 
 
 @pytest.mark.slow
@@ -298,6 +368,18 @@ def test_a_server_and_its_database_read_the_same(server, tmp_path, capfd):
     assert [run.run_id for run in server.list_runs("served", prompt="qa", tag=("team", "it's"))] == [run_id]
     assert server.list_runs("served", since=datetime.now(UTC) + timedelta(hours=1)) == ()
     assert server.count_runs(RunFilter(version="2")) == 1
+    log(server, "second", experiment="served", version="1", metrics={"faithfulness_mean": 0.5})
+    for sort in (RunSort(), RunSort(SortKind.METRIC, "faithfulness_mean"), RunSort(SortKind.PARAM, "version")):
+        where = RunFilter("served")
+        assert server.page_runs(where, sort, limit=5) == database.page_runs(where, sort, limit=5)
+        first = server.page_runs(where, sort, limit=1)
+        assert (first.runs, first.is_counted) == (database.page_runs(where, sort, limit=1).runs, False)
+    assert server.get_runs([run_id, "nope"]) == database.get_runs([run_id, "nope"])
+    assert server.list_prompts("qa", with_runs=False) == database.list_prompts("qa", with_runs=False)
+    assert server.production_release("qa") is None
+    assert server.register_release(prompt, run_id) == server.production_release("qa") == 1
+    server.set_production_release("qa", None)
+    assert server.production_release("qa") is database.production_release("qa") is None
     with pytest.raises(NotFound, match="nope"):
         server.get_run("nope")
     with pytest.raises(NotFound, match="keeps no"):

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import builds, canaries, deployments, operations, rollouts
+from core import builds, canaries, deployments, operations, promotion, rollouts
 from core.access import Scope
 from core.acts import Act, changing
 from core.alerts import AlertRule
@@ -40,6 +40,7 @@ from core.prediction import Prediction
 from core.probes import ProbeReport
 from core.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.roles import find_roles, grant_role, list_grants, revoke_role
+from core.runs import PromptVersion, Run
 from core.schedules import Schedule, Step
 from core.timetable import list_schedules
 from quarterdeck.definitions import boolean_flag, canary_flag
@@ -81,6 +82,10 @@ class World:
         return make_site(self.store, self.folder, name)
 
     @property
+    def prompts(self) -> Any:
+        return Prompts()
+
+    @property
     def jobs(self) -> Jobs:
         return Jobs(self.folder / "jobs")
 
@@ -101,6 +106,30 @@ class World:
 
     def index(self, name: str) -> Index:
         return Index(name, str(self.folder / "indexes"), "v1", "hash-16", 4, BUILT, "ada")
+
+
+class Prompts:
+    """An MLflow store in a nutshell: `qa` with version 2 in production and a run of version 3; `sum` was promoted."""
+
+    def get_run(self, run_id: str) -> Run:
+        tags = {"mlflow.linkedPrompts": '[{"name": "qa", "version": "3"}]'}
+        return Run(run_id, run_id, "trials", "FINISHED", BUILT, {}, {}, tags, "/nowhere")
+
+    def get_prompt(self, name: str, version: int) -> PromptVersion:
+        return PromptVersion(name, version, "text", (), "", BUILT, (), {})
+
+    def production_version(self, name: str, **_: bool) -> PromptVersion:
+        return self.get_prompt(name, 2)
+
+    def production_release(self, name: str) -> int:
+        return 1
+
+    def register_release(self, prompt: PromptVersion, run_id: str) -> int:
+        return 2
+
+    def set_run_description(self, run_id: str, text: str) -> None: ...
+    def set_production_release(self, name: str, version: int | None) -> None: ...
+    def set_prompt_alias(self, name: str, alias: str, version: int) -> None: ...
 
 
 RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", Status.DRIFTING)
@@ -179,14 +208,15 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "deployments.tend": (EDITOR, lambda w, by: deployments.tend(w.store, w.site(KEPT), by)),
     "canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
     "canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
+    "promotion.promote": (
+        EDITOR, lambda w, by: promotion.promote(w.store, w.prompts, "r3", by, serving=None, expected=2)
+    ),
+    "promotion.roll_back": (EDITOR, lambda w, by: promotion.roll_back(w.store, w.prompts, "sum", by)),
     "roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
     "roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
 }  # fmt: skip
-SHARED = {
-    name
-    for name in OPERATIONS
-    if any(part in name for part in ("index", "purge", "builds.", "add_environment", "job", "rebuild", "restore"))
-}
+_SHARED_NAMES = ("index", "purge", "builds.", "add_environment", "job", "rebuild", "restore", "promotion.")
+SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)}
 
 
 def _waiting(jobs: Jobs, kind: str) -> Jobs:
@@ -235,6 +265,9 @@ def fill(store: Store, folder: Path) -> None:
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     issue_token(store, "old", [Scope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)
+    with changing(store, SETUP) as change:
+        former, promoted = ({"version": n, "label": f"v{n}", "release": n, "flag": None} for n in (1, 2))
+        change.record("prompt.promote", "sum", former, promoted | {"run_id": "r2"})
     append_retrievals(store, [Retrieval(datetime(2026, 1, 1, tzinfo=UTC), "q", 0.5)])
     with store.begin() as connection:
         connection.execute(

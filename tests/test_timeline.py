@@ -92,6 +92,24 @@ def test_a_promotion_touches_the_prompt_version_however_services_spell_it() -> N
     assert change.touches == (("prompt_version", "v3"), ("prompt_version", "3"))
 
 
+def test_a_promotion_with_a_flag_reaches_those_for_whom_the_flag_changed() -> None:
+    shares = {share: boolean_flag(on=True, rollout_pct=share) for share in (5, 20)}
+    before = {"version": 8, "label": "v2", "flag": {"key": "new_prompt_v3", "definition": shares[5]}}
+    after = {"version": 9, "label": "v3", "flag": {"key": "new_prompt_v3", "definition": shares[20]}}
+    change = told("prompt.promote", "qa", before, after)
+    assert change.summary == "prompt qa v3 promoted, was v2; new_prompt_v3 rolled out from 5% to 20%"
+    assert (change.touches[0], change.reach) == (("prompt_version", "v3"), pytest.approx(0.15))
+    back = told("prompt.rollback", "qa", after, before)
+    assert back.summary == "prompt qa rolled back to v2, was v3; new_prompt_v3 rolled back from 20% to 5%"
+    assert (back.kind, back.touches[0]) == (ChangeKind.PROMPT, ("prompt_version", "v3"))
+
+
+def test_the_first_promotion_taken_back_leaves_no_version() -> None:
+    none = {"version": None, "label": None, "flag": None}
+    change = told("prompt.rollback", "qa", {"version": 1, "label": "v1", "flag": None}, none)
+    assert change.summary == "prompt qa rolled back to none, was v1"
+
+
 def test_an_accepted_level_is_on_the_timeline_and_reaches_nobody() -> None:
     change = told("drift.accept", "retrieval score", None, {"accepted_on": "2026-11-20"})
     assert (change.kind, change.reach) == (ChangeKind.LEVEL, 0.0)

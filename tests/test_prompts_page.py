@@ -1,0 +1,164 @@
+"""The prompts page as its visitor meets it: which runs, who wins, what differs, and what is promoted."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.experiments import Experiments
+from quarterdeck.definitions import rollout_pct
+from tests.conftest import Demo
+from tests.test_pages import (  # noqa: F401 - fixtures
+    _clean_streamlit,
+    ask,
+    demo_url,
+    only_error,
+    open_page,
+    stored_flag,
+    text_of,
+    verdict,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def own(demo_url: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:  # noqa: F811
+    """A copy of the demo's MLflow database that a test may change, beside a copy of its store."""
+    shutil.copyfile(as_demo.config.home / "mlflow" / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def run_ids(experiments: Experiments) -> dict[str, str]:
+    return {run.name: run.run_id for run in experiments.list_runs("rag-prompt-iterations")}
+
+
+def said(app: AppTest) -> str:
+    return text_of(" ".join(each.value for each in (*app.markdown, *app.caption)))
+
+
+def table_with(app: AppTest, column: str) -> Any:
+    return next(table.value for table in app.dataframe if column in table.value.columns)
+
+
+def test_the_rule_is_stated_and_the_chosen_runs_are_those_of_the_address(own: Experiments) -> None:
+    ids = run_ids(own)
+    app = open_page("prompts", runs=f"{ids['qa-v1']},{ids['qa-v2']},nope", rule="faithfulness under a cost ceiling")
+    assert verdict(app).startswith("qa-v2 wins by faithfulness under a cost ceiling")
+    assert "Rule: faithfulness under a cost ceiling. Compared: the 2 chosen runs. In production: v2." in said(app)
+    assert "1 of the chosen runs are not in this store." in said(app)
+
+
+def test_what_differs_is_shown_and_nothing_else(own: Experiments) -> None:
+    app = open_page("prompts")
+    params = table_with(app, "parameter")
+    assert list(params.columns) == ["parameter", "qa-v3", "qa-v2", "qa-v1"]
+    assert "top_k" in set(params["parameter"])
+    assert "model" not in set(params["parameter"])
+
+
+def test_prompts_are_compared_word_by_word_side_by_side_and_inline(own: Experiments) -> None:
+    for how in ("side by side", "inline"):
+        shown = " ".join(each.value for each in open_page("prompts", wording=how).markdown)
+        assert ":red-background[~~" in shown
+        assert ":green-background[**" in shown
+        assert ("**B: qa\\-v2**" in shown) is (how == "side by side")
+
+
+def test_each_case_says_who_won_and_what_both_answered(own: Experiments) -> None:
+    app = open_page("prompts", a="qa-v1", b="qa-v2", cases="B won")
+    counts = re.search(r"A was more faithful in \*\*(\d+)\*\*, B in \*\*(\d+)\*\*, and \*\*(\d+)\*\*", said(app))
+    assert counts, said(app)
+    assert sum(map(int, counts.groups())) == 20
+    table = table_with(app, "won")
+    assert set(table["won"]) == {"B"}
+    assert len(table) == int(counts[2])
+    assert (table["A"] < table["B"]).all()
+    assert table["answer of A"].str.len().min() > 0
+
+
+def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Experiments) -> None:
+    app = open_page("prompts", tab="Runs", sort="faithfulness_mean", ascending="true")
+    table = table_with(app, "run id")
+    assert table["run"].iloc[0] == "qa-v1"
+    assert "top_k" in table.columns
+    assert "model" not in table.columns
+    assert "model extractive-offline" in said(app)
+    assert list(table_with(open_page("prompts", tab="Runs", version="2"), "run id")["run"]) == ["qa-v2"]
+    for nothing in ({"version": "9"}, {"tag": "team=none"}, {"until": "2020-01-01"}):
+        app = open_page("prompts", tab="Runs", **nothing)
+        assert [info.value for info in app.info] == ["No run passes these filters."]
+    assert "tag: must be key=value" in only_error(open_page("prompts", tab="Runs", tag="team"))
+
+
+def test_a_promotion_and_its_roll_back_change_alias_flag_and_audit_trail(own: Experiments, demo_url: str) -> None:  # noqa: F811
+    app = open_page("prompts", tab="Promote")
+    assert "In production: **qa v2**" in said(app)
+    app.number_input[0].set_value(35.0)
+    app.text_area[0].input("as faithful, cheaper")
+    app = next(button for button in app.button if button.label == "Promote v3").click().run()
+    assert not app.exception
+    assert [each.value.startswith("Recorded as audit entry ") for each in app.success] == [True]
+    assert own.production_version("qa").version == 3  # type: ignore[union-attr]
+    assert rollout_pct(stored_flag(demo_url, "new_prompt_v3")) == 35
+    assert "as faithful, cheaper" in own.get_run(run_ids(own)["qa-v3"]).description
+    app = next(button for button in app.button if button.label == "Roll back to v2").click().run()
+    assert not app.exception
+    assert own.production_version("qa").version == 2  # type: ignore[union-attr]
+    assert rollout_pct(stored_flag(demo_url, "new_prompt_v3")) == 20
+    rows = ask(demo_url, "SELECT action, reason FROM audit WHERE target = 'qa' ORDER BY id")
+    assert rows == [("prompt.promote", "as faithful, cheaper"), ("prompt.rollback", "rolled back to v2 on the page")]
+
+
+def test_a_promotion_without_a_decision_changes_nothing(own: Experiments, demo_url: str) -> None:  # noqa: F811
+    app = open_page("prompts", tab="Promote")
+    app.text_area[0].input(" ")
+    app = next(button for button in app.button if button.label == "Promote v3").click().run()
+    assert "Nothing was changed" in only_error(app)
+    assert own.production_version("qa").version == 2  # type: ignore[union-attr]
+
+
+def test_live_figures_stand_beside_offline_ones(own: Experiments, demo_url: str) -> None:  # noqa: F811
+    app = open_page("prompts", tab="Live", days="90d")
+    table = table_with(app, "live queries").set_index("version")
+    ((count, mean),) = ask(demo_url, "SELECT COUNT(*), AVG(score) FROM retrievals WHERE prompt_version = 'v3'")
+    assert table.loc["v3", "live queries"] == count
+    assert table.loc["v3", "live score"].startswith(f"{mean:.2f}")
+    assert table.loc["v2", "in production"] == "yes"
+    assert table.loc["v1", "offline faithfulness"].startswith("0.")
+
+
+@pytest.mark.parametrize("tab", ["Promote", "Live"])
+def test_without_the_control_store_runs_are_still_compared(
+    tab: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", f"sqlite:///{tmp_path / 'nowhere.db'}")
+    app = open_page("prompts", tab=tab)
+    assert str(tmp_path / "nowhere.db") in only_error(app)
+    assert any("wins by" in each.value for each in app.markdown)
+
+
+def test_runs_over_different_cases_are_compared_only_on_demand(own: Experiments) -> None:
+    ids = run_ids(own)
+    store = own
+    results = store.list_case_results(ids["qa-v2"])
+    from core.cases import render_case_results
+
+    fewer = store.log_evaluation(
+        "rag-prompt-iterations", "qa-few", params={"prompt": "qa", "version": "few"},
+        metrics={"faithfulness_mean": 0.9, "cost_usd_mean": 0.001},
+        artifacts={"cases.json": render_case_results(results[:12])},
+    )  # fmt: skip
+    chosen = f"{ids['qa-v1']},{fewer}"
+    app = open_page("prompts", runs=chosen)
+    assert verdict(app).startswith("Not comparable: 8 cases only in qa-v1")
+    app = open_page("prompts", runs=chosen, shared="true")
+    assert "Not comparable" not in verdict(app)
