@@ -98,6 +98,7 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     wanted = resolve_references(given["flags"], given.get("$evaluators") or {})
     if not wanted:
         raise InvalidInput("flags", 'the document must hold an object "flags" with at least one flag')
+    validate_document(given)  # with its evaluators: a circle of references is named as one
     validate_document({"flags": wanted})
     for key, definition in wanted.items():
         check_plan(f"flags.{key}.", definition)

@@ -18,13 +18,17 @@ _LEAVES = frozenset({str, int, float, bool, type(None)})
 
 def parse_document(text: str | bytes) -> dict[str, Any]:
     """The flagd document in a JSON text. Raises InvalidInput for bad JSON, NaN, or a name that appears twice."""
+    return check_document(parse_json(text))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text holds. Raises InvalidInput for bad JSON, NaN, or a name that appears twice in one object."""
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput("definitions", f"not JSON: {error}") from None
     except RecursionError:
         raise InvalidInput("definitions", "nested too deeply") from None
-    return check_document(document)
 
 
 def check_document(definitions: Mapping[str, Any]) -> dict[str, Any]:

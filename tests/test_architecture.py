@@ -18,10 +18,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
     "access", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint", "chunks",
-    "clusters", "colours", "comparisons", "decisions", "drift", "edits", "evidence", "folders", "gates", "headline",
-    "histograms", "impact", "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs",
-    "permissions", "prediction", "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential",
-    "spans", "spending", "timeline", "topics", "upkeep", "verdicts", "worddiff",
+    "clusters", "colours", "comparisons", "conversion", "decisions", "drift", "edits", "evidence", "exports", "folders",
+    "gates", "growthbook", "headline", "histograms", "impact", "jsondiff", "labels", "log_rows", "manifests",
+    "markdown", "misses", "otlp", "pairs", "permissions", "prediction", "prices", "probes", "prompts", "retention",
+    "rows", "runs", "schedules", "sequential", "spans", "spending", "timeline", "topics", "unleash", "upkeep",
+    "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed", "backups",

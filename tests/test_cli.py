@@ -525,3 +525,21 @@ def test_a_schedule_that_cannot_be_is_one_line_and_exit_code_2(
     told = quarterdeck("flags", "schedule", "add", "use_hyde", *options, "--reason", "why", "--database", url)
     assert (told.code, told.out) == (2, "")
     assert said in told.err
+
+
+def test_an_export_of_another_tool_is_taken_and_what_has_no_counterpart_gets_a_line(
+    quarterdeck: Run, store: Store, url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "growthbook.json"
+    rules = {"good": [{"force": True, "coverage": 0.2}], "bad": [{"force": True, "namespace": ["n", 0, 1]}]}
+    features = {key: {"defaultValue": False, "rules": each} for key, each in rules.items()}
+    file.write_text(json.dumps({"features": features}))
+    said = quarterdeck("flags", "import", file, "--environment", "staging", "--database", url)
+    assert said.out.splitlines() == [
+        "1 flags changed: good",
+        "left out: bad: rule 1: it is in a namespace",
+        "Rollouts keep their shares but not their users: GrowthBook draws them by another hash.",
+    ]
+    assert rollout_pct(get_flag(store, "staging", "good").definition) == 20
+    missing = quarterdeck("flags", "import", tmp_path / "none.json", "--database", url)
+    assert (missing.code, "none.json cannot be read" in missing.err) == (2, True)

@@ -14,7 +14,6 @@ from core.control import get_flag, list_flags
 from core.errors import InvalidInput
 from core.operations import change_rollout, import_flags, switch_flag
 from quarterdeck.definitions import rollout_pct
-from quarterdeck.snapshot import load_definitions
 
 
 @click.group()
@@ -76,13 +75,31 @@ def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - al
 @click.option("--reason", default="imported from a file", show_default=True)
 @common
 def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> None:
-    """Add or replace the flags of a flagd document: all of them, or none if one is wrong.
+    """Add or replace flags: of a flagd document, or of an export of Unleash or GrowthBook.
 
-    Example: quarterdeck flags import flags.json --reason "move from flagd"
+    All flags of a flagd document are taken, or none if one is wrong. Of another tool's export those are left out, with
+    a line each, that have no counterpart in flagd.
+
+    Example: quarterdeck flags import unleash-export.json --reason "move from Unleash"
     """
+    from core.exports import read_export
+
     act = Act(config.operator, reason, config.environment)
-    changed = import_flags(open_store(config, create=True), load_definitions(file), act)
-    show(as_json, {"changed": changed}, [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"])
+    document, converted = read_export(_read(file), config.environment)
+    changed = import_flags(open_store(config, create=True), document, act) if document["flags"] or not converted else ()
+    refused = converted.refused if converted else ()
+    lines = [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"]
+    lines += [f"left out: {each.key}: {each.reason}" for each in refused]
+    if converted and converted.flags:
+        lines.append(f"Rollouts keep their shares but not their users: {converted.source} draws them by another hash.")
+    show(as_json, {"changed": changed} | ({"left_out": refused} if converted else {}), lines)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidInput("definitions", f"{file} cannot be read: {error.strerror}") from error
 
 
 def _state(definition: dict[str, Any]) -> str:
