@@ -18,6 +18,7 @@ from app.commands import (
     canaries,
     corpus,
     deploy,
+    doctor,
     environments,
     evaluations,
     flags,
@@ -92,6 +93,6 @@ for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
     prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
-    backups.backup, backups.restore,
+    backups.backup, backups.restore, doctor.doctor,
 ):  # fmt: skip
     main.add_command(command)

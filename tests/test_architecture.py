@@ -32,8 +32,8 @@ GATEWAYS = {
 }  # fmt: skip
 SHELLS = {
     "acts", "answerers", "backfill", "behaviour", "builds", "canaries", "changes", "closing", "contests",
-    "credentials", "demo", "deployments", "evaluate", "forecasts", "gatekeeper", "importing", "ingest", "judges",
-    "launches", "nearest", "operations", "overview", "promotion", "rebuild", "reports", "roles", "rollouts",
+    "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper", "importing", "ingest",
+    "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild", "reports", "roles", "rollouts",
     "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
@@ -44,6 +44,7 @@ OBSERVERS = {
     "backlog",
     "backups",
     "demo",
+    "doctor",
     "gatekeeper",
     "importing",
     "intake",

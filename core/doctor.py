@@ -1,0 +1,193 @@
+"""Shell that looks at everything the deck depends on, one thing after the other: what is well, what is not, what to do.
+
+It changes nothing. A thing that fails takes none of the others along.
+"""
+
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from core.config import Config
+from core.control import list_aliases, list_audit, list_broken_audit_entries, list_indexes
+from core.corpus import Corpus
+from core.deployments import get_deployment, look, open_site
+from core.errors import QuarterdeckError, SourceUnavailable
+from core.experiments import Experiments
+from core.indexes import open_indexes
+from core.services import load_services
+from quarterdeck.log import as_log
+from quarterdeck.schema import REVISION
+from quarterdeck.store import Store, database_path
+
+LEAST_FREE_BYTES = 1_000_000_000
+_AHEAD = timedelta(minutes=5)
+
+
+class State(StrEnum):
+    """How a thing is: well, worth a look, or not working."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: what was found, and what to do about it ("" when it is well)."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(config: Config, *, now: datetime, quick: bool = False) -> Iterator[Finding]:
+    """Return a finding a thing, as they come. `quick` leaves out loading the embedding model, which takes seconds."""
+    store = Store(config.database_url, log_url=config.log_url)
+    checks: list[tuple[str, Callable[[], Finding], str]] = [
+        ("programs", _check_programs, ""),
+        ("home", lambda: _check_home(config.home), ""),
+        ("store", lambda: _check_store(store), "check QUARTERDECK_DATABASE_URL; `quarterdeck demo` makes a store"),
+        ("store, writing", lambda: _check_writing(store), "give the user who runs this the right to write there"),
+        ("audit trail", lambda: _check_audit(store, now), ""),
+        ("retrieval log", lambda: _check_log(store), "check QUARTERDECK_LOG_URL"),
+        ("MLflow", lambda: _check_mlflow(config), "check MLFLOW_TRACKING_URI"),
+        ("corpus", lambda: _check_corpus(config), "check QUARTERDECK_CORPUS_REPO"),
+        ("indexes", lambda: _check_indexes(store), "build one: quarterdeck index build VERSION"),
+        ("deployments", lambda: _check_deployments(store, config), "quarterdeck deploy status says more"),
+    ]
+    if not quick:
+        checks.append(("embedding model", lambda: _check_model(config), "check QUARTERDECK_EMBEDDING_MODEL"))
+    for name, check, remedy in checks:
+        try:
+            yield check()
+        except QuarterdeckError as error:
+            yield Finding(name, State.FAIL, str(error), remedy)
+    store.close()
+
+
+def _check_programs() -> Finding:
+    """Versions that a report of a problem has to name, and git, which the corpus needs."""
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, schema {REVISION}"
+    git = shutil.which("git")
+    if git is None:
+        return Finding("programs", State.FAIL, f"{versions}; git is not there", "install git: the corpus is read by it")
+    said = subprocess.run([git, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return Finding("programs", State.OK, f"{versions}, {said}")
+
+
+def _check_home(home: Path) -> Finding:
+    if not home.exists():
+        return Finding("home", State.WARN, f"{home} is not there yet", "quarterdeck demo makes it, or mkdir")
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            free = shutil.disk_usage(home).free
+    except OSError as error:
+        remedy = f"give user {os.geteuid()} the right to write there, or set QUARTERDECK_HOME"
+        return Finding("home", State.FAIL, f"{home} cannot be written: {error.strerror}", remedy)
+    found = f"{home} can be written, {free / 1e9:.1f} GB are free"
+    if free < LEAST_FREE_BYTES:
+        return Finding("home", State.WARN, found, "make room: quarterdeck purge --older-than 90d")
+    return Finding("home", State.OK, found)
+
+
+def _check_store(store: Store) -> Finding:
+    with store.read() as connection:
+        if store.dialect != "sqlite":
+            version = connection.exec_driver_sql("SHOW server_version").scalar()
+            return Finding("store", State.OK, f"{store.name}, PostgreSQL {version}")
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    size = Path(str(database_path(store.url))).stat().st_size
+    found = f"{store.name}, {size / 1e6:.1f} MB, journal {mode}"
+    if mode != "wal":
+        return Finding("store", State.WARN, found, "put it on a local disk: over a network drive there is no WAL")
+    return Finding("store", State.OK, found)
+
+
+class _NothingChanged(Exception):
+    """Takes back what was tried."""
+
+
+def _check_writing(store: Store) -> Finding:
+    try:
+        with store.begin() as connection:
+            connection.exec_driver_sql("UPDATE settings SET version = version WHERE name = ''")
+            raise _NothingChanged
+    except _NothingChanged:
+        return Finding("store, writing", State.OK, "a transaction was opened, and taken back")
+
+
+def _check_audit(store: Store, now: datetime) -> Finding:
+    broken = list_broken_audit_entries(store)
+    if broken:
+        remedy = "compare with a backup: quarterdeck restore FILE --check"
+        return Finding("audit trail", State.FAIL, f"the chain is broken at entry {broken[0]}", remedy)
+    newest = next(iter(list_audit(store, limit=1)), None)
+    if newest and newest.ts > now + _AHEAD:
+        found = f"the newest entry is of {newest.ts:%Y-%m-%d %H:%M} UTC, later than now"
+        return Finding("audit trail", State.WARN, found, "set this machine's clock, or that of who wrote it")
+    return Finding("audit trail", State.OK, "every entry is as it was written")
+
+
+def _check_log(store: Store) -> Finding:
+    log = as_log(store)
+    log.count_before(0)
+    return Finding("retrieval log", State.OK, f"{log.name} answers")
+
+
+def _check_mlflow(config: Config) -> Finding:
+    experiments = Experiments(config.tracking_uri)
+    names = experiments.list_experiments()
+    return Finding("MLflow", State.OK, f"{len(names)} experiments can be read")
+
+
+def _check_corpus(config: Config) -> Finding:
+    versions = Corpus(config.corpus_repo).list_versions(1)
+    if not versions:
+        return Finding("corpus", State.WARN, f"{config.corpus_repo} has no version", "dvc add corpus && git commit")
+    return Finding("corpus", State.OK, f"{config.corpus_repo}, newest version {versions[0].name}")
+
+
+def _check_indexes(store: Store) -> Finding:
+    known = {index.name: index for index in list_indexes(store)}
+    live = list_aliases(store)
+    if not live:
+        return Finding("indexes", State.WARN, "no index is live", "quarterdeck index build VERSION, then swap it in")
+    for alias in live:
+        index = known.get(alias.index_name)
+        if index is None:
+            raise SourceUnavailable(f"alias {alias.alias!r} stands for {alias.index_name}, which is not registered")
+        chunks = open_indexes(index.location).count(index.name)
+        if chunks != index.chunks:
+            raise SourceUnavailable(f"{index.name} holds {chunks:,} of {index.chunks:,} chunks")
+    return Finding("indexes", State.OK, ", ".join(f"{each.alias} is {each.index_name}" for each in live))
+
+
+def _check_deployments(store: Store, config: Config) -> Finding:
+    services = load_services(config.deployments)
+    for service in services:
+        found = get_deployment(store, config.environment, service.name)
+        sight = look(open_site(service, config.home))
+        if sight.proxy_problem:
+            raise SourceUnavailable(f"nginx of {service.name} could not be asked: {sight.proxy_problem}")
+        if sight.serving is not found.live or not found.settled:
+            raise SourceUnavailable(f"nginx of {service.name} follows {sight.serving}, the store says {found.live}")
+        if found.live and sight.problems[found.live]:
+            raise SourceUnavailable(f"{service.name}: {found.name(found.live)} is live, {sight.problems[found.live]}")
+    names = ", ".join(service.name for service in services)
+    return Finding("deployments", State.OK, f"{names} as the store says" if names else "none on this machine")
+
+
+def _check_model(config: Config) -> Finding:
+    from core.embed import Embedder
+
+    length = Embedder(config.embedding_model).embed(["is anybody there?"]).shape[1]
+    return Finding("embedding model", State.OK, f"{config.embedding_model} gives vectors of {length} numbers")
