@@ -19,6 +19,7 @@ import yaml
 
 from core.acts import Act
 from core.cases import parse_cases
+from core.chunks import CHUNKING
 from core.config import PROJECT, Config
 from core.control import Index, get_flag, list_flags
 from core.embed import Embedder
@@ -176,7 +177,7 @@ def _publish(config: Config, store: Store, corpus: _Repository, version: str, wh
     corpus.commit_version(version, message, when)
     name = f"docs-{version}"
     chunks = LanceIndexes(config.index_uri).copy_from(corpus.folder / "index" / "chunks.lance", name)
-    index = Index(name, config.index_uri, version, config.embedding_model, chunks, when, "demo")
+    index = Index(name, config.index_uri, version, config.embedding_model, chunks, when, "demo", CHUNKING)
     register_index(store, index, _act(f"built from corpus {version} by the ingest stage", when))
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import ui
 from app.background import start_command
-from app.panels.jobs import render_command
+from app.panels.jobs import last_line, render_command
 from app.panels.versions import choose_revision
 from app.resources import get_config, get_corpus, get_jobs, get_store, load_log_check, load_search_check
 from app.visitor import lock, make_act
@@ -17,7 +17,7 @@ from core.control import Alias, Index, list_audit, list_swaps
 from core.corpus import WORKSPACE, Version
 from core.errors import InvalidInput
 from core.forecasts import find_prediction
-from core.jobs import JobState
+from core.jobs import Job, JobState
 from core.prediction import Prediction, PredictionCheck
 from core.retrievals import Window
 
@@ -40,7 +40,7 @@ def render_forecast(versions: Sequence[Version], indexes: Sequence[Index], alias
             "Predict", type="primary", key="corpus-predict", on_click=predict, args=(target,),
             **lock("job.start", get_config().environment),
         )  # fmt: skip
-    render_command("predict", "Prediction")
+    render_command("predict", "Prediction", explain=explain_end)
     found = find_prediction(get_store(), _name_of(target))
     if found is None:
         st.info(
@@ -50,6 +50,11 @@ def render_forecast(versions: Sequence[Version], indexes: Sequence[Index], alias
         return
     render_prediction(found)
     render_measured(found, indexes, aliases)
+
+
+def explain_end(job: Job, _log: str) -> str:
+    """How a prediction ended; what it found is drawn below."""
+    return "" if job.state is JobState.DONE else last_line(job)
 
 
 def choose_target(versions: Sequence[Version]) -> str:
@@ -160,7 +165,9 @@ def draw_topics(found: Prediction) -> go.Figure:
             x=scores, y=names, mode="markers", name=label, hovertemplate="%{x:.2f}",
             marker={"symbol": symbol, "size": 11, "color": color, "line": {"width": 2, "color": color}},
         )  # fmt: skip
-    figure.add_vline(found.threshold, line_dash="dot", line_color=ui.QUIET, annotation_text="low below")
+    figure.add_vline(
+        found.threshold, line_dash="dot", line_color=ui.QUIET, annotation_text="low below", annotation_position="top"
+    )
     figure.update_xaxes(title="mean top-1 similarity", range=[0, 1], tickformat=".1f")
     height = 130 + 30 * len(topics)
     return ui.style_chart(

@@ -20,9 +20,9 @@ _WORDS = {
 }
 
 
-def render_command(kind: str, title: str) -> Job | None:
+def render_command(kind: str, title: str, *, explain: Callable[[Job, str], str] | None = None) -> Job | None:
     """Draw the last job of a kind that runs our own command line, as `render_job` does."""
-    return render_job(get_jobs(), kind, title, cancel=partial(_cancel_command, kind))
+    return render_job(get_jobs(), kind, title, cancel=partial(_cancel_command, kind), explain=explain)
 
 
 def start(kind: str, *arguments: str, subject: str, reason: str) -> None:
@@ -55,7 +55,7 @@ def render_job(
         _watch(jobs, kind, title, cancel)
     else:
         log = jobs.read_log(kind)
-        _render_badge(job, title, (explain or _last_line)(job, log))
+        _render_badge(job, title, explain(job, log) if explain else last_line(job))
         if log:
             with st.expander("Log"):
                 st.code(log, language=None, height=240 if log.count("\n") > 8 else "content")
@@ -92,7 +92,8 @@ def _render_badge(job: Job, title: str, said: str) -> None:
     st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + ui.plain(said) if said else ''}")
 
 
-def _last_line(job: Job, _log: str) -> str:
+def last_line(job: Job) -> str:
+    """How a command of ours ended: with the last line that it printed."""
     if job.state is JobState.CUT_OFF:
         return "its process was killed, or the machine stopped; start it again"
     return "" if job.state is JobState.CANCELLED else job.last_line.removeprefix("quarterdeck: ")
