@@ -134,7 +134,7 @@ def test_a_file_is_shown_as_what_it_is(repo: DvcRepo) -> None:
     assert "![" not in shown
     assert "\\$a\\$ \\:red[b]" in shown
     assert open_tab("Files", path="corpus/guides/eal.txt").code[-2].value == "The EAL."
-    assert len(open_tab("Files", path="corpus/logo.png").get("imgs")) == 1
+    assert "8 x 6 pixels" in said(open_tab("Files", path="corpus/logo.png"))
     assert "neither UTF-8 text" in said(open_tab("Files", path="corpus/data.bin"))
     assert not open_tab("Files", path="corpus/paper.pdf").exception
 
