@@ -1,0 +1,114 @@
+"""How long a visitor waits for the sentence on top of each page, in Chromium, beside an empty Streamlit page.
+
+    .venv/bin/python -m benchmarks.first_paint [--home FOLDER] [--visits 7] [--check 2.0]
+
+Serves the deck over QUARTERDECK_HOME (default: the demo's) and, from a second process, a page that holds one sentence
+and nothing else. Each page is opened a few times after a first visit that warms the caches; the median time from the
+start of the navigation until the sentence is on the screen is printed, and its ratio to the empty page's in the same
+run. `--check R` exits with 1 when a page takes more than R times the empty page's time.
+"""
+
+import argparse
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Browser, sync_playwright
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGES = ("", "drift", "coverage", "prompts", "corpus", "rollouts", "audit")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+EMPTY = 'import streamlit as st\n\nst.title("Empty", anchor=False)\nst.markdown("#### Nothing but this sentence.")\n'
+
+
+@contextmanager
+def served(command: list[str], port: int, health: str) -> Iterator[str]:
+    """A server in a process of its own, ended by its process id."""
+    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{address}{health}").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def find_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def measure(browser: Browser, url: str, visits: int) -> float:
+    """Return the median seconds until the sentence is there, each visit in a new tab; the first does not count."""
+    seconds = []
+    for _ in range(visits + 1):
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        page = context.new_page()
+        started = time.perf_counter()
+        page.goto(url, wait_until="commit")
+        page.locator("h4").first.wait_for(timeout=120_000)
+        seconds.append(time.perf_counter() - started)
+        page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=120_000)
+        context.close()
+    return statistics.median(seconds[1:])
+
+
+def main() -> int:
+    """Serve both, visit every page, print a row for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, help="QUARTERDECK_HOME to serve (default: the demo's)")
+    parser.add_argument("--visits", type=int, default=7)
+    parser.add_argument("--check", type=float, metavar="R", help="fail when a page takes more than R times as long")
+    options = parser.parse_args()
+    if options.home:
+        os.environ["QUARTERDECK_HOME"] = str(options.home)
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        sys.exit("first_paint needs Debian's chromium: apt-get install chromium")
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        script = Path(scratch) / "empty.py"
+        script.write_text(EMPTY)
+        empty_port, deck_port = find_port(), find_port()
+        empty = [
+            sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(empty_port),
+            "--server.address", "127.0.0.1", "--server.headless", "true",
+        ]  # fmt: skip
+        deck = [sys.executable, "-m", "quarterdeck", "serve", "--port", str(deck_port)]
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        with served(empty, empty_port, "/_stcore/health") as bare, served(deck, deck_port, "/healthz") as address:
+            base = measure(browser, bare, options.visits)
+            print(f"{'empty page':<12} {base * 1e3:7.0f} ms")
+            ratios = {}
+            for page in PAGES:
+                seconds = measure(browser, f"{address}/{page}", options.visits)
+                ratios[page or "overview"] = seconds / base
+                print(f"{page or 'overview':<12} {seconds * 1e3:7.0f} ms  {seconds / base:5.2f} times the empty page")
+        browser.close()
+    late = [page for page, ratio in ratios.items() if options.check and ratio > options.check]
+    if late:
+        print(f"over the budget of {options.check} times the empty page: {', '.join(late)}")
+    return 1 if late else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
