@@ -1,18 +1,25 @@
+import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from core.acts import Act
-from core.control import get_flag
+from core.control import Flag, get_flag
+from core.exposures import list_usage
 from core.operations import change_rollout, create_flag, switch_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.errors import InvalidInput, SourceUnavailable
+from quarterdeck.retrieval import from_ms
+from quarterdeck.snapshot import load_snapshot
 
 ME = Act("ada", "because")
 WITHIN_S = 20  # generous: no test asserts a time
@@ -131,3 +138,122 @@ def test_a_closed_client_says_so(deck):
     deck.close()
     with pytest.raises(SourceUnavailable, match="closed"):
         deck.log_retrieval("q", 0.5)
+
+
+@pytest.mark.parametrize("context", ["text", 5, ["a"], {1: 2}, {"targetingKey": ["x"]}, object()])
+@pytest.mark.parametrize("key", ["new_prompt_v3", "use_reranker", "no_such_flag", None, ["unhashable"], 5])
+def test_reading_a_flag_never_raises_whatever_it_is_given(deck, key, context):
+    assert deck.is_enabled(key, "u1", context) in (True, False)
+    assert isinstance(deck.variant(key, "u1", context), str)
+    assert deck.route(key, "u1", context) == "blue"
+    assert deck.evaluate(key, False, context).value in (True, False)
+    assert deck.is_enabled("new_prompt_v3", ["u1"]) is False
+
+
+def test_an_unknown_flag_and_one_that_is_off_give_the_default_of_the_code(deck, store):
+    create_flag(store, "dark", boolean_flag(on=False), ME)
+    assert wait_until(lambda: deck.evaluate("dark", True).error_code is None)
+    for key in ("no_such_flag", "dark"):
+        assert deck.is_enabled(key, "u1", default=True) is True
+        assert deck.variant(key, "u1", default="v2") == "v2"
+
+
+def test_a_row_that_is_no_json_freezes_no_flag(deck, store):
+    with store.begin() as connection:
+        connection.execute(text("UPDATE flags SET definition = 'torn {' WHERE key = 'use_reranker'"))
+        connection.execute(text("UPDATE settings SET version = version + 1"))
+    assert wait_until(lambda: deck.evaluate("use_reranker", True).error_code == "PARSE_ERROR")
+    change_rollout(store, get_flag_of(store), 100, ME)
+    assert wait_until(lambda: deck.is_enabled("new_prompt_v3", "u1") and deck.is_enabled("new_prompt_v3", "u2"))
+
+
+def get_flag_of(store):
+    """`get_flag` reads all rows, and one of them is torn here."""
+    with store.read() as connection:
+        row = connection.execute(text("SELECT * FROM flags WHERE key = 'new_prompt_v3'")).mappings().one()
+    return Flag("production", row["key"], json.loads(row["definition"]), row["version"], from_ms(1), "ada")
+
+
+def test_a_store_that_is_away_is_logged_and_told_once_and_once_that_it_is_back(deck, store, caplog):
+    told = []
+    deck.on_stale(told.append)
+    with store.begin() as connection:
+        connection.execute(text("ALTER TABLE settings RENAME TO away"))
+    assert wait_until(lambda: told)
+    time.sleep(0.5)  # ten polls and more
+    assert len(told) == 1
+    assert caplog.text.count("flags stay as they were") == 1
+    with store.begin() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO settings"))
+    assert wait_until(lambda: told[-1] == "")
+    assert caplog.text.count("flags are read from the store again") == 1
+
+
+def test_a_clock_that_jumps_back_stops_neither_the_flags_nor_the_counts(deck, store, monkeypatch):
+    deck.is_enabled("use_reranker", "u1")
+    deck.flush()
+    earlier = time.time_ns() - 400 * 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: earlier)
+    monkeypatch.setattr(time, "time", lambda: earlier / 10**9)
+    deck.is_enabled("use_reranker", "u1")
+    deck.flush()
+    switch_flag(store, get_flag(store, "production", "use_reranker"), ME, on=False)
+    assert wait_until(lambda: not deck.is_enabled("use_reranker", "u1"))
+    usage = list_usage(store, "production", since=datetime(2000, 1, 1, tzinfo=UTC))["use_reranker"]
+    assert usage.by_variant["on"] >= 2
+    assert (datetime.now(UTC) - usage.last_hour).days < 1  # the latest, whatever was counted after the jump
+
+
+def test_a_snapshot_of_another_release_is_not_believed(tmp_path):
+    for body in ("[]", "{}", '{"version": 1}', '{"version": 1, "flags": 5, "aliases": {}}'):
+        path = tmp_path / "snapshot.json"
+        path.write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+        assert load_snapshot(path) is None
+
+
+def test_a_user_without_a_home_goes_without_the_snapshot_on_disk(url, store, monkeypatch):
+    create_flag(store, "use_reranker", boolean_flag(on=True), ME)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with Quarterdeck(url) as deck:
+        assert deck.is_enabled("use_reranker", "u1") is True
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_follows_the_flags_by_itself(deck, store):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # whatever happens here, pytest must not go on twice
+        try:
+            os.write(writer, b"ready" if deck.is_enabled("use_reranker", "u1") else b"wrong")
+            os.write(writer, b"off" if wait_until(lambda: not deck.is_enabled("use_reranker", "u1")) else b"still on")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 5) == b"ready"
+    switch_flag(store, get_flag(store, "production", "use_reranker"), ME, on=False)
+    assert os.read(reader, 8) == b"off"
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(reader)
+
+
+def test_threads_read_while_flags_change(deck, store):
+    failures, stop = [], threading.Event()
+
+    def ask():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            found = deck.evaluate("use_reranker", False, {"targetingKey": f"u{number}"})
+            if found.error_code is not None:
+                failures.append(found)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for on in (False, True) * 5:
+        switch_flag(store, get_flag(store, "production", "use_reranker"), ME, on=on)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
