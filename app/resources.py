@@ -4,7 +4,7 @@ Handles (store, model, gateways) are shared by all visitors. Reads are kept for 
 """
 
 import os
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,6 +47,7 @@ from core.reports import (
     report_drift,
 )
 from core.retrievals import Window
+from core.rollouts import Users, list_recent_users
 from core.runs import Run, RunFilter, RunPage, RunSort
 from core.vectors import VectorCache
 from core.worddiff import TextSegment
@@ -80,6 +81,12 @@ def list_environments() -> tuple[str, ...]:
         return read_environments(get_store(), own)
     except QuarterdeckError:  # the page that needs the store says what is wrong with it
         return (own,)
+
+
+@st.cache_data(ttl=60, max_entries=50, show_spinner="Looking for recent users …")
+def load_users(environment: str, flag: str) -> Users:
+    """Return the recent users that a change of the flag is tried on."""
+    return list_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
 
 
 @st.cache_resource

@@ -12,7 +12,7 @@ from typing import Any
 
 from core.acts import MAX_TEXT, Act, Change, changing
 from core.control import Flag, delete_flag, get_flag, list_flags, save_flag
-from core.errors import InvalidInput, QuarterdeckError
+from core.errors import InvalidInput, QuarterdeckError, SourceUnavailable
 from core.exposures import list_exposures
 from core.impact import Impact, measure_impact, must_type_name
 from core.operations import update_flag
@@ -42,19 +42,23 @@ logger = logging.getLogger("quarterdeck")
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who a change is tried on: the ids of recent users, and where they are from ("" when none is known)."""
+    """Who a change is tried on: the ids of recent users, where they are from, and why none could be read if so."""
 
-    ids: tuple[str, ...]
-    source: str
+    ids: tuple[str, ...] = ()
+    source: str = ""
+    problem: str = ""
 
 
 def list_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
     """Return the users of the last week: the retrieval log's session ids, else whoever is noted as a test's user."""
     since = now - timedelta(days=RECENT_DAYS)
-    if ids := list_session_ids(store, since_ms=to_ms(since)):
-        return Users(ids, f"session ids of the last {RECENT_DAYS} days")
-    exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
-    return Users(tuple(exposed), "users of the test") if exposed else Users((), "")
+    try:
+        if ids := list_session_ids(store, since_ms=to_ms(since)):
+            return Users(ids, f"session ids of the last {RECENT_DAYS} days")
+        exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
+    except SourceUnavailable as error:  # flags must be changeable while the log is away
+        return Users(problem=str(error))
+    return Users(tuple(exposed), "users of the test") if exposed else Users()
 
 
 def preview_change(
@@ -88,8 +92,8 @@ def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
 def create_schedule(
     store: Store, flag: Flag, steps: Sequence[Step], by: Act, *, starts: datetime, now: datetime,
     typed_name: str | None = None,
-) -> Schedule:  # fmt: skip
-    """Make a schedule of a flag, and return it; None for `typed_name` is somebody who may do without typing it.
+) -> int:  # fmt: skip
+    """Make a schedule of a flag; None for `typed_name` is somebody who may do without typing it.
 
     Raises InvalidInput for steps that the flag cannot take, and Conflict when it has an open schedule.
     """
@@ -105,7 +109,7 @@ def create_schedule(
     with changing(store, by) as change:
         made = add_schedule(change.connection, planned)
         change.record("schedule.create", flag.key, None, _describe(made))
-    return made
+    return change.entry_id
 
 
 def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, note: str = "") -> int:

@@ -56,6 +56,14 @@ def set_details(definition: Mapping[str, Any], details: Details) -> dict[str, An
     return changed
 
 
+def describe_state(definition: Mapping[str, Any]) -> str:
+    """Return a flag's state as a person says it: off, on, or on for how many percent."""
+    share = rollout_pct(definition)
+    if definition.get("state") != "ENABLED":
+        return "off"
+    return "on" if share is None or share == 100 else f"on for {share:g}%"
+
+
 def split_tags(text: str) -> tuple[str, ...]:
     """Return the tags of a comma-separated text, each once, in order of the alphabet."""
     return tuple(sorted({tag.strip() for tag in text.split(",") if tag.strip()}))

@@ -1,6 +1,7 @@
 """Rollouts: what is being rolled out, and the switches. Every change names a reason and lands in the audit trail."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -9,31 +10,44 @@ from app.panels.colors import render_colors
 from app.panels.flags import is_on, render_flags
 from app.panels.tokens import render_tokens
 from app.resources import get_store, list_environments
-from core.control import Flag, list_flags
+from core.board import BoardRow, list_board
+from core.schedules import ScheduleState, say_next
 from quarterdeck.definitions import rollout_pct
 
 
-def say_what_rolls_out(flags: Sequence[Flag]) -> tuple[str, ui.Look]:
-    """The sentence on top."""
-    partly = [f for f in flags if is_on(f) and 0 < (rollout_pct(f.definition) or 0) < 100]
-    if not partly:
-        return f"{len(flags)} flags, none of them partly rolled out.", ui.Look("Steady", "green", "✓")
+def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.Look]:
+    """The sentence on top: what is partly rolled out, what is planned next, and whether a plan got stuck."""
+    partly = [row.flag for row in board if is_on(row.flag) and 0 < (rollout_pct(row.flag.definition) or 0) < 100]
     named = ", ".join(f"{ui.plain(f.key)} at {rollout_pct(f.definition):g}%" for f in partly)
-    return f"{len(partly)} of {len(flags)} flags are partly rolled out: {named}.", ui.Look("Rolling out", "blue", "◐")
+    said = f"{len(partly)} of {len(board)} flags are partly rolled out: {named}."
+    if not partly:
+        said = f"{len(board)} flags, none of them partly rolled out."
+    planned = [row.schedule for row in board if row.schedule]
+    stuck = [each for each in planned if each.state is ScheduleState.PAUSED]
+    due = sorted((each for each in planned if each.due), key=lambda each: each.due or now)
+    for each in stuck[:1]:
+        said += f" {ui.plain(each.flag)} is {ui.plain(say_next(each, now=now))}."
+    for each in due[:1]:
+        said += f" Next: {ui.plain(each.flag)}, {ui.plain(say_next(each, now=now))}."
+    if stuck:
+        return said, ui.Look("A plan is paused", "orange", "⚠")
+    return said, ui.Look("Rolling out", "blue", "◐") if partly or planned else ui.Look("Steady", "green", "✓")
 
 
 def render(frame: ui.Frame) -> None:
     """The page, once the store could be read."""
-    flags = list_flags(get_store(), frame.environment)
-    if flags:
-        ui.render_verdict(*say_what_rolls_out(flags))
+    now = datetime.now(UTC)
+    board = list_board(get_store(), frame.environment, environments=list_environments(), now=now)
+    if board:
+        ui.render_verdict(*say_what_rolls_out(board, now=now))
     ui.render_said()
     own, colors, access = st.tabs(["Flags", "Blue-green", "Access"], on_change="rerun", key="tab", bind="query-params")
     if own.open:
         with own:
-            render_flags(flags) if flags else ui.render_empty(
-                "There are no flags yet. Import some from flagd, or build the demo.", "quarterdeck flags import FILE"
-            )
+            if not board:
+                said = "There are no flags yet. Make one below, import some from flagd, or build the demo."
+                ui.render_empty(said, "quarterdeck flags import FILE")
+            render_flags(frame.environment, board)
     if colors.open:
         with colors, ui.showing_errors("The deployments could not be read"):
             render_colors(frame.environment)

@@ -181,6 +181,11 @@ def test_a_diff_shows_the_changed_lines_and_not_two_walls():
         '+  "state": "DISABLED",',
     ]
     assert len(diff.splitlines()) <= 7
+    rolled = diff_states(RULED, apply_edit(RULED, replace(read_edit(RULED), rollout_pct=30)))
+    assert [line.strip() for line in rolled.splitlines() if line[0] in "+-"] == [
+        '-      {"fractional": [["on", 20000], ["off", 80000]]}',
+        '+      {"fractional": [["on", 30000], ["off", 70000]]}',
+    ]
     assert diff_states(RULED, dict(reversed(RULED.items()))) == ""
     assert diff_states(None, {"a": 1}) == '+{\n+  "a": 1\n+}'
     assert diff_states({"a": 1}, None) == '-{\n-  "a": 1\n-}'

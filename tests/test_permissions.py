@@ -253,8 +253,8 @@ def fill(store: Store, folder: Path) -> None:
     for key in ("planned", "held"):
         operations.create_flag(store, key, boolean_flag(on=True), SETUP)
         flag = get_flag(store, "production", key)
-        made = rollouts.create_schedule(store, flag, [Step(on=False)], SETUP, starts=BUILT, now=BUILT)
-    rollouts.pause_schedule(store, made, SETUP, now=BUILT)
+        rollouts.create_schedule(store, flag, [Step(on=False)], SETUP, starts=BUILT, now=BUILT)
+    rollouts.pause_schedule(store, _schedule(world, "held"), SETUP, now=BUILT)
     for name in ("docs-v0", "docs-v1", "docs-v2", "docs-old"):
         operations.register_index(store, world.index(name), replace(SETUP, at=BUILT))
     for name, former in (("docs-v0", None), ("docs-v1", "docs-v0")):

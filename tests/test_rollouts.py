@@ -55,7 +55,8 @@ def stored_pct(store):
 
 def step_up(store, flag, *shares):
     steps = plan_steps(shares or (5, 25, 50, 100), hold_s=HOLD_S, switch_on=False)
-    return create_schedule(store, flag, steps, ME, starts=NOW, now=NOW)
+    create_schedule(store, flag, steps, ME, starts=NOW, now=NOW)
+    return newest(store)
 
 
 def newest(store):

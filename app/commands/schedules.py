@@ -34,6 +34,7 @@ def schedule_add(
     from core.control import get_flag
     from core.rollouts import create_schedule
     from core.schedules import Step, parse_duration, parse_shares, plan_steps, say_next, say_steps
+    from core.timetable import list_schedules
 
     if steps is None and on is None:
         raise InvalidInput("flags schedule add", "give --steps P,P,…, --on or --off")
@@ -43,10 +44,11 @@ def schedule_add(
         plan_steps(parse_shares(steps), hold_s=parse_duration(hold), switch_on=bool(on)) if steps else (Step(on=on),)
     )
     store, now = open_store(config), datetime.now(UTC)
-    made = create_schedule(
+    create_schedule(
         store, get_flag(store, config.environment, key), planned, Act(config.operator, reason, config.environment),
         starts=_read_time(starts) if starts else now, now=now,
     )  # fmt: skip
+    made = list_schedules(store, environment=config.environment, flag=key, limit=1)[0]
     show(as_json, made, [f"schedule {made.schedule_id} of {key}: {say_steps(made)}; {say_next(made, now=now)}"])
 
 
