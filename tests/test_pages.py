@@ -387,11 +387,33 @@ def test_a_wrong_setting_is_one_line_that_names_it(as_demo: Demo, monkeypatch: p
     assert "QUARTERDECK_LOW_SCORE: must be a number between 0 and 1, not 'high'" in only_error(app)
 
 
+def field(kind: Any, name: str) -> Any:
+    """The control of the chosen flag whose key starts so; the rest of its key names the version that was seen."""
+    return next(each for each in kind if str(each.key).startswith(f"{name}-production-"))
+
+
+def edit(app: AppTest, *, on: bool | None = None, share: float | None = None) -> AppTest:
+    """Change the form of the chosen flag, as far as the preview."""
+    if on is not None:
+        field(app.toggle, "on").set_value(on).run()
+    if share is not None:
+        field(app.number_input, "share").set_value(share).run()
+    return app
+
+
+def save(app: AppTest, reason: str, *, name: str = "") -> AppTest:
+    """Fill in the form under the preview and press Save."""
+    field(app.text_input, "reason").input(reason)
+    if name:
+        field(app.text_input, "name").input(name)
+    return next(button for button in app.button if button.label == "Save").click().run()
+
+
 def flip(app: AppTest, *, on: bool, reason: str) -> AppTest:
-    """Set the form of the chosen flag and press Save."""
-    app.toggle[0].set_value(on)
-    app.text_input[0].input(reason)
-    return app.button[0].click().run()
+    """Switch the chosen flag, its name typed where it is asked for."""
+    edit(app, on=on)
+    asked = any(str(each.key).startswith("name-production-") for each in app.text_input)
+    return save(app, reason, name=str(app.selectbox(key="flag").value) if asked else "")
 
 
 def last_changes(url: str, key: str) -> list[str]:
@@ -419,13 +441,90 @@ def test_flipping_a_flag_stores_it_and_shows_its_audit_entry(demo_url: str) -> N
     assert [text.value for text in shown.text] == ["costs too much"]
 
 
-def test_moving_the_slider_changes_the_rollout(demo_url: str) -> None:
-    app = open_page("rollouts", flag="new_prompt_v3")
-    app.slider[0].set_value(50.0)
-    app.text_input[0].input("no complaints")
-    app.button[0].click().run()
-    assert "new_prompt_v3 at 50%" in verdict(app)
+def shown_text(app: AppTest) -> str:
+    """What a reader sees of the page's sentences."""
+    return text_of(" ".join(element.value for element in (*app.markdown, *app.caption)))
+
+
+def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_url: str) -> None:
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0)
+    said = re.search(r"\*\*(\d+)%\*\* get another answer: ([\d,]+) of ([\d,]+) session ids", shown_text(app))
+    assert said, shown_text(app)
+    since = int((datetime.now(UTC) - timedelta(days=7)).timestamp() * 1000)
+    query = "SELECT COUNT(DISTINCT session_id) FROM retrievals WHERE ts_ms >= ?"
+    ((users,),) = ask(demo_url, query, since)
+    assert int(said[3].replace(",", "")) == pytest.approx(users, abs=10)
+    assert int(said[1]) == pytest.approx(20, abs=7)
+    diff = next(code.value for code in app.code if code.language == "diff")
+    assert [line.split()[1] for line in diff.splitlines() if line[0] in "+-"]
+    assert "20000" in diff
+    assert "40000" in diff
     assert last_changes(demo_url, "new_prompt_v3")[0] == "flag.update"
+    before = len(last_changes(demo_url, "new_prompt_v3"))
+    save(app, "no complaints")
+    assert "new_prompt_v3 at 40%" in verdict(app)
+    assert len(last_changes(demo_url, "new_prompt_v3")) == before + 1
+
+
+def test_a_wide_change_in_production_takes_the_flags_name(demo_url: str) -> None:
+    before = stored_flag(demo_url, "new_prompt_v3")
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
+    assert "Type **new_prompt_v3** to change it for so many" in shown_text(app)
+    line = only_error(save(app, "all in", name="new_prompt"))
+    assert re.search(r"name: \d+% of users get another answer; type new_prompt_v3 to go on", line)
+    assert stored_flag(demo_url, "new_prompt_v3") == before
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
+    assert "new_prompt_v3 at 95%" in verdict(save(app, "all in", name="new_prompt_v3"))
+
+
+def test_a_page_says_what_a_user_gets_now_and_after_the_change_and_why(as_demo: Demo) -> None:
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=0.0)
+    app.text_input(key="why-user-new_prompt_v3").input("user-1").run()
+    shown = shown_text(app)
+    assert "**Now**: " in shown
+    assert "**After the change**: off, with the value false" in shown
+    assert any("falls to" in text.value for text in app.text)
+
+
+def test_rules_are_added_ordered_and_taken_away(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    for attribute, value in (("country", "DE"), ("plan", "pro")):
+        next(button for button in app.button if button.label == "Add a rule").click().run()
+        [each for each in app.text_input if each.label == "Attribute"][-1].input(attribute).run()
+        [each for each in app.text_input if each.label == "Value"][-1].input(value).run()
+    [each for each in app.button if each.label == "↑"][-1].click().run()
+    save(app, "by plan first")
+    targeting = stored_flag(demo_url, "new_prompt_v3")["targeting"]["if"]
+    assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "plan"}, "pro"], [{"var": "country"}, "DE"]]
+    app = open_page("rollouts", flag="new_prompt_v3")
+    next(button for button in app.button if button.label == "✕").click().run()
+    save(app, "plan no more")
+    targeting = stored_flag(demo_url, "new_prompt_v3")["targeting"]["if"]
+    assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "country"}, "DE"]]
+
+
+def test_owner_tags_and_expiry_are_kept_found_and_shown(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    field(app.text_input, "owner").input("ada").run()
+    field(app.text_input, "tags").input("prompts, rag").run()
+    save(app, "who looks after it")
+    assert stored_flag(demo_url, "new_prompt_v3")["metadata"]["tags"] == "prompts, rag"
+    found = open_page("rollouts", search="RAG ada")
+    assert list(found.dataframe[0].value["flag"]) == ["new_prompt_v3"]
+    assert list(open_page("rollouts", stale="true").dataframe[0].value["flag"]) == ["use_reranker"]
+    assert "None of the 5 flags fits the filters." in shown_text(open_page("rollouts", search="no such flag"))
+
+
+def test_a_definition_is_edited_as_json_and_a_wrong_one_is_one_line(demo_url: str) -> None:
+    app = open_page("rollouts", flag="use_hyde")
+    next(each for each in app.segmented_control if str(each.key).startswith("how-")).set_value("JSON").run()
+    area = app.text_area[0]
+    typed = json.loads(area.value)
+    area.input(json.dumps(typed | {"state": "MAYBE"})).run()
+    assert only_error(app) == "**This cannot be saved** — state: give ENABLED or DISABLED, not 'MAYBE'"
+    app.text_area[0].input(json.dumps(typed | {"metadata": typed["metadata"] | {"owner": "ada"}})).run()
+    save(app, "an owner")
+    assert stored_flag(demo_url, "use_hyde")["metadata"]["owner"] == "ada"
 
 
 def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
@@ -435,31 +534,100 @@ def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
     assert verdict(app) == "1 of 5 flags are partly rolled out: answer-service at 5%."
 
 
+def test_a_flag_is_made_off_and_deleted_by_its_typed_name(demo_url: str) -> None:
+    app = open_page("rollouts")
+    app.text_input(key="new-key").input("shiny")
+    app.text_input(key="new-reason").input("try it")
+    next(button for button in app.button if button.label == "Create flag").click().run()
+    assert verdict(app).startswith("2 of 6 flags")
+    assert stored_flag(demo_url, "shiny")["state"] == "DISABLED"
+    app = open_page("rollouts", flag="shiny")
+    app.text_input(key="delete-reason-shiny").input("was a trial")
+    app.text_input(key="delete-name-shiny").input("shin")
+    next(button for button in app.button if button.label == "Delete flag").click().run()
+    assert "type shiny to delete it" in only_error(app)
+    app.text_input(key="delete-reason-shiny").input("was a trial")
+    app.text_input(key="delete-name-shiny").input("shiny")
+    next(button for button in app.button if button.label == "Delete flag").click().run()
+    assert verdict(app).startswith("2 of 5 flags")
+    assert last_changes(demo_url, "shiny") == ["flag.delete", "flag.create"]
+
+
+@pytest.mark.parametrize(
+    ("key", "field_name"), [("x" * 300, "key: 300 characters"), ("a\tb", "control characters"), ("", "key: give")]
+)
+def test_a_flag_of_a_name_that_cannot_be_is_refused_with_the_fields_name(
+    key: str, field_name: str, demo_url: str
+) -> None:
+    app = open_page("rollouts")
+    app.text_input(key="new-key").input(key)
+    app.text_input(key="new-reason").input("try it")
+    next(button for button in app.button if button.label == "Create flag").click().run()
+    assert field_name in only_error(app)
+    assert ask(demo_url, "SELECT COUNT(*) FROM flags") == [(5,)]
+
+
+def test_a_rollout_in_steps_is_planned_paused_and_cancelled_on_the_page(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    app.text_input(key="plan-reason-new_prompt_v3").input("no complaints")
+    app.text_input(key="plan-name-new_prompt_v3").input("new_prompt_v3")
+    next(button for button in app.button if button.label == "Plan it").click().run()
+    assert "Next: new_prompt_v3, 5% now." in verdict(app)
+    assert "5% → 25% → 50% → 100%. Next: 5% now." in shown_text(app)
+    assert any("No server makes the steps at the moment" in warning.value for warning in app.warning)
+    for verb, told in (("Pause", "A plan is paused"), ("Resume", "Rolling out"), ("Cancel", "Rolling out")):
+        next(each for each in app.text_input if str(each.key).startswith("schedule-reason-")).input("look first")
+        next(button for button in app.button if button.label == f"{verb} the plan").click().run()
+        assert told in shown_text(app)
+    assert last_changes(demo_url, "new_prompt_v3")[:4] == [
+        "schedule.cancel", "schedule.resume", "schedule.pause", "schedule.create",
+    ]  # fmt: skip
+    assert "plan-reason-new_prompt_v3" in {each.key for each in app.text_input}
+
+
 @pytest.mark.parametrize("reason", ["", "   "])
 def test_a_change_without_a_reason_is_refused_in_one_line(reason: str, demo_url: str) -> None:
-    before = stored_flag(demo_url, "use_hyde")
-    line = only_error(flip(open_page("rollouts", flag="use_hyde"), on=True, reason=reason))
+    before = stored_flag(demo_url, "new_prompt_v3")
+    line = only_error(save(edit(open_page("rollouts", flag="new_prompt_v3"), share=25.0), reason))
     assert line == "**Nothing was changed** — reason: is empty; say why, for the audit trail"
-    assert stored_flag(demo_url, "use_hyde") == before
-    assert last_changes(demo_url, "use_hyde") == ["flag.create"]
+    assert stored_flag(demo_url, "new_prompt_v3") == before
 
 
-def test_saving_what_is_stored_already_says_so_and_records_nothing(demo_url: str) -> None:
-    app = flip(open_page("rollouts", flag="use_hyde"), on=False, reason="look")
-    assert [info.value for info in app.info] == ["Nothing differs from what is stored."]
-    assert last_changes(demo_url, "use_hyde") == ["flag.create"]
-
-
-def test_saving_over_a_change_of_somebody_else_is_a_conflict(demo_url: str) -> None:
+def test_a_form_that_nobody_touched_has_nothing_to_save(as_demo: Demo) -> None:
     app = open_page("rollouts", flag="use_hyde")
+    assert "Save" not in [button.label for button in app.button]
+    app = edit(edit(app, on=True), on=False)
+    assert "Save" not in [button.label for button in app.button]
+
+
+def test_saving_over_a_change_of_somebody_else_is_a_conflict_that_shows_both_changes(demo_url: str) -> None:
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=30.0)
     with closing(Store(demo_url)) as store:
-        switch_flag(store, get_flag(store, "production", "use_hyde"), Act("somebody else", "was faster"), on=True)
-    app.slider[0].set_value(30.0)
-    line = only_error(flip(app, on=False, reason="mine"))
-    assert "somebody else was faster" in line
-    assert "Nothing was overwritten" in line
-    assert last_changes(demo_url, "use_hyde") == ["flag.update", "flag.create"]
-    assert app.toggle[0].value is True
+        flag = get_flag(store, "production", "new_prompt_v3")
+        switch_flag(store, flag, Act("somebody else", "was faster"), on=False)
+    save(app, "mine")
+    assert not app.exception
+    lines = [text_of(error.value) for error in app.error]
+    assert any("somebody else was faster" in line for line in lines)
+    assert any(
+        "Conflict** — somebody else changed this flag just now, while you were editing" in line for line in lines
+    )
+    theirs, mine = (code.value for code in app.code if code.language == "diff")
+    assert '+  "state": "DISABLED"' in theirs
+    assert "30000" in mine
+    assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
+    app.button(key="drop-edit-new_prompt_v3").click().run()
+    assert [error.value for error in app.error] == []
+    assert field(app.toggle, "on").value is False
+    assert field(app.number_input, "share").value == 20.0
+
+
+def test_a_viewer_sees_the_flags_and_can_change_none(as_demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=30.0)
+    assert "kill" not in app.dataframe[0].value
+    locked = {button.label: button.disabled for button in app.button}
+    assert all(locked[label] for label in ("Save", "Create flag", "Plan it", "Delete flag"))
 
 
 def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:

@@ -67,6 +67,18 @@ def test_the_navigation_leads_to_every_page_and_the_overview_is_the_root(visit: 
     assert "v1 is live" in visit.sentence
 
 
+def switch_on(visit: Visit, flag: str, *, reason: str) -> None:
+    """Switch the chosen flag on in its form, and save that."""
+    page = visit.page
+    page.get_by_text("On", exact=True).click()
+    form = page.get_by_test_id("stForm").filter(has_text="Save")
+    form.get_by_label("Reason").fill(reason)
+    if form.get_by_label("Name of the flag").count():
+        form.get_by_label("Name of the flag").fill(flag)
+    form.get_by_role("button", name="Save").click()
+    page.get_by_text("Recorded as audit entry").wait_for()
+
+
 def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
     visit: Visit, server: Server, tmp_path: Path
 ) -> None:
@@ -79,11 +91,8 @@ def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
     try:
         assert client.stdout is not None
         assert client.stdout.readline() == "False\n"
-        page = visit.open("rollouts?flag=use_hyde")
-        page.get_by_test_id("stForm").get_by_text("On", exact=True).click()
-        page.get_by_label("Reason").fill("seen in the browser")
-        page.get_by_role("button", name="Save").click()
-        page.get_by_text("Recorded as audit entry").wait_for()
+        visit.open("rollouts?flag=use_hyde")
+        switch_on(visit, "use_hyde", reason="seen in the browser")
         assert client.stdout.readline() == "True\n"
     finally:
         client.terminate()
@@ -143,11 +152,8 @@ def test_filters_stay_in_the_address(visit: Visit) -> None:
 def test_hostile_queries_and_reasons_are_shown_as_text(visit: Visit, server: Server) -> None:
     rows = [{"query": f"{HOSTILE} {number}", "score": 0.05, "arm": "<b>blue</b>"} for number in range(40)]
     assert httpx.post(f"{server.address}/v1/retrievals", json=rows).json() == {"stored": 40}
-    page = visit.open("rollouts?flag=contextual_retrieval")
-    page.get_by_test_id("stForm").get_by_text("On", exact=True).click()
-    page.get_by_label("Reason").fill(HOSTILE)
-    page.get_by_role("button", name="Save").click()
-    page.get_by_text("Recorded as audit entry").wait_for()
+    visit.open("rollouts?flag=contextual_retrieval")
+    switch_on(visit, "contextual_retrieval", reason=HOSTILE)
     for path in PAGES:
         page = visit.open(f"{path}?days=7+days")
         assert page.evaluate("window.stolen") is None
