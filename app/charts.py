@@ -1,11 +1,12 @@
 """Charts that several pages draw: the daily score band, and the markers of what changed on it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import plotly.graph_objects as go
 
 from app import ui
+from core.arms import Look, Metric, add_stretches
 from core.drift import DailyScores, DriftReport
 from core.histograms import add_histograms, quantile_of_histogram
 from core.timeline import Change, ChangeKind
@@ -19,6 +20,8 @@ _MARKERS = {
     ChangeKind.DEPLOYMENT: "hexagon",
     ChangeKind.LEVEL: "x",
 }
+_FORMATS = dict.fromkeys(Metric, ".3f") | {Metric.ERRORS: ".1%", Metric.LATENCY: ",.0f", Metric.COST: "$.4f"}
+_UNITS = {metric: str(metric) for metric in Metric} | {Metric.LATENCY: "latency, ms", Metric.COST: "cost of a query"}
 _LANES = (0.04, 0.10, 0.16)  # where on the axis of scores the markers lie, so that few cover each other
 
 
@@ -99,6 +102,52 @@ def list_change_rows(changes: Iterable[Change], *, since: date) -> list[dict[str
         }
         for change in newest
     ]
+
+
+def draw_arms(looks: Sequence[Look], metric: Metric, *, colors: Mapping[str, str], title: str) -> go.Figure:
+    """Each arm's mean over time, by the hour in the first two days and by the day after that."""
+    whole = looks[-1].at - looks[0].start if looks else timedelta()
+    periods = add_stretches(looks, timedelta(hours=1) if whole <= timedelta(days=2) else timedelta(days=1))
+    figure = go.Figure()
+    for arm, color in colors.items():
+        found = [(each.start, each.last[arm].mean(metric), each.last[arm].users) for each in periods]
+        told = [(at, mean, users) for at, mean, users in found if mean is not None]
+        figure.add_scatter(
+            x=[at for at, _, _ in told],
+            y=[mean for _, mean, _ in told],
+            name=ui.chart_text(arm, 40),
+            mode="lines+markers",
+            line={"color": color, "width": 2},
+            customdata=[users for _, _, users in told],
+            hovertemplate=f"%{{y:{_FORMATS[metric]}}}, %{{customdata}} users",
+        )
+    figure.update_yaxes(title=_UNITS[metric], tickformat=_FORMATS[metric])
+    return ui.style_chart(figure, title=title)
+
+
+def draw_interval(
+    at: Sequence[datetime], middle: Sequence[float], ends: tuple[Sequence[float], Sequence[float]], metric: Metric,
+    *, limits: Mapping[str, float], color: str, title: str,
+) -> go.Figure:  # fmt: skip
+    """An estimate with its always-valid interval over time, the line of no difference, and named limits."""
+    low, high = ends
+    band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": f"%{{y:{_FORMATS[metric]}}}"}
+    fill = f"rgba({int(color[1:3], 16)},{int(color[3:5], 16)},{int(color[5:7], 16)},.18)"
+    figure = go.Figure(
+        [
+            go.Scatter(x=at, y=high, name="at most", showlegend=False, **band),
+            go.Scatter(x=at, y=low, name="what is possible at every look", fill="tonexty", fillcolor=fill, **band),
+            go.Scatter(
+                x=at, y=middle, name="as it seems", line={"color": color, "width": 2},
+                hovertemplate=f"%{{y:{_FORMATS[metric]}}}",
+            ),
+        ]
+    )  # fmt: skip
+    figure.add_hline(0, line_color=ui.QUIET, line_width=1)
+    for name, value in limits.items():
+        figure.add_hline(value, line_dash="dot", line_color=ui.DANGER, annotation_text=name)
+    figure.update_yaxes(title=_UNITS[metric], tickformat=_FORMATS[metric])
+    return ui.style_chart(figure, title=title)
 
 
 def _mark_day(figure: go.Figure, day: date) -> None:

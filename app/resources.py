@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from core.backfill import Backfill
 from core.behaviour import BehaviourReport, report_behaviour
+from core.canaries import CanaryReport, report_canaries
 from core.changes import WhatChanged, explain_drift, gather_changes, start_of
 from core.config import Config, load_config
 from core.contests import LOOKED_AT, Comparison, report_prompts
@@ -24,6 +25,7 @@ from core.environments import list_environments as read_environments
 from core.errors import QuarterdeckError
 from core.experiments import Experiments
 from core.forecasts import get_prediction, measure_in_log, measure_prediction
+from core.histories import ArmHistories
 from core.jobs import Jobs
 from core.nearest import Nearest, find_nearest
 from core.overview import (
@@ -90,6 +92,12 @@ def load_users(environment: str, flag: str) -> Users:
 
 
 @st.cache_resource
+def get_histories() -> ArmHistories:
+    """Return what is kept of the arms' histories, so that a look reads the last hours only."""
+    return ArmHistories(get_store())
+
+
+@st.cache_resource
 def get_embedder() -> Embedder:
     """Return the embedding model behind the store's vector cache."""
     return Embedder(get_config().embedding_model, cache=VectorCache(get_store()))
@@ -125,6 +133,12 @@ def load_drift(environment: str, today: date, window_days: int, baseline_days: i
     return report_drift(
         get_store(), environment=environment, today=today, window_days=window_days, baseline_days=baseline_days
     )
+
+
+@st.cache_data(ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
+def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
+    """Return how every canary stands."""
+    return report_canaries(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
@@ -273,6 +287,6 @@ def load_areas(environment: str, today: date) -> tuple[Area, ...]:
             ("coverage", lambda: describe_coverage(store, get_embedder(), environment, today, config.low_score)),
             ("prompts", lambda: describe_prompts(get_experiments())),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
-            ("rollouts", lambda: describe_rollouts(store, environment)),
+            ("rollouts", lambda: describe_rollouts(store, environment, lambda: load_canaries(environment))),
         )
     )

@@ -6,7 +6,7 @@ moments at any time. Whether arms differ is for `sequential.py`, reading the row
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ class Metric(StrEnum):
 USER_SUMS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")  # the columns, in the order of a row's
 HIGHER_IS_BETTER = frozenset({Metric.SCORE, Metric.FAITHFULNESS, Metric.FEEDBACK})
 _METRICS = tuple(Metric)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS, _TOTALS = [1, 0, 3, 5, 7, 9], [2, 0, 4, 6, 8, 10]  # places in a row, from `queries` on; errors are worked out
 
 
@@ -91,6 +92,30 @@ class Look:
     at: datetime
     arms: Mapping[str, Arm]
     last: Mapping[str, Stretch]
+
+
+def add_stretches(looks: Sequence[Look], period: timedelta) -> tuple[Look, ...]:
+    """Return the looks with their last stretches added up to periods that start on the clock, such as whole days.
+
+    Users are counted once an hour, so that their number is an upper bound; the sums are exact.
+    """
+    periods: dict[datetime, Look] = {}
+    for look in looks:
+        start = _EPOCH + (look.start - _EPOCH) // period * period
+        known = periods.get(start)
+        last = {arm: _add(known.last[arm], stretch) for arm, stretch in look.last.items()} if known else look.last
+        periods[start] = Look(start, look.at, look.arms, last)
+    return tuple(periods.values())
+
+
+def _add(one: Stretch, other: Stretch) -> Stretch:
+    sums = {
+        metric: tuple(
+            a + b for a, b in zip(one.sums.get(metric, (0, 0.0)), other.sums.get(metric, (0, 0.0)), strict=True)
+        )
+        for metric in one.sums.keys() | other.sums.keys()
+    }
+    return Stretch(one.users + other.users, {m: (int(count), float(total)) for m, (count, total) in sums.items()})
 
 
 class Tally:

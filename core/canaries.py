@@ -31,6 +31,7 @@ class CanaryReport:
     """How one canary stands. `plan` is the usual one, of which nothing is automatic, where the flag has none.
 
     `looks` are what the log says of both arms since the step began, hour by hour; none while there is one arm only.
+    `rollback` is the audit entry that put everybody back on blue, if that is how it came to stand where it does.
     """
 
     flag: Flag
@@ -40,6 +41,7 @@ class CanaryReport:
     since: datetime
     looks: tuple[Look, ...]
     verdict: Verdict
+    rollback: AuditEntry | None = None
 
     @property
     def is_running(self) -> bool:
@@ -140,7 +142,8 @@ def _act_on(store: Store, report: CanaryReport) -> list[str]:
 def _report(store: Store, histories: ArmHistories, flag: Flag, known: tuple[Flag, ...], now: datetime) -> CanaryReport:
     planned = read_plan(flag.definition)
     plan, share = planned or DEFAULT_PLAN, share_of(flag.definition)
-    since = find_start(_list_entries(store, flag)) or flag.updated
+    entries = _list_entries(store, flag)
+    since = find_start(entries) or flag.updated
     looks: tuple[Look, ...] = ()
     if 0 < share < 100:
         others = [each.key for each in known if each.key != flag.key and 0 < share_of(each.definition) < 100]
@@ -149,7 +152,11 @@ def _report(store: Store, histories: ArmHistories, flag: Flag, known: tuple[Flag
         looks = _read(store, histories, flag, since, now)
     random = not read_rules(flag.definition)
     verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random)
-    return CanaryReport(flag, plan, planned is not None, share, since, looks, verdict)
+    begun = next((entry for entry in entries if entry.ts == since), None)
+    rollback = begun if begun and begun.action == "canary.rollback" else None
+    if rollback:
+        verdict = replace(verdict, reason=f"Rolled back by {rollback.actor}. {rollback.reason}")
+    return CanaryReport(flag, plan, planned is not None, share, since, looks, verdict, rollback)
 
 
 def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime) -> tuple[Look, ...]:

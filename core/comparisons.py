@@ -3,14 +3,16 @@
 Which verdict follows is for `canary.py` and `abtest.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from core.arms import HIGHER_IS_BETTER, Arm, Metric
+from core.arms import HIGHER_IS_BETTER, Arm, Look, Metric
 from core.sequential import Difference, Moments, compare_moments, find_users_needed
 
 RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # whose margin is a share of the stable arm's mean
+
+_MOST_TRACED = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,32 @@ def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: f
         difference = compare_moments(first, second, least_variance=least)
         found.append(Comparison(margin.metric, first, second, allowed, difference, alpha / len(judged), alpha))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """How much worse an arm was known to be at a moment: the estimate, and what it was at least and at most."""
+
+    at: datetime
+    harm: float
+    least: float
+    most: float
+
+
+def trace_harm(
+    looks: Sequence[Look], metric: Metric, margins: Sequence[Margin], *, stable: str, other: str, alpha: float
+) -> tuple[Traced, ...]:
+    """Return how the knowledge of one metric's difference grew, at no more than 120 of the looks.
+
+    Earlier looks are left out in which an arm had fewer than 30 users.
+    """
+    every = -(-len(looks) // _MOST_TRACED) or 1
+    traced = []
+    for look in looks[(len(looks) - 1) % every :: every] if looks else ():
+        found = compare_arms(look.arms.get(stable, Arm()), look.arms.get(other, Arm()), margins, alpha=alpha)
+        known = [(each, each.harm) for each in found if each.metric is metric and each.harm is not None]
+        traced += [Traced(look.at, harm, each.least_harm, each.most_harm) for each, harm in known]
+    return tuple(traced)
 
 
 def _variance_at(stable: Moments, margin: float) -> float:

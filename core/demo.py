@@ -205,7 +205,11 @@ def _create_flags(store: Store, environment: str, now: datetime) -> FlagSet:
             description="Answer with prompt v3 instead of v2",
             metadata={"prompt_version": "v3"},
         ),
-        "answer-service": canary_flag(5, description="The green build of the answer service"),
+        "answer-service": canary_flag(
+            5,
+            description="The green build of the answer service",
+            metadata={"canary_steps": "5% for 24h, 25% for 24h, 50% for 48h, 100%"},
+        ),
     }
     for days_ago, key in ((58, "use_reranker"), (44, "use_hyde"), (30, "contextual_retrieval"), (12, "new_prompt_v3")):
         create_flag(store, key, wanted[key], _act("demo: first set-up", now - timedelta(days=days_ago), environment))

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from core.canaries import CanaryReport
+from core.canary import Call
+from core.canary_plan import Automation
 from core.changes import WhatChanged
 from core.contests import report_prompts
 from core.control import list_aliases, list_flags, list_indexes
@@ -134,8 +137,8 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
     )  # fmt: skip
 
 
-def describe_rollouts(store: Store, environment: str) -> Area:
-    """Say how many flags are partly rolled out."""
+def describe_rollouts(store: Store, environment: str, canaries: Callable[[], Sequence[CanaryReport]]) -> Area:
+    """Say how many flags are partly rolled out, and whether the canaries among them are healthy."""
     flags = list_flags(store, environment)
     if not flags:
         return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
@@ -145,10 +148,32 @@ def describe_rollouts(store: Store, environment: str) -> Area:
         if flag.definition.get("state") == "ENABLED" and share is not None and 0 < share < 100:
             partly.append(f"{flag.key} at {share:g}%")
     said = f"{len(partly)} of {len(flags)} flags are partly rolled out: {', '.join(partly)}." if partly else ""
+    watched = [report for report in canaries() if report.is_running]
+    standing, health, decision = _describe_canaries(watched)
     return Area(
-        "rollouts", Standing.GOOD, said or f"{len(flags)} flags, none of them partly rolled out.",
-        str(len(partly)), f"of {len(flags)} flags",
+        "rollouts", standing, f"{said or f'{len(flags)} flags, none of them partly rolled out.'} {health}".strip(),
+        str(len(partly)), _count_canaries(watched) or f"of {len(flags)} flags", decision,
     )  # fmt: skip
+
+
+def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, str]:
+    """How the canaries stand together, in words, and what is to be decided about them."""
+    for report in running:
+        if not report.verdict.is_healthy:
+            remedy = "Roll back" if report.verdict.call is Call.ROLL_BACK else "Look after"
+            return Standing.BAD, report.verdict.reason, f"{remedy} the canary {report.flag.key}"
+    for report in running:
+        if report.verdict.call is Call.PROMOTE and report.plan.automation is not Automation.FULL:
+            return Standing.DECIDE, report.verdict.reason, f"Take the canary {report.flag.key} to its next step"
+    return Standing.GOOD, running[0].verdict.reason if running else "", ""
+
+
+def _count_canaries(running: Sequence[CanaryReport]) -> str:
+    if not running:
+        return ""
+    health = "healthy" if all(report.verdict.is_healthy for report in running) else "not healthy"
+    named = f"1 canary {running[0].share_pct:g}%" if len(running) == 1 else f"{len(running)} canaries"
+    return f"{named}, {health}"
 
 
 def describe_areas(steps: Sequence[tuple[str, Callable[[], Area]]]) -> tuple[Area, ...]:

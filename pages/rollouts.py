@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app import ui
+from app.panels.canaries import is_news, render_canaries, say_standing
 from app.panels.colors import render_colors
 from app.panels.flags import is_on, render_flags
 from app.panels.tokens import render_tokens
-from app.resources import get_store, list_environments
+from app.resources import get_store, list_environments, load_canaries
 from core.board import BoardRow, list_board
+from core.errors import QuarterdeckError
 from core.schedules import ScheduleState, say_next
 from quarterdeck.definitions import rollout_pct
 
@@ -34,20 +36,36 @@ def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str
     return said, ui.Look("Rolling out", "blue", "◐") if partly or planned else ui.Look("Steady", "green", "✓")
 
 
+def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetime) -> None:
+    """What is rolling out and how its canaries do; without the latter where the log cannot be read."""
+    sentence, look = say_what_rolls_out(board, now=now)
+    try:
+        canaries = [each for each in load_canaries(environment) if is_news(each)]
+        detail = " ".join(f"Canary {say_standing(each)}" for each in canaries)
+        look = look if all(each.verdict.is_healthy for each in canaries) else ui.Look("Not healthy", "red", "▼")
+    except QuarterdeckError as error:
+        detail = f"How the canaries do cannot be read: {ui.plain(str(error))}"
+    ui.render_verdict(sentence, look, detail=detail)
+
+
 def render(frame: ui.Frame) -> None:
     """The page, once the store could be read."""
     now = datetime.now(UTC)
     board = list_board(get_store(), frame.environment, environments=list_environments(), now=now)
     if board:
-        ui.render_verdict(*say_what_rolls_out(board, now=now))
+        render_sentence(board, frame.environment, now=now)
     ui.render_said()
-    own, colors, access = st.tabs(["Flags", "Blue-green", "Access"], on_change="rerun", key="tab", bind="query-params")
+    tabs = ["Flags", "Canaries", "Blue-green", "Access"]
+    own, canaries, colors, access = st.tabs(tabs, on_change="rerun", key="tab", bind="query-params")
     if own.open:
         with own:
             if not board:
                 said = "There are no flags yet. Make one below, import some from flagd, or build the demo."
                 ui.render_empty(said, "quarterdeck flags import FILE")
             render_flags(frame.environment, board)
+    if canaries.open:
+        with canaries, ui.showing_errors("The canaries could not be read"):
+            render_canaries(frame.environment)
     if colors.open:
         with colors, ui.showing_errors("The deployments could not be read"):
             render_colors(frame.environment)

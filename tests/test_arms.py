@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.arms import Arm, Metric, Tally, UserRow
+from core.arms import Arm, Metric, Tally, UserRow, add_stretches
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -91,3 +91,15 @@ def test_moments_over_many_hours_are_those_of_a_plain_loop() -> None:
         assert found.users == len(means) > 300
         assert found.mean == pytest.approx(statistics.fmean(means), rel=1e-6)
         assert found.variance == pytest.approx(statistics.variance(means), rel=1e-3)
+
+
+def test_stretches_add_up_to_days_on_the_clock() -> None:
+    tally = Tally(("blue",))
+    looks = [
+        tally.add([row("blue", f"u{at}", [at / 100.0, None])], start=START + at * HOUR, at=START + (at + 1) * HOUR)
+        for at in range(30)
+    ]
+    first, second = add_stretches(looks, timedelta(days=1))
+    assert (first.start, second.start) == (START, START + 24 * HOUR)
+    assert first.last["blue"].mean(Metric.SCORE) == pytest.approx(statistics.fmean(at / 100 for at in range(24)))
+    assert second.last["blue"].sums[Metric.ERRORS] == (12, 6.0)
