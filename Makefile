@@ -38,6 +38,12 @@ check: $(DEV_STAMP)  ## Format, lint and types, without tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+.PHONY: audit
+audit: $(DEV_STAMP)  ## Ask for known weaknesses of the pinned dependencies; needs the network
+	@$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
+	@$(BIN)/pip-audit --strict --disable-pip --no-deps -r constraints.txt || { \
+	  echo "make: there is a weakness above, or a package that could not be asked about" >&2; exit 1; }
+
 format: $(DEV_STAMP)  ## Put the code in its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

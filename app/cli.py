@@ -83,7 +83,9 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
     Example: quarterdeck serve --port 8600
     """
     from app.server import serve as serve_app
+    from core.identity import check_bind
 
+    check_bind(config.access, host)
     os.environ |= {"QUARTERDECK_DATABASE_URL": config.database_url, "QUARTERDECK_ENVIRONMENT": config.environment}
     show(as_json, {"url": f"http://{host}:{port}"}, [f"Quarterdeck is on http://{host}:{port} (stop with Ctrl-C)"])
     serve_app(host, port)

@@ -37,6 +37,7 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
+from core.permissions import Grant
 from core.prediction import PredictionCheck
 from core.previews import MOST_BYTES, Preview, preview_file
 from core.reports import (
@@ -49,8 +50,10 @@ from core.reports import (
     report_drift,
 )
 from core.retrievals import Window
+from core.roles import list_grants
 from core.rollouts import Users, list_recent_users
 from core.runs import Run, RunFilter, RunPage, RunSort
+from core.sessions import is_ended
 from core.vectors import VectorCache
 from core.worddiff import TextSegment
 from quarterdeck.store import Store
@@ -95,6 +98,18 @@ def load_users(environment: str, flag: str) -> Users:
 def get_histories() -> ArmHistories:
     """Return what is kept of the arms' histories, so that a look reads the last hours only."""
     return ArmHistories(get_store())
+
+
+@st.cache_data(ttl=2, show_spinner=False)
+def load_grants() -> tuple[Grant, ...]:
+    """Return who holds which role; what is taken away is gone two seconds later."""
+    return list_grants(get_store())
+
+
+@st.cache_data(ttl=2, max_entries=10_000, show_spinner=False)
+def load_is_ended(session: str) -> bool:
+    """Return whether somebody signed out of this session."""
+    return is_ended(get_store(), session)
 
 
 @st.cache_resource

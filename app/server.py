@@ -8,18 +8,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from app import backends
 from app.api import ApiAhead
+from app.guard import Guard
 from app.logs import write_logs
 from app.observing import Observing
 from core.canaries import run_canaries
 from core.config import Config, load_config
 from core.deployments import tend_services
 from core.histories import ArmHistories
+from core.identity import Access, is_loopback
 from core.rollouts import run_schedules
 from core.scheduler import LEASE, Job, Scheduler
 from core.services import load_services
@@ -35,17 +36,28 @@ def serve(host: str, port: int) -> None:
     """Serve until stopped. The address is 127.0.0.1 unless somebody asked for another."""
     os.environ.setdefault("STREAMLIT_SERVER_ADDRESS", host)
     os.environ.setdefault("STREAMLIT_SERVER_PORT", str(port))
-    if not _is_loopback(host):
-        os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # whoever reaches the machine reaches the API
+    config = load_config(os.environ)
+    access = config.access
+    settings = _sign_in_settings(access)
+    if not is_loopback(host) or not access.is_local:
+        os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # more than this machine's people reach the API
     import uvicorn
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
-    config = load_config(os.environ)
     load_services(config.deployments)
     write_logs(config, sys.stderr)
-    app = App(SCRIPT, middleware=[Middleware(Observing), Middleware(ApiAhead)], lifespan=_scheduling)
-    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S)
+    app = App(
+        SCRIPT,
+        middleware=[Middleware(Observing), Middleware(Guard, access=access, host=host), Middleware(ApiAhead)],
+        secrets=settings,
+        lifespan=_scheduling,
+    )
+    uvicorn.run(
+        app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
+        proxy_headers=False,  # the guard looks at who really connects, not at who says so
+        server_header=False,
+    )  # fmt: skip
 
 
 def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
@@ -62,6 +74,24 @@ def list_local_jobs(config: Config, store: Store) -> tuple[Job, ...]:
     """Return what one of the servers on this machine does by itself: only here can its deployments be seen."""
     tend = partial(tend_services, store, config.deployments, config.home, config.environment)
     return (Job("deployments", 15, tend),) if config.deployments.exists() else ()
+
+
+def _sign_in_settings(access: Access) -> dict[str, Any]:
+    """What Streamlit's own sign-in has to know, when there is one."""
+    if access.public_url:
+        os.environ.setdefault("STREAMLIT_BROWSER_SERVER_ADDRESS", access.public_url.partition("://")[2].split(":")[0])
+    if access.login is None:
+        return {}
+    os.environ["STREAMLIT_SERVER_COOKIE_SECRET"] = access.login.cookie_secret
+    return {
+        "auth": {
+            "redirect_uri": f"{access.public_url}/oauth2callback",
+            "cookie_secret": access.login.cookie_secret,
+            "client_id": access.login.client_id,
+            "client_secret": access.login.client_secret,
+            "server_metadata_url": access.login.metadata_url,
+        }
+    }
 
 
 @asynccontextmanager
@@ -83,10 +113,3 @@ async def _scheduling(_app: Any) -> AsyncIterator[None]:
     backends.close()
     for thread in threads:
         thread.join(STOP_WITHIN_S)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,26 +1,41 @@
 """Who looks at the pages, and what they may do: changes through the pages are made under this name and role."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from app.resources import get_config
+import streamlit as st
+
+from app.guard import SEAL_HEADER, get_seal
+from app.resources import get_config, get_store, load_grants, load_is_ended
 from app.ui import plain
 from core.acts import Act
-from core.permissions import Roles, explain_refusal, hold_everywhere
+from core.errors import Forbidden, QuarterdeckError
+from core.identity import Access, Person, check_bind, read_claims, read_headers
+from core.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
+from core.sessions import end_session
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (what Streamlit listens on when nobody says otherwise)
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """One person at the pages."""
+    """One person at the pages; `session` tells their sign-in from others ("" for none to sign out of)."""
 
     name: str
     roles: Roles
+    session: str = ""
 
 
 def get_visitor() -> Visitor:
-    """Return who looks at the page that is being drawn."""
+    """Return who looks at the page that is being drawn. Raises Forbidden while nobody is known, with what to do."""
     config = get_config()
-    return Visitor(config.operator, hold_everywhere(config.operator_role))
+    if config.access.is_local:
+        check_bind(config.access, st.get_option("server.address") or ANY_ADDRESS)
+        return Visitor(config.operator, hold_everywhere(config.operator_role))
+    person = _find_person(config.access)
+    return Visitor(person.name, combine_grants(load_grants(), person.name, person.groups), person.session)
 
 
 def make_act(reason: str, environment: str) -> Act:
@@ -36,3 +51,27 @@ def lock(action: str, environment: str) -> dict[str, Any]:
     """
     refusal = explain_refusal(get_visitor().roles, action, environment)
     return {"disabled": True, "help": plain(refusal)} if refusal else {}
+
+
+def sign_out() -> None:
+    """End the visitor's session here and everywhere else, and send them to their provider's end of session."""
+    login = get_config().access.login
+    if login:
+        with suppress(QuarterdeckError):  # over already, or the store is down: the cookie goes in any case
+            end_session(get_store(), get_visitor().session, now=datetime.now(UTC), lasts=login.session)
+        load_is_ended.clear()
+        st.logout()
+
+
+def _find_person(access: Access) -> Person:
+    if st.context.headers.get(SEAL_HEADER) != get_seal():
+        raise Forbidden("a login works with `quarterdeck serve` only, which guards the way in")
+    if access.proxy:
+        return read_headers(access.proxy, st.context.headers)
+    claims = st.user.to_dict()
+    if access.login is None or not claims.get("is_logged_in"):
+        raise Forbidden("nobody is signed in")
+    person = read_claims(access.login, claims, now=datetime.now(UTC))
+    if load_is_ended(person.session):
+        raise Forbidden("you signed out; sign in again")
+    return person

@@ -287,6 +287,14 @@ schedules = Table(
     ),
 )
 
+# Sign-ins that were ended before their time, each by a hash of its token.
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("session", String(64), primary_key=True),
+    Column("ended_ms", BigInteger, nullable=False),
+)
+
 
 def create_schema(connection: Connection) -> None:
     """Create every table, index and trigger that is missing, and stamp the schema's revision."""

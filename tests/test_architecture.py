@@ -19,17 +19,17 @@ PROJECT = Path(__file__).resolve().parents[1]
 RULES = {
     "access", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint", "chunks",
     "clusters", "colours", "comparisons", "conversion", "decisions", "drift", "edits", "evidence", "exports",
-    "folders", "gates", "growthbook", "headline", "histograms", "impact", "jsondiff", "labels", "log_rows",
-    "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction", "prices", "probes", "prompts",
-    "retention", "rows", "runs", "schedules", "sequential", "spans", "spending", "timeline", "topics", "unleash",
-    "upkeep", "verdicts", "worddiff",
+    "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact", "jsondiff", "labels",
+    "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction", "prices", "probes",
+    "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending", "timeline", "topics",
+    "unleash", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "backups", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed",
     "environments", "experiments", "exposures", "formats", "health", "histories", "history", "indexes", "intake",
     "jobs", "journal", "leases", "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy",
-    "retrievals", "services", "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors",
-    "webhooks",
+    "retrievals", "services", "sessions", "sql_log", "storage", "tables", "timetable", "tokens", "traces",
+    "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
     "acts", "answerers", "backfill", "behaviour", "board", "builds", "canaries", "changes", "closing", "contests",
@@ -51,6 +51,7 @@ OBSERVERS = {
     "intake",
     "leases",
     "promotion",
+    "sessions",
     "vectors",
     "watch",
 }

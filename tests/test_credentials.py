@@ -9,12 +9,12 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app import api, backends
-from app.server import _is_loopback
 from core.access import Scope, Token, decide_access, hash_secret, read_scopes
 from core.acts import Act
 from core.control import list_audit
 from core.credentials import issue_token, revoke_token
 from core.errors import Conflict, InvalidInput, NotFound
+from core.identity import is_loopback
 from core.operations import create_flag
 from core.tokens import get_token, list_tokens
 from quarterdeck.definitions import boolean_flag
@@ -218,4 +218,4 @@ def test_nobody_is_let_in_while_it_is_unknown_whether_there_are_tokens(client, s
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("deck.example", False)],
 )
 def test_only_a_loopback_address_is_open_by_itself(host, loopback):
-    assert _is_loopback(host) is loopback
+    assert is_loopback(host) is loopback

@@ -35,7 +35,7 @@ def list_changing(app: AppTest) -> list[tuple[str, bool, str]]:
 def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_viewer: Demo) -> None:
     app = open_page(page)
     assert not app.exception
-    assert "here as **viewer**" in " ".join(caption.value for caption in app.sidebar.caption)
+    assert "the local operator, as **viewer**" in " ".join(banner.value for banner in app.sidebar.info)
     for label, disabled, reason in list_changing(app):
         assert (label, disabled) == (label, True)
         assert "takes the role" in reason and "you hold viewer" in reason, label
