@@ -176,7 +176,7 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(url: str, store
             except SourceUnavailable:
                 time.sleep(0.1)
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-            head = "POST /v1/retrievals HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            head = "POST /v1/retrievals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:20])
             time.sleep(1)
             server.send_signal(signal.SIGTERM)

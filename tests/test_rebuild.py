@@ -96,9 +96,6 @@ def test_there_is_one_rebuild_at_a_time_and_it_can_be_cancelled_with_all_it_star
     assert [entry.action for entry in list_audit(store)] == ["job.cancel", "job.start"]
     with pytest.raises(Conflict, match="no rebuild runs any more"):
         cancel_rebuild(store, corpus, ME)
-    repo.write({"dvc.yaml": DVC_YAML})
-    start_rebuild(store, corpus, ME)
-    assert end_of(corpus)[0].state is JobState.DONE
 
 
 def test_a_stage_that_fails_is_named_with_its_exit_code(store, repo: DvcRepo) -> None:

@@ -8,7 +8,7 @@ from core.config import Config
 from core.permissions import EVERYWHERE, Grant, Role
 
 _environment_option = click.option(
-    "--in", "environment", default=EVERYWHERE, show_default=True, metavar="ENVIRONMENT", help="One environment only."
+    "--in", "place", default=EVERYWHERE, show_default=True, metavar="ENVIRONMENT", help="One environment only."
 )
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 
@@ -38,7 +38,7 @@ def roles_list(config: Config, *, as_json: bool) -> None:
 @_environment_option
 @_reason_option
 @common
-def roles_grant(config: Config, *, who: str, role: str, environment: str, reason: str, as_json: bool) -> None:
+def roles_grant(config: Config, *, who: str, role: str, place: str, reason: str, as_json: bool) -> None:
     """Give WHO (a name, group:NAME or everyone) a role, in place of the one held there.
 
     Example: quarterdeck roles grant group:rag-team editor --in staging --reason "they run it"
@@ -46,8 +46,8 @@ def roles_grant(config: Config, *, who: str, role: str, environment: str, reason
     from core.roles import grant_role
 
     act = Act(config.operator, reason, config.environment)
-    entry = grant_role(open_store(config, create=True), Grant(who, Role(role), environment), act)
-    show(as_json, {"entry": entry}, [f"{who} is {role} {_place(environment)} (audit entry {entry})"])
+    entry = grant_role(open_store(config, create=True), Grant(who, Role(role), place), act)
+    show(as_json, {"entry": entry}, [f"{who} is {role} {_place(place)} (audit entry {entry})"])
 
 
 @roles.command("revoke")
@@ -55,7 +55,7 @@ def roles_grant(config: Config, *, who: str, role: str, environment: str, reason
 @_environment_option
 @_reason_option
 @common
-def roles_revoke(config: Config, *, who: str, environment: str, reason: str, as_json: bool) -> None:
+def roles_revoke(config: Config, *, who: str, place: str, reason: str, as_json: bool) -> None:
     """Take away the role that WHO holds there.
 
     Example: quarterdeck roles revoke ada@example.org --reason "left the team"
@@ -63,8 +63,8 @@ def roles_revoke(config: Config, *, who: str, environment: str, reason: str, as_
     from core.roles import revoke_role
 
     act = Act(config.operator, reason, config.environment)
-    entry = revoke_role(open_store(config), who, environment, act)
-    show(as_json, {"entry": entry}, [f"{who} holds no role {_place(environment)} any more (audit entry {entry})"])
+    entry = revoke_role(open_store(config), who, place, act)
+    show(as_json, {"entry": entry}, [f"{who} holds no role {_place(place)} any more (audit entry {entry})"])
 
 
 def _place(environment: str) -> str:
