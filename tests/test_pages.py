@@ -757,7 +757,6 @@ def test_hostile_file_names_and_messages_are_shown_as_text(
     assert_shown_as_text(files)
     assert any(name in str(table.value.to_dict()) for table in files.dataframe)
     assert_shown_as_text(open_page("corpus", tab="Files", path=f"corpus/{name}"))
-    assert any(name in str(table.value.to_dict()) for table in app.dataframe)
 
 
 def test_a_token_is_made_shown_once_and_revoked_on_the_access_tab(empty_url: str) -> None:
