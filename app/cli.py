@@ -24,13 +24,16 @@ from app.commands import (
     flags,
     indexes,
     log,
+    migrations,
     prompts,
     roles,
     tokens,
 )
-from app.commands.common import common, show
+from app.commands.common import common, open_store, show
 from core.config import Config
-from core.errors import InvalidInput, NotFound, QuarterdeckError
+from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
+
+logger = logging.getLogger("quarterdeck")
 
 
 def run() -> None:
@@ -86,15 +89,32 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
     from core.identity import check_bind
 
     check_bind(config.access, host)
+    _migrate(config)
     os.environ |= {"QUARTERDECK_DATABASE_URL": config.database_url, "QUARTERDECK_ENVIRONMENT": config.environment}
     show(as_json, {"url": f"http://{host}:{port}"}, [f"Quarterdeck is on http://{host}:{port} (stop with Ctrl-C)"])
     serve_app(host, port)
+
+
+def _migrate(config: Config) -> None:
+    """Bring the store to this release; one that cannot be read now is left to the pages, which say why."""
+    from core.migrator import migrate
+
+    store = open_store(config)
+    try:
+        done = migrate(store)
+    except SourceUnavailable as error:
+        logger.warning("the store was not looked at: %s", error)
+        return
+    finally:
+        store.close()
+    if done.was_needed:
+        logger.warning("%s was brought from schema revision %s to %s", store.name, done.before, done.after)
 
 
 for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
     prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
-    backups.backup, backups.restore, doctor.doctor,
+    backups.backup, backups.restore, doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

@@ -61,7 +61,7 @@ class Quarterdeck:
         report_s: float = 10.0,
         snapshot_path: Path | None = None,
     ) -> None:
-        self._store: Store | None = Store(url, create=True, log_url=log_url)
+        self._store: Store | None = Store(url, create=True, tolerant=True, log_url=log_url)
         self._recorder: Recorder | None = Recorder(self._store, redact=redact)
         self._exposures: ExposureLog | None = ExposureLog(self._store, environment, report_s=report_s)
         self._environment = environment

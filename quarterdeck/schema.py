@@ -17,12 +17,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    inspect,
     text,
 )
-from sqlalchemy.schema import CreateColumn
 
-REVISION = "0002"
+REVISION = "0003"  # a later one that still serves clients of this says so in its name: 0004_serves_0003
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer adds to the rollups
@@ -299,29 +297,13 @@ ended_sessions = Table(
 def create_schema(connection: Connection) -> None:
     """Create every table, index and trigger that is missing, and stamp the schema's revision."""
     metadata.create_all(connection)
-    _execute(connection, _indexes_and_triggers(connection.dialect.name))
+    make_triggers(connection)
     connection.execute(alembic_version.insert().values(version_num=REVISION))
 
 
-def upgrade_schema(connection: Connection, revision: str) -> bool:
-    """Bring a store of an older revision to this one; False when nothing is known about `revision`."""
-    if revision != "0001":
-        return False
-    _add_missing_columns(connection)
-    metadata.create_all(connection)
-    _execute(connection, [*_indexes_and_triggers(connection.dialect.name), *_fill_daily()])
-    connection.execute(alembic_version.update().values(version_num=REVISION))
-    return True
-
-
-def _add_missing_columns(connection: Connection) -> None:
-    found = inspect(connection)
-    for table in metadata.sorted_tables:
-        known = {column["name"] for column in found.get_columns(table.name)} if found.has_table(table.name) else None
-        for column in table.columns if known is not None else ():
-            if column.name not in (known or ()):
-                added = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
+def make_triggers(connection: Connection) -> None:
+    """Make the triggers of this release, in the place of a former one's, and the index that metadata cannot say."""
+    _execute(connection, _indexes_and_triggers(connection.dialect.name))
 
 
 def _execute(connection: Connection, statements: list[str]) -> None:
@@ -396,17 +378,3 @@ def _add_new_row(bin_sql: str, least: str) -> str:
         )
     )
     return " ".join(f"{statement};" for statement in added)
-
-
-def _fill_daily() -> list[str]:
-    counts = ", ".join(f"SUM(CASE WHEN bin = {number} THEN n ELSE 0 END)" for number in range(HISTOGRAM_BINS))
-    scored = f"SUM(CASE WHEN bin = {EMPTY_BIN} THEN 0 ELSE n END)"
-    empty = f"SUM(CASE WHEN bin = {EMPTY_BIN} THEN n ELSE 0 END)"
-    series = [("''", "''"), *((f"'{name}'", name) for name in DIMENSIONS)]
-    return [
-        upsert_daily(
-            f"SELECT {dimension}, {value}, start_ms, {scored}, SUM(total), SUM(total_squares), {empty}, {counts} "
-            f"FROM {ROLLUPS[DAY_MS].name} WHERE true GROUP BY 1, 2, 3"
-        )
-        for dimension, value in series
-    ]

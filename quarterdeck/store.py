@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import QueuePool
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError, SourceUnavailable
-from quarterdeck.schema import REVISION, alembic_version, create_schema, upgrade_schema
+from quarterdeck.schema import REVISION, alembic_version, create_schema
 
 DEFAULT_ENVIRONMENT = "production"
 logger = logging.getLogger("quarterdeck")
@@ -34,16 +34,27 @@ class Store:
 
     `begin()` gives a writing transaction, `read()` a reading one; both turn database errors into SourceUnavailable.
     With `create=True` a store that is not there yet is made; otherwise a missing one is reported, never created.
+    A store of another release is refused, unless it is newer, says that it still serves clients of this one, and the
+    caller is `tolerant`, as clients are: an upgrade of the deck stops no service.
     `log_url` says where the retrieval log is, if not in this very store; see `log.as_log`.
     """
 
     log_url: str | None = None
 
-    def __init__(self, url: str, *, create: bool = False, wait_s: float = 5.0, log_url: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        create: bool = False,
+        tolerant: bool = False,
+        wait_s: float = 5.0,
+        log_url: str | None = None,
+    ) -> None:
         self.url = _parse_url(url)
         self.log_url = log_url if log_url != url else None
         self.name = self.url.render_as_string(hide_password=True)
         self.create = create
+        self._tolerant = tolerant
         self._ready: tuple[int, int] | None = None  # the file whose tables were seen; (0, 0) stands for a server's
         self._writer = _make_engine(self.url, create=create, read_only=False, wait_s=wait_s)
         self._reader = _make_engine(self.url, create=False, read_only=True, wait_s=min(wait_s, 2.0))
@@ -94,6 +105,26 @@ class Store:
             with self._reader.begin() as connection:
                 yield connection
 
+    def find_revision(self) -> str | None:
+        """Return the schema's revision, whatever it is; None where there is no store yet."""
+        path = database_path(self.url)
+        if path is not None and not path.exists():
+            return None
+        with self._translated_errors(), self._reader.begin() as connection:
+            return _read_revision(connection)
+
+    @contextmanager
+    def begin_schema(self) -> Iterator[tuple[Connection, str | None]]:
+        """Open the transaction of a change of the schema, one at a time; the revision is the one found in it."""
+        with self._translated_errors(), self._writer.begin() as connection:
+            self._lock_schema(connection)
+            yield connection, _read_revision(connection)
+
+    def describe_foreign(self, revision: str) -> str:
+        """Return in one line what to do with a store of another revision."""
+        remedy = "Run: quarterdeck migrate" if revision < REVISION else "Upgrade Quarterdeck"
+        return f"{self.name} has schema revision {revision}, this release knows {REVISION}. {remedy}."
+
     def close(self) -> None:
         """Give back every connection. A later transaction opens new ones."""
         self._writer.dispose()
@@ -118,31 +149,23 @@ class Store:
         if path is not None and self.create:
             path.parent.mkdir(parents=True, exist_ok=True)
         with (self._writer if self.create else self._reader).begin() as connection:
-            if self.dialect == "postgresql" and self.create:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
-            if inspect(connection).has_table("alembic_version"):
-                revision = str(connection.scalar(select(alembic_version.c.version_num)))
-            elif self.create:
-                create_schema(connection)
-                revision = REVISION
-            else:
+            if self.create:
+                self._lock_schema(connection)
+            revision = _read_revision(connection)
+            if revision is None and not self.create:
                 raise SourceUnavailable(
                     f"{self.name} holds no Quarterdeck tables. Run `quarterdeck demo` to make them."
                 )
-        if revision != REVISION:
-            self._upgrade(revision)
+            if revision is None:
+                create_schema(connection)
+            elif revision != REVISION and not (self._tolerant and _serves_us(revision)):
+                raise SourceUnavailable(self.describe_foreign(revision))
         self._ready = _identify(path)
 
-    def _upgrade(self, revision: str) -> None:
-        with self._writer.begin() as connection:
-            if self.dialect == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
-            found = connection.scalar(select(alembic_version.c.version_num))
-            if found != REVISION and not upgrade_schema(connection, revision):
-                raise SourceUnavailable(
-                    f"{self.name} has schema revision {revision}, this release knows {REVISION}. Upgrade Quarterdeck."
-                )
-        logger.warning("%s was brought from schema revision %s to %s", self.name, revision, REVISION)
+    def _lock_schema(self, connection: Connection) -> None:
+        """Let one at a time make or change tables; SQLite's writing transactions are alone anyway."""
+        if self.dialect == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -154,6 +177,17 @@ class Store:
             raise SourceUnavailable(f"The store {self.name} failed: {_first_line(error.orig)}.") from error
         except (SQLAlchemyError, OSError, self._driver_error) as error:
             raise SourceUnavailable(f"The store {self.name} failed: {_first_line(error)}.") from error
+
+
+def _read_revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return str(connection.scalar(select(alembic_version.c.version_num)))
+
+
+def _serves_us(revision: str) -> bool:
+    """Whether a newer schema says in its name that it still serves clients of ours."""
+    return "" < revision.partition("_serves_")[2] <= REVISION
 
 
 def _identify(path: Path | None) -> tuple[int, int] | None:

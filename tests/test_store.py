@@ -1,16 +1,15 @@
 import sqlite3
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from core.retrievals import list_daily_scores
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import REVISION, daily
+from quarterdeck.schema import REVISION
 from quarterdeck.store import Store
 
 RETRIEVAL = Retrieval(datetime(2026, 3, 1, 12, tzinfo=UTC), "what is an mbuf", 0.5)
@@ -48,6 +47,28 @@ def test_a_store_of_a_newer_release_is_refused_in_one_line(url, store):
     with store.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SourceUnavailable, match="schema revision 9999.*Upgrade Quarterdeck"), Store(url).read():
+        pass
+
+
+def test_a_store_of_an_older_release_is_refused_with_the_command_that_upgrades_it(url, store):
+    with store.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    for opened in (Store(url), Store(url, create=True), Store(url, tolerant=True)):
+        with (
+            pytest.raises(SourceUnavailable, match="schema revision 0001, .* Run: quarterdeck migrate.$"),
+            opened.read(),
+        ):
+            pass
+        opened.close()
+
+
+def test_a_newer_store_that_serves_older_clients_is_open_to_them_and_to_nobody_else(url, store):
+    with store.begin() as connection:
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '9999_serves_{REVISION}'"))
+    client = Store(url, create=True, tolerant=True)
+    append_retrievals(client, [RETRIEVAL])
+    client.close()
+    with pytest.raises(SourceUnavailable, match="Upgrade Quarterdeck"), Store(url).read():
         pass
 
 
@@ -122,23 +143,3 @@ def test_a_store_that_is_removed_while_it_is_open_is_reported_and_found_again(ur
     append_retrievals(store, [RETRIEVAL] * 2)
     assert [day.count for day in list_daily_scores(reader)] == [2]
     reader.close()
-
-
-def test_a_store_of_the_first_revision_is_brought_up_to_date_with_its_rows(url, store, caplog):
-    append_retrievals(store, [RETRIEVAL, replace(RETRIEVAL, score=None), replace(RETRIEVAL, arm="green", score=1.0)])
-    with store.read() as connection:
-        before = sorted(map(tuple, connection.execute(select(daily))))
-    with store.begin() as connection:
-        for statement in (
-            "DROP TABLE rollups_daily", "DROP INDEX retrievals_low", "DROP TRIGGER retrievals_roll_up",
-            "ALTER TABLE indexes DROP COLUMN chunking", "UPDATE alembic_version SET version_num = '0001'",
-        ):  # fmt: skip
-            connection.execute(text(statement))
-    with caplog.at_level("WARNING", "quarterdeck"), Store(url).read() as connection:
-        assert sorted(map(tuple, connection.execute(select(daily)))) == before
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == REVISION
-        assert connection.execute(text("SELECT chunking FROM indexes")).all() == []
-    assert f"from schema revision 0001 to {REVISION}" in caplog.text
-    with store.begin() as connection:
-        connection.execute(text(f"INSERT INTO retrievals (ts_ms, query, score) VALUES ({RETRIEVAL.ts_ms}, 'q', 0.5)"))
-    assert [day.count for day in list_daily_scores(store)] == [3]

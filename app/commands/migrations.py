@@ -1,0 +1,20 @@
+"""The command `migrate`: bring the shared store to this release. `serve` and `demo` do it by themselves."""
+
+import click
+
+from app.commands.common import common, open_store, show
+from core.config import Config
+
+
+@click.command()
+@common
+def migrate(config: Config, *, as_json: bool) -> None:
+    """Bring the shared store that an earlier release made to this one, with its data.
+
+    Example: quarterdeck migrate
+    """
+    from core.migrator import migrate as migrate_store
+
+    done = migrate_store(open_store(config))
+    said = f"brought from schema revision {done.before} to {done.after}" if done.was_needed else "nothing to do"
+    show(as_json, done, [said])

@@ -1,0 +1,8 @@
+"""The first schema. Stores were made by `create_schema` then as now, so there is nothing to do."""
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Nothing: a store of this revision is where the chain begins."""
