@@ -95,7 +95,7 @@ def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Experiment
     assert list(table_with(open_page("prompts", tab="Runs", version="2"), "run id")["run"]) == ["qa-v2"]
     for nothing in ({"version": "9"}, {"tag": "team=none"}, {"until": "2020-01-01"}):
         app = open_page("prompts", tab="Runs", **nothing)
-        assert [info.value for info in app.info] == ["No run passes these filters."]
+        assert [info.value for info in app.main.info] == ["No run passes these filters."]
     assert "tag: must be key=value" in only_error(open_page("prompts", tab="Runs", tag="team"))
 
 

@@ -8,7 +8,8 @@ from streamlit.testing.v1 import AppTest
 from tests.conftest import Demo
 from tests.test_pages import PAGES, _forget, only_error, open_page, text_of
 
-READING = ("Show", "Look", "Compare", "Preview", "Search", "Sign out")  # buttons that change nothing begin like this
+# Buttons that change nothing stored begin like this; a rule that is added belongs to a draft until it is saved.
+READING = ("Show", "Look", "Compare", "Preview", "Search", "Sign out", "Add a rule")
 
 pytestmark = pytest.mark.slow
 

@@ -107,7 +107,7 @@ def test_a_rollout_in_steps_is_planned_and_the_server_makes_its_first_step(visit
     page.get_by_text("Change it later, or roll it out in steps").click()
     form = page.get_by_test_id("stForm").filter(has_text="Plan it")
     form.get_by_label("Reason").fill("no complaints")
-    form.get_by_label("Name of the flag").first.fill("goes_up")
+    form.get_by_role("textbox", name="Name of the flag").fill("goes_up")
     form.get_by_role("button", name="Plan it").click()
     page.get_by_text("Recorded as audit entry").wait_for()
     for _ in range(60):
