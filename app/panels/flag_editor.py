@@ -30,16 +30,19 @@ Definition = dict[str, Any]
 
 def render_editor(stored: Flag) -> None:
     """Draw the form with what is stored in it, and once something differs, what it does and how to save it."""
-    base = get_base(stored)
+    base, place = get_base(stored), st.empty()
     try:
-        wanted = draw_form(base)
+        with place.container():
+            wanted = draw_form(base)
+        if wanted == base.definition and base.version != stored.version:  # nothing of the visitor's own to keep
+            drop_edit(base)
+            base = get_base(stored)
+            with place.container():  # a rerun would take away what was just said about a change
+                wanted = draw_form(base)
     except InvalidInput as error:
         st.error(f"**This cannot be saved** — {ui.plain(str(error))}")
         return
     is_same, is_old = wanted == base.definition, base.version != stored.version
-    if is_same and is_old:
-        drop_edit(base)
-        st.rerun()
     users = Users() if is_same else load_users(base.environment, base.key)
     impact = measure_impact(base.key, base.definition, wanted, users.ids)
     with st.container():  # always there, so that what is opened below stays open
