@@ -76,7 +76,7 @@ def test_the_second_of_two_visitors_sees_both_changes_and_overwrites_nothing(
     press_save(visit.page, "first")
     visit.page.get_by_text("Recorded as audit entry").wait_for()
     press_save(second.page, "second")
-    second.page.get_by_text("Their change").wait_for()
+    second.page.get_by_text("Their change", exact=True).wait_for()
     codes = second.page.get_by_test_id("stCode")
     expect(codes.nth(0)).to_contain_text("30000")
     expect(codes.nth(1)).to_contain_text("40000")
