@@ -23,6 +23,7 @@ from app.commands import (
     evaluations,
     flags,
     indexes,
+    judges,
     log,
     migrations,
     prompts,
@@ -114,7 +115,7 @@ def _migrate(config: Config) -> None:
 for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
-    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
-    backups.backup, backups.restore, doctor.doctor, migrations.migrate,
+    judges.judges, prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
+    canaries.canary, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

@@ -89,7 +89,7 @@ def run_cost_gate(
         thresholds = replace(thresholds, cost_usd_mean=ceiling_usd)
     thresholds = replace(thresholds, model=model or thresholds.model)
     wanted = [read_prompt(path).prompt for path in prompts or find_prompts(base)]
-    prices = parse_prices(_read(files.prices), source=files.prices.name)
+    prices = parse_prices(read_text(files.prices, below=PROJECT), source=files.prices.name)
     return tuple(
         check_cost(evaluated, cases, thresholds, prices) for evaluated in _evaluate(config, files, wanted, cases)
     )
@@ -105,7 +105,7 @@ class Source:
 
 def read_prompt(path: Path) -> Source:
     """Return the prompt of a file. Raises InvalidInput."""
-    return Source(parse_prompt(_read(path), source=str(path)))
+    return Source(parse_prompt(read_text(path, below=PROJECT), source=str(path)))
 
 
 def find_prompts(base: str | None = None) -> tuple[Path, ...]:
@@ -165,6 +165,16 @@ def head_revision() -> str:
     return f"{commit}+" if commit and _git("status", "--porcelain", "--untracked-files=no") else commit
 
 
+def read_text(path: Path, *, below: Path = Path()) -> str:
+    """Return a text file; a relative path is one below that folder. Raises InvalidInput."""
+    try:
+        return (below / path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            str(path), f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        ) from error
+
+
 def read_corpora(folders: Sequence[Path]) -> tuple[Chunk, ...]:
     """Return the chunks of all documents; a document of a later folder replaces one of the same name before it."""
     documents: dict[str, list[Chunk]] = {}
@@ -186,7 +196,7 @@ def _evaluate(
     cases: Sequence[Case],
 ) -> tuple[Evaluated, ...]:
     chunks = read_corpora([PROJECT / corpus for corpus in files.corpora])
-    prices = parse_prices(_read(files.prices), source=str(files.prices))
+    prices = parse_prices(read_text(files.prices, below=PROJECT), source=str(files.prices))
     with open_embedder(config) as embedder, build_bench(chunks, embedder, prices) as bench:
         results = evaluate_offline(prompts, cases, bench)
         return tuple(Evaluated(p.label, result.cases) for p, result in zip(prompts, results, strict=True))
@@ -273,18 +283,8 @@ def _git(*arguments: str, folder: Path = PROJECT) -> str | None:
 
 
 def _read_thresholds(files: Files) -> Thresholds:
-    return parse_thresholds(_read(files.thresholds), source=str(files.thresholds))
+    return parse_thresholds(read_text(files.thresholds, below=PROJECT), source=str(files.thresholds))
 
 
 def _read_cases(files: Files) -> tuple[Case, ...]:
-    return parse_cases(_read(files.cases), source=str(files.cases))
-
-
-def _read(path: Path) -> str:
-    """Return a text file of the checkout, or at an absolute path. Raises InvalidInput."""
-    try:
-        return (PROJECT / path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(
-            str(path), f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-        ) from error
+    return parse_cases(read_text(files.cases, below=PROJECT), source=str(files.cases))

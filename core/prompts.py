@@ -1,13 +1,11 @@
-"""The rule for prompt files: YAML front matter and a text with {context} and {question}; and how two texts differ.
+"""The rule for prompt files: YAML front matter and a text with {context} and {question}.
 
 Text in, values out. Registering prompts is the business of `core.experiments`.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import yaml
@@ -16,7 +14,6 @@ from core.errors import InvalidInput
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n---[ \t]*\n(.*)\Z", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{(context|question)\}")
-_WORD = re.compile(r"\s+|\w+|[^\w\s]")
 _KEYS = ("name", "version", "description", "top_k", "max_sentences", "refuse_below")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
@@ -62,22 +59,6 @@ class Prompt:
         return bool(_GROUNDING.search(self.text))
 
 
-class Change(StrEnum):
-    """What happened to a piece of text between two versions."""
-
-    SAME = "same"
-    REMOVED = "removed"
-    ADDED = "added"
-
-
-@dataclass(frozen=True, slots=True)
-class DiffPart:
-    """A run of words that both texts share, or that only one of them has."""
-
-    change: Change
-    text: str
-
-
 def parse_prompt(text: str, *, source: str = "prompt") -> Prompt:
     """Return the prompt that a file holds. Raises InvalidInput, naming the source and the field."""
     match = _FRONT_MATTER.match(text.replace("\r\n", "\n"))
@@ -107,26 +88,6 @@ def render_prompt(prompt: Prompt, *, context: str, question: str) -> str:
     """Return the text that is sent to an answerer. Braces inside the context or the question stay as they are."""
     values = {"context": context, "question": question}
     return _PLACEHOLDER.sub(lambda match: values[match[1]], prompt.text)
-
-
-def compare_prompts(before: str, after: str) -> tuple[DiffPart, ...]:
-    """Return the word-level difference: joined SAME and REMOVED parts are `before`, SAME and ADDED parts `after`.
-
-    >>> [(part.change.value, part.text) for part in compare_prompts("Answer briefly.", "Answer fully.")]
-    [('same', 'Answer '), ('removed', 'briefly'), ('added', 'fully'), ('same', '.')]
-    """
-    old, new = _WORD.findall(before), _WORD.findall(after)
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    parts = []
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-        if tag == "equal":
-            parts.append(DiffPart(Change.SAME, "".join(old[i1:i2])))
-            continue
-        if i2 > i1:
-            parts.append(DiffPart(Change.REMOVED, "".join(old[i1:i2])))
-        if j2 > j1:
-            parts.append(DiffPart(Change.ADDED, "".join(new[j1:j2])))
-    return tuple(parts)
 
 
 def _parse_front_matter(text: str, source: str) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from core.embed import Embedder
 from core.errors import InvalidInput, SourceUnavailable
 from core.evaluate import Bench, EvaluationResult, evaluate_offline, evaluate_prompt_variant, keep_evaluation
 from core.experiments import Dataset, Experiments
-from core.gatekeeper import build_bench, head_revision, open_embedder, read_corpora
+from core.gatekeeper import build_bench, head_revision, open_embedder, read_corpora, read_text
 from core.indexes import open_indexes
 from core.models import LanguageModel, Protocols, open_model
 from core.prices import Price, parse_prices
@@ -67,9 +67,9 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
 
     Raises InvalidInput before anything is asked for a prompt, case, price, model or key that is wrong or missing.
     """
-    prompts = [parse_prompt(_read(path), source=str(path)) for path in trial.prompts]
-    cases = parse_cases(_read(trial.cases), source=str(trial.cases))
-    prices = parse_prices(_read(trial.prices), source=str(trial.prices))
+    prompts = [parse_prompt(read_text(path), source=str(path)) for path in trial.prompts]
+    cases = parse_cases(read_text(trial.cases), source=str(trial.cases))
+    prices = parse_prices(read_text(trial.prices), source=str(trial.prices))
     budget = Budget(trial.max_cost_usd)
     answerer, judge = _open_models(trial, prices, budget)
     if trial.max_cost_usd is not None and not (answerer or judge):
@@ -164,12 +164,3 @@ def _live_index(config: Config) -> str:
     if ALIAS not in names:
         raise InvalidInput("index", f"no index serves the alias {ALIAS!r}; give --index NAME or --corpus FOLDER")
     return names[ALIAS]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(
-            str(path), f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-        ) from error

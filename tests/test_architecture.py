@@ -17,12 +17,12 @@ from core.permissions import NEEDS
 PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
-    "access", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint", "chunks",
-    "clusters", "colours", "comparisons", "conversion", "decisions", "drift", "edits", "evidence", "exports",
-    "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact", "jsondiff", "labels",
-    "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction", "prices", "probes",
-    "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending", "timeline", "topics",
-    "unleash", "upkeep", "verdicts", "worddiff",
+    "access", "agreement", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint",
+    "chunks", "clusters", "colours", "comparisons", "conversion", "decisions", "drift", "edits", "evidence",
+    "exports", "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact", "jsondiff",
+    "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction", "prices",
+    "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending", "timeline",
+    "topics", "unleash", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
     "backlog", "backups", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed",
@@ -32,10 +32,10 @@ GATEWAYS = {
     "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
-    "acts", "answerers", "backfill", "behaviour", "board", "builds", "canaries", "changes", "closing", "contests",
-    "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper", "importing", "ingest",
-    "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild", "reports", "roles",
-    "rollouts", "scheduler", "trials", "watch",
+    "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",
+    "closing", "contests", "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper",
+    "importing", "ingest", "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild",
+    "reports", "roles", "rollouts", "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 

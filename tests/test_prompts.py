@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import InvalidInput
-from core.prompts import Change, DiffPart, Prompt, compare_prompts, parse_prompt, render_prompt
+from core.prompts import Prompt, parse_prompt, render_prompt
 
 BODY = "Answer from the context.\n\n{context}\n\nQ: {question}\n"
 FULL = f"---\nname: qa\nversion: 2\ndescription: Short\ntop_k: 4\nmax_sentences: 2\nrefuse_below: 0.35\n---\n{BODY}"
@@ -78,22 +78,3 @@ def test_an_instruction_to_keep_to_the_context_is_seen(text):
 )
 def test_other_instructions_do_not_count_as_grounding(text):
     assert not prompt(text).is_grounded
-
-
-def test_a_difference_is_told_word_by_word():
-    assert compare_prompts("Use the context.", "Use only the context!") == (
-        DiffPart(Change.SAME, "Use"),
-        DiffPart(Change.ADDED, " only"),
-        DiffPart(Change.SAME, " the context"),
-        DiffPart(Change.REMOVED, "."),
-        DiffPart(Change.ADDED, "!"),
-    )
-    assert compare_prompts("", "") == ()
-    assert compare_prompts("same", "same") == (DiffPart(Change.SAME, "same"),)
-
-
-@pytest.mark.parametrize(("before", "after"), [("", "neu"), ("a b\n\nc", "a\tb c ü_x"), ("x" * 300, "{y}" * 300)])
-def test_the_parts_of_a_difference_make_up_both_texts(before, after):
-    parts = compare_prompts(before, after)
-    assert "".join(part.text for part in parts if part.change is not Change.ADDED) == before
-    assert "".join(part.text for part in parts if part.change is not Change.REMOVED) == after
