@@ -14,6 +14,7 @@ from core.timeline import Change, ChangeKind
 _MARKERS = {
     ChangeKind.FLAG: "triangle-up",
     ChangeKind.CANARY: "diamond",
+    ChangeKind.EXPERIMENT: "pentagon",
     ChangeKind.INDEX: "square",
     ChangeKind.CORPUS: "circle",
     ChangeKind.PROMPT: "star",

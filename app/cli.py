@@ -21,6 +21,7 @@ from app.commands import (
     doctor,
     environments,
     evaluations,
+    experiments,
     flags,
     indexes,
     judges,
@@ -116,6 +117,6 @@ for command in (
     log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
     judges.judges, prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
-    canaries.canary, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
+    canaries.canary, experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

@@ -12,6 +12,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from core.abtests import ExperimentReport, report_experiments
 from core.backfill import Backfill
 from core.behaviour import BehaviourReport, report_behaviour
 from core.canaries import CanaryReport, report_canaries
@@ -154,6 +155,12 @@ def load_drift(environment: str, today: date, window_days: int, baseline_days: i
 def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
     """Return how every canary stands."""
     return report_canaries(get_store(), get_histories(), environment, now=datetime.now(UTC))
+
+
+@st.cache_data(ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
+def load_abtests(environment: str) -> tuple[ExperimentReport, ...]:
+    """Return how every experiment on a flag stands."""
+    return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")

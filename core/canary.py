@@ -60,7 +60,7 @@ def find_start(entries: Iterable[Entry]) -> datetime | None:
     since = None
     for entry in entries:
         since = entry.ts
-        if _served(entry.before) != _served(entry.after):
+        if read_served(entry.before) != read_served(entry.after):
             return since
     return since
 
@@ -214,6 +214,6 @@ def _first(plan: Plan) -> str:
     return f"{plan.steps[0].share_pct:g}%"
 
 
-def _served(definition: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    """What decides who gets what."""
+def read_served(definition: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    """Return what of a definition decides who gets what."""
     return tuple((definition or {}).get(part) for part in ("state", "variants", "defaultVariant", "targeting"))

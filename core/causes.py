@@ -27,6 +27,7 @@ FAULT = {
     ChangeKind.INDEX: 0.10,
     ChangeKind.PROMPT: 0.06,
     ChangeKind.CANARY: 0.05,
+    ChangeKind.EXPERIMENT: 0.05,
     ChangeKind.DEPLOYMENT: 0.05,
     ChangeKind.FLAG: 0.05,
     ChangeKind.CORPUS: 0.003,  # users see it only through an index, whose swap is a change of its own

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from core.abtest_records import find_running
 from core.acts import MAX_TEXT, Act, Change, changing
 from core.control import Flag, delete_flag, get_flag, list_flags, save_flag
-from core.errors import InvalidInput, QuarterdeckError, SourceUnavailable
+from core.errors import Conflict, InvalidInput, QuarterdeckError, SourceUnavailable
 from core.exposures import list_exposures
 from core.impact import Impact, measure_impact, must_type_name
 from core.operations import update_flag
@@ -75,7 +76,7 @@ def save_edit(store: Store, flag: Flag, wanted: Mapping[str, Any], by: Act, *, t
 
     Raises InvalidInput, and Conflict when somebody was faster.
     """
-    _check_typed_name(store, flag, wanted, typed_name, now=now)
+    check_typed_name(store, flag, wanted, typed_name, now=now)
     return update_flag(store, flag, wanted, by)
 
 
@@ -95,8 +96,10 @@ def create_schedule(
 ) -> int:  # fmt: skip
     """Make a schedule of a flag; None for `typed_name` is somebody who may do without typing it.
 
-    Raises InvalidInput for steps that the flag cannot take, and Conflict when it has an open schedule.
+    Raises InvalidInput for steps that the flag cannot take, and Conflict when it has an open schedule or an experiment.
     """
+    if running := find_running(store, flag.environment, flag.key):
+        raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; a schedule would move its users")
     planned = plan_schedule(
         flag.environment, flag.key, flag.definition, steps,
         starts=starts, now=now, actor=by.actor.strip(), reason=by.reason.strip(),
@@ -105,7 +108,7 @@ def create_schedule(
         wanted: Mapping[str, Any] = flag.definition
         for step in steps:
             wanted = apply_step(wanted, step)
-        _check_typed_name(store, flag, wanted, typed_name, now=now)
+        check_typed_name(store, flag, wanted, typed_name, now=now)
     with changing(store, by) as change:
         made = add_schedule(change.connection, planned)
         change.record("schedule.create", flag.key, None, _describe(made))
@@ -203,7 +206,8 @@ def _describe(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def _check_typed_name(store: Store, flag: Flag, wanted: Mapping[str, Any], typed: str, *, now: datetime) -> None:
+def check_typed_name(store: Store, flag: Flag, wanted: Mapping[str, Any], typed: str, *, now: datetime) -> None:
+    """Raise InvalidInput where a change is so wide that it takes the flag's name, and that was not typed."""
     impact, _ = preview_change(store, flag.environment, flag.key, flag.definition, wanted, now=now)
     if must_type_name(flag.environment, impact) and typed != flag.key:
         raise InvalidInput("name", f"{impact.share:.0%} of users get another answer; type {flag.key} to go on")

@@ -24,6 +24,7 @@ class ChangeKind(StrEnum):
 
     FLAG = "flag"
     CANARY = "canary"
+    EXPERIMENT = "experiment"
     INDEX = "index"
     CORPUS = "corpus"
     PROMPT = "prompt"
@@ -102,6 +103,7 @@ def summarize_audit(entry: Entry) -> Change | None:
     describe = {
         "flag": _describe_flag,
         "canary": _describe_flag,
+        "experiment": _describe_experiment,
         "index": _describe_index,
         "prompt": _describe_prompt,
         "deployment": _describe_deployment,
@@ -152,6 +154,21 @@ def _describe_flag(_verb: str, entry: Entry) -> _Told:
     name = f"canary {entry.target}" if canary else entry.target
     summary, reach = _compare_flags(name, entry.before, entry.after)
     return kind, summary, touches, reach
+
+
+def _describe_experiment(verb: str, entry: Entry) -> _Told:
+    """Its start and its stop move nobody; a decision reaches those who get another variant now."""
+    before, after = entry.before or {}, entry.after or {}
+    told = after.get("experiment")
+    if verb == "start" and isinstance(told, Mapping):
+        others = ", ".join(arm for arm in told["arms"] if arm != told["control"])
+        summary = f"experiment {told['name']} started on {entry.target}: {told['metric']} of {others}"
+        return ChangeKind.EXPERIMENT, f"{summary} against {told['control']}", (), 0.0
+    if verb == "stop":
+        return ChangeKind.EXPERIMENT, f"experiment {told} on {entry.target} stopped", (), 0.0
+    shares = (before.get("flag") or {}, after.get("flag") or {})
+    summary = f"experiment {told} decided: everybody gets {after.get('winner')} of {entry.target}"
+    return ChangeKind.EXPERIMENT, summary, (), _compare_flags(entry.target, *shares)[1]
 
 
 def _compare_flags(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> tuple[str, float]:

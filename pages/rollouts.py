@@ -8,9 +8,11 @@ import streamlit as st
 from app import ui
 from app.panels.canaries import is_news, render_canaries, say_standing
 from app.panels.colors import render_colors
+from app.panels.experiments import render_experiments
+from app.panels.experiments import say_standing as say_experiment
 from app.panels.flags import is_on, render_flags
 from app.panels.tokens import render_tokens
-from app.resources import get_store, list_environments, load_canaries
+from app.resources import get_store, list_environments, load_abtests, load_canaries
 from core.board import BoardRow, list_board
 from core.errors import QuarterdeckError
 from core.schedules import ScheduleState, say_next
@@ -41,10 +43,12 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
     sentence, look = say_what_rolls_out(board, now=now)
     try:
         canaries = [each for each in load_canaries(environment) if is_news(each)]
-        detail = " ".join(f"Canary {say_standing(each)}" for each in canaries)
+        running = [each for each in load_abtests(environment) if each.experiment.is_running]
+        told = [f"Canary {say_standing(each)}" for each in canaries]
+        detail = " ".join([*told, *(f"Experiment {say_experiment(each)}" for each in running)])
         look = look if all(each.verdict.is_healthy for each in canaries) else ui.Look("Not healthy", "red", "▼")
     except QuarterdeckError as error:
-        detail = f"How the canaries do cannot be read: {ui.plain(str(error))}"
+        detail = f"How canaries and experiments do cannot be read: {ui.plain(str(error))}"
     ui.render_verdict(sentence, look, detail=detail)
 
 
@@ -55,14 +59,17 @@ def render(frame: ui.Frame) -> None:
     if board:
         render_sentence(board, frame.environment, now=now)
     ui.render_said()
-    tabs = ["Flags", "Canaries", "Blue-green", "Access"]
-    own, canaries, colors, access = st.tabs(tabs, on_change="rerun", key="tab", bind="query-params")
+    tabs = ["Flags", "Experiments", "Canaries", "Blue-green", "Access"]
+    own, experiments, canaries, colors, access = st.tabs(tabs, on_change="rerun", key="tab", bind="query-params")
     if own.open:
         with own:
             if not board:
                 said = "There are no flags yet. Make one below, import some from flagd, or build the demo."
                 ui.render_empty(said, "quarterdeck flags import FILE")
             render_flags(frame.environment, board)
+    if experiments.open:
+        with experiments, ui.showing_errors("The experiments could not be read"):
+            render_experiments(frame.environment)
     if canaries.open:
         with canaries, ui.showing_errors("The canaries could not be read"):
             render_canaries(frame.environment)

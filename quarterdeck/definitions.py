@@ -10,7 +10,7 @@ or OpenFeature user expects of it, and rules, weights and variants stay, so swit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from quarterdeck.documents import check_metadata, copy_json, parse_document, resolve_references
@@ -30,9 +30,11 @@ __all__ = [
     "parse_document",
     "read_bucket_by",
     "read_rules",
+    "read_shares",
     "read_weights",
     "resolve_references",
     "rollout_pct",
+    "serve_to_all",
     "set_bucket_by",
     "set_rollout",
     "set_rules",
@@ -202,6 +204,27 @@ def read_weights(definition: Mapping[str, Any]) -> dict[str, int]:
     return _shares(found)
 
 
+def read_shares(definition: Mapping[str, Any]) -> dict[str, float]:
+    """Each variant's share of the users whom no rule catches, adding up to 1, those of no share too.
+
+    Raises InvalidInput where they are not shared out by weights alone.
+    """
+    found = dict.fromkeys(definition["variants"], 0.0)
+    for variant, share in _share_out(definition, _parts(definition)[1], 1.0):
+        if variant not in found:
+            raise InvalidInput("targeting", f"{variant!r} is not among the variants")
+        found[variant] += share
+    return found
+
+
+def serve_to_all(definition: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    """The same flag with `variant` for everybody whom no rule catches: its rollout or A/B split is over."""
+    if variant not in definition["variants"]:
+        raise InvalidInput("variant", f"{variant!r} is not among the variants")
+    changed: dict[str, Any] = copy_json(definition)
+    return _with_targeting(changed | {"defaultVariant": variant}, _parts(changed)[0], None)
+
+
 def experiment_variants(definition: Mapping[str, Any]) -> frozenset[str]:
     """The variants whose users are noted for an experiment; empty where the flag is none. Never raises.
 
@@ -341,6 +364,23 @@ def _two_buckets(rest: Any) -> list[list[Any]] | None:
         return None
     weights = [weight for _, weight in buckets]
     return buckets if all(type(weight) is int and weight >= 0 for weight in weights) and any(weights) else None
+
+
+def _share_out(definition: Mapping[str, Any], result: Any, share: float) -> Iterator[tuple[str, float]]:
+    """The variants that a result of targeting stands for, each with its part of the share."""
+    if result is None or isinstance(result, str):
+        yield str(definition.get("defaultVariant") if result is None else result), share
+        return
+    arguments = result.get("fractional") if isinstance(result, Mapping) else None
+    if not isinstance(arguments, list) or not arguments:
+        raise InvalidInput("targeting", "users are not shared out by weights alone")
+    buckets = arguments if isinstance(arguments[0], list) else arguments[1:]
+    plain = all(isinstance(bucket, list) and len(bucket) == 2 and type(bucket[1]) is int for bucket in buckets)
+    total = sum(bucket[1] for bucket in buckets) if plain else 0
+    if total <= 0 or (share < 1 and buckets is arguments):  # hashed alike, the inner shares would not be those said
+        raise InvalidInput("targeting", "users are not shared out by weights alone")
+    for inner, weight in buckets:
+        yield from _share_out(definition, inner, share * weight / total)
 
 
 def _on_and_off(definition: Mapping[str, Any]) -> tuple[str, str] | None:

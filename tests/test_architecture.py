@@ -17,22 +17,22 @@ from core.permissions import NEEDS
 PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
-    "access", "agreement", "alerts", "answers", "arms", "canary", "canary_plan", "cases", "causes", "changepoint",
-    "chunks", "clusters", "colours", "comparisons", "conversion", "decisions", "drift", "edits", "evidence",
-    "exports", "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact", "jsondiff",
-    "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction", "prices",
-    "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending", "timeline",
-    "topics", "unleash", "upkeep", "verdicts", "worddiff",
+    "abtest", "abtest_design", "access", "agreement", "alerts", "answers", "arms", "canary", "canary_plan", "cases",
+    "causes", "changepoint", "chunks", "clusters", "colours", "comparisons", "conversion", "decisions", "drift",
+    "edits", "evidence", "exports", "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact",
+    "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction",
+    "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending",
+    "timeline", "topics", "unleash", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
-    "backlog", "backups", "checkout", "clickhouse_log", "clones", "config", "control", "corpus", "drivers", "embed",
-    "environments", "experiments", "exposures", "formats", "health", "histories", "history", "indexes", "intake",
-    "jobs", "journal", "leases", "migrator", "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy",
-    "retrievals", "services", "sessions", "sql_log", "storage", "tables", "timetable", "tokens", "traces",
-    "vectors", "webhooks",
+    "abtest_records", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config", "control", "corpus",
+    "drivers", "embed", "environments", "experiments", "exposures", "formats", "health", "histories", "history",
+    "indexes", "intake", "jobs", "journal", "leases", "migrator", "mlflow_client", "mlflow_sql", "models", "pipeline",
+    "previews", "proxy", "retrievals", "services", "sessions", "sql_log", "storage", "tables", "timetable", "tokens",
+    "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
-    "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",
+    "abtests", "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",
     "closing", "contests", "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper",
     "importing", "ingest", "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild",
     "reports", "roles", "rollouts", "scheduler", "trials", "watch",

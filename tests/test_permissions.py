@@ -12,10 +12,13 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import builds, canaries, deployments, operations, promotion, rollouts
+from core import abtests, builds, canaries, deployments, operations, promotion, rollouts
+from core.abtest_design import Design, plan_experiment
+from core.abtest_records import Experiment, get_experiment
 from core.access import Scope
 from core.acts import Act, changing
 from core.alerts import AlertRule
+from core.arms import Metric
 from core.backlog import BacklogTopic, TopicState, get_backlog_topic
 from core.builds import build_version
 from core.control import Flag, Index, get_flag, list_audit
@@ -43,7 +46,7 @@ from core.roles import find_roles, grant_role, list_grants, revoke_role
 from core.runs import PromptVersion, Run
 from core.schedules import Schedule, Step
 from core.timetable import list_schedules
-from quarterdeck.definitions import boolean_flag, canary_flag
+from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import metadata, topics
@@ -69,6 +72,18 @@ class World:
     @property
     def canary(self) -> Flag:
         return get_flag(self.store, "production", "answers")
+
+    @property
+    def compared(self) -> Flag:
+        return get_flag(self.store, "production", "compared")
+
+    def design(self, key: str = "compared") -> Design:
+        flag = get_flag(self.store, "production", key)
+        return plan_experiment(key, flag.definition, name=f"{key} test", metric=Metric.SCORE, effect=0.02, control="a")
+
+    @property
+    def experiment(self) -> Experiment:
+        return get_experiment(self.store, "production", "tried test")
 
     @property
     def topic(self) -> BacklogTopic:
@@ -206,6 +221,11 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "deployments.tear_down": (EDITOR, lambda w, by: deployments.tear_down(w.store, w.site(KEPT), by)),
     "deployments.resume": (EDITOR, lambda w, by: deployments.resume(w.store, w.site(KEPT), by)),
     "deployments.tend": (EDITOR, lambda w, by: deployments.tend(w.store, w.site(KEPT), by)),
+    "abtests.start_experiment": (EDITOR, lambda w, by: abtests.start_experiment(w.store, w.compared, w.design(), by)),
+    "abtests.stop_experiment": (EDITOR, lambda w, by: abtests.stop_experiment(w.store, w.experiment, by)),
+    "abtests.decide_for": (
+        EDITOR, lambda w, by: abtests.decide_for(w.store, w.experiment, "b", by, typed_name=None, now=BUILT)
+    ),
     "canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
     "canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
     "promotion.promote": (
@@ -250,6 +270,9 @@ def fill(store: Store, folder: Path) -> None:
     operations.create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=20), SETUP)
     operations.change_rollout(store, world.flag, 30, SETUP)
     operations.create_flag(store, "answers", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), SETUP)
+    for key in ("compared", "tried"):
+        operations.create_flag(store, key, split_flag({"a": 1, "b": 1}), SETUP)
+    abtests.start_experiment(store, get_flag(store, "production", "tried"), world.design("tried"), SETUP)
     for key in ("planned", "held"):
         operations.create_flag(store, key, boolean_flag(on=True), SETUP)
         flag = get_flag(store, "production", key)
