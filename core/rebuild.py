@@ -13,6 +13,7 @@ from core.corpus import WORKSPACE, Corpus
 from core.errors import InvalidInput
 from core.jobs import Job, Jobs, JobState
 from core.launches import Launch, cancel_job, start_job
+from core.leftovers import remove_leftovers
 from quarterdeck.store import Store
 
 KIND = "rebuild"
@@ -47,8 +48,9 @@ def find_rebuild(corpus: Corpus) -> Job | None:
 def start_rebuild(store: Store, corpus: Corpus, by: Act) -> int:
     """Run `dvc repro` in the background; return the audit entry's id.
 
-    Raises SourceUnavailable when a `.dvc` file or the pipeline cannot be understood, InvalidInput when there is nothing
-    to run, and Conflict while another rebuild of the repository runs.
+    What a killed DVC left of its lock is removed first. Raises SourceUnavailable when a `.dvc` file or the pipeline
+    cannot be understood, InvalidInput when there is nothing to run, and Conflict while another rebuild of the
+    repository runs.
     """
     require(by, "job.start")
     jobs = jobs_of(corpus)
@@ -56,6 +58,8 @@ def start_rebuild(store: Store, corpus: Corpus, by: Act) -> int:
     if not corpus.list_stages():
         raise InvalidInput("pipeline", "there is no stage in dvc.yaml to run")
     stale = [stage.name for stage in corpus.list_stale_stages()]
+    if corpus.root is not None:
+        remove_leftovers(corpus.root)
     launch = Launch(
         KIND, str(corpus.location), _COMMAND, corpus.root, _QUIET | {"PATH": _path_with_our_programs()}
     )  # fmt: skip

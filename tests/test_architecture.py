@@ -27,9 +27,9 @@ RULES = {
 GATEWAYS = {
     "abtest_records", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config", "control", "corpus",
     "drivers", "embed", "environments", "experiments", "exposures", "formats", "health", "histories", "history",
-    "indexes", "intake", "jobs", "journal", "leases", "migrator", "mlflow_client", "mlflow_sql", "models", "pipeline",
-    "previews", "proxy", "retrievals", "services", "sessions", "sql_log", "storage", "tables", "timetable", "tokens",
-    "traces", "vectors", "webhooks",
+    "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator", "mlflow_client", "mlflow_sql", "models",
+    "pipeline", "previews", "proxy", "retrievals", "services", "sessions", "sql_log", "storage", "tables", "timetable",
+    "tokens", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
     "abtests", "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",

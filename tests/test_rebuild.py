@@ -15,7 +15,7 @@ from core.jobs import Job, JobState
 from core.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild
 from tests.dvc_repos import DvcRepo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite_only("of the store it needs the audit trail alone")]
 
 ME = Act("ada", "a test")
 DVC_YAML = """\
@@ -96,6 +96,10 @@ def test_there_is_one_rebuild_at_a_time_and_it_can_be_cancelled_with_all_it_star
     assert [entry.action for entry in list_audit(store)] == ["job.cancel", "job.start"]
     with pytest.raises(Conflict, match="no rebuild runs any more"):
         cancel_rebuild(store, corpus, ME)
+    repo.write({"dvc.yaml": DVC_YAML})
+    start_rebuild(store, corpus, ME)
+    job, said = end_of(corpus)
+    assert (job.state, said) == (JobState.DONE, "every stage ran; commit dvc.lock to keep that")
 
 
 def test_a_stage_that_fails_is_named_with_its_exit_code(store, repo: DvcRepo) -> None:
