@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, text, up
 
 from core.errors import Conflict, NotFound
 from core.retention import Swap
+from quarterdeck.news import tell_news
 from quarterdeck.retrieval import from_ms
 from quarterdeck.schema import aliases, audit, flags, indexes, settings
 from quarterdeck.snapshot import STATE_VERSION
@@ -269,6 +270,7 @@ def move_state_version(connection: Connection) -> None:
     counter = settings.c.name == STATE_VERSION
     if connection.execute(update(settings).where(counter).values(version=settings.c.version + 1)).rowcount == 0:
         connection.execute(insert(settings).values(name=STATE_VERSION, value="null", version=1))
+    tell_news(connection)
 
 
 _CHAINED = ("ts_ms", "environment", "actor", "action", "target", "reason", "before", "after")

@@ -49,7 +49,7 @@ def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: 
     """
     with store.begin() as connection:
         values = {"source": ticket.source, "key": ticket.key, "digest": ticket.digest}
-        if not _add_keys(connection, [{**values, "answer": json.dumps(answer), "created_ms": now_ms}]):
+        if not _add_key(connection, {**values, "answer": json.dumps(answer), "created_ms": now_ms}):
             return _first_answer(connection, ticket)
         forget_keys(connection, ticket.source, before_ms=now_ms - KEYS_KEPT_MS)
         _append(store, connection, rows)
@@ -75,10 +75,9 @@ def find_keys(store: Store, source: str, keys: Iterable[str]) -> set[str]:
 
 def add_keys(connection: Connection, source: str, keys: Iterable[tuple[str, int]]) -> None:
     """Mark keys, each with its time in milliseconds, as having come in."""
-    _add_keys(
-        connection,
-        [{"source": source, "key": key, "digest": "", "answer": "", "created_ms": at} for key, at in keys],
-    )
+    rows = [{"source": source, "key": key, "digest": "", "answer": "", "created_ms": at} for key, at in keys]
+    if rows:
+        connection.execute(_insert_new(connection), rows)
 
 
 def forget_keys(connection: Connection, source: str, *, before_ms: int) -> None:
@@ -98,12 +97,14 @@ def _append(store: Store, connection: Connection, rows: Sequence[Retrieval]) -> 
     append_retrievals(_Within(store, connection) if store.log_url is None else store, rows)
 
 
-def _add_keys(connection: Connection, rows: list[dict[str, Any]]) -> int:
-    """Add the keys that are new; return how many of a single one: 0 or 1. A concurrent writer of it is waited for."""
-    if not rows:
-        return 0
+def _add_key(connection: Connection, row: dict[str, Any]) -> bool:
+    """Add a key; False when it is known. A concurrent writer of it is waited for."""
+    return connection.execute(_insert_new(connection).returning(ingest_keys.c.key), row).first() is not None
+
+
+def _insert_new(connection: Connection) -> Any:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(dialect.insert(ingest_keys).on_conflict_do_nothing(), rows).rowcount
+    return dialect.insert(ingest_keys).on_conflict_do_nothing()
 
 
 def _first_answer(connection: Connection, ticket: Ticket) -> Any | None:

@@ -1,7 +1,8 @@
 """The client that a service holds: report retrievals, read flags, ask for the route and the live index.
 
-Flags are answered from a snapshot in memory; a thread looks for a newer one every `poll_s`. While the store is down,
-the last good snapshot answers, from disk after a restart. Reading a flag never raises and never waits for the store.
+Flags are answered from a snapshot in memory; a thread looks for a newer one every `poll_s`, and as soon as PostgreSQL
+announces one. While the store is down, the last good snapshot answers, from disk after a restart. Reading a flag never
+raises and never waits for the store.
 """
 
 import logging
@@ -9,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +19,7 @@ from typing import Any
 from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck.exposures import ExposureLog
 from quarterdeck.flags import Evaluation, FlagSet
+from quarterdeck.news import News
 from quarterdeck.recorder import Recorder
 from quarterdeck.redaction import Redactor, redact
 from quarterdeck.retrieval import check_row, now_ms, ts_to_ms
@@ -34,6 +37,8 @@ from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 logger = logging.getLogger("quarterdeck")
 
 Listener = Callable[[frozenset[str]], None]
+
+_PATIENCE_S = 5.0
 
 
 class Quarterdeck:
@@ -200,6 +205,8 @@ class Quarterdeck:
     def close(self) -> None:
         """Store what is queued and stop the threads. Safe to call twice."""
         self._stop.set()
+        if self._watcher and self._watcher is not threading.current_thread():
+            self._watcher.join(_PATIENCE_S)  # or the connection that it reads with outlives the client
         if self._exposures:
             self._exposures.close()
         if self._recorder:
@@ -228,9 +235,13 @@ class Quarterdeck:
 
     def _start_afresh(self) -> None:
         self._stop = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def _start_watching(self) -> None:
-        threading.Thread(target=_watch, args=(weakref.ref(self), self._stop, self._poll_s), daemon=True).start()
+        if self._store is not None:
+            what = (weakref.ref(self), News(self._store), self._stop, self._poll_s)
+            self._watcher = threading.Thread(target=_watch, args=what, name="quarterdeck-flags", daemon=True)
+            self._watcher.start()
 
     def _refresh(self) -> None:
         if self._store is None:
@@ -274,13 +285,15 @@ class Quarterdeck:
             _tell(listener, problem)
 
 
-def _watch(reference: "weakref.ref[Quarterdeck]", stop: threading.Event, poll_s: float) -> None:
-    while not stop.wait(poll_s):
-        client = reference()
-        if client is None:
-            return
-        client._refresh()
-        del client
+def _watch(reference: "weakref.ref[Quarterdeck]", news: News, stop: threading.Event, poll_s: float) -> None:
+    with closing(news):
+        while not stop.is_set():
+            news.wait(stop, poll_s)
+            client = reference()
+            if client is None or stop.is_set():
+                return
+            client._refresh()
+            del client
 
 
 def _user_of(context: Any) -> Any:

@@ -4,7 +4,9 @@ What the rows mean is for others: `recorder.py` appends retrievals, `client.py` 
 """
 
 import logging
+import os
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +60,7 @@ class Store:
         self._ready: tuple[int, int] | None = None  # the file whose tables were seen; (0, 0) stands for a server's
         self._writer = _make_engine(self.url, create=create, read_only=False, wait_s=wait_s)
         self._reader = _make_engine(self.url, create=False, read_only=True, wait_s=min(wait_s, 2.0))
+        weakref.finalize(self, _give_back, self._writer, self._reader, os.getpid()).atexit = False
 
     @property
     def _driver_error(self) -> type[Exception]:
@@ -104,6 +107,26 @@ class Store:
             self._ensure_schema()
             with self._reader.begin() as connection:
                 yield connection
+
+    def listen(self, channel: str) -> Any:
+        """Return a connection of PostgreSQL's driver that hears what is announced on `channel`; None for SQLite's.
+
+        It belongs to the caller alone, who closes it.
+        """
+        if self.dialect != "postgresql":
+            return None
+        with self._translated_errors():
+            pooled = self._reader.raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()
+            try:
+                connection.rollback()
+                connection.autocommit = True
+                connection.execute(f"LISTEN {channel}")
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
     def find_revision(self) -> str | None:
         """Return the schema's revision, whatever it is; None where there is no store yet."""
@@ -177,6 +200,13 @@ class Store:
             raise SourceUnavailable(f"The store {self.name} failed: {_first_line(error.orig)}.") from error
         except (SQLAlchemyError, OSError, self._driver_error) as error:
             raise SourceUnavailable(f"The store {self.name} failed: {_first_line(error)}.") from error
+
+
+def _give_back(writer: Engine, reader: Engine, pid: int) -> None:
+    """Close what a store that nobody holds any more has open. A forked child's copies are the parent's to close."""
+    if os.getpid() == pid:
+        writer.dispose()
+        reader.dispose()
 
 
 def _read_revision(connection: Connection) -> str | None:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from quarterdeck.log import RetrievalLog, open_log
+from quarterdeck.store import Store
 
 SLOW_BACKENDS = ("postgresql", "clickhouse")
 BACKENDS = ("sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_BACKENDS))
@@ -25,6 +26,29 @@ def start_postgresql() -> str:
         warnings.simplefilter("ignore")  # pgserver looks for a runtime folder that a container may lack
         import pgserver
     return str(pgserver.get_server(tempfile.mkdtemp(prefix="qd-pg-"), cleanup_mode="delete").get_uri())
+
+
+@cache
+def _start_with_template() -> str:
+    """Start the server once for this process, and keep an empty store in it to make others from."""
+    server = start_postgresql()
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # what it holds is gone with the test
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute("CREATE DATABASE empty_store")
+    store = Store(server.replace("/postgres?", "/empty_store?"), create=True)
+    with store.begin():
+        pass
+    store.close()
+    return server
+
+
+def copy_empty_store() -> str:
+    """Return the URL of a new store in PostgreSQL that holds its tables and nothing in them."""
+    server, name = _start_with_template(), f"store_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE empty_store")
+    return server.replace("/postgres?", f"/{name}?")
 
 
 def make_url(backend: str, folder: Path) -> str:
