@@ -27,3 +27,18 @@ def write_logs(config: Config, stream: TextIO) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("quarterdeck").setLevel(config.log_level.upper())
+
+
+def take_over_logs() -> None:
+    """Send to our log what Streamlit set up to write for itself: its own lines and uvicorn's.
+
+    Call it once Streamlit has read its settings. uvicorn's lines about requests are dropped: they hold query strings,
+    and ours tell the same.
+    """
+    for name in [*logging.root.manager.loggerDict, "uvicorn.access"]:
+        logger = logging.getLogger(name)
+        own = getattr(logger, "streamlit_console_handler", None)
+        if own is not None:
+            logger.removeHandler(own)
+            logger.propagate = name != "uvicorn.access"
+            logger.setLevel(logging.WARNING)

@@ -14,7 +14,7 @@ from typing import Any
 from app import backends
 from app.api import ApiAhead
 from app.guard import Guard
-from app.logs import write_logs
+from app.logs import take_over_logs, write_logs
 from app.observing import Observing
 from core.canaries import run_canaries
 from core.config import Config, load_config
@@ -97,6 +97,7 @@ def _sign_in_settings(access: Access) -> dict[str, Any]:
 @asynccontextmanager
 async def _scheduling(_app: Any) -> AsyncIterator[None]:
     """Run the schedulers while the server runs."""
+    take_over_logs()
     stop, config = threading.Event(), load_config(os.environ)
     store = Store(config.database_url, log_url=config.log_url)
     schedulers = [Scheduler(store, list_jobs(config, store))]

@@ -165,7 +165,7 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(url: str, store
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "quarterdeck", "serve", "--port", str(port)],
-            cwd=PROJECT, env=environment, stdout=log, stderr=log,
+            cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, stderr=log,
         )  # fmt: skip
     try:
         for _ in range(1_200):
@@ -175,6 +175,7 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(url: str, store
                 break
             except SourceUnavailable:
                 time.sleep(0.1)
+        assert "Streamlit" in ask(f"http://127.0.0.1:{port}/drift?who=typed-by-somebody")
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             head = "POST /v1/retrievals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:20])
@@ -189,5 +190,7 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(url: str, store
         server.wait()
     with store.read() as connection:
         assert connection.exec_driver_sql("SELECT COUNT(*) FROM retrievals").scalar() == 1
-    requests = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if '"request"' in line]
+    text = (tmp_path / "log").read_text()
+    assert "typed-by-somebody" not in text
+    requests = [line for line in map(json.loads, text.splitlines()) if line["event"] == "request"]
     assert {"path": "/v1/retrievals", "status": 201}.items() <= requests[-1].items()
