@@ -79,7 +79,7 @@ def load_config(
         ),
         operator=environ.get("QUARTERDECK_OPERATOR") or _login_name(),
         operator_role=check(_read_role, environ, "QUARTERDECK_OPERATOR_ROLE"),
-        access=check(read_access, environ),
+        access=check(read_access, environ, check),
         low_score=check(_read_share, environ, "QUARTERDECK_LOW_SCORE"),
         redact=check(_read_switch, environ, "QUARTERDECK_REDACT"),
         retention_days=check(_read_days, environ, "QUARTERDECK_RETENTION_DAYS"),

@@ -5,7 +5,7 @@ Values in, values out: the sign-in itself is the door's, what a person may do is
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -76,13 +76,20 @@ class Person:
     session: str = ""
 
 
-def read_access(environ: Mapping[str, str]) -> Access:
-    """Return what the environment variables say about signing in. Raises InvalidInput, naming the variable."""
-    public_url = _read_origin(environ, "QUARTERDECK_PUBLIC_URL")
-    login, proxy = _read_login(environ), _read_proxy(environ)
+def _read_at_once(read: Callable[..., Any], *arguments: Any) -> Any:
+    return read(*arguments)
+
+
+def read_access(environ: Mapping[str, str], check: Callable[..., Any] = _read_at_once) -> Access:
+    """Return what the environment variables say about signing in. Raises InvalidInput, naming the variable.
+
+    `check` calls what reads a variable; who wants to hear of every wrong one keeps its InvalidInput and returns None.
+    """
+    public_url = check(_read_origin, environ, "QUARTERDECK_PUBLIC_URL")
+    login, proxy = check(_read_login, environ, check), check(_read_proxy, environ, check)
     if login and proxy:
         raise InvalidInput("QUARTERDECK_PROXY_USER_HEADER", "cannot be set beside QUARTERDECK_OIDC_CLIENT_ID; use one")
-    if login and not public_url:
+    if login and public_url == "":
         raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be set for a login: the address that browsers use")
     opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
     if opened not in ("on", "off"):
@@ -138,7 +145,7 @@ def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
     return Person(name, tuple(each for each in found if is_name(each)))
 
 
-def _read_login(environ: Mapping[str, str]) -> OidcLogin | None:
+def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLogin | None:
     names = {
         "metadata_url": "QUARTERDECK_OIDC_METADATA_URL", "client_id": "QUARTERDECK_OIDC_CLIENT_ID",
         "client_secret": "QUARTERDECK_OIDC_CLIENT_SECRET", "cookie_secret": "QUARTERDECK_COOKIE_SECRET",
@@ -146,37 +153,54 @@ def _read_login(environ: Mapping[str, str]) -> OidcLogin | None:
     given = {key: environ.get(name, "") for key, name in names.items()}
     if not given["client_id"] and not given["metadata_url"]:
         return None
-    for key, name in names.items():
-        if not given[key]:
-            raise InvalidInput(name, "must be set for a login, beside the other QUARTERDECK_OIDC_… variables")
-    if len(given["cookie_secret"]) < _MIN_SECRET:
-        raise InvalidInput("QUARTERDECK_COOKIE_SECRET", f"must be at least {_MIN_SECRET} characters, drawn at random")
-    if urlsplit(given["metadata_url"]).scheme not in ("http", "https"):
-        raise InvalidInput("QUARTERDECK_OIDC_METADATA_URL", "must be an https address ending in openid-configuration")
+    missing = [name for key, name in names.items() if not given[key]]
+    if missing:
+        raise InvalidInput(", ".join(missing), "must be set for a login, beside the other QUARTERDECK_OIDC_… variables")
+    check(_check_secret, given["cookie_secret"])
+    check(_check_metadata_url, given["metadata_url"])
+    hours = check(_read_hours, environ, "QUARTERDECK_SESSION_HOURS")
     return OidcLogin(
         **given,
         name_claim=environ.get("QUARTERDECK_OIDC_NAME_CLAIM") or "email",
         groups_claim=environ.get("QUARTERDECK_OIDC_GROUPS_CLAIM") or "groups",
-        session=timedelta(hours=_read_hours(environ, "QUARTERDECK_SESSION_HOURS")),
+        session=timedelta(hours=hours or 0),
     )
 
 
-def _read_proxy(environ: Mapping[str, str]) -> TrustedProxy | None:
+def _check_secret(secret: str) -> None:
+    if len(secret) < _MIN_SECRET:
+        raise InvalidInput("QUARTERDECK_COOKIE_SECRET", f"must be at least {_MIN_SECRET} characters, drawn at random")
+
+
+def _check_metadata_url(url: str) -> None:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise InvalidInput("QUARTERDECK_OIDC_METADATA_URL", "must be an https address ending in openid-configuration")
+
+
+def _read_proxy(environ: Mapping[str, str], check: Callable[..., Any]) -> TrustedProxy | None:
     header, groups, addresses = (
         environ.get(f"QUARTERDECK_PROXY_{name}", "").strip() for name in ("USER_HEADER", "GROUPS_HEADER", "ADDRESSES")
     )
     if not header:
         return None
     for name, value in (("USER_HEADER", header), ("GROUPS_HEADER", groups)):
-        if not all(letter.isascii() and (letter.isalnum() or letter == "-") for letter in value):
-            raise InvalidInput(f"QUARTERDECK_PROXY_{name}", "must be the name of an HTTP header")
+        check(_check_header, f"QUARTERDECK_PROXY_{name}", value)
+    return TrustedProxy(header, groups, check(_read_networks, addresses) or ())
+
+
+def _check_header(name: str, value: str) -> None:
+    if not all(letter.isascii() and (letter.isalnum() or letter == "-") for letter in value):
+        raise InvalidInput(name, "must be the name of an HTTP header")
+
+
+def _read_networks(addresses: str) -> tuple[IPv4Network | IPv6Network, ...]:
     try:
         networks = tuple(ip_network(each.strip()) for each in addresses.split(",") if each.strip())
     except ValueError as error:
         raise InvalidInput("QUARTERDECK_PROXY_ADDRESSES", f"must be addresses or networks: {error}") from error
     if not networks:
         raise InvalidInput("QUARTERDECK_PROXY_ADDRESSES", "must name the proxy's address: its header counts from there")
-    return TrustedProxy(header, groups, networks)
+    return networks
 
 
 def _read_origin(environ: Mapping[str, str], name: str) -> str:

@@ -1,6 +1,7 @@
 """Takes the pictures of the guides: serves a demo and photographs its pages with Debian's Chromium.
 
-Run from the checkout: .venv/bin/python docs/screenshots.py [HOME]. Without HOME a demo is built in a temporary folder.
+Run from the checkout: .venv/bin/python docs/screenshots.py [HOME [NAME...]]. Without HOME a demo is built in a
+temporary folder; names take some of the pictures only.
 Pictures land in docs/images/; look at them before they are committed.
 """
 
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
@@ -21,7 +23,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
-WIDTH, PATIENCE_MS = 1280, 90_000
+WIDTH, PATIENCE_MS = 1280, 300_000
 # The picture's name, the page's address, and how much of it from the top.
 PICTURES = {
     "overview": ("", 1_240),
@@ -39,11 +41,12 @@ PICTURES = {
 }
 
 
-def take_pictures(address: str, browser: Browser) -> None:
-    """Photograph every page once it stands still, in the light theme."""
+def take_pictures(address: str, browser: Browser, names: Sequence[str]) -> None:
+    """Photograph pages once they stand still, in the light theme."""
     context = browser.new_context(color_scheme="light")
     context.set_default_timeout(PATIENCE_MS)
-    for name, (path, height) in PICTURES.items():
+    for name in names:
+        path, height = PICTURES[name]
         page = context.new_page()
         page.set_viewport_size({"width": WIDTH, "height": height})
         page.goto(f"{address}/{path}")
@@ -86,7 +89,7 @@ def serve(home: Path, port: int) -> "subprocess.Popen[bytes]":
     sys.exit("the deck does not answer")
 
 
-def run(home: Path) -> None:
+def run(home: Path, names: Sequence[str]) -> None:
     """Serve the demo, take the pictures, stop."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -96,7 +99,7 @@ def run(home: Path) -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            take_pictures(f"http://127.0.0.1:{port}", browser)
+            take_pictures(f"http://127.0.0.1:{port}", browser, names)
             browser.close()
     finally:
         server.terminate()
@@ -105,9 +108,9 @@ def run(home: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        run(Path(sys.argv[1]).absolute())
+        run(Path(sys.argv[1]).absolute(), sys.argv[2:] or list(PICTURES))
     else:
         with tempfile.TemporaryDirectory() as folder:
             own = {**os.environ, "QUARTERDECK_HOME": folder}
             subprocess.run([sys.executable, "-m", "quarterdeck", "demo"], cwd=PROJECT, env=own, check=True)
-            run(Path(folder))
+            run(Path(folder), list(PICTURES))

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,41 @@ def test_every_wrong_value_is_told_at_once():
         load_config(wrong)
     assert [name for name in wrong if f"{name}: " not in str(refused.value)] == []
     assert "\n" not in str(refused.value)
+
+
+def test_of_a_login_and_of_a_proxy_too_every_wrong_value_is_told_at_once():
+    login = {
+        "QUARTERDECK_OIDC_METADATA_URL": "ftp://id", "QUARTERDECK_COOKIE_SECRET": "short",
+        "QUARTERDECK_SESSION_HOURS": "none", "QUARTERDECK_PUBLIC_URL": "deck.example.org",
+    }  # fmt: skip
+    right = {"QUARTERDECK_OIDC_CLIENT_ID": "deck", "QUARTERDECK_OIDC_CLIENT_SECRET": "secret"}
+    proxy = {
+        "QUARTERDECK_PROXY_USER_HEADER": "X User", "QUARTERDECK_PROXY_GROUPS_HEADER": "ü",
+        "QUARTERDECK_PROXY_ADDRESSES": "everywhere",
+    }  # fmt: skip
+    for wrong in (login, proxy):
+        with pytest.raises(InvalidInput, match=f"^configuration: {len(wrong)} values are wrong") as refused:
+            load_config(right | wrong if wrong is login else wrong)
+        assert [name for name in wrong if f"{name}: " not in str(refused.value)] == []
+
+
+def test_of_a_login_every_variable_that_is_missing_is_named():
+    with pytest.raises(InvalidInput, match="OIDC_METADATA_URL, QUARTERDECK_OIDC_CLIENT_SECRET, QUARTERDECK_COOKIE_"):
+        load_config({"QUARTERDECK_OIDC_CLIENT_ID": "deck"})
+
+
+def test_a_server_with_a_wrong_configuration_tells_all_of_it_in_one_line_and_makes_nothing(tmp_path):
+    home = tmp_path / "home"
+    wrong = {"QUARTERDECK_LOG_FORMAT": "xml", "QUARTERDECK_SESSION_HOURS": "0", "QUARTERDECK_REDACT": "maybe"}
+    wrong |= {"QUARTERDECK_OIDC_CLIENT_ID": "deck"}
+    done = subprocess.run(
+        [sys.executable, "-m", "quarterdeck", "serve", "--port", "1"], cwd=PROJECT,
+        env={**os.environ, **wrong, "QUARTERDECK_HOME": str(home)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert [name for name in ("LOG_FORMAT", "REDACT", "OIDC_METADATA_URL") if name not in line] == []
+    assert not home.exists()
 
 
 @pytest.mark.parametrize("name", ["QUARTERDECK_DATABASE_URL", "QUARTERDECK_LOG_URL"])

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.server import STOP_WITHIN_S
 from core.colours import Colour
 from core.config import PROJECT
 from core.errors import SourceUnavailable
@@ -63,6 +64,43 @@ def test_the_image_gets_the_pinned_torch_from_the_index_that_is_named_before_eve
     assert torch < others
     assert re.search(r"^ARG TORCH_INDEX=$", DOCKERFILE, re.MULTILINE), "no address of an index is written down here"
     assert pinned in (PROJECT / "Makefile").read_text()
+
+
+def test_the_image_names_its_base_by_a_version_and_no_registry_or_index_by_its_address() -> None:
+    bases = re.findall(r"^FROM (\S+) AS", DOCKERFILE, re.MULTILINE)
+    assert len(set(bases)) == 1, "both stages need the same Python"
+    assert re.fullmatch(r"python:\$\{PYTHON\}-slim-[a-z]+", bases[0])
+    assert re.search(r"^ARG PYTHON=3\.\d+$", DOCKERFILE, re.MULTILINE)
+    own = ("127.0.0.1", "localhost", "mlflow")
+    for path in (DEPLOY / "Dockerfile", *COMPOSE):
+        hosts = re.findall(r"https?://([\w.-]+)", path.read_text(encoding="utf-8"))
+        assert [host for host in hosts if host not in own] == [], path.name
+    assert "ADD " not in DOCKERFILE
+    assert "PASSWORD" not in DOCKERFILE
+
+
+def test_a_container_that_is_told_to_stop_hands_the_signal_to_the_server_and_waits_for_it() -> None:
+    assert re.search(r"^STOPSIGNAL SIGTERM$", DOCKERFILE, re.MULTILINE)
+    for instruction in ("ENTRYPOINT", "CMD"):
+        assert re.search(rf'^{instruction} \["', DOCKERFILE, re.MULTILINE), "a shell in between keeps the signal"
+    for path in COMPOSE:
+        grace = load(path)["services"]["deck"]["stop_grace_period"]
+        assert int(grace.removesuffix("s")) > STOP_WITHIN_S
+
+
+def test_compose_runs_the_deck_behind_nginx_with_postgresql_and_an_mlflow_server() -> None:
+    services = load(DEPLOY / "compose.yaml")["services"]
+    assert set(services) == {"deck", "postgres", "mlflow", "nginx"}
+    deck = services["deck"]
+    assert deck["environment"]["QUARTERDECK_DATABASE_URL"].endswith("@postgres/quarterdeck")
+    assert deck["environment"]["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
+    assert deck["read_only"] is True
+    assert deck["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert services["mlflow"]["entrypoint"] == ["mlflow", "server"]
+    assert [name for name in services if "ports" in services[name]] == ["nginx"], "everybody comes through nginx"
+    assert "server deck:8501" in (DEPLOY / "nginx" / "upstream" / "deck.conf").read_text()
+    assert "HEALTHCHECK" in DOCKERFILE
+    assert [name for name in ("postgres", "mlflow") if "healthcheck" not in services[name]] == []
 
 
 def test_no_file_of_the_image_is_kept_out_by_dockerignore() -> None:
