@@ -17,6 +17,7 @@ from app.guard import Guard
 from app.logs import take_over_logs, write_logs
 from app.observing import Observing
 from core.canaries import run_canaries
+from core.clones import clone_of, is_url
 from core.config import Config, load_config
 from core.deployments import tend_services
 from core.histories import ArmHistories
@@ -29,6 +30,7 @@ from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).with_name("main.py")
 STOP_WITHIN_S = 5
+FETCH_EVERY_S = 120.0  # how old the copy of a corpus repository elsewhere may be
 CANARIES_EVERY_S = 10.0  # how long a breach can stand, besides what it takes to log it
 
 
@@ -71,9 +73,14 @@ def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
 
 
 def list_local_jobs(config: Config, store: Store) -> tuple[Job, ...]:
-    """Return what one of the servers on this machine does by itself: only here can its deployments be seen."""
-    tend = partial(tend_services, store, config.deployments, config.home, config.environment)
-    return (Job("deployments", 15, tend),) if config.deployments.exists() else ()
+    """Return what one of the servers on this machine does by itself, for its deployments and copies are only here."""
+    jobs = []
+    if config.deployments.exists():
+        tend = partial(tend_services, store, config.deployments, config.home, config.environment)
+        jobs.append(Job("deployments", 15, tend))
+    if is_url(config.corpus_repo):
+        jobs.append(Job("corpus copy", FETCH_EVERY_S, partial(clone_of, config.corpus_repo)))
+    return tuple(jobs)
 
 
 def _sign_in_settings(access: Access) -> dict[str, Any]:

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from app.server import list_local_jobs
+from core.config import load_config
 from core.corpus import ChangeKind, Corpus
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from quarterdeck.store import Store
 from tests.dvc_repos import DvcRepo
 
 pytestmark = pytest.mark.slow
@@ -492,6 +495,24 @@ def test_a_url_is_cloned_once_and_then_brought_up_to_date(copy: DvcRepo, tmp_pat
             Corpus(f"{address}/other.git", clones=tmp_path / "clones")
     with pytest.raises(SourceUnavailable, match="cannot be reached"):
         Corpus(f"{address}/third.git", clones=tmp_path / "clones")
+
+
+def test_a_server_that_runs_for_long_sees_what_was_pushed_to_the_url_meanwhile(
+    copy: DvcRepo, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bare = tmp_path / "served" / "corpus.git"
+    copy.git("clone", "--quiet", "--bare", ".", str(bare))
+    copy.git("--git-dir", str(bare), "update-server-info")
+    with served(partial(_Serving, directory=str(bare.parent))) as address:
+        settings = {"QUARTERDECK_HOME": str(tmp_path), "QUARTERDECK_CORPUS_REPO": f"{address}/corpus.git"}
+        corpus = Corpus(settings["QUARTERDECK_CORPUS_REPO"])
+        (job,) = list_local_jobs(load_config(settings), store)
+        copy.git("--git-dir", str(bare), "tag", "v3", "v2")
+        copy.git("--git-dir", str(bare), "update-server-info")
+        assert corpus.list_versions()[0].tags == ("v2",)
+        job.run()
+        assert corpus.list_versions()[0].tags == ("v2", "v3")
 
 
 def test_a_url_that_wants_a_password_says_so_without_showing_one(tmp_path: Path) -> None:
