@@ -72,6 +72,18 @@ def test_a_build_is_registered_whole_and_no_alias_stands_for_it(store, build, lo
         get_live(store, "default")
 
 
+def test_a_build_and_its_way_to_live_and_back_leave_one_audit_entry_each_step(store, build):
+    for version in (1, 2):
+        build(version)
+        build(version)  # it is there already: nothing changes, nothing is recorded
+    swap_index(store, "default", "docs-v1", ME, expected=None)
+    swap_index(store, "default", "docs-v2", ME, expected="docs-v1")
+    rollback_index(store, "default", ME)
+    entries = [(entry.action, entry.actor, entry.reason) for entry in reversed(list_audit(store))]
+    actions = ["index.register", "index.register", "index.swap", "index.swap", "index.swap"]
+    assert entries == [(action, "ada", "a test") for action in actions]
+
+
 def test_only_what_is_new_is_embedded(build):
     assert [build(version).embedded for version in (1, 2, 3)] == [40, 20, 20]
 

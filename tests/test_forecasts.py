@@ -13,6 +13,7 @@ from core.corpus import WORKSPACE, Corpus
 from core.embed import Embedder
 from core.errors import InvalidInput, NotFound
 from core.forecasts import (
+    add_to_live,
     forecast_coverage,
     forecast_lift,
     get_prediction,
@@ -102,6 +103,35 @@ def test_a_prediction_is_kept_and_compared_with_the_log_after_the_swap(store, li
     assert check.total
     assert check.total.error == pytest.approx(0.01, abs=1e-4)
     assert (check.total.predicted_lifted_share, check.total.measured_lifted_share) == (1, 1)
+
+
+def test_drafts_on_top_of_what_is_live_take_nothing_away_but_the_page_that_they_replace(store, live):
+    embedder = HashEmbedder(16, store)
+    before = make_source(1, 40).chunks
+    replaced = before[0].document
+    drafts = Source("drafts", 2, (Chunk("vpp.md", "", "what is vpp"), Chunk(replaced, "", "written anew")))
+    wanted = add_to_live(drafts, live)
+    gone = [chunk for chunk in before if chunk.document == replaced]
+    assert len(wanted.chunks) == 40 - len(gone) + 2
+    assert (wanted.version, wanted.documents) == ("drafts", len({chunk.document for chunk in before}) + 1)
+    found = forecast_lift(embedder, wanted, live, asked("what is vpp", gone[0].text), (), threshold=0.95)
+    assert (found.new_chunks, found.removed_chunks) == (2, len(gone))
+    assert found.queries[0].predicted_score == pytest.approx(1)
+    assert found.queries[1].predicted_score < found.queries[1].live_score
+    alone = forecast_lift(embedder, drafts, live, asked("what is vpp"), (), threshold=0.95)
+    assert alone.removed_chunks == 40
+
+
+def test_a_page_that_stays_and_that_no_query_reaches_is_named(store, live):
+    embedder = HashEmbedder(16, store)
+    page = make_source(1, 40).chunks[0]
+    found = forecast_lift(embedder, make_source(1, 40), live, asked(page.text), (), threshold=0.5)
+    standing = {chunk.document for chunk in make_source(1, 40).chunks}
+    assert page.document not in found.idle
+    assert set(found.idle) < standing
+    assert found.idle
+    nothing = forecast_lift(embedder, make_source(1, 40), live, [], (), threshold=0.5)
+    assert set(nothing.idle) == standing
 
 
 def test_vectors_of_another_model_are_refused(store, live):
