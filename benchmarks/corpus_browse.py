@@ -34,7 +34,7 @@ def main() -> int:
 
 def _browse(root: Path) -> bool:
     print(f"{FILES:,} files, {VERSIONS} versions (median of {ROUNDS}, each on a new Corpus: nothing remembered)")
-    _build(root, files=FILES, versions=VERSIONS, objects=True)
+    build_repository(root, files=FILES, versions=VERSIONS, objects=True)
     before = _memory_mb()
     versions, listing = _timed(lambda: Corpus(root).list_versions())
     assert len(versions) == VERSIONS
@@ -59,10 +59,10 @@ def _browse(root: Path) -> bool:
 
 def _many(root: Path) -> bool:
     print(f"{MANY_FILES:,} files, 2 versions")
-    _build(root, files=MANY_FILES, versions=2, objects=False)
+    build_repository(root, files=MANY_FILES, versions=2, objects=False)
     diff, seconds = _timed(lambda: Corpus(root).compare_versions("v1", "v2"))
     passed = _report(f"diff v1..v2 ({len(diff.changes):,} changes)", seconds, 3.0)
-    _build(root, files=MANY_FILES, versions=1, objects=False, salt="rewritten", tag="rewritten")
+    build_repository(root, files=MANY_FILES, versions=1, objects=False, salt="rewritten", tag="rewritten")
     diff, seconds = _timed(lambda: Corpus(root).compare_versions("v1", "rewritten"))
     return _report(f"diff, every file rewritten ({len(diff.changes):,})", seconds, 3.0) and passed
 
@@ -105,7 +105,9 @@ def _dvc_sets(diff: dict[str, list[dict[str, Any]]]) -> dict[str, set[Any]]:
     return found
 
 
-def _build(root: Path, *, files: int, versions: int, objects: bool, salt: str = "", tag: str | None = None) -> None:
+def build_repository(
+    root: Path, *, files: int, versions: int, objects: bool, salt: str = "", tag: str | None = None
+) -> None:
     """Write cache objects, manifests and commits as DVC would, without its many seconds of hashing."""
     rng = random.Random(7)
     if not root.exists():
