@@ -30,8 +30,8 @@ run: $(RUN_STAMP)  ## Build the demo if there is none, and serve the deck on 127
 demo: $(RUN_STAMP)  ## Build the demo again from nothing
 	@$(BIN)/quarterdeck demo --reset
 
-test: check debian  ## Format, lint, types and tests; with DEEP=1 the deep ones too
-	$(BIN)/pytest -n 2 --dist worksteal $(if $(DEEP),,-m 'not deep')
+test: check debian  ## Format, lint, types and tests; in CI, or with DEEP=1, the deep ones too
+	$(BIN)/pytest -n 2 --dist worksteal $(if $(CI)$(DEEP),,-m 'not deep')
 
 check: $(DEV_STAMP)  ## Format, lint and types, without tests
 	$(BIN)/ruff format --check .

@@ -280,9 +280,9 @@ def test_a_killed_evaluation_goes_on_and_lands_in_mlflow_when_it_is_whole(questi
     with serve_models() as server:
         server.answer = hang_at_the_third
         first = start_eval(questions, server)
-        assert reached.wait(120), first.communicate(timeout=60)
+        assert reached.wait(240), first.communicate(timeout=240)
         first.kill()
-        first.communicate(timeout=60)
+        first.communicate(timeout=240)
         before = len(server.requests)
         server.answer = judge_or_answer
         stopped = start_eval(questions, server, "--max-cost-usd", "0.0000001")
