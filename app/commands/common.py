@@ -46,6 +46,8 @@ def to_json(value: Any) -> Any:
     """Return a value as JSON knows it: our types as objects, times and days as ISO text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return to_json(value._asdict())
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
