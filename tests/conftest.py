@@ -24,6 +24,9 @@ from core.demo import build_demo  # noqa: E402
 from core.operations import create_flag  # noqa: E402
 from quarterdeck.definitions import boolean_flag  # noqa: E402
 from quarterdeck.store import Store  # noqa: E402
+from tests.backends import copy_empty_store  # noqa: E402
+
+STORES = ("sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.deep)))
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,28 @@ def clean_settings() -> Iterator[None]:
         os.environ.pop(setting, None)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that uses the shared store one of each database, unless it says why SQLite alone will do."""
+    if "store_backend" in metafunc.fixturenames:
+        alone = metafunc.definition.get_closest_marker("sqlite_only")
+        metafunc.parametrize("store_backend", STORES[:1] if alone else STORES, indirect=True)
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'deck.db'}"
+def store_backend(request: pytest.FixtureRequest) -> str:
+    """Which database holds the shared store of this test."""
+    return str(request.param)
+
+
+@pytest.fixture
+def url(store_backend: str, tmp_path: Path) -> str:
+    """Where an empty store is: a new file in the test's folder, or a new database of a PostgreSQL server."""
+    return copy_empty_store() if store_backend == "postgresql" else f"sqlite:///{tmp_path / 'deck.db'}"
 
 
 @pytest.fixture
 def store(url: str) -> Iterator[Store]:
-    """An empty store in a real SQLite file."""
+    """An empty store in a real database."""
     opened = Store(url, create=True)
     with opened.begin():
         pass

@@ -470,7 +470,9 @@ def test_a_token_is_printed_once_listed_without_its_secret_and_revoked(
     assert quarterdeck("tokens", "create", "x", "--scope", "all", "--reason", "x", *on).code == 2
 
 
-def test_an_environment_has_its_own_flags_and_is_named_by_an_option(quarterdeck: Run, store: Store, url: str) -> None:
+def test_an_environment_has_its_own_flags_and_is_named_by_an_option(
+    quarterdeck: Run, store: Store, url: str, tmp_path: Path
+) -> None:
     on, there = ("--database", url), ("--environment", "staging")
     create_flag(store, "use_hyde", boolean_flag(on=True), ACT)
     assert quarterdeck("environments", "add", "staging", "--reason", "tried there", *on).code == 0
@@ -480,7 +482,7 @@ def test_an_environment_has_its_own_flags_and_is_named_by_an_option(quarterdeck:
         "no flag 'use_hyde' in staging"
         in quarterdeck("flags", "set", "use_hyde", "--off", "--reason", "x", *there, *on).err
     )
-    exported = Path(url.removeprefix("sqlite:///")).with_name("flags.json")
+    exported = tmp_path / "flags.json"
     exported.write_text(quarterdeck("flags", "export", *on).out)
     assert quarterdeck("flags", "import", exported, *there, *on).code == 0
     assert quarterdeck("flags", "set", "use_hyde", "--off", "--reason", "x", *there, *on).code == 0

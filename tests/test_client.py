@@ -82,6 +82,7 @@ def test_bucketing_is_the_same_in_every_process(deck, url):
     assert outs == {f"{here}\n"}
 
 
+@pytest.mark.sqlite_only("it damages the file")
 def test_the_last_good_snapshot_answers_while_the_store_is_gone(deck, url, tmp_path, store):
     deck.close()
     store.close()
@@ -92,6 +93,7 @@ def test_the_last_good_snapshot_answers_while_the_store_is_gone(deck, url, tmp_p
         assert again.is_enabled("use_reranker", "u1") is True
 
 
+@pytest.mark.sqlite_only("it damages the file")
 def test_half_a_snapshot_file_is_not_believed(deck, url, tmp_path, store):
     deck.close()
     store.close()

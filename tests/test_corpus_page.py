@@ -39,7 +39,7 @@ from tests.test_pages import (
     verdict,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite_only("its pages read the corpus, and a store without rows")]
 
 ME = Act("ada", "a test")
 HOSTILE = "# Title\n\n![x](https://example.org/x.png) <script>alert(1)</script> $a$ :red[b]\n"

@@ -87,6 +87,7 @@ def test_scopes_are_read_by_name_and_unknown_ones_are_refused():
         read_scopes(["all"])
 
 
+@pytest.mark.sqlite_only("it reads the file")
 def test_of_a_secret_only_its_hash_is_kept(store, tmp_path):
     secret, entry = issue_token(store, "search", [Scope.INGEST, Scope.EVALUATE], ME, expires_days=30)
     assert len(secret) > 40

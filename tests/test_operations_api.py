@@ -76,6 +76,7 @@ def test_a_server_is_ready_while_its_store_can_be_read(client: TestClient) -> No
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
+@pytest.mark.sqlite_only("it takes the file away")
 def test_a_server_without_its_store_lives_and_is_not_ready_and_does_not_tell_where_the_store_is(
     client: TestClient, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

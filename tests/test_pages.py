@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -109,6 +110,9 @@ def only_error(app: AppTest) -> str:
 
 def ask(home_or_url: Path | str, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Rows of a database, read past all of our own code."""
+    if str(home_or_url).startswith("postgresql"):
+        with psycopg.connect(str(home_or_url)) as server:
+            return server.execute(query.replace("?", "%s"), values).fetchall()
     path = home_or_url if isinstance(home_or_url, Path) else home_or_url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(query, values).fetchall()

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,9 +43,8 @@ def test_a_flush_returns_when_every_row_is_durable(url, store):
     for _ in range(1_234):
         assert recorder.record(make())
     recorder.flush()
-    assert sqlite3.connect(url.removeprefix("sqlite:///")).execute("SELECT COUNT(*) FROM retrievals").fetchone() == (
-        1234,
-    )
+    with closing(Store(url)) as elsewhere:
+        assert count_rows(elsewhere) == 1_234
     recorder.close()
 
 
@@ -81,6 +81,7 @@ def test_rollups_are_the_same_whether_we_or_another_program_inserts(store, tmp_p
     other.close()
 
 
+@pytest.mark.sqlite_only("it locks the file")
 def test_a_full_queue_makes_the_caller_wait_and_then_counts_the_drop(store, caplog):
     with sqlite3.connect(str(store.url.database), isolation_level=None) as blocker:
         blocker.execute("BEGIN EXCLUSIVE")
@@ -191,6 +192,7 @@ def test_threads_that_record_at_once_lose_no_row(store):
     assert sum(row[5] for row in read_rollups(store)[86_400_000]) == 12_000
 
 
+@pytest.mark.sqlite_only("it locks the file")
 def test_a_store_that_comes_back_gets_what_was_queued_meanwhile(store):
     recorder = Recorder(Store(str(store.url), wait_s=0.01))
     with sqlite3.connect(str(store.url.database), isolation_level=None) as blocker:
