@@ -117,7 +117,8 @@ def _kill_server(folder: Path, url: str, number: int, rng: random.Random, outcom
             cwd=PROJECT, env=environ, stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        _wait(lambda: _answers(f"http://127.0.0.1:{port}/healthz"), server)
+        _wait(lambda: server.poll() is not None or _answers(f"http://127.0.0.1:{port}/healthz"), server)
+        assert server.poll() is None, (folder / "serve.log").read_text()
         threading.Timer(rng.uniform(0.05, 1.0), server.kill).start()
         acknowledged = _post_until_killed(f"http://127.0.0.1:{port}/v1/retrievals", number)
     finally:
