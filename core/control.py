@@ -6,6 +6,7 @@ so that no change lands without its audit entry.
 
 import hashlib
 import json
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -269,7 +270,8 @@ def move_state_version(connection: Connection) -> None:
     """Tell every client that flags or aliases changed."""
     counter = settings.c.name == STATE_VERSION
     if connection.execute(update(settings).where(counter).values(version=settings.c.version + 1)).rowcount == 0:
-        connection.execute(insert(settings).values(name=STATE_VERSION, value="null", version=1))
+        mark = json.dumps(uuid.uuid4().hex)  # tells this store's versions from those of another in its place
+        connection.execute(insert(settings).values(name=STATE_VERSION, value=mark, version=1))
     tell_news(connection)
 
 

@@ -82,7 +82,8 @@ def _decode(body: bytes, content_type: str) -> Any:
             return ExportTraceServiceRequest.FromString(body)
         document = _with_base64_ids(json.loads(body))
         return ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
-    except (DecodeError, ParseError, ValueError, RecursionError) as error:
+    # protobuf's reader of JSON lets what is no object, and names that hold half a character, end in errors of Python
+    except (DecodeError, ParseError, ValueError, RecursionError, TypeError, AttributeError, SystemError) as error:
         problem = (str(error).splitlines() or ["unreadable"])[0]
         raise InvalidInput("body", f"is no OTLP trace request in {content_type}: {problem[:200]}") from error
 

@@ -15,6 +15,7 @@ COLUMNS = (
     "ts_ms", "query", "score", "session_id", "arm", "prompt_version", "index_version",
     "latency_ms", "cost_usd", "faithfulness", "feedback",
 )  # fmt: skip
+_NUMBERS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")
 _LAST_MS = 4_102_444_800_000  # 2100-01-01: what lies outside of 1970 to 2100 is a wrong unit, not a time
 
 # A retrieval as the log stores it: its fields in the order of COLUMNS, checked.
@@ -45,7 +46,9 @@ class Retrieval:
     feedback: float | None = None
 
     def __post_init__(self) -> None:
-        check_row(self.row)
+        checked = check_row(self.row)
+        for name, value in zip(_NUMBERS, (checked[2], *checked[7:]), strict=True):
+            object.__setattr__(self, name, value)  # a whole number is kept as a float: SQLite takes none past 64 bits
 
     @property
     def ts_ms(self) -> int:

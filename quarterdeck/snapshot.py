@@ -25,12 +25,16 @@ STATE_VERSION = "state_version"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The flags and aliases of one environment as of one moment. `version` is -1 before anything was read."""
+    """The flags and aliases of one environment as of one moment. `version` is -1 before anything was read.
+
+    `lineage` tells whose versions they are: another store in the same place counts its own.
+    """
 
     version: int
     definitions: dict[str, Any]
     flags: FlagSet
     aliases: dict[str, str]
+    lineage: str = ""
 
     def changed_flags(self, newer: "Snapshot") -> frozenset[str]:
         """Return the keys of the flags that were added, removed or redefined."""
@@ -38,9 +42,9 @@ class Snapshot:
         return frozenset(key for key in keys if self.definitions.get(key) != newer.definitions.get(key))
 
 
-def make_snapshot(version: int, definitions: dict[str, Any], aliases: dict[str, str]) -> Snapshot:
+def make_snapshot(version: int, definitions: dict[str, Any], aliases: dict[str, str], *, lineage: str = "") -> Snapshot:
     """Return a snapshot with its flags ready to be evaluated."""
-    return Snapshot(version, definitions, FlagSet.from_definitions({"flags": definitions}), aliases)
+    return Snapshot(version, definitions, FlagSet.from_definitions({"flags": definitions}), aliases, lineage)
 
 
 EMPTY = make_snapshot(-1, {}, {})
@@ -49,18 +53,20 @@ EMPTY = make_snapshot(-1, {}, {})
 def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) -> Snapshot:
     """Return the newest snapshot, or `current` itself when nothing changed. Raises SourceUnavailable."""
     with store.read() as connection:
-        version = read_state_version(connection)
-        if version == current.version:
+        version, lineage = read_state_version(connection)
+        if (version, lineage) == (current.version, current.lineage):
             return current
         found = connection.execute(select(flags.c.key, flags.c.definition).where(flags.c.environment == environment))
         definitions = {key: _parse_definition(definition) for key, definition in found}
         live = {row.alias: row.index_name for row in connection.execute(select(aliases))}
-    return make_snapshot(version, definitions, live)
+    return make_snapshot(version, definitions, live, lineage=lineage)
 
 
-def read_state_version(connection: Connection) -> int:
-    """Return the counter that every change of a flag or alias moves; 0 in a new store."""
-    return connection.scalar(select(settings.c.version).where(settings.c.name == STATE_VERSION)) or 0
+def read_state_version(connection: Connection) -> tuple[int, str]:
+    """Return the counter that every change of a flag or alias moves, 0 in a new store, and the store's own mark."""
+    counter = select(settings.c.version, settings.c.value).where(settings.c.name == STATE_VERSION)
+    row = connection.execute(counter).first()
+    return (row.version, row.value) if row else (0, "")
 
 
 def default_snapshot_path(store: Store, environment: str) -> Path | None:
@@ -76,8 +82,12 @@ def default_snapshot_path(store: Store, environment: str) -> Path | None:
 def save_snapshot(snapshot: Snapshot, path: Path) -> None:
     """Write the snapshot so that a reader sees the old file or the new one, never half of either. Raises OSError."""
     body = json.dumps(
-        {"version": snapshot.version, "flags": snapshot.definitions, "aliases": snapshot.aliases}, sort_keys=True
-    )
+        {
+            "version": snapshot.version, "lineage": snapshot.lineage,
+            "flags": snapshot.definitions, "aliases": snapshot.aliases,
+        },
+        sort_keys=True,
+    )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
@@ -99,7 +109,7 @@ def load_snapshot(path: Path) -> Snapshot | None:
         return None
     try:
         kept = json.loads(body)
-        return make_snapshot(kept["version"], kept["flags"], kept["aliases"])
+        return make_snapshot(kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""))
     except (ValueError, KeyError, TypeError):  # of another release
         return None
 

@@ -145,7 +145,7 @@ def test_the_provider_is_stale_while_the_store_is_away_and_ready_again_after(cli
     with store.begin() as connection:
         connection.execute(text("ALTER TABLE settings RENAME TO away"))
     assert wait_until(lambda: client.get_provider_status() is ProviderStatus.STALE)
-    assert "no such table" in told[0]
+    assert "settings" in told[0]
     assert client.get_boolean_value("on", False, U1) is True
     with store.begin() as connection:
         connection.execute(text("ALTER TABLE away RENAME TO settings"))

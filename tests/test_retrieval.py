@@ -55,3 +55,8 @@ def test_times_survive_the_way_to_milliseconds_and_back():
 @pytest.mark.parametrize(("score", "expected"), [(0.0, 0), (0.0199, 0), (0.5, 25), (0.999, 49), (1.0, 49), (None, -1)])
 def test_each_score_has_one_bin_of_fifty_and_an_empty_hit_list_its_own(score, expected):
     assert score_bin(score) == expected
+
+
+def test_a_whole_number_of_any_size_is_kept_as_a_float():
+    row = Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "q", 1, latency_ms=2**70).row
+    assert [type(value) for value in (row[2], row[7])] == [float, float]

@@ -272,7 +272,8 @@ def wait_for(store: Store, count: int) -> list[str]:
 @pytest.mark.slow
 def test_of_two_processes_one_acts_and_the_other_goes_on_when_it_is_killed(store, url):
     with store.begin() as connection:
-        connection.execute(text("CREATE TABLE acts (id INTEGER PRIMARY KEY, who TEXT)"))
+        kind = "INTEGER" if store.dialect == "sqlite" else "SERIAL"
+        connection.execute(text(f"CREATE TABLE acts (id {kind} PRIMARY KEY, who TEXT)"))
     processes = {name: start(url, name) for name in "ab"}
     try:
         acts = wait_for(store, 10)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,13 @@ def server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     """The deck in a process of its own, ended by its process id."""
     home = tmp_path_factory.mktemp("served") / "home"
     shutil.copytree(demo.config.home, home)
+    with serving(home) as served:
+        yield served
+
+
+@contextmanager
+def serving(home: Path, **settings: str) -> Iterator[Server]:
+    """Serve a home by a process of its own, which is ended by its process id; its log is `serve.log`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -43,7 +51,7 @@ def server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     with (home / "serve.log").open("w") as log:
         process = subprocess.Popen(
             [program, "serve", "--port", str(port)],
-            env={**os.environ, "QUARTERDECK_HOME": str(home), "QUARTERDECK_OPERATOR": "tester"},
+            env={**os.environ, "QUARTERDECK_HOME": str(home), "QUARTERDECK_OPERATOR": "tester", **settings},
             stdout=log,
             stderr=log,
         )

@@ -1,0 +1,147 @@
+"""PostgreSQL stopped and started again under clients, a server of the API and the pages' store."""
+
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.testclient import TestClient
+
+from app import api, backends
+from core.acts import Act
+from core.control import get_flag, list_audit, list_broken_audit_entries
+from core.operations import create_flag, switch_flag
+from quarterdeck import Quarterdeck
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.errors import SourceUnavailable
+from quarterdeck.store import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.deep]
+
+ME = Act("ada", "a bad day")
+PATIENCE_S = 120.0
+NEVER_S = 600.0
+
+
+class Server:
+    """A PostgreSQL server of this test alone."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pgserver looks for a runtime folder that a container may lack
+            import pgserver
+            from pgserver._commands import pg_ctl
+        self._run = pg_ctl
+        self._server = pgserver.get_server(folder, cleanup_mode="stop")
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+            connection.execute("CREATE DATABASE deck")
+        self.url = self._server.get_uri().replace("/postgres?", "/deck?")
+
+    def stop(self) -> None:
+        self._run(["-w", "-m", "immediate", "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
+
+    def start(self) -> None:
+        place = self._server.pgdata
+        options = ["-o", '-h ""', "-o", f"-k {place}", "-l", str(place / "log")]
+        self._run(["-w", *options, "start"], pgdata=place, user=self._server.system_user, timeout=PATIENCE_S)
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self._server.cleanup()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="qd-pg-"))  # a socket's path has to be short
+    running = Server(folder)
+    yield running
+    running.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until(true: Callable[[], object]) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := true()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return bool(found)
+
+
+def flip(store: Store, *, on: bool) -> int:
+    return switch_flag(store, get_flag(store, "production", "use_hyde"), ME, on=on)
+
+
+def test_postgresql_stopped_and_started_loses_nothing_and_flips_are_heard_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", server.url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    backends.close()
+    door = TestClient(Starlette(middleware=[Middleware(api.ApiAhead)]), raise_server_exceptions=False)
+    accepted = received = 0
+    with closing(Store(server.url, create=True)) as store, Quarterdeck(
+        server.url, snapshot_path=tmp_path / "flags.json"
+    ) as deck:  # fmt: skip
+        create_flag(store, "use_hyde", boolean_flag(on=True), ME)
+        assert wait_until(lambda: deck.is_enabled("use_hyde", "u1"))
+        on = True
+        for _ in range(3):
+            received += door.post("/v1/retrievals", json={"query": "up", "score": 0.5}).status_code == 201
+            server.stop()
+            for _ in range(200):
+                accepted += deck.log_retrieval(f"while it was down {accepted}", 0.5)
+            assert deck.is_enabled("use_hyde", "u1") is on
+            with pytest.raises(SourceUnavailable) as refused:
+                flip(store, on=not on)
+            answer = door.post("/v1/retrievals", json={"query": "down", "score": 0.5})
+            assert answer.status_code == 503
+            for line in (str(refused.value), answer.json()["error"]):
+                assert line.startswith("The store postgresql")
+                assert "\n" not in line
+            server.start()
+            deck.flush(PATIENCE_S)
+            on = not on
+            assert wait_until(lambda: _try(lambda: flip(store, on=on)))  # noqa: B023 - it is over before the next round
+            assert wait_until(lambda: deck.is_enabled("use_hyde", "u1") is on)  # noqa: B023 - as above
+        with store.read() as connection:
+            rows = connection.scalar(text("SELECT COUNT(*) FROM retrievals"))
+            assert connection.scalar(text("SELECT SUM(n) FROM rollups_daily WHERE dimension = ''")) == rows
+        assert (rows, deck.dropped) == (accepted + received, 0)
+        assert len(list_audit(store)) == 4
+        assert list_broken_audit_entries(store) == ()
+        print(f"3 stops of PostgreSQL: {accepted} retrievals accepted while it was down, 0 lost")
+    backends.close()
+
+
+def _try(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except SourceUnavailable:
+        return False
+    return True
+
+
+def test_a_client_hears_again_after_a_restart_although_it_hardly_ever_polls(server: Server, tmp_path: Path) -> None:
+    with closing(Store(server.url, create=True)) as store:
+        create_flag(store, "use_hyde", boolean_flag(on=True), ME)
+        with Quarterdeck(server.url, poll_s=2.0, snapshot_path=tmp_path / "flags.json") as deck:
+            server.stop()
+            assert deck.is_enabled("use_hyde", "u1")
+            server.start()
+            listening = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+            assert wait_until(lambda: _count(server, listening) == 1)
+            deck._poll_s = NEVER_S
+            flip(store, on=False)
+            assert wait_until(lambda: not deck.is_enabled("use_hyde", "u1"))
+
+
+def _count(server: Server, query: str) -> int:
+    with psycopg.connect(server.url) as connection:
+        return int(connection.execute(query).fetchone()[0])  # type: ignore[index]
