@@ -16,7 +16,7 @@ from app.api import ApiAhead
 from app.guard import Guard
 from app.logs import take_over_logs, write_logs
 from app.observing import Observing
-from core.canaries import run_canaries
+from core.canaries import run_all_canaries
 from core.clones import clone_of, is_url
 from core.config import Config, load_config
 from core.deployments import tend_services
@@ -68,7 +68,9 @@ def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
     return (
         Job("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
         Job("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
-        Job("canaries", CANARIES_EVERY_S, lambda: run_canaries(store, histories, environment, now=datetime.now(UTC))),
+        Job(
+            "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from core.arms import Look
 from core.canary import Call, Verdict, decide_canary, find_start
 from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan, is_canary, read_plan, share_of
 from core.control import AuditEntry, Flag, list_audit, list_flags, save_flag
+from core.environments import list_environments
 from core.errors import InvalidInput, NotFound, QuarterdeckError
 from core.exposures import list_exposures
 from core.histories import ArmHistories, Watched
@@ -67,13 +68,13 @@ def report_canaries(
     store: Store, histories: ArmHistories, environment: str, *, now: datetime
 ) -> tuple[CanaryReport, ...]:
     """Return how every canary stands. Raises SourceUnavailable."""
-    known = list_canaries(store, environment)
-    return tuple(_report(store, histories, flag, known, now) for flag in known)
+    running = _list_running(store, environment)
+    return tuple(_report(store, histories, flag, running, now) for flag in list_canaries(store, environment))
 
 
 def report_canary(store: Store, histories: ArmHistories, flag: Flag, *, now: datetime) -> CanaryReport:
     """Return how one canary stands by what the log says since its step began. Raises SourceUnavailable."""
-    return _report(store, histories, flag, list_canaries(store, flag.environment), now)
+    return _report(store, histories, flag, _list_running(store, flag.environment), now)
 
 
 def promote_canary(store: Store, flag: Flag, by: Act) -> int:
@@ -115,14 +116,20 @@ def run_canaries(store: Store, histories: ArmHistories, environment: str, *, now
     judged, or that somebody changed at the same moment, is left as it is and looked at again next time.
     """
     lines = []
-    known = list_canaries(store, environment)
-    for flag in known:
+    running = _list_running(store, environment)
+    for flag in list_canaries(store, environment):
         try:
             if _automation(flag.definition) is not Automation.OFF and 0 < share_of(flag.definition) < 100:
-                lines += _act_on(store, _report(store, histories, flag, known, now))
+                lines += _act_on(store, _report(store, histories, flag, running, now))
         except QuarterdeckError as error:
             logger.warning("canary %s was not looked at: %s", flag.key, error)
     return tuple(lines)
+
+
+def run_all_canaries(store: Store, histories: ArmHistories, own: str, *, now: datetime) -> tuple[str, ...]:
+    """Do `run_canaries` for every environment that the store knows of, and for the server's `own`."""
+    known = list_environments(store, own)
+    return tuple(line for name in known for line in run_canaries(store, histories, name, now=now))
 
 
 def _act_on(store: Store, report: CanaryReport) -> list[str]:
@@ -139,16 +146,19 @@ def _act_on(store: Store, report: CanaryReport) -> list[str]:
     return [line]
 
 
-def _report(store: Store, histories: ArmHistories, flag: Flag, known: tuple[Flag, ...], now: datetime) -> CanaryReport:
+def _report(
+    store: Store, histories: ArmHistories, flag: Flag, running: tuple[Flag, ...], now: datetime
+) -> CanaryReport:
     planned = read_plan(flag.definition)
     plan, share = planned or DEFAULT_PLAN, share_of(flag.definition)
     entries = _list_entries(store, flag)
     since = find_start(entries) or flag.updated
     looks: tuple[Look, ...] = ()
     if 0 < share < 100:
-        others = [each.key for each in known if each.key != flag.key and 0 < share_of(each.definition) < 100]
+        same = flag.environment, flag.key
+        others = [each for each in running if (each.environment, each.key) != same]
         if others and not _is_noted(flag.definition):
-            return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(others[0]))
+            return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(flag, others[0]))
         looks = _read(store, histories, flag, since, now)
     random = not read_rules(flag.definition)
     verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random)
@@ -172,8 +182,15 @@ def _is_noted(definition: Mapping[str, Any]) -> bool:
     return bool((definition.get("metadata") or {}).get("experiment"))
 
 
-def _cannot_tell(other: str) -> Verdict:
-    reason = f"The log's arm cannot say whose it is while the canary {other} runs too, so no figure can be trusted."
+def _list_running(store: Store, own: str) -> tuple[Flag, ...]:
+    """Every canary with both arms, of all environments: one log holds the retrievals of all of them."""
+    flags = (flag for name in list_environments(store, own) for flag in list_canaries(store, name))
+    return tuple(flag for flag in flags if 0 < share_of(flag.definition) < 100)
+
+
+def _cannot_tell(flag: Flag, other: Flag) -> Verdict:
+    name = other.key if other.environment == flag.environment else f"{other.key} of {other.environment}"
+    reason = f"The log's arm cannot say whose it is while the canary {name} runs too, so no figure can be trusted."
     remedy = "one canary at a time, or `experiment: true` in the metadata of each, so that clients note their users"
     return Verdict(Call.HOLD, reason, (remedy,), is_healthy=False)
 

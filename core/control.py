@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
 
 from core.errors import Conflict, NotFound
 from core.retention import Swap
@@ -166,18 +166,45 @@ def list_audit(
     target: str | None = None,
     action: str | None = None,
     actor: str | None = None,
+    environment: str | None = None,
     since_ms: int | None = None,
-    limit: int = 500,
+    until_ms: int | None = None,
+    limit: int | None = 500,
 ) -> tuple[AuditEntry, ...]:
-    """Return audit entries, newest first."""
-    query = select(audit).order_by(audit.c.id.desc()).limit(limit)
-    for column, wanted in ((audit.c.target, target), (audit.c.action, action), (audit.c.actor, actor)):
-        if wanted is not None:
-            query = query.where(column == wanted)
-    if since_ms is not None:
-        query = query.where(audit.c.ts_ms >= since_ms)
+    """Return audit entries, newest first; None for `limit` means all of them."""
+    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
+    query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
     with store.read() as connection:
         return tuple(_entry(row) for row in connection.execute(query).mappings())
+
+
+def count_audit(
+    store: Store,
+    *,
+    target: str | None = None,
+    action: str | None = None,
+    actor: str | None = None,
+    environment: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+) -> int:
+    """Return how many entries `list_audit` would find without a limit."""
+    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
+    with store.read() as connection:
+        query = select(func.count()).select_from(audit).where(*_chosen(wanted, since_ms, until_ms))
+        return int(connection.scalar(query) or 0)
+
+
+def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple[str, ...]:
+    """Return what stands in a column of the audit trail (actor, action, target, environment), in order."""
+    with store.read() as connection:
+        return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
+
+
+def _chosen(wanted: dict[str, str | None], since_ms: int | None, until_ms: int | None) -> list[ColumnElement[bool]]:
+    found = [audit.c[name] == value for name, value in wanted.items() if value is not None]
+    found += [audit.c.ts_ms >= since_ms] if since_ms is not None else []
+    return found + ([audit.c.ts_ms < until_ms] if until_ms is not None else [])
 
 
 def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:

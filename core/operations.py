@@ -13,17 +13,13 @@ from sqlalchemy import delete, insert, select, update
 
 from core.acts import MAX_TEXT, Act, Change, changing
 from core.alerts import AlertRule, alert_rules_setting
-from core.backlog import BacklogTopic, TopicState, get_backlog_topic, save_decision
+from core.backlog import BacklogTopic, TopicState, save_decision
 from core.canary_plan import read_plan
 from core.config import check_environment
 from core.control import (
-    AuditEntry,
     Flag,
     Index,
     IndexState,
-    delete_flag,
-    get_audit_entry,
-    get_flag,
     get_setting,
     list_aliases,
     list_flags,
@@ -41,6 +37,8 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.exposures import count_reported, delete_reported
 from core.prediction import Prediction, prediction_setting
 from core.retention import former_indexes
+from core.schedules import OPEN, check_one_plan
+from core.timetable import list_schedules
 from quarterdeck import definitions
 from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import check_document, resolve_references
@@ -54,6 +52,7 @@ from quarterdeck.validation import validate_document
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:
     """Add a flag. Raises InvalidInput for a bad definition and Conflict when there is a flag of that key."""
     check_definition(key, definition)
+    _check_schedules(store, by.environment, key, definition)
     with changing(store, by) as change:
         flag = Flag(by.environment, key, dict(definition), 0, from_ms(change.at_ms), by.actor)
         _save_flag(change, flag, before=None)
@@ -61,8 +60,12 @@ def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) 
 
 
 def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act) -> int:
-    """Replace the definition of `flag`, as it was read. Raises InvalidInput, and Conflict when somebody was faster."""
+    """Replace the definition of `flag`, as it was read. Raises InvalidInput, and Conflict when somebody was faster.
+
+    Conflict, too, for a canary's plan while a schedule moves the flag's share.
+    """
     check_definition(flag.key, definition)
+    _check_schedules(store, by.environment, flag.key, definition)
     with changing(store, by) as change:
         _save_flag(change, replace(flag, definition=dict(definition), updated_by=by.actor), before=flag.definition)
     return change.entry_id
@@ -72,6 +75,12 @@ def check_definition(key: str, definition: Mapping[str, Any]) -> None:
     """Raises InvalidInput, naming the field, unless this definition and its canary's plan are fit to be saved."""
     validate_definition(key, definition)
     check_plan("", definition)
+
+
+def _check_schedules(store: Store, environment: str, key: str, definition: Mapping[str, Any]) -> None:
+    if read_plan(definition) is not None:
+        for schedule in list_schedules(store, environment=environment, flag=key, states=OPEN):
+            check_one_plan(key, definition, schedule.steps[schedule.next_step :])
 
 
 def check_plan(prefix: str, definition: Mapping[str, Any]) -> None:
@@ -102,6 +111,7 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     validate_document({"flags": wanted})
     for key, definition in wanted.items():
         check_plan(f"flags.{key}.", definition)
+        _check_schedules(store, by.environment, key, definition)
     known = {flag.key: flag for flag in list_flags(store, by.environment)}
     changed = []
     with changing(store, by) as change:
@@ -240,11 +250,14 @@ def mark_topic(
     return change.entry_id
 
 
-def accept_level(store: Store, accepted_on: date, by: Act) -> int:
-    """Take the level of scores from `accepted_on` on as the new normal: the drift reference restarts there."""
+def accept_level(store: Store, accepted_on: date | None, by: Act) -> int:
+    """Take the level of scores from `accepted_on` on as the new normal: the drift reference restarts there.
+
+    None takes back whatever was accepted.
+    """
     name = accepted_level_setting(by.environment)
     former, version = get_setting(store, name)
-    after = {"accepted_on": accepted_on.isoformat()}
+    after = {"accepted_on": accepted_on.isoformat()} if accepted_on else None
     with changing(store, by) as change:
         save_setting(change.connection, name, after, expected_version=version)
         change.record("drift.accept", "retrieval score", former, after)
@@ -309,40 +322,6 @@ def _change_alert_rules(store: Store, name: str, rule: AlertRule | None, by: Act
 
 def _without_secret(rule: dict[str, Any] | None) -> dict[str, Any] | None:
     return {name: value for name, value in rule.items() if name != "secret"} if rule else None
-
-
-def revert(store: Store, entry_id: int, by: Act) -> int:
-    """Bring back the state before an audit entry, whatever was changed since. Raises NotFound and InvalidInput."""
-    entry = get_audit_entry(store, entry_id)
-    by = replace(by, environment=entry.environment)
-    if entry.action in ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback"):
-        return _revert_flag(store, entry, by)
-    if entry.action == "index.swap" and entry.before:
-        live = next(alias for alias in list_aliases(store) if alias.alias == entry.target)
-        return swap_index(store, entry.target, entry.before["index"], by, expected=live.index_name)
-    if entry.action == "topic.mark" and entry.before:
-        topic, former = get_backlog_topic(store, entry.target), entry.before
-        state = TopicState(former["state"])
-        return mark_topic(store, topic, state, by, owner=former["owner"], note=former["note"])
-    if entry.action == "prompt.promote":
-        raise InvalidInput(
-            "audit entry", f"{entry_id} is in MLflow too: roll it back on the page Prompts, or with "
-            f"`quarterdeck prompts rollback {entry.target}`",
-        )  # fmt: skip
-    raise InvalidInput("audit entry", f"{entry_id} ({entry.action}) has no former state to bring back")
-
-
-def _revert_flag(store: Store, entry: AuditEntry, by: Act) -> int:
-    known = {flag.key: flag for flag in list_flags(store, entry.environment)}
-    if entry.before is None:
-        flag = get_flag(store, entry.environment, entry.target)
-        with changing(store, by) as change:
-            delete_flag(change.connection, flag)
-            change.record("flag.delete", flag.key, flag.definition, None)
-        return change.entry_id
-    if entry.target in known:
-        return update_flag(store, known[entry.target], entry.before, by)
-    return create_flag(store, entry.target, entry.before, by)
 
 
 def _save_flag(change: Change, flag: Flag, *, before: dict[str, Any] | None) -> None:

@@ -25,6 +25,7 @@ from core.schedules import (
     advance,
     apply_step,
     cancel,
+    check_one_plan,
     is_due,
     pause,
     plan_schedule,
@@ -96,10 +97,12 @@ def create_schedule(
 ) -> int:  # fmt: skip
     """Make a schedule of a flag; None for `typed_name` is somebody who may do without typing it.
 
-    Raises InvalidInput for steps that the flag cannot take, and Conflict when it has an open schedule or an experiment.
+    Raises InvalidInput for steps that the flag cannot take, and Conflict when something else moves its users already:
+    an open schedule, an experiment, a canary's plan.
     """
     if running := find_running(store, flag.environment, flag.key):
         raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; a schedule would move its users")
+    check_one_plan(flag.key, flag.definition, steps)
     planned = plan_schedule(
         flag.environment, flag.key, flag.definition, steps,
         starts=starts, now=now, actor=by.actor.strip(), reason=by.reason.strip(),
@@ -126,6 +129,7 @@ def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, 
 def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime) -> int:
     """Let a paused schedule go on from the flag as it is now. Raises Conflict and NotFound."""
     flag = get_flag(store, schedule.environment, schedule.flag)
+    check_one_plan(flag.key, flag.definition, schedule.steps[schedule.next_step :])
     wanted = resume(schedule, flag.definition, now=now)
     with _replacing(store, schedule, wanted, by) as change:
         change.record("schedule.resume", schedule.flag, _describe(schedule), _describe(wanted))

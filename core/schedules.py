@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from core.canary_plan import read_plan
 from core.errors import Conflict, InvalidInput
 from quarterdeck import definitions
 
@@ -104,6 +105,15 @@ def plan_schedule(
         changed = apply_step(changed, step)
     is_on, share = read_setting(definition)
     return Schedule(0, environment, flag, tuple(steps), starts, is_on, share, actor, reason)
+
+
+def check_one_plan(flag: str, definition: Mapping[str, Any], steps: Sequence[Step]) -> None:
+    """Raise Conflict where a canary's plan and steps of a schedule would both move the share of a flag's users."""
+    if read_plan(definition) is not None and any(step.rollout_pct is not None for step in steps):
+        raise Conflict(
+            f"{flag} has a canary's plan (canary_steps), which moves its share already; a schedule cannot do so too. "
+            "Take the plan out of its metadata, or cancel the schedule"
+        )
 
 
 def apply_step(definition: Mapping[str, Any], step: Step) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import streamlit as st
 from app import ui
 from app.panels.canaries import is_news, render_canaries, say_standing
 from app.panels.colors import render_colors
-from app.panels.experiments import render_experiments
-from app.panels.experiments import say_standing as say_experiment
+from app.panels.experiments import must_stop, render_experiments, say_standings
 from app.panels.flags import is_on, render_flags
 from app.panels.tokens import render_tokens
 from app.resources import get_store, list_environments, load_abtests, load_canaries
@@ -43,10 +42,10 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
     sentence, look = say_what_rolls_out(board, now=now)
     try:
         canaries = [each for each in load_canaries(environment) if is_news(each)]
-        running = [each for each in load_abtests(environment) if each.experiment.is_running]
-        told = [f"Canary {say_standing(each)}" for each in canaries]
-        detail = " ".join([*told, *(f"Experiment {say_experiment(each)}" for each in running)])
-        look = look if all(each.verdict.is_healthy for each in canaries) else ui.Look("Not healthy", "red", "▼")
+        tests = load_abtests(environment)
+        detail = " ".join([*(f"Canary {say_standing(each)}" for each in canaries), say_standings(tests)]).strip()
+        is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(must_stop(each) for each in tests)
+        look = look if is_healthy else ui.Look("Not healthy", "red", "▼")
     except QuarterdeckError as error:
         detail = f"How canaries and experiments do cannot be read: {ui.plain(str(error))}"
     ui.render_verdict(sentence, look, detail=detail)

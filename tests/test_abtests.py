@@ -29,7 +29,8 @@ from core.comparisons import Margin
 from core.control import get_flag, list_audit, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound
 from core.histories import ArmHistories
-from core.operations import create_flag, revert, switch_flag, update_flag
+from core.operations import create_flag, switch_flag, update_flag
+from core.reverts import revert
 from core.rollouts import create_schedule
 from core.schedules import Step
 from core.timeline import ChangeKind, summarize_audit

@@ -25,17 +25,17 @@ RULES = {
     "timeline", "topics", "unleash", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
-    "abtest_records", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config", "control", "corpus",
-    "drivers", "embed", "environments", "experiments", "exposures", "formats", "health", "histories", "history",
-    "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator", "mlflow_client", "mlflow_sql", "models",
-    "pipeline", "previews", "proxy", "retrievals", "services", "sessions", "sql_log", "storage", "tables", "timetable",
-    "tokens", "traces", "vectors", "webhooks",
+    "abtest_records", "audit_files", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config",
+    "control", "corpus", "drivers", "embed", "environments", "experiments", "exposures", "formats", "health",
+    "histories", "history", "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator",
+    "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals", "services", "sessions",
+    "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
     "abtests", "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",
     "closing", "contests", "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper",
     "importing", "ingest", "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild",
-    "reports", "roles", "rollouts", "scheduler", "trials", "watch",
+    "reports", "reverts", "roles", "rollouts", "scheduler", "trials", "watch",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 

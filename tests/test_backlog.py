@@ -5,7 +5,8 @@ from core.acts import Act
 from core.backlog import TopicState, get_backlog_topic, list_backlog, record_sightings
 from core.control import list_audit
 from core.errors import Conflict, NotFound
-from core.operations import mark_topic, revert
+from core.operations import mark_topic
+from core.reverts import revert
 from core.topics import AskedQuery, find_topics
 
 ME = Act("ada", "agreed on Monday")

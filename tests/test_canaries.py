@@ -27,9 +27,13 @@ from core.config import load_config
 from core.control import get_flag, list_audit
 from core.errors import Conflict, InvalidInput, NotFound
 from core.histories import ArmHistories
-from core.operations import create_flag, import_flags, revert, update_flag
+from core.operations import create_flag, import_flags, update_flag
+from core.reverts import revert
+from core.rollouts import cancel_schedule, create_schedule
 from core.scheduler import Scheduler
+from core.schedules import Step
 from core.timeline import ChangeKind, summarize_audit
+from core.timetable import list_schedules
 from quarterdeck import CanaryRouter, Quarterdeck
 from quarterdeck.definitions import canary_flag, set_rollout, switch_flag
 from quarterdeck.store import Store
@@ -112,6 +116,18 @@ def test_a_worse_green_is_rolled_back_by_the_servers_job_and_every_client_is_bac
     assert list_audit(store, limit=1)[0] == entry
 
 
+def test_the_servers_job_looks_at_every_environment_that_has_a_canary(url: str, store: Store, tmp_path: Path) -> None:
+    plan = {"canary_steps": STEPS}
+    at = datetime.now(UTC) - timedelta(hours=3)
+    create_flag(store, KEY, canary_flag(20, metadata=plan), Act("ada", "try it there", "staging", at=at))
+    with Quarterdeck(url, environment="staging", poll_s=0.05, snapshot_path=tmp_path / "staging.json") as deck:
+        serve(deck, green_score=0.55)
+    run_job(url, tmp_path)
+    entry = list_audit(store, limit=1)[0]
+    assert (entry.actor, entry.action, entry.environment) == ("canary", "canary.rollback", "staging")
+    assert share_of(get_flag(store, "staging", KEY).definition) == 0
+
+
 def test_a_green_as_good_as_blue_is_left_alone(url: str, store: Store, deck: Quarterdeck, tmp_path: Path) -> None:
     start(store, error_margin=0.05)
     refresh(deck)
@@ -173,6 +189,20 @@ def test_two_canaries_at_once_cannot_be_told_apart_by_the_arm(store: Store, deck
     assert run_canaries(store, ArmHistories(store), ENVIRONMENT, now=datetime.now(UTC)) == ()
 
 
+def test_a_canary_of_another_environment_cannot_be_told_apart_by_the_arm_either(
+    url: str, store: Store, deck: Quarterdeck, tmp_path: Path
+) -> None:
+    start(store)
+    create_flag(store, KEY, canary_flag(20), Act("ada", "there too", "staging"))
+    refresh(deck)
+    serve(deck, green_score=0.5)
+    verdict = report(store).verdict
+    assert (verdict.call, verdict.is_healthy) == (Call.HOLD, False)
+    assert "while the canary answer-service of staging runs too" in verdict.reason
+    run_job(url, tmp_path)
+    assert share(store) == 20
+
+
 def test_two_canaries_at_once_are_told_apart_by_whom_clients_noted(store: Store, deck: Quarterdeck) -> None:
     start(store, experiment=True)
     start(store, key="search-service", experiment=True)
@@ -184,6 +214,32 @@ def test_two_canaries_at_once_are_told_apart_by_whom_clients_noted(store: Store,
     deck._exposures.flush()
     assert report(store).verdict.call is Call.ROLL_BACK
     assert report(store, "search-service").verdict.call is not Call.ROLL_BACK
+
+
+def test_a_plan_and_a_schedule_that_both_move_the_share_are_kept_apart(store: Store) -> None:
+    start(store)
+    now, flag = datetime.now(UTC), get_canary(store, ENVIRONMENT, KEY)
+    steps = [Step(rollout_pct=60)]
+    said = "answer-service has a canary's plan .canary_steps., which moves its share already"
+    with pytest.raises(Conflict, match=said):
+        create_schedule(store, flag, steps, ME, starts=now, now=now)
+    create_schedule(store, flag, [Step(on=False)], ME, starts=now + timedelta(hours=1), now=now)
+    assert share(store) == 20
+
+
+def test_a_plan_is_refused_while_a_schedule_moves_the_share(store: Store) -> None:
+    start(store, steps=None)
+    now, flag = datetime.now(UTC), get_canary(store, ENVIRONMENT, KEY)
+    create_schedule(store, flag, [Step(rollout_pct=60)], ME, starts=now + timedelta(hours=1), now=now)
+    planned = canary_flag(20, metadata={"canary_steps": STEPS})
+    for change in (
+        lambda: update_flag(store, flag, planned, ME), lambda: import_flags(store, {"flags": {KEY: planned}}, ME)
+    ):  # fmt: skip
+        with pytest.raises(Conflict, match="a schedule cannot do so too"):
+            change()
+    assert get_canary(store, ENVIRONMENT, KEY) == flag
+    cancel_schedule(store, list_schedules(store)[0], ME)
+    update_flag(store, flag, planned, ME)
 
 
 def test_steps_are_taken_and_undone_by_hand(store: Store) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.abtest_design import plan_experiment
 from core.abtest_records import get_experiment
+from core.abtests import start_experiment
 from core.acts import Act
+from core.arms import Metric
 from core.control import get_flag, list_audit
 from core.operations import create_flag
 from quarterdeck import Quarterdeck
@@ -43,10 +46,24 @@ def test_a_winner_stands_on_top_with_its_interval_its_arms_and_its_table(
     assert told["score"] == ("decides", "surely better")
     assert told["latency"] == ("guardrail", "surely kept")
     assert told["error rate"][0] == "shown only"
-    assert set(table["unit"]) >= {"ms", "share"}
+    assert set(table["unit"]) >= {"ms a query", "of retrievals"}
     caption = text_of(" ".join(each.value for each in app.caption))
     assert "Decides: score, higher is better, from 0.020 on. Guardrails: latency at most 15% worse." in caption
     assert f"Experiment {NAME}: long wins" in caption
+
+
+def test_several_experiments_are_counted_on_top_by_their_verdict(
+    empty_url: str, store: Store, deck: Quarterdeck
+) -> None:
+    start(store, days_ago=1)
+    serve(deck, gain=0.1, slower_ms=60)
+    create_flag(store, "other", boolean_flag(on=True, rollout_pct=50), SETUP)
+    flag = get_flag(store, ENVIRONMENT, "other")
+    design = plan_experiment("other", flag.definition, name="other", metric=Metric.COST, effect=0.1)
+    start_experiment(store, flag, design, Act("ada", "to see"))
+    app = open_page("rollouts")
+    assert "2 experiments run: 1 to be stopped, 1 without a verdict yet." in " ".join(c.value for c in app.caption)
+    assert "Not healthy" in shown(app)
 
 
 def test_too_few_users_are_said_with_what_is_missing(empty_url: str, store: Store, deck: Quarterdeck) -> None:

@@ -24,12 +24,12 @@ from core.operations import (
     import_flags,
     purge_retrievals,
     register_index,
-    revert,
     swap_index,
     switch_flag,
     update_flag,
 )
 from core.retrievals import get_span
+from core.reverts import revert
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import abtests, builds, canaries, deployments, operations, promotion, rollouts
+from core import abtests, builds, canaries, deployments, operations, promotion, reverts, rollouts
 from core.abtest_design import Design, plan_experiment
 from core.abtest_records import Experiment, get_experiment
 from core.access import Scope
@@ -181,7 +181,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "operations.purge_retrievals": (ADMIN, lambda w, by: operations.purge_retrievals(w.store, OLD, by)),
     "operations.save_alert_rule": (ADMIN, lambda w, by: operations.save_alert_rule(w.store, RULE, by)),
     "operations.delete_alert_rule": (ADMIN, lambda w, by: operations.delete_alert_rule(w.store, "rota", by)),
-    "operations.revert": (EDITOR, lambda w, by: operations.revert(w.store, _entry_of(w, "flag.update"), by)),
+    "reverts.revert": (EDITOR, lambda w, by: reverts.revert(w.store, _entry_of(w, "flag.update"), by)),
     "builds.build_version": (
         EDITOR,
         lambda w, by: build_version(
@@ -357,7 +357,7 @@ def test_what_all_environments_share_takes_a_role_held_everywhere(name: str, wor
 def test_reverting_takes_the_role_of_the_entrys_environment(world: World) -> None:
     act = Act("ada", "a test", "staging", roles=Roles((("staging", ADMIN),)))
     with pytest.raises(Forbidden, match="in production; you hold none"):
-        operations.revert(world.store, _entry_of(world, "flag.update"), act)
+        reverts.revert(world.store, _entry_of(world, "flag.update"), act)
 
 
 def test_an_action_without_a_row_is_left_to_admins(store: Store) -> None:

@@ -11,7 +11,7 @@ from core.acts import Act
 from core.control import get_flag, get_setting, list_audit, list_broken_audit_entries, list_flags
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, SourceUnavailable
 from core.experiments import Experiments
-from core.operations import change_rollout, create_flag, revert, switch_flag
+from core.operations import change_rollout, create_flag, switch_flag
 from core.promotion import (
     Serving,
     find_promotion,
@@ -21,6 +21,7 @@ from core.promotion import (
     roll_back,
     suggest_flag,
 )
+from core.reverts import revert
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
 

@@ -100,7 +100,7 @@ def test_a_wide_change_in_production_takes_the_flags_name_and_in_staging_none(st
 
 
 def test_a_flag_is_deleted_by_its_typed_name_and_comes_back_by_a_revert(store, flag):
-    from core.operations import revert
+    from core.reverts import revert
 
     with pytest.raises(InvalidInput, match="^name: type use_hyde to delete it"):
         remove_flag(store, flag, ME, typed_name="")

@@ -1,33 +1,117 @@
-"""The commands `audit …`: read and verify the audit trail."""
+"""The commands `audit …`: read, compare, export and verify the audit trail, and bring a former state back."""
 
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import click
 
 from app.commands.common import common, open_store, show
+from core.acts import Act
 from core.config import Config
-from core.control import list_audit, list_broken_audit_entries
+from core.control import get_audit_entry, list_audit, list_broken_audit_entries
+from quarterdeck.retrieval import to_ms
 
 
 @click.group()
 def audit() -> None:
-    """Read and verify the audit trail."""
+    """Read, export and verify the audit trail, and bring a former state back."""
+
+
+def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which entries are meant."""
+    for option in (
+        click.option("--who", "actor", help="Changes by this actor."),
+        click.option("--what", "action", help="Changes of this kind, like flag.update."),
+        click.option("--on", "target", help="Changes of this flag, index or prompt."),
+        click.option("--where", "environment_of", help="Changes in this environment (default: all)."),
+        click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="From this day on (UTC)."),
+    ):
+        command = option(command)
+    return command
+
+
+def _filter(options: dict[str, Any]) -> dict[str, Any]:
+    since: datetime | None = options.pop("since")
+    where = options.pop("environment_of")
+    return {**options, "environment": where, "since_ms": to_ms(since.replace(tzinfo=UTC)) if since else None}
 
 
 @audit.command("list")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100_000))
+@_chosen
 @common
-def audit_list(config: Config, *, limit: int, as_json: bool) -> None:
+def audit_list(config: Config, *, limit: int, as_json: bool, **chosen: Any) -> None:
     """List the newest changes.
 
-    Example: quarterdeck audit list --limit 5
+    Example: quarterdeck audit list --limit 5 --on use_hyde
     """
-    entries = list_audit(open_store(config), limit=limit)
+    entries = list_audit(open_store(config), limit=limit, **_filter(chosen))
     show(
         as_json,
         entries,
-        [f"{e.ts:%Y-%m-%d %H:%M}  {e.actor:<12} {e.action:<14} {e.target}: {e.reason}" for e in entries],
+        [
+            f"{e.entry_id:>6}  {e.ts:%Y-%m-%d %H:%M}  {e.actor:<12} {e.action:<14} {e.target}: {e.reason}"
+            for e in entries
+        ],
     )
+
+
+@audit.command("show")
+@click.argument("entry_id", type=click.IntRange(1, 2**63 - 1))
+@common
+def audit_show(config: Config, *, entry_id: int, as_json: bool) -> None:
+    """Show one change: who, why, and what differs.
+
+    Example: quarterdeck audit show 17
+    """
+    from core.jsondiff import diff_states
+
+    entry = get_audit_entry(open_store(config), entry_id)
+    lines = [
+        f"{entry.action} of {entry.target} in {entry.environment}",
+        f"{entry.actor}, {entry.ts:%Y-%m-%d %H:%M:%S} UTC: {entry.reason}",
+        diff_states(entry.before, entry.after) or "nothing that differs",
+    ]
+    show(as_json, entry, lines)
+
+
+@audit.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_chosen
+@common
+def audit_export(config: Config, *, file: Path, as_json: bool, **chosen: Any) -> None:
+    """Write every change that fits to FILE: CSV, or JSON where its name ends so; with both states and the hashes.
+
+    Example: quarterdeck audit export audit.csv --since 2026-01-01
+    """
+    from core.audit_files import write_csv, write_json
+    from core.errors import SourceUnavailable
+
+    entries = list_audit(open_store(config), limit=None, **_filter(chosen))
+    try:
+        with file.open("w", encoding="utf-8", newline="") as out:
+            out.write((write_json if file.suffix == ".json" else write_csv)(entries))
+    except OSError as error:
+        raise SourceUnavailable(f"{file} cannot be written: {error.strerror}") from error
+    show(as_json, {"file": str(file), "entries": len(entries)}, [f"{len(entries):,} entries are in {file}"])
+
+
+@audit.command("revert")
+@click.argument("entry_id", type=click.IntRange(1, 2**63 - 1))
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def audit_revert(config: Config, *, entry_id: int, reason: str, as_json: bool) -> None:
+    """Bring back the state before a change, whatever was changed since.
+
+    Example: quarterdeck audit revert 17 --reason "it was a mistake"
+    """
+    from core.reverts import revert
+
+    entry = revert(open_store(config), entry_id, Act(config.operator, reason, config.environment))
+    show(as_json, {"entry": entry}, [f"the state before entry {entry_id} is back (audit entry {entry})"])
 
 
 @audit.command("verify")

@@ -39,7 +39,11 @@ LOOKS = {
     Call.INVALID: ui.Look("Not to be trusted", "orange", "⚠"),
 }
 AS_USUAL = "the metric's own"
-UNITS = dict.fromkeys(Metric, "") | {Metric.ERRORS: "share", Metric.LATENCY: "ms", Metric.COST: "USD a query"}
+UNITS = {
+    Metric.SCORE: "similarity, 0 to 1", Metric.ERRORS: "of retrievals", Metric.LATENCY: "ms a query",
+    Metric.COST: "USD a query", Metric.FAITHFULNESS: "0 to 1", Metric.FEEDBACK: "as logged",
+}  # fmt: skip
+_SETTLED = 0.2  # the part of the looks before which the interval is too wide to draw the rest beside it
 
 
 def render_experiments(environment: str) -> None:
@@ -64,6 +68,24 @@ def render_experiments(environment: str) -> None:
 def say_standing(report: ExperimentReport) -> str:
     """One experiment in one sentence; Markdown."""
     return f"{ui.plain(report.experiment.design.name)}: {ui.plain(report.verdict.reason)}"
+
+
+def must_stop(report: ExperimentReport) -> bool:
+    """Whether an experiment runs that breaks a guardrail."""
+    return report.experiment.is_running and report.verdict.call is Call.STOP
+
+
+def say_standings(reports: Sequence[ExperimentReport]) -> str:
+    """The running experiments in one sentence; Markdown. Of several only how many stand how."""
+    running = [report for report in reports if report.experiment.is_running]
+    if len(running) < 2:
+        return "".join(f"Experiment {say_standing(report)}" for report in running)
+    words = {
+        Call.STOP: "to be stopped", Call.INVALID: "not to be trusted", Call.WINNER: "with a winner",
+        Call.NO_EFFECT: "without an effect worth it", Call.WAIT: "without a verdict yet",
+    }  # fmt: skip
+    counts = ((sum(each.verdict.call is call for each in running), word) for call, word in words.items())
+    return f"{len(running)} experiments run: {', '.join(f'{count} {word}' for count, word in counts if count)}."
 
 
 def render_report(report: ExperimentReport) -> None:
@@ -125,17 +147,17 @@ def render_charts(report: ExperimentReport) -> None:
             "Arm", design.treatments, default=treatment, required=True, key="experiment_arm",
             label_visibility="collapsed",
         ) or treatment  # fmt: skip
+    colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
     left, right = st.columns(2)
     with left:
-        render_lift(report, treatment)
+        render_lift(report, treatment, color=colors[treatment])
     with right:
-        colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
         title = f"{str(design.metric).capitalize()} of each arm"
         figure = charts.draw_arms(report.looks, design.metric, colors=colors, title=title)
         ui.show_chart(figure, key="experiments-arms", alt=f"{design.metric} of every arm over time")
 
 
-def render_lift(report: ExperimentReport, treatment: str) -> None:
+def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None:
     """The confidence sequence of the metric that decides."""
     design = report.experiment.design
     traced = trace_lift(design, report.looks, treatment)
@@ -147,9 +169,13 @@ def render_lift(report: ExperimentReport, treatment: str) -> None:
     figure = charts.draw_interval(
         [each.at for each in traced], [each.gain for each in traced],
         ([each.least for each in traced], [each.most for each in traced]), design.metric,
-        limits={"wanted": lift.compared.margin}, color=ui.CATEGORIES[1],
+        limits={"wanted": lift.compared.margin}, color=color,
         title=f"{ui.chart_text(title, 60)} (above 0: better)",
     )  # fmt: skip
+    settled = traced[int(len(traced) * _SETTLED) :]
+    ends = [end for each in settled for end in (each.least, each.most, lift.compared.margin, 0.0)]
+    room = 0.05 * (max(ends) - min(ends))
+    figure.update_yaxes(range=[min(ends) - room, max(ends) + room])
     alt = f"By how much {ui.plain(treatment)} is better, with the interval that holds at every look, over time"
     ui.show_chart(figure, key="experiments-lift", alt=alt)
 
@@ -164,7 +190,10 @@ def say_gain(lift: Lift, gain: float | None) -> str:
 def render_table(report: ExperimentReport) -> None:
     """Every metric of every arm against the control."""
     rows = [describe_lift(report.experiment.design, lift) for lift in report.verdict.lifts]
-    ui.show_table(rows, key="experiments-table", file_name="experiment.csv")
+    columns = {
+        "in %": st.column_config.NumberColumn(format="%+.1f %%", help="Of the control's mean; above 0 is better")
+    }
+    ui.show_table(rows, key="experiments-table", file_name="experiment.csv", column_config=columns)
     st.caption(
         "A user is a session id and counts once, however much the user asked. An error is a retrieval without a score. "
         f"All claims together hold at every look with {1 - ALPHA:.0%}."
@@ -181,6 +210,7 @@ def describe_lift(design: Design, lift: Lift) -> dict[str, object]:
         "metric": str(lift.metric), "role": role, "arm": lift.arm, "mean": say_value(lift.metric, compared.other.mean),
         "control's mean": say_value(lift.metric, compared.stable.mean), "unit": UNITS[lift.metric],
         "it is": say_gain(lift, lift.gain),
+        "in %": None if lift.gain is None or not compared.stable.mean else 100 * lift.gain / abs(compared.stable.mean),
         "at least": say_gain(lift, lift.least) if known else "—",
         "at most": say_gain(lift, lift.most) if known else "—",
         "limit": limit if role != "shown only" else "—",

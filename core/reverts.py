@@ -1,0 +1,108 @@
+"""Shell of the way back: the state before any audit entry, brought back by a change with an entry of its own.
+
+Nothing is taken out of the trail. What an entry did is undone whatever was changed since, unless somebody changed the
+same thing after it was looked at.
+"""
+
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from core.abtest_design import note_users
+from core.acts import Act, changing
+from core.backlog import TopicState, get_backlog_topic
+from core.control import (
+    AuditEntry,
+    Flag,
+    delete_flag,
+    get_audit_entry,
+    get_flag,
+    list_aliases,
+    list_audit,
+    list_flags,
+)
+from core.errors import Conflict, InvalidInput
+from core.operations import accept_level, create_flag, mark_topic, swap_index, update_flag
+from quarterdeck.store import Store
+
+_OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback", "experiment.decide")
+_MOST_LOOKED_AT = 1_000
+
+
+def explain_irreversible(entry: AuditEntry) -> str:
+    """Return why the state before an entry cannot be brought back from here, and what to do; "" when it can."""
+    if entry.action in _OF_FLAGS or entry.action == "drift.accept":
+        return ""
+    if entry.action in ("index.swap", "topic.mark") and entry.before:
+        return ""
+    if entry.action == "prompt.promote":
+        page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
+        return f"{entry.entry_id} is in MLflow too: {page}"
+    if entry.action.startswith("experiment."):
+        return f"{entry.entry_id} ({entry.action}) is not undone from here: stop or start experiments on Rollouts"
+    return f"{entry.entry_id} ({entry.action}) has no former state to bring back"
+
+
+def find_newest(store: Store, entry: AuditEntry) -> int:
+    """Return the newest entry about the same thing: what a visitor who looks now has seen."""
+    return next(each.entry_id for each in list_audit(store, target=entry.target, limit=_MOST_LOOKED_AT)
+                if each.environment == entry.environment or entry.action == "index.swap")  # fmt: skip
+
+
+def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:
+    """Return what a flag is now, to be set beside what would be brought back; None where it is gone or none."""
+    known = list_flags(store, entry.environment) if entry.action in _OF_FLAGS else ()
+    return next((flag.definition for flag in known if flag.key == entry.target), None)
+
+
+def former_state(entry: AuditEntry) -> dict[str, Any] | None:
+    """Return the state that `revert` brings back; None for nothing."""
+    if entry.action != "experiment.decide":
+        return entry.before
+    return note_users((entry.before or {})["flag"], None)  # the experiment is over: nobody is noted for it
+
+
+def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> int:
+    """Bring back the state before an audit entry. `seen` is the newest entry about the same thing that was looked at.
+
+    Raises NotFound, InvalidInput where there is no way back, and Conflict when somebody changed the thing since.
+    """
+    entry = get_audit_entry(store, entry_id)
+    if problem := explain_irreversible(entry):
+        raise InvalidInput("audit entry", problem)
+    by, former = replace(by, environment=entry.environment), former_state(entry)
+    if entry.action == "index.swap":
+        live = next(alias for alias in list_aliases(store) if alias.alias == entry.target)
+        _check_seen(store, entry, seen)
+        return swap_index(store, entry.target, (former or {})["index"], by, expected=live.index_name)
+    if entry.action == "topic.mark":
+        topic, told = get_backlog_topic(store, entry.target), former or {}
+        _check_seen(store, entry, seen)
+        return mark_topic(store, topic, TopicState(told["state"]), by, owner=told["owner"], note=told["note"])
+    if entry.action == "drift.accept":
+        _check_seen(store, entry, seen)
+        return accept_level(store, date.fromisoformat(former["accepted_on"]) if former else None, by)
+    known = {flag.key: flag for flag in list_flags(store, entry.environment)}
+    _check_seen(store, entry, seen)  # after the flag was read: whoever comes between is met by its version
+    return _revert_flag(store, entry, known, former, by)
+
+
+def _revert_flag(
+    store: Store, entry: AuditEntry, known: dict[str, Flag], former: dict[str, Any] | None, by: Act
+) -> int:
+    if former is None:
+        flag = known.get(entry.target) or get_flag(store, entry.environment, entry.target)
+        with changing(store, by) as change:
+            delete_flag(change.connection, flag)
+            change.record("flag.delete", flag.key, flag.definition, None)
+        return change.entry_id
+    if entry.target in known:
+        return update_flag(store, known[entry.target], former, by)
+    return create_flag(store, entry.target, former, by)
+
+
+def _check_seen(store: Store, entry: AuditEntry, seen: int | None) -> None:
+    if seen is not None and (newest := find_newest(store, entry)) > seen:
+        raise Conflict(
+            f"{entry.target} was changed by entry {newest} after you looked; look again. Nothing was changed"
+        )

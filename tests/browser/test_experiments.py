@@ -1,0 +1,55 @@
+"""An experiment in a real browser: started by the form, seen with its verdict, decided, and told with its reason."""
+
+from contextlib import closing
+
+import pytest
+
+from core.abtest_records import get_experiment
+from core.acts import Act
+from core.control import get_flag
+from core.operations import create_flag
+from quarterdeck import Quarterdeck
+from quarterdeck.definitions import split_flag
+from quarterdeck.store import Store
+from tests.browser.conftest import Server, Visit
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def answer(server: Server, key: str, users: int) -> None:
+    """What a service does: ask the flag, answer, log."""
+    with Quarterdeck(server.database_url) as deck:
+        for number in range(users):
+            deck.variant(key, f"{key}-{number}")
+            deck.log_retrieval("what is an mbuf", 0.7, session_id=f"{key}-{number}")
+        deck.flush()
+
+
+def test_an_experiment_is_started_looked_at_and_decided(visit: Visit, server: Server) -> None:
+    with closing(Store(server.database_url)) as store:
+        create_flag(store, "seen_style", split_flag({"control": 1, "long": 1}), Act("ada", "for a test"))
+    page = visit.open("rollouts?tab=Experiments")
+    page.get_by_text("Start an experiment", exact=True).click()
+    page.get_by_role("combobox", name="On the flag").click()
+    page.get_by_role("option", name="seen_style", exact=True).click()
+    visit.wait()
+    page.get_by_label("Name of the experiment").fill("long or not")
+    form = page.get_by_test_id("stForm").filter(has_text="Smallest effect worth it")
+    form.get_by_label("Reason").fill("users ask for detail")
+    form.get_by_role("button", name="Start", exact=True).click()
+    page.get_by_text("Recorded as audit entry").wait_for()
+    page.get_by_text("long or not: Nobody was noted yet").first.wait_for()
+    answer(server, "seen_style", 80)
+    page.wait_for_timeout(11_000)  # reads are kept for ten seconds
+    visit.open("rollouts?tab=Experiments")
+    page.get_by_text("7 days of the 7 days that it runs at least").wait_for()
+    form = page.get_by_test_id("stForm").filter(has_text="Everybody gets")
+    form.get_by_label("Reason").fill("they like it")
+    if form.get_by_label("Type seen_style").count():
+        form.get_by_label("Type seen_style").fill("seen_style")
+    form.get_by_role("button", name="Decide", exact=True).click()
+    page.get_by_text("everybody gets control: they like it").wait_for()
+    with closing(Store(server.database_url)) as store:
+        assert get_experiment(store, "production", "long or not").winner == "control"
+        assert get_flag(store, "production", "seen_style").definition["defaultVariant"] == "control"
+    assert visit.faults == []
