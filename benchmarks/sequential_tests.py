@@ -1,10 +1,11 @@
 """How falsely and how soon a canary is rolled back and an A/B test is called, looked at all the time, beside z-tests.
 
-Run: python -m benchmarks.sequential_tests [--runs 1000] [--users 6000] [--looks 100] [--jobs 2]
+Run: python -m benchmarks.sequential_tests [--runs 1000] [--users 6000] [--looks 100] [--jobs 2] [--only experiments]
 Users arrive over the time of the test, come back, and differ from each other, so that the retrievals of one user are
 correlated (score: a quarter of the variance lies between users; errors: 0.2; latency and cost: about a quarter). Each
 is looked at `--looks` times, from the 30th user of the smaller arm on. Ours is the deck's own rule over its own tally.
-The z-tests are one-sided at 5%: over users' means, and over retrievals as if each were a user.
+The z-tests of a canary are one-sided at 5%, those of an experiment's score two-sided: over users' means, and over
+retrievals as if each were a user.
 """
 
 import argparse
@@ -17,10 +18,12 @@ from functools import partial
 
 import numpy as np
 
+from core import abtest
+from core.abtest_design import Design, Direction
 from core.arms import Look, Metric, Tally, UserRow
 from core.canary import Call, decide_canary
 from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE
-from core.comparisons import compare_arms
+from core.comparisons import Margin, compare_arms
 from core.sequential import ALPHA, LEAST_USERS
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -31,6 +34,11 @@ PLAN = replace(
     DEFAULT_PLAN, steps=tuple(replace(step, hold=timedelta(0)) for step in DEFAULT_PLAN.steps), min_users=100
 )
 SHARES = (5.0, 25.0, 50.0)
+TWO_SIDED_Z = 1.9600
+GUARDRAILS = (Margin(Metric.ERRORS, 0.02), Margin(Metric.LATENCY, 0.15), Margin(Metric.COST, 0.15))
+DESIGN = Design(
+    "benchmark", "flag", (STABLE, CANARY), (0.5, 0.5), Metric.SCORE, Direction.UP, 0.02, GUARDRAILS, timedelta(0)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +127,13 @@ def run_canary(seed: int, world: World, users: int, looks: int) -> Outcome:
 
 
 def _z_test(look: Look) -> set[Metric]:
-    worse = set()
-    for metric in WATCHED:
-        first, second = look.arms[STABLE].moments[metric], look.arms[CANARY].moments[metric]
-        error = math.sqrt(first.variance / first.users + second.variance / second.users)
-        harm = (second.mean - first.mean) * (-1 if metric is Metric.SCORE else 1)
-        if error and harm / error > Z:
-            worse.add(metric)
-    return worse
+    return {metric for metric in WATCHED if _z_of(look, metric) * (-1 if metric is Metric.SCORE else 1) > Z}
+
+
+def _z_of(look: Look, metric: Metric) -> float:
+    first, second = look.arms[STABLE].moments[metric], look.arms[CANARY].moments[metric]
+    error = math.sqrt(first.variance / first.users + second.variance / second.users)
+    return (second.mean - first.mean) / error if error else 0.0
 
 
 class _PerQuery:
@@ -149,11 +156,69 @@ class _PerQuery:
                     self._sums[at, metric] += (n, total, total if metric == 1 else total * total / n)
 
     def test(self) -> set[Metric]:
+        found = self._z() * np.array([-1, 1, 1, 1])
+        return {metric for metric, z in zip(WATCHED, found, strict=True) if z > Z}
+
+    def z_of_score(self) -> float:
+        return float(self._z()[WATCHED.index(Metric.SCORE)])
+
+    def _z(self) -> np.ndarray:
         n, total, squares = np.moveaxis(self._sums, 2, 0)
         mean = total / n
         error = np.sqrt(((squares / n - mean**2) / n).sum(axis=0))
-        harm = (mean[1] - mean[0]) * np.array([-1, 1, 1, 1])
-        return {metric for at, metric in enumerate(WATCHED) if error[at] > 0 and harm[at] / error[at] > Z}
+        return np.divide(mean[1] - mean[0], error, out=np.zeros(len(WATCHED)), where=error > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The look at which an experiment was called first, and as what; the look at which each z-test of its score was."""
+
+    calls: dict[str, int]
+    z_users: int | None
+    z_queries: int | None
+
+
+def run_experiment(seed: int, world: World, users: int, looks: int) -> Trial:
+    """Watch one experiment; the first winner or stop ends it, figures called invalid are counted beside."""
+    rng = np.random.default_rng(500_000_000 + seed)
+    tally, seen, per_query = Tally((STABLE, CANARY)), [], _PerQuery()
+    calls: dict[str, int] = {}
+    z_users = z_queries = None
+    for number, rows in enumerate(draw_rows(rng, world, users, looks)):
+        look = tally.add(rows, start=START + number * LOOK, at=START + (number + 1) * LOOK)
+        seen = [*seen[-2:], look]
+        per_query.add(rows)
+        counts = {arm: found.users for arm, found in look.arms.items()}
+        verdict = abtest.decide_experiment(DESIGN, seen, abtest.Progress(START, look.at, counts))
+        if not calls.keys() & set(_CALLED):
+            name = f"{verdict.winner} wins" if verdict.call is abtest.Call.WINNER else str(verdict.call)
+            calls.setdefault(name, number)
+        if min(counts.values()) >= LEAST_USERS:
+            z_users = number if z_users is None and abs(_z_of(look, Metric.SCORE)) > TWO_SIDED_Z else z_users
+            z_queries = number if z_queries is None and abs(per_query.z_of_score()) > TWO_SIDED_Z else z_queries
+    return Trial(calls, z_users, z_queries)
+
+
+_CALLED = (f"{STABLE} wins", f"{CANARY} wins", str(abtest.Call.STOP))
+
+
+def first_of(trial: Trial, names: Sequence[str]) -> int | None:
+    """The look at which one of these was called first."""
+    return min((trial.calls[name] for name in names if name in trial.calls), default=None)
+
+
+def print_experiments(results: dict[str, list[Trial]], looks: int) -> None:
+    """False calls and power of experiments, the plain z-test of the score beside them."""
+    print("| experiment, 50:50 | green wins | blue wins | stopped | invalid | z-test over users | over retrievals |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, found in results.items():
+        cells = [say_median([first_of(trial, [call]) for trial in found], looks) for call in (_CALLED[1], _CALLED[0])]
+        cells += [say_median([first_of(trial, [_CALLED[2]]) for trial in found], looks)]
+        cells += [say_share([first_of(trial, [str(abtest.Call.INVALID)]) for trial in found])]
+        cells += [say_share([trial.z_users for trial in found]), say_share([trial.z_queries for trial in found])]
+        print(f"| {name} | {' | '.join(cells)} |")
+    same = [first_of(trial, _CALLED) for trial in results[NO_EFFECT]]
+    print(f"\nno effect, any of winner and stop at any look (bar: at most 5%): {say_share(same)}\n")
 
 
 def run_three_steps(seed: int, world: World, users: int, looks: int) -> bool:
@@ -214,6 +279,15 @@ DIFFERENT = {
     "latency +25%, canary of 5%": World(latency_factor=1.25),
     "cost +25%, canary of 5%": World(cost_factor=1.25),
 }
+NO_EFFECT = "no effect"
+COMPARED = {
+    NO_EFFECT: World(share_pct=50.0),
+    "score +0.01": World(share_pct=50.0, score_drop=-0.01),
+    "score +0.02, as wanted": World(share_pct=50.0, score_drop=-0.02),
+    "score +0.03": World(share_pct=50.0, score_drop=-0.03),
+    "score -0.03": World(share_pct=50.0, score_drop=0.03),
+    "score +0.03, latency +25%": World(share_pct=50.0, score_drop=-0.03, latency_factor=1.25),
+}
 
 
 def main() -> None:
@@ -222,6 +296,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=6_000)
     parser.add_argument("--looks", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", choices=("canaries", "experiments"))
     options = parser.parse_args()
     size = {"users": options.users, "looks": options.looks}
     few = max(1, options.runs // 4)
@@ -230,8 +305,17 @@ def main() -> None:
         def watch(world: World, runs: int) -> list[Outcome]:
             return list(pool.map(partial(run_canary, world=world, **size), range(runs), chunksize=5))
 
-        same = {name: watch(world, options.runs) for name, world in SAME.items()}
         print(f"{options.users:,} users, {options.looks} looks, {options.runs:,} and {few:,} runs\n")
+        if options.only != "canaries":
+            compared = {
+                name: list(pool.map(partial(run_experiment, world=world, **size), range(runs), chunksize=5))
+                for name, world in COMPARED.items()
+                for runs in [options.runs if name == NO_EFFECT else few]
+            }
+            print_experiments(compared, options.looks)
+        if options.only == "experiments":
+            return
+        same = {name: watch(world, options.runs) for name, world in SAME.items()}
         print_false_alarms(same)
         steps = list(pool.map(partial(run_three_steps, world=World(), **size), range(few), chunksize=5))
         whole = say_share([1 if each else None for each in steps])

@@ -177,6 +177,15 @@ def test_a_revoked_token_opens_nothing_and_the_door_stays_closed(client, store):
     assert statuses(client, {}) == (401, 401, 401)
 
 
+def test_an_expired_token_opens_nothing_and_says_since_when(client, store):
+    long_ago = replace(ME, at=datetime.now(UTC) - timedelta(days=40))
+    secret, _ = issue_token(store, "old", [Scope.ADMIN], long_ago, expires_days=1)
+    assert statuses(client, bearer(secret)) == (401, 401, 401)
+    answer = client.get("/flagd/flags.json", headers=bearer(secret))
+    day = f"{datetime.now(UTC) - timedelta(days=39):%d %b %Y}"
+    assert answer.json()["error"].startswith(f"token: 'old' expired on {day}")
+
+
 def test_a_refusal_is_one_line_and_asks_for_a_token(client, store):
     answer = client.get("/flagd/flags.json", headers=bearer("unknown"))
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="quarterdeck"')
