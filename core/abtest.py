@@ -158,7 +158,8 @@ def decide_experiment(design: Design, looks: Sequence[Look], progress: Progress)
     missing, wait = _list_missing(design, arms, lifts, progress, looks)
     if decided is not None and progress.now - progress.started >= design.min_run:
         return replace(decided, lifts=lifts, mismatch_p=p)
-    return Verdict(Call.WAIT, _say_open(design, arms, lifts, progress), missing, lifts, p, wait=wait)
+    told = _say_open(design, arms, lifts, progress) + (f" About {say_time(wait)} more." if wait else "")
+    return Verdict(Call.WAIT, told, missing, lifts, p, wait=wait)
 
 
 def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:

@@ -172,7 +172,9 @@ def say_amount(metric: Metric, amount: float) -> str:
         return f"{100 * amount:.1f} points"
     if metric is Metric.LATENCY:
         return f"{amount:,.0f} ms"
-    return f"${amount:.4f}" if metric is Metric.COST else f"{amount:.3f}"
+    if metric is Metric.COST:
+        return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
+    return f"{amount:.3f}"
 
 
 def say_time(time: timedelta) -> str:

@@ -1,6 +1,7 @@
 """Each verdict of an experiment fires on data that call for it and stays quiet on data that do not."""
 
 import random
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -93,6 +94,7 @@ def test_without_a_difference_nothing_is_called_and_it_is_said_how_long_it_takes
     assert score.startswith("score of long: about ")
     assert score.endswith("at this pace until a difference of 0.020 can be seen")
     assert verdict.wait is not None
+    assert re.search(r"800 users\. About \d+ days more\.$", verdict.reason)
     assert timedelta(hours=1) < verdict.wait < timedelta(days=60)
 
 

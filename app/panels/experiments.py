@@ -50,7 +50,10 @@ def render_experiments(environment: str) -> None:
     """Draw the chosen experiment in full, and the form that starts one."""
     reports = load_abtests(environment)
     if not reports:
-        st.info("No experiment was started yet. It compares the variants of a flag on what their users' answers were.")
+        st.info(
+            "No experiment was started yet. One compares the variants of a flag on what the log says of their users: "
+            "score, faithfulness, cost, latency, feedback."
+        )
         st.code(
             'quarterdeck experiments start "longer answers" --flag FLAG --metric score --effect 0.02 --reason WHY',
             language="shell",
@@ -206,16 +209,18 @@ def describe_lift(design: Design, lift: Lift) -> dict[str, object]:
     guard = next((each for each in design.guardrails if each.metric is lift.metric), None)
     limit = f"{say_amount(lift.metric, compared.margin)} {'worse' if guard else 'better'}"
     role = "decides" if lift.metric is design.metric else "guardrail" if guard else "shown only"
+    share = 100 * lift.gain / compared.stable.mean if lift.gain is not None and compared.stable.mean else None
     return {
-        "metric": str(lift.metric), "role": role, "arm": lift.arm, "mean": say_value(lift.metric, compared.other.mean),
-        "control's mean": say_value(lift.metric, compared.stable.mean), "unit": UNITS[lift.metric],
+        "metric": str(lift.metric), "role": role, "arm": lift.arm,
+        "so": say_so(lift, is_guardrail=guard is not None),
+        "mean": say_value(lift.metric, compared.other.mean),
+        "control's mean": say_value(lift.metric, compared.stable.mean),
         "it is": say_gain(lift, lift.gain),
-        "in %": None if lift.gain is None or not compared.stable.mean else 100 * lift.gain / abs(compared.stable.mean),
         "at least": say_gain(lift, lift.least) if known else "—",
         "at most": say_gain(lift, lift.most) if known else "—",
         "limit": limit if role != "shown only" else "—",
-        "so": say_so(lift, is_guardrail=guard is not None),
-        "users": compared.other.users, "control's users": compared.stable.users,
+        "in %": share if lift.metric in RELATIVE else None,
+        "unit": UNITS[lift.metric], "users": compared.other.users, "control's users": compared.stable.users,
     }  # fmt: skip
 
 
