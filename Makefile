@@ -83,7 +83,7 @@ deploy:  ## Hand the wheel to DEPLOY_COMMAND; without one, say what would be dep
 	  echo "Dry run, DEPLOY_COMMAND is not set. It would get: $$(ls dist/*.whl)"; fi
 
 # The programs that the tests drive and that pip does not bring.
-DEBIAN := chromium nginx
+DEBIAN := chromium nginx curl
 .PHONY: debian
 debian: $(DEV_STAMP)
 	@missing=$$(for name in $(DEBIAN); do PATH="$$PATH:/usr/sbin" command -v $$name >/dev/null || echo $$name; done); \

@@ -12,14 +12,14 @@ from core.histograms import add_histograms, quantile_of_histogram
 from core.timeline import Change, ChangeKind
 
 _MARKERS = {
-    ChangeKind.FLAG: "triangle-up",
-    ChangeKind.CANARY: "diamond",
-    ChangeKind.EXPERIMENT: "pentagon",
-    ChangeKind.INDEX: "square",
-    ChangeKind.CORPUS: "circle",
-    ChangeKind.PROMPT: "star",
-    ChangeKind.DEPLOYMENT: "hexagon",
-    ChangeKind.LEVEL: "x",
+    ChangeKind.FLAG: ("triangle-up", ui.ACCENT),
+    ChangeKind.CANARY: ("diamond", ui.WARNING),
+    ChangeKind.EXPERIMENT: ("pentagon", ui.ACCENT),
+    ChangeKind.INDEX: ("square", ui.GREEN),
+    ChangeKind.CORPUS: ("circle", ui.CATEGORIES[3]),
+    ChangeKind.PROMPT: ("star", ui.LIGHT),
+    ChangeKind.DEPLOYMENT: ("hexagon", ui.DANGER),
+    ChangeKind.LEVEL: ("x", ui.QUIET),
 }
 _FORMATS = dict.fromkeys(Metric, ".3f") | {Metric.ERRORS: ".1%", Metric.LATENCY: ",.0f", Metric.COST: "$.4f"}
 _UNITS = {metric: str(metric) for metric in Metric} | {Metric.LATENCY: "latency, ms", Metric.COST: "cost of a query"}
@@ -37,9 +37,7 @@ def draw_score_band(
     figure = go.Figure(
         [
             go.Scatter(x=dates, y=high, name="90% score below", showlegend=False, **band),
-            go.Scatter(
-                x=dates, y=low, name="10–90% of queries", fill="tonexty", fillcolor="rgba(79,107,237,.18)", **band
-            ),
+            go.Scatter(x=dates, y=low, name="10–90% of queries", fill="tonexty", fillcolor=_fade(ui.ACCENT), **band),
             go.Scatter(x=dates, y=middle, name="median", line=median, hovertemplate="%{y:.2f}"),
         ]
     )
@@ -67,7 +65,7 @@ def mark_changes(figure: go.Figure, changes: Iterable[Change], *, first: date, l
     """Put a marker on the figure for each change from `first` to `last`; hovering says what, who and why."""
     start, end = (datetime.combine(day, time(), UTC) for day in (first, last + timedelta(days=1)))
     shown = [change for change in changes if start <= change.ts < end]
-    for at, (kind, symbol) in enumerate(_MARKERS.items()):
+    for at, (kind, (symbol, color)) in enumerate(_MARKERS.items()):
         of_kind = [change for change in shown if change.kind is kind]
         if of_kind:
             figure.add_scatter(
@@ -78,7 +76,7 @@ def mark_changes(figure: go.Figure, changes: Iterable[Change], *, first: date, l
                 marker={
                     "symbol": symbol,
                     "size": 11,
-                    "color": ui.CATEGORIES[at],
+                    "color": color,
                     "line": {"width": 1, "color": "white"},
                 },
                 text=[_say(change) for change in of_kind],
@@ -131,9 +129,8 @@ def draw_interval(
     *, limits: Mapping[str, float], color: str, title: str,
 ) -> go.Figure:  # fmt: skip
     """An estimate with its always-valid interval over time, the line of no difference, and named limits."""
-    low, high = ends
+    (low, high), fill = ends, _fade(color)
     band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": f"%{{y:{_FORMATS[metric]}}}"}
-    fill = f"rgba({int(color[1:3], 16)},{int(color[3:5], 16)},{int(color[5:7], 16)},.18)"
     figure = go.Figure(
         [
             go.Scatter(x=at, y=high, name="at most", showlegend=False, **band),
@@ -151,6 +148,10 @@ def draw_interval(
     return ui.style_chart(figure, title=title)
 
 
+def _fade(color: str) -> str:
+    return f"rgba({int(color[1:3], 16)},{int(color[3:5], 16)},{int(color[5:7], 16)},.18)"
+
+
 def _mark_day(figure: go.Figure, day: date) -> None:
     figure.add_vline(str(day), line_color=ui.DANGER, line_dash="dash")
     figure.add_annotation(
@@ -159,7 +160,10 @@ def _mark_day(figure: go.Figure, day: date) -> None:
 
 
 def _say(change: Change) -> str:
-    lines = [f"<b>{ui.chart_text(change.summary, 90)}</b>", f"{change.ts:%d %b %Y %H:%M} UTC"]
+    lines = [
+        f"<b>{ui.chart_text(change.summary, 90)}</b>",
+        f"{ui.format_moment(change.ts)} ({ui.format_utc(change.ts)})",
+    ]
     if change.actor:
         lines.append(f"by {ui.chart_text(change.actor, 40)}")
     if change.reason:

@@ -18,6 +18,7 @@ from app.ui import plain
 from core.errors import InvalidInput
 
 st.set_page_config(page_title="Quarterdeck", page_icon=str(Path(__file__).with_name("favicon.svg")), layout="wide")
+st.html(Path(__file__).with_name("style.css"))
 try:
     get_config()
 except InvalidInput as error:

@@ -20,6 +20,6 @@ def get_page(name: str) -> Any:
     return st.Page(f"../pages/{name}.py", title=TITLES[name], url_path=name, default=name == "overview")
 
 
-def link_to(name: str, label: str) -> None:
-    """Draw a link to a page."""
-    st.page_link(get_page(name), label=label)
+def link_to(name: str, label: str, **filters: str) -> None:
+    """Draw a link to a page, with filters of its address."""
+    st.page_link(get_page(name), label=label, query_params=filters or None)

@@ -9,17 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
+from app.chart_data import list_chart_rows
 from app.navigation import TITLES, link_to
 from core.errors import HalfDone, QuarterdeckError
 from core.worddiff import SegmentKind, TextSegment
 
-# Okabe and Ito's hues: told apart with every common colour blindness, on light and on dark.
-ACCENT, WARNING, DANGER, QUIET = "#4f6bed", "#e69f00", "#d55e00", "#8a94a6"
-ARM_COLORS = {"blue": "#0072b2", "green": "#009e73"}
-CATEGORIES = ("#4f6bed", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#0072b2", "#b2a51f")
+# Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
+# common colour blindness, on light and on dark. Grey is for what is only a background to compare with.
+CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+ACCENT, WARNING, GREEN, _, LIGHT, DANGER = CATEGORIES
+QUIET = "#8a94a6"
+ARM_COLORS = {"blue": ACCENT, "green": GREEN}
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch show them
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~&=^])")
@@ -119,7 +123,7 @@ def render_verdict(sentence: str, look: Look, *, detail: str = "") -> None:
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:
     """Draw a page that has nothing yet: one sentence, one command to copy, one link (`link=""` for none)."""
     st.info(sentence)
-    st.code(command, language="shell")
+    st.code(command, language=None)
     if link:
         link_to(link, f"Or look at: {TITLES[link]}")
 
@@ -246,6 +250,25 @@ def format_day(day: date) -> str:
     return f"{day.day} {day:%b}"
 
 
+def viewer_zone() -> str:
+    """Return the name of the visitor's time zone, as their browser tells it; UTC for none that is known here."""
+    try:
+        return ZoneInfo(st.context.timezone or "UTC").key
+    except (ValueError, OSError, LookupError):  # whatever a browser may send
+        return "UTC"
+
+
+def format_moment(moment: datetime) -> str:
+    """Return a time as the visitor's clock shows it."""
+    local = moment.astimezone(ZoneInfo(viewer_zone()))
+    return f"{local.day} {local:%b %Y, %H:%M}"
+
+
+def format_utc(moment: datetime) -> str:
+    """Return a time in UTC: what stands on hover beside `format_moment`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def style_chart(figure: Any, *, title: str, height: int = 320, hover: str = "x unified") -> Any:
     """Give a Plotly figure the house style; `title` states what it shows. `hover="closest"` is for clouds of points."""
     figure.update_layout(
@@ -259,23 +282,61 @@ def style_chart(figure: Any, *, title: str, height: int = 320, hover: str = "x u
 
 
 def show_chart(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
-    """Draw a Plotly figure without its tool bar; `alt` describes it to who cannot see it."""
-    return st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False, "scrollZoom": False}, **options)
+    """Draw a Plotly figure without its tool bar, with its data as CSV beneath.
+
+    `alt` describes it to who cannot see it.
+    """
+    event = st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False, "scrollZoom": False}, **options)
+    _offer_csv("Chart as CSV", lambda: _write_csv(list_chart_rows(figure)), f"{key}.csv", key=key)
+    return event
 
 
-def show_table(rows: Sequence[dict[str, Any]], *, key: str, file_name: str, **options: Any) -> Any:
-    """Draw rows as a table with its CSV beneath; cells are shown as text, never as Markdown, empty ones as a dash."""
+def show_table(
+    rows: Sequence[dict[str, Any]], *, key: str, file_name: str, column_config: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:  # fmt: skip
+    """Draw rows as a table with its CSV beneath; cells are shown as text, never as Markdown, empty ones as a dash.
+
+    Times are shown in the visitor's zone and counts with their thousands apart, unless `column_config` says otherwise.
+    """
     import pandas as pd
 
     frame = pd.DataFrame(list(rows))
-    event = st.dataframe(frame, hide_index=True, key=key, **{"placeholder": "—", **options})
-    st.download_button(
-        "Download CSV",
-        frame.to_csv(index=False),
-        file_name,
-        "text/csv",
-        key=f"{key}-csv",
-        type="tertiary",
-        on_click="ignore",
-    )
+    columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
+    event = st.dataframe(
+        frame, hide_index=True, key=key, column_config=columns | (column_config or {}),
+        **{"placeholder": "—", **options},
+    )  # fmt: skip
+    _offer_csv("Download CSV", lambda: _write_csv(rows), file_name, key=key)
     return event
+
+
+def score_column(decimals: int = 2, **options: Any) -> Any:
+    """Return how a table shows scores."""
+    return st.column_config.NumberColumn(format=f"%.{decimals}f", **options)
+
+
+def share_column(**options: Any) -> Any:
+    """Return how a table shows shares of 0..1: in percent."""
+    return st.column_config.NumberColumn(format="percent", **options)
+
+
+def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
+    """How a column of times or counts is shown; None for any other."""
+    kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+    if kinds == {datetime}:
+        zone = viewer_zone()
+        said = f"In your time zone, {zone}. The CSV has UTC." if zone != "UTC" else "UTC"
+        return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
+    return st.column_config.NumberColumn(format="localized") if kinds == {int} else None
+
+
+def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str) -> None:
+    """The button under a chart or a table; its file is made when it is asked for."""
+    st.download_button(label, write, file_name, "text/csv", key=f"{key}-csv", type="tertiary", on_click="ignore")
+
+
+def _write_csv(rows: Sequence[dict[str, Any]]) -> str:
+    import pandas as pd
+
+    return pd.DataFrame(list(rows)).to_csv(index=False)

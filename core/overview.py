@@ -45,6 +45,7 @@ class Area:
     decision: str = ""
 
 
+GAP_DAYS = 7  # the gaps of the overview are those of the last week
 _DRIFT_STANDING = {
     Status.DRIFTING: Standing.BAD,
     Status.WATCH: Standing.DECIDE,
@@ -64,16 +65,17 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
         _DRIFT_STANDING[report.status],
         explain().sentence if report.status is Status.DRIFTING else report.reason,
         f"{report.recent_avg_score:.2f}",
-        f"{report.delta:+.2f}",
+        f"{report.delta:+.2f} against the reference",
         decision,
     )
 
 
 def describe_coverage(store: Store, embedder: Embedder, environment: str, today: date, low_score: float | None) -> Area:
-    """Say how many gaps there are and what the biggest is called."""
+    """Say how many gaps the last week has and what the biggest is called."""
     coverage = report_coverage(
-        store, embedder, environment=environment, today=today, low_score=low_score, embed_new=False
-    )
+        store, embedder, environment=environment, today=today, window_days=GAP_DAYS, low_score=low_score,
+        embed_new=False,
+    )  # fmt: skip
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
         said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."
@@ -84,7 +86,8 @@ def describe_coverage(store: Store, embedder: Embedder, environment: str, today:
     biggest = ranked[0]
     share = biggest.count / coverage.scored_count if coverage.scored_count else 0.0
     sentence = (
-        f"{len(ranked)} topics score low; the one most worth indexing is “{biggest.label}”: {share:.0%} of all queries."
+        f"{len(ranked)} topics score low in the last {GAP_DAYS} days; the one most worth indexing is "
+        f"“{biggest.label}”: {share:.0%} of all queries."
     )
     return Area(
         "coverage", Standing.DECIDE, sentence, str(len(ranked)), f"{coverage.low_share:.0%} score low",
@@ -121,19 +124,23 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
     versions = corpus.list_versions()
     if not versions:
         return Area("corpus", Standing.EMPTY, "The corpus has no version yet.")
-    by_name = {index.name: index for index in list_indexes(store)}
+    indexes = list_indexes(store)
+    by_name = {index.name: index for index in indexes}
     live = [by_name[alias.index_name].corpus_version for alias in list_aliases(store) if alias.index_name in by_name]
     newest = versions[0]
+    is_built = any(newest.answers_to(index.corpus_version) for index in indexes)
+    remedy = f"Ship corpus {newest.name}" if is_built else f"Build an index of corpus {newest.name}"
     if not live:
-        return Area(
-            "corpus", Standing.DECIDE, f"No index is live; the newest corpus version is {newest.name}.", newest.name
-        )
-    if newest.name in live:
+        built = "is built and waits" if is_built else "has no index yet"
+        said = f"No index is live; the newest corpus version, {newest.name}, {built}."
+        return Area("corpus", Standing.DECIDE, said, newest.name, decision=remedy)
+    if any(newest.answers_to(version) for version in live):
         return Area("corpus", Standing.GOOD, f"{newest.name}, the newest version, is live.", newest.name)
     added = f" ({newest.added} files more)" if newest.added else ""
+    built = "is built and waits" if is_built else "is committed, without an index yet"
     return Area(
-        "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{added} is built and waits.",
-        live[0], f"{newest.name} waits", f"Ship corpus {newest.name}",
+        "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{added} {built}.",
+        live[0], f"{newest.name} waits" if is_built else f"{newest.name} is not built", remedy,
     )  # fmt: skip
 
 

@@ -238,7 +238,7 @@ def _describe_index(verb: str, entry: Entry) -> _Told:
             f"index {entry.target} built from corpus {after.get('corpus_version')}: {after.get('chunks', 0):,} chunks"
         )
         return ChangeKind.INDEX, built, (("index_version", entry.target),), 0.0
-    return ChangeKind.INDEX, f"index {entry.target}: {verb}", (), 1.0
+    return ChangeKind.INDEX, f"index {entry.target}: {verb}", (), 0.0  # what is live is never retired nor removed
 
 
 def _describe_prompt(verb: str, entry: Entry) -> _Told:

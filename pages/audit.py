@@ -69,15 +69,16 @@ def export(write: Callable[..., str], chosen: dict[str, Any]) -> Callable[[], st
 def render_entry(entry: AuditEntry) -> None:
     """One entry in full: what differs, both states, and the way back."""
     st.subheader(f"Entry {entry.entry_id}: {ui.plain(entry.action)} of {ui.plain(entry.target)}", anchor=False)
-    st.caption(f"{ui.plain(entry.actor)}, {entry.ts:%d %b %Y %H:%M:%S} UTC, in {ui.plain(entry.environment)}")
+    when, where = ui.plain(ui.format_moment(entry.ts)), ui.plain(entry.environment)
+    st.caption(f"{ui.plain(entry.actor)}, {when}, in {where}", help=ui.format_utc(entry.ts))
     st.text(entry.reason)
-    st.code(diff_states(entry.before, entry.after) or "nothing that differs", language="diff")
+    st.code(diff_states(entry.before, entry.after) or "nothing that differs", language=None)
     with st.expander("Both states in full"):
         left, right = st.columns(2)
         for column, title, state in ((left, "Before", entry.before), (right, "After", entry.after)):
             column.caption(title)
             column.code(
-                json.dumps(state, indent=2, ensure_ascii=False) if state is not None else "nothing", language="json"
+                json.dumps(state, indent=2, ensure_ascii=False) if state is not None else "nothing", language=None
             )
     if problem := explain_irreversible(entry):
         st.caption(ui.plain(f"Entry {problem}."))
@@ -91,7 +92,7 @@ def render_revert(entry: AuditEntry) -> None:
     if entry.action.startswith(("flag.", "canary.", "experiment.")):
         now, former = find_state(get_store(), entry), former_state(entry)
         st.markdown("**Back to the state before this entry** would change now:")
-        st.code(diff_states(now, former) or "nothing: it is as it was then", language="diff")
+        st.code(diff_states(now, former) or "nothing: it is as it was then", language=None)
     key = f"revert-{entry.entry_id}-{newest}"
     with st.form(key):
         st.text_input("Reason for bringing the former state back", key=f"{key}-reason", max_chars=500)

@@ -32,7 +32,7 @@ TREND_COLORS = {
     Trend.GROWING: ui.WARNING,
     Trend.STEADY: ui.ACCENT,
     Trend.FADING: ui.QUIET,
-    Trend.UNKNOWN: "#56b4e9",
+    Trend.UNKNOWN: ui.LIGHT,
 }
 
 
@@ -120,12 +120,13 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
             {
                 "document": ui.shorten(miss.document, 80),
                 "section": ui.shorten(miss.section, 60),
-                "score": round(miss.score, 2),
+                "score": miss.score,
                 "why it misses": ui.shorten(miss.reason, 120),
             }
             for miss in nearest.misses
         ]
-        ui.show_table(rows, key="coverage-nearest", file_name="nearest.csv")
+        columns = {"score": ui.score_column()}
+        ui.show_table(rows, key="coverage-nearest", file_name="nearest.csv", column_config=columns)
 
 
 def render_predictions(topic: Topic) -> None:
@@ -194,8 +195,8 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
             {
                 "topic": topic.label,
                 "asked": topic.count,
-                "share of all": round(topic.count / max(1, coverage.scored_count), 4),
-                "share of the drop": ui.format_share(of_drop.get(topic.topic_id)),
+                "share of all": topic.count / max(1, coverage.scored_count),
+                "share of the drop": of_drop.get(topic.topic_id),
                 "mean score": round(topic.mean_score, 3),
                 "trend": str(topic.trend),
                 "gain": round(topic.gain, 2),
@@ -206,9 +207,12 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
             }
         )
     st.subheader("Backlog", anchor=False)
-    ui.show_table(rows, key="coverage-table", file_name="gaps.csv")
+    shares, scores = ("share of all", "share of the drop"), ("mean score", "gain")
+    columns = dict.fromkeys(shares, ui.share_column()) | dict.fromkeys(scores, ui.score_column())
+    ui.show_table(rows, key="coverage-table", file_name="gaps.csv", column_config=columns)
+    told = [row | {name: ui.format_share(row[name]) for name in shares} for row in rows]
     st.download_button(
-        "Download Markdown", ui.markdown_table(rows), "gaps.md", "text/markdown", type="tertiary", on_click="ignore"
+        "Download Markdown", ui.markdown_table(told), "gaps.md", "text/markdown", type="tertiary", on_click="ignore"
     )
 
 

@@ -57,8 +57,7 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
         if sentence:
             st.markdown(ui.plain(sentence))
         st.caption("Intervals are corrected for looking at several segments.")
-        number = st.column_config.NumberColumn(format="%.2f")
-        columns = dict.fromkeys(("mean", "change", "from", "to"), number)
+        columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
         ui.show_table(rows, key="drift-segments", file_name="segments.csv", column_config=columns)
 
 
@@ -76,14 +75,17 @@ def render_causes(told: WhatChanged) -> None:
             "cause": ui.shorten(cause.title),
             "how sure": say_sure(cause.confidence),
             "explains": ui.format_share(cause.explained_share),
-            "evidence": ui.shorten(cause.evidence, 300),
             "when": cause.change.ts if cause.change else None,
             "who": ui.shorten(cause.change.actor, 40) if cause.change else "",
             "audit entry": cause.change.entry_id if cause.change else None,
+            "evidence": ui.shorten(cause.evidence, 300),
         }
         for cause in told.causes.ranked
     ]
-    ui.show_table(rows, key="drift-causes", file_name="causes.csv")
+    columns = {"cause": st.column_config.TextColumn(width=180), "evidence": st.column_config.TextColumn(width=310)}
+    ui.show_table(
+        rows, key="drift-causes", file_name="causes.csv", column_config=columns, row_height=72, height="content"
+    )
 
 
 def say_sure(confidence: float) -> str:
@@ -163,8 +165,8 @@ def render(frame: ui.Frame) -> None:
         ui.show_chart(draw_distributions(found.days, report), key="drift-shapes", alt="Scores now and in the reference")
     render_segments(found, told.segments)
     ui.show_table(
-        [{"day": day.day, "queries": day.count, "mean score": round(day.mean, 4)} for day in shown],
-        key="drift-table", file_name="daily-scores.csv",
+        [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in shown],
+        key="drift-table", file_name="daily-scores.csv", column_config={"mean score": ui.score_column(3)},
     )  # fmt: skip
     if report.status in (Status.DRIFTING, Status.WATCH):
         render_acceptance(frame)

@@ -1,15 +1,18 @@
 """Overview: one sentence per area saying how it stands, and what needs a decision today."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import streamlit as st
 
 from app import charts, ui
 from app.navigation import link_to
+from app.panels.onboarding import render_onboarding
 from app.resources import list_environments, load_areas, load_drift, load_what_changed
-from core.overview import Area, Standing
+from core.overview import GAP_DAYS, Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
+FILTERS = {"coverage": {"days": f"{GAP_DAYS}d"}}  # so that a page counts what its tile counts
 LOOKS = {
     Standing.GOOD: ui.Look("Good", "green", "✓"),
     Standing.DECIDE: ui.Look("Decide", "orange", "◐"),
@@ -28,7 +31,7 @@ def render_area(area: Area) -> None:
         if area.change:
             st.caption(ui.plain(area.change))
         st.markdown(f":small[{ui.plain(area.sentence)}]")
-        link_to(area.page, f"Open {area.page}")
+        link_to(area.page, f"Open {area.page}", **FILTERS.get(area.page, {}))
 
 
 def render_timeline(frame: ui.Frame) -> None:
@@ -48,24 +51,32 @@ def render_timeline(frame: ui.Frame) -> None:
             link_to("audit", "Open the audit trail to revert one")
 
 
+def render_decisions(areas: Sequence[Area]) -> None:
+    """What should be decided, each with the way to its page."""
+    st.subheader("What needs a decision today", anchor=False)
+    decisions = [area for area in areas if area.decision]
+    for number, area in enumerate(decisions, start=1):
+        link_to(area.page, f"{number}. {ui.plain(area.decision)}", **FILTERS.get(area.page, {}))
+    if not decisions:
+        st.caption("Nothing: every area that can be read is as it should be.")
+
+
 frame = ui.render_frame("Overview", environments=list_environments(), ranges=False)
 areas = load_areas(frame.environment, frame.today)
-lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
-ui.render_verdict(ui.plain(lead.sentence), LOOKS[lead.standing])
-
-if all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas):
-    ui.render_empty("Nothing to look at yet. The demo shows every page with real data.", "quarterdeck demo", link="")
+is_new = all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas)
+if is_new and areas[0].standing is Standing.EMPTY:
+    ui.render_verdict("Nothing to look at yet: no question was logged.", LOOKS[Standing.EMPTY])
+else:
+    lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
+    ui.render_verdict(ui.plain(lead.sentence), LOOKS[lead.standing])
+if is_new:
+    render_onboarding()
 
 for column, area in zip(st.columns(len(areas)), areas, strict=True):
     with column:
         render_area(area)
 
-with ui.showing_errors("The timeline could not be drawn"):
-    render_timeline(frame)
-
-st.subheader("What needs a decision today", anchor=False)
-decisions = [area for area in areas if area.decision]
-for number, area in enumerate(decisions, start=1):
-    link_to(area.page, f"{number}. {ui.plain(area.decision)}")
-if not decisions:
-    st.caption("Nothing: every area that can be read is as it should be.")
+if not is_new:
+    with ui.showing_errors("The timeline could not be drawn"):
+        render_timeline(frame)
+    render_decisions(areas)

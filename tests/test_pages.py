@@ -233,7 +233,6 @@ def test_overview_has_one_sentence_with_its_number_for_each_area(as_demo: Demo) 
 @pytest.mark.parametrize(
     ("page", "command"),
     [
-        ("overview", "quarterdeck demo"),
         ("drift", "quarterdeck demo"),
         ("coverage", "quarterdeck demo"),
         ("rollouts", "quarterdeck flags import FILE"),

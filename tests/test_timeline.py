@@ -92,6 +92,11 @@ def test_a_promotion_touches_the_prompt_version_however_services_spell_it() -> N
     assert change.touches == (("prompt_version", "v3"), ("prompt_version", "3"))
 
 
+@pytest.mark.parametrize("verb", ["retire", "remove"])
+def test_taking_an_index_away_that_nobody_reads_reaches_nobody(verb: str) -> None:
+    assert told(f"index.{verb}", "docs-v1", {"state": "ready"}, None).reach == 0.0
+
+
 def test_a_promotion_with_a_flag_reaches_those_for_whom_the_flag_changed() -> None:
     shares = {share: boolean_flag(on=True, rollout_pct=share) for share in (5, 20)}
     before = {"version": 8, "label": "v2", "flag": {"key": "new_prompt_v3", "definition": shares[5]}}

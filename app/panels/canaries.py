@@ -36,7 +36,7 @@ def render_canaries(environment: str) -> None:
     reports = load_canaries(environment)
     if not reports:
         st.info("There is no canary yet: a flag with the variants blue and green, and steps in its metadata.")
-        st.code("quarterdeck flags import canary.json", language="shell")
+        st.code("quarterdeck flags import canary.json", language=None)
         return
     by_key = {report.flag.key: report for report in reports}
     first = next((report.flag.key for report in reports if report.is_running), reports[0].flag.key)
@@ -74,8 +74,8 @@ def render_verdict(report: CanaryReport) -> None:
         for step in report.plan.steps
     )
     planned = f"Steps: {steps}." if report.is_planned else "No steps are planned, so the usual limits are applied."
-    since = f"{report.share_pct:g}% on green since {report.since:%d %b %H:%M} UTC, {ui.format_ago(report.since)}."
-    st.caption(f"{since} {planned} {ALONE[report.plan.automation]}")
+    since = f"{report.share_pct:g}% on green since {ui.format_moment(report.since)}, {ui.format_ago(report.since)}."
+    st.caption(f"{since} {planned} {ALONE[report.plan.automation]}", help=ui.format_utc(report.since))
     if verdict.missing:
         st.markdown("Missing for the next step:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
 
@@ -186,6 +186,6 @@ def render_history(flag: Flag) -> None:
     if entries:
         st.caption("Last changes")
         ui.show_table(
-            [{"when": ui.format_ago(e.ts), "who": e.actor, "what": e.action, "why": e.reason} for e in entries],
+            [{"when": e.ts, "who": e.actor, "what": e.action, "why": e.reason} for e in entries],
             key="canaries-history", file_name="canary-history.csv",
         )  # fmt: skip

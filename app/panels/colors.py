@@ -52,7 +52,7 @@ def render_colors(environment: str) -> None:
         render_actions(found, site, sight)
     else:
         st.info(f"{ui.plain(name)} is not defined on this server's machine: switch it where it runs.")
-        st.code(f'quarterdeck deploy rollback --service {name} --reason "why"', language="shell")
+        st.code(f'quarterdeck deploy rollback --service {name} --reason "why"', language=None)
     render_history(found)
 
 
@@ -93,7 +93,7 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
         return
     if found.run(found.idle) is None:
         st.caption(f"To bring a new release to {found.idle}, without traffic at first:")
-        st.code(f'quarterdeck deploy start RELEASE --service {found.service} --reason "why"', language="shell")
+        st.code(f'quarterdeck deploy start RELEASE --service {found.service} --reason "why"', language=None)
         return
     other = found.name(found.idle)
     if found.can_roll_back:
@@ -142,7 +142,7 @@ def render_history(found: Deployment) -> None:
         st.caption("Last changes")
         ui.show_table(
             [
-                {"when": ui.format_ago(e.ts), "who": e.actor, "what": e.action.removeprefix("deployment."),
+                {"when": e.ts, "who": e.actor, "what": e.action.removeprefix("deployment."),
                  "release": (e.after or e.before or {}).get("release", ""), "why": e.reason}
                 for e in entries if e.action.startswith("deployment.")
             ],

@@ -73,6 +73,7 @@ def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
     figure = go.Figure(
         go.Parcoords(
             dimensions=dimensions,
+            ids=[each.label for each in contenders],
             labelangle=-18,
             labelfont={"size": 10},
             line={
@@ -83,7 +84,7 @@ def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
             },
         )
     )
-    ui.style_chart(figure, title="Every metric of each run, in the colours on the left (drag along an axis to filter)")
+    ui.style_chart(figure, title="Every metric of each run (drag along an axis to filter)")
     return figure.update_layout(margin={"l": 70, "r": 70, "t": 116, "b": 20})
 
 
@@ -175,7 +176,9 @@ def render_cases(first: Contender, second: Contender, *, comparable: bool) -> No
     if not shown:
         st.caption("No such case.")
         return
-    ui.show_table([_row(pair) for pair in shown], key="prompts-cases", file_name="cases.csv", row_height=56)
+    columns = dict.fromkeys(("A", "B"), ui.score_column())
+    rows = [_row(pair) for pair in shown]
+    ui.show_table(rows, key="prompts-cases", file_name="cases.csv", column_config=columns, row_height=56)
     names = {pair.first.case_id: f"{pair.first.case_id}: {ui.shorten(pair.first.question, 80)}" for pair in shown}
     chosen = st.selectbox("One case in full", list(names), format_func=names.__getitem__, key="case")
     render_case(next((pair for pair in shown if pair.first.case_id == chosen), shown[0]), first.label, second.label)

@@ -56,7 +56,7 @@ def render_experiments(environment: str) -> None:
         )
         st.code(
             'quarterdeck experiments start "longer answers" --flag FLAG --metric score --effect 0.02 --reason WHY',
-            language="shell",
+            language=None,
         )
     else:
         by_name = {report.experiment.design.name: report for report in reports}
@@ -130,7 +130,7 @@ def say_design(report: ExperimentReport) -> str:
     )
     way = "higher" if design.direction is Direction.UP else "lower"
     return (
-        f"On {design.flag} since {found.started:%d %b %H:%M} UTC, {ui.format_ago(found.started)}. {users}. "
+        f"On {design.flag} since {ui.format_moment(found.started)}, {ui.format_ago(found.started)}. {users}. "
         f"Decides: {design.metric}, {way} is better, from {say_limit(design.metric, design.effect)} on. "
         f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}."
     )

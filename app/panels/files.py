@@ -91,7 +91,7 @@ def render_file(revision: str, file: CorpusFile) -> None:
         )  # fmt: skip
     if revision != WORKSPACE:
         with st.expander("Restore this file"):
-            st.code(corpus.restore_file_command(revision, file.path), language="shell", wrap_lines=True)
+            st.code(corpus.restore_file_command(revision, file.path), language=None, wrap_lines=True)
     if (file.size_bytes or 0) > MOST_BYTES:
         st.info(f"Files over {ui.format_bytes(MOST_BYTES)} are not shown here.")
         return
@@ -126,7 +126,7 @@ def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
     if revision == WORKSPACE:
         st.info("The working copy has nothing to restore: commit it first.")
     else:
-        st.code("\n".join(corpus.restore_commands(revision)), language="shell")
+        st.code("\n".join(corpus.restore_commands(revision)), language=None)
     if (size_bytes or 0) <= _MOST_DOWNLOAD_BYTES:
         st.download_button(
             "Download as an archive", partial(load_archive, revision), f"{_file_name(revision)}.zip",
@@ -134,7 +134,7 @@ def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
         )  # fmt: skip
     else:
         st.caption(f"More than {ui.format_bytes(_MOST_DOWNLOAD_BYTES)} are not packed for a browser. On the server:")
-        st.code(f"quarterdeck corpus archive {revision} {_file_name(revision)}.zip", language="shell")
+        st.code(f"quarterdeck corpus archive {revision} {_file_name(revision)}.zip", language=None)
     if revision != WORKSPACE:
         render_verify(revision)
 

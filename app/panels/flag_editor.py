@@ -208,7 +208,7 @@ def render_preview(base: Flag, wanted: Definition, impact: Impact, users: Users)
         st.caption(f"Recent users cannot be read: {ui.plain(users.problem)}")
     if read_rules(wanted) != ():
         st.caption("Rules on attributes are not in this share: of recent users only the id is known. Try one below.")
-    st.code(diff_states(base.definition, wanted), language="diff")
+    st.code(diff_states(base.definition, wanted), language=None)
 
 
 def say_impact(impact: Impact, source: str) -> str:
@@ -288,7 +288,7 @@ def render_conflict(base: Flag, stored: Flag, wanted: Definition) -> None:
     st.error(f"**Conflict** — {who}, while you were editing. Nothing was overwritten, and yours is not saved.")
     left, right = st.columns(2)
     left.markdown("**Their change**")
-    left.code(diff_states(base.definition, stored.definition) or "nothing that differs", language="diff")
+    left.code(diff_states(base.definition, stored.definition) or "nothing that differs", language=None)
     right.markdown("**Your change**")
-    right.code(diff_states(base.definition, wanted), language="diff")
+    right.code(diff_states(base.definition, wanted), language=None)
     st.button("Start again from theirs", key=f"drop-edit-{stored.key}", on_click=drop_edit, args=(base,))

@@ -46,12 +46,14 @@ def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
 
 def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     """Draw the filters, and return the rows that fit them."""
-    left, middle, right, last = st.columns([2, 2, 1.5, 1], vertical_alignment="bottom")
-    search = left.text_input("Search in names, descriptions, owners and tags", key="search", bind="query-params")
     all_tags = sorted({tag for row in board for tag in row.details.tags})
-    tags = middle.multiselect("Tags", all_tags, key="tags", bind="query-params", disabled=not all_tags)
     owners = sorted({row.details.owner for row in board if row.details.owner})
-    owner = right.selectbox("Owner", owners, None, key="owner", bind="query-params", disabled=not owners)
+    left, *places, last = st.columns(
+        [2, *([2] if all_tags else []), *([1.5] if owners else []), 1], vertical_alignment="bottom"
+    )
+    search = left.text_input("Search in names, descriptions, owners and tags", key="search", bind="query-params")
+    tags = places.pop(0).multiselect("Tags", all_tags, key="tags", bind="query-params") if all_tags else []
+    owner = places.pop(0).selectbox("Owner", owners, None, key="owner", bind="query-params") if owners else None
     stale = last.toggle("Stale only", key="stale", bind="query-params")
     return tuple(row for row in board if row.fits(search=search or "", tags=tags, owner=owner, stale=stale))
 
@@ -129,7 +131,7 @@ def render_history(flag: Flag) -> None:
         st.caption("Last changes")
         ui.show_table(
             [
-                {"entry": e.entry_id, "when": ui.format_ago(e.ts), "who": e.actor, "what": e.action, "why": e.reason}
+                {"entry": e.entry_id, "when": e.ts, "who": e.actor, "what": e.action, "why": e.reason}
                 for e in entries[:10]
             ],
             key="rollouts-history", file_name="history.csv",

@@ -116,12 +116,15 @@ def render_prediction(found: Prediction) -> None:
     ui.show_table(
         [
             {"topic": topic.label, "asked": topic.count, "live score": round(topic.live_score, 3),
-             "predicted score": round(topic.predicted_score, 3), "lifted share": round(topic.lifted_share, 4),
+             "predicted score": round(topic.predicted_score, 3), "lifted share": topic.lifted_share,
              "lifted by": ", ".join(topic.documents[:5])}
             for topic in sorted(found.topics, key=lambda topic: -topic.count)
         ],
         key="corpus-forecast-topics", file_name=f"forecast-{found.target}.csv",
-        column_config={"lifted share": st.column_config.NumberColumn(format="percent")},
+        column_config={
+            "lifted share": ui.share_column(),
+            **dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
+        },
     )  # fmt: skip
     left, right = st.columns(2)
     with left:
@@ -188,6 +191,7 @@ def render_lifting(found: Prediction) -> None:
             for each in found.lifting
         ],
         key="corpus-forecast-lifting", file_name=f"lifting-{found.target}.csv",
+        column_config={"score won in sum": ui.score_column()},
     )  # fmt: skip
 
 
@@ -214,6 +218,7 @@ def render_worse(found: Prediction) -> None:
             for query in sorted(found.worse, key=lambda query: query.predicted_score - query.live_score)
         ],
         key="corpus-forecast-worse", file_name=f"worse-{found.target}.csv",
+        column_config=dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
     )  # fmt: skip
 
 
@@ -253,13 +258,14 @@ def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
         [
             {"topic": row.label, "queries": row.queries, "live": round(row.live_score, 3),
              "predicted": round(row.predicted_score, 3), "measured": round(row.measured_score, 3),
-             "predicted lifted": round(row.predicted_lifted_share, 4),
-             "measured lifted": round(row.measured_lifted_share, 4)}
+             "predicted lifted": row.predicted_lifted_share,
+             "measured lifted": row.measured_lifted_share}
             for row in (total, *check.topics)
         ],
         key=f"corpus-check-{key}", file_name=f"check-{check.target}.csv",
         column_config={
-            name: st.column_config.NumberColumn(format="percent") for name in ("predicted lifted", "measured lifted")
+            **dict.fromkeys(("live", "predicted", "measured"), ui.score_column(3)),
+            **dict.fromkeys(("predicted lifted", "measured lifted"), ui.share_column()),
         },
     )  # fmt: skip
 

@@ -78,7 +78,6 @@ def render_table(indexes: Sequence[Index], aliases: Sequence[Alias], probes: dic
             for index in indexes
         ],
         key="corpus-indexes", file_name="indexes.csv",
-        column_config={"built": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm")},
     )  # fmt: skip
 
 

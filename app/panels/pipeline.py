@@ -61,7 +61,7 @@ def say_what_is_stale(stages: Sequence[Stage], stale: Sequence[StaleStage]) -> s
 def render_form(stale: Sequence[StaleStage]) -> None:
     """The form that starts a rebuild."""
     st.caption(
-        "Runs `dvc repro` in the working copy, one at a time. It goes on when this page is closed; what it makes is "
+        "Runs dvc repro in the working copy, one at a time. It goes on when this page is closed; what it makes is "
         "not committed."
     )
     with st.form("rebuild", clear_on_submit=True):

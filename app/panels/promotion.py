@@ -44,7 +44,7 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
     st.caption(f"{promoted['label']} was promoted by {by}")
     if live is None or live.version != promoted["version"]:
         now = live.label if live else "none"
-        st.warning(f"The alias `production` is at {now}: it was moved outside of this deck since.")
+        st.warning(f"The alias “production” is at {now}: it was moved outside of this deck since.")
         return
     back_to = former["label"] or "none"
     options = lock("prompt.rollback", environment)
@@ -86,7 +86,7 @@ def say_what_changes(found: Comparison, prompt: PromptVersion, flags: Sequence[F
     """In one sentence: what the promotion changes, and from what."""
     former = found.production.label if found.production else "nothing"
     name = ui.plain(prompt.name)
-    said = f"The alias `production` of {name} moves from {former} to {prompt.label}; {name}-release gets an entry."
+    said = f"The alias “production” of {name} moves from {former} to {prompt.label}; {name}-release gets an entry."
     flag = next((flag for flag in flags if flag.key == key), None)
     if flag is None:
         return f"{said} The flag {ui.plain(key)} is made." if key else f"{said} No flag is set."

@@ -150,7 +150,6 @@ def draw_table(found: RunPage, where: RunFilter, sort: RunSort, page: int) -> No
     st.caption(f"Runs {first:,} to {first + len(ids) - 1:,} of {total}. Tick 2 to {MOST_COMPARED} to compare them.")
     options: dict[str, Any] = {label(name): st.column_config.NumberColumn(format="%.3f") for name in metrics}
     options[label("cost_usd_mean")] = st.column_config.NumberColumn(format="$%.4f")
-    options["started"] = st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm")
     ui.show_table(
         rows,
         key=key,

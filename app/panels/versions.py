@@ -29,7 +29,6 @@ def render_versions(versions: Sequence[Version], indexes: Sequence[Index], alias
         column_config={
             "version": st.column_config.Column(pinned=True),
             "size": st.column_config.NumberColumn(format="bytes"),
-            "committed": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
         },
     )  # fmt: skip
     st.caption("Counts compare a version with the one before it; moved files count as renamed.")
@@ -94,10 +93,11 @@ def _describe(version: Version) -> str:
         if version.added is not None
         else "changes unknown"
     )
+    when = f"{ui.format_moment(version.committed)} ({ui.format_utc(version.committed)})"
     lines = [
         f"<b>{ui.chart_text(version.name, 40)}</b>: {version.files:,} files, {ui.format_bytes(version.size_bytes)}",
         f"{counts}",
-        f"{version.committed:%d %b %Y %H:%M} UTC by {ui.chart_text(version.author, 40)}",
+        f"{when} by {ui.chart_text(version.author, 40)}",
         ui.chart_text(version.message, 80),
         *([ui.chart_text(version.problem, 100)] if version.problem else []),
     ]

@@ -34,7 +34,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The deck in a process of its own, ended by its process id."""
+    """The deck over a copy of the demo."""
     home = tmp_path_factory.mktemp("served") / "home"
     shutil.copytree(demo.config.home, home)
     with serving(home) as served:

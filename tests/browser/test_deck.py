@@ -103,16 +103,6 @@ def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
     assert visit.faults == []
 
 
-@pytest.mark.parametrize("visit", [{"viewport": {"width": 420, "height": 800}}], indirect=True)
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "overview")
-def test_a_narrow_screen_needs_no_sideways_scroll(path: str, visit: Visit) -> None:
-    page = visit.open(path)
-    assert PAGES[path] in visit.sentence
-    main = "document.querySelector('[data-testid=stMain]')"
-    assert page.evaluate("document.documentElement.scrollWidth") <= 420
-    assert page.evaluate(f"{main}.scrollWidth - {main}.clientWidth") <= 0
-
-
 @pytest.mark.parametrize(
     "visit", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"]
 )
