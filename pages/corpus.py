@@ -27,10 +27,10 @@ def say_what_is_live(
     age = f"{ui.plain(known.name)} is live, {ui.format_ago(known.committed).removesuffix(' ago')} old"
     if known.revision == newest.revision:
         return f"{age}, and it is the newest.", ui.Look("Up to date", "green", "✓")
-    counts = (
-        f"+{newest.added} −{newest.removed} ~{newest.modified} files" if newest.added is not None else "unknown changes"
-    )
-    return f"{age}; {ui.plain(newest.name)} is newer ({counts}).", ui.Look("Newer version waits", "orange", "◐")
+    counts = ((newest.added, "added"), (newest.removed, "removed"), (newest.modified, "modified"))
+    told = [f"{count:,} {what}" for count, what in counts if count]
+    changes = ", ".join(told) or "the same files" if newest.added is not None else "unknown changes"
+    return f"{age}; {ui.plain(newest.name)} is newer (files: {changes}).", ui.Look("Newer version waits", "orange", "◐")
 
 
 def render() -> None:
