@@ -321,13 +321,18 @@ def share_column(**options: Any) -> Any:
     return st.column_config.NumberColumn(format="percent", **options)
 
 
+def time_column() -> Any:
+    """Return how a table shows times: as the visitor's clock does, whose zone its header tells."""
+    zone = viewer_zone()
+    said = f"In your time zone, {zone}. The CSV has UTC." if zone != "UTC" else "UTC"
+    return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
+
+
 def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
     """How a column of times or counts is shown; None for any other."""
     kinds = {type(row[name]) for row in rows if row.get(name) is not None}
     if kinds == {datetime}:
-        zone = viewer_zone()
-        said = f"In your time zone, {zone}. The CSV has UTC." if zone != "UTC" else "UTC"
-        return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
+        return time_column()
     return st.column_config.NumberColumn(format="localized") if kinds == {int} else None
 
 

@@ -47,7 +47,7 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: dict[str, 
             for e in entries
         ],
         hide_index=True, key="audit-table",
-        column_config={"when": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm")},
+        column_config={"when": ui.time_column()},
     )  # fmt: skip
     if count > len(entries):
         st.caption(f"The newest {len(entries):,} of {count:,} that fit; the files hold all of them.")
