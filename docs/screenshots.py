@@ -31,7 +31,7 @@ PICTURES = {
     "drift-causes": ("drift", 1_500),
     "coverage": ("coverage", 1_500),
     "prompts": ("prompts", 900),
-    "prompts-runs": ("prompts?tab=Runs", 760),
+    "prompts-runs": ("prompts?tab=Runs", 1_050),
     "corpus": ("corpus", 820),
     "corpus-diff": ("corpus?tab=Diff", 760),
     "corpus-indexes": ("corpus?tab=Indexes", 820),

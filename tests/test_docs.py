@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from app.cli import main
+from app.observing import REGISTRY
 from core.config import PROJECT, load_config
 from tests.conftest import Demo
 
@@ -188,6 +189,16 @@ def test_every_setting_is_documented_and_no_other() -> None:
     told = {name for path in GUIDES for name in re.findall(r"QUARTERDECK_[A-Z_]*[A-Z]", path.read_text())}
     assert elsewhere <= told
     assert {name for name in told - settings if not any(each.startswith(name) for each in settings)} == set()
+
+
+def test_the_runbook_names_the_metrics_that_there_are() -> None:
+    counted = {sample.name for metric in REGISTRY.collect() for sample in metric.samples}
+    counted |= {metric.name for metric in REGISTRY.collect()} | {"quarterdeck_requests_total"}
+    text = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`((?:quarterdeck|process)_[a-z_]+)`", text))
+    assert told <= counted
+    own = {metric.name for metric in REGISTRY.collect() if metric.name.startswith("quarterdeck_")}
+    assert {name for name in own if not {name, f"{name}_total"} & told} == set()
 
 
 def test_code_points_to_guides_that_there_are() -> None:
