@@ -107,6 +107,7 @@ def test_flagd_reads_the_export_and_answers_as_the_client_does(store, url, monke
 
 
 @pytest.mark.deep
+@pytest.mark.sqlite_only("it compares evaluations, whatever store the flags come from")
 def test_flagd_agrees_on_a_hundred_thousand_pairs(store, url, monkeypatch, tmp_path):
     asked, differences = compare(
         int(os.environ.get("QUARTERDECK_FLAG_PAIRS", "100000")), store, url, monkeypatch, tmp_path
