@@ -309,6 +309,11 @@ def load_areas(environment: str, today: date) -> tuple[Area, ...]:
             ("coverage", lambda: describe_coverage(store, get_embedder(), environment, today, config.low_score)),
             ("prompts", lambda: describe_prompts(get_experiments())),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
-            ("rollouts", lambda: describe_rollouts(store, environment, lambda: load_canaries(environment))),
+            (
+                "rollouts",
+                lambda: describe_rollouts(
+                    store, environment, lambda: load_canaries(environment), lambda: load_abtests(environment)
+                ),
+            ),
         )
     )

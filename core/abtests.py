@@ -22,7 +22,7 @@ from core.operations import check_definition
 from core.rollouts import check_typed_name
 from core.schedules import OPEN
 from core.timetable import list_schedules
-from quarterdeck.definitions import serve_to_all
+from quarterdeck.definitions import experiment_variants, serve_to_all
 from quarterdeck.retrieval import from_ms
 from quarterdeck.store import Store
 
@@ -188,4 +188,6 @@ def _find_disturbance(store: Store, experiment: Experiment) -> str:
     flag = _find_flag(store, experiment)
     if flag is None or read_served(flag.definition) != read_served(experiment.definition):
         return f"{design.flag} is not as it was when the experiment started"
+    if not set(design.arms) <= experiment_variants(flag.definition):
+        return f"clients note no users of {design.flag} any more, for `experiment` is gone from its metadata"
     return ""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from core import abtest
+from core.abtests import ExperimentReport
 from core.canaries import CanaryReport
 from core.canary import Call
 from core.canary_plan import Automation
@@ -144,8 +146,11 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
     )  # fmt: skip
 
 
-def describe_rollouts(store: Store, environment: str, canaries: Callable[[], Sequence[CanaryReport]]) -> Area:
-    """Say how many flags are partly rolled out, and whether the canaries among them are healthy."""
+def describe_rollouts(
+    store: Store, environment: str, canaries: Callable[[], Sequence[CanaryReport]],
+    experiments: Callable[[], Sequence[ExperimentReport]] = tuple,
+) -> Area:  # fmt: skip
+    """Say how many flags are partly rolled out, whether the canaries are healthy, and what experiments came to."""
     flags = list_flags(store, environment)
     if not flags:
         return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
@@ -157,6 +162,9 @@ def describe_rollouts(store: Store, environment: str, canaries: Callable[[], Seq
     said = f"{len(partly)} of {len(flags)} flags are partly rolled out: {', '.join(partly)}." if partly else ""
     watched = [report for report in canaries() if report.is_running]
     standing, health, decision = _describe_canaries(watched)
+    if not decision:
+        standing, told, decision = _describe_experiments(experiments())
+        health = f"{health} {told}".strip()
     return Area(
         "rollouts", standing, f"{said or f'{len(flags)} flags, none of them partly rolled out.'} {health}".strip(),
         str(len(partly)), _count_canaries(watched) or f"of {len(flags)} flags", decision,
@@ -173,6 +181,16 @@ def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, 
         if report.verdict.call is Call.PROMOTE and report.plan.automation is not Automation.FULL:
             return Standing.DECIDE, report.verdict.reason, f"Take the canary {report.flag.key} to its next step"
     return Standing.GOOD, running[0].verdict.reason if running else "", ""
+
+
+def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing, str, str]:
+    """What the running experiments came to, and what is to be decided about them; the stops first."""
+    called = [each for each in reports if each.experiment.is_running and each.verdict.call is not abtest.Call.WAIT]
+    for report in sorted(called, key=lambda each: each.verdict.call is not abtest.Call.STOP):
+        is_over = report.verdict.call in (abtest.Call.STOP, abtest.Call.INVALID)
+        name = report.experiment.design.name
+        return Standing.DECIDE, report.verdict.reason, f"{'Stop' if is_over else 'Decide'} the experiment {name}"
+    return Standing.GOOD, "", ""
 
 
 def _count_canaries(running: Sequence[CanaryReport]) -> str:

@@ -173,6 +173,16 @@ def test_a_new_description_disturbs_nothing(store: Store, deck: Quarterdeck) -> 
     assert report(store).verdict.call is Call.WINNER
 
 
+def test_an_experiment_whose_users_are_no_longer_noted_says_so(store: Store, deck: Quarterdeck) -> None:
+    definition = boolean_flag(on=True, rollout_pct=50)
+    start(store, days_ago=1, definition=definition, control="off")
+    assert report(store).verdict.call is Call.WAIT
+    update_flag(store, get_flag(store, ENVIRONMENT, KEY), definition, Act("bob", "an older file"))
+    verdict = report(store).verdict
+    assert verdict.call is Call.INVALID
+    assert "clients note no users of answer_style any more" in verdict.reason
+
+
 def test_users_from_before_a_change_of_shares_do_not_count(store: Store, deck: Quarterdeck) -> None:
     create_flag(store, KEY, split_flag({"short": 3, "long": 1}), SETUP)
     serve(deck, gain=0.0, users=400)

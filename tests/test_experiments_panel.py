@@ -50,6 +50,10 @@ def test_a_winner_stands_on_top_with_its_interval_its_arms_and_its_table(
     caption = text_of(" ".join(each.value for each in app.caption))
     assert "Decides: score, higher is better, from 0.020 on. Guardrails: latency at most 15% worse." in caption
     assert f"Experiment {NAME}: long wins" in caption
+    overview = open_page("overview")
+    assert "long wins: its score is surely better" in shown(overview)
+    links = [element.proto.label for element in overview.get("page_link")]
+    assert any(text_of(label).endswith(f"Decide the experiment {NAME}") for label in links), links
 
 
 def test_several_experiments_are_counted_on_top_by_their_verdict(
