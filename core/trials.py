@@ -35,7 +35,7 @@ class Trial:
     """What to evaluate, and with whom. `judge` is `offline` or `llm`; money is spent only on models."""
 
     prompts: tuple[Path, ...]
-    cases: Path
+    cases: Path = PROJECT / "data" / "demo" / "cases" / "qa.jsonl"
     answerer: str = EXTRACTIVE
     model: str = ""
     base_url: str | None = None

@@ -34,7 +34,7 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("eval")
 @click.argument("prompts", nargs=-1, required=True, type=_PATH, metavar="PROMPT...")
-@click.option("--cases", required=True, type=_PATH, metavar="FILE", help="The test questions, one JSON a line.")
+@click.option("--cases", type=_PATH, metavar="FILE", help="The questions, one JSON a line (default: the demo's).")
 @click.option("--answerer", default="extractive", type=click.Choice(["extractive", "openai", "anthropic"]))
 @click.option("--model", default="", metavar="NAME", help="The answering model, as in the price table.")
 @click.option("--base-url", metavar="URL", help="Another server that speaks the answerer's protocol.")
@@ -51,6 +51,7 @@ def evaluate(
     config: Config,
     *,
     prompts: tuple[Path, ...],
+    cases: Path | None,
     corpus: tuple[Path, ...],
     prices: Path | None,
     judge_answerer: str,
@@ -63,7 +64,7 @@ def evaluate(
     """
     from core.trials import Trial, run_trial
 
-    given: dict[str, Any] = {"prices": prices} if prices else {}
+    given: dict[str, Any] = {name: path for name, path in (("cases", cases), ("prices", prices)) if path}
     trial = Trial(prompts, corpora=corpus, judge_protocol=judge_answerer, **given, **options)
     outcome = run_trial(config, trial, on_progress=_show_progress)
     show(as_json, [_row(result) for result in outcome.results], _lines(outcome))

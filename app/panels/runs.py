@@ -118,10 +118,7 @@ def start_of(day: date) -> datetime:
 def choose_sort(choices: Choices) -> RunSort:
     """What the store sorts by: all runs, and not only those on the page."""
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    by = left.selectbox(
-        "Sort by", [NEWEST, *choices.metrics, *choices.params], key="sort", bind="query-params",
-        format_func=lambda name: name.replace("_", " "),
-    )  # fmt: skip
+    by = left.selectbox("Sort by", [NEWEST, *choices.metrics, *choices.params], key="sort", bind="query-params")
     ascending = right.toggle("lowest first", key="ascending", bind="query-params")
     kind = SortKind.METRIC if by in choices.metrics else SortKind.PARAM if by in choices.params else SortKind.STARTED
     return RunSort(kind, "" if kind is SortKind.STARTED else str(by), descending=not ascending)
