@@ -49,7 +49,10 @@ def render_visitor(visitor: Visitor) -> None:
     if access.login:
         st.button("Sign out", on_click=sign_out, type="tertiary")
     if is_demo():
-        st.caption("**Demo data.** Who asks what and when is simulated; every score is what the index really answered.")
+        st.caption(
+            "**Demo data.** Who asks what and when is simulated; every score is what the index really answered. "
+            "Answers are sentences copied from the documents, their costs simulated list prices; nobody rated them."
+        )
 
 
 def render_warning() -> None:

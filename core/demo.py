@@ -1,7 +1,7 @@
 """Shell that builds the demo from nothing: a corpus in git and DVC, its indexes, a retrieval log, experiments, flags.
 
 Everything is real but the traffic: which question is asked when is drawn from a seeded generator, and each question is
-then really embedded and really searched. The scores are what the index answered.
+then really embedded, searched, answered and judged. Nobody rated an answer, so that no feedback is logged.
 """
 
 import json
@@ -18,7 +18,8 @@ import numpy as np
 import yaml
 
 from core.acts import Act
-from core.cases import parse_cases
+from core.answerers import SentenceVectors, extractive_pipeline, list_sentences, passages_wanted
+from core.cases import Case, parse_cases
 from core.chunks import CHUNKING
 from core.config import PROJECT, Config
 from core.control import Index, get_flag, list_flags
@@ -27,9 +28,10 @@ from core.errors import Conflict, SourceUnavailable
 from core.evaluate import evaluate_prompts
 from core.experiments import Experiments
 from core.indexes import LanceIndexes
+from core.judges import find_supported
 from core.operations import change_rollout, create_flag, register_index, swap_index
-from core.prices import parse_prices
-from core.prompts import parse_prompt
+from core.prices import Price, parse_prices
+from core.prompts import Prompt, parse_prompt
 from core.retrievals import get_span
 from core.vectors import VectorCache
 from quarterdeck.definitions import boolean_flag, canary_flag
@@ -42,6 +44,7 @@ CONTENT = PROJECT / "data" / "demo"
 ALIAS = "default"
 DAYS = 37
 NEW_TOPIC_DAYS = 7
+LIVE, TRIED = "v2", "v3"  # the prompt in production, and the one that is rolled out by a flag
 _SEED = 20_26
 _PER_DAY = 330
 _STEPS = 5
@@ -105,11 +108,13 @@ def _build(config: Config, store: Store, now: datetime, step: _Steps) -> None:
     flags = _create_flags(store, config.environment, now)
     step("Adding corpus v2 about FD.io VPP; its index is built and waits")
     _publish(config, store, corpus, "v2", now - timedelta(days=2))
-    step(f"Asking {DAYS} days of questions and searching each in the v1 index")
+    step(
+        f"Asking {DAYS} days of questions; each is searched in the v1 index and answered offline with prompts v2 and v3"
+    )
     queries = _load_queries()
-    scores = _search_all(config, embedder, queries)
-    count = append_retrievals(store, _draw_traffic(queries, scores, flags, now))
-    step.say(f"      {count:,} retrievals, {len(scores):,} distinct questions")
+    replies = _answer_all(config, embedder, [text for group in queries.values() for text in group])
+    count = append_retrievals(store, _draw_traffic(queries, replies, flags, now))
+    step.say(f"      {count:,} retrievals, {sum(map(len, queries.values())):,} distinct questions")
     step("Evaluating three prompt variants over 20 cases and logging them to MLflow")
     _evaluate_prompts(config, embedder, step.say)
 
@@ -227,15 +232,39 @@ def _load_queries() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _search_all(config: Config, embedder: Embedder, queries: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Return each question's true top-1 cosine similarity in the v1 index."""
-    texts = [text for group in queries.values() for text in group]
-    hits = LanceIndexes(config.index_uri).search("docs-v1", embedder.embed(texts), top_k=1)
-    return {text: found[0].score for text, found in zip(texts, hits, strict=True)}
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the product answered to a question: the top-1 similarity, the answer's cost and how faithful it is.
+
+    `faithfulness` is None for a refusal: whether it was right is not known of a question that nobody labelled.
+    """
+
+    score: float
+    cost_usd: float
+    faithfulness: float | None
+
+
+def _answer_all(config: Config, embedder: Embedder, questions: Sequence[str]) -> dict[tuple[str, str], Reply]:
+    """Return the reply to each question under each prompt that was live, by question and version label."""
+    prompts = [prompt for prompt in _load_prompts() if f"v{prompt.version}" in (LIVE, TRIED)]
+    most, prices = max(map(passages_wanted, prompts)), _load_prices()
+    found = LanceIndexes(config.index_uri).search("docs-v1", embedder.embed(questions), top_k=most)
+    hits = dict(zip(questions, found, strict=True))
+    vectors = SentenceVectors(embedder)
+    vectors.learn([*questions, *list_sentences([hit for each in found for hit in each])])
+    replies = {}
+    for prompt in prompts:
+        answer_to = extractive_pipeline(prompt, search=lambda text, k: hits[text][:k], vectors=vectors, prices=prices)
+        for text in questions:
+            answer = answer_to(Case(text, text, (), "", answerable=True))
+            supported = find_supported(answer, vectors)
+            faithfulness = sum(supported) / len(supported) if supported else None
+            replies[text, f"v{prompt.version}"] = Reply(hits[text][0].score, answer.cost_usd, faithfulness)
+    return replies
 
 
 def _draw_traffic(
-    queries: Mapping[str, Sequence[str]], scores: Mapping[str, float], flags: FlagSet, now: datetime
+    queries: Mapping[str, Sequence[str]], replies: Mapping[tuple[str, str], Reply], flags: FlagSet, now: datetime
 ) -> list[Retrieval]:
     """Return 37 days of sessions that end now: weekly and daily rhythm, three questions a session on average.
 
@@ -253,19 +282,22 @@ def _draw_traffic(
             user = f"user-{rng.integers(4_000)}"
             moment = start + timedelta(seconds=float(rng.uniform(0, 86_000)))
             arm = flags.resolve("answer-service", {"targetingKey": user}).variant if day >= DAYS - 4 else "blue"
-            on_v3 = day >= DAYS - 12 and flags.is_enabled("new_prompt_v3", user)
+            version = TRIED if day >= DAYS - 12 and flags.is_enabled("new_prompt_v3", user) else LIVE
             for turn in range(1 + int(rng.poisson(2))):
                 topic = str(rng.choice(["dpdk", "vpp", "offtopic"], p=[0.97 - new_share, new_share, 0.03]))
                 text = queries[topic][int(rng.choice(len(queries[topic]), p=popularity[topic]))]
+                reply = replies[text, version]
                 drawn.append(
                     Retrieval(
                         ts=min(now, moment + timedelta(seconds=40 * turn)),
                         query=text,
-                        score=scores[text],
+                        score=reply.score,
                         session_id=f"{user}-{day}-{session}",
                         arm=arm,
-                        prompt_version="v3" if on_v3 else "v2",
+                        prompt_version=version,
                         index_version="docs-v1",
+                        cost_usd=reply.cost_usd,
+                        faithfulness=reply.faithfulness,
                     )
                 )
     return sorted(drawn, key=lambda each: each.ts)
@@ -282,15 +314,12 @@ def _evaluate_prompts(config: Config, embedder: Embedder, say: Say) -> None:
     """Run every demo prompt over the demo's cases against the v1 index, and let v2 be the one in production."""
     indexes = LanceIndexes(config.index_uri)
     results = evaluate_prompts(
-        [
-            parse_prompt(path.read_text(), source=path.name)
-            for path in sorted((CONTENT / "prompts" / "qa").glob("*.md"))
-        ],
+        _load_prompts(),
         parse_cases((CONTENT / "cases" / "qa.jsonl").read_text(), source="qa.jsonl"),
         search=lambda question, top_k: indexes.search("docs-v1", embedder.embed([question]), top_k=top_k)[0],
         embedder=embedder,
         experiments=(experiments := Experiments(config.tracking_uri)),
-        prices=parse_prices((PROJECT / "data" / "prices.yaml").read_text()),
+        prices=_load_prices(),
         dataset_source="data/demo/cases/qa.jsonl",
         index_version="docs-v1",
         corpus_version="v1",
@@ -298,6 +327,15 @@ def _evaluate_prompts(config: Config, embedder: Embedder, say: Say) -> None:
     for result in results:
         say(f"      {result.name} v{result.version}: faithfulness {result.metrics['faithfulness_mean']:.2f}")
     experiments.set_prompt_alias("qa", "production", 2)
+
+
+def _load_prompts() -> list[Prompt]:
+    paths = sorted((CONTENT / "prompts" / "qa").glob("*.md"))
+    return [parse_prompt(path.read_text(), source=path.name) for path in paths]
+
+
+def _load_prices() -> Mapping[str, Price]:
+    return parse_prices((PROJECT / "data" / "prices.yaml").read_text())
 
 
 def _check_store_is_free(config: Config) -> None:

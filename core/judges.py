@@ -48,18 +48,22 @@ def offline_judge(vectors: SentenceVectors) -> Judge:
     """Return the judge that compares wording and embeddings; what it looks at is told in `core.answers`."""
 
     def judge(case: Case, answer: Answer) -> Judgement:
-        supported = [
-            answers.is_supported(sentence, answer.context, vectors.similarities(sentence, answer.context))
-            for sentence in answer.sentences
-        ]
         return answers.judge_answer(
             refused=answer.refused,
             answerable=case.answerable,
-            supported=supported,
+            supported=find_supported(answer, vectors),
             question_similarity=vectors.similarities(case.question, (answer.text,))[0],
         )
 
     return judge
+
+
+def find_supported(answer: Answer, vectors: SentenceVectors) -> list[bool]:
+    """Return for each sentence of an answer whether its context bears it out, as the offline judge sees it."""
+    return [
+        answers.is_supported(sentence, answer.context, vectors.similarities(sentence, answer.context))
+        for sentence in answer.sentences
+    ]
 
 
 def llm_judge(model: LanguageModel) -> Judge:

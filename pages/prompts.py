@@ -12,6 +12,7 @@ from core.contests import Comparison
 from core.decisions import Rule
 
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
+_NO_VERDICT = ui.Look("No verdict", "gray", "…")
 
 
 def choose_experiment_and_rule() -> tuple[str, Rule, float | None]:
@@ -32,21 +33,30 @@ def choose_experiment_and_rule() -> tuple[str, Rule, float | None]:
 
 def render_sentence(found: Comparison, rule: Rule) -> None:
     """The verdict, the rule it rests on, and what it is over."""
-    assert found.decision
-    look = ui.Look("Winner", "green", "✓") if found.winner else ui.Look("No clear winner", "gray", "…")
-    if not found.decision.comparable:
-        look = ui.Look("Not comparable", "orange", "≠")
     live = found.production.label if found.production else "no version"
     those = f"the {len(found.contenders)} chosen runs" if found.is_chosen else "the newest run of each version"
     detail = f"Rule: {rule}. Compared: {those}. In production: {live}."
     if all(each.run.params.get("answerer", "").startswith("extractive") for each in found.contenders):
         detail += _EXTRACTIVE
-    ui.render_verdict(ui.plain(found.decision.reason), look, detail=detail)
+    sentence, look = say_verdict(found)
+    ui.render_verdict(ui.plain(sentence), look, detail=detail)
     for each in found.contenders:
         if each.problem:
             st.caption(f"Left out of the verdict: {ui.plain(each.label)} {ui.plain(each.problem)}.")
     if found.missing:
         st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
+
+
+def say_verdict(found: Comparison) -> tuple[str, ui.Look]:
+    """The sentence on top and its badge."""
+    if found.decision is None:
+        count = len(found.contenders)
+        none = f"None of the {count} runs can" if count > 1 else "The run cannot"
+        return f"{none} be judged case by case.", _NO_VERDICT
+    if not found.decision.comparable:
+        return found.decision.reason, ui.Look("Not comparable", "orange", "≠")
+    look = ui.Look("Winner", "green", "✓") if found.winner else ui.Look("No clear winner", "gray", "…")
+    return found.decision.reason, look
 
 
 def offer_shared_cases(found: Comparison) -> None:
@@ -85,8 +95,11 @@ def render(frame: ui.Frame) -> None:
     """The page, once MLflow could be read."""
     experiment, rule, ceiling = choose_experiment_and_rule()
     found = load_comparison(experiment, rule, ceiling, read_chosen(), wants_shared())
-    if found.decision is None:
-        ui.render_empty(f"No evaluated run in {ui.plain(experiment)} yet.", "quarterdeck demo")
+    if not found.contenders:
+        none = (
+            "None of the chosen runs is in this store." if found.missing else f"No evaluated run in {experiment} yet."
+        )
+        ui.render_empty(ui.plain(none), "quarterdeck demo")
         if load_choices(experiment):
             render_runs(experiment, ())
         return

@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from core import demo as demo_room
+from core.answerers import SentenceVectors, extractive_pipeline
+from core.cases import Case
 from core.config import PROJECT, load_config
 from core.contests import report_prompts
 from core.control import list_audit, list_flags
@@ -26,6 +28,9 @@ from core.errors import Conflict, SourceUnavailable
 from core.evaluate import EXPERIMENT
 from core.experiments import Experiments
 from core.indexes import LanceIndexes
+from core.judges import find_supported
+from core.prices import parse_prices
+from core.prompts import parse_prompt
 from core.reports import report_coverage
 from quarterdeck import Quarterdeck, Retrieval
 from quarterdeck.definitions import rollout_pct
@@ -222,6 +227,25 @@ def test_logged_scores_are_what_the_index_answers(demo: Demo) -> None:
     assert [row["score"] for row in rows] == pytest.approx([hits[0].score for hits in found], abs=1e-5)
 
 
+def test_logged_costs_and_faithfulness_are_those_of_the_offline_answer_and_nobody_rated_it(demo: Demo) -> None:
+    embedder, indexes = Embedder(demo.config.embedding_model), LanceIndexes(demo.config.index_uri)
+    vectors = SentenceVectors(embedder)
+    prices = parse_prices((PROJECT / "data" / "prices.yaml").read_text())
+    rows = read_log(demo)
+    assert {(row["feedback"], row["latency_ms"]) for row in rows} == {(None, None)}
+    for row in random.Random(2).sample(rows, 10):
+        path = CONTENT / "prompts" / "qa" / f"{row['prompt_version']}.md"
+        answer = extractive_pipeline(
+            parse_prompt(path.read_text()),
+            search=lambda text, k: indexes.search("docs-v1", embedder.embed([text]), top_k=k)[0],
+            vectors=vectors,
+            prices=prices,
+        )(Case("c", row["query"], (), "", answerable=True))
+        supported = find_supported(answer, vectors)
+        assert row["cost_usd"] == pytest.approx(answer.cost_usd)
+        assert row["faithfulness"] == (sum(supported) / len(supported) if supported else None)
+
+
 def test_the_log_covers_37_days_and_vpp_comes_up_in_the_last_seven(demo: Demo) -> None:
     rows, vpp = read_log(demo), read_queries("vpp")
     end = datetime.fromisoformat(json.loads((demo.config.home / "demo.json").read_text())["built"]).timestamp() * 1000
@@ -239,10 +263,15 @@ def test_the_log_covers_37_days_and_vpp_comes_up_in_the_last_seven(demo: Demo) -
 def test_the_traffic_is_the_same_each_time_it_is_drawn(demo: Demo, demo_store: Store) -> None:
     rows = read_log(demo)
     now = datetime.fromisoformat(json.loads((demo.config.home / "demo.json").read_text())["built"])
-    scores = {row["query"]: row["score"] for row in rows}
+    replies = {
+        (row["query"], row["prompt_version"]): demo_room.Reply(row["score"], row["cost_usd"], row["faithfulness"])
+        for row in rows
+    }
     flags = {flag.key: flag.definition for flag in list_flags(demo_store, "production")}
-    drawn = demo_room._draw_traffic(demo_room._load_queries(), scores, FlagSet.from_definitions({"flags": flags}), now)
-    columns = ("ts_ms", "query", "score", "session_id", "arm", "prompt_version", "index_version")
+    drawn = demo_room._draw_traffic(demo_room._load_queries(), replies, FlagSet.from_definitions({"flags": flags}), now)
+    columns = (
+        "ts_ms", "query", "score", "session_id", "arm", "prompt_version", "index_version", "cost_usd", "faithfulness",
+    )  # fmt: skip
     assert [tuple(getattr(each, name) for name in columns) for each in drawn] == [
         tuple(row[name] for name in columns) for row in rows
     ]

@@ -1,6 +1,8 @@
 """Promotion on a real MLflow store and a real control store: all of it happens, or none, or what is left is said."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -331,3 +333,26 @@ def test_a_promotion_is_not_reverted_half_from_the_audit_trail(store: Store, exp
     entry_id = promote_3(store, experiments)
     with pytest.raises(InvalidInput, match="quarterdeck prompts rollback qa"):
         revert(store, entry_id, BY)
+
+
+# What a service does to get its prompt; MLflow keeps the address it reads from for the whole process.
+LOAD = """
+import sys, mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+found = mlflow.genai.load_prompt("prompts:/qa@production")
+print(found.version, found.template)
+"""
+
+
+def load_as_a_service(experiments: Experiments, folder: Path) -> str:
+    command = [sys.executable, "-W", "ignore", "-c", LOAD, experiments.tracking_uri]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_service_that_asks_mlflow_for_its_prompt_gets_the_one_in_production(
+    store: Store, experiments: Experiments, tmp_path: Path
+) -> None:
+    promote_3(store, experiments)
+    assert load_as_a_service(experiments, tmp_path) == "3 Prompt 3: {context} {question}"
+    roll_back(store, experiments, "qa", BY)
+    assert load_as_a_service(experiments, tmp_path) == "2 Prompt 2: {context} {question}"

@@ -3,6 +3,8 @@
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,23 @@ from streamlit.testing.v1 import AppTest
 
 from core.experiments import Experiments
 from quarterdeck.definitions import rollout_pct
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.test_pages import (  # noqa: F401 - fixtures
     _clean_streamlit,
+    as_new_mlflow,
     ask,
     demo_url,
+    empty_url,
     only_error,
     open_page,
     stored_flag,
     text_of,
     verdict,
 )
+from tests.test_promotion import template  # noqa: F401 - a fixture
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,6 +43,12 @@ def own(demo_url: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copyfile(as_demo.config.home / "mlflow" / "mlflow.db", tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+@pytest.fixture
+def bare(template: Path) -> Experiments:  # noqa: F811
+    """A store whose runs have metrics and no table of cases, one not even metrics; its experiment Default is empty."""
+    return Experiments(f"sqlite:///{template}")
 
 
 def run_ids(experiments: Experiments) -> dict[str, str]:
@@ -134,6 +148,23 @@ def test_live_figures_stand_beside_offline_ones(own: Experiments, demo_url: str)
     assert table.loc["v3", "live score"].startswith(f"{mean:.2f}")
     assert table.loc["v2", "in production"] == "yes"
     assert table.loc["v1", "offline faithfulness"].startswith("0.")
+    ((count, cost),) = ask(demo_url, "SELECT COUNT(*), AVG(cost_usd) FROM retrievals WHERE prompt_version = 'v2'")
+    assert table.loc["v2", "live cost"] == f"${cost:.6f} (n = {count:,})"
+    assert table.loc["v2", "live faithfulness"].startswith("1.00 (n = ")
+    assert "No service reported latency and feedback in these days" in said(app)
+    assert {"live feedback", "live latency"}.isdisjoint(table.columns)
+
+
+def test_live_figures_that_services_report_have_their_column(own: Experiments, demo_url: str) -> None:  # noqa: F811
+    with closing(Store(demo_url)) as store:
+        rows = [Retrieval(datetime.now(UTC), "why", 0.5, prompt_version="v3", feedback=1, latency_ms=80.0)] * 2
+        append_retrievals(store, rows)
+    app = open_page("prompts", tab="Live")
+    table = table_with(app, "live queries").set_index("version")
+    assert table.loc["v3", "live feedback"] == "+1.00 (n = 2)"
+    assert table.loc["v3", "live latency"] == "80 ms (n = 2)"
+    assert table.loc["v2", "live feedback"] == "—"
+    assert "No service reported" not in said(app)
 
 
 @pytest.mark.parametrize("tab", ["Promote", "Live"])
@@ -162,3 +193,62 @@ def test_runs_over_different_cases_are_compared_only_on_demand(own: Experiments)
     assert verdict(app).startswith("Not comparable: 8 cases only in qa-v1")
     app = open_page("prompts", runs=chosen, shared="true")
     assert "Not comparable" not in verdict(app)
+
+
+TABS = ("Compare", "Runs", "Promote", "Live")
+
+
+@pytest.mark.usefixtures("empty_url", "as_new_mlflow")
+def test_each_tab_of_a_store_without_a_run_says_how_to_get_one() -> None:
+    for tab in TABS:
+        app = open_page("prompts", tab=tab)
+        assert (len(app.exception), len(app.error)) == (0, 0)
+        assert [text_of(info.value) for info in app.main.info] == ["No evaluated run in Default yet."]
+        assert [code.value for code in app.code] == ["quarterdeck demo"]
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_each_tab_of_a_broken_store_says_so_in_one_line(
+    tab: str,
+    empty_url: str,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "broken.db").write_bytes(b"not a database" * 1_000)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/broken.db")
+    assert "file is not a database" in only_error(open_page("prompts", tab=tab))
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
+    tab: str,
+    empty_url: str,  # noqa: F811
+    bare: Experiments,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
+    app = open_page("prompts", tab=tab, experiment="trials")
+    assert verdict(app) == "None of the 3 runs can be judged case by case."
+    assert "Left out of the verdict: qa-v3 has no table of cases that can be read" in said(app)
+    shown = {
+        "Compare": lambda: "top_k" not in said(app) and "parameter" in app.dataframe[0].value.columns,
+        "Runs": lambda: list(table_with(app, "run id")["run"]) == ["foreign", "qa-v3", "qa-v2", "qa-v1"],
+        "Promote": lambda: "In production: **qa v2**" in said(app),
+        "Live": lambda: "holds no query of these days" in app.main.info[0].value,
+    }
+    assert shown[tab](), said(app)
+
+
+def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
+    empty_url: str,  # noqa: F811
+    bare: Experiments,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
+    app = open_page("prompts", experiment="trials", runs="gone,away")
+    assert [text_of(info.value) for info in app.main.info] == ["None of the chosen runs is in this store."]
+    (foreign,) = (run.run_id for run in bare.list_runs("trials") if run.name == "foreign")
+    app = open_page("prompts", experiment="trials", runs=foreign)
+    assert verdict(app) == "The run cannot be judged case by case."
+    assert "foreign has no faithfulness_mean and cost_usd_mean" in said(app)
+    assert "There is nothing to draw" in said(app)

@@ -1,5 +1,6 @@
 """The live figures of the prompts page: what each version does in production, beside its offline figures."""
 
+from collections.abc import Collection, Sequence
 from datetime import date
 
 import streamlit as st
@@ -7,7 +8,7 @@ import streamlit as st
 from app import ui
 from app.resources import load_behaviour
 from core.behaviour import VersionBehaviour
-from core.log_rows import Measured
+from core.log_rows import LIVE_FIGURES, Measured
 from core.retrievals import last_days
 
 
@@ -24,11 +25,35 @@ def render_behaviour(name: str, experiment: str, today: date) -> None:
         return
     st.markdown(say_who_answers(found.versions, found.queries))
     cut = " There are more: these are the newest." if found.is_cut else ""
+    missing = find_missing(found.versions)
     st.caption(
-        f"Live figures are means over those of the {found.queries:,} queries that carry them; offline ones are those "
-        f"of the newest evaluated run of the version.{cut}"
+        f"Live figures are means over those of the {found.queries:,} queries that carry them (n); offline ones are "
+        f"those of the newest evaluated run of the version.{cut}{say_missing(missing)}"
     )
-    ui.show_table([_row(each) for each in found.versions], key="prompts-live", file_name="live.csv")
+    rows = [
+        {name: value for name, value in _row(each).items() if name not in missing.values()} for each in found.versions
+    ]
+    ui.show_table(rows, key="prompts-live", file_name="live.csv")
+
+
+def find_missing(versions: Sequence[VersionBehaviour]) -> dict[str, str]:
+    """What no service has reported of any of these queries, and the column that it would fill."""
+    reported = [each.live for each in versions if each.live]
+    names = {"cost_usd": "cost", "latency_ms": "latency"}
+    return {
+        names.get(figure, figure): f"live {names.get(figure, figure)}"
+        for figure in LIVE_FIGURES
+        if not any(getattr(live, figure).count for live in reported)
+    }
+
+
+def say_missing(missing: Collection[str]) -> str:
+    """The sentence about what was not reported; empty when all was."""
+    if not missing:
+        return ""
+    *others, last = missing
+    named = f"{', '.join(others)} and {last}" if others else last
+    return f" No service reported {named} in these days; `log_retrieval` takes them."
 
 
 def say_who_answers(versions: tuple[VersionBehaviour, ...], queries: int) -> str:
@@ -53,7 +78,7 @@ def _row(each: VersionBehaviour) -> dict[str, object]:
         "offline cost": _say_usd(offline.get("cost_usd_mean")),
         "live cost": _say_usd(live.cost_usd.mean) + _count(live.cost_usd) if live else "—",
         "live feedback": _say(live.feedback if live else None, signed=True),
-        "live latency": f"{live.latency_ms.mean:.0f} ms" if live and live.latency_ms.mean is not None else "—",
+        "live latency": _say_ms(live.latency_ms if live else None),
     }
 
 
@@ -61,6 +86,10 @@ def _say(figure: Measured | None, *, signed: bool = False) -> str:
     if figure is None or figure.mean is None:
         return "—"
     return f"{figure.mean:+.2f}{_count(figure)}" if signed else f"{figure.mean:.2f}{_count(figure)}"
+
+
+def _say_ms(figure: Measured | None) -> str:
+    return "—" if figure is None or figure.mean is None else f"{figure.mean:,.0f} ms{_count(figure)}"
 
 
 def _say_usd(amount: float | None) -> str:

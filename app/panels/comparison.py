@@ -22,6 +22,9 @@ _SHOWN = {"all": None, "A won": Side.FIRST, "B won": Side.SECOND, "equal": Side.
 def render_comparison(found: Comparison) -> None:
     """Draw all that tells the compared runs apart."""
     evaluated = [each for each in found.contenders if each.run.is_evaluated]
+    if not evaluated:
+        st.caption("There is nothing to draw: none of these runs has a mean faithfulness and a mean cost.")
+        return
     left, right = st.columns(2)
     with left:
         ui.show_chart(draw_pareto(evaluated), key="prompts-pareto", alt="Faithfulness against cost for each run")
@@ -29,6 +32,10 @@ def render_comparison(found: Comparison) -> None:
         ui.show_chart(draw_parallel(evaluated), key="prompts-parallel", alt="Parallel coordinates of the runs' metrics")
     if found.judged:
         ui.show_chart(draw_scores(found.judged), key="prompts-scores", alt="Faithfulness of each case, by run")
+    st.caption(
+        "Open circles: another run is at least as good in both, and better in one. Each run has the same colour in all "
+        "charts; drag along an axis of the second to filter. Boxes show quartiles and the mean (dashed)."
+    )
     render_params(evaluated)
     if len(found.contenders) > 1:
         render_pair(found)
@@ -42,9 +49,13 @@ def draw_pareto(contenders: Sequence[Contender]) -> go.Figure:
         for each, found in zip(contenders, metrics, strict=True)
     ]
     front = pareto_front(points)
+    dearest = 1.2 * max(point.cost_usd for point in points) or 1.0
+    lowest = max(0.0, min(point.faithfulness for point in points) - 0.1)
     figure = go.Figure(
-        go.Scatter(
-            x=[p.cost_usd for p in front], y=[p.faithfulness for p in front], mode="lines", name="frontier",
+        go.Scatter(  # from the bottom up to the cheapest and on to the right: whatever lies below is beaten
+            x=[front[0].cost_usd, *(point.cost_usd for point in front), dearest],
+            y=[lowest, *(point.faithfulness for point in front), front[-1].faithfulness],
+            mode="lines", name="frontier",
             line={"color": ui.QUIET, "dash": "dot", "shape": "hv"}, hoverinfo="skip",
         )
     )  # fmt: skip
@@ -56,12 +67,9 @@ def draw_pareto(contenders: Sequence[Contender]) -> go.Figure:
             marker={"color": _colour(at), "size": 12, "symbol": "circle" if point.run_id in best else "circle-open"},
             hovertemplate="$%{x:.4f} per 1,000 queries, faithfulness %{y:.2f}",
         )  # fmt: skip
-    costs = [point.cost_usd for point in points]
-    figure.update_xaxes(title="mean cost of 1,000 queries, USD", tickprefix="$", range=[0, 1.2 * max(costs) or 1])
-    lowest = min(point.faithfulness for point in points)
-    figure.update_yaxes(title="mean faithfulness", tickformat=".2f", range=[max(0.0, lowest - 0.1), 1.08])
-    title = "Faithfulness against cost; open circles are beaten on both"
-    return ui.style_chart(figure, title=title, hover="closest")
+    figure.update_xaxes(title="mean cost of 1,000 queries, USD", tickprefix="$", range=[0, dearest])
+    figure.update_yaxes(title="mean faithfulness", tickformat=".2f", range=[lowest, 1.08])
+    return ui.style_chart(figure, title="Faithfulness against cost", hover="closest")
 
 
 def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
@@ -84,7 +92,7 @@ def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
             },
         )
     )
-    ui.style_chart(figure, title="Every metric of each run (drag along an axis to filter)")
+    ui.style_chart(figure, title="Every metric of each run")
     return figure.update_layout(margin={"l": 70, "r": 70, "t": 116, "b": 20})
 
 
@@ -101,8 +109,7 @@ def draw_scores(contenders: Sequence[Contender]) -> go.Figure:
             hovertemplate="%{y:.2f}: %{text}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(title="faithfulness", range=[-0.05, 1.05], tickformat=".1f")
-    title = "Faithfulness of each case: quartiles, mean (dashed) and single cases"
-    return ui.style_chart(figure, title=title, height=280, hover="closest")
+    return ui.style_chart(figure, title="Faithfulness of each case", height=280, hover="closest")
 
 
 def render_params(contenders: Sequence[Contender]) -> None:

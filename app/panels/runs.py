@@ -41,8 +41,9 @@ def read_page() -> int:
 
 
 def label(metric: str) -> str:
-    """A metric's name as the page shows it; costs are shown for 1,000 queries."""
-    return "USD per 1,000" if metric == "cost_usd_mean" else metric.replace("_", " ")
+    """A metric's name as the page shows it, with its unit; the mean cost is shown for 1,000 queries."""
+    known = {"cost_usd_mean": "USD per 1,000", "cost_usd_total": "USD in all", "latency_ms_mean": "latency, ms"}
+    return known.get(metric, metric.replace("_", " "))
 
 
 def scale(metric: str) -> float:
@@ -146,7 +147,8 @@ def draw_table(found: RunPage, where: RunFilter, sort: RunSort, page: int) -> No
     total = f"{found.total:,}" if found.is_counted else "more"
     st.caption(f"Runs {first:,} to {first + len(ids) - 1:,} of {total}. Tick 2 to {MOST_COMPARED} to compare them.")
     options: dict[str, Any] = {label(name): st.column_config.NumberColumn(format="%.3f") for name in metrics}
-    options[label("cost_usd_mean")] = st.column_config.NumberColumn(format="$%.4f")
+    for cost in ("cost_usd_mean", "cost_usd_total"):
+        options[label(cost)] = st.column_config.NumberColumn(format="$%.4f")
     ui.show_table(
         rows,
         key=key,
