@@ -88,6 +88,7 @@ def evaluate(model: LanguageModel, *, judge: Any = judge_everything, **options: 
     return evaluate_prompt_variant("qa", "4", CASES, pipeline, judge, **options)
 
 
+@pytest.mark.deep
 def test_the_answer_comes_with_the_tokens_that_the_provider_counted(server: ModelServer, protocol: str) -> None:
     asked = connect(server, protocol)
     done = asked.model.complete("How large?")

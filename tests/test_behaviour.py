@@ -54,6 +54,7 @@ def test_figures_are_means_over_the_queries_of_the_window_that_carry_them(
     assert [(each.value, each.queries) for each in newest] == [("v2", 2)]
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_each_version_has_its_offline_figures_beside_the_live_ones(store: Store, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def list_colors(value: Any) -> set[str]:
     return {value.lower()} if re.fullmatch(r"#[0-9a-fA-F]{6}", value) else set()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("page", "tab"), CHARTS, ids=lambda part: part or "whole")
 def test_every_chart_says_what_it_shows_and_offers_its_data(page: str, tab: str, as_demo: Demo) -> None:
     app: AppTest = open_page(page, **({"tab": tab} if tab else {}), **({"days": "7d"} if page == "coverage" else {}))

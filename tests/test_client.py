@@ -239,6 +239,7 @@ def test_a_forked_child_follows_the_flags_by_itself(deck, store):
     os.close(reader)
 
 
+@pytest.mark.deep
 def test_threads_read_while_flags_change(deck, store):
     failures, stop = [], threading.Event()
 

@@ -17,7 +17,7 @@ from core.deployments import deploy_release, get_deployment, start_release, swit
 from core.errors import InvalidInput
 from quarterdeck.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.deep]
 
 
 @pytest.fixture(autouse=True)

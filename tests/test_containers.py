@@ -158,6 +158,7 @@ def test_the_two_colours_of_the_deck_fit_the_compose_files() -> None:
     assert service.address.endswith(":8080")
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_what_the_image_holds_is_enough_to_serve(tmp_path: Path) -> None:
     """The files that the Dockerfile copies, alone in a folder, with the environment of this test run."""

@@ -52,6 +52,7 @@ def report(store: Experiments, *run_ids: str, **options: Any) -> Comparison:
     return report_prompts(store, experiment="trials", rule=Rule.FAITHFULNESS_PER_COST, run_ids=run_ids, **options)
 
 
+@pytest.mark.deep
 def test_without_a_choice_each_version_competes_with_its_newest_run(store: Experiments) -> None:
     log(store, "1", cases(*[0.5] * 8))
     log(store, "2", cases(*[0.1] * 8))

@@ -94,6 +94,7 @@ def test_only_as_many_versions_are_read_as_asked_for(library: DvcRepo) -> None:
     assert [version.name for version in Corpus(library.root).list_versions(limit=1)] == ["v2"]
 
 
+@pytest.mark.deep
 def test_a_tag_elsewhere_and_a_branch_are_versions_too(copy: DvcRepo) -> None:
     copy.git("tag", "-a", "explained", "-m", "annotated", "HEAD~1")
     copy.git("checkout", "--quiet", "-b", "trial", "v1")
@@ -122,6 +123,7 @@ def test_files_of_a_version_carry_size_and_hash(library: DvcRepo) -> None:
     assert Corpus(library.root).list_files("v1", search="nothing like it") == ()
 
 
+@pytest.mark.deep
 def test_the_difference_is_the_one_that_dvc_finds(library: DvcRepo) -> None:
     assert kinds(library, "v1", "v2") == V1_TO_V2
     theirs = json.loads(library.dvc("diff", "--json", "v1", "v2"))
@@ -341,6 +343,7 @@ def test_an_archive_that_fails_leaves_nothing(copy: DvcRepo, tmp_path: Path) -> 
         Corpus(copy.root).archive("v2", tmp_path / "no such folder" / "v2.zip")
 
 
+@pytest.mark.deep
 def test_the_restore_commands_bring_the_version_back(copy: DvcRepo) -> None:
     assert Corpus(copy.root).restore_commands("v1") == (
         f"cd {copy.root}",

@@ -118,6 +118,7 @@ def test_the_versions_tell_which_is_live_in_which_index(as_demo: Demo) -> None:
     assert oldest["size"] == sum(file.size_bytes or 0 for file in Corpus(as_demo.config.corpus_repo).list_files("v1"))
 
 
+@pytest.mark.deep
 def test_files_are_listed_folder_by_folder_and_found_by_name(repo: DvcRepo) -> None:
     assert [row["file"] for row in rows(open_tab("Files"))] == ["corpus/"]
     listed = open_tab("Files", path="corpus", version="v1")
@@ -128,6 +129,7 @@ def test_files_are_listed_folder_by_folder_and_found_by_name(repo: DvcRepo) -> N
     assert "There is no nowhere in v1" in said(open_tab("Files", path="nowhere", version="v1"))
 
 
+@pytest.mark.deep
 def test_a_file_is_shown_as_what_it_is(repo: DvcRepo) -> None:
     markdown = open_tab("Files", path="corpus/hostile.md")
     shown = next(element.value for element in markdown.markdown if "Title" in element.value)
@@ -139,6 +141,7 @@ def test_a_file_is_shown_as_what_it_is(repo: DvcRepo) -> None:
     assert not open_tab("Files", path="corpus/paper.pdf").exception
 
 
+@pytest.mark.deep
 def test_the_commands_that_restore_a_file_and_a_version_really_do(repo: DvcRepo, tmp_path: Path) -> None:
     import shlex
     import subprocess
@@ -155,6 +158,7 @@ def test_the_commands_that_restore_a_file_and_a_version_really_do(repo: DvcRepo,
     assert whole.splitlines() == [f"cd {repo.root}", "git checkout v1", "dvc pull corpus.dvc"]
 
 
+@pytest.mark.deep
 def test_a_version_is_verified_in_the_background_and_its_end_is_told(repo: DvcRepo, tmp_path: Path) -> None:
     app = open_tab("Files", version="v1")
     app.button(key="corpus-verify").click().run()
@@ -168,6 +172,7 @@ def test_a_version_is_verified_in_the_background_and_its_end_is_told(repo: DvcRe
     assert "Whole: each of 8 files of v1 in the remote origin has its hash" in said(app.run())
 
 
+@pytest.mark.deep
 def test_the_difference_is_counted_filtered_and_shown_word_by_word(repo: DvcRepo) -> None:
     app = open_tab("Diff")
     assert "3 files differ between v1 and v2: **1** removed, **1** modified, **1** moved" in said(app)
@@ -189,6 +194,7 @@ def test_what_is_not_committed_is_compared_too(repo: DvcRepo) -> None:
     assert "2 files differ between v2 and the working copy as it is now: **1** added, **1** modified" in said(app)
 
 
+@pytest.mark.deep
 def test_the_pipeline_says_what_is_stale_and_why_and_is_rebuilt(repo: DvcRepo) -> None:
     app = open_tab("Pipeline")
     assert "**2 of 2** stages are stale, first of all chunk: was never run here" in said(app)
@@ -252,6 +258,7 @@ def test_each_fault_is_a_line_of_its_own_and_the_rest_still_works(
     assert any("No version is live; the newest is v2" in text_of(m.value) for m in app.markdown)
 
 
+@pytest.mark.deep
 def test_a_repository_without_a_working_copy_says_what_it_cannot_do(
     repo: DvcRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +268,7 @@ def test_a_repository_without_a_working_copy_says_what_it_cannot_do(
     assert "No file differs" not in said(open_tab("Diff"))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("tab", ["Indexes", "What would it fix?"])
 def test_without_any_index_the_next_step_is_named(tab: str, repo: DvcRepo) -> None:
     app = open_tab(tab)
@@ -285,6 +293,7 @@ def swap_on_the_page(app: AppTest, *, name: str, reason: str = "covers VPP") -> 
     return next(button for button in app.button if button.label == "Let it go live").click().run()
 
 
+@pytest.mark.deep
 def test_an_index_goes_live_after_its_probe_and_is_rolled_back(deck: Store, as_demo: Demo) -> None:
     assert "docs-v2 was not probed yet: it cannot go live" in said(open_tab("Indexes"))
     keep_probe(deck, as_demo)
@@ -305,6 +314,7 @@ def test_an_index_goes_live_after_its_probe_and_is_rolled_back(deck: Store, as_d
     assert list_aliases(deck)[0].index_name == "docs-v1"
 
 
+@pytest.mark.deep
 def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live(deck: Store, as_demo: Demo) -> None:
     failed = ProbeReport("docs-v2", (Check("golden set", False, 0.4, "8 of 20 golden queries find their document"),))
     save_probe(deck, failed, ME, live="docs-v1")
@@ -324,6 +334,7 @@ def test_a_swap_of_somebody_else_in_between_is_a_conflict(deck: Store, as_demo: 
     assert find_probe(deck, "docs-v2")
 
 
+@pytest.mark.deep
 def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store, as_demo: Demo) -> None:
     assert "There is no prediction for v2 yet" in said(open_tab("What would it fix?"))
     embedder = Embedder(as_demo.config.embedding_model, cache=VectorCache(deck))
@@ -345,12 +356,14 @@ def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store
     assert "docs-v2 went live today" in said(open_tab("What would it fix?"))
 
 
+@pytest.mark.deep
 def test_a_folder_outside_of_the_working_copy_is_not_read(deck: Store, as_demo: Demo) -> None:
     app = open_tab("What would it fix?", drafts="../../../../etc")
     app.button(key="corpus-predict").click().run()
     assert "is no folder of the working copy" in said(app)
 
 
+@pytest.mark.deep
 def test_a_store_that_cannot_be_read_leaves_files_and_differences(
     repo: DvcRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

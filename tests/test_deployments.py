@@ -40,7 +40,7 @@ from core.health import ask
 from core.timeline import ChangeKind
 from quarterdeck.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.deep]
 
 BY_ITSELF = Act("quarterdeck", "by itself")
 TURN_STEPS = ["checked", "decided", "written", "tested", "reloaded", "followed", "settled"]

@@ -38,6 +38,7 @@ def own(demo: Demo, tmp_path: Path) -> Config:
     return replace(demo.config, home=tmp_path, database_url=url, log_url=url, deployments=tmp_path / "deployments.yaml")
 
 
+@pytest.mark.deep
 def test_on_the_demo_everything_is_well_with_the_model_too(own: Config) -> None:
     found = list(examine(own, now=datetime.now(UTC)))
     assert [each for each in found if each.state is not State.OK] == []

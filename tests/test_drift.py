@@ -268,6 +268,7 @@ def test_identical_windows_have_no_distance_and_disjoint_ones_the_full():
     assert same.psi == pytest.approx(0.0) and apart.psi > 1
 
 
+@pytest.mark.deep
 def test_the_interval_covers_the_true_difference_about_as_often_as_it_says():
     covered = 0
     for seed in range(120):

@@ -302,6 +302,7 @@ def test_a_killed_evaluation_goes_on_and_lands_in_mlflow_when_it_is_whole(questi
     assert list((questions / "home" / "evals").iterdir()) == []
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_each_prompt_becomes_a_run_linked_to_its_registry_version(tmp_path):
     store = Experiments(f"sqlite:///{tmp_path}/mlflow.db")

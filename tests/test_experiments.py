@@ -59,6 +59,7 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_logged_evaluation_reads_back_with_all_that_it_kept(store, tmp_path):
     prompt = store.get_prompt("qa", 1)
@@ -77,6 +78,7 @@ def test_a_logged_evaluation_reads_back_with_all_that_it_kept(store, tmp_path):
     assert (kept.name, kept.digest) == ("qa", "0123456789abcdef")
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_files_of_new_runs_lie_next_to_the_database_and_none_in_the_working_folder(store, tmp_path, monkeypatch):
     work = tmp_path / "elsewhere"
@@ -312,6 +314,7 @@ def make_older_schema(database: Path) -> None:
     connection.close()
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_writing_to_an_older_schema_is_refused_instead_of_migrating_it(store, tmp_path):
     database = tmp_path / "old.db"
@@ -353,6 +356,7 @@ def wait_until_healthy(address, process):
     raise AssertionError("the MLflow server did not come up within three minutes")
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_server_and_its_database_read_the_same(server, tmp_path, capfd):
     prompt = server.register_prompt("qa", "Only from {context}: {question}", message="grounded")

@@ -32,6 +32,7 @@ def press(app: AppTest, label: str) -> AppTest:
     return next(button for button in app.button if text_of(button.label) == label).click().run()
 
 
+@pytest.mark.deep
 def test_a_winner_stands_on_top_with_its_interval_its_arms_and_its_table(
     empty_url: str, store: Store, deck: Quarterdeck
 ) -> None:
@@ -133,6 +134,7 @@ def test_without_a_flag_that_fits_the_form_says_how_to_get_one(empty_url: str, s
     assert "No flag here gives its users different variants by lot" in " ".join(each.value for each in app.caption)
 
 
+@pytest.mark.deep
 def test_the_demo_has_no_experiment_and_says_how_to_start_one(as_demo: Demo) -> None:
     app = open_page("rollouts", tab="Experiments")
     assert verdict(app).startswith("2 of 5 flags are partly rolled out")

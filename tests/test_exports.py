@@ -261,6 +261,7 @@ def test_a_rollout_of_growthbook_is_a_rollout():
     assert abs(share(definition, "on") - 0.2) < 0.026
 
 
+@pytest.mark.deep
 def test_the_first_rule_of_growthbook_that_fits_and_includes_a_user_decides():
     definition = convert(
         growthbook(

@@ -597,6 +597,7 @@ def test_targeting_too_deep_or_too_wide_is_refused() -> None:
         )
 
 
+@pytest.mark.deep
 def test_references_that_grow_beyond_measure_are_refused_in_time() -> None:
     doubling: dict[str, Any] = {f"e{n}": [{"$ref": f"e{n + 1}"}, {"$ref": f"e{n + 1}"}] for n in range(40)}
     with pytest.raises(InvalidInput, match="add more than"):

@@ -100,6 +100,7 @@ def compare(pairs: int, store: Store, url: str, monkeypatch: pytest.MonkeyPatch,
     return asked, differences
 
 
+@pytest.mark.deep
 def test_flagd_reads_the_export_and_answers_as_the_client_does(store, url, monkeypatch, tmp_path):
     asked, differences = compare(3_000, store, url, monkeypatch, tmp_path)
     assert asked >= 3_000

@@ -52,6 +52,7 @@ def asked(*texts):
     return [AskedQuery(text, 1, 0.0) for text in texts]
 
 
+@pytest.mark.deep
 def test_the_prediction_is_what_the_built_index_then_measures_with_pages_added_changed_and_removed(
     store, live, tmp_path
 ):
@@ -151,6 +152,7 @@ def deck(demo: Demo, tmp_path):
     store.close()
 
 
+@pytest.mark.deep
 def test_version_2_of_the_demo_is_predicted_to_close_the_vpp_topic_and_it_does(demo: Demo, deck):
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     coverage = report_coverage(deck, embedder, environment="production", today=datetime.now(UTC).date())

@@ -363,6 +363,7 @@ def run(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_command_makes_the_store_and_tells_what_it_did(url, tmp_path):
     rows = [("2026-03-01", "q", "0.5"), (ROW["ts"], "q", "2"), (ROW["ts"], "mail bob@example.com", "")]

@@ -46,6 +46,7 @@ def quarterdeck(demo: Demo, tmp_path: Path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.deep
 def test_an_index_is_predicted_built_probed_swapped_rolled_back_and_measured(quarterdeck, tmp_path):
     code, out, _ = quarterdeck("predict", "v2", "--json")
     predicted = json.loads(out)

@@ -58,6 +58,7 @@ def test_every_chunk_can_be_listed(indexes):
     assert indexes.count("docs-v1") == 3
 
 
+@pytest.mark.deep
 def test_an_index_larger_than_one_batch_is_whole(indexes):
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(6_000, 8)).astype(np.float32)
@@ -157,6 +158,7 @@ def test_missing_and_damaged_indexes_give_one_line(indexes):
         indexes.search("broken", AXES[:1])
 
 
+@pytest.mark.deep
 def test_another_process_reads_what_this_one_built(indexes):
     script = (
         "import sys, numpy; from core.indexes import open_indexes; "

@@ -104,6 +104,7 @@ def test_a_version_and_a_checked_out_folder_of_it_give_the_same_chunks(demo: Dem
     assert set(read_folder(Path(demo.config.corpus_repo) / "corpus").chunks) == set(read_version(corpus, "v2").chunks)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_ingest_stage_indexes_a_folder_and_fails_on_a_document_that_it_cannot_read(tmp_path, folder):
     config = load_config({"QUARTERDECK_HOME": str(tmp_path / "home")})

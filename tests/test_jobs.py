@@ -67,6 +67,7 @@ def test_a_command_that_fails_and_one_that_is_not_there_are_failures_with_a_line
     assert "/no/such/program" in ended(jobs).last_line
 
 
+@pytest.mark.deep
 def test_there_are_never_two_of_a_kind(jobs: Jobs, tmp_path: Path) -> None:
     start(jobs, SLEEP)
     with pytest.raises(Conflict, match="build of v2, started by ada, runs already; wait for it, or cancel it"):
@@ -85,6 +86,7 @@ def test_there_are_never_two_of_a_kind(jobs: Jobs, tmp_path: Path) -> None:
     assert start(jobs, SLEEP).state is JobState.RUNNING
 
 
+@pytest.mark.deep
 def test_of_many_starters_at_once_one_wins(jobs: Jobs, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from core.jobs import Jobs\n"

@@ -55,6 +55,7 @@ def test_refusals_are_known_by_their_wording() -> None:
     assert sum(is_refusal(row.text) is row.label for row in rows) / len(rows) >= 0.85
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_each_offline_judge_agrees_with_at_least_85_percent_of_its_labelled_cases(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -118,6 +119,7 @@ def model_options(server: ModelServer, folder: Path) -> list[str | Path]:
     ]  # fmt: skip
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_model_is_asked_about_each_row_beside_the_offline_judges(
     labelled: Path,

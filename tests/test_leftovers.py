@@ -79,6 +79,7 @@ def test_a_repository_without_a_lock_has_nothing_left(tmp_path: Path) -> None:
     assert remove_leftovers(tmp_path) == ()
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_file_that_is_just_being_written_is_left_alone(lock: Path, tmp_path: Path) -> None:
     lock.write_text("")

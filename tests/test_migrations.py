@@ -200,6 +200,7 @@ migrator.migrate(Store(sys.argv[1]))
 """
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
 def test_a_server_killed_in_the_middle_of_an_upgrade_leaves_the_former_store(

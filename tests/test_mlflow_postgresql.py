@@ -103,6 +103,7 @@ def names(runs: Sequence[Run]) -> list[str]:
     return [run.name for run in runs]
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("unchanged")
 def test_our_reading_equals_that_of_the_mlflow_client_by_a_role_that_may_only_look(
     server: Experiments, reading: Experiments
@@ -162,6 +163,7 @@ def test_prompts_aliases_and_files_are_read(reading: Experiments) -> None:
     assert reading.production_release("qa") is None
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("unchanged")
 def test_the_page_reads_it_and_writes_nothing(
     reading: Experiments,
@@ -178,6 +180,7 @@ def test_the_page_reads_it_and_writes_nothing(
     assert not open_page("prompts", tab="Promote").exception
 
 
+@pytest.mark.sqlite_only("it is MLflow's store that is in PostgreSQL here, one for the module")
 def test_a_promotion_and_its_roll_back_move_the_alias(server: Experiments, store: Store) -> None:
     run_id = server.get_prompt("qa", 2).run_ids[0]
     promote(store, server, run_id, Act("ann", "more faithful"), serving=None, expected=1)
@@ -187,6 +190,7 @@ def test_a_promotion_and_its_roll_back_move_the_alias(server: Experiments, store
     assert server.production_version("qa").version == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.deep
 def test_an_unknown_or_missing_schema_gets_one_line_and_is_left_as_it_is(
     tmp_path: Path,
     empty_url: str,  # noqa: F811

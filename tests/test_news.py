@@ -73,6 +73,7 @@ def flip(store: Store, *, on: bool) -> None:
     switch_flag(store, get_flag(store, "production", "use_reranker"), ME, on=on)
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_flip_in_another_process_is_heard_long_before_the_next_look(shared, listening):
     url = shared.url.render_as_string(hide_password=False)

@@ -280,6 +280,7 @@ def test_a_fleet_gets_the_flags_and_then_304_until_one_changes(served):
     assert wait_until(lambda: httpx.get(address, headers=known).status_code == 200)
 
 
+@pytest.mark.deep
 def test_an_environment_is_chosen_by_the_token_or_on_an_open_deck_by_name(served):
     create_flag(served.store, "sizes", SIZES | {"defaultVariant": "big"}, replace(ME, environment="staging"))
     address = f"{served.address}/flagd/flags.json"
@@ -326,6 +327,7 @@ def test_text_that_is_half_a_character_breaks_nothing(served):
     assert json.loads(served.ask("odd", json=None, content=body).content)["errorCode"] == "GENERAL"
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_document_of_ofrep_holds_for_whatever_schemathesis_sends(served, tmp_path):
     if not DOCUMENT.is_file():

@@ -153,6 +153,7 @@ def test_as_text_a_line_is_for_people(tmp_path: Path) -> None:
     assert "not this" not in stream.getvalue()
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_server_that_is_told_to_stop_answers_what_it_has_begun(url: str, store: Store, tmp_path: Path) -> None:
     with socket.socket() as probe:

@@ -61,6 +61,7 @@ def run(*command: str | Path, code: int = 0, **environ: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.deep
 def test_the_environment_holds_the_client_and_none_of_the_deck(client: Path) -> None:
     script = (
         f"from importlib.util import find_spec; print([n for n in {DECK_ONLY!r} + ('core', 'app') if find_spec(n)])"
@@ -87,6 +88,7 @@ def test_the_console_command_says_in_one_line_that_only_the_client_is_here(clien
     assert said == "quarterdeck: this environment holds the client only; the commands run from the deck's checkout."
 
 
+@pytest.mark.deep
 def test_buckets_are_the_same_in_every_process_and_environment(client: Path) -> None:
     seeds = ("0", "1", "4242")
     drawn = {run(client / "python", "-c", NAME_THE_USERS, PYTHONHASHSEED=seed) for seed in seeds}

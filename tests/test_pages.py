@@ -148,6 +148,7 @@ def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> 
     assert "re-index" in " ".join(caption.value for caption in app.caption)
 
 
+@pytest.mark.deep
 def test_drift_shows_the_mean_since_the_day_it_names(as_demo: Demo) -> None:
     metrics = {metric.label: metric.value for metric in open_page("drift").metric}
     label = next(label for label in metrics if label.startswith("Mean score since"))
@@ -246,6 +247,7 @@ def test_a_page_without_data_says_which_command_fills_it(page: str, command: str
     assert [code.value for code in app.code] == [command]
 
 
+@pytest.mark.deep
 def test_prompts_without_an_experiment_says_which_command_logs_one(
     empty_url: str, tmp_path: Path, as_new_mlflow: None
 ) -> None:
@@ -264,6 +266,7 @@ def as_new_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
 
 
+@pytest.mark.deep
 def test_corpus_of_a_repository_that_tracks_nothing_says_how_to_track_it(
     empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +311,7 @@ def locked_url(demo_url: str) -> Iterator[str]:
         other.execute("ROLLBACK")
 
 
+@pytest.mark.deep
 def test_a_locked_store_is_one_line_on_each_page_and_nobody_waits_for_ever(locked_url: str) -> None:
     app = open_page("overview")
     for page in STORE_PAGES:
@@ -316,6 +320,7 @@ def test_a_locked_store_is_one_line_on_each_page_and_nobody_waits_for_ever(locke
         assert "locked" in line
 
 
+@pytest.mark.deep
 def test_a_store_that_somebody_writes_to_can_be_read_but_not_changed(demo_url: str) -> None:
     path = demo_url.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as once:
@@ -449,6 +454,11 @@ def shown_text(app: AppTest) -> str:
     return text_of(" ".join(element.value for element in (*app.markdown, *app.caption)))
 
 
+def differences(app: AppTest) -> Iterator[str]:
+    """The blocks of the page that hold a difference: lines that begin with + or -."""
+    return (code.value for code in app.code if re.search(r"^[+-]", code.value, re.MULTILINE))
+
+
 def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_url: str) -> None:
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0)
     said = re.search(r"\*\*(\d+)%\*\* get another answer: ([\d,]+) of ([\d,]+) session ids", shown_text(app))
@@ -458,7 +468,7 @@ def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_ur
     ((users,),) = ask(demo_url, query, since)
     assert int(said[3].replace(",", "")) == pytest.approx(users, abs=10)
     assert int(said[1]) == pytest.approx(20, abs=7)
-    diff = next(code.value for code in app.code if code.language == "diff")
+    diff = next(differences(app))
     assert [line.split()[1] for line in diff.splitlines() if line[0] in "+-"]
     assert "20000" in diff
     assert "40000" in diff
@@ -489,6 +499,7 @@ def test_a_page_says_what_a_user_gets_now_and_after_the_change_and_why(as_demo: 
     assert any("falls to" in text.value for text in app.text)
 
 
+@pytest.mark.deep
 def test_rules_are_added_ordered_and_taken_away(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     for attribute, value in (("country", "DE"), ("plan", "pro")):
@@ -506,6 +517,7 @@ def test_rules_are_added_ordered_and_taken_away(demo_url: str) -> None:
     assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "country"}, "DE"]]
 
 
+@pytest.mark.deep
 def test_owner_tags_and_expiry_are_kept_found_and_shown(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     field(app.text_input, "owner").input("ada").run()
@@ -588,6 +600,7 @@ def test_a_rollout_in_steps_is_planned_paused_and_cancelled_on_the_page(demo_url
     assert "plan-reason-new_prompt_v3" in {each.key for each in app.text_input}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("reason", ["", "   "])
 def test_a_change_without_a_reason_is_refused_in_one_line(reason: str, demo_url: str) -> None:
     before = stored_flag(demo_url, "new_prompt_v3")
@@ -615,7 +628,7 @@ def test_saving_over_a_change_of_somebody_else_is_a_conflict_that_shows_both_cha
     assert any(
         "Conflict** — somebody else changed this flag just now, while you were editing" in line for line in lines
     )
-    theirs, mine = (code.value for code in app.code if code.language == "diff")
+    theirs, mine = differences(app)
     assert '+  "state": "DISABLED"' in theirs
     assert "30000" in mine
     assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
@@ -625,6 +638,7 @@ def test_saving_over_a_change_of_somebody_else_is_a_conflict_that_shows_both_cha
     assert field(app.number_input, "share").value == 20.0
 
 
+@pytest.mark.deep
 def test_a_viewer_sees_the_flags_and_can_change_none(as_demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=30.0)
@@ -633,6 +647,7 @@ def test_a_viewer_sees_the_flags_and_can_change_none(as_demo: Demo, monkeypatch:
     assert all(locked[label] for label in ("Save", "Create flag", "Plan it", "Delete flag"))
 
 
+@pytest.mark.deep
 def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:
     before = stored_flag(demo_url, "use_hyde")
     flip(open_page("rollouts", flag="use_hyde"), on=True, reason="try it")
@@ -643,6 +658,7 @@ def test_reverting_an_entry_brings_the_former_state_back(demo_url: str) -> None:
     assert stored_flag(demo_url, "use_hyde") == before
 
 
+@pytest.mark.deep
 def test_accepting_the_level_restarts_the_reference(demo_url: str) -> None:
     app = open_page("drift")
     app.text_input(key="drift_reason").input("users moved on to VPP")
@@ -654,6 +670,7 @@ def test_accepting_the_level_restarts_the_reference(demo_url: str) -> None:
     assert "Drifting" not in " ".join(m.value for m in open_page("drift").markdown)
 
 
+@pytest.mark.deep
 def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo) -> None:
     assert open_page("rollouts", flag="new_prompt_v3").selectbox(key="flag").value == "new_prompt_v3"
     corpus = open_page("corpus", tab="Files", version="v1", search="mbuf")
@@ -667,6 +684,7 @@ def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo)
     assert chosen.options.index(last) == 2
 
 
+@pytest.mark.deep
 def test_another_environment_is_chosen_at_the_top_and_stays_chosen_on_the_next_page(demo_url: str) -> None:
     with closing(Store(demo_url)) as store:
         create_flag(store, "only_here", boolean_flag(on=True), Act("ada", "try it", "staging"))
@@ -680,6 +698,7 @@ def test_another_environment_is_chosen_at_the_top_and_stays_chosen_on_the_next_p
     assert verdict(linked) == "1 flags, none of them partly rolled out."
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("page", "filters"),
     [

@@ -69,6 +69,7 @@ def stale(repo: DvcRepo) -> dict[str, tuple[str, ...]]:
 PROBES_WAIT = {"probe@en": ("stage index is stale",), "probe@de": ("stage index is stale",)}
 
 
+@pytest.mark.deep
 def test_stages_form_a_graph_with_templates_filled_in(built: DvcRepo) -> None:
     chunk, index, english, german = Corpus(built.root).list_stages()
     assert chunk == Stage(

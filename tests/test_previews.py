@@ -40,6 +40,7 @@ def test_a_picture_is_drawn_anew(kind: str) -> None:
     assert preview.note == "4 x 3 pixels"
 
 
+@pytest.mark.deep
 def test_a_large_picture_is_made_smaller_and_a_huge_one_is_not_opened() -> None:
     preview = preview_file("a.png", picture(size=(4_000, 1_000)))
     with Image.open(io.BytesIO(preview.content)) as shown:

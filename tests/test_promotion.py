@@ -79,6 +79,7 @@ def look(store: Store, experiments: Experiments) -> dict[str, Any]:
     }
 
 
+@pytest.mark.deep
 def test_a_promotion_moves_alias_registry_description_and_flag_with_one_audit_entry(
     store: Store, experiments: Experiments
 ) -> None:
@@ -101,6 +102,7 @@ def test_a_promotion_moves_alias_registry_description_and_flag_with_one_audit_en
     assert list_broken_audit_entries(store) == ()
 
 
+@pytest.mark.deep
 def test_a_flag_that_is_not_there_is_made_and_says_which_version_it_serves(
     store: Store, experiments: Experiments
 ) -> None:
@@ -349,6 +351,7 @@ def load_as_a_service(experiments: Experiments, folder: Path) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.deep
 def test_a_service_that_asks_mlflow_for_its_prompt_gets_the_one_in_production(
     store: Store, experiments: Experiments, tmp_path: Path
 ) -> None:

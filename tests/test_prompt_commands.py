@@ -32,6 +32,7 @@ def prompts(
     return run  # type: ignore[return-value]
 
 
+@pytest.mark.deep
 def test_the_versions_are_listed_with_what_is_in_production(prompts: Run) -> None:
     lines = prompts("list").out.splitlines()
     assert [line.split()[:2] for line in lines] == [["qa", "v3"], ["qa", "v2"], ["qa", "v1"]]

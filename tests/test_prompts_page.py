@@ -63,6 +63,7 @@ def table_with(app: AppTest, column: str) -> Any:
     return next(table.value for table in app.dataframe if column in table.value.columns)
 
 
+@pytest.mark.deep
 def test_the_rule_is_stated_and_the_chosen_runs_are_those_of_the_address(own: Experiments) -> None:
     ids = run_ids(own)
     app = open_page("prompts", runs=f"{ids['qa-v1']},{ids['qa-v2']},nope", rule="faithfulness under a cost ceiling")
@@ -79,6 +80,7 @@ def test_what_differs_is_shown_and_nothing_else(own: Experiments) -> None:
     assert "model" not in set(params["parameter"])
 
 
+@pytest.mark.deep
 def test_prompts_are_compared_word_by_word_side_by_side_and_inline(own: Experiments) -> None:
     for how in ("side by side", "inline"):
         shown = " ".join(each.value for each in open_page("prompts", wording=how).markdown)
@@ -99,6 +101,7 @@ def test_each_case_says_who_won_and_what_both_answered(own: Experiments) -> None
     assert table["answer of A"].str.len().min() > 0
 
 
+@pytest.mark.deep
 def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Experiments) -> None:
     app = open_page("prompts", tab="Runs", sort="cost_usd_mean", ascending="true")
     table = table_with(app, "run id")
@@ -132,6 +135,7 @@ def test_a_promotion_and_its_roll_back_change_alias_flag_and_audit_trail(own: Ex
     assert rows == [("prompt.promote", "as faithful, cheaper"), ("prompt.rollback", "rolled back to v2 on the page")]
 
 
+@pytest.mark.deep
 def test_a_promotion_without_a_decision_changes_nothing(own: Experiments, demo_url: str) -> None:  # noqa: F811
     app = open_page("prompts", tab="Promote")
     app.text_area[0].input(" ")
@@ -177,6 +181,7 @@ def test_without_the_control_store_runs_are_still_compared(
     assert any("wins by" in each.value for each in app.markdown)
 
 
+@pytest.mark.deep
 def test_runs_over_different_cases_are_compared_only_on_demand(own: Experiments) -> None:
     ids = run_ids(own)
     store = own
@@ -198,6 +203,7 @@ def test_runs_over_different_cases_are_compared_only_on_demand(own: Experiments)
 TABS = ("Compare", "Runs", "Promote", "Live")
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("empty_url", "as_new_mlflow")
 def test_each_tab_of_a_store_without_a_run_says_how_to_get_one() -> None:
     for tab in TABS:
@@ -219,6 +225,7 @@ def test_each_tab_of_a_broken_store_says_so_in_one_line(
     assert "file is not a database" in only_error(open_page("prompts", tab=tab))
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("tab", TABS)
 def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
     tab: str,

@@ -67,6 +67,7 @@ def end_of(corpus: Corpus) -> tuple[Job, str]:
     return job, explain_end(job, jobs_of(corpus).read_log(KIND))
 
 
+@pytest.mark.deep
 def test_a_rebuild_runs_the_stale_stages_and_is_audited(store, repo: DvcRepo) -> None:
     corpus = Corpus(repo.root)
     assert find_rebuild(corpus) is None
@@ -83,6 +84,7 @@ def test_a_rebuild_runs_the_stale_stages_and_is_audited(store, repo: DvcRepo) ->
     assert end_of(corpus)[1] == "everything is up to date"
 
 
+@pytest.mark.deep
 def test_there_is_one_rebuild_at_a_time_and_it_can_be_cancelled_with_all_it_started(store, repo: DvcRepo) -> None:
     repo.write({"dvc.yaml": DVC_YAML.replace("cmd: cat", "cmd: touch begun && sleep 300; cat")})
     corpus = Corpus(repo.root)
@@ -111,6 +113,7 @@ def test_a_stage_that_fails_is_named_with_its_exit_code(store, repo: DvcRepo) ->
     assert "no such page" in jobs_of(corpus).read_log(KIND)
 
 
+@pytest.mark.deep
 def test_dvcs_lock_held_by_another_program_is_told_as_that(store, repo: DvcRepo) -> None:
     lock = repo.root / ".dvc" / "tmp" / "lock"
     lock.parent.mkdir(exist_ok=True)

@@ -115,6 +115,7 @@ def test_what_is_queued_at_exit_is_stored(url, store):
     assert count_rows(store) == 700
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_four_processes_at_once_lose_no_row_and_see_no_lock(url, store):
     script = "from quarterdeck import Quarterdeck; import sys; d = Quarterdeck(sys.argv[1])\n"

@@ -154,6 +154,7 @@ def test_redacting_twice_changes_nothing_more():
     assert redact(once) == once
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "seed",
     [

@@ -207,6 +207,7 @@ def test_a_purge_deletes_old_rows_and_keeps_what_was_counted(new_log):
     assert list_low_queries(new_log, gone, below=1.0) == ()
 
 
+@pytest.mark.deep
 def test_a_purge_in_small_slices_deletes_all_of_it(store):
     append_retrievals(store, ROWS)
     assert SqlLog(store).purge(WINDOW.end_ms, slice_rows=100) == sum(row.ts_ms < WINDOW.end_ms for row in ROWS)
@@ -253,6 +254,7 @@ def test_several_writers_at_once_lose_nothing(backend, tmp_path):
     log.close()
 
 
+@pytest.mark.sqlite_only("it asks for the plan of SQLite")
 def test_low_queries_come_from_their_index_alone(store):
     append_retrievals(store, ROWS)
     sent: list[tuple[str, tuple]] = []

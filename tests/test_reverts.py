@@ -178,6 +178,7 @@ def test_the_page_overwrites_nothing_that_came_in_between(empty_url: str, moved:
     assert share(moved) == 90
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_page_filters_in_the_store_and_hands_out_all_that_fits(empty_url: str, moved: Store) -> None:
     with moved.begin() as connection:

@@ -269,6 +269,7 @@ def wait_for(store: Store, count: int) -> list[str]:
     pytest.fail(f"only {len(acts)} acts in a minute")
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_of_two_processes_one_acts_and_the_other_goes_on_when_it_is_killed(store, url):
     with store.begin() as connection:

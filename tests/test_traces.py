@@ -15,6 +15,7 @@ from quarterdeck.schema import retrievals
 from quarterdeck.store import Store
 
 pytestmark = [
+    pytest.mark.deep,
     pytest.mark.slow,
     # MLflow warns about its own type hints when it is imported, and swallows what a warning as an error raises.
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),

@@ -32,6 +32,7 @@ def list_changing(app: AppTest) -> list[tuple[str, bool, str]]:
     return [(b.label, b.disabled, text_of(b.help)) for b in app.button if not b.label.startswith(READING)]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("page", PAGES)
 def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_viewer: Demo) -> None:
     app = open_page(page)
@@ -42,9 +43,11 @@ def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_
         assert "takes the role" in reason and "you hold viewer" in reason, label
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("page", ["drift", "coverage", "rollouts", "audit"])
 def test_who_may_change_something_finds_it_open(page: str, as_demo: Demo) -> None:
-    assert [label for label, disabled, _ in list_changing(open_page(page)) if not disabled]
+    filters = {"what": "flag.update"} if page == "audit" else {}  # the newest entry may have no way back
+    assert [label for label, disabled, _ in list_changing(open_page(page, **filters)) if not disabled]
 
 
 def test_a_change_sent_past_a_locked_control_is_refused_in_one_line(

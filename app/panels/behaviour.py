@@ -53,7 +53,7 @@ def say_missing(missing: Collection[str]) -> str:
         return ""
     *others, last = missing
     named = f"{', '.join(others)} and {last}" if others else last
-    return f" No service reported {named} in these days; `log_retrieval` takes them."
+    return f" No service reported {named} in these days; a service logs them with its retrievals."
 
 
 def say_who_answers(versions: tuple[VersionBehaviour, ...], queries: int) -> str:

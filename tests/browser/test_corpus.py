@@ -15,7 +15,7 @@ from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 LONG_MS = 4 * PATIENCE_MS  # a job starts a Python of its own, on a machine that may be busy
 
 

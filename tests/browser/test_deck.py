@@ -55,6 +55,7 @@ def test_a_page_opens_with_its_sentence_and_without_errors(path: str, visit: Vis
     assert visit.faults == []
 
 
+@pytest.mark.deep
 def test_the_navigation_leads_to_every_page_and_the_overview_is_the_root(visit: Visit) -> None:
     page = visit.open()
     links = page.get_by_test_id("stSidebarNavLink")
@@ -114,6 +115,7 @@ def test_the_page_follows_the_visitors_theme(visit: Visit, request: pytest.Fixtu
     assert colour == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
 
 
+@pytest.mark.deep
 def test_the_environment_stays_in_the_address_and_on_the_next_pages(visit: Visit, server: Server) -> None:
     with closing(Store(server.database_url)) as store:
         create_flag(store, "only_in_staging", boolean_flag(on=True), Act("ada", "try it", "staging"))
@@ -129,6 +131,7 @@ def test_the_environment_stays_in_the_address_and_on_the_next_pages(visit: Visit
     expect(page.get_by_label("Environment")).to_have_value("staging", timeout=PATIENCE_MS)
 
 
+@pytest.mark.deep
 def test_filters_stay_in_the_address(visit: Visit) -> None:
     page = visit.open("corpus?tab=Files&version=v1&search=mbuf")
     search = page.get_by_label("Search in file names")
@@ -139,6 +142,7 @@ def test_filters_stay_in_the_address(visit: Visit) -> None:
     assert "version=v1" in page.url
 
 
+@pytest.mark.deep
 def test_hostile_queries_and_reasons_are_shown_as_text(visit: Visit, server: Server) -> None:
     rows = [{"query": f"{HOSTILE} {number}", "score": 0.05, "arm": "<b>blue</b>"} for number in range(40)]
     assert httpx.post(f"{server.address}/v1/retrievals", json=rows).json() == {"stored": 40}
@@ -159,6 +163,7 @@ def test_the_flags_are_served_as_a_flagd_document(server: Server) -> None:
     assert set(flags) == {"answer-service", "contextual_retrieval", "new_prompt_v3", "use_hyde", "use_reranker"}
 
 
+@pytest.mark.deep
 def test_a_click_on_the_map_chooses_the_topic(visit: Visit) -> None:
     page = visit.open("coverage?days=7d")
     page.wait_for_selector(".js-plotly-plot >> nth=1")

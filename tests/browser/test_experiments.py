@@ -13,7 +13,7 @@ from quarterdeck.definitions import split_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import Server, Visit
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 
 
 def answer(server: Server, key: str, users: int) -> None:
@@ -34,6 +34,8 @@ def test_an_experiment_is_started_looked_at_and_decided(visit: Visit, server: Se
     page.get_by_role("option", name="seen_style", exact=True).click()
     visit.wait()
     page.get_by_label("Name of the experiment").fill("long or not")
+    page.get_by_label("Name of the experiment").press("Tab")
+    visit.wait()
     form = page.get_by_test_id("stForm").filter(has_text="Smallest effect worth it")
     form.get_by_label("Reason").fill("users ask for detail")
     form.get_by_role("button", name="Start", exact=True).click()

@@ -13,7 +13,7 @@ from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 
 
 def make_flag(server: Server, key: str) -> str:

@@ -26,6 +26,7 @@ def test_the_steps_of_an_empty_overview_run_as_they_stand_there_and_bring_the_fi
         visit = Visit(page, server.address, [])
         visit.open()
         assert "No store at" in visit.sentence
+        page.get_by_test_id("stCode").nth(STEPS - 1).wait_for(timeout=PATIENCE_MS)
         steps = [code.inner_text() for code in page.get_by_test_id("stCode").all()][:STEPS]
         for step, count in zip(steps, (1, 2, 3), strict=True):
             run(step, server, tmp_path)

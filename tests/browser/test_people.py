@@ -24,7 +24,7 @@ FIND = """async () => (await axe.run({resultTypes: ['violations']})).violations
     .filter(found => ['serious', 'critical'].includes(found.impact))
     .flatMap(found => found.nodes.map(node => `${found.id}: ${node.html} ${node.failureSummary}`))"""
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 
 
 def name(place: str) -> str:

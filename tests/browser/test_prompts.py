@@ -13,6 +13,7 @@ from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
 pytestmark = [
+    pytest.mark.deep,
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),

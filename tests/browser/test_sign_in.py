@@ -27,7 +27,7 @@ COOKIE_SECRET = "a-cookie-secret-of-more-than-32-letters"
 SETUP = Act("setup", "before the test")
 KNOWN_FOR_MS = 2_500  # roles and ended sessions are kept for two seconds
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 
 
 @contextmanager
