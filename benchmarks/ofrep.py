@@ -14,10 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from starlette.types import ASGIApp
 
 from core.acts import Act
 from core.operations import create_flag
@@ -124,7 +126,7 @@ def _serve(what: str, argument: str) -> None:
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")).run([opened])
 
 
-def _ours(url: str):  # type: ignore[no-untyped-def]
+def _ours(url: str) -> ASGIApp:
     from starlette.responses import PlainTextResponse
 
     from app.api import ApiAhead
@@ -136,13 +138,13 @@ def _ours(url: str):  # type: ignore[no-untyped-def]
     return Observing(Guard(ApiAhead(PlainTextResponse("pages")), load_config(os.environ).access, "127.0.0.1"))
 
 
-def _bare(sizes: list[int]):  # type: ignore[no-untyped-def]
+def _bare(sizes: list[int]) -> ASGIApp:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    def answer_with(size: int):  # type: ignore[no-untyped-def]
+    def answer_with(size: int) -> Callable[[Request], Awaitable[Response]]:
         text = "x" * (size - len('{"a":""}'))
 
         async def answer(request: Request) -> Response:

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,18 +15,16 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from app import api, backends
-from core.acts import Act
-from core.control import get_flag, list_audit, list_broken_audit_entries
-from core.operations import create_flag, switch_flag
+from core.control import list_audit, list_broken_audit_entries
+from core.operations import create_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.store import Store
+from tests.faults.bad_days import ME, PATIENCE_S, flip, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep]
 
-ME = Act("ada", "a bad day")
-PATIENCE_S = 120.0
 NEVER_S = 600.0
 
 
@@ -67,17 +64,6 @@ def server() -> Iterator[Server]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_until(true: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return bool(found)
-
-
-def flip(store: Store, *, on: bool) -> int:
-    return switch_flag(store, get_flag(store, "production", "use_hyde"), ME, on=on)
-
-
 def test_postgresql_stopped_and_started_loses_nothing_and_flips_are_heard_again(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,8 +94,8 @@ def test_postgresql_stopped_and_started_loses_nothing_and_flips_are_heard_again(
             server.start()
             deck.flush(PATIENCE_S)
             on = not on
-            assert wait_until(lambda: _try(lambda: flip(store, on=on)))  # noqa: B023 - it is over before the next round
-            assert wait_until(lambda: deck.is_enabled("use_hyde", "u1") is on)  # noqa: B023 - as above
+            assert wait_until(lambda on=on: _try(lambda: flip(store, on=on)))
+            assert wait_until(lambda on=on: deck.is_enabled("use_hyde", "u1") is on)
         with store.read() as connection:
             rows = connection.scalar(text("SELECT COUNT(*) FROM retrievals"))
             assert connection.scalar(text("SELECT SUM(n) FROM rollups_daily WHERE dimension = ''")) == rows

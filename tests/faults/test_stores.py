@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,32 +16,19 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from core.acts import Act
-from core.control import get_flag, list_audit, list_broken_audit_entries
-from core.operations import create_flag, switch_flag
+from core.control import list_audit, list_broken_audit_entries
+from core.operations import create_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.store import Store
 from tests.browser.conftest import Server, serving
+from tests.faults.bad_days import ME, PATIENCE_S, flip, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep]
 
-ME = Act("ada", "a bad day")
-PATIENCE_S = 120.0
 LOCKED_S = 30.0
 DISK_BYTES = 4 << 20
-
-
-def wait_until(true: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return bool(found)
-
-
-def flip(store: Store, *, on: bool) -> int:
-    return switch_flag(store, get_flag(store, "production", "use_hyde"), ME, on=on)
 
 
 def count_rows(store: Store) -> int:
