@@ -144,8 +144,9 @@ def test_the_provider_is_stale_while_the_store_is_away_and_ready_again_after(cli
     assert client.get_provider_status() is ProviderStatus.READY
     with store.begin() as connection:
         connection.execute(text("ALTER TABLE settings RENAME TO away"))
-    assert wait_until(lambda: client.get_provider_status() is ProviderStatus.STALE)
+    assert wait_until(lambda: told)
     assert "settings" in told[0]
+    assert client.get_provider_status() is ProviderStatus.STALE
     assert client.get_boolean_value("on", False, U1) is True
     with store.begin() as connection:
         connection.execute(text("ALTER TABLE away RENAME TO settings"))
