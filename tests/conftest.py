@@ -1,7 +1,9 @@
 """What many tests share: an empty store, the demo (built once a run), and Streamlit without leftovers."""
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,10 +18,10 @@ for name in SETTINGS:
     os.environ.pop(name, None)
 
 import pytest  # noqa: E402
-from filelock import FileLock  # noqa: E402
+from filelock import FileLock, Timeout  # noqa: E402
 
 from core.acts import Act  # noqa: E402
-from core.config import Config, load_config  # noqa: E402
+from core.config import PROJECT, Config, load_config  # noqa: E402
 from core.demo import build_demo  # noqa: E402
 from core.operations import create_flag  # noqa: E402
 from quarterdeck.definitions import boolean_flag  # noqa: E402
@@ -79,20 +81,66 @@ def store(url: str) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """The demo, built by the first test process that asks, shared by all of them."""
+def demo(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Demo]:
+    """The demo, made by the first test process that asks, shared by all of them.
+
+    Building it takes a minute and a half; a built one is kept for the rest of the day, as long as nothing that it is
+    made from changes, and every run starts with a fresh copy. A second run beside this one builds its own.
+    """
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
-    config = load_config({"QUARTERDECK_HOME": str(shared / "demo"), "QUARTERDECK_OPERATOR": "tester"})
-    said = shared / "demo.said"
+    kept = pytestconfig.cache.mkdir("demo")
+    place, lock = shared / "demo.place", FileLock(kept / "in-use.lock")
     with FileLock(shared / "demo.lock"):
-        if not said.exists():
-            _leave_half_a_demo(config)
-            lines: list[str] = []
-            build_demo(config, now=datetime.now(UTC), say=lines.append)
-            said.write_text("\n".join(lines))
-    return Demo(config, tuple(said.read_text().splitlines()))
+        if not place.exists():
+            try:
+                lock.acquire(timeout=0)
+                home = _restore_demo(kept)
+            except Timeout:
+                home = _build_demo(shared / "demo")
+            place.write_text(str(home))
+    home = Path(place.read_text())
+    yield Demo(_configure(home), tuple((home / "said").read_text().splitlines()))
+    lock.release()
+
+
+def _restore_demo(kept: Path) -> Path:
+    """Return a fresh copy of the demo of today's sources; it knows its own path, so that it is always the same."""
+    home, pristine = kept / "home", kept / _digest_sources()
+    shutil.rmtree(home, ignore_errors=True)
+    if not pristine.exists():
+        for former in kept.glob("of-*"):
+            shutil.rmtree(former)
+        shutil.copytree(_build_demo(home), pristine.with_suffix(".part"), symlinks=True)
+        pristine.with_suffix(".part").rename(pristine)
+    else:
+        shutil.copytree(pristine, home, symlinks=True)
+    return home
+
+
+def _digest_sources() -> str:
+    """Return a name for everything that decides what the demo holds: the code, its texts, the libraries, the day."""
+    digest = hashlib.sha256(f"{datetime.now(UTC):%Y-%m-%d}".encode())
+    rooms = ("core", "quarterdeck", "app/commands", "data/demo")
+    paths = [path for room in rooms for path in (PROJECT / room).rglob("*.*")]
+    for path in sorted([*paths, PROJECT / "data" / "prices.yaml", PROJECT / "constraints.txt", Path(__file__)]):
+        if "__pycache__" not in path.parts:
+            digest.update(str(path).encode() + path.read_bytes())
+    return f"of-{digest.hexdigest()[:16]}"
+
+
+def _build_demo(home: Path) -> Path:
+    config = _configure(home)
+    _leave_half_a_demo(config)
+    lines: list[str] = []
+    build_demo(config, now=datetime.now(UTC), say=lines.append)
+    (home / "said").write_text("\n".join(lines))
+    return home
+
+
+def _configure(home: Path) -> Config:
+    return load_config({"QUARTERDECK_HOME": str(home), "QUARTERDECK_OPERATOR": "tester"})
 
 
 def _leave_half_a_demo(config: Config) -> None:
