@@ -287,6 +287,7 @@ def simulate(seed: int, *, gain: float, users: int = 1_200) -> Verdict:
     return verdict
 
 
+@pytest.mark.deep
 def test_looked_at_every_day_a_true_effect_is_found_and_none_is_invented() -> None:
     assert sum(simulate(seed, gain=0.04).winner == "long" for seed in range(40)) >= 36
     assert sum(simulate(seed, gain=0.0).call is Call.WINNER for seed in range(100)) <= 5

@@ -98,6 +98,7 @@ def test_the_answer_comes_with_the_tokens_that_the_provider_counted(server: Mode
     assert server.requests[0]["messages"] == [{"role": "user", "content": "How large?"}]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("reply", "waits"),
     [

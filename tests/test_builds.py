@@ -57,6 +57,7 @@ def build(store, location):
     return make
 
 
+@pytest.mark.deep
 def test_a_build_is_registered_whole_and_no_alias_stands_for_it(store, build, location):
     seen = []
     report = build(1, on_progress=lambda *step: seen.append(step))

@@ -55,6 +55,7 @@ def test_the_demos_canary_says_how_it_stands_and_what_the_next_step_takes(as_dem
     assert "Steps: **5%** → 25% → 50% → 100%." in " ".join(caption.value for caption in app.caption)
 
 
+@pytest.mark.deep
 def test_a_worse_green_is_called_on_the_page_the_overview_and_in_the_table(empty_url: str, store: Store) -> None:
     fill(store, drop=0.1)
     app = open_page("rollouts", tab="Canaries")

@@ -307,6 +307,7 @@ def test_an_empty_log_is_too_little_data_and_no_error(store: Store, url: str, qu
     assert (answer.code, answer.json["status"], answer.json["delta"]) == (0, "insufficient_data", None)
 
 
+@pytest.mark.deep
 def test_fewer_than_ten_low_queries_are_too_little_to_cluster(store: Store, url: str, quarterdeck: Run) -> None:
     now = datetime.now(UTC)
     rows = [Retrieval(now - timedelta(days=15), f"good {at}", 0.8) for at in range(100)]

@@ -65,6 +65,7 @@ def test_without_a_choice_each_version_competes_with_its_newest_run(store: Exper
     assert found.winner.prompt.label == "v2"
 
 
+@pytest.mark.deep
 def test_the_version_in_production_takes_part_however_old_its_run_is(
     store: Experiments, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ V1_TO_V2 = [
 ]
 
 
+@pytest.mark.deep
 def test_versions_are_the_commits_that_touched_the_corpus_newest_first(library: DvcRepo) -> None:
     newest, oldest = Corpus(library.root).list_versions()
     assert (newest.name, newest.tags, newest.message) == ("v2", ("v2",), "Add VPP, rename the ring guide")

@@ -188,6 +188,7 @@ def test_the_difference_is_counted_filtered_and_shown_word_by_word(repo: DvcRepo
     assert "It was corpus/ring.md before" in said(open_tab("Diff", change="corpus/guides/ring.md"))
 
 
+@pytest.mark.deep
 def test_what_is_not_committed_is_compared_too(repo: DvcRepo) -> None:
     repo.write({"corpus/draft.md": "Draft.\n", "corpus/mbuf.md": "# Mbuf\nNew.\n"})
     app = open_tab("Diff", old="v2", new="workspace")

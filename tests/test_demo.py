@@ -88,6 +88,7 @@ def test_topics_by_command_find_the_new_subject_as_the_largest(demo: Demo) -> No
     assert len(set(samples) & read_queries("vpp")) > len(samples) / 2
 
 
+@pytest.mark.deep
 def test_most_queries_of_the_largest_topic_are_about_vpp(demo: Demo, demo_store: Store) -> None:
     embedder = Embedder(demo.config.embedding_model)
     today = datetime.now(UTC).date()
@@ -189,6 +190,7 @@ def test_a_rollout_of_twenty_percent_reaches_a_fifth_of_the_users(demo: Demo, tm
     assert share == pytest.approx(0.20, abs=0.01)
 
 
+@pytest.mark.deep
 def test_raising_the_rollout_from_five_to_twenty_percent_moves_nobody_out(demo_store: Store) -> None:
     changed = next(e for e in list_audit(demo_store, target="new_prompt_v3") if e.action == "flag.update")
     states = (changed.before or {}, changed.after or {})
@@ -227,6 +229,7 @@ def test_logged_scores_are_what_the_index_answers(demo: Demo) -> None:
     assert [row["score"] for row in rows] == pytest.approx([hits[0].score for hits in found], abs=1e-5)
 
 
+@pytest.mark.deep
 def test_logged_costs_and_faithfulness_are_those_of_the_offline_answer_and_nobody_rated_it(demo: Demo) -> None:
     embedder, indexes = Embedder(demo.config.embedding_model), LanceIndexes(demo.config.index_uri)
     vectors = SentenceVectors(embedder)

@@ -87,6 +87,7 @@ BREAKS: dict[str, tuple[str, Callable[[Config], Config], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("what", BREAKS)
 def test_what_is_broken_fails_by_its_name_and_the_rest_is_still_looked_at(what: str, own: Config) -> None:
     name, break_it, said = BREAKS[what]

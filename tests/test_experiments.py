@@ -113,6 +113,7 @@ def test_a_metric_that_is_not_a_number_stays_one(store):
     assert run.metrics["odd"] != run.metrics["odd"]
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_runs_are_filtered_and_paged_newest_first(store):
     first, second, third = (log(store, f"r{n}", version=str(n), tags={"round": str(n % 2)}) for n in (1, 2, 3))

@@ -79,6 +79,7 @@ def test_too_few_users_are_said_with_what_is_missing(empty_url: str, store: Stor
     assert app.error == []
 
 
+@pytest.mark.deep
 def test_deciding_takes_a_reason_and_is_then_told_with_it(empty_url: str, store: Store, deck: Quarterdeck) -> None:
     start(store, days_ago=1)
     serve(deck, gain=0.06)

@@ -75,6 +75,7 @@ def test_the_prediction_is_what_the_built_index_then_measures_with_pages_added_c
     assert marker_of("docs-v1") in {query.text for query in found.worse}
 
 
+@pytest.mark.deep
 def test_a_version_that_drops_nearly_everything_is_predicted_exactly_too(store, live, tmp_path):
     embedder = HashEmbedder(16, store)
     target = Source("v3", 1, make_source(1, 40).chunks[:2])

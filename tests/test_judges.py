@@ -138,6 +138,7 @@ def test_a_model_is_asked_about_each_row_beside_the_offline_judges(
     assert "1. An mbuf is 2 KB.\n2. It is large." in sent
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_a_judge_that_says_yes_to_everything_is_too_kind_and_fails(
     labelled: Path,

@@ -199,6 +199,7 @@ def test_all_flags_are_answered_at_once(served):
         assert found[key] == served.ask(key).json()
 
 
+@pytest.mark.deep
 def test_the_tag_stands_for_flags_and_context(served):
     first = served.ask()
     tag = first.headers["etag"]
@@ -299,6 +300,7 @@ def test_an_environment_is_chosen_by_the_token_or_on_an_open_deck_by_name(served
     )  # fmt: skip
 
 
+@pytest.mark.deep
 def test_the_last_good_flags_answer_while_the_store_is_gone(served, url):
     assert served.ask("sizes").json()["value"] == 1
     with served.store.begin() as connection:

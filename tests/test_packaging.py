@@ -12,7 +12,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 DECK_ONLY = ("streamlit", "torch", "mlflow", "dvc", "sklearn", "pandas", "plotly", "lancedb", "sentence_transformers")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.deep]
 
 USE_THE_CLIENT = """
 import sys
@@ -69,6 +69,7 @@ def test_the_environment_holds_the_client_and_none_of_the_deck(client: Path) -> 
     assert run(client / "python", "-c", script).strip() == "[]"
 
 
+@pytest.mark.deep
 def test_the_distribution_lists_no_dependency_of_the_deck(client: Path) -> None:
     listed = run(client / "python", "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check").lower()
     names = {line.split("==")[0].replace("-", "_") for line in listed.splitlines()}
@@ -76,6 +77,7 @@ def test_the_distribution_lists_no_dependency_of_the_deck(client: Path) -> None:
     assert names.isdisjoint({*DECK_ONLY, "scikit_learn", "mlflow_skinny", "numpy", "click"})
 
 
+@pytest.mark.deep
 def test_the_client_logs_and_reads_flags_on_a_new_store(client: Path, tmp_path: Path) -> None:
     said = run(
         client / "python", "-c", USE_THE_CLIENT, f"sqlite:///{tmp_path / 'deck.db'}", XDG_CACHE_HOME=str(tmp_path)

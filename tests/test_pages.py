@@ -199,6 +199,7 @@ def test_corpus_says_what_is_live_and_what_is_newer(as_demo: Demo) -> None:
     assert f"(files: {len(v2 - v1)} added, {len(v2 & v1)} modified)" in said
 
 
+@pytest.mark.deep
 def test_rollouts_says_which_flags_are_partly_rolled_out(as_demo: Demo) -> None:
     ((count,),) = ask(as_demo.config.home / "quarterdeck.db", "SELECT COUNT(*) FROM flags")
     said = verdict(open_page("rollouts"))
@@ -479,6 +480,7 @@ def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_ur
     assert len(last_changes(demo_url, "new_prompt_v3")) == before + 1
 
 
+@pytest.mark.deep
 def test_a_wide_change_in_production_takes_the_flags_name(demo_url: str) -> None:
     before = stored_flag(demo_url, "new_prompt_v3")
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
@@ -549,6 +551,7 @@ def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
     assert verdict(app) == "1 of 5 flags are partly rolled out: answer-service at 5%."
 
 
+@pytest.mark.deep
 def test_a_flag_is_made_off_and_deleted_by_its_typed_name(demo_url: str) -> None:
     app = open_page("rollouts")
     app.text_input(key="new-key").input("shiny")
@@ -582,6 +585,7 @@ def test_a_flag_of_a_name_that_cannot_be_is_refused_with_the_fields_name(
     assert ask(demo_url, "SELECT COUNT(*) FROM flags") == [(5,)]
 
 
+@pytest.mark.deep
 def test_a_rollout_in_steps_is_planned_paused_and_cancelled_on_the_page(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     app.text_input(key="plan-reason-new_prompt_v3").input("no complaints")
@@ -616,6 +620,7 @@ def test_a_form_that_nobody_touched_has_nothing_to_save(as_demo: Demo) -> None:
     assert "Save" not in [button.label for button in app.button]
 
 
+@pytest.mark.deep
 def test_saving_over_a_change_of_somebody_else_is_a_conflict_that_shows_both_changes(demo_url: str) -> None:
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=30.0)
     with closing(Store(demo_url)) as store:

@@ -85,6 +85,7 @@ def test_stages_form_a_graph_with_templates_filled_in(built: DvcRepo) -> None:
     assert (german.name, german.upstream) == ("probe@de", ("index",))
 
 
+@pytest.mark.deep
 def test_outputs_of_the_pipeline_are_no_corpus(built: DvcRepo) -> None:
     assert [file.path for file in Corpus(built.root).list_files("v1")] == ["corpus/a.md", "corpus/b.md"]
 

@@ -112,6 +112,7 @@ def test_a_flag_that_is_not_there_is_made_and_says_which_version_it_serves(
     assert definition["metadata"]["description"] == "Answer with qa v3"
 
 
+@pytest.mark.deep
 def test_a_flag_that_is_off_is_switched_on(store: Store, experiments: Experiments) -> None:
     create_flag(store, "new_prompt_v3", boolean_flag(on=False, rollout_pct=5), BY)
     promote_3(store, experiments)

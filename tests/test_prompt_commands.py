@@ -43,6 +43,7 @@ def test_the_versions_are_listed_with_what_is_in_production(prompts: Run) -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.deep
 def test_a_promotion_and_its_roll_back_say_what_is_in_production_now(
     prompts: Run,
     store: Store,

@@ -246,6 +246,7 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
     assert shown[tab](), said(app)
 
 
+@pytest.mark.deep
 def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
     empty_url: str,  # noqa: F811
     bare: Experiments,

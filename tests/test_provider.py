@@ -199,6 +199,7 @@ def test_a_tracked_event_reaches_the_store(client, deck, store):
     assert (event.targeting_key, event.value) == ("", None)
 
 
+@pytest.mark.deep
 def test_an_event_that_cannot_be_stored_fails_no_request(client, deck, store, caplog):
     client.track("answer-rated", U1, TrackingEventDetails(float("nan")))
     assert "an event is not tracked: value: must be finite" in caplog.text

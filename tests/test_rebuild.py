@@ -104,6 +104,7 @@ def test_there_is_one_rebuild_at_a_time_and_it_can_be_cancelled_with_all_it_star
     assert (job.state, said) == (JobState.DONE, "every stage ran; commit dvc.lock to keep that")
 
 
+@pytest.mark.deep
 def test_a_stage_that_fails_is_named_with_its_exit_code(store, repo: DvcRepo) -> None:
     repo.write({"dvc.yaml": DVC_YAML.replace("cat corpus/*.md", "echo no such page; exit 7; cat")})
     corpus = Corpus(repo.root)

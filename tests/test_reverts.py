@@ -168,6 +168,7 @@ def test_the_page_shows_what_differs_and_what_the_way_back_would_change(empty_ur
     assert share(moved) == 20
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_the_page_overwrites_nothing_that_came_in_between(empty_url: str, moved: Store) -> None:
     app = open_page("audit", entry="3")
@@ -196,6 +197,7 @@ def test_the_page_filters_in_the_store_and_hands_out_all_that_fits(empty_url: st
     assert open_page("audit", who="ada", what="flag.update").caption[-1].value == "None of the changes fits the filter."
 
 
+@pytest.mark.deep
 @pytest.mark.slow
 def test_an_entry_without_a_way_back_has_no_form(empty_url: str, store: Store) -> None:
     grant_role(store, Grant("ada", Role.VIEWER), ME)

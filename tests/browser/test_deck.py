@@ -42,10 +42,15 @@ while time.monotonic() < end:
     time.sleep(0.05)
 """
 
+QUICK = ("", "rollouts")  # the other pages are opened by `make test DEEP=1`
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path or "overview")
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path in QUICK else [pytest.mark.deep], id=path or "overview") for path in PAGES],
+)
 def test_a_page_opens_with_its_sentence_and_without_errors(path: str, visit: Visit) -> None:
     page = visit.open(path)
     assert PAGES[path] in visit.sentence
@@ -104,6 +109,7 @@ def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
     assert visit.faults == []
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "visit", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"]
 )
