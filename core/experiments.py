@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from core.cases import CaseResult, parse_case_results
 from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
-from core.mlflow_client import HttpReader, check_writable, open_client, translated_errors
+from core.mlflow_client import HttpReader, answer_in_time, check_writable, open_client, translated_errors
 from core.mlflow_sql import SqlReader, describe
 from core.runs import (
     DESCRIPTION,
@@ -119,7 +119,7 @@ class Experiments:
             if not (folder / path).is_file():
                 raise missing
             return (folder / path).read_text(encoding="utf-8")
-        return self._download_text(uri, path, missing)
+        return answer_in_time(self.tracking_uri, lambda: self._download_text(uri, path, missing))
 
     def list_case_results(self, run_id: str) -> tuple[CaseResult, ...]:
         """Return what became of each case in an evaluation run. Raises NotFound for a run without such a table."""

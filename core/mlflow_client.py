@@ -6,16 +6,22 @@ Databases are read by `core.mlflow_sql`; MLflow's exceptions do not travel furth
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import wraps
+from threading import Thread
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.mlflow_sql import SqlReader, assemble_prompts, describe, from_ms
 from core.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind
 
 PROBE_SECONDS = 2.0
+ANSWER_SECONDS = 30.0
 _PAGE = 1_000
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
 _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"})
 _ENVIRONMENT = {
@@ -72,33 +78,72 @@ def translated_errors(tracking_uri: str) -> Iterator[None]:
         raise SourceUnavailable(f"MLflow at {describe(tracking_uri)}: {problem}") from error
 
 
+def answer_in_time(tracking_uri: str, ask: Callable[[], _R]) -> _R:
+    """Return what `ask` returns. Raises SourceUnavailable when it has not done so after ANSWER_SECONDS.
+
+    MLflow's own time limit starts again with every byte that arrives: a server that dribbles would never be given up.
+    """
+    answer: Future[_R] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is awaited
+            answer.set_exception(error)
+
+    Thread(target=work, name="mlflow-read", daemon=True).start()
+    try:
+        return answer.result(ANSWER_SECONDS)
+    except TimeoutError as error:
+        where = describe(tracking_uri)
+        raise SourceUnavailable(
+            f"MLflow at {where} had not answered whole after {ANSWER_SECONDS:.0f} s; is it overloaded?"
+        ) from error
+
+
+def _in_time(method: "Callable[Concatenate[HttpReader, _P], _R]") -> "Callable[Concatenate[HttpReader, _P], _R]":
+    @wraps(method)
+    def run(reader: "HttpReader", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return answer_in_time(reader.uri, lambda: method(reader, *args, **kwargs))
+
+    return run
+
+
 class HttpReader:
-    """The runs and prompts behind a tracking server. A server that does not answer is named within 5 s."""
+    """The runs and prompts behind a tracking server.
+
+    A server that does not answer is named within 5 s, one that answers byte by byte within ANSWER_SECONDS.
+    """
 
     def __init__(self, tracking_uri: str) -> None:
         self.uri = tracking_uri
 
+    @_in_time
     def list_experiments(self) -> tuple[str, ...]:
         """Return the names of the active experiments, sorted."""
         with self._connect() as client:
             return tuple(sorted(self._experiments(client).values()))
 
+    @_in_time
     def list_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> tuple[Run, ...]:
         """Return the runs that pass the filter, in that order. The runs before `offset` are read, too."""
         with self._connect() as client:
             return tuple(self._search(client, where, sort, stop=offset + limit)[offset:])
 
+    @_in_time
     def count_runs(self, where: RunFilter) -> int:
         """Return how many runs pass the filter, by reading them all."""
         with self._connect() as client:
             return len(self._search(client, where, RunSort(), stop=None))
 
+    @_in_time
     def page_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> RunPage:
         """Return one page of the runs that pass the filter. A server cannot count them: it is asked for one more."""
         with self._connect() as client:
             found = self._search(client, where, sort, stop=offset + limit + 1)
         return RunPage(tuple(found[offset : offset + limit]), len(found), is_counted=len(found) <= offset + limit)
 
+    @_in_time
     def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
         """Return those of the runs that there are, in the order given."""
         found = []
@@ -109,6 +154,7 @@ class HttpReader:
                     found.append(_run(client.get_run(run_id), experiments))
         return tuple(found)
 
+    @_in_time
     def get_alias(self, name: str, alias: str) -> int | None:
         """Return the version of a registered model that the alias points at, or None."""
         with self._connect() as client:
@@ -118,6 +164,7 @@ class HttpReader:
             except (NotFound, InvalidInput):  # no such model, or no such alias
                 return None
 
+    @_in_time
     def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
         """Return every version of every prompt (or of the one named), by name and then newest version first."""
         with self._connect() as client:

@@ -81,7 +81,7 @@ def store(url: str) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Demo]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo, made by the first test process that asks, shared by all of them.
 
     Building it takes a minute and a half; a built one is kept for the rest of the day, as long as nothing that it is
@@ -90,7 +90,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) 
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
-    kept = pytestconfig.cache.mkdir("demo")
+    kept = PROJECT / ".pytest_cache" / "demo"
+    kept.mkdir(parents=True, exist_ok=True)
     place, lock = shared / "demo.place", FileLock(kept / "in-use.lock")
     with FileLock(shared / "demo.lock"):
         if not place.exists():

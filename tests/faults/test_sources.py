@@ -1,11 +1,16 @@
-"""MLflow that hangs or is gone: one line, and the rest of the page stays. Of DVC remotes: tests/test_corpus.py."""
+"""MLflow that hangs, answers byte by byte or is gone: one line, and the rest of the page stays.
+
+Of DVC remotes: tests/test_corpus.py.
+"""
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from threading import Event, Thread
 
 import pytest
 
+from core import mlflow_client
 from tests.test_pages import (  # noqa: F401 - fixtures
     _clean_streamlit,
     empty_url,
@@ -19,18 +24,36 @@ pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.sqlite_only("of th
 
 @contextmanager
 def server_that(answers: str) -> Iterator[str]:
-    """An address where nobody listens, or somebody takes connections and never answers."""
-    with socket.socket() as listening:
+    """An address where nobody listens, or somebody takes connections and answers never, or one byte a second."""
+    with ExitStack() as ending:
+        listening = ending.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        if answers == "is gone":
-            yield address
-            return
-        listening.listen(64)
-        yield address
+        if answers != "is gone":
+            listening.listen(64)
+        if answers == "dribbles":
+            dribbling = Thread(target=_dribble, args=(listening, over := Event()))
+            dribbling.start()
+            ending.callback(dribbling.join)
+            ending.callback(over.set)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("answers", ["hangs", "is gone"])
+def _dribble(listening: socket.socket, over: Event) -> None:
+    """Answer every connection with a response that never ends: a byte a second, each within any time limit."""
+    listening.settimeout(1)
+    with ExitStack() as talking:
+        connections: list[socket.socket] = []
+        while not over.is_set():
+            with suppress(TimeoutError):
+                connection, _ = listening.accept()
+                connections.append(talking.enter_context(connection))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Slow: ")
+            for connection in connections:
+                with suppress(OSError):
+                    connection.sendall(b".")
+
+
+@pytest.mark.parametrize("answers", ["hangs", "is gone", "dribbles"])
 def test_an_mlflow_that_does_not_answer_is_one_line_and_the_overview_goes_on(
     answers: str,
     empty_url: str,  # noqa: F811
@@ -38,6 +61,7 @@ def test_an_mlflow_that_does_not_answer_is_one_line_and_the_overview_goes_on(
 ) -> None:
     with server_that(answers) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setattr(mlflow_client, "ANSWER_SECONDS", 5.0)
         assert address.removeprefix("http://") in only_error(open_page("prompts"))
         overview = open_page("overview")
     assert not overview.exception
