@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from benchmarks.first_paint import FLAGS, find_port, served
 
 PAGES = (
-    "", "corpus", "corpus?tab=Files&revision=v25", "corpus?tab=Differences", "drift", "prompts", "rollouts", "audit",
+    "", "corpus", "corpus?tab=Files&version=v25", "corpus?tab=Diff", "drift", "prompts", "rollouts", "audit",
     "coverage", "coverage?days=30d",
 )  # fmt: skip
 MOST_MB, MOST_CORPUS_MB, VISITS = 1500, 300, 3
