@@ -85,7 +85,9 @@ def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:
     )
 
 
-def render_topic(topic: Topic, known: BacklogTopic | None, coverage: Coverage, of_drop: float | None) -> None:
+def render_topic(
+    topic: Topic, known: BacklogTopic | None, coverage: Coverage, of_drop: float | None, environment: str
+) -> None:
     """One gap: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
     st.subheader(ui.plain(topic.label), anchor=False)
     columns = st.columns(5)
@@ -103,7 +105,9 @@ def render_topic(topic: Topic, known: BacklogTopic | None, coverage: Coverage, o
     render_predictions(topic)
     if known:
         render_closing(known, coverage)
-        render_decision(known)
+        render_decision(known, environment)
+    else:
+        st.caption("Not in the backlog yet: topics whose number is set by hand are a trial, and new queries have to be read first.")
 
 
 def render_nearest(topic: Topic, coverage: Coverage) -> None:
@@ -159,19 +163,19 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
     )
 
 
-def save_decision(known: BacklogTopic) -> None:
+def save_decision(known: BacklogTopic, environment: str) -> None:
     """Store what the form says about the gap as the visitor saw it."""
     state, seen = st.session_state, f"{known.topic_id}-{known.version}"
 
     def mark() -> int:
-        act = make_act(state[f"reason-{seen}"], get_config().environment)
+        act = make_act(state[f"reason-{seen}"], environment)
         decided, owner, note = TopicState(state[f"state-{seen}"]), state[f"owner-{seen}"], state[f"note-{seen}"]
         return mark_topic(get_store(), known, decided, act, owner=owner, note=note)
 
     ui.record_change(mark)
 
 
-def render_decision(known: BacklogTopic) -> None:
+def render_decision(known: BacklogTopic, environment: str) -> None:
     """The form that decides about a gap."""
     st.caption(f"First seen {ui.format_ago(known.first_seen)}. Decided so far: {known.state}.")
     seen = f"{known.topic_id}-{known.version}"
@@ -182,8 +186,8 @@ def render_decision(known: BacklogTopic) -> None:
         columns[1].text_input("Owner", known.owner, max_chars=200, key=f"owner-{seen}")
         columns[2].text_input("Note", known.note, max_chars=500, key=f"note-{seen}")
         st.text_input("Reason", max_chars=500, key=f"reason-{seen}")
-        locked = lock("topic.mark", get_config().environment)
-        st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known,), **locked)
+        locked = lock("topic.mark", environment)
+        st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known, environment), **locked)
 
 
 def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop: dict[str, float]) -> None:
@@ -289,7 +293,7 @@ def render(frame: ui.Frame) -> None:
     ui.render_verdict(
         f"{score_low}, {together} of all queries together. The one most worth indexing is “{ui.plain(first.label)}”: "
         f"{share} of all queries, mean score {ui.format_score(first.mean_score)}.",
-        ui.Look(f"{len(ranked)} gaps", "orange", "◐"),
+        ui.Look("1 gap" if len(ranked) == 1 else f"{len(ranked)} gaps", "orange", "◐"),
         detail=f"Low means under {coverage.threshold:.2f}, which one in ten queries of the reference month did; "
         f"{ui.format_share(coverage.low_share)} do now. {coverage.empty_count:,} searches found nothing at all: "
         "those may be an outage and are no gap.",
@@ -317,7 +321,7 @@ def render(frame: ui.Frame) -> None:
     backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model)}
     topic = names.get(chosen or "", first)
     of_drop = list_drop_shares(frame, coverage)
-    render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id))
+    render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id), frame.environment)
     render_backlog(coverage, backlog, of_drop)
 
 

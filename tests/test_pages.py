@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from app import ui
 from core.acts import Act
 from core.config import PROJECT
-from core.control import get_flag
+from core.control import get_flag, list_audit
 from core.embed import Embedder
 from core.errors import InvalidInput
 from core.operations import create_flag, switch_flag
@@ -747,6 +747,30 @@ def test_hostile_flags_and_reasons_are_shown_as_text(empty_url: str, store: Stor
     assert key in text_of(" ".join(markdown_of(rollouts)))
     assert HOSTILE in [text_of(caption.value) for caption in rollouts.caption]
     assert HOSTILE in [text.value for text in audit.text]
+
+
+@pytest.mark.deep
+def test_a_gap_is_decided_under_the_environment_that_is_looked_at(empty_url: str, store: Store) -> None:
+    create_flag(store, "tried", boolean_flag(on=True), Act("ada", "makes the environment", "staging"))
+    now = datetime.now(UTC)
+    asked = [
+        f"how do I set up {word}"
+        for word in ("memif", "nat", "tap", "ipsec", "bonds", "vxlan", "acl", "lb", "gre", "mpls")
+    ]
+    rows = [Retrieval(now - timedelta(minutes=at), text, 0.1) for at, text in enumerate(asked * 2)]
+    append_retrievals(store, [*rows, *(Retrieval(row.ts, "what is an mbuf", 0.9) for row in rows)])
+    Embedder(cache=VectorCache(store)).embed([row.query for row in rows])
+    app = open_page("coverage", environment="staging")
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert "reason" in only_error(app)
+    next(field for field in app.text_input if field.label == "Reason").set_value("asked for a lot")
+    next(field for field in app.text_input if field.label == "Owner").set_value("grace")
+    next(field for field in app.selectbox if field.label == "State").set_value("planned")
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert not app.error
+    (entry,) = [entry for entry in list_audit(store) if entry.action == "topic.mark"]
+    assert (entry.environment, entry.reason) == ("staging", "asked for a lot")
+    assert (entry.after or {})["state"] == "planned"
 
 
 def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None:
