@@ -215,13 +215,19 @@ def format_score(score: float | None) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """Return a share of 0..1 in percent."""
-    return "—" if share is None else f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
+    """Return a share of 0..1 in percent; one that is there never reads as none."""
+    if share is None:
+        return "—"
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return f"{share:.0%}" if share >= 0.0995 or share == 0 else f"{share:.1%}"
 
 
 def format_usd(amount: float | None) -> str:
-    """Return an amount of money with four decimals."""
-    return "—" if amount is None else f"${amount:.4f}"
+    """Return an amount of money with four decimals, six when it is less than a tenth of a cent."""
+    if amount is None:
+        return "—"
+    return f"${amount:.4f}" if amount == 0 or abs(amount) >= 0.001 else f"${amount:.6f}"
 
 
 def format_bytes(size: int | None) -> str:
@@ -230,7 +236,7 @@ def format_bytes(size: int | None) -> str:
         return "—"
     value = float(size)
     for unit in ("B", "kB", "MB"):
-        if value < 1000:
+        if value < (1000 if unit == "B" else 999.95):  # what would be rounded to 1000.0 takes the next unit
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} GB"

@@ -107,7 +107,8 @@ def render_topic(
         render_closing(known, coverage)
         render_decision(known, environment)
     else:
-        st.caption("Not in the backlog yet: topics whose number is set by hand are a trial, and new queries have to be read first.")
+        trial = "topics whose number is set by hand are a trial, and new queries have to be read first"
+        st.caption(f"Not in the backlog yet: {trial}.")
 
 
 def render_nearest(topic: Topic, coverage: Coverage) -> None:

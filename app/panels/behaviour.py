@@ -75,8 +75,8 @@ def _row(each: VersionBehaviour) -> dict[str, object]:
         "live score": _say(live.score if live else None),
         "offline faithfulness": ui.format_score(offline.get("faithfulness_mean")),
         "live faithfulness": _say(live.faithfulness if live else None),
-        "offline cost": _say_usd(offline.get("cost_usd_mean")),
-        "live cost": _say_usd(live.cost_usd.mean) + _count(live.cost_usd) if live else "—",
+        "offline cost": ui.format_usd(offline.get("cost_usd_mean")),
+        "live cost": ui.format_usd(live.cost_usd.mean) + _count(live.cost_usd) if live else "—",
         "live feedback": _say(live.feedback if live else None, signed=True),
         "live latency": _say_ms(live.latency_ms if live else None),
     }
@@ -90,10 +90,6 @@ def _say(figure: Measured | None, *, signed: bool = False) -> str:
 
 def _say_ms(figure: Measured | None) -> str:
     return "—" if figure is None or figure.mean is None else f"{figure.mean:,.0f} ms{_count(figure)}"
-
-
-def _say_usd(amount: float | None) -> str:
-    return "—" if amount is None else f"${amount:.6f}" if amount < 0.001 else f"${amount:.4f}"
 
 
 def _count(figure: Measured) -> str:

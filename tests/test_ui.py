@@ -1,0 +1,55 @@
+"""Numbers and times as the pages write them: with their unit, and never zero for what is there."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app import ui
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (None, "—"), (0.0, "0%"), (0.00001, "<0.1%"), (0.0005, "0.1%"), (0.0123, "1.2%"), (0.0994, "9.9%"),
+        (0.0996, "10%"), (0.5, "50%"), (1.0, "100%"),
+    ],
+)  # fmt: skip
+def test_a_share_is_shown_in_percent(share: float | None, shown: str) -> None:
+    assert ui.format_share(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(None, "—"), (0.0, "$0.0000"), (0.000021, "$0.000021"), (0.0123, "$0.0123"), (3.5, "$3.5000")],
+)
+def test_money_is_shown_in_dollars_with_what_a_query_costs(amount: float | None, shown: str) -> None:
+    assert ui.format_usd(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (None, "—"), (0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (999_940, "999.9 kB"), (999_960, "1.0 MB"),
+        (3_400_000, "3.4 MB"), (2_500_000_000_000, "2500.0 GB"),
+    ],
+)  # fmt: skip
+def test_a_size_is_shown_in_its_largest_unit(size: int | None, shown: str) -> None:
+    assert ui.format_bytes(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("ago", "shown"),
+    [
+        (timedelta(seconds=59), "just now"), (timedelta(seconds=60), "1 min ago"), (timedelta(hours=23), "23 h ago"),
+        (timedelta(days=3), "3 d ago"), (-timedelta(days=2), "on 22 Nov 2026"),
+    ],
+)  # fmt: skip
+def test_how_long_ago_is_said_in_the_largest_unit(ago: timedelta, shown: str) -> None:
+    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    assert ui.format_ago(now - ago, now=now) == shown
+
+
+def test_a_time_is_the_visitors_and_utc_stands_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "viewer_zone", lambda: "Asia/Tokyo")
+    moment = datetime(2026, 11, 20, 22, 5, 9, tzinfo=UTC)
+    assert (ui.format_moment(moment), ui.format_utc(moment)) == ("21 Nov 2026, 07:05", "2026-11-20 22:05:09 UTC")
