@@ -1,10 +1,12 @@
-"""What many tests share: an empty store, the demo (built once a run), and Streamlit without leftovers."""
+"""What many tests share: an empty store, the demo (kept for the day), one Chromium a process."""
 
 import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ for name in SETTINGS:
 
 import pytest  # noqa: E402
 from filelock import FileLock, Timeout  # noqa: E402
+from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 from core.acts import Act  # noqa: E402
 from core.config import PROJECT, Config, load_config  # noqa: E402
@@ -28,6 +31,10 @@ from quarterdeck.definitions import boolean_flag  # noqa: E402
 from quarterdeck.store import Store  # noqa: E402
 from tests.backends import copy_empty_store  # noqa: E402
 
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
 STORES = ("sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.deep)))
 
 
@@ -106,6 +113,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     lock.release()
 
 
+def copy_home(source: Path, target: Path) -> None:
+    """Copy a home while others may be using its databases: those through SQLite itself, the rest as it is."""
+    shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("*.db", "*.db-wal", "*.db-shm"))
+    for path in source.rglob("*.db"):
+        with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(target / path.relative_to(source))) as new:
+            old.backup(new)
+
+
 def _restore_demo(kept: Path) -> Path:
     """Return a fresh copy of the demo of today's sources; it knows its own path, so that it is always the same."""
     home, pristine = kept / "home", kept / _digest_sources()
@@ -160,6 +175,17 @@ def as_demo(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Demo:
     monkeypatch.setenv("QUARTERDECK_HOME", str(demo.config.home))
     monkeypatch.setenv("QUARTERDECK_OPERATOR", "tester")
     return demo
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    assert path, "these tests need Debian's chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 from app.cli import main
 from app.observing import REGISTRY
 from core.config import PROJECT, load_config
-from tests.conftest import Demo
+from tests.conftest import Demo, copy_home
 
 GUIDES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 PAGES = [*GUIDES, *(PROJECT / name for name in ("SECURITY.md", "STYLE.md", "DECISIONS.md", "CHANGELOG.md"))]
@@ -219,7 +218,7 @@ def desk(demo: Demo, tmp_path: Path) -> Path:
     """A folder that looks like the checkout, with a demo of its own in data/var: what a guide's commands may change."""
     folder = tmp_path / "checkout"
     (folder / "data").mkdir(parents=True)
-    shutil.copytree(demo.config.home, folder / "data" / "var", symlinks=True)
+    copy_home(demo.config.home, folder / "data" / "var")
     for name in ("data/demo", "data/gates.yaml", "data/prices.yaml", "deploy"):
         (folder / name).symlink_to(PROJECT / name)
     return folder

@@ -1,7 +1,6 @@
 """The commands `quarterdeck index ...` on a copy of the demo, one life of an index from build to removal."""
 
 import json
-import shutil
 import sqlite3
 import sys
 from contextlib import closing
@@ -11,7 +10,7 @@ import pytest
 
 from app import cli
 from core.config import PROJECT
-from tests.conftest import Demo
+from tests.conftest import Demo, copy_home
 
 pytestmark = pytest.mark.slow
 
@@ -20,10 +19,7 @@ pytestmark = pytest.mark.slow
 def quarterdeck(demo: Demo, tmp_path: Path, monkeypatch, capsys):
     """Runs the command line on a copy of the demo; returns exit code, output and error output."""
     home = tmp_path / "home"
-    home.mkdir()
-    for name in ("corpus", "dvc-remote", "indexes"):
-        shutil.copytree(demo.config.home / name, home / name)
-    shutil.copyfile(demo.config.home / "quarterdeck.db", home / "quarterdeck.db")
+    copy_home(demo.config.home, home)
     with closing(
         sqlite3.connect(home / "quarterdeck.db", isolation_level=None)
     ) as database:  # else the copy would build and remove in the original

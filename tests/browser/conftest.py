@@ -1,7 +1,6 @@
 """A real Chromium and a real server over a copy of the demo, which these tests change."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,14 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from tests.conftest import Demo
+from tests.conftest import Demo, copy_home
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 PATIENCE_MS = 60_000
 
 
@@ -36,7 +31,7 @@ class Server:
 def server(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The deck over a copy of the demo."""
     home = tmp_path_factory.mktemp("served") / "home"
-    shutil.copytree(demo.config.home, home)
+    copy_home(demo.config.home, home)
     with serving(home) as served:
         yield served
 
@@ -73,17 +68,6 @@ def _wait_until_healthy(address: str, process: "subprocess.Popen[bytes]", log: P
         except httpx.TransportError:
             time.sleep(0.1)
     pytest.fail(f"the server does not answer: {log.read_text()}")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    path = shutil.which("chromium")
-    assert path, "these tests need Debian's chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def _faults_of(message: ConsoleMessage) -> list[str]:

@@ -1,7 +1,6 @@
 """Signing in with a real OpenID provider in a real browser: roles, what they lock, and the end of the session."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from core.permissions import Grant, Role
 from core.roles import grant_role, revoke_role
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, _wait_until_healthy
-from tests.conftest import Demo
+from tests.conftest import Demo, copy_home
 from tests.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, run_provider
 
 COOKIE_SECRET = "a-cookie-secret-of-more-than-32-letters"
@@ -58,7 +57,7 @@ def find_port() -> int:
 @pytest.fixture(scope="module")
 def home(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("signed") / "home"
-    shutil.copytree(demo.config.home, target)
+    copy_home(demo.config.home, target)
     return target
 
 

@@ -18,7 +18,7 @@ from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
-from tests.browser.conftest import PATIENCE_MS, Server, chromium, serving  # noqa: F401 - chromium is a fixture
+from tests.browser.conftest import PATIENCE_MS, Server, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.browser]
 
@@ -71,7 +71,7 @@ def test_a_megabyte_is_refused_wherever_it_is_sent(hostile: Server, tmp_path: Pa
 
 
 @pytest.mark.parametrize("width", [1_280, 420])
-def test_no_script_runs_and_no_layout_breaks(width: int, hostile: Server, chromium: Browser) -> None:  # noqa: F811
+def test_no_script_runs_and_no_layout_breaks(width: int, hostile: Server, chromium: Browser) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 900})
     page = context.new_page()
     dialogs: list[str] = []
