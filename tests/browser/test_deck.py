@@ -173,17 +173,18 @@ def test_the_flags_are_served_as_a_flagd_document(server: Server) -> None:
 def test_a_click_on_the_map_chooses_the_topic(visit: Visit) -> None:
     page = visit.open("coverage?days=7d")
     page.wait_for_selector(".js-plotly-plot >> nth=1")
-    place = """() => {
+    place = """at => {
         const chart = document.querySelectorAll('.js-plotly-plot')[1]
         const group = chart._fullData?.[1], {xaxis, yaxis} = chart._fullLayout ?? {}
-        return group && [xaxis.l2p(group.x[0]) + xaxis._offset, yaxis.l2p(group.y[0]) + yaxis._offset]
+        const point = group && at % group.x.length
+        return group && [xaxis.l2p(group.x[point]) + xaxis._offset, yaxis.l2p(group.y[point]) + yaxis._offset]
     }"""
-    page.wait_for_function(place)
+    page.wait_for_function(place, arg=0)
     name = page.evaluate("document.querySelectorAll('.js-plotly-plot')[1]._fullData[1].name.split(' · ')[1]")
     chart, heading = page.locator(".js-plotly-plot").nth(1), page.locator("h3").first
-    for _ in range(10):  # the page may still move while it settles, and the click then hits another place
+    for at in range(10):  # the page may still move while it settles, and another point may lie on top of this one
         chart.scroll_into_view_if_needed()
-        box, (x, y) = chart.bounding_box(), page.evaluate(place)
+        box, (x, y) = chart.bounding_box(), page.evaluate(place, at)
         page.mouse.click(box["x"] + x, box["y"] + y)
         visit.wait()
         if heading.inner_text().startswith(name.rstrip("…")):
