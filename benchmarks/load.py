@@ -97,7 +97,7 @@ async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random)
     """Be one visitor until the end."""
     await asyncio.sleep(rng.uniform(0, LOOKS_S[1]))  # they do not all come at once
     url = f"{address.replace('http', 'ws')}/_stcore/stream"
-    async with connect(url, subprotocols=["streamlit"], max_size=None, origin=address) as socket:  # type: ignore[list-item,arg-type]
+    async with connect(url, subprotocols=["streamlit"], max_size=None, open_timeout=_PATIENCE_S) as socket:  # type: ignore[list-item]
         visitor = Visitor(socket)
         await visitor.open("")
         while time.perf_counter() < ends:
@@ -165,8 +165,10 @@ def run(address: str, url: str, server: int, options: argparse.Namespace) -> tup
     for worker in workers:
         worker.start()
     outcome, ends = Outcome(), time.perf_counter() + options.minutes * 60
-    asyncio.run(_visit_all(address, server, outcome, ends, options.sessions))
-    stop.set()
+    try:
+        asyncio.run(_visit_all(address, server, outcome, ends, options.sessions))
+    finally:
+        stop.set()
     reports = [told.get(timeout=_PATIENCE_S * 2) for _ in workers]
     for worker in workers:
         worker.join()
