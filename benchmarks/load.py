@@ -34,6 +34,7 @@ from sqlalchemy import text
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from benchmarks.app_memory import find_server, read_mb
 from benchmarks.first_paint import find_port, served
@@ -97,7 +98,7 @@ async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random)
     """Be one visitor until the end."""
     await asyncio.sleep(rng.uniform(0, LOOKS_S[1]))  # they do not all come at once
     url = f"{address.replace('http', 'ws')}/_stcore/stream"
-    async with connect(url, subprotocols=["streamlit"], max_size=None, open_timeout=_PATIENCE_S) as socket:  # type: ignore[list-item]
+    async with connect(url, subprotocols=[Subprotocol("streamlit")], max_size=None, open_timeout=_PATIENCE_S) as socket:
         visitor = Visitor(socket)
         await visitor.open("")
         while time.perf_counter() < ends:

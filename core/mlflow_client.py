@@ -82,6 +82,7 @@ def answer_in_time(tracking_uri: str, ask: Callable[[], _R]) -> _R:
     """Return what `ask` returns. Raises SourceUnavailable when it has not done so after ANSWER_SECONDS.
 
     MLflow's own time limit starts again with every byte that arrives: a server that dribbles would never be given up.
+    The thread that asked is left behind until its request ends.
     """
     answer: Future[_R] = Future()
 

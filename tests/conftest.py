@@ -23,6 +23,7 @@ import pytest  # noqa: E402
 from filelock import FileLock, Timeout  # noqa: E402
 from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
+from benchmarks.first_paint import FLAGS  # noqa: E402
 from core.acts import Act  # noqa: E402
 from core.config import PROJECT, Config, load_config  # noqa: E402
 from core.demo import build_demo  # noqa: E402
@@ -31,10 +32,6 @@ from quarterdeck.definitions import boolean_flag  # noqa: E402
 from quarterdeck.store import Store  # noqa: E402
 from tests.backends import copy_empty_store  # noqa: E402
 
-CHROMIUM_FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 STORES = ("sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.deep)))
 
 
@@ -183,7 +180,7 @@ def chromium() -> Iterator[Browser]:
     path = shutil.which("chromium")
     assert path, "these tests need Debian's chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
 
