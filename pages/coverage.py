@@ -80,9 +80,7 @@ def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:
             )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    return ui.style_chart(
-        figure, title="Map of the low-scoring queries: near points ask for similar things", height=380, hover="closest"
-    )
+    return ui.style_chart(figure, title="Low-scoring queries: near means similar", height=380, hover="closest")
 
 
 def render_topic(
