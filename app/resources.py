@@ -26,7 +26,7 @@ from core.environments import list_environments as read_environments
 from core.errors import QuarterdeckError
 from core.experiments import Experiments
 from core.forecasts import get_prediction, measure_in_log, measure_prediction
-from core.histories import ArmHistories
+from core.histories import ArmHistories, share_histories
 from core.jobs import Jobs
 from core.nearest import Nearest, find_nearest
 from core.overview import (
@@ -95,10 +95,10 @@ def load_users(environment: str, flag: str) -> Users:
     return list_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
 
 
-@st.cache_resource
 def get_histories() -> ArmHistories:
-    """Return what is kept of the arms' histories, so that a look reads the last hours only."""
-    return ArmHistories(get_store())
+    """Return what is kept of the arms' histories, so that a look reads the newest rows only."""
+    config = get_config()
+    return share_histories(config.database_url, config.log_url)
 
 
 @st.cache_data(ttl=2, show_spinner=False)

@@ -20,7 +20,7 @@ from core.canaries import run_all_canaries
 from core.clones import clone_of, is_url
 from core.config import Config, load_config
 from core.deployments import tend_services
-from core.histories import ArmHistories
+from core.histories import share_histories
 from core.identity import Access, is_loopback
 from core.rollouts import run_schedules
 from core.scheduler import LEASE, Job, Scheduler
@@ -64,7 +64,7 @@ def serve(host: str, port: int) -> None:
 
 def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
     """Return what one of the servers that share a store does by itself, and how often."""
-    histories, environment = ArmHistories(store), config.environment
+    histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         Job("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
         Job("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),

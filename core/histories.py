@@ -1,15 +1,17 @@
-"""Gateway that reads how the arms of a rollout went, hour by hour, from the retrieval log, and remembers what is over.
+"""Gateway that reads how the arms of a rollout went, hour by hour, from the retrieval log, and remembers what it read.
 
-Hours that are over are read once and kept as a tally; a later look reads the last hour or so. Rows that come in late
-are noticed by the count of the rollups, and everything is read again. A user is a session id.
+Hours that are over are kept as a tally. Of the hours after them each user's sums are kept, so that a look reads the
+last half minute alone, however many rows an hour has. Rows that come in later than that are noticed by the count of the
+rollups: those of the hour under way once it is over, older ones at the next look, when everything is read again.
+A user is a session id.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
+from functools import cache
+from operator import add
 from threading import Lock
 
 from core.arms import Look, Tally, UserRow
@@ -17,9 +19,14 @@ from core.exposures import Exposure
 from core.retrievals import Log, count_rows, list_user_sums
 from quarterdeck.retrieval import from_ms, to_ms
 from quarterdeck.schema import DAY_MS, HOUR_MS
+from quarterdeck.store import Store
 
-_GRACE_MS = 10 * 60_000  # rows of an hour may be this late before its sums are kept
+_GRACE_MS = 10 * 60_000  # rows of an hour may be this late before it is taken as over
+_SETTLED_MS = 30_000  # rows older than this are taken as complete until their hour is over
+_MOST_ROWS = 1_000_000  # read in one transaction
 _MOST_KEPT = 12
+
+_Sums = dict[tuple[str, str | None], UserRow]  # by arm and user
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +43,12 @@ class Watched:
 
 @dataclass(slots=True)
 class _Kept:
+    """The tally of the hours before `next_ms`, and by hour what was read of the rows from there to `read_ms`."""
+
     tally: Tally
     next_ms: int
+    read_ms: int
+    ahead: dict[int, _Sums] = field(default_factory=dict)
     rows: int = 0
     exposed: int = 0
     looks: list[Look] = field(default_factory=list)
@@ -64,15 +75,21 @@ class ArmHistories:
             if self._is_stale(watched, kept, until_ms, exposures):
                 kept.tally, kept.looks, kept.rows = Tally(watched.arms), [], 0
                 kept.next_ms = to_ms(watched.since)
+            if not kept.next_ms <= kept.read_ms <= until_ms:
+                kept.read_ms, kept.ahead = kept.next_ms, {}
             self._read_hours(watched, kept, (until_ms - _GRACE_MS) // HOUR_MS * HOUR_MS, arm_of)
             kept.exposed = _count_exposed(exposures, kept.next_ms)
-            rest = self._list(watched, kept.next_ms, max(until_ms, kept.next_ms), arm_of)
-            newest = kept.tally.look_ahead(rest, start=from_ms(kept.next_ms), at=until)
-            return (*kept.looks, newest)
+            self._read_ahead(watched, kept, until_ms - _SETTLED_MS)
+            newest: _Sums = {}
+            for sums in (*kept.ahead.values(), *self._list(watched, kept.read_ms, until_ms).values()):
+                _add_up(newest, sums.values())
+            rows = _assign(newest, watched, arm_of)
+            return (*kept.looks, kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until))
 
     def _keep(self, watched: Watched) -> _Kept:
+        first_ms = to_ms(watched.since)
         with self._lock:
-            kept = self._kept.setdefault(watched, _Kept(Tally(watched.arms), to_ms(watched.since)))
+            kept = self._kept.setdefault(watched, _Kept(Tally(watched.arms), first_ms, first_ms))
             self._kept.move_to_end(watched)
             while len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
@@ -90,29 +107,66 @@ class ArmHistories:
     def _read_hours(self, watched: Watched, kept: _Kept, end_ms: int, arm_of: Mapping[str, str]) -> None:
         """Take in the hours that are over, a day at a time, so that a long history never lies in memory as rows."""
         while kept.next_ms < end_ms:
-            day_end_ms = min(end_ms, kept.next_ms - kept.next_ms % DAY_MS + DAY_MS)
-            counted = self._count(watched, kept.next_ms, day_end_ms)  # first: a row that comes between is then noticed
-            rows = self._list(watched, kept.next_ms, day_end_ms, arm_of, hourly=True)
-            for hour_ms, of_hour in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
-                start, at = from_ms(max(hour_ms, kept.next_ms)), from_ms(hour_ms + HOUR_MS)
-                kept.looks.append(kept.tally.add(of_hour, start=start, at=at))
+            whole_ms = HOUR_MS if kept.ahead else DAY_MS
+            stop_ms = min(end_ms, kept.next_ms - kept.next_ms % whole_ms + whole_ms)
+            counted = self._count(watched, kept.next_ms, stop_ms)  # first: a row that comes between is then noticed
+            hours = {_hour(kept.next_ms): kept.ahead.pop(_hour(kept.next_ms), {})}
+            if sum(row.queries for sums in hours.values() for row in sums.values()) != counted:
+                hours = self._list(watched, kept.next_ms, stop_ms)
+            for hour_ms, sums in sorted(hours.items()):
+                if sums:
+                    start, at = from_ms(max(hour_ms, kept.next_ms)), from_ms(hour_ms + HOUR_MS)
+                    kept.looks.append(kept.tally.add(_assign(sums, watched, arm_of), start=start, at=at))
             kept.rows += counted
-            kept.next_ms = day_end_ms
+            kept.next_ms = stop_ms
+            kept.read_ms = max(kept.read_ms, stop_ms)
 
-    def _list(
-        self, watched: Watched, start_ms: int, end_ms: int, arm_of: Mapping[str, str], *, hourly: bool = False
-    ) -> Iterable[UserRow]:
-        rows = list_user_sums(
-            self._log, watched.dimension, watched.arms, start_ms=start_ms, end_ms=end_ms, hourly=hourly
-        )
-        if watched.dimension:
-            return rows
-        return [row._replace(arm=arm_of[row.user]) for row in rows if row.user is not None and row.user in arm_of]
+    def _read_ahead(self, watched: Watched, kept: _Kept, end_ms: int) -> None:
+        """Add up the rows since the last look, but for the newest."""
+        if kept.read_ms < end_ms:
+            for hour_ms, sums in self._list(watched, kept.read_ms, end_ms).items():
+                _add_up(kept.ahead.setdefault(hour_ms, {}), sums.values())
+            kept.read_ms = end_ms
+
+    def _list(self, watched: Watched, start_ms: int, end_ms: int) -> dict[int, _Sums]:
+        """Each user's sums by hour; many rows are read in parts, for the database sorts each part."""
+        found: dict[int, _Sums] = {}
+        hours = max(1, -(-(end_ms - start_ms) // HOUR_MS))
+        step_ms = max(1, hours * HOUR_MS * _MOST_ROWS // max(1, self._count(watched, start_ms, end_ms)))
+        for first_ms in range(start_ms, end_ms, step_ms):
+            for row in list_user_sums(
+                self._log, watched.dimension, watched.arms,
+                start_ms=first_ms, end_ms=min(end_ms, first_ms + step_ms), hourly=True,
+            ):  # fmt: skip
+                _add_up(found.setdefault(row.start_ms, {}), (row,))
+        return found
 
     def _count(self, watched: Watched, start_ms: int, end_ms: int) -> int:
         """Rows of the whole hours that these times touch; an hour that is only partly meant counts in full."""
-        first_ms = start_ms - start_ms % HOUR_MS
-        return count_rows(self._log, watched.dimension, watched.arms, start_ms=first_ms, end_ms=end_ms)
+        return count_rows(self._log, watched.dimension, watched.arms, start_ms=_hour(start_ms), end_ms=end_ms)
+
+
+@cache
+def share_histories(url: str, log_url: str | None) -> ArmHistories:
+    """Return what this process keeps for a store: the scheduler and the pages look at the same rollouts."""
+    return ArmHistories(Store(url, log_url=log_url))
+
+
+def _hour(ms: int) -> int:
+    return ms - ms % HOUR_MS
+
+
+def _add_up(known: _Sums, rows: Iterable[UserRow]) -> None:
+    for row in rows:
+        before = known.get(key := (row.arm, row.user))
+        known[key] = row if before is None else UserRow(*before[:3], *map(add, before[3:], row[3:]))
+
+
+def _assign(sums: _Sums, watched: Watched, arm_of: Mapping[str, str]) -> list[UserRow]:
+    """The rows, each with its arm. Of rows that do not say their arm those of users without one are left out."""
+    if watched.dimension:
+        return list(sums.values())
+    return [row._replace(arm=arm_of[user]) for (_, user), row in sums.items() if user is not None and user in arm_of]
 
 
 def _find_arms(watched: Watched, exposures: Sequence[Exposure]) -> dict[str, str]:
