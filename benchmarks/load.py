@@ -54,14 +54,14 @@ VISITS = (
 )  # fmt: skip
 LOOKS_S, LOGGERS, FLIPPERS, USERS = (5.0, 35.0), 4, 2, 100_000
 MOST_P95_S, MOST_GROWTH = 1.5, 0.05
-_BURST_S, _SAMPLE_S, _PATIENCE_S = 0.05, 5.0, 120.0
+_BURST_S, _SAMPLE_S, _SHOWN_S, _PATIENCE_S = 0.05, 5.0, 120.0, 120.0
 
 
 @dataclass
 class Outcome:
-    """What was seen: seconds of each interaction by page, faults, and the memory over the seconds of the run."""
+    """What was seen: each interaction's page, begin and length, faults, and the memory; times in seconds of the run."""
 
-    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    interactions: list[tuple[str, float, float]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
 
@@ -96,6 +96,7 @@ class Visitor:
 
 async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random) -> None:
     """Be one visitor until the end."""
+    start = time.perf_counter()
     await asyncio.sleep(rng.uniform(0, LOOKS_S[1]))  # they do not all come at once
     url = f"{address.replace('http', 'ws')}/_stcore/stream"
     async with connect(url, subprotocols=[Subprotocol("streamlit")], max_size=None, open_timeout=_PATIENCE_S) as socket:
@@ -105,7 +106,7 @@ async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random)
             chosen = rng.choice(VISITS)
             began = time.perf_counter()
             fault = await visitor.open(chosen)
-            outcome.seconds[chosen].append(time.perf_counter() - began)
+            outcome.interactions.append((chosen, began - start, time.perf_counter() - began))
             if fault:
                 outcome.faults.append(fault)
             await asyncio.sleep(rng.uniform(*LOOKS_S))
@@ -225,11 +226,15 @@ def plot(memory: Sequence[tuple[float, float]], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def show(seconds: dict[str, list[float]]) -> float:
-    """Print the percentiles page by page; return the 95th of all, in seconds."""
-    for name, values in sorted(seconds.items()):
-        print(f"{name or 'overview':<30}{len(values):>6} times  {_percentiles(values)}")
-    everything = [each for values in seconds.values() for each in values]
+def show(interactions: Sequence[tuple[str, float, float]]) -> float:
+    """Print the percentiles page by page and by time; return the 95th of all, in seconds."""
+    parts: dict[str, list[float]] = defaultdict(list)
+    for name, begin, took in interactions:
+        parts[name or "overview"].append(took)
+        parts[f"~ from minute {begin // _SHOWN_S * _SHOWN_S / 60:02.0f}"].append(took)
+    for name, values in sorted(parts.items()):
+        print(f"{name:<30}{len(values):>6} times  {_percentiles(values)}")
+    everything = [took for _, _, took in interactions]
     print(f"{'all':<30}{len(everything):>6} times  {_percentiles(everything)}")
     return _percentile(everything, 95)
 
@@ -259,7 +264,7 @@ def main() -> int:
         command = [sys.executable, "-m", "quarterdeck", "serve", "--port", str(port)]
         with served(command, port, "/healthz") as address:
             outcome, lost = run(address, load_config(os.environ).database_url, find_server(port), options)
-    p95, growth = show(outcome.seconds), measure_growth(outcome.memory)
+    p95, growth = show(outcome.interactions), measure_growth(outcome.memory)
     print(f"memory: {outcome.memory[0][1]:.0f} MB at first, {outcome.memory[-1][1]:.0f} MB at last; ", end="")
     print(f"the last third {growth:+.1%} of the second")
     if options.plot:
