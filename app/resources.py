@@ -96,9 +96,9 @@ def load_users(environment: str, flag: str) -> Users:
 
 
 def get_histories() -> ArmHistories:
-    """Return what is kept of the arms' histories, so that a look reads the newest rows only."""
+    """Return what is kept of the arms' histories; what the scheduler read a moment ago is not read again."""
     config = get_config()
-    return share_histories(config.database_url, config.log_url)
+    return share_histories(config.database_url, config.log_url).up_to(timedelta(seconds=10))
 
 
 @st.cache_data(ttl=2, show_spinner=False)

@@ -30,6 +30,7 @@ from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).with_name("main.py")
 STOP_WITHIN_S = 5
+SWITCH_EVERY_S = 0.0002  # a page that reads rows beside one that draws waits for so long at each row, not for 5 ms
 FETCH_EVERY_S = 120.0  # how old the copy of a corpus repository elsewhere may be
 CANARIES_EVERY_S = 10.0  # how long a breach can stand, besides what it takes to log it
 
@@ -47,6 +48,7 @@ def serve(host: str, port: int) -> None:
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
+    sys.setswitchinterval(SWITCH_EVERY_S)
     load_services(config.deployments)
     write_logs(config, sys.stderr)
     app = App(

@@ -2,7 +2,7 @@
 
     python -m benchmarks.load [--home FOLDER] [--minutes 30] [--sessions 50] [--rows-per-s 20000] [--plot FILE.svg]
 
-Works on a copy of the home (default: the demo's), served by one process. Each visitor is a session that speaks the
+Works on a copy of the home (default: the demo's), served by one process, of which each page was opened once. Each visitor is a session that speaks the
 protocol of Streamlit's own browser code over a WebSocket: it opens a page, mostly with filters, which runs all of it,
 waits until it is complete, and looks at it for 5 to 35 seconds. Four processes log retrievals of 100,000 users at an
 even pace through `Quarterdeck.log_retrieval`, two flip a flag each, every second. Printed: the median, 95th and 99th
@@ -22,8 +22,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
@@ -94,14 +94,28 @@ class Visitor:
                 return fault
 
 
-async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random) -> None:
-    """Be one visitor until the end."""
-    start = time.perf_counter()
-    await asyncio.sleep(rng.uniform(0, LOOKS_S[1]))  # they do not all come at once
+@asynccontextmanager
+async def visitor_of(address: str) -> AsyncIterator[Visitor]:
+    """Connect a visitor, who sees the first page."""
     url = f"{address.replace('http', 'ws')}/_stcore/stream"
     async with connect(url, subprotocols=[Subprotocol("streamlit")], max_size=None, open_timeout=_PATIENCE_S) as socket:
         visitor = Visitor(socket)
         await visitor.open("")
+        yield visitor
+
+
+async def warm_up(address: str) -> None:
+    """Open each page once, so that the server has loaded what it needs."""
+    async with visitor_of(address) as visitor:
+        for each in VISITS:
+            await visitor.open(each)
+
+
+async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random) -> None:
+    """Be one visitor until the end."""
+    start = time.perf_counter()
+    await asyncio.sleep(rng.uniform(0, LOOKS_S[1]))  # they do not all come at once
+    async with visitor_of(address) as visitor:
         while time.perf_counter() < ends:
             chosen = rng.choice(VISITS)
             began = time.perf_counter()
@@ -153,6 +167,7 @@ def flip(url: str, key: str, stop: Event, told: "Queue[Any]") -> None:
 
 def run(address: str, url: str, server: int, options: argparse.Namespace) -> tuple[Outcome, list[str]]:
     """Put the load on; return what was seen and what was lost."""
+    asyncio.run(warm_up(address))
     processes = multiprocessing.get_context("spawn")
     stop, told = processes.Event(), processes.Queue()
     loggers = [f"logger-{number}" for number in range(LOGGERS)]

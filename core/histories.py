@@ -1,15 +1,16 @@
 """Gateway that reads how the arms of a rollout went, hour by hour, from the retrieval log, and remembers what it read.
 
-Hours that are over are kept as a tally. Of the hours after them each user's sums are kept, so that a look reads the
-last half minute alone, however many rows an hour has. Rows that come in later than that are noticed by the count of the
-rollups: those of the hour under way once it is over, older ones at the next look, when everything is read again.
+Hours that are over are kept as a tally, and a look reads what came after them. Where that is a lot, each user's sums
+of it are kept too, so that a look reads the newest rows alone. Rows that come in late are noticed by the count of the
+rollups, when everything is read again; those of a busy hour under way are noticed once it is over.
 A user is a session id.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from operator import add
 from threading import Lock
@@ -22,7 +23,8 @@ from quarterdeck.schema import DAY_MS, HOUR_MS
 from quarterdeck.store import Store
 
 _GRACE_MS = 10 * 60_000  # rows of an hour may be this late before it is taken as over
-_SETTLED_MS = 30_000  # rows older than this are taken as complete until their hour is over
+_BUSY_ROWS = 200_000  # since the last hour that is over: more than are read again at each look
+_SETTLED_MS = 10_000  # rows of a busy hour that are older than this are taken as complete until it is over
 _MOST_ROWS = 1_000_000  # read in one transaction
 _MOST_KEPT = 12
 
@@ -52,16 +54,25 @@ class _Kept:
     rows: int = 0
     exposed: int = 0
     looks: list[Look] = field(default_factory=list)
+    newest: tuple[Look, ...] = ()
     lock: Lock = field(default_factory=Lock)
 
 
 class ArmHistories:
     """The histories of the arms of one retrieval log. Keep one and ask it again and again; threads may share it."""
 
+    _age = timedelta(0)
+
     def __init__(self, log: Log) -> None:
         self._log = log
         self._kept: OrderedDict[Watched, _Kept] = OrderedDict()
         self._lock = Lock()
+
+    def up_to(self, age: timedelta) -> "ArmHistories":
+        """Return the same histories for those whom a look serves that somebody else took so long ago."""
+        lenient = copy(self)
+        lenient._age = age
+        return lenient
 
     def read(self, watched: Watched, *, until: datetime, exposures: Sequence[Exposure] = ()) -> tuple[Look, ...]:
         """Return a look at the end of each hour with retrievals, and one at `until`. Raises SourceUnavailable.
@@ -72,6 +83,8 @@ class ArmHistories:
         arm_of = _find_arms(watched, exposures)
         kept = self._keep(watched)
         with kept.lock:
+            if kept.newest and timedelta(0) <= until - kept.newest[-1].at < self._age:
+                return kept.newest
             if self._is_stale(watched, kept, until_ms, exposures):
                 kept.tally, kept.looks, kept.rows = Tally(watched.arms), [], 0
                 kept.next_ms = to_ms(watched.since)
@@ -79,12 +92,14 @@ class ArmHistories:
                 kept.read_ms, kept.ahead = kept.next_ms, {}
             self._read_hours(watched, kept, (until_ms - _GRACE_MS) // HOUR_MS * HOUR_MS, arm_of)
             kept.exposed = _count_exposed(exposures, kept.next_ms)
-            self._read_ahead(watched, kept, until_ms - _SETTLED_MS)
+            if self._count(watched, kept.next_ms, until_ms) > _BUSY_ROWS:
+                self._read_ahead(watched, kept, until_ms - _SETTLED_MS)
             newest: _Sums = {}
             for sums in (*kept.ahead.values(), *self._list(watched, kept.read_ms, until_ms).values()):
                 _add_up(newest, sums.values())
             rows = _assign(newest, watched, arm_of)
-            return (*kept.looks, kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until))
+            kept.newest = (*kept.looks, kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until))
+            return kept.newest
 
     def _keep(self, watched: Watched) -> _Kept:
         first_ms = to_ms(watched.since)
@@ -122,7 +137,7 @@ class ArmHistories:
             kept.read_ms = max(kept.read_ms, stop_ms)
 
     def _read_ahead(self, watched: Watched, kept: _Kept, end_ms: int) -> None:
-        """Add up the rows since the last look, but for the newest."""
+        """Add up the rows that came since the last look, but for the newest."""
         if kept.read_ms < end_ms:
             for hour_ms, sums in self._list(watched, kept.read_ms, end_ms).items():
                 _add_up(kept.ahead.setdefault(hour_ms, {}), sums.values())

@@ -119,7 +119,11 @@ def test_looking_again_later_gives_what_a_first_look_would(log: RetrievalLog) ->
     assert_alike(again.read(WATCHED, until=END), ArmHistories(log).read(WATCHED, until=END))
 
 
-def test_looking_while_rows_come_in_gives_what_a_first_look_would(log: RetrievalLog) -> None:
+@pytest.mark.parametrize("busy_rows", [0, 200_000])
+def test_looking_while_rows_come_in_gives_what_a_first_look_would(
+    log: RetrievalLog, busy_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "_BUSY_ROWS", busy_rows)
     kept, waiting, now = ArmHistories(log), sorted(ROWS, key=lambda row: row.ts, reverse=True), START
     while now < END:
         now = min(END, now + timedelta(minutes=7))
@@ -128,16 +132,23 @@ def test_looking_while_rows_come_in_gives_what_a_first_look_would(log: Retrieval
     assert_alike(looks, ArmHistories(log).read(WATCHED, until=END))
 
 
-def test_a_row_that_comes_late_in_the_hour_under_way_is_noticed_when_the_hour_is_over(log: RetrievalLog) -> None:
+@pytest.mark.parametrize("minutes", [30, 51])
+@pytest.mark.parametrize("busy_rows", [0, 200_000])
+def test_a_row_that_comes_late_in_a_busy_hour_is_noticed_when_the_hour_is_over(
+    log: RetrievalLog, busy_rows: int, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "_BUSY_ROWS", busy_rows)
     append_retrievals(log, ROWS)
     kept, now = ArmHistories(log), START + timedelta(hours=5)  # 20 minutes into an hour
     before = kept.read(WATCHED, until=now)
     append_retrievals(log, [replace(ROWS[0], ts=now - timedelta(minutes=2), arm="green")])
-    kept.read(WATCHED, until=now + timedelta(minutes=30))
-    later = now + timedelta(minutes=51)
-    found, fresh = kept.read(WATCHED, until=later), ArmHistories(log).read(WATCHED, until=later)
-    assert_alike(found, fresh)
-    assert found[-1].arms["green"].queries > before[-1].arms["green"].queries
+    found = kept.read(WATCHED, until=now + timedelta(minutes=minutes))
+    fresh = ArmHistories(log).read(WATCHED, until=now + timedelta(minutes=minutes))
+    missing = int(busy_rows == 0 and minutes == 30)
+    assert found[-1].arms["green"].queries + missing == fresh[-1].arms["green"].queries
+    assert fresh[-1].arms["green"].queries > before[-1].arms["green"].queries
+    if not missing:
+        assert_alike(found, fresh)
 
 
 def test_many_rows_are_read_in_parts(log: RetrievalLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +202,7 @@ def test_an_exposure_that_is_reported_late_is_noticed(log: RetrievalLog) -> None
     assert_alike(found, ArmHistories(log).read(watched, until=END, exposures=exposures))
 
 
-def test_only_the_newest_rows_are_read_again(log: RetrievalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_last_hours_are_read_again(log: RetrievalLog, monkeypatch: pytest.MonkeyPatch) -> None:
     append_retrievals(log, ROWS)
     kept, read = ArmHistories(log), []
 
@@ -202,7 +213,34 @@ def test_only_the_newest_rows_are_read_again(log: RetrievalLog, monkeypatch: pyt
     kept.read(WATCHED, until=END)
     monkeypatch.setattr(histories, "list_user_sums", noting)
     kept.read(WATCHED, until=END + timedelta(minutes=1))
-    assert [END.timestamp() * 1000 - start <= 30_000 for start in read] == [True, True]
+    assert [END.timestamp() * 1000 - start < 2 * 3_600_000 for start in read] == [True]
+
+
+def test_of_a_busy_hour_the_newest_rows_alone_are_read_again(
+    log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_retrievals(log, ROWS)
+    kept, read = ArmHistories(log), []
+
+    def noting(*arguments: object, start_ms: int, **options: object) -> object:
+        read.append(start_ms)
+        return list_user_sums(*arguments, start_ms=start_ms, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(histories, "_BUSY_ROWS", 0)
+    kept.read(WATCHED, until=END)
+    monkeypatch.setattr(histories, "list_user_sums", noting)
+    kept.read(WATCHED, until=END + timedelta(minutes=1))
+    assert [END.timestamp() * 1000 - start <= 10_000 for start in read] == [True, True]
+
+
+def test_who_is_content_with_an_older_look_gets_the_one_that_somebody_took(log: RetrievalLog) -> None:
+    kept, later = ArmHistories(log), END + timedelta(seconds=9)
+    taken = kept.read(WATCHED, until=END)
+    append_retrievals(log, ROWS)
+    content = kept.up_to(timedelta(seconds=10))
+    assert content.read(WATCHED, until=later) is taken
+    assert kept.read(WATCHED, until=later)[-1].arms["green"].queries
+    assert content.read(WATCHED, until=later)[-1].at == later
 
 
 def test_a_dimension_that_is_none_is_refused(log: RetrievalLog) -> None:
