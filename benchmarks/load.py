@@ -2,12 +2,13 @@
 
     python -m benchmarks.load [--home FOLDER] [--minutes 30] [--sessions 50] [--rows-per-s 20000] [--plot FILE.svg]
 
-Works on a copy of the home (default: the demo's), served by one process, of which each page was opened once. Each visitor is a session that speaks the
-protocol of Streamlit's own browser code over a WebSocket: it opens a page, mostly with filters, which runs all of it,
-waits until it is complete, and looks at it for 5 to 35 seconds. Four processes log retrievals of 100,000 users at an
-even pace through `Quarterdeck.log_retrieval`, two flip a flag each, every second. Printed: the median, 95th and 99th
-percentile of an interaction page by page, rows logged and found again, flips and their audit entries, and the server's
-memory over time (Linux: VmRSS). Exits with 1 when 95% take 1.5 s or more, a row or flip is lost, or memory grows.
+Works on a copy of the home (default: the demo's), served by one process, of which each page was opened once. Each
+visitor is a session that speaks the protocol of Streamlit's own browser code over a WebSocket: it opens a page, mostly
+with filters, which runs all of it, waits until it is complete, and looks at it for 5 to 35 seconds. Four processes log
+retrievals of 100,000 users at an even pace through `Quarterdeck.log_retrieval`, two flip a flag each, every second.
+Printed: the median, 95th and 99th percentile of an interaction by page and by time, rows logged and found again, flips
+and their audit entries, and the server's memory (Linux: VmRSS). Exits with 1 when 95% take 1.5 s or more, a row or flip
+is lost, or memory grows.
 """
 
 import argparse
