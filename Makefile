@@ -49,16 +49,21 @@ format: $(DEV_STAMP)  ## Put the code in its format
 	$(BIN)/ruff check --fix .
 
 # The pipeline: each job of .github/workflows/ci.yml runs one of these, and `make ci` runs them all, in the same order.
-.PHONY: ci lint changes prompt-eval cost-check build deploy
+.PHONY: ci lint first-paint changes prompt-eval cost-check build deploy
 ci:  ## The whole pipeline on this machine
 	$(MAKE) lint
 	$(MAKE) test DEEP=1
+	$(MAKE) first-paint
 	$(MAKE) prompt-eval
 	$(MAKE) cost-check
 	$(MAKE) build
 	$(MAKE) deploy
 
 lint: check  ## Format, lint and types
+
+first-paint: debian  ## Hold each page's first paint to twice that of an empty Streamlit page
+	@$(BIN)/quarterdeck demo
+	@$(BIN)/python -m benchmarks.first_paint --check 2.0
 
 changes:  ## Say whether a file that decides about prompts differs from the merge base with BASE
 	@git merge-base $(BASE) HEAD >/dev/null || { echo "make: there is no merge base with $(BASE)" >&2; exit 1; }

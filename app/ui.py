@@ -27,6 +27,7 @@ ARM_COLORS = {"blue": ACCENT, "green": GREEN}
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch show them
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~&=^])")
+_COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=-]*`)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def showing_errors(what: str) -> Iterator[None]:
     try:
         yield
     except QuarterdeckError as error:
-        st.error(f"**{what}** — {plain(str(error))}")
+        st.error(f"**{what}** — {plain_error(error)}")
 
 
 def record_change(change: Callable[[], int], *, effect: str = "") -> None:
@@ -145,9 +146,9 @@ def record_change(change: Callable[[], int], *, effect: str = "") -> None:
     try:
         said = "success", f"Recorded as audit entry {change()}. {effect}".strip()
     except HalfDone as error:
-        said = "error", f"**Half of it was done** — {plain(str(error))}"
+        said = "error", f"**Half of it was done** — {plain_error(error)}"
     except QuarterdeckError as error:
-        said = "error", f"**Nothing was changed** — {plain(str(error))}"
+        said = "error", f"**Nothing was changed** — {plain_error(error)}"
     st.session_state["said"] = said
 
 
@@ -165,6 +166,16 @@ def plain(text: str) -> str:
     'a \\\\<b\\\\> \\\\& \\\\*c\\\\*'
     """
     return escape(" ".join(text.split()))
+
+
+def plain_error(error: QuarterdeckError) -> str:
+    """Return the line of an error as `plain` does, but for the commands in it, which are set as code.
+
+    >>> plain_error(QuarterdeckError("No <b>. Run `quarterdeck demo`"))
+    'No \\<b\\>\\. Run `quarterdeck demo`'
+    """
+    parts = _COMMAND.split(" ".join(str(error).split()))
+    return "".join(part if number % 2 else escape(part) for number, part in enumerate(parts))
 
 
 def escape(text: str) -> str:

@@ -47,7 +47,7 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
         is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(must_stop(each) for each in tests)
         look = look if is_healthy else ui.Look("Not healthy", "red", "▼")
     except QuarterdeckError as error:
-        detail = f"How canaries and experiments do cannot be read: {ui.plain(str(error))}"
+        detail = f"How canaries and experiments do cannot be read: {ui.plain_error(error)}"
     ui.render_verdict(sentence, look, detail=detail)
 
 

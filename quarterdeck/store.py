@@ -30,6 +30,15 @@ logger = logging.getLogger("quarterdeck")
 _CHECKPOINT_PAGES = 8_000  # 32 MB: a checkpoint waits for the disk, so the default of 1,000 slows a busy writer
 _SCHEMA_LOCK = 0x71756172  # "quar": PostgreSQL's advisory lock while the schema is made
 
+_REMEDIES = {  # by SQLite's words
+    "file is not a database": "Bring a copy back with `quarterdeck restore`, or name another file",
+    "disk image is malformed": "Bring a copy back with `quarterdeck restore`",
+    "database is locked": "Another program holds it; try again when that is done",
+    "readonly database": "Let the user of this process write the file and its folder",
+    "unable to open database file": "Look whether this user may read and write the file and its folder",
+    "disk is full": "Make room on the disk; nothing was lost that had been stored",
+}
+
 
 class Store:
     """The shared store behind one database URL. Opening is lazy: the first transaction connects.
@@ -197,9 +206,15 @@ class Store:
         except QuarterdeckError:
             raise
         except DBAPIError as error:
-            raise SourceUnavailable(f"The store {self.name} failed: {_first_line(error.orig)}.") from error
+            raise SourceUnavailable(self._describe_failure(error.orig)) from error
         except (SQLAlchemyError, OSError, self._driver_error) as error:
-            raise SourceUnavailable(f"The store {self.name} failed: {_first_line(error)}.") from error
+            raise SourceUnavailable(self._describe_failure(error)) from error
+
+    def _describe_failure(self, error: BaseException | None) -> str:
+        """What went wrong in one line, and what to do where that is known."""
+        line = _first_line(error)
+        remedy = next((f" {remedy}." for sign, remedy in _REMEDIES.items() if sign in line), "")
+        return f"The store {self.name} failed: {line}.{remedy}"
 
 
 def _give_back(writer: Engine, reader: Engine, pid: int) -> None:

@@ -300,6 +300,7 @@ def test_a_corrupt_store_is_one_line_that_names_the_file(
     line = only_error(open_page(page))
     assert str(tmp_path / "garbage.db") in line
     assert "not a database" in line
+    assert "`quarterdeck restore`" in line
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def render_editor(stored: Flag) -> None:
             with place.container():  # a rerun would take away what was just said about a change
                 wanted = draw_form(base)
     except InvalidInput as error:
-        st.error(f"**This cannot be saved** — {ui.plain(str(error))}")
+        st.error(f"**This cannot be saved** — {ui.plain_error(error)}")
         return
     is_same, is_old = wanted == base.definition, base.version != stored.version
     users = Users() if is_same else load_users(base.environment, base.key)
@@ -229,7 +229,7 @@ def render_why(key: str, stored: Mapping[str, Any], wanted: Mapping[str, Any] | 
         try:
             context = parse_context(user, text or "")
         except InvalidInput as error:
-            st.error(ui.plain(str(error)))
+            st.error(ui.plain_error(error))
             return
         for title, definition in (("Now", stored), ("After the change", wanted)):
             if definition is not None:

@@ -236,5 +236,5 @@ def remove(keep: int) -> None:
         done = collect_garbage(get_store(), act, keep=keep)
         said = "success", f"Removed {len(done.removable)} indexes: {ui.plain(', '.join(done.removable)) or 'none'}."
     except QuarterdeckError as error:
-        said = "error", f"**Nothing was changed** — {ui.plain(str(error))}"
+        said = "error", f"**Nothing was changed** — {ui.plain_error(error)}"
     st.session_state["said"] = said
