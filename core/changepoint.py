@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-CALL = math.log(45)  # evidence at which a drop is called: the days are 45 times likelier with a drop than without
-DROP_ERRORS = 10.0  # size of the drops that are looked for: sd of a normal prior, in errors of a usual daily mean
+CALL = math.log(110)  # evidence at which a drop is called: the days are 110 times likelier with a drop than without
+DROP_ERRORS = 4.0  # size of the drops that are looked for: sd of a normal prior, in errors of a usual daily mean
 LONE_DAY = 0.8  # weight of the z of a change seen on one day only: an odd day is likelier than a normal error has it
 MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about that many
 LONGEST = 60  # observed days a suspected change may reach back
@@ -31,6 +31,7 @@ SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # spread of single scores, worth so many q
 SPREAD_WEIGHT = 50.0  # queries of the pooled spread that are mixed into the spread of each day
 WEEKEND_SD = 0.03  # how far weekends may lie off the working days
 PRIOR_DEGREES = 8.0  # degrees of freedom that the priors stand for
+LEAST_SHARE = 0.05  # of the wobble in the noise: the sampling noise is not known perfectly either
 DAY_SD, DAY_SD_FACTOR = 0.011, 0.6  # typical wobble, and the sd of its logarithm
 CORRELATION, CORRELATION_SD = 0.3, 0.25
 DESIGN_EFFECT, DESIGN_EFFECT_FACTOR = 1.7, 0.45
@@ -136,7 +137,8 @@ def replay(history: History, threshold: float = CALL) -> Replay:
     Level and weekday effects are fitted by generalised least squares (weekday effects drawn to zero by a prior) on the
     last `REFERENCE` observed days; the noise is the posterior mean on a grid, from days that are at least `LAG` old.
     On each day every start in the last `LONGEST` days is tried: z = estimated shift / its standard error e. As the
-    noise is estimated, z is read as Student's t and turned into the normal z of the same tail (Wallace 1959). With a
+    noise is estimated, z is read as Student's t and turned into the normal z of the same tail (Wallace 1959); its
+    degrees of freedom grow with the part of the noise that is sampling, which is known (Satterthwaite 1946). With a
     normal prior for the size of the drop (sd s = `DROP_ERRORS` daily errors, v = s^2 / (s^2 + e^2)) the days are
     sqrt(1 - v) * exp(v z^2 / 2) times likelier with a drop from that start than without; rises count as nothing.
     A drop is called when the log of the sum over all starts (Shiryaev-Roberts) reaches `threshold`; the likeliest start
@@ -216,7 +218,7 @@ class Reference:
     def shift(self, history: History, index: Ints) -> Shift:
         """How far the level of these days lies from the reference, with its standard error."""
         size, error = self.shifts(history, index[None])
-        z = _student_to_normal(size / error, self.days)
+        z = _student_to_normal(size / error, PRIOR_DEGREES + self.days)
         return Shift(int(index[0]), float(size[0]), float(error[0]), float(z[0]))
 
     def shifts(self, history: History, windows: Ints) -> tuple[Floats, Floats]:
@@ -337,10 +339,12 @@ class _Scan:
         information = power - np.einsum("dis,dis->ds", cross[:, 1:], solved)
         known = self._enough(days, starts)[tail] & (information > 1e-3 * power)
         information = np.where(known, information, 1.0)
-        z = _student_to_normal(score / np.sqrt(information), max(0, first - LAG - low))
+        sampling = usual_sampling(self.history, first, noise)
+        degrees = degrees_of(max(0, first - LAG - low), noise, sampling)
+        z = _student_to_normal(score / np.sqrt(information), degrees)
         z = np.where(days[tail, None] == starts, z * LONE_DAY, z)
-        drop_sd = usual_drop(self.history, first, noise)
-        return _Block(starts, score / information, 1 / np.sqrt(information), np.where(known, z, 0.0), drop_sd)
+        z = np.where(known, z, 0.0)
+        return _Block(starts, score / information, 1 / np.sqrt(information), z, usual_drop(noise, sampling))
 
     def _enough(self, days: Ints, starts: Ints) -> NDArray[np.bool_]:
         """Whether both sides of each start hold enough queries at the end of each day, within reach."""
@@ -410,27 +414,35 @@ def _log_sum(belief: Floats) -> float:
     return float(top + np.log(np.exp(belief - top).sum())) if np.isfinite(top) else -math.inf
 
 
-def usual_drop(history: History, day: int, noise: Noise) -> float:
-    """Prior sd of a drop: so many errors of a daily mean, with the traffic of the two weeks up to this day."""
-    sampling = noise.design_effect * float(np.median(history.variance[max(0, day - 13) : day + 1]))
+def usual_sampling(history: History, day: int, noise: Noise) -> float:
+    """Variance of a daily mean for its few queries alone, with the traffic of the two weeks up to this day."""
+    return noise.design_effect * float(np.median(history.variance[max(0, day - 13) : day + 1]))
+
+
+def usual_drop(noise: Noise, sampling: float) -> float:
+    """Prior sd of a drop: so many errors of a daily mean."""
     return DROP_ERRORS * math.sqrt(noise.day_sd**2 + sampling)
 
 
-def smallest_call(error: float, days: int, threshold: float, drop_sd: float) -> float:
+def degrees_of(days: int, noise: Noise, sampling: float) -> float:
+    """Degrees of freedom of a daily mean's variance, of which the wobble's share is learned from so many days."""
+    share = noise.day_sd**2 / (noise.day_sd**2 + sampling)
+    return (PRIOR_DEGREES + days) / max(share, LEAST_SHARE) ** 2
+
+
+def smallest_call(error: float, degrees: float, threshold: float, drop_sd: float) -> float:
     """The standard errors by which one start alone must lie off the reference to be called."""
     known = drop_sd**2 / (drop_sd**2 + error**2)
-    return normal_to_student(math.sqrt((2 * threshold - math.log1p(-known)) / known), days)
+    return normal_to_student(math.sqrt((2 * threshold - math.log1p(-known)) / known), degrees)
 
 
-def normal_to_student(z: float, days: int) -> float:
+def normal_to_student(z: float, degrees: float) -> float:
     """The inverse of the correction: how many standard errors stand for the normal deviate z."""
-    degrees = PRIOR_DEGREES + days
     scaled = z * (8 * degrees + 3) / (8 * degrees + 1)
     return float(np.sqrt(degrees * np.expm1(scaled**2 / degrees)))
 
 
-def _student_to_normal(t: Floats, days: int) -> Floats:
-    """The normal deviate with about the tail of Student's t, when the noise was learned from so many days."""
-    degrees = PRIOR_DEGREES + days
+def _student_to_normal(t: Floats, degrees: float) -> Floats:
+    """The normal deviate with about the tail of Student's t, when the noise was learned."""
     scaled = np.sqrt(degrees * np.log1p(t**2 / degrees))
     return np.asarray(np.sign(t) * scaled * (8 * degrees + 1) / (8 * degrees + 3))

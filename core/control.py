@@ -20,7 +20,7 @@ from quarterdeck.news import tell_news
 from quarterdeck.retrieval import from_ms
 from quarterdeck.schema import aliases, audit, flags, indexes, settings
 from quarterdeck.snapshot import STATE_VERSION
-from quarterdeck.store import Store
+from quarterdeck.store import Store, fetch_many
 
 FIRST_HASH = "0" * 64
 _MOST_SWAPS = 10_000
@@ -175,7 +175,7 @@ def list_audit(
     wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
     query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
     with store.read() as connection:
-        return tuple(_entry(row) for row in connection.execute(query).mappings())
+        return tuple(_entry(dict(zip(audit.c.keys(), row, strict=True))) for row in fetch_many(connection, query))
 
 
 def count_audit(

@@ -23,16 +23,18 @@ from core.changepoint import (
     Noise,
     Reference,
     Replay,
+    degrees_of,
     normal_to_student,
     replay,
     scatter,
     smallest_call,
     usual_drop,
+    usual_sampling,
 )
 from core.errors import InvalidInput
 
 HISTOGRAM_BINS = 50
-WATCH = math.log(10)  # evidence at which a suspected drop is worth a look: ten times likelier with it than without
+WATCH = math.log(25)  # evidence at which a suspected drop is worth a look: 25 times likelier with it than without
 POWER = 0.8  # chance with which `smallest_drop` would be called within one window
 USEFUL_DROP = 0.10  # data that could not even show this much is called insufficient
 
@@ -387,7 +389,8 @@ def _margin(
     clustered = (clustered + lonely) * expected / float(weights**2 @ np.diag(model))
     variance = (PRIOR_DEGREES * expected + degrees * clustered) / (PRIOR_DEGREES + degrees)
     variance += float(mix @ effects.covariance @ mix)
-    return normal_to_student(NormalDist().inv_cdf(1 - error / 2), degrees) * float(np.sqrt(variance))
+    deviate = normal_to_student(NormalDist().inv_cdf(1 - error / 2), PRIOR_DEGREES + degrees)
+    return deviate * float(np.sqrt(variance))
 
 
 def _single_days(weights: Floats, model: Floats, split: int) -> list[tuple[Floats, Floats]]:
@@ -413,8 +416,9 @@ def _smallest_drop(history: History, seen: Replay, since: date, threshold: float
         error = reference.shift(history, recent).error
     else:  # no past yet: as if it were to hold as much as the window does
         error = float(np.sqrt(2 / np.linalg.inv(scatter(history, recent[None], seen.noise)[0]).sum()))
-    drop_sd = usual_drop(history, len(history) - 1, seen.noise)
-    drop = (smallest_call(error, start, threshold, drop_sd) + NormalDist().inv_cdf(POWER)) * error
+    sampling = usual_sampling(history, len(history) - 1, seen.noise)
+    degrees, drop_sd = degrees_of(start, seen.noise, sampling), usual_drop(seen.noise, sampling)
+    drop = (smallest_call(error, degrees, threshold, drop_sd) + NormalDist().inv_cdf(POWER)) * error
     return min(drop, 1.0)
 
 

@@ -1,10 +1,8 @@
 """Gateway to a retrieval log in SQLite or PostgreSQL: the statements that read it."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, collate, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, case, collate, func, literal, literal_column, select
 
 from core.arms import USER_SUMS, UserRow
 from core.log_rows import (
@@ -28,7 +26,7 @@ from quarterdeck.schema import (
     daily,
     retrievals,
 )
-from quarterdeck.store import Store
+from quarterdeck.store import Store, fetch_many
 
 _SUMS = ("n", "total", "total_squares")
 
@@ -95,7 +93,7 @@ class SqlReader:
         with self._store.read() as connection:
             return [
                 AskedRow(text, int(n), total, tuple(int(week) for week in weeks))
-                for text, n, total, *weeks in _fetch_many(connection, query)
+                for text, n, total, *weeks in fetch_many(connection, query)
             ]
 
     def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
@@ -137,7 +135,7 @@ class SqlReader:
         if dimension:
             query = query.where(value.in_(values))
         with self._store.read() as connection:
-            return [UserRow._make(row) for row in _fetch_many(connection, query)]
+            return [UserRow._make(row) for row in fetch_many(connection, query)]
 
     def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
         """Return how many rows of these values there are in whole hours, from the rollup."""
@@ -162,20 +160,6 @@ class SqlReader:
         with self._store.read() as connection:
             first, last = connection.execute(select(*ends)).one()
         return None if first is None else (first, last)
-
-
-def _fetch_many(connection: Connection, query: Select[Any]) -> Iterable[Sequence[Any]]:
-    """Return the rows of a query that has thousands, in its order.
-
-    Python lets go of its lock for each row that it steps to in SQLite, and where another thread is busy gets it back
-    milliseconds later: 86,000 rows took 286 s that way instead of 0.8. So SQLite packs them into one.
-    """
-    if connection.dialect.name != "sqlite":
-        return connection.execute(query)
-    rows: list[list[Any]] = json.loads(
-        connection.scalar(select(func.json_group_array(func.json_array(*query.subquery().c)))) or "[]"
-    )
-    return rows
 
 
 def _low(below: float) -> list[ColumnElement[bool]]:

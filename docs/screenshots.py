@@ -1,28 +1,24 @@
 """Takes the pictures of the guides: serves a demo and photographs its pages with Debian's Chromium.
 
-Run from the checkout: .venv/bin/python docs/screenshots.py [HOME [NAME...]]. Without HOME a demo is built in a
+Run from the checkout: .venv/bin/python -m docs.screenshots [HOME [NAME...]]. Without HOME a demo is built in a
 temporary folder; names take some of the pictures only.
 Pictures land in docs/images/; look at them before they are committed.
 """
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from benchmarks.first_paint import FLAGS, find_port, served
+
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGES = PROJECT / "docs" / "images"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 WIDTH, PATIENCE_MS = 1280, 300_000
 # The picture's name, the page's address, and how much of it from the top.
 PICTURES = {
@@ -68,42 +64,16 @@ def shrink(path: Path) -> None:
     small.save(path, optimize=True)
 
 
-def serve(home: Path, port: int) -> "subprocess.Popen[bytes]":
-    """Start a deck over the demo and wait until it answers."""
-    import httpx
-
-    server = subprocess.Popen(
-        [sys.executable, "-m", "quarterdeck", "serve", "--port", str(port)],
-        cwd=PROJECT,
-        env={**os.environ, "QUARTERDECK_HOME": str(home), "QUARTERDECK_OPERATOR": "ada"},
-    )
-    for _ in range(600):
-        if server.poll() is not None:
-            sys.exit("the deck did not start")
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/healthz").raise_for_status()
-            return server
-        except httpx.HTTPError:
-            time.sleep(0.2)
-    server.terminate()
-    sys.exit("the deck does not answer")
-
-
 def run(home: Path, names: Sequence[str]) -> None:
     """Serve the demo, take the pictures, stop."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    os.environ.update(QUARTERDECK_HOME=str(home), QUARTERDECK_OPERATOR="ada")
     IMAGES.mkdir(exist_ok=True)
-    server = serve(home, port)
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-            take_pictures(f"http://127.0.0.1:{port}", browser, names)
-            browser.close()
-    finally:
-        server.terminate()
-        server.wait(30)
+    port = find_port()
+    command = [sys.executable, "-m", "quarterdeck", "serve", "--port", str(port)]
+    with served(command, port, "/healthz") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        take_pictures(address, browser, names)
+        browser.close()
 
 
 if __name__ == "__main__":

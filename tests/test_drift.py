@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from core.changepoint import Reference, replay
+from core.changepoint import PRIOR_NOISE, Reference, degrees_of, replay
 from core.drift import (
     HISTOGRAM_BINS,
     DailyScores,
@@ -284,6 +284,13 @@ def test_the_reference_recovers_a_known_shift():
     shift = Reference.of(history, range(56), noise).shift(history, np.arange(56, 70))
     assert shift.size == pytest.approx(-0.04, abs=0.004)
     assert 0 < shift.error < 0.01 and shift.z < -3.5
+
+
+def test_a_noise_that_is_mostly_sampling_is_known_after_few_days():
+    wobble = PRIOR_NOISE.day_sd**2
+    assert degrees_of(20, PRIOR_NOISE, sampling=0.0) == pytest.approx(28)
+    assert degrees_of(20, PRIOR_NOISE, sampling=wobble) == pytest.approx(4 * 28)
+    assert degrees_of(20, PRIOR_NOISE, sampling=1e6 * wobble) == pytest.approx(400 * 28)
 
 
 def test_the_segment_that_fell_is_named_and_the_others_are_not():
