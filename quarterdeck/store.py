@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sqlite3
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -310,7 +311,7 @@ def _make_sqlite_engine(path: Path, *, create: bool, read_only: bool, wait_s: fl
         if read_only:
             connection.execute("PRAGMA query_only = ON")
         else:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection, wait_s)
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
 
@@ -319,6 +320,19 @@ def _make_sqlite_engine(path: Path, *, create: bool, read_only: bool, wait_s: fl
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(connection: Any, wait_s: float) -> None:
+    """Turn to write-ahead logging. Where several open a new file at once SQLite refuses all but one without waiting."""
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
 
 
 def _first_line(error: BaseException | None) -> str:

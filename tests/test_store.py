@@ -1,6 +1,8 @@
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -146,3 +148,25 @@ def test_a_store_that_is_removed_while_it_is_open_is_reported_and_found_again(ur
     append_retrievals(store, [RETRIEVAL] * 2)
     assert [day.count for day in list_daily_scores(reader)] == [2]
     reader.close()
+
+
+def test_several_who_open_a_new_store_at_once_all_get_it(tmp_path: Path) -> None:
+    faults: list[Exception] = []
+
+    def open_it(url: str, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            with closing(Store(url, create=True)) as store, store.begin():
+                pass
+        except SourceUnavailable as error:
+            faults.append(error)
+
+    for round_ in range(40):
+        together = threading.Barrier(4)
+        url = f"sqlite:///{tmp_path / f'{round_}.db'}"
+        threads = [threading.Thread(target=open_it, args=(url, together)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert faults == []
