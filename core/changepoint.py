@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-CALL = math.log(110)  # evidence at which a drop is called: the days are 110 times likelier with a drop than without
+CALL = math.log(100)  # evidence at which a drop is called: the days are 100 times likelier with a drop than without
 DROP_ERRORS = 4.0  # size of the drops that are looked for: sd of a normal prior, in errors of a usual daily mean
 LONE_DAY = 0.8  # weight of the z of a change seen on one day only: an odd day is likelier than a normal error has it
 MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about that many
