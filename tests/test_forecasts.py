@@ -1,5 +1,6 @@
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,10 +145,9 @@ def test_vectors_of_another_model_are_refused(store, live):
 @pytest.fixture
 def deck(demo: Demo, tmp_path):
     """A copy of the demo's store: predictions are kept in it."""
-    import shutil
-
-    original = Path(demo.config.database_url.removeprefix("sqlite:///"))
-    shutil.copyfile(original, tmp_path / "deck.db")
+    original = demo.config.database_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(original)) as source, closing(sqlite3.connect(tmp_path / "deck.db")) as copy:
+        source.backup(copy)  # to open the file otherwise would drop SQLite's locks on it in this process
     store = Store(f"sqlite:///{tmp_path / 'deck.db'}")
     yield store
     store.close()

@@ -21,6 +21,7 @@ from core.config import PROJECT
 from core.control import get_flag, list_audit
 from core.embed import Embedder
 from core.errors import InvalidInput
+from core.histories import share_histories
 from core.operations import create_flag, switch_flag
 from core.vectors import VectorCache
 from quarterdeck.definitions import boolean_flag
@@ -55,6 +56,7 @@ def _forget() -> None:
         get_store().close()
     st.cache_data.clear()
     st.cache_resource.clear()
+    share_histories.cache_clear()
 
 
 @pytest.fixture
