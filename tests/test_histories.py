@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -202,16 +203,23 @@ def test_an_exposure_that_is_reported_late_is_noticed(log: RetrievalLog) -> None
     assert_alike(found, ArmHistories(log).read(watched, until=END, exposures=exposures))
 
 
+def note_starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note from where on rows are read from now on."""
+    starts: list[int] = []
+
+    def noting(*arguments: Any, start_ms: int, **options: Any) -> Any:
+        starts.append(start_ms)
+        return list_user_sums(*arguments, start_ms=start_ms, **options)
+
+    monkeypatch.setattr(histories, "list_user_sums", noting)
+    return starts
+
+
 def test_only_the_last_hours_are_read_again(log: RetrievalLog, monkeypatch: pytest.MonkeyPatch) -> None:
     append_retrievals(log, ROWS)
-    kept, read = ArmHistories(log), []
-
-    def noting(*arguments: object, start_ms: int, **options: object) -> object:
-        read.append(start_ms)
-        return list_user_sums(*arguments, start_ms=start_ms, **options)  # type: ignore[arg-type]
-
+    kept = ArmHistories(log)
     kept.read(WATCHED, until=END)
-    monkeypatch.setattr(histories, "list_user_sums", noting)
+    read = note_starts(monkeypatch)
     kept.read(WATCHED, until=END + timedelta(minutes=1))
     assert [END.timestamp() * 1000 - start < 2 * 3_600_000 for start in read] == [True]
 
@@ -220,15 +228,10 @@ def test_of_a_busy_hour_the_newest_rows_alone_are_read_again(
     log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append_retrievals(log, ROWS)
-    kept, read = ArmHistories(log), []
-
-    def noting(*arguments: object, start_ms: int, **options: object) -> object:
-        read.append(start_ms)
-        return list_user_sums(*arguments, start_ms=start_ms, **options)  # type: ignore[arg-type]
-
+    kept = ArmHistories(log)
     monkeypatch.setattr(histories, "_BUSY_ROWS", 0)
     kept.read(WATCHED, until=END)
-    monkeypatch.setattr(histories, "list_user_sums", noting)
+    read = note_starts(monkeypatch)
     kept.read(WATCHED, until=END + timedelta(minutes=1))
     assert [END.timestamp() * 1000 - start <= 10_000 for start in read] == [True, True]
 
