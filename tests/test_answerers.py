@@ -123,9 +123,10 @@ def test_a_passing_fault_is_tried_again(server: ModelServer, protocol: str, repl
 
 def test_a_server_that_hangs_is_left_and_asked_again(server: ModelServer, protocol: str) -> None:
     server.script = [Reply(fault=Fault.HANG)]
-    asked = connect(server, protocol, timeout=0.3)
+    asked = connect(server, protocol, timeout=1.0)
     assert asked.model.complete("How large?").text == "It is 128 bytes."
-    assert len(server.requests) == 2
+    assert server.script == []
+    assert len(asked.waits) == len(server.requests) - 1 >= 1, "a busy machine may let a sound answer time out as well"
 
 
 @pytest.mark.parametrize(
