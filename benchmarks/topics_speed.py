@@ -1,22 +1,31 @@
 """Where the time goes from new distinct queries to topics, and how long assigning cached vectors takes.
 
 Run: `python -m benchmarks.topics_speed [--queries 5000] [--vectors 100000]`. The queries are varied from the labelled
-ones at hand by joining halves of two of them, so that each is new to the model.
+ones at hand by joining halves of two of them, so that each is new to the model. The runs over a store read the queries
+from a retrieval log in SQLite, as the coverage page does: first with nothing known of them, then with nothing new.
 """
 
 import argparse
 import csv
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from benchmarks.topics_quality import BANKING77, as_queries
 from core import clusters as rule
 from core.embed import Embedder
+from core.reports import report_coverage
 from core.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
+from core.vectors import VectorCache
+from quarterdeck.log import as_log
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.store import Store
 
 
 def distinct_queries(count: int) -> list[str]:
@@ -36,6 +45,20 @@ def _timed(step: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     print(f"  {step:46} {time.perf_counter() - started:7.2f} s", flush=True)
+
+
+def time_coverage(texts: Sequence[str]) -> None:
+    """Print how long two coverage runs over the same log take, the second with nothing new."""
+    now = datetime.now(UTC)
+    with TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{Path(folder) / 'deck.db'}", create=True)
+        as_log(store).append([Retrieval(now, text, 0.3).row for text in texts])
+        embedder = Embedder(cache=VectorCache(store))
+        for step in ("coverage run, nothing known", "coverage run, nothing new"):
+            with _timed(step):
+                found = report_coverage(store, embedder, environment="production", today=now.date(), low_score=0.5)
+        print(f"  {found.topics.reason}")
+        store.close()
 
 
 def main() -> None:
@@ -63,6 +86,7 @@ def main() -> None:
     with _timed(f"map of {min(MAP_LIMIT, len(texts))} points"):
         map_queries(vectors[:MAP_LIMIT])
     print(f"  {topics.reason}")
+    time_coverage(texts)
     cached = np.resize(vectors, (options.vectors, vectors.shape[1]))
     print(f"{len(cached)} cached vectors to {len(topics.topics)} topics")
     with _timed("assign"):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,15 @@ from core.retrievals import (
     list_low_queries,
     list_segment_scores,
 )
-from core.topics import MAP_LIMIT, AskedQuery, Topics, find_topics, low_score_threshold_of_histogram, map_queries
+from core.topics import (
+    MAP_LIMIT,
+    AskedQuery,
+    Topics,
+    find_topics,
+    low_score_threshold_of_histogram,
+    map_queries,
+    recognise,
+)
 from quarterdeck.retrieval import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
 from quarterdeck.store import Store
@@ -124,9 +133,8 @@ def report_coverage(
     vectors = {} if embed_new else embedder.get_known(texts)
     pending = () if embed_new else tuple(text for text in texts if text not in vectors)
     grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
-    rows = embedder.embed([query.text for query in grouped])
     known = [topic.known for topic in list_backlog(store, embedder.model)]
-    topics = find_topics(grouped, rows, clusters=clusters, baseline_median=median, previous=known)
+    topics = recognise(_group(embedder, grouped, clusters, median), known)
     if clusters is None and not pending:  # half a picture, or a number tried by hand, makes no new gaps
         _remember(store, topics, embedder.model)
     return Coverage(
@@ -175,6 +183,13 @@ def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]
 def export_flags(store: Store, environment: str) -> dict[str, Any]:
     """Return the environment's flags as a flagd document."""
     return {"flags": {flag.key: flag.definition for flag in list_flags(store, environment)}}
+
+
+@lru_cache(maxsize=8)
+def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | None, median: float | None) -> Topics:
+    """Return the topics of the queries; seconds for thousands of them, so that the last few answers are kept."""
+    vectors = embedder.embed([query.text for query in queries])
+    return find_topics(queries, vectors, clusters=clusters, baseline_median=median)
 
 
 def _remember(store: Store, topics: Topics, model: str) -> None:

@@ -148,7 +148,7 @@ def find_topics(
     Fewer than 10 queries (times asked) are an answer with status `too_little`. Raises InvalidInput for `clusters` above
     the number of distinct queries, counts below 1, and vectors that do not fit.
     """
-    _check(queries, vectors, previous)
+    _check(queries, vectors)
     asked = sum(query.count for query in queries)
     if asked < FEWEST_ASKED:
         reason = f"too little to cluster: {asked} low-scoring queries, at least {FEWEST_ASKED} are needed"
@@ -158,10 +158,20 @@ def find_topics(
         raise InvalidInput("clusters", f"{clusters} is outside 1..{len(texts.names)}, the number of distinct queries")
     found = cluster_vectors(texts.vectors, texts.weights, clusters=clusters, seed=seed)
     baseline = baseline_median if baseline_median is not None else _weighted_median(queries)
-    topics = _describe(queries, texts, found, baseline)
-    ids = _match_known(topics, previous)
-    topics = [replace(topic, topic_id=topic_id) for topic, topic_id in zip(topics, ids, strict=True)]
-    return _assemble(queries, texts, found, topics)
+    return recognise(_assemble(queries, texts, found, _describe(queries, texts, found, baseline)), previous)
+
+
+def recognise(found: Topics, previous: Sequence[KnownTopic]) -> Topics:
+    """Return the topics with the ids of those of the `previous` ones that they continue, and new ids for the others.
+
+    Raises InvalidInput when a known topic has a centroid of another length, so of another embedding model.
+    """
+    for known in previous:
+        if found.topics and len(known.centroid) != len(found.topics[0].centroid):
+            raise InvalidInput("previous", f"topic {known.topic_id} comes from another embedding model")
+    ids = _match_known(found.topics, previous)
+    named = (replace(topic, topic_id=topic_id) for topic, topic_id in zip(found.topics, ids, strict=True))
+    return replace(found, topics=tuple(named))
 
 
 def gain_of(count: int, mean_score: float, cohesion: float, *, baseline_median: float) -> float:
@@ -241,7 +251,7 @@ def _checked_share(share: float) -> float:
     return share
 
 
-def _check(queries: Sequence[AskedQuery], vectors: NDArray[np.float32], previous: Sequence[KnownTopic]) -> None:
+def _check(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> None:
     if vectors.ndim != 2 or len(vectors) != len(queries):
         raise InvalidInput("vectors", f"have shape {vectors.shape} for {len(queries)} queries")
     if not np.isfinite(vectors).all():
@@ -249,9 +259,6 @@ def _check(queries: Sequence[AskedQuery], vectors: NDArray[np.float32], previous
     for query in queries:
         if query.count < 1:
             raise InvalidInput("count", f"{query.count} for {query.text[:60]!r}: a query was asked at least once")
-    for known in previous:
-        if queries and len(known.centroid) != vectors.shape[1]:
-            raise InvalidInput("previous", f"topic {known.topic_id} comes from another embedding model")
 
 
 def _merge(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> _Texts:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
+from core import reports
 from core.acts import Act
 from core.builds import build_version
 from core.chunks import Chunk
@@ -171,6 +172,16 @@ def test_version_2_of_the_demo_is_predicted_to_close_the_vpp_topic_and_it_does(d
     assert abs(check.total.error) < 0.02
     assert all(abs(row.error) < 0.02 for row in check.topics)
     assert check.largest_error < 0.02
+
+
+def test_a_second_look_at_an_unchanged_log_groups_nothing_again_and_knows_its_gaps(demo: Demo, deck, monkeypatch):
+    embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
+    today = datetime.now(UTC).date()
+    first = report_coverage(deck, embedder, environment="production", today=today)
+    monkeypatch.setattr(reports, "find_topics", None)
+    assert report_coverage(deck, embedder, environment="production", today=today) == first
+    with pytest.raises(TypeError, match="not callable"):
+        report_coverage(deck, embedder, environment="production", today=today - timedelta(days=1))
 
 
 def test_a_version_that_is_live_already_lifts_nothing(demo: Demo, deck):
