@@ -54,6 +54,7 @@ _HAS_SCHEMA = {
     "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'",
     "postgresql": "SELECT 1 FROM information_schema.tables WHERE table_name = 'alembic_version'",
 }
+_NAME_ANOTHER = "Give `MLFLOW_TRACKING_URI` the address of a database that MLflow made, or of its server"
 _NO_VALUES: Mapping[str, Any] = {}
 
 Row = Sequence[Any]
@@ -208,7 +209,8 @@ def _open_sqlite(uri: str) -> Iterator[Query]:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=3.0)) as connection:
             yield lambda text, values=_NO_VALUES: connection.execute(text, values).fetchall()
     except sqlite3.Error as error:
-        raise SourceUnavailable(f"MLflow store {path} could not be read: {_first_line(error)}") from error
+        remedy = f". {_NAME_ANOTHER}" if "not a database" in str(error) else ""
+        raise SourceUnavailable(f"MLflow store {path} could not be read: {_first_line(error)}{remedy}") from error
 
 
 @contextmanager
@@ -233,7 +235,7 @@ def _open_server(uri: str) -> Iterator[Query]:
 
 def _check_schema(query: Query, uri: str) -> None:
     if not query(_HAS_SCHEMA[_backend(uri)]):
-        raise SourceUnavailable(f"MLflow store {describe(uri)}: this database holds no MLflow tables")
+        raise SourceUnavailable(f"MLflow store {describe(uri)}: this database holds no MLflow tables. {_NAME_ANOTHER}")
     revisions = [row[0] for row in query("SELECT version_num FROM alembic_version")]
     if len(revisions) != 1 or revisions[0] not in _known_revisions():
         found = ", ".join(revisions) or "none"

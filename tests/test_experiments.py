@@ -419,7 +419,7 @@ def test_a_missing_file_is_named_and_not_created(tmp_path):
 
 def test_a_corrupt_file_gets_one_line(tmp_path):
     (tmp_path / "bad.db").write_bytes(b"not a database" * 1000)
-    with pytest.raises(SourceUnavailable, match="not a database") as caught:
+    with pytest.raises(SourceUnavailable, match=r"not a database\. Give `MLFLOW_TRACKING_URI`") as caught:
         Experiments(f"sqlite:///{tmp_path}/bad.db").list_runs()
     assert "\n" not in str(caught.value)
 
