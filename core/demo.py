@@ -34,7 +34,7 @@ from core.prices import Price, parse_prices
 from core.prompts import Prompt, parse_prompt
 from core.retrievals import get_span
 from core.vectors import VectorCache
-from quarterdeck.definitions import boolean_flag, canary_flag
+from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, switch_flag
 from quarterdeck.flags import FlagSet
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -44,6 +44,7 @@ CONTENT = PROJECT / "data" / "demo"
 ALIAS = "default"
 DAYS = 37
 NEW_TOPIC_DAYS = 7
+STAGING = "staging"
 LIVE, TRIED = "v2", "v3"  # the prompt in production, and the one that is rolled out by a flag
 _SEED = 20_26
 _PER_DAY = 330
@@ -216,8 +217,13 @@ def _create_flags(store: Store, environment: str, now: datetime) -> FlagSet:
             metadata={"canary_steps": "5% for 24h, 25% for 24h, 50% for 48h, 100%"},
         ),
     }
-    for days_ago, key in ((58, "use_reranker"), (44, "use_hyde"), (30, "contextual_retrieval"), (12, "new_prompt_v3")):
-        create_flag(store, key, wanted[key], _act("demo: first set-up", now - timedelta(days=days_ago), environment))
+    first, tried = "demo: first set-up", "demo: tried here before production"
+    create_flag(store, "use_reranker", wanted["use_reranker"], _act(first, now - timedelta(days=58), environment))
+    for days_ago, key in ((44, "use_hyde"), (30, "contextual_retrieval"), (12, "new_prompt_v3")):
+        on = switch_flag(set_rollout(wanted[key], 100), on=True)
+        if environment != STAGING:
+            create_flag(store, key, on, _act(tried, now - timedelta(days=days_ago + 1), STAGING))
+        create_flag(store, key, wanted[key], _act(first, now - timedelta(days=days_ago), environment))
     flag = get_flag(store, environment, "new_prompt_v3")
     change_rollout(store, flag, 20, _act("a week at 5% without complaints", now - timedelta(days=5), environment))
     canary = _act("demo: try the green build on a few", now - timedelta(days=4), environment)

@@ -203,7 +203,7 @@ def test_corpus_says_what_is_live_and_what_is_newer(as_demo: Demo) -> None:
 
 @pytest.mark.deep
 def test_rollouts_says_which_flags_are_partly_rolled_out(as_demo: Demo) -> None:
-    ((count,),) = ask(as_demo.config.home / "quarterdeck.db", "SELECT COUNT(*) FROM flags")
+    ((count,),) = ask(as_demo.config.home / "quarterdeck.db", "SELECT COUNT(*) FROM flags WHERE environment = 'production'")
     said = verdict(open_page("rollouts"))
     assert said == f"2 of {count} flags are partly rolled out: answer-service at 5%, new_prompt_v3 at 20%."
 
@@ -434,7 +434,7 @@ def last_changes(url: str, key: str) -> list[str]:
 
 
 def stored_flag(url: str, key: str) -> dict[str, Any]:
-    ((definition,),) = ask(url, "SELECT definition FROM flags WHERE key = ?", key)
+    ((definition,),) = ask(url, "SELECT definition FROM flags WHERE environment = 'production' AND key = ?", key)
     found: dict[str, Any] = json.loads(definition)
     return found
 
@@ -585,7 +585,7 @@ def test_a_flag_of_a_name_that_cannot_be_is_refused_with_the_fields_name(
     app.text_input(key="new-reason").input("try it")
     next(button for button in app.button if button.label == "Create flag").click().run()
     assert field_name in only_error(app)
-    assert ask(demo_url, "SELECT COUNT(*) FROM flags") == [(5,)]
+    assert ask(demo_url, "SELECT COUNT(*) FROM flags") == [(5 + 3,)]
 
 
 @pytest.mark.deep
