@@ -429,8 +429,9 @@ def flip(app: AppTest, *, on: bool, reason: str) -> AppTest:
 
 
 def last_changes(url: str, key: str) -> list[str]:
-    """What happened to a flag, newest first."""
-    return [action for (action,) in ask(url, "SELECT action FROM audit WHERE target = ? ORDER BY id DESC", key)]
+    """What happened to a flag in production, newest first."""
+    query = "SELECT action FROM audit WHERE environment = 'production' AND target = ? ORDER BY id DESC"
+    return [action for (action,) in ask(url, query, key)]
 
 
 def stored_flag(url: str, key: str) -> dict[str, Any]:
@@ -695,14 +696,14 @@ def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo)
 @pytest.mark.deep
 def test_another_environment_is_chosen_at_the_top_and_stays_chosen_on_the_next_page(demo_url: str) -> None:
     with closing(Store(demo_url)) as store:
-        create_flag(store, "only_here", boolean_flag(on=True), Act("ada", "try it", "staging"))
+        create_flag(store, "only_here", boolean_flag(on=True), Act("ada", "try it", "test"))
     app = open_page("rollouts")
-    assert app.selectbox(key="environment").options == ["production", "staging"]
-    app.selectbox(key="environment").select("staging").run()
+    assert app.selectbox(key="environment").options == ["production", "staging", "test"]
+    app.selectbox(key="environment").select("test").run()
     assert app.selectbox(key="flag").options == ["only_here"]
-    assert "staging" in app.query_params["environment"]
-    assert app.switch_page("../pages/drift.py").run().selectbox(key="environment").value == "staging"
-    linked = open_page("rollouts", environment="staging")
+    assert "test" in app.query_params["environment"]
+    assert app.switch_page("../pages/drift.py").run().selectbox(key="environment").value == "test"
+    linked = open_page("rollouts", environment="test")
     assert verdict(linked) == "1 flags, none of them partly rolled out."
 
 
