@@ -165,8 +165,7 @@ def _save_flag(change: Change, flag: Flag, definition: dict[str, Any], by: Act) 
 
 def _list_entries(store: Store, environment: str, key: str) -> Sequence[AuditEntry]:
     """What was done to a flag, newest first; what an experiment did to it is told as that of any other change."""
-    entries = list_audit(store, target=key, limit=_MOST_ENTRIES)
-    own = (entry for entry in entries if entry.environment == environment)
+    own = list_audit(store, target=key, environment=environment, limit=_MOST_ENTRIES)
     return [_unwrapped(entry) for entry in own if entry.action.startswith(("flag.", "canary.", "experiment."))]
 
 

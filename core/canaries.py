@@ -196,8 +196,7 @@ def _cannot_tell(flag: Flag, other: Flag) -> Verdict:
 
 
 def _list_entries(store: Store, flag: Flag) -> list[AuditEntry]:
-    entries = list_audit(store, target=flag.key, limit=_MOST_ENTRIES)
-    own = (entry for entry in entries if entry.environment == flag.environment)
+    own = list_audit(store, target=flag.key, environment=flag.environment, limit=_MOST_ENTRIES)
     return [entry for entry in own if entry.action.startswith(("flag.", "canary."))]
 
 

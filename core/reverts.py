@@ -26,7 +26,6 @@ from core.operations import accept_level, create_flag, mark_topic, swap_index, u
 from quarterdeck.store import Store
 
 _OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback", "experiment.decide")
-_MOST_LOOKED_AT = 1_000
 
 
 def explain_irreversible(entry: AuditEntry) -> str:
@@ -45,8 +44,8 @@ def explain_irreversible(entry: AuditEntry) -> str:
 
 def find_newest(store: Store, entry: AuditEntry) -> int:
     """Return the newest entry about the same thing: what a visitor who looks now has seen."""
-    return next(each.entry_id for each in list_audit(store, target=entry.target, limit=_MOST_LOOKED_AT)
-                if each.environment == entry.environment or entry.action == "index.swap")  # fmt: skip
+    environment = None if entry.action == "index.swap" else entry.environment  # an alias is that of all of them
+    return list_audit(store, target=entry.target, environment=environment, limit=1)[0].entry_id
 
 
 def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:

@@ -54,6 +54,16 @@ def test_every_earlier_state_can_be_brought_back(moved: Store, entry_id: int, ex
     assert list_broken_audit_entries(moved) == ()
 
 
+def test_what_happens_in_another_environment_hides_nothing(moved: Store) -> None:
+    staging = Act("ada", "tried", "staging")
+    create_flag(moved, KEY, boolean_flag(on=False), staging)
+    for on in (True, False):
+        switch_flag(moved, get_flag(moved, "staging", KEY), staging, on=on)
+    newest = list_audit(moved, environment="production", limit=1)[0]
+    assert newest.reason == "to 80"
+    assert find_newest(moved, newest) == newest.entry_id
+
+
 def test_what_somebody_changed_after_it_was_looked_at_is_not_overwritten(moved: Store) -> None:
     entry = list_audit(moved, limit=1)[0]
     seen = find_newest(moved, entry)

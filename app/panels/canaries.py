@@ -182,7 +182,7 @@ def render_form(action: str, label: str, flag: Flag, change: Callable[..., int],
 
 def render_history(flag: Flag) -> None:
     """The steps and rollbacks of one canary."""
-    entries = [e for e in list_audit(get_store(), target=flag.key, limit=10) if e.environment == flag.environment]
+    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=10)
     if entries:
         st.caption("Last changes")
         ui.show_table(

@@ -126,7 +126,7 @@ def render_flag(row: BoardRow) -> None:
 
 def render_history(flag: Flag) -> None:
     """The last changes of one flag."""
-    entries = [e for e in list_audit(get_store(), target=flag.key, limit=50) if e.environment == flag.environment]
+    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=50)
     if entries:
         st.caption("Last changes")
         ui.show_table(
