@@ -8,7 +8,7 @@ import hashlib
 import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -173,7 +173,7 @@ class Corpus:
             if wanted:
                 entries = {path: md5 for path, md5 in entries.items() if wanted in path.casefold()}
             sizes = self._sizes.look_up(entries.values(), storage)
-            files += (CorpusFile(path, sizes[md5], md5) for path, md5 in entries.items())
+            files += (CorpusFile(path, sizes.get(md5), md5) for path, md5 in entries.items())
         return tuple(sorted(files, key=lambda file: file.path))
 
     def compare_versions(self, old: str, new: str) -> VersionDiff:
@@ -190,7 +190,8 @@ class Corpus:
             before, after = self._differing(self._outs(old), self._outs(new), storage)
         changed = {md5 for _, md5 in before.items() ^ after.items()}
         if len(changed) <= _MOST_SIZES:
-            sizes |= self._sizes.look_up(changed - sizes.keys(), storage)
+            known = self._sizes.look_up(changed - sizes.keys(), storage)
+            sizes |= {md5: known[md5] for md5 in changed & known.keys()}
         return VersionDiff(old, new, compare_entries(before, after, sizes=sizes))
 
     def read_file(self, revision: str, path: str, *, most_bytes: int | None = None) -> bytes:
@@ -358,10 +359,10 @@ class Corpus:
                 continue
             if one and other and _has_manifest(one) and _has_manifest(other):
                 gone, come = diff_manifests(
-                    self._manifest(one, storage, remote=remote), self._manifest(other, storage, remote=remote)
+                    self._manifest(one, storage, remote=remote), self._manifest(other, storage, remote=remote), path
                 )
-                old_entries |= _below(path, gone)
-                new_entries |= _below(path, come)
+                old_entries |= gone
+                new_entries |= come
             else:
                 old_entries |= self._entries(one, storage, remote=remote) if one else {}
                 new_entries |= self._entries(other, storage, remote=remote) if other else {}
@@ -384,7 +385,7 @@ class Corpus:
             return {file.path: file.md5 for file in out.listing}
         if not out.is_folder:
             return {out.path: out.md5}
-        return _below(out.path, self._manifest(out, storage, remote=remote).entries())
+        return self._manifest(out, storage, remote=remote).entries(out.path)
 
     def _manifest(self, out: Tracked, storage: Storage, *, remote: bool) -> Manifest:
         """Return the list of files of a tracked folder; without `remote` NotFound when it is not on this machine."""
@@ -402,7 +403,7 @@ class Corpus:
         sizes = self._sizes.look_up(entries.values(), storage)
         files: dict[str, list[CorpusFile]] = {}
         for path, md5 in entries.items():
-            files.setdefault(md5, []).append(CorpusFile(path, sizes[md5], md5))
+            files.setdefault(md5, []).append(CorpusFile(path, sizes.get(md5), md5))
         return files.items()
 
     def _contents(self, revision: str, files: Iterable[CorpusFile]) -> Iterator[tuple[str, bytes]]:
@@ -461,16 +462,15 @@ class _SizeCache:
     """Sizes of objects by hash, up to 400,000 of them: what a hash stands for never changes."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int | None] = {}
+        self._known: dict[str, int] = {}
 
-    def look_up(self, md5s: Iterable[str], storage: Storage) -> dict[str, int | None]:
-        wanted = set(md5s)
-        found = storage.sizes_bytes(wanted - self._known.keys())
-        sizes = {md5: self._known.get(md5) for md5 in wanted} | found
-        if len(self._known) + len(found) > 4 * _MOST_SIZES:
+    def look_up(self, md5s: Collection[str], storage: Storage) -> Mapping[str, int]:
+        """Return what is known, among it the sizes of these objects as far as they are on this machine."""
+        if len(self._known) + len(md5s) > 4 * _MOST_SIZES:
             self._known = {}
-        self._known |= {md5: size for md5, size in found.items() if size is not None}
-        return sizes
+        known = self._known
+        known |= storage.sizes_bytes(md5 for md5 in md5s if md5 not in known)
+        return known
 
 
 def _folder_of(location: str, clones: Path | None) -> Path:
@@ -493,7 +493,3 @@ def _digest(outs: Iterable[Tracked]) -> str:
 
 def _has_manifest(out: Tracked) -> bool:
     return out.is_folder and out.listing is None
-
-
-def _below(folder: str, entries: Mapping[str, str]) -> dict[str, str]:
-    return {f"{folder}/{path}": md5 for path, md5 in entries.items()}

@@ -21,7 +21,7 @@ from core.errors import QuarterdeckError
 from core.evaluate import EXPERIMENT
 from core.experiments import Experiments
 from core.reports import DriftOverview, report_coverage
-from quarterdeck.definitions import rollout_pct
+from core.upkeep import describe_partly
 from quarterdeck.store import Store
 
 
@@ -154,20 +154,15 @@ def describe_rollouts(
     flags = list_flags(store, environment)
     if not flags:
         return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
-    partly = []
-    for flag in flags:
-        share = rollout_pct(flag.definition)
-        if flag.definition.get("state") == "ENABLED" and share is not None and 0 < share < 100:
-            partly.append(f"{flag.key} at {share:g}%")
-    said = f"{len(partly)} of {len(flags)} flags are partly rolled out: {', '.join(partly)}." if partly else ""
+    partly, said = describe_partly({flag.key: flag.definition for flag in flags})
     watched = [report for report in canaries() if report.is_running]
     standing, health, decision = _describe_canaries(watched)
     if not decision:
         standing, told, decision = _describe_experiments(experiments())
         health = f"{health} {told}".strip()
     return Area(
-        "rollouts", standing, f"{said or f'{len(flags)} flags, none of them partly rolled out.'} {health}".strip(),
-        str(len(partly)), _count_canaries(watched) or f"of {len(flags)} flags", decision,
+        "rollouts", standing, f"{said} {health}".strip(),
+        str(partly), _count_canaries(watched) or f"of {len(flags)} flag{'s' * (len(flags) != 1)}", decision,
     )  # fmt: skip
 
 

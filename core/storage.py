@@ -45,11 +45,10 @@ class Storage:
                 return Path(path)
         return None
 
-    def sizes_bytes(self, md5s: Iterable[str]) -> dict[str, int | None]:
-        """Return the size of each object that is on this machine, None for the others."""
-        sizes: dict[str, int | None] = {}
+    def sizes_bytes(self, md5s: Iterable[str]) -> dict[str, int]:
+        """Return the size of each of these objects that is on this machine."""
+        sizes: dict[str, int] = {}
         for md5 in md5s:
-            sizes[md5] = None
             for root in self._roots:
                 try:
                     sizes[md5] = os.stat(f"{root}/{md5[:2]}/{md5[2:]}").st_size  # noqa: PTH116

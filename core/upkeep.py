@@ -56,6 +56,19 @@ def set_details(definition: Mapping[str, Any], details: Details) -> dict[str, An
     return changed
 
 
+def describe_partly(definitions: Mapping[str, Mapping[str, Any]]) -> tuple[int, str]:
+    """Return how many of these flags (by key) are on for a part of the users, and a sentence that names them."""
+    partly = [
+        f"{key} at {share:g}%"
+        for key, definition in definitions.items()
+        if definition.get("state") == "ENABLED" and 0 < (share := rollout_pct(definition) or 0) < 100
+    ]
+    if not partly:
+        return 0, f"No flag is partly rolled out ({len(definitions)} in all)."
+    verb = "is" if len(partly) == 1 else "are"
+    return len(partly), f"{len(partly)} of {len(definitions)} flags {verb} partly rolled out: {', '.join(partly)}."
+
+
 def describe_state(definition: Mapping[str, Any]) -> str:
     """Return a flag's state as a person says it: off, on, or on for how many percent."""
     share = rollout_pct(definition)

@@ -9,22 +9,19 @@ from app import ui
 from app.panels.canaries import is_news, render_canaries, say_standing
 from app.panels.colors import render_colors
 from app.panels.experiments import must_stop, render_experiments, say_standings
-from app.panels.flags import is_on, render_flags
+from app.panels.flags import render_flags
 from app.panels.tokens import render_tokens
 from app.resources import get_store, list_environments, load_abtests, load_canaries
 from core.board import BoardRow, list_board
 from core.errors import QuarterdeckError
 from core.schedules import ScheduleState, say_next
-from quarterdeck.definitions import rollout_pct
+from core.upkeep import describe_partly
 
 
 def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.Look]:
     """The sentence on top: what is partly rolled out, what is planned next, and whether a plan got stuck."""
-    partly = [row.flag for row in board if is_on(row.flag) and 0 < (rollout_pct(row.flag.definition) or 0) < 100]
-    named = ", ".join(f"{ui.plain(f.key)} at {rollout_pct(f.definition):g}%" for f in partly)
-    said = f"{len(partly)} of {len(board)} flags are partly rolled out: {named}."
-    if not partly:
-        said = f"{len(board)} flags, none of them partly rolled out."
+    partly, sentence = describe_partly({row.flag.key: row.flag.definition for row in board})
+    said = ui.plain(sentence)
     planned = [row.schedule for row in board if row.schedule]
     stuck = [each for each in planned if each.state is ScheduleState.PAUSED]
     due = sorted((each for each in planned if each.due), key=lambda each: each.due or now)

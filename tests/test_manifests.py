@@ -29,7 +29,9 @@ def manifest(entries: dict[str, str]) -> Manifest:
 
 
 def test_entries_are_read_from_what_dvc_writes() -> None:
-    assert manifest({"a.md": md5_of(1), "sub/é.md": md5_of(2)}).entries() == {"a.md": md5_of(1), "sub/é.md": md5_of(2)}
+    assert manifest({"a.md": md5_of(1), "sub/é.md": md5_of(2)}).entries("docs") == {
+        "docs/a.md": md5_of(1), "docs/sub/é.md": md5_of(2),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -38,22 +40,22 @@ def test_entries_are_read_from_what_dvc_writes() -> None:
 )
 def test_a_damaged_manifest_is_refused_by_its_hash(raw: bytes) -> None:
     with pytest.raises(SourceUnavailable, match=r"manifest 12ab\.dir is damaged"):
-        Manifest(raw, "12ab.dir").entries()
+        Manifest(raw, "12ab.dir").entries("docs")
 
 
 @pytest.mark.parametrize("path", ["../outside.md", "a/../../b", ".."])
 def test_a_manifest_cannot_name_files_outside_of_its_folder(path: str) -> None:
     with pytest.raises(SourceUnavailable, match="damaged"):
-        manifest({path: md5_of(1)}).entries()
+        manifest({path: md5_of(1)}).entries("docs")
 
 
 def test_two_dots_within_a_name_are_no_way_out() -> None:
-    assert manifest({"a..b.md": md5_of(1)}).entries() == {"a..b.md": md5_of(1)}
+    assert manifest({"a..b.md": md5_of(1)}).entries("docs") == {"docs/a..b.md": md5_of(1)}
 
 
 def test_a_hash_that_is_a_path_is_refused() -> None:
     with pytest.raises(SourceUnavailable, match="damaged"):
-        manifest({"a.md": "../../etc/passwd"}).entries()
+        manifest({"a.md": "../../etc/passwd"}).entries("docs")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -63,7 +65,8 @@ def test_the_fast_difference_finds_what_comparing_everything_finds(seed: int) ->
     old = {name: f"{rng.getrandbits(128):032x}" for name in rng.sample(names, rng.randrange(200))}
     new = {name: md5 for name, md5 in old.items() if rng.random() > 0.1}
     new |= {name: f"{rng.getrandbits(128):032x}" for name in rng.sample(names, rng.randrange(30))}
-    found = diff_manifests(manifest(old), manifest(new))
+    found = diff_manifests(manifest(old), manifest(new), "d")
+    old, new = ({f"d/{name}": md5 for name, md5 in side.items()} for side in (old, new))
     assert compare_entries(*found) == compare_entries(old, new)
     assert dict(found[0].items() - found[1].items()) == dict(old.items() - new.items())
 
@@ -71,12 +74,13 @@ def test_the_fast_difference_finds_what_comparing_everything_finds(seed: int) ->
 def test_the_fast_difference_looks_at_little_more_than_what_changed() -> None:
     old = {f"{number:05d}.md": f"{random.Random(number).getrandbits(128):032x}" for number in range(5_000)}
     new = old | {"00077.md": md5_of(5)}
-    assert diff_manifests(manifest(old), manifest(new)) == ({"00077.md": old["00077.md"]}, {"00077.md": md5_of(5)})
+    found = diff_manifests(manifest(old), manifest(new), "d")
+    assert found == ({"d/00077.md": old["00077.md"]}, {"d/00077.md": md5_of(5)})
 
 
 def test_manifests_of_another_layout_are_compared_too() -> None:
     loose = Manifest(json.dumps([{"relpath": "a.md", "size": 3, "md5": md5_of(1)}], indent=1).encode(), "loose.dir")
-    assert compare_entries(*diff_manifests(loose, manifest({"a.md": md5_of(1)}))) == ()
+    assert compare_entries(*diff_manifests(loose, manifest({"a.md": md5_of(1)}), "d")) == ()
 
 
 def test_each_kind_of_change_is_told_apart() -> None:

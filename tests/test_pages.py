@@ -203,7 +203,8 @@ def test_corpus_says_what_is_live_and_what_is_newer(as_demo: Demo) -> None:
 
 @pytest.mark.deep
 def test_rollouts_says_which_flags_are_partly_rolled_out(as_demo: Demo) -> None:
-    ((count,),) = ask(as_demo.config.home / "quarterdeck.db", "SELECT COUNT(*) FROM flags WHERE environment = 'production'")
+    query = "SELECT COUNT(*) FROM flags WHERE environment = 'production'"
+    ((count,),) = ask(as_demo.config.home / "quarterdeck.db", query)
     said = verdict(open_page("rollouts"))
     assert said == f"2 of {count} flags are partly rolled out: answer-service at 5%, new_prompt_v3 at 20%."
 
@@ -552,7 +553,7 @@ def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     app.button(key="kill-new_prompt_v3").click().run()
     assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
-    assert verdict(app) == "1 of 5 flags are partly rolled out: answer-service at 5%."
+    assert verdict(app) == "1 of 5 flags is partly rolled out: answer-service at 5%."
 
 
 @pytest.mark.deep
@@ -704,7 +705,7 @@ def test_another_environment_is_chosen_at_the_top_and_stays_chosen_on_the_next_p
     assert "test" in app.query_params["environment"]
     assert app.switch_page("../pages/drift.py").run().selectbox(key="environment").value == "test"
     linked = open_page("rollouts", environment="test")
-    assert verdict(linked) == "1 flags, none of them partly rolled out."
+    assert verdict(linked) == "No flag is partly rolled out (1 in all)."
 
 
 @pytest.mark.deep
