@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from core.causes import Causes, rank_causes
-from core.control import AuditEntry, list_audit
+from core.control import list_audit_by_hour
 from core.corpus import Corpus
 from core.drift import DailyScores, DriftReport
 from core.errors import QuarterdeckError
@@ -15,7 +15,14 @@ from core.experiments import Experiments
 from core.headline import TopicShare, describe_drop, describe_segments, share_fall
 from core.reports import Coverage, DriftOverview
 from core.retrievals import SEGMENTS, Window, list_low_queries, list_segment_scores
-from core.timeline import Change, summarize_audit, summarize_prompts, summarize_versions
+from core.timeline import (
+    MOST_AN_HOUR,
+    Change,
+    fold_changes,
+    summarize_audit,
+    summarize_prompts,
+    summarize_versions,
+)
 from core.topics import AskedQuery
 from quarterdeck.retrieval import to_ms
 from quarterdeck.store import Store
@@ -150,13 +157,10 @@ def _name_topics(
 
 
 def _list_audited(store: Store, environment: str, since: datetime) -> Iterable[Change]:
-    entries = list_audit(store, since_ms=to_ms(since), limit=_MOST_ENTRIES)
-    found = (summarize_audit(entry) for entry in entries if _concerns(entry, environment))
-    return [change for change in found if change is not None]
-
-
-def _concerns(entry: AuditEntry, environment: str) -> bool:
-    return entry.environment == environment or entry.action.startswith(("index.", "prompt."))
+    entries = list_audit_by_hour(
+        store, environment, since_ms=to_ms(since), most_an_hour=MOST_AN_HOUR + 1, limit=_MOST_ENTRIES
+    )
+    return fold_changes(change for change in map(summarize_audit, entries) if change is not None)
 
 
 def _plain(text: str) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, insert, or_, select, text, update
 
 from core.errors import Conflict, NotFound
 from core.retention import Swap
@@ -174,8 +174,28 @@ def list_audit(
     """Return audit entries, newest first; None for `limit` means all of them."""
     wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
     query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
-    with store.read() as connection:
-        return tuple(_entry(dict(zip(audit.c.keys(), row, strict=True))) for row in fetch_many(connection, query))
+    return _read_entries(store, query)
+
+
+def list_audit_by_hour(
+    store: Store, environment: str, *, since_ms: int, most_an_hour: int, limit: int
+) -> tuple[AuditEntry, ...]:
+    """Return what concerns an environment, newest first: its own entries, and those of indexes and prompts anywhere.
+
+    Of what was done alike to one target within an hour of the clock, only the newest `most_an_hour` entries, so that
+    somebody who flips a flag all day hides nothing else.
+    """
+    shared = (audit.c.action.startswith(family) for family in ("index.", "prompt."))
+    hour = (audit.c.environment, audit.c.target, audit.c.action, audit.c.ts_ms // 3_600_000)
+    place = func.row_number().over(partition_by=hour, order_by=audit.c.id.desc()).label("place")
+    ranked = (
+        select(audit, place)
+        .where(audit.c.ts_ms >= since_ms, or_(audit.c.environment == environment, *shared))
+        .subquery()
+    )
+    newest = [ranked.c[column.name] for column in audit.c]
+    query = select(*newest).where(ranked.c.place <= most_an_hour).order_by(ranked.c.id.desc()).limit(limit)
+    return _read_entries(store, query)
 
 
 def count_audit(
@@ -326,6 +346,11 @@ def _index(row: Any) -> Index:
         row["name"], row["location"], row["corpus_version"], row["model"], row["chunks"], from_ms(row["built_ms"]),
         row["built_by"], row["chunking"], IndexState(row["state"]),
     )  # fmt: skip
+
+
+def _read_entries(store: Store, query: Select[Any]) -> tuple[AuditEntry, ...]:
+    with store.read() as connection:
+        return tuple(_entry(dict(zip(audit.c.keys(), row, strict=True))) for row in fetch_many(connection, query))
 
 
 def _entry(row: Any) -> AuditEntry:

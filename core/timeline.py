@@ -4,10 +4,12 @@ Audit entries, corpus versions and prompt versions are given as values; reading 
 which change explains a drop is decided in `core.causes`.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Protocol
 
 from core.errors import InvalidInput
@@ -15,6 +17,7 @@ from core.runs import PRODUCTION, PromptVersion
 from quarterdeck.definitions import read_rules, read_weights, rollout_pct
 
 DIMENSIONS = ("arm", "prompt_version", "index_version")
+MOST_AN_HOUR = 12
 _ARMS = {"blue", "green"}
 _NO_VERSION = "none"
 
@@ -115,6 +118,18 @@ def summarize_audit(entry: Entry) -> Change | None:
     return Change(entry.ts, kind, entry.target, summary, entry.actor, entry.reason, touches, entry.entry_id, reach)
 
 
+def fold_changes(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Return the changes, with those of one thing that changed over twelve times within an hour of the clock as one.
+
+    It has the time, the reason and the audit entry of the last of them.
+    """
+    hours: defaultdict[tuple[ChangeKind, str, datetime], list[Change]] = defaultdict(list)
+    for change in changes:
+        hours[change.kind, change.target, change.ts.replace(minute=0, second=0, microsecond=0)].append(change)
+    folded = ([_fold(same)] if len(same) > MOST_AN_HOUR else same for same in hours.values())
+    return tuple(chain.from_iterable(folded))
+
+
 def summarize_versions(versions: Iterable[CommittedVersion]) -> tuple[Change, ...]:
     """Return a change a corpus version. What users get changes only once an index of it is live."""
     return tuple(
@@ -139,6 +154,17 @@ def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[Change, ...]:
             )
         )  # fmt: skip
     return tuple(changes)
+
+
+def _fold(changes: Sequence[Change]) -> Change:
+    last = max(changes, key=lambda change: (change.ts, change.entry_id or 0))
+    return replace(
+        last,
+        summary=f"{last.target} changed over {MOST_AN_HOUR} times within an hour, at last: {last.summary}",
+        actor=", ".join(sorted({change.actor for change in changes})),
+        touches=tuple(dict.fromkeys(touched for change in changes for touched in change.touches)),
+        reach=max(change.reach for change in changes),
+    )
 
 
 _Told = tuple[ChangeKind, str, tuple[tuple[str, str], ...], float]

@@ -10,11 +10,12 @@ import pytest
 from core.acts import Act
 from core.causes import CauseKind
 from core.changes import compare_same_questions, explain_drift, gather_changes, start_of
+from core.control import get_flag, list_audit, list_audit_by_hour
 from core.corpus import Corpus
 from core.drift import DriftReport, Status
 from core.errors import SourceUnavailable
 from core.experiments import Experiments
-from core.operations import create_flag
+from core.operations import create_flag, switch_flag
 from core.reports import report_drift
 from core.retrievals import list_daily_scores
 from core.timeline import Change
@@ -116,6 +117,23 @@ def test_flags_of_other_environments_and_old_changes_stay_out(store: Store) -> N
     create_flag(store, "old", boolean_flag(on=True), Act("ada", "why", at=NOW - timedelta(days=200)))
     changes, _ = gather_changes(store, _broken("x"), _broken("x"), environment="production", since=LONG_AGO)
     assert [change.target for change in changes] == ["here"]
+
+
+def test_a_flag_that_somebody_flips_all_the_time_is_one_change_an_hour(store: Store) -> None:
+    nine = (NOW - timedelta(days=1)).replace(hour=9, minute=0)
+    create_flag(store, "busy", boolean_flag(on=True), Act("ada", "why", at=nine - timedelta(hours=1)))
+    create_flag(store, "calm", boolean_flag(on=True), Act("ada", "why", at=nine - timedelta(hours=1)))
+    for minute in range(20):
+        flag = get_flag(store, "production", "busy")
+        switch_flag(store, flag, Act("bot", f"flip {minute}", at=nine + timedelta(minutes=minute)), on=bool(minute % 2))
+    changes, _ = gather_changes(store, _broken("x"), _broken("x"), environment="production", since=LONG_AGO)
+    assert [(change.target, change.reason) for change in changes] == [
+        ("busy", "why"), ("calm", "why"), ("busy", "flip 19"),
+    ]  # fmt: skip
+    newest = list_audit(store, limit=1)[0]
+    assert changes[-1].entry_id == newest.entry_id
+    read = list_audit_by_hour(store, "production", since_ms=0, most_an_hour=13, limit=100)
+    assert [entry.reason for entry in read] == [*(f"flip {n}" for n in range(19, 6, -1)), "why", "why"]
 
 
 CHANGED = date(2026, 11, 10)

@@ -1,6 +1,7 @@
 """Every source's records become changes in plain words, with the segments and the share of users they can reach."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from core.control import AuditEntry
 from core.corpus import Version
 from core.runs import PromptVersion
-from core.timeline import Change, ChangeKind, summarize_audit, summarize_prompts, summarize_versions
+from core.timeline import Change, ChangeKind, fold_changes, summarize_audit, summarize_prompts, summarize_versions
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, split_flag, switch_flag
 
 WHEN = datetime(2026, 11, 17, 9, 30, tzinfo=UTC)
@@ -28,6 +29,21 @@ def test_an_entry_keeps_who_when_why_and_the_way_back() -> None:
     change = told("flag.create", "hyde", None, boolean_flag(on=True))
     assert (change.ts, change.actor, change.reason, change.entry_id) == (WHEN, "ada", "to try it", 7)
     assert change.kind is ChangeKind.FLAG
+
+
+def test_what_changed_all_the_time_is_one_change_an_hour() -> None:
+    created = [told("flag.create", "hyde", None, boolean_flag(on=True, rollout_pct=pct)) for pct in range(1, 14)]
+    flips = [
+        replace(each, ts=WHEN + timedelta(minutes=at), entry_id=at, actor="bot" if at % 2 else "ada")
+        for at, each in enumerate(created, start=1)
+    ]
+    assert fold_changes(flips[:12]) == tuple(flips[:12])
+    (folded,) = fold_changes(flips)
+    assert folded.summary == "hyde changed over 12 times within an hour, at last: hyde created at 13%"
+    assert (folded.ts, folded.entry_id, folded.actor) == (flips[-1].ts, 13, "ada, bot")
+    assert folded.reach == pytest.approx(0.13)
+    later = [replace(change, ts=change.ts + timedelta(hours=at)) for at, change in enumerate(flips)]
+    assert fold_changes(later) == tuple(later)
 
 
 FIVE, TWENTY = boolean_flag(on=True, rollout_pct=5), boolean_flag(on=True, rollout_pct=20)
