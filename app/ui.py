@@ -4,6 +4,7 @@ Text from users (queries, file names, reasons) reaches Markdown only through `pl
 """
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ QUIET = "#8a94a6"
 ARM_COLORS = {"blue": ACCENT, "green": GREEN}
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch show them
 
+_FIRST_LOOK_S = 0.1
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~&=^])")
 _COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=-]*`)")
 
@@ -61,6 +63,8 @@ def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True
 
     The first of the environments is shown unless the visitor chose another.
     """
+    st.session_state["is_first_look"] = st.session_state.get("page_seen") != title
+    st.session_state["page_seen"] = title
     left, middle, right = st.columns([2.5, 1.5, 1], vertical_alignment="bottom")
     left.title(title, anchor=False)
     chosen: str | None = "30d"
@@ -114,11 +118,16 @@ def _keep_environment(default: str) -> None:
 
 
 def render_verdict(sentence: str, look: Look, *, detail: str = "") -> None:
-    """Draw the one sentence that answers the page's question; `sentence` is Markdown, users' text escaped."""
+    """Draw the one sentence that answers the page's question; `sentence` is Markdown, users' text escaped.
+
+    On a page that was just opened the rest follows a moment later: a browser that gets all at once draws all at once.
+    """
     st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
     st.markdown(f"#### {sentence}")
     if detail:
         st.caption(detail)
+    if st.session_state.pop("is_first_look", False) and st.context.headers:  # a browser listens
+        time.sleep(_FIRST_LOOK_S)
 
 
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:
