@@ -1,6 +1,7 @@
-"""Everything that Streamlit keeps between runs: the only place with `st.cache_resource` and `st.cache_data`.
+"""Everything that Streamlit keeps between runs: the only place with `st.cache_resource`.
 
-Handles (store, model, gateways) are shared by all visitors. Reads are kept for some seconds, by their arguments.
+Handles (store, model, gateways) are shared by all visitors. Reads are kept for some seconds, by their arguments, and
+shared as they are: they are values that nobody changes, and `st.cache_data` would copy them for every visitor.
 """
 
 import os
@@ -66,7 +67,7 @@ def get_config() -> Config:
     return load_config(os.environ)
 
 
-@st.cache_data(ttl=60)
+@st.cache_resource(ttl=60)
 def is_demo() -> bool:
     """Tell whether what is shown is the demo's data."""
     config = get_config()
@@ -79,7 +80,7 @@ def get_store() -> Store:
     return Store(get_config().database_url, log_url=get_config().log_url)
 
 
-@st.cache_data(ttl=5)
+@st.cache_resource(ttl=5)
 def list_environments() -> tuple[str, ...]:
     """Return the configured environment and then the others that the store knows of; never fails."""
     own = get_config().environment
@@ -89,7 +90,7 @@ def list_environments() -> tuple[str, ...]:
         return (own,)
 
 
-@st.cache_data(ttl=60, max_entries=50, show_spinner="Looking for recent users …")
+@st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking for recent users …")
 def load_users(environment: str, flag: str) -> Users:
     """Return the recent users that a change of the flag is tried on."""
     return list_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
@@ -101,13 +102,13 @@ def get_histories() -> ArmHistories:
     return share_histories(config.database_url, config.log_url).up_to(timedelta(seconds=10))
 
 
-@st.cache_data(ttl=2, show_spinner=False)
+@st.cache_resource(ttl=2, show_spinner=False)
 def load_grants() -> tuple[Grant, ...]:
     """Return who holds which role; what is taken away is gone two seconds later."""
     return list_grants(get_store())
 
 
-@st.cache_data(ttl=2, max_entries=10_000, show_spinner=False)
+@st.cache_resource(ttl=2, max_entries=10_000, show_spinner=False)
 def load_is_ended(session: str) -> bool:
     """Return whether somebody signed out of this session."""
     return is_ended(get_store(), session)
@@ -143,7 +144,7 @@ def get_jobs() -> Jobs:
     return Jobs(get_config().home / "jobs")
 
 
-@st.cache_data(ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
+@st.cache_resource(ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
 def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
     """Return the drift verdict and what it rests on."""
     return report_drift(
@@ -151,19 +152,19 @@ def load_drift(environment: str, today: date, window_days: int, baseline_days: i
     )
 
 
-@st.cache_data(ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
+@st.cache_resource(ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
 def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
     """Return how every canary stands."""
     return report_canaries(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
-@st.cache_data(ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
+@st.cache_resource(ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
 def load_abtests(environment: str) -> tuple[ExperimentReport, ...]:
     """Return how every experiment on a flag stands."""
     return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
-@st.cache_data(ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
+@st.cache_resource(ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
 def load_coverage(environment: str, today: date, window_days: int, clusters: int | None) -> Coverage:
     """Return the coverage gaps of the window."""
     return report_coverage(
@@ -178,7 +179,7 @@ def load_coverage(environment: str, today: date, window_days: int, clusters: int
     )
 
 
-@st.cache_data(max_entries=20, show_spinner="Drawing the map …")
+@st.cache_resource(max_entries=20, show_spinner="Drawing the map …")
 def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
     """Return where the texts lie on the map: computed once, as long as they stay the same."""
     return place_texts(texts, get_embedder())
@@ -189,13 +190,13 @@ def load_map(environment: str, today: date, window_days: int, clusters: int | No
     return map_coverage(load_coverage(environment, today, window_days, clusters), load_places)
 
 
-@st.cache_data(ttl=60, max_entries=100, show_spinner="Looking for the nearest documents …")
+@st.cache_resource(ttl=60, max_entries=100, show_spinner="Looking for the nearest documents …")
 def load_nearest(typical: tuple[str, ...]) -> Nearest:
     """Return the documents of the live index nearest to the typical questions of a topic."""
     return find_nearest(get_store(), get_embedder(), typical)
 
 
-@st.cache_data(ttl=15, max_entries=20, show_spinner="Reading MLflow …")
+@st.cache_resource(ttl=15, max_entries=20, show_spinner="Reading MLflow …")
 def load_comparison(
     experiment: str, rule: Rule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
 ) -> Comparison:
@@ -210,25 +211,25 @@ def load_comparison(
     )
 
 
-@st.cache_data(ttl=15, max_entries=50, show_spinner="Reading the runs …")
+@st.cache_resource(ttl=15, max_entries=50, show_spinner="Reading the runs …")
 def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> RunPage:
     """Return one page of the runs that pass the filters."""
     return get_experiments().page_runs(where, sort, limit=limit, offset=offset)
 
 
-@st.cache_data(ttl=60, max_entries=20, show_spinner="Reading the runs …")
+@st.cache_resource(ttl=60, max_entries=20, show_spinner="Reading the runs …")
 def load_choices(experiment: str) -> tuple[Run, ...]:
     """Return the newest runs of an experiment: what its filters offer."""
     return get_experiments().list_runs(experiment, limit=LOOKED_AT)
 
 
-@st.cache_data(ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
+@st.cache_resource(ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
 def load_behaviour(name: str, experiment: str, window: Window) -> BehaviourReport:
     """Return what each version of a prompt does in production, beside its offline figures."""
     return report_behaviour(get_store(), get_experiments(), name, experiment=experiment, window=window)
 
 
-@st.cache_data(ttl=15, show_spinner="Reading git and DVC …")
+@st.cache_resource(ttl=15, show_spinner="Reading git and DVC …")
 def load_versions() -> tuple[Version, ...]:
     """Return the corpus versions, newest first."""
     return get_corpus().list_versions()
@@ -236,7 +237,7 @@ def load_versions() -> tuple[Version, ...]:
 
 @st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the manifest …")
 def load_files(revision: str) -> tuple[CorpusFile, ...]:
-    """Return the files of one corpus version. Shared as it is: 20,000 of them take longer to copy than to read."""
+    """Return the files of one corpus version."""
     return get_corpus().list_files(revision)
 
 
@@ -246,7 +247,7 @@ def load_diff(old: str, new: str) -> VersionDiff:
     return get_corpus().compare_versions(old, new)
 
 
-@st.cache_data(ttl=15, max_entries=4, show_spinner="Reading the file …")
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the file …")
 def load_preview(revision: str, path: str) -> Preview:
     """Return what can be shown of a file."""
     return preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
@@ -270,19 +271,19 @@ def load_pipeline(last_rebuild: str) -> tuple[tuple[Stage, ...], tuple[StaleStag
     return get_corpus().list_stages(), get_corpus().list_stale_stages()
 
 
-@st.cache_data(ttl=300, max_entries=5, show_spinner="Searching the built index …")
+@st.cache_resource(ttl=300, max_entries=5, show_spinner="Searching the built index …")
 def load_search_check(target: str, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
     """Return the prediction for a corpus version beside what the index built from it finds."""
     return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target))
 
 
-@st.cache_data(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")
+@st.cache_resource(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")
 def load_log_check(target: str, window: Window) -> PredictionCheck:
     """Return the prediction for a corpus version beside what its queries scored in the log."""
     return measure_in_log(get_store(), get_prediction(get_store(), target), window)
 
 
-@st.cache_data(ttl=15, max_entries=20, show_spinner="Looking for what changed …")
+@st.cache_resource(ttl=15, max_entries=20, show_spinner="Looking for what changed …")
 def load_what_changed(environment: str, today: date) -> WhatChanged:
     """Return the changes of the last four months, and what of them explains the drop if there is one."""
     since = start_of(today - timedelta(days=120))
@@ -295,7 +296,7 @@ def load_what_changed(environment: str, today: date) -> WhatChanged:
     )
 
 
-@st.cache_data(ttl=15, max_entries=5, show_spinner="Reading every source …")
+@st.cache_resource(ttl=15, max_entries=5, show_spinner="Reading every source …")
 def load_areas(environment: str, today: date) -> tuple[Area, ...]:
     """Return how each area stands."""
     store, config = get_store(), get_config()

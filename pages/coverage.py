@@ -27,6 +27,8 @@ from core.operations import mark_topic
 from core.reports import Coverage, MapPoint
 from core.topics import Topic, Trend
 
+_MOST_DRAWN = 20
+_OTHERS, _NOWHERE = "other topics", "fits no topic"
 TREND_COLORS = {
     Trend.NEW: ui.DANGER,
     Trend.GROWING: ui.WARNING,
@@ -37,8 +39,9 @@ TREND_COLORS = {
 
 
 def draw_topics(coverage: Coverage) -> go.Figure:
-    """Topics by share of all queries, the most worth indexing on top, coloured by their trend."""
-    topics = coverage.topics.ranked()
+    """The first topics by share of all queries, the most worth indexing on top, coloured by their trend."""
+    ranked = coverage.topics.ranked()
+    topics = ranked[:_MOST_DRAWN]
     figure = go.Figure()
     for trend, color in TREND_COLORS.items():
         own = [topic for topic in topics if topic.trend is trend]
@@ -56,26 +59,26 @@ def draw_topics(coverage: Coverage) -> go.Figure:
     figure.update_xaxes(title="share of all queries", tickformat=".0%")
     figure.update_layout(showlegend=True)
     height = max(240, 110 + 34 * len(topics))
-    return ui.style_chart(figure, title="Topics by what indexing them would bring", height=height)
+    first = f": the first {len(topics)} of {len(ranked)}" if len(ranked) > len(topics) else ""
+    return ui.style_chart(figure, title=f"Topics by what indexing them would bring{first}", height=height)
 
 
 def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:
     """The queries as points: near ones ask for similar things."""
+    named = {topic.cluster_id: _name(topic, 24) for topic in coverage.topics.ranked()[:_MOST_DRAWN]}
+    groups: dict[str, list[MapPoint]] = {name: [] for name in (*named.values(), _OTHERS, _NOWHERE)}
+    for point in points:
+        groups[named.get(point.cluster_id, _OTHERS if point.cluster_id >= 0 else _NOWHERE)].append(point)
     figure = go.Figure()
-    names = {
-        topic.cluster_id: f"{topic.cluster_id + 1} · {ui.chart_text(topic.label, 24)}"
-        for topic in coverage.topics.topics
-    }
-    for cluster_id, name in (names | {-1: "fits no topic"}).items():
-        own = [point for point in points if point.cluster_id == cluster_id]
+    for name, own in groups.items():
         if own:
             figure.add_scattergl(
                 x=[point.x for point in own],
                 y=[point.y for point in own],
                 mode="markers",
                 name=name,
-                marker={"color": _color(cluster_id), "size": 7, "opacity": 0.75},
-                customdata=[[ui.chart_text(point.query.text, 90), cluster_id] for point in own],
+                marker={"color": _color(own[0].cluster_id if name != _OTHERS else -1), "size": 7, "opacity": 0.75},
+                customdata=[[ui.chart_text(point.query.text, 90), point.cluster_id] for point in own],
                 hovertemplate="%{customdata[0]}<extra></extra>",
             )
     figure.update_xaxes(visible=False)

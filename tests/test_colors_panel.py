@@ -31,7 +31,6 @@ def _clean_streamlit() -> Iterator[None]:
     yield
     with suppress(InvalidInput):
         get_store().close()
-    st.cache_data.clear()
     st.cache_resource.clear()
 
 

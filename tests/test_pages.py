@@ -54,7 +54,6 @@ def _forget() -> None:
 
     with suppress(InvalidInput):  # no store was opened under a wrong setting
         get_store().close()
-    st.cache_data.clear()
     st.cache_resource.clear()
     share_histories.cache_clear()
 
