@@ -52,7 +52,7 @@ _MANIFESTS_KEPT_BYTES = 24_000_000
 _MOST_SIZES = 100_000
 _SHORT = 7
 _MOST_TEXT_BYTES = 2_000_000
-_Counts = tuple[int, int, int, int] | tuple[None, None, None, None]
+Counts = tuple[int, int, int, int] | tuple[None, None, None, None]
 OnProgress = Callable[[int, int], None]
 
 
@@ -129,7 +129,7 @@ class Corpus:
         self._checkout = Checkout(self.root) if self.root else None
         self._manifests = _ManifestCache()
         self._sizes = _SizeCache()
-        self._counts: dict[tuple[str, str], _Counts] = {}
+        self._counts: dict[tuple[str, str], Counts] = {}
 
     def list_versions(self, limit: int | None = None) -> tuple[Version, ...]:
         """Return the tagged commits and every commit that touched the corpus, newest first.
@@ -193,6 +193,14 @@ class Corpus:
             known = self._sizes.look_up(changed - sizes.keys(), storage)
             sizes |= {md5: known[md5] for md5 in changed & known.keys()}
         return VersionDiff(old, new, compare_entries(before, after, sizes=sizes))
+
+    def count_changes(self, old: str, new: str) -> Counts:
+        """Return how many files were added, removed, modified and renamed from one revision to another.
+
+        None each where a manifest is not on this machine: it never waits for a network. Raises NotFound.
+        """
+        before, after = (self._history.get_snapshot(revision) for revision in (old, new))
+        return self._count(before, after, self._storage())
 
     def read_file(self, revision: str, path: str, *, most_bytes: int | None = None) -> bytes:
         """Return a file's content, from the cache or else from the remote.
@@ -318,7 +326,7 @@ class Corpus:
             problem=snapshot.problem,
         )
 
-    def _count(self, old: Snapshot | None, new: Snapshot, storage: Storage) -> _Counts:
+    def _count(self, old: Snapshot | None, new: Snapshot, storage: Storage) -> Counts:
         """Return how many files were added, removed, modified and renamed; counted once for each pair of states."""
         if new.problem or (old and old.problem):
             return None, None, None, None

@@ -138,10 +138,12 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
         return Area("corpus", Standing.DECIDE, said, newest.name, decision=remedy)
     if any(newest.answers_to(version) for version in live):
         return Area("corpus", Standing.GOOD, f"{newest.name}, the newest version, is live.", newest.name)
-    added = f" ({newest.added} files more)" if newest.added else ""
+    known = next((version for version in versions if version.answers_to(live[0])), None)
+    added = corpus.count_changes(known.revision, newest.revision)[0] if known else None
+    more = f" ({added:,} file{'s' * (added != 1)} more)" if added else ""
     built = "is built and waits" if is_built else "is committed, without an index yet"
     return Area(
-        "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{added} {built}.",
+        "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{more} {built}.",
         live[0], f"{newest.name} waits" if is_built else f"{newest.name} is not built", remedy,
     )  # fmt: skip
 

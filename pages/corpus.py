@@ -11,7 +11,7 @@ from app.panels.forecast import render_forecast
 from app.panels.indexes import render_indexes
 from app.panels.pipeline import render_pipeline
 from app.panels.versions import list_live, render_versions
-from app.resources import get_store, list_environments, load_versions
+from app.resources import get_corpus, get_store, list_environments, load_versions
 from core.control import Alias, Index, list_aliases, list_indexes
 from core.corpus import Version
 
@@ -27,9 +27,9 @@ def say_what_is_live(
     age = f"{ui.plain(known.name)} is live, {ui.format_ago(known.committed).removesuffix(' ago')} old"
     if known.revision == newest.revision:
         return f"{age}, and it is the newest.", ui.Look("Up to date", "green", "✓")
-    counts = ((newest.added, "added"), (newest.removed, "removed"), (newest.modified, "modified"))
-    told = [f"{count:,} {what}" for count, what in counts if count]
-    changes = ", ".join(told) or "the same files" if newest.added is not None else "unknown changes"
+    counts = get_corpus().count_changes(known.revision, newest.revision)
+    told = [f"{n:,} {what}" for n, what in zip(counts, ("added", "removed", "modified", "renamed"), strict=True) if n]
+    changes = ", ".join(told) or ("unknown changes" if None in counts else "the same files")
     return f"{age}; {ui.plain(newest.name)} is newer (files: {changes}).", ui.Look("Newer version waits", "orange", "◐")
 
 

@@ -28,7 +28,8 @@ from core.reports import Coverage, MapPoint
 from core.topics import Topic, Trend
 
 _MOST_DRAWN = 20
-_OTHERS, _NOWHERE = "other topics", "fits no topic"
+_OTHERS, _NOWHERE = -2, -1
+_UNNAMED = {_OTHERS: "other topics", _NOWHERE: "fits no topic"}
 TREND_COLORS = {
     Trend.NEW: ui.DANGER,
     Trend.GROWING: ui.WARNING,
@@ -56,7 +57,7 @@ def draw_topics(coverage: Coverage) -> go.Figure:
                 hovertemplate="%{customdata[0]} queries, mean score %{customdata[1]:.2f}<extra></extra>",
             )
     figure.update_yaxes(categoryorder="array", categoryarray=[_name(topic, 40) for topic in reversed(topics)])
-    figure.update_xaxes(title="share of all queries", tickformat=".0%")
+    figure.update_xaxes(title="share of all queries", tickformat=".2~%")
     figure.update_layout(showlegend=True)
     height = max(240, 110 + 34 * len(topics))
     first = f": the first {len(topics)} of {len(ranked)}" if len(ranked) > len(topics) else ""
@@ -65,21 +66,23 @@ def draw_topics(coverage: Coverage) -> go.Figure:
 
 def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:
     """The queries as points: near ones ask for similar things."""
-    named = {topic.cluster_id: _name(topic, 24) for topic in coverage.topics.ranked()[:_MOST_DRAWN]}
-    groups: dict[str, list[MapPoint]] = {name: [] for name in (*named.values(), _OTHERS, _NOWHERE)}
+    names = {topic.cluster_id: _name(topic, 24) for topic in coverage.topics.ranked()}
+    colors = dict(zip(names, ui.CATEGORIES, strict=False))
+    groups: dict[int, list[MapPoint]] = {cluster_id: [] for cluster_id in (*colors, _OTHERS, _NOWHERE)}
     for point in points:
-        groups[named.get(point.cluster_id, _OTHERS if point.cluster_id >= 0 else _NOWHERE)].append(point)
+        groups[point.cluster_id if point.cluster_id in groups else _OTHERS].append(point)
     figure = go.Figure()
-    for name, own in groups.items():
+    for cluster_id, own in groups.items():
         if own:
             figure.add_scattergl(
                 x=[point.x for point in own],
                 y=[point.y for point in own],
                 mode="markers",
-                name=name,
-                marker={"color": _color(own[0].cluster_id if name != _OTHERS else -1), "size": 7, "opacity": 0.75},
+                name=names.get(cluster_id) or _UNNAMED[cluster_id],
+                marker={"color": colors.get(cluster_id, ui.QUIET), "size": 7, "opacity": 0.75},
                 customdata=[[ui.chart_text(point.query.text, 90), point.cluster_id] for point in own],
-                hovertemplate="%{customdata[0]}<extra></extra>",
+                text=[names.get(point.cluster_id, _UNNAMED[_NOWHERE]) for point in own],
+                hovertemplate="%{customdata[0]}<br>%{text}<extra></extra>",
             )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
@@ -266,10 +269,6 @@ def list_drop_shares(frame: ui.Frame, coverage: Coverage) -> dict[str, float]:
 
 def _name(topic: Topic, length: int) -> str:
     return f"{topic.cluster_id + 1} · {ui.chart_text(topic.label, length)}"
-
-
-def _color(cluster_id: int) -> str:
-    return ui.CATEGORIES[cluster_id % len(ui.CATEGORIES)] if cluster_id >= 0 else ui.QUIET
 
 
 def render(frame: ui.Frame) -> None:

@@ -143,6 +143,15 @@ def test_the_difference_reads_the_other_way_round_and_counts(library: DvcRepo) -
     assert Corpus(library.root).compare_versions("v1", "v1").changes == ()
 
 
+def test_changes_are_counted_over_several_versions(copy: DvcRepo) -> None:
+    copy.write({"corpus/later.md": "Later.\n"})
+    copy.commit("Add another", track=("corpus",))
+    corpus = Corpus(copy.root)
+    assert corpus.list_versions()[0].added == 1
+    assert corpus.count_changes("v1", "main") == (2, 1, 2, 1)
+    assert corpus.count_changes("v1", "v1") == (0, 0, 0, 0)
+
+
 def test_sizes_of_a_change_are_those_before_and_after(library: DvcRepo) -> None:
     changes = {change.path: change for change in Corpus(library.root).compare_versions("v1", "v2").changes}
     assert (changes["faq/faq.md"].old_size_bytes, changes["faq/faq.md"].size_bytes) == (8, 12)
