@@ -29,6 +29,18 @@ RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch
 
 _FIRST_LOOK_S = 0.1
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~&=^])")
+# What Streamlit makes of text whatever its escapes: links of bare addresses, icons, emoji, arrows. A joiner, which
+# nobody sees, keeps their letters apart.
+_JOINER = "\u2060"
+_ALIVE = re.compile(
+    r"(?<=:)(?=//|[\w+/-]+:)|(?<=@)(?=[\w-])|(?<=www)(?=\.)|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)", re.IGNORECASE
+)
+# Controls but tabs and breaks, marks that turn the direction of what follows, and what takes no room at all. The marks
+# between letters that Persian, Hindi and emoji are written with (U+200C and U+200D) stay.
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
+_SIGN = "\ufffd"
 _COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=-]*`)")
 
 
@@ -171,10 +183,12 @@ def render_said() -> None:
 def plain(text: str) -> str:
     """Return any text so that Markdown shows it letter by letter: no HTML, links, formulas, icons or colours.
 
+    What nobody would see, or what would turn the direction of the text behind it, is shown as a sign of its own.
+
     >>> plain("a <b> & *c*")
     'a \\\\<b\\\\> \\\\& \\\\*c\\\\*'
     """
-    return escape(" ".join(text.split()))
+    return escape(" ".join(show_unseen(text).split()))
 
 
 def plain_error(error: QuarterdeckError) -> str:
@@ -183,13 +197,22 @@ def plain_error(error: QuarterdeckError) -> str:
     >>> plain_error(QuarterdeckError("No <b>. Run `quarterdeck demo`"))
     'No \\<b\\>\\. Run `quarterdeck demo`'
     """
-    parts = _COMMAND.split(" ".join(str(error).split()))
+    parts = _COMMAND.split(" ".join(show_unseen(str(error)).split()))
     return "".join(part if number % 2 else escape(part) for number, part in enumerate(parts))
 
 
 def escape(text: str) -> str:
     """Return what `plain` does of a text whose spaces matter."""
-    return _SPECIAL.sub(r"\\\1", text)
+    return _SPECIAL.sub(r"\\\1", _ALIVE.sub(_JOINER, show_unseen(text)))
+
+
+def show_unseen(text: str) -> str:
+    """Return the text with a sign in place of each control character and mark of direction; breaks and tabs stay.
+
+    >>> show_unseen("gnp\\u202eexe")
+    'gnp\ufffdexe'
+    """
+    return _UNSEEN.sub(_SIGN, text)
 
 
 def mark_words(segments: Sequence[TextSegment], *, removed: bool, added: bool) -> str:
@@ -220,7 +243,7 @@ def shorten(text: str, length: int = 120) -> str:
 
 def chart_text(text: str, length: int = 60) -> str:
     """Return users' text for a chart, where Plotly reads tags: the angle brackets are harmless."""
-    return shorten(text, length).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return shorten(show_unseen(text), length).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:

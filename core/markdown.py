@@ -6,7 +6,9 @@ HTML in it is for the renderer to show as text, and addresses are for it to chec
 import re
 from collections.abc import Iterator
 
-_JOINER = "\u2060"  # invisible, and no longer an image: seen the same in code too, which no pattern tells for sure
+# Invisible, and what it stands in is no longer an image: seen the same in code too, which no pattern tells for sure.
+# Nor is it an icon or an emoji, which Streamlit makes of escaped text as well.
+_JOINER = "\u2060"
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 _DOLLAR = re.compile(r"(?<!\\)\$")
@@ -52,4 +54,4 @@ def _outside_code(block: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return _DIRECTIVE.sub(r"\\:", _DOLLAR.sub(r"\\$", text))
+    return _DIRECTIVE.sub(rf"\\:{_JOINER}", _DOLLAR.sub(r"\\$", text))

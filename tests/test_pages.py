@@ -89,7 +89,7 @@ def open_page(name: str, **filters: str) -> AppTest:
 
 def text_of(markdown: str) -> str:
     """What a reader sees of escaped Markdown."""
-    return re.sub(r"\\(.)", r"\1", markdown)
+    return re.sub(r"\\(.)", r"\1", markdown).replace("\u2060", "")
 
 
 def verdict(app: AppTest) -> str:

@@ -1,10 +1,13 @@
 """Numbers and times as the pages write them: with their unit, and never zero for what is there."""
 
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from app import ui
+from core.errors import InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,39 @@ def test_a_time_is_the_visitors_and_utc_stands_beside_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(ui, "viewer_zone", lambda: "Asia/Tokyo")
     moment = datetime(2026, 11, 20, 22, 5, 9, tzinfo=UTC)
     assert (ui.format_moment(moment), ui.format_utc(moment)) == ("21 Nov 2026, 07:05", "2026-11-20 22:05:09 UTC")
+
+
+# The patterns of Streamlit's Markdown that look at the text once its escapes are gone.
+TRANSFORMED = re.compile(
+    r"(https?://|www(?=\.))[-.\w]+|[-.\w+]+@[-\w]+(?:\.[-\w]+)+|:material[/_]\w+:|:[\w+-]+:|(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://evil.example", "HTTP://evil.example/x", "see www.evil.example", "a.b@evil.example",
+        ":material/delete:", ":smile:", ":+1:", "a -> b",
+        "a <- b", "a <-> b", "a -- b", "a >= b", "a <= b", "a ~= b", "x:smile::red[y]",
+    ],
+)  # fmt: skip
+def test_users_text_holds_nothing_that_markdown_makes_into_something_else(text: str) -> None:
+    assert TRANSFORMED.search(text)
+    for made in (ui.plain(text), ui.escape(text), ui.plain_error(InvalidInput("name", text))):
+        read = re.sub(r"\\(.)", r"\1", made)
+        assert not TRANSFORMED.search(read), read
+        assert read.replace("\u2060", "").endswith(text)
+
+
+@pytest.mark.parametrize("show", [ui.plain, ui.escape, ui.chart_text])
+def test_what_nobody_would_see_is_shown_and_other_scripts_stay(show: Callable[[str], str]) -> None:
+    hidden = [*range(9), *range(14, 28), *range(0x80, 0x85), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E,
+              0x200F, 0x200B, 0xFEFF, 0x7F]  # fmt: skip
+    assert [show(f"a{chr(code)}b") for code in hidden] == ["a\ufffdb"] * len(hidden)
+    for text in ("نص عربي", "می\u200cخواهم", "שלום", "👩\u200d💻", "naïve 日本語"):
+        assert show(text) == text
+
+
+def test_spaces_that_matter_are_kept() -> None:
+    assert ui.escape("a\n\tb  c\r\n") == "a\n\tb  c\r\n"
