@@ -72,6 +72,7 @@ def report_prompts(
     Runs over different cases get no verdict, unless `shared_only` asks for one over the cases that they share.
     Raises SourceUnavailable.
     """
+    run_ids = tuple(dict.fromkeys(run_ids))  # no run is compared with itself
     runs = experiments.get_runs(run_ids[:MOST_COMPARED]) if run_ids else _choose(experiments, experiment)
     prompts = _list_linked(experiments, runs)
     contenders = tuple(

@@ -33,7 +33,7 @@ def choose_experiment_and_rule() -> tuple[str, Rule, float | None]:
 
 def render_sentence(found: Comparison, rule: Rule) -> None:
     """The verdict, the rule it rests on, and what it is over."""
-    live = found.production.label if found.production else "no version"
+    live = ui.plain(found.production.label) if found.production else "no version"
     those = f"the {len(found.contenders)} chosen runs" if found.is_chosen else "the newest run of each version"
     detail = f"Rule: {rule}. Compared: {those}. In production: {live}."
     if all(each.run.params.get("answerer", "").startswith("extractive") for each in found.contenders):

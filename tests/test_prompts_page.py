@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.contests import report_prompts
+from core.decisions import Rule
 from core.experiments import Experiments
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.recorder import append_retrievals
@@ -18,9 +20,11 @@ from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.test_pages import (  # noqa: F401 - fixtures
+    HOSTILE,
     _clean_streamlit,
     as_new_mlflow,
     ask,
+    assert_shown_as_text,
     demo_url,
     empty_url,
     only_error,
@@ -260,3 +264,39 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
     assert verdict(app) == "The run cannot be judged case by case."
     assert "foreign has no faithfulness_mean and cost_usd_mean" in said(app)
     assert "There is nothing to draw" in said(app)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_no_run_is_compared_with_itself(
+    times: int,
+    empty_url: str,  # noqa: F811
+    bare: Experiments,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
+    (run_id,) = (run.run_id for run in bare.list_runs("trials") if run.name == "qa-v1")
+    app = open_page("prompts", experiment="trials", runs=",".join([run_id] * times), a="qa-v1", b="qa-v1")
+    assert verdict(app) == "The run cannot be judged case by case."
+    assert "Two of them" not in said(app)
+    found = report_prompts(bare, experiment="trials", rule=Rule.FAITHFULNESS_PER_COST, run_ids=[run_id] * 2)
+    assert len(found.contenders) == 1
+
+
+def test_versions_and_names_of_prompts_are_shown_as_text(
+    empty_url: str,  # noqa: F811
+    bare: Experiments,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copyfile(bare.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    store = Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+    for number in (1, 2):
+        tags = {"version": f"{HOSTILE} {number}"}
+        prompt = store.register_prompt("own", HOSTILE, tags=tags, experiment="own")
+        params = {"prompt": "own", "version": f"{HOSTILE} {number}"}
+        metrics = {"faithfulness_mean": 0.9, "cost_usd_mean": 0.001}
+        store.log_evaluation("own", f"{HOSTILE} {number}", params=params, metrics=metrics, artifacts={}, prompt=prompt)
+    store.set_prompt_alias("own", "production", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    for tab in TABS:
+        assert_shown_as_text(open_page("prompts", experiment="own", tab=tab))

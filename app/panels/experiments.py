@@ -148,7 +148,7 @@ def render_charts(report: ExperimentReport) -> None:
     if len(design.treatments) > 1:
         treatment = st.segmented_control(
             "Arm", design.treatments, default=treatment, required=True, key="experiment_arm",
-            label_visibility="collapsed",
+            label_visibility="collapsed", format_func=ui.plain,
         ) or treatment  # fmt: skip
     colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
     left, right = st.columns(2)

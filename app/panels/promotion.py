@@ -24,7 +24,7 @@ def render_promotion(found: Comparison, environment: str) -> None:
         return
     if unfinished := find_unfinished(get_store(), name):
         st.warning(ui.plain(str(unfinished)))
-    live = f"{ui.plain(name)} {found.production.label}" if found.production else "nothing"
+    live = f"{ui.plain(name)} {ui.plain(found.production.label)}" if found.production else "nothing"
     st.markdown(f"In production: **{live}**.")
     render_roll_back(name, found.production, environment)
     waiting = [each for each in found.contenders if each.prompt and not _is_live(each.prompt, found.production)]
@@ -41,16 +41,16 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
         return
     former, promoted = entry.before or {}, entry.after or {}
     by = f"{ui.plain(entry.actor)}, {ui.format_ago(entry.ts)}: {ui.plain(ui.shorten(entry.reason, 200))}"
-    st.caption(f"{promoted['label']} was promoted by {by}")
+    st.caption(f"{ui.plain(str(promoted['label']))} was promoted by {by}")
     if live is None or live.version != promoted["version"]:
         now = live.label if live else "none"
-        st.warning(f"The alias “production” is at {now}: it was moved outside of this deck since.")
+        st.warning(f"The alias “production” is at {ui.plain(now)}: it was moved outside of this deck since.")
         return
     back_to = former["label"] or "none"
     options = lock("prompt.rollback", environment)
     reason = f"rolled back to {back_to} on the page"
     args = (name, reason, environment)
-    st.button(f"Roll back to {back_to}", key="prompts-rollback", on_click=take_back, args=args, **options)
+    st.button(f"Roll back to {ui.plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
 
 
 def render_form(found: Comparison, waiting: Sequence[Contender], environment: str) -> None:
@@ -76,7 +76,7 @@ def render_form(found: Comparison, waiting: Sequence[Contender], environment: st
         )  # fmt: skip
         st.caption(say_what_changes(found, prompt, flags, key))
         st.form_submit_button(
-            f"Promote {prompt.label}", type="primary", on_click=save,
+            f"Promote {ui.plain(prompt.label)}", type="primary", on_click=save,
             args=(contender, found.production.version if found.production else None, environment),
             **lock("prompt.promote", environment),
         )  # fmt: skip
@@ -84,9 +84,9 @@ def render_form(found: Comparison, waiting: Sequence[Contender], environment: st
 
 def say_what_changes(found: Comparison, prompt: PromptVersion, flags: Sequence[Flag], key: str) -> str:
     """In one sentence: what the promotion changes, and from what."""
-    former = found.production.label if found.production else "nothing"
+    former, to = ui.plain(found.production.label) if found.production else "nothing", ui.plain(prompt.label)
     name = ui.plain(prompt.name)
-    said = f"The alias “production” of {name} moves from {former} to {prompt.label}; {name}-release gets an entry."
+    said = f"The alias “production” of {name} moves from {former} to {to}; {name}-release gets an entry."
     flag = next((flag for flag in flags if flag.key == key), None)
     if flag is None:
         return f"{said} The flag {ui.plain(key)} is made." if key else f"{said} No flag is set."
