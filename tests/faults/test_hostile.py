@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Dialog
+from playwright.sync_api import Browser, Dialog, Page
 
 from core.access import Scope
 from core.acts import Act
@@ -15,42 +15,63 @@ from core.credentials import issue_token
 from core.errors import InvalidInput
 from core.operations import create_flag
 from quarterdeck.definitions import boolean_flag
-from quarterdeck.recorder import append_retrievals
-from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, serving
+from tests.hostile_home import EXPERIMENT, LETTERS, build_hostile_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.browser]
 
-SCRIPTS = (
-    "<script>window.stolen=1</script><img src=x onerror=window.stolen=1><svg onload=window.stolen=1>"
-    "[x](javascript:window.stolen=1) **b** $x$ `c` :red[r]"
-)
-BIDI = "‮gnp.exe‬ ⁧نص⁩ \u200b\ufeff"
-ENDLESS = "x" * 7_000
-PAGES = ("", "drift", "coverage", "prompts", "corpus", "rollouts", "audit")
 MEGABYTE = "y" * (1 << 20)
+FILE = "corpus/<img src=x onerror=stolen=1> :red[r] www.evil.example.md"
+VIEWS: dict[str, tuple[dict[str, str], ...]] = {
+    "": ({},),
+    "drift": ({}, {"days": "7d"}),
+    "coverage": ({},),
+    "prompts": tuple(
+        {"experiment": EXPERIMENT, **more}
+        for more in (
+            {}, {"wording": "inline"}, {"tab": "Runs"}, {"tab": "Runs", "tag": LETTERS}, {"tab": "Promote"},
+            {"tab": "Live"}, {"runs": f"{LETTERS},nope"},
+        )
+    ),
+    "corpus": (
+        {}, {"tab": "Files"}, {"tab": "Files", "version": "v1", "path": FILE},
+        {"tab": "Files", "version": "v1", "path": "corpus/b.txt"}, {"tab": "Files", "version": LETTERS},
+        {"tab": "Files", "search": LETTERS}, {"tab": "Diff"}, {"tab": "Diff", "change": FILE},
+        {"tab": "Diff", "change": "corpus/b.txt"}, {"tab": "Diff", "change": LETTERS}, {"tab": "Diff", "old": LETTERS},
+        {"tab": "Pipeline"}, {"tab": "Indexes"}, {"tab": "Indexes", "alias": LETTERS}, {"tab": "What would it fix?"},
+        {"tab": "What would it fix?", "target": "v1"}, {"tab": "What would it fix?", "drafts": LETTERS},
+    ),
+    "rollouts": (
+        {}, {"flag": LETTERS}, {"search": LETTERS}, {"tab": "Experiments"}, {"tab": "Canaries"},
+        {"tab": "Blue-green"}, {"tab": "Blue-green", "service": "search"}, {"tab": "Access"},
+    ),
+    "audit": ({}, {"entry": "1"}, {"entry": "3"}),
+}  # fmt: skip
+# What became of letters, if it did: colours, icons, arrows, formulas, emoji.
+MADE = "[style*='color'].stMarkdownColoredText:text-is('r'), .katex, [data-testid=stIconMaterial]:text-is('delete')"
+SHOWN = "(letters) => document.querySelector('[data-testid=stMain]').innerText.includes(letters)"
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server whose store holds hostile text wherever somebody may write some."""
-    home = tmp_path_factory.mktemp("hostile") / "home"
-    home.mkdir()
-    with closing(Store(f"sqlite:///{home / 'quarterdeck.db'}", create=True)) as store:
-        act = Act(f"{SCRIPTS} {BIDI}", f"{SCRIPTS} {BIDI} {'w' * 1_500}")
-        create_flag(
-            store, SCRIPTS.replace(" ", ""), boolean_flag(on=True, rollout_pct=20, description=SCRIPTS + BIDI), act
-        )
-        create_flag(store, "k" * 200, boolean_flag(on=True, description="d" * 5_000), act)
-        issue_token(store, "search", [Scope.EVALUATE], act, expires_days=30)
-        now = datetime.now(UTC)
-        append_retrievals(store, [
-            Retrieval(now - timedelta(hours=at), f"{text} {at}", score, arm=SCRIPTS, prompt_version="v" * 256,
-                      index_version=SCRIPTS, session_id=f"{SCRIPTS}{at}")
-            for at in range(60) for text, score in ((SCRIPTS, 0.05), (BIDI + "\n\t\x07\x1b[31m", 0.1), (ENDLESS, 0.9))
-        ])  # fmt: skip
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("hostile") / "home"
+    build_hostile_home(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def hostile(home: Path) -> Iterator[Server]:
+    """A server whose sources hold hostile text wherever somebody may write some."""
     with serving(home) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def broken(home: Path) -> Iterator[Server]:
+    """The same with an MLflow address and a corpus path that are hostile themselves."""
+    settings = {"MLFLOW_TRACKING_URI": f"sqlite:////nowhere/{LETTERS}", "QUARTERDECK_CORPUS_REPO": f"/nowhere/{LETTERS}"}
+    with serving(home, **settings) as server:
         yield server
 
 
@@ -70,29 +91,66 @@ def test_a_megabyte_is_refused_wherever_it_is_sent(hostile: Server, tmp_path: Pa
             assert len(str(refused.value)) < 1_000
 
 
-@pytest.mark.parametrize("width", [1_280, 420])
-def test_no_script_runs_and_no_layout_breaks(width: int, hostile: Server, chromium: Browser) -> None:
-    context = chromium.new_context(viewport={"width": width, "height": 900})
-    page = context.new_page()
-    dialogs: list[str] = []
+@pytest.mark.parametrize("width", [1_440, 420])
+@pytest.mark.parametrize("name", list(VIEWS))
+def test_no_script_runs_and_no_layout_breaks(name: str, width: int, hostile: Server, chromium: Browser) -> None:
+    with looking(chromium, width) as page:
+        found = [f"{name} {view}: {each}" for view in VIEWS[name] for each in find_faults(page, hostile, name, view)]
+    assert found == []
 
-    def note(dialog: Dialog) -> None:
-        dialogs.append(dialog.message)
-        dialog.dismiss()
 
-    page.on("dialog", note)
-    try:
-        for path in PAGES:
-            page.goto(f"{hostile.address}/{path}")
-            page.get_by_test_id("stHeading").first.wait_for(timeout=PATIENCE_MS)
-            page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE_MS)
-            assert page.evaluate("window.stolen") is None, path
-            assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src=x]").count() == 0, path
-            assert page.locator('a[href^="javascript:"]').count() == 0, path
-            assert page.get_by_test_id("stException").count() == 0, path
-            main = "document.querySelector('[data-testid=stMain]')"
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-            assert page.evaluate(f"{main}.scrollWidth - {main}.clientWidth") <= 0, path
-        assert dialogs == []
-    finally:
-        context.close()
+@pytest.mark.parametrize("name", ["", "prompts", "corpus"])
+def test_broken_sources_say_so_letter_by_letter(name: str, broken: Server, chromium: Browser) -> None:
+    with looking(chromium, 420) as page:
+        assert find_faults(page, broken, name, {}) == []
+        assert name == "" or page.evaluate(SHOWN, ":red[r]")
+
+
+def test_users_text_is_shown_letter_by_letter(hostile: Server, chromium: Browser) -> None:
+    with looking(chromium, 1_440) as page:
+        for name, view in (("rollouts", {"flag": LETTERS}), ("prompts", {"experiment": EXPERIMENT, "tab": "Promote"})):
+            assert find_faults(page, hostile, name, view) == []
+            text = page.get_by_test_id("stMain").inner_text().replace("\u2060", "")
+            assert LETTERS in text, text
+
+
+class looking:  # noqa: N801 - reads as a verb
+    """A tab of a width that notes dialogs in the title of the page's window."""
+
+    def __init__(self, chromium: Browser, width: int) -> None:
+        self._context = chromium.new_context(viewport={"width": width, "height": 900})
+
+    def __enter__(self) -> Page:
+        page = self._context.new_page()
+        page.on("dialog", _note)
+        return page
+
+    def __exit__(self, *_details: object) -> None:
+        self._context.close()
+
+
+def _note(dialog: Dialog) -> None:
+    page = dialog.page
+    dialog.dismiss()
+    if page:
+        page.evaluate("window.stolen = 'a dialog'")
+
+
+def find_faults(page: Page, server: Server, name: str, view: dict[str, str]) -> list[str]:
+    """What is wrong with one view."""
+    page.goto(f"{server.address}/{name}?{urlencode(view)}")
+    page.get_by_test_id("stHeading").first.wait_for(timeout=PATIENCE_MS)
+    page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE_MS)
+    main = "document.querySelector('[data-testid=stMain]')"
+    is_preview = view.get("path") == FILE  # a document may hold links and bold words
+    checks = {
+        "a script ran": page.evaluate("window.stolen") is not None,
+        "an element came in": page.locator("[data-testid=stMain] :is(script, img[src=x], svg[onload])").count() > 0,
+        "a link runs a script": page.locator('a[href^="javascript:"]').count() > 0,
+        "a link leads away": not is_preview and page.locator('a[href*="evil.example"]').count() > 0,
+        "an exception": page.get_by_test_id("stException").count() > 0,
+        "letters became something else": page.locator(MADE).count() > 0,
+        "the page is too wide": page.evaluate("document.documentElement.scrollWidth - window.innerWidth") > 0,
+        "the middle is too wide": page.evaluate(f"{main}.scrollWidth - {main}.clientWidth") > 0,
+    }
+    return [said for said, is_wrong in checks.items() if is_wrong]

@@ -1,0 +1,131 @@
+"""A home with hostile text wherever somebody may write some: flags, log, MLflow, git and DVC, indexes, deployments."""
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from core.abtest_design import plan_experiment
+from core.abtests import start_experiment
+from core.access import Scope
+from core.acts import Act
+from core.alerts import AlertRule
+from core.arms import Metric
+from core.cases import CaseResult, render_case_results
+from core.control import Index, get_flag
+from core.credentials import issue_token
+from core.drift import Status
+from core.experiments import Experiments
+from core.operations import create_flag, register_index, save_alert_rule, save_prediction, swap_index
+from core.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
+from core.rollouts import create_schedule
+from core.schedules import Step
+from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.store import Store
+from tests.colour_site import deploy_both
+from tests.dvc_repos import DvcRepo
+
+SCRIPTS = (
+    "<script>window.stolen=1</script><img src=x onerror=window.stolen=1><svg onload=window.stolen=1>"
+    "[x](javascript:window.stolen=1) **b** $x$ `c` :red[r] ![i](https://evil.example/i.png)"
+)
+LETTERS = ":red[r] :material/delete: a -> b $x$ https://evil.example www.evil.example a@evil.example :smile:"
+BIDI = "\u202egnp.exe\u202c \u2067\u0646\u0635\u2069 \u200b\ufeff"
+HOSTILE = f"{LETTERS} {SCRIPTS} {BIDI}"
+ENDLESS = "x" * 7_000
+ACT = Act(f"{SCRIPTS} {BIDI}", f"{HOSTILE} {'w' * 1_000}")
+EXPERIMENT = LETTERS.replace("/", "|")[:90]
+KEY = SCRIPTS.replace(" ", "")
+
+
+def build_hostile_home(home: Path) -> None:
+    """Fill an empty folder: its store, its MLflow store and its corpus."""
+    home.mkdir()
+    with closing(Store(f"sqlite:///{home / 'quarterdeck.db'}", create=True)) as store:
+        write_flags(store)
+        write_log(store)
+        write_indexes(store)
+        deploy_both(store, home, ACT)
+    write_runs(home)
+    write_corpus(home)
+
+
+def write_flags(store: Store) -> None:
+    """Flags of every kind, a schedule, an experiment, a canary, a token and an alert."""
+    details = {"owner": LETTERS, "tags": f"{LETTERS},{SCRIPTS[:60]}"}
+    create_flag(store, KEY, boolean_flag(on=True, rollout_pct=20, description=HOSTILE, metadata=details), ACT)
+    create_flag(store, "k" * 200, boolean_flag(on=True, description="d" * 5_000), ACT)
+    create_flag(store, LETTERS, split_flag({LETTERS: 1, "control": 1}), ACT)
+    create_flag(store, f"canary {LETTERS}", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), ACT)
+    now, flag = datetime.now(UTC), get_flag(store, "production", LETTERS)
+    design = plan_experiment(
+        LETTERS, flag.definition, name=LETTERS[:90], metric=Metric.SCORE, effect=0.02, control="control"
+    )
+    start_experiment(store, flag, design, ACT)
+    planned = get_flag(store, "production", KEY)
+    create_schedule(store, planned, (Step(on=False),), ACT, starts=now + timedelta(days=1), now=now)
+    issue_token(store, "search", [Scope.EVALUATE], ACT, expires_days=30)
+    save_alert_rule(store, AlertRule(LETTERS[:90], "https://127.0.0.1:9/x", "s" * 40, Status.DRIFTING), ACT)
+
+
+def write_log(store: Store) -> None:
+    """Retrievals of sixty hours."""
+    now = datetime.now(UTC)
+    texts = ((f"{LETTERS} {SCRIPTS}", 0.05), (f"{BIDI}\n\t\x07\x1b[31m", 0.1), (ENDLESS, 0.9))
+    append_retrievals(store, [
+        Retrieval(now - timedelta(hours=at), f"{text} {at}", score, arm=SCRIPTS[:200], prompt_version=LETTERS[:200],
+                  index_version=LETTERS, session_id=f"{SCRIPTS[:180]}{at}")
+        for at in range(60) for text, score in texts
+    ])  # fmt: skip
+
+
+def write_indexes(store: Store) -> None:
+    """Two indexes that are registered and not there, one of them live, and a prediction."""
+    one = Index(f"one {LETTERS}", "nowhere", LETTERS, "model", 3, datetime.now(UTC), ACT.actor)
+    for index in (one, replace(one, name=f"two {LETTERS}", corpus_version="v1")):
+        register_index(store, index, ACT)
+    swap_index(store, "default", one.name, ACT, expected=None)
+    save_prediction(store, Prediction(
+        "v1", LETTERS, 0.5, (QueryPrediction(HOSTILE, 3, "t", 0.6, 0.2), QueryPrediction(LETTERS, 3, "t", 0.2, 0.6)),
+        (TopicPrediction("t", HOSTILE, 6, 0.2, 0.6, 0.5, (LETTERS,)),), (LiftingDocument(LETTERS, 1, 3, 1.0),),
+        (SCRIPTS,), 1, 1, 0, (LETTERS,),
+    ), ACT)  # fmt: skip
+
+
+def write_runs(home: Path) -> None:
+    """Two runs with hostile names, parameters, tags, prompts, cases and descriptions."""
+    (home / "mlflow").mkdir()
+    store = Experiments(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    for number in (1, 2):
+        version = f"{LETTERS} {number}"
+        prompt = store.register_prompt(
+            "qa", f"{HOSTILE} {number}", message=SCRIPTS, tags={"version": version}, experiment=EXPERIMENT
+        )
+        case = CaseResult(
+            LETTERS, f"{HOSTILE}?", True, HOSTILE, False, number / 2, 0.5, True, None, (LETTERS,), (HOSTILE, LETTERS),
+            (True, False), 1, 1, 0.001, 1.0,
+        )  # fmt: skip
+        run_id = store.log_evaluation(
+            EXPERIMENT, f"{LETTERS} {SCRIPTS} {number}",
+            params={"prompt": "qa", "version": version, "model": SCRIPTS, "note": f"{HOSTILE} {number}"},
+            metrics={"faithfulness_mean": number / 2, "cost_usd_mean": 0.001}, tags={"team": HOSTILE}, prompt=prompt,
+            artifacts={"cases.json": render_case_results([case])},
+        )  # fmt: skip
+        store.set_run_description(run_id, HOSTILE)
+    store.set_prompt_alias("qa", "production", 1)
+
+
+def write_corpus(home: Path) -> None:
+    """A repository whose messages, tags, names, contents and stages are hostile."""
+    repo = DvcRepo.create(home / "dvc")
+    name = "<img src=x onerror=stolen=1> :red[r] www.evil.example.md"
+    repo.write({f"corpus/{name}": f"# {HOSTILE}\n", "corpus/b.txt": f"{HOSTILE}\n", "notes.txt": "a"})
+    repo.commit(HOSTILE, track=("corpus",), tag="v1")
+    repo.write({
+        f"corpus/{name}": f"# {HOSTILE}\n\n{HOSTILE} more {BIDI}\n", "corpus/b.txt": f"{LETTERS}\n{ENDLESS}\n",
+        "dvc.yaml": "stages:\n  build:\n    cmd: 'echo www.evil.example :red[r]'\n    deps: [corpus]\n",
+    })  # fmt: skip
+    repo.commit(SCRIPTS, track=("corpus",), tag="a->b$x$<img>www.evil.example")
+    (home / "corpus").symlink_to(repo.root)
