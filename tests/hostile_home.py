@@ -61,13 +61,13 @@ def write_flags(store: Store) -> None:
     create_flag(store, f"canary {LETTERS}", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), ACT)
     now, flag = datetime.now(UTC), get_flag(store, "production", LETTERS)
     design = plan_experiment(
-        LETTERS, flag.definition, name=LETTERS[:90], metric=Metric.SCORE, effect=0.02, control="control"
+        LETTERS, flag.definition, name=LETTERS[:90].strip(), metric=Metric.SCORE, effect=0.02, control="control"
     )
     start_experiment(store, flag, design, ACT)
     planned = get_flag(store, "production", KEY)
     create_schedule(store, planned, (Step(on=False),), ACT, starts=now + timedelta(days=1), now=now)
     issue_token(store, "search", [Scope.EVALUATE], ACT, expires_days=30)
-    save_alert_rule(store, AlertRule(LETTERS[:90], "https://127.0.0.1:9/x", "s" * 40, Status.DRIFTING), ACT)
+    save_alert_rule(store, AlertRule(LETTERS[:90].strip(), "https://127.0.0.1:9/x", "s" * 40, Status.DRIFTING), ACT)
 
 
 def write_log(store: Store) -> None:

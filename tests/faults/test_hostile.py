@@ -70,7 +70,10 @@ def hostile(home: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def broken(home: Path) -> Iterator[Server]:
     """The same with an MLflow address and a corpus path that are hostile themselves."""
-    settings = {"MLFLOW_TRACKING_URI": f"sqlite:////nowhere/{LETTERS}", "QUARTERDECK_CORPUS_REPO": f"/nowhere/{LETTERS}"}
+    settings = {
+        "MLFLOW_TRACKING_URI": f"sqlite:////nowhere/{LETTERS}",
+        "QUARTERDECK_CORPUS_REPO": f"/nowhere/{LETTERS}",
+    }
     with serving(home, **settings) as server:
         yield server
 
