@@ -27,7 +27,7 @@ def render_area(area: Area) -> None:
     look = LOOKS[area.standing]
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{TITLES[area.page]}** :{look.color}-badge[{look.symbol} {look.word}]")
-        st.metric(TITLES[area.page], area.figure, label_visibility="collapsed")
+        st.metric(TITLES[area.page], ui.plain(area.figure), label_visibility="collapsed")
         if area.change:
             st.caption(ui.plain(area.change))
         st.markdown(f":small[{ui.plain(area.sentence)}]")

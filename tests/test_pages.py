@@ -731,7 +731,7 @@ def markdown_of(app: AppTest) -> list[str]:
     shown = [*app.markdown, *app.caption, *app.title, *app.subheader, *app.info, *app.error, *app.success]
     labels = [*app.button, *app.metric, *app.toggle, *app.slider, *app.text_input, *app.selectbox]
     links = [element.proto.label for element in app.get("page_link")]
-    return [element.value for element in shown] + [element.label for element in labels] + links
+    return [each.value for each in (*shown, *app.metric)] + [element.label for element in labels] + links
 
 
 def assert_shown_as_text(app: AppTest) -> None:

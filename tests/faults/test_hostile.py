@@ -49,7 +49,7 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {
     "audit": ({}, {"entry": "1"}, {"entry": "3"}),
 }  # fmt: skip
 # What became of letters, if it did: colours, icons, arrows, formulas, emoji.
-MADE = "[style*='color'].stMarkdownColoredText:text-is('r'), .katex, [data-testid=stIconMaterial]:text-is('delete')"
+MADE = ".stMarkdownColoredText:text-is('r'), .katex, [role=img][aria-label='delete icon'], :text('😄')"
 SHOWN = "(letters) => document.querySelector('[data-testid=stMain]').innerText.includes(letters)"
 
 
@@ -139,11 +139,20 @@ def _note(dialog: Dialog) -> None:
         page.evaluate("window.stolen = 'a dialog'")
 
 
+def wait_until_still(page: Page) -> None:
+    """Wait until the text stops changing: a page that is kept is sent before it is drawn."""
+    before, text = None, ""
+    while text != before:
+        page.wait_for_timeout(400)
+        before, text = text, page.get_by_test_id("stMain").inner_text()
+
+
 def find_faults(page: Page, server: Server, name: str, view: dict[str, str]) -> list[str]:
     """What is wrong with one view."""
     page.goto(f"{server.address}/{name}?{urlencode(view)}")
     page.get_by_test_id("stHeading").first.wait_for(timeout=PATIENCE_MS)
     page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE_MS)
+    wait_until_still(page)
     main = "document.querySelector('[data-testid=stMain]')"
     is_preview = view.get("path") == FILE  # a document may hold links and bold words
     checks = {
