@@ -92,9 +92,10 @@ class Visit:
         return self.page
 
     def wait(self) -> None:
-        """Wait until the page's script has run to its end."""
+        """Wait until the page's script has run to its end, and the browser has loaded what draws it."""
         self.page.get_by_test_id("stHeading").first.wait_for(timeout=PATIENCE_MS)
         self.page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE_MS)
+        self.page.get_by_test_id("stSkeleton").first.wait_for(state="detached", timeout=PATIENCE_MS)
 
     @property
     def sentence(self) -> str:

@@ -1,7 +1,7 @@
 """Hostile text in what the pages show, in a real browser: no script runs, nothing leaves its place."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -117,26 +117,23 @@ def test_users_text_is_shown_letter_by_letter(hostile: Server, chromium: Browser
             assert LETTERS in text, text
 
 
-class looking:  # noqa: N801 - reads as a verb
-    """A tab of a width that notes dialogs in the title of the page's window."""
+@contextmanager
+def looking(chromium: Browser, width: int) -> Iterator[Page]:
+    """A tab of a width, in which no dialog may open."""
+    context = chromium.new_context(viewport={"width": width, "height": 900})
+    dialogs: list[str] = []
 
-    def __init__(self, chromium: Browser, width: int) -> None:
-        self._context = chromium.new_context(viewport={"width": width, "height": 900})
+    def note(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
 
-    def __enter__(self) -> Page:
-        page = self._context.new_page()
-        page.on("dialog", _note)
-        return page
-
-    def __exit__(self, *_details: object) -> None:
-        self._context.close()
-
-
-def _note(dialog: Dialog) -> None:
-    page = dialog.page
-    dialog.dismiss()
-    if page:
-        page.evaluate("window.stolen = 'a dialog'")
+    page = context.new_page()
+    page.on("dialog", note)
+    try:
+        yield page
+        assert dialogs == []
+    finally:
+        context.close()
 
 
 def wait_until_still(page: Page) -> None:
