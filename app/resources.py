@@ -1,7 +1,8 @@
 """Everything that Streamlit keeps between runs: the only place with `st.cache_resource`.
 
 Handles (store, model, gateways) are shared by all visitors. Reads are kept for some seconds, by their arguments, and
-shared as they are: they are values that nobody changes, and `st.cache_data` would copy them for every visitor.
+shared as they are: they are values that nobody changes, and `st.cache_data` would copy them for every visitor. What is
+read anew in the background is shown up to twice as old as its `ttl`, and nobody waits for it.
 """
 
 import os
@@ -80,7 +81,7 @@ def get_store() -> Store:
     return Store(get_config().database_url, log_url=get_config().log_url)
 
 
-@st.cache_resource(ttl=5)
+@st.cache_resource(refresh_mode="background", ttl=5)
 def list_environments() -> tuple[str, ...]:
     """Return the configured environment and then the others that the store knows of; never fails."""
     own = get_config().environment
@@ -144,7 +145,7 @@ def get_jobs() -> Jobs:
     return Jobs(get_config().home / "jobs")
 
 
-@st.cache_resource(ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
 def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
     """Return the drift verdict and what it rests on."""
     return report_drift(
@@ -152,19 +153,19 @@ def load_drift(environment: str, today: date, window_days: int, baseline_days: i
     )
 
 
-@st.cache_resource(ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
+@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
 def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
     """Return how every canary stands."""
     return report_canaries(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
-@st.cache_resource(ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
+@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
 def load_abtests(environment: str) -> tuple[ExperimentReport, ...]:
     """Return how every experiment on a flag stands."""
     return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
-@st.cache_resource(ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
 def load_coverage(environment: str, today: date, window_days: int, clusters: int | None) -> Coverage:
     """Return the coverage gaps of the window."""
     return report_coverage(
@@ -190,13 +191,15 @@ def load_map(environment: str, today: date, window_days: int, clusters: int | No
     return map_coverage(load_coverage(environment, today, window_days, clusters), load_places)
 
 
-@st.cache_resource(ttl=60, max_entries=100, show_spinner="Looking for the nearest documents …")
+@st.cache_resource(
+    refresh_mode="background", ttl=60, max_entries=100, show_spinner="Looking for the nearest documents …"
+)
 def load_nearest(typical: tuple[str, ...]) -> Nearest:
     """Return the documents of the live index nearest to the typical questions of a topic."""
     return find_nearest(get_store(), get_embedder(), typical)
 
 
-@st.cache_resource(ttl=15, max_entries=20, show_spinner="Reading MLflow …")
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading MLflow …")
 def load_comparison(
     experiment: str, rule: Rule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
 ) -> Comparison:
@@ -211,25 +214,25 @@ def load_comparison(
     )
 
 
-@st.cache_resource(ttl=15, max_entries=50, show_spinner="Reading the runs …")
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the runs …")
 def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> RunPage:
     """Return one page of the runs that pass the filters."""
     return get_experiments().page_runs(where, sort, limit=limit, offset=offset)
 
 
-@st.cache_resource(ttl=60, max_entries=20, show_spinner="Reading the runs …")
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Reading the runs …")
 def load_choices(experiment: str) -> tuple[Run, ...]:
     """Return the newest runs of an experiment: what its filters offer."""
     return get_experiments().list_runs(experiment, limit=LOOKED_AT)
 
 
-@st.cache_resource(ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
 def load_behaviour(name: str, experiment: str, window: Window) -> BehaviourReport:
     """Return what each version of a prompt does in production, beside its offline figures."""
     return report_behaviour(get_store(), get_experiments(), name, experiment=experiment, window=window)
 
 
-@st.cache_resource(ttl=15, show_spinner="Reading git and DVC …")
+@st.cache_resource(refresh_mode="background", ttl=15, show_spinner="Reading git and DVC …")
 def load_versions() -> tuple[Version, ...]:
     """Return the corpus versions, newest first."""
     return get_corpus().list_versions()
@@ -283,7 +286,7 @@ def load_log_check(target: str, window: Window) -> PredictionCheck:
     return measure_in_log(get_store(), get_prediction(get_store(), target), window)
 
 
-@st.cache_resource(ttl=15, max_entries=20, show_spinner="Looking for what changed …")
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Looking for what changed …")
 def load_what_changed(environment: str, today: date) -> WhatChanged:
     """Return the changes of the last four months, and what of them explains the drop if there is one."""
     since = start_of(today - timedelta(days=120))
@@ -296,7 +299,7 @@ def load_what_changed(environment: str, today: date) -> WhatChanged:
     )
 
 
-@st.cache_resource(ttl=15, max_entries=5, show_spinner="Reading every source …")
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")
 def load_areas(environment: str, today: date) -> tuple[Area, ...]:
     """Return how each area stands."""
     store, config = get_store(), get_config()
