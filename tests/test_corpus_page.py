@@ -134,7 +134,7 @@ def test_a_file_is_shown_as_what_it_is(repo: DvcRepo) -> None:
     markdown = open_tab("Files", path="corpus/hostile.md")
     shown = next(element.value for element in markdown.markdown if "Title" in element.value)
     assert "![" not in shown
-    assert "\\$a\\$ \\:red[b]" in shown
+    assert "\\$a\\$ \\:\u2060red[b]" in shown
     assert open_tab("Files", path="corpus/guides/eal.txt").code[-2].value == "The EAL."
     assert "8 x 6 pixels" in said(open_tab("Files", path="corpus/logo.png"))
     assert "neither UTF-8 text" in said(open_tab("Files", path="corpus/data.bin"))
