@@ -82,6 +82,8 @@ class ArmHistories:
         until_ms = to_ms(until)
         arm_of = _find_arms(watched, exposures)
         kept = self._keep(watched)
+        if kept.newest and timedelta(0) <= until - kept.newest[-1].at < self._age:
+            return kept.newest  # before the lock: somebody may be reading for seconds
         with kept.lock:
             if kept.newest and timedelta(0) <= until - kept.newest[-1].at < self._age:
                 return kept.newest

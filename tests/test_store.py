@@ -1,18 +1,19 @@
 import sqlite3
 import threading
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from core.retrievals import list_daily_scores
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import REVISION
-from quarterdeck.store import Store
+from quarterdeck.schema import REVISION, retrievals
+from quarterdeck.store import Store, fetch_many
 
 RETRIEVAL = Retrieval(datetime(2026, 3, 1, 12, tzinfo=UTC), "what is an mbuf", 0.5)
 
@@ -77,6 +78,17 @@ def test_a_newer_store_that_serves_older_clients_is_open_to_them_and_to_nobody_e
 def test_a_reading_transaction_cannot_write(store):
     with pytest.raises(SourceUnavailable, match="read-?only"), store.read() as connection:
         connection.execute(text("DELETE FROM flags"))
+
+
+def test_many_rows_come_in_their_order_whatever_their_texts_hold(store):
+    texts = ("a\nb", "a\u2028b\x85c", '"],["', "\\n", "\u00e9\t\x1f", "plain")
+    asked = [replace(RETRIEVAL, query=f"{number} {texts[number % len(texts)]}") for number in range(2_500)]
+    append_retrievals(store, asked)
+    columns = retrievals.c.query, retrievals.c.score, retrievals.c.cost_usd
+    with store.read() as connection:
+        assert list(fetch_many(connection, select(*columns).where(retrievals.c.score > 2))) == []
+        found = fetch_many(connection, select(*columns).order_by(retrievals.c.id.desc()))
+        assert [tuple(row) for row in found] == [(each.query, 0.5, None) for each in reversed(asked)]
 
 
 def test_a_failed_transaction_leaves_nothing_behind(store):
