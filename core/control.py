@@ -240,7 +240,8 @@ def list_broken_audit_entries(store: Store) -> tuple[int, ...]:
     """Return the ids of the entries at which the chain of hashes breaks: a row was changed, or one before removed."""
     broken, expected = [], FIRST_HASH
     with store.read() as connection:
-        for row in connection.execute(select(audit).order_by(audit.c.id)).mappings():
+        for found in fetch_many(connection, select(audit).order_by(audit.c.id)):
+            row = dict(zip(audit.c.keys(), found, strict=True))
             values = {name: row[name] for name in _CHAINED}
             if row["previous_hash"] != expected or row["hash"] != _chain_hash(expected, values):
                 broken.append(row["id"])
