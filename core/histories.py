@@ -82,10 +82,10 @@ class ArmHistories:
         until_ms = to_ms(until)
         arm_of = _find_arms(watched, exposures)
         kept = self._keep(watched)
-        if kept.newest and timedelta(0) <= until - kept.newest[-1].at < self._age:
-            return kept.newest  # before the lock: somebody may be reading for seconds
+        if self._serves(kept.newest, until):  # before the lock: somebody may be reading for seconds
+            return kept.newest
         with kept.lock:
-            if kept.newest and timedelta(0) <= until - kept.newest[-1].at < self._age:
+            if self._serves(kept.newest, until):
                 return kept.newest
             if self._is_stale(watched, kept, until_ms, exposures):
                 kept.tally, kept.looks, kept.rows = Tally(watched.arms), [], 0
@@ -102,6 +102,9 @@ class ArmHistories:
             rows = _assign(newest, watched, arm_of)
             kept.newest = (*kept.looks, kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until))
             return kept.newest
+
+    def _serves(self, looks: Sequence[Look], until: datetime) -> bool:
+        return bool(looks) and timedelta(0) <= until - looks[-1].at < self._age
 
     def _keep(self, watched: Watched) -> _Kept:
         first_ms = to_ms(watched.since)

@@ -266,13 +266,9 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
     assert "There is nothing to draw" in said(app)
 
 
+@pytest.mark.usefixtures("empty_url")
 @pytest.mark.parametrize("times", [1, 2])
-def test_no_run_is_compared_with_itself(
-    times: int,
-    empty_url: str,  # noqa: F811
-    bare: Experiments,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_run_is_compared_with_itself(times: int, bare: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     (run_id,) = (run.run_id for run in bare.list_runs("trials") if run.name == "qa-v1")
     app = open_page("prompts", experiment="trials", runs=",".join([run_id] * times), a="qa-v1", b="qa-v1")
@@ -282,11 +278,9 @@ def test_no_run_is_compared_with_itself(
     assert len(found.contenders) == 1
 
 
+@pytest.mark.usefixtures("empty_url")
 def test_versions_and_names_of_prompts_are_shown_as_text(
-    empty_url: str,  # noqa: F811
-    bare: Experiments,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    bare: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copyfile(bare.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     store = Experiments(f"sqlite:///{tmp_path}/mlflow.db")

@@ -37,7 +37,7 @@ def render_comparison(found: Comparison) -> None:
         "charts; drag along an axis of the second to filter. Boxes show quartiles and the mean (dashed)."
     )
     render_params(evaluated)
-    if len({each.label for each in found.contenders}) > 1:  # no run is compared with itself
+    if len(found.contenders) > 1:
         render_pair(found)
 
 
