@@ -1,5 +1,7 @@
-"""A home with hostile text wherever somebody may write some: flags, log, MLflow, git and DVC, indexes, deployments."""
+"""A home with hostile text wherever somebody may write: flags, log, MLflow, git, DVC, indexes, deployments, jobs."""
 
+import sys
+import time
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,13 +18,16 @@ from core.control import Index, get_flag
 from core.credentials import issue_token
 from core.drift import Status
 from core.experiments import Experiments
+from core.jobs import Jobs, JobState
 from core.operations import create_flag, register_index, save_alert_rule, save_prediction, swap_index
 from core.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
+from core.rebuild import KIND
 from core.rollouts import create_schedule
 from core.schedules import Step
-from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
+from quarterdeck.definitions import boolean_flag, canary_flag, set_rules, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.rules import Rule, RuleOperator
 from quarterdeck.store import Store
 from tests.colour_site import deploy_both
 from tests.dvc_repos import DvcRepo
@@ -50,12 +55,18 @@ def build_hostile_home(home: Path) -> None:
         deploy_both(store, home, ACT)
     write_runs(home)
     write_corpus(home)
+    for folder in (home / "jobs", home / "corpus" / ".dvc" / "tmp" / "quarterdeck"):
+        write_jobs(Jobs(folder))
 
 
 def write_flags(store: Store) -> None:
     """Flags of every kind, a schedule, an experiment, a canary, a token and an alert."""
     details = {"owner": LETTERS, "tags": f"{LETTERS},{SCRIPTS[:60]}"}
     create_flag(store, KEY, boolean_flag(on=True, rollout_pct=20, description=HOSTILE, metadata=details), ACT)
+    rules = [
+        Rule("user.email", RuleOperator.ENDS_WITH, HOSTILE, "on"), Rule(SCRIPTS, RuleOperator.ONE_OF, [LETTERS], "off")
+    ]
+    create_flag(store, f"rules {LETTERS}", set_rules(boolean_flag(on=True), rules), ACT)
     create_flag(store, "k" * 200, boolean_flag(on=True, description="d" * 5_000), ACT)
     create_flag(store, LETTERS, split_flag({LETTERS: 1, "control": 1}), ACT)
     create_flag(store, f"canary {LETTERS}", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), ACT)
@@ -67,7 +78,8 @@ def write_flags(store: Store) -> None:
     planned = get_flag(store, "production", KEY)
     create_schedule(store, planned, (Step(on=False),), ACT, starts=now + timedelta(days=1), now=now)
     issue_token(store, "search", [Scope.EVALUATE], ACT, expires_days=30)
-    save_alert_rule(store, AlertRule(LETTERS[:90].strip(), "https://127.0.0.1:9/x", "s" * 40, Status.DRIFTING), ACT)
+    webhook = f"https://127.0.0.1:9/x?{HOSTILE}"
+    save_alert_rule(store, AlertRule(LETTERS[:90].strip(), webhook, "s" * 40, Status.DRIFTING), ACT)
 
 
 def write_log(store: Store) -> None:
@@ -129,3 +141,12 @@ def write_corpus(home: Path) -> None:
     })  # fmt: skip
     repo.commit(SCRIPTS, track=("corpus",), tag="a->b$x$<img>www.evil.example")
     (home / "corpus").symlink_to(repo.root)
+
+
+def write_jobs(jobs: Jobs) -> None:
+    """Jobs of every kind that failed and printed hostile text."""
+    for kind in ("build", "probe", "verify", "predict", KIND):
+        fail = f"import sys; sys.exit({f'{ENDLESS}\n{HOSTILE}'!r})"
+        jobs.start(kind, [sys.executable, "-c", fail], subject=LETTERS, actor=ACT.actor)
+        while (job := jobs.find(kind)) and job.state is JobState.RUNNING:
+            time.sleep(0.1)

@@ -43,8 +43,8 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {
         {"tab": "What would it fix?", "target": "v1"}, {"tab": "What would it fix?", "drafts": LETTERS},
     ),
     "rollouts": (
-        {}, {"flag": LETTERS}, {"search": LETTERS}, {"tab": "Experiments"}, {"tab": "Canaries"},
-        {"tab": "Blue-green"}, {"tab": "Blue-green", "service": "search"}, {"tab": "Access"},
+        {}, {"flag": LETTERS}, {"flag": f"rules {LETTERS}"}, {"search": LETTERS}, {"tab": "Experiments"},
+        {"tab": "Canaries"}, {"tab": "Blue-green"}, {"tab": "Blue-green", "service": "search"}, {"tab": "Access"},
     ),
     "audit": ({}, {"entry": "1"}, {"entry": "3"}),
 }  # fmt: skip
@@ -149,6 +149,8 @@ def find_faults(page: Page, server: Server, name: str, view: dict[str, str]) -> 
     page.goto(f"{server.address}/{name}?{urlencode(view)}")
     page.get_by_test_id("stHeading").first.wait_for(timeout=PATIENCE_MS)
     page.locator('[data-test-script-state="notRunning"]').wait_for(timeout=PATIENCE_MS)
+    for each in reversed(page.locator("[data-testid=stMain] details:not([open]) > summary").all()):
+        each.click()
     wait_until_still(page)
     main = "document.querySelector('[data-testid=stMain]')"
     is_preview = view.get("path") == FILE  # a document may hold links and bold words
