@@ -1,5 +1,6 @@
 """The ASGI door: the pages and the HTTP API in one process, and the scheduler of what happens by itself beside them."""
 
+import ctypes
 import os
 import socket
 import sys
@@ -32,6 +33,7 @@ SCRIPT = Path(__file__).with_name("main.py")
 STOP_WITHIN_S = 5
 SWITCH_EVERY_S = 0.0002  # a page that reads rows beside one that draws waits for so long at each row, not for 5 ms
 FETCH_EVERY_S = 120.0  # how old the copy of a corpus repository elsewhere may be
+ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # so many heaps for all threads; what is larger is given back when it is free
 CANARIES_EVERY_S = 10.0  # how long a breach can stand, besides what it takes to log it
 
 
@@ -49,6 +51,7 @@ def serve(host: str, port: int) -> None:
     from streamlit.starlette import App
 
     sys.setswitchinterval(SWITCH_EVERY_S)
+    _give_memory_back()
     load_services(config.deployments)
     write_logs(config, sys.stderr)
     app = App(
@@ -85,6 +88,15 @@ def list_local_jobs(config: Config, store: Store) -> tuple[Job, ...]:
     if is_url(config.corpus_repo):
         jobs.append(Job("corpus copy", FETCH_EVERY_S, partial(clone_of, config.corpus_repo)))
     return tuple(jobs)
+
+
+def _give_memory_back() -> None:
+    """Keep glibc (other C libraries have no such settings) from leaving holes in a heap for each of many threads."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # as malloc.h numbers them
+        mallopt(arena_max, ARENAS)
+        mallopt(mmap_threshold, KEPT_FREE_BYTES)
+        mallopt(trim_threshold, KEPT_FREE_BYTES)
 
 
 def _sign_in_settings(access: Access) -> dict[str, Any]:
