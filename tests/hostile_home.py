@@ -64,7 +64,8 @@ def write_flags(store: Store) -> None:
     details = {"owner": LETTERS, "tags": f"{LETTERS},{SCRIPTS[:60]}"}
     create_flag(store, KEY, boolean_flag(on=True, rollout_pct=20, description=HOSTILE, metadata=details), ACT)
     rules = [
-        Rule("user.email", RuleOperator.ENDS_WITH, HOSTILE, "on"), Rule(SCRIPTS, RuleOperator.ONE_OF, [LETTERS], "off")
+        Rule("user.email", RuleOperator.ENDS_WITH, HOSTILE, "on"),
+        Rule(SCRIPTS, RuleOperator.ONE_OF, [LETTERS], "off"),
     ]
     create_flag(store, f"rules {LETTERS}", set_rules(boolean_flag(on=True), rules), ACT)
     create_flag(store, "k" * 200, boolean_flag(on=True, description="d" * 5_000), ACT)
@@ -145,8 +146,8 @@ def write_corpus(home: Path) -> None:
 
 def write_jobs(jobs: Jobs) -> None:
     """Jobs of every kind that failed and printed hostile text."""
+    fail = (sys.executable, "-c", "import sys; sys.exit(sys.argv[1])", f"{ENDLESS}\n{HOSTILE}")
     for kind in ("build", "probe", "verify", "predict", KIND):
-        fail = f"import sys; sys.exit({f'{ENDLESS}\n{HOSTILE}'!r})"
-        jobs.start(kind, [sys.executable, "-c", fail], subject=LETTERS, actor=ACT.actor)
+        jobs.start(kind, fail, subject=LETTERS, actor=ACT.actor)
         while (job := jobs.find(kind)) and job.state is JobState.RUNNING:
             time.sleep(0.1)

@@ -11,13 +11,15 @@ from playwright.sync_api import Browser, Dialog, Page
 
 from core.access import Scope
 from core.acts import Act
+from core.backlog import TopicState, list_backlog
 from core.credentials import issue_token
+from core.embed import DEFAULT_MODEL
 from core.errors import InvalidInput
-from core.operations import create_flag
+from core.operations import create_flag, mark_topic
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, serving
-from tests.hostile_home import EXPERIMENT, LETTERS, build_hostile_home
+from tests.hostile_home import ACT, EXPERIMENT, HOSTILE, LETTERS, build_hostile_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.browser]
 
@@ -115,6 +117,18 @@ def test_users_text_is_shown_letter_by_letter(hostile: Server, chromium: Browser
             assert find_faults(page, hostile, name, view) == []
             text = page.get_by_test_id("stMain").inner_text().replace("\u2060", "")
             assert LETTERS in text, text
+
+
+def test_what_was_decided_about_a_topic_stays_text(hostile: Server, chromium: Browser) -> None:
+    with looking(chromium, 1_440) as page, closing(Store(hostile.database_url)) as store:
+        assert find_faults(page, hostile, "coverage", {}) == []
+        page.locator(".js-plotly-plot").first.wait_for(timeout=PATIENCE_MS)  # the topics are found
+        known = list_backlog(store, DEFAULT_MODEL)
+        for topic in known:
+            mark_topic(store, topic, TopicState.PLANNED, ACT, owner=LETTERS, note=HOSTILE)
+        assert known
+        assert find_faults(page, hostile, "coverage", {"topic": known[0].topic_id}) == []
+        assert find_faults(page, hostile, "audit", {}) == []
 
 
 @contextmanager
