@@ -84,9 +84,14 @@ def write_flags(store: Store) -> None:
 
 
 def write_log(store: Store) -> None:
-    """Retrievals of sixty hours."""
+    """Retrievals of sixty hours; those that found little are few enough to be gaps."""
     now = datetime.now(UTC)
-    texts = ((f"{LETTERS} {SCRIPTS}", 0.05), (f"{BIDI}\n\t\x07\x1b[31m", 0.1), (ENDLESS, 0.9))
+    texts = (
+        (f"{LETTERS} {SCRIPTS}", 0.05),
+        (f"{BIDI}\n\t\x07\x1b[31m", 0.1),
+        (ENDLESS, 0.9),
+        *[("how is DPDK built", 0.8)] * 20,
+    )
     append_retrievals(store, [
         Retrieval(now - timedelta(hours=at), f"{text} {at}", score, arm=SCRIPTS[:200], prompt_version=LETTERS[:200],
                   index_version=LETTERS, session_id=f"{SCRIPTS[:180]}{at}")
