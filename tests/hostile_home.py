@@ -15,13 +15,14 @@ from core.alerts import AlertRule
 from core.arms import Metric
 from core.cases import CaseResult, render_case_results
 from core.control import Index, get_flag
+from core.corpus import Corpus
 from core.credentials import issue_token
 from core.drift import Status
 from core.experiments import Experiments
 from core.jobs import Jobs, JobState
 from core.operations import create_flag, register_index, save_alert_rule, save_prediction, swap_index
 from core.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
-from core.rebuild import KIND
+from core.rebuild import KIND, jobs_of
 from core.rollouts import create_schedule
 from core.schedules import Step
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rules, split_flag
@@ -55,8 +56,8 @@ def build_hostile_home(home: Path) -> None:
         deploy_both(store, home, ACT)
     write_runs(home)
     write_corpus(home)
-    for folder in (home / "jobs", home / "corpus" / ".dvc" / "tmp" / "quarterdeck"):
-        write_jobs(Jobs(folder))
+    write_jobs(Jobs(home / "jobs"), "build", "probe", "verify", "predict")
+    write_jobs(jobs_of(Corpus(home / "corpus")), KIND)
 
 
 def write_flags(store: Store) -> None:
@@ -149,10 +150,10 @@ def write_corpus(home: Path) -> None:
     (home / "corpus").symlink_to(repo.root)
 
 
-def write_jobs(jobs: Jobs) -> None:
-    """Jobs of every kind that failed and printed hostile text."""
+def write_jobs(jobs: Jobs, *kinds: str) -> None:
+    """Jobs that failed and printed hostile text."""
     fail = (sys.executable, "-c", "import sys; sys.exit(sys.argv[1])", f"{ENDLESS}\n{HOSTILE}")
-    for kind in ("build", "probe", "verify", "predict", KIND):
+    for kind in kinds:
         jobs.start(kind, fail, subject=LETTERS, actor=ACT.actor)
         while (job := jobs.find(kind)) and job.state is JobState.RUNNING:
             time.sleep(0.1)
