@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from core.abtests import ExperimentReport, report_experiments
 from core.backfill import Backfill
-from core.behaviour import BehaviourReport, report_behaviour
+from core.behavior import BehaviorReport, report_behavior
 from core.canaries import CanaryReport, report_canaries
 from core.changes import WhatChanged, explain_drift, gather_changes, start_of
 from core.config import Config, load_config
@@ -227,9 +227,9 @@ def load_choices(experiment: str) -> tuple[Run, ...]:
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
-def load_behaviour(name: str, experiment: str, window: Window) -> BehaviourReport:
+def load_behavior(name: str, experiment: str, window: Window) -> BehaviorReport:
     """Return what each version of a prompt does in production, beside its offline figures."""
-    return report_behaviour(get_store(), get_experiments(), name, experiment=experiment, window=window)
+    return report_behavior(get_store(), get_experiments(), name, experiment=experiment, window=window)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, show_spinner="Reading git and DVC …")

@@ -1,6 +1,6 @@
 """Where the time goes from new distinct queries to topics, and how long assigning cached vectors takes.
 
-Run: `python -m benchmarks.topics_speed [--queries 5000] [--vectors 100000]`. The queries are varied from the labelled
+Run: `python -m benchmarks.topics_speed [--queries 5000] [--vectors 100000]`. The queries are varied from the labeled
 ones at hand by joining halves of two of them, so that each is new to the model. The runs over a store read the queries
 from a retrieval log in SQLite, as the coverage page does: first with nothing known of them, then with nothing new.
 """

@@ -1,4 +1,4 @@
-"""The rule that says how far a judge can be trusted: labelled rows and its verdicts in, its agreement with them out.
+"""The rule that says how far a judge can be trusted: labeled rows and its verdicts in, its agreement with them out.
 
 Who asks the judge is `core.calibration`.
 """
@@ -13,7 +13,7 @@ from core.errors import InvalidInput
 
 
 class Skill(StrEnum):
-    """What a judge has to tell apart; also the ending of the file that holds the labelled rows."""
+    """What a judge has to tell apart; also the ending of the file that holds the labeled rows."""
 
     FAITHFULNESS = "faithfulness"
     RELEVANCY = "relevancy"
@@ -29,7 +29,7 @@ _FIELDS: Mapping[Skill, tuple[str, str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class Labeled:
     """A text that a person has judged: whether it is supported by `context`, answers `question`, or refuses."""
 
     row_id: str
@@ -44,7 +44,7 @@ class Labelled:
 class Verdict:
     """What a judge made of one row; `problem` says why it made nothing of it."""
 
-    row: Labelled
+    row: Labeled
     judged: bool = False
     problem: str = ""
 
@@ -56,7 +56,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One judge on one labelled set."""
+    """One judge on one labeled set."""
 
     judge: str
     skill: Skill
@@ -88,7 +88,7 @@ class Agreement:
         return sum(bool(verdict.problem) for verdict in self.verdicts)
 
 
-def parse_labelled(text: str, skill: Skill, *, source: str) -> tuple[Labelled, ...]:
+def parse_labeled(text: str, skill: Skill, *, source: str) -> tuple[Labeled, ...]:
     """Return the rows of a JSON Lines text. Raises InvalidInput, naming the line and the field."""
     label, judged, given = _FIELDS[skill]
     wanted: dict[str, type] = {"id": str, label: bool, judged: str, **dict.fromkeys(given, str)}
@@ -97,16 +97,16 @@ def parse_labelled(text: str, skill: Skill, *, source: str) -> tuple[Labelled, .
         if line.strip():
             row = _parse_row(line, wanted, f"{source} line {number}")
             by = {name: row[name] for name in given}
-            rows.append(Labelled(row["id"], row[judged], row[label], kind=str(row.get("kind", "")), **by))
+            rows.append(Labeled(row["id"], row[judged], row[label], kind=str(row.get("kind", "")), **by))
     if not rows:
-        raise InvalidInput(source, "holds no labelled row")
+        raise InvalidInput(source, "holds no labeled row")
     return tuple(rows)
 
 
 def describe_agreement(found: Agreement) -> str:
     """Return how often judge and labels agree, and which way the judge errs, in one line."""
     total, missed = len(found.verdicts), len(found.wrong)
-    said = f"{found.skill}, {found.judge}: agrees with {found.share:.1%} of {total} labelled cases"
+    said = f"{found.skill}, {found.judge}: agrees with {found.share:.1%} of {total} labeled cases"
     if not missed:
         return said
     ways = {"too kind": found.too_kind, "too strict": found.too_strict, "no verdict": found.unjudged}
@@ -117,7 +117,7 @@ def say_verdicts(wrong: Sequence[Verdict]) -> list[str]:
     """Return a line for each row on which judge and label differ."""
     return [
         f"{verdict.row.row_id}{f' ({verdict.row.kind})' if verdict.row.kind else ''}: "
-        f"labelled {_word(verdict.row.label)}, {verdict.problem or f'judged {_word(verdict.judged)}'}: "
+        f"labeled {_word(verdict.row.label)}, {verdict.problem or f'judged {_word(verdict.judged)}'}: "
         f"{' '.join(verdict.row.text.split())}"
         for verdict in wrong
     ]

@@ -14,7 +14,7 @@ REFUSAL = "I do not know from these documents."
 EXTRACTIVE = "extractive"
 EXTRACTIVE_MODEL = "extractive-offline"
 
-# Chosen on the labelled cases in data/demo/cases/judge_faithfulness.jsonl; the test of the judge prints its agreement.
+# Chosen on the labeled cases in data/demo/cases/judge_faithfulness.jsonl; the test of the judge prints its agreement.
 MIN_SIMILARITY = 0.55
 MIN_COVERAGE = 0.65
 
@@ -87,7 +87,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgment:
     """What the judges say of one answer. Scores are 0 to 1; `supported` has one entry for each sentence."""
 
     faithfulness: float
@@ -157,9 +157,7 @@ def is_supported(sentence: str, context: Sequence[str], similarities: Sequence[f
     )
 
 
-def judge_answer(
-    *, refused: bool, answerable: bool, supported: Sequence[bool], question_similarity: float
-) -> Judgement:
+def judge_answer(*, refused: bool, answerable: bool, supported: Sequence[bool], question_similarity: float) -> Judgment:
     """Return the scores of an answer.
 
     Faithfulness is the share of sentences that the retrieved context supports. Relevancy is the cosine of question and
@@ -169,12 +167,12 @@ def judge_answer(
     """
     if refused:
         score = 0.0 if answerable else 1.0
-        return Judgement(score, score, (), not answerable)
+        return Judgment(score, score, (), not answerable)
     if not supported:
         raise InvalidInput("supported", "an answer that is not a refusal has at least one sentence")
     faithfulness = sum(supported) / len(supported)
     relevancy = min(1.0, max(0.0, question_similarity))
-    return Judgement(faithfulness, relevancy, tuple(supported), answerable)
+    return Judgment(faithfulness, relevancy, tuple(supported), answerable)
 
 
 def _split_line(line: str) -> list[str]:

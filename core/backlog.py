@@ -45,7 +45,7 @@ class BacklogTopic:
 
     @property
     def known(self) -> KnownTopic:
-        """What the rule needs to recognise the gap in a later run."""
+        """What the rule needs to recognize the gap in a later run."""
         return KnownTopic(self.topic_id, self.centroid)
 
 

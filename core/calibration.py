@@ -1,4 +1,4 @@
-"""Shell behind `quarterdeck judges`: has each judge judge what people have labelled, to see how far it can be trusted.
+"""Shell behind `quarterdeck judges`: has each judge judge what people have labeled, to see how far it can be trusted.
 
 The judges are the very functions that `quarterdeck eval` uses (`core.judges`).
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import answers
-from core.agreement import Agreement, Labelled, Skill, Verdict, parse_labelled
+from core.agreement import Agreement, Labeled, Skill, Verdict, parse_labeled
 from core.answerers import SentenceVectors
 from core.answers import Answer
 from core.cases import Case
@@ -21,7 +21,7 @@ from core.models import LanguageModel, ModelFailure, Protocols, open_model
 from core.prices import parse_prices
 from core.spending import Budget, CeilingReached
 
-LABELLED = PROJECT / "data" / "demo" / "cases"
+LABELED = PROJECT / "data" / "demo" / "cases"
 BY_WORDING = "by wording (for every judge)"
 # The relevancy from which an answer counts as one that answers: a cosine offline, "answers a part of it" by the rubric.
 RELEVANT_OFFLINE, RELEVANT_BY_RUBRIC = 0.35, 0.5
@@ -31,9 +31,9 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Which judges are examined, on the labelled rows of which folder. Without a model only the offline ones are."""
+    """Which judges are examined, on the labeled rows of which folder. Without a model only the offline ones are."""
 
-    folder: Path = LABELLED
+    folder: Path = LABELED
     protocol: str = ""
     model: str = ""
     base_url: str | None = None
@@ -44,14 +44,14 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class Grades:
-    """How each judge did on each labelled set, and what asking the model has cost."""
+    """How each judge did on each labeled set, and what asking the model has cost."""
 
     agreements: tuple[Agreement, ...]
     spent_usd: float
 
 
 def examine_judges(config: Config, asked: Examination, *, on_progress: OnProgress | None = None) -> Grades:
-    """Return the agreement of each judge with each labelled set: `judge_SKILL.jsonl` in the folder.
+    """Return the agreement of each judge with each labeled set: `judge_SKILL.jsonl` in the folder.
 
     What a model gives no verdict on counts as disagreement, and so does what the spending ceiling leaves out.
     Raises InvalidInput for a set, price, model or key that is wrong or missing.
@@ -75,15 +75,15 @@ def _examine(
     judge: Judge,
     name: str,
     relevant_from: float,
-    rows: Mapping[Skill, Sequence[Labelled]],
+    rows: Mapping[Skill, Sequence[Labeled]],
     concurrency: int = 1,
     on_progress: OnProgress | None = None,
 ) -> list[Agreement]:
-    def is_supported(row: Labelled) -> bool:
+    def is_supported(row: Labeled) -> bool:
         context = answers.split_sentences(row.context)
         return judge(_case(row), _answer((row.text,), context, row.context)).supported[0]
 
-    def is_relevant(row: Labelled) -> bool:
+    def is_relevant(row: Labeled) -> bool:
         said = answers.split_sentences(row.text) or (row.text,)
         return judge(_case(row), _answer(said, (), "")).relevancy >= relevant_from
 
@@ -99,14 +99,14 @@ def _examine(
     return found
 
 
-def _judge_row(row: Labelled, ask: Callable[[Labelled], bool]) -> Verdict:
+def _judge_row(row: Labeled, ask: Callable[[Labeled], bool]) -> Verdict:
     try:
         return Verdict(row, ask(row))
     except (ModelFailure, CeilingReached) as failure:
         return Verdict(row, problem=f"no verdict ({failure})")
 
 
-def _case(row: Labelled) -> Case:
+def _case(row: Labeled) -> Case:
     return Case(row.row_id, row.question or _ABOUT, (), "", answerable=True)
 
 
@@ -114,7 +114,7 @@ def _answer(sentences: tuple[str, ...], context: tuple[str, ...], passage: str) 
     return Answer(sentences, False, (), context, 0, 0, 0.0, passages=(passage,) if passage else ())
 
 
-def _texts_of(row: Labelled) -> tuple[str, ...]:
+def _texts_of(row: Labeled) -> tuple[str, ...]:
     """All that the offline judge embeds of a row, so that it is embedded in one batch."""
     said = " ".join(answers.split_sentences(row.text) or (row.text,))
     return (row.text, said, row.question or _ABOUT, *answers.split_sentences(row.context))
@@ -131,6 +131,6 @@ def _open(asked: Examination, budget: Budget) -> LanguageModel | None:
     return open_model(Protocols(asked.protocol), asked.model, prices=prices, budget=budget, base_url=asked.base_url)
 
 
-def _read_rows(folder: Path, skill: Skill) -> tuple[Labelled, ...]:
+def _read_rows(folder: Path, skill: Skill) -> tuple[Labeled, ...]:
     path = folder / f"judge_{skill}.jsonl"
-    return parse_labelled(read_text(path), skill, source=path.name)
+    return parse_labeled(read_text(path), skill, source=path.name)

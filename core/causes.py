@@ -22,7 +22,7 @@ LOOK_BACK, LOOK_AHEAD = 21, 3  # days before and after the dated day in which a 
 HISTORY = 60  # days before the dated day that the level before is learned from
 
 # Priors: chances that a change of a kind lowers the score visibly, and how often a day the other two happen. They are
-# judgements from running retrieval products, not measurements; a factor of two in any of them moves few rankings.
+# judgments from running retrieval products, not measurements; a factor of two in any of them moves few rankings.
 FAULT = {
     ChangeKind.INDEX: 0.10,
     ChangeKind.PROMPT: 0.06,
@@ -94,7 +94,7 @@ def rank_causes(
 ) -> Causes:
     """Return what may have caused the dated drop of `report`, each candidate with how sure that is and why.
 
-    Bayesian comparison of causes, normalised to 1:  P(cause | log) ~ prior * time * place * shape * same questions.
+    Bayesian comparison of causes, normalized to 1:  P(cause | log) ~ prior * time * place * shape * same questions.
 
     - prior: `FAULT` for a change, `NEW_QUESTIONS_A_DAY` and `UNKNOWN_A_DAY` for each day the others may have begun.
     - time: exp(s^2 / (i + 1 / (reach * EFFECT_SD)^2) / 2) of an effect with exactly this onset, s and i being the score
@@ -218,7 +218,7 @@ class _Drop:
         told = []
         if self.shapes:
             told.append(
-                f"{self.shapes.share:.0%} of the scores since then are a new low group around {self.shapes.centre:.2f}"
+                f"{self.shapes.share:.0%} of the scores since then are a new low group around {self.shapes.center:.2f}"
             )
         same = self.same_questions
         if same and same.count >= MIN_QUERIES:

@@ -103,7 +103,7 @@ class History:
 
     @classmethod
     def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "History":
-        """Summarise daily sums. The spread of a day is drawn to the spread of all days up to it."""
+        """Summarize daily sums. The spread of a day is drawn to the spread of all days up to it."""
         mean = total / count
         squares = np.maximum(total_squares - total * mean, 0.0)
         degrees = (count - 1).astype(float)

@@ -15,7 +15,7 @@ from quarterdeck.store import Store
 MIN_QUERIES = 10
 LONGEST_DAYS = 30
 _ALL_SCORES = 1.1
-_FARTHEST_SHARE = 0.1  # of the gap's own questions, this many lie farther from its centre than a new one may
+_FARTHEST_SHARE = 0.1  # of the gap's own questions, this many lie farther from its center than a new one may
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def measure_closing(
 ) -> Closing | None:
     """Return what the newest index swap since the gap was seen did to it; None when there was none.
 
-    Before are the low-scoring questions of up to 30 days before the swap that lie around the gap's centre. After are
+    Before are the low-scoring questions of up to 30 days before the swap that lie around the gap's center. After are
     all questions since, of any score, that lie as near to it as nine in ten of those. The gap is closed when their mean
     reaches `threshold`, under which a question counts as hardly covered. The day of the swap itself counts as neither.
     Uses cached vectors only, so that no page waits. Raises SourceUnavailable.
@@ -66,10 +66,10 @@ def measure_closing(
 def _near(
     embedder: Embedder, queries: list[AskedQuery] | tuple[AskedQuery, ...], topic: BacklogTopic, *, floor: float | None
 ) -> list[tuple[AskedQuery, float]]:
-    """Return the queries around the gap's centre with their cosine; without a floor, those of at least 0.5."""
+    """Return the queries around the gap's center with their cosine; without a floor, those of at least 0.5."""
     known = embedder.get_known([query.text for query in queries])
-    centre = np.asarray(topic.centroid, dtype=np.float32)
-    found = [(query, float(known[query.text] @ centre)) for query in queries if query.text in known]
+    center = np.asarray(topic.centroid, dtype=np.float32)
+    found = [(query, float(known[query.text] @ center)) for query in queries if query.text in known]
     return [(query, similarity) for query, similarity in found if similarity >= (0.5 if floor is None else floor)]
 
 

@@ -42,7 +42,7 @@ class _Neighbours:
         return _Neighbours(self.at[:, :count], self.similarity[:, :count])
 
 
-def normalise(vectors: Vectors) -> Vectors:
+def normalize(vectors: Vectors) -> Vectors:
     """Return the vectors at length 1 (a zero vector stays zero)."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
@@ -69,21 +69,21 @@ def cluster_vectors(vectors: Vectors, weights: Weights, *, clusters: int | None 
     chosen_by = "set by hand"
     if clusters is None:
         clusters, chosen_by = _choose_clusters(vectors[sample], weights[sample], merges)
-    start = _centres(smooth[sample], _cut(merges, clusters), weights[sample], clusters)
+    start = _centers(smooth[sample], _cut(merges, clusters), weights[sample], clusters)
     labels = nearest(smooth, start)[0]
     labels[sample] = _cut(merges, clusters)
     labels[inside] = _refine(smooth[inside], weights[inside], labels[inside], clusters)
-    centres = _centres(vectors[inside], labels[inside], weights[inside], clusters)
-    labels[outlying] = nearest(vectors[outlying], centres)[0]
+    centers = _centers(vectors[inside], labels[inside], weights[inside], clusters)
+    labels[outlying] = nearest(vectors[outlying], centers)[0]
     return Clustering(labels, outlying, clusters, chosen_by)
 
 
-def nearest(vectors: Vectors, centres: Vectors) -> tuple[Labels, Vectors]:
-    """Return for each vector the centre with the largest dot product, and that product."""
+def nearest(vectors: Vectors, centers: Vectors) -> tuple[Labels, Vectors]:
+    """Return for each vector the center with the largest dot product, and that product."""
     labels = np.empty(len(vectors), dtype=np.int64)
     products = np.empty(len(vectors), dtype=np.float32)
     for rows in _blocks(len(vectors), 8_192):
-        similarity = vectors[rows] @ centres.T
+        similarity = vectors[rows] @ centers.T
         labels[rows] = similarity.argmax(axis=1)
         products[rows] = np.take_along_axis(similarity, labels[rows][:, None], axis=1)[:, 0]
     return labels, products
@@ -129,9 +129,9 @@ def _sample(count: int, limit: int, seed: int) -> Labels:
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
-def _centres(vectors: Vectors, labels: Labels, weights: Weights, clusters: int) -> Vectors:
+def _centers(vectors: Vectors, labels: Labels, weights: Weights, clusters: int) -> Vectors:
     sums, _ = cluster_sums(vectors, labels, weights, clusters)
-    return normalise(sums.astype(np.float32))
+    return normalize(sums.astype(np.float32))
 
 
 def _find_neighbours(vectors: Vectors, count: int, seed: int) -> _Neighbours:
@@ -170,7 +170,7 @@ def _smooth(vectors: Vectors, weights: Weights, near: _Neighbours) -> Vectors:
         mean += pull[:, column, None] * vectors[near.at[:, column]]
     count = pull.shape[1]
     share = (_SMOOTHING * count / (count + weights - 1))[:, None].astype(np.float32)
-    return normalise((1 - share) * vectors + share * mean)
+    return normalize((1 - share) * vectors + share * mean)
 
 
 def _find_outliers(
@@ -258,7 +258,7 @@ def _choose_clusters(vectors: Vectors, weights: Weights, merges: NDArray[np.floa
 def _refine(smooth: Vectors, weights: Weights, labels: Labels, clusters: int) -> Labels:
     """Spherical k-means from a start; stops when nothing moves, or before a cluster would run empty."""
     for _ in range(50):
-        moved, _ = nearest(smooth, _centres(smooth, labels, weights, clusters))
+        moved, _ = nearest(smooth, _centers(smooth, labels, weights, clusters))
         if np.array_equal(moved, labels) or np.bincount(moved, minlength=clusters).min() == 0:
             break
         labels = moved

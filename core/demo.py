@@ -242,7 +242,7 @@ def _load_queries() -> dict[str, tuple[str, ...]]:
 class Reply:
     """What the product answered to a question: the top-1 similarity, the answer's cost and how faithful it is.
 
-    `faithfulness` is None for a refusal: whether it was right is not known of a question that nobody labelled.
+    `faithfulness` is None for a refusal: whether it was right is not known of a question that nobody labeled.
     """
 
     score: float

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from core.acts import MAX_TEXT, Act, Change, changing, require
-from core.colours import (
-    Colour,
+from core.colors import (
+    Color,
     Deployment,
     Run,
     is_due,
@@ -30,7 +30,7 @@ from core.control import get_setting, list_settings, save_setting
 from core.drivers import Driver, make_driver
 from core.errors import Conflict, QuarterdeckError, SourceUnavailable
 from core.health import ask
-from core.proxy import Proxy, read_colour
+from core.proxy import Proxy, read_color
 from core.services import Service, load_services
 from quarterdeck.retrieval import from_ms, to_ms
 from quarterdeck.store import Store
@@ -63,12 +63,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is really there: each colour's release, problem ("" for none) and connections, and what nginx follows."""
+    """What is really there: each color's release, problem ("" for none) and connections, and what nginx follows."""
 
-    running: dict[Colour, str | None]
-    problems: dict[Colour, str]
-    connections: dict[Colour, int | None]
-    serving: Colour | None
+    running: dict[Color, str | None]
+    problems: dict[Color, str]
+    connections: dict[Color, int | None]
+    serving: Color | None
     proxy_problem: str = ""
 
 
@@ -79,7 +79,7 @@ def open_site(service: Service, home: Path, *, on_step: OnStep = _say_nothing) -
 
 
 def get_deployment(store: Store, environment: str, service: str) -> Deployment:
-    """Return what should be of a service; one that was never deployed has no live colour."""
+    """Return what should be of a service; one that was never deployed has no live color."""
     value, version = get_setting(store, _setting(environment, service))
     return _read(value, version) if value else Deployment(service, environment)
 
@@ -92,26 +92,26 @@ def list_deployments(store: Store, environment: str) -> tuple[Deployment, ...]:
 
 def look(site: Site) -> Sight:
     """Return what is really there. Takes some seconds at most; what does not answer is told, never raised."""
-    running: dict[Colour, str | None] = {}
-    problems: dict[Colour, str] = {}
-    connections: dict[Colour, int | None] = {}
-    for colour in Colour:
+    running: dict[Color, str | None] = {}
+    problems: dict[Color, str] = {}
+    connections: dict[Color, int | None] = {}
+    for color in Color:
         try:
-            running[colour] = site.driver.get_release(colour)
-            connections[colour] = site.driver.count_connections(colour) if running[colour] else 0
-            problems[colour] = _find_problem(site, colour) if running[colour] else "nothing runs"
+            running[color] = site.driver.get_release(color)
+            connections[color] = site.driver.count_connections(color) if running[color] else 0
+            problems[color] = _find_problem(site, color) if running[color] else "nothing runs"
         except QuarterdeckError as error:
-            running[colour], connections[colour], problems[colour] = None, None, str(error)
+            running[color], connections[color], problems[color] = None, None, str(error)
     try:
-        return Sight(running, problems, connections, read_colour(site.proxy.read_mark()))
+        return Sight(running, problems, connections, read_color(site.proxy.read_mark()))
     except SourceUnavailable as error:
         return Sight(running, problems, connections, None, str(error))
 
 
 def start_release(store: Store, site: Site, release: str, by: Act) -> Deployment:
-    """Run a release in the colour without traffic until it is healthy. Run it again after a kill: it goes on.
+    """Run a release in the color without traffic until it is healthy. Run it again after a kill: it goes on.
 
-    Raises SourceUnavailable when it does not become healthy (it is stopped again), and Conflict while that colour is
+    Raises SourceUnavailable when it does not become healthy (it is stopped again), and Conflict while that color is
     kept for the way back.
     """
     require(by, "deployment.start")
@@ -119,7 +119,7 @@ def start_release(store: Store, site: Site, release: str, by: Act) -> Deployment
         return _start(store, site, release, by, _resume(store, site, by))
 
 
-def switch_colour(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
+def switch_color(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
     """Give the traffic to the release that was started, if it is healthy. A switch that was cut off is finished.
 
     `seen` is the version that was looked at; Conflict if it is another one now. Raises SourceUnavailable when the
@@ -135,7 +135,7 @@ def switch_colour(store: Store, site: Site, by: Act, *, seen: int | None = None)
 
 
 def deploy_release(store: Store, site: Site, release: str, by: Act) -> Deployment:
-    """Start a release and give it the traffic: `start_release` and `switch_colour` in one, going on where it stands."""
+    """Start a release and give it the traffic: `start_release` and `switch_color` in one, going on where it stands."""
     for action in ("deployment.start", "deployment.switch"):
         require(by, action)
     with _at_work(site):
@@ -147,7 +147,7 @@ def deploy_release(store: Store, site: Site, release: str, by: Act) -> Deploymen
 
 
 def roll_back(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
-    """Give the traffic back to the colour that had it before, if it is healthy. Raises as `switch_colour` does."""
+    """Give the traffic back to the color that had it before, if it is healthy. Raises as `switch_color` does."""
     require(by, "deployment.rollback")
     with _at_work(site):
         cut_off = _get_seen(store, site, by, seen)
@@ -163,7 +163,7 @@ def roll_back(store: Store, site: Site, by: Act, *, seen: int | None = None) -> 
 
 
 def tear_down(store: Store, site: Site, by: Act, *, early: bool = False, seen: int | None = None) -> Deployment:
-    """Stop the colour without traffic when its connections have ended, or the time for that is over.
+    """Stop the color without traffic when its connections have ended, or the time for that is over.
 
     Raises Conflict while it is kept and `early` is not given, NotFound when nothing runs there.
     """
@@ -212,7 +212,7 @@ def tend_services(store: Store, definitions: Path, home: Path, environment: str)
 
     Raises InvalidInput for a wrong definition, and SourceUnavailable naming what could not be done.
     """
-    by = Act("quarterdeck", "done by itself: a switch was cut off, or the time to keep a colour is over", environment)
+    by = Act("quarterdeck", "done by itself: a switch was cut off, or the time to keep a color is over", environment)
     problems = []
     for service in load_services(definitions):
         try:
@@ -236,28 +236,28 @@ def _get_seen(store: Store, site: Site, by: Act, seen: int | None) -> Deployment
 def _start(store: Store, site: Site, release: str, by: Act, found: Deployment) -> Deployment:
     if not site.proxy.exists():
         site.proxy.write(found.live, _mark(found))
-    colour = found.idle
+    color = found.idle
     planned = plan_start(found, release, now=_now())
-    if site.driver.get_release(colour) not in (release, None):
-        _stop(site, colour)
+    if site.driver.get_release(color) not in (release, None):
+        _stop(site, color)
     if planned != found:
-        before, after = _told(colour, found.run(colour)), _told(colour, planned.run(colour))
+        before, after = _told(color, found.run(color)), _told(color, planned.run(color))
         found = _save(
             store, planned, by, lambda change: change.record("deployment.start", found.service, before, after)
         )
     site.on_step("recorded")
-    site.driver.start(colour, release)
+    site.driver.start(color, release)
     site.on_step("started")
-    problem = _wait_until_healthy(site, colour)
+    problem = _wait_until_healthy(site, color)
     if problem:
-        said = " / ".join(site.driver.read_log(colour).splitlines())
-        _stop(site, colour)
+        said = " / ".join(site.driver.read_log(color).splitlines())
+        _stop(site, color)
         failed = replace(by, reason=f"{release} did not become healthy: {problem}"[:MAX_TEXT])
         gone = plan_teardown(found, now=_now(), early=True)
-        told = _told(colour, found.run(colour))
+        told = _told(color, found.run(color))
         _save(store, gone, failed, lambda change: change.record("deployment.fail", found.service, told, None))
         raise SourceUnavailable(
-            f"{found.name(colour)} got no traffic: it did not become healthy within "
+            f"{found.name(color)} got no traffic: it did not become healthy within "
             f"{site.service.start_timeout_s:g} s: {problem}{f'; it said: {said}' if said else ''}"
         )
     site.on_step("healthy")
@@ -324,7 +324,7 @@ def _take_back(store: Store, site: Site, found: Deployment, by: Act) -> Deployme
 
 
 def _resume(store: Store, site: Site, by: Act, *, by_hand_too: bool = False) -> Deployment:
-    """Settle what was left unsettled, or take it back when the colour is no longer healthy."""
+    """Settle what was left unsettled, or take it back when the color is no longer healthy."""
     found = get_deployment(store, by.environment, site.service.name)
     if found.live is None:
         return found if found.settled else _settle(store, site, found, by)
@@ -343,10 +343,10 @@ def _resume(store: Store, site: Site, by: Act, *, by_hand_too: bool = False) -> 
 
 def _check_by_hand(site: Site, found: Deployment, *, by_hand_too: bool) -> Deployment:
     """Return the deployment when nginx follows it, or cannot be asked; otherwise somebody changed the file by hand."""
-    serving: Colour | None = None
+    serving: Color | None = None
     for _ in range(_LOOKS):  # a reload that has just been made is not followed by every worker at once
         try:
-            serving = read_colour(site.proxy.read_mark())
+            serving = read_color(site.proxy.read_mark())
         except SourceUnavailable:
             serving = None if by_hand_too else found.live
         if serving == found.live:
@@ -356,40 +356,40 @@ def _check_by_hand(site: Site, found: Deployment, *, by_hand_too: bool) -> Deplo
         _point(site, found)
         return found
     raise Conflict(
-        f"{found.service}: the store says {found.live}, nginx follows {serving or 'neither colour'}: somebody changed "
+        f"{found.service}: the store says {found.live}, nginx follows {serving or 'neither color'}: somebody changed "
         f"{site.service.upstream} by hand. Bring {found.live} back with: quarterdeck deploy resume"
     )
 
 
-def _stop(site: Site, colour: Colour) -> None:
-    """Stop a colour once nobody is served by it any more, or the time for that is over."""
+def _stop(site: Site, color: Color) -> None:
+    """Stop a color once nobody is served by it any more, or the time for that is over."""
     ends = time.monotonic() + site.service.drain_timeout_s
-    while site.driver.count_connections(colour) and time.monotonic() < ends:
+    while site.driver.count_connections(color) and time.monotonic() < ends:
         time.sleep(_CHECK_EVERY_S)
     site.on_step("drained")
-    site.driver.stop(colour)
+    site.driver.stop(color)
     site.on_step("stopped")
 
 
-def _wait_until_healthy(site: Site, colour: Colour) -> str:
-    """Return "" when the colour is healthy, else its problem when the time is over or its process is gone."""
+def _wait_until_healthy(site: Site, color: Color) -> str:
+    """Return "" when the color is healthy, else its problem when the time is over or its process is gone."""
     ends = time.monotonic() + site.service.start_timeout_s
-    while problem := _find_problem(site, colour, times=HEALTHY_TIMES):
-        if time.monotonic() >= ends or site.driver.get_release(colour) is None:
+    while problem := _find_problem(site, color, times=HEALTHY_TIMES):
+        if time.monotonic() >= ends or site.driver.get_release(color) is None:
             return problem
         time.sleep(_CHECK_EVERY_S)
     return ""
 
 
-def _find_problem(site: Site, colour: Colour, *, times: int = 1) -> str:
-    """Return why the colour cannot have traffic, "" when it runs and is healthy several times in a row."""
+def _find_problem(site: Site, color: Color, *, times: int = 1) -> str:
+    """Return why the color cannot have traffic, "" when it runs and is healthy several times in a row."""
     for number in range(times):
         if number:
             time.sleep(_CHECK_EVERY_S)
-        if site.driver.get_release(colour) is None:
-            return f"nothing runs in {colour}"
+        if site.driver.get_release(color) is None:
+            return f"nothing runs in {color}"
         try:
-            ask(f"http://{site.service.find(colour)}{site.service.health}")
+            ask(f"http://{site.service.find(color)}{site.service.health}")
         except SourceUnavailable as error:
             return str(error)
     return ""
@@ -425,13 +425,13 @@ def _mark(found: Deployment) -> str:
     return f"{found.live or 'none'} {found.version}"
 
 
-def _told(colour: Colour, run: Run | None) -> dict[str, str] | None:
-    return {"in": str(colour), "release": run.release} if run else None
+def _told(color: Color, run: Run | None) -> dict[str, str] | None:
+    return {"in": str(color), "release": run.release} if run else None
 
 
 def _told_live(found: Deployment) -> dict[str, str] | None:
     run = found.run(found.live) if found.live else None
-    return {"colour": str(found.live), "release": run.release if run else ""} if found.live else None
+    return {"color": str(found.live), "release": run.release if run else ""} if found.live else None
 
 
 def _now() -> datetime:
@@ -448,17 +448,17 @@ def _write(found: Deployment) -> dict[str, Any]:
     del value["version"]
     for name in _TIMES:
         value[name] = to_ms(value[name]) if value[name] else None
-    for colour in Colour:
-        if value[colour]:
-            value[colour]["started"] = to_ms(value[colour]["started"])
+    for color in Color:
+        if value[color]:
+            value[color]["started"] = to_ms(value[color]["started"])
     return value
 
 
 def _read(value: dict[str, Any], version: int) -> Deployment:
     times = {name: from_ms(value[name]) if value[name] else None for name in _TIMES}
     runs = {
-        str(colour): Run(value[colour]["release"], from_ms(value[colour]["started"])) if value[colour] else None
-        for colour in Colour
+        str(color): Run(value[color]["release"], from_ms(value[color]["started"])) if value[color] else None
+        for color in Color
     }
-    live = Colour(value["live"]) if value["live"] else None
+    live = Color(value["live"]) if value["live"] else None
     return Deployment(**{**value, **times, **runs, "live": live, "version": version})

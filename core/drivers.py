@@ -1,6 +1,6 @@
-"""Gateway to what runs a colour's release: a process of this machine, or Docker Compose.
+"""Gateway to what runs a color's release: a process of this machine, or Docker Compose.
 
-Whether a colour runs is asked of the system, never of a note that a killed deployer may have left: a process holds a
+Whether a color runs is asked of the system, never of a note that a killed deployer may have left: a process holds a
 lock that ends with it, and Compose is asked.
 """
 
@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from core.colours import Colour
+from core.colors import Color
 from core.errors import Conflict, SourceUnavailable
 from core.services import DriverKind, Service
 
@@ -32,21 +32,21 @@ _BECOME = 'echo "$$" > "$0.new" && mv "$0.new" "$0" && exec "$@"'
 
 
 class Driver(Protocol):
-    """Brings releases of one service up and down, a colour each."""
+    """Brings releases of one service up and down, a color each."""
 
-    def start(self, colour: Colour, release: str) -> None:
-        """Have the release run in the colour: one that runs stays, another is stopped first."""
+    def start(self, color: Color, release: str) -> None:
+        """Have the release run in the color: one that runs stays, another is stopped first."""
 
-    def stop(self, colour: Colour) -> None:
-        """Have nothing run in the colour."""
+    def stop(self, color: Color) -> None:
+        """Have nothing run in the color."""
 
-    def get_release(self, colour: Colour) -> str | None:
-        """Return the release that runs in the colour, None when nothing does."""
+    def get_release(self, color: Color) -> str | None:
+        """Return the release that runs in the color, None when nothing does."""
 
-    def count_connections(self, colour: Colour) -> int | None:
-        """Return how many clients the colour serves now, None when that is not known."""
+    def count_connections(self, color: Color) -> int | None:
+        """Return how many clients the color serves now, None when that is not known."""
 
-    def read_log(self, colour: Colour) -> str:
+    def read_log(self, color: Color) -> str:
         """Return the last lines that the release wrote."""
 
 
@@ -65,69 +65,69 @@ class ProcessDriver:
         self._service = service
         self._folder = folder
 
-    def start(self, colour: Colour, release: str) -> None:
+    def start(self, color: Color, release: str) -> None:
         """See Driver. Raises Conflict when another program has the port, SourceUnavailable when nothing can be run."""
-        folder = self._folder / colour
+        folder = self._folder / color
         folder.mkdir(parents=True, exist_ok=True)
-        if self.get_release(colour) == release:
+        if self.get_release(color) == release:
             return
-        self.stop(colour)
+        self.stop(color)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock(lock)
-            _require_free(self._service.find(colour))
+            _require_free(self._service.find(color))
             (folder / "pid").unlink(missing_ok=True)
             _note(folder / "release", release)
-            self._launch(colour, release, lock)
+            self._launch(color, release, lock)
         finally:
             os.close(lock)
 
-    def stop(self, colour: Colour) -> None:
+    def stop(self, color: Color) -> None:
         """See Driver: SIGTERM, and SIGKILL for its session when that was not enough."""
-        if not self._is_running(colour):
+        if not self._is_running(color):
             return
-        pid = self._wait_for_pid(colour)
+        pid = self._wait_for_pid(color)
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-            if not self._wait_until_gone(colour, STOP_S):
+            if not self._wait_until_gone(color, STOP_S):
                 os.killpg(os.getpgid(pid), signal.SIGKILL)
-        if not self._wait_until_gone(colour, STOP_S):
-            raise SourceUnavailable(f"{self._service.name}: {colour} (process {pid}) does not end")
+        if not self._wait_until_gone(color, STOP_S):
+            raise SourceUnavailable(f"{self._service.name}: {color} (process {pid}) does not end")
 
-    def get_release(self, colour: Colour) -> str | None:
+    def get_release(self, color: Color) -> str | None:
         """See Driver."""
-        if not self._is_running(colour):
+        if not self._is_running(color):
             return None
-        return _read_note(self._folder / colour / "release")
+        return _read_note(self._folder / color / "release")
 
-    def count_connections(self, colour: Colour) -> int | None:
-        """See Driver: established connections to the colour's port, of the process and its children."""
+    def count_connections(self, color: Color) -> int | None:
+        """See Driver: established connections to the color's port, of the process and its children."""
         import psutil
 
-        if not self._is_running(colour):
+        if not self._is_running(color):
             return 0
-        port = int(self._service.find(colour).rpartition(":")[2])
+        port = int(self._service.find(color).rpartition(":")[2])
         found = 0
         with suppress(psutil.Error):
-            process = psutil.Process(self._wait_for_pid(colour))
+            process = psutil.Process(self._wait_for_pid(color))
             for each in (process, *process.children(recursive=True)):
                 for connection in each.net_connections("tcp"):
                     if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port:
                         found += 1
         return found
 
-    def read_log(self, colour: Colour) -> str:
+    def read_log(self, color: Color) -> str:
         """See Driver."""
         try:
-            lines = (self._folder / colour / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = (self._folder / color / "log").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return ""
         return "\n".join(lines[-_LOG_LINES:])
 
-    def _launch(self, colour: Colour, release: str, lock: int) -> None:
-        values = _values(self._service, colour, release)
+    def _launch(self, color: Color, release: str, lock: int) -> None:
+        values = _values(self._service, color, release)
         command = [_fill(word, values) for word in self._service.command]
-        folder = self._folder / colour
+        folder = self._folder / color
         with (folder / "log").open("wb") as log:
             try:
                 subprocess.run(
@@ -136,11 +136,11 @@ class ProcessDriver:
                     stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, check=True,
                 )  # fmt: skip
             except (OSError, subprocess.CalledProcessError) as error:
-                raise SourceUnavailable(f"{self._service.name}: {colour} could not be started: {error}") from error
+                raise SourceUnavailable(f"{self._service.name}: {color} could not be started: {error}") from error
 
-    def _is_running(self, colour: Colour) -> bool:
+    def _is_running(self, color: Color) -> bool:
         try:
-            handle = os.open(self._folder / colour / "lock", os.O_RDWR)
+            handle = os.open(self._folder / color / "lock", os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
@@ -151,17 +151,17 @@ class ProcessDriver:
             os.close(handle)
         return False
 
-    def _wait_for_pid(self, colour: Colour) -> int:
+    def _wait_for_pid(self, color: Color) -> int:
         ends = time.monotonic() + _PID_S
         while time.monotonic() < ends:
-            if noted := _read_note(self._folder / colour / "pid"):
+            if noted := _read_note(self._folder / color / "pid"):
                 return int(noted)
             time.sleep(_PAUSE_S)
-        raise SourceUnavailable(f"{self._service.name}: {colour} runs, but {self._folder / colour / 'pid'} is missing")
+        raise SourceUnavailable(f"{self._service.name}: {color} runs, but {self._folder / color / 'pid'} is missing")
 
-    def _wait_until_gone(self, colour: Colour, seconds: float) -> bool:
+    def _wait_until_gone(self, color: Color, seconds: float) -> bool:
         ends = time.monotonic() + seconds
-        while self._is_running(colour):
+        while self._is_running(color):
             if time.monotonic() > ends:
                 return False
             time.sleep(_PAUSE_S)
@@ -169,43 +169,43 @@ class ProcessDriver:
 
 
 class ComposeDriver:
-    """A release is a Compose project named `<service>-<colour>`; the file finds RELEASE, COLOUR and PORT set."""
+    """A release is a Compose project named `<service>-<color>`; the file finds RELEASE, COLOR and PORT set."""
 
     def __init__(self, service: Service, folder: Path) -> None:
         self._service = service
         self._folder = folder
 
-    def start(self, colour: Colour, release: str) -> None:
+    def start(self, color: Color, release: str) -> None:
         """See Driver. Raises SourceUnavailable with what Compose says."""
-        if self.get_release(colour) not in (release, None):
-            self.stop(colour)
-        (self._folder / colour).mkdir(parents=True, exist_ok=True)
-        _note(self._folder / colour / "release", release)
-        self._compose(colour, "up", "--detach", "--remove-orphans")
+        if self.get_release(color) not in (release, None):
+            self.stop(color)
+        (self._folder / color).mkdir(parents=True, exist_ok=True)
+        _note(self._folder / color / "release", release)
+        self._compose(color, "up", "--detach", "--remove-orphans")
 
-    def stop(self, colour: Colour) -> None:
+    def stop(self, color: Color) -> None:
         """See Driver: the containers get SIGTERM, and their file's grace period."""
-        self._compose(colour, "down", "--remove-orphans")
+        self._compose(color, "down", "--remove-orphans")
 
-    def get_release(self, colour: Colour) -> str | None:
+    def get_release(self, color: Color) -> str | None:
         """See Driver. The note is written only while nothing else runs, so that it holds for what does."""
-        if not self._compose(colour, "ps", "--quiet", "--status", "running").strip():
+        if not self._compose(color, "ps", "--quiet", "--status", "running").strip():
             return None
-        return _read_note(self._folder / colour / "release")
+        return _read_note(self._folder / color / "release")
 
-    def count_connections(self, colour: Colour) -> int | None:  # noqa: ARG002 - Compose does not tell
+    def count_connections(self, color: Color) -> int | None:  # noqa: ARG002 - Compose does not tell
         """See Driver: not known, the containers' own grace period has to do."""
         return None
 
-    def read_log(self, colour: Colour) -> str:
+    def read_log(self, color: Color) -> str:
         """See Driver."""
         with suppress(SourceUnavailable):
-            return self._compose(colour, "logs", "--no-color", "--tail", str(_LOG_LINES)).strip()
+            return self._compose(color, "logs", "--no-color", "--tail", str(_LOG_LINES)).strip()
         return ""
 
-    def _compose(self, colour: Colour, *arguments: str) -> str:
-        values = _values(self._service, colour, _read_note(self._folder / colour / "release") or "")
-        command = [*self._service.command, "--project-name", f"{self._service.name}-{colour}", *arguments]
+    def _compose(self, color: Color, *arguments: str) -> str:
+        values = _values(self._service, color, _read_note(self._folder / color / "release") or "")
+        command = [*self._service.command, "--project-name", f"{self._service.name}-{color}", *arguments]
         said = f"`{' '.join(command)}` failed"
         try:
             done = subprocess.run(
@@ -220,9 +220,10 @@ class ComposeDriver:
         return done.stdout
 
 
-def _values(service: Service, colour: Colour, release: str) -> dict[str, str]:
-    host, _, port = service.find(colour).rpartition(":")
-    return {"release": release, "colour": str(colour), "host": host.strip("[]"), "port": port}
+def _values(service: Service, color: Color, release: str) -> dict[str, str]:
+    host, _, port = service.find(color).rpartition(":")
+    # "colour" is how services files of earlier releases spell it
+    return {"release": release, "color": str(color), "colour": str(color), "host": host.strip("[]"), "port": port}
 
 
 def _fill(word: str, values: Mapping[str, str]) -> str:
@@ -232,12 +233,12 @@ def _fill(word: str, values: Mapping[str, str]) -> str:
 
 
 def _environment(service: Service, values: Mapping[str, str]) -> dict[str, str]:
-    given = {name.upper(): values[name] for name in ("release", "colour", "port")}
+    given = {name.upper(): values[name] for name in ("release", "color", "colour", "port")}
     return {**os.environ, **given, "SERVICE": service.name}
 
 
 def _lock(handle: int) -> None:
-    """Take the lock of a colour in which nothing runs; somebody who just looks holds it for no time."""
+    """Take the lock of a color in which nothing runs; somebody who just looks holds it for no time."""
     ends = time.monotonic() + STOP_S
     while True:
         try:
@@ -245,7 +246,7 @@ def _lock(handle: int) -> None:
             return
         except BlockingIOError as error:
             if time.monotonic() > ends:
-                raise Conflict("another deployer starts this colour at the same time") from error
+                raise Conflict("another deployer starts this color at the same time") from error
             time.sleep(_PAUSE_S)
 
 

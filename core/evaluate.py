@@ -332,20 +332,20 @@ def _settings(prompt: Prompt, result: EvaluationResult, bench: Bench) -> Mapping
     }
 
 
-def _case_result(case: Case, answer: Answer, judgement: answers.Judgement) -> CaseResult:
+def _case_result(case: Case, answer: Answer, judgment: answers.Judgment) -> CaseResult:
     return CaseResult(
         case_id=case.id,
         question=case.question,
         answerable=case.answerable,
         answer=answer.text,
         refused=answer.refused,
-        faithfulness=judgement.faithfulness,
-        relevancy=judgement.relevancy,
-        refusal_correct=judgement.refusal_correct,
+        faithfulness=judgment.faithfulness,
+        relevancy=judgment.relevancy,
+        refusal_correct=judgment.refusal_correct,
         retrieval_hit=_is_hit(case.expected_documents, answer.documents),
         documents=answer.documents,
         sentences=answer.sentences,
-        supported=judgement.supported,
+        supported=judgment.supported,
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
         cost_usd=answer.cost_usd,
@@ -356,7 +356,7 @@ def _case_result(case: Case, answer: Answer, judgement: answers.Judgement) -> Ca
 def _failed_case(case: Case, answer: Answer | None, error: str) -> CaseResult:
     """Return a case that got no answer, or whose answer got no verdict."""
     answer = answer or Answer((), False, (), (), 0, 0, 0.0, said=" ")
-    nothing = answers.Judgement(0.0, 0.0, (), False)
+    nothing = answers.Judgment(0.0, 0.0, (), False)
     return replace(_case_result(case, answer, nothing), answer=answer.text.strip(), error=error)
 
 

@@ -61,10 +61,10 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class LowGroup:
-    """The recent scores as a mixture: `share` of them form a group around `centre`, the rest is as before."""
+    """The recent scores as a mixture: `share` of them form a group around `center`, the rest is as before."""
 
     share: float
-    centre: float
+    center: float
     fall: float
     log_odds: float  # tempered log likelihood over that of everything having shifted together
 
@@ -118,7 +118,7 @@ def list_contrasts(report: DriftReport, segments: Segments) -> tuple[Contrast, .
 def find_low_group(reference: Sequence[int], current: Sequence[int], *, touched_share: float = 1.0) -> LowGroup | None:
     """Return the new group of low scores in the current histogram, and how much better it fits than a shift.
 
-    Fits (1 - share) * reference + share * normal(centre, sd) on a grid, and the reference shifted by 0 to 0.4 or
+    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
     scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more. None below 100 scores
     on either side.
     """
@@ -200,7 +200,7 @@ class Shapes:
     current: Floats
     group: float
     share: float
-    centre: float
+    center: float
     fall: float
     weight: float
 
@@ -213,14 +213,14 @@ class Shapes:
         smooth = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:] + 0.2
         p = smooth / smooth.sum()
         weight = TEMPER / DESIGN_EFFECT
-        best, share, centre = _fit_group(p, new)
+        best, share, center = _fit_group(p, new)
         penalty = math.log(new.sum()) * weight  # BIC: two parameters more than a shift
-        fall = share * (centre - float(p @ _CENTRES))
-        return cls(p, new, weight * best - penalty, share, centre, fall, weight)
+        fall = share * (center - float(p @ _CENTERS))
+        return cls(p, new, weight * best - penalty, share, center, fall, weight)
 
     def low_group(self, touched: float = 1.0) -> LowGroup:
         """The group that fits best, against a shift of the touched share."""
-        return LowGroup(self.share, self.centre, self.fall, self.group - self.shifted(touched))
+        return LowGroup(self.share, self.center, self.fall, self.group - self.shifted(touched))
 
     def shifted(self, touched: float = 1.0) -> float:
         """Of everything in the touched share having shifted together."""
@@ -235,19 +235,19 @@ class Shapes:
         return float(self.weight * (_log((1 - touched) * p + touched * q) @ self.current).max())
 
 
-_CENTRES = (np.arange(HISTOGRAM_BINS) + 0.5) / HISTOGRAM_BINS
+_CENTERS = (np.arange(HISTOGRAM_BINS) + 0.5) / HISTOGRAM_BINS
 
 
 def _fit_group(p: Floats, counts: Floats) -> tuple[float, float, float]:
-    """Best log likelihood, share and centre of a normal group at least 0.10 below the mean of what was before."""
+    """Best log likelihood, share and center of a normal group at least 0.10 below the mean of what was before."""
     shares = np.arange(0.02, 0.72, 0.02)[:, None]
     best = (-math.inf, 0.0, 0.0)
-    for centre in np.arange(0.06, float(p @ _CENTRES) - 0.10 + 1e-9, 0.02):
+    for center in np.arange(0.06, float(p @ _CENTERS) - 0.10 + 1e-9, 0.02):
         for spread in (0.05, 0.08, 0.12):
-            q = np.exp(-0.5 * ((_CENTRES - centre) / spread) ** 2)
+            q = np.exp(-0.5 * ((_CENTERS - center) / spread) ** 2)
             fit = _log((1 - shares) * p + shares * q / q.sum()) @ counts
             at = int(fit.argmax())
-            best = max(best, (float(fit[at]), float(shares[at, 0]), float(centre)))
+            best = max(best, (float(fit[at]), float(shares[at, 0]), float(center)))
     return best
 
 

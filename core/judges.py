@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 
 from core import answers
 from core.answerers import SentenceVectors
-from core.answers import Answer, Judgement
+from core.answers import Answer, Judgment
 from core.cases import Case
 from core.models import LanguageModel, ModelFailure
 
-Judge = Callable[[Case, Answer], Judgement]
+Judge = Callable[[Case, Answer], Judgment]
 OFFLINE = "offline: wording and embeddings"
 
 _RUBRIC = """You judge the answer of a question-answering system. You do not answer the question yourself.
@@ -47,7 +47,7 @@ _AGAIN = "\n\nYour last reply was not that JSON object ({problem}). Reply with t
 def offline_judge(vectors: SentenceVectors) -> Judge:
     """Return the judge that compares wording and embeddings; what it looks at is told in `core.answers`."""
 
-    def judge(case: Case, answer: Answer) -> Judgement:
+    def judge(case: Case, answer: Answer) -> Judgment:
         return answers.judge_answer(
             refused=answer.refused,
             answerable=case.answerable,
@@ -73,7 +73,7 @@ def llm_judge(model: LanguageModel) -> Judge:
     more. Raises ModelFailure after that, and what `LanguageModel.complete` raises.
     """
 
-    def judge(case: Case, answer: Answer) -> Judgement:
+    def judge(case: Case, answer: Answer) -> Judgment:
         if answer.refused:
             return answers.judge_answer(refused=True, answerable=case.answerable, supported=(), question_similarity=0.0)
         supported, relevancy = _ask(model, render_rubric(case, answer), len(answer.sentences))

@@ -16,7 +16,7 @@ _DIRECTIVE = re.compile(r"(?<![\\\w]):(?=[a-z][\w+/-]*[\[:])")  # :red[x], :mate
 
 
 def neutralize_markdown(text: str) -> str:
-    """Return Markdown whose images are links to them, and whose `$` and `:word[` are no formulas and no colours.
+    """Return Markdown whose images are links to them, and whose `$` and `:word[` are no formulas and no colors.
 
     >>> neutralize_markdown("costs $5 and $6, `$HOME`")
     'costs \\\\$5 and \\\\$6, `$HOME`'

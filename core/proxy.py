@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 from string import Template
 
-from core.colours import Colour
+from core.colors import Color
 from core.errors import SourceUnavailable
 from core.health import ask
 from core.services import Service
 
+# Spelled as in the nginx sites that earlier releases rendered; both sides of a switch have to agree.
 MARK_PATH = "/.quarterdeck-colour"
+_MARK_VARIABLE = "colour"
 FOLLOW_S = 20.0
 _COMMAND_S = 30.0
 _AGREEING, _PAUSE_S = 10, 0.03
@@ -28,7 +30,7 @@ class Proxy:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def write(self, colour: Colour | None, mark: str) -> None:
+    def write(self, color: Color | None, mark: str) -> None:
         """Replace the upstream file at once: the former or the new content is there, never a part. None: no traffic.
 
         Raises SourceUnavailable when it cannot be written.
@@ -36,7 +38,7 @@ class Proxy:
         path = self._service.upstream
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace_file(path, render_upstream(self._service, colour, mark))
+            _replace_file(path, render_upstream(self._service, color, mark))
         except OSError as error:
             raise SourceUnavailable(f"the upstream file {path} cannot be written: {error.strerror}") from error
 
@@ -88,19 +90,19 @@ class Proxy:
             raise SourceUnavailable(f"{said}: {worst or f'exit code {done.returncode}'}")
 
 
-def read_colour(mark: str) -> Colour | None:
-    """Return the colour in a mark, None when it names none."""
+def read_color(mark: str) -> Color | None:
+    """Return the color in a mark, None when it names none."""
     word = mark.partition(" ")[0]
-    return Colour(word) if word in list(Colour) else None
+    return Color(word) if word in list(Color) else None
 
 
-def render_upstream(service: Service, colour: Colour | None, mark: str) -> str:
-    """Return the content of the upstream file. Without a colour its only server is down: nginx answers 502."""
-    server = service.find_upstream(colour) if colour else "127.0.0.1:9 down"
+def render_upstream(service: Service, color: Color | None, mark: str) -> str:
+    """Return the content of the upstream file. Without a color its only server is down: nginx answers 502."""
+    server = service.find_upstream(color) if color else "127.0.0.1:9 down"
     return (
         "# Written by `quarterdeck deploy`, and replaced by every switch: changes made here are lost.\n"
         f"upstream {service.name} {{\n    server {server};\n}}\n"
-        f'map $host {_variable(service, "colour")} {{\n    default "{mark}";\n}}\n'
+        f'map $host {_variable(service, _MARK_VARIABLE)} {{\n    default "{mark}";\n}}\n'
     )
 
 
@@ -108,7 +110,7 @@ def render_site(service: Service, template: str) -> str:
     """Return the server block of the service, from the text of `deploy/nginx/site.conf.template`."""
     return Template(template).safe_substitute(
         SERVICE=service.name, LISTEN=service.address.removeprefix("http://"), UPSTREAM=service.upstream,
-        MARK_PATH=MARK_PATH, MARK=_variable(service, "colour"), CONNECTION=_variable(service, "connection"),
+        MARK_PATH=MARK_PATH, MARK=_variable(service, _MARK_VARIABLE), CONNECTION=_variable(service, "connection"),
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from core.topics import (
     find_topics,
     low_score_threshold_of_histogram,
     map_queries,
-    recognise,
+    recognize,
 )
 from quarterdeck.retrieval import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
@@ -134,7 +134,7 @@ def report_coverage(
     pending = () if embed_new else tuple(text for text in texts if text not in vectors)
     grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
     known = [topic.known for topic in list_backlog(store, embedder.model)]
-    topics = recognise(_group(embedder, grouped, clusters, median), known)
+    topics = recognize(_group(embedder, grouped, clusters, median), known)
     if clusters is None and not pending:  # half a picture, or a number tried by hand, makes no new gaps
         _remember(store, topics, embedder.model)
     return Coverage(

@@ -1,4 +1,4 @@
-"""Gateway to the file that says which services are deployed in two colours on this machine, and how.
+"""Gateway to the file that says which services are deployed in two colors on this machine, and how.
 
 Commands and paths stay in this file: the shared store, which many may write to, never says what is run here.
 """
@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from core.colours import Colour
+from core.colors import Color
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -28,7 +28,7 @@ class DriverKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service in two colours.
+    """One service in two colors.
 
     `command` starts a release (process) or is the head of a compose command. `blue` and `green` are where the deployer
     finds each, `blue_upstream` and `green_upstream` where nginx does. `upstream` is the file that is rewritten,
@@ -51,13 +51,13 @@ class Service:
     drain_timeout_s: float
     keep_minutes: float
 
-    def find(self, colour: Colour) -> str:
-        """Where the deployer finds a colour, as host:port."""
-        return self.blue if colour is Colour.BLUE else self.green
+    def find(self, color: Color) -> str:
+        """Where the deployer finds a color, as host:port."""
+        return self.blue if color is Color.BLUE else self.green
 
-    def find_upstream(self, colour: Colour) -> str:
-        """Where nginx finds a colour, as host:port."""
-        return self.blue_upstream if colour is Colour.BLUE else self.green_upstream
+    def find_upstream(self, color: Color) -> str:
+        """Where nginx finds a color, as host:port."""
+        return self.blue_upstream if color is Color.BLUE else self.green_upstream
 
 
 def load_services(path: Path) -> tuple[Service, ...]:

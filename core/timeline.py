@@ -293,11 +293,11 @@ def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:
 def _describe_deployment(verb: str, entry: Entry) -> _Told:
     before, after = entry.before or {}, entry.after or {}
     if verb == "resume":
-        return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {_say_colour(after)} again", (), 0.0
+        return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {_say_color(after)} again", (), 0.0
     if verb in ("switch", "rollback"):
         word = "switched" if verb == "switch" else "rolled back"
-        origin = f" from {_say_colour(before)}" if before else ""
-        return ChangeKind.DEPLOYMENT, f"{entry.target} {word}{origin} to {_say_colour(after)}", (), 1.0
+        origin = f" from {_say_color(before)}" if before else ""
+        return ChangeKind.DEPLOYMENT, f"{entry.target} {word}{origin} to {_say_color(after)}", (), 1.0
     summary = {
         "start": f"{after.get('release')} started in {after.get('in')}, without traffic",
         "fail": f"{before.get('release')} failed in {before.get('in')}, without traffic",
@@ -306,10 +306,11 @@ def _describe_deployment(verb: str, entry: Entry) -> _Told:
     return ChangeKind.DEPLOYMENT, f"{entry.target}: {summary}", (), 0.0
 
 
-def _say_colour(told: Mapping[str, Any]) -> str:
+def _say_color(told: Mapping[str, Any]) -> str:
     if not told:
-        return "no colour"
-    return f"{told['colour']} ({told['release']})" if told.get("release") else str(told["colour"])
+        return "no color"
+    color = told.get("color") or told["colour"]  # entries of earlier releases spell it so
+    return f"{color} ({told['release']})" if told.get("release") else str(color)
 
 
 def _describe_level(_verb: str, entry: Entry) -> _Told:

@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from core.clusters import Clustering, cluster_sums, cluster_vectors, nearest, normalise
+from core.clusters import Clustering, cluster_sums, cluster_vectors, nearest, normalize
 from core.errors import InvalidInput
 from core.labels import name_clusters
 
@@ -54,7 +54,7 @@ class AskedQuery:
 
 @dataclass(frozen=True, slots=True)
 class KnownTopic:
-    """A topic of an earlier run: what is needed to recognise it."""
+    """A topic of an earlier run: what is needed to recognize it."""
 
     topic_id: str
     centroid: tuple[float, ...]
@@ -158,10 +158,10 @@ def find_topics(
         raise InvalidInput("clusters", f"{clusters} is outside 1..{len(texts.names)}, the number of distinct queries")
     found = cluster_vectors(texts.vectors, texts.weights, clusters=clusters, seed=seed)
     baseline = baseline_median if baseline_median is not None else _weighted_median(queries)
-    return recognise(_assemble(queries, texts, found, _describe(queries, texts, found, baseline)), previous)
+    return recognize(_assemble(queries, texts, found, _describe(queries, texts, found, baseline)), previous)
 
 
-def recognise(found: Topics, previous: Sequence[KnownTopic]) -> Topics:
+def recognize(found: Topics, previous: Sequence[KnownTopic]) -> Topics:
     """Return the topics with the ids of those of the `previous` ones that they continue, and new ids for the others.
 
     Raises InvalidInput when a known topic has a centroid of another length, so of another embedding model.
@@ -213,7 +213,7 @@ def assign_topics(
         raise InvalidInput("centroids", "needs at least one centroid")
     if vectors.ndim != 2 or vectors.shape[1] != centroids.shape[1]:
         raise InvalidInput("vectors", f"have shape {vectors.shape}, the centroids {centroids.shape}")
-    return nearest(normalise(vectors), normalise(centroids))
+    return nearest(normalize(vectors), normalize(centroids))
 
 
 def map_queries(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float64]:
@@ -225,7 +225,7 @@ def map_queries(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.fl
 
     if len(vectors) > MAP_LIMIT:
         raise InvalidInput("vectors", f"a map holds at most {MAP_LIMIT} points, not {len(vectors)}")
-    unit = normalise(np.asarray(vectors, dtype=np.float32))
+    unit = normalize(np.asarray(vectors, dtype=np.float32))
     plane = _principal_plane(unit)
     if len(unit) < 5 or float(np.ptp(plane)) < 1e-6:
         return plane
@@ -267,9 +267,9 @@ def _merge(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> _Text
     place = {name: at for at, name in enumerate(names)}
     of_query = np.array([place[key] for key in keys], dtype=np.int64)
     counts = np.array([query.count for query in queries], dtype=np.float64)
-    unit = normalise(np.asarray(vectors, dtype=np.float32))
+    unit = normalize(np.asarray(vectors, dtype=np.float32))
     sums, weights = cluster_sums(unit, of_query, counts, len(names))
-    return _Texts(tuple(names), normalise(sums.astype(np.float32)), weights, of_query)
+    return _Texts(tuple(names), normalize(sums.astype(np.float32)), weights, of_query)
 
 
 def _weighted_median(queries: Sequence[AskedQuery]) -> float:
@@ -361,10 +361,10 @@ def _as_written(queries: Sequence[AskedQuery], texts: _Texts) -> list[str]:
 
 
 def _typical(texts: _Texts, members: NDArray[np.int64]) -> list[int]:
-    """Return up to 5 members: the medoid, then those near the centre that say something the others do not."""
+    """Return up to 5 members: the medoid, then those near the center that say something the others do not."""
     unit = texts.vectors[members].astype(np.float64)
-    centre = unit.T @ texts.weights[members]
-    toward = unit @ (centre / max(float(np.linalg.norm(centre)), 1e-12))
+    center = unit.T @ texts.weights[members]
+    toward = unit @ (center / max(float(np.linalg.norm(center)), 1e-12))
     picked = [int(toward.argmax())]
     alike = unit @ unit[picked[0]]
     while len(picked) < min(SAMPLES, len(members)):
@@ -385,8 +385,8 @@ def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic]) -> lis
     if topics and previous:
         from scipy.optimize import linear_sum_assignment
 
-        new = normalise(np.array([topic.centroid for topic in topics], dtype=np.float32))
-        old = normalise(np.array([known.centroid for known in previous], dtype=np.float32))
+        new = normalize(np.array([topic.centroid for topic in topics], dtype=np.float32))
+        old = normalize(np.array([known.centroid for known in previous], dtype=np.float32))
         similarity = (new @ old.T).astype(np.float64)
         similarity[similarity < SAME_TOPIC_SIMILARITY] = 0.0
         for at, known in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
@@ -431,10 +431,10 @@ def _assemble(
 
 
 def _principal_plane(unit: NDArray[np.float32]) -> NDArray[np.float64]:
-    centred = unit.astype(np.float64) - (unit.mean(axis=0) if len(unit) else 0.0)
-    if min(centred.shape) == 0:
+    centerd = unit.astype(np.float64) - (unit.mean(axis=0) if len(unit) else 0.0)
+    if min(centerd.shape) == 0:
         return np.zeros((len(unit), 2))
-    left, sizes, right = np.linalg.svd(centred, full_matrices=False)
+    left, sizes, right = np.linalg.svd(centerd, full_matrices=False)
     plane = np.zeros((len(unit), 2))
     for axis in range(min(2, len(sizes))):
         sign = np.sign(right[axis][np.abs(right[axis]).argmax()])

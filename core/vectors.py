@@ -14,7 +14,7 @@ _SLICE = 500
 
 
 class VectorCache:
-    """Keeps unit vectors by (model, normalised text). Texts that differ only in case or spacing share one vector."""
+    """Keeps unit vectors by (model, normalized text). Texts that differ only in case or spacing share one vector."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

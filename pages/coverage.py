@@ -40,7 +40,7 @@ TREND_COLORS = {
 
 
 def draw_topics(coverage: Coverage) -> go.Figure:
-    """The first topics by share of all queries, the most worth indexing on top, coloured by their trend."""
+    """The first topics by share of all queries, the most worth indexing on top, colored by their trend."""
     ranked = coverage.topics.ranked()
     topics = ranked[:_MOST_DRAWN]
     figure = go.Figure()

@@ -28,8 +28,8 @@ def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.F
     for name, color, part in periods:
         counts = add_histograms(part)
         total = sum(counts) or 1
-        centres = [(at + 0.5) / len(counts) for at in range(len(counts))]
-        figure.add_bar(x=centres, y=[count / total for count in counts], name=name, marker_color=color, opacity=0.65)
+        centers = [(at + 0.5) / len(counts) for at in range(len(counts))]
+        figure.add_bar(x=centers, y=[count / total for count in counts], name=name, marker_color=color, opacity=0.65)
     figure.update_layout(barmode="overlay", bargap=0.05)
     figure.update_xaxes(title="top-1 similarity", range=[0, 1])
     figure.update_yaxes(title="share of queries", tickformat=".0%")
@@ -152,7 +152,7 @@ def render(frame: ui.Frame) -> None:
     figure = charts.draw_score_band(
         shown,
         report,
-        title="Daily retrieval score: median and 10–90% band; in grey the 10–90% band of the reference",
+        title="Daily retrieval score: median and 10–90% band; in gray the 10–90% band of the reference",
         history=found.days,
     )
     first = frame.today - timedelta(days=frame.days - 1)

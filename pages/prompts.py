@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app import ui
-from app.panels.behaviour import render_behaviour
+from app.panels.behavior import render_behavior
 from app.panels.comparison import render_comparison
 from app.panels.promotion import render_promotion
 from app.panels.runs import read_chosen, render_runs
@@ -88,7 +88,7 @@ def render_tabs(found: Comparison, experiment: str, frame: ui.Frame) -> None:
     if live.open:
         with live, ui.showing_errors("The live figures could not be read"):
             name = next((each.run.prompt_key[0] for each in found.contenders), "")
-            render_behaviour(name, experiment, frame.today)
+            render_behavior(name, experiment, frame.today)
 
 
 def render(frame: ui.Frame) -> None:

@@ -30,7 +30,7 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.rules import Rule, RuleOperator
 from quarterdeck.store import Store
-from tests.colour_site import deploy_both
+from tests.color_site import deploy_both
 from tests.dvc_repos import DvcRepo
 
 SCRIPTS = (

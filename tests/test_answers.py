@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.answers import Judgement, choose_sentences, is_supported, judge_answer, split_sentences
+from core.answers import Judgment, choose_sentences, is_supported, judge_answer, split_sentences
 from core.errors import InvalidInput
 
 
@@ -80,14 +80,14 @@ def test_one_supporting_sentence_is_enough_and_no_context_supports_nothing():
 
 def test_faithfulness_is_the_share_of_supported_sentences():
     judged = judge_answer(refused=False, answerable=True, supported=[True, False, True], question_similarity=0.7)
-    assert judged == Judgement(2 / 3, 0.7, (True, False, True), True)
+    assert judged == Judgment(2 / 3, 0.7, (True, False, True), True)
     assert judge_answer(refused=False, answerable=True, supported=[True], question_similarity=-0.2).relevancy == 0.0
 
 
 @pytest.mark.parametrize(("answerable", "score", "correct"), [(False, 1.0, True), (True, 0.0, False)])
 def test_a_refusal_is_right_only_when_the_documents_do_not_tell(answerable, score, correct):
     judged = judge_answer(refused=True, answerable=answerable, supported=[], question_similarity=0.1)
-    assert judged == Judgement(score, score, (), correct)
+    assert judged == Judgment(score, score, (), correct)
 
 
 def test_an_answer_to_a_case_that_cannot_be_answered_is_flagged():

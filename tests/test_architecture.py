@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
     "abtest", "abtest_design", "access", "agreement", "alerts", "answers", "arms", "canary", "canary_plan", "cases",
-    "causes", "changepoint", "chunks", "clusters", "colours", "comparisons", "conversion", "decisions", "drift",
+    "causes", "changepoint", "chunks", "clusters", "colors", "comparisons", "conversion", "decisions", "drift",
     "edits", "evidence", "exports", "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact",
     "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction",
     "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending",
@@ -32,7 +32,7 @@ GATEWAYS = {
     "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
-    "abtests", "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",
+    "abtests", "acts", "answerers", "backfill", "behavior", "board", "builds", "calibration", "canaries", "changes",
     "closing", "contests", "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper",
     "importing", "ingest", "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild",
     "reports", "reverts", "roles", "rollouts", "scheduler", "trials", "watch",

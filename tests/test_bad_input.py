@@ -30,7 +30,7 @@ BAD = [
     (targeting({"fractional": [["a", 0], ["b", 0]]}), "targeting.fractional"),
     (targeting({"if": [{"resembles": [{"var": "x"}, 1]}, "b"]}), "targeting"),
     (targeting({"if": [{"$ref": "nobody"}, "b"]}), "targeting"),
-    ({**GOOD, "defaultVariant": "grey"}, "defaultVariant"),
+    ({**GOOD, "defaultVariant": "gray"}, "defaultVariant"),
     ({**GOOD, "state": "PERHAPS"}, "state"),
     ({**GOOD, "metadata": {"canary_steps": "5%"}}, "metadata.canary_steps"),
 ]

@@ -114,7 +114,7 @@ def test_new_questions_are_told_from_a_regression_by_the_shape_of_the_scores() -
     assert first(found).kind is CauseKind.NEW_QUESTIONS
     assert found.low_group is not None
     assert found.low_group.share == pytest.approx(0.25, abs=0.03)
-    assert found.low_group.centre == pytest.approx(0.30, abs=0.03)
+    assert found.low_group.center == pytest.approx(0.30, abs=0.03)
     assert first(found).explained_share == pytest.approx(1.0, abs=0.15)
 
 

@@ -1,4 +1,4 @@
-"""Every chart of every page: a title that states what it shows, its data as CSV, and colours told apart by all."""
+"""Every chart of every page: a title that states what it shows, its data as CSV, and colors told apart by all."""
 
 import json
 import re
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 def list_colors(value: Any) -> set[str]:
-    """Every colour that a chart names by hand, without its opacity."""
+    """Every color that a chart names by hand, without its opacity."""
     if isinstance(value, dict):
         return set().union(*(list_colors(each) for name, each in value.items() if name != "template"), set())
     if isinstance(value, list):
@@ -56,6 +56,6 @@ def test_every_chart_says_what_it_shows_and_offers_its_data(page: str, tab: str,
         assert list_colors(spec) <= OKABE_ITO | {ui.QUIET}
 
 
-def test_the_hues_of_charts_are_those_that_colour_blind_people_tell_apart() -> None:
+def test_the_hues_of_charts_are_those_that_color_blind_people_tell_apart() -> None:
     assert set(ui.CATEGORIES) | set(ui.ARM_COLORS.values()) <= OKABE_ITO
     assert len(set(ui.CATEGORIES)) == len(ui.CATEGORIES)

@@ -10,10 +10,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.blue_green import ACT, NAME, Scene, staging
-from core.colours import Colour
+from core.colors import Color
 from core.config import PROJECT
 from core.control import list_audit
-from core.deployments import deploy_release, get_deployment, start_release, switch_colour
+from core.deployments import deploy_release, get_deployment, start_release, switch_color
 from core.errors import InvalidInput
 from quarterdeck.store import Store
 
@@ -86,7 +86,7 @@ def press(app: AppTest, label: str, reason: str) -> AppTest:
 
 def test_without_a_deployment_the_tab_says_how_to_make_the_first(deck: Store) -> None:
     app = open_tab()
-    assert "No service is deployed in two colours yet" in texts_of(app)
+    assert "No service is deployed in two colors yet" in texts_of(app)
     assert "quarterdeck deploy release RELEASE" in app.code[0].value
 
 
@@ -95,7 +95,7 @@ def test_a_visitor_switches_rolls_back_and_takes_down_each_with_a_reason(scene: 
     assert "answers runs on blue (r1) since" in texts_of(app)
     app = press(app, "Switch to green (**r2**)", " ")
     assert "Nothing was changed" in texts_of(app)
-    assert get_deployment(deck, "production", NAME).live == Colour.BLUE
+    assert get_deployment(deck, "production", NAME).live == Color.BLUE
     app = press(app, "Switch to green (**r2**)", "looks good")
     assert "answers runs on green (**r2**) since" in texts_of(app)
     app = press(app, "Roll back to blue (r1)", "looks bad")
@@ -112,7 +112,7 @@ def test_a_visitor_switches_rolls_back_and_takes_down_each_with_a_reason(scene: 
 
 def test_a_visitor_who_saw_another_state_changes_nothing(scene: Scene, deck: Store) -> None:
     app = open_tab()
-    switch_colour(deck, scene.open(), ACT)
+    switch_color(deck, scene.open(), ACT)
     app = press(app, "Switch to green", "looks good")
     assert "changed since you looked at it" in texts_of(app)
     assert list_audit(deck, target=NAME)[0].actor == ACT.actor
@@ -127,7 +127,7 @@ def test_a_viewer_is_told_why_the_switch_is_locked(scene: Scene, deck: Store, mo
 
 def test_what_nginx_really_does_is_shown_and_brought_in_line(scene: Scene, deck: Store) -> None:
     proxy = scene.open().proxy
-    proxy.write(Colour.GREEN, "green 999")
+    proxy.write(Color.GREEN, "green 999")
     proxy.reload()
     proxy.wait_for("green 999")
     app = open_tab()

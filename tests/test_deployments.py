@@ -20,7 +20,7 @@ from app.cli import main
 from benchmarks.blue_green import ACT, NAME, Scene, describe, list_inconsistencies, run, staging, start_deployer
 from core.acts import Act
 from core.changes import gather_changes
-from core.colours import Colour, Deployment
+from core.colors import Color, Deployment
 from core.config import PROJECT
 from core.control import list_audit
 from core.deployments import (
@@ -31,7 +31,7 @@ from core.deployments import (
     resume,
     roll_back,
     start_release,
-    switch_colour,
+    switch_color,
     tear_down,
     tend,
 )
@@ -79,8 +79,8 @@ def releases_of(scene: Scene) -> set[str]:
     return found
 
 
-def pid_of(scene: Scene, colour: Colour) -> int:
-    return int((scene.folder / "deployments" / NAME / colour / "pid").read_text())
+def pid_of(scene: Scene, color: Color) -> int:
+    return int((scene.folder / "deployments" / NAME / color / "pid").read_text())
 
 
 def has_ended(pid: int) -> bool:
@@ -92,10 +92,10 @@ def has_ended(pid: int) -> bool:
     return False
 
 
-def kill_release(scene: Scene, colour: Colour) -> None:
-    pid = pid_of(scene, colour)
+def kill_release(scene: Scene, color: Color) -> None:
+    pid = pid_of(scene, color)
     os.kill(pid, signal.SIGKILL)
-    while scene.open().driver.get_release(colour) is not None:
+    while scene.open().driver.get_release(color) is not None:
         time.sleep(0.02)
 
 
@@ -150,16 +150,16 @@ def test_a_green_that_never_gets_healthy_is_stopped_and_gets_no_traffic(tmp_path
 
 def test_a_green_that_fell_ill_or_died_since_it_was_started_gets_no_traffic(scene: Scene, deck: Store) -> None:
     site = scene.open()
-    os.kill(pid_of(scene, Colour.GREEN), signal.SIGSTOP)
+    os.kill(pid_of(scene, Color.GREEN), signal.SIGSTOP)
     try:
         with pytest.raises(SourceUnavailable, match=r"green \(r2\) gets no traffic: .*blue \(r1\) stays live"):
-            switch_colour(deck, site, ACT)
+            switch_color(deck, site, ACT)
     finally:
-        os.kill(pid_of(scene, Colour.GREEN), signal.SIGCONT)
-    kill_release(scene, Colour.GREEN)
+        os.kill(pid_of(scene, Color.GREEN), signal.SIGCONT)
+    kill_release(scene, Color.GREEN)
     with pytest.raises(SourceUnavailable, match="nothing runs in green"):
-        switch_colour(deck, site, ACT)
-    assert (stored(deck).live, stored(deck).settled) == (Colour.BLUE, True)
+        switch_color(deck, site, ACT)
+    assert (stored(deck).live, stored(deck).settled) == (Color.BLUE, True)
     assert releases_of(scene) == {"r1"}
 
 
@@ -168,10 +168,10 @@ def test_an_nginx_that_refuses_its_configuration_is_found_before_anything_is_cha
     good = file.read_text()
     file.write_text(good + "\nnonsense;\n")
     with pytest.raises(SourceUnavailable, match='unknown directive "nonsense"'):
-        switch_colour(deck, site, ACT)
+        switch_color(deck, site, ACT)
     assert stored(deck) == before
     file.write_text(good)
-    switch_colour(deck, site, ACT)
+    switch_color(deck, site, ACT)
     assert releases_of(scene) == {"r2"}
 
 
@@ -184,7 +184,7 @@ def test_a_switch_that_nginx_refuses_is_taken_back_with_its_reason(tmp_path: Pat
         assert list(list_inconsistencies(scene, deck)) == []
         assert releases_of(scene) == {"r1"}
         newest = list_audit(deck)[0]
-        assert (newest.action, newest.after) == ("deployment.rollback", {"colour": "blue", "release": "r1"})
+        assert (newest.action, newest.after) == ("deployment.rollback", {"color": "blue", "release": "r1"})
         assert newest.reason.startswith("taken back: ")
         deck.close()
 
@@ -194,22 +194,22 @@ def test_a_switch_while_nginx_is_down_is_taken_back_and_settled_when_it_is_up(sc
     os.kill(nginx, signal.SIGTERM)
     assert has_ended(nginx)
     with pytest.raises(SourceUnavailable, match="reload` failed: .*The switch was taken back"):
-        switch_colour(deck, site, ACT)
-    assert stored(deck).live == Colour.BLUE
+        switch_color(deck, site, ACT)
+    assert stored(deck).live == Color.BLUE
     subprocess.run([*site.service.nginx], check=True)
     assert resume(deck, site, ACT).settled
     assert releases_of(scene) == {"r1"}
     assert list(list_inconsistencies(scene, deck)) == []
 
 
-def test_a_deployer_killed_at_any_step_of_a_switch_leaves_one_colour_and_the_next_run_ends_it(
+def test_a_deployer_killed_at_any_step_of_a_switch_leaves_one_color_and_the_next_run_ends_it(
     scene: Scene, deck: Store
 ) -> None:
     site = scene.open()
     for step in TURN_STEPS[:-1]:
         kill_deployer_at(scene, step, "switch")
         assert releases_of(scene) in ({"r1"}, {"r2"})
-        switch_colour(deck, site, ACT)
+        switch_color(deck, site, ACT)
         assert releases_of(scene) == {"r2"}
         assert list(list_inconsistencies(scene, deck)) == []
         roll_back(deck, site, ACT)
@@ -217,24 +217,24 @@ def test_a_deployer_killed_at_any_step_of_a_switch_leaves_one_colour_and_the_nex
 
 
 @pytest.mark.deep
-def test_a_deployer_killed_at_any_step_of_any_command_leaves_one_colour_and_the_next_run_ends_it(
+def test_a_deployer_killed_at_any_step_of_any_command_leaves_one_color_and_the_next_run_ends_it(
     scene: Scene, deck: Store
 ) -> None:
     site = scene.open()
-    switch_colour(deck, site, ACT)
+    switch_color(deck, site, ACT)
     for step in TURN_STEPS[:-1]:
         kill_deployer_at(scene, step, "rollback")
         assert releases_of(scene) in ({"r1"}, {"r2"})
         roll_back(deck, site, ACT)
         assert releases_of(scene) == {"r1"}
         assert list(list_inconsistencies(scene, deck)) == []
-        switch_colour(deck, site, ACT)
+        switch_color(deck, site, ACT)
     for step in ("drained", "stopped"):
         kill_deployer_at(scene, step, "teardown")
         tear_down(deck, site, ACT, early=True)
         assert list(list_inconsistencies(scene, deck)) == []
         start_release(deck, site, f"after-{step}", ACT)
-        switch_colour(deck, site, ACT)
+        switch_color(deck, site, ACT)
     tear_down(deck, site, ACT, early=True)
     for number, step in enumerate(["recorded", "started", "healthy", *TURN_STEPS]):
         before = releases_of(scene)
@@ -267,18 +267,18 @@ def test_deployers_killed_at_random_moments_leave_nothing_that_the_next_run_does
     assert kills >= 5
 
 
-def test_a_switch_that_was_cut_off_is_taken_back_when_the_new_colour_is_no_longer_healthy(
+def test_a_switch_that_was_cut_off_is_taken_back_when_the_new_color_is_no_longer_healthy(
     scene: Scene, deck: Store
 ) -> None:
     kill_deployer_at(scene, "written", "switch")
-    kill_release(scene, Colour.GREEN)
+    kill_release(scene, Color.GREEN)
     assert tend(deck, scene.open(), BY_ITSELF) is not None
-    assert (stored(deck).live, stored(deck).settled) == (Colour.BLUE, True)
+    assert (stored(deck).live, stored(deck).settled) == (Color.BLUE, True)
     assert releases_of(scene) == {"r1"}
     assert "not healthy now" in list_audit(deck, action="deployment.rollback")[0].reason
 
 
-def test_a_request_that_is_on_its_way_is_answered_before_its_colour_is_taken_down(scene: Scene, deck: Store) -> None:
+def test_a_request_that_is_on_its_way_is_answered_before_its_color_is_taken_down(scene: Scene, deck: Store) -> None:
     site = scene.open()
     client = (
         "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())",
@@ -286,11 +286,11 @@ def test_a_request_that_is_on_its_way_is_answered_before_its_colour_is_taken_dow
     )
     waiting = subprocess.Popen([sys.executable, "-c", *client], stdout=subprocess.PIPE, text=True)
     for _ in range(400):
-        if site.driver.count_connections(Colour.BLUE):
+        if site.driver.count_connections(Color.BLUE):
             break
         time.sleep(0.05)
-    blue = pid_of(scene, Colour.BLUE)
-    switch_colour(deck, site, ACT)
+    blue = pid_of(scene, Color.BLUE)
+    switch_color(deck, site, ACT)
     tear_down(deck, site, ACT, early=True)
     said, _ = waiting.communicate(timeout=60)
     assert json.loads(said)["release"] == "r1"
@@ -298,16 +298,16 @@ def test_a_request_that_is_on_its_way_is_answered_before_its_colour_is_taken_dow
     assert releases_of(scene) == {"r2"}
 
 
-def test_the_former_colour_is_kept_for_its_time_and_then_taken_down_by_the_server(scene: Scene, deck: Store) -> None:
+def test_the_former_color_is_kept_for_its_time_and_then_taken_down_by_the_server(scene: Scene, deck: Store) -> None:
     site = scene.open()
-    switch_colour(deck, site, ACT)
+    switch_color(deck, site, ACT)
     assert tend(deck, site, BY_ITSELF) is None
     with pytest.raises(Conflict, match=r"blue \(r1\) is kept until"):
         tear_down(deck, site, ACT)
     roll_back(deck, site, ACT)
     at_once = replace(site, service=replace(site.service, keep_minutes=0))
-    switch_colour(deck, at_once, ACT)
-    blue = pid_of(scene, Colour.BLUE)
+    switch_color(deck, at_once, ACT)
+    blue = pid_of(scene, Color.BLUE)
     assert tend(deck, at_once, BY_ITSELF) is not None
     assert has_ended(blue)
     assert stored(deck).blue is None
@@ -326,10 +326,10 @@ def test_the_server_finishes_what_a_killed_deployer_left(scene: Scene, deck: Sto
 
 
 def test_after_a_reboot_resume_brings_back_what_was_live(scene: Scene, deck: Store) -> None:
-    for colour in Colour:
-        kill_release(scene, colour)
+    for color in Color:
+        kill_release(scene, color)
     site = scene.open()
-    assert resume(deck, site, ACT).live == Colour.BLUE
+    assert resume(deck, site, ACT).live == Color.BLUE
     assert releases_of(scene) == {"r1"}
 
 
@@ -337,10 +337,10 @@ def test_a_change_of_the_upstream_file_by_hand_is_noticed_and_not_overwritten_un
     scene: Scene, deck: Store
 ) -> None:
     site = scene.open()
-    site.proxy.write(Colour.GREEN, "green 999")
+    site.proxy.write(Color.GREEN, "green 999")
     site.proxy.reload()
     site.proxy.wait_for("green 999")
-    for act in (switch_colour, tear_down):
+    for act in (switch_color, tear_down):
         with pytest.raises(Conflict, match="the store says blue, nginx follows green"):
             act(deck, site, ACT)
     assert releases_of(scene) == {"r2"}
@@ -357,9 +357,9 @@ def test_a_second_deployer_is_told_that_one_is_at_work(scene: Scene, deck: Store
                 roll_back(deck, scene.open(), ACT)
             refused.append(str(error.value))
 
-    switch_colour(deck, scene.open(try_too), ACT)
+    switch_color(deck, scene.open(try_too), ACT)
     assert len(refused) == 1
-    assert stored(deck).live == Colour.GREEN
+    assert stored(deck).live == Color.GREEN
 
 
 def test_a_deployment_that_somebody_else_changed_in_the_store_is_not_overwritten(scene: Scene, deck: Store) -> None:
@@ -374,9 +374,9 @@ def test_a_deployment_that_somebody_else_changed_in_the_store_is_not_overwritten
 
     upstream = scene.open().service.upstream.read_bytes()
     with pytest.raises(Conflict, match="somebody else was faster"):
-        switch_colour(deck, scene.open(change_too), ACT)
+        switch_color(deck, scene.open(change_too), ACT)
     assert scene.open().service.upstream.read_bytes() == upstream
-    assert stored(deck).live == Colour.BLUE
+    assert stored(deck).live == Color.BLUE
 
 
 def test_a_port_that_another_program_has_is_named_and_the_other_is_not_taken_for_the_release(scene: Scene) -> None:
@@ -395,13 +395,13 @@ def test_a_port_that_another_program_has_is_named_and_the_other_is_not_taken_for
     finally:
         other.kill()
         other.wait()
-    assert deploy_release(deck, site, "r1", ACT).live == Colour.BLUE
+    assert deploy_release(deck, site, "r1", ACT).live == Color.BLUE
     deck.close()
 
 
 def test_every_switch_has_its_audit_entry_and_stands_on_the_timeline(scene: Scene, deck: Store) -> None:
     site = scene.open()
-    switch_colour(deck, site, replace(ACT, actor="ada", reason="faster"))
+    switch_color(deck, site, replace(ACT, actor="ada", reason="faster"))
     roll_back(deck, site, replace(ACT, actor="bob", reason="too fast"))
     told = [(entry.action, entry.actor, entry.reason) for entry in list_audit(deck, target=NAME)[:2]]
     assert told == [("deployment.rollback", "bob", "too fast"), ("deployment.switch", "ada", "faster")]
@@ -424,24 +424,24 @@ def _nothing() -> None:
 
 def test_looking_tells_what_really_runs_and_what_nginx_follows(scene: Scene, deck: Store) -> None:
     sight = look(scene.open())
-    assert sight.running == {Colour.BLUE: "r1", Colour.GREEN: "r2"}
-    assert sight.problems == {Colour.BLUE: "", Colour.GREEN: ""}
-    assert (sight.serving, sight.proxy_problem) == (Colour.BLUE, "")
+    assert sight.running == {Color.BLUE: "r1", Color.GREEN: "r2"}
+    assert sight.problems == {Color.BLUE: "", Color.GREEN: ""}
+    assert (sight.serving, sight.proxy_problem) == (Color.BLUE, "")
     assert list_deployments(deck, ACT.environment) == (replace(stored(deck), version=0),)
-    kill_release(scene, Colour.GREEN)
+    kill_release(scene, Color.GREEN)
     os.kill(int((scene.folder / "nginx.pid").read_text()), signal.SIGTERM)
     for _ in range(200):
         sight = look(scene.open())
-        if sight.proxy_problem and sight.running[Colour.GREEN] is None:
+        if sight.proxy_problem and sight.running[Color.GREEN] is None:
             break
         time.sleep(0.05)
-    assert sight.problems[Colour.GREEN] == "nothing runs"
+    assert sight.problems[Color.GREEN] == "nothing runs"
     assert sight.serving is None
     assert "does not answer" in sight.proxy_problem
     subprocess.run([*scene.open().service.nginx], check=True)
 
 
-def test_compose_is_asked_to_bring_a_project_a_colour_up_and_down(tmp_path: Path) -> None:
+def test_compose_is_asked_to_bring_a_project_a_color_up_and_down(tmp_path: Path) -> None:
     """The commands that the Compose driver gives, against a stand-in: no Docker is needed, and none is tested."""
     stand_in = [sys.executable, str(PROJECT / "tests" / "compose_stand_in.py"), str(tmp_path)]
     with staging(tmp_path, compose=stand_in) as scene:
@@ -452,7 +452,7 @@ def test_compose_is_asked_to_bring_a_project_a_colour_up_and_down(tmp_path: Path
         roll_back(deck, site, ACT)
         assert releases_of(scene) == {"r1"}
         start_release(deck, site, "r3", ACT)
-        assert look(site).running == {Colour.BLUE: "r1", Colour.GREEN: "r3"}
+        assert look(site).running == {Color.BLUE: "r1", Color.GREEN: "r3"}
         with pytest.raises(SourceUnavailable, match=r"this release cannot start"):
             start_release(deck, site, "dead", ACT)
         calls = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
@@ -463,8 +463,8 @@ def test_compose_is_asked_to_bring_a_project_a_colour_up_and_down(tmp_path: Path
             ("answers-blue", up, "r1"), (green, up, "r2"), (green, down, "r2"), (green, up, "r3"),
             (green, down, "r3"), (green, up, "dead"), (green, down, "dead"),
         ]  # fmt: skip
-        ports = {(call["COLOUR"], call["PORT"]) for call in calls}
-        assert ports == {(str(colour), site.service.find(colour).rpartition(":")[2]) for colour in Colour}
+        ports = {(call["COLOR"], call["PORT"]) for call in calls}
+        assert ports == {(str(color), site.service.find(color).rpartition(":")[2]) for color in Color}
         assert {call["SERVICE"] for call in calls} == {NAME}
         (tmp_path / "broken").touch()
         with pytest.raises(SourceUnavailable, match=r"failed: Cannot connect to the Docker daemon"):
@@ -521,7 +521,7 @@ def test_a_status_that_differs_from_the_store_is_exit_code_1(
     scene: Scene, deck: Store, deploy: Callable[..., Result]
 ) -> None:
     site = scene.open()
-    site.proxy.write(Colour.GREEN, "green 999")
+    site.proxy.write(Color.GREEN, "green 999")
     site.proxy.reload()
     site.proxy.wait_for("green 999")
     ran = deploy("status")

@@ -36,7 +36,7 @@ def draw_rows(count: int = 1_500) -> list[Retrieval]:
             "what is an mbuf",
             None if rng.random() < 0.1 else rng.random(),
             session_id=rng.choice([None, *(f"s{number}" for number in range(90))]),
-            arm=rng.choice([None, "blue", "blue", "green", "grey"]),
+            arm=rng.choice([None, "blue", "blue", "green", "gray"]),
             latency_ms=rng.choice([None, rng.uniform(10, 900)]),
             cost_usd=rng.choice([None, rng.uniform(0.001, 0.01)]),
             feedback=rng.choice([None, None, -1.0, 1.0]),

@@ -1,4 +1,4 @@
-"""How far the judges can be trusted: their agreement with labelled cases, and the command that prints it."""
+"""How far the judges can be trusted: their agreement with labeled cases, and the command that prints it."""
 
 import json
 import re
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from core.agreement import Agreement, Labelled, Skill, Verdict, describe_agreement, parse_labelled, say_verdicts
+from core.agreement import Agreement, Labeled, Skill, Verdict, describe_agreement, parse_labeled, say_verdicts
 from core.answers import is_refusal
-from core.calibration import LABELLED, Examination, examine_judges
+from core.calibration import LABELED, Examination, examine_judges
 from core.config import load_config
 from core.errors import InvalidInput
 from tests.model_server import ModelServer, Reply, serve_models
@@ -18,25 +18,25 @@ from tests.test_cli import Run, only_line, quarterdeck  # noqa: F401 - a fixture
 
 
 def test_the_share_and_the_way_of_the_errors_are_told() -> None:
-    yes, no = Labelled("a", "So it is.", True, kind="restated"), Labelled("b", "So\nit is not.", False)
+    yes, no = Labeled("a", "So it is.", True, kind="restated"), Labeled("b", "So\nit is not.", False)
     verdicts = (Verdict(yes, True), Verdict(no, True), Verdict(yes, False), Verdict(no, problem="no verdict (down)"))
     found = Agreement("j", Skill.FAITHFULNESS, verdicts)
     assert (found.share, found.too_kind, found.too_strict, found.unjudged) == (0.25, 1, 1, 1)
     assert describe_agreement(found) == (
-        "faithfulness, j: agrees with 25.0% of 4 labelled cases; 1 too kind, 1 too strict, 1 no verdict"
+        "faithfulness, j: agrees with 25.0% of 4 labeled cases; 1 too kind, 1 too strict, 1 no verdict"
     )
     assert say_verdicts(found.wrong) == [
-        "b: labelled no, judged yes: So it is not.",
-        "a (restated): labelled yes, judged no: So it is.",
-        "b: labelled no, no verdict (down): So it is not.",
+        "b: labeled no, judged yes: So it is not.",
+        "a (restated): labeled yes, judged no: So it is.",
+        "b: labeled no, no verdict (down): So it is not.",
     ]
-    assert describe_agreement(Agreement("j", Skill.REFUSAL, verdicts[:1])).endswith("100.0% of 1 labelled cases")
+    assert describe_agreement(Agreement("j", Skill.REFUSAL, verdicts[:1])).endswith("100.0% of 1 labeled cases")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "r.jsonl: holds no labelled row"),
+        ("", "r.jsonl: holds no labeled row"),
         ("{", "line 1: is not JSON"),
         ("3", "line 1: must be a JSON object, not int"),
         ('{"id": "a", "answer": "x"}', "line 1, field refused: must be a bool"),
@@ -45,11 +45,11 @@ def test_the_share_and_the_way_of_the_errors_are_told() -> None:
 )
 def test_a_wrong_row_is_told_by_number_and_field(text: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
-        parse_labelled(text, Skill.REFUSAL, source="r.jsonl")
+        parse_labeled(text, Skill.REFUSAL, source="r.jsonl")
 
 
 def test_refusals_are_known_by_their_wording() -> None:
-    rows = parse_labelled((LABELLED / "judge_refusal.jsonl").read_text(encoding="utf-8"), Skill.REFUSAL, source="r")
+    rows = parse_labeled((LABELED / "judge_refusal.jsonl").read_text(encoding="utf-8"), Skill.REFUSAL, source="r")
     assert len(rows) >= 40
     assert 0.4 <= sum(row.label for row in rows) / len(rows) <= 0.6
     assert sum(is_refusal(row.text) is row.label for row in rows) / len(rows) >= 0.85
@@ -57,7 +57,7 @@ def test_refusals_are_known_by_their_wording() -> None:
 
 @pytest.mark.deep
 @pytest.mark.slow
-def test_each_offline_judge_agrees_with_at_least_85_percent_of_its_labelled_cases(
+def test_each_offline_judge_agrees_with_at_least_85_percent_of_its_labeled_cases(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grades = examine_judges(load_config({"QUARTERDECK_HOME": str(tmp_path)}), Examination())
@@ -89,7 +89,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> Path:
+def labeled(tmp_path: Path) -> Path:
     for skill, rows in ROWS.items():
         (tmp_path / f"judge_{skill}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "prices.yaml").write_text("models:\n  m: {input: 1.0, output: 10.0}\n")
@@ -122,12 +122,12 @@ def model_options(server: ModelServer, folder: Path) -> list[str | Path]:
 @pytest.mark.deep
 @pytest.mark.slow
 def test_a_model_is_asked_about_each_row_beside_the_offline_judges(
-    labelled: Path,
+    labeled: Path,
     server: ModelServer,
     quarterdeck: Run,  # noqa: F811
 ) -> None:
     server.answer = lambda text: rule_on(text, "256", "rains")
-    shown = quarterdeck("judges", *model_options(server, labelled), "--concurrency", "3", "--json")
+    shown = quarterdeck("judges", *model_options(server, labeled), "--concurrency", "3", "--json")
     assert shown.code == 0, shown
     grades = {(row["skill"], row["judge"]): row for row in shown.json}
     assert grades["faithfulness", "model: m"]["agreement"] == grades["relevancy", "model: m"]["agreement"] == 1.0
@@ -141,33 +141,33 @@ def test_a_model_is_asked_about_each_row_beside_the_offline_judges(
 @pytest.mark.deep
 @pytest.mark.slow
 def test_a_judge_that_says_yes_to_everything_is_too_kind_and_fails(
-    labelled: Path,
+    labeled: Path,
     server: ModelServer,
     quarterdeck: Run,  # noqa: F811
 ) -> None:
     server.answer = rule_on
-    shown = quarterdeck("judges", *model_options(server, labelled))
+    shown = quarterdeck("judges", *model_options(server, labeled))
     assert shown.code == 1
-    assert "faithfulness, model: m: agrees with 50.0% of 2 labelled cases; 1 too kind" in shown.out
-    assert "  s2: labelled no, judged yes: It is 256 bytes." in shown.out
+    assert "faithfulness, model: m: agrees with 50.0% of 2 labeled cases; 1 too kind" in shown.out
+    assert "  s2: labeled no, judged yes: It is 256 bytes." in shown.out
     assert "spent: $0.0080" in shown.out  # four replies of 1,000 tokens in and 100 out
-    assert quarterdeck("judges", *model_options(server, labelled), "--at-least", "50").code == 0
+    assert quarterdeck("judges", *model_options(server, labeled), "--at-least", "50").code == 0
 
 
 @pytest.mark.slow
 def test_a_row_without_a_verdict_is_no_agreement(
-    labelled: Path,
+    labeled: Path,
     server: ModelServer,
     quarterdeck: Run,  # noqa: F811
 ) -> None:
     server.answer = lambda _text: Reply("Well, I think so.")
-    failed = quarterdeck("judges", *model_options(server, labelled), "--json").json
+    failed = quarterdeck("judges", *model_options(server, labeled), "--json").json
     assert [row["no_verdict"] for row in failed] == [0, 0, 0, 2, 2]
     assert "twice sent a verdict that cannot be read" in failed[3]["differs"][0]
-    stopped = quarterdeck("judges", *model_options(server, labelled), "--max-cost-usd", "0.000001")
+    stopped = quarterdeck("judges", *model_options(server, labeled), "--max-cost-usd", "0.000001")
     assert stopped.code == 1
     assert "no verdict ($0.0000 of $0.0000 are spent" in stopped.out
-    assert "agrees with 0.0% of 2 labelled cases; 2 no verdict" in stopped.out
+    assert "agrees with 0.0% of 2 labeled cases; 2 no verdict" in stopped.out
 
 
 @pytest.mark.parametrize(

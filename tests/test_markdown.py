@@ -25,7 +25,7 @@ def test_an_image_is_a_link_and_code_looks_as_it_did() -> None:
     assert neutralize_markdown("`vec![1]`").replace(JOINER, "") == "`vec![1]`"
 
 
-def test_dollars_and_colours_of_the_text_are_shown_and_those_in_code_stay() -> None:
+def test_dollars_and_colors_of_the_text_are_shown_and_those_in_code_stay() -> None:
     text = "Costs $5 to $6, :red[x] :smile: at 10:30:00.\n\n```sh\necho $HOME :red[x]\n```\n\nand `$PATH`, \\$7"
     assert neutralize_markdown(text) == (
         f"Costs \\$5 to \\$6, \\:{JOINER}red[x] \\:{JOINER}smile: at 10:30:00.\n\n"

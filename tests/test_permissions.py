@@ -51,7 +51,7 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import metadata, topics
 from quarterdeck.store import Store
-from tests.colour_site import KEPT, WAITING, deploy_both, make_site
+from tests.color_site import KEPT, WAITING, deploy_both, make_site
 
 BUILT = datetime(2026, 3, 1, tzinfo=UTC)
 SETUP = Act("setup", "before the test")
@@ -216,7 +216,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "operations.record_restore": (ADMIN, lambda w, by: operations.record_restore(w.store, "2026-03-01", by)),
     "deployments.start_release": (ADMIN, lambda w, by: deployments.start_release(w.store, w.site(WAITING), "r3", by)),
     "deployments.deploy_release": (ADMIN, lambda w, by: deployments.deploy_release(w.store, w.site(KEPT), "r3", by)),
-    "deployments.switch_colour": (EDITOR, lambda w, by: deployments.switch_colour(w.store, w.site(WAITING), by)),
+    "deployments.switch_color": (EDITOR, lambda w, by: deployments.switch_color(w.store, w.site(WAITING), by)),
     "deployments.roll_back": (EDITOR, lambda w, by: deployments.roll_back(w.store, w.site(KEPT), by)),
     "deployments.tear_down": (EDITOR, lambda w, by: deployments.tear_down(w.store, w.site(KEPT), by)),
     "deployments.resume": (EDITOR, lambda w, by: deployments.resume(w.store, w.site(KEPT), by)),

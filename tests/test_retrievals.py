@@ -74,7 +74,7 @@ def new_log(request: pytest.FixtureRequest, open_new_log: Callable[[str], Retrie
     return open_new_log(request.param)
 
 
-def summarise(rows: Iterable[Retrieval]) -> list[tuple[date, int, float, float, tuple[int, ...]]]:
+def summarize(rows: Iterable[Retrieval]) -> list[tuple[date, int, float, float, tuple[int, ...]]]:
     """What the daily summaries must be, by a plain loop: day, count, mean, mean square, histogram."""
     days: dict[date, list[float]] = defaultdict(list)
     for row in rows:
@@ -105,8 +105,8 @@ def inside(window: Window) -> list[Retrieval]:
 
 
 def test_days_are_what_a_scan_of_the_rows_finds(log):
-    assert same(seen(list_daily_scores(log)), summarise(ROWS))
-    assert same(seen(list_daily_scores(log, window=WINDOW)), summarise(inside(WINDOW)))
+    assert same(seen(list_daily_scores(log)), summarize(ROWS))
+    assert same(seen(list_daily_scores(log, window=WINDOW)), summarize(inside(WINDOW)))
 
 
 @pytest.mark.parametrize("dimension", SEGMENTS)
@@ -116,13 +116,13 @@ def test_days_of_each_segment_are_what_a_scan_of_the_rows_finds(log, dimension):
     assert list(found) == values
     for value in values:
         rows = [row for row in inside(WINDOW) if (getattr(row, dimension) or "") == value]
-        assert same(seen(found[value]), summarise(rows))
-        assert same(seen(list_daily_scores(log, window=WINDOW, segment={dimension: value})), summarise(rows))
+        assert same(seen(found[value]), summarize(rows))
+        assert same(seen(list_daily_scores(log, window=WINDOW, segment={dimension: value})), summarize(rows))
 
 
 def test_several_dimensions_keep_the_rows_that_carry_all_values(log):
     rows = [row for row in ROWS if row.arm == "green" and row.prompt_version == "v3"]
-    assert same(seen(list_daily_scores(log, segment={"arm": "green", "prompt_version": "v3"})), summarise(rows))
+    assert same(seen(list_daily_scores(log, segment={"arm": "green", "prompt_version": "v3"})), summarize(rows))
 
 
 def test_a_dimension_that_is_none_is_refused(log):
@@ -187,9 +187,9 @@ def insert_as_another_program(log: RetrievalLog, rows: list[Retrieval]) -> None:
 def test_rows_of_another_program_are_in_the_rollups_too(new_log):
     append_retrievals(new_log, ROWS[:200])
     insert_as_another_program(new_log, ROWS[200:500])
-    assert same(seen(list_daily_scores(new_log)), summarise(ROWS[:500]))
+    assert same(seen(list_daily_scores(new_log)), summarize(ROWS[:500]))
     greens = [row for row in ROWS[:500] if row.arm == "green"]
-    assert same(seen(list_segment_scores(new_log, "arm")["green"]), summarise(greens))
+    assert same(seen(list_segment_scores(new_log, "arm")["green"]), summarize(greens))
     assert count_empty(new_log, last_days(DAYS, until=LAST)) == sum(row.score is None for row in ROWS[:500])
 
 
@@ -218,7 +218,7 @@ def test_a_recorder_writes_to_any_log(new_log):
     for row in ROWS[:1_500]:
         assert recorder.record(row)
     recorder.close()
-    assert same(seen(list_daily_scores(new_log)), summarise(ROWS[:1_500]))
+    assert same(seen(list_daily_scores(new_log)), summarize(ROWS[:1_500]))
     asked = {query.text for query in list_low_queries(new_log, last_days(DAYS, until=LAST), below=0.9)}
     assert "what is  an ***" in asked
     assert not any("mbuf" in query for query in asked)
@@ -250,7 +250,7 @@ def test_several_writers_at_once_lose_nothing(backend, tmp_path):
         thread.join()
     assert faults == []
     log = open_log(url)
-    assert same(seen(list_daily_scores(log)), summarise(ROWS[:1_600]))
+    assert same(seen(list_daily_scores(log)), summarize(ROWS[:1_600]))
     log.close()
 
 
@@ -297,7 +297,7 @@ def test_a_batch_whose_answer_was_lost_counts_once_when_it_is_sent_again(open_ne
             log.append(batch)
         log.append(batch)
     log.append([row.row for row in ROWS[:100]])  # the same values again, from another caller: they count
-    assert same(seen(list_daily_scores(log)), summarise(ROWS[:100] * 2))
+    assert same(seen(list_daily_scores(log)), summarize(ROWS[:100] * 2))
     assert log.query(f"SELECT count() FROM {log.database}.retrievals") == [(200,)]
 
 

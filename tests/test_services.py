@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from core.colours import Colour
+from core.colors import Color
 from core.config import PROJECT
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.services import DriverKind, get_service, load_services
@@ -32,12 +32,12 @@ def test_five_fields_are_enough_and_paths_are_beside_the_file(file: Path) -> Non
     assert (service.driver, service.health, service.keep_minutes) == (DriverKind.PROCESS, "/healthz", 30)
     assert service.upstream == file.parent / "nginx" / "answers.conf"
     assert service.directory == file.parent
-    assert service.find_upstream(Colour.GREEN) == service.find(Colour.GREEN) == "127.0.0.1:8602"
+    assert service.find_upstream(Color.GREEN) == service.find(Color.GREEN) == "127.0.0.1:8602"
 
 
-def test_nginx_may_know_a_colour_by_another_address(file: Path) -> None:
+def test_nginx_may_know_a_color_by_another_address(file: Path) -> None:
     define(file, answers={**LEAST, "green_upstream": "answers-green:8000"})
-    assert get_service(file, "answers").find_upstream(Colour.GREEN) == "answers-green:8000"
+    assert get_service(file, "answers").find_upstream(Color.GREEN) == "answers-green:8000"
 
 
 @pytest.mark.parametrize("field", ["command", "blue", "green", "upstream", "address"])

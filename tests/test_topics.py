@@ -235,8 +235,8 @@ def test_a_map_keeps_groups_together_and_is_the_same_each_time() -> None:
     vectors = blobs((15, 15))
     points = map_queries(vectors)
     np.testing.assert_array_equal(points, map_queries(vectors))
-    centres = points[:15].mean(axis=0), points[15:].mean(axis=0)
-    nearer = np.linalg.norm(points - centres[0], axis=1) < np.linalg.norm(points - centres[1], axis=1)
+    centers = points[:15].mean(axis=0), points[15:].mean(axis=0)
+    nearer = np.linalg.norm(points - centers[0], axis=1) < np.linalg.norm(points - centers[1], axis=1)
     assert nearer.tolist() == [True] * 15 + [False] * 15
     with pytest.raises(InvalidInput, match="2000"):
         map_queries(np.zeros((2001, 16), dtype=np.float32))

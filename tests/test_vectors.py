@@ -31,7 +31,7 @@ def test_thousands_of_texts_are_read_in_slices(store):
     assert len(cache.get_vectors("m1", texts)) == 1_203
 
 
-def test_normalisation_keeps_what_differs_in_meaning():
+def test_normalization_keeps_what_differs_in_meaning():
     assert normalize_query(" A\tB\n c ") == "a b c"
     assert normalize_query("rte_eth") != normalize_query("rte eth")
 

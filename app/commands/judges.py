@@ -1,4 +1,4 @@
-"""The command `judges`: how far each judge of `eval` agrees with what people have labelled."""
+"""The command `judges`: how far each judge of `eval` agrees with what people have labeled."""
 
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ def judges(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Print how far each judge agrees with its labelled cases, and where it does not.
+    """Print how far each judge agrees with its labeled cases, and where it does not.
 
     The offline judges are always examined, a model when one is named.
 

@@ -1,4 +1,4 @@
-"""The blue-green tab of the rollouts page: which colour is live, since when, and the way to the other one and back."""
+"""The blue-green tab of the rollouts page: which color is live, since when, and the way to the other one and back."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ import streamlit as st
 from app import ui
 from app.resources import get_config, get_store
 from app.visitor import lock, make_act
-from core.colours import Colour, Deployment, describe_deployment
+from core.colors import Color, Deployment, describe_deployment
 from core.control import list_audit
 from core.deployments import (
     Sight,
@@ -20,12 +20,12 @@ from core.deployments import (
     open_site,
     resume,
     roll_back,
-    switch_colour,
+    switch_color,
     tear_down,
 )
 from core.services import load_services
 
-BADGES = {Colour.BLUE: "blue", Colour.GREEN: "green"}
+BADGES = {Color.BLUE: "blue", Color.GREEN: "green"}
 FIRST = 'quarterdeck deploy release RELEASE --reason "the first"'
 
 
@@ -35,7 +35,7 @@ def render_colors(environment: str) -> None:
     names = sorted({*here, *(found.service for found in list_deployments(get_store(), environment))})
     if not names:
         ui.render_empty(
-            "No service is deployed in two colours yet. Describe one in deployments.yaml (docs/deploying.md), then:",
+            "No service is deployed in two colors yet. Describe one in deployments.yaml (docs/deploying.md), then:",
             FIRST,
             link="",
         )
@@ -71,19 +71,19 @@ def render_sight(found: Deployment, site: Site, sight: Sight) -> None:
         st.error(f"**nginx could not be asked** — {ui.plain(sight.proxy_problem)}")
     elif sight.serving is not found.live and found.settled:
         st.error(
-            f"**nginx follows {sight.serving or 'no colour'}, the store says {found.live or 'none'}** — somebody "
+            f"**nginx follows {sight.serving or 'no color'}, the store says {found.live or 'none'}** — somebody "
             "changed the upstream file by hand."
         )
     rows = []
-    for colour in Colour:
-        run, running = found.run(colour), sight.running[colour]
+    for color in Color:
+        run, running = found.run(color), sight.running[color]
         rows.append(
-            {"colour": str(colour), "traffic": "all" if sight.serving is colour else "none",
+            {"color": str(color), "traffic": "all" if sight.serving is color else "none",
              "release": run.release if run else "—", "started": ui.format_ago(run.started) if run else "—",
-             "state": _describe_colour(sight, colour), "address": site.service.find(colour),
-             "connections": sight.connections[colour] if running else None}
+             "state": _describe_color(sight, color), "address": site.service.find(color),
+             "connections": sight.connections[color] if running else None}
         )  # fmt: skip
-    ui.show_table(rows, key="colors-table", file_name="colours.csv")
+    ui.show_table(rows, key="colors-table", file_name="colors.csv")
 
 
 def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
@@ -99,7 +99,7 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
     if found.can_roll_back:
         render_form("rollback", f"Roll back to {other}", found, call(roll_back, site, seen=found.version))
     else:
-        render_form("switch", f"Switch to {other}", found, call(switch_colour, site, seen=found.version))
+        render_form("switch", f"Switch to {other}", found, call(switch_color, site, seen=found.version))
     with st.expander(f"Take down {ui.plain(other)}"):
         note = "It is kept for the way back: after this, going back takes a new start." if found.can_roll_back else ""
         st.caption(f"Its process ends once it has answered what it is busy with. {note}")
@@ -150,7 +150,7 @@ def render_history(found: Deployment) -> None:
         )  # fmt: skip
 
 
-def _describe_colour(sight: Sight, colour: Colour) -> str:
-    if sight.running[colour] is None:
-        return f"stopped: {sight.problems[colour]}" if sight.problems[colour] != "nothing runs" else "stopped"
-    return f"not healthy: {sight.problems[colour]}" if sight.problems[colour] else "healthy"
+def _describe_color(sight: Sight, color: Color) -> str:
+    if sight.running[color] is None:
+        return f"stopped: {sight.problems[color]}" if sight.problems[color] != "nothing runs" else "stopped"
+    return f"not healthy: {sight.problems[color]}" if sight.problems[color] else "healthy"

@@ -33,7 +33,7 @@ def render_comparison(found: Comparison) -> None:
     if found.judged:
         ui.show_chart(draw_scores(found.judged), key="prompts-scores", alt="Faithfulness of each case, by run")
     st.caption(
-        "Open circles: another run is at least as good in both, and better in one. Each run has the same colour in all "
+        "Open circles: another run is at least as good in both, and better in one. Each run has the same color in all "
         "charts; drag along an axis of the second to filter. Boxes show quartiles and the mean (dashed)."
     )
     render_params(evaluated)
@@ -64,7 +64,7 @@ def draw_pareto(contenders: Sequence[Contender]) -> go.Figure:
         figure.add_scatter(
             x=[point.cost_usd], y=[point.faithfulness], mode="markers+text", showlegend=False,
             name=ui.chart_text(each.label, 24), text=[ui.chart_text(each.label, 24)], textposition="top center",
-            marker={"color": _colour(at), "size": 12, "symbol": "circle" if point.run_id in best else "circle-open"},
+            marker={"color": _color(at), "size": 12, "symbol": "circle" if point.run_id in best else "circle-open"},
             hovertemplate="$%{x:.4f} per 1,000 queries, faithfulness %{y:.2f}",
         )  # fmt: skip
     figure.update_xaxes(title="mean cost of 1,000 queries, USD", tickprefix="$", range=[0, dearest])
@@ -88,7 +88,7 @@ def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
                 "color": list(range(len(runs))),
                 "cmin": 0,
                 "cmax": top,
-                "colorscale": [[at / top, _colour(at)] for at in range(len(runs))] if len(runs) > 1 else "Blues",
+                "colorscale": [[at / top, _color(at)] for at in range(len(runs))] if len(runs) > 1 else "Blues",
             },
         )
     )
@@ -104,7 +104,7 @@ def draw_scores(contenders: Sequence[Contender]) -> go.Figure:
         judged = [case for case in each.cases if not case.error]
         figure.add_box(
             y=[case.faithfulness for case in judged], name=ui.chart_text(each.label, 24), boxpoints=points, jitter=0.5,
-            pointpos=0, marker={"color": _colour(at), "size": 5, "opacity": 0.7}, line={"color": _colour(at)},
+            pointpos=0, marker={"color": _color(at), "size": 5, "opacity": 0.7}, line={"color": _color(at)},
             boxmean=True, showlegend=False, text=[ui.chart_text(case.question, 80) for case in judged],
             hovertemplate="%{y:.2f}: %{text}<extra></extra>",
         )  # fmt: skip
@@ -224,5 +224,5 @@ def _row(pair: CasePair) -> dict[str, object]:
     }
 
 
-def _colour(at: int) -> str:
+def _color(at: int) -> str:
     return ui.CATEGORIES[at % len(ui.CATEGORIES)]

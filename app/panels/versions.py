@@ -43,8 +43,8 @@ def list_live(version: Version, indexes: Sequence[Index], aliases: Sequence[Alia
 def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go.Figure:
     """How many files each version holds, over time; what is live is a diamond."""
     ordered = versions[::-1]
-    labelled = {v.revision for v in ordered if live[v.revision] or (v.tags and len(ordered) <= _MOST_LABELS)}
-    labelled |= {ordered[0].revision, ordered[-1].revision}
+    labeled = {v.revision for v in ordered if live[v.revision] or (v.tags and len(ordered) <= _MOST_LABELS)}
+    labeled |= {ordered[0].revision, ordered[-1].revision}
     figure = go.Figure(
         go.Scatter(
             x=[version.committed for version in ordered],
@@ -56,7 +56,7 @@ def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go
                 "size": [14 if live[v.revision] else 8 for v in ordered],
                 "color": [ui.ARM_COLORS["green"] if live[v.revision] else ui.ACCENT for v in ordered],
             },
-            text=[_label(v, live[v.revision]) if v.revision in labelled else "" for v in ordered],
+            text=[_label(v, live[v.revision]) if v.revision in labeled else "" for v in ordered],
             textposition="top center",
             customdata=[[_describe(version)] for version in ordered],
             hovertemplate="%{customdata[0]}<extra></extra>",

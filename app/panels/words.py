@@ -1,4 +1,4 @@
-"""A text's changes word by word: what went is struck out, what came is bold, and colour says it again."""
+"""A text's changes word by word: what went is struck out, what came is bold, and color says it again."""
 
 from collections.abc import Iterator, Sequence
 

@@ -116,9 +116,9 @@ def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
 def test_the_page_follows_the_visitors_theme(visit: Visit, request: pytest.FixtureRequest) -> None:
     page = visit.open("drift")
     assert PAGES["drift"] in visit.sentence
-    colour = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    color = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     is_dark = "dark" in request.node.callspec.id
-    assert colour == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
+    assert color == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
 
 
 @pytest.mark.deep

@@ -50,7 +50,7 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {
     ),
     "audit": ({}, {"entry": "1"}, {"entry": "3"}),
 }  # fmt: skip
-# What became of letters, if it did: colours, icons, arrows, formulas, emoji.
+# What became of letters, if it did: colors, icons, arrows, formulas, emoji.
 MADE = ".stMarkdownColoredText:text-is('r'), .katex, [role=img][aria-label='delete icon'], :text('😄')"
 SHOWN = "(letters) => document.querySelector('[data-testid=stMain]').innerText.includes(letters)"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.behaviour import report_behaviour
+from core.behavior import report_behavior
 from core.experiments import Experiments
 from core.log_rows import Measured
 from core.retrievals import last_days, list_live_figures
@@ -67,7 +67,7 @@ def test_each_version_has_its_offline_figures_beside_the_live_ones(store: Store,
         )
     experiments.set_prompt_alias("qa", "production", 1)
     append_retrievals(store, [*ROWS, asked("3", 5), asked("blue-42", 6)])
-    found = report_behaviour(store, experiments, "qa", experiment="trials", window=WINDOW)
+    found = report_behavior(store, experiments, "qa", experiment="trials", window=WINDOW)
     seen = [(each.label, each.live.queries if each.live else 0, each.is_in_production) for each in found.versions]
     assert seen == [("v4", 0, False), ("v3", 1, False), ("v3", 1, False), ("v2", 3, True), ("", 1, False),
                     ("blue-42", 1, False)]  # fmt: skip

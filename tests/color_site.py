@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from core.acts import Act
-from core.colours import Colour
+from core.colors import Color
 from core.deployments import Site, deploy_release, get_deployment, start_release
 from core.services import DriverKind, Service
 from quarterdeck.store import Store
@@ -20,20 +20,20 @@ class AlwaysThere:
     def __init__(self, store: Store, service: str) -> None:
         self._store, self._service = store, service
 
-    def start(self, colour: Colour, release: str) -> None:
+    def start(self, color: Color, release: str) -> None:
         pass
 
-    def stop(self, colour: Colour) -> None:
+    def stop(self, color: Color) -> None:
         pass
 
-    def get_release(self, colour: Colour) -> str | None:
-        run = get_deployment(self._store, "production", self._service).run(colour)
+    def get_release(self, color: Color) -> str | None:
+        run = get_deployment(self._store, "production", self._service).run(color)
         return run.release if run else None
 
-    def count_connections(self, colour: Colour) -> int | None:
+    def count_connections(self, color: Color) -> int | None:
         return 0
 
-    def read_log(self, colour: Colour) -> str:
+    def read_log(self, color: Color) -> str:
         return ""
 
 
@@ -43,7 +43,7 @@ class FollowsAtOnce:
     def __init__(self, store: Store, service: str) -> None:
         self._store, self._service, self._mark = store, service, ""
 
-    def write(self, colour: Colour | None, mark: str) -> None:
+    def write(self, color: Color | None, mark: str) -> None:
         self._mark = mark
 
     def exists(self) -> bool:
@@ -63,7 +63,7 @@ class FollowsAtOnce:
 
 
 def make_site(store: Store, folder: Path, name: str) -> Site:
-    """Return the stand-in site of a service; its colours answer the health check."""
+    """Return the stand-in site of a service; its colors answer the health check."""
     address = _serve_health()
     service = Service(
         name=name, driver=DriverKind.PROCESS, command=("true",), directory=folder, blue=address, green=address,
@@ -74,7 +74,7 @@ def make_site(store: Store, folder: Path, name: str) -> Site:
 
 
 def deploy_both(store: Store, folder: Path, by: Act) -> None:
-    """Have one service with a release that waits for the switch, and one whose former colour is due."""
+    """Have one service with a release that waits for the switch, and one whose former color is due."""
     waiting, kept = (make_site(store, folder, name) for name in (WAITING, KEPT))
     deploy_release(store, waiting, "r1", by)
     start_release(store, waiting, "r2", by)

@@ -12,7 +12,7 @@ _LOOKED_AT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class VersionBehaviour:
+class VersionBehavior:
     """One version: its newest evaluated run, and its queries in the log. Either may be missing; so may the version.
 
     `label` is what the log or the registry calls it; `prompt` is None for a version that no registry knows.
@@ -30,23 +30,23 @@ class VersionBehaviour:
 
 
 @dataclass(frozen=True, slots=True)
-class BehaviourReport:
+class BehaviorReport:
     """Every version with its figures, the newest registered first; `queries` of the window were read.
 
     `is_cut` tells that the window holds more queries than were read: the figures are then those of the newest.
     """
 
-    versions: tuple[VersionBehaviour, ...]
+    versions: tuple[VersionBehavior, ...]
     queries: int
     is_cut: bool
 
 
-def report_behaviour(
+def report_behavior(
     log: Log, experiments: Experiments, name: str, *, experiment: str, window: Window
-) -> BehaviourReport:
+) -> BehaviorReport:
     """Return what each version of a prompt does in production. Raises SourceUnavailable.
 
-    A version is recognised in the log by `v3`, `3`, `qa-v3` or `qa-3`; what is spelled otherwise has a line of its own.
+    A version is recognized in the log by `v3`, `3`, `qa-v3` or `qa-3`; what is spelled otherwise has a line of its own.
     """
     live = {row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES)}
     newest = _newest_runs(experiments, name, experiment)
@@ -55,10 +55,10 @@ def report_behaviour(
         # Services that spell one version in two ways keep two lines: means cannot be told apart once they are mixed.
         spelled: list[LiveFigures | None] = [live.pop(value) for value in sorted(prompt.spellings) if value in live]
         offline = newest.get((prompt.name, prompt.version))
-        found += [VersionBehaviour(prompt.label, prompt, offline, row) for row in spelled or [None]]
-    found += [VersionBehaviour(row.value, None, None, row) for row in live.values()]
+        found += [VersionBehavior(prompt.label, prompt, offline, row) for row in spelled or [None]]
+    found += [VersionBehavior(row.value, None, None, row) for row in live.values()]
     queries = sum(each.live.queries for each in found if each.live)
-    return BehaviourReport(tuple(found), queries, queries >= NEWEST_QUERIES)
+    return BehaviorReport(tuple(found), queries, queries >= NEWEST_QUERIES)
 
 
 def _newest_runs(experiments: Experiments, name: str, experiment: str) -> dict[tuple[str, int], Run]:

@@ -1,4 +1,4 @@
-"""Rule: one service in two colours, one of them live -> what may be started, switched, rolled back or taken down.
+"""Rule: one service in two colors, one of them live -> what may be started, switched, rolled back or taken down.
 
 Deployments in, deployments out; processes, nginx and the store are for `core.deployments` and the gateways below it.
 """
@@ -12,21 +12,21 @@ from core.errors import Conflict, InvalidInput, NotFound
 MAX_RELEASE = 100
 
 
-class Colour(StrEnum):
+class Color(StrEnum):
     """The two places that a release of a service can run in."""
 
     BLUE = "blue"
     GREEN = "green"
 
     @property
-    def other(self) -> "Colour":
+    def other(self) -> "Color":
         """The other place."""
-        return Colour.GREEN if self is Colour.BLUE else Colour.BLUE
+        return Color.GREEN if self is Color.BLUE else Color.BLUE
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A release that is to run in a colour, and since when."""
+    """A release that is to run in a color, and since when."""
 
     release: str
     started: datetime
@@ -41,16 +41,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What should be: which colour has the traffic, and which release runs where.
+    """What should be: which color has the traffic, and which release runs where.
 
     `settled` is False from the decision to switch until nginx was seen to follow it. `kept_until` says until when the
-    colour without traffic stays; `can_roll_back` that it had the traffic before the live one. `version` is the one
+    color without traffic stays; `can_roll_back` that it had the traffic before the live one. `version` is the one
     that the next writer has to expect.
     """
 
     service: str
     environment: str
-    live: Colour | None = None
+    live: Color | None = None
     since: datetime | None = None
     settled: bool = True
     blue: Run | None = None
@@ -60,29 +60,29 @@ class Deployment:
     version: int = 0
 
     @property
-    def idle(self) -> Colour:
-        """The colour without traffic: blue as long as nothing is live."""
-        return self.live.other if self.live else Colour.BLUE
+    def idle(self) -> Color:
+        """The color without traffic: blue as long as nothing is live."""
+        return self.live.other if self.live else Color.BLUE
 
     @property
     def goes_back(self) -> bool:
         """Whether the last decision gave the traffic back, rather than to a release that had not had it before."""
         return self.live is not None and self.run(self.idle) is not None and not self.can_roll_back
 
-    def run(self, colour: Colour) -> Run | None:
-        """The release that is to run in a colour."""
-        return self.blue if colour is Colour.BLUE else self.green
+    def run(self, color: Color) -> Run | None:
+        """The release that is to run in a color."""
+        return self.blue if color is Color.BLUE else self.green
 
-    def name(self, colour: Colour | None) -> str:
-        """The colour with its release, as a person says it."""
-        run = self.run(colour) if colour else None
-        return f"{colour} ({run.release})" if run else str(colour or "nothing")
+    def name(self, color: Color | None) -> str:
+        """The color with its release, as a person says it."""
+        run = self.run(color) if color else None
+        return f"{color} ({run.release})" if run else str(color or "nothing")
 
 
 def plan_start(found: Deployment, release: str, *, now: datetime) -> Deployment:
-    """Return the deployment with `release` in the colour without traffic; the same one if it is there already.
+    """Return the deployment with `release` in the color without traffic; the same one if it is there already.
 
-    Raises Conflict while that colour is kept for the way back.
+    Raises Conflict while that color is kept for the way back.
     """
     former = found.run(found.idle)
     if former and former.release == release and not found.can_roll_back:
@@ -96,7 +96,7 @@ def plan_start(found: Deployment, release: str, *, now: datetime) -> Deployment:
 
 
 def plan_switch(found: Deployment, *, now: datetime, keep: timedelta) -> Deployment:
-    """Return the deployment with the traffic on the other colour, not settled yet; the former colour is kept.
+    """Return the deployment with the traffic on the other color, not settled yet; the former color is kept.
 
     Raises NotFound when no release runs there, and Conflict when it is the one that was switched away from: a switch
     that is run again after it is done must not undo itself.
@@ -112,7 +112,7 @@ def plan_switch(found: Deployment, *, now: datetime, keep: timedelta) -> Deploym
 
 
 def plan_rollback(found: Deployment, *, now: datetime, keep: timedelta) -> Deployment:
-    """Return the deployment with the traffic back on the colour that had it before, not settled yet.
+    """Return the deployment with the traffic back on the color that had it before, not settled yet.
 
     Raises NotFound when there is no way back: none was switched away from, it is taken down, or it is live again.
     """
@@ -129,7 +129,7 @@ def take_back(found: Deployment, *, now: datetime) -> Deployment:
 
 
 def plan_teardown(found: Deployment, *, now: datetime, early: bool = False) -> Deployment:
-    """Return the deployment without the release in the colour that has no traffic.
+    """Return the deployment without the release in the color that has no traffic.
 
     Raises NotFound when there is none, and Conflict when it is still kept and `early` does not say otherwise.
     """
@@ -144,15 +144,15 @@ def plan_teardown(found: Deployment, *, now: datetime, early: bool = False) -> D
 
 
 def is_due(found: Deployment, now: datetime) -> bool:
-    """Whether the colour without traffic was kept for long enough."""
+    """Whether the color without traffic was kept for long enough."""
     return found.kept_until is not None and now >= found.kept_until and found.run(found.idle) is not None
 
 
 def describe_deployment(found: Deployment, *, now: datetime) -> str:
-    """Return in one sentence which colour is live, since when, and what the other one is there for."""
+    """Return in one sentence which color is live, since when, and what the other one is there for."""
     if found.live is None or found.since is None:
         waiting = f"; {found.name(found.idle)} waits for the switch" if found.run(found.idle) else ""
-        return f"{found.service} has no live colour yet{waiting}."
+        return f"{found.service} has no live color yet{waiting}."
     live = f"{found.service} runs on {found.name(found.live)} since {found.since:%d %b %Y, %H:%M} UTC"
     if not found.settled:
         return f"{live}, but that switch was cut off before nginx was seen to follow."
@@ -171,5 +171,5 @@ def _turned(found: Deployment, *, now: datetime, keep: timedelta, can_roll_back:
     return replace(found, live=found.idle, since=now, settled=False, can_roll_back=can_roll_back, kept_until=kept_until)
 
 
-def _with_run(found: Deployment, colour: Colour, run: Run | None) -> Deployment:
-    return replace(found, blue=run) if colour is Colour.BLUE else replace(found, green=run)
+def _with_run(found: Deployment, color: Color, run: Run | None) -> Deployment:
+    return replace(found, blue=run) if color is Color.BLUE else replace(found, green=run)

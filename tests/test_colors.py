@@ -1,12 +1,12 @@
-"""Two colours of one service: what may be done when, with literal values."""
+"""Two colors of one service: what may be done when, with literal values."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.colours import (
-    Colour,
+from core.colors import (
+    Color,
     Deployment,
     Run,
     describe_deployment,
@@ -22,7 +22,7 @@ from core.errors import Conflict, InvalidInput, NotFound
 NOW = datetime(2026, 11, 25, 14, 0, tzinfo=UTC)
 KEEP = timedelta(minutes=30)
 NEW = Deployment("answers", "production")
-ON_BLUE = replace(NEW, live=Colour.BLUE, since=NOW, blue=Run("1.0", NOW))
+ON_BLUE = replace(NEW, live=Color.BLUE, since=NOW, blue=Run("1.0", NOW))
 BOTH = replace(ON_BLUE, green=Run("1.1", NOW))
 
 
@@ -30,7 +30,7 @@ def switched() -> Deployment:
     return replace(plan_switch(BOTH, now=NOW, keep=KEEP), settled=True)
 
 
-def test_the_first_release_starts_in_blue_and_the_next_in_the_colour_without_traffic() -> None:
+def test_the_first_release_starts_in_blue_and_the_next_in_the_color_without_traffic() -> None:
     assert plan_start(NEW, "1.0", now=NOW).blue == Run("1.0", NOW)
     assert plan_start(ON_BLUE, "1.1", now=NOW) == BOTH
 
@@ -49,16 +49,16 @@ def test_a_release_that_is_no_single_plain_word_is_refused(release: str) -> None
         plan_start(ON_BLUE, release, now=NOW)
 
 
-def test_a_switch_turns_the_traffic_and_keeps_the_former_colour_for_the_way_back() -> None:
+def test_a_switch_turns_the_traffic_and_keeps_the_former_color_for_the_way_back() -> None:
     found = plan_switch(BOTH, now=NOW, keep=KEEP)
-    assert (found.live, found.settled, found.can_roll_back) == (Colour.GREEN, False, True)
+    assert (found.live, found.settled, found.can_roll_back) == (Color.GREEN, False, True)
     assert found.kept_until == NOW + KEEP
     assert found.blue == BOTH.blue
 
 
 def test_the_first_switch_leaves_nothing_to_go_back_to() -> None:
     found = plan_switch(plan_start(NEW, "1.0", now=NOW), now=NOW, keep=KEEP)
-    assert (found.live, found.can_roll_back, found.kept_until) == (Colour.BLUE, False, None)
+    assert (found.live, found.can_roll_back, found.kept_until) == (Color.BLUE, False, None)
     with pytest.raises(NotFound, match="nothing to roll back to"):
         plan_rollback(found, now=NOW, keep=KEEP)
 
@@ -75,13 +75,13 @@ def test_a_switch_that_is_run_again_does_not_undo_itself() -> None:
 
 def test_a_rollback_goes_back_once_and_the_release_can_be_switched_to_again() -> None:
     back = replace(plan_rollback(switched(), now=NOW, keep=KEEP), settled=True)
-    assert (back.live, back.can_roll_back) == (Colour.BLUE, False)
+    assert (back.live, back.can_roll_back) == (Color.BLUE, False)
     with pytest.raises(NotFound):
         plan_rollback(back, now=NOW, keep=KEEP)
-    assert plan_switch(back, now=NOW, keep=KEEP).live == Colour.GREEN
+    assert plan_switch(back, now=NOW, keep=KEEP).live == Color.GREEN
 
 
-def test_a_colour_that_is_kept_takes_no_other_release_until_its_time_is_over() -> None:
+def test_a_color_that_is_kept_takes_no_other_release_until_its_time_is_over() -> None:
     with pytest.raises(Conflict, match=r"blue \(1.0\) is kept until 14:30 UTC"):
         plan_start(switched(), "1.2", now=NOW + KEEP - timedelta(seconds=1))
     assert plan_start(switched(), "1.2", now=NOW + KEEP).blue == Run("1.2", NOW + KEEP)
@@ -92,11 +92,11 @@ def test_a_release_that_was_rolled_back_gives_way_to_its_fix_at_once() -> None:
     assert plan_start(back, "1.1.1", now=NOW).green == Run("1.1.1", NOW)
 
 
-def test_a_kept_colour_is_taken_down_early_only_when_told_so() -> None:
+def test_a_kept_color_is_taken_down_early_only_when_told_so() -> None:
     with pytest.raises(Conflict, match="kept until 14:30"):
         plan_teardown(switched(), now=NOW)
     for found in (plan_teardown(switched(), now=NOW, early=True), plan_teardown(switched(), now=NOW + KEEP)):
-        assert (found.blue, found.live, found.can_roll_back) == (None, Colour.GREEN, False)
+        assert (found.blue, found.live, found.can_roll_back) == (None, Color.GREEN, False)
     with pytest.raises(NotFound):
         plan_teardown(ON_BLUE, now=NOW)
 
@@ -110,14 +110,14 @@ def test_what_was_kept_is_due_when_its_time_is_over_and_not_before() -> None:
 def test_a_switch_that_is_taken_back_leaves_it_as_it_was_before() -> None:
     assert replace(take_back(plan_switch(BOTH, now=NOW, keep=KEEP), now=NOW), settled=True) == BOTH
     back = take_back(plan_rollback(switched(), now=NOW, keep=KEEP), now=NOW)
-    assert (back.live, back.can_roll_back) == (Colour.GREEN, True)
+    assert (back.live, back.can_roll_back) == (Color.GREEN, True)
     first = plan_switch(plan_start(NEW, "1.0", now=NOW), now=NOW, keep=KEEP)
     assert take_back(first, now=NOW).live is None
 
 
-def test_the_sentence_says_which_colour_since_when_and_what_the_other_is_for() -> None:
+def test_the_sentence_says_which_color_since_when_and_what_the_other_is_for() -> None:
     later = NOW + timedelta(minutes=2)
-    assert describe_deployment(NEW, now=later) == "answers has no live colour yet."
+    assert describe_deployment(NEW, now=later) == "answers has no live color yet."
     assert "blue (1.0) waits for the switch" in describe_deployment(plan_start(NEW, "1.0", now=NOW), now=later)
     assert describe_deployment(ON_BLUE, now=later) == (
         "answers runs on blue (1.0) since 25 Nov 2026, 14:00 UTC; green is free for the next release."

@@ -6,20 +6,20 @@ from datetime import date
 import streamlit as st
 
 from app import ui
-from app.resources import load_behaviour
-from core.behaviour import VersionBehaviour
+from app.resources import load_behavior
+from core.behavior import VersionBehavior
 from core.log_rows import LIVE_FIGURES, Measured
 from core.retrievals import last_days
 
 
-def render_behaviour(name: str, experiment: str, today: date) -> None:
+def render_behavior(name: str, experiment: str, today: date) -> None:
     """Draw the table of versions over a window of the retrieval log."""
     days = st.segmented_control(
         "Time range", ui.RANGES, default="30d", required=True, key="days", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     window = last_days(ui.RANGES[days or "30d"], until=today)
-    found = load_behaviour(name, experiment, window)
+    found = load_behavior(name, experiment, window)
     if not found.queries:
         ui.render_empty("The retrieval log holds no query of these days.", "quarterdeck import log.csv", link="drift")
         return
@@ -36,7 +36,7 @@ def render_behaviour(name: str, experiment: str, today: date) -> None:
     ui.show_table(rows, key="prompts-live", file_name="live.csv")
 
 
-def find_missing(versions: Sequence[VersionBehaviour]) -> dict[str, str]:
+def find_missing(versions: Sequence[VersionBehavior]) -> dict[str, str]:
     """What no service has reported of any of these queries, and the column that it would fill."""
     reported = [each.live for each in versions if each.live]
     names = {"cost_usd": "cost", "latency_ms": "latency"}
@@ -56,7 +56,7 @@ def say_missing(missing: Collection[str]) -> str:
     return f" No service reported {named} in these days; a service logs them with its retrievals."
 
 
-def say_who_answers(versions: tuple[VersionBehaviour, ...], queries: int) -> str:
+def say_who_answers(versions: tuple[VersionBehavior, ...], queries: int) -> str:
     """Which versions answer how much of the traffic."""
     answering = sorted((each for each in versions if each.live), key=lambda each: -each.live.queries)  # type: ignore[union-attr]
     named = ", ".join(
@@ -66,7 +66,7 @@ def say_who_answers(versions: tuple[VersionBehaviour, ...], queries: int) -> str
     return f"Of the live queries, these versions answered: {named}."
 
 
-def _row(each: VersionBehaviour) -> dict[str, object]:
+def _row(each: VersionBehavior) -> dict[str, object]:
     offline, live = (each.offline.metrics if each.offline else {}), each.live
     return {
         "version": each.label or "(none)",
