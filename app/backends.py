@@ -12,10 +12,10 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from app.refusals import RequestRefused
-from core.access import Scope, Token, decide_access, hash_secret
 from core.config import Config, load_config
 from core.environments import list_environments
 from core.errors import NotFound, SourceUnavailable
+from core.scopes import Scope, Token, decide_access, hash_secret
 from core.tokens import list_tokens
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store
@@ -72,7 +72,7 @@ def close() -> None:
         backends.store.close()
 
 
-class Guard:
+class TokenGuard:
     """Knows the tokens in the store, at most a second late, and lets requests in without asking the store for each.
 
     Without any token in the store everybody is let in, unless tokens are `always` demanded; a token that does not
@@ -116,7 +116,7 @@ class Guard:
 class _Backends:
     config: Config
     store: Store
-    guard: Guard
+    guard: TokenGuard
     decks: dict[str, Quarterdeck]
 
 
@@ -129,7 +129,7 @@ def _open() -> _Backends:
             if not _backends:
                 config = load_config(os.environ)
                 store = Store(config.database_url, create=True, log_url=config.log_url)
-                _backends.append(_Backends(config, store, Guard(store, always=config.require_tokens), {}))
+                _backends.append(_Backends(config, store, TokenGuard(store, always=config.require_tokens), {}))
     return _backends[0]
 
 

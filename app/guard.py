@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.identity import Access, is_loopback
+from core.identity import SignIn, is_loopback
 
 SEAL_HEADER = "x-quarterdeck-seal"
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -53,7 +53,7 @@ class Guard:
     twice, and puts its seal on what it lets through. Answers carry the security headers, cookies `Secure` under HTTPS.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, host: str) -> None:
+    def __init__(self, app: ASGIApp, access: SignIn, host: str) -> None:
         self._app = app
         self._access = access
         self._hosts = (

@@ -20,13 +20,13 @@ from app.observing import Observing
 from core.canaries import run_all_canaries
 from core.clones import clone_of, is_url
 from core.config import Config, load_config
+from core.delivery import check_alerts
 from core.deployments import tend_services
 from core.histories import share_histories
-from core.identity import Access, is_loopback
+from core.identity import SignIn, is_loopback
 from core.rollouts import run_schedules
-from core.scheduler import LEASE, Job, Scheduler
+from core.scheduler import LEASE, PeriodicJob, Scheduler
 from core.services import load_services
-from core.watch import check_alerts
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).with_name("main.py")
@@ -67,26 +67,26 @@ def serve(host: str, port: int) -> None:
     )  # fmt: skip
 
 
-def list_jobs(config: Config, store: Store) -> tuple[Job, ...]:
+def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     """Return what one of the servers that share a store does by itself, and how often."""
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
-        Job("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
-        Job("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
-        Job(
+        PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
+        PeriodicJob("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
+        PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
         ),
     )
 
 
-def list_local_jobs(config: Config, store: Store) -> tuple[Job, ...]:
+def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     """Return what one of the servers on this machine does by itself, for its deployments and copies are only here."""
     jobs = []
     if config.deployments.exists():
         tend = partial(tend_services, store, config.deployments, config.home, config.environment)
-        jobs.append(Job("deployments", 15, tend))
+        jobs.append(PeriodicJob("deployments", 15, tend))
     if is_url(config.corpus_repo):
-        jobs.append(Job("corpus copy", FETCH_EVERY_S, partial(clone_of, config.corpus_repo)))
+        jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, config.corpus_repo)))
     return tuple(jobs)
 
 
@@ -99,7 +99,7 @@ def _give_memory_back() -> None:
         mallopt(trim_threshold, KEPT_FREE_BYTES)
 
 
-def _sign_in_settings(access: Access) -> dict[str, Any]:
+def _sign_in_settings(access: SignIn) -> dict[str, Any]:
     """What Streamlit's own sign-in has to know, when there is one."""
     if access.public_url:
         os.environ.setdefault("STREAMLIT_BROWSER_SERVER_ADDRESS", access.public_url.partition("://")[2].split(":")[0])

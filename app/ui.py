@@ -54,7 +54,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StatusLook:
     """How a status is shown: a word, a color, a symbol. Color never stands alone."""
 
     word: str
@@ -63,10 +63,10 @@ class Look:
 
 
 DRIFT_LOOKS = {
-    "insufficient_data": Look("Too little data", "gray", "…"),
-    "stable": Look("Stable", "green", "✓"),
-    "watch": Look("Watch", "orange", "◐"),
-    "drifting": Look("Drifting", "red", "▼"),
+    "insufficient_data": StatusLook("Too little data", "gray", "…"),
+    "stable": StatusLook("Stable", "green", "✓"),
+    "watch": StatusLook("Watch", "orange", "◐"),
+    "drifting": StatusLook("Drifting", "red", "▼"),
 }
 
 
@@ -129,7 +129,7 @@ def _keep_environment(default: str) -> None:
         del st.query_params["environment"]
 
 
-def render_verdict(sentence: str, look: Look, *, detail: str = "") -> None:
+def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None:
     """Draw the one sentence that answers the page's question; `sentence` is Markdown, users' text escaped.
 
     On a page that was just opened the rest follows a moment later: a browser that gets all at once draws all at once.

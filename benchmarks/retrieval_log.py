@@ -30,9 +30,9 @@ from core.retrievals import (
     list_segment_scores,
 )
 from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clock import DAY_MS
 from quarterdeck.log import RetrievalLog, SqlLog, open_log
 from quarterdeck.retrieval import Row
-from quarterdeck.schema import DAY_MS
 from tests.backends import make_url
 
 LAST = date(2026, 9, 30)

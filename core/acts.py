@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from core.control import record_audit
 from core.errors import InvalidInput
 from core.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
-from quarterdeck.retrieval import now_ms, to_ms
+from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
 MAX_TEXT = 2_000

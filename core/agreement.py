@@ -41,7 +41,7 @@ class Labeled:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgeVerdict:
     """What a judge made of one row; `problem` says why it made nothing of it."""
 
     row: Labeled
@@ -60,7 +60,7 @@ class Agreement:
 
     judge: str
     skill: Skill
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[JudgeVerdict, ...]
 
     @property
     def share(self) -> float:
@@ -68,7 +68,7 @@ class Agreement:
         return sum(verdict.agrees for verdict in self.verdicts) / len(self.verdicts)
 
     @property
-    def wrong(self) -> tuple[Verdict, ...]:
+    def wrong(self) -> tuple[JudgeVerdict, ...]:
         """The rows on which they do not, those without a verdict among them."""
         return tuple(verdict for verdict in self.verdicts if not verdict.agrees)
 
@@ -113,7 +113,7 @@ def describe_agreement(found: Agreement) -> str:
     return f"{said}; {', '.join(f'{count} {way}' for way, count in ways.items() if count)}"
 
 
-def say_verdicts(wrong: Sequence[Verdict]) -> list[str]:
+def say_verdicts(wrong: Sequence[JudgeVerdict]) -> list[str]:
     """Return a line for each row on which judge and label differ."""
     return [
         f"{verdict.row.row_id}{f' ({verdict.row.kind})' if verdict.row.kind else ''}: "

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from core.drift import DriftReport, Status
+from core.drift import DriftReport, DriftStatus
 from core.errors import InvalidInput
 
 SHORTEST_SECRET = 16
-_RANK = {Status.INSUFFICIENT_DATA: 0, Status.STABLE: 0, Status.WATCH: 1, Status.DRIFTING: 2}
+_RANK = {DriftStatus.INSUFFICIENT_DATA: 0, DriftStatus.STABLE: 0, DriftStatus.WATCH: 1, DriftStatus.DRIFTING: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class AlertRule:
     name: str
     url: str
     secret: str
-    from_status: Status = Status.DRIFTING
+    from_status: DriftStatus = DriftStatus.DRIFTING
 
     def __post_init__(self) -> None:
         if not self.name.strip() or len(self.name) > 100 or not self.name.isprintable():
@@ -34,7 +34,7 @@ class AlertRule:
             raise InvalidInput("url", "must be an http or https address without a password in it")
         if len(self.secret) < SHORTEST_SECRET:
             raise InvalidInput("secret", f"must have at least {SHORTEST_SECRET} characters, to sign with")
-        if self.from_status not in (Status.WATCH, Status.DRIFTING):
+        if self.from_status not in (DriftStatus.WATCH, DriftStatus.DRIFTING):
             raise InvalidInput("from_status", "must be watch or drifting")
 
 
@@ -57,7 +57,7 @@ def decide_alert(rule: AlertRule, told: Told, report: DriftReport) -> Told | Non
     It is told once when the verdict reaches the rule's status, again when a drop of another date is found, and once
     when it is over. Too little data tells nothing, so that a quiet night does not end an alarm.
     """
-    if report.status is Status.INSUFFICIENT_DATA:
+    if report.status is DriftStatus.INSUFFICIENT_DATA:
         return None
     alarmed = _RANK[report.status] >= _RANK[rule.from_status]
     changed_on = report.changed_on.isoformat() if alarmed and report.changed_on else ""

@@ -22,7 +22,7 @@ from core.prompts import Prompt, render_prompt
 MEMORY_PASSAGES = 20
 
 
-class Passage(Protocol):
+class ContextPassage(Protocol):
     """A search hit: any object with these three. `score` is its cosine similarity with the question."""
 
     @property
@@ -33,7 +33,7 @@ class Passage(Protocol):
     def score(self) -> float: ...
 
 
-Search = Callable[[str, int], Sequence[Passage]]
+Search = Callable[[str, int], Sequence[ContextPassage]]
 Pipeline = Callable[[Case], Answer]
 Vector = NDArray[np.float32]
 
@@ -146,11 +146,11 @@ def passages_wanted(prompt: Prompt) -> int:
     return prompt.top_k + (0 if prompt.is_grounded else MEMORY_PASSAGES)
 
 
-def list_sentences(passages: Sequence[Passage]) -> tuple[str, ...]:
+def list_sentences(passages: Sequence[ContextPassage]) -> tuple[str, ...]:
     """Return the sentences of the passages, each once, in order."""
     found = (sentence for passage in passages for sentence in answers.split_sentences(passage.text))
     return tuple(dict.fromkeys(found))
 
 
-def _render(prompt: Prompt, case: Case, shown: Sequence[Passage]) -> str:
+def _render(prompt: Prompt, case: Case, shown: Sequence[ContextPassage]) -> str:
     return render_prompt(prompt, context="\n\n".join(p.text for p in shown), question=case.question)

@@ -85,7 +85,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ArmsReading:
     """What is known at a moment: every arm since the start, and what the last stretch (`start` to `at`) added."""
 
     start: datetime
@@ -94,17 +94,17 @@ class Look:
     last: Mapping[str, Stretch]
 
 
-def add_stretches(looks: Sequence[Look], period: timedelta) -> tuple[Look, ...]:
+def add_stretches(looks: Sequence[ArmsReading], period: timedelta) -> tuple[ArmsReading, ...]:
     """Return the looks with their last stretches added up to periods that start on the clock, such as whole days.
 
     Users are counted once an hour, so that their number is an upper bound; the sums are exact.
     """
-    periods: dict[datetime, Look] = {}
+    periods: dict[datetime, ArmsReading] = {}
     for look in looks:
         start = _EPOCH + (look.start - _EPOCH) // period * period
         known = periods.get(start)
         last = {arm: _add(known.last[arm], stretch) for arm, stretch in look.last.items()} if known else look.last
-        periods[start] = Look(start, look.at, look.arms, last)
+        periods[start] = ArmsReading(start, look.at, look.arms, last)
     return tuple(periods.values())
 
 
@@ -127,20 +127,20 @@ class Tally:
     def __init__(self, arms: Sequence[str]) -> None:
         self._arms = {arm: _Users() for arm in arms}
 
-    def add(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> Look:
+    def add(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
         """Take in one stretch of time, at most one row a user and arm; return what is known after it."""
         return self._look(rows, start, at, keep=True)
 
-    def look_ahead(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> Look:
+    def look_ahead(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
         """Return what would be known after this stretch, and take nothing in."""
         return self._look(rows, start, at, keep=False)
 
-    def _look(self, rows: Iterable[UserRow], start: datetime, at: datetime, *, keep: bool) -> Look:
+    def _look(self, rows: Iterable[UserRow], start: datetime, at: datetime, *, keep: bool) -> ArmsReading:
         of_arm: dict[str, list[UserRow]] = {arm: [] for arm in self._arms}
         for row in rows:
             of_arm[row.arm].append(row)
         found = {arm: self._arms[arm].absorb(of_arm[arm], keep=keep) for arm in of_arm}
-        return Look(
+        return ArmsReading(
             start,
             at,
             {arm: whole for arm, (whole, _) in found.items()},

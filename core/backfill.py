@@ -9,7 +9,7 @@ from core.errors import QuarterdeckError
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BackfillProgress:
     """How far the embedding is: `done` of `total` texts; `problem` says in one line why it stopped early."""
 
     done: int = 0
@@ -24,18 +24,18 @@ class Backfill:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
         self._lock = threading.Lock()
-        self._progress = Progress()
+        self._progress = BackfillProgress()
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> BackfillProgress:
         """How far the last start is."""
         return self._progress
 
-    def start(self, texts: Sequence[str]) -> Progress:
+    def start(self, texts: Sequence[str]) -> BackfillProgress:
         """Begin to embed the texts that the cache does not know, unless a run is under way."""
         with self._lock:
             if not self._progress.running:
-                self._progress = Progress(0, len(texts), running=True)
+                self._progress = BackfillProgress(0, len(texts), running=True)
                 threading.Thread(target=self._run, args=(tuple(texts),), name="quarterdeck-embed", daemon=True).start()
             return self._progress
 
@@ -47,7 +47,7 @@ class Backfill:
             problem = str(error)
         finally:
             last = self._progress
-            self._progress = Progress(last.done, last.total, running=False, problem=problem)
+            self._progress = BackfillProgress(last.done, last.total, running=False, problem=problem)
 
     def _report(self, done: int, total: int) -> None:
-        self._progress = Progress(done, total, running=True)
+        self._progress = BackfillProgress(done, total, running=True)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, insert, select, update
 from core.control import save_versioned
 from core.errors import NotFound
 from core.topics import KnownTopic, Topic
-from quarterdeck.retrieval import from_ms
+from quarterdeck.clock import from_ms
 from quarterdeck.schema import topics
 from quarterdeck.store import Store
 

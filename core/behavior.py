@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from core.experiments import Experiments
-from core.log_rows import LiveFigures
 from core.retrievals import Log, Window, list_live_figures
 from core.runs import PRODUCTION, PromptVersion, Run
+from core.tracking import Tracking
+from core.values import LiveFigures
 
 NEWEST_QUERIES = 200_000
 _LOOKED_AT = 1_000
@@ -41,17 +41,15 @@ class BehaviorReport:
     is_cut: bool
 
 
-def report_behavior(
-    log: Log, experiments: Experiments, name: str, *, experiment: str, window: Window
-) -> BehaviorReport:
+def report_behavior(log: Log, tracking: Tracking, name: str, *, experiment: str, window: Window) -> BehaviorReport:
     """Return what each version of a prompt does in production. Raises SourceUnavailable.
 
     A version is recognized in the log by `v3`, `3`, `qa-v3` or `qa-3`; what is spelled otherwise has a line of its own.
     """
     live = {row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES)}
-    newest = _newest_runs(experiments, name, experiment)
+    newest = _newest_runs(tracking, name, experiment)
     found = []
-    for prompt in experiments.list_prompts(name, with_runs=False):
+    for prompt in tracking.list_prompts(name, with_runs=False):
         # Services that spell one version in two ways keep two lines: means cannot be told apart once they are mixed.
         spelled: list[LiveFigures | None] = [live.pop(value) for value in sorted(prompt.spellings) if value in live]
         offline = newest.get((prompt.name, prompt.version))
@@ -61,9 +59,9 @@ def report_behavior(
     return BehaviorReport(tuple(found), queries, queries >= NEWEST_QUERIES)
 
 
-def _newest_runs(experiments: Experiments, name: str, experiment: str) -> dict[tuple[str, int], Run]:
+def _newest_runs(tracking: Tracking, name: str, experiment: str) -> dict[tuple[str, int], Run]:
     newest: dict[tuple[str, int], Run] = {}
-    for run in experiments.list_runs(experiment, limit=_LOOKED_AT, prompt=name):
+    for run in tracking.list_runs(experiment, limit=_LOOKED_AT, prompt=name):
         if run.is_evaluated:
             for link in run.linked_prompts:
                 newest.setdefault(link, run)

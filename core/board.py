@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from core.control import Flag, list_flags
 from core.exposures import list_usage
-from core.schedules import OPEN, Schedule
+from core.schedule import OPEN, Schedule
 from core.timetable import list_schedules
 from core.upkeep import Details, Use, describe_state, find_staleness, read_details
 from quarterdeck.store import Store

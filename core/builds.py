@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from core.acts import Act, changing, require
+from core.backends import Passage, VectorIndexes, open_indexes
 from core.cases import Case
 from core.chunks import CHUNKING, Chunk, digest_chunks
 from core.control import (
@@ -25,8 +26,7 @@ from core.control import (
 )
 from core.embed import Embedder, Vectors
 from core.errors import Conflict, InvalidInput, NotFound
-from core.indexes import Passage, VectorIndexes, open_indexes
-from core.ingest import OnProgress, Problem, Source, embed_chunks
+from core.ingest import DocumentSource, OnProgress, Problem, embed_chunks
 from core.operations import forget_index, register_index, retire_index, swap_index
 from core.probes import (
     GoldenQuery,
@@ -44,7 +44,7 @@ from core.probes import (
 )
 from core.retention import GRACE, KEEP, Kept, Retention, decide_retention
 from core.retrievals import last_days, list_low_queries
-from quarterdeck.retrieval import from_ms
+from quarterdeck.clock import from_ms
 from quarterdeck.store import Store
 
 RECENT_QUERIES = 200
@@ -68,7 +68,7 @@ class BuildReport:
 def build_version(
     store: Store,
     embedder: Embedder,
-    source: Source,
+    source: DocumentSource,
     by: Act,
     *,
     location: str,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import answers
-from core.agreement import Agreement, Labeled, Skill, Verdict, parse_labeled
+from core.agreement import Agreement, JudgeVerdict, Labeled, Skill, parse_labeled
 from core.answerers import SentenceVectors
 from core.answers import Answer
 from core.cases import Case
@@ -59,7 +59,7 @@ def examine_judges(config: Config, asked: Examination, *, on_progress: OnProgres
     rows = {skill: _read_rows(asked.folder, skill) for skill in Skill}
     budget = Budget(asked.max_cost_usd)
     model = _open(asked, budget)
-    refusals = tuple(Verdict(row, answers.is_refusal(row.text)) for row in rows[Skill.REFUSAL])
+    refusals = tuple(JudgeVerdict(row, answers.is_refusal(row.text)) for row in rows[Skill.REFUSAL])
     with open_embedder(config) as embedder:
         vectors = SentenceVectors(embedder)
         vectors.learn([text for found in rows.values() for row in found for text in _texts_of(row)])
@@ -99,11 +99,11 @@ def _examine(
     return found
 
 
-def _judge_row(row: Labeled, ask: Callable[[Labeled], bool]) -> Verdict:
+def _judge_row(row: Labeled, ask: Callable[[Labeled], bool]) -> JudgeVerdict:
     try:
-        return Verdict(row, ask(row))
+        return JudgeVerdict(row, ask(row))
     except (ModelFailure, CeilingReached) as failure:
-        return Verdict(row, problem=f"no verdict ({failure})")
+        return JudgeVerdict(row, problem=f"no verdict ({failure})")
 
 
 def _case(row: Labeled) -> Case:

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from core.acts import Act, changing
-from core.arms import Look
-from core.canary import Call, Verdict, decide_canary, find_start
+from core.arms import ArmsReading
+from core.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
 from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan, is_canary, read_plan, share_of
 from core.control import AuditEntry, Flag, list_audit, list_flags, save_flag
 from core.environments import list_environments
@@ -40,8 +40,8 @@ class CanaryReport:
     is_planned: bool
     share_pct: float
     since: datetime
-    looks: tuple[Look, ...]
-    verdict: Verdict
+    looks: tuple[ArmsReading, ...]
+    verdict: CanaryVerdict
     rollback: AuditEntry | None = None
 
     @property
@@ -135,9 +135,9 @@ def run_all_canaries(store: Store, histories: ArmHistories, own: str, *, now: da
 def _act_on(store: Store, report: CanaryReport) -> list[str]:
     flag, verdict = report.flag, report.verdict
     by = Act(ACTOR, verdict.reason, flag.environment)
-    if verdict.call is Call.ROLL_BACK:
+    if verdict.call is CanaryCall.ROLL_BACK:
         entry = roll_back_canary(store, flag, by)
-    elif verdict.call is Call.PROMOTE and report.plan.automation is Automation.FULL:
+    elif verdict.call is CanaryCall.PROMOTE and report.plan.automation is Automation.FULL:
         entry = promote_canary(store, flag, by)
     else:
         return []
@@ -153,7 +153,7 @@ def _report(
     plan, share = planned or DEFAULT_PLAN, share_of(flag.definition)
     entries = _list_entries(store, flag)
     since = find_start(entries) or flag.updated
-    looks: tuple[Look, ...] = ()
+    looks: tuple[ArmsReading, ...] = ()
     if 0 < share < 100:
         same = flag.environment, flag.key
         others = [each for each in running if (each.environment, each.key) != same]
@@ -169,7 +169,7 @@ def _report(
     return CanaryReport(flag, plan, planned is not None, share, since, looks, verdict, rollback)
 
 
-def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime) -> tuple[Look, ...]:
+def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime) -> tuple[ArmsReading, ...]:
     arms = (STABLE, CANARY)
     if _is_noted(flag.definition):
         exposures = list_exposures(store, flag.environment, flag.key, since=since)
@@ -188,11 +188,11 @@ def _list_running(store: Store, own: str) -> tuple[Flag, ...]:
     return tuple(flag for flag in flags if 0 < share_of(flag.definition) < 100)
 
 
-def _cannot_tell(flag: Flag, other: Flag) -> Verdict:
+def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
     name = other.key if other.environment == flag.environment else f"{other.key} of {other.environment}"
     reason = f"The log's arm cannot say whose it is while the canary {name} runs too, so no figure can be trusted."
     remedy = "one canary at a time, or `experiment: true` in the metadata of each, so that clients note their users"
-    return Verdict(Call.HOLD, reason, (remedy,), is_healthy=False)
+    return CanaryVerdict(CanaryCall.HOLD, reason, (remedy,), is_healthy=False)
 
 
 def _list_entries(store: Store, flag: Flag) -> list[AuditEntry]:

@@ -9,16 +9,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
-from core.arms import Arm, Look, Metric, Stretch
+from core.arms import Arm, ArmsReading, Metric, Stretch
 from core.canary_plan import CANARY, STABLE, Plan
-from core.comparisons import Comparison, compare_arms, say_amount, say_time, say_value
+from core.comparisons import ArmComparison, compare_arms, say_amount, say_time, say_value
 from core.sequential import ALPHA, MISMATCH_P, compare_shares
 
 CEILING_USERS = 20  # of green, under which its error rate is not held against the ceiling
 RECENT_HOURS = 2
 
 
-class Call(StrEnum):
+class CanaryCall(StrEnum):
     """What to do with a canary now."""
 
     PROMOTE = "promote"
@@ -27,21 +27,21 @@ class Call(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CanaryVerdict:
     """What to do, why in one sentence, and what is missing for the next step (nothing when it can be taken).
 
     `mismatch_p` is the probability of the users' counts if they were shared out as the flag says.
     """
 
-    call: Call
+    call: CanaryCall
     reason: str
     missing: tuple[str, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[ArmComparison, ...] = ()
     mismatch_p: float | None = None
     is_healthy: bool = True
 
 
-class Entry(Protocol):
+class FlagEntry(Protocol):
     """What is read of an audit entry of a flag."""
 
     @property
@@ -52,7 +52,7 @@ class Entry(Protocol):
     def after(self) -> dict[str, Any] | None: ...
 
 
-def find_start(entries: Iterable[Entry]) -> datetime | None:
+def find_start(entries: Iterable[FlagEntry]) -> datetime | None:
     """Return since when a flag serves its users as it does now, from its audit entries, newest first; None if unknown.
 
     A change of its description or plan moves nobody; one of its state, share, rules or variants begins a new step.
@@ -66,8 +66,14 @@ def find_start(entries: Iterable[Entry]) -> datetime | None:
 
 
 def decide_canary(
-    plan: Plan, looks: Sequence[Look], *, share_pct: float, since: datetime, now: datetime, is_random: bool = True
-) -> Verdict:
+    plan: Plan,
+    looks: Sequence[ArmsReading],
+    *,
+    share_pct: float,
+    since: datetime,
+    now: datetime,
+    is_random: bool = True,
+) -> CanaryVerdict:
     """Return what to do with a canary whose share is `share_pct` since then, by what the log says of its two arms.
 
     Shares are not checked where users do not come to green by the rollout alone (`is_random` False).
@@ -81,14 +87,19 @@ def decide_canary(
     metrics together (see `sequential.half_width`). Smallest sample: 30 users an arm, 20 for the ceiling.
     """
     if share_pct == 0:
-        return Verdict(Call.HOLD, "Nobody gets green.", (f"a person starts it: the first step is {_first(plan)}",))
+        return CanaryVerdict(
+            CanaryCall.HOLD, "Nobody gets green.", (f"a person starts it: the first step is {_first(plan)}",)
+        )
     if share_pct == 100:
-        return Verdict(Call.HOLD, "Everybody gets green: there is no stable arm left to compare it with.")
+        return CanaryVerdict(CanaryCall.HOLD, "Everybody gets green: there is no stable arm left to compare it with.")
     arms = looks[-1].arms if looks else {}
     blue, green = arms.get(STABLE, Arm()), arms.get(CANARY, Arm())
     if over := _over_ceiling(plan, looks, blue, green):
-        return Verdict(
-            Call.ROLL_BACK, over, is_healthy=False, comparisons=compare_arms(blue, green, plan.margins, alpha=ALPHA)
+        return CanaryVerdict(
+            CanaryCall.ROLL_BACK,
+            over,
+            is_healthy=False,
+            comparisons=compare_arms(blue, green, plan.margins, alpha=ALPHA),
         )
     found = compare_arms(blue, green, plan.margins, alpha=ALPHA)
     p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
@@ -98,22 +109,24 @@ def decide_canary(
             f"{seen:.1%} of users were seen on green where {share_pct:g}% belong there: some are lost or counted "
             "twice, so no figure can be trusted."
         )
-        return Verdict(Call.HOLD, reason, ("users shared out as the flag says",), found, p, is_healthy=False)
+        return CanaryVerdict(
+            CanaryCall.HOLD, reason, ("users shared out as the flag says",), found, p, is_healthy=False
+        )
     worse = [each for each in found if each.is_worse]
     if worse:
-        return Verdict(Call.ROLL_BACK, _say_worse(worse[0]), (), found, p, is_healthy=False)
+        return CanaryVerdict(CanaryCall.ROLL_BACK, _say_worse(worse[0]), (), found, p, is_healthy=False)
     missing = _list_missing(plan, blue, green, found, share_pct=share_pct, elapsed=now - since)
     if missing:
-        return Verdict(Call.HOLD, _say_held(green, found), missing, found, p)
+        return CanaryVerdict(CanaryCall.HOLD, _say_held(green, found), missing, found, p)
     following = plan.share_after(share_pct)
     if following is None:
-        return Verdict(Call.HOLD, f"{share_pct:g}% is the last step of the plan.", (), found, p)
+        return CanaryVerdict(CanaryCall.HOLD, f"{share_pct:g}% is the last step of the plan.", (), found, p)
     safe = f"{', '.join(each.metric for each in found)} surely within the margin{'s' if len(found) > 1 else ''}"
     reason = f"Green can go from {share_pct:g}% to {following:g}%: {safe} over {green.users:,} users."
-    return Verdict(Call.PROMOTE, reason, (), found, p)
+    return CanaryVerdict(CanaryCall.PROMOTE, reason, (), found, p)
 
 
-def _over_ceiling(plan: Plan, looks: Sequence[Look], blue: Arm, green: Arm) -> str:
+def _over_ceiling(plan: Plan, looks: Sequence[ArmsReading], blue: Arm, green: Arm) -> str:
     """What is above the ceiling, in a sentence; "" where nothing is."""
     whole = green.moments.get(Metric.ERRORS)
     if whole and whole.users >= CEILING_USERS and whole.mean > plan.error_ceiling:
@@ -132,7 +145,7 @@ def _over_ceiling(plan: Plan, looks: Sequence[Look], blue: Arm, green: Arm) -> s
     return ""
 
 
-def _recent(looks: Sequence[Look]) -> list[Look]:
+def _recent(looks: Sequence[ArmsReading]) -> list[ArmsReading]:
     earliest = looks[-1].at - timedelta(hours=RECENT_HOURS) if looks else None
     return [look for look in looks if earliest is not None and look.at > earliest]
 
@@ -147,7 +160,7 @@ def _add_up(stretches: Iterable[Stretch]) -> Stretch:
 
 
 def _list_missing(
-    plan: Plan, blue: Arm, green: Arm, found: Sequence[Comparison], *, share_pct: float, elapsed: timedelta
+    plan: Plan, blue: Arm, green: Arm, found: Sequence[ArmComparison], *, share_pct: float, elapsed: timedelta
 ) -> tuple[str, ...]:
     missing = []
     step = plan.step_at(share_pct)
@@ -167,12 +180,12 @@ def _list_missing(
     return tuple(missing)
 
 
-def _say_unsure(each: Comparison) -> str:
+def _say_unsure(each: ArmComparison) -> str:
     allowed = say_amount(each.metric, each.margin)
     return f"{each.metric}: up to {say_amount(each.metric, each.most_harm)} worse is possible, {allowed} is allowed"
 
 
-def _say_wait(each: Comparison, users: int, elapsed: timedelta) -> str:
+def _say_wait(each: ArmComparison, users: int, elapsed: timedelta) -> str:
     more = each.users_until_safe
     if more is None:
         return "; at the present difference no number of users will tell"
@@ -189,7 +202,7 @@ def _round(number: int) -> int:
     return -(-number // unit) * unit
 
 
-def _say_worse(each: Comparison) -> str:
+def _say_worse(each: ArmComparison) -> str:
     stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
     least = say_amount(each.metric, each.least_harm)
     return (
@@ -198,7 +211,7 @@ def _say_worse(each: Comparison) -> str:
     )
 
 
-def _say_held(green: Arm, found: Sequence[Comparison]) -> str:
+def _say_held(green: Arm, found: Sequence[ArmComparison]) -> str:
     if not green.users:
         return "No user of green was logged since the step began."
     known = [each for each in found if each.difference is not None]

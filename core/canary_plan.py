@@ -32,7 +32,7 @@ class Automation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlanStep:
     """A share of users on green, and how long it is held at least."""
 
     share_pct: float
@@ -43,13 +43,13 @@ class Step:
 class Plan:
     """How a canary grows and what stops it. `min_users` counts those of green since the step began."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
     margins: tuple[Margin, ...]
     error_ceiling: float
     min_users: int
     automation: Automation
 
-    def step_at(self, share_pct: float) -> Step | None:
+    def step_at(self, share_pct: float) -> PlanStep | None:
         """Return the step that a share stands for; None for one that somebody chose by hand."""
         return next((step for step in self.steps if step.share_pct == share_pct), None)
 
@@ -114,10 +114,10 @@ _MARGINS: dict[str, tuple[Metric, float]] = {
 _FIELDS = {"canary_steps", "canary_automation", "canary_min_users", "canary_error_ceiling", *_MARGINS}
 DEFAULT_PLAN = Plan(
     (
-        Step(5.0, timedelta(days=1)),
-        Step(25.0, timedelta(days=1)),
-        Step(50.0, timedelta(days=1)),
-        Step(100.0, timedelta(0)),
+        PlanStep(5.0, timedelta(days=1)),
+        PlanStep(25.0, timedelta(days=1)),
+        PlanStep(50.0, timedelta(days=1)),
+        PlanStep(100.0, timedelta(0)),
     ),
     tuple(Margin(metric, default) for metric, default in _MARGINS.values()),
     _ERROR_CEILING,
@@ -126,7 +126,7 @@ DEFAULT_PLAN = Plan(
 )
 
 
-def _read_steps(text: Any) -> tuple[Step, ...]:
+def _read_steps(text: Any) -> tuple[PlanStep, ...]:
     field = "metadata.canary_steps"
     if not isinstance(text, str) or not text.strip():
         raise InvalidInput(field, 'give steps like "5% for 24h, 25% for 24h, 100%"')
@@ -143,7 +143,7 @@ def _read_steps(text: Any) -> tuple[Step, ...]:
             raise InvalidInput(field, f"{found[1]}% is no share; give 0.001% to 100%, no finer than 0.001")
         if found[2] is None and share < 100:
             raise InvalidInput(field, f'{part!r} does not say how long it is held; write "{part} for 24h"')
-        steps.append(Step(share, _read_hold(found[2], found[3]) if found[2] else timedelta(0)))
+        steps.append(PlanStep(share, _read_hold(found[2], found[3]) if found[2] else timedelta(0)))
     shares = [step.share_pct for step in steps]
     if sorted(set(shares)) != shares:
         raise InvalidInput(field, "each step must be larger than the one before")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from core.changepoint import MIN_QUERIES
 from core.drift import DailyScores, DriftReport
 from core.evidence import Contrast, LowGroup, SameQuestions, Segments, Shapes, Timing, contrast_segment, list_contrasts
-from core.timeline import Change, ChangeKind
+from core.timeline import ChangeKind, TimelineChange
 
 LOOK_BACK, LOOK_AHEAD = 21, 3  # days before and after the dated day in which a change is looked at
 HISTORY = 60  # days before the dated day that the level before is learned from
@@ -65,7 +65,7 @@ class Cause:
     """One candidate. `confidence` (0 to 1) sums to 1 over all; `explained_share` of the fall is None if not known."""
 
     kind: CauseKind
-    change: Change | None
+    change: TimelineChange | None
     title: str
     confidence: float
     evidence: str
@@ -86,7 +86,7 @@ class Causes:
 
 def rank_causes(
     report: DriftReport,
-    changes: Iterable[Change],
+    changes: Iterable[TimelineChange],
     *,
     days: Sequence[DailyScores],
     segments: Segments | None = None,
@@ -158,12 +158,12 @@ class _Drop:
     def low_group(self) -> LowGroup | None:
         return self.shapes.low_group() if self.shapes else None
 
-    def is_near(self, change: Change) -> bool:
+    def is_near(self, change: TimelineChange) -> bool:
         """Whether the change could be asked about at all."""
         away = _days_after(change.ts, self.changed_on)
         return -LOOK_BACK <= away <= LOOK_AHEAD + 1 and change.reach > 0 and change.kind is not ChangeKind.LEVEL
 
-    def weigh_change(self, change: Change) -> tuple[float, Cause]:
+    def weigh_change(self, change: TimelineChange) -> tuple[float, Cause]:
         contrast = self._contrast(change)
         touched = contrast.share if contrast else change.reach
         time = _time_of_change(self.timing, _days_after(change.ts, self.changed_on), touched)
@@ -192,7 +192,7 @@ class _Drop:
         weight += math.log(1 - HIDDEN_SEGMENT + HIDDEN_SEGMENT * hidden)
         return weight, Cause(CauseKind.UNKNOWN, None, "nothing we know of", 0.0, self._tell_unknown())
 
-    def _contrast(self, change: Change) -> Contrast | None:
+    def _contrast(self, change: TimelineChange) -> Contrast | None:
         since = max(self.changed_on, change.ts.astimezone(UTC).date() + timedelta(days=1))
         for dimension in dict.fromkeys(dimension for dimension, _ in change.touches):
             values = [value for name, value in change.touches if name == dimension]
@@ -276,7 +276,7 @@ def _order(cause: Cause, changed_on: date) -> tuple[float, float]:
     return (-round(cause.confidence, 9), abs(_days_after(cause.change.ts, changed_on)) if cause.change else 0.0)
 
 
-def _tell_change(change: Change, changed_on: date, contrast: Contrast | None, fall: float) -> str:
+def _tell_change(change: TimelineChange, changed_on: date, contrast: Contrast | None, fall: float) -> str:
     """The evidence for or against a change, in one sentence."""
     when = _tell_time(_days_after(change.ts, changed_on))
     if contrast is None:

@@ -92,7 +92,7 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class DailyHistory:
     """Observed days (at least one query each), ascending: ordinal of the day, queries, mean, variance of that mean
     if queries were independent."""
 
@@ -102,7 +102,7 @@ class History:
     variance: Floats
 
     @classmethod
-    def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "History":
+    def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "DailyHistory":
         """Summarize daily sums. The spread of a day is drawn to the spread of all days up to it."""
         mean = total / count
         squares = np.maximum(total_squares - total * mean, 0.0)
@@ -114,8 +114,8 @@ class History:
     def __len__(self) -> int:
         return len(self.ordinal)
 
-    def take(self, index: Ints) -> "History":
-        return History(self.ordinal[index], self.count[index], self.mean[index], self.variance[index])
+    def take(self, index: Ints) -> "DailyHistory":
+        return DailyHistory(self.ordinal[index], self.count[index], self.mean[index], self.variance[index])
 
     @property
     def gaps(self) -> Floats:
@@ -129,7 +129,7 @@ class History:
         return np.column_stack([np.ones(len(self)), weekday >= 5, weekday[:, None] == np.arange(7)]).astype(float)
 
 
-def replay(history: History, threshold: float = CALL) -> Replay:
+def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
     """Run the detector over the whole history, one verdict at the end of each day.
 
     Model: daily mean = level + weekday + wobble + sampling noise. The wobble is AR(1) (`Noise.day_sd`, `correlation`
@@ -171,7 +171,7 @@ def replay(history: History, threshold: float = CALL) -> Replay:
         position = changed + healthy
 
 
-def whiten(history: History, noise: Floats, columns: Floats) -> tuple[Floats, Floats]:
+def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Floats, Floats]:
     """Kalman filter of an AR(1) wobble seen through sampling noise: independent unit-variance innovations of `columns`.
 
     `noise` has a row (day_sd, correlation, design_effect) per model. Returns days x models x columns, and the log
@@ -205,7 +205,7 @@ class Reference:
     days: int
 
     @classmethod
-    def of(cls, history: History, days: range, noise: Noise) -> "Reference":
+    def of(cls, history: DailyHistory, days: range, noise: Noise) -> "Reference":
         """Fit the last `REFERENCE` of the days (with no days at all: the priors)."""
         index = np.array(days[-REFERENCE:], dtype=np.int64)
         seen = history.take(index)
@@ -215,13 +215,13 @@ class Reference:
         effects = covariance @ (white[:, 1:].T @ white[:, 0])
         return cls(np.asarray(effects), np.asarray(covariance), noise, len(index))
 
-    def shift(self, history: History, index: Ints) -> Shift:
+    def shift(self, history: DailyHistory, index: Ints) -> Shift:
         """How far the level of these days lies from the reference, with its standard error."""
         size, error = self.shifts(history, index[None])
         z = _student_to_normal(size / error, PRIOR_DEGREES + self.days)
         return Shift(int(index[0]), float(size[0]), float(error[0]), float(z[0]))
 
-    def shifts(self, history: History, windows: Ints) -> tuple[Floats, Floats]:
+    def shifts(self, history: DailyHistory, windows: Ints) -> tuple[Floats, Floats]:
         """The same for many windows of equal length: sizes and standard errors (generalised least squares)."""
         design = history.design[windows]
         residual = history.mean[windows] - design @ self.effects
@@ -231,7 +231,7 @@ class Reference:
         return (weight * residual).sum(axis=1) / information, 1 / np.sqrt(information)
 
 
-def scatter(history: History, windows: Ints, noise: Noise) -> Floats:
+def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
     """Covariance of the daily means of each window round their level: correlated wobble and sampling noise."""
     ordinal = history.ordinal[windows]
     apart = np.abs(ordinal[:, :, None] - ordinal[:, None, :]).astype(float)
@@ -272,7 +272,7 @@ class _Block:
 class _Scan:
     """Likelihood-ratio statistics of one history, computed block by block (`REVIEW` days share a noise estimate)."""
 
-    def __init__(self, history: History, threshold: float) -> None:
+    def __init__(self, history: DailyHistory, threshold: float) -> None:
         self.history, self.threshold = history, threshold
         self.columns = np.column_stack([history.mean - history.mean[0], history.design])
         self._likelihood = _NoiseLikelihood(history, self.columns)
@@ -357,7 +357,7 @@ class _Scan:
 class _NoiseLikelihood:
     """Restricted likelihood of each noise model on the grid, over any stretch of days."""
 
-    def __init__(self, history: History, columns: Floats) -> None:
+    def __init__(self, history: DailyHistory, columns: Floats) -> None:
         self.grid = np.array(list(product(DAY_SDS, CORRELATIONS, DESIGN_EFFECTS)))
         self.white, self.log_variance = whiten(history, self.grid, columns)
         day_sd, correlation, effect = self.grid.T
@@ -414,7 +414,7 @@ def _log_sum(belief: Floats) -> float:
     return float(top + np.log(np.exp(belief - top).sum())) if np.isfinite(top) else -math.inf
 
 
-def usual_sampling(history: History, day: int, noise: Noise) -> float:
+def usual_sampling(history: DailyHistory, day: int, noise: Noise) -> float:
     """Variance of a daily mean for its few queries alone, with the traffic of the two weeks up to this day."""
     return noise.design_effect * float(np.median(history.variance[max(0, day - 13) : day + 1]))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 from core.causes import Causes, rank_causes
 from core.control import list_audit_by_hour
@@ -11,20 +11,20 @@ from core.corpus import Corpus
 from core.drift import DailyScores, DriftReport
 from core.errors import QuarterdeckError
 from core.evidence import SameQuestions, list_contrasts
-from core.experiments import Experiments
 from core.headline import TopicShare, describe_drop, describe_segments, share_fall
 from core.reports import Coverage, DriftOverview
 from core.retrievals import SEGMENTS, Window, list_low_queries, list_segment_scores
 from core.timeline import (
     MOST_AN_HOUR,
-    Change,
+    TimelineChange,
     fold_changes,
     summarize_audit,
     summarize_prompts,
     summarize_versions,
 )
 from core.topics import AskedQuery
-from quarterdeck.retrieval import to_ms
+from core.tracking import Tracking
+from quarterdeck.clock import to_ms
 from quarterdeck.store import Store
 
 _MOST_ENTRIES, _MOST_VERSIONS = 5_000, 500
@@ -38,7 +38,7 @@ _LEAST_ERROR = 0.005
 class WhatChanged:
     """The timeline, oldest first, what could not be read of it, and what explains the drop if there is one."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[TimelineChange, ...]
     problems: tuple[str, ...]
     causes: Causes
     topics: tuple[TopicShare, ...]
@@ -49,22 +49,22 @@ class WhatChanged:
 def gather_changes(
     store: Store,
     corpus: Callable[[], Corpus],
-    experiments: Callable[[], Experiments],
+    tracking: Callable[[], Tracking],
     *,
     environment: str,
     since: datetime,
-) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
     """Return every known change since then, oldest first, and one line for each source that could not be read.
 
     Flags, canaries and levels are those of the environment; indexes, corpus and prompts are shared by all.
-    `corpus` and `experiments` open their gateway, so that one that cannot be opened takes none of the others along.
+    `corpus` and `tracking` open their gateway, so that one that cannot be opened takes none of the others along.
     """
-    sources: tuple[tuple[str, Callable[[], Iterable[Change]]], ...] = (
+    sources: tuple[tuple[str, Callable[[], Iterable[TimelineChange]]], ...] = (
         ("flags and indexes", lambda: _list_audited(store, environment, since)),
         ("corpus versions", lambda: summarize_versions(corpus().list_versions(_MOST_VERSIONS))),
-        ("prompts", lambda: summarize_prompts(experiments().list_prompts())),
+        ("prompts", lambda: summarize_prompts(tracking().list_prompts())),
     )
-    changes: list[Change] = []
+    changes: list[TimelineChange] = []
     problems: list[str] = []
     for name, read in sources:
         try:
@@ -77,7 +77,7 @@ def gather_changes(
 def explain_drift(
     store: Store,
     found: DriftOverview,
-    gathered: tuple[Sequence[Change], Sequence[str]],
+    gathered: tuple[Sequence[TimelineChange], Sequence[str]],
     *,
     today: date,
     coverage: Callable[[], Coverage] | None = None,
@@ -156,7 +156,7 @@ def _name_topics(
     return shares, ()
 
 
-def _list_audited(store: Store, environment: str, since: datetime) -> Iterable[Change]:
+def _list_audited(store: Store, environment: str, since: datetime) -> Iterable[TimelineChange]:
     entries = list_audit_by_hour(
         store, environment, since_ms=to_ms(since), most_an_hour=MOST_AN_HOUR + 1, limit=_MOST_ENTRIES
     )
@@ -165,8 +165,3 @@ def _list_audited(store: Store, environment: str, since: datetime) -> Iterable[C
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def start_of(day: date) -> datetime:
-    """Return the first moment of a UTC day."""
-    return datetime.combine(day, time(), UTC)

@@ -25,7 +25,7 @@ class Color(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ReleaseRun:
     """A release that is to run in a color, and since when."""
 
     release: str
@@ -53,8 +53,8 @@ class Deployment:
     live: Color | None = None
     since: datetime | None = None
     settled: bool = True
-    blue: Run | None = None
-    green: Run | None = None
+    blue: ReleaseRun | None = None
+    green: ReleaseRun | None = None
     can_roll_back: bool = False
     kept_until: datetime | None = None
     version: int = 0
@@ -69,7 +69,7 @@ class Deployment:
         """Whether the last decision gave the traffic back, rather than to a release that had not had it before."""
         return self.live is not None and self.run(self.idle) is not None and not self.can_roll_back
 
-    def run(self, color: Color) -> Run | None:
+    def run(self, color: Color) -> ReleaseRun | None:
         """The release that is to run in a color."""
         return self.blue if color is Color.BLUE else self.green
 
@@ -92,7 +92,7 @@ def plan_start(found: Deployment, release: str, *, now: datetime) -> Deployment:
             f"{found.service}: {found.name(found.idle)} is kept until {found.kept_until:%H:%M} UTC; "
             "end that first: quarterdeck deploy teardown --now"
         )
-    return replace(_with_run(found, found.idle, Run(release, now)), can_roll_back=False, kept_until=None)
+    return replace(_with_run(found, found.idle, ReleaseRun(release, now)), can_roll_back=False, kept_until=None)
 
 
 def plan_switch(found: Deployment, *, now: datetime, keep: timedelta) -> Deployment:
@@ -171,5 +171,5 @@ def _turned(found: Deployment, *, now: datetime, keep: timedelta, can_roll_back:
     return replace(found, live=found.idle, since=now, settled=False, can_roll_back=can_roll_back, kept_until=kept_until)
 
 
-def _with_run(found: Deployment, color: Color, run: Run | None) -> Deployment:
+def _with_run(found: Deployment, color: Color, run: ReleaseRun | None) -> Deployment:
     return replace(found, blue=run) if color is Color.BLUE else replace(found, green=run)

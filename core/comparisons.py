@@ -1,13 +1,13 @@
 """The rule that sets one arm beside another, metric by metric: how much worse it is, and whether that is allowed.
 
-Which verdict follows is for `canary.py` and `abtest.py`.
+Which verdict follows is for `canary.py` and `experiment.py`.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from core.arms import HIGHER_IS_BETTER, Arm, Look, Metric
+from core.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
 from core.sequential import Difference, Moments, compare_moments, find_users_needed
 
 RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # whose margin is a share of the stable arm's mean
@@ -28,7 +28,7 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ArmComparison:
     """One metric of one arm against the stable one. `margin` is how much worse it may be, in the metric's unit.
 
     `difference` is None while an arm has too few users for it. `alpha` is the chance that this comparison, looked at
@@ -83,7 +83,7 @@ class Comparison:
         return self.harm or 0.0
 
 
-def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: float) -> tuple[Comparison, ...]:
+def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: float) -> tuple[ArmComparison, ...]:
     """Return a comparison for each metric that both arms log.
 
     alpha is split evenly over them (Bonferroni), so that all of them together call an arm worse that is not with at
@@ -96,12 +96,12 @@ def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: f
         allowed = margin.of(first.mean)
         least = _variance_at(first, allowed) if margin.metric is Metric.ERRORS else 0.0
         difference = compare_moments(first, second, least_variance=least)
-        found.append(Comparison(margin.metric, first, second, allowed, difference, alpha / len(judged), alpha))
+        found.append(ArmComparison(margin.metric, first, second, allowed, difference, alpha / len(judged), alpha))
     return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class HarmTrace:
     """How much worse an arm was known to be at a moment: the estimate, and what it was at least and at most."""
 
     at: datetime
@@ -111,8 +111,8 @@ class Traced:
 
 
 def trace_harm(
-    looks: Sequence[Look], metric: Metric, margins: Sequence[Margin], *, stable: str, other: str, alpha: float
-) -> tuple[Traced, ...]:
+    looks: Sequence[ArmsReading], metric: Metric, margins: Sequence[Margin], *, stable: str, other: str, alpha: float
+) -> tuple[HarmTrace, ...]:
     """Return how the knowledge of one metric's difference grew, at no more than 120 of the looks.
 
     Earlier looks are left out in which an arm had fewer than 30 users.
@@ -122,7 +122,7 @@ def trace_harm(
     for look in looks[(len(looks) - 1) % every :: every] if looks else ():
         found = compare_arms(look.arms.get(stable, Arm()), look.arms.get(other, Arm()), margins, alpha=alpha)
         known = [(each, each.harm) for each in found if each.metric is metric and each.harm is not None]
-        traced += [Traced(look.at, harm, each.least_harm, each.most_harm) for each, harm in known]
+        traced += [HarmTrace(look.at, harm, each.least_harm, each.most_harm) for each, harm in known]
     return tuple(traced)
 
 
@@ -138,7 +138,7 @@ def _variance_at(stable: Moments, margin: float) -> float:
     return worse * (1 - worse) * several
 
 
-def describe_comparison(each: Comparison) -> str:
+def describe_comparison(each: ArmComparison) -> str:
     """Return both arms and what is sure of their difference, in one line."""
     stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
     told = f"{each.metric}: {other} against {stable}"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from core.embed import DEFAULT_MODEL
 from core.errors import InvalidInput, SourceUnavailable
-from core.identity import Access, read_access
+from core.identity import SignIn, read_sign_in
 from core.permissions import Role
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
@@ -33,7 +33,7 @@ class Config:
     environment: str
     operator: str
     operator_role: Role
-    access: Access
+    access: SignIn
     low_score: float | None
     redact: bool
     retention_days: int | None
@@ -79,7 +79,7 @@ def load_config(
         ),
         operator=environ.get("QUARTERDECK_OPERATOR") or _login_name(),
         operator_role=check(_read_role, environ, "QUARTERDECK_OPERATOR_ROLE"),
-        access=check(read_access, environ, check),
+        access=check(read_sign_in, environ, check),
         low_score=check(_read_share, environ, "QUARTERDECK_LOW_SCORE"),
         redact=check(_read_switch, environ, "QUARTERDECK_REDACT"),
         retention_days=check(_read_days, environ, "QUARTERDECK_RETENTION_DAYS"),

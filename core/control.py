@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, delete, func, i
 
 from core.errors import Conflict, NotFound
 from core.retention import Swap
+from quarterdeck.clock import from_ms
 from quarterdeck.news import tell_news
-from quarterdeck.retrieval import from_ms
 from quarterdeck.schema import aliases, audit, flags, indexes, settings
 from quarterdeck.snapshot import STATE_VERSION
 from quarterdeck.store import Store, fetch_many

@@ -17,7 +17,7 @@ ALWAYS = True
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedFlag:
     """A flag that was left out, and why, in one line."""
 
     key: str
@@ -30,11 +30,11 @@ class Converted:
 
     source: str
     flags: dict[str, dict[str, Any]]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedFlag, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TargetingStep:
     """One way into a flag: who fits (JsonLogic, or ALWAYS), which share of them by which attribute, and what they get.
 
     `gives` are variants with weights: one alone, or several that the users are shared out over.
@@ -51,7 +51,7 @@ class NoCounterpart(Exception):
 
 
 def make_definition(
-    variants: Mapping[str, Any], default: str, steps: Sequence[Step], *, on: bool, metadata: Mapping[str, Any]
+    variants: Mapping[str, Any], default: str, steps: Sequence[TargetingStep], *, on: bool, metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return a flag in which the first step that fits a user decides, and `default` is for everybody else."""
     targeting = _make_targeting(steps, default)
@@ -74,7 +74,7 @@ def check_converted(source: str, found: Mapping[str, dict[str, Any] | NoCounterp
             validate_definition(key, definition)
             flags[key] = definition
         except (NoCounterpart, InvalidInput) as error:
-            refused.append(Refused(key, str(error)))
+            refused.append(RefusedFlag(key, str(error)))
     return Converted(source, flags, tuple(refused))
 
 
@@ -109,7 +109,7 @@ def describe_kind(values: Sequence[Any]) -> str:
     return kinds.pop()
 
 
-def _make_targeting(steps: Sequence[Step], default: str) -> Any:
+def _make_targeting(steps: Sequence[TargetingStep], default: str) -> Any:
     first, rest = list(steps), default
     guards: list[Any] = []
     if steps and (steps[-1].test is ALWAYS or _is_shared(steps[-1])):
@@ -123,7 +123,7 @@ def _make_targeting(steps: Sequence[Step], default: str) -> Any:
     return {"if": [*parts, *([] if rest == default else [rest])]}
 
 
-def _is_shared(step: Step) -> bool:
+def _is_shared(step: TargetingStep) -> bool:
     return step.weight < TOTAL_WEIGHT or len(step.gives) > 1
 
 
@@ -140,14 +140,14 @@ def _opposite(test: Any) -> Any:
     return inner[0] if isinstance(inner, list) and len(inner) == 1 else {"!": [test]}
 
 
-def _default_of(steps: Sequence[Step], default: str) -> str:
+def _default_of(steps: Sequence[TargetingStep], default: str) -> str:
     """What everybody gets where the only step is for everybody; it needs no targeting."""
     if len(steps) == 1 and steps[0].test is ALWAYS and isinstance(_shared_out(steps[0], default), str):
         return steps[0].gives[0][0]
     return default
 
 
-def _condition(step: Step) -> Any:
+def _condition(step: TargetingStep) -> Any:
     """Whether a user fits and is in the share."""
     inside: Any = ALWAYS
     if step.weight < TOTAL_WEIGHT:
@@ -156,14 +156,14 @@ def _condition(step: Step) -> Any:
     return all_of([step.test, inside])
 
 
-def _choice(step: Step) -> Any:
+def _choice(step: TargetingStep) -> Any:
     """The variant, or the split over several, hashed apart from the share, so that growing one moves nobody."""
     if len(step.gives) == 1:
         return step.gives[0][0]
     return {"fractional": [_bucket_by(step.by, "/variant/"), *([name, weight] for name, weight in step.gives)]}
 
 
-def _shared_out(step: Step, default: str) -> Any:
+def _shared_out(step: TargetingStep, default: str) -> Any:
     """A step for everybody as a plain rollout, which stays one that people can move by its percentage."""
     choice = _choice(step)
     if step.weight == TOTAL_WEIGHT:

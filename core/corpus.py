@@ -1,6 +1,6 @@
 """Gateway to the corpus: the versions of a git + DVC repository, their files, and what differs between two.
 
-Read only: nothing is checked out, no lock is taken. Git is read by `core.history`, the working copy by
+Read only: nothing is checked out, no lock is taken. Git is read by `core.git_history`, the working copy by
 `core.checkout`, what DVC stored by `core.storage`; how manifests are compared is decided in `core.manifests`.
 """
 
@@ -19,11 +19,11 @@ from shlex import quote
 from core.checkout import Checkout
 from core.clones import clone_of, is_url, without_password
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.history import History, Snapshot
+from core.git_history import CommitSnapshot, GitHistory
 from core.manifests import (
-    ChangeKind,
     CorpusFile,
     FileChange,
+    FileChangeKind,
     Manifest,
     Tracked,
     compare_entries,
@@ -33,19 +33,6 @@ from core.manifests import (
 from core.pipeline import Stage, StaleStage, list_stages, list_stale_stages
 from core.storage import Storage, hash_file
 from core.worddiff import TextSegment, compare_words
-
-__all__ = [
-    "WORKSPACE",
-    "ChangeKind",
-    "Corpus",
-    "CorpusFile",
-    "FileChange",
-    "Stage",
-    "StaleStage",
-    "VerifyReport",
-    "Version",
-    "VersionDiff",
-]
 
 WORKSPACE = "workspace"
 _MANIFESTS_KEPT_BYTES = 24_000_000
@@ -93,7 +80,7 @@ class VersionDiff:
     new: str
     changes: tuple[FileChange, ...]
 
-    def count(self, kind: ChangeKind) -> int:
+    def count(self, kind: FileChangeKind) -> int:
         """Return how many files changed in that way."""
         return sum(change.kind is kind for change in self.changes)
 
@@ -124,7 +111,7 @@ class Corpus:
 
     def __init__(self, location: str | Path, *, clones: Path | None = None) -> None:
         self.location = without_password(str(location))
-        self._history = History(_folder_of(str(location), clones))
+        self._history = GitHistory(_folder_of(str(location), clones))
         self.root = self._history.root
         self._checkout = Checkout(self.root) if self.root else None
         self._manifests = _ManifestCache()
@@ -306,7 +293,7 @@ class Corpus:
         """Return the stages that `dvc repro` would run, each with every reason for it."""
         return list_stale_stages(self._workspace())
 
-    def _version(self, snapshot: Snapshot, before: Snapshot | None, storage: Storage) -> Version:
+    def _version(self, snapshot: CommitSnapshot, before: CommitSnapshot | None, storage: Storage) -> Version:
         added, removed, modified, renamed = self._count(before, snapshot, storage)
         return Version(
             revision=snapshot.revision,
@@ -326,7 +313,7 @@ class Corpus:
             problem=snapshot.problem,
         )
 
-    def _count(self, old: Snapshot | None, new: Snapshot, storage: Storage) -> Counts:
+    def _count(self, old: CommitSnapshot | None, new: CommitSnapshot, storage: Storage) -> Counts:
         """Return how many files were added, removed, modified and renamed; counted once for each pair of states."""
         if new.problem or (old and old.problem):
             return None, None, None, None
@@ -341,8 +328,8 @@ class Corpus:
                 return None, None, None, None
             counts = count_changes(*differing)
             self._counts[key] = (
-                counts[ChangeKind.ADDED], counts[ChangeKind.REMOVED], counts[ChangeKind.MODIFIED],
-                counts[ChangeKind.RENAMED],
+                counts[FileChangeKind.ADDED], counts[FileChangeKind.REMOVED], counts[FileChangeKind.MODIFIED],
+                counts[FileChangeKind.RENAMED],
             )  # fmt: skip
         return self._counts[key]
 
@@ -490,7 +477,7 @@ def _folder_of(location: str, clones: Path | None) -> Path:
     return folder.resolve()
 
 
-def _name(snapshot: Snapshot) -> str:
+def _name(snapshot: CommitSnapshot) -> str:
     return snapshot.tags[0] if snapshot.tags else snapshot.revision[:_SHORT]
 
 

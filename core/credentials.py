@@ -5,11 +5,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
-from core.access import Scope, Token, hash_secret
 from core.acts import Act, changing
 from core.errors import Conflict, InvalidInput
+from core.scopes import Scope, Token, hash_secret
 from core.tokens import get_token, list_tokens, mark_revoked, save_token
-from quarterdeck.retrieval import from_ms
+from quarterdeck.clock import from_ms
 from quarterdeck.store import Store
 
 PREFIX = "qd_"

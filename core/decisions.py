@@ -21,7 +21,7 @@ RESAMPLES = 10_000
 _TIE = 1e-9
 
 
-class Rule(StrEnum):
+class WinnerRule(StrEnum):
     """What counts as better."""
 
     FAITHFULNESS_PER_COST = "faithfulness per cost"
@@ -64,7 +64,7 @@ class Decision:
     could show. All of these are None or 0 where there was nothing to compare.
     """
 
-    rule: Rule
+    rule: WinnerRule
     winner: Candidate | None
     leader: Candidate | None
     reason: str
@@ -89,7 +89,7 @@ class Point:
 
 
 def decide_winner(
-    candidates: Sequence[Candidate], *, rule: Rule, ceiling_usd: float | None = None, seed: int = 0
+    candidates: Sequence[Candidate], *, rule: WinnerRule, ceiling_usd: float | None = None, seed: int = 0
 ) -> Decision:
     """Return which candidate is better by `rule`, judged on the same cases, or why none can be named.
 
@@ -165,15 +165,15 @@ def smallest_visible_difference(differences: Sequence[float]) -> float:
     return quantiles * spread / math.sqrt(n)
 
 
-def _check(candidates: Sequence[Candidate], rule: Rule, ceiling_usd: float | None) -> None:
-    if (ceiling_usd is None) == (rule is Rule.FAITHFULNESS_UNDER_CEILING):
+def _check(candidates: Sequence[Candidate], rule: WinnerRule, ceiling_usd: float | None) -> None:
+    if (ceiling_usd is None) == (rule is WinnerRule.FAITHFULNESS_UNDER_CEILING):
         needs = "is needed for" if ceiling_usd is None else "does not belong to"
         raise InvalidInput("ceiling_usd", f"{needs} the rule {rule.value!r}")
     if ceiling_usd is not None and not 0 < ceiling_usd < math.inf:
         raise InvalidInput("ceiling_usd", f"must be more than 0 USD, not {ceiling_usd!r}")
     for candidate in candidates:
         lowest_wrong = candidate.cost_usd_mean < 0 or (
-            rule is Rule.FAITHFULNESS_PER_COST and not candidate.cost_usd_mean
+            rule is WinnerRule.FAITHFULNESS_PER_COST and not candidate.cost_usd_mean
         )
         if lowest_wrong or not math.isfinite(candidate.cost_usd_mean):
             raise InvalidInput("cost_usd_mean", f"{candidate.label} has {candidate.cost_usd_mean!r} USD a query")
@@ -213,7 +213,7 @@ def _nothing_affordable(candidates: Sequence[Candidate], ceiling_usd: float | No
 
 
 def _decide_alone(
-    leader: Candidate, candidates: Sequence[Candidate], rule: Rule, ceiling_usd: float | None, cases: int
+    leader: Candidate, candidates: Sequence[Candidate], rule: WinnerRule, ceiling_usd: float | None, cases: int
 ) -> Decision:
     if len(candidates) == 1:
         reason = f"Only {leader.label} to look at; a winner needs two runs over the same cases."
@@ -222,7 +222,7 @@ def _decide_alone(
     return Decision(rule, leader, leader, reason, True, cases)
 
 
-def _decide_against(leader: Candidate, rivals: Sequence[Candidate], rule: Rule, seed: int) -> Decision:
+def _decide_against(leader: Candidate, rivals: Sequence[Candidate], rule: WinnerRule, seed: int) -> Decision:
     n = len(leader.per_case)
     if n < 2:
         reason = f"No clear winner: {n} case cannot tell; at least {MINIMUM_CASES} are needed."
@@ -264,7 +264,7 @@ def _with_reason(decision: Decision) -> Decision:
             f"{decision.cases} cases equal) at {saving:.0%} lower cost, {_usd(leader.cost_usd_mean)} a query."
         )
         return replace(decision, reason=said)
-    scale = " at equal cost" if decision.rule is Rule.FAITHFULNESS_PER_COST else ""
+    scale = " at equal cost" if decision.rule is WinnerRule.FAITHFULNESS_PER_COST else ""
     evidence = (
         f"{_price(leader)} against {_price(rival)}; difference {decision.difference:+.2f}{scale} "
         f"(95% interval {interval.low:.2f} to {interval.high:.2f}); better in {decision.wins} cases, "
@@ -283,14 +283,14 @@ def _limit(decision: Decision) -> str:
     return f"{decision.cases} cases can show a difference of {decision.smallest_difference:.2f} or more"
 
 
-def _value(candidate: Candidate, rule: Rule) -> float:
-    if rule is Rule.FAITHFULNESS_PER_COST:
+def _value(candidate: Candidate, rule: WinnerRule) -> float:
+    if rule is WinnerRule.FAITHFULNESS_PER_COST:
         return candidate.faithfulness / candidate.cost_usd_mean
     return candidate.faithfulness
 
 
-def _differences(leader: Candidate, rival: Candidate, rule: Rule) -> list[float]:
-    rate = leader.cost_usd_mean / rival.cost_usd_mean if rule is Rule.FAITHFULNESS_PER_COST else 1.0
+def _differences(leader: Candidate, rival: Candidate, rule: WinnerRule) -> list[float]:
+    rate = leader.cost_usd_mean / rival.cost_usd_mean if rule is WinnerRule.FAITHFULNESS_PER_COST else 1.0
     return [leader.per_case[case] - rival.per_case[case] * rate for case in leader.per_case]
 
 

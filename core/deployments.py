@@ -18,7 +18,7 @@ from core.acts import MAX_TEXT, Act, Change, changing, require
 from core.colors import (
     Color,
     Deployment,
-    Run,
+    ReleaseRun,
     is_due,
     plan_rollback,
     plan_start,
@@ -32,7 +32,7 @@ from core.errors import Conflict, QuarterdeckError, SourceUnavailable
 from core.health import ask
 from core.proxy import Proxy, read_color
 from core.services import Service, load_services
-from quarterdeck.retrieval import from_ms, to_ms
+from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.store import Store
 
 HEALTHY_TIMES = 3  # in a row, so that a service that answers once and falls over gets no traffic
@@ -425,7 +425,7 @@ def _mark(found: Deployment) -> str:
     return f"{found.live or 'none'} {found.version}"
 
 
-def _told(color: Color, run: Run | None) -> dict[str, str] | None:
+def _told(color: Color, run: ReleaseRun | None) -> dict[str, str] | None:
     return {"in": str(color), "release": run.release} if run else None
 
 
@@ -457,7 +457,7 @@ def _write(found: Deployment) -> dict[str, Any]:
 def _read(value: dict[str, Any], version: int) -> Deployment:
     times = {name: from_ms(value[name]) if value[name] else None for name in _TIMES}
     runs = {
-        str(color): Run(value[color]["release"], from_ms(value[color]["started"])) if value[color] else None
+        str(color): ReleaseRun(value[color]["release"], from_ms(value[color]["started"])) if value[color] else None
         for color in Color
     }
     live = Color(value["live"]) if value["live"] else None

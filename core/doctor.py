@@ -15,14 +15,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from core.backends import open_indexes
 from core.config import Config
 from core.control import list_aliases, list_audit, list_broken_audit_entries, list_indexes
 from core.corpus import Corpus
 from core.deployments import get_deployment, look, open_site
 from core.errors import QuarterdeckError, SourceUnavailable
-from core.experiments import Experiments
-from core.indexes import open_indexes
 from core.services import load_services
+from core.tracking import Tracking
 from quarterdeck.log import as_log
 from quarterdeck.schema import REVISION
 from quarterdeck.store import Store, database_path
@@ -144,8 +144,8 @@ def _check_log(store: Store) -> Finding:
 
 
 def _check_mlflow(config: Config) -> Finding:
-    experiments = Experiments(config.tracking_uri)
-    names = experiments.list_experiments()
+    tracking = Tracking(config.tracking_uri)
+    names = tracking.list_experiments()
     return Finding("MLflow", State.OK, f"{len(names)} experiments can be read")
 
 

@@ -19,7 +19,7 @@ from core.changepoint import (
     CALL,
     MIN_QUERIES,
     PRIOR_DEGREES,
-    History,
+    DailyHistory,
     Noise,
     Reference,
     Replay,
@@ -41,7 +41,7 @@ USEFUL_DROP = 0.10  # data that could not even show this much is called insuffic
 Floats = NDArray[np.float64]
 
 
-class Status(StrEnum):
+class DriftStatus(StrEnum):
     """The four verdicts, from knowing nothing to knowing that it fell."""
 
     INSUFFICIENT_DATA = "insufficient_data"
@@ -70,7 +70,7 @@ class DailyScores:
 class DriftReport:
     """A verdict as of the end of a day. Means are weighted by queries; scores and drops go from 0 to 1."""
 
-    status: Status
+    status: DriftStatus
     reason: str
     action: str
     recent_avg_score: float | None = None
@@ -101,7 +101,7 @@ class SegmentVerdict:
     report: DriftReport
 
     @property
-    def status(self) -> Status:
+    def status(self) -> DriftStatus:
         return self.report.status
 
     @property
@@ -211,7 +211,7 @@ def decide_segments(
         )
         for name, days in segments.items()
     ]
-    return tuple(sorted(verdicts, key=lambda v: (v.status != Status.DRIFTING, v.delta or 0.0, v.segment)))
+    return tuple(sorted(verdicts, key=lambda v: (v.status != DriftStatus.DRIFTING, v.delta or 0.0, v.segment)))
 
 
 def _check(days: Sequence[DailyScores], *, window_days: int, baseline_days: int, looks: int) -> None:
@@ -223,9 +223,9 @@ def _check(days: Sequence[DailyScores], *, window_days: int, baseline_days: int,
             raise InvalidInput("days", f"must ascend, but {later.day} follows {earlier.day}")
 
 
-def as_history(days: Sequence[DailyScores]) -> History:
+def as_history(days: Sequence[DailyScores]) -> DailyHistory:
     """The days as the detector takes them; days without queries must have been left out."""
-    return History.of(
+    return DailyHistory.of(
         np.array([d.day.toordinal() for d in days]),
         np.array([d.count for d in days]),
         np.array([d.total for d in days]),
@@ -236,14 +236,14 @@ def as_history(days: Sequence[DailyScores]) -> History:
 def _nothing_to_compare(what: str, accepted_on: date | None) -> DriftReport:
     after = f" since the level was accepted on {_say(accepted_on)}" if accepted_on else ""
     return DriftReport(
-        Status.INSUFFICIENT_DATA,
+        DriftStatus.INSUFFICIENT_DATA,
         f"{what}{after}: no drop of any size could be seen.",
         "Log retrievals to this store; a verdict needs days to compare.",
     )
 
 
 def _measured(
-    known: list[DailyScores], history: History, seen: Replay, *, since: date, baseline_days: int, looks: int
+    known: list[DailyScores], history: DailyHistory, seen: Replay, *, since: date, baseline_days: int, looks: int
 ) -> DriftReport:
     """Both windows and what lies between them; status and words are still to come."""
     episode = seen.open_episode
@@ -254,7 +254,7 @@ def _measured(
     older = [i for i, d in enumerate(known) if d.day < until]
     baseline = [i for i in older if known[i].day >= until - timedelta(days=baseline_days)] or older[-baseline_days:]
     report = DriftReport(
-        Status.STABLE,
+        DriftStatus.STABLE,
         "",
         "",
         recent_avg_score=_average(known[i] for i in recent),
@@ -292,7 +292,7 @@ def _worded(
     if seen.open_episode and seen.fall and report.changed_on and report.called_on:
         return replace(
             report,
-            status=Status.DRIFTING,
+            status=DriftStatus.DRIFTING,
             reason=(
                 f"Retrieval score fell by {-seen.fall.size:.2f} (give or take {1.96 * seen.fall.error:.2f}) "
                 f"since {_say(report.changed_on)}: {_windows(report)}; first called on {_say(report.called_on)}."
@@ -305,7 +305,7 @@ def _worded(
     if report.delta is None or report.smallest_drop is None or report.smallest_drop > USEFUL_DROP:
         return replace(
             report,
-            status=Status.INSUFFICIENT_DATA,
+            status=DriftStatus.INSUFFICIENT_DATA,
             reason=_why_too_little(report, known, window_days),
             action="Let more queries come in and look again.",
         )
@@ -313,7 +313,7 @@ def _worded(
     if seen.rise and seen.rise.evidence >= threshold:
         return replace(
             report,
-            status=Status.WATCH,
+            status=DriftStatus.WATCH,
             reason=f"Retrieval score rose by {seen.rise.size:.3f} since {_say(known[seen.rise.start].day)}: "
             f"{_windows(report)}.",
             action="Nothing to repair. Accept the new level, so that a fall back to the old one is noticed.",
@@ -321,7 +321,7 @@ def _worded(
     if seen.fall and seen.fall.evidence >= WATCH + threshold - CALL:
         return replace(
             report,
-            status=Status.WATCH,
+            status=DriftStatus.WATCH,
             reason=f"Retrieval score may have fallen by {-seen.fall.size:.3f} since "
             f"{_say(known[seen.fall.start].day)} ({math.exp(seen.fall.evidence):.0f} times likelier than no fall, "
             f"called at {math.exp(threshold):.0f}): {_windows(report)}.",
@@ -329,7 +329,7 @@ def _worded(
         )
     return replace(
         report,
-        status=Status.STABLE,
+        status=DriftStatus.STABLE,
         reason=f"Retrieval score is where it was: {_windows(report)}.",
         action=f"Nothing to do. {could}",
     )
@@ -370,7 +370,7 @@ def _average(days: Iterable[DailyScores]) -> float | None:
 
 
 def _margin(
-    history: History, noise: Noise, baseline: NDArray[np.int64], recent: NDArray[np.int64], error: float
+    history: DailyHistory, noise: Noise, baseline: NDArray[np.int64], recent: NDArray[np.int64], error: float
 ) -> float:
     """Half the confidence interval of the difference of the two query-weighted means."""
     index = np.concatenate([baseline, recent])
@@ -399,12 +399,12 @@ def _single_days(weights: Floats, model: Floats, split: int) -> list[tuple[Float
     return [(weights[p], model[p, p]) for p in parts if len(weights[p]) == 1]
 
 
-def _share(history: History, index: NDArray[np.int64]) -> Floats:
+def _share(history: DailyHistory, index: NDArray[np.int64]) -> Floats:
     count = history.count[index].astype(float)
     return np.asarray(count / count.sum())
 
 
-def _smallest_drop(history: History, seen: Replay, since: date, threshold: float) -> float | None:
+def _smallest_drop(history: DailyHistory, seen: Replay, since: date, threshold: float) -> float | None:
     """The drop that would be called with a chance of `POWER` once it has lasted for the window."""
     ordinal = since.toordinal()
     start = seen.open_episode.changed if seen.open_episode else int(np.searchsorted(history.ordinal, ordinal))

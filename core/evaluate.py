@@ -13,7 +13,6 @@ from pathlib import Path
 
 from core import answers
 from core.answerers import (
-    Passage,
     Pipeline,
     Search,
     SentenceVectors,
@@ -26,18 +25,13 @@ from core.answers import Answer
 from core.cases import Case, CaseResult, dataset_digest, render_case_results
 from core.embed import Embedder
 from core.errors import InvalidInput
-from core.experiments import CASES_ARTIFACT, PROMPT_ARTIFACT, Dataset, Experiments
 from core.journal import Journal
 from core.judges import OFFLINE, Judge, llm_judge, offline_judge
 from core.models import LanguageModel, ModelFailure
 from core.prices import Price
 from core.prompts import Prompt
 from core.spending import CeilingReached
-
-__all__ = [
-    "EXPERIMENT", "Answer", "Bench", "EvaluationResult", "Passage", "SentenceVectors", "evaluate_offline",
-    "evaluate_prompt_variant", "evaluate_prompts", "extractive_pipeline", "keep_evaluation", "offline_judge",
-]  # fmt: skip
+from core.tracking import CASES_ARTIFACT, PROMPT_ARTIFACT, Dataset, Tracking
 
 EXPERIMENT = "rag-prompt-iterations"
 
@@ -181,7 +175,7 @@ def evaluate_prompts(
     *,
     search: Search,
     embedder: Embedder,
-    experiments: Experiments,
+    tracking: Tracking,
     prices: Mapping[str, Price],
     dataset_name: str = "qa",
     dataset_source: str = "",
@@ -201,7 +195,7 @@ def evaluate_prompts(
     versions = {"index_version": index_version, "corpus_version": corpus_version, "git_revision": git_revision}
     dataset = Dataset(dataset_name, dataset_source or dataset_name, dataset_digest(cases))
     return tuple(
-        keep_evaluation(result, prompt, bench, experiments, versions=versions, dataset=dataset, experiment=experiment)
+        keep_evaluation(result, prompt, bench, tracking, versions=versions, dataset=dataset, experiment=experiment)
         for prompt, result in zip(
             prompts, evaluate_offline(prompts, cases, bench, on_progress=on_progress), strict=True
         )
@@ -231,7 +225,7 @@ def keep_evaluation(
     result: EvaluationResult,
     prompt: Prompt,
     bench: Bench,
-    experiments: Experiments,
+    tracking: Tracking,
     *,
     versions: Mapping[str, str],
     dataset: Dataset,
@@ -243,14 +237,14 @@ def keep_evaluation(
     """
     if not result.is_complete:
         raise InvalidInput("evaluation", f"{prompt.label} is not complete; only whole evaluations are kept as runs")
-    registered = experiments.register_prompt(
+    registered = tracking.register_prompt(
         prompt.name,
         prompt.text,
         message=prompt.description,
         tags={"version": prompt.version},
         experiment=experiment,
     )
-    run_id = experiments.log_evaluation(
+    run_id = tracking.log_evaluation(
         experiment,
         prompt.label,
         params={**_settings(prompt, result, bench), **versions, "registry_version": registered.version},

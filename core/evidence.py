@@ -11,7 +11,7 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from core.changepoint import MIN_QUERIES, WEEKEND_SD, History, Noise, replay, whiten
+from core.changepoint import MIN_QUERIES, WEEKEND_SD, DailyHistory, Noise, replay, whiten
 from core.drift import HISTOGRAM_BINS, DailyScores, DriftReport, as_history
 
 Floats = NDArray[np.float64]
@@ -264,7 +264,7 @@ class Timing:
     ordinal: Floats
     white: Floats
     covariance: Floats
-    history: History
+    history: DailyHistory
     origin: int
 
     @classmethod

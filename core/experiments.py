@@ -1,347 +1,192 @@
-"""Gateway to MLflow: runs with their artifacts, prompts with their versions, and what evaluations and promotions write.
+"""Shell of the experiments: how each stands by the log and by whom clients noted, its start, its stop, its decision.
 
-Reading never writes to a store nor migrates it (databases: `core.mlflow_sql`, servers: `core.mlflow_client`).
+The verdict is `experiment.py`'s. Nothing happens without a person: an experiment decides nothing about a flag by itself.
 """
 
-import json
-import posixpath
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from core.cases import CaseResult, parse_case_results
-from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
-from core.mlflow_client import HttpReader, answer_in_time, check_writable, open_client, translated_errors
-from core.mlflow_sql import SqlReader, describe
-from core.runs import (
-    DESCRIPTION,
-    LINKED_PROMPTS,
-    PRODUCTION,
-    PromptVersion,
-    Run,
-    RunFilter,
-    RunPage,
-    RunSort,
-)
+from core.acts import Act, Change, changing
+from core.arms import ArmsReading
+from core.canary import find_start, read_served
+from core.control import AuditEntry, Flag, list_audit, list_flags, save_flag
+from core.errors import Conflict, InvalidInput
+from core.experiment import ExperimentProgress, ExperimentVerdict, decide_experiment, pick_users
+from core.experiment_design import Design, note_users, write_design
+from core.experiment_records import Experiment, ExperimentState, find_running, list_experiments, save_experiment
+from core.exposures import list_exposures
+from core.histories import ArmHistories, Watched
+from core.operations import check_definition
+from core.rollouts import check_typed_name
+from core.schedule import OPEN
+from core.timetable import list_schedules
+from quarterdeck.clock import from_ms
+from quarterdeck.definitions import experiment_variants, serve_to_all
+from quarterdeck.store import Store
 
-__all__ = ["PRODUCTION", "CaseResult", "Dataset", "Experiments", "PromptVersion", "Run", "RunFilter"]
-
-CASES_ARTIFACT = "cases.json"
-PROMPT_ARTIFACT = "prompt.md"
-_STAGE = "stage"
-_EXPERIMENTS_OF_PROMPT = "_mlflow_experiment_ids"
+_MOST_ENTRIES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
-    """What a run was evaluated on: a name, where it came from, and a digest that changes with its content."""
+class ExperimentReport:
+    """How one experiment stands, or stood when it ended. `noted` counts whom clients saw, by arm."""
 
-    name: str
-    source: str
-    digest: str
+    experiment: Experiment
+    noted: dict[str, int]
+    looks: tuple[ArmsReading, ...]
+    verdict: ExperimentVerdict
 
 
-class Experiments:
-    """The experiments, runs and prompts of one MLflow tracking URI: http(s), sqlite or postgresql.
+def report_experiments(
+    store: Store, histories: ArmHistories, environment: str, *, now: datetime
+) -> tuple[ExperimentReport, ...]:
+    """Return how every experiment stands, those that run first. Raises SourceUnavailable."""
+    return tuple(report_experiment(store, histories, each, now=now) for each in list_experiments(store, environment))
 
-    Every method raises SourceUnavailable, in one line, for a store that is missing, corrupt, unreachable or of an
-    unknown schema. `artifact_root` is where new experiments keep their files; next to the database by default.
+
+def report_experiment(
+    store: Store, histories: ArmHistories, experiment: Experiment, *, now: datetime
+) -> ExperimentReport:
+    """Return how one experiment stands by what was noted and logged since its start. Raises SourceUnavailable."""
+    design, until = experiment.design, experiment.ended or now
+    seen = list_exposures(store, experiment.environment, design.flag)
+    users = pick_users(seen, design, drawn_since=experiment.drawn_since, until=until)
+    noted = {arm: sum(user.variant == arm for user in users) for arm in design.arms}
+    looks: tuple[ArmsReading, ...] = ()
+    if users:
+        looks = histories.read(Watched("", design.arms, experiment.started), until=until, exposures=users)
+    disturbance = _find_disturbance(store, experiment)
+    verdict = decide_experiment(design, looks, ExperimentProgress(experiment.started, until, noted, disturbance))
+    return ExperimentReport(experiment, noted, looks, verdict)
+
+
+def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
+    """Start an experiment on a flag, as it was read: from now on clients note whom they serve. Returns the audit entry.
+
+    Raises Conflict when one runs there already, when a schedule would move its users, and when somebody was faster.
     """
-
-    def __init__(self, tracking_uri: str, *, artifact_root: Path | None = None) -> None:
-        self.tracking_uri = tracking_uri
-        self._artifact_root = artifact_root or _default_artifact_root(tracking_uri)
-        is_server = tracking_uri.startswith(("http://", "https://"))
-        self._reader: HttpReader | SqlReader = HttpReader(tracking_uri) if is_server else SqlReader(tracking_uri)
-        self._client: Any = None
-        self._lock = threading.Lock()
-
-    # Reading
-
-    def list_experiments(self) -> tuple[str, ...]:
-        """Return the names of the active experiments, sorted."""
-        return self._reader.list_experiments()
-
-    def list_runs(
-        self,
-        experiment: str | None = None,
-        *,
-        limit: int = 10_000,
-        offset: int = 0,
-        prompt: str | None = None,
-        version: str | None = None,
-        model: str | None = None,
-        status: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        tag: tuple[str, str] | None = None,
-    ) -> tuple[Run, ...]:
-        """Return up to `limit` active runs, newest first. `prompt`, `version` and `model` are parameters of a run."""
-        if limit < 1 or offset < 0:
-            raise InvalidInput("limit", f"must be 1 or more with an offset of 0 or more, not {limit} and {offset}")
-        where = RunFilter(experiment, prompt, version, model, status, since, until, tag)
-        return self._reader.list_runs(where, RunSort(), limit=limit, offset=offset)
-
-    def page_runs(
-        self, where: RunFilter | None = None, sort: RunSort | None = None, *, limit: int, offset: int = 0
-    ) -> RunPage:
-        """Return one page of the runs that pass the filter, sorted by the store itself."""
-        return self._reader.page_runs(where or RunFilter(), sort or RunSort(), limit=limit, offset=offset)
-
-    def count_runs(self, where: RunFilter | None = None) -> int:
-        """Return how many active runs pass the filter: for paging."""
-        return self._reader.count_runs(where or RunFilter())
-
-    def get_run(self, run_id: str) -> Run:
-        """Return one run. Raises NotFound."""
-        for run in self._reader.get_runs((run_id,)):
-            return run
-        raise NotFound(f"run: no run {run_id!r} in {describe(self.tracking_uri)}")
-
-    def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
-        """Return those of the runs that there are, in the order given."""
-        return self._reader.get_runs(run_ids)
-
-    def read_artifact_text(self, run_id: str, path: str) -> str:
-        """Return a text file that a run keeps. Raises NotFound when the run or the file is not there."""
-        if ".." in path.split("/") or path.startswith("/"):
-            raise InvalidInput("artifact", f"{path!r} leads out of the run's folder")
-        uri = self.get_run(run_id).artifact_uri
-        missing = NotFound(f"artifact: run {run_id} keeps no {path!r} at {uri}")
-        folder = _local_folder(uri)
-        if folder is not None:
-            if not (folder / path).is_file():
-                raise missing
-            return (folder / path).read_text(encoding="utf-8")
-        return answer_in_time(self.tracking_uri, lambda: self._download_text(uri, path, missing))
-
-    def list_case_results(self, run_id: str) -> tuple[CaseResult, ...]:
-        """Return what became of each case in an evaluation run. Raises NotFound for a run without such a table."""
-        source = f"{CASES_ARTIFACT} of run {run_id}"
-        return parse_case_results(self.read_artifact_text(run_id, CASES_ARTIFACT), source=source)
-
-    def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
-        """Return every version of every registered prompt, or of the one named: by name, newest version first.
-
-        Without their runs (`with_runs`), versions are found quickly however many runs there are.
-        """
-        return self._reader.list_prompts(name, with_runs=with_runs)
-
-    def get_prompt(self, name: str, version: int | str) -> PromptVersion:
-        """Return a prompt by version number or by alias. Raises NotFound."""
-        found = self._reader.list_prompts(name)
-        for prompt in found:
-            if str(version) == str(prompt.version) or version in prompt.aliases:
-                return prompt
-        known = ", ".join(str(prompt.version) for prompt in reversed(found)) or "none"
-        raise NotFound(f"prompt: {name!r} has no version or alias {str(version)!r}; versions: {known}")
-
-    def production_version(self, name: str, *, with_runs: bool = True) -> PromptVersion | None:
-        """Return the version that the alias `production` points at, or None. The alias is the authority, not a tag."""
-        found = self._reader.list_prompts(name, with_runs=with_runs)
-        return next((prompt for prompt in found if PRODUCTION in prompt.aliases), None)
-
-    def production_release(self, name: str) -> int | None:
-        """Return which entry of the model registry is the prompt's production one, or None (`register_release`)."""
-        return self._reader.get_alias(_release_of(name), PRODUCTION)
-
-    # Writing
-
-    def register_prompt(
-        self, name: str, text: str, *, message: str = "", tags: Mapping[str, str] | None = None, experiment: str = ""
-    ) -> PromptVersion:
-        """Return the version of the prompt that has this text; a new one is made when there is none yet.
-
-        With `experiment`, the prompt is listed among that experiment's prompts in MLflow's own screens.
-        """
-        with self._writing() as client:
-            for known in self._reader.list_prompts(name):
-                if known.text == text:
-                    return known
-            listed = dict(tags or {})
-            if experiment:
-                listed[_EXPERIMENTS_OF_PROMPT] = f",{self._experiment_id(client, experiment)},"
-            made = client.register_prompt(name, text, commit_message=message or None, tags=listed)
-            _await_prompt_links()
-        return self.get_prompt(name, made.version)
-
-    def set_prompt_alias(self, name: str, alias: str, version: int) -> None:
-        """Point the alias at a version of the prompt. Raises NotFound for a version that is not there."""
-        self.get_prompt(name, version)
-        with self._writing() as client:
-            client.set_prompt_alias(name, alias, version)
-
-    def delete_prompt_alias(self, name: str, alias: str) -> None:
-        """Take the alias off the prompt: for undoing the first promotion."""
-        with self._writing() as client:
-            client.delete_prompt_alias(name, alias)
-
-    def set_run_description(self, run_id: str, text: str) -> None:
-        """Write the text that MLflow shows as the run's description, in place of the former one."""
-        with self._writing() as client:
-            client.set_tag(run_id, DESCRIPTION, text)
-
-    def log_evaluation(
-        self,
-        experiment: str,
-        name: str,
-        *,
-        params: Mapping[str, object],
-        metrics: Mapping[str, float],
-        artifacts: Mapping[str, str],
-        dataset: Dataset | None = None,
-        prompt: PromptVersion | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> str:
-        """Keep one finished evaluation as a run and return its id; the experiment is made when it is not there.
-
-        `artifacts` are texts by file name; `prompt` is the registered version that the run is linked to. A run whose
-        logging breaks off half-way stays behind as FAILED.
-        """
-        with self._writing() as client:
-            run_id = str(client.create_run(self._experiment_id(client, experiment), run_name=name).info.run_id)
-            try:
-                self._log_all(client, run_id, params, metrics, {**(tags or {}), **_links(prompt)})
-                for path, text in artifacts.items():
-                    client.log_text(run_id, text, path)
-                if dataset is not None:
-                    _log_dataset(client, run_id, dataset)
-            except BaseException:
-                client.set_terminated(run_id, "FAILED")
-                raise
-            client.set_terminated(run_id, "FINISHED")
-        return run_id
-
-    def register_release(self, prompt: PromptVersion, run_id: str, *, tags: Mapping[str, str] | None = None) -> int:
-        """Enter the prompt into the model registry as `NAME-release`, tagged and aliased `production`; its version.
-
-        MLflow keeps prompts and models in one namespace, hence the ending. The entry points at the run's files.
-        """
-        name = _release_of(prompt.name)
-        run = self.get_run(run_id)
-        labels = {"prompt": prompt.name, "prompt_version": str(prompt.version), **(tags or {})}
-        with self._writing() as client:
-            if not client.search_registered_models(filter_string=f"name = '{name}'"):
-                client.create_registered_model(name, description=f"Released versions of the prompt {prompt.name}.")
-            source = f"{run.artifact_uri}/{PROMPT_ARTIFACT}"
-            made = int(client.create_model_version(name, source=source, run_id=run_id, tags=labels).version)
-        try:
-            self.set_production_release(prompt.name, made)
-        except QuarterdeckError:
-            with suppress(QuarterdeckError):
-                self.delete_release(prompt.name, made)
-            raise
-        return made
-
-    def set_production_release(self, name: str, version: int | None) -> None:
-        """Let another entry of the model registry be the prompt's production one, by alias and tag; None for none."""
-        release, former = _release_of(name), self.production_release(name)
-        with self._writing() as client:
-            if version is not None:
-                client.set_registered_model_alias(release, PRODUCTION, str(version))
-                client.set_model_version_tag(release, str(version), _STAGE, PRODUCTION)
-            elif former is not None:
-                client.delete_registered_model_alias(release, PRODUCTION)
-            if former is not None and former != version:
-                client.set_model_version_tag(release, str(former), _STAGE, "former")
-
-    def delete_release(self, name: str, version: int) -> None:
-        """Remove an entry of the model registry: for undoing a promotion."""
-        with self._writing() as client:
-            client.delete_model_version(_release_of(name), str(version))
-
-    def _log_all(
-        self,
-        client: Any,
-        run_id: str,
-        params: Mapping[str, object],
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-    ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        now = int(client.get_run(run_id).info.start_time)
-        client.log_batch(
-            run_id,
-            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
-            params=[Param(key, str(value)) for key, value in params.items()],
-            tags=[RunTag(key, value) for key, value in tags.items()],
-        )
-
-    def _experiment_id(self, client: Any, name: str) -> str:
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        location = (self._artifact_root / name).as_uri() if self._artifact_root else None
-        return str(client.create_experiment(name, artifact_location=location))
-
-    @contextmanager
-    def _writing(self) -> Iterator[Any]:
-        with self._lock:
-            if self._client is None:
-                if isinstance(self._reader, SqlReader):
-                    check_writable(self._reader)
-                if self._artifact_root:
-                    self._artifact_root.mkdir(parents=True, exist_ok=True)
-                self._client = open_client(self.tracking_uri)
-        with translated_errors(self.tracking_uri):
-            yield self._client
-
-    def _download_text(self, uri: str, path: str, missing: NotFound) -> str:
-        if uri.startswith("mlflow-artifacts:") and isinstance(self._reader, SqlReader):
-            where = describe(self.tracking_uri)
-            raise SourceUnavailable(f"artifact: {uri} is served by a tracking server; give its address, not {where}")
-        if isinstance(self._reader, HttpReader):
-            open_client(self.tracking_uri)  # sets the time limits, also for the download
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        with tempfile.TemporaryDirectory() as folder, translated_errors(self.tracking_uri):
-            repository: Any = get_artifact_repository(uri, tracking_uri=self.tracking_uri)
-            parent = posixpath.dirname(path) or None
-            if path not in {entry.path for entry in repository.list_artifacts(parent)}:
-                raise missing
-            return Path(repository.download_artifacts(path, folder)).read_text(encoding="utf-8")
+    if running := find_running(store, flag.environment, flag.key):
+        raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key} already; stop it first")
+    if planned := list_schedules(store, environment=flag.environment, flag=flag.key, states=OPEN):
+        raise Conflict(f"the open schedule {planned[0].schedule_id} would move users of {flag.key}; cancel it first")
+    if any(each.design.name == design.name for each in list_experiments(store, flag.environment)):
+        raise Conflict(f"there was an experiment {design.name!r} already; give this one another name")
+    definition = note_users(flag.definition, design.name)
+    check_definition(flag.key, definition)
+    drawn_since = find_start(_list_entries(store, flag.environment, flag.key)) or flag.updated
+    noted_before = (flag.definition.get("metadata") or {}).get("experiment")
+    with changing(store, by) as change:
+        started = from_ms(change.at_ms)
+        made = Experiment(flag.environment, design, definition, started, by.actor, drawn_since, noted_before)
+        save_experiment(change.connection, made)
+        _save_flag(change, flag, definition, by)
+        change.record(
+            "experiment.start", flag.key, {"flag": flag.definition},
+            {"flag": definition, "experiment": write_design(design)},
+        )  # fmt: skip
+    return change.entry_id
 
 
-def _release_of(name: str) -> str:
-    return f"{name}-release"
+def stop_experiment(store: Store, experiment: Experiment, by: Act) -> int:
+    """End an experiment, as it was read, without a choice: the flag serves as before. Returns the audit entry's id.
+
+    Raises Conflict when it has ended or somebody was faster.
+    """
+    _check_running(experiment)
+    flag = _find_flag(store, experiment)
+    with changing(store, by) as change:
+        save_experiment(change.connection, _ended(experiment, ExperimentState.STOPPED, change, by))
+        after: dict[str, Any] = {"experiment": experiment.design.name, "state": str(ExperimentState.STOPPED)}
+        if flag is not None:
+            definition = note_users(flag.definition, experiment.noted_before)
+            _save_flag(change, flag, definition, by)
+            after["flag"] = definition
+        before = {"experiment": experiment.design.name, "state": str(experiment.state)}
+        change.record("experiment.stop", experiment.design.flag, before | _given(flag), after)
+    return change.entry_id
 
 
-def _links(prompt: PromptVersion | None) -> Mapping[str, str]:
-    # What MlflowClient.link_prompt_version_to_run writes; that function itself uses the process-wide tracking URI
-    # instead of its client's, and makes a stray mlflow.db in the working directory.
-    return {LINKED_PROMPTS: json.dumps([{"name": prompt.name, "version": str(prompt.version)}])} if prompt else {}
+def decide_for(
+    store: Store, experiment: Experiment, arm: str, by: Act, *, typed_name: str | None, now: datetime
+) -> int:
+    """End an experiment, as it was read, with an arm that everybody gets from now on. Returns the audit entry's id.
+
+    A wide change in production takes the flag's name, typed; None for `typed_name` is somebody who may do without.
+    Raises InvalidInput, and Conflict when it has ended or somebody was faster.
+    """
+    _check_running(experiment)
+    if arm not in experiment.design.arms:
+        raise InvalidInput("variant", f"{arm!r} is not compared; there are: {', '.join(experiment.design.arms)}")
+    flag = _find_flag(store, experiment)
+    if flag is None or flag.definition.get("state") != "ENABLED":
+        gone = "gone" if flag is None else "switched off"
+        raise InvalidInput("flag", f"{experiment.design.flag} is {gone}, so nobody would get {arm}; stop it instead")
+    definition = serve_to_all(note_users(flag.definition, experiment.noted_before), arm)
+    check_definition(flag.key, definition)
+    if typed_name is not None:
+        check_typed_name(store, flag, definition, typed_name, now=now)
+    with changing(store, by) as change:
+        ended = replace(_ended(experiment, ExperimentState.DECIDED, change, by), winner=arm)
+        save_experiment(change.connection, ended)
+        _save_flag(change, flag, definition, by)
+        name = experiment.design.name
+        change.record(
+            "experiment.decide", flag.key, {"experiment": name, "state": str(experiment.state)} | _given(flag),
+            {"experiment": name, "state": str(ended.state), "winner": arm, "flag": definition},
+        )  # fmt: skip
+    return change.entry_id
 
 
-def _log_dataset(client: Any, run_id: str, dataset: Dataset) -> None:
-    from mlflow.entities import Dataset as MlflowDataset
-    from mlflow.entities import DatasetInput, InputTag
-
-    source = json.dumps({"uri": dataset.source})
-    entry = MlflowDataset(name=dataset.name, digest=dataset.digest, source_type="local", source=source)
-    client.log_inputs(run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "evaluation")])])
+def _check_running(experiment: Experiment) -> None:
+    if not experiment.is_running:
+        raise Conflict(f"the experiment {experiment.design.name!r} is {experiment.state} already")
 
 
-def _await_prompt_links() -> None:
-    """Wait for the threads in which MLflow links a new prompt to an experiment: what is written should be there."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("link_prompt_to_experiment_thread"):
-            thread.join(timeout=10.0)
+def _ended(experiment: Experiment, state: ExperimentState, change: Change, by: Act) -> Experiment:
+    ended = from_ms(change.at_ms)
+    return replace(experiment, state=state, ended=ended, ended_by=by.actor, conclusion=by.reason.strip())
 
 
-def _default_artifact_root(uri: str) -> Path | None:
-    database = uri.removeprefix("sqlite:///")
-    return Path(database).absolute().parent / "artifacts" if database != uri else None
+def _find_flag(store: Store, experiment: Experiment) -> Flag | None:
+    known = list_flags(store, experiment.environment)
+    return next((flag for flag in known if flag.key == experiment.design.flag), None)
 
 
-def _local_folder(uri: str) -> Path | None:
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(uri) if not parts.scheme else None
+def _given(flag: Flag | None) -> dict[str, Any]:
+    return {"flag": flag.definition} if flag else {}
+
+
+def _save_flag(change: Change, flag: Flag, definition: dict[str, Any], by: Act) -> None:
+    saved = replace(flag, definition=definition, updated_by=by.actor)
+    save_flag(change.connection, saved, updated_ms=change.at_ms)
+
+
+def _list_entries(store: Store, environment: str, key: str) -> Sequence[AuditEntry]:
+    """What was done to a flag, newest first; what an experiment did to it is told as that of any other change."""
+    own = list_audit(store, target=key, environment=environment, limit=_MOST_ENTRIES)
+    return [_unwrapped(entry) for entry in own if entry.action.startswith(("flag.", "canary.", "experiment."))]
+
+
+def _unwrapped(entry: AuditEntry) -> AuditEntry:
+    if not entry.action.startswith("experiment."):
+        return entry
+    return replace(entry, before=(entry.before or {}).get("flag"), after=(entry.after or {}).get("flag"))
+
+
+def _find_disturbance(store: Store, experiment: Experiment) -> str:
+    """Why users are not drawn as they were at the start; "" where they are."""
+    design, until = experiment.design, experiment.ended
+    for entry in reversed(_list_entries(store, experiment.environment, design.flag)):
+        during = experiment.started < entry.ts and (until is None or entry.ts < until)
+        if during and read_served(entry.before) != read_served(entry.after):
+            return f"{entry.actor} changed {design.flag} on {entry.ts:%d %b at %H:%M} UTC, while the experiment ran"
+    if not experiment.is_running:
+        return ""
+    flag = _find_flag(store, experiment)
+    if flag is None or read_served(flag.definition) != read_served(experiment.definition):
+        return f"{design.flag} is not as it was when the experiment started"
+    if not set(design.arms) <= experiment_variants(flag.definition):
+        return f"clients note no users of {design.flag} any more, for `experiment` is gone from its metadata"
+    return ""

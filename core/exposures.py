@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
-from quarterdeck.retrieval import from_ms, to_ms
-from quarterdeck.schema import HOUR_MS, flag_evaluations, flag_exposures, tracked_events
+from quarterdeck.clock import HOUR_MS, from_ms, to_ms
+from quarterdeck.schema import flag_evaluations, flag_exposures, tracked_events
 from quarterdeck.store import Store
 
 

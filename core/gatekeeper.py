@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.answerers import Passage, SentenceVectors
+from core.answerers import ContextPassage, SentenceVectors
+from core.backends import LanceIndexes
 from core.cases import Case, parse_cases
 from core.chunks import Chunk, digest_chunks
 from core.config import PROJECT, Config
 from core.embed import Embedder
 from core.errors import InvalidInput, QuarterdeckError, SourceUnavailable
 from core.evaluate import Bench, evaluate_offline
-from core.experiments import Experiments
 from core.gates import Evaluated, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
-from core.indexes import LanceIndexes
 from core.ingest import read_folder
 from core.prices import Price, parse_prices
 from core.prompts import Prompt, parse_prompt
+from core.tracking import Tracking
 from core.vectors import VectorCache
 from quarterdeck.store import Store
 
@@ -96,16 +96,16 @@ def run_cost_gate(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PromptSource:
     """A prompt and where it was found."""
 
     prompt: Prompt
     origin: str = ""
 
 
-def read_prompt(path: Path) -> Source:
+def read_prompt(path: Path) -> PromptSource:
     """Return the prompt of a file. Raises InvalidInput."""
-    return Source(parse_prompt(read_text(path, below=PROJECT), source=str(path)))
+    return PromptSource(parse_prompt(read_text(path, below=PROJECT), source=str(path)))
 
 
 def find_prompts(base: str | None = None) -> tuple[Path, ...]:
@@ -153,7 +153,7 @@ def build_bench(chunks: Sequence[Chunk], embedder: Embedder, prices: Mapping[str
         indexes.build(INDEX, chunks, embedder.embed([chunk.text for chunk in chunks]))
         vectors = SentenceVectors(embedder)
 
-        def search(question: str, top_k: int) -> Sequence[Passage]:
+        def search(question: str, top_k: int) -> Sequence[ContextPassage]:
             return indexes.search(INDEX, vectors.get(question)[None], top_k=top_k)[0]
 
         yield Bench(search, vectors, prices, index_digest=digest_chunks(chunks, model=embedder.model))
@@ -205,13 +205,13 @@ def _evaluate(
 def _find_baseline(
     config: Config,
     path: Path,
-    candidate: Source,
+    candidate: PromptSource,
     *,
     given: Path | None,
     base: str | None,
     thresholds: Thresholds,
     folder: Path,
-) -> Source | None:
+) -> PromptSource | None:
     if given:
         return replace(read_prompt(given), origin=given.name)
     found = _from_production(config, candidate.prompt) or _from_merge_base(path, base)
@@ -220,12 +220,12 @@ def _find_baseline(
     return found
 
 
-def _from_production(config: Config, candidate: Prompt) -> Source | None:
+def _from_production(config: Config, candidate: Prompt) -> PromptSource | None:
     """Return the version that MLflow's alias `production` points at, with the settings that its run was made with."""
     try:
-        experiments = Experiments(config.tracking_uri)
-        version = experiments.production_version(candidate.name)
-        params = experiments.get_run(version.run_ids[-1]).params if version and version.run_ids else None
+        tracking = Tracking(config.tracking_uri)
+        version = tracking.production_version(candidate.name)
+        params = tracking.get_run(version.run_ids[-1]).params if version and version.run_ids else None
     except QuarterdeckError:
         return None  # no store here, as in CI: the checkout's own history is asked instead
     if version is None or params is None:
@@ -240,17 +240,17 @@ def _from_production(config: Config, candidate: Prompt) -> Source | None:
         max_sentences=int(params.get("max_sentences", candidate.max_sentences)),
         refuse_below=None if refuse == "never" else float(refuse),
     )
-    return Source(former, "in production")
+    return PromptSource(former, "in production")
 
 
-def _from_merge_base(path: Path, base: str | None) -> Source | None:
+def _from_merge_base(path: Path, base: str | None) -> PromptSource | None:
     """Return the same file as it was before the branch, in whatever repository the file is."""
     folder = (PROJECT / path).parent
     commit = _merge_base(base, folder)
     if commit is None:
         return None
     text = _git("show", f"{commit}:./{path.name}", folder=folder)
-    return Source(parse_prompt(text, source=f"{path} at {commit[:9]}"), f"at {commit[:9]}") if text else None
+    return PromptSource(parse_prompt(text, source=f"{path} at {commit[:9]}"), f"at {commit[:9]}") if text else None
 
 
 def _changed_files(base: str | None) -> list[Path]:

@@ -50,7 +50,7 @@ class CaseFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class GateCheck:
     """One condition: whether it holds, the figures, and the cases to look at when it does not."""
 
     name: str
@@ -65,7 +65,7 @@ class GateReport:
 
     gate: str
     subject: str
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -150,7 +150,7 @@ def check_cost(
     return GateReport("cost-check", candidate.label, tuple(checks))
 
 
-def _check_complete(results: Sequence[CaseResult], references: Mapping[str, Case]) -> Check:
+def _check_complete(results: Sequence[CaseResult], references: Mapping[str, Case]) -> GateCheck:
     missing = sorted(set(references) - {result.case_id for result in results})
     failed = [result for result in results if result.error]
     failures = [_failure(result, references, [result.error]) for result in failed]
@@ -159,35 +159,35 @@ def _check_complete(results: Sequence[CaseResult], references: Mapping[str, Case
         for name in missing
     ]
     done = len(references) - len(failures)
-    return Check("every case judged", not failures, f"{done} of {len(references)} cases", tuple(failures))
+    return GateCheck("every case judged", not failures, f"{done} of {len(references)} cases", tuple(failures))
 
 
-def _check_mean(judged: Sequence[CaseResult], references: Mapping[str, Case], threshold: float) -> Check:
+def _check_mean(judged: Sequence[CaseResult], references: Mapping[str, Case], threshold: float) -> GateCheck:
     mean = sum(result.faithfulness for result in judged) / len(judged)
     passed = mean >= threshold - _NOISE
     worst = [] if passed else sorted((r for r in judged if r.faithfulness < threshold), key=lambda r: r.faithfulness)
     detail = f"{mean:.3f}, needed {threshold:g}"
-    return Check("faithfulness, mean", passed, detail, tuple(_failure(r, references) for r in worst))
+    return GateCheck("faithfulness, mean", passed, detail, tuple(_failure(r, references) for r in worst))
 
 
-def _check_minimum(judged: Sequence[CaseResult], references: Mapping[str, Case], threshold: float) -> Check:
+def _check_minimum(judged: Sequence[CaseResult], references: Mapping[str, Case], threshold: float) -> GateCheck:
     below = [result for result in judged if result.faithfulness < threshold - _NOISE]
     lowest = min(judged, key=lambda result: result.faithfulness)
     detail = f"{lowest.faithfulness:.3f} ({lowest.case_id}), needed {threshold:g}"
-    return Check("faithfulness, each case", not below, detail, tuple(_failure(r, references) for r in below))
+    return GateCheck("faithfulness, each case", not below, detail, tuple(_failure(r, references) for r in below))
 
 
-def _check_refusals(judged: Sequence[CaseResult], references: Mapping[str, Case], threshold: float) -> Check:
+def _check_refusals(judged: Sequence[CaseResult], references: Mapping[str, Case], threshold: float) -> GateCheck:
     wrong = [result for result in judged if not result.refusal_correct]
     accuracy = 1 - len(wrong) / len(judged)
     passed = accuracy >= threshold - _NOISE
     failures = () if passed else tuple(_failure(r, references) for r in wrong)
-    return Check("refusal accuracy", passed, f"{accuracy:.3f}, needed {threshold:g}", failures)
+    return GateCheck("refusal accuracy", passed, f"{accuracy:.3f}, needed {threshold:g}", failures)
 
 
 def _check_regression(
     candidate: Evaluated, baseline: Evaluated, references: Mapping[str, Case], seed: int
-) -> tuple[Check | None, tuple[str, ...]]:
+) -> tuple[GateCheck | None, tuple[str, ...]]:
     before = {result.case_id: result for result in baseline.results if not result.error}
     pairs = [(result, before[result.case_id]) for result in candidate.results if result.case_id in before]
     pairs = [(now, then) for now, then in pairs if not now.error]
@@ -202,7 +202,7 @@ def _check_regression(
     detail = f"{mean:+.3f} (95% interval {_plain(interval)}) than {than}, {len(worse)} cases worse"
     failures = () if passed else tuple(_failure(now, references, _fell(now, then)) for now, then in worse)
     notes = (f"Lower than {than} by {-mean:.3f}, which is within noise.",) if passed and mean < -_NOISE else ()
-    return Check("no regression", passed, detail, failures), notes
+    return GateCheck("no regression", passed, detail, failures), notes
 
 
 def _check_mean_cost(
@@ -210,7 +210,7 @@ def _check_mean_cost(
     costs: Mapping[str, float],
     references: Mapping[str, Case],
     thresholds: Thresholds,
-) -> Check:
+) -> GateCheck:
     mean = sum(costs.values()) / len(costs)
     passed = mean <= thresholds.cost_usd_mean + _NOISE
     dearest = [] if passed else sorted(judged, key=lambda r: -costs[r.case_id])[:_DEAREST]
@@ -219,7 +219,7 @@ def _check_mean_cost(
         for r in dearest
     )
     detail = f"${mean:.5f} a query at the price of {thresholds.model}, allowed ${thresholds.cost_usd_mean:g}"
-    return Check("average cost", passed, detail, failures)
+    return GateCheck("average cost", passed, detail, failures)
 
 
 def _failure(result: CaseResult, references: Mapping[str, Case], reasons: Sequence[str] | None = None) -> CaseFailure:

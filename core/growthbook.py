@@ -12,7 +12,7 @@ from core.conversion import (
     TARGETING_KEY,
     Converted,
     NoCounterpart,
-    Step,
+    TargetingStep,
     all_of,
     any_of,
     check_converted,
@@ -98,7 +98,7 @@ def _name_values(values: Sequence[Any]) -> dict[str, str]:
     return texts
 
 
-def _step(number: int, rule: Mapping[str, Any], names: Mapping[str, str], groups: Mapping[str, Any]) -> Step:
+def _step(number: int, rule: Mapping[str, Any], names: Mapping[str, str], groups: Mapping[str, Any]) -> TargetingStep:
     for part, problem in _UNKNOWN_PARTS.items():
         if rule.get(part):
             raise NoCounterpart(f"rule {number}: {problem}")
@@ -115,10 +115,10 @@ def _step(number: int, rule: Mapping[str, Any], names: Mapping[str, str], groups
         if len(shares) != len(variations):
             raise NoCounterpart(f"rule {number}: {len(variations)} variations have {len(shares)} weights")
         weights = [read_share(share, whole=1, what=f"rule {number}: weights") for share in shares]
-        return Step(test, weight, by, _merge([names[_mark(value)] for value in variations], weights))
+        return TargetingStep(test, weight, by, _merge([names[_mark(value)] for value in variations], weights))
     if "force" not in rule:
         raise NoCounterpart(f"rule {number}: it forces no value and has no variations")
-    return Step(test, weight, by, ((names[_mark(rule["force"])], 1),))
+    return TargetingStep(test, weight, by, ((names[_mark(rule["force"])], 1),))
 
 
 def _merge(names: Sequence[str], weights: Sequence[int]) -> tuple[tuple[str, int], ...]:

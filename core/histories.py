@@ -15,11 +15,10 @@ from functools import cache
 from operator import add
 from threading import Lock
 
-from core.arms import Look, Tally, UserRow
+from core.arms import ArmsReading, Tally, UserRow
 from core.exposures import Exposure
 from core.retrievals import Log, count_rows, list_user_sums
-from quarterdeck.retrieval import from_ms, to_ms
-from quarterdeck.schema import DAY_MS, HOUR_MS
+from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
 from quarterdeck.store import Store
 
 _GRACE_MS = 10 * 60_000  # rows of an hour may be this late before it is taken as over
@@ -53,8 +52,8 @@ class _Kept:
     ahead: dict[int, _Sums] = field(default_factory=dict)
     rows: int = 0
     exposed: int = 0
-    looks: list[Look] = field(default_factory=list)
-    newest: tuple[Look, ...] = ()
+    looks: list[ArmsReading] = field(default_factory=list)
+    newest: tuple[ArmsReading, ...] = ()
     lock: Lock = field(default_factory=Lock)
 
 
@@ -74,7 +73,7 @@ class ArmHistories:
         lenient._age = age
         return lenient
 
-    def read(self, watched: Watched, *, until: datetime, exposures: Sequence[Exposure] = ()) -> tuple[Look, ...]:
+    def read(self, watched: Watched, *, until: datetime, exposures: Sequence[Exposure] = ()) -> tuple[ArmsReading, ...]:
         """Return a look at the end of each hour with retrievals, and one at `until`. Raises SourceUnavailable.
 
         A user who was exposed to two of the arms counts in none.
@@ -103,7 +102,7 @@ class ArmHistories:
             kept.newest = (*kept.looks, kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until))
             return kept.newest
 
-    def _serves(self, looks: Sequence[Look], until: datetime) -> bool:
+    def _serves(self, looks: Sequence[ArmsReading], until: datetime) -> bool:
         return bool(looks) and timedelta(0) <= until - looks[-1].at < self._age
 
     def _keep(self, watched: Watched) -> _Kept:

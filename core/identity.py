@@ -50,7 +50,7 @@ class TrustedProxy:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class SignIn:
     """How visitors say who they are. Without a login or a proxy everybody is the local operator.
 
     `public_url` is where browsers find the deck, `open_to_all` lets it listen beyond this machine without a login.
@@ -80,7 +80,7 @@ def _read_at_once(read: Callable[..., Any], *arguments: Any) -> Any:
     return read(*arguments)
 
 
-def read_access(environ: Mapping[str, str], check: Callable[..., Any] = _read_at_once) -> Access:
+def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_at_once) -> SignIn:
     """Return what the environment variables say about signing in. Raises InvalidInput, naming the variable.
 
     `check` calls what reads a variable; who wants to hear of every wrong one keeps its InvalidInput and returns None.
@@ -94,7 +94,7 @@ def read_access(environ: Mapping[str, str], check: Callable[..., Any] = _read_at
     opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
     if opened not in ("on", "off"):
         raise InvalidInput("QUARTERDECK_ALLOW_ANYONE", f"must be on or off, not {opened!r}")
-    return Access(login, proxy, public_url, opened == "on")
+    return SignIn(login, proxy, public_url, opened == "on")
 
 
 def is_loopback(host: str) -> bool:
@@ -105,7 +105,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_bind(access: Access, host: str) -> None:
+def check_bind(access: SignIn, host: str) -> None:
     """Raise InvalidInput when the deck would be open to other machines although nobody signs in."""
     if access.is_local and not access.open_to_all and not is_loopback(host):
         raise InvalidInput(

@@ -15,11 +15,12 @@ from sqlalchemy import Connection
 from core.control import get_setting, save_setting
 from core.errors import InvalidInput
 from core.intake import add_keys, find_keys, forget_keys, store_retrievals
-from core.rows import FileTimes, Parsed, Refused, parse_cells, parse_record, parse_rows
+from core.rows import FileTimes, Parsed, RefusedRow, parse_cells, parse_record, parse_rows
 from core.tables import TableFile
 from core.traces import Trace, TraceSource, parse_span
+from quarterdeck.clock import to_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import Retrieval, to_ms
+from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 
 LISTED = 20
@@ -39,7 +40,7 @@ class ImportReport:
     read: int
     stored: int
     refused_count: int
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedRow, ...]
     skipped: int
     notes: tuple[str, ...]
 
@@ -50,7 +51,7 @@ class _Tally:
     def __init__(self, skipped: int = 0) -> None:
         self.skipped = skipped
         self.stored = self.refused_count = 0
-        self._refused: list[Refused] = []
+        self._refused: list[RefusedRow] = []
 
     def add(self, batch: Parsed) -> None:
         self.stored += len(batch.retrievals)

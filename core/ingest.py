@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from core.backends import LanceIndexes
 from core.chunks import Chunk
 from core.config import Config
 from core.corpus import Corpus
 from core.embed import Embedder, Vectors
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.formats import is_readable, split_document
-from core.indexes import LanceIndexes
 from core.vectors import VectorCache
 from quarterdeck.store import Store
 
@@ -32,7 +32,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DocumentSource:
     """What an index is built from: the chunks of a corpus version or of a folder, and what could not be read.
 
     `documents` counts those that were read, `skipped` those in formats that hold no text to index.
@@ -45,7 +45,7 @@ class Source:
     skipped: int = 0
 
 
-def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | None = None) -> Source:
+def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | None = None) -> DocumentSource:
     """Return the chunks of a corpus version, of the workspace too; names are relative to the folder tracked.
 
     The source is called as the list of versions calls it, whatever name it was asked for by.
@@ -63,7 +63,7 @@ def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | Non
     )
 
 
-def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> Source:
+def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> DocumentSource:
     """Return the chunks of every document below a folder. Raises InvalidInput when there is no such folder."""
     if not folder.is_dir():
         raise InvalidInput("folder", f"{folder} is no folder")
@@ -120,7 +120,7 @@ def build_index(folder: Path, out: Path, config: Config) -> int:
 
 def _read_source(
     version: str, names: Iterable[str], read: Callable[[str], bytes], on_progress: OnProgress | None
-) -> Source:
+) -> DocumentSource:
     names = list(names)
     wanted = [name for name in names if is_readable(name)]
     chunks: list[Chunk] = []
@@ -134,7 +134,9 @@ def _read_source(
             problems.append(Problem(name, str(error).splitlines()[0]))
         if on_progress:
             on_progress("read", done, len(wanted))
-    return Source(version, len(wanted) - len(problems), tuple(chunks), tuple(problems), len(names) - len(wanted))
+    return DocumentSource(
+        version, len(wanted) - len(problems), tuple(chunks), tuple(problems), len(names) - len(wanted)
+    )
 
 
 def _embedder(config: Config) -> Embedder:

@@ -43,7 +43,7 @@ class JobState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class JobStep:
     """How far a job is: `done` of `total` in the step that it names."""
 
     name: str
@@ -61,7 +61,7 @@ class Job:
     started: datetime
     state: JobState
     ended: datetime | None
-    step: Step | None
+    step: JobStep | None
     last_line: str
 
 
@@ -147,9 +147,9 @@ def format_step(step: str, done: int, total: int) -> str:
     return f"progress: {step} {done} of {total}"
 
 
-def _read_step(line: str) -> Step | None:
+def _read_step(line: str) -> JobStep | None:
     found = _PROGRESS.match(line)
-    return Step(found[1], int(found[2]), int(found[3])) if found else None
+    return JobStep(found[1], int(found[2]), int(found[3])) if found else None
 
 
 def _spawn(

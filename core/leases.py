@@ -15,7 +15,7 @@ from datetime import datetime
 
 from sqlalchemy import select, text, update
 
-from quarterdeck.retrieval import from_ms, now_ms
+from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.schema import leases
 from quarterdeck.store import Store
 

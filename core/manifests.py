@@ -26,7 +26,7 @@ _CUT = b"0"
 _TEXTS_ONLY = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
-class ChangeKind(StrEnum):
+class FileChangeKind(StrEnum):
     """What happened to a file between two versions. A moved one keeps its name in another folder."""
 
     ADDED = "added"
@@ -53,7 +53,7 @@ class FileChange(NamedTuple):
     A tuple, because there may be 300,000 of them: it is made in a third of a dataclass's time.
     """
 
-    kind: ChangeKind
+    kind: FileChangeKind
     path: str
     old_path: str | None = None
     md5: str | None = None
@@ -145,7 +145,7 @@ def compare_entries(
     """
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     changes = [
-        FileChange(ChangeKind.MODIFIED, path, None, md5, former, sizes.get(md5), sizes.get(former))
+        FileChange(FileChangeKind.MODIFIED, path, None, md5, former, sizes.get(md5), sizes.get(former))
         for path, md5 in new.items()
         if (former := old.get(path, md5)) != md5
     ]
@@ -157,27 +157,27 @@ def compare_entries(
         size = sizes.get(md5)
         if waiting.get(md5):
             source = waiting[md5].popleft()
-            kind = ChangeKind.MOVED if basename(source) == basename(path) else ChangeKind.RENAMED
+            kind = FileChangeKind.MOVED if basename(source) == basename(path) else FileChangeKind.RENAMED
             changes.append(FileChange(kind, path, source, md5, md5, size, size))
         else:
-            changes.append(FileChange(ChangeKind.ADDED, path, md5=md5, size_bytes=size))
+            changes.append(FileChange(FileChangeKind.ADDED, path, md5=md5, size_bytes=size))
     changes += [
-        FileChange(ChangeKind.REMOVED, path, old_md5=md5, old_size_bytes=sizes.get(md5))
+        FileChange(FileChangeKind.REMOVED, path, old_md5=md5, old_size_bytes=sizes.get(md5))
         for md5, paths in waiting.items()
         for path in paths
     ]
     return tuple(sorted(changes, key=attrgetter("path")))
 
 
-def count_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[ChangeKind, int]:
+def count_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[FileChangeKind, int]:
     """Return how many changes of each kind `compare_entries` would find; moved files count as renamed ones."""
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     renamed = (Counter(old[path] for path in gone) & Counter(new[path] for path in come)).total()
     return {
-        ChangeKind.ADDED: len(come) - renamed,
-        ChangeKind.REMOVED: len(gone) - renamed,
-        ChangeKind.MODIFIED: sum(old[path] != new[path] for path in old.keys() & new.keys()),
-        ChangeKind.RENAMED: renamed,
+        FileChangeKind.ADDED: len(come) - renamed,
+        FileChangeKind.REMOVED: len(gone) - renamed,
+        FileChangeKind.MODIFIED: sum(old[path] != new[path] for path in old.keys() & new.keys()),
+        FileChangeKind.RENAMED: renamed,
     }
 
 

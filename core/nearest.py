@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.backends import open_indexes
 from core.builds import find_live
 from core.embed import Embedder
-from core.forecasts import list_predictions
-from core.indexes import open_indexes
 from core.misses import Miss, NearPassage, explain_misses
 from core.prediction import TopicPrediction
+from core.predictions import list_predictions
 from quarterdeck.store import Store
 
 _HITS = 3

@@ -37,13 +37,13 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.exposures import count_reported, delete_reported
 from core.prediction import Prediction, prediction_setting
 from core.retention import former_indexes
-from core.schedules import OPEN, check_one_plan
+from core.schedule import OPEN, check_one_plan
 from core.timetable import list_schedules
 from quarterdeck import definitions
+from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import check_document, resolve_references
 from quarterdeck.log import as_log
-from quarterdeck.retrieval import from_ms, to_ms
 from quarterdeck.schema import aliases, indexes
 from quarterdeck.store import Store
 from quarterdeck.validation import validate_document

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from core.errors import InvalidInput
-from core.rows import Parsed, Refused, parse_record, parse_rows
+from core.rows import Parsed, RefusedRow, parse_record, parse_rows
 from core.spans import find_fields, find_query, find_top_score, parse_json
+from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import Retrieval, from_ms
+from quarterdeck.retrieval import Retrieval
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
@@ -45,7 +46,7 @@ def parse_request(body: bytes, content_type: str, *, redact: Redactor) -> Parsed
     return parse_rows(_list_retrievals(request), partial(_parse_span, redact=redact))
 
 
-def render_response(refused: Sequence[Refused], content_type: str) -> bytes:
+def render_response(refused: Sequence[RefusedRow], content_type: str) -> bytes:
     """Return the ExportTraceServiceResponse in the request's encoding: a partial success when spans were refused."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -66,7 +67,7 @@ def render_failure(message: str, content_type: str) -> bytes:
     return bytes(ExportTracePartialSuccess(error_message=message).SerializeToString())
 
 
-def describe_refused(refused: Sequence[Refused]) -> str:
+def describe_refused(refused: Sequence[RefusedRow]) -> str:
     """Return one line about the refused spans; it names the first five."""
     first = "; ".join(f"retrieval span {each.row}: {each.field}: {each.problem}" for each in refused[:_SHOWN])
     return first + (f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else "")

@@ -51,7 +51,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ProbeCheck:
     """One thing that was looked at. `measured` is None when there was nothing to look at, which is no failure."""
 
     name: str
@@ -65,7 +65,7 @@ class ProbeReport:
     """Whether the index may go live. `missed` holds the golden queries that did not find their documents."""
 
     index_name: str
-    checks: tuple[Check, ...]
+    checks: tuple[ProbeCheck, ...]
     missed: tuple[GoldenQuery, ...] = ()
 
     @property
@@ -101,7 +101,7 @@ def parse_probe(stored: Mapping[str, Any]) -> ProbeRecord:
     return ProbeRecord(
         ProbeReport(
             report["index_name"],
-            tuple(Check(**check) for check in report["checks"]),
+            tuple(ProbeCheck(**check) for check in report["checks"]),
             tuple(GoldenQuery(query["text"], tuple(query["documents"])) for query in report["missed"]),
         ),
         stored["live"],
@@ -109,14 +109,14 @@ def parse_probe(stored: Mapping[str, Any]) -> ProbeRecord:
     )
 
 
-def check_count(found: int, registered: int) -> Check:
+def check_count(found: int, registered: int) -> ProbeCheck:
     """Tell whether the index holds as many chunks as it was registered with."""
-    return Check(
+    return ProbeCheck(
         "complete", found == registered and found > 0, float(found), f"{found:,} of {registered:,} chunks are there"
     )
 
 
-def check_passages(texts: Sequence[str], hits: Sequence[Sequence[Hit]]) -> Check:
+def check_passages(texts: Sequence[str], hits: Sequence[Sequence[Hit]]) -> ProbeCheck:
     """Tell whether passages of the index, searched by their own text, are found with a score of nearly 1.
 
     It shows an index whose vectors belong to other texts, or to another model.
@@ -128,12 +128,12 @@ def check_passages(texts: Sequence[str], hits: Sequence[Sequence[Hit]]) -> Check
     ]
     share = 1 - len(lost) / len(texts) if texts else None
     said = f"{len(texts) - len(lost)} of {len(texts)} passages find themselves"
-    return Check("passages", bool(texts) and not lost, share, said)
+    return ProbeCheck("passages", bool(texts) and not lost, share, said)
 
 
 def check_golden(
     golden: Sequence[GoldenQuery], hits: Sequence[Sequence[Hit]], limits: ProbeLimits
-) -> tuple[Check, tuple[GoldenQuery, ...]]:
+) -> tuple[ProbeCheck, tuple[GoldenQuery, ...]]:
     """Tell whether enough golden queries find one of their documents, and return those that do not.
 
     A document is found under its name or under a longer path that ends with it.
@@ -144,17 +144,17 @@ def check_golden(
         if not any(_is_same(hit.document, wanted) for hit in found[: limits.top_k] for wanted in query.documents)
     )
     if not golden:
-        return Check("golden set", True, None, "there is no golden set"), ()
+        return ProbeCheck("golden set", True, None, "there is no golden set"), ()
     share = 1 - len(missed) / len(golden)
     said = f"{len(golden) - len(missed)} of {len(golden)} golden queries find their document in the top {limits.top_k}"
     enough = share >= limits.golden_share
     named = f", for example not {missed[0].text!r}" if missed else ""
-    return Check("golden set", enough, share, f"{said} ({limits.golden_share:.0%} are needed){named}"), missed
+    return ProbeCheck("golden set", enough, share, f"{said} ({limits.golden_share:.0%} are needed){named}"), missed
 
 
 def check_recall(
     live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], held: Collection[str], limits: ProbeLimits
-) -> Check:
+) -> ProbeCheck:
     """Tell whether the new index finds what the live one finds, for the same queries.
 
     Counts the live hits whose text the new index holds too (`held`). One is found when it is among the new hits, or
@@ -168,19 +168,19 @@ def check_recall(
         wanted += len(considered)
         found += sum(hit.text in texts or worst >= hit.score - _ROUNDING for hit in considered)
     if not wanted:
-        return Check("recall", True, None, "there is nothing in both indexes to compare")
+        return ProbeCheck("recall", True, None, "there is nothing in both indexes to compare")
     share = found / wanted
     said = f"{share:.1%} of the live index's hits are found ({limits.recall:.0%} are needed)"
-    return Check("recall", share >= limits.recall, share, said)
+    return ProbeCheck("recall", share >= limits.recall, share, said)
 
 
-def check_scores(live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], limits: ProbeLimits) -> Check:
+def check_scores(live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], limits: ProbeLimits) -> ProbeCheck:
     """Tell whether the mean top-1 score of the same queries holds; an empty hit list counts as 0."""
     if not live:
-        return Check("scores", True, None, "there are no recent queries to compare")
+        return ProbeCheck("scores", True, None, "there are no recent queries to compare")
     before, after = (sum(found[0].score if found else 0.0 for found in hits) / len(hits) for hits in (live, new))
     said = f"the mean score of recent queries goes from {before:.3f} to {after:.3f}"
-    return Check("scores", after >= before - limits.score_drop, after - before, said)
+    return ProbeCheck("scores", after >= before - limits.score_drop, after - before, said)
 
 
 def _is_same(document: str, wanted: str) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 from core.acts import Act, Change, changing, require
 from core.control import AuditEntry, Flag, get_setting, list_audit, list_flags, save_flag, save_setting
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
-from core.experiments import Experiments
 from core.runs import PRODUCTION, PromptVersion, Run
+from core.tracking import Tracking
+from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag, validate_definition
-from quarterdeck.retrieval import from_ms, now_ms
 from quarterdeck.store import Store
 
 PROMOTE, ROLL_BACK = "prompt.promote", "prompt.rollback"
@@ -47,14 +47,14 @@ class Unfinished:
         )
 
 
-def get_promoted(experiments: Experiments, run_id: str) -> tuple[Run, PromptVersion]:
+def get_promoted(tracking: Tracking, run_id: str) -> tuple[Run, PromptVersion]:
     """Return a run with the registered prompt that it was made with. Raises NotFound, or InvalidInput without one."""
-    run = experiments.get_run(run_id)
+    run = tracking.get_run(run_id)
     if not run.linked_prompts:
         raise InvalidInput(
             "run", f"{run.name or run_id} is linked to no registered prompt; `quarterdeck eval` links the runs it makes"
         )
-    return run, experiments.get_prompt(*run.linked_prompts[0])
+    return run, tracking.get_prompt(*run.linked_prompts[0])
 
 
 def suggest_flag(flags: Sequence[Flag], prompt: PromptVersion) -> str:
@@ -66,7 +66,7 @@ def suggest_flag(flags: Sequence[Flag], prompt: PromptVersion) -> str:
 
 
 def promote(
-    store: Store, experiments: Experiments, run_id: str, by: Act, *, serving: Serving | None, expected: int | None
+    store: Store, tracking: Tracking, run_id: str, by: Act, *, serving: Serving | None, expected: int | None
 ) -> int:
     """Put the prompt of a run into production; return the audit entry's id.
 
@@ -76,8 +76,8 @@ def promote(
     a flag that serves another one, Forbidden, SourceUnavailable, and HalfDone for a failure that could not be undone.
     """
     require(by, PROMOTE)
-    run, prompt = get_promoted(experiments, run_id)
-    former = experiments.production_version(prompt.name, with_runs=False)
+    run, prompt = get_promoted(tracking, run_id)
+    former = tracking.production_version(prompt.name, with_runs=False)
     _check_production(prompt.name, former.version if former else None, expected)
     if former and former.version == prompt.version:
         raise InvalidInput(
@@ -85,14 +85,14 @@ def promote(
         )
     flag = _get_flag(store, by.environment, serving.key) if serving else None
     wanted = _serve(flag, prompt, serving) if flag and serving else None
-    release = experiments.production_release(prompt.name)
+    release = tracking.production_release(prompt.name)
     before = {**_describe(former), "release": release, "flag": _state_of(flag)}
     after = {**_describe(prompt), "run_id": run_id, "flag": _state_of(flag, wanted)}
     note = _note(f"Promoted to production by {by.actor}", by, after["flag"])
     with _steps(store, prompt.name, by, f"The promotion of {prompt.name} {prompt.label}") as steps:
-        _set_description(steps, experiments, run, note)
-        after["release"] = _move_release(steps, experiments, prompt, run_id, former=release)
-        _move_alias(steps, experiments, prompt.name, prompt.version, former=former.version if former else None)
+        _set_description(steps, tracking, run, note)
+        after["release"] = _move_release(steps, tracking, prompt, run_id, former=release)
+        _move_alias(steps, tracking, prompt.name, prompt.version, former=former.version if former else None)
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
@@ -100,7 +100,7 @@ def promote(
     return change.entry_id
 
 
-def roll_back(store: Store, experiments: Experiments, name: str, by: Act) -> int:
+def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     """Put the version back that the last promotion replaced, with its flag as it was; return the audit entry's id.
 
     A flag that the promotion made is switched off. Twice in a row goes back two. Raises NotFound when nothing was
@@ -112,7 +112,7 @@ def roll_back(store: Store, experiments: Experiments, name: str, by: Act) -> int
     by = replace(by, environment=entry.environment)
     require(by, ROLL_BACK)
     promoted, former = entry.after or {}, entry.before or {}
-    live = experiments.production_version(name, with_runs=False)
+    live = tracking.production_version(name, with_runs=False)
     _check_production(name, live.version if live else None, promoted["version"])
     flag = _get_flag(store, by.environment, promoted["flag"]["key"]) if promoted["flag"] else None
     wanted = _former_definition(flag, former["flag"]) if flag else None
@@ -121,16 +121,14 @@ def roll_back(store: Store, experiments: Experiments, name: str, by: Act) -> int
     back_to = former["label"] or "none"
     with _steps(store, name, by, f"The roll-back of {name} to {back_to}") as steps:
         with suppress(NotFound):  # a run that was deleted since needs no note
-            run = experiments.get_run(promoted["run_id"])
-            _set_description(
-                steps, experiments, run, _note(f"Rolled back to {back_to} by {by.actor}", by, after["flag"])
-            )
+            run = tracking.get_run(promoted["run_id"])
+            _set_description(steps, tracking, run, _note(f"Rolled back to {back_to} by {by.actor}", by, after["flag"]))
         steps.do(
             "the entry in the model registry",
-            lambda: experiments.set_production_release(name, former["release"]),
-            lambda: experiments.set_production_release(name, promoted["release"]),
+            lambda: tracking.set_production_release(name, former["release"]),
+            lambda: tracking.set_production_release(name, promoted["release"]),
         )
-        _move_alias(steps, experiments, name, former["version"], former=promoted["version"])
+        _move_alias(steps, tracking, name, former["version"], former=promoted["version"])
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
@@ -283,34 +281,32 @@ def _note(what: str, by: Act, flag: Mapping[str, Any] | None) -> str:
     return f"{what} on {at:%d %b %Y, %H:%M} UTC.{served}\n\n{by.reason.strip()}"
 
 
-def _set_description(steps: _Steps, experiments: Experiments, run: Run, note: str) -> None:
+def _set_description(steps: _Steps, tracking: Tracking, run: Run, note: str) -> None:
     text = f"{note}\n\n---\n\n{run.description}" if run.description else note
     steps.do(
         "the run's description",
-        lambda: experiments.set_run_description(run.run_id, text),
-        lambda: experiments.set_run_description(run.run_id, run.description),
+        lambda: tracking.set_run_description(run.run_id, text),
+        lambda: tracking.set_run_description(run.run_id, run.description),
     )
 
 
-def _move_release(
-    steps: _Steps, experiments: Experiments, prompt: PromptVersion, run_id: str, *, former: int | None
-) -> int:
+def _move_release(steps: _Steps, tracking: Tracking, prompt: PromptVersion, run_id: str, *, former: int | None) -> int:
     """Enter the version into the model registry; the way back is only known once it is in."""
-    made = experiments.register_release(prompt, run_id)
+    made = tracking.register_release(prompt, run_id)
 
     def back() -> None:
-        experiments.set_production_release(prompt.name, former)
-        experiments.delete_release(prompt.name, made)
+        tracking.set_production_release(prompt.name, former)
+        tracking.delete_release(prompt.name, made)
 
     steps.do("the entry in the model registry", lambda: None, back)
     return made
 
 
-def _move_alias(steps: _Steps, experiments: Experiments, name: str, version: int | None, *, former: int | None) -> None:
+def _move_alias(steps: _Steps, tracking: Tracking, name: str, version: int | None, *, former: int | None) -> None:
     def point_at(wanted: int | None) -> None:
         if wanted is None:
-            experiments.delete_prompt_alias(name, PRODUCTION)
+            tracking.delete_prompt_alias(name, PRODUCTION)
         else:
-            experiments.set_prompt_alias(name, PRODUCTION, wanted)
+            tracking.set_prompt_alias(name, PRODUCTION, wanted)
 
     steps.do("the alias `production`", lambda: point_at(version), lambda: point_at(former))

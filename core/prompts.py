@@ -1,6 +1,6 @@
 """The rule for prompt files: YAML front matter and a text with {context} and {question}.
 
-Text in, values out. Registering prompts is the business of `core.experiments`.
+Text in, values out. Registering prompts is the business of `core.tracking`.
 """
 
 import re

@@ -36,7 +36,7 @@ from core.topics import (
     map_queries,
     recognize,
 )
-from quarterdeck.retrieval import now_ms
+from quarterdeck.clock import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
 from quarterdeck.store import Store
 

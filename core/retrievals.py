@@ -10,17 +10,17 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from core.arms import UserRow
-from core.clickhouse_log import ClickHouseReader
 from core.drift import DailyScores
 from core.errors import InvalidInput
-from core.log_rows import AskedRow, DayRow, LiveFigures
-from core.sql_log import SqlReader
+from core.log_clickhouse import ClickHouseLogReader
+from core.log_sql import SqlLogReader
 from core.topics import AskedQuery
+from core.values import AskedRow, DayRow, LiveFigures
 from core.vectors import normalize_query
 from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clock import DAY_MS, from_ms, to_ms
 from quarterdeck.log import RetrievalLog, SqlLog, as_log
-from quarterdeck.retrieval import from_ms, to_ms
-from quarterdeck.schema import DAY_MS, DIMENSIONS
+from quarterdeck.schema import DIMENSIONS
 from quarterdeck.store import Store
 
 SEGMENTS = DIMENSIONS
@@ -154,9 +154,9 @@ class _Reader(Protocol):
 def _reader(log: Log) -> _Reader:
     opened = as_log(log)
     if isinstance(opened, ClickHouseLog):
-        return ClickHouseReader(opened)
+        return ClickHouseLogReader(opened)
     assert isinstance(opened, SqlLog)
-    return SqlReader(opened.store)
+    return SqlLogReader(opened.store)
 
 
 def _bounds(window: Window | None) -> tuple[int, int]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from core.abtest_design import note_users
 from core.acts import Act, changing
 from core.backlog import TopicState, get_backlog_topic
 from core.control import (
@@ -22,6 +21,7 @@ from core.control import (
     list_flags,
 )
 from core.errors import Conflict, InvalidInput
+from core.experiment_design import note_users
 from core.operations import accept_level, create_flag, mark_topic, swap_index, update_flag
 from quarterdeck.store import Store
 

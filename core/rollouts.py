@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from core.abtest_records import find_running
 from core.acts import MAX_TEXT, Act, Change, changing
 from core.control import Flag, delete_flag, get_flag, list_flags, save_flag
 from core.errors import Conflict, InvalidInput, QuarterdeckError, SourceUnavailable
+from core.experiment_records import find_running
 from core.exposures import list_exposures
 from core.impact import Impact, measure_impact, must_type_name
 from core.operations import update_flag
 from core.retrievals import list_recent_users as list_session_ids
-from core.schedules import (
+from core.schedule import (
     Schedule,
     ScheduleState,
-    Step,
+    ScheduleStep,
     advance,
     apply_step,
     cancel,
@@ -34,7 +34,7 @@ from core.schedules import (
     was_changed_by_hand,
 )
 from core.timetable import add_schedule, list_schedules, save_schedule
-from quarterdeck.retrieval import to_ms
+from quarterdeck.clock import to_ms
 from quarterdeck.store import Store
 
 RECENT_DAYS = 7
@@ -92,7 +92,7 @@ def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
 
 
 def create_schedule(
-    store: Store, flag: Flag, steps: Sequence[Step], by: Act, *, starts: datetime, now: datetime,
+    store: Store, flag: Flag, steps: Sequence[ScheduleStep], by: Act, *, starts: datetime, now: datetime,
     typed_name: str | None = None,
 ) -> int:  # fmt: skip
     """Make a schedule of a flag; None for `typed_name` is somebody who may do without typing it.
@@ -174,7 +174,7 @@ def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
         return _stop(store, schedule, f"the step cannot be made: {error}", now=now)
 
 
-def _make_step(store: Store, schedule: Schedule, flag: Flag, step: Step, *, now: datetime) -> str:
+def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep, *, now: datetime) -> str:
     number, count = schedule.next_step + 1, len(schedule.steps)
     wanted = apply_step(flag.definition, step)
     reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from core.errors import InvalidInput
+from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import MAX_QUERY_CHARACTERS, Retrieval, from_ms
+from quarterdeck.retrieval import MAX_QUERY_CHARACTERS, Retrieval
 
 FIELDS = tuple(Retrieval.__dataclass_fields__)
 NUMBERS = frozenset({"score", "latency_ms", "cost_usd", "faithfulness", "feedback"})
@@ -25,7 +26,7 @@ TimeReader = Callable[[object], datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedRow:
     """A row that is no retrieval: its number, the field that is wrong, and why."""
 
     row: int
@@ -38,7 +39,7 @@ class Parsed:
     """What rows turned out to be: retrievals, or refused; each row is in one of the two."""
 
     retrievals: tuple[Retrieval, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedRow, ...]
 
 
 def parse_rows(
@@ -49,14 +50,14 @@ def parse_rows(
     A row that is an InvalidInput already was found wrong by the one who gave it. `strict` stops at the first refused.
     """
     retrievals: list[Retrieval] = []
-    refused: list[Refused] = []
+    refused: list[RefusedRow] = []
     for number, row in enumerate(rows, first):
         try:
             if isinstance(row, InvalidInput):
                 raise row
             retrievals.append(read(row))
         except InvalidInput as error:
-            refused.append(Refused(number, error.field, error.problem))
+            refused.append(RefusedRow(number, error.field, error.problem))
             if strict:
                 break
     return Parsed(tuple(retrievals), tuple(refused))

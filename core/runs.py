@@ -1,6 +1,6 @@
 """What an experiment run and a prompt version are; which of many runs to look at, and in what they differ.
 
-Values only: where they are read from is known to `core.experiments`.
+Values only: where they are read from is known to `core.tracking`.
 """
 
 import json

@@ -20,7 +20,7 @@ logger = logging.getLogger("quarterdeck")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PeriodicJob:
     """Something to run every `every_s` seconds. A job that is still running is not started a second time."""
 
     name: str
@@ -38,7 +38,7 @@ class Scheduler:
     def __init__(
         self,
         store: Store,
-        jobs: Sequence[Job],
+        jobs: Sequence[PeriodicJob],
         *,
         lease: str = LEASE,
         lasts_s: float = 15.0,
@@ -81,13 +81,13 @@ class Scheduler:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._running.values())
 
-    def _is_due(self, job: Job) -> bool:
+    def _is_due(self, job: PeriodicJob) -> bool:
         running = self._running.get(job.name)
         if running is not None and running.is_alive():
             return False
         return self._clock() - self._started.get(job.name, float("-inf")) >= job.every_s
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: PeriodicJob) -> None:
         self._started[job.name] = self._clock()
         thread = threading.Thread(target=_run, args=(job,), name=f"quarterdeck-{job.name}", daemon=True)
         self._running[job.name] = thread
@@ -99,7 +99,7 @@ class Scheduler:
         self._last_problem = problem
 
 
-def _run(job: Job) -> None:
+def _run(job: PeriodicJob) -> None:
     """Run a job, which may fail in any way: it is tried again when it is due again."""
     try:
         job.run()

@@ -1,7 +1,7 @@
 """The rule of comparing two arms that may be looked at all the time: an always-valid interval, and how long it takes.
 
 It knows counts of users, means and variances. What they measure is for `arms.py`; what follows from an interval is for
-`canary.py` and `abtest.py`.
+`canary.py` and `experiment.py`.
 """
 
 import math

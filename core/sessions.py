@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select, text
 
-from quarterdeck.retrieval import to_ms
+from quarterdeck.clock import to_ms
 from quarterdeck.schema import ended_sessions
 from quarterdeck.store import Store
 

@@ -36,7 +36,7 @@ class ChangeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TimelineChange:
     """One dated change. `touches` names the segments of the log it acts on; () means that they are not known.
 
     Values of one dimension in `touches` are alternatives. `reach` is the largest share (0 to 1) of users for whom
@@ -54,7 +54,7 @@ class Change:
     reach: float = 1.0
 
 
-class Entry(Protocol):
+class AuditedEntry(Protocol):
     """What is read of an audit entry."""
 
     @property
@@ -96,7 +96,7 @@ class CommittedVersion(Protocol):
     def renamed(self) -> int | None: ...
 
 
-def summarize_audit(entry: Entry) -> Change | None:
+def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
     """Return the change that an audit entry stands for, or None for one that changes nothing in the product.
 
     A flag tells which segment it acts on by a metadata entry named like a dimension, `{"prompt_version": "v3"}`; a
@@ -115,30 +115,34 @@ def summarize_audit(entry: Entry) -> Change | None:
     if describe is None:
         return None
     kind, summary, touches, reach = describe(verb, entry)
-    return Change(entry.ts, kind, entry.target, summary, entry.actor, entry.reason, touches, entry.entry_id, reach)
+    return TimelineChange(
+        entry.ts, kind, entry.target, summary, entry.actor, entry.reason, touches, entry.entry_id, reach
+    )
 
 
-def fold_changes(changes: Iterable[Change]) -> tuple[Change, ...]:
+def fold_changes(changes: Iterable[TimelineChange]) -> tuple[TimelineChange, ...]:
     """Return the changes, with those of one thing that changed over twelve times within an hour of the clock as one.
 
     It has the time, the reason and the audit entry of the last of them.
     """
-    hours: defaultdict[tuple[ChangeKind, str, datetime], list[Change]] = defaultdict(list)
+    hours: defaultdict[tuple[ChangeKind, str, datetime], list[TimelineChange]] = defaultdict(list)
     for change in changes:
         hours[change.kind, change.target, change.ts.replace(minute=0, second=0, microsecond=0)].append(change)
     folded = ([_fold(same)] if len(same) > MOST_AN_HOUR else same for same in hours.values())
     return tuple(chain.from_iterable(folded))
 
 
-def summarize_versions(versions: Iterable[CommittedVersion]) -> tuple[Change, ...]:
+def summarize_versions(versions: Iterable[CommittedVersion]) -> tuple[TimelineChange, ...]:
     """Return a change a corpus version. What users get changes only once an index of it is live."""
     return tuple(
-        Change(v.committed, ChangeKind.CORPUS, v.name, _say_version(v), v.author, v.message.partition("\n")[0].strip())
+        TimelineChange(
+            v.committed, ChangeKind.CORPUS, v.name, _say_version(v), v.author, v.message.partition("\n")[0].strip()
+        )
         for v in versions
     )
 
 
-def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[Change, ...]:
+def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[TimelineChange, ...]:
     """Return a change a prompt version, at the time of its registration.
 
     MLflow does not say when an alias was moved: the version in production may have gone live at any time since.
@@ -148,7 +152,7 @@ def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[Change, ...]:
         live = PRODUCTION in prompt.aliases
         summary = f"prompt {prompt.name} {prompt.label} registered{', now in production' if live else ''}"
         changes.append(
-            Change(
+            TimelineChange(
                 prompt.created, ChangeKind.PROMPT, prompt.name, summary, prompt.tags.get("mlflow.user", ""),
                 prompt.commit_message, _prompt_touches(prompt.label), reach=1.0 if live else 0.0,
             )
@@ -156,7 +160,7 @@ def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def _fold(changes: Sequence[Change]) -> Change:
+def _fold(changes: Sequence[TimelineChange]) -> TimelineChange:
     last = max(changes, key=lambda change: (change.ts, change.entry_id or 0))
     return replace(
         last,
@@ -170,7 +174,7 @@ def _fold(changes: Sequence[Change]) -> Change:
 _Told = tuple[ChangeKind, str, tuple[tuple[str, str], ...], float]
 
 
-def _describe_flag(_verb: str, entry: Entry) -> _Told:
+def _describe_flag(_verb: str, entry: AuditedEntry) -> _Told:
     definition = entry.after or entry.before or {}
     canary = set(definition.get("variants") or ()) == _ARMS
     kind = ChangeKind.CANARY if canary else ChangeKind.FLAG
@@ -182,7 +186,7 @@ def _describe_flag(_verb: str, entry: Entry) -> _Told:
     return kind, summary, touches, reach
 
 
-def _describe_experiment(verb: str, entry: Entry) -> _Told:
+def _describe_experiment(verb: str, entry: AuditedEntry) -> _Told:
     """Its start and its stop move nobody; a decision reaches those who get another variant now."""
     before, after = entry.before or {}, entry.after or {}
     told = after.get("experiment")
@@ -253,7 +257,7 @@ def _say_shares(weights: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {share:g}%" for name, share in weights.items())
 
 
-def _describe_index(verb: str, entry: Entry) -> _Told:
+def _describe_index(verb: str, entry: AuditedEntry) -> _Told:
     after = entry.after or {}
     if verb == "swap":
         new, old = after.get("index"), (entry.before or {}).get("index")
@@ -267,7 +271,7 @@ def _describe_index(verb: str, entry: Entry) -> _Told:
     return ChangeKind.INDEX, f"index {entry.target}: {verb}", (), 0.0  # what is live is never retired nor removed
 
 
-def _describe_prompt(verb: str, entry: Entry) -> _Told:
+def _describe_prompt(verb: str, entry: AuditedEntry) -> _Told:
     """A promotion or its roll-back; with a flag, it reaches those for whom the flag changed."""
     before, after = entry.before or {}, entry.after or {}
     new, old = _label(after), _label(before)
@@ -290,7 +294,7 @@ def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:
     return (("prompt_version", f"v{number}"), ("prompt_version", number))
 
 
-def _describe_deployment(verb: str, entry: Entry) -> _Told:
+def _describe_deployment(verb: str, entry: AuditedEntry) -> _Told:
     before, after = entry.before or {}, entry.after or {}
     if verb == "resume":
         return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {_say_color(after)} again", (), 0.0
@@ -313,7 +317,7 @@ def _say_color(told: Mapping[str, Any]) -> str:
     return f"{color} ({told['release']})" if told.get("release") else str(color)
 
 
-def _describe_level(_verb: str, entry: Entry) -> _Told:
+def _describe_level(_verb: str, entry: AuditedEntry) -> _Told:
     since = (entry.after or {}).get("accepted_on", "today")
     return ChangeKind.LEVEL, f"level accepted as normal from {since}", (), 0.0
 

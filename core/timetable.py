@@ -1,4 +1,4 @@
-"""Gateway to the schedules of flags: what is to be changed later. When a step is due is decided in `core.schedules`."""
+"""Gateway to the schedules of flags: what is to be changed later. When a step is due is decided in `core.schedule`."""
 
 import json
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from sqlalchemy import Connection, insert, select
 
 from core.control import save_versioned
 from core.errors import Conflict, NotFound
-from core.schedules import OPEN, Schedule, ScheduleState, Step
-from quarterdeck.retrieval import from_ms, to_ms
+from core.schedule import OPEN, Schedule, ScheduleState, ScheduleStep
+from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.schema import schedules
 from quarterdeck.store import Store
 
@@ -72,7 +72,7 @@ def _schedule(row: Any) -> Schedule:
     body = json.loads(row["body"])
     known = {field.name for field in fields(Schedule)}
     read = {name: value for name, value in body.items() if name in known}
-    read["steps"] = tuple(Step(**step) for step in body["steps"])
+    read["steps"] = tuple(ScheduleStep(**step) for step in body["steps"])
     read["due"] = from_ms(body["due"]) if body["due"] is not None else None
     return Schedule(
         schedule_id=row["id"], environment=row["environment"], flag=row["flag"], state=ScheduleState(row["state"]),

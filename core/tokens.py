@@ -4,9 +4,9 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from core.access import Token, read_scopes
 from core.errors import NotFound
-from quarterdeck.retrieval import from_ms, to_ms
+from core.scopes import Token, read_scopes
+from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.schema import tokens
 from quarterdeck.store import Store
 

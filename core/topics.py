@@ -22,7 +22,7 @@ MAP_LIMIT = 2_000
 SAMPLES = 5
 
 
-class Status(StrEnum):
+class TopicStatus(StrEnum):
     """Whether there was enough to cluster."""
 
     OK = "ok"
@@ -93,7 +93,7 @@ class Topics:
     assignments: tuple[int, ...]
     chosen_clusters: int
     chosen_by: str
-    status: Status
+    status: TopicStatus
     reason: str
 
     def ranked(self) -> tuple[Topic, ...]:
@@ -152,7 +152,7 @@ def find_topics(
     asked = sum(query.count for query in queries)
     if asked < FEWEST_ASKED:
         reason = f"too little to cluster: {asked} low-scoring queries, at least {FEWEST_ASKED} are needed"
-        return Topics((), (), (-1,) * len(queries), 0, "not clustered", Status.TOO_LITTLE, reason)
+        return Topics((), (), (-1,) * len(queries), 0, "not clustered", TopicStatus.TOO_LITTLE, reason)
     texts = _merge(queries, vectors)
     if clusters is not None and not 1 <= clusters <= len(texts.names):
         raise InvalidInput("clusters", f"{clusters} is outside 1..{len(texts.names)}, the number of distinct queries")
@@ -424,7 +424,7 @@ def _assemble(
         assignments=tuple(number[found.labels[texts.of_query]].tolist()),
         chosen_clusters=found.clusters,
         chosen_by=found.chosen_by,
-        status=Status.OK,
+        status=TopicStatus.OK,
         reason=f"{asked} queries, {len(texts.names)} of them distinct, in {found.clusters} topics; "
         f"{len(outliers)} belong nowhere",
     )

@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.mlflow_client import HttpReader, check_writable, open_client, translated_errors
-from core.mlflow_sql import SqlReader, describe
 from core.rows import parse_record
 from core.spans import find_fields, find_query, find_top_score
+from core.tracking_client import TrackingHttpReader, check_writable, open_client, translated_errors
+from core.tracking_sql import TrackingSqlReader, describe
+from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import Retrieval, from_ms
+from quarterdeck.retrieval import Retrieval
 
 _PAGE = 500
 _RETRIEVERS = "span.type = 'RETRIEVER'"
@@ -92,9 +93,9 @@ class TraceSource:
     def _connect(self) -> Any:
         if self._client is None:
             if self.uri.startswith(("http://", "https://")):
-                HttpReader(self.uri).list_experiments()  # says within seconds when nothing answers
+                TrackingHttpReader(self.uri).list_experiments()  # says within seconds when nothing answers
             else:
-                reader = SqlReader(self.uri)
+                reader = TrackingSqlReader(self.uri)
                 if reader.schema_revision() is None:
                     raise SourceUnavailable(f"There is no MLflow store at {describe(self.uri)}; check the address")
                 check_writable(reader)

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.answerers import Passage, SentenceVectors
+from core.answerers import ContextPassage, SentenceVectors
 from core.answers import EXTRACTIVE
+from core.backends import open_indexes
 from core.cases import Case, dataset_digest, parse_cases
 from core.chunks import digest_chunks
 from core.config import PROJECT, Config
@@ -17,13 +18,12 @@ from core.control import list_aliases
 from core.embed import Embedder
 from core.errors import InvalidInput, SourceUnavailable
 from core.evaluate import Bench, EvaluationResult, evaluate_offline, evaluate_prompt_variant, keep_evaluation
-from core.experiments import Dataset, Experiments
 from core.gatekeeper import build_bench, head_revision, open_embedder, read_corpora, read_text
-from core.indexes import open_indexes
 from core.models import LanguageModel, Protocols, open_model
 from core.prices import Price, parse_prices
 from core.prompts import Prompt, parse_prompt
 from core.spending import Budget
+from core.tracking import Dataset, Tracking
 from quarterdeck.store import Store
 
 ALIAS = "default"
@@ -85,12 +85,12 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
         )
         versions = {**versions, "git_revision": head_revision()}
         dataset = Dataset(trial.cases.stem, str(trial.cases), dataset_digest(cases))
-        experiments = Experiments(config.tracking_uri)
+        tracking = Tracking(config.tracking_uri)
         results = []
         for prompt in prompts:
             result = _evaluate(prompt, cases, bench, on_progress)
             if result.is_complete:
-                result = keep_evaluation(result, prompt, bench, experiments, versions=versions, dataset=dataset)
+                result = keep_evaluation(result, prompt, bench, tracking, versions=versions, dataset=dataset)
                 if journal := bench.journal(prompt, cases):
                     journal.remove()
             results.append(result)
@@ -147,7 +147,7 @@ def _open_bench(
     digest = digest_chunks(indexes.list_chunks(name), model=embedder.model)
     vectors = SentenceVectors(embedder)
 
-    def search(question: str, top_k: int) -> Sequence[Passage]:
+    def search(question: str, top_k: int) -> Sequence[ContextPassage]:
         return indexes.search(name, vectors.get(question)[None], top_k=top_k)[0]
 
     yield Bench(search, vectors, prices, index_digest=digest), {"index_version": name}

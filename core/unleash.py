@@ -13,7 +13,7 @@ from core.conversion import (
     TARGETING_KEY,
     Converted,
     NoCounterpart,
-    Step,
+    TargetingStep,
     all_of,
     any_of,
     check_converted,
@@ -142,7 +142,7 @@ def _payload(payload: Mapping[str, Any]) -> Any:
     return str(value)
 
 
-def _step(strategy: Mapping[str, Any], feature: Mapping[str, Any], segments: Mapping[Any, Any]) -> Step:
+def _step(strategy: Mapping[str, Any], feature: Mapping[str, Any], segments: Mapping[Any, Any]) -> TargetingStep:
     name, parameters = strategy.get("name") or strategy["strategyName"], strategy.get("parameters") or {}
     constraints = list(strategy.get("constraints") or ())
     for number in strategy.get("segments") or ():
@@ -166,11 +166,11 @@ def _step(strategy: Mapping[str, Any], feature: Mapping[str, Any], segments: Map
     return _entry(all_of(tests), weight, by, strategy.get("variants") or feature.get("variants") or [])
 
 
-def _entry(test: Any, weight: int, by: str, variants: Sequence[Mapping[str, Any]]) -> Step:
+def _entry(test: Any, weight: int, by: str, variants: Sequence[Mapping[str, Any]]) -> TargetingStep:
     if any(each.get("overrides") for each in variants):
         raise NoCounterpart("a variant has overrides for single users")
     gives = tuple((each["name"], int(each["weight"])) for each in variants) or (("on", 1),)
-    return Step(test, weight, by, gives)
+    return TargetingStep(test, weight, by, gives)
 
 
 def _sticky(stickiness: str, *, is_whole: bool) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from core.gates import CaseFailure, Check, GateReport
+from core.gates import CaseFailure, GateCheck, GateReport
 
 _SHOWN_FAILURES = 12
 _SHOWN_LETTERS = 400
@@ -68,7 +68,7 @@ def _failing_cases(report: GateReport) -> list[str]:
     return [*parts, ""] if parts else []
 
 
-def _merge(checks: Sequence[Check]) -> list[CaseFailure]:
+def _merge(checks: Sequence[GateCheck]) -> list[CaseFailure]:
     """Return each failing case once, with the reasons of all checks."""
     found: dict[str, CaseFailure] = {}
     for failure in (failure for check in checks for failure in check.failures):

@@ -18,19 +18,21 @@ from core.corpus import Version
 
 def say_what_is_live(
     versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]
-) -> tuple[str, ui.Look]:
+) -> tuple[str, ui.StatusLook]:
     """The sentence on top: what is live, how old it is, what is newer."""
     newest = versions[0]
     known = next((version for version in versions if list_live(version, indexes, aliases)), None)
     if known is None:
-        return f"No version is live; the newest is {ui.plain(newest.name)}.", ui.Look("Not live", "gray", "…")
+        return f"No version is live; the newest is {ui.plain(newest.name)}.", ui.StatusLook("Not live", "gray", "…")
     age = f"{ui.plain(known.name)} is live, {ui.format_ago(known.committed).removesuffix(' ago')} old"
     if known.revision == newest.revision:
-        return f"{age}, and it is the newest.", ui.Look("Up to date", "green", "✓")
+        return f"{age}, and it is the newest.", ui.StatusLook("Up to date", "green", "✓")
     counts = get_corpus().count_changes(known.revision, newest.revision)
     told = [f"{n:,} {what}" for n, what in zip(counts, ("added", "removed", "modified", "renamed"), strict=True) if n]
     changes = ", ".join(told) or ("unknown changes" if None in counts else "the same files")
-    return f"{age}; {ui.plain(newest.name)} is newer (files: {changes}).", ui.Look("Newer version waits", "orange", "◐")
+    return f"{age}; {ui.plain(newest.name)} is newer (files: {changes}).", ui.StatusLook(
+        "Newer version waits", "orange", "◐"
+    )
 
 
 def render() -> None:

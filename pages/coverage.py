@@ -285,7 +285,9 @@ def render(frame: ui.Frame) -> None:
         render_progress(coverage.pending)
     ranked = coverage.topics.ranked()
     if not ranked:
-        ui.render_verdict(f"No gaps to show: {ui.plain(coverage.topics.reason)}.", ui.Look("No gaps", "green", "✓"))
+        ui.render_verdict(
+            f"No gaps to show: {ui.plain(coverage.topics.reason)}.", ui.StatusLook("No gaps", "green", "✓")
+        )
         return
     first = ranked[0]
     share = ui.format_share(first.count / coverage.scored_count)
@@ -294,7 +296,7 @@ def render(frame: ui.Frame) -> None:
     ui.render_verdict(
         f"{score_low}, {together} of all queries together. The one most worth indexing is “{ui.plain(first.label)}”: "
         f"{share} of all queries, mean score {ui.format_score(first.mean_score)}.",
-        ui.Look("1 gap" if len(ranked) == 1 else f"{len(ranked)} gaps", "orange", "◐"),
+        ui.StatusLook("1 gap" if len(ranked) == 1 else f"{len(ranked)} gaps", "orange", "◐"),
         detail=f"Low means under {coverage.threshold:.2f}, which one in ten queries of the reference month did; "
         f"{ui.format_share(coverage.low_share)} do now. {coverage.empty_count:,} searches found nothing at all: "
         "those may be an outage and are no gap.",

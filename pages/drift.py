@@ -11,11 +11,11 @@ from app.resources import get_store, list_environments, load_drift, load_what_ch
 from app.visitor import lock, make_act
 from core.alerts import AlertRule
 from core.changes import WhatChanged
-from core.drift import DailyScores, DriftReport, Status
+from core.delivery import list_alert_rules
+from core.drift import DailyScores, DriftReport, DriftStatus
 from core.histograms import add_histograms
 from core.operations import accept_level, save_alert_rule
 from core.reports import DriftOverview
-from core.watch import list_alert_rules
 
 
 def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.Figure:
@@ -118,13 +118,13 @@ def render_alerts(frame: ui.Frame) -> None:
             left, right = st.columns(2)
             name = left.text_input("Name", max_chars=100)
             url = right.text_input("Webhook address", max_chars=500)
-            status = left.selectbox("Told from", [str(Status.DRIFTING), str(Status.WATCH)])
+            status = left.selectbox("Told from", [str(DriftStatus.DRIFTING), str(DriftStatus.WATCH)])
             secret = right.text_input("Secret that signs the message", type="password", max_chars=200)
             reason = st.text_input("Reason", key="drift_alert_reason", max_chars=500)
             if st.form_submit_button("Save alert rule", **lock("alert.save", frame.environment)):
                 with ui.showing_errors("Nothing was changed"):
                     act = make_act(reason, frame.environment)
-                    entry = save_alert_rule(get_store(), AlertRule(name, url, secret, Status(status)), act)
+                    entry = save_alert_rule(get_store(), AlertRule(name, url, secret, DriftStatus(status)), act)
                     st.success(f"Recorded as audit entry {entry}.")
 
 
@@ -168,7 +168,7 @@ def render(frame: ui.Frame) -> None:
         [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in shown],
         key="drift-table", file_name="daily-scores.csv", column_config={"mean score": ui.score_column(3)},
     )  # fmt: skip
-    if report.status in (Status.DRIFTING, Status.WATCH):
+    if report.status in (DriftStatus.DRIFTING, DriftStatus.WATCH):
         render_acceptance(frame)
     render_alerts(frame)
 

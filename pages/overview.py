@@ -14,11 +14,11 @@ from core.overview import GAP_DAYS, Area, Standing
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
 FILTERS = {"coverage": {"days": f"{GAP_DAYS}d"}}  # so that a page counts what its tile counts
 LOOKS = {
-    Standing.GOOD: ui.Look("Good", "green", "✓"),
-    Standing.DECIDE: ui.Look("Decide", "orange", "◐"),
-    Standing.BAD: ui.Look("Act", "red", "▼"),
-    Standing.EMPTY: ui.Look("Nothing yet", "gray", "…"),
-    Standing.BROKEN: ui.Look("Not readable", "red", "⚠"),
+    Standing.GOOD: ui.StatusLook("Good", "green", "✓"),
+    Standing.DECIDE: ui.StatusLook("Decide", "orange", "◐"),
+    Standing.BAD: ui.StatusLook("Act", "red", "▼"),
+    Standing.EMPTY: ui.StatusLook("Nothing yet", "gray", "…"),
+    Standing.BROKEN: ui.StatusLook("Not readable", "red", "⚠"),
 }
 
 

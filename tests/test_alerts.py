@@ -11,10 +11,10 @@ import pytest
 from core.acts import Act
 from core.alerts import AlertRule, Told, decide_alert
 from core.control import list_audit
-from core.drift import DriftReport, Status
+from core.delivery import check_alerts, list_alert_rules
+from core.drift import DriftReport, DriftStatus
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.operations import delete_alert_rule, save_alert_rule
-from core.watch import check_alerts, list_alert_rules
 from core.webhooks import post_signed
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -53,20 +53,20 @@ class Listener:
         self.server.server_close()
 
 
-def report(status: Status, changed_on: date | None = None) -> DriftReport:
+def report(status: DriftStatus, changed_on: date | None = None) -> DriftReport:
     return DriftReport(status, "because", "do this", changed_on=changed_on)
 
 
 @pytest.mark.parametrize(
     ("told", "now", "due"),
     [
-        (Told(), report(Status.STABLE), None),
-        (Told(), report(Status.WATCH), None),
-        (Told(), report(Status.DRIFTING, date(2026, 3, 1)), Told(True, "2026-03-01")),
-        (Told(True, "2026-03-01"), report(Status.DRIFTING, date(2026, 3, 1)), None),
-        (Told(True, "2026-03-01"), report(Status.DRIFTING, date(2026, 3, 9)), Told(True, "2026-03-09")),
-        (Told(True, "2026-03-01"), report(Status.INSUFFICIENT_DATA), None),
-        (Told(True, "2026-03-01"), report(Status.STABLE), Told(False, "")),
+        (Told(), report(DriftStatus.STABLE), None),
+        (Told(), report(DriftStatus.WATCH), None),
+        (Told(), report(DriftStatus.DRIFTING, date(2026, 3, 1)), Told(True, "2026-03-01")),
+        (Told(True, "2026-03-01"), report(DriftStatus.DRIFTING, date(2026, 3, 1)), None),
+        (Told(True, "2026-03-01"), report(DriftStatus.DRIFTING, date(2026, 3, 9)), Told(True, "2026-03-09")),
+        (Told(True, "2026-03-01"), report(DriftStatus.INSUFFICIENT_DATA), None),
+        (Told(True, "2026-03-01"), report(DriftStatus.STABLE), Told(False, "")),
     ],
 )
 def test_a_webhook_is_told_once_a_change_and_once_when_it_is_over(told, now, due):
@@ -74,8 +74,8 @@ def test_a_webhook_is_told_once_a_change_and_once_when_it_is_over(told, now, due
 
 
 def test_a_rule_may_ask_to_be_told_at_watch():
-    rule = AlertRule("ops", "https://example.org/", SECRET, Status.WATCH)
-    assert decide_alert(rule, Told(), report(Status.WATCH)) == Told(True, "")
+    rule = AlertRule("ops", "https://example.org/", SECRET, DriftStatus.WATCH)
+    assert decide_alert(rule, Told(), report(DriftStatus.WATCH)) == Told(True, "")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_rule_may_ask_to_be_told_at_watch():
         ("url", {"url": "file:///etc/passwd"}),
         ("url", {"url": "https://user:pass@example.org/"}),
         ("secret", {"secret": "short"}),
-        ("from_status", {"from_status": Status.STABLE}),
+        ("from_status", {"from_status": DriftStatus.STABLE}),
     ],
 )
 def test_a_wrong_rule_names_its_field(field, values):

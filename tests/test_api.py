@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 
 from app import api, backends
 from core.intake import Ticket, count_keys, store_once
-from quarterdeck.retrieval import Retrieval, to_ms
+from quarterdeck.clock import to_ms
+from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import ingest_keys, retrievals
 from quarterdeck.store import Store
 

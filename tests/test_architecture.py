@@ -17,25 +17,25 @@ from core.permissions import NEEDS
 PROJECT = Path(__file__).resolve().parents[1]
 
 RULES = {
-    "abtest", "abtest_design", "access", "agreement", "alerts", "answers", "arms", "canary", "canary_plan", "cases",
+    "experiment", "experiment_design", "scopes", "agreement", "alerts", "answers", "arms", "canary", "canary_plan", "cases",
     "causes", "changepoint", "chunks", "clusters", "colors", "comparisons", "conversion", "decisions", "drift",
     "edits", "evidence", "exports", "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact",
-    "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction",
-    "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending",
+    "jsondiff", "labels", "values", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction",
+    "prices", "probes", "prompts", "retention", "rows", "runs", "schedule", "sequential", "spans", "spending",
     "timeline", "topics", "unleash", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
-    "abtest_records", "audit_files", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config",
-    "control", "corpus", "drivers", "embed", "environments", "experiments", "exposures", "formats", "health",
-    "histories", "history", "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator",
-    "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals", "services", "sessions",
-    "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
+    "experiment_records", "audit_export", "backlog", "backups", "checkout", "log_clickhouse", "clones", "config",
+    "control", "corpus", "drivers", "embed", "environments", "tracking", "exposures", "formats", "health",
+    "histories", "git_history", "backends", "intake", "jobs", "journal", "leases", "leftovers", "migrator",
+    "tracking_client", "tracking_sql", "models", "pipeline", "previews", "proxy", "retrievals", "services", "sessions",
+    "log_sql", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
 }  # fmt: skip
 SHELLS = {
-    "abtests", "acts", "answerers", "backfill", "behavior", "board", "builds", "calibration", "canaries", "changes",
-    "closing", "contests", "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper",
+    "experiments", "acts", "answerers", "backfill", "behavior", "board", "builds", "calibration", "canaries", "changes",
+    "closing", "contests", "credentials", "demo", "deployments", "doctor", "evaluate", "predictions", "gatekeeper",
     "importing", "ingest", "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild",
-    "reports", "reverts", "roles", "rollouts", "scheduler", "trials", "watch",
+    "reports", "reverts", "roles", "rollouts", "scheduler", "trials", "delivery",
 }  # fmt: skip
 ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
 

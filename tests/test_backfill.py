@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.backfill import Backfill, Progress
+from core.backfill import Backfill, BackfillProgress
 from core.embed import Embedder
 from core.errors import SourceUnavailable
 from core.vectors import VectorCache
@@ -26,7 +26,7 @@ class BrokenEmbedder(Embedder):
         raise SourceUnavailable("embedding model 'x' could not be loaded")
 
 
-def finish(backfill: Backfill) -> Progress:
+def finish(backfill: Backfill) -> BackfillProgress:
     for thread in threading.enumerate():
         if thread.name == "quarterdeck-embed":
             thread.join(30)
@@ -37,11 +37,11 @@ def test_new_texts_are_embedded_beside_the_caller_with_progress(store):
     embedder = SlowEmbedder(store)
     backfill = Backfill(embedder)
     texts = [f"query {n}" for n in range(600)]
-    assert backfill.start(texts) == Progress(0, 600, running=True)
+    assert backfill.start(texts) == BackfillProgress(0, 600, running=True)
     assert backfill.start(["another"]) == backfill.progress
     assert embedder.get_known(texts) == {}
     embedder.let_go.set()
-    assert finish(backfill) == Progress(600, 600, running=False)
+    assert finish(backfill) == BackfillProgress(600, 600, running=False)
     assert len(embedder.get_known(texts)) == 600
     assert embedder.get_known(["another"]) == {}
 

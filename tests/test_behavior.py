@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from core.behavior import report_behavior
-from core.experiments import Experiments
-from core.log_rows import Measured
 from core.retrievals import last_days, list_live_figures
+from core.tracking import Tracking
+from core.values import Measured
 from quarterdeck.log import RetrievalLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -58,16 +58,16 @@ def test_figures_are_means_over_the_queries_of_the_window_that_carry_them(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_each_version_has_its_offline_figures_beside_the_live_ones(store: Store, tmp_path: Path) -> None:
-    experiments = Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+    tracking = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
     for number in (2, 3, 4):
-        prompt = experiments.register_prompt("qa", f"Prompt {number}", tags={"version": str(number)})
+        prompt = tracking.register_prompt("qa", f"Prompt {number}", tags={"version": str(number)})
         metrics = {"faithfulness_mean": number / 10, "cost_usd_mean": 0.001}
-        experiments.log_evaluation(
+        tracking.log_evaluation(
             "trials", f"qa-v{number}", params={"prompt": "qa"}, metrics=metrics, artifacts={}, prompt=prompt
         )
-    experiments.set_prompt_alias("qa", "production", 1)
+    tracking.set_prompt_alias("qa", "production", 1)
     append_retrievals(store, [*ROWS, asked("3", 5), asked("blue-42", 6)])
-    found = report_behavior(store, experiments, "qa", experiment="trials", window=WINDOW)
+    found = report_behavior(store, tracking, "qa", experiment="trials", window=WINDOW)
     seen = [(each.label, each.live.queries if each.live else 0, each.is_in_production) for each in found.versions]
     assert seen == [("v4", 0, False), ("v3", 1, False), ("v3", 1, False), ("v2", 3, True), ("", 1, False),
                     ("blue-42", 1, False)]  # fmt: skip

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
 from core.acts import Act
+from core.backends import open_indexes
 from core.builds import (
     build_version,
     collect_garbage,
@@ -27,8 +28,7 @@ from core.control import (
     newest_swap_id,
 )
 from core.errors import Conflict, InvalidInput, NotFound
-from core.indexes import open_indexes
-from core.ingest import Source
+from core.ingest import DocumentSource
 from core.operations import forget_index, retire_index, rollback_index, swap_index
 from core.probes import GoldenQuery
 from quarterdeck.client import Quarterdeck
@@ -99,7 +99,7 @@ def test_the_same_build_twice_is_one_index_and_other_content_needs_another_name(
         build(2, name="docs-v1")
     assert len(list_indexes(store)) == 2
     with pytest.raises(InvalidInput, match="v9 holds no document with text"):
-        build_version(store, HashEmbedder(16, store), Source("v9", 0, ()), ME, location=location)
+        build_version(store, HashEmbedder(16, store), DocumentSource("v9", 0, ()), ME, location=location)
 
 
 def test_a_build_killed_before_it_was_registered_is_taken_up(store, build, location):

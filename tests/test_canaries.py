@@ -21,7 +21,7 @@ from core.canaries import (
     roll_back_canary,
     run_canaries,
 )
-from core.canary import Call
+from core.canary import CanaryCall
 from core.canary_plan import share_of
 from core.config import load_config
 from core.control import get_flag, list_audit
@@ -30,8 +30,8 @@ from core.histories import ArmHistories
 from core.operations import create_flag, import_flags, update_flag
 from core.reverts import revert
 from core.rollouts import cancel_schedule, create_schedule
+from core.schedule import ScheduleStep
 from core.scheduler import Scheduler
-from core.schedules import Step
 from core.timeline import ChangeKind, summarize_audit
 from core.timetable import list_schedules
 from quarterdeck import CanaryRouter, Quarterdeck
@@ -134,7 +134,7 @@ def test_a_green_as_good_as_blue_is_left_alone(url: str, store: Store, deck: Qua
     serve(deck, green_score=0.7, users=1_500)
     run_job(url, tmp_path)
     assert share(store) == 20
-    assert report(store).verdict.call is Call.PROMOTE
+    assert report(store).verdict.call is CanaryCall.PROMOTE
 
 
 def test_a_green_as_good_as_blue_takes_the_next_step_where_the_plan_says_so(
@@ -174,7 +174,7 @@ def test_nothing_happens_by_itself_where_the_plan_says_so_or_there_is_none(
     serve(deck, green_score=0.5)
     run_job(url, tmp_path)
     assert share(store) == 20
-    assert report(store).verdict.call is Call.ROLL_BACK
+    assert report(store).verdict.call is CanaryCall.ROLL_BACK
 
 
 def test_two_canaries_at_once_cannot_be_told_apart_by_the_arm(store: Store, deck: Quarterdeck) -> None:
@@ -184,7 +184,7 @@ def test_two_canaries_at_once_cannot_be_told_apart_by_the_arm(store: Store, deck
     serve(deck, green_score=0.5)
     for key in (KEY, "search-service"):
         verdict = report(store, key).verdict
-        assert (verdict.call, verdict.is_healthy) == (Call.HOLD, False)
+        assert (verdict.call, verdict.is_healthy) == (CanaryCall.HOLD, False)
         assert verdict.reason.startswith("The log's arm cannot say whose it is")
     assert run_canaries(store, ArmHistories(store), ENVIRONMENT, now=datetime.now(UTC)) == ()
 
@@ -197,7 +197,7 @@ def test_a_canary_of_another_environment_cannot_be_told_apart_by_the_arm_either(
     refresh(deck)
     serve(deck, green_score=0.5)
     verdict = report(store).verdict
-    assert (verdict.call, verdict.is_healthy) == (Call.HOLD, False)
+    assert (verdict.call, verdict.is_healthy) == (CanaryCall.HOLD, False)
     assert "while the canary answer-service of staging runs too" in verdict.reason
     run_job(url, tmp_path)
     assert share(store) == 20
@@ -212,25 +212,25 @@ def test_two_canaries_at_once_are_told_apart_by_whom_clients_noted(store: Store,
     serve(deck, green_score=0.5)
     assert deck._exposures is not None
     deck._exposures.flush()
-    assert report(store).verdict.call is Call.ROLL_BACK
-    assert report(store, "search-service").verdict.call is not Call.ROLL_BACK
+    assert report(store).verdict.call is CanaryCall.ROLL_BACK
+    assert report(store, "search-service").verdict.call is not CanaryCall.ROLL_BACK
 
 
 def test_a_plan_and_a_schedule_that_both_move_the_share_are_kept_apart(store: Store) -> None:
     start(store)
     now, flag = datetime.now(UTC), get_canary(store, ENVIRONMENT, KEY)
-    steps = [Step(rollout_pct=60)]
+    steps = [ScheduleStep(rollout_pct=60)]
     said = "answer-service has a canary's plan .canary_steps., which moves its share already"
     with pytest.raises(Conflict, match=said):
         create_schedule(store, flag, steps, ME, starts=now, now=now)
-    create_schedule(store, flag, [Step(on=False)], ME, starts=now + timedelta(hours=1), now=now)
+    create_schedule(store, flag, [ScheduleStep(on=False)], ME, starts=now + timedelta(hours=1), now=now)
     assert share(store) == 20
 
 
 def test_a_plan_is_refused_while_a_schedule_moves_the_share(store: Store) -> None:
     start(store, steps=None)
     now, flag = datetime.now(UTC), get_canary(store, ENVIRONMENT, KEY)
-    create_schedule(store, flag, [Step(rollout_pct=60)], ME, starts=now + timedelta(hours=1), now=now)
+    create_schedule(store, flag, [ScheduleStep(rollout_pct=60)], ME, starts=now + timedelta(hours=1), now=now)
     planned = canary_flag(20, metadata={"canary_steps": STEPS})
     for change in (
         lambda: update_flag(store, flag, planned, ME), lambda: import_flags(store, {"flags": {KEY: planned}}, ME)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.arms import Arm, Look, Metric, Stretch
-from core.canary import Call, Verdict, decide_canary, find_start
+from core.arms import Arm, ArmsReading, Metric, Stretch
+from core.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
 from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Plan
 from core.sequential import Moments
 from quarterdeck.definitions import canary_flag, set_rollout, switch_flag
@@ -33,14 +33,14 @@ def arm(users: int, **changed: float) -> Arm:
 
 def decide(
     blue: Arm, green: Arm, *, share_pct: float = 5, now: datetime = NOW, plan: Plan = PLAN, last: Stretch | None = None
-) -> Verdict:
-    look = Look(now - timedelta(hours=1), now, {STABLE: blue, CANARY: green}, {CANARY: last or Stretch()})
+) -> CanaryVerdict:
+    look = ArmsReading(now - timedelta(hours=1), now, {STABLE: blue, CANARY: green}, {CANARY: last or Stretch()})
     return decide_canary(plan, [look], share_pct=share_pct, since=SINCE, now=now)
 
 
 def test_a_green_as_good_as_blue_is_promoted() -> None:
     verdict = decide(arm(38_000), arm(2_000))
-    assert (verdict.call, verdict.missing, verdict.is_healthy) == (Call.PROMOTE, (), True)
+    assert (verdict.call, verdict.missing, verdict.is_healthy) == (CanaryCall.PROMOTE, (), True)
     assert verdict.reason == (
         "Green can go from 5% to 25%: score, error rate, latency, cost surely within the margins over 2,000 users."
     )
@@ -57,72 +57,72 @@ def test_a_green_as_good_as_blue_is_promoted() -> None:
 )
 def test_a_green_that_is_surely_worse_is_rolled_back_with_the_metric_named(worse: dict[str, float], said: str) -> None:
     verdict = decide(arm(38_000), arm(2_000, **worse))
-    assert verdict.call is Call.ROLL_BACK
+    assert verdict.call is CanaryCall.ROLL_BACK
     assert verdict.reason.startswith(said)
     assert not verdict.is_healthy
 
 
 @pytest.mark.parametrize("better", [{"score": 0.8}, {"errors": 0.0}, {"latency": 200.0}, {"cost": 0.001}])
 def test_a_green_that_is_better_is_promoted(better: dict[str, float]) -> None:
-    assert decide(arm(38_000), arm(2_000, **better)).call is Call.PROMOTE
+    assert decide(arm(38_000), arm(2_000, **better)).call is CanaryCall.PROMOTE
 
 
 def test_a_harm_that_is_sure_but_within_the_margin_is_no_reason_to_roll_back() -> None:
     verdict = decide(arm(950_000), arm(50_000, latency=410.0))
     assert verdict.comparisons[2].least_harm > 0
-    assert verdict.call is Call.PROMOTE
+    assert verdict.call is CanaryCall.PROMOTE
 
 
 def test_a_harm_that_is_not_sure_yet_is_a_reason_to_wait() -> None:
     verdict = decide(arm(1_140), arm(60, score=0.66))
-    assert verdict.call is Call.HOLD
+    assert verdict.call is CanaryCall.HOLD
     assert any(line.startswith("score: up to 0.0") for line in verdict.missing)
     assert "at the present difference no number of users will tell" in " ".join(verdict.missing)
 
 
 def test_with_few_users_it_is_too_early_to_tell_and_said_how_many_are_missing() -> None:
     verdict = decide(arm(418), arm(22))
-    assert (verdict.call, verdict.reason) == (Call.HOLD, "Too early to tell: 22 users on green so far.")
+    assert (verdict.call, verdict.reason) == (CanaryCall.HOLD, "Too early to tell: 22 users on green so far.")
     assert verdict.missing == ("78 more users on green, to 100, 7 days at this pace",)
     assert verdict.is_healthy
 
 
 def test_without_any_user_nothing_is_said_about_green() -> None:
     verdict = decide(Arm(), Arm())
-    assert verdict.call is Call.HOLD
+    assert verdict.call is CanaryCall.HOLD
     assert verdict.reason == "No user of green was logged since the step began."
 
 
 def test_a_step_is_held_for_its_time_however_good_green_is() -> None:
     verdict = decide(arm(38_000), arm(2_000), now=SINCE + timedelta(hours=3))
-    assert verdict.call is Call.HOLD
+    assert verdict.call is CanaryCall.HOLD
     assert verdict.missing == ("21 h of the 24 h that 5% is held",)
 
 
 def test_a_rollback_does_not_wait_for_the_steps_time() -> None:
-    assert decide(arm(38_000), arm(2_000, score=0.6), now=SINCE + timedelta(minutes=5)).call is Call.ROLL_BACK
+    assert decide(arm(38_000), arm(2_000, score=0.6), now=SINCE + timedelta(minutes=5)).call is CanaryCall.ROLL_BACK
 
 
 def test_errors_above_the_ceiling_roll_back_at_once_however_few_they_are() -> None:
     verdict = decide(arm(380), arm(20, errors=0.15))
-    assert verdict.call is Call.ROLL_BACK
+    assert verdict.call is CanaryCall.ROLL_BACK
     assert verdict.reason == "Green's error rate is 15.0% over 20 users, 1.0% on blue; the ceiling is 10.0%."
-    assert decide(arm(380), arm(20, errors=0.09)).call is Call.HOLD
-    assert decide(arm(360), arm(19, errors=0.5)).call is Call.HOLD
+    assert decide(arm(380), arm(20, errors=0.09)).call is CanaryCall.HOLD
+    assert decide(arm(360), arm(19, errors=0.5)).call is CanaryCall.HOLD
 
 
 def test_an_outage_late_in_a_step_is_seen_in_its_last_hours() -> None:
     failing = Stretch(40, {Metric.ERRORS: (90, 60.0)})
     verdict = decide(arm(38_000), arm(2_000, errors=0.02), last=failing)
-    assert verdict.call is Call.ROLL_BACK
+    assert verdict.call is CanaryCall.ROLL_BACK
     assert verdict.reason == "Green's error rate is 66.7% over the last 2 hours, 40 users; the ceiling is 10.0%."
-    assert decide(arm(38_000), arm(2_000), last=Stretch(40, {Metric.ERRORS: (90, 2.0)})).call is Call.PROMOTE
-    assert decide(arm(38_000), arm(2_000), last=Stretch(5, {Metric.ERRORS: (9, 9.0)})).call is Call.PROMOTE
+    assert decide(arm(38_000), arm(2_000), last=Stretch(40, {Metric.ERRORS: (90, 2.0)})).call is CanaryCall.PROMOTE
+    assert decide(arm(38_000), arm(2_000), last=Stretch(5, {Metric.ERRORS: (9, 9.0)})).call is CanaryCall.PROMOTE
 
 
 def test_users_shared_out_otherwise_than_the_flag_says_hold_whatever_the_metrics_say() -> None:
     verdict = decide(arm(38_000), arm(1_500, score=0.6))
-    assert verdict.call is Call.HOLD
+    assert verdict.call is CanaryCall.HOLD
     assert verdict.reason.startswith("3.8% of users were seen on green where 5% belong there")
     assert verdict.mismatch_p is not None
     assert verdict.mismatch_p < 0.001
@@ -130,14 +130,14 @@ def test_users_shared_out_otherwise_than_the_flag_says_hold_whatever_the_metrics
 
 
 def test_the_ceiling_holds_for_lost_users_too() -> None:
-    assert decide(arm(38_000), arm(1_500, errors=0.5)).call is Call.ROLL_BACK
+    assert decide(arm(38_000), arm(1_500, errors=0.5)).call is CanaryCall.ROLL_BACK
 
 
 def test_a_metric_that_one_arm_does_not_log_is_missing() -> None:
     green = arm(2_000)
     green = replace(green, moments={m: found for m, found in green.moments.items() if m is not Metric.LATENCY})
     verdict = decide(arm(38_000), green)
-    assert (verdict.call, verdict.missing) == (Call.HOLD, ("latency: only blue logs it",))
+    assert (verdict.call, verdict.missing) == (CanaryCall.HOLD, ("latency: only blue logs it",))
 
 
 def test_a_stable_arm_without_errors_does_not_make_green_safe_too_early() -> None:
@@ -149,9 +149,9 @@ def test_a_stable_arm_without_errors_does_not_make_green_safe_too_early() -> Non
 
 def test_a_canary_nobody_is_on_waits_for_a_person_and_one_with_everybody_is_done() -> None:
     nobody = decide(Arm(), Arm(), share_pct=0)
-    assert (nobody.call, nobody.reason) == (Call.HOLD, "Nobody gets green.")
+    assert (nobody.call, nobody.reason) == (CanaryCall.HOLD, "Nobody gets green.")
     everybody = decide(Arm(), arm(2_000, errors=0.5), share_pct=100)
-    assert (everybody.call, everybody.missing) == (Call.HOLD, ())
+    assert (everybody.call, everybody.missing) == (CanaryCall.HOLD, ())
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.arms import Metric
-from core.canary_plan import Automation, Step, is_canary, read_plan, share_of
+from core.canary_plan import Automation, PlanStep, is_canary, read_plan, share_of
 from core.errors import InvalidInput
 from quarterdeck.definitions import boolean_flag, canary_flag, switch_flag, validate_definition
 
@@ -23,8 +23,8 @@ def test_a_plan_has_its_steps_margins_and_limits() -> None:
     plan = read_plan(definition)
     assert plan is not None
     assert plan.steps == (
-        Step(5, timedelta(hours=24)), Step(25, timedelta(hours=36)), Step(50, timedelta(minutes=90)),
-        Step(100, timedelta(0)),
+        PlanStep(5, timedelta(hours=24)), PlanStep(25, timedelta(hours=36)), PlanStep(50, timedelta(minutes=90)),
+        PlanStep(100, timedelta(0)),
     )  # fmt: skip
     assert (plan.automation, plan.min_users, plan.error_ceiling) == (Automation.FULL, 200, 0.2)
     margins = {margin.metric: margin.amount for margin in plan.margins}

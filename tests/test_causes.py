@@ -8,16 +8,16 @@ import pytest
 
 from benchmarks.cause_ranking import KINDS, answer, run
 from core.causes import Cause, CauseKind, Causes, rank_causes
-from core.drift import DailyScores, DriftReport, Status, decide_drift, summarize_scores
+from core.drift import DailyScores, DriftReport, DriftStatus, decide_drift, summarize_scores
 from core.evidence import SameQuestions, contrast_segment, find_low_group, list_contrasts
 from core.headline import TopicShare, describe_drop, describe_segments, share_fall
-from core.timeline import Change, ChangeKind
+from core.timeline import ChangeKind, TimelineChange
 from core.topics import AskedQuery, Topic, Trend
 
 FIRST = date(2026, 3, 2)  # a Monday
 DROP = FIRST + timedelta(days=40)
 TODAY = FIRST + timedelta(days=46)
-NO_DROP = DriftReport(Status.STABLE, "Retrieval score is where it was.", "")
+NO_DROP = DriftReport(DriftStatus.STABLE, "Retrieval score is where it was.", "")
 
 
 def at(days: float) -> datetime:
@@ -25,8 +25,8 @@ def at(days: float) -> datetime:
     return datetime(DROP.year, DROP.month, DROP.day, tzinfo=UTC) + timedelta(days=days)
 
 
-def change(kind: ChangeKind, days: float, *touches: tuple[str, str], reach: float = 1.0) -> Change:
-    return Change(at(days), kind, str(kind), f"{kind} changed", "ada", "why", touches, 1, reach)
+def change(kind: ChangeKind, days: float, *touches: tuple[str, str], reach: float = 1.0) -> TimelineChange:
+    return TimelineChange(at(days), kind, str(kind), f"{kind} changed", "ada", "why", touches, 1, reach)
 
 
 def log(segments: dict[str, tuple[int, float]], *, low_share: float = 0.0) -> dict[str, list[DailyScores]]:
@@ -58,7 +58,7 @@ def add(days: dict[str, list[DailyScores]]) -> list[DailyScores]:
 
 def report_of(days: list[DailyScores]) -> DriftReport:
     report = decide_drift(days, today=TODAY)
-    assert report.status is Status.DRIFTING
+    assert report.status is DriftStatus.DRIFTING
     assert report.changed_on == DROP
     return report
 
@@ -159,7 +159,7 @@ def test_a_bad_segment_that_merely_grew_explains_the_drop() -> None:
             scores = np.full(count, level)
             days[name].append(summarize_scores(FIRST + timedelta(days=i), scores))
     report = DriftReport(
-        Status.DRIFTING, "", "", changed_on=DROP, fall=-0.096, baseline_from=FIRST, baseline_until=DROP
+        DriftStatus.DRIFTING, "", "", changed_on=DROP, fall=-0.096, baseline_from=FIRST, baseline_until=DROP
     )
     found = contrast_segment(report, {"prompt_version": days}, "prompt_version", ["v3"], since=DROP)
     assert found is not None
@@ -197,11 +197,11 @@ def test_the_benchmark_is_repeatable() -> None:
 
 
 DROPPED = DriftReport(
-    Status.DRIFTING, "reason", "", changed_on=date(2026, 11, 14), fall=-0.123, baseline_avg_score=0.6,
+    DriftStatus.DRIFTING, "reason", "", changed_on=date(2026, 11, 14), fall=-0.123, baseline_avg_score=0.6,
 )  # fmt: skip
 
 
-def cause(kind: CauseKind, confidence: float, title: str, changed: Change | None = None) -> Causes:
+def cause(kind: CauseKind, confidence: float, title: str, changed: TimelineChange | None = None) -> Causes:
     return Causes((Cause(kind, changed, title, confidence, ""),))
 
 
@@ -214,7 +214,9 @@ def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
     assert describe_drop(DROPPED, new, topics[:1]) == (
         "Retrieval score fell 0.12 since 14 Nov. Most likely: users ask about something new (VPP, 41% of the drop)."
     )
-    swap = Change(datetime(2026, 11, 13, 9, tzinfo=UTC), ChangeKind.INDEX, "default", "default swapped", "ada", "")
+    swap = TimelineChange(
+        datetime(2026, 11, 13, 9, tzinfo=UTC), ChangeKind.INDEX, "default", "default swapped", "ada", ""
+    )
     known = cause(CauseKind.CHANGE, 0.83, swap.summary, swap)
     assert describe_drop(DROPPED, known).endswith("Most likely: default swapped, 13 Nov (83% sure).")
     assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.4, swap.summary, swap)).endswith("13 Nov (40% sure).")

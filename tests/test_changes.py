@@ -9,16 +9,17 @@ import pytest
 
 from core.acts import Act
 from core.causes import CauseKind
-from core.changes import compare_same_questions, explain_drift, gather_changes, start_of
+from core.changes import compare_same_questions, explain_drift, gather_changes
 from core.control import get_flag, list_audit, list_audit_by_hour
 from core.corpus import Corpus
-from core.drift import DriftReport, Status
+from core.drift import DriftReport, DriftStatus
 from core.errors import SourceUnavailable
-from core.experiments import Experiments
 from core.operations import create_flag, switch_flag
 from core.reports import report_drift
 from core.retrievals import list_daily_scores
-from core.timeline import Change
+from core.timeline import TimelineChange
+from core.tracking import Tracking
+from quarterdeck.clock import start_of
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -31,14 +32,14 @@ LONG_AGO = start_of(TODAY - timedelta(days=100))
 
 
 @pytest.fixture(scope="module")
-def gathered(demo: Demo) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+def gathered(demo: Demo) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
     config = demo.config
     store = Store(config.database_url)
     try:
         return gather_changes(
             store,
             lambda: Corpus(config.corpus_repo),
-            lambda: Experiments(config.tracking_uri),
+            lambda: Tracking(config.tracking_uri),
             environment="production",
             since=LONG_AGO,
         )
@@ -48,7 +49,7 @@ def gathered(demo: Demo) -> tuple[tuple[Change, ...], tuple[str, ...]]:
 
 @pytest.mark.slow
 def test_the_demo_s_timeline_holds_every_source_in_order(
-    gathered: tuple[tuple[Change, ...], tuple[str, ...]],
+    gathered: tuple[tuple[TimelineChange, ...], tuple[str, ...]],
 ) -> None:
     changes, problems = gathered
     assert problems == ()
@@ -67,7 +68,7 @@ def test_the_demo_s_timeline_holds_every_source_in_order(
 
 @pytest.mark.slow
 def test_the_demo_s_drop_is_laid_to_new_questions_and_not_to_the_changes_around_it(
-    demo: Demo, gathered: tuple[tuple[Change, ...], tuple[str, ...]]
+    demo: Demo, gathered: tuple[tuple[TimelineChange, ...], tuple[str, ...]]
 ) -> None:
     store = Store(demo.config.database_url)
     found = report_drift(store, environment="production", today=TODAY)
@@ -137,7 +138,7 @@ def test_a_flag_that_somebody_flips_all_the_time_is_one_change_an_hour(store: St
 
 
 CHANGED = date(2026, 11, 10)
-REPORT = DriftReport(Status.DRIFTING, "", "", changed_on=CHANGED, fall=-0.1)
+REPORT = DriftReport(DriftStatus.DRIFTING, "", "", changed_on=CHANGED, fall=-0.1)
 
 
 def _log(store: Store, *asked: tuple[int, str, float]) -> None:

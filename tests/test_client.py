@@ -16,9 +16,9 @@ from core.control import Flag, get_flag
 from core.exposures import list_usage
 from core.operations import change_rollout, create_flag, switch_flag
 from quarterdeck import Quarterdeck
+from quarterdeck.clock import from_ms
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.errors import InvalidInput, SourceUnavailable
-from quarterdeck.retrieval import from_ms
 from quarterdeck.snapshot import load_snapshot
 
 ME = Act("ada", "because")

@@ -12,8 +12,9 @@ from core.embed import Embedder
 from core.operations import register_index, swap_index
 from core.topics import AskedQuery, find_topics
 from core.vectors import VectorCache
+from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
-from quarterdeck.retrieval import Retrieval, to_ms
+from quarterdeck.retrieval import Retrieval
 
 SEEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHIPPED = SEEN + timedelta(days=10)

@@ -8,7 +8,7 @@ import pytest
 from core.colors import (
     Color,
     Deployment,
-    Run,
+    ReleaseRun,
     describe_deployment,
     is_due,
     plan_rollback,
@@ -22,8 +22,8 @@ from core.errors import Conflict, InvalidInput, NotFound
 NOW = datetime(2026, 11, 25, 14, 0, tzinfo=UTC)
 KEEP = timedelta(minutes=30)
 NEW = Deployment("answers", "production")
-ON_BLUE = replace(NEW, live=Color.BLUE, since=NOW, blue=Run("1.0", NOW))
-BOTH = replace(ON_BLUE, green=Run("1.1", NOW))
+ON_BLUE = replace(NEW, live=Color.BLUE, since=NOW, blue=ReleaseRun("1.0", NOW))
+BOTH = replace(ON_BLUE, green=ReleaseRun("1.1", NOW))
 
 
 def switched() -> Deployment:
@@ -31,7 +31,7 @@ def switched() -> Deployment:
 
 
 def test_the_first_release_starts_in_blue_and_the_next_in_the_color_without_traffic() -> None:
-    assert plan_start(NEW, "1.0", now=NOW).blue == Run("1.0", NOW)
+    assert plan_start(NEW, "1.0", now=NOW).blue == ReleaseRun("1.0", NOW)
     assert plan_start(ON_BLUE, "1.1", now=NOW) == BOTH
 
 
@@ -40,7 +40,7 @@ def test_starting_the_release_that_waits_already_changes_nothing() -> None:
 
 
 def test_a_release_that_waits_gives_way_to_another_one() -> None:
-    assert plan_start(BOTH, "1.2", now=NOW).green == Run("1.2", NOW)
+    assert plan_start(BOTH, "1.2", now=NOW).green == ReleaseRun("1.2", NOW)
 
 
 @pytest.mark.parametrize("release", ["", " 1", "1 2", "a\nb", "x" * 101, "../etc", "a/b", "-x", "1\x00"])
@@ -84,12 +84,12 @@ def test_a_rollback_goes_back_once_and_the_release_can_be_switched_to_again() ->
 def test_a_color_that_is_kept_takes_no_other_release_until_its_time_is_over() -> None:
     with pytest.raises(Conflict, match=r"blue \(1.0\) is kept until 14:30 UTC"):
         plan_start(switched(), "1.2", now=NOW + KEEP - timedelta(seconds=1))
-    assert plan_start(switched(), "1.2", now=NOW + KEEP).blue == Run("1.2", NOW + KEEP)
+    assert plan_start(switched(), "1.2", now=NOW + KEEP).blue == ReleaseRun("1.2", NOW + KEEP)
 
 
 def test_a_release_that_was_rolled_back_gives_way_to_its_fix_at_once() -> None:
     back = plan_rollback(switched(), now=NOW, keep=KEEP)
-    assert plan_start(back, "1.1.1", now=NOW).green == Run("1.1.1", NOW)
+    assert plan_start(back, "1.1.1", now=NOW).green == ReleaseRun("1.1.1", NOW)
 
 
 def test_a_kept_color_is_taken_down_early_only_when_told_so() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from core.cases import CaseResult, render_case_results
-from core.contests import Comparison, report_prompts
-from core.decisions import Rule
-from core.experiments import Experiments
+from core.contests import PromptComparison, report_prompts
+from core.decisions import WinnerRule
+from core.tracking import Tracking
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,7 +23,7 @@ def cases(*scores: float) -> list[CaseResult]:
     return [replace(BLANK, case_id=f"c{n:02}", question=f"Question {n}?", faithfulness=s) for n, s in enumerate(scores)]
 
 
-def log(store: Experiments, version: str, table: list[CaseResult] | str, *, digest: str = "d", **more: Any) -> str:
+def log(store: Tracking, version: str, table: list[CaseResult] | str, *, digest: str = "d", **more: Any) -> str:
     prompt = store.register_prompt("qa", f"Prompt {version} {{context}} {{question}}", tags={"version": version})
     mean = sum(case.faithfulness for case in table) / len(table) if isinstance(table, list) else 0.5  # type: ignore[union-attr]
     return store.log_evaluation(
@@ -38,22 +38,22 @@ def log(store: Experiments, version: str, table: list[CaseResult] | str, *, dige
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mlflow")
-    Experiments(f"sqlite:///{folder}/mlflow.db").register_prompt("other", "Prompt")
+    Tracking(f"sqlite:///{folder}/mlflow.db").register_prompt("other", "Prompt")
     return folder / "mlflow.db"
 
 
 @pytest.fixture
-def store(empty: Path, tmp_path: Path) -> Experiments:
+def store(empty: Path, tmp_path: Path) -> Tracking:
     shutil.copyfile(empty, tmp_path / "mlflow.db")
-    return Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+    return Tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def report(store: Experiments, *run_ids: str, **options: Any) -> Comparison:
-    return report_prompts(store, experiment="trials", rule=Rule.FAITHFULNESS_PER_COST, run_ids=run_ids, **options)
+def report(store: Tracking, *run_ids: str, **options: Any) -> PromptComparison:
+    return report_prompts(store, experiment="trials", rule=WinnerRule.FAITHFULNESS_PER_COST, run_ids=run_ids, **options)
 
 
 @pytest.mark.deep
-def test_without_a_choice_each_version_competes_with_its_newest_run(store: Experiments) -> None:
+def test_without_a_choice_each_version_competes_with_its_newest_run(store: Tracking) -> None:
     log(store, "1", cases(*[0.5] * 8))
     log(store, "2", cases(*[0.1] * 8))
     newest = log(store, "2", cases(*[1.0] * 8))
@@ -67,7 +67,7 @@ def test_without_a_choice_each_version_competes_with_its_newest_run(store: Exper
 
 @pytest.mark.deep
 def test_the_version_in_production_takes_part_however_old_its_run_is(
-    store: Experiments, monkeypatch: pytest.MonkeyPatch
+    store: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = log(store, "1", cases(*[0.5] * 8))
     store.set_prompt_alias("qa", "production", 1)
@@ -80,7 +80,7 @@ def test_the_version_in_production_takes_part_however_old_its_run_is(
     assert found.production.version == 1
 
 
-def test_chosen_runs_are_compared_in_the_order_given_and_missing_ones_are_named(store: Experiments) -> None:
+def test_chosen_runs_are_compared_in_the_order_given_and_missing_ones_are_named(store: Tracking) -> None:
     one, two, _ = (log(store, version, cases(*[0.5] * 8)) for version in "123")
     found = report(store, two, "nope", one)
     assert [each.run.run_id for each in found.contenders] == [two, one]
@@ -88,7 +88,7 @@ def test_chosen_runs_are_compared_in_the_order_given_and_missing_ones_are_named(
 
 
 def test_runs_over_different_cases_are_compared_only_when_asked_and_then_over_the_shared_ones(
-    store: Experiments,
+    store: Tracking,
 ) -> None:
     one = log(store, "1", cases(*[0.2] * 8))
     two = log(store, "2", cases(*[0.9] * 10), digest="e")
@@ -112,7 +112,7 @@ def test_runs_over_different_cases_are_compared_only_when_asked_and_then_over_th
     ],
 )
 def test_a_run_that_cannot_be_judged_by_case_is_told_and_left_out(
-    table: Any, more: dict[str, Any], problem: str, store: Experiments
+    table: Any, more: dict[str, Any], problem: str, store: Tracking
 ) -> None:
     good = log(store, "1", cases(*[0.5] * 8))
     bad = log(store, "2", table, **more)
@@ -123,7 +123,7 @@ def test_a_run_that_cannot_be_judged_by_case_is_told_and_left_out(
     assert "a winner needs two runs" in found.decision.reason
 
 
-def test_a_run_that_was_not_evaluated_is_told_by_what_it_lacks(store: Experiments) -> None:
+def test_a_run_that_was_not_evaluated_is_told_by_what_it_lacks(store: Tracking) -> None:
     bare = store.log_evaluation("trials", "bare", params={}, metrics={"loss": 1.0}, artifacts={})
     found = report(store, bare)
     assert found.contenders[0].problem == "has no faithfulness_mean and cost_usd_mean"
@@ -131,7 +131,7 @@ def test_a_run_that_was_not_evaluated_is_told_by_what_it_lacks(store: Experiment
     assert report(store).contenders == ()
 
 
-def test_figures_that_the_rule_cannot_work_with_are_a_sentence(store: Experiments) -> None:
+def test_figures_that_the_rule_cannot_work_with_are_a_sentence(store: Tracking) -> None:
     runs = [log(store, version, cases(*[0.5] * 8), cost_usd_mean=0.0) for version in "12"]
     found = report(store, *runs)
     assert found.decision is not None

@@ -18,8 +18,9 @@ import pytest
 
 from app.server import list_local_jobs
 from core.config import load_config
-from core.corpus import ChangeKind, Corpus
+from core.corpus import Corpus
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.manifests import FileChangeKind
 from quarterdeck.store import Store
 from tests.dvc_repos import DvcRepo
 
@@ -139,7 +140,7 @@ def test_the_difference_is_the_one_that_dvc_finds(library: DvcRepo) -> None:
 
 def test_the_difference_reads_the_other_way_round_and_counts(library: DvcRepo) -> None:
     diff = Corpus(library.root).compare_versions("v2", "v1")
-    assert [diff.count(kind) for kind in ChangeKind] == [1, 1, 2, 1, 0]
+    assert [diff.count(kind) for kind in FileChangeKind] == [1, 1, 2, 1, 0]
     assert Corpus(library.root).compare_versions("v1", "v1").changes == ()
 
 
@@ -185,7 +186,7 @@ def test_uncommitted_edits_are_compared_as_workspace(copy: DvcRepo) -> None:
     corpus = Corpus(copy.root)
     assert corpus.read_file("workspace", "corpus/draft.md") == b"Draft.\n"
     assert {file.path: file.size_bytes for file in corpus.list_files("workspace")}["corpus/draft.md"] == 7
-    assert corpus.compare_versions("workspace", "v2").count(ChangeKind.ADDED) == 1
+    assert corpus.compare_versions("workspace", "v2").count(FileChangeKind.ADDED) == 1
 
 
 def test_the_workspace_notices_a_second_edit(copy: DvcRepo) -> None:
@@ -414,7 +415,7 @@ def test_a_bare_repository_is_read_with_the_settings_of_its_head(library: DvcRep
     corpus = Corpus(f"file://{tmp_path / 'bare.git'}")
     assert [version.name for version in corpus.list_versions()] == ["v2", "v1"]
     assert corpus.read_file("v1", "corpus/gone.md") == b"# Gone\n"
-    assert corpus.compare_versions("v1", "v2").count(ChangeKind.RENAMED) == 1
+    assert corpus.compare_versions("v1", "v2").count(FileChangeKind.RENAMED) == 1
     assert corpus.restore_commands("v2")[0].startswith("git clone ")
     with pytest.raises(InvalidInput, match="has no workspace"):
         corpus.compare_versions("v1", "workspace")
@@ -454,7 +455,7 @@ def test_a_remote_over_http_is_read_and_verified(copy: DvcRepo) -> None:
         copy.set_remote(url)
         corpus = Corpus(copy.root)
         assert corpus.list_versions()[0].added is None
-        assert corpus.compare_versions("v1", "v2").count(ChangeKind.ADDED) == 1
+        assert corpus.compare_versions("v1", "v2").count(FileChangeKind.ADDED) == 1
         assert corpus.read_file("v1", "corpus/gone.md") == b"# Gone\n"
         assert corpus.verify_version("v1").is_whole
         (copy.storage / "files" / "md5" / GONE[:2] / GONE[2:]).unlink()

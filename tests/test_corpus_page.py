@@ -17,11 +17,11 @@ from core.builds import find_probe, probe_index, save_probe
 from core.control import get_index, list_aliases
 from core.corpus import Corpus
 from core.embed import Embedder
-from core.forecasts import forecast_coverage
 from core.ingest import read_version
 from core.jobs import Jobs, JobState
 from core.operations import save_prediction, swap_index
-from core.probes import Check, ProbeReport
+from core.predictions import predict_coverage
+from core.probes import ProbeCheck, ProbeReport
 from core.rebuild import KIND, jobs_of
 from core.reports import report_coverage
 from core.vectors import VectorCache
@@ -317,12 +317,14 @@ def test_an_index_goes_live_after_its_probe_and_is_rolled_back(deck: Store, as_d
 
 @pytest.mark.deep
 def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live(deck: Store, as_demo: Demo) -> None:
-    failed = ProbeReport("docs-v2", (Check("golden set", False, 0.4, "8 of 20 golden queries find their document"),))
+    failed = ProbeReport(
+        "docs-v2", (ProbeCheck("golden set", False, 0.4, "8 of 20 golden queries find their document"),)
+    )
     save_probe(deck, failed, ME, live="docs-v1")
     app = open_tab("Indexes")
     assert "It did not pass its probe, so it does not go live" in said(app)
     assert not [button for button in app.button if button.label == "Let it go live"]
-    passed = ProbeReport("docs-v2", (Check("complete", True, 1.0, "all there"),))
+    passed = ProbeReport("docs-v2", (ProbeCheck("complete", True, 1.0, "all there"),))
     save_probe(deck, passed, ME, live="docs-v0")
     assert "Something else is live since that probe" in said(open_tab("Indexes"))
 
@@ -341,7 +343,7 @@ def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store
     embedder = Embedder(as_demo.config.embedding_model, cache=VectorCache(deck))
     coverage = report_coverage(deck, embedder, environment="production", today=datetime.now(UTC).date())
     source = read_version(Corpus(as_demo.config.corpus_repo), "v2")
-    found = forecast_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
+    found = predict_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
     save_prediction(deck, found, ME)
     app = open_tab("What would it fix?")
     assert re.search(

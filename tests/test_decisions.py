@@ -9,7 +9,7 @@ from core.decisions import (
     Candidate,
     Interval,
     Point,
-    Rule,
+    WinnerRule,
     bootstrap_interval,
     decide_winner,
     pareto_front,
@@ -17,7 +17,7 @@ from core.decisions import (
 )
 from core.errors import InvalidInput
 
-PER_COST, UNDER_CEILING = Rule.FAITHFULNESS_PER_COST, Rule.FAITHFULNESS_UNDER_CEILING
+PER_COST, UNDER_CEILING = WinnerRule.FAITHFULNESS_PER_COST, WinnerRule.FAITHFULNESS_UNDER_CEILING
 
 
 def candidate(label, scores, cost=0.001, **options):

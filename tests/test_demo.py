@@ -17,21 +17,21 @@ import yaml
 
 from core import demo as demo_room
 from core.answerers import SentenceVectors, extractive_pipeline
+from core.backends import LanceIndexes
 from core.cases import Case
 from core.config import PROJECT, load_config
 from core.contests import report_prompts
 from core.control import list_audit, list_flags
-from core.decisions import Rule
+from core.decisions import WinnerRule
 from core.demo import build_demo
 from core.embed import Embedder
 from core.errors import Conflict, SourceUnavailable
 from core.evaluate import EXPERIMENT
-from core.experiments import Experiments
-from core.indexes import LanceIndexes
 from core.judges import find_supported
 from core.prices import parse_prices
 from core.prompts import parse_prompt
 from core.reports import report_coverage
+from core.tracking import Tracking
 from quarterdeck import Quarterdeck, Retrieval
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.flags import FlagSet
@@ -99,8 +99,8 @@ def test_most_queries_of_the_largest_topic_are_about_vpp(demo: Demo, demo_store:
 
 
 def test_the_best_prompt_by_faithfulness_per_cost_is_named(demo: Demo) -> None:
-    experiments = Experiments(demo.config.tracking_uri)
-    found = report_prompts(experiments, experiment=EXPERIMENT, rule=Rule.FAITHFULNESS_PER_COST)
+    tracking = Tracking(demo.config.tracking_uri)
+    found = report_prompts(tracking, experiment=EXPERIMENT, rule=WinnerRule.FAITHFULNESS_PER_COST)
     runs = [each.run for each in found.contenders]
     best = max(runs, key=lambda run: run.metrics["faithfulness_mean"] / run.metrics["cost_usd_mean"])
     assert len(found.judged) == 3
@@ -111,14 +111,14 @@ def test_the_best_prompt_by_faithfulness_per_cost_is_named(demo: Demo) -> None:
 
 
 def test_each_prompt_is_a_registered_version_and_a_run_over_twenty_cases(demo: Demo) -> None:
-    experiments = Experiments(demo.config.tracking_uri)
-    runs = experiments.list_runs(EXPERIMENT)
+    tracking = Tracking(demo.config.tracking_uri)
+    runs = tracking.list_runs(EXPERIMENT)
     assert sorted(run.params["version"] for run in runs) == ["1", "2", "3"]
-    assert {len(experiments.list_case_results(run.run_id)) for run in runs} == {20}
+    assert {len(tracking.list_case_results(run.run_id)) for run in runs} == {20}
     assert all(run.params["answerer"].startswith("extractive") for run in runs)
-    versions = {prompt.version: prompt.text for prompt in experiments.list_prompts()}
+    versions = {prompt.version: prompt.text for prompt in tracking.list_prompts()}
     assert sorted(versions) == [1, 2, 3]
-    production = experiments.production_version("qa")
+    production = tracking.production_version("qa")
     assert production is not None
     assert production.version == 2
 
@@ -327,6 +327,6 @@ def test_a_demo_that_was_cut_off_is_built_again(demo: Demo) -> None:
     assert demo.said[0] == "The last build of the demo was cut off: starting again."
     assert json.loads((demo.config.home / "demo.json").read_text())["complete"] is True
     assert not (demo.config.home / "corpus" / "half-written").exists()
-    assert len(Experiments(demo.config.tracking_uri).list_runs(EXPERIMENT)) == 3
+    assert len(Tracking(demo.config.tracking_uri).list_runs(EXPERIMENT)) == 3
     with closing(Store(demo.config.database_url)) as store:
         assert len(list_flags(store, "production")) == 5

@@ -10,7 +10,7 @@ from core.changepoint import PRIOR_NOISE, Reference, degrees_of, replay
 from core.drift import (
     HISTOGRAM_BINS,
     DailyScores,
-    Status,
+    DriftStatus,
     as_history,
     decide_drift,
     decide_segments,
@@ -77,7 +77,7 @@ def test_a_single_baseline_day_is_enough_for_a_collapse(recent_days, shift):
     for ago in reversed(range(recent_days)):
         days.append(summarize_scores(today - timedelta(days=ago), rng.uniform(0.20, 0.40, 50 // recent_days)))
     report = decide_drift(days, today=today)
-    assert report.status == Status.DRIFTING
+    assert report.status == DriftStatus.DRIFTING
     assert (report.recent_count, report.baseline_count) == (50, 100)
     assert report.delta == pytest.approx(-0.525, abs=0.03)
     assert report.delta_low < -0.45 and report.delta_high < -0.4
@@ -90,7 +90,7 @@ def test_a_single_baseline_day_against_the_same_level_is_not_drifting():
     days = [summarize_scores(MONDAY, rng.uniform(0.75, 0.90, 100))]
     days.append(summarize_scores(MONDAY + timedelta(days=15), rng.uniform(0.70, 0.90, 50)))
     report = verdict(days)
-    assert report.status == Status.INSUFFICIENT_DATA
+    assert report.status == DriftStatus.INSUFFICIENT_DATA
     assert 0.10 < report.smallest_drop < 0.25
     assert f"{report.smallest_drop:.2f}" in report.reason
 
@@ -99,7 +99,7 @@ def test_a_drop_of_five_points_is_called_within_three_days_and_dated():
     for seed in range(8):
         days = make_days(seed, [0.62] * 45 + [0.57] * 3)
         report = verdict(days)
-        assert report.status == Status.DRIFTING
+        assert report.status == DriftStatus.DRIFTING
         assert abs((report.changed_on - days[45].day).days) <= 1
         assert report.delta_high < 0
         assert report.fall == pytest.approx(-0.05, abs=0.02)
@@ -112,7 +112,7 @@ def test_quiet_streams_stay_quiet_day_after_day():
 
 def test_the_verdict_of_a_quiet_stream_is_stable_and_says_what_it_could_have_seen():
     report = verdict(make_days(3, [0.62] * 60))
-    assert report.status == Status.STABLE
+    assert report.status == DriftStatus.STABLE
     assert report.changed_on is None and report.called_on is None
     assert report.delta_low < 0 < report.delta_high
     assert 0.01 < report.smallest_drop < 0.05
@@ -126,13 +126,13 @@ def test_the_verdict_of_a_day_uses_no_later_day():
     (whole,) = replay(as_history(days)).episodes
     for until in range(45, 120, 3):
         report = verdict(days[: until + 1])
-        assert (report.status == Status.DRIFTING) == (whole.called <= until < whole.ended)
+        assert (report.status == DriftStatus.DRIFTING) == (whole.called <= until < whole.ended)
 
 
 def test_a_drop_still_drifts_a_month_later_against_its_frozen_reference():
     days = make_days(6, [0.62] * 40 + [0.57] * 100)
     report = verdict(days)
-    assert report.status == Status.DRIFTING
+    assert report.status == DriftStatus.DRIFTING
     assert report.changed_on == days[40].day
     assert report.baseline_until == days[39].day
     assert report.delta == pytest.approx(-0.05, abs=0.015)
@@ -142,34 +142,34 @@ def test_a_drop_still_drifts_a_month_later_against_its_frozen_reference():
 def test_an_accepted_level_restarts_the_reference():
     days = make_days(6, [0.62] * 40 + [0.57] * 60)
     report = verdict(days, accepted_on=days[50].day)
-    assert report.status == Status.STABLE
+    assert report.status == DriftStatus.STABLE
     assert report.baseline_from >= days[50].day
 
 
 def test_a_fall_below_the_accepted_level_is_called_again():
     days = make_days(7, [0.62] * 40 + [0.57] * 40 + [0.51] * 6)
     report = verdict(days, accepted_on=days[42].day)
-    assert report.status == Status.DRIFTING
+    assert report.status == DriftStatus.DRIFTING
     assert report.changed_on == days[80].day
 
 
 def test_a_level_that_came_back_ends_the_episode_and_half_way_does_not():
     repaired = make_days(8, [0.62] * 40 + [0.56] * 20 + [0.62] * 25)
     half = make_days(8, [0.62] * 40 + [0.56] * 20 + [0.585] * 25)
-    assert verdict(repaired).status == Status.STABLE
-    assert verdict(half).status == Status.DRIFTING
+    assert verdict(repaired).status == DriftStatus.STABLE
+    assert verdict(half).status == DriftStatus.DRIFTING
 
 
 def test_a_repaired_drop_never_becomes_reference():
     days = make_days(9, [0.62] * 40 + [0.54] * 40 + [0.62] * 20 + [0.56] * 3)
     report = verdict(days)
-    assert report.status == Status.DRIFTING
+    assert report.status == DriftStatus.DRIFTING
     assert report.changed_on == days[100].day
 
 
 def test_a_slow_slide_is_called_though_no_week_differs_much_from_the_one_before():
     days = make_days(10, [0.62] * 40 + [0.62 - 0.10 * (i + 1) / 60 for i in range(30)], per_day=100)
-    assert verdict(days).status == Status.DRIFTING
+    assert verdict(days).status == DriftStatus.DRIFTING
 
 
 def test_a_growing_topic_without_documents_is_drifting():
@@ -182,7 +182,7 @@ def test_a_growing_topic_without_documents_is_drifting():
         scores = np.where(gone, rng.normal(0.45, 0.08, count), rng.normal(0.75, 0.08, count))
         days.append(summarize_scores(MONDAY + timedelta(days=offset), np.clip(scores, 0, 1)))
     report = verdict(days)
-    assert report.status == Status.DRIFTING
+    assert report.status == DriftStatus.DRIFTING
     assert report.delta < -0.05
     assert report.changed_on >= days[30].day
     assert "re-index" in report.action and "fell by" in report.reason
@@ -191,12 +191,12 @@ def test_a_growing_topic_without_documents_is_drifting():
 def test_weaker_weekends_are_no_drop():
     for last in range(40, 47):
         days = make_days(12, [0.62] * 60, weekend=-0.06, wobble_sd=0.003)[:last]
-        assert verdict(days).status == Status.STABLE
+        assert verdict(days).status == DriftStatus.STABLE
 
 
 def test_a_rise_is_noticed_and_never_asks_to_reindex():
     report = verdict(make_days(13, [0.62] * 40 + [0.70] * 7))
-    assert report.status == Status.WATCH
+    assert report.status == DriftStatus.WATCH
     assert "rose" in report.reason
     assert "re-index" not in report.action
     assert report.delta > 0.05
@@ -205,22 +205,22 @@ def test_a_rise_is_noticed_and_never_asks_to_reindex():
 def test_a_drop_too_small_to_call_is_watched():
     days = make_days(14, [0.62] * 60 + [0.605] * 4)
     report = verdict(days)
-    assert report.status == Status.WATCH
+    assert report.status == DriftStatus.WATCH
     assert "may have fallen" in report.reason
     assert "re-index" not in report.action
 
 
 def test_no_queries_at_all_is_insufficient():
     report = decide_drift([], today=MONDAY)
-    assert report.status == Status.INSUFFICIENT_DATA
+    assert report.status == DriftStatus.INSUFFICIENT_DATA
     assert report.smallest_drop is None and report.recent_count == 0
     empty = DailyScores(MONDAY, 0, 0.0, 0.0, (0,) * HISTOGRAM_BINS)
-    assert decide_drift([empty], today=MONDAY).status == Status.INSUFFICIENT_DATA
+    assert decide_drift([empty], today=MONDAY).status == DriftStatus.INSUFFICIENT_DATA
 
 
 def test_a_first_week_has_nothing_to_compare_with_and_says_what_it_could_see():
     report = verdict(make_days(15, [0.62] * 5))
-    assert report.status == Status.INSUFFICIENT_DATA
+    assert report.status == DriftStatus.INSUFFICIENT_DATA
     assert report.baseline_count == 0 and report.delta is None
     assert f"{report.smallest_drop:.2f}" in report.reason
 
@@ -229,8 +229,8 @@ def test_traffic_that_stopped_is_insufficient_but_a_drop_stays_open():
     quiet = make_days(16, [0.62] * 40)
     fallen = make_days(16, [0.62] * 40 + [0.52] * 5)
     later = fallen[-1].day + timedelta(days=30)
-    assert decide_drift(quiet, today=later).status == Status.INSUFFICIENT_DATA
-    assert decide_drift(fallen, today=later).status == Status.DRIFTING
+    assert decide_drift(quiet, today=later).status == DriftStatus.INSUFFICIENT_DATA
+    assert decide_drift(fallen, today=later).status == DriftStatus.DRIFTING
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -247,7 +247,7 @@ def test_a_handful_of_queries_a_day_with_gaps_does_not_alarm(seed):
 def test_scores_that_never_change_are_stable():
     days = [summarize_scores(MONDAY + timedelta(days=i), [0.7] * 50) for i in range(60)]
     report = verdict(days)
-    assert report.status == Status.STABLE
+    assert report.status == DriftStatus.STABLE
     assert report.delta == pytest.approx(0, abs=1e-12)
 
 
@@ -255,7 +255,7 @@ def test_one_huge_day_at_the_usual_level_does_not_alarm():
     days = make_days(17, [0.62] * 50)
     rng = np.random.default_rng(0)
     huge = summarize_scores(days[-1].day, np.clip(rng.normal(0.61, 0.12, 500_000), 0, 1))
-    assert verdict([*days[:-1], huge]).status == Status.STABLE
+    assert verdict([*days[:-1], huge]).status == DriftStatus.STABLE
 
 
 def test_identical_windows_have_no_distance_and_disjoint_ones_the_full():
@@ -300,11 +300,11 @@ def test_the_segment_that_fell_is_named_and_the_others_are_not():
         "v9": make_days(21, [0.62] * 3, first=MONDAY + timedelta(days=47)),
     }
     verdicts = decide_segments(segments, today=MONDAY + timedelta(days=49))
-    assert [v.segment for v in verdicts if v.status == Status.DRIFTING] == ["green"]
+    assert [v.segment for v in verdicts if v.status == DriftStatus.DRIFTING] == ["green"]
     assert verdicts[0].segment == "green" and verdicts[0].delta_high < -0.05
     by_name = {v.segment: v for v in verdicts}
-    assert by_name["blue"].status == Status.STABLE
-    assert by_name["v9"].status == Status.INSUFFICIENT_DATA
+    assert by_name["blue"].status == DriftStatus.STABLE
+    assert by_name["v9"].status == DriftStatus.INSUFFICIENT_DATA
     assert "no earlier level" in by_name["v9"].report.reason
     assert by_name["blue"].count == sum(d.count for d in segments["blue"][-7:])
 

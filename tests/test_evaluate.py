@@ -12,23 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.answers import REFUSAL
+from core.answerers import SentenceVectors, extractive_pipeline
+from core.answers import REFUSAL, Answer
 from core.cases import Case, dataset_digest
 from core.errors import InvalidInput
-from core.evaluate import (
-    Answer,
-    Bench,
-    SentenceVectors,
-    evaluate_offline,
-    evaluate_prompt_variant,
-    evaluate_prompts,
-    extractive_pipeline,
-    keep_evaluation,
-    offline_judge,
-)
-from core.experiments import Dataset, Experiments
+from core.evaluate import Bench, evaluate_offline, evaluate_prompt_variant, evaluate_prompts, keep_evaluation
+from core.judges import offline_judge
 from core.prices import Price
 from core.prompts import Prompt
+from core.tracking import Dataset, Tracking
 from tests.model_server import ModelServer, Reply, serve_models
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -200,7 +192,7 @@ def test_all_prompts_together_take_three_calls_of_the_embedding_model_and_score_
 
 
 def test_an_evaluation_that_is_not_complete_is_not_kept_as_a_run(tmp_path):
-    store = Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+    store = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
     bench = Bench(search, SentenceVectors(WordCounts()), PRICES)
     whole = evaluate(GROUNDED)
     failed = replace(whole, cases=(replace(whole.cases[0], error="no answer"), *whole.cases[1:]))
@@ -296,7 +288,7 @@ def test_a_killed_evaluation_goes_on_and_lands_in_mlflow_when_it_is_whole(questi
     assert [case for case in ("0", "1") if f"headroom {case}?" in str(server.requests[before:])] == []
     found = json.loads(out)[0]
     assert (found["failed"], found["not_run"], found["metrics"]["faithfulness_mean"]) == ({}, [], 1.0)
-    run = Experiments(f"sqlite:///{questions}/home/mlflow/mlflow.db").get_run(found["run_id"])
+    run = Tracking(f"sqlite:///{questions}/home/mlflow/mlflow.db").get_run(found["run_id"])
     assert (run.params["answerer"], run.params["model"]) == ("openai", "gpt-4o-mini")
     assert run.params["judge"] == "model: gpt-4o-mini"
     assert list((questions / "home" / "evals").iterdir()) == []
@@ -305,7 +297,7 @@ def test_a_killed_evaluation_goes_on_and_lands_in_mlflow_when_it_is_whole(questi
 @pytest.mark.deep
 @pytest.mark.slow
 def test_each_prompt_becomes_a_run_linked_to_its_registry_version(tmp_path):
-    store = Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+    store = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
     seen = []
 
     def run_all():
@@ -314,7 +306,7 @@ def test_each_prompt_becomes_a_run_linked_to_its_registry_version(tmp_path):
             CASES,
             search=search,
             embedder=WordCounts(),
-            experiments=store,
+            tracking=store,
             prices=PRICES,
             corpus_version="v1",
             on_progress=lambda *step: seen.append(step),

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.abtest_design import plan_experiment
-from core.abtest_records import get_experiment
-from core.abtests import start_experiment
 from core.acts import Act
 from core.arms import Metric
 from core.control import get_flag, list_audit
+from core.experiment_design import plan_experiment
+from core.experiment_records import get_experiment
+from core.experiments import start_experiment
 from core.operations import create_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.test_abtests import ENVIRONMENT, KEY, NAME, SETUP, deck, serve, start
+from tests.test_experiments import ENVIRONMENT, KEY, NAME, SETUP, deck, serve, start
 from tests.test_pages import HOSTILE, _clean_streamlit, assert_shown_as_text, empty_url, open_page, text_of, verdict
 
 __all__ = ["_clean_streamlit", "deck", "empty_url"]

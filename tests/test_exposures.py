@@ -13,10 +13,9 @@ from core.control import get_flag, list_audit
 from core.exposures import count_exposures, list_exposures, list_tracked_events, list_usage
 from core.operations import create_flag, purge_retrievals, switch_flag
 from quarterdeck import Quarterdeck, exposures
+from quarterdeck.clock import HOUR_MS, to_ms
 from quarterdeck.definitions import boolean_flag, canary_flag, experiment_variants, split_flag
 from quarterdeck.errors import InvalidInput, SourceUnavailable
-from quarterdeck.retrieval import to_ms
-from quarterdeck.schema import HOUR_MS
 
 ME = Act("ada", "because")
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -14,17 +14,17 @@ from core.control import get_index
 from core.corpus import WORKSPACE, Corpus
 from core.embed import Embedder
 from core.errors import InvalidInput, NotFound
-from core.forecasts import (
+from core.ingest import DocumentSource, read_folder, read_version
+from core.operations import save_prediction, swap_index
+from core.predictions import (
     add_to_live,
-    forecast_coverage,
-    forecast_lift,
     get_prediction,
     list_predictions,
     measure_in_log,
     measure_prediction,
+    predict_coverage,
+    predict_version,
 )
-from core.ingest import Source, read_folder, read_version
-from core.operations import save_prediction, swap_index
 from core.reports import report_coverage
 from core.retrievals import last_days
 from core.topics import AskedQuery
@@ -61,7 +61,7 @@ def test_the_prediction_is_what_the_built_index_then_measures_with_pages_added_c
     embedder = HashEmbedder(16, store)
     target = make_source(2, 40)
     queries = asked(*[f"question {at}" for at in range(100)], marker_of("docs-v1"), marker_of("docs-v2"))
-    found = forecast_lift(embedder, target, live, queries, (), threshold=0.5)
+    found = predict_version(embedder, target, live, queries, (), threshold=0.5)
     assert (found.new_chunks, found.removed_chunks) == (20, 20)
     report = build_version(store, embedder, target, ME, location=str(tmp_path / "indexes"), name="docs-v2")
     assert report.embedded == 0
@@ -80,8 +80,8 @@ def test_the_prediction_is_what_the_built_index_then_measures_with_pages_added_c
 @pytest.mark.deep
 def test_a_version_that_drops_nearly_everything_is_predicted_exactly_too(store, live, tmp_path):
     embedder = HashEmbedder(16, store)
-    target = Source("v3", 1, make_source(1, 40).chunks[:2])
-    found = forecast_lift(embedder, target, live, asked("one", "two", "three"), (), threshold=0.5)
+    target = DocumentSource("v3", 1, make_source(1, 40).chunks[:2])
+    found = predict_version(embedder, target, live, asked("one", "two", "three"), (), threshold=0.5)
     exact = embedder.embed(["one", "two", "three"]) @ embedder.embed([chunk.text for chunk in target.chunks]).T
     assert np.allclose([query.predicted_score for query in found.queries], np.clip(exact.max(axis=1), 0, 1), atol=1e-5)
     assert (found.new_chunks, found.removed_chunks, found.unreached) == (0, 38, ())
@@ -89,8 +89,8 @@ def test_a_version_that_drops_nearly_everything_is_predicted_exactly_too(store, 
 
 def test_a_prediction_is_kept_and_compared_with_the_log_after_the_swap(store, live):
     embedder = HashEmbedder(16, store)
-    target = Source("v2", 1, (*make_source(1, 40).chunks, Chunk("vpp.md", "", "what is vpp")))
-    found = forecast_lift(embedder, target, live, asked("what is vpp"), (), threshold=0.95)
+    target = DocumentSource("v2", 1, (*make_source(1, 40).chunks, Chunk("vpp.md", "", "what is vpp")))
+    found = predict_version(embedder, target, live, asked("what is vpp"), (), threshold=0.95)
     save_prediction(store, found, ME)
     save_prediction(store, found, ME)
     assert get_prediction(store, "v2") == found
@@ -113,34 +113,34 @@ def test_drafts_on_top_of_what_is_live_take_nothing_away_but_the_page_that_they_
     embedder = HashEmbedder(16, store)
     before = make_source(1, 40).chunks
     replaced = before[0].document
-    drafts = Source("drafts", 2, (Chunk("vpp.md", "", "what is vpp"), Chunk(replaced, "", "written anew")))
+    drafts = DocumentSource("drafts", 2, (Chunk("vpp.md", "", "what is vpp"), Chunk(replaced, "", "written anew")))
     wanted = add_to_live(drafts, live)
     gone = [chunk for chunk in before if chunk.document == replaced]
     assert len(wanted.chunks) == 40 - len(gone) + 2
     assert (wanted.version, wanted.documents) == ("drafts", len({chunk.document for chunk in before}) + 1)
-    found = forecast_lift(embedder, wanted, live, asked("what is vpp", gone[0].text), (), threshold=0.95)
+    found = predict_version(embedder, wanted, live, asked("what is vpp", gone[0].text), (), threshold=0.95)
     assert (found.new_chunks, found.removed_chunks) == (2, len(gone))
     assert found.queries[0].predicted_score == pytest.approx(1)
     assert found.queries[1].predicted_score < found.queries[1].live_score
-    alone = forecast_lift(embedder, drafts, live, asked("what is vpp"), (), threshold=0.95)
+    alone = predict_version(embedder, drafts, live, asked("what is vpp"), (), threshold=0.95)
     assert alone.removed_chunks == 40
 
 
 def test_a_page_that_stays_and_that_no_query_reaches_is_named(store, live):
     embedder = HashEmbedder(16, store)
     page = make_source(1, 40).chunks[0]
-    found = forecast_lift(embedder, make_source(1, 40), live, asked(page.text), (), threshold=0.5)
+    found = predict_version(embedder, make_source(1, 40), live, asked(page.text), (), threshold=0.5)
     standing = {chunk.document for chunk in make_source(1, 40).chunks}
     assert page.document not in found.idle
     assert set(found.idle) < standing
     assert found.idle
-    nothing = forecast_lift(embedder, make_source(1, 40), live, [], (), threshold=0.5)
+    nothing = predict_version(embedder, make_source(1, 40), live, [], (), threshold=0.5)
     assert set(nothing.idle) == standing
 
 
 def test_vectors_of_another_model_are_refused(store, live):
     with pytest.raises(InvalidInput, match="docs-v1 is of hash-16, not of hash-8"):
-        forecast_lift(HashEmbedder(8, store), make_source(2, 40), live, asked("q"), (), threshold=0.5)
+        predict_version(HashEmbedder(8, store), make_source(2, 40), live, asked("q"), (), threshold=0.5)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_version_2_of_the_demo_is_predicted_to_close_the_vpp_topic_and_it_does(d
     coverage = report_coverage(deck, embedder, environment="production", today=datetime.now(UTC).date())
     corpus = Corpus(demo.config.corpus_repo)
     source = read_version(corpus, "v2")
-    found = forecast_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
+    found = predict_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
     vpp = next(topic for topic in found.topics if "vpp" in topic.label.casefold())
     assert vpp.live_score < 0.4
     assert vpp.predicted_score > vpp.live_score + 0.2
@@ -188,7 +188,7 @@ def test_a_version_that_is_live_already_lifts_nothing(demo: Demo, deck):
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     coverage = report_coverage(deck, embedder, environment="production", today=datetime.now(UTC).date())
     source = read_version(Corpus(demo.config.corpus_repo), "v1")
-    found = forecast_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
+    found = predict_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
     assert (found.new_chunks, found.removed_chunks, found.lifting, found.lifted_share) == (0, 0, (), 0)
     assert found.lift == pytest.approx(0, abs=1e-5)
 
@@ -200,11 +200,11 @@ def test_a_folder_that_is_not_committed_is_predicted_like_a_version(demo: Demo, 
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     v1 = read_version(Corpus(demo.config.corpus_repo), "v1")
     draft = read_folder(folder)
-    source = Source(draft.version, v1.documents + 1, (*v1.chunks, *draft.chunks))
+    source = DocumentSource(draft.version, v1.documents + 1, (*v1.chunks, *draft.chunks))
     queries = asked("what is an mbuf", "how do I create a ring")
-    found = forecast_lift(embedder, source, get_index(deck, "docs-v1"), queries, (), threshold=0.5)
+    found = predict_version(embedder, source, get_index(deck, "docs-v1"), queries, (), threshold=0.5)
     assert (found.target, found.new_documents, found.unreached) == ("drafts", 1, ("cooking.md",))
     workspace = read_version(Corpus(demo.config.corpus_repo), WORKSPACE)
-    assert forecast_lift(
+    assert predict_version(
         embedder, workspace, get_index(deck, "docs-v1"), queries, (), threshold=0.5
     ).new_documents > 10  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from core.cases import Case, CaseResult
 from core.errors import InvalidInput
 from core.gatekeeper import read_corpora, run_prompt_gate
-from core.gates import Check, Evaluated, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
+from core.gates import Evaluated, GateCheck, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
 from core.prices import Price
 from core.verdicts import render_junit, render_markdown, render_text
 from tests.conftest import Demo
@@ -31,7 +31,7 @@ def results(**changed: dict[str, object]) -> tuple[CaseResult, ...]:
     )
 
 
-def find(report: GateReport, name: str) -> Check:
+def find(report: GateReport, name: str) -> GateCheck:
     return next(check for check in report.checks if check.name == name)
 
 

@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.guard import SEAL_HEADER, Guard, get_seal
-from core.identity import Access, read_access
+from core.identity import SignIn, read_sign_in
 from tests.test_identity import OIDC, PROXY
 
-LOCAL, HTTPS, BEHIND = Access(), read_access(OIDC), read_access(PROXY)
+LOCAL, HTTPS, BEHIND = SignIn(), read_sign_in(OIDC), read_sign_in(PROXY)
 
 
 async def show(request: Request) -> Response:
@@ -32,7 +32,7 @@ async def talk(socket: WebSocket) -> None:
 
 
 def visit(
-    access: Access, *, host: str = "127.0.0.1", peer: str = "127.0.0.1", base: str = "http://127.0.0.1:8501"
+    access: SignIn, *, host: str = "127.0.0.1", peer: str = "127.0.0.1", base: str = "http://127.0.0.1:8501"
 ) -> Any:
     app = Starlette(
         routes=[

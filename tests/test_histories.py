@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core import histories
-from core.arms import Arm, Look, Metric
+from core.arms import Arm, ArmsReading, Metric
 from core.errors import InvalidInput
 from core.exposures import Exposure
 from core.histories import ArmHistories, Watched
@@ -78,7 +78,7 @@ def assert_same(found: Arm, expected: dict[Metric, list[float]]) -> None:
         assert moments.variance == pytest.approx(statistics.variance(means), rel=1e-4, abs=1e-9)
 
 
-def assert_alike(found: Sequence[Look], expected: Sequence[Look]) -> None:
+def assert_alike(found: Sequence[ArmsReading], expected: Sequence[ArmsReading]) -> None:
     """The same looks; sums may differ in their last digit, because rows come in any order."""
     assert [(look.start, look.at) for look in found] == [(look.start, look.at) for look in expected]
     for one, other in zip(found, expected, strict=True):

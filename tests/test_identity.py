@@ -5,16 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.errors import Forbidden, InvalidInput
-from core.identity import (
-    Access,
-    OidcLogin,
-    Person,
-    check_bind,
-    is_loopback,
-    read_access,
-    read_claims,
-    read_headers,
-)
+from core.identity import OidcLogin, Person, SignIn, check_bind, is_loopback, read_claims, read_headers, read_sign_in
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOGIN = OidcLogin("https://id.example.org/.well-known/openid-configuration", "deck", "hidden", "c" * 32)
@@ -34,12 +25,12 @@ PROXY = {
 
 
 def test_without_settings_everybody_is_the_local_operator() -> None:
-    assert read_access({}) == Access()
-    assert read_access({}).is_local
+    assert read_sign_in({}) == SignIn()
+    assert read_sign_in({}).is_local
 
 
 def test_a_login_is_read_whole_and_shows_no_secret() -> None:
-    access = read_access(OIDC | {"QUARTERDECK_SESSION_HOURS": "1"})
+    access = read_sign_in(OIDC | {"QUARTERDECK_SESSION_HOURS": "1"})
     assert (access.login.client_id, access.login.session) == ("deck", timedelta(hours=1))
     assert access.public_url == "https://deck.example.org"
     assert not access.is_local
@@ -47,7 +38,7 @@ def test_a_login_is_read_whole_and_shows_no_secret() -> None:
 
 
 def test_a_proxy_counts_from_its_addresses_only() -> None:
-    proxy = read_access(PROXY).proxy
+    proxy = read_sign_in(PROXY).proxy
     assert [proxy.is_from(each) for each in ("127.0.0.1", "10.1.2.3", "10.2.0.1", "", "unix")] == [
         True, True, False, False, False,
     ]  # fmt: skip
@@ -72,7 +63,7 @@ def test_a_proxy_counts_from_its_addresses_only() -> None:
 )
 def test_a_wrong_setting_is_one_line_that_names_the_variable(environ: dict[str, str], line: str) -> None:
     with pytest.raises(InvalidInput, match=f"^{line}"):
-        read_access(environ)
+        read_sign_in(environ)
 
 
 def test_other_machines_get_in_only_by_login_proxy_or_an_explicit_word() -> None:
@@ -80,10 +71,10 @@ def test_other_machines_get_in_only_by_login_proxy_or_an_explicit_word() -> None
     for host in ("0.0.0.0", "::", "10.0.0.5", "deck.example.org", ""):
         assert not is_loopback(host)
         with pytest.raises(InvalidInput, match="^host: .* lets other machines in, and nobody signs in"):
-            check_bind(Access(), host)
+            check_bind(SignIn(), host)
         for environ in (OIDC, PROXY, {"QUARTERDECK_ALLOW_ANYONE": "on"}):
-            check_bind(read_access(environ), host)
-    check_bind(Access(), "127.0.0.1")
+            check_bind(read_sign_in(environ), host)
+    check_bind(SignIn(), "127.0.0.1")
 
 
 def test_a_verified_address_names_the_person_and_the_claim_the_groups() -> None:
@@ -121,7 +112,7 @@ def test_groups_are_taken_as_they_come_and_limited(given: object, groups: tuple[
 
 
 def test_the_proxys_headers_name_the_person_and_the_groups() -> None:
-    proxy = read_access(PROXY).proxy
+    proxy = read_sign_in(PROXY).proxy
     headers = {"X-Forwarded-Email": "ada@example.org", "X-Forwarded-Groups": "rag, ops,,"}
     assert read_headers(proxy, headers) == Person("ada@example.org", ("rag", "ops"))
     for name in ("", "everyone", "group:rag"):

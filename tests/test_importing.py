@@ -22,8 +22,8 @@ from core.errors import Conflict, InvalidInput
 from core.importing import ImportReport, import_file, parse_zone
 from core.rows import FileTimes, parse_cells, parse_rows
 from core.tables import TableFile
+from quarterdeck.clock import to_ms
 from quarterdeck.redaction import compose, redact
-from quarterdeck.retrieval import to_ms
 from quarterdeck.schema import ROLLUPS, retrievals
 from quarterdeck.store import Store
 

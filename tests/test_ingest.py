@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.backends import LanceIndexes
 from core.chunks import Chunk
 from core.config import load_config
 from core.corpus import WORKSPACE, Corpus
 from core.embed import Embedder
 from core.errors import InvalidInput, NotFound
-from core.indexes import LanceIndexes
 from core.ingest import build_index, embed_chunks, read_folder, read_version
 from core.vectors import VectorCache
 from tests.conftest import Demo

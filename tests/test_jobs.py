@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Conflict, SourceUnavailable
-from core.jobs import Job, Jobs, JobState, Step, format_step
+from core.jobs import Job, Jobs, JobState, JobStep, format_step
 
 pytestmark = pytest.mark.slow
 SLEEP = ["/bin/sh", "-c", "echo begun; sleep 300"]
@@ -150,7 +150,7 @@ def test_the_log_is_what_a_terminal_would_show_and_progress_is_read_from_it(jobs
     start(jobs, ["/bin/sh", "-c", f"printf '{said}'"])
     job = ended(jobs)
     assert jobs.read_log("build").splitlines() == ["red", "100%", "last"]
-    assert (job.step, job.last_line) == (Step("write", 1, 2), "last")
+    assert (job.step, job.last_line) == (JobStep("write", 1, 2), "last")
 
 
 def test_of_a_long_log_the_end_is_read(jobs: Jobs) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.agreement import Agreement, Labeled, Skill, Verdict, describe_agreement, parse_labeled, say_verdicts
+from core.agreement import Agreement, JudgeVerdict, Labeled, Skill, describe_agreement, parse_labeled, say_verdicts
 from core.answers import is_refusal
 from core.calibration import LABELED, Examination, examine_judges
 from core.config import load_config
@@ -19,7 +19,12 @@ from tests.test_cli import Run, only_line, quarterdeck  # noqa: F401 - a fixture
 
 def test_the_share_and_the_way_of_the_errors_are_told() -> None:
     yes, no = Labeled("a", "So it is.", True, kind="restated"), Labeled("b", "So\nit is not.", False)
-    verdicts = (Verdict(yes, True), Verdict(no, True), Verdict(yes, False), Verdict(no, problem="no verdict (down)"))
+    verdicts = (
+        JudgeVerdict(yes, True),
+        JudgeVerdict(no, True),
+        JudgeVerdict(yes, False),
+        JudgeVerdict(no, problem="no verdict (down)"),
+    )
     found = Agreement("j", Skill.FAITHFULNESS, verdicts)
     assert (found.share, found.too_kind, found.too_strict, found.unjudged) == (0.25, 1, 1, 1)
     assert describe_agreement(found) == (

@@ -7,8 +7,8 @@ import pytest
 
 from core.errors import SourceUnavailable
 from core.manifests import (
-    ChangeKind,
     FileChange,
+    FileChangeKind,
     Manifest,
     Tracked,
     compare_entries,
@@ -88,10 +88,10 @@ def test_each_kind_of_change_is_told_apart() -> None:
     new = {"kept.md": md5_of(1), "edited.md": md5_of(5), "come.md": md5_of(6), "to/there.md": md5_of(4)}
     sizes = {md5_of(2): 20, md5_of(4): 40, md5_of(5): 50, md5_of(6): 60}
     assert compare_entries(old, new, sizes=sizes) == (
-        FileChange(ChangeKind.ADDED, "come.md", None, md5_of(6), None, 60, None),
-        FileChange(ChangeKind.MODIFIED, "edited.md", None, md5_of(5), md5_of(2), 50, 20),
-        FileChange(ChangeKind.REMOVED, "gone.md", None, None, md5_of(3), None, None),
-        FileChange(ChangeKind.RENAMED, "to/there.md", "from.md", md5_of(4), md5_of(4), 40, 40),
+        FileChange(FileChangeKind.ADDED, "come.md", None, md5_of(6), None, 60, None),
+        FileChange(FileChangeKind.MODIFIED, "edited.md", None, md5_of(5), md5_of(2), 50, 20),
+        FileChange(FileChangeKind.REMOVED, "gone.md", None, None, md5_of(3), None, None),
+        FileChange(FileChangeKind.RENAMED, "to/there.md", "from.md", md5_of(4), md5_of(4), 40, 40),
     )
 
 

@@ -13,9 +13,9 @@ import pytest
 from core.acts import Act
 from core.cases import CaseResult, render_case_results
 from core.errors import SourceUnavailable
-from core.experiments import Dataset, Experiments, PromptVersion
 from core.promotion import promote, roll_back
-from core.runs import Run, RunFilter, RunSort, SortKind
+from core.runs import PromptVersion, Run, RunFilter, RunSort, SortKind
+from core.tracking import Dataset, Tracking
 from quarterdeck.store import Store
 from tests.backends import make_url
 from tests.test_pages import _clean_streamlit, empty_url, only_error, open_page, verdict  # noqa: F401 - fixtures
@@ -37,10 +37,10 @@ def case(case_id: str, faithfulness: float) -> CaseResult:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Experiments:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     """Four runs of MLflow's own making, an hour apart; two of them are evaluated prompts, version 1 in production."""
     folder = tmp_path_factory.mktemp("mlflow-postgresql")
-    store = Experiments(make_url("postgresql", folder), artifact_root=folder)
+    store = Tracking(make_url("postgresql", folder), artifact_root=folder)
     for number, faithfulness in ((1, 0.25), (2, 1.0)):
         prompt = store.register_prompt(
             "qa", f"Prompt {number}: {{context}} {{question}}", tags={"version": str(number)}
@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Experiments:
 
 
 def log(
-    store: Experiments,
+    store: Tracking,
     name: str,
     metrics: dict[str, float],
     params: dict[str, str],
@@ -75,13 +75,13 @@ def log(
 
 
 @pytest.fixture
-def reading(server: Experiments) -> Experiments:
+def reading(server: Tracking) -> Tracking:
     """The same store by a role that cannot write: whoever tried would be refused."""
-    return Experiments(server.tracking_uri.replace("postgres:@", f"{READER}:@"))
+    return Tracking(server.tracking_uri.replace("postgres:@", f"{READER}:@"))
 
 
 @pytest.fixture
-def unchanged(server: Experiments) -> Iterator[None]:
+def unchanged(server: Tracking) -> Iterator[None]:
     """Looks at every row of every table, before and after."""
     before = digest_of(server.tracking_uri)
     yield
@@ -106,7 +106,7 @@ def names(runs: Sequence[Run]) -> list[str]:
 @pytest.mark.deep
 @pytest.mark.usefixtures("unchanged")
 def test_our_reading_equals_that_of_the_mlflow_client_by_a_role_that_may_only_look(
-    server: Experiments, reading: Experiments
+    server: Tracking, reading: Tracking
 ) -> None:
     client = server._client
     theirs = client.search_runs([client.get_experiment_by_name("trials").experiment_id])
@@ -132,7 +132,7 @@ SORTS = {
 
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("how", SORTS)
-def test_the_store_sorts_and_pages(how: str, reading: Experiments) -> None:
+def test_the_store_sorts_and_pages(how: str, reading: Tracking) -> None:
     sort, expected = SORTS[how]
     page = reading.page_runs(RunFilter("trials"), sort, limit=10)
     assert (names(page.runs), page.total, page.is_counted) == (expected, 4, True)
@@ -140,7 +140,7 @@ def test_the_store_sorts_and_pages(how: str, reading: Experiments) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_the_store_filters_by_parameter_tag_and_date(reading: Experiments) -> None:
+def test_the_store_filters_by_parameter_tag_and_date(reading: Tracking) -> None:
     hours = [datetime.fromtimestamp(hour * 3600, UTC) for hour in range(4)]
     assert names(reading.list_runs("trials", version="2")) == ["qa-v2"]
     assert names(reading.list_runs("trials", tag=("team", "search"))) == ["qa-v2", "qa-v1"]
@@ -152,7 +152,7 @@ def test_the_store_filters_by_parameter_tag_and_date(reading: Experiments) -> No
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_prompts_aliases_and_files_are_read(reading: Experiments) -> None:
+def test_prompts_aliases_and_files_are_read(reading: Tracking) -> None:
     assert [(each.version, each.aliases, len(each.run_ids)) for each in reading.list_prompts("qa")] == [
         (2, (), 1), (1, ("production",), 1),
     ]  # fmt: skip
@@ -166,7 +166,7 @@ def test_prompts_aliases_and_files_are_read(reading: Experiments) -> None:
 @pytest.mark.deep
 @pytest.mark.usefixtures("unchanged")
 def test_the_page_reads_it_and_writes_nothing(
-    reading: Experiments,
+    reading: Tracking,
     empty_url: str,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -181,7 +181,7 @@ def test_the_page_reads_it_and_writes_nothing(
 
 
 @pytest.mark.sqlite_only("it is MLflow's store that is in PostgreSQL here, one for the module")
-def test_a_promotion_and_its_roll_back_move_the_alias(server: Experiments, store: Store) -> None:
+def test_a_promotion_and_its_roll_back_move_the_alias(server: Tracking, store: Store) -> None:
     run_id = server.get_prompt("qa", 2).run_ids[0]
     promote(store, server, run_id, Act("ann", "more faithful"), serving=None, expected=1)
     assert server.production_version("qa").version == 2  # type: ignore[union-attr]
@@ -198,14 +198,14 @@ def test_an_unknown_or_missing_schema_gets_one_line_and_is_left_as_it_is(
 ) -> None:
     uri = make_url("postgresql", tmp_path)
     with pytest.raises(SourceUnavailable, match="holds no MLflow tables"):
-        Experiments(uri).list_runs()
+        Tracking(uri).list_runs()
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         connection.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert "unknown schema revision (ffffffffffff)" in only_error(open_page("prompts"))
     with pytest.raises(SourceUnavailable, match="so that it can be read but not written"):
-        Experiments(uri).set_run_description("r", "text")
+        Tracking(uri).set_run_description("r", "text")
     with psycopg.connect(uri) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert tables == [("alembic_version",)]
@@ -213,7 +213,7 @@ def test_an_unknown_or_missing_schema_gets_one_line_and_is_left_as_it_is(
 
 def test_a_server_that_is_not_there_gets_one_line_without_its_password() -> None:
     with pytest.raises(SourceUnavailable) as caught:
-        Experiments("postgresql://deck:secret@127.0.0.1:1/mlflow").list_runs()
+        Tracking("postgresql://deck:secret@127.0.0.1:1/mlflow").list_runs()
     assert "127.0.0.1:1/mlflow" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from core.acts import Act
+from core.backends import open_indexes
 from core.chunks import Chunk
 from core.control import Index
 from core.embed import Embedder
-from core.indexes import open_indexes
 from core.nearest import Nearest, find_nearest, list_topic_predictions
 from core.operations import register_index, save_prediction, swap_index
 from core.prediction import Prediction, TopicPrediction

@@ -24,12 +24,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from app import api, backends
-from core.access import Scope
 from core.acts import Act
 from core.control import get_flag
 from core.credentials import issue_token
 from core.exposures import list_usage
 from core.operations import create_flag, switch_flag
+from core.scopes import Scope
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, canary_flag, parse_document
 from quarterdeck.store import Store

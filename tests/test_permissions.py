@@ -12,10 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import abtests, builds, canaries, deployments, operations, promotion, reverts, rollouts
-from core.abtest_design import Design, plan_experiment
-from core.abtest_records import Experiment, get_experiment
-from core.access import Scope
+from core import builds, canaries, deployments, experiments, operations, promotion, reverts, rollouts
 from core.acts import Act, changing
 from core.alerts import AlertRule
 from core.arms import Metric
@@ -24,8 +21,10 @@ from core.builds import build_version
 from core.control import Flag, Index, get_flag, list_audit
 from core.corpus import Corpus
 from core.credentials import issue_token, revoke_token
-from core.drift import Status
+from core.drift import DriftStatus
 from core.errors import Forbidden, InvalidInput
+from core.experiment_design import Design, plan_experiment
+from core.experiment_records import Experiment, get_experiment
 from core.jobs import Jobs, JobState
 from core.launches import Launch, cancel_job, start_job
 from core.permissions import (
@@ -44,7 +43,8 @@ from core.probes import ProbeReport
 from core.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.roles import find_roles, grant_role, list_grants, revoke_role
 from core.runs import PromptVersion, Run
-from core.schedules import Schedule, Step
+from core.schedule import Schedule, ScheduleStep
+from core.scopes import Scope
 from core.timetable import list_schedules
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
@@ -147,7 +147,7 @@ class Prompts:
     def set_prompt_alias(self, name: str, alias: str, version: int) -> None: ...
 
 
-RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", Status.DRIFTING)
+RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", DriftStatus.DRIFTING)
 PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
 OLD = datetime(2026, 2, 1, tzinfo=UTC)
@@ -204,7 +204,8 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "rollouts.remove_flag": (EDITOR, lambda w, by: rollouts.remove_flag(w.store, w.flag, by, typed_name="use_hyde")),
     "rollouts.create_schedule": (
-        EDITOR, lambda w, by: rollouts.create_schedule(w.store, w.flag, [Step(on=False)], by, starts=BUILT, now=BUILT)
+        EDITOR,
+        lambda w, by: rollouts.create_schedule(w.store, w.flag, [ScheduleStep(on=False)], by, starts=BUILT, now=BUILT),
     ),
     "rollouts.pause_schedule": (EDITOR, lambda w, by: rollouts.pause_schedule(w.store, _schedule(w), by, now=BUILT)),
     "rollouts.resume_schedule": (
@@ -221,10 +222,12 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "deployments.tear_down": (EDITOR, lambda w, by: deployments.tear_down(w.store, w.site(KEPT), by)),
     "deployments.resume": (EDITOR, lambda w, by: deployments.resume(w.store, w.site(KEPT), by)),
     "deployments.tend": (EDITOR, lambda w, by: deployments.tend(w.store, w.site(KEPT), by)),
-    "abtests.start_experiment": (EDITOR, lambda w, by: abtests.start_experiment(w.store, w.compared, w.design(), by)),
-    "abtests.stop_experiment": (EDITOR, lambda w, by: abtests.stop_experiment(w.store, w.experiment, by)),
-    "abtests.decide_for": (
-        EDITOR, lambda w, by: abtests.decide_for(w.store, w.experiment, "b", by, typed_name=None, now=BUILT)
+    "experiments.start_experiment": (
+        EDITOR, lambda w, by: experiments.start_experiment(w.store, w.compared, w.design(), by)
+    ),
+    "experiments.stop_experiment": (EDITOR, lambda w, by: experiments.stop_experiment(w.store, w.experiment, by)),
+    "experiments.decide_for": (
+        EDITOR, lambda w, by: experiments.decide_for(w.store, w.experiment, "b", by, typed_name=None, now=BUILT)
     ),
     "canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
     "canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
@@ -272,11 +275,11 @@ def fill(store: Store, folder: Path) -> None:
     operations.create_flag(store, "answers", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), SETUP)
     for key in ("compared", "tried"):
         operations.create_flag(store, key, split_flag({"a": 1, "b": 1}), SETUP)
-    abtests.start_experiment(store, get_flag(store, "production", "tried"), world.design("tried"), SETUP)
+    experiments.start_experiment(store, get_flag(store, "production", "tried"), world.design("tried"), SETUP)
     for key in ("planned", "held"):
         operations.create_flag(store, key, boolean_flag(on=True), SETUP)
         flag = get_flag(store, "production", key)
-        rollouts.create_schedule(store, flag, [Step(on=False)], SETUP, starts=BUILT, now=BUILT)
+        rollouts.create_schedule(store, flag, [ScheduleStep(on=False)], SETUP, starts=BUILT, now=BUILT)
     rollouts.pause_schedule(store, _schedule(world, "held"), SETUP, now=BUILT)
     for name in ("docs-v0", "docs-v1", "docs-v2", "docs-old"):
         operations.register_index(store, world.index(name), replace(SETUP, at=BUILT))

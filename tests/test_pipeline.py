@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from core.corpus import Corpus, Stage
+from core.corpus import Corpus
 from core.errors import SourceUnavailable
+from core.pipeline import Stage
 from tests.dvc_repos import DvcRepo
 
 pytestmark = pytest.mark.slow

@@ -3,11 +3,11 @@
 import pytest
 
 from core.control import get_flag, list_audit, list_flags
-from core.experiments import Experiments
+from core.tracking import Tracking
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
 from tests.test_cli import Run, only_line, quarterdeck  # noqa: F401 - a fixture
-from tests.test_promotion import experiments, look, run_of, template  # noqa: F401 - fixtures
+from tests.test_promotion import look, run_of, template, tracking  # noqa: F401 - fixtures
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,7 +17,7 @@ pytestmark = [
 
 @pytest.fixture
 def prompts(
-    experiments: Experiments,  # noqa: F811
+    tracking: Tracking,  # noqa: F811
     store: Store,
     url: str,
     quarterdeck: Run,  # noqa: F811
@@ -26,7 +26,7 @@ def prompts(
     """Runs `quarterdeck prompts …` on the two stores."""
 
     def run(*arguments: str) -> object:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", experiments.tracking_uri)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri)
         return quarterdeck("prompts", *arguments, "--database", url)
 
     return run  # type: ignore[return-value]
@@ -47,7 +47,7 @@ def test_the_versions_are_listed_with_what_is_in_production(prompts: Run) -> Non
 def test_a_promotion_and_its_roll_back_say_what_is_in_production_now(
     prompts: Run,
     store: Store,
-    experiments: Experiments,  # noqa: F811
+    tracking: Tracking,  # noqa: F811
 ) -> None:
     said = prompts(
         "promote", "qa", "v3", "--flag", "new_prompt_v3", "--rollout", "20", "--reason", "as good, a third cheaper"
@@ -55,15 +55,15 @@ def test_a_promotion_and_its_roll_back_say_what_is_in_production_now(
     (entry,) = list_audit(store)
     assert (said.code, said.out) == (0, f"qa v3 is in production (audit entry {entry.entry_id}); was v2\n")
     assert (entry.actor, entry.action, entry.reason) == ("tester", "prompt.promote", "as good, a third cheaper")
-    assert experiments.production_version("qa").version == 3  # type: ignore[union-attr]
+    assert tracking.production_version("qa").version == 3  # type: ignore[union-attr]
     assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 20
-    assert "as good, a third cheaper" in experiments.get_run(run_of(experiments, 3)).description
+    assert "as good, a third cheaper" in tracking.get_run(run_of(tracking, 3)).description
 
     back = prompts("rollback", "qa", "--reason", "complaints")
     newest = list_audit(store, limit=1)[0]
     assert (back.code, back.out) == (0, f"in production of qa: v2 (audit entry {newest.entry_id})\n")
     assert (newest.action, newest.reason) == ("prompt.rollback", "complaints")
-    assert experiments.production_version("qa").version == 2  # type: ignore[union-attr]
+    assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]
     assert get_flag(store, "production", "new_prompt_v3").definition["state"] == "DISABLED"
 
 
@@ -95,11 +95,11 @@ def test_wrong_input_is_one_line_and_changes_nothing(
     named: str,
     prompts: Run,
     store: Store,
-    experiments: Experiments,  # noqa: F811
+    tracking: Tracking,  # noqa: F811
 ) -> None:
-    before = look(store, experiments)
+    before = look(store, tracking)
     assert named in only_line(prompts(*arguments), 2)
-    assert look(store, experiments) == before
+    assert look(store, tracking) == before
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_a_call_that_lacks_something_shows_the_usage(arguments: tuple[str, ...],
     assert list_audit(store) == ()
 
 
-def test_a_version_that_no_run_used_cannot_be_promoted(prompts: Run, experiments: Experiments) -> None:  # noqa: F811
-    experiments.register_prompt("qa", "Prompt 4: {context} {question}", tags={"version": "4"}, experiment="trials")
+def test_a_version_that_no_run_used_cannot_be_promoted(prompts: Run, tracking: Tracking) -> None:  # noqa: F811
+    tracking.register_prompt("qa", "Prompt 4: {context} {question}", tags={"version": "4"}, experiment="trials")
     assert "no run used qa v4; `quarterdeck eval` makes one" in only_line(
         prompts("promote", "qa", "v4", "--reason", "why"), 2
     )
@@ -122,13 +122,13 @@ def test_a_version_that_no_run_used_cannot_be_promoted(prompts: Run, experiments
 def test_a_store_that_is_not_there_is_named(
     prompts: Run,
     quarterdeck: Run,  # noqa: F811
-    experiments: Experiments,  # noqa: F811
+    tracking: Tracking,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     assert "there is no file /nowhere/mlflow.db" in only_line(quarterdeck("prompts", "list"), 1)
     nowhere = ("--database", "sqlite:////nowhere/deck.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", experiments.tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.tracking_uri)
     line = only_line(quarterdeck("prompts", "promote", "qa", "v3", "--reason", "why", *nowhere), 1)
     assert "No store at /nowhere/deck.db" in line
-    assert experiments.production_version("qa").version == 2  # type: ignore[union-attr]
+    assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]

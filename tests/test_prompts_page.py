@@ -12,8 +12,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.contests import report_prompts
-from core.decisions import Rule
-from core.experiments import Experiments
+from core.decisions import WinnerRule
+from core.tracking import Tracking
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -42,21 +42,21 @@ pytestmark = [
 
 
 @pytest.fixture
-def own(demo_url: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:  # noqa: F811
+def own(demo_url: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracking]:  # noqa: F811
     """A copy of the demo's MLflow database that a test may change, beside a copy of its store."""
     shutil.copyfile(as_demo.config.home / "mlflow" / "mlflow.db", tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+    return Tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 @pytest.fixture
-def bare(template: Path) -> Experiments:  # noqa: F811
+def bare(template: Path) -> Tracking:  # noqa: F811
     """A store whose runs have metrics and no table of cases, one not even metrics; its experiment Default is empty."""
-    return Experiments(f"sqlite:///{template}")
+    return Tracking(f"sqlite:///{template}")
 
 
-def run_ids(experiments: Experiments) -> dict[str, str]:
-    return {run.name: run.run_id for run in experiments.list_runs("rag-prompt-iterations")}
+def run_ids(tracking: Tracking) -> dict[str, str]:
+    return {run.name: run.run_id for run in tracking.list_runs("rag-prompt-iterations")}
 
 
 def said(app: AppTest) -> str:
@@ -68,7 +68,7 @@ def table_with(app: AppTest, column: str) -> Any:
 
 
 @pytest.mark.deep
-def test_the_rule_is_stated_and_the_chosen_runs_are_those_of_the_address(own: Experiments) -> None:
+def test_the_rule_is_stated_and_the_chosen_runs_are_those_of_the_address(own: Tracking) -> None:
     ids = run_ids(own)
     app = open_page("prompts", runs=f"{ids['qa-v1']},{ids['qa-v2']},nope", rule="faithfulness under a cost ceiling")
     assert verdict(app).startswith("qa-v2 wins by faithfulness under a cost ceiling")
@@ -76,7 +76,7 @@ def test_the_rule_is_stated_and_the_chosen_runs_are_those_of_the_address(own: Ex
     assert "1 of the chosen runs are not in this store." in said(app)
 
 
-def test_what_differs_is_shown_and_nothing_else(own: Experiments) -> None:
+def test_what_differs_is_shown_and_nothing_else(own: Tracking) -> None:
     app = open_page("prompts")
     params = table_with(app, "parameter")
     assert list(params.columns) == ["parameter", "qa-v3", "qa-v2", "qa-v1"]
@@ -85,7 +85,7 @@ def test_what_differs_is_shown_and_nothing_else(own: Experiments) -> None:
 
 
 @pytest.mark.deep
-def test_prompts_are_compared_word_by_word_side_by_side_and_inline(own: Experiments) -> None:
+def test_prompts_are_compared_word_by_word_side_by_side_and_inline(own: Tracking) -> None:
     for how in ("side by side", "inline"):
         shown = " ".join(each.value for each in open_page("prompts", wording=how).markdown)
         assert ":red-background[~~" in shown
@@ -93,7 +93,7 @@ def test_prompts_are_compared_word_by_word_side_by_side_and_inline(own: Experime
         assert ("**B: qa\\-v2**" in shown) is (how == "side by side")
 
 
-def test_each_case_says_who_won_and_what_both_answered(own: Experiments) -> None:
+def test_each_case_says_who_won_and_what_both_answered(own: Tracking) -> None:
     app = open_page("prompts", a="qa-v1", b="qa-v2", cases="B won")
     counts = re.search(r"A was more faithful in \*\*(\d+)\*\*, B in \*\*(\d+)\*\*, and \*\*(\d+)\*\*", said(app))
     assert counts, said(app)
@@ -106,7 +106,7 @@ def test_each_case_says_who_won_and_what_both_answered(own: Experiments) -> None
 
 
 @pytest.mark.deep
-def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Experiments) -> None:
+def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Tracking) -> None:
     app = open_page("prompts", tab="Runs", sort="cost_usd_mean", ascending="true")
     table = table_with(app, "run id")
     assert list(table["run"]) == ["qa-v3", "qa-v2", "qa-v1"]
@@ -120,7 +120,7 @@ def test_runs_are_filtered_sorted_and_told_apart_by_what_differs(own: Experiment
     assert "tag: must be key=value" in only_error(open_page("prompts", tab="Runs", tag="team"))
 
 
-def test_a_promotion_and_its_roll_back_change_alias_flag_and_audit_trail(own: Experiments, demo_url: str) -> None:  # noqa: F811
+def test_a_promotion_and_its_roll_back_change_alias_flag_and_audit_trail(own: Tracking, demo_url: str) -> None:  # noqa: F811
     app = open_page("prompts", tab="Promote")
     assert "In production: **qa v2**" in said(app)
     app.number_input[0].set_value(35.0)
@@ -140,7 +140,7 @@ def test_a_promotion_and_its_roll_back_change_alias_flag_and_audit_trail(own: Ex
 
 
 @pytest.mark.deep
-def test_a_promotion_without_a_decision_changes_nothing(own: Experiments, demo_url: str) -> None:  # noqa: F811
+def test_a_promotion_without_a_decision_changes_nothing(own: Tracking, demo_url: str) -> None:  # noqa: F811
     app = open_page("prompts", tab="Promote")
     app.text_area[0].input(" ")
     app = next(button for button in app.button if button.label == "Promote v3").click().run()
@@ -148,7 +148,7 @@ def test_a_promotion_without_a_decision_changes_nothing(own: Experiments, demo_u
     assert own.production_version("qa").version == 2  # type: ignore[union-attr]
 
 
-def test_live_figures_stand_beside_offline_ones(own: Experiments, demo_url: str) -> None:  # noqa: F811
+def test_live_figures_stand_beside_offline_ones(own: Tracking, demo_url: str) -> None:  # noqa: F811
     app = open_page("prompts", tab="Live", days="90d")
     table = table_with(app, "live queries").set_index("version")
     ((count, mean),) = ask(demo_url, "SELECT COUNT(*), AVG(score) FROM retrievals WHERE prompt_version = 'v3'")
@@ -163,7 +163,7 @@ def test_live_figures_stand_beside_offline_ones(own: Experiments, demo_url: str)
     assert {"live feedback", "live latency"}.isdisjoint(table.columns)
 
 
-def test_live_figures_that_services_report_have_their_column(own: Experiments, demo_url: str) -> None:  # noqa: F811
+def test_live_figures_that_services_report_have_their_column(own: Tracking, demo_url: str) -> None:  # noqa: F811
     with closing(Store(demo_url)) as store:
         rows = [Retrieval(datetime.now(UTC), "why", 0.5, prompt_version="v3", feedback=1, latency_ms=80.0)] * 2
         append_retrievals(store, rows)
@@ -186,7 +186,7 @@ def test_without_the_control_store_runs_are_still_compared(
 
 
 @pytest.mark.deep
-def test_runs_over_different_cases_are_compared_only_on_demand(own: Experiments) -> None:
+def test_runs_over_different_cases_are_compared_only_on_demand(own: Tracking) -> None:
     ids = run_ids(own)
     store = own
     results = store.list_case_results(ids["qa-v2"])
@@ -234,7 +234,7 @@ def test_each_tab_of_a_broken_store_says_so_in_one_line(
 def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
     tab: str,
     empty_url: str,  # noqa: F811
-    bare: Experiments,
+    bare: Tracking,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
@@ -253,7 +253,7 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
 @pytest.mark.deep
 def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
     empty_url: str,  # noqa: F811
-    bare: Experiments,
+    bare: Tracking,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
@@ -268,22 +268,22 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
 
 @pytest.mark.usefixtures("empty_url")
 @pytest.mark.parametrize("times", [1, 2])
-def test_no_run_is_compared_with_itself(times: int, bare: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_run_is_compared_with_itself(times: int, bare: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     (run_id,) = (run.run_id for run in bare.list_runs("trials") if run.name == "qa-v1")
     app = open_page("prompts", experiment="trials", runs=",".join([run_id] * times), a="qa-v1", b="qa-v1")
     assert verdict(app) == "The run cannot be judged case by case."
     assert "Two of them" not in said(app)
-    found = report_prompts(bare, experiment="trials", rule=Rule.FAITHFULNESS_PER_COST, run_ids=[run_id] * 2)
+    found = report_prompts(bare, experiment="trials", rule=WinnerRule.FAITHFULNESS_PER_COST, run_ids=[run_id] * 2)
     assert len(found.contenders) == 1
 
 
 @pytest.mark.usefixtures("empty_url")
 def test_versions_and_names_of_prompts_are_shown_as_text(
-    bare: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bare: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copyfile(bare.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
-    store = Experiments(f"sqlite:///{tmp_path}/mlflow.db")
+    store = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
     for number in (1, 2):
         tags = {"version": f"{HOSTILE} {number}"}
         prompt = store.register_prompt("own", HOSTILE, tags=tags, experiment="own")

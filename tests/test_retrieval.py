@@ -3,8 +3,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.errors import InvalidInput
-from quarterdeck.retrieval import MAX_QUERY_CHARACTERS, Retrieval, from_ms, score_bin, to_ms
+from quarterdeck.retrieval import MAX_QUERY_CHARACTERS, Retrieval, score_bin
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -11,20 +11,20 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from app.cli import main
-from core.abtest_design import plan_experiment
-from core.abtest_records import get_experiment
-from core.abtests import decide_for, start_experiment
 from core.acts import Act
 from core.arms import Metric
-from core.audit_files import write_csv, write_json
+from core.audit_export import write_csv, write_json
 from core.control import count_audit, get_flag, get_setting, list_audit, list_audit_values, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound
+from core.experiment_design import plan_experiment
+from core.experiment_records import get_experiment
+from core.experiments import decide_for, start_experiment
 from core.operations import accept_level, accepted_level_setting, change_rollout, create_flag, switch_flag
 from core.permissions import Grant, Role
 from core.reverts import explain_irreversible, find_newest, revert
 from core.roles import grant_role
+from quarterdeck.clock import to_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
-from quarterdeck.retrieval import to_ms
 from quarterdeck.store import Store
 from tests.test_pages import _clean_streamlit, empty_url, open_page, text_of, verdict
 

@@ -21,15 +21,7 @@ from core.rollouts import (
     run_schedules,
     save_edit,
 )
-from core.schedules import (
-    ScheduleState,
-    Step,
-    parse_duration,
-    parse_shares,
-    plan_steps,
-    say_next,
-    say_steps,
-)
+from core.schedule import ScheduleState, ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
 from core.timetable import get_schedule, list_schedules
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
 from quarterdeck.recorder import append_retrievals
@@ -132,7 +124,7 @@ def test_a_stepped_rollout_makes_each_step_once_its_time_has_come(store, flag):
 
 
 def test_a_change_for_later_happens_at_its_time(store, flag):
-    create_schedule(store, flag, [Step(on=False)], ME, starts=NOW + HOUR, now=NOW)
+    create_schedule(store, flag, [ScheduleStep(on=False)], ME, starts=NOW + HOUR, now=NOW)
     run_schedules(store, now=NOW + HOUR - timedelta(seconds=1))
     assert get_flag(store, "production", "use_hyde").definition["state"] == "ENABLED"
     assert run_schedules(store, now=NOW + HOUR) == ("use_hyde: off, step 1 of 1",)
@@ -207,7 +199,7 @@ def test_a_deleted_flag_stops_its_rollout_and_no_other(store, flag):
     step_up(store, flag)
     create_flag(store, "other", boolean_flag(on=True, rollout_pct=0), ME)
     other = get_flag(store, "production", "other")
-    create_schedule(store, other, [Step(rollout_pct=10)], ME, starts=NOW, now=NOW)
+    create_schedule(store, other, [ScheduleStep(rollout_pct=10)], ME, starts=NOW, now=NOW)
     remove_flag(store, flag, ME, typed_name="use_hyde")
     assert run_schedules(store, now=NOW) == ("use_hyde: paused, the flag is gone", "other: 10%, step 1 of 1")
 
@@ -216,7 +208,7 @@ def test_schedules_of_every_environment_are_run(store, flag):
     there = Act("ada", "try it", "staging")
     create_flag(store, "use_hyde", flag.definition, there)
     found = get_flag(store, "staging", "use_hyde")
-    create_schedule(store, found, [Step(rollout_pct=7)], there, starts=NOW, now=NOW)
+    create_schedule(store, found, [ScheduleStep(rollout_pct=7)], there, starts=NOW, now=NOW)
     run_schedules(store, now=NOW)
     assert rollout_pct(get_flag(store, "staging", "use_hyde").definition) == 7
     assert stored_pct(store) == 0
@@ -250,10 +242,10 @@ def test_two_that_run_the_same_step_at_once_make_it_once(backend, tmp_path):
     ("steps", "starts", "field"),
     [
         ([], NOW, "steps"),
-        ([Step(on=True)] * 51, NOW, "steps"),
-        ([Step(rollout_pct=0.0001)], NOW, "rollout_pct"),
-        ([Step(on=True)], NOW - HOUR, "starts"),
-        ([Step(on=True)], NOW + timedelta(days=400), "starts"),
+        ([ScheduleStep(on=True)] * 51, NOW, "steps"),
+        ([ScheduleStep(rollout_pct=0.0001)], NOW, "rollout_pct"),
+        ([ScheduleStep(on=True)], NOW - HOUR, "starts"),
+        ([ScheduleStep(on=True)], NOW + timedelta(days=400), "starts"),
     ],
 )
 def test_a_schedule_that_cannot_be_kept_is_refused_with_the_fields_name(store, flag, steps, starts, field):
@@ -269,14 +261,14 @@ def test_a_schedule_that_cannot_be_kept_is_refused_with_the_fields_name(store, f
 )  # fmt: skip
 def test_a_step_that_cannot_be_is_refused(values, field):
     with pytest.raises(InvalidInput, match=f"^{field}: "):
-        Step(**values)
+        ScheduleStep(**values)
 
 
 def test_a_flag_without_a_rollout_takes_no_percentage(store):
     create_flag(store, "kind", {"state": "ENABLED", "variants": {"a": "x", "b": "y"}, "defaultVariant": "a"}, ME)
     flag = get_flag(store, "production", "kind")
     with pytest.raises(InvalidInput, match="^targeting: this is not a plain rollout"):
-        create_schedule(store, flag, [Step(rollout_pct=5)], ME, starts=NOW, now=NOW)
+        create_schedule(store, flag, [ScheduleStep(rollout_pct=5)], ME, starts=NOW, now=NOW)
 
 
 def test_a_wide_schedule_in_production_takes_the_flags_name(store, flag):

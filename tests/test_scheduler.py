@@ -15,7 +15,7 @@ from app.server import list_jobs
 from core.config import load_config
 from core.errors import SourceUnavailable
 from core.leases import Lease, get_holder
-from core.scheduler import LEASE, Job, Scheduler
+from core.scheduler import LEASE, PeriodicJob, Scheduler
 from quarterdeck.store import Store
 from tests.backends import make_url
 
@@ -139,7 +139,10 @@ def look(scheduler):
 
 def test_each_job_runs_as_often_as_it_asks_to(store, clock):
     runs = []
-    jobs = Job("often", 1, lambda: runs.append("often")), Job("seldom", 60, lambda: runs.append("seldom"))
+    jobs = (
+        PeriodicJob("often", 1, lambda: runs.append("often")),
+        PeriodicJob("seldom", 60, lambda: runs.append("seldom")),
+    )
     scheduler = schedule(store, clock, *jobs)
     for _ in range(60):
         look(scheduler)
@@ -163,7 +166,7 @@ def test_a_job_that_fails_is_one_line_and_stops_no_other(store, clock, caplog, e
     def fail():
         raise error
 
-    scheduler = schedule(store, clock, Job("bad", 1, fail), Job("good", 1, lambda: runs.append(1)))
+    scheduler = schedule(store, clock, PeriodicJob("bad", 1, fail), PeriodicJob("good", 1, lambda: runs.append(1)))
     for _ in range(2):
         look(scheduler)
         clock.now += 1
@@ -178,7 +181,9 @@ def test_a_job_that_takes_long_delays_no_other_and_is_not_started_twice(store, c
         runs.append("long")
         assert release.wait(60)
 
-    scheduler = schedule(store, clock, Job("long", 1, take_long), Job("short", 1, lambda: runs.append("short")))
+    scheduler = schedule(
+        store, clock, PeriodicJob("long", 1, take_long), PeriodicJob("short", 1, lambda: runs.append("short"))
+    )
     for _ in range(3):
         scheduler.look()
         clock.now += 1
@@ -196,7 +201,9 @@ def test_of_two_schedulers_on_one_store_only_the_leader_runs_jobs_and_the_other_
     store, clock
 ):
     runs = []
-    first, second = (schedule(store, clock, Job("work", 1, lambda name=name: runs.append(name))) for name in "ab")
+    first, second = (
+        schedule(store, clock, PeriodicJob("work", 1, lambda name=name: runs.append(name))) for name in "ab"
+    )
     for _ in range(20):
         look(first)
         look(second)
@@ -212,7 +219,7 @@ def test_of_two_schedulers_on_one_store_only_the_leader_runs_jobs_and_the_other_
 def test_a_store_that_cannot_be_read_is_one_line_and_not_one_a_second(tmp_path, clock, caplog):
     missing = Store(f"sqlite:///{tmp_path / 'nowhere.db'}")
     runs = []
-    scheduler = schedule(missing, clock, Job("work", 1, lambda: runs.append(1)))
+    scheduler = schedule(missing, clock, PeriodicJob("work", 1, lambda: runs.append(1)))
     for _ in range(5):
         look(scheduler)
         clock.now += 1

@@ -9,7 +9,14 @@ import pytest
 from core.control import AuditEntry
 from core.corpus import Version
 from core.runs import PromptVersion
-from core.timeline import Change, ChangeKind, fold_changes, summarize_audit, summarize_prompts, summarize_versions
+from core.timeline import (
+    ChangeKind,
+    TimelineChange,
+    fold_changes,
+    summarize_audit,
+    summarize_prompts,
+    summarize_versions,
+)
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, split_flag, switch_flag
 
 WHEN = datetime(2026, 11, 17, 9, 30, tzinfo=UTC)
@@ -19,7 +26,7 @@ def entry(action: str, target: str, before: dict[str, Any] | None, after: dict[s
     return AuditEntry(7, WHEN, "production", "ada", action, target, "to try it", before, after, "", "")
 
 
-def told(action: str, target: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Change:
+def told(action: str, target: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> TimelineChange:
     change = summarize_audit(entry(action, target, before, after))
     assert change is not None
     return change

@@ -11,8 +11,8 @@ from core.errors import InvalidInput
 from core.topics import (
     AskedQuery,
     KnownTopic,
-    Status,
     Topics,
+    TopicStatus,
     Trend,
     assign_topics,
     find_topics,
@@ -69,9 +69,9 @@ def test_asking_more_often_makes_a_topic_larger_than_having_more_wordings() -> N
 
 def test_fewer_than_ten_queries_are_too_little_to_cluster_and_say_so() -> None:
     answer = find_topics(asked((9,)), blobs((9,)), clusters=3)
-    assert answer.status is Status.TOO_LITTLE
+    assert answer.status is TopicStatus.TOO_LITTLE
     assert answer.reason == "too little to cluster: 9 low-scoring queries, at least 10 are needed"
-    assert find_topics([], np.empty((0, 16), dtype=np.float32)).status is Status.TOO_LITTLE
+    assert find_topics([], np.empty((0, 16), dtype=np.float32)).status is TopicStatus.TOO_LITTLE
 
 
 def test_ten_queries_are_enough_also_when_one_text_was_asked_ten_times() -> None:

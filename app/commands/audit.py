@@ -12,7 +12,7 @@ from app.commands.common import common, open_store, show
 from core.acts import Act
 from core.config import Config
 from core.control import get_audit_entry, list_audit, list_broken_audit_entries
-from quarterdeck.retrieval import to_ms
+from quarterdeck.clock import to_ms
 
 
 @click.group()
@@ -87,7 +87,7 @@ def audit_export(config: Config, *, file: Path, as_json: bool, **chosen: Any) ->
 
     Example: quarterdeck audit export audit.csv --since 2026-01-01
     """
-    from core.audit_files import write_csv, write_json
+    from core.audit_export import write_csv, write_json
     from core.errors import SourceUnavailable
 
     entries = list_audit(open_store(config), limit=None, **_filter(chosen))

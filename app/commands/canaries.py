@@ -7,7 +7,7 @@ import click
 
 from app.commands.common import common, open_store, show
 from core.acts import Act
-from core.canary import Call
+from core.canary import CanaryCall
 from core.config import Config
 
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
@@ -76,7 +76,7 @@ def canary_promote(config: Config, *, key: str, anyway: bool, reason: str, as_js
     store = open_store(config)
     flag = get_canary(store, config.environment, key)
     verdict = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC)).verdict
-    if share_of(flag.definition) and verdict.call is not Call.PROMOTE and not anyway:
+    if share_of(flag.definition) and verdict.call is not CanaryCall.PROMOTE and not anyway:
         raise InvalidInput("canary promote", f"the verdict is {verdict.call}: {verdict.reason} --anyway overrides it")
     entry = promote_canary(store, flag, Act(config.operator, reason, config.environment))
     share = share_of(get_canary(store, config.environment, key).definition)

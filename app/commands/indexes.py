@@ -193,8 +193,8 @@ def index_predict(
     Example: quarterdeck index predict v2
     """
     from core.builds import get_live
-    from core.forecasts import add_to_live, forecast_coverage, get_prediction, measure_prediction
     from core.operations import save_prediction
+    from core.predictions import add_to_live, get_prediction, measure_prediction, predict_coverage
     from core.reports import report_coverage
 
     store = open_store(config)
@@ -219,7 +219,7 @@ def index_predict(
     live, wanted = get_live(store, alias), _read_source(config, source)
     if on_top:
         wanted = add_to_live(wanted, live)
-    found = forecast_coverage(store, embedder, wanted, live, coverage, on_progress=show_progress)
+    found = predict_coverage(store, embedder, wanted, live, coverage, on_progress=show_progress)
     save_prediction(store, found, Act(config.operator, f"predicted against {found.live}", config.environment))
     lines = [
         f"{topic.count:>6}  {topic.live_score:.2f} -> {topic.predicted_score:.2f}  {topic.lifted_share:>4.0%} lifted  "

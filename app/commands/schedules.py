@@ -33,7 +33,7 @@ def schedule_add(
     """
     from core.control import get_flag
     from core.rollouts import create_schedule
-    from core.schedules import Step, parse_duration, parse_shares, plan_steps, say_next, say_steps
+    from core.schedule import ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
     from core.timetable import list_schedules
 
     if steps is None and on is None:
@@ -41,7 +41,9 @@ def schedule_add(
     if steps is not None and on is False:
         raise InvalidInput("flags schedule add", "--off has no steps: give one or the other")
     planned = (
-        plan_steps(parse_shares(steps), hold_s=parse_duration(hold), switch_on=bool(on)) if steps else (Step(on=on),)
+        plan_steps(parse_shares(steps), hold_s=parse_duration(hold), switch_on=bool(on))
+        if steps
+        else (ScheduleStep(on=on),)
     )
     store, now = open_store(config), datetime.now(UTC)
     create_schedule(
@@ -60,7 +62,7 @@ def schedule_list(config: Config, *, every: bool, as_json: bool) -> None:
 
     Example: quarterdeck flags schedule list
     """
-    from core.schedules import OPEN, ScheduleState, say_next, say_steps
+    from core.schedule import OPEN, ScheduleState, say_next, say_steps
     from core.timetable import list_schedules
 
     now = datetime.now(UTC)

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
-from core.access import Scope, Token, read_scopes
 from core.acts import Act
 from core.config import Config
 from core.credentials import LONGEST_DAYS, issue_token, revoke_token
+from core.scopes import Scope, Token, read_scopes
 from core.tokens import list_tokens
 
 

@@ -8,8 +8,8 @@ import streamlit as st
 from app import ui
 from app.resources import load_behavior
 from core.behavior import VersionBehavior
-from core.log_rows import LIVE_FIGURES, Measured
 from core.retrievals import last_days
+from core.values import LIVE_FIGURES, Measured
 
 
 def render_behavior(name: str, experiment: str, today: date) -> None:

@@ -10,19 +10,19 @@ from app.resources import get_store, load_canaries
 from app.visitor import lock, make_act
 from core.acts import Act
 from core.canaries import CanaryReport, promote_canary, roll_back_canary
-from core.canary import Call
+from core.canary import CanaryCall
 from core.canary_plan import CANARY, STABLE, Automation
-from core.comparisons import Comparison, say_amount, say_value, trace_harm
+from core.comparisons import ArmComparison, say_amount, say_value, trace_harm
 from core.control import Flag, list_audit
 from core.sequential import ALPHA, LEAST_USERS
 
 LOOKS = {
-    Call.PROMOTE: ui.Look("Can be promoted", "green", "▲"),
-    Call.HOLD: ui.Look("Hold", "blue", "◐"),
-    Call.ROLL_BACK: ui.Look("Roll back", "red", "▼"),
+    CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", "▲"),
+    CanaryCall.HOLD: ui.StatusLook("Hold", "blue", "◐"),
+    CanaryCall.ROLL_BACK: ui.StatusLook("Roll back", "red", "▼"),
 }
-UNTRUSTED = ui.Look("Hold, not to be trusted", "orange", "⚠")
-STOPPED = ui.Look("Rolled back", "orange", "↩")
+UNTRUSTED = ui.StatusLook("Hold, not to be trusted", "orange", "⚠")
+STOPPED = ui.StatusLook("Rolled back", "orange", "↩")
 NEWS = timedelta(days=7)
 ALONE = {
     Automation.FULL: "The server takes steps and rolls back by itself.",
@@ -65,7 +65,7 @@ def say_standing(report: CanaryReport) -> str:
 def render_verdict(report: CanaryReport) -> None:
     """What to do and why, where the canary is in its plan, and what the next step takes."""
     verdict = report.verdict
-    look = LOOKS[verdict.call] if verdict.is_healthy or verdict.call is not Call.HOLD else UNTRUSTED
+    look = LOOKS[verdict.call] if verdict.is_healthy or verdict.call is not CanaryCall.HOLD else UNTRUSTED
     look = STOPPED if report.rollback else look
     st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
     st.markdown(f"**{say_standing(report)}**")
@@ -80,7 +80,7 @@ def render_verdict(report: CanaryReport) -> None:
         st.markdown("Missing for the next step:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
 
 
-def render_comparisons(found: Sequence[Comparison]) -> None:
+def render_comparisons(found: Sequence[ArmComparison]) -> None:
     """Every metric that both arms log."""
     if not found:
         return
@@ -91,7 +91,7 @@ def render_comparisons(found: Sequence[Comparison]) -> None:
     )
 
 
-def _row(each: Comparison) -> dict[str, object]:
+def _row(each: ArmComparison) -> dict[str, object]:
     stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
     known = each.difference is not None
     return {
@@ -105,11 +105,11 @@ def _row(each: Comparison) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _say_harm(each: Comparison, harm: float) -> str:
+def _say_harm(each: ArmComparison, harm: float) -> str:
     return f"{say_amount(each.metric, harm)} {'worse' if harm > 0 else 'better'}"
 
 
-def _say_so(each: Comparison) -> str:
+def _say_so(each: ArmComparison) -> str:
     if each.difference is None:
         return f"too few users, under {LEAST_USERS}"
     return "within the margin" if each.is_safe else "surely worse" if each.is_worse else "not sure yet"
@@ -152,12 +152,12 @@ def render_actions(report: CanaryReport) -> None:
     with left:
         if report.is_planned and following is not None:
             label = f"{'Go on' if report.share_pct else 'Start'} with {following:g}%"
-            if report.share_pct and report.verdict.call is not Call.PROMOTE:
+            if report.share_pct and report.verdict.call is not CanaryCall.PROMOTE:
                 label += f", although the verdict is {report.verdict.call}"
-            render_form("promote", label, flag, promote_canary, primary=report.verdict.call is Call.PROMOTE)
+            render_form("promote", label, flag, promote_canary, primary=report.verdict.call is CanaryCall.PROMOTE)
     with right:
         if report.share_pct:
-            primary = report.verdict.call is Call.ROLL_BACK
+            primary = report.verdict.call is CanaryCall.ROLL_BACK
             render_form("rollback", "Roll back: everybody on blue", flag, roll_back_canary, primary=primary)
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 from app import ui
 from app.panels.runs import label, scale
 from core.cases import CaseResult
-from core.contests import Comparison, Contender
+from core.contests import Contender, PromptComparison
 from core.decisions import Point, pareto_front
 from core.pairs import CasePair, Side, count_sides, pair_cases
 from core.runs import list_differing_params
@@ -19,7 +19,7 @@ _MOST_POINTS = 3_000  # cases above which single points would hide the boxes and
 _SHOWN = {"all": None, "A won": Side.FIRST, "B won": Side.SECOND, "equal": Side.TIE}
 
 
-def render_comparison(found: Comparison) -> None:
+def render_comparison(found: PromptComparison) -> None:
     """Draw all that tells the compared runs apart."""
     evaluated = [each for each in found.contenders if each.run.is_evaluated]
     if not evaluated:
@@ -122,7 +122,7 @@ def render_params(contenders: Sequence[Contender]) -> None:
     ui.show_table(rows, key="prompts-params", file_name="parameters.csv")
 
 
-def render_pair(found: Comparison) -> None:
+def render_pair(found: PromptComparison) -> None:
     """Two of the runs side by side: what was asked differently, and where who did better."""
     st.markdown("##### Two of them, word by word and case by case")
     labels = [each.label for each in found.contenders]

@@ -9,7 +9,8 @@ from app import ui
 from app.panels.versions import choose_revision
 from app.panels.words import render_words
 from app.resources import get_corpus, load_diff, load_text_diff
-from core.corpus import WORKSPACE, ChangeKind, FileChange, Version, VersionDiff
+from core.corpus import WORKSPACE, Version, VersionDiff
+from core.manifests import FileChange, FileChangeKind
 
 _MOST_ROWS = 2_000
 _BYTES = st.column_config.NumberColumn(format="bytes")
@@ -45,7 +46,7 @@ def say_what_differs(diff: VersionDiff) -> str:
     between = f"between {ui.plain(_say_side(diff.old))} and {ui.plain(_say_side(diff.new))}"
     if not diff.changes:
         return f"No file differs {between}."
-    counts = ", ".join(f"**{diff.count(kind):,}** {kind}" for kind in ChangeKind if diff.count(kind))
+    counts = ", ".join(f"**{diff.count(kind):,}** {kind}" for kind in FileChangeKind if diff.count(kind))
     grown = sum((change.size_bytes or 0) - (change.old_size_bytes or 0) for change in diff.changes)
     sign = "−" if grown < 0 else "+"
     return f"{len(diff.changes):,} files differ {between}: {counts}; {sign}{ui.format_bytes(abs(grown))} in all."
@@ -55,7 +56,7 @@ def choose_changes(diff: VersionDiff) -> list[FileChange]:
     """The filters, and the changes that they leave."""
     left, right = st.columns(2, vertical_alignment="bottom")
     kinds = left.pills(
-        "Show", [str(kind) for kind in ChangeKind if diff.count(kind)], selection_mode="multi", key="kinds",
+        "Show", [str(kind) for kind in FileChangeKind if diff.count(kind)], selection_mode="multi", key="kinds",
         bind="query-params", help="Choose none to see all.",
     )  # fmt: skip
     search = right.text_input("Path contains", key="filter", bind="query-params").casefold()
@@ -103,7 +104,7 @@ def render_change(diff: VersionDiff) -> None:
         if path:
             st.info(f"{ui.plain(path)} is the same in both.")
         return
-    if change.kind in (ChangeKind.MOVED, ChangeKind.RENAMED):
+    if change.kind in (FileChangeKind.MOVED, FileChangeKind.RENAMED):
         st.info(f"It was {ui.plain(change.old_path or '')} before; its content is the same.")
         return
     with ui.showing_errors("The words could not be compared"):

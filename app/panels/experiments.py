@@ -7,10 +7,14 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_store, load_abtests
+from app.resources import get_store, load_experiments
 from app.visitor import lock, make_act
-from core.abtest import Call, Lift, trace_lift
-from core.abtest_design import (
+from core.acts import Act
+from core.arms import Metric
+from core.comparisons import RELATIVE, say_amount, say_time, say_value
+from core.control import Flag, list_flags
+from core.experiment import ExperimentCall, Lift, trace_lift
+from core.experiment_design import (
     Design,
     Direction,
     find_control,
@@ -19,24 +23,20 @@ from core.abtest_design import (
     parse_metric,
     plan_experiment,
 )
-from core.abtest_records import Experiment, ExperimentState
-from core.abtests import ExperimentReport, decide_for, start_experiment, stop_experiment
-from core.acts import Act
-from core.arms import Metric
-from core.comparisons import RELATIVE, say_amount, say_time, say_value
-from core.control import Flag, list_flags
+from core.experiment_records import Experiment, ExperimentState
+from core.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
 from core.impact import must_type_name
 from core.rollouts import preview_change
-from core.schedules import parse_duration
+from core.schedule import parse_duration
 from core.sequential import ALPHA, LEAST_USERS
 from quarterdeck.definitions import serve_to_all
 
 LOOKS = {
-    Call.WAIT: ui.Look("Running", "blue", "◐"),
-    Call.WINNER: ui.Look("Winner", "green", "▲"),
-    Call.NO_EFFECT: ui.Look("No effect worth it", "gray", "="),
-    Call.STOP: ui.Look("Stop", "red", "▼"),
-    Call.INVALID: ui.Look("Not to be trusted", "orange", "⚠"),
+    ExperimentCall.WAIT: ui.StatusLook("Running", "blue", "◐"),
+    ExperimentCall.WINNER: ui.StatusLook("Winner", "green", "▲"),
+    ExperimentCall.NO_EFFECT: ui.StatusLook("No effect worth it", "gray", "="),
+    ExperimentCall.STOP: ui.StatusLook("Stop", "red", "▼"),
+    ExperimentCall.INVALID: ui.StatusLook("Not to be trusted", "orange", "⚠"),
 }
 AS_USUAL = "the metric's own"
 UNITS = {
@@ -48,7 +48,7 @@ _SETTLED = 0.2  # the part of the looks before which the interval is too wide to
 
 def render_experiments(environment: str) -> None:
     """Draw the chosen experiment in full, and the form that starts one."""
-    reports = load_abtests(environment)
+    reports = load_experiments(environment)
     if not reports:
         st.info(
             "No experiment was started yet. One compares the variants of a flag on what the log says of their users: "
@@ -75,7 +75,7 @@ def say_standing(report: ExperimentReport) -> str:
 
 def must_stop(report: ExperimentReport) -> bool:
     """Whether an experiment runs that breaks a guardrail."""
-    return report.experiment.is_running and report.verdict.call is Call.STOP
+    return report.experiment.is_running and report.verdict.call is ExperimentCall.STOP
 
 
 def say_standings(reports: Sequence[ExperimentReport]) -> str:
@@ -84,8 +84,9 @@ def say_standings(reports: Sequence[ExperimentReport]) -> str:
     if len(running) < 2:
         return "".join(f"Experiment {say_standing(report)}" for report in running)
     words = {
-        Call.STOP: "to be stopped", Call.INVALID: "not to be trusted", Call.WINNER: "with a winner",
-        Call.NO_EFFECT: "without an effect worth it", Call.WAIT: "without a verdict yet",
+        ExperimentCall.STOP: "to be stopped", ExperimentCall.INVALID: "not to be trusted",
+        ExperimentCall.WINNER: "with a winner",
+        ExperimentCall.NO_EFFECT: "without an effect worth it", ExperimentCall.WAIT: "without a verdict yet",
     }  # fmt: skip
     counts = ((sum(each.verdict.call is call for each in running), word) for call, word in words.items())
     return f"{len(running)} experiments run: {', '.join(f'{count} {word}' for count, word in counts if count)}."
@@ -106,7 +107,7 @@ def render_verdict(report: ExperimentReport) -> None:
     found, verdict = report.experiment, report.verdict
     look = LOOKS[verdict.call]
     if found.state is not ExperimentState.RUNNING:
-        look = ui.Look("Decided" if found.winner else "Stopped", "gray", "■")
+        look = ui.StatusLook("Decided" if found.winner else "Stopped", "gray", "■")
     st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
     st.markdown(f"**{say_standing(report)}**")
     if found.ended:
@@ -248,11 +249,11 @@ def render_actions(report: ExperimentReport) -> None:
         if is_wide(experiment):
             st.text_input(f"Type {ui.plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
         submit(key, "Decide", partial(decide, experiment, key), "experiment.decide", experiment.environment,
-               primary=verdict.call in (Call.WINNER, Call.NO_EFFECT))  # fmt: skip
+               primary=verdict.call in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT))  # fmt: skip
     with right, st.form(key := f"experiment-stop-{design.name}-{experiment.version}"):
         st.caption("Ends it without a choice; the flag serves as before.")
         submit(key, "Stop the experiment", partial(stop, experiment), "experiment.stop", experiment.environment,
-               primary=verdict.call in (Call.STOP, Call.INVALID))  # fmt: skip
+               primary=verdict.call in (ExperimentCall.STOP, ExperimentCall.INVALID))  # fmt: skip
 
 
 def is_wide(experiment: Experiment) -> bool:
@@ -276,7 +277,7 @@ def submit(key: str, label: str, change: Callable[[Act], int], action: str, envi
         try:
             return change(make_act(st.session_state[f"{key}-reason"], environment))
         finally:
-            load_abtests.clear()
+            load_experiments.clear()
 
     st.text_input("Reason", key=f"{key}-reason", max_chars=500)
     st.form_submit_button(
@@ -356,7 +357,7 @@ def start(flag: Flag) -> None:
         try:
             return start_experiment(get_store(), flag, design, act)
         finally:
-            load_abtests.clear()
+            load_experiments.clear()
 
     ui.record_change(run, effect="Clients note their users from now on.")
 

@@ -15,7 +15,7 @@ from core.board import BoardRow
 from core.control import Flag, list_audit
 from core.operations import create_flag, switch_flag
 from core.rollouts import remove_flag
-from core.schedules import say_next
+from core.schedule import say_next
 from core.upkeep import Details, set_details, split_tags
 from core.upkeep import describe_state as say_state
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag

@@ -16,9 +16,9 @@ from app.visitor import lock, make_act
 from core.control import Alias, Index, list_audit, list_swaps
 from core.corpus import WORKSPACE, Version
 from core.errors import InvalidInput
-from core.forecasts import find_prediction
 from core.jobs import Job, JobState
 from core.prediction import Prediction, PredictionCheck
+from core.predictions import find_prediction
 from core.retrievals import Window
 
 _FOLDER = "a folder"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
-from app.resources import get_experiments, get_store, load_comparison
+from app.resources import get_store, get_tracking, load_comparison
 from app.visitor import lock, make_act
-from core.contests import Comparison, Contender
+from core.contests import Contender, PromptComparison
 from core.control import Flag, list_flags
 from core.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
 from core.runs import PromptVersion
@@ -16,7 +16,7 @@ from quarterdeck.definitions import rollout_pct
 _FIRST_SHARE = 20.0
 
 
-def render_promotion(found: Comparison, environment: str) -> None:
+def render_promotion(found: PromptComparison, environment: str) -> None:
     """Draw what is in production, the way back, and the form that promotes another version."""
     name = next((each.prompt.name for each in found.contenders if each.prompt), "")
     if not name:
@@ -53,7 +53,7 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
     st.button(f"Roll back to {ui.plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
 
 
-def render_form(found: Comparison, waiting: Sequence[Contender], environment: str) -> None:
+def render_form(found: PromptComparison, waiting: Sequence[Contender], environment: str) -> None:
     """The form: which run, which flag, for how many, and why."""
     labels = [each.label for each in waiting]
     ahead = next((at for at, each in enumerate(waiting) if each is found.winner), 0)
@@ -82,7 +82,7 @@ def render_form(found: Comparison, waiting: Sequence[Contender], environment: st
         )  # fmt: skip
 
 
-def say_what_changes(found: Comparison, prompt: PromptVersion, flags: Sequence[Flag], key: str) -> str:
+def say_what_changes(found: PromptComparison, prompt: PromptVersion, flags: Sequence[Flag], key: str) -> str:
     """In one sentence: what the promotion changes, and from what."""
     former, to = ui.plain(found.production.label) if found.production else "nothing", ui.plain(prompt.label)
     name = ui.plain(prompt.name)
@@ -103,7 +103,7 @@ def save(contender: Contender, expected: int | None, environment: str) -> None:
     serving = Serving(key, state[f"share-{seen}"]) if key else None
     ui.record_change(
         lambda: promote(
-            get_store(), get_experiments(), seen, make_act(state[f"decision-{seen}"], environment),
+            get_store(), get_tracking(), seen, make_act(state[f"decision-{seen}"], environment),
             serving=serving, expected=expected,
         ),
         effect="It can be rolled back below, under Promote.",
@@ -113,7 +113,7 @@ def save(contender: Contender, expected: int | None, environment: str) -> None:
 
 def take_back(name: str, reason: str, environment: str) -> None:
     """Roll the last promotion back."""
-    ui.record_change(lambda: roll_back(get_store(), get_experiments(), name, make_act(reason, environment)))
+    ui.record_change(lambda: roll_back(get_store(), get_tracking(), name, make_act(reason, environment)))
     load_comparison.clear()
 
 

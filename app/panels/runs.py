@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import streamlit as st
@@ -12,6 +12,7 @@ from app import ui
 from app.resources import load_choices, load_run_page
 from core.errors import InvalidInput
 from core.runs import MOST_COMPARED, Run, RunFilter, RunPage, RunSort, SortKind, choose_columns
+from quarterdeck.clock import start_of
 
 PAGE_ROWS = 100
 NEWEST = "started"
@@ -109,11 +110,6 @@ def read_tag(text: str) -> tuple[str, str]:
     if not equals or not key.strip():
         raise InvalidInput("tag", f"must be key=value, not {text!r}")
     return key.strip(), value.strip()
-
-
-def start_of(day: date) -> datetime:
-    """The first moment of a UTC day."""
-    return datetime.combine(day, time(), UTC)
 
 
 def choose_sort(choices: Choices) -> RunSort:

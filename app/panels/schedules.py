@@ -10,17 +10,17 @@ from app.visitor import lock, make_act
 from core.control import Flag
 from core.leases import get_holder
 from core.rollouts import cancel_schedule, create_schedule, pause_schedule, resume_schedule
-from core.scheduler import LEASE
-from core.schedules import (
+from core.schedule import (
     Schedule,
     ScheduleState,
-    Step,
+    ScheduleStep,
     parse_duration,
     parse_shares,
     plan_steps,
     say_next,
     say_steps,
 )
+from core.scheduler import LEASE
 from quarterdeck.definitions import rollout_pct
 
 AWAY_AFTER = timedelta(minutes=1)
@@ -104,7 +104,7 @@ def plan(flag: Flag) -> None:
 
     def create() -> int:
         kind, starts = state[f"plan-kind-{flag.key}"], state[f"plan-starts-{flag.key}"]
-        steps: tuple[Step, ...] = (Step(on=kind == SWITCH_ON),)
+        steps: tuple[ScheduleStep, ...] = (ScheduleStep(on=kind == SWITCH_ON),)
         if kind == IN_STEPS:
             is_off = flag.definition.get("state") != "ENABLED"
             hold_s = parse_duration(state[f"plan-hold-{flag.key}"])

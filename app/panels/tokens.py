@@ -8,8 +8,8 @@ import streamlit as st
 from app import ui
 from app.resources import get_config, get_store
 from app.visitor import lock, make_act
-from core.access import Scope, Token
 from core.credentials import LONGEST_DAYS, issue_token, revoke_token
+from core.scopes import Scope, Token
 from core.tokens import list_tokens
 
 MEANINGS = {

@@ -4,9 +4,9 @@ from contextlib import closing
 
 import pytest
 
-from core.abtest_records import get_experiment
 from core.acts import Act
 from core.control import get_flag
+from core.experiment_records import get_experiment
 from core.operations import create_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import split_flag

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Dialog, Page
 
-from core.access import Scope
 from core.acts import Act
 from core.backlog import TopicState, list_backlog
 from core.credentials import issue_token
 from core.embed import DEFAULT_MODEL
 from core.errors import InvalidInput
 from core.operations import create_flag, mark_topic
+from core.scopes import Scope
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, serving

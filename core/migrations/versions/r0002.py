@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from quarterdeck.schema import DAY_MS, DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS, ROLLUPS, upsert_daily
+from quarterdeck.clock import DAY_MS
+from quarterdeck.schema import DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS, ROLLUPS, upsert_daily
 
 revision = "0002"
 down_revision = "0001"

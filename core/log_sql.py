@@ -5,33 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import ColumnElement, case, collate, func, literal, literal_column, select
 
 from core.arms import USER_SUMS, UserRow
-from core.log_rows import (
-    LIVE_FIGURES,
-    TREND_WEEKS,
-    WEEK_MS,
-    AskedRow,
-    DayRow,
-    LiveFigures,
-    read_live_figures,
-    trend_start_ms,
-)
-from quarterdeck.schema import (
-    BINS,
-    DAY_MS,
-    EMPTY_BIN,
-    HISTOGRAM_BINS,
-    HOUR_MS,
-    LOW_SCORE_CEILING,
-    ROLLUPS,
-    daily,
-    retrievals,
-)
+from core.values import LIVE_FIGURES, TREND_WEEKS, AskedRow, DayRow, LiveFigures, read_live_figures, trend_start_ms
+from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
+from quarterdeck.schema import BINS, EMPTY_BIN, HISTOGRAM_BINS, LOW_SCORE_CEILING, ROLLUPS, daily, retrievals
 from quarterdeck.store import Store, fetch_many
 
 _SUMS = ("n", "total", "total_squares")
 
 
-class SqlReader:
+class SqlLogReader:
     """Reads days from the rollups and low-scoring queries from their index."""
 
     def __init__(self, store: Store) -> None:

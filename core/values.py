@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from quarterdeck.clock import WEEK_MS
+
 TREND_WEEKS = 5
-WEEK_MS = 7 * 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)

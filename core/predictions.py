@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from core.backends import Passage, open_indexes
 from core.control import Index, get_setting, list_indexes, list_settings
 from core.embed import Embedder, Vectors
 from core.errors import InvalidInput, NotFound
-from core.indexes import Passage, open_indexes
-from core.ingest import OnProgress, Source, embed_chunks
+from core.ingest import DocumentSource, OnProgress, embed_chunks
 from core.prediction import (
     TOP_K,
     Prediction,
@@ -31,10 +31,10 @@ _MOST_QUERIES = 2_000
 _FIRST_HITS = 20
 
 
-def forecast_coverage(
+def predict_coverage(
     store: Store,
     embedder: Embedder,
-    source: Source,
+    source: DocumentSource,
     live: Index,
     coverage: Coverage,
     *,
@@ -50,15 +50,15 @@ def forecast_coverage(
         for query in list_low_queries(store, coverage.window, below=_ANY_SCORE, limit=_MOST_QUERIES)
         if query.text not in low
     ]
-    return forecast_lift(
+    return predict_version(
         embedder, source, live, [*coverage.queries, *others], coverage.topics.topics,
         threshold=coverage.threshold, on_progress=on_progress,
     )  # fmt: skip
 
 
-def forecast_lift(
+def predict_version(
     embedder: Embedder,
-    source: Source,
+    source: DocumentSource,
     live: Index,
     queries: Sequence[AskedQuery],
     topics: Sequence[Topic],
@@ -98,7 +98,7 @@ def forecast_lift(
     )  # fmt: skip
 
 
-def add_to_live(drafts: Source, live: Index) -> Source:
+def add_to_live(drafts: DocumentSource, live: Index) -> DocumentSource:
     """Return what is live with the documents of `drafts` on top; one of the same name is replaced."""
     names = {chunk.document for chunk in drafts.chunks}
     kept = [chunk for chunk in open_indexes(live.location).list_chunks(live.name) if chunk.document not in names]

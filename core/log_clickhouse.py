@@ -4,23 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.arms import USER_SUMS, UserRow
-from core.log_rows import (
-    LIVE_FIGURES,
-    TREND_WEEKS,
-    WEEK_MS,
-    AskedRow,
-    DayRow,
-    LiveFigures,
-    read_live_figures,
-    trend_start_ms,
-)
+from core.values import LIVE_FIGURES, TREND_WEEKS, AskedRow, DayRow, LiveFigures, read_live_figures, trend_start_ms
 from quarterdeck.clickhouse import ROLLUP_TABLES, ClickHouseLog
-from quarterdeck.schema import DAY_MS, EMPTY_BIN, HISTOGRAM_BINS, HOUR_MS
+from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
+from quarterdeck.schema import EMPTY_BIN, HISTOGRAM_BINS
 
 _INSIDE = "start_ms >= {start:Int64} AND start_ms < {end:Int64}"
 
 
-class ClickHouseReader:
+class ClickHouseLogReader:
     """Reads days from the rollups that the views keep; low-scoring queries from the rows, which lie in time order."""
 
     def __init__(self, log: ClickHouseLog) -> None:

@@ -1,6 +1,6 @@
 """Reads an MLflow database by SQL, read-only: opening it with MLflow's own client would migrate its schema.
 
-About 30 times faster than that client, too. Writing, and servers over HTTP, are the business of `core.experiments`.
+About 30 times faster than that client, too. Writing, and servers over HTTP, are the business of `core.tracking`.
 """
 
 import importlib.util
@@ -66,7 +66,7 @@ class Query(Protocol):
     def __call__(self, text: str, values: Mapping[str, Any] = ..., /) -> Sequence[Row]: ...
 
 
-class SqlReader:
+class TrackingSqlReader:
     """The runs and prompts of one MLflow database (SQLite or PostgreSQL). Each call opens and closes a connection."""
 
     def __init__(self, tracking_uri: str) -> None:
@@ -176,7 +176,7 @@ def assemble_prompts(
             text=text,
             aliases=tuple(sorted(aliases_of[name, int(version)])),
             commit_message=message or "",
-            created=from_ms(created),
+            created=moment_of(created),
             run_ids=tuple(sorted(runs_of[name, int(version)])),
             tags={k: v for k, v in tags_of[name, int(version)].items() if not k.startswith(("mlflow.", "_mlflow"))},
         )
@@ -185,7 +185,7 @@ def assemble_prompts(
     return tuple(sorted(found, key=lambda prompt: (prompt.name, -prompt.version)))
 
 
-def from_ms(ms: int | None) -> datetime:
+def moment_of(ms: int | None) -> datetime:
     """Return milliseconds since the epoch, as MLflow keeps them, as an aware UTC time; absent becomes the epoch."""
     return datetime.fromtimestamp((ms or 0) / 1000, UTC)
 
@@ -302,7 +302,7 @@ def _assemble_runs(query: Query, uri: str, rows: Sequence[Row]) -> tuple[Run, ..
             name=name or tags[run_id].get("mlflow.runName", ""),
             experiment=experiment,
             status=status,
-            started=from_ms(started),
+            started=moment_of(started),
             metrics=metrics[run_id],
             params=params[run_id],
             tags=tags[run_id],

@@ -1,6 +1,6 @@
 """The rule of an experiment's design: whose variants are compared on what, checked field by field before it starts.
 
-What follows from how the arms do is for `abtest.py`.
+What follows from how the arms do is for `experiment.py`.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Gateway to the experiments in the control store: each is a setting of its environment, with a version of its own.
 
-Reads return our own types. `save_experiment` takes an open transaction: `core.abtests` is its only caller.
+Reads return our own types. `save_experiment` takes an open transaction: `core.experiments` is its only caller.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.abtest_design import Design, read_design, write_design
 from core.control import get_setting, list_settings, save_setting
 from core.errors import NotFound
-from quarterdeck.retrieval import from_ms, to_ms
+from core.experiment_design import Design, read_design, write_design
+from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.store import Store
 
 

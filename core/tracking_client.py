@@ -1,6 +1,6 @@
 """MLflow's own client, set up for a dashboard, and what is read through it: servers over HTTP.
 
-Databases are read by `core.mlflow_sql`; MLflow's exceptions do not travel further than this module.
+Databases are read by `core.tracking_sql`; MLflow's exceptions do not travel further than this module.
 """
 
 import os
@@ -14,8 +14,8 @@ from threading import Thread
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.mlflow_sql import SqlReader, assemble_prompts, describe, from_ms
 from core.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind
+from core.tracking_sql import TrackingSqlReader, assemble_prompts, describe, moment_of
 
 PROBE_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
@@ -44,7 +44,7 @@ def open_client(tracking_uri: str) -> Any:
         return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
-def check_writable(store: SqlReader) -> None:
+def check_writable(store: TrackingSqlReader) -> None:
     """Raise SourceUnavailable when opening this database with the client would migrate it to a newer schema.
 
     After that the older MLflow that it belongs to would refuse it; whether to do so is for its owner to say.
@@ -102,15 +102,17 @@ def answer_in_time(tracking_uri: str, ask: Callable[[], _R]) -> _R:
         ) from error
 
 
-def _in_time(method: "Callable[Concatenate[HttpReader, _P], _R]") -> "Callable[Concatenate[HttpReader, _P], _R]":
+def _in_time(
+    method: "Callable[Concatenate[TrackingHttpReader, _P], _R]",
+) -> "Callable[Concatenate[TrackingHttpReader, _P], _R]":
     @wraps(method)
-    def run(reader: "HttpReader", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def run(reader: "TrackingHttpReader", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return answer_in_time(reader.uri, lambda: method(reader, *args, **kwargs))
 
     return run
 
 
-class HttpReader:
+class TrackingHttpReader:
     """The runs and prompts behind a tracking server.
 
     A server that does not answer is named within 5 s, one that answers byte by byte within ANSWER_SECONDS.
@@ -272,7 +274,7 @@ def _run(run: Any, experiments: dict[str, str]) -> Run:
         name=run.info.run_name or "",
         experiment=experiments.get(run.info.experiment_id, ""),
         status=run.info.status,
-        started=from_ms(run.info.start_time),
+        started=moment_of(run.info.start_time),
         metrics=dict(run.data.metrics),
         params=dict(run.data.params),
         tags=dict(run.data.tags),

@@ -1,6 +1,6 @@
 """The rule of experiments: what follows from how the arms do: a winner, none yet, a stop, or figures not to be trusted.
 
-It decides and does nothing: `core.abtests` reads the log and acts. The design is read by `abtest_design.py`.
+It decides and does nothing: `core.experiments` reads the log and acts. The design is read by `experiment_design.py`.
 """
 
 import math
@@ -10,16 +10,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from core.abtest_design import Design, Direction
-from core.arms import HIGHER_IS_BETTER, Arm, Look, Metric
-from core.comparisons import Comparison, Margin, compare_arms, say_amount, say_time, say_value
+from core.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
+from core.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_time, say_value
+from core.experiment_design import Design, Direction
 from core.sequential import ALPHA, LEAST_USERS, MISMATCH_P, compare_shares, find_users_needed, find_visible_effect
 
 _SHOWN_ONLY = 0.02  # the margin of a metric that decides nothing
 _MOST_TRACED = 120
 
 
-class Call(StrEnum):
+class ExperimentCall(StrEnum):
     """What to do with an experiment now."""
 
     WAIT = "wait"
@@ -34,7 +34,7 @@ class Lift:
     """How much better one arm is than the control in one metric; negative where it is worse."""
 
     arm: str
-    compared: Comparison
+    compared: ArmComparison
     sign: int = 1
 
     @property
@@ -76,14 +76,14 @@ class Lift:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ExperimentVerdict:
     """What to do, why in one sentence, and what is missing until it can be decided.
 
     `lifts` hold every metric of every arm but the control. `mismatch_p` is the probability of the users' counts if
     they were shared out as the flag says. `wait` is how long it takes at the present pace, None where that is unknown.
     """
 
-    call: Call
+    call: ExperimentCall
     reason: str
     missing: tuple[str, ...] = ()
     lifts: tuple[Lift, ...] = ()
@@ -107,7 +107,7 @@ Seen = TypeVar("Seen", bound=Noted)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ExperimentProgress:
     """How far an experiment is: since when, until when its users are looked at, who was noted, what was changed.
 
     `noted` counts the users whom clients saw, by arm; `disturbance` says why they are no longer drawn as at the start.
@@ -132,7 +132,7 @@ def pick_users(noted: Iterable[Seen], design: Design, *, drawn_since: datetime, 
     return tuple(each for each in arms.values() if each is not None and each.variant in design.arms)
 
 
-def decide_experiment(design: Design, looks: Sequence[Look], progress: Progress) -> Verdict:
+def decide_experiment(design: Design, looks: Sequence[ArmsReading], progress: ExperimentProgress) -> ExperimentVerdict:
     """Return what to do with an experiment, by what the log says of its arms since the start.
 
     In this order. Invalid when the flag was changed, or when users are shared out otherwise than it says (p < 0.001,
@@ -147,19 +147,21 @@ def decide_experiment(design: Design, looks: Sequence[Look], progress: Progress)
     arms = looks[-1].arms if looks else {}
     lifts = compare_all(design, arms)
     if progress.disturbance:
-        return Verdict(Call.INVALID, f"No figure can be trusted: {progress.disturbance}.", (), lifts)
+        return ExperimentVerdict(
+            ExperimentCall.INVALID, f"No figure can be trusted: {progress.disturbance}.", (), lifts
+        )
     p, said = _find_mismatch(design, arms, progress)
     if said:
-        return Verdict(Call.INVALID, said, (), lifts, p)
+        return ExperimentVerdict(ExperimentCall.INVALID, said, (), lifts, p)
     broken = next((lift for lift in lifts if _is_guardrail(design, lift) and lift.compared.is_worse), None)
     if broken is not None:
-        return Verdict(Call.STOP, _say_broken(design, broken), (), lifts, p)
+        return ExperimentVerdict(ExperimentCall.STOP, _say_broken(design, broken), (), lifts, p)
     decided = _decide(design, [lift for lift in lifts if lift.metric is design.metric], lifts)
     missing, wait = _list_missing(design, arms, lifts, progress, looks)
     if decided is not None and progress.now - progress.started >= design.min_run:
         return replace(decided, lifts=lifts, mismatch_p=p)
     told = _say_open(design, arms, lifts, progress) + (f" About {say_time(wait)} more." if wait else "")
-    return Verdict(Call.WAIT, told, missing, lifts, p, wait=wait)
+    return ExperimentVerdict(ExperimentCall.WAIT, told, missing, lifts, p, wait=wait)
 
 
 def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:
@@ -177,7 +179,7 @@ def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class LiftTrace:
     """How much better an arm was known to be at a moment: the estimate, and what it was at least and at most."""
 
     at: datetime
@@ -186,17 +188,17 @@ class Traced:
     most: float
 
 
-def trace_lift(design: Design, looks: Sequence[Look], arm: str) -> tuple[Traced, ...]:
+def trace_lift(design: Design, looks: Sequence[ArmsReading], arm: str) -> tuple[LiftTrace, ...]:
     """Return how the knowledge of the metric that decides grew, at no more than 120 of the looks."""
     every = -(-len(looks) // _MOST_TRACED) or 1
-    traced: list[Traced] = []
+    traced: list[LiftTrace] = []
     for look in looks[(len(looks) - 1) % every :: every] if looks else ():
         found = [each for each in compare_all(design, look.arms) if each.arm == arm and each.metric is design.metric]
-        traced += [Traced(look.at, each.gain, each.least, each.most) for each in found if each.gain is not None]
+        traced += [LiftTrace(look.at, each.gain, each.least, each.most) for each in found if each.gain is not None]
     return tuple(traced)
 
 
-def measure_pace(looks: Sequence[Look]) -> float | None:
+def measure_pace(looks: Sequence[ArmsReading]) -> float | None:
     """Return how many new users a day came to the arms in the later half of the time; None while nothing is known.
 
     The later half, because the first days of an experiment bring everybody who comes often, all at once.
@@ -211,7 +213,7 @@ def measure_pace(looks: Sequence[Look]) -> float | None:
     return users / days if days > 0 and users > 0 else None
 
 
-def _count(look: Look) -> int:
+def _count(look: ArmsReading) -> int:
     return sum(arm.users for arm in look.arms.values())
 
 
@@ -225,7 +227,7 @@ def _is_guardrail(design: Design, lift: Lift) -> bool:
     return any(each.metric is lift.metric for each in design.guardrails)
 
 
-def _find_mismatch(design: Design, arms: Mapping[str, Arm], progress: Progress) -> tuple[float | None, str]:
+def _find_mismatch(design: Design, arms: Mapping[str, Arm], progress: ExperimentProgress) -> tuple[float | None, str]:
     """The smaller probability of the two counts, and what is wrong, "" where nothing is."""
     weights = dict(zip(design.arms, design.shares, strict=True))
     logged = {arm: arms[arm].users for arm in design.arms if arm in arms}
@@ -247,26 +249,26 @@ def _find_mismatch(design: Design, arms: Mapping[str, Arm], progress: Progress) 
     )
 
 
-def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> Verdict | None:
+def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> ExperimentVerdict | None:
     """What the figures alone say, however long it runs."""
     unsafe = {lift.arm for lift in lifts if _is_guardrail(design, lift) and not lift.compared.is_safe}
     unsafe |= {arm for arm in design.treatments for each in design.guardrails if not _logs(lifts, arm, each.metric)}
     better = [lift for lift in primary if lift.least > 0 and lift.arm not in unsafe]
     if better:
         best = max(better, key=lambda lift: lift.gain or 0.0)
-        return Verdict(Call.WINNER, _say_better(design, best), winner=best.arm)
+        return ExperimentVerdict(ExperimentCall.WINNER, _say_better(design, best), winner=best.arm)
     if len(primary) < len(design.treatments):
         return None
     if all(lift.most < 0 for lift in primary):
         least_bad = max(primary, key=lambda lift: lift.gain or 0.0)
-        return Verdict(Call.WINNER, _say_control(design, least_bad), winner=design.control)
+        return ExperimentVerdict(ExperimentCall.WINNER, _say_control(design, least_bad), winner=design.control)
     if all(lift.most < lift.compared.margin for lift in primary):
         best = max(primary, key=lambda lift: lift.most)
         said = (
             f"No arm is worth it: {best.arm} is at most {say_amount(design.metric, max(0.0, best.most))} better than "
             f"{design.control} in {design.metric}, {say_amount(design.metric, best.compared.margin)} was wanted."
         )
-        return Verdict(Call.NO_EFFECT, said, winner=design.control)
+        return ExperimentVerdict(ExperimentCall.NO_EFFECT, said, winner=design.control)
     return None
 
 
@@ -275,7 +277,11 @@ def _logs(lifts: Sequence[Lift], arm: str, metric: Metric) -> bool:
 
 
 def _list_missing(
-    design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], progress: Progress, looks: Sequence[Look]
+    design: Design,
+    arms: Mapping[str, Arm],
+    lifts: Sequence[Lift],
+    progress: ExperimentProgress,
+    looks: Sequence[ArmsReading],
 ) -> tuple[tuple[str, ...], timedelta | None]:
     elapsed, pace = progress.now - progress.started, measure_pace(looks)
     missing, waits = [], []
@@ -330,7 +336,7 @@ def _round(number: int) -> int:
     return -(-number // unit) * unit
 
 
-def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], progress: Progress) -> str:
+def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], progress: ExperimentProgress) -> str:
     noted, users = sum(progress.noted.values()), sum(arms[arm].users for arm in design.arms if arm in arms)
     if not noted:
         return "Nobody was noted yet: clients note who gets which variant when they evaluate the flag."

@@ -20,7 +20,7 @@ _Blobs = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class CommitSnapshot:
     """What one commit tracks. `problem` names the `.dvc` file that cannot be read, if there is one."""
 
     revision: str
@@ -32,7 +32,7 @@ class Snapshot:
     problem: str
 
 
-class History:
+class GitHistory:
     """The history of the `.dvc` files of one DVC repository.
 
     `folder` lies in a working copy, or is a bare repository. `root` is the top of the DVC repository, None when bare.
@@ -46,7 +46,7 @@ class History:
         if self.root is None and self.read_file("HEAD", ".dvc/config") is None:
             raise _not_dvc(folder)
 
-    def walk(self) -> Iterator[tuple[Snapshot, Snapshot | None]]:
+    def walk(self) -> Iterator[tuple[CommitSnapshot, CommitSnapshot | None]]:
         """Yield every commit that touched a `.dvc` file or is tagged, newest first, each with its first parent.
 
         Follows HEAD, the local branches and the tags. As in git's own log, a merge touched what differs from all of
@@ -62,7 +62,7 @@ class History:
                     parent = commit.parents[0] if before else None
                     yield self._snapshot(git, commit, tags), parent and self._snapshot(git, parent, tags)
 
-    def get_snapshot(self, revision: str) -> Snapshot:
+    def get_snapshot(self, revision: str) -> CommitSnapshot:
         """Return what a tag, branch or commit tracks. Raises NotFound when there is no such revision."""
         with self._open() as git:
             return self._snapshot(git, self._commit(git, revision), _tags(git))
@@ -76,7 +76,7 @@ class History:
             found = tree[path] if tree is not None and path in tree else None
             return found.data if isinstance(found, pygit2.Blob) else None
 
-    def _snapshot(self, git: Any, commit: Any, tags: dict[Any, list[str]]) -> Snapshot:
+    def _snapshot(self, git: Any, commit: Any, tags: dict[Any, list[str]]) -> CommitSnapshot:
         outs: list[Tracked] = []
         problem = ""
         for path, blob in self._blobs(commit):
@@ -84,7 +84,7 @@ class History:
                 outs += _parse(git[blob].data, path)
             except SourceUnavailable as error:
                 problem = problem or str(error)
-        return Snapshot(
+        return CommitSnapshot(
             revision=str(commit.id),
             tags=tuple(sorted(tags.get(commit.id, ()))),
             committed=datetime.fromtimestamp(commit.commit_time, UTC),

@@ -10,8 +10,19 @@ from typing import Any
 
 import pytest
 
-from core.abtest import Call, Progress, Verdict, decide_experiment, measure_pace, pick_users, trace_lift
-from core.abtest_design import (
+from core.arms import Arm, ArmsReading, Metric
+from core.comparisons import Margin
+from core.errors import InvalidInput
+from core.experiment import (
+    ExperimentCall,
+    ExperimentProgress,
+    ExperimentVerdict,
+    decide_experiment,
+    measure_pace,
+    pick_users,
+    trace_lift,
+)
+from core.experiment_design import (
     Design,
     Direction,
     list_arms,
@@ -22,9 +33,6 @@ from core.abtest_design import (
     read_design,
     write_design,
 )
-from core.arms import Arm, Look, Metric
-from core.comparisons import Margin
-from core.errors import InvalidInput
 from core.sequential import Moments
 from quarterdeck.definitions import (
     Rule,
@@ -62,14 +70,14 @@ def arm(users: int, **means: float) -> Arm:
 def decide(
     short: Arm, long: Arm, *, now: datetime = NOW, noted: Mapping[str, int] | None = None, plan: Design | None = None,
     disturbance: str = "",
-) -> Verdict:  # fmt: skip
+) -> ExperimentVerdict:  # fmt: skip
     looks = [
-        Look(START + (now - START) * (day - 1) / 10, START + (now - START) * day / 10, arms, {})
+        ArmsReading(START + (now - START) * (day - 1) / 10, START + (now - START) * day / 10, arms, {})
         for day in range(1, 11)
         for arms in [{"short": _part(short, day), "long": _part(long, day)}]
     ]
     counts = noted if noted is not None else {"short": short.users, "long": long.users}
-    return decide_experiment(plan or design(), looks, Progress(START, now, counts, disturbance))
+    return decide_experiment(plan or design(), looks, ExperimentProgress(START, now, counts, disturbance))
 
 
 def _part(whole: Arm, day: int) -> Arm:
@@ -79,7 +87,7 @@ def _part(whole: Arm, day: int) -> Arm:
 
 def test_an_arm_that_is_surely_better_and_within_every_guardrail_wins() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.74))
-    assert (verdict.call, verdict.winner, verdict.missing) == (Call.WINNER, "long", ())
+    assert (verdict.call, verdict.winner, verdict.missing) == (ExperimentCall.WINNER, "long", ())
     assert verdict.reason.startswith(
         "long wins: its score is surely better than short's, 0.74 against 0.70, by at least 0.03"
     )
@@ -88,7 +96,7 @@ def test_an_arm_that_is_surely_better_and_within_every_guardrail_wins() -> None:
 
 def test_without_a_difference_nothing_is_called_and_it_is_said_how_long_it_takes() -> None:
     verdict = decide(arm(400), arm(400))
-    assert (verdict.call, verdict.winner) == (Call.WAIT, "")
+    assert (verdict.call, verdict.winner) == (ExperimentCall.WAIT, "")
     assert verdict.reason.startswith("No difference yet: long is between 0.0")
     score = next(line for line in verdict.missing if line.startswith("score of long"))
     assert score.startswith("score of long: about ")
@@ -100,7 +108,7 @@ def test_without_a_difference_nothing_is_called_and_it_is_said_how_long_it_takes
 
 def test_the_time_that_is_told_is_the_time_it_takes() -> None:
     first = decide(arm(400), arm(400, score=0.72))
-    assert first.call is Call.WAIT
+    assert first.call is ExperimentCall.WAIT
     lift = next(lift for lift in first.lifts if lift.metric is Metric.SCORE)
     assert lift.users_needed is not None
     enough = lift.users_needed // 2 + 1
@@ -111,7 +119,7 @@ def test_the_time_that_is_told_is_the_time_it_takes() -> None:
 
 def test_users_shared_out_otherwise_than_the_flag_says_make_every_figure_invalid() -> None:
     verdict = decide(arm(3_300), arm(2_700, score=0.9))
-    assert verdict.call is Call.INVALID
+    assert verdict.call is ExperimentCall.INVALID
     assert verdict.reason.startswith(
         "No figure can be trusted: 55.0% of the 6,000 users noted by clients are on short, where 50.0% belong"
     )
@@ -121,13 +129,13 @@ def test_users_shared_out_otherwise_than_the_flag_says_make_every_figure_invalid
 
 def test_users_lost_between_the_client_and_the_log_make_every_figure_invalid() -> None:
     verdict = decide(arm(3_000), arm(2_500, score=0.9), noted={"short": 3_000, "long": 3_000})
-    assert verdict.call is Call.INVALID
+    assert verdict.call is ExperimentCall.INVALID
     assert "of the 5,500 users found in the log are on" in verdict.reason
 
 
 def test_small_differences_of_counts_are_no_mismatch() -> None:
     verdict = decide(arm(3_040), arm(2_960, score=0.74))
-    assert verdict.call is Call.WINNER
+    assert verdict.call is ExperimentCall.WINNER
     assert verdict.mismatch_p is not None
     assert verdict.mismatch_p > 0.1
 
@@ -135,13 +143,13 @@ def test_small_differences_of_counts_are_no_mismatch() -> None:
 def test_a_flag_that_was_changed_meanwhile_makes_every_figure_invalid() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.9), disturbance="ada changed style on 5 Mar")
     assert (verdict.call, verdict.reason) == (
-        Call.INVALID, "No figure can be trusted: ada changed style on 5 Mar."
+        ExperimentCall.INVALID, "No figure can be trusted: ada changed style on 5 Mar."
     )  # fmt: skip
 
 
 def test_a_broken_guardrail_stops_it_although_the_score_is_better_and_the_run_is_young() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.8, latency=600.0), now=START + timedelta(hours=6))
-    assert verdict.call is Call.STOP
+    assert verdict.call is ExperimentCall.STOP
     assert verdict.reason.startswith(
         "A guardrail is broken: long's latency is surely worse than short's, 600 ms against 400 ms, by at least 1"
     )
@@ -149,12 +157,12 @@ def test_a_broken_guardrail_stops_it_although_the_score_is_better_and_the_run_is
 
 
 def test_a_harm_surely_within_the_guardrail_stops_nothing() -> None:
-    assert decide(arm(30_000), arm(30_000, score=0.74, latency=420.0)).call is Call.WINNER
+    assert decide(arm(30_000), arm(30_000, score=0.74, latency=420.0)).call is ExperimentCall.WINNER
 
 
 def test_a_winner_waits_until_every_guardrail_is_surely_kept() -> None:
     verdict = decide(arm(500), arm(500, score=0.8, latency=430.0))
-    assert verdict.call is Call.WAIT
+    assert verdict.call is ExperimentCall.WAIT
     assert verdict.reason.startswith("A difference, but no verdict yet: long is between 0.0")
     assert any(line.startswith("guardrail latency: long may be up to ") for line in verdict.missing)
 
@@ -163,26 +171,26 @@ def test_a_guardrail_that_is_not_logged_is_missing() -> None:
     silent = arm(3_000, score=0.8)
     silent = replace(silent, moments={Metric.SCORE: silent.moments[Metric.SCORE]})
     verdict = decide(arm(3_000), silent)
-    assert verdict.call is Call.WAIT
+    assert verdict.call is ExperimentCall.WAIT
     assert "latency in the log of short and long" in verdict.missing
 
 
 def test_before_the_minimum_run_is_over_nobody_wins() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.74), now=START + timedelta(days=3))
-    assert verdict.call is Call.WAIT
+    assert verdict.call is ExperimentCall.WAIT
     assert verdict.missing[0] == "4 days of the 7 days that it runs at least"
     assert verdict.reason.startswith("A difference, before the minimum run is over: long is between 0.0")
 
 
 def test_the_control_wins_where_every_other_arm_is_surely_worse() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.64))
-    assert (verdict.call, verdict.winner) == (Call.WINNER, "short")
+    assert (verdict.call, verdict.winner) == (ExperimentCall.WINNER, "short")
     assert verdict.reason.startswith("short wins: long's score is surely worse, 0.64 against 0.70")
 
 
 def test_an_effect_that_is_surely_smaller_than_wanted_ends_it() -> None:
     verdict = decide(arm(30_000), arm(30_000))
-    assert (verdict.call, verdict.winner) == (Call.NO_EFFECT, "short")
+    assert (verdict.call, verdict.winner) == (ExperimentCall.NO_EFFECT, "short")
     assert "0.020 was wanted" in verdict.reason
 
 
@@ -208,9 +216,9 @@ def test_too_few_users_and_none_at_all_are_said_with_what_to_do() -> None:
     few = decide(arm(20), arm(25))
     assert few.reason == "Too early to tell: 45 users so far, 30 are needed in each arm."
     assert "10 more users on short, to 30" in few.missing
-    nobody = decide_experiment(design(), [], Progress(START, NOW))
+    nobody = decide_experiment(design(), [], ExperimentProgress(START, NOW))
     assert nobody.reason.startswith("Nobody was noted yet")
-    unlogged = decide_experiment(design(), [], Progress(START, NOW, {"short": 9, "long": 8}))
+    unlogged = decide_experiment(design(), [], ExperimentProgress(START, NOW, {"short": 9, "long": 8}))
     assert unlogged.reason.startswith("17 users were noted and none of them is in the log")
 
 
@@ -218,14 +226,18 @@ def test_of_three_arms_the_better_one_wins() -> None:
     three = design(split_flag({"short": 2, "long": 1, "lists": 1}))
     arms = {"short": arm(4_000), "long": arm(2_000, score=0.72), "lists": arm(2_000, score=0.78)}
     verdict = decide_experiment(
-        three, [Look(START, NOW, arms, {})], Progress(START, NOW, {k: a.users for k, a in arms.items()})
+        three,
+        [ArmsReading(START, NOW, arms, {})],
+        ExperimentProgress(START, NOW, {k: a.users for k, a in arms.items()}),
     )
-    assert (verdict.call, verdict.winner) == (Call.WINNER, "lists")
+    assert (verdict.call, verdict.winner) == (ExperimentCall.WINNER, "lists")
 
 
 def test_the_knowledge_is_traced_and_narrows() -> None:
     looks = [
-        Look(START, START + timedelta(days=day), {"short": arm(300 * day), "long": arm(300 * day, score=0.72)}, {})
+        ArmsReading(
+            START, START + timedelta(days=day), {"short": arm(300 * day), "long": arm(300 * day, score=0.72)}, {}
+        )
         for day in range(1, 300)
     ]
     traced = trace_lift(design(), looks, "long")
@@ -240,7 +252,7 @@ def test_the_knowledge_is_traced_and_narrows() -> None:
 def test_the_pace_is_that_of_the_later_half() -> None:
     counts = [400, 600, 700, 800, 900, 1_000]
     looks = [
-        Look(START + timedelta(days=day), START + timedelta(days=day + 1), {"short": Arm(users=n)}, {})
+        ArmsReading(START + timedelta(days=day), START + timedelta(days=day + 1), {"short": Arm(users=n)}, {})
         for day, n in enumerate(counts)
     ]
     assert measure_pace(looks) == pytest.approx(100)
@@ -264,11 +276,11 @@ def test_whoever_was_seen_in_two_arms_or_before_users_were_drawn_as_now_does_not
     assert [each.targeting_key for each in pick_users(seen, design(), drawn_since=START, until=NOW)] == ["new"]
 
 
-def simulate(seed: int, *, gain: float, users: int = 1_200) -> Verdict:
+def simulate(seed: int, *, gain: float, users: int = 1_200) -> ExperimentVerdict:
     """Users who differ from each other ask several questions each, looked at every day."""
     rng = random.Random(seed)
     values: dict[str, list[float]] = {"short": [], "long": []}
-    looks, verdict = [], Verdict(Call.WAIT, "")
+    looks, verdict = [], ExperimentVerdict(ExperimentCall.WAIT, "")
     plan = design(guardrails=[], min_run=timedelta(0))
     for day in range(1, 11):
         for _ in range(users // 10):
@@ -279,10 +291,10 @@ def simulate(seed: int, *, gain: float, users: int = 1_200) -> Verdict:
             name: Arm(len(of), 0, 0, {Metric.SCORE: Moments(len(of), statistics.fmean(of), statistics.variance(of))})
             for name, of in values.items()
         }
-        looks.append(Look(START, START + timedelta(days=day), arms, {}))
+        looks.append(ArmsReading(START, START + timedelta(days=day), arms, {}))
         counts = {name: len(of) for name, of in values.items()}
-        verdict = decide_experiment(plan, looks, Progress(START, looks[-1].at, counts))
-        if verdict.call is Call.WINNER:
+        verdict = decide_experiment(plan, looks, ExperimentProgress(START, looks[-1].at, counts))
+        if verdict.call is ExperimentCall.WINNER:
             return verdict
     return verdict
 
@@ -290,7 +302,7 @@ def simulate(seed: int, *, gain: float, users: int = 1_200) -> Verdict:
 @pytest.mark.deep
 def test_looked_at_every_day_a_true_effect_is_found_and_none_is_invented() -> None:
     assert sum(simulate(seed, gain=0.04).winner == "long" for seed in range(40)) >= 36
-    assert sum(simulate(seed, gain=0.0).call is Call.WINNER for seed in range(100)) <= 5
+    assert sum(simulate(seed, gain=0.0).call is ExperimentCall.WINNER for seed in range(100)) <= 5
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ OPEN = (ScheduleState.WAITING, ScheduleState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScheduleStep:
     """What is set in one go, and how long it is held before the next step; None leaves it as it is.
 
     Raises InvalidInput, naming the field.
@@ -63,7 +63,7 @@ class Schedule:
     schedule_id: int
     environment: str
     flag: str
-    steps: tuple[Step, ...]
+    steps: tuple[ScheduleStep, ...]
     due: datetime | None
     is_on: bool
     rollout_pct: float | None
@@ -81,18 +81,18 @@ class Schedule:
         return self.state in OPEN
 
 
-def plan_steps(shares: Sequence[float], *, hold_s: float, switch_on: bool) -> tuple[Step, ...]:
+def plan_steps(shares: Sequence[float], *, hold_s: float, switch_on: bool) -> tuple[ScheduleStep, ...]:
     """Return a rollout in steps, each but the last held for `hold_s`. Raises InvalidInput."""
     if not shares:
         raise InvalidInput("steps", "give at least one percentage")
     return tuple(
-        Step(True if switch_on and at == 0 else None, share, 0.0 if at == len(shares) - 1 else hold_s)
+        ScheduleStep(True if switch_on and at == 0 else None, share, 0.0 if at == len(shares) - 1 else hold_s)
         for at, share in enumerate(shares)
     )
 
 
 def plan_schedule(
-    environment: str, flag: str, definition: Mapping[str, Any], steps: Sequence[Step], *,
+    environment: str, flag: str, definition: Mapping[str, Any], steps: Sequence[ScheduleStep], *,
     starts: datetime, now: datetime, actor: str, reason: str,
 ) -> Schedule:  # fmt: skip
     """Return a new schedule, every step of it tried on the definition. Raises InvalidInput."""
@@ -107,7 +107,7 @@ def plan_schedule(
     return Schedule(0, environment, flag, tuple(steps), starts, is_on, share, actor, reason)
 
 
-def check_one_plan(flag: str, definition: Mapping[str, Any], steps: Sequence[Step]) -> None:
+def check_one_plan(flag: str, definition: Mapping[str, Any], steps: Sequence[ScheduleStep]) -> None:
     """Raise Conflict where a canary's plan and steps of a schedule would both move the share of a flag's users."""
     if read_plan(definition) is not None and any(step.rollout_pct is not None for step in steps):
         raise Conflict(
@@ -116,7 +116,7 @@ def check_one_plan(flag: str, definition: Mapping[str, Any], steps: Sequence[Ste
         )
 
 
-def apply_step(definition: Mapping[str, Any], step: Step) -> dict[str, Any]:
+def apply_step(definition: Mapping[str, Any], step: ScheduleStep) -> dict[str, Any]:
     """The flag after a step. Raises InvalidInput where the flag has no rollout that a step could set."""
     changed = dict(definition)
     if step.rollout_pct is not None:
@@ -173,7 +173,7 @@ def cancel(schedule: Schedule) -> Schedule:
     return replace(schedule, state=ScheduleState.CANCELLED, due=None)
 
 
-def say_step(step: Step) -> str:
+def say_step(step: ScheduleStep) -> str:
     """Return what a step sets, in two words at most."""
     switch = {True: "on", False: "off", None: ""}[step.on]
     return " at ".join(part for part in (switch, "" if step.rollout_pct is None else f"{step.rollout_pct:g}%") if part)

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.alerts import AlertRule, Told, alert_rules_setting, compose_message, decide_alert
 from core.control import get_setting, save_setting
-from core.drift import Status
+from core.drift import DriftStatus
 from core.errors import Conflict, SourceUnavailable
 from core.reports import report_drift
 from core.webhooks import post_signed
@@ -22,7 +22,7 @@ Send = Callable[[str, Mapping[str, Any], str], int]
 def list_alert_rules(store: Store, environment: str) -> tuple[AlertRule, ...]:
     """Return the environment's alert rules, by name."""
     stored, _ = get_setting(store, alert_rules_setting(environment))
-    rules = [AlertRule(r["name"], r["url"], r["secret"], Status(r["from_status"])) for r in stored or ()]
+    rules = [AlertRule(r["name"], r["url"], r["secret"], DriftStatus(r["from_status"])) for r in stored or ()]
     return tuple(sorted(rules, key=lambda rule: rule.name))
 
 
