@@ -7,9 +7,10 @@ import plotly.graph_objects as go
 
 from app import ui
 from core.arms import ArmsReading, Metric, add_stretches
-from core.drift import DailyScores, DriftReport
+from core.drift import DriftReport
 from core.histograms import add_histograms, quantile_of_histogram
 from core.timeline import ChangeKind, TimelineChange
+from core.values import DailyScores
 
 _MARKERS = {
     ChangeKind.FLAG: ("triangle-up", ui.ACCENT),

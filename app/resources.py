@@ -21,11 +21,14 @@ from core.changes import WhatChanged, explain_drift, gather_changes
 from core.config import Config, load_config
 from core.contests import LOOKED_AT, PromptComparison, report_prompts
 from core.corpus import Corpus, Version, VersionDiff
+from core.coverage_report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.decisions import WinnerRule
+from core.drift_report import DriftOverview, report_drift
 from core.embed import Embedder
 from core.environments import list_environments as read_environments
 from core.errors import QuarterdeckError
 from core.experiments import ExperimentReport, report_experiments
+from core.flag_preview import Users, list_recent_users
 from core.histories import ArmHistories, share_histories
 from core.jobs import Jobs
 from core.manifests import CorpusFile
@@ -44,18 +47,8 @@ from core.pipeline import Stage, StaleStage
 from core.prediction import PredictionCheck
 from core.predictions import get_prediction, measure_in_log, measure_prediction
 from core.previews import MOST_BYTES, Preview, preview_file
-from core.reports import (
-    Coverage,
-    DriftOverview,
-    MapPoint,
-    map_coverage,
-    place_texts,
-    report_coverage,
-    report_drift,
-)
 from core.retrievals import Window
 from core.roles import list_grants
-from core.rollouts import Users, list_recent_users
 from core.runs import Run, RunFilter, RunPage, RunSort
 from core.sessions import is_ended
 from core.tracking import Tracking

@@ -24,8 +24,8 @@ from core.delivery import check_alerts
 from core.deployments import tend_services
 from core.histories import share_histories
 from core.identity import SignIn, is_loopback
-from core.rollouts import run_schedules
 from core.scheduler import LEASE, PeriodicJob, Scheduler
+from core.schedules import run_schedules
 from core.services import load_services
 from quarterdeck.store import Store
 

@@ -30,11 +30,11 @@ import numpy as np
 from core.acts import Act
 from core.colors import Color
 from core.config import PROJECT
-from core.control import list_audit, list_broken_audit_entries
 from core.deployments import Site, deploy_release, look, open_site, roll_back, start_release, switch_color, tear_down
 from core.errors import SourceUnavailable
 from core.proxy import render_site
 from core.services import get_service
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.store import Store
 
 NAME = "answers"

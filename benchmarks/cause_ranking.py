@@ -18,9 +18,10 @@ import numpy as np
 
 from core.causes import Cause, CauseKind, Causes, rank_causes
 from core.changepoint import replay
-from core.drift import DailyScores, DriftReport, as_history, decide_drift, summarize_scores
+from core.drift import DriftReport, as_history, decide_drift, summarize_scores
 from core.evidence import SameQuestions
 from core.timeline import ChangeKind, TimelineChange
+from core.values import DailyScores
 
 FIRST_DAY = date(2026, 1, 5)  # a Monday
 DAYS, WATCHED = 75, 60  # the last day, and the days at most until the drop is looked at

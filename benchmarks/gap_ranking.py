@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks.topics_quality import BANKING77, Labeled, read_labeled
 from core.embed import Embedder
-from core.topics import AskedQuery, Topic, Topics, find_topics, low_score_threshold
+from core.topics import Topic, Topics, find_topics, low_score_threshold
+from core.values import AskedQuery
 
 CHATTER = Path(__file__).with_name("chatter.txt")
 INDEXED, UNRELATED, MISSING = 0, 1, 2

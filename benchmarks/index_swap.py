@@ -26,11 +26,12 @@ from core.acts import Act
 from core.backends import open_indexes
 from core.builds import build_version, collect_garbage, get_live
 from core.chunks import Chunk
-from core.control import get_index, list_broken_audit_entries, list_indexes
 from core.embed import Embedder, Vectors
 from core.errors import Conflict, QuarterdeckError
+from core.index_operations import rollback_index, swap_index
 from core.ingest import DocumentSource
-from core.operations import rollback_index, swap_index
+from core.registry import get_index, list_indexes
+from core.trail import list_broken_audit_entries
 from core.vectors import VectorCache
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store

@@ -22,7 +22,7 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from core.acts import Act
-from core.operations import create_flag
+from core.flag_operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 

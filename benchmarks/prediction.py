@@ -19,11 +19,13 @@ from core.builds import build_version, get_live
 from core.chunks import Chunk
 from core.embed import Embedder
 from core.formats import split_document
+from core.index_operations import swap_index
 from core.ingest import DocumentSource
-from core.operations import save_prediction, swap_index
 from core.prediction import Prediction, PredictionCheck
+from core.prediction_operations import save_prediction
 from core.predictions import get_prediction, measure_prediction, predict_version
-from core.topics import AskedQuery, find_topics, low_score_threshold
+from core.topics import find_topics, low_score_threshold
+from core.values import AskedQuery
 from core.vectors import VectorCache
 from quarterdeck.store import Store
 

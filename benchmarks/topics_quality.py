@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from core.embed import Embedder
 from core.labels import stem
-from core.topics import AskedQuery, Topics, find_topics
+from core.topics import Topics, find_topics
+from core.values import AskedQuery
 
 BANKING77 = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "banking77" / "test.csv"
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.topics_quality import BANKING77, as_queries
 from core import clusters as rule
+from core.coverage_report import report_coverage
 from core.embed import Embedder
-from core.reports import report_coverage
 from core.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
 from core.vectors import VectorCache
 from quarterdeck.log import as_log

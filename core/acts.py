@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.control import record_audit
 from core.errors import InvalidInput
 from core.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
+from core.trail import record_audit
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 

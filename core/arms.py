@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.sequential import Moments
+from core.values import UserRow
 
 _Floats = NDArray[np.float64]
 
@@ -29,33 +29,10 @@ class Metric(StrEnum):
     FEEDBACK = "feedback"
 
 
-USER_SUMS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")  # the columns, in the order of a row's
 HIGHER_IS_BETTER = frozenset({Metric.SCORE, Metric.FAITHFULNESS, Metric.FEEDBACK})
 _METRICS = tuple(Metric)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS, _TOTALS = [1, 0, 3, 5, 7, 9], [2, 0, 4, 6, 8, 10]  # places in a row, from `queries` on; errors are worked out
-
-
-class UserRow(NamedTuple):
-    """What one user's retrievals of one arm add up to in one stretch of time; `user` is None without a session id.
-
-    After the retrievals come, for each of USER_SUMS, how many of them carry it, and its sum.
-    """
-
-    start_ms: int
-    arm: str
-    user: str | None
-    queries: int
-    scored: int
-    score: float
-    timed: int
-    latency_ms: float
-    priced: int
-    cost_usd: float
-    judged: int
-    faithfulness: float
-    rated: int
-    feedback: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, insert, select, update
 
-from core.control import save_versioned
 from core.errors import NotFound
+from core.settings import save_versioned
 from core.topics import KnownTopic, Topic
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import topics

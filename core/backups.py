@@ -21,8 +21,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, select, text
 
-from core.control import list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
+from core.trail import list_broken_audit_entries
 from quarterdeck.schema import REVISION, alembic_version, metadata
 from quarterdeck.store import Store, database_path
 

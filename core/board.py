@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from core.control import Flag, list_flags
 from core.exposures import list_usage
+from core.flag_store import Flag, list_flags
 from core.schedule import OPEN, Schedule
 from core.timetable import list_schedules
 from core.upkeep import Details, Use, describe_state, find_staleness, read_details

@@ -4,30 +4,18 @@ The vectors are the cache's (`ingest`), the tables `indexes`', the aliases `oper
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from core.acts import Act, changing, require
 from core.backends import Passage, VectorIndexes, open_indexes
-from core.cases import Case
 from core.chunks import CHUNKING, Chunk, digest_chunks
-from core.control import (
-    Index,
-    IndexState,
-    get_index,
-    get_setting,
-    list_aliases,
-    list_indexes,
-    list_swaps,
-    newest_swap_id,
-    save_setting,
-)
 from core.embed import Embedder, Vectors
 from core.errors import Conflict, InvalidInput, NotFound
+from core.index_operations import forget_index, register_index, retire_index, swap_index
 from core.ingest import DocumentSource, OnProgress, Problem, embed_chunks
-from core.operations import forget_index, register_index, retire_index, swap_index
 from core.probes import (
     GoldenQuery,
     Hit,
@@ -42,14 +30,15 @@ from core.probes import (
     parse_probe,
     probe_setting,
 )
+from core.registry import Index, IndexState, get_index, list_aliases, list_indexes, list_swaps, newest_swap_id
 from core.retention import GRACE, KEEP, Kept, Retention, decide_retention
-from core.retrievals import last_days, list_low_queries
+from core.retrievals import last_days, list_questions
+from core.settings import get_setting, save_setting
 from quarterdeck.clock import from_ms
 from quarterdeck.store import Store
 
 RECENT_QUERIES = 200
 _RECENT_DAYS = 7
-_ANY_SCORE = 1.1
 _PASSAGES = 20
 
 
@@ -138,14 +127,9 @@ def probe_index(
     return ProbeReport(name, tuple(checks), missed)
 
 
-def golden_of(cases: Iterable[Case]) -> tuple[GoldenQuery, ...]:
-    """Return the evaluation cases as golden queries; those that expect no document are left out."""
-    return tuple(GoldenQuery(case.question, case.expected_documents) for case in cases if case.expected_documents)
-
-
 def list_recent_queries(store: Store, *, today: date, limit: int = RECENT_QUERIES) -> tuple[str, ...]:
     """Return up to `limit` distinct queries of the last seven days: every n-th from the most to the least asked."""
-    asked = list_low_queries(store, last_days(_RECENT_DAYS, until=today), below=_ANY_SCORE)
+    asked = list_questions(store, last_days(_RECENT_DAYS, until=today))
     return tuple(query.text for query in asked[:: max(1, -(-len(asked) // limit))])
 
 

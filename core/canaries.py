@@ -13,12 +13,13 @@ from core.acts import Act, changing
 from core.arms import ArmsReading
 from core.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
 from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan, is_canary, read_plan, share_of
-from core.control import AuditEntry, Flag, list_audit, list_flags, save_flag
 from core.environments import list_environments
 from core.errors import InvalidInput, NotFound, QuarterdeckError
 from core.exposures import list_exposures
+from core.flag_operations import check_definition
+from core.flag_store import Flag, list_flags, save_flag
 from core.histories import ArmHistories, Watched
-from core.operations import check_definition
+from core.trail import AuditEntry, list_audit
 from quarterdeck.definitions import read_rules, set_rollout, switch_flag
 from quarterdeck.store import Store
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.changepoint import MIN_QUERIES
-from core.drift import DailyScores, DriftReport
+from core.drift import DriftReport
 from core.evidence import Contrast, LowGroup, SameQuestions, Segments, Shapes, Timing, contrast_segment, list_contrasts
 from core.timeline import ChangeKind, TimelineChange
+from core.values import DailyScores
 
 LOOK_BACK, LOOK_AHEAD = 21, 3  # days before and after the dated day in which a change is looked at
 HISTORY = 60  # days before the dated day that the level before is learned from

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from core.causes import Causes, rank_causes
-from core.control import list_audit_by_hour
 from core.corpus import Corpus
-from core.drift import DailyScores, DriftReport
+from core.coverage_report import Coverage
+from core.drift import DriftReport
+from core.drift_report import DriftOverview
 from core.errors import QuarterdeckError
 from core.evidence import SameQuestions, list_contrasts
 from core.headline import TopicShare, describe_drop, describe_segments, share_fall
-from core.reports import Coverage, DriftOverview
-from core.retrievals import SEGMENTS, Window, list_low_queries, list_segment_scores
+from core.retrievals import SEGMENTS, Window, list_questions, list_segment_scores
 from core.timeline import (
     MOST_AN_HOUR,
     TimelineChange,
@@ -22,15 +22,15 @@ from core.timeline import (
     summarize_prompts,
     summarize_versions,
 )
-from core.topics import AskedQuery
 from core.tracking import Tracking
+from core.trail import list_audit_by_hour
+from core.values import AskedQuery, DailyScores, normalize_query
 from quarterdeck.clock import to_ms
 from quarterdeck.store import Store
 
 _MOST_ENTRIES, _MOST_VERSIONS = 5_000, 500
 _MOST_COMPARED = 200_000  # queries in five weeks above which reading them all would hold up a page
 _COMPARED_DAYS, _READ_DAYS = 14, 35  # a window, and the days before its end of which the log reads raw rows
-_ANY_SCORE = 1.1
 _LEAST_ERROR = 0.005
 
 
@@ -123,9 +123,9 @@ def compare_same_questions(
         > _MOST_COMPARED
     ):
         return None
-    old = {_plain(q.text): q for q in list_low_queries(store, before, below=_ANY_SCORE)}
-    new = list_low_queries(store, after, below=_ANY_SCORE)
-    return _compare([(old[key], query) for query in new if (key := _plain(query.text)) in old], new)
+    old = {normalize_query(q.text): q for q in list_questions(store, before)}
+    new = list_questions(store, after)
+    return _compare([(old[key], query) for query in new if (key := normalize_query(query.text)) in old], new)
 
 
 def _compare(pairs: Sequence[tuple[AskedQuery, AskedQuery]], new: Sequence[AskedQuery]) -> SameQuestions | None:
@@ -161,7 +161,3 @@ def _list_audited(store: Store, environment: str, since: datetime) -> Iterable[T
         store, environment, since_ms=to_ms(since), most_an_hour=MOST_AN_HOUR + 1, limit=_MOST_ENTRIES
     )
     return fold_changes(change for change in map(summarize_audit, entries) if change is not None)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

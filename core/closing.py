@@ -6,15 +6,14 @@ from datetime import date, timedelta
 import numpy as np
 
 from core.backlog import BacklogTopic
-from core.control import list_audit
 from core.embed import Embedder
-from core.retrievals import Window, list_low_queries
-from core.topics import AskedQuery
+from core.retrievals import Window, list_questions
+from core.trail import list_audit
+from core.values import AskedQuery
 from quarterdeck.store import Store
 
 MIN_QUERIES = 10
 LONGEST_DAYS = 30
-_ALL_SCORES = 1.1
 _FARTHEST_SHARE = 0.1  # of the gap's own questions, this many lie farther from its center than a new one may
 
 
@@ -51,9 +50,9 @@ def measure_closing(
     shipped = swaps[0].ts.date()
     before = Window(shipped - timedelta(days=LONGEST_DAYS), shipped - timedelta(days=1))
     after = Window(shipped + timedelta(days=1), min(today, shipped + timedelta(days=LONGEST_DAYS)))
-    old = _near(embedder, list_low_queries(store, before, below=threshold), topic, floor=None)
+    old = _near(embedder, list_questions(store, before, below=threshold), topic, floor=None)
     floor = float(np.quantile([similarity for _, similarity in old], _FARTHEST_SHARE)) if old else 1.0
-    new = [] if after.last < after.first else list(list_low_queries(store, after, below=_ALL_SCORES))
+    new = [] if after.last < after.first else list(list_questions(store, after))
     since = _near(embedder, new, topic, floor=floor)
     before_count, before_score = _average([query for query, _ in old])
     after_count, after_score = _average([query for query, _ in since])

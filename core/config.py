@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from core.embed import DEFAULT_MODEL
+from core.environments import check_environment
 from core.errors import InvalidInput, SourceUnavailable
 from core.identity import SignIn, read_sign_in
 from core.permissions import Role
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
-MAX_ENVIRONMENT = 64
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -93,15 +93,6 @@ def load_config(
     if problems:
         raise problems[0]
     return config
-
-
-def check_environment(name: str, *, field: str = "environment") -> str:
-    """Return the name. Raises InvalidInput unless it can be an environment's, in a URL as on a command line."""
-    plain = name.isascii() and name[:1].isalnum() and all(letter.isalnum() or letter in "._-" for letter in name)
-    if not plain or len(name) > MAX_ENVIRONMENT:
-        problem = f"must be 1 to {MAX_ENVIRONMENT} letters, digits, dots, dashes or underscores, not {name[:80]!r}"
-        raise InvalidInput(field, problem)
-    return name
 
 
 def _check_url(environ: Mapping[str, str], name: str) -> None:

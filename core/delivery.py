@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from core.alerts import AlertRule, Told, alert_rules_setting, compose_message, decide_alert
-from core.control import get_setting, save_setting
 from core.drift import DriftStatus
+from core.drift_report import report_drift
 from core.errors import Conflict, SourceUnavailable
-from core.reports import report_drift
+from core.settings import get_setting, save_setting
 from core.webhooks import post_signed
 from quarterdeck.store import Store
 

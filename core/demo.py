@@ -23,14 +23,16 @@ from core.backends import LanceIndexes
 from core.cases import Case, parse_cases
 from core.chunks import CHUNKING
 from core.config import PROJECT, Config
-from core.control import Index, get_flag, list_flags
 from core.embed import Embedder
 from core.errors import Conflict, SourceUnavailable
 from core.evaluate import evaluate_prompts
+from core.flag_operations import change_rollout, create_flag
+from core.flag_store import get_flag, list_flags
+from core.index_operations import register_index, swap_index
 from core.judges import find_supported
-from core.operations import change_rollout, create_flag, register_index, swap_index
 from core.prices import Price, parse_prices
 from core.prompts import Prompt, parse_prompt
+from core.registry import Index
 from core.retrievals import get_span
 from core.tracking import Tracking
 from core.vectors import VectorCache

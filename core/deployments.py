@@ -26,12 +26,12 @@ from core.colors import (
     plan_teardown,
     take_back,
 )
-from core.control import get_setting, list_settings, save_setting
 from core.drivers import Driver, make_driver
 from core.errors import Conflict, QuarterdeckError, SourceUnavailable
 from core.health import ask
 from core.proxy import Proxy, read_color
 from core.services import Service, load_services
+from core.settings import get_setting, list_settings, save_setting
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.store import Store
 

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from core.backends import open_indexes
 from core.config import Config
-from core.control import list_aliases, list_audit, list_broken_audit_entries, list_indexes
 from core.corpus import Corpus
 from core.deployments import get_deployment, look, open_site
 from core.errors import QuarterdeckError, SourceUnavailable
+from core.registry import list_aliases, list_indexes
 from core.services import load_services
 from core.tracking import Tracking
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.log import as_log
 from quarterdeck.schema import REVISION
 from quarterdeck.store import Store, database_path

@@ -32,6 +32,7 @@ from core.changepoint import (
     usual_sampling,
 )
 from core.errors import InvalidInput
+from core.values import DailyScores
 
 HISTOGRAM_BINS = 50
 WATCH = math.log(25)  # evidence at which a suspected drop is worth a look: 25 times likelier with it than without
@@ -48,22 +49,6 @@ class DriftStatus(StrEnum):
     STABLE = "stable"
     WATCH = "watch"
     DRIFTING = "drifting"
-
-
-@dataclass(frozen=True, slots=True)
-class DailyScores:
-    """One UTC day of one segment, as the rollups hold it: scores are top-1 similarities from 0 to 1."""
-
-    day: date
-    count: int
-    total: float
-    total_squares: float
-    histogram: tuple[int, ...]  # counts in `HISTOGRAM_BINS` equal bins over 0..1, the last one closed
-
-    @property
-    def mean(self) -> float:
-        """Mean score of the day; NaN on a day without queries."""
-        return self.total / self.count if self.count else float("nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.changepoint import MIN_QUERIES, WEEKEND_SD, DailyHistory, Noise, replay, whiten
-from core.drift import HISTOGRAM_BINS, DailyScores, DriftReport, as_history
+from core.drift import HISTOGRAM_BINS, DriftReport, as_history
+from core.values import DailyScores
 
 Floats = NDArray[np.float64]
 Segments = Mapping[str, Mapping[str, Sequence[DailyScores]]]

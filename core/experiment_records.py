@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.control import get_setting, list_settings, save_setting
 from core.errors import NotFound
 from core.experiment_design import Design, read_design, write_design
+from core.settings import get_setting, list_settings, save_setting
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.store import Store
 

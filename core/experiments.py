@@ -1,6 +1,6 @@
 """Shell of the experiments: how each stands by the log and by whom clients noted, its start, its stop, its decision.
 
-The verdict is `experiment.py`'s. Nothing happens without a person: an experiment decides nothing about a flag by itself.
+The verdict is decided in `experiment.py`. An experiment never changes a flag by itself; a person decides.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from typing import Any
 from core.acts import Act, Change, changing
 from core.arms import ArmsReading
 from core.canary import find_start, read_served
-from core.control import AuditEntry, Flag, list_audit, list_flags, save_flag
 from core.errors import Conflict, InvalidInput
 from core.experiment import ExperimentProgress, ExperimentVerdict, decide_experiment, pick_users
 from core.experiment_design import Design, note_users, write_design
 from core.experiment_records import Experiment, ExperimentState, find_running, list_experiments, save_experiment
 from core.exposures import list_exposures
+from core.flag_operations import check_definition, check_typed_name
+from core.flag_store import Flag, list_flags, save_flag
 from core.histories import ArmHistories, Watched
-from core.operations import check_definition
-from core.rollouts import check_typed_name
 from core.schedule import OPEN
 from core.timetable import list_schedules
+from core.trail import AuditEntry, list_audit
 from quarterdeck.clock import from_ms
 from quarterdeck.definitions import experiment_variants, serve_to_all
 from quarterdeck.store import Store

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from core.causes import Cause, CauseKind, Causes
-from core.drift import DailyScores, DriftReport
+from core.drift import DriftReport
 from core.evidence import Contrast
-from core.topics import AskedQuery, Topic
+from core.topics import Topic
+from core.values import AskedQuery, DailyScores
 
 _NAMED_TOPICS = 3
 _WORTH_NAMING = 0.05  # the share of the fall below which a topic explains nothing

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from core.drift import DailyScores
+from core.values import DailyScores
 from quarterdeck.schema import HISTOGRAM_BINS
 
 

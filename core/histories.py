@@ -15,9 +15,10 @@ from functools import cache
 from operator import add
 from threading import Lock
 
-from core.arms import ArmsReading, Tally, UserRow
+from core.arms import ArmsReading, Tally
 from core.exposures import Exposure
 from core.retrievals import Log, count_rows, list_user_sums
+from core.values import UserRow
 from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
 from quarterdeck.store import Store
 

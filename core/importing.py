@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.control import get_setting, save_setting
 from core.errors import InvalidInput
 from core.intake import add_keys, find_keys, forget_keys, store_retrievals
 from core.rows import FileTimes, Parsed, RefusedRow, parse_cells, parse_record, parse_rows
+from core.settings import get_setting, save_setting
 from core.tables import TableFile
 from core.traces import Trace, TraceSource, parse_span
 from quarterdeck.clock import to_ms

@@ -3,8 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.arms import USER_SUMS, UserRow
-from core.values import LIVE_FIGURES, TREND_WEEKS, AskedRow, DayRow, LiveFigures, read_live_figures, trend_start_ms
+from core.values import (
+    LIVE_FIGURES,
+    TREND_WEEKS,
+    USER_SUMS,
+    AskedRow,
+    DailyScores,
+    LiveFigures,
+    UserRow,
+    read_live_figures,
+    trend_start_ms,
+)
 from quarterdeck.clickhouse import ROLLUP_TABLES, ClickHouseLog
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
 from quarterdeck.schema import EMPTY_BIN, HISTOGRAM_BINS
@@ -20,27 +29,32 @@ class ClickHouseLogReader:
         self._days = f"{log.database}.{ROLLUP_TABLES[DAY_MS]}"
         self._rows = f"{log.database}.retrievals"
 
-    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[DayRow]:
-        """Return the days with scores of one value of a dimension, or of all its values; "" is all traffic."""
+    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[tuple[str, DailyScores]]:
+        """Return the days with scores of one value of a dimension, or of all its values, each with its value.
+
+        The dimension "" is all traffic.
+        """
         kept = {} if value is None else {dimension: value}
         return self._list_days(f"toString({dimension})" if dimension else "''", kept, start_ms, end_ms)
 
-    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DayRow]:
+    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DailyScores]:
         """Return the days of the rows that carry all these values at once, one a dimension."""
-        return self._list_days("''", segment, start_ms, end_ms)
+        return [day for _, day in self._list_days("''", segment, start_ms, end_ms)]
 
-    def list_asked(self, start_ms: int, end_ms: int, below: float, limit: int) -> list[AskedRow]:
-        """Return the distinct texts that scored under `below`, those asked most in the window first.
+    def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
+        """Return the distinct texts with a score (under `below`), those asked most in the window first.
 
         Texts of the weeks before are among them: another spelling of theirs may be asked in the window.
         """
         ago = f"intDiv({{end:Int64}} - 1 - ts_ms, {WEEK_MS})"
+        low = "score IS NOT NULL" if below is None else "score < {below:Float64}"
         weeks = ", ".join(f"countIf({ago} = {week})" for week in reversed(range(TREND_WEEKS)))
         found = self._log.query(
             "SELECT query, countIf(ts_ms >= {start:Int64}) AS asked, sumIf(ifNull(score, 0), ts_ms >= {start:Int64}), "
             f"{weeks} FROM {self._rows} WHERE ts_ms >= {{since:Int64}} AND ts_ms < {{end:Int64}} "
-            "AND score < {below:Float64} GROUP BY query ORDER BY asked DESC, count() DESC, query LIMIT {most:Int64}",
-            start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), below=below, most=limit,
+            f"AND {low} GROUP BY query ORDER BY asked DESC, count() DESC, query LIMIT {{most:Int64}}",
+            start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), most=limit,
+            **({} if below is None else {"below": below}),
         )  # fmt: skip
         return [AskedRow(text, n, total, tuple(counts)) for text, n, total, *counts in found]
 
@@ -100,7 +114,9 @@ class ClickHouseLogReader:
         ((rows, first, last),) = self._log.query(f"SELECT count(), min(ts_ms), max(ts_ms) FROM {self._rows}")
         return (first, last) if rows else None
 
-    def _list_days(self, value: str, kept: Mapping[str, str], start_ms: int, end_ms: int) -> list[DayRow]:
+    def _list_days(
+        self, value: str, kept: Mapping[str, str], start_ms: int, end_ms: int
+    ) -> list[tuple[str, DailyScores]]:
         conditions = "".join(f" AND {name} = {{kept_{name}:String}}" for name in kept)
         given: dict[str, Any] = {f"kept_{name}": wanted for name, wanted in kept.items()}
         found = self._log.query(
@@ -111,7 +127,7 @@ class ClickHouseLogReader:
             start=start_ms, end=end_ms, **given,
         )  # fmt: skip
         return [
-            DayRow(name, day, n, total, squares, _spread(bins, counts))
+            (name, DailyScores.starting_at(day, n, total, squares, _spread(bins, counts)))
             for name, day, n, total, squares, bins, counts in found
         ]
 

@@ -4,8 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, case, collate, func, literal, literal_column, select
 
-from core.arms import USER_SUMS, UserRow
-from core.values import LIVE_FIGURES, TREND_WEEKS, AskedRow, DayRow, LiveFigures, read_live_figures, trend_start_ms
+from core.values import (
+    LIVE_FIGURES,
+    TREND_WEEKS,
+    USER_SUMS,
+    AskedRow,
+    DailyScores,
+    LiveFigures,
+    UserRow,
+    read_live_figures,
+    trend_start_ms,
+)
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
 from quarterdeck.schema import BINS, EMPTY_BIN, HISTOGRAM_BINS, LOW_SCORE_CEILING, ROLLUPS, daily, retrievals
 from quarterdeck.store import Store, fetch_many
@@ -19,8 +28,11 @@ class SqlLogReader:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[DayRow]:
-        """Return the days with scores of one value of a dimension, or of all its values; "" is all traffic."""
+    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[tuple[str, DailyScores]]:
+        """Return the days with scores of one value of a dimension, or of all its values, each with its value.
+
+        The dimension "" is all traffic.
+        """
         c = daily.c
         query = select(c.value, c.start_ms, *(c[name] for name in (*_SUMS, *BINS))).where(
             c.dimension == dimension, c.start_ms >= start_ms, c.start_ms < end_ms, c.n > 0
@@ -29,11 +41,11 @@ class SqlLogReader:
             query = query.where(c.value == value)
         with self._store.read() as connection:
             return [
-                DayRow(found, day, n, total, squares, tuple(histogram))
+                (found, DailyScores.starting_at(day, n, total, squares, tuple(histogram)))
                 for found, day, n, total, squares, *histogram in connection.execute(query.order_by(c.start_ms))
             ]
 
-    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DayRow]:
+    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DailyScores]:
         """Return the days of the rows that carry all these values at once, one a dimension."""
         c = ROLLUPS[DAY_MS].c
         keys = (c.start_ms, c.bin)
@@ -49,8 +61,8 @@ class SqlLogReader:
                 days.setdefault(day, {})[number] = (int(n), total, squares)
         return [_sum_bins(day, bins) for day, bins in sorted(days.items())]
 
-    def list_asked(self, start_ms: int, end_ms: int, below: float, limit: int) -> Iterable[AskedRow]:
-        """Return the distinct texts that scored under `below`, those asked most in the window first.
+    def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> Iterable[AskedRow]:
+        """Return the distinct texts with a score (under `below`), those asked most in the window first.
 
         Texts of the weeks before are among them: another spelling of theirs may be asked in the window.
         """
@@ -144,15 +156,17 @@ class SqlLogReader:
         return None if first is None else (first, last)
 
 
-def _low(below: float) -> list[ColumnElement[bool]]:
+def _low(below: float | None) -> list[ColumnElement[bool]]:
     """Return the condition of a low score, in the words of the partial index where it can answer."""
+    if below is None:
+        return [retrievals.c.score.is_not(None)]
     low = [retrievals.c.score < below]
     if below <= LOW_SCORE_CEILING:
         low.append(retrievals.c.score < literal_column(str(LOW_SCORE_CEILING)))
     return low
 
 
-def _sum_bins(day: int, bins: Mapping[int, tuple[int, float, float]]) -> DayRow:
+def _sum_bins(day: int, bins: Mapping[int, tuple[int, float, float]]) -> DailyScores:
     n, total, squares = (sum(parts) for parts in zip(*bins.values(), strict=True))
     histogram = tuple(bins[number][0] if number in bins else 0 for number in range(HISTOGRAM_BINS))
-    return DayRow("", day, int(n), total, squares, histogram)
+    return DailyScores.starting_at(day, int(n), total, squares, histogram)

@@ -11,15 +11,17 @@ from core.canary import CanaryCall
 from core.canary_plan import Automation
 from core.changes import WhatChanged
 from core.contests import report_prompts
-from core.control import list_aliases, list_flags, list_indexes
 from core.corpus import Corpus
+from core.coverage_report import report_coverage
 from core.decisions import Decision, WinnerRule
 from core.drift import DriftStatus
+from core.drift_report import DriftOverview
 from core.embed import Embedder
 from core.errors import QuarterdeckError
 from core.evaluate import EXPERIMENT
 from core.experiments import ExperimentReport
-from core.reports import DriftOverview, report_coverage
+from core.flag_store import list_flags
+from core.registry import list_aliases, list_indexes
 from core.tracking import Tracking
 from core.upkeep import describe_partly
 from quarterdeck.store import Store

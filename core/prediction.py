@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import InvalidInput
-from core.topics import AskedQuery, Topic
+from core.topics import Topic
+from core.values import AskedQuery
 
 TOP_K = 5
 _BLOCK = 1_024

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.backends import Passage, open_indexes
-from core.control import Index, get_setting, list_indexes, list_settings
+from core.coverage_report import Coverage
 from core.embed import Embedder, Vectors
 from core.errors import InvalidInput, NotFound
 from core.ingest import DocumentSource, OnProgress, embed_chunks
@@ -21,12 +21,13 @@ from core.prediction import (
     predict_lift,
     prediction_setting,
 )
-from core.reports import Coverage
-from core.retrievals import Window, list_low_queries
-from core.topics import AskedQuery, Topic
+from core.registry import Index, list_indexes
+from core.retrievals import Window, list_questions
+from core.settings import get_setting, list_settings
+from core.topics import Topic
+from core.values import AskedQuery
 from quarterdeck.store import Store
 
-_ANY_SCORE = 1.1
 _MOST_QUERIES = 2_000
 _FIRST_HITS = 20
 
@@ -45,11 +46,7 @@ def predict_coverage(
     Of the latter the most asked are taken, up to 2,000. Raises what `forecast_lift` raises.
     """
     low = {query.text for query in coverage.queries}
-    others = [
-        query
-        for query in list_low_queries(store, coverage.window, below=_ANY_SCORE, limit=_MOST_QUERIES)
-        if query.text not in low
-    ]
+    others = [query for query in list_questions(store, coverage.window, limit=_MOST_QUERIES) if query.text not in low]
     return predict_version(
         embedder, source, live, [*coverage.queries, *others], coverage.topics.topics,
         threshold=coverage.threshold, on_progress=on_progress,
@@ -122,7 +119,7 @@ def measure_prediction(store: Store, embedder: Embedder, prediction: Prediction)
 
 def measure_in_log(store: Store, prediction: Prediction, window: Window) -> PredictionCheck:
     """Set a prediction beside the scores that the log holds for its queries in `window`: whole days after the swap."""
-    asked = list_low_queries(store, window, below=_ANY_SCORE)
+    asked = list_questions(store, window)
     return compare_prediction(prediction, {query.text: query.mean_score for query in asked})
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.acts import Act, Change, changing, require
-from core.control import AuditEntry, Flag, get_setting, list_audit, list_flags, save_flag, save_setting
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
+from core.flag_store import Flag, list_flags, save_flag
 from core.runs import PRODUCTION, PromptVersion, Run
+from core.settings import get_setting, save_setting
 from core.tracking import Tracking
+from core.trail import AuditEntry, list_audit
 from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag, validate_definition
 from quarterdeck.store import Store

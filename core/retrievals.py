@@ -7,16 +7,11 @@ statements are in `sql_log.py` (SQLite, PostgreSQL) and `clickhouse_log.py`. A s
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Protocol
 
-from core.arms import UserRow
-from core.drift import DailyScores
 from core.errors import InvalidInput
 from core.log_clickhouse import ClickHouseLogReader
 from core.log_sql import SqlLogReader
-from core.topics import AskedQuery
-from core.values import AskedRow, DayRow, LiveFigures
-from core.vectors import normalize_query
+from core.values import AskedQuery, AskedRow, DailyScores, LiveFigures, LogReader, UserRow, normalize_query
 from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.clock import DAY_MS, from_ms, to_ms
 from quarterdeck.log import RetrievalLog, SqlLog, as_log
@@ -60,14 +55,10 @@ def list_daily_scores(
     reader = _reader(log)
     for dimension in segment or {}:
         _check_dimension(dimension)
-    if not segment:
-        rows = reader.list_days("", None, *_bounds(window))
-    elif len(segment) == 1:
-        ((dimension, value),) = segment.items()
-        rows = reader.list_days(dimension, value, *_bounds(window))
-    else:
-        rows = reader.list_crossed_days(segment, *_bounds(window))
-    return tuple(_day(row) for row in rows)
+    if segment and len(segment) > 1:
+        return tuple(reader.list_crossed_days(segment, *_bounds(window)))
+    ((dimension, value),) = segment.items() if segment else (("", None),)
+    return tuple(day for _, day in reader.list_days(dimension, value, *_bounds(window)))
 
 
 def list_segment_scores(
@@ -75,8 +66,8 @@ def list_segment_scores(
 ) -> dict[str, tuple[DailyScores, ...]]:
     """Return the daily summaries of each value of `dimension`, one of SEGMENTS; "" holds the rows without one."""
     found: dict[str, list[DailyScores]] = {}
-    for row in _reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
-        found.setdefault(row.value, []).append(_day(row))
+    for value, day in _reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
+        found.setdefault(value, []).append(day)
     return {value: tuple(days) for value, days in sorted(found.items())}
 
 
@@ -105,8 +96,10 @@ def get_span(log: Log) -> tuple[datetime, datetime] | None:
     return (from_ms(found[0]), from_ms(found[1])) if found else None
 
 
-def list_low_queries(log: Log, window: Window, *, below: float, limit: int = _MAX_DISTINCT) -> tuple[AskedQuery, ...]:
-    """Return the distinct queries of the window that scored under `below`, the most asked first.
+def list_questions(
+    log: Log, window: Window, *, below: float | None = None, limit: int = _MAX_DISTINCT
+) -> tuple[AskedQuery, ...]:
+    """Return the distinct questions of the window that have a score (under `below`, if given), the most asked first.
 
     Queries that differ only in case or spacing are one. Their weekly counts reach back five weeks from the window's
     end, oldest first. Of more than 20,000 spellings the least asked are left out.
@@ -137,21 +130,7 @@ def list_recent_users(log: Log, *, since_ms: int, limit: int = _NEWEST_ROWS) -> 
     return tuple(sorted(_reader(log).list_recent_users(since_ms, limit)))
 
 
-class _Reader(Protocol):
-    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
-    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> Iterable[DayRow]: ...
-    def list_asked(self, start_ms: int, end_ms: int, below: float, limit: int) -> Iterable[AskedRow]: ...
-    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> Iterable[LiveFigures]: ...
-    def count(self, start_ms: int, end_ms: int) -> tuple[int, int]: ...
-    def span(self) -> tuple[int, int] | None: ...
-    def list_user_sums(
-        self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
-    ) -> Sequence[UserRow]: ...
-    def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int: ...
-    def list_recent_users(self, since_ms: int, limit: int) -> Sequence[str]: ...
-
-
-def _reader(log: Log) -> _Reader:
+def _reader(log: Log) -> LogReader:
     opened = as_log(log)
     if isinstance(opened, ClickHouseLog):
         return ClickHouseLogReader(opened)
@@ -167,10 +146,6 @@ def _check_dimension(name: str) -> str:
     if name not in SEGMENTS:
         raise InvalidInput("segment", f"must be one of {', '.join(SEGMENTS)}, not {name!r}")
     return name
-
-
-def _day(row: DayRow) -> DailyScores:
-    return DailyScores(from_ms(row.start_ms).date(), row.count, row.total, row.total_squares, row.histogram)
 
 
 def _merge_spellings(rows: Iterable[AskedRow]) -> list[AskedRow]:

@@ -10,19 +10,15 @@ from typing import Any
 
 from core.acts import Act, changing
 from core.backlog import TopicState, get_backlog_topic
-from core.control import (
-    AuditEntry,
-    Flag,
-    delete_flag,
-    get_audit_entry,
-    get_flag,
-    list_aliases,
-    list_audit,
-    list_flags,
-)
+from core.drift_operations import accept_level
 from core.errors import Conflict, InvalidInput
 from core.experiment_design import note_users
-from core.operations import accept_level, create_flag, mark_topic, swap_index, update_flag
+from core.flag_operations import create_flag, update_flag
+from core.flag_store import Flag, delete_flag, get_flag, list_flags
+from core.index_operations import swap_index
+from core.registry import list_aliases
+from core.topic_operations import mark_topic
+from core.trail import AuditEntry, get_audit_entry, list_audit
 from quarterdeck.store import Store
 
 _OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback", "experiment.decide")

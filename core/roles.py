@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from core.acts import Act, changing
-from core.control import get_setting, save_setting
 from core.errors import NotFound
 from core.permissions import Grant, Role, Roles, combine_grants
+from core.settings import get_setting, save_setting
 from quarterdeck.store import Store
 
 _SETTING = "roles"

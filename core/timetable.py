@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from core.control import save_versioned
 from core.errors import Conflict, NotFound
 from core.schedule import OPEN, Schedule, ScheduleState, ScheduleStep
+from core.settings import save_versioned
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.schema import schedules
 from quarterdeck.store import Store

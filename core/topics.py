@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from core.clusters import Clustering, cluster_sums, cluster_vectors, nearest, normalize
 from core.errors import InvalidInput
 from core.labels import name_clusters
+from core.values import AskedQuery, normalize_query
 
 FEWEST_ASKED = 10  # below this nothing can be said about groups
 LOW_SCORE_SHARE = 0.10
@@ -37,19 +38,6 @@ class Trend(StrEnum):
     FADING = "fading"
     STEADY = "steady"
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class AskedQuery:
-    """A distinct query as asked in a window: how often, its mean top-1 score, its counts a week (oldest first).
-
-    `weekly_counts` may be empty; if given, it holds the weeks in which there was any traffic at all.
-    """
-
-    text: str
-    count: int
-    mean_score: float
-    weekly_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +250,7 @@ def _check(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> None:
 
 
 def _merge(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> _Texts:
-    keys = [" ".join(query.text.casefold().split()) for query in queries]
+    keys = [normalize_query(query.text) for query in queries]
     names = sorted(set(keys))
     place = {name: at for at, name in enumerate(names)}
     of_query = np.array([place[key] for key in keys], dtype=np.int64)
@@ -400,7 +388,7 @@ def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic]) -> lis
 
 
 def _new_id(medoid: str, taken: set[str]) -> str:
-    attempt, text = 0, " ".join(medoid.casefold().split())
+    attempt, text = 0, normalize_query(medoid)
     while True:
         digest = hashlib.sha256(f"{text}#{attempt}".encode("utf-8", "surrogatepass")).hexdigest()
         if (topic_id := f"t-{digest[:10]}") not in taken:

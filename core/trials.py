@@ -14,7 +14,6 @@ from core.backends import open_indexes
 from core.cases import Case, dataset_digest, parse_cases
 from core.chunks import digest_chunks
 from core.config import PROJECT, Config
-from core.control import list_aliases
 from core.embed import Embedder
 from core.errors import InvalidInput, SourceUnavailable
 from core.evaluate import Bench, EvaluationResult, evaluate_offline, evaluate_prompt_variant, keep_evaluation
@@ -22,6 +21,7 @@ from core.gatekeeper import build_bench, head_revision, open_embedder, read_corp
 from core.models import LanguageModel, Protocols, open_model
 from core.prices import Price, parse_prices
 from core.prompts import Prompt, parse_prompt
+from core.registry import list_aliases
 from core.spending import Budget
 from core.tracking import Dataset, Tracking
 from quarterdeck.store import Store

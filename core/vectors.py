@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
+from core.values import normalize_query
 from quarterdeck.schema import vectors
 from quarterdeck.store import Store
 
@@ -49,11 +50,6 @@ class VectorCache:
         if values:
             with self._store.begin() as connection:
                 connection.exec_driver_sql(statement, values)
-
-
-def normalize_query(text: str) -> str:
-    """Return the text as the cache and the topics see it: one spacing, no case."""
-    return " ".join(text.split()).casefold()
 
 
 def _hash(text: str) -> bytes:

@@ -21,10 +21,10 @@ from app.resources import (
 from app.visitor import lock, make_act
 from core.backlog import BacklogTopic, TopicState, list_backlog
 from core.closing import measure_closing
+from core.coverage_report import Coverage, MapPoint
 from core.headline import share_fall
 from core.nearest import list_topic_predictions
-from core.operations import mark_topic
-from core.reports import Coverage, MapPoint
+from core.topic_operations import mark_topic
 from core.topics import Topic, Trend
 
 _MOST_DRAWN = 20

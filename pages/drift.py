@@ -9,13 +9,15 @@ import streamlit as st
 from app import charts, ui
 from app.resources import get_store, list_environments, load_drift, load_what_changed
 from app.visitor import lock, make_act
+from core.alert_operations import save_alert_rule
 from core.alerts import AlertRule
 from core.changes import WhatChanged
 from core.delivery import list_alert_rules
-from core.drift import DailyScores, DriftReport, DriftStatus
+from core.drift import DriftReport, DriftStatus
+from core.drift_operations import accept_level
+from core.drift_report import DriftOverview
 from core.histograms import add_histograms
-from core.operations import accept_level, save_alert_rule
-from core.reports import DriftOverview
+from core.values import DailyScores
 
 
 def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.Figure:

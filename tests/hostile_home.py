@@ -8,21 +8,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from core.acts import Act
+from core.alert_operations import save_alert_rule
 from core.alerts import AlertRule
 from core.arms import Metric
 from core.cases import CaseResult, render_case_results
-from core.control import Index, get_flag
 from core.corpus import Corpus
 from core.credentials import issue_token
 from core.drift import DriftStatus
 from core.experiment_design import plan_experiment
 from core.experiments import start_experiment
+from core.flag_operations import create_flag
+from core.flag_store import get_flag
+from core.index_operations import register_index, swap_index
 from core.jobs import Jobs, JobState
-from core.operations import create_flag, register_index, save_alert_rule, save_prediction, swap_index
 from core.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
+from core.prediction_operations import save_prediction
 from core.rebuild import KIND, jobs_of
-from core.rollouts import create_schedule
+from core.registry import Index
 from core.schedule import ScheduleStep
+from core.schedules import create_schedule
 from core.scopes import Scope
 from core.tracking import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rules, split_flag

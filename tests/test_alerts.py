@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from core.acts import Act
+from core.alert_operations import delete_alert_rule, save_alert_rule
 from core.alerts import AlertRule, Told, decide_alert
-from core.control import list_audit
 from core.delivery import check_alerts, list_alert_rules
 from core.drift import DriftReport, DriftStatus
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.operations import delete_alert_rule, save_alert_rule
+from core.trail import list_audit
 from core.webhooks import post_signed
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -3,11 +3,12 @@ import pytest
 
 from core.acts import Act
 from core.backlog import TopicState, get_backlog_topic, list_backlog, record_sightings
-from core.control import list_audit
 from core.errors import Conflict, NotFound
-from core.operations import mark_topic
 from core.reverts import revert
-from core.topics import AskedQuery, find_topics
+from core.topic_operations import mark_topic
+from core.topics import find_topics
+from core.trail import list_audit
+from core.values import AskedQuery
 
 ME = Act("ada", "agreed on Monday")
 HOUR_MS = 3_600_000

@@ -9,9 +9,10 @@ from click.testing import CliRunner
 
 from app.cli import main
 from core.acts import Act
-from core.control import get_flag, list_audit, list_flags
 from core.errors import InvalidInput
-from core.operations import create_flag, import_flags, update_flag
+from core.flag_operations import create_flag, import_flags, update_flag
+from core.flag_store import get_flag, list_flags
+from core.trail import list_audit
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store

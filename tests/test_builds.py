@@ -3,34 +3,19 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from app.commands.indexes import golden_of
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
 from core.acts import Act
 from core.backends import open_indexes
-from core.builds import (
-    build_version,
-    collect_garbage,
-    find_live,
-    get_live,
-    golden_of,
-    probe_index,
-    ship_index,
-)
+from core.builds import build_version, collect_garbage, find_live, get_live, probe_index, ship_index
 from core.cases import Case
 from core.chunks import CHUNKING
-from core.control import (
-    IndexState,
-    get_index,
-    list_aliases,
-    list_audit,
-    list_broken_audit_entries,
-    list_indexes,
-    list_swaps,
-    newest_swap_id,
-)
 from core.errors import Conflict, InvalidInput, NotFound
+from core.index_operations import forget_index, retire_index, rollback_index, swap_index
 from core.ingest import DocumentSource
-from core.operations import forget_index, retire_index, rollback_index, swap_index
 from core.probes import GoldenQuery
+from core.registry import IndexState, get_index, list_aliases, list_indexes, list_swaps, newest_swap_id
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.client import Quarterdeck
 
 pytestmark = pytest.mark.slow

@@ -24,16 +24,17 @@ from core.canaries import (
 from core.canary import CanaryCall
 from core.canary_plan import share_of
 from core.config import load_config
-from core.control import get_flag, list_audit
 from core.errors import Conflict, InvalidInput, NotFound
+from core.flag_operations import create_flag, import_flags, update_flag
+from core.flag_store import get_flag
 from core.histories import ArmHistories
-from core.operations import create_flag, import_flags, update_flag
 from core.reverts import revert
-from core.rollouts import cancel_schedule, create_schedule
 from core.schedule import ScheduleStep
 from core.scheduler import Scheduler
+from core.schedules import cancel_schedule, create_schedule
 from core.timeline import ChangeKind, summarize_audit
 from core.timetable import list_schedules
+from core.trail import list_audit
 from quarterdeck import CanaryRouter, Quarterdeck
 from quarterdeck.definitions import canary_flag, set_rollout, switch_flag
 from quarterdeck.store import Store

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from core.acts import Act
-from core.control import get_flag, list_audit
-from core.operations import create_flag
+from core.flag_operations import create_flag
+from core.flag_store import get_flag
+from core.trail import list_audit
 from quarterdeck.definitions import canary_flag
 from quarterdeck.flags import FlagSet
 from quarterdeck.recorder import append_retrievals

@@ -10,15 +10,16 @@ import pytest
 from core.acts import Act
 from core.causes import CauseKind
 from core.changes import compare_same_questions, explain_drift, gather_changes
-from core.control import get_flag, list_audit, list_audit_by_hour
 from core.corpus import Corpus
 from core.drift import DriftReport, DriftStatus
+from core.drift_report import report_drift
 from core.errors import SourceUnavailable
-from core.operations import create_flag, switch_flag
-from core.reports import report_drift
+from core.flag_operations import create_flag, switch_flag
+from core.flag_store import get_flag
 from core.retrievals import list_daily_scores
 from core.timeline import TimelineChange
 from core.tracking import Tracking
+from core.trail import list_audit, list_audit_by_hour
 from quarterdeck.clock import start_of
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals

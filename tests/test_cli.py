@@ -19,8 +19,9 @@ from app import cli
 from app.commands import common
 from core.acts import Act
 from core.config import PROJECT
-from core.control import get_flag, list_audit
-from core.operations import create_flag
+from core.flag_operations import create_flag
+from core.flag_store import get_flag
+from core.trail import list_audit
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from core.acts import Act
-from core.control import Flag, get_flag
 from core.exposures import list_usage
-from core.operations import change_rollout, create_flag, switch_flag
+from core.flag_operations import change_rollout, create_flag, switch_flag
+from core.flag_store import Flag, get_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.clock import from_ms
 from quarterdeck.definitions import boolean_flag, canary_flag

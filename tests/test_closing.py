@@ -7,10 +7,11 @@ import pytest
 from core.acts import Act
 from core.backlog import list_backlog, record_sightings
 from core.closing import measure_closing
-from core.control import Index
 from core.embed import Embedder
-from core.operations import register_index, swap_index
-from core.topics import AskedQuery, find_topics
+from core.index_operations import register_index, swap_index
+from core.registry import Index
+from core.topics import find_topics
+from core.values import AskedQuery
 from core.vectors import VectorCache
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals

@@ -12,9 +12,9 @@ from streamlit.testing.v1 import AppTest
 from benchmarks.blue_green import ACT, NAME, Scene, staging
 from core.colors import Color
 from core.config import PROJECT
-from core.control import list_audit
 from core.deployments import deploy_release, get_deployment, start_release, switch_color
 from core.errors import InvalidInput
+from core.trail import list_audit
 from quarterdeck.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep]

@@ -14,16 +14,17 @@ from streamlit.testing.v1 import AppTest
 
 from core.acts import Act
 from core.builds import find_probe, probe_index, save_probe
-from core.control import get_index, list_aliases
 from core.corpus import Corpus
+from core.coverage_report import report_coverage
 from core.embed import Embedder
+from core.index_operations import swap_index
 from core.ingest import read_version
 from core.jobs import Jobs, JobState
-from core.operations import save_prediction, swap_index
+from core.prediction_operations import save_prediction
 from core.predictions import predict_coverage
 from core.probes import ProbeCheck, ProbeReport
 from core.rebuild import KIND, jobs_of
-from core.reports import report_coverage
+from core.registry import get_index, list_aliases
 from core.vectors import VectorCache
 from quarterdeck.store import Store
 from tests.conftest import Demo

@@ -10,13 +10,13 @@ from starlette.testclient import TestClient
 
 from app import api, backends
 from core.acts import Act
-from core.control import list_audit
 from core.credentials import issue_token, revoke_token
 from core.errors import Conflict, InvalidInput, NotFound
+from core.flag_operations import create_flag
 from core.identity import is_loopback
-from core.operations import create_flag
 from core.scopes import Scope, Token, decide_access, hash_secret, read_scopes
 from core.tokens import get_token, list_tokens
+from core.trail import list_audit
 from quarterdeck.definitions import boolean_flag
 
 ME = Act("ada", "because")

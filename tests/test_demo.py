@@ -21,17 +21,18 @@ from core.backends import LanceIndexes
 from core.cases import Case
 from core.config import PROJECT, load_config
 from core.contests import report_prompts
-from core.control import list_audit, list_flags
+from core.coverage_report import report_coverage
 from core.decisions import WinnerRule
 from core.demo import build_demo
 from core.embed import Embedder
 from core.errors import Conflict, SourceUnavailable
 from core.evaluate import EXPERIMENT
+from core.flag_store import list_flags
 from core.judges import find_supported
 from core.prices import parse_prices
 from core.prompts import parse_prompt
-from core.reports import report_coverage
 from core.tracking import Tracking
+from core.trail import list_audit
 from quarterdeck import Quarterdeck, Retrieval
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.flags import FlagSet

@@ -22,7 +22,6 @@ from core.acts import Act
 from core.changes import gather_changes
 from core.colors import Color, Deployment
 from core.config import PROJECT
-from core.control import list_audit
 from core.deployments import (
     deploy_release,
     get_deployment,
@@ -38,6 +37,7 @@ from core.deployments import (
 from core.errors import Conflict, NotFound, QuarterdeckError, SourceUnavailable
 from core.health import ask
 from core.timeline import ChangeKind
+from core.trail import list_audit
 from quarterdeck.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep]
@@ -363,7 +363,7 @@ def test_a_second_deployer_is_told_that_one_is_at_work(scene: Scene, deck: Store
 
 
 def test_a_deployment_that_somebody_else_changed_in_the_store_is_not_overwritten(scene: Scene, deck: Store) -> None:
-    from core.control import get_setting, save_setting
+    from core.settings import get_setting, save_setting
 
     def change_too(step: str) -> None:
         if step == "checked":

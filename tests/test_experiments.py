@@ -15,7 +15,6 @@ from app.cli import main
 from core.acts import Act
 from core.arms import Metric
 from core.comparisons import Margin
-from core.control import get_flag, list_audit, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound
 from core.experiment import ExperimentCall
 from core.experiment_design import plan_experiment
@@ -28,12 +27,14 @@ from core.experiments import (
     start_experiment,
     stop_experiment,
 )
+from core.flag_operations import create_flag, switch_flag, update_flag
+from core.flag_store import get_flag
 from core.histories import ArmHistories
-from core.operations import create_flag, switch_flag, update_flag
 from core.reverts import revert
-from core.rollouts import create_schedule
 from core.schedule import ScheduleStep
+from core.schedules import create_schedule
 from core.timeline import ChangeKind, summarize_audit
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, set_weights, split_flag
 from quarterdeck.store import Store

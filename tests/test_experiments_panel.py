@@ -8,11 +8,12 @@ from streamlit.testing.v1 import AppTest
 
 from core.acts import Act
 from core.arms import Metric
-from core.control import get_flag, list_audit
 from core.experiment_design import plan_experiment
 from core.experiment_records import get_experiment
 from core.experiments import start_experiment
-from core.operations import create_flag
+from core.flag_operations import create_flag
+from core.flag_store import get_flag
+from core.trail import list_audit
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.store import Store

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from core.acts import Act
-from core.control import list_flags
 from core.errors import InvalidInput
 from core.exports import read_export
-from core.operations import import_flags
+from core.flag_operations import import_flags
+from core.flag_store import list_flags
 from quarterdeck.definitions import experiment_variants, read_rules, read_weights, rollout_pct
 from quarterdeck.flags import FlagSet
 

@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from core.acts import Act
-from core.control import get_flag, list_audit
 from core.exposures import count_exposures, list_exposures, list_tracked_events, list_usage
-from core.operations import create_flag, purge_retrievals, switch_flag
+from core.flag_operations import create_flag, switch_flag
+from core.flag_store import get_flag
+from core.log_operations import purge_retrievals
+from core.trail import list_audit
 from quarterdeck import Quarterdeck, exposures
 from quarterdeck.clock import HOUR_MS, to_ms
 from quarterdeck.definitions import boolean_flag, canary_flag, experiment_variants, split_flag

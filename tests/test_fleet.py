@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from app import api, backends
 from core.acts import Act
-from core.operations import import_flags
+from core.flag_operations import import_flags
 from quarterdeck import InvalidInput, Quarterdeck
 from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import resolve_references

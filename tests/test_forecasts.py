@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
-from core import reports
+from core import coverage_report
 from core.acts import Act
 from core.builds import build_version
 from core.chunks import Chunk
-from core.control import get_index
 from core.corpus import WORKSPACE, Corpus
+from core.coverage_report import report_coverage
 from core.embed import Embedder
 from core.errors import InvalidInput, NotFound
+from core.index_operations import swap_index
 from core.ingest import DocumentSource, read_folder, read_version
-from core.operations import save_prediction, swap_index
+from core.prediction_operations import save_prediction
 from core.predictions import (
     add_to_live,
     get_prediction,
@@ -25,9 +26,9 @@ from core.predictions import (
     predict_coverage,
     predict_version,
 )
-from core.reports import report_coverage
+from core.registry import get_index
 from core.retrievals import last_days
-from core.topics import AskedQuery
+from core.values import AskedQuery
 from core.vectors import VectorCache
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -178,7 +179,7 @@ def test_a_second_look_at_an_unchanged_log_groups_nothing_again_and_knows_its_ga
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     today = datetime.now(UTC).date()
     first = report_coverage(deck, embedder, environment="production", today=today)
-    monkeypatch.setattr(reports, "find_topics", None)
+    monkeypatch.setattr(coverage_report, "find_topics", None)
     assert report_coverage(deck, embedder, environment="production", today=today) == first
     with pytest.raises(TypeError, match="not callable"):
         report_coverage(deck, embedder, environment="production", today=today - timedelta(days=1))

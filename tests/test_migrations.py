@@ -16,11 +16,15 @@ import pytest
 from sqlalchemy import inspect, select, text
 
 from core.acts import Act
-from core.control import get_flag, get_index, get_setting, list_aliases, list_audit, list_broken_audit_entries
+from core.drift_report import accepted_level_setting
 from core.errors import Conflict, SourceUnavailable
+from core.flag_operations import change_rollout
+from core.flag_store import get_flag
 from core.migrator import Migration, list_revisions, migrate
-from core.operations import accepted_level_setting, change_rollout
+from core.registry import get_index, list_aliases
 from core.retrievals import list_daily_scores
+from core.settings import get_setting
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.client import Quarterdeck
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.recorder import append_retrievals

@@ -7,11 +7,12 @@ import pytest
 from core.acts import Act
 from core.backends import open_indexes
 from core.chunks import Chunk
-from core.control import Index
 from core.embed import Embedder
+from core.index_operations import register_index, swap_index
 from core.nearest import Nearest, find_nearest, list_topic_predictions
-from core.operations import register_index, save_prediction, swap_index
 from core.prediction import Prediction, TopicPrediction
+from core.prediction_operations import save_prediction
+from core.registry import Index
 from core.vectors import VectorCache
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 
 from core.acts import Act
-from core.control import get_flag
-from core.operations import create_flag, switch_flag
+from core.flag_operations import create_flag, switch_flag
+from core.flag_store import get_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.errors import SourceUnavailable

@@ -25,10 +25,10 @@ from starlette.middleware import Middleware
 
 from app import api, backends
 from core.acts import Act
-from core.control import get_flag
 from core.credentials import issue_token
 from core.exposures import list_usage
-from core.operations import create_flag, switch_flag
+from core.flag_operations import create_flag, switch_flag
+from core.flag_store import get_flag
 from core.scopes import Scope
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, canary_flag, parse_document

@@ -6,30 +6,18 @@ import pytest
 from sqlalchemy import text
 
 from core.acts import Act
-from core.control import (
-    Index,
-    get_flag,
-    get_setting,
-    list_aliases,
-    list_audit,
-    list_broken_audit_entries,
-    list_flags,
-)
+from core.drift_operations import accept_level
+from core.drift_report import accepted_level_setting
 from core.errors import Conflict, InvalidInput, NotFound
-from core.operations import (
-    accept_level,
-    accepted_level_setting,
-    change_rollout,
-    create_flag,
-    import_flags,
-    purge_retrievals,
-    register_index,
-    swap_index,
-    switch_flag,
-    update_flag,
-)
+from core.flag_operations import change_rollout, create_flag, import_flags, switch_flag, update_flag
+from core.flag_store import get_flag, list_flags
+from core.index_operations import register_index, swap_index
+from core.log_operations import purge_retrievals
+from core.registry import Index, list_aliases
 from core.retrievals import get_span
 from core.reverts import revert
+from core.settings import get_setting
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.acts import Act
-from core.control import Index
 from core.corpus import Version
-from core.operations import register_index, swap_index
+from core.index_operations import register_index, swap_index
 from core.overview import Standing, describe_corpus
+from core.registry import Index
 from quarterdeck.store import Store
 
 BUILD = "Build an index of corpus v2"

@@ -18,11 +18,12 @@ from streamlit.testing.v1 import AppTest
 from app import ui
 from core.acts import Act
 from core.config import PROJECT
-from core.control import get_flag, list_audit
 from core.embed import Embedder
 from core.errors import InvalidInput
+from core.flag_operations import create_flag, switch_flag
+from core.flag_store import get_flag
 from core.histories import share_histories
-from core.operations import create_flag, switch_flag
+from core.trail import list_audit
 from core.vectors import VectorCache
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals

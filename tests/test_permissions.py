@@ -12,21 +12,27 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import builds, canaries, deployments, experiments, operations, promotion, reverts, rollouts
+from core import builds, canaries, deployments, experiments, promotion, reverts
 from core.acts import Act, changing
+from core.alert_operations import delete_alert_rule, save_alert_rule
 from core.alerts import AlertRule
 from core.arms import Metric
 from core.backlog import BacklogTopic, TopicState, get_backlog_topic
 from core.builds import build_version
-from core.control import Flag, Index, get_flag, list_audit
 from core.corpus import Corpus
 from core.credentials import issue_token, revoke_token
 from core.drift import DriftStatus
+from core.drift_operations import accept_level
+from core.environment_operations import add_environment
 from core.errors import Forbidden, InvalidInput
 from core.experiment_design import Design, plan_experiment
 from core.experiment_records import Experiment, get_experiment
+from core.flag_operations import change_rollout, create_flag, import_flags, remove_flag, save_edit, update_flag
+from core.flag_store import Flag, get_flag
+from core.index_operations import forget_index, register_index, retire_index, rollback_index, swap_index
 from core.jobs import Jobs, JobState
 from core.launches import Launch, cancel_job, start_job
+from core.log_operations import purge_retrievals
 from core.permissions import (
     ADMIN_EVERYWHERE,
     NOBODY,
@@ -39,13 +45,19 @@ from core.permissions import (
     hold_everywhere,
 )
 from core.prediction import Prediction
+from core.prediction_operations import save_prediction
 from core.probes import ProbeReport
 from core.rebuild import cancel_rebuild, jobs_of, start_rebuild
+from core.registry import Index
 from core.roles import find_roles, grant_role, list_grants, revoke_role
 from core.runs import PromptVersion, Run
 from core.schedule import Schedule, ScheduleStep
+from core.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.scopes import Scope
+from core.store_operations import record_restore
 from core.timetable import list_schedules
+from core.topic_operations import mark_topic
+from core.trail import list_audit
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -155,32 +167,32 @@ OLD = datetime(2026, 2, 1, tzinfo=UTC)
 # What each operation is called with, and the least role that may. A new operation without a row fails in
 # test_architecture.
 OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
-    "operations.create_flag": (EDITOR, lambda w, by: operations.create_flag(w.store, "new", boolean_flag(on=True), by)),
-    "operations.update_flag": (
-        EDITOR, lambda w, by: operations.update_flag(w.store, w.flag, boolean_flag(on=False), by)
+    "flag_operations.create_flag": (EDITOR, lambda w, by: create_flag(w.store, "new", boolean_flag(on=True), by)),
+    "flag_operations.update_flag": (
+        EDITOR, lambda w, by: update_flag(w.store, w.flag, boolean_flag(on=False), by)
     ),
-    "operations.switch_flag": (EDITOR, lambda w, by: operations.switch_flag(w.store, w.flag, by, on=False)),
-    "operations.change_rollout": (EDITOR, lambda w, by: operations.change_rollout(w.store, w.flag, 40, by)),
-    "operations.import_flags": (
-        EDITOR, lambda w, by: operations.import_flags(w.store, {"flags": {"new": boolean_flag(on=True)}}, by)
+    "flag_operations.switch_flag": (EDITOR, lambda w, by: switch_flag(w.store, w.flag, by, on=False)),
+    "flag_operations.change_rollout": (EDITOR, lambda w, by: change_rollout(w.store, w.flag, 40, by)),
+    "flag_operations.import_flags": (
+        EDITOR, lambda w, by: import_flags(w.store, {"flags": {"new": boolean_flag(on=True)}}, by)
     ),
-    "operations.register_index": (EDITOR, lambda w, by: operations.register_index(w.store, w.index("docs-v3"), by)),
-    "operations.swap_index": (
-        EDITOR, lambda w, by: operations.swap_index(w.store, "default", "docs-v2", by, expected="docs-v1")
+    "index_operations.register_index": (EDITOR, lambda w, by: register_index(w.store, w.index("docs-v3"), by)),
+    "index_operations.swap_index": (
+        EDITOR, lambda w, by: swap_index(w.store, "default", "docs-v2", by, expected="docs-v1")
     ),
-    "operations.rollback_index": (EDITOR, lambda w, by: operations.rollback_index(w.store, "default", by)),
-    "operations.retire_index": (
-        ADMIN, lambda w, by: operations.retire_index(w.store, "docs-v2", by, newest_swap=_newest_swap(w))
+    "index_operations.rollback_index": (EDITOR, lambda w, by: rollback_index(w.store, "default", by)),
+    "index_operations.retire_index": (
+        ADMIN, lambda w, by: retire_index(w.store, "docs-v2", by, newest_swap=_newest_swap(w))
     ),
-    "operations.forget_index": (ADMIN, lambda w, by: operations.forget_index(w.store, "docs-old", by)),
-    "operations.save_prediction": (EDITOR, lambda w, by: operations.save_prediction(w.store, PREDICTION, by)),
-    "operations.mark_topic": (
-        EDITOR, lambda w, by: operations.mark_topic(w.store, w.topic, TopicState.PLANNED, by, owner="ada")
+    "index_operations.forget_index": (ADMIN, lambda w, by: forget_index(w.store, "docs-old", by)),
+    "prediction_operations.save_prediction": (EDITOR, lambda w, by: save_prediction(w.store, PREDICTION, by)),
+    "topic_operations.mark_topic": (
+        EDITOR, lambda w, by: mark_topic(w.store, w.topic, TopicState.PLANNED, by, owner="ada")
     ),
-    "operations.accept_level": (EDITOR, lambda w, by: operations.accept_level(w.store, date(2026, 3, 1), by)),
-    "operations.purge_retrievals": (ADMIN, lambda w, by: operations.purge_retrievals(w.store, OLD, by)),
-    "operations.save_alert_rule": (ADMIN, lambda w, by: operations.save_alert_rule(w.store, RULE, by)),
-    "operations.delete_alert_rule": (ADMIN, lambda w, by: operations.delete_alert_rule(w.store, "rota", by)),
+    "drift_operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
+    "log_operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
+    "alert_operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
+    "alert_operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
     "reverts.revert": (EDITOR, lambda w, by: reverts.revert(w.store, _entry_of(w, "flag.update"), by)),
     "builds.build_version": (
         EDITOR,
@@ -198,23 +210,23 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "rebuild.start_rebuild": (EDITOR, lambda w, by: start_rebuild(w.store, w.corpus, by)),
     "rebuild.cancel_rebuild": (EDITOR, lambda w, by: _cancel_rebuild(w, by)),
     "builds.collect_garbage": (ADMIN, lambda w, by: builds.collect_garbage(w.store, by, keep=0)),
-    "operations.add_environment": (ADMIN, lambda w, by: operations.add_environment(w.store, "qa", by)),
-    "rollouts.save_edit": (
-        EDITOR, lambda w, by: rollouts.save_edit(w.store, w.flag, boolean_flag(on=False), by, typed_name="", now=BUILT)
+    "environment_operations.add_environment": (ADMIN, lambda w, by: add_environment(w.store, "qa", by)),
+    "flag_operations.save_edit": (
+        EDITOR, lambda w, by: save_edit(w.store, w.flag, boolean_flag(on=False), by, typed_name="", now=BUILT)
     ),
-    "rollouts.remove_flag": (EDITOR, lambda w, by: rollouts.remove_flag(w.store, w.flag, by, typed_name="use_hyde")),
-    "rollouts.create_schedule": (
+    "flag_operations.remove_flag": (EDITOR, lambda w, by: remove_flag(w.store, w.flag, by, typed_name="use_hyde")),
+    "schedules.create_schedule": (
         EDITOR,
-        lambda w, by: rollouts.create_schedule(w.store, w.flag, [ScheduleStep(on=False)], by, starts=BUILT, now=BUILT),
+        lambda w, by: create_schedule(w.store, w.flag, [ScheduleStep(on=False)], by, starts=BUILT, now=BUILT),
     ),
-    "rollouts.pause_schedule": (EDITOR, lambda w, by: rollouts.pause_schedule(w.store, _schedule(w), by, now=BUILT)),
-    "rollouts.resume_schedule": (
-        EDITOR, lambda w, by: rollouts.resume_schedule(w.store, _schedule(w, "held"), by, now=BUILT)
+    "schedules.pause_schedule": (EDITOR, lambda w, by: pause_schedule(w.store, _schedule(w), by, now=BUILT)),
+    "schedules.resume_schedule": (
+        EDITOR, lambda w, by: resume_schedule(w.store, _schedule(w, "held"), by, now=BUILT)
     ),
-    "rollouts.cancel_schedule": (EDITOR, lambda w, by: rollouts.cancel_schedule(w.store, _schedule(w), by)),
+    "schedules.cancel_schedule": (EDITOR, lambda w, by: cancel_schedule(w.store, _schedule(w), by)),
     "credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
     "credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
-    "operations.record_restore": (ADMIN, lambda w, by: operations.record_restore(w.store, "2026-03-01", by)),
+    "store_operations.record_restore": (ADMIN, lambda w, by: record_restore(w.store, "2026-03-01", by)),
     "deployments.start_release": (ADMIN, lambda w, by: deployments.start_release(w.store, w.site(WAITING), "r3", by)),
     "deployments.deploy_release": (ADMIN, lambda w, by: deployments.deploy_release(w.store, w.site(KEPT), "r3", by)),
     "deployments.switch_color": (EDITOR, lambda w, by: deployments.switch_color(w.store, w.site(WAITING), by)),
@@ -270,23 +282,23 @@ def _newest_swap(world: World) -> int:
 def fill(store: Store, folder: Path) -> None:
     """Put one of everything into a store."""
     world = World(store, folder)
-    operations.create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=20), SETUP)
-    operations.change_rollout(store, world.flag, 30, SETUP)
-    operations.create_flag(store, "answers", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), SETUP)
+    create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=20), SETUP)
+    change_rollout(store, world.flag, 30, SETUP)
+    create_flag(store, "answers", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), SETUP)
     for key in ("compared", "tried"):
-        operations.create_flag(store, key, split_flag({"a": 1, "b": 1}), SETUP)
+        create_flag(store, key, split_flag({"a": 1, "b": 1}), SETUP)
     experiments.start_experiment(store, get_flag(store, "production", "tried"), world.design("tried"), SETUP)
     for key in ("planned", "held"):
-        operations.create_flag(store, key, boolean_flag(on=True), SETUP)
+        create_flag(store, key, boolean_flag(on=True), SETUP)
         flag = get_flag(store, "production", key)
-        rollouts.create_schedule(store, flag, [ScheduleStep(on=False)], SETUP, starts=BUILT, now=BUILT)
-    rollouts.pause_schedule(store, _schedule(world, "held"), SETUP, now=BUILT)
+        create_schedule(store, flag, [ScheduleStep(on=False)], SETUP, starts=BUILT, now=BUILT)
+    pause_schedule(store, _schedule(world, "held"), SETUP, now=BUILT)
     for name in ("docs-v0", "docs-v1", "docs-v2", "docs-old"):
-        operations.register_index(store, world.index(name), replace(SETUP, at=BUILT))
+        register_index(store, world.index(name), replace(SETUP, at=BUILT))
     for name, former in (("docs-v0", None), ("docs-v1", "docs-v0")):
-        operations.swap_index(store, "default", name, replace(SETUP, at=BUILT), expected=former)
-    operations.retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
-    operations.save_alert_rule(store, replace(RULE, name="rota"), SETUP)
+        swap_index(store, "default", name, replace(SETUP, at=BUILT), expected=former)
+    retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
+    save_alert_rule(store, replace(RULE, name="rota"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     issue_token(store, "old", [Scope.EVALUATE], SETUP)

@@ -13,7 +13,8 @@ from core.prediction import (
     predict_lift,
     prediction_setting,
 )
-from core.topics import AskedQuery, Topic, Trend
+from core.topics import Topic, Trend
+from core.values import AskedQuery
 
 NEVER = [-1.0, -1.0]
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from core.acts import Act
-from core.control import get_flag, get_setting, list_audit, list_broken_audit_entries, list_flags
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, SourceUnavailable
-from core.operations import change_rollout, create_flag, switch_flag
+from core.flag_operations import change_rollout, create_flag, switch_flag
+from core.flag_store import get_flag, list_flags
 from core.promotion import (
     Serving,
     find_promotion,
@@ -23,7 +23,9 @@ from core.promotion import (
     suggest_flag,
 )
 from core.reverts import revert
+from core.settings import get_setting
 from core.tracking import Tracking
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from core.control import get_flag, list_audit, list_flags
+from core.flag_store import get_flag, list_flags
 from core.tracking import Tracking
+from core.trail import list_audit
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
 from tests.test_cli import Run, only_line, quarterdeck  # noqa: F401 - a fixture

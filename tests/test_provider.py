@@ -16,9 +16,9 @@ from openfeature.track import TrackingEventDetails
 from sqlalchemy import text
 
 from core.acts import Act
-from core.control import get_flag
 from core.exposures import list_tracked_events
-from core.operations import create_flag, switch_flag
+from core.flag_operations import create_flag, switch_flag
+from core.flag_store import get_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, split_flag
 from quarterdeck.provider import QuarterdeckProvider

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from core.acts import Act
-from core.control import list_audit
 from core.corpus import Corpus
 from core.errors import Conflict, InvalidInput, SourceUnavailable
 from core.jobs import Job, JobState
 from core.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild
+from core.trail import list_audit
 from tests.dvc_repos import DvcRepo
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite_only("of the store it needs the audit trail alone")]

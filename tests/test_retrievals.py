@@ -18,7 +18,7 @@ from core.retrievals import (
     get_span,
     last_days,
     list_daily_scores,
-    list_low_queries,
+    list_questions,
     list_segment_scores,
 )
 from quarterdeck.clickhouse import ClickHouseLog, make_ddl
@@ -154,7 +154,7 @@ def test_low_queries_are_what_a_scan_of_the_rows_finds(log, below):
             scores.append(row.score)
         if weeks_ago < 5:
             weeks[4 - weeks_ago] += 1
-    found = list_low_queries(log, WINDOW, below=below)
+    found = list_questions(log, WINDOW, below=below)
     assert {" ".join(q.text.split()).casefold(): (q.count, q.weekly_counts) for q in found} == {
         key: (len(scores), tuple(weeks)) for key, (scores, weeks) in expected.items() if scores
     }
@@ -162,14 +162,14 @@ def test_low_queries_are_what_a_scan_of_the_rows_finds(log, below):
         scores = expected[" ".join(query.text.split()).casefold()][0]
         assert abs(query.mean_score - sum(scores) / len(scores)) <= 1e-9
     assert [q.count for q in found] == sorted((q.count for q in found), reverse=True)
-    assert list_low_queries(log, WINDOW, below=below, limit=7) == found[:7]
+    assert list_questions(log, WINDOW, below=below, limit=7) == found[:7]
 
 
 def test_an_empty_log_answers_with_nothing(new_log):
     assert list_daily_scores(new_log) == ()
     assert list_segment_scores(new_log, "arm") == {}
     assert (count_empty(new_log, WINDOW), count_scores(new_log, WINDOW), get_span(new_log)) == (0, 0, None)
-    assert list_low_queries(new_log, WINDOW, below=0.5) == ()
+    assert list_questions(new_log, WINDOW, below=0.5) == ()
 
 
 def insert_as_another_program(log: RetrievalLog, rows: list[Retrieval]) -> None:
@@ -204,7 +204,7 @@ def test_a_purge_deletes_old_rows_and_keeps_what_was_counted(new_log):
     assert round(found[0].timestamp() * 1000) == min(row.ts_ms for row in ROWS if row.ts_ms >= WINDOW.start_ms)
     assert list_daily_scores(new_log) == before
     gone = last_days(5, until=WINDOW.first - timedelta(days=1))
-    assert list_low_queries(new_log, gone, below=1.0) == ()
+    assert list_questions(new_log, gone, below=1.0) == ()
 
 
 @pytest.mark.deep
@@ -219,7 +219,7 @@ def test_a_recorder_writes_to_any_log(new_log):
         assert recorder.record(row)
     recorder.close()
     assert same(seen(list_daily_scores(new_log)), summarize(ROWS[:1_500]))
-    asked = {query.text for query in list_low_queries(new_log, last_days(DAYS, until=LAST), below=0.9)}
+    asked = {query.text for query in list_questions(new_log, last_days(DAYS, until=LAST), below=0.9)}
     assert "what is  an ***" in asked
     assert not any("mbuf" in query for query in asked)
 
@@ -259,7 +259,7 @@ def test_low_queries_come_from_their_index_alone(store):
     append_retrievals(store, ROWS)
     sent: list[tuple[str, tuple]] = []
     event.listen(Engine, "before_cursor_execute", keep := lambda *a: sent.append((a[2], a[3])))
-    list_low_queries(store, WINDOW, below=0.5)
+    list_questions(store, WINDOW, below=0.5)
     event.remove(Engine, "before_cursor_execute", keep)
     (query,) = [each for each in sent if "GROUP BY retrievals" in each[0]]
     with store.read() as connection:

@@ -14,15 +14,19 @@ from app.cli import main
 from core.acts import Act
 from core.arms import Metric
 from core.audit_export import write_csv, write_json
-from core.control import count_audit, get_flag, get_setting, list_audit, list_audit_values, list_broken_audit_entries
+from core.drift_operations import accept_level
+from core.drift_report import accepted_level_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.experiment_design import plan_experiment
 from core.experiment_records import get_experiment
 from core.experiments import decide_for, start_experiment
-from core.operations import accept_level, accepted_level_setting, change_rollout, create_flag, switch_flag
+from core.flag_operations import change_rollout, create_flag, switch_flag
+from core.flag_store import get_flag
 from core.permissions import Grant, Role
 from core.reverts import explain_irreversible, find_newest, revert
 from core.roles import grant_role
+from core.settings import get_setting
+from core.trail import count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from quarterdeck.clock import to_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
 from quarterdeck.store import Store

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from core.control import AuditEntry
 from core.corpus import Version
 from core.runs import PromptVersion
 from core.timeline import (
@@ -17,6 +16,7 @@ from core.timeline import (
     summarize_prompts,
     summarize_versions,
 )
+from core.trail import AuditEntry
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, split_flag, switch_flag
 
 WHEN = datetime(2026, 11, 17, 9, 30, tzinfo=UTC)

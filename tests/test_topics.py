@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from core.errors import InvalidInput
 from core.topics import (
-    AskedQuery,
     KnownTopic,
     Topics,
     TopicStatus,
@@ -22,6 +21,7 @@ from core.topics import (
     map_queries,
     trend_of,
 )
+from core.values import AskedQuery
 
 BANKING77 = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "banking77" / "test.csv"
 Vectors = NDArray[np.float32]

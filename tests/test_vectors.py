@@ -3,7 +3,8 @@ import pytest
 
 from core.embed import Embedder
 from core.errors import SourceUnavailable
-from core.vectors import VectorCache, normalize_query
+from core.values import normalize_query
+from core.vectors import VectorCache
 
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -42,9 +42,9 @@ def alerts_add(
 
     Example: quarterdeck alerts add on-call https://example.org/hook --reason "weekly rota"
     """
+    from core.alert_operations import save_alert_rule
     from core.alerts import AlertRule
     from core.drift import DriftStatus
-    from core.operations import save_alert_rule
 
     rule = AlertRule(name, url, secret, DriftStatus(from_status))
     entry = save_alert_rule(open_store(config), rule, Act(config.operator, reason, config.environment))
@@ -60,7 +60,7 @@ def alerts_remove(config: Config, *, name: str, reason: str, as_json: bool) -> N
 
     Example: quarterdeck alerts remove on-call --reason "team is gone"
     """
-    from core.operations import delete_alert_rule
+    from core.alert_operations import delete_alert_rule
 
     entry = delete_alert_rule(open_store(config), name, Act(config.operator, reason, config.environment))
     show(as_json, {"entry": entry}, [f"{name} is removed (audit entry {entry})"])

@@ -11,7 +11,7 @@ import click
 from app.commands.common import common, open_store, show
 from core.acts import Act
 from core.config import Config
-from core.control import get_audit_entry, list_audit, list_broken_audit_entries
+from core.trail import get_audit_entry, list_audit, list_broken_audit_entries
 from quarterdeck.clock import to_ms
 
 

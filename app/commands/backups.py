@@ -39,7 +39,7 @@ def restore(config: Config, *, file: Path, check: bool, replace: bool, reason: s
     Example: quarterdeck restore /srv/backups/deck-2026-11-25.zip --reason "the disk failed"
     """
     from core.backups import restore_backup, verify_backup
-    from core.operations import record_restore
+    from core.store_operations import record_restore
 
     if check:
         found = verify_backup(file)

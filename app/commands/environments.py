@@ -5,8 +5,8 @@ import click
 from app.commands.common import common, open_store, show
 from core.acts import Act
 from core.config import Config
+from core.environment_operations import add_environment
 from core.environments import list_environments
-from core.operations import add_environment
 
 
 @click.group()

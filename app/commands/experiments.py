@@ -84,9 +84,9 @@ def experiments_start(
     Example: quarterdeck experiments start "longer answers" --flag answer_style --metric score --effect 0.02
     --guardrail latency=0.15 --reason "users ask for detail"
     """
-    from core.control import get_flag
     from core.experiment_design import Direction, parse_guardrail, parse_metric, plan_experiment
     from core.experiments import start_experiment
+    from core.flag_store import get_flag
 
     store = open_store(config)
     flag = get_flag(store, config.environment, key)

@@ -1,6 +1,7 @@
 """The commands `index …`: build, probe, swap, roll back, remove; predict what a corpus version would fix."""
 
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ import click
 
 from app.commands.common import common, make_embedder, open_corpus, open_store, show, show_progress, to_json
 from core.acts import Act
+from core.cases import Case
 from core.config import Config
-from core.control import Index
 from core.errors import InvalidInput
+from core.probes import (
+    GoldenQuery,
+)
+from core.registry import Index
 from quarterdeck.store import Store
 
 
@@ -75,7 +80,7 @@ def index_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck index list
     """
-    from core.control import list_aliases, list_indexes
+    from core.registry import list_aliases, list_indexes
 
     store = open_store(config)
     found, aliases = list_indexes(store), list_aliases(store)
@@ -133,7 +138,7 @@ def index_swap(
     Example: quarterdeck index swap docs-v2 --reason "covers VPP"
     """
     from core.builds import find_live, ship_index
-    from core.operations import swap_index
+    from core.index_operations import swap_index
 
     store, act = open_store(config), Act(config.operator, reason, config.environment)
     live = find_live(store, alias)
@@ -154,7 +159,7 @@ def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) ->
 
     Example: quarterdeck index rollback --reason "answers got worse"
     """
-    from core.operations import rollback_index
+    from core.index_operations import rollback_index
 
     name = rollback_index(open_store(config), alias, Act(config.operator, reason, config.environment))
     show(as_json, {"alias": alias, "index": name}, [f"{alias} stands for {name} again"])
@@ -193,9 +198,9 @@ def index_predict(
     Example: quarterdeck index predict v2
     """
     from core.builds import get_live
-    from core.operations import save_prediction
+    from core.coverage_report import report_coverage
+    from core.prediction_operations import save_prediction
     from core.predictions import add_to_live, get_prediction, measure_prediction, predict_coverage
-    from core.reports import report_coverage
 
     store = open_store(config)
     embedder = make_embedder(config, store)
@@ -243,7 +248,7 @@ def _read_source(config: Config, source: str) -> Any:
 
 
 def _probe(config: Config, store: Store, name: str, live: Index | None, golden: Path | None) -> Any:
-    from core.builds import golden_of, list_recent_queries, probe_index
+    from core.builds import list_recent_queries, probe_index
     from core.cases import parse_cases
 
     golden = golden or (config.golden_set if config.golden_set.exists() else None)
@@ -259,3 +264,8 @@ def _probe(config: Config, store: Store, name: str, live: Index | None, golden: 
         queries=list_recent_queries(store, today=datetime.now(UTC).date()),
         live=live.name if live else None,
     )
+
+
+def golden_of(cases: Iterable[Case]) -> tuple[GoldenQuery, ...]:
+    """Return the evaluation cases as golden queries; those that expect no document are left out."""
+    return tuple(GoldenQuery(case.question, case.expected_documents) for case in cases if case.expected_documents)

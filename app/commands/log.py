@@ -12,7 +12,7 @@ from app.commands.common import common, open_store, redactor_of, show
 from core.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
-from core.operations import purge_retrievals
+from core.log_operations import purge_retrievals
 
 
 @click.command()
@@ -24,7 +24,7 @@ def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool
 
     Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
     """
-    from core.reports import report_drift
+    from core.drift_report import report_drift
 
     report = report_drift(
         open_store(config),
@@ -57,8 +57,8 @@ def topics(
 
     Example: quarterdeck topics --clusters 3 --json
     """
+    from core.coverage_report import report_coverage
     from core.embed import Embedder
-    from core.reports import report_coverage
     from core.vectors import VectorCache
 
     wanted = _cluster_count(clusters)
@@ -207,7 +207,8 @@ def _cluster_count(text: str) -> int | None:
 
 def _group_csv(config: Config, path: Path, column: str, clusters: int | None, assignments: Path | None) -> Any:
     from core.embed import Embedder
-    from core.topics import AskedQuery, find_topics
+    from core.topics import find_topics
+    from core.values import AskedQuery
 
     rows = _read_csv(path, column)
     queries = [AskedQuery(row[column], 1, 0.0) for row in rows]

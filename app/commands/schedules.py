@@ -31,9 +31,9 @@ def schedule_add(
 
     Example: quarterdeck flags schedule add new_prompt_v3 --steps 5,25,50,100 --hold 24h --reason "no complaints"
     """
-    from core.control import get_flag
-    from core.rollouts import create_schedule
+    from core.flag_store import get_flag
     from core.schedule import ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
+    from core.schedules import create_schedule
     from core.timetable import list_schedules
 
     if steps is None and on is None:
@@ -78,16 +78,16 @@ def _add_change(name: str, word: str, done: str) -> None:
     @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
     @common
     def change(config: Config, *, schedule_id: int, reason: str, as_json: bool) -> None:
-        from core import rollouts
+        from core import schedules
         from core.timetable import get_schedule
 
         store, now = open_store(config), datetime.now(UTC)
         found = get_schedule(store, schedule_id)
         act = Act(config.operator, reason, found.environment)
         entry = {
-            "pause": lambda: rollouts.pause_schedule(store, found, act, now=now),
-            "resume": lambda: rollouts.resume_schedule(store, found, act, now=now),
-            "cancel": lambda: rollouts.cancel_schedule(store, found, act),
+            "pause": lambda: schedules.pause_schedule(store, found, act, now=now),
+            "resume": lambda: schedules.resume_schedule(store, found, act, now=now),
+            "cancel": lambda: schedules.cancel_schedule(store, found, act),
         }[name]()
         show(as_json, {"entry": entry}, [f"schedule {schedule_id} of {found.flag} is {done} (audit entry {entry})"])
 

@@ -13,8 +13,9 @@ from core.canaries import CanaryReport, promote_canary, roll_back_canary
 from core.canary import CanaryCall
 from core.canary_plan import CANARY, STABLE, Automation
 from core.comparisons import ArmComparison, say_amount, say_value, trace_harm
-from core.control import Flag, list_audit
+from core.flag_store import Flag
 from core.sequential import ALPHA, LEAST_USERS
+from core.trail import list_audit
 
 LOOKS = {
     CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", "▲"),

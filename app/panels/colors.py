@@ -10,7 +10,6 @@ from app import ui
 from app.resources import get_config, get_store
 from app.visitor import lock, make_act
 from core.colors import Color, Deployment, describe_deployment
-from core.control import list_audit
 from core.deployments import (
     Sight,
     Site,
@@ -24,6 +23,7 @@ from core.deployments import (
     tear_down,
 )
 from core.services import load_services
+from core.trail import list_audit
 
 BADGES = {Color.BLUE: "blue", Color.GREEN: "green"}
 FIRST = 'quarterdeck deploy release RELEASE --reason "the first"'

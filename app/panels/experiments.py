@@ -12,7 +12,6 @@ from app.visitor import lock, make_act
 from core.acts import Act
 from core.arms import Metric
 from core.comparisons import RELATIVE, say_amount, say_time, say_value
-from core.control import Flag, list_flags
 from core.experiment import ExperimentCall, Lift, trace_lift
 from core.experiment_design import (
     Design,
@@ -25,8 +24,9 @@ from core.experiment_design import (
 )
 from core.experiment_records import Experiment, ExperimentState
 from core.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
+from core.flag_preview import preview_change
+from core.flag_store import Flag, list_flags
 from core.impact import must_type_name
-from core.rollouts import preview_change
 from core.schedule import parse_duration
 from core.sequential import ALPHA, LEAST_USERS
 from quarterdeck.definitions import serve_to_all

@@ -15,12 +15,13 @@ import streamlit as st
 from app import ui
 from app.resources import get_store, load_users
 from app.visitor import lock, make_act
-from core.control import Flag
 from core.edits import Edit, RuleText, apply_edit, parse_definition, read_edit
 from core.errors import InvalidInput
+from core.flag_operations import save_edit
+from core.flag_preview import Users
+from core.flag_store import Flag
 from core.impact import Impact, measure_impact, must_type_name
 from core.jsondiff import diff_states
-from core.rollouts import Users, save_edit
 from core.upkeep import Details, split_tags
 from quarterdeck.definitions import RuleOperator, read_rules
 from quarterdeck.preview import explain

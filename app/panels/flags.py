@@ -12,10 +12,10 @@ from app.panels.schedules import render_schedule
 from app.resources import get_store
 from app.visitor import lock, make_act
 from core.board import BoardRow
-from core.control import Flag, list_audit
-from core.operations import create_flag, switch_flag
-from core.rollouts import remove_flag
+from core.flag_operations import create_flag, remove_flag, switch_flag
+from core.flag_store import Flag
 from core.schedule import say_next
+from core.trail import list_audit
 from core.upkeep import Details, set_details, split_tags
 from core.upkeep import describe_state as say_state
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag

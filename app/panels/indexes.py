@@ -12,12 +12,12 @@ from app.panels.versions import choose_revision
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.visitor import lock, make_act
 from core.builds import collect_garbage, find_probe, plan_garbage, ship_probed_index
-from core.control import Alias, Index, list_swaps
 from core.corpus import Version
 from core.errors import InvalidInput, QuarterdeckError
+from core.index_operations import find_rollback, swap_index
 from core.jobs import JobState
-from core.operations import find_rollback, swap_index
 from core.probes import ProbeRecord
+from core.registry import Alias, Index, list_swaps
 from core.retention import KEEP
 
 DEFAULT_ALIAS = "default"

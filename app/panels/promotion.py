@@ -8,7 +8,7 @@ from app import ui
 from app.resources import get_store, get_tracking, load_comparison
 from app.visitor import lock, make_act
 from core.contests import Contender, PromptComparison
-from core.control import Flag, list_flags
+from core.flag_store import Flag, list_flags
 from core.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
 from core.runs import PromptVersion
 from quarterdeck.definitions import rollout_pct

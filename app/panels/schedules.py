@@ -7,9 +7,8 @@ import streamlit as st
 from app import ui
 from app.resources import get_store
 from app.visitor import lock, make_act
-from core.control import Flag
+from core.flag_store import Flag
 from core.leases import get_holder
-from core.rollouts import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.schedule import (
     Schedule,
     ScheduleState,
@@ -21,6 +20,7 @@ from core.schedule import (
     say_steps,
 )
 from core.scheduler import LEASE
+from core.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from quarterdeck.definitions import rollout_pct
 
 AWAY_AFTER = timedelta(minutes=1)

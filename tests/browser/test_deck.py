@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from core.acts import Act
-from core.operations import create_flag
+from core.flag_operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit

@@ -5,9 +5,9 @@ from contextlib import closing
 import pytest
 
 from core.acts import Act
-from core.control import get_flag
 from core.experiment_records import get_experiment
-from core.operations import create_flag
+from core.flag_operations import create_flag
+from core.flag_store import get_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import split_flag
 from quarterdeck.store import Store

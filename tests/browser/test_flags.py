@@ -7,8 +7,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.acts import Act
-from core.control import Flag, get_flag, list_audit
-from core.operations import create_flag
+from core.flag_operations import create_flag
+from core.flag_store import Flag, get_flag
+from core.trail import list_audit
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit

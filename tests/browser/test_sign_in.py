@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from core.acts import Act
-from core.control import list_audit
 from core.permissions import Grant, Role
 from core.roles import grant_role, revoke_role
+from core.trail import list_audit
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, _wait_until_healthy
 from tests.conftest import Demo, copy_home

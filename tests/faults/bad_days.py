@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from core.acts import Act
-from core.control import get_flag
-from core.operations import switch_flag
+from core.flag_operations import switch_flag
+from core.flag_store import get_flag
 from quarterdeck.store import Store
 
 ME = Act("ada", "a bad day")

@@ -24,8 +24,8 @@ from app.guard import Guard
 from app.observing import Observing
 from core.acts import Act
 from core.config import load_config
-from core.control import list_audit, list_broken_audit_entries
-from core.operations import create_flag
+from core.flag_operations import create_flag
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 

@@ -14,8 +14,9 @@ from core.backlog import TopicState, list_backlog
 from core.credentials import issue_token
 from core.embed import DEFAULT_MODEL
 from core.errors import InvalidInput
-from core.operations import create_flag, mark_topic
+from core.flag_operations import create_flag
 from core.scopes import Scope
+from core.topic_operations import mark_topic
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, serving

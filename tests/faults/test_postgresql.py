@@ -15,8 +15,8 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from app import api, backends
-from core.control import list_audit, list_broken_audit_entries
-from core.operations import create_flag
+from core.flag_operations import create_flag
+from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.errors import SourceUnavailable

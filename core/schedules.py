@@ -1,23 +1,17 @@
-"""Shell for whoever edits flags: a look at what a change would do, the change, and changes that are made later.
-
-Plain changes of flags are in `core.operations`; what is measured and what a step does is decided in the rules.
-"""
+"""Shell for scheduled changes of flags: create, pause, resume and cancel them, and make the steps that are due."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from core.acts import MAX_TEXT, Act, Change, changing
-from core.control import Flag, delete_flag, get_flag, list_flags, save_flag
-from core.errors import Conflict, InvalidInput, QuarterdeckError, SourceUnavailable
+from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.experiment_records import find_running
-from core.exposures import list_exposures
-from core.impact import Impact, measure_impact, must_type_name
-from core.operations import update_flag
-from core.retrievals import list_recent_users as list_session_ids
+from core.flag_operations import check_typed_name
+from core.flag_store import Flag, get_flag, list_flags, save_flag
 from core.schedule import (
     Schedule,
     ScheduleState,
@@ -34,61 +28,10 @@ from core.schedule import (
     was_changed_by_hand,
 )
 from core.timetable import add_schedule, list_schedules, save_schedule
-from quarterdeck.clock import to_ms
 from quarterdeck.store import Store
 
-RECENT_DAYS = 7
 SCHEDULER = "scheduler"
 logger = logging.getLogger("quarterdeck")
-
-
-@dataclass(frozen=True, slots=True)
-class Users:
-    """Who a change is tried on: the ids of recent users, where they are from, and why none could be read if so."""
-
-    ids: tuple[str, ...] = ()
-    source: str = ""
-    problem: str = ""
-
-
-def list_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
-    """Return the users of the last week: the retrieval log's session ids, else whoever is noted as a test's user."""
-    since = now - timedelta(days=RECENT_DAYS)
-    try:
-        if ids := list_session_ids(store, since_ms=to_ms(since)):
-            return Users(ids, f"session ids of the last {RECENT_DAYS} days")
-        exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
-    except SourceUnavailable as error:  # flags must be changeable while the log is away
-        return Users(problem=str(error))
-    return Users(tuple(exposed), "users of the test") if exposed else Users()
-
-
-def preview_change(
-    store: Store, environment: str, key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *,
-    now: datetime,
-) -> tuple[Impact, Users]:  # fmt: skip
-    """Return for how many recent users the answer would change, and who they are."""
-    users = list_recent_users(store, environment, key, now=now)
-    return measure_impact(key, before, after, users.ids), users
-
-
-def save_edit(store: Store, flag: Flag, wanted: Mapping[str, Any], by: Act, *, typed_name: str, now: datetime) -> int:
-    """Replace a flag, as it was read; over half of production's users takes the flag's name, typed.
-
-    Raises InvalidInput, and Conflict when somebody was faster.
-    """
-    check_typed_name(store, flag, wanted, typed_name, now=now)
-    return update_flag(store, flag, wanted, by)
-
-
-def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
-    """Delete a flag, as it was read; takes its name, typed. Raises InvalidInput, and Conflict."""
-    if typed_name != flag.key:
-        raise InvalidInput("name", f"type {flag.key} to delete it")
-    with changing(store, by) as change:
-        delete_flag(change.connection, flag)
-        change.record("flag.delete", flag.key, flag.definition, None)
-    return change.entry_id
 
 
 def create_schedule(
@@ -208,10 +151,3 @@ def _describe(schedule: Schedule) -> dict[str, Any]:
         "next_step": schedule.next_step + 1,
         "due": schedule.due.isoformat() if schedule.due else None,
     }
-
-
-def check_typed_name(store: Store, flag: Flag, wanted: Mapping[str, Any], typed: str, *, now: datetime) -> None:
-    """Raise InvalidInput where a change is so wide that it takes the flag's name, and that was not typed."""
-    impact, _ = preview_change(store, flag.environment, flag.key, flag.definition, wanted, now=now)
-    if must_type_name(flag.environment, impact) and typed != flag.key:
-        raise InvalidInput("name", f"{impact.share:.0%} of users get another answer; type {flag.key} to go on")

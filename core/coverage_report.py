@@ -1,59 +1,35 @@
-"""Shell that answers what pages and CLI ask: loads from the gateways, asks the rules, returns the report."""
+"""Shell that answers what users asked that the index hardly covers: topics of low-scoring questions, and their map."""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.backlog import list_backlog, record_sightings
-from core.control import get_setting, list_flags
-from core.drift import DailyScores, DriftReport, SegmentVerdict, decide_drift, decide_segments
+from core.drift import decide_drift
+from core.drift_report import WINDOW_DAYS, get_accepted_day
 from core.embed import Embedder
 from core.errors import SourceUnavailable
 from core.histograms import add_histograms, quantile_of_histogram
-from core.operations import accepted_level_setting
 from core.retrievals import (
-    SEGMENTS,
     Window,
     count_empty,
     count_scores,
     last_days,
     list_daily_scores,
-    list_low_queries,
-    list_segment_scores,
+    list_questions,
 )
-from core.topics import (
-    MAP_LIMIT,
-    AskedQuery,
-    Topics,
-    find_topics,
-    low_score_threshold_of_histogram,
-    map_queries,
-    recognize,
-)
+from core.topics import MAP_LIMIT, Topics, find_topics, low_score_threshold_of_histogram, map_queries, recognize
+from core.values import AskedQuery, DailyScores
 from quarterdeck.clock import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
-
-WINDOW_DAYS = 7
-BASELINE_DAYS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class DriftOverview:
-    """The verdict, the days it rests on, and the verdicts of each segment by dimension."""
-
-    report: DriftReport
-    days: tuple[DailyScores, ...]
-    segments: tuple[tuple[str, tuple[SegmentVerdict, ...]], ...]
-    empty_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,32 +56,6 @@ class Coverage:
         return self.low_count / self.scored_count if self.scored_count else 0.0
 
 
-def report_drift(
-    store: Store,
-    *,
-    environment: str,
-    today: date,
-    window_days: int = WINDOW_DAYS,
-    baseline_days: int = BASELINE_DAYS,
-) -> DriftOverview:
-    """Return whether retrieval drifts as of the end of `today`. Raises SourceUnavailable and InvalidInput."""
-    options: dict[str, Any] = {"today": today, "window_days": window_days, "baseline_days": baseline_days}
-    days = list_daily_scores(store)
-    report = decide_drift(days, accepted_on=get_accepted_day(store, environment), **options)
-    segments = []
-    for dimension in SEGMENTS:
-        scores = {value: found for value, found in list_segment_scores(store, dimension).items() if value}
-        if scores:
-            segments.append((dimension, decide_segments(scores, **options)))
-    return DriftOverview(report, days, tuple(segments), count_empty(store, last_days(window_days, until=today)))
-
-
-def get_accepted_day(store: Store, environment: str) -> date | None:
-    """Return the day from which on the level of scores was accepted as normal, if somebody did."""
-    accepted, _ = get_setting(store, accepted_level_setting(environment))
-    return date.fromisoformat(accepted["accepted_on"]) if accepted else None
-
-
 def report_coverage(
     store: Store,
     embedder: Embedder,
@@ -127,7 +77,7 @@ def report_coverage(
     window = last_days(window_days, until=today)
     histogram = add_histograms(_list_reference(store, environment, today))
     threshold = low_score if low_score is not None else _low_threshold(histogram)
-    low = list_low_queries(store, window, below=threshold)
+    low = list_questions(store, window, below=threshold)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
     texts = [query.text for query in low]
     vectors = {} if embed_new else embedder.get_known(texts)
@@ -178,11 +128,6 @@ def map_coverage(coverage: Coverage, place: Callable[[tuple[str, ...]], NDArray[
 def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]:
     """Return a place on a plane for each text, a row of two; texts that ask for similar things lie near."""
     return map_queries(embedder.embed(texts))
-
-
-def export_flags(store: Store, environment: str) -> dict[str, Any]:
-    """Return the environment's flags as a flagd document."""
-    return {"flags": {flag.key: flag.definition for flag in list_flags(store, environment)}}
 
 
 @lru_cache(maxsize=8)
