@@ -20,11 +20,11 @@ from app import ofrep, operations_api
 from app.backends import admit, get_config, get_store
 from app.bodies import parse_json, read_body
 from app.refusals import RequestRefused, challenge, refuse, status_of
-from core import otlp
+from core.access.scopes import Scope as Access
 from core.errors import InvalidInput, QuarterdeckError
-from core.intake import Ticket, find_answer, store_once, store_retrievals
-from core.rows import Parsed, parse_record, parse_rows, read_api_time
-from core.scopes import Scope as Access
+from core.intake import otlp
+from core.intake.intake import Ticket, find_answer, store_once, store_retrievals
+from core.intake.rows import Parsed, parse_record, parse_rows, read_api_time
 from quarterdeck.clock import to_ms
 from quarterdeck.redaction import Redactor, compose, redact
 

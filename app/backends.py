@@ -12,11 +12,11 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from app.refusals import RequestRefused
+from core.access.scopes import Scope, Token, decide_access, hash_secret
+from core.access.tokens import list_tokens
+from core.audit.environments import list_environments
 from core.config import Config, load_config
-from core.environments import list_environments
 from core.errors import NotFound, SourceUnavailable
-from core.scopes import Scope, Token, decide_access, hash_secret
-from core.tokens import list_tokens
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store
 

@@ -6,11 +6,11 @@ from datetime import UTC, date, datetime, time, timedelta
 import plotly.graph_objects as go
 
 from app import ui
-from core.arms import ArmsReading, Metric, add_stretches
-from core.drift import DriftReport
-from core.histograms import add_histograms, quantile_of_histogram
-from core.timeline import ChangeKind, TimelineChange
-from core.values import DailyScores
+from core.arms.arms import ArmsReading, Metric, add_stretches
+from core.causes.timeline import ChangeKind, TimelineChange
+from core.drift.verdict import DriftReport
+from core.log.histograms import add_histograms, quantile_of_histogram
+from core.log.values import DailyScores
 
 _MARKERS = {
     ChangeKind.FLAG: ("triangle-up", ui.ACCENT),

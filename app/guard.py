@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.identity import SignIn, is_loopback
+from core.access.identity import SignIn, is_loopback
 
 SEAL_HEADER = "x-quarterdeck-seal"
 _SAFE = ("GET", "HEAD", "OPTIONS")

@@ -16,8 +16,8 @@ from starlette.routing import Route
 from app.backends import admit, get_deck
 from app.bodies import parse_json, read_body
 from app.refusals import challenge, refuse, status_of
+from core.access.scopes import Scope
 from core.errors import InvalidInput, QuarterdeckError
-from core.scopes import Scope
 from quarterdeck.client import Quarterdeck
 from quarterdeck.flags import Evaluation
 from quarterdeck.snapshot import Snapshot

@@ -11,9 +11,9 @@ from starlette.routing import Route
 from app.backends import admit, get_config, get_store
 from app.observing import REGISTRY, STORE_UP
 from app.refusals import refuse
+from core.access.scopes import Scope
+from core.audit.settings import get_setting
 from core.errors import QuarterdeckError, SourceUnavailable
-from core.scopes import Scope
-from core.settings import get_setting
 
 
 async def readyz(_request: Request) -> Response:

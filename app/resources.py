@@ -14,25 +14,27 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from core.backfill import Backfill
-from core.behavior import BehaviorReport, report_behavior
-from core.canaries import CanaryReport, report_canaries
-from core.changes import WhatChanged, explain_drift, gather_changes
+from core.access.roles import list_grants
+from core.access.sessions import is_ended
+from core.arms.histories import ArmHistories, share_histories
+from core.audit.environments import list_environments as read_environments
+from core.audit.permissions import Grant
+from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.config import Config, load_config
-from core.contests import LOOKED_AT, PromptComparison, report_prompts
-from core.corpus import Corpus, Version, VersionDiff
-from core.coverage_report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
-from core.decisions import WinnerRule
-from core.drift_report import DriftOverview, report_drift
-from core.embed import Embedder
-from core.environments import list_environments as read_environments
+from core.corpus.corpus import Corpus, Version, VersionDiff
+from core.corpus.manifests import CorpusFile
+from core.corpus.pipeline import Stage, StaleStage
+from core.corpus.previews import MOST_BYTES, Preview, preview_file
+from core.corpus.worddiff import TextSegment
+from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
+from core.drift.report import DriftOverview, report_drift
+from core.embedding.backfill import Backfill
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import QuarterdeckError
-from core.experiments import ExperimentReport, report_experiments
-from core.flag_preview import Users, list_recent_users
-from core.histories import ArmHistories, share_histories
-from core.jobs import Jobs
-from core.manifests import CorpusFile
-from core.nearest import Nearest, find_nearest
+from core.flags.preview import Users, list_recent_users
+from core.jobs.jobs import Jobs
+from core.log.retrievals import Window
 from core.overview import (
     Area,
     describe_areas,
@@ -42,18 +44,16 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
-from core.permissions import Grant
-from core.pipeline import Stage, StaleStage
-from core.prediction import PredictionCheck
-from core.predictions import get_prediction, measure_in_log, measure_prediction
-from core.previews import MOST_BYTES, Preview, preview_file
-from core.retrievals import Window
-from core.roles import list_grants
-from core.runs import Run, RunFilter, RunPage, RunSort
-from core.sessions import is_ended
-from core.tracking import Tracking
-from core.vectors import VectorCache
-from core.worddiff import TextSegment
+from core.predictions.nearest import Nearest, find_nearest
+from core.predictions.prediction import PredictionCheck
+from core.predictions.predictions import get_prediction, measure_in_log, measure_prediction
+from core.prompts.behavior import BehaviorReport, report_behavior
+from core.prompts.contests import LOOKED_AT, PromptComparison, report_prompts
+from core.prompts.decisions import WinnerRule
+from core.rollouts.canaries import CanaryReport, report_canaries
+from core.rollouts.experiments import ExperimentReport, report_experiments
+from core.tracking.gateway import Tracking
+from core.tracking.runs import Run, RunFilter, RunPage, RunSort
 from quarterdeck.clock import start_of
 from quarterdeck.store import Store
 

@@ -17,16 +17,16 @@ from app.api import ApiAhead
 from app.guard import Guard
 from app.logs import take_over_logs, write_logs
 from app.observing import Observing
-from core.canaries import run_all_canaries
-from core.clones import clone_of, is_url
+from core.access.identity import SignIn, is_loopback
+from core.alerts.delivery import check_alerts
+from core.arms.histories import share_histories
 from core.config import Config, load_config
-from core.delivery import check_alerts
-from core.deployments import tend_services
-from core.histories import share_histories
-from core.identity import SignIn, is_loopback
-from core.scheduler import LEASE, PeriodicJob, Scheduler
-from core.schedules import run_schedules
-from core.services import load_services
+from core.corpus.clones import clone_of, is_url
+from core.deployments.deployments import tend_services
+from core.deployments.services import load_services
+from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
+from core.rollouts.canaries import run_all_canaries
+from core.rollouts.schedules import run_schedules
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).with_name("main.py")

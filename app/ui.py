@@ -16,8 +16,8 @@ import streamlit as st
 
 from app.chart_data import list_chart_rows
 from app.navigation import TITLES, link_to
+from core.corpus.worddiff import SegmentKind, TextSegment
 from core.errors import HalfDone, QuarterdeckError
-from core.worddiff import SegmentKind, TextSegment
 
 # Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
 # common color blindness, on light and on dark. Gray is for what is only a background to compare with.

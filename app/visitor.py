@@ -10,11 +10,11 @@ import streamlit as st
 from app.guard import SEAL_HEADER, get_seal
 from app.resources import get_config, get_store, load_grants, load_is_ended
 from app.ui import plain
-from core.acts import Act
+from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers
+from core.access.sessions import end_session
+from core.audit.acts import Act
+from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
-from core.identity import Person, SignIn, check_bind, read_claims, read_headers
-from core.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
-from core.sessions import end_session
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (what Streamlit listens on when nobody says otherwise)
 

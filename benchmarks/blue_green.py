@@ -27,14 +27,23 @@ from string import Template
 
 import numpy as np
 
-from core.acts import Act
-from core.colors import Color
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.config import PROJECT
-from core.deployments import Site, deploy_release, look, open_site, roll_back, start_release, switch_color, tear_down
+from core.deployments.colors import Color
+from core.deployments.deployments import (
+    Site,
+    deploy_release,
+    look,
+    open_site,
+    roll_back,
+    start_release,
+    switch_color,
+    tear_down,
+)
+from core.deployments.proxy import render_site
+from core.deployments.services import get_service
 from core.errors import SourceUnavailable
-from core.proxy import render_site
-from core.services import get_service
-from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.store import Store
 
 NAME = "answers"
@@ -194,7 +203,7 @@ def run(scene: Scene, *, rounds: int, rate: float) -> Outcome:
 
 def list_inconsistencies(scene: Scene, store: Store) -> Iterator[str]:
     """Say where store, upstream file, nginx and processes do not agree on one color."""
-    from core.deployments import get_deployment
+    from core.deployments.deployments import get_deployment
 
     site = scene.open()
     found, sight = get_deployment(store, ACT.environment, NAME), look(site)

@@ -1,10 +1,10 @@
 """How often the true cause of a drop is ranked first, on seeded scenarios in which it is known.
 
-Run: python -m benchmarks.cause_ranking [--scenarios 200] [--first-seed 0] [--jobs 2]
-The log is drawn with the noise of the reference drift streams (weekday pattern, correlated wobble of days, sessions),
-the drop is dated by `core.drift.decide_drift`, some days after it was first called, and the changes around it hold
-decoys of other kinds. A drop that is not called or whose true cause is not first counts as wrong. Beside ours stands
-the simple rule: the latest change before the dated day is to blame, and without one users ask something new.
+Run: python -m benchmarks.cause_ranking [--scenarios 200] [--first-seed 0] [--jobs 2] The log is drawn with the noise
+of the reference drift streams (weekday pattern, correlated wobble of days, sessions), the drop is dated by
+`core.drift.verdict.decide_drift`, some days after it was first called, and the changes around it hold decoys of other
+kinds. A drop that is not called or whose true cause is not first counts as wrong. Beside ours stands the simple rule:
+the latest change before the dated day is to blame, and without one users ask something new.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 
-from core.causes import Cause, CauseKind, Causes, rank_causes
-from core.changepoint import replay
-from core.drift import DriftReport, as_history, decide_drift, summarize_scores
-from core.evidence import SameQuestions
-from core.timeline import ChangeKind, TimelineChange
-from core.values import DailyScores
+from core.causes.causes import Cause, CauseKind, Causes, rank_causes
+from core.causes.evidence import SameQuestions
+from core.causes.timeline import ChangeKind, TimelineChange
+from core.drift.changepoint import replay
+from core.drift.verdict import DriftReport, as_history, decide_drift, summarize_scores
+from core.log.values import DailyScores
 
 FIRST_DAY = date(2026, 1, 5)  # a Monday
 DAYS, WATCHED = 75, 60  # the last day, and the days at most until the drop is looked at

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.corpus import Corpus, VersionDiff
-from core.manifests import FileChangeKind
+from core.corpus.corpus import Corpus, VersionDiff
+from core.corpus.manifests import FileChangeKind
 
 FILES, VERSIONS, MANY_FILES, ROUNDS = 20_000, 50, 300_000, 7
 

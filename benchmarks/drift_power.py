@@ -22,8 +22,8 @@ from types import ModuleType
 import numpy as np
 from scipy import stats
 
-from core.changepoint import replay
-from core.drift import DriftStatus, as_history, decide_drift, summarize_scores
+from core.drift.changepoint import replay
+from core.drift.verdict import DriftStatus, as_history, decide_drift, summarize_scores
 
 GENERATOR = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "drift_streams.py"
 RULES = ("ours", "delta", "ks", "wasserstein")

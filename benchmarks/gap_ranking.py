@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.topics_quality import BANKING77, Labeled, read_labeled
-from core.embed import Embedder
-from core.topics import Topic, Topics, find_topics, low_score_threshold
-from core.values import AskedQuery
+from core.coverage.topics import Topic, Topics, find_topics, low_score_threshold
+from core.embedding.embed import Embedder
+from core.log.values import AskedQuery
 
 CHATTER = Path(__file__).with_name("chatter.txt")
 INDEXED, UNRELATED, MISSING = 0, 1, 2

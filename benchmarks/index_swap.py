@@ -22,17 +22,17 @@ from pathlib import Path
 
 import numpy as np
 
-from core.acts import Act
-from core.backends import open_indexes
-from core.builds import build_version, collect_garbage, get_live
-from core.chunks import Chunk
-from core.embed import Embedder, Vectors
+from core.audit.acts import Act
+from core.audit.trail import list_broken_audit_entries
+from core.embedding.chunks import Chunk
+from core.embedding.embed import Embedder, Vectors
+from core.embedding.vectors import VectorCache
 from core.errors import Conflict, QuarterdeckError
-from core.index_operations import rollback_index, swap_index
-from core.ingest import DocumentSource
-from core.registry import get_index, list_indexes
-from core.trail import list_broken_audit_entries
-from core.vectors import VectorCache
+from core.indexes.backends import open_indexes
+from core.indexes.builds import build_version, collect_garbage, get_live
+from core.indexes.ingest import DocumentSource
+from core.indexes.operations import rollback_index, swap_index
+from core.indexes.registry import get_index, list_indexes
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store
 

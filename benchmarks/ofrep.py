@@ -21,8 +21,8 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from core.acts import Act
-from core.flag_operations import create_flag
+from core.audit.acts import Act
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 

@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.acts import Act
-from core.backends import LanceIndexes
-from core.builds import build_version, get_live
-from core.chunks import Chunk
-from core.embed import Embedder
-from core.formats import split_document
-from core.index_operations import swap_index
-from core.ingest import DocumentSource
-from core.prediction import Prediction, PredictionCheck
-from core.prediction_operations import save_prediction
-from core.predictions import get_prediction, measure_prediction, predict_version
-from core.topics import find_topics, low_score_threshold
-from core.values import AskedQuery
-from core.vectors import VectorCache
+from core.audit.acts import Act
+from core.coverage.topics import find_topics, low_score_threshold
+from core.embedding.chunks import Chunk
+from core.embedding.embed import Embedder
+from core.embedding.formats import split_document
+from core.embedding.vectors import VectorCache
+from core.indexes.backends import LanceIndexes
+from core.indexes.builds import build_version, get_live
+from core.indexes.ingest import DocumentSource
+from core.indexes.operations import swap_index
+from core.log.values import AskedQuery
+from core.predictions.operations import save_prediction
+from core.predictions.prediction import Prediction, PredictionCheck
+from core.predictions.predictions import get_prediction, measure_prediction, predict_version
 from quarterdeck.store import Store
 
 DOCUMENTS = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "corpus"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import create_engine, text
 
-from core.retrievals import (
+from core.log.retrievals import (
     SEGMENTS,
     Window,
     count_empty,

@@ -19,14 +19,14 @@ from functools import partial
 
 import numpy as np
 
-from core import experiment
-from core.arms import ArmsReading, Metric, Tally
-from core.canary import CanaryCall, decide_canary
-from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE
-from core.comparisons import Margin, compare_arms
-from core.experiment_design import Design, Direction
-from core.sequential import ALPHA, LEAST_USERS
-from core.values import UserRow
+from core.arms.arms import ArmsReading, Metric, Tally
+from core.arms.comparisons import Margin, compare_arms
+from core.arms.sequential import ALPHA, LEAST_USERS
+from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE
+from core.log.values import UserRow
+from core.rollouts import experiment
+from core.rollouts.canary import CanaryCall, decide_canary
+from core.rollouts.experiment_design import Design, Direction
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 LOOK = timedelta(hours=1)

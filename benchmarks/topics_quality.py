@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.embed import Embedder
-from core.labels import stem
-from core.topics import Topics, find_topics
-from core.values import AskedQuery
+from core.coverage.labels import stem
+from core.coverage.topics import Topics, find_topics
+from core.embedding.embed import Embedder
+from core.log.values import AskedQuery
 
 BANKING77 = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "banking77" / "test.csv"
 

@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.topics_quality import BANKING77, as_queries
-from core import clusters as rule
-from core.coverage_report import report_coverage
-from core.embed import Embedder
-from core.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
-from core.vectors import VectorCache
+from core.coverage import clusters as rule
+from core.coverage.report import report_coverage
+from core.coverage.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from quarterdeck.log import as_log
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store

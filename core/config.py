@@ -1,4 +1,4 @@
-"""The deck's configuration: read once from the environment, checked as a whole, then passed around as a value."""
+"""Gateway to the configuration: read once from the environment, checked as a whole, then passed around as a value."""
 
 import getpass
 from collections.abc import Callable, Mapping
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from core.embed import DEFAULT_MODEL
-from core.environments import check_environment
+from core.access.identity import SignIn, read_sign_in
+from core.audit.environments import check_environment
+from core.audit.permissions import Role
+from core.embedding.embed import DEFAULT_MODEL
 from core.errors import InvalidInput, SourceUnavailable
-from core.identity import SignIn, read_sign_in
-from core.permissions import Role
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 

@@ -17,25 +17,25 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from core.acts import Act
-from core.answerers import SentenceVectors, extractive_pipeline, list_sentences, passages_wanted
-from core.backends import LanceIndexes
-from core.cases import Case, parse_cases
-from core.chunks import CHUNKING
+from core.audit.acts import Act
 from core.config import PROJECT, Config
-from core.embed import Embedder
+from core.embedding.chunks import CHUNKING
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import Conflict, SourceUnavailable
-from core.evaluate import evaluate_prompts
-from core.flag_operations import change_rollout, create_flag
-from core.flag_store import get_flag, list_flags
-from core.index_operations import register_index, swap_index
-from core.judges import find_supported
-from core.prices import Price, parse_prices
-from core.prompts import Prompt, parse_prompt
-from core.registry import Index
-from core.retrievals import get_span
-from core.tracking import Tracking
-from core.vectors import VectorCache
+from core.flags.operations import change_rollout, create_flag
+from core.flags.store import get_flag, list_flags
+from core.indexes.backends import LanceIndexes
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index
+from core.log.retrievals import get_span
+from core.prompts.answerers import SentenceVectors, extractive_pipeline, list_sentences, passages_wanted
+from core.prompts.evaluate import evaluate_prompts
+from core.prompts.judges import find_supported
+from core.prompts.prices import Price, parse_prices
+from core.prompts.prompts import Prompt, parse_prompt
+from core.tracking.cases import Case, parse_cases
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, switch_flag
 from quarterdeck.flags import FlagSet
 from quarterdeck.recorder import append_retrievals

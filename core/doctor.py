@@ -15,15 +15,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from core.backends import open_indexes
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.config import Config
-from core.corpus import Corpus
-from core.deployments import get_deployment, look, open_site
+from core.corpus.corpus import Corpus
+from core.deployments.deployments import get_deployment, look, open_site
+from core.deployments.services import load_services
 from core.errors import QuarterdeckError, SourceUnavailable
-from core.registry import list_aliases, list_indexes
-from core.services import load_services
-from core.tracking import Tracking
-from core.trail import list_audit, list_broken_audit_entries
+from core.indexes.backends import open_indexes
+from core.indexes.registry import list_aliases, list_indexes
+from core.tracking.gateway import Tracking
 from quarterdeck.log import as_log
 from quarterdeck.schema import REVISION
 from quarterdeck.store import Store, database_path
@@ -188,7 +188,7 @@ def _check_deployments(store: Store, config: Config) -> Finding:
 
 
 def _check_model(config: Config) -> Finding:
-    from core.embed import Embedder
+    from core.embedding.embed import Embedder
 
     length = Embedder(config.embedding_model).embed(["is anybody there?"]).shape[1]
     return Finding("embedding model", State.OK, f"{config.embedding_model} gives vectors of {length} numbers")

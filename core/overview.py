@@ -5,25 +5,25 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from core import experiment
-from core.canaries import CanaryReport
-from core.canary import CanaryCall
-from core.canary_plan import Automation
-from core.changes import WhatChanged
-from core.contests import report_prompts
-from core.corpus import Corpus
-from core.coverage_report import report_coverage
-from core.decisions import Decision, WinnerRule
-from core.drift import DriftStatus
-from core.drift_report import DriftOverview
-from core.embed import Embedder
+from core.causes.changes import WhatChanged
+from core.corpus.corpus import Corpus
+from core.coverage.report import report_coverage
+from core.drift.report import DriftOverview
+from core.drift.verdict import DriftStatus
+from core.embedding.embed import Embedder
 from core.errors import QuarterdeckError
-from core.evaluate import EXPERIMENT
-from core.experiments import ExperimentReport
-from core.flag_store import list_flags
-from core.registry import list_aliases, list_indexes
-from core.tracking import Tracking
-from core.upkeep import describe_partly
+from core.flags.canary_plan import Automation
+from core.flags.store import list_flags
+from core.flags.upkeep import describe_partly
+from core.indexes.registry import list_aliases, list_indexes
+from core.prompts.contests import report_prompts
+from core.prompts.decisions import Decision, WinnerRule
+from core.prompts.evaluate import EXPERIMENT
+from core.rollouts import experiment
+from core.rollouts.canaries import CanaryReport
+from core.rollouts.canary import CanaryCall
+from core.rollouts.experiments import ExperimentReport
+from core.tracking.gateway import Tracking
 from quarterdeck.store import Store
 
 

@@ -8,17 +8,17 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from core.acts import Act, changing
-from core.backlog import TopicState, get_backlog_topic
-from core.drift_operations import accept_level
+from core.audit.acts import Act, changing
+from core.audit.trail import AuditEntry, get_audit_entry, list_audit
+from core.coverage.backlog import TopicState, get_backlog_topic
+from core.coverage.operations import mark_topic
+from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput
-from core.experiment_design import note_users
-from core.flag_operations import create_flag, update_flag
-from core.flag_store import Flag, delete_flag, get_flag, list_flags
-from core.index_operations import swap_index
-from core.registry import list_aliases
-from core.topic_operations import mark_topic
-from core.trail import AuditEntry, get_audit_entry, list_audit
+from core.flags.operations import create_flag, update_flag
+from core.flags.store import Flag, delete_flag, get_flag, list_flags
+from core.indexes.operations import swap_index
+from core.indexes.registry import list_aliases
+from core.rollouts.experiment_design import note_users
 from quarterdeck.store import Store
 
 _OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback", "experiment.decide")

@@ -10,10 +10,10 @@ import streamlit as st
 from app import ui
 from app.resources import get_store, list_environments
 from app.visitor import lock, make_act
-from core.audit_export import write_csv, write_json
-from core.jsondiff import diff_states
+from core.audit.files import write_csv, write_json
+from core.audit.jsondiff import diff_states
+from core.audit.trail import AuditEntry, count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
-from core.trail import AuditEntry, count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from quarterdeck.clock import to_ms
 
 SHOWN = 1_000

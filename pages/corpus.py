@@ -12,8 +12,8 @@ from app.panels.indexes import render_indexes
 from app.panels.pipeline import render_pipeline
 from app.panels.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments, load_versions
-from core.corpus import Version
-from core.registry import Alias, Index, list_aliases, list_indexes
+from core.corpus.corpus import Version
+from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
 
 def say_what_is_live(

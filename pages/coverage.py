@@ -19,13 +19,13 @@ from app.resources import (
     load_nearest,
 )
 from app.visitor import lock, make_act
-from core.backlog import BacklogTopic, TopicState, list_backlog
-from core.closing import measure_closing
-from core.coverage_report import Coverage, MapPoint
-from core.headline import share_fall
-from core.nearest import list_topic_predictions
-from core.topic_operations import mark_topic
-from core.topics import Topic, Trend
+from core.causes.headline import share_fall
+from core.coverage.backlog import BacklogTopic, TopicState, list_backlog
+from core.coverage.closing import measure_closing
+from core.coverage.operations import mark_topic
+from core.coverage.report import Coverage, MapPoint
+from core.coverage.topics import Topic, Trend
+from core.predictions.nearest import list_topic_predictions
 
 _MOST_DRAWN = 20
 _OTHERS, _NOWHERE = -2, -1

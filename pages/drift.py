@@ -9,15 +9,15 @@ import streamlit as st
 from app import charts, ui
 from app.resources import get_store, list_environments, load_drift, load_what_changed
 from app.visitor import lock, make_act
-from core.alert_operations import save_alert_rule
-from core.alerts import AlertRule
-from core.changes import WhatChanged
-from core.delivery import list_alert_rules
-from core.drift import DriftReport, DriftStatus
-from core.drift_operations import accept_level
-from core.drift_report import DriftOverview
-from core.histograms import add_histograms
-from core.values import DailyScores
+from core.alerts.alerts import AlertRule
+from core.alerts.delivery import list_alert_rules
+from core.alerts.operations import save_alert_rule
+from core.causes.changes import WhatChanged
+from core.drift.operations import accept_level
+from core.drift.report import DriftOverview
+from core.drift.verdict import DriftReport, DriftStatus
+from core.log.histograms import add_histograms
+from core.log.values import DailyScores
 
 
 def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.Figure:

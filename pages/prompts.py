@@ -8,8 +8,8 @@ from app.panels.comparison import render_comparison
 from app.panels.promotion import render_promotion
 from app.panels.runs import read_chosen, render_runs
 from app.resources import get_tracking, list_environments, load_choices, load_comparison
-from core.contests import PromptComparison
-from core.decisions import WinnerRule
+from core.prompts.contests import PromptComparison
+from core.prompts.decisions import WinnerRule
 
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
 _NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")

@@ -12,10 +12,10 @@ from app.panels.experiments import must_stop, render_experiments, say_standings
 from app.panels.flags import render_flags
 from app.panels.tokens import render_tokens
 from app.resources import get_store, list_environments, load_canaries, load_experiments
-from core.board import BoardRow, list_board
 from core.errors import QuarterdeckError
-from core.schedule import ScheduleState, say_next
-from core.upkeep import describe_partly
+from core.flags.board import BoardRow, list_board
+from core.flags.schedule import ScheduleState, say_next
+from core.flags.upkeep import describe_partly
 
 
 def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.StatusLook]:

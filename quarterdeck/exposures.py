@@ -46,7 +46,7 @@ class ExposureLog:
 
     A batch goes out every `report_s`; what was counted while the store was down belongs to the hour in which it is
     back. Users and events that find no place in the queue are counted in `dropped`; such a user is noted at the next
-    evaluation. `definitions.experiment_variants` says whose users are noted; the deck reads by `core.exposures`.
+    evaluation. `definitions.experiment_variants` says whose users are noted; the deck reads by `core.log.exposures`.
     """
 
     def __init__(self, store: Store, environment: str, *, report_s: float = 10.0) -> None:

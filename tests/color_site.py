@@ -5,10 +5,10 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from core.acts import Act
-from core.colors import Color
-from core.deployments import Site, deploy_release, get_deployment, start_release
-from core.services import DriverKind, Service
+from core.audit.acts import Act
+from core.deployments.colors import Color
+from core.deployments.deployments import Site, deploy_release, get_deployment, start_release
+from core.deployments.services import DriverKind, Service
 from quarterdeck.store import Store
 
 WAITING, KEPT = "search", "answers"

@@ -7,28 +7,28 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from core.acts import Act
-from core.alert_operations import save_alert_rule
-from core.alerts import AlertRule
-from core.arms import Metric
-from core.cases import CaseResult, render_case_results
-from core.corpus import Corpus
-from core.credentials import issue_token
-from core.drift import DriftStatus
-from core.experiment_design import plan_experiment
-from core.experiments import start_experiment
-from core.flag_operations import create_flag
-from core.flag_store import get_flag
-from core.index_operations import register_index, swap_index
-from core.jobs import Jobs, JobState
-from core.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
-from core.prediction_operations import save_prediction
-from core.rebuild import KIND, jobs_of
-from core.registry import Index
-from core.schedule import ScheduleStep
-from core.schedules import create_schedule
-from core.scopes import Scope
-from core.tracking import Tracking
+from core.access.credentials import issue_token
+from core.access.scopes import Scope
+from core.alerts.alerts import AlertRule
+from core.alerts.operations import save_alert_rule
+from core.arms.arms import Metric
+from core.audit.acts import Act
+from core.corpus.corpus import Corpus
+from core.corpus.rebuild import KIND, jobs_of
+from core.drift.verdict import DriftStatus
+from core.flags.operations import create_flag
+from core.flags.schedule import ScheduleStep
+from core.flags.store import get_flag
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index
+from core.jobs.jobs import Jobs, JobState
+from core.predictions.operations import save_prediction
+from core.predictions.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
+from core.rollouts.experiment_design import plan_experiment
+from core.rollouts.experiments import start_experiment
+from core.rollouts.schedules import create_schedule
+from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rules, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -8,14 +8,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 
-from core.acts import Act
-from core.alert_operations import delete_alert_rule, save_alert_rule
-from core.alerts import AlertRule, Told, decide_alert
-from core.delivery import check_alerts, list_alert_rules
-from core.drift import DriftReport, DriftStatus
+from core.alerts.alerts import AlertRule, Told, decide_alert
+from core.alerts.delivery import check_alerts, list_alert_rules
+from core.alerts.operations import delete_alert_rule, save_alert_rule
+from core.alerts.webhooks import post_signed
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.trail import list_audit
-from core.webhooks import post_signed
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 

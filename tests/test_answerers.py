@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from core.answerers import model_pipeline
-from core.answers import is_refusal
-from core.cases import Case
 from core.errors import InvalidInput, SourceUnavailable
-from core.evaluate import EvaluationResult, evaluate_prompt_variant
-from core.journal import Journal
-from core.judges import llm_judge, parse_verdict
-from core.models import AccessRefused, LanguageModel, ModelFailure, Protocols, open_model
-from core.prices import Price
-from core.prompts import Prompt
-from core.spending import Budget, CeilingReached
+from core.prompts.answerers import model_pipeline
+from core.prompts.answers import is_refusal
+from core.prompts.evaluate import EvaluationResult, evaluate_prompt_variant
+from core.prompts.journal import Journal
+from core.prompts.judges import llm_judge, parse_verdict
+from core.prompts.models import AccessRefused, LanguageModel, ModelFailure, Protocols, open_model
+from core.prompts.prices import Price
+from core.prompts.prompts import Prompt
+from core.prompts.spending import Budget, CeilingReached
+from core.tracking.cases import Case
 from tests.model_server import Fault, ModelServer, Reply, serve_models
 
 KEY = "sk-secret-0123456789abcdef"
@@ -76,7 +76,7 @@ def connect(
 
 
 def judge_everything(_case: Case, answer: Any) -> Any:
-    from core.answers import judge_answer
+    from core.prompts.answers import judge_answer
 
     return judge_answer(
         refused=answer.refused, answerable=True, supported=[True] * len(answer.sentences), question_similarity=1.0

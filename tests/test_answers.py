@@ -2,8 +2,8 @@
 
 import pytest
 
-from core.answers import Judgment, choose_sentences, is_supported, judge_answer, split_sentences
 from core.errors import InvalidInput
+from core.prompts.answers import Judgment, choose_sentences, is_supported, judge_answer, split_sentences
 
 
 def test_markdown_is_split_into_sentences_without_headings_and_code():

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app import api, backends
-from core.intake import Ticket, count_keys, store_once
+from core.intake.intake import Ticket, count_keys, store_once
 from quarterdeck.clock import to_ms
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import ingest_keys, retrievals

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.arms import Arm, Metric, Tally, add_stretches
-from core.values import UserRow
+from core.arms.arms import Arm, Metric, Tally, add_stretches
+from core.log.values import UserRow
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

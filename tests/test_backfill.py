@@ -3,10 +3,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.backfill import Backfill, BackfillProgress
-from core.embed import Embedder
+from core.embedding.backfill import Backfill, BackfillProgress
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import SourceUnavailable
-from core.vectors import VectorCache
 
 
 class SlowEmbedder(Embedder):

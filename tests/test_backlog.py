@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from core.acts import Act
-from core.backlog import TopicState, get_backlog_topic, list_backlog, record_sightings
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.coverage.backlog import TopicState, get_backlog_topic, list_backlog, record_sightings
+from core.coverage.operations import mark_topic
+from core.coverage.topics import find_topics
 from core.errors import Conflict, NotFound
+from core.log.values import AskedQuery
 from core.reverts import revert
-from core.topic_operations import mark_topic
-from core.topics import find_topics
-from core.trail import list_audit
-from core.values import AskedQuery
 
 ME = Act("ada", "agreed on Monday")
 HOUR_MS = 3_600_000

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from sqlalchemy import delete, select
 
 from app.cli import main
-from core.acts import Act
-from core.backups import restore_backup, verify_backup, write_backup
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
-from core.flag_operations import create_flag, switch_flag
-from core.flag_store import get_flag
-from core.trail import list_audit, list_broken_audit_entries
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
+from core.store.backups import restore_backup, verify_backup, write_backup
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

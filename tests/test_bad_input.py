@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.trail import list_audit
 from core.errors import InvalidInput
-from core.flag_operations import create_flag, import_flags, update_flag
-from core.flag_store import get_flag, list_flags
-from core.trail import list_audit
+from core.flags.operations import create_flag, import_flags, update_flag
+from core.flags.store import get_flag, list_flags
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store

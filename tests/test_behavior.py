@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from core.behavior import report_behavior
-from core.retrievals import last_days, list_live_figures
-from core.tracking import Tracking
-from core.values import Measured
+from core.log.retrievals import last_days, list_live_figures
+from core.log.values import Measured
+from core.prompts.behavior import report_behavior
+from core.tracking.gateway import Tracking
 from quarterdeck.log import RetrievalLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -5,17 +5,17 @@ import pytest
 
 from app.commands.indexes import golden_of
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
-from core.acts import Act
-from core.backends import open_indexes
-from core.builds import build_version, collect_garbage, find_live, get_live, probe_index, ship_index
-from core.cases import Case
-from core.chunks import CHUNKING
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
+from core.embedding.chunks import CHUNKING
 from core.errors import Conflict, InvalidInput, NotFound
-from core.index_operations import forget_index, retire_index, rollback_index, swap_index
-from core.ingest import DocumentSource
-from core.probes import GoldenQuery
-from core.registry import IndexState, get_index, list_aliases, list_indexes, list_swaps, newest_swap_id
-from core.trail import list_audit, list_broken_audit_entries
+from core.indexes.backends import open_indexes
+from core.indexes.builds import build_version, collect_garbage, find_live, get_live, probe_index, ship_index
+from core.indexes.ingest import DocumentSource
+from core.indexes.operations import forget_index, retire_index, rollback_index, swap_index
+from core.indexes.probes import GoldenQuery
+from core.indexes.registry import IndexState, get_index, list_aliases, list_indexes, list_swaps, newest_swap_id
+from core.tracking.cases import Case
 from quarterdeck.client import Quarterdeck
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,20 @@ from click.testing import CliRunner
 
 from app.cli import main
 from app.server import list_jobs
-from core.acts import Act
-from core.canaries import (
+from core.arms.histories import ArmHistories
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.causes.timeline import ChangeKind, summarize_audit
+from core.config import load_config
+from core.errors import Conflict, InvalidInput, NotFound
+from core.flags.canary_plan import share_of
+from core.flags.operations import create_flag, import_flags, update_flag
+from core.flags.schedule import ScheduleStep
+from core.flags.store import get_flag
+from core.flags.timetable import list_schedules
+from core.jobs.scheduler import Scheduler
+from core.reverts import revert
+from core.rollouts.canaries import (
     get_canary,
     list_canaries,
     promote_canary,
@@ -21,20 +33,8 @@ from core.canaries import (
     roll_back_canary,
     run_canaries,
 )
-from core.canary import CanaryCall
-from core.canary_plan import share_of
-from core.config import load_config
-from core.errors import Conflict, InvalidInput, NotFound
-from core.flag_operations import create_flag, import_flags, update_flag
-from core.flag_store import get_flag
-from core.histories import ArmHistories
-from core.reverts import revert
-from core.schedule import ScheduleStep
-from core.scheduler import Scheduler
-from core.schedules import cancel_schedule, create_schedule
-from core.timeline import ChangeKind, summarize_audit
-from core.timetable import list_schedules
-from core.trail import list_audit
+from core.rollouts.canary import CanaryCall
+from core.rollouts.schedules import cancel_schedule, create_schedule
 from quarterdeck import CanaryRouter, Quarterdeck
 from quarterdeck.definitions import canary_flag, set_rollout, switch_flag
 from quarterdeck.store import Store

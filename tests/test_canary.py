@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.arms import Arm, ArmsReading, Metric, Stretch
-from core.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
-from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Plan
-from core.sequential import Moments
+from core.arms.arms import Arm, ArmsReading, Metric, Stretch
+from core.arms.sequential import Moments
+from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Plan
+from core.rollouts.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
 from quarterdeck.definitions import canary_flag, set_rollout, switch_flag
 
 SINCE = datetime(2026, 3, 1, tzinfo=UTC)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from core.acts import Act
-from core.flag_operations import create_flag
-from core.flag_store import get_flag
-from core.trail import list_audit
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.flags.operations import create_flag
+from core.flags.store import get_flag
 from quarterdeck.definitions import canary_flag
 from quarterdeck.flags import FlagSet
 from quarterdeck.recorder import append_retrievals

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from core.arms import Metric
-from core.canary_plan import Automation, PlanStep, is_canary, read_plan, share_of
+from core.arms.arms import Metric
 from core.errors import InvalidInput
+from core.flags.canary_plan import Automation, PlanStep, is_canary, read_plan, share_of
 from quarterdeck.definitions import boolean_flag, canary_flag, switch_flag, validate_definition
 
 STEPS = "5% for 24h, 25% for 1.5 d, 50% for 90m, 100%"

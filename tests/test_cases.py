@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from core.cases import Case, CaseResult, dataset_digest, parse_case_results, parse_cases, render_case_results
 from core.errors import InvalidInput
+from core.tracking.cases import Case, CaseResult, dataset_digest, parse_case_results, parse_cases, render_case_results
 
 ROW = {
     "id": "c1",

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from benchmarks.cause_ranking import KINDS, answer, run
-from core.causes import Cause, CauseKind, Causes, rank_causes
-from core.drift import DriftReport, DriftStatus, decide_drift, summarize_scores
-from core.evidence import SameQuestions, contrast_segment, find_low_group, list_contrasts
-from core.headline import TopicShare, describe_drop, describe_segments, share_fall
-from core.timeline import ChangeKind, TimelineChange
-from core.topics import Topic, Trend
-from core.values import AskedQuery, DailyScores
+from core.causes.causes import Cause, CauseKind, Causes, rank_causes
+from core.causes.evidence import SameQuestions, contrast_segment, find_low_group, list_contrasts
+from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
+from core.causes.timeline import ChangeKind, TimelineChange
+from core.coverage.topics import Topic, Trend
+from core.drift.verdict import DriftReport, DriftStatus, decide_drift, summarize_scores
+from core.log.values import AskedQuery, DailyScores
 
 FIRST = date(2026, 3, 2)  # a Monday
 DROP = FIRST + timedelta(days=40)

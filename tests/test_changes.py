@@ -7,19 +7,19 @@ from typing import NoReturn
 
 import pytest
 
-from core.acts import Act
-from core.causes import CauseKind
-from core.changes import compare_same_questions, explain_drift, gather_changes
-from core.corpus import Corpus
-from core.drift import DriftReport, DriftStatus
-from core.drift_report import report_drift
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_audit_by_hour
+from core.causes.causes import CauseKind
+from core.causes.changes import compare_same_questions, explain_drift, gather_changes
+from core.causes.timeline import TimelineChange
+from core.corpus.corpus import Corpus
+from core.drift.report import report_drift
+from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import SourceUnavailable
-from core.flag_operations import create_flag, switch_flag
-from core.flag_store import get_flag
-from core.retrievals import list_daily_scores
-from core.timeline import TimelineChange
-from core.tracking import Tracking
-from core.trail import list_audit, list_audit_by_hour
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
+from core.log.retrievals import list_daily_scores
+from core.tracking.gateway import Tracking
 from quarterdeck.clock import start_of
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals

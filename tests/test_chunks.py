@@ -1,4 +1,4 @@
-from core.chunks import Chunk, digest_chunks, split_markdown
+from core.embedding.chunks import Chunk, digest_chunks, split_markdown
 
 
 def test_each_section_is_a_chunk_that_starts_with_its_headings():

@@ -17,11 +17,11 @@ import pytest
 
 from app import cli
 from app.commands import common
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.trail import list_audit
 from core.config import PROJECT
-from core.flag_operations import create_flag
-from core.flag_store import get_flag
-from core.trail import list_audit
+from core.flags.operations import create_flag
+from core.flags.store import get_flag
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from core.acts import Act
-from core.exposures import list_usage
-from core.flag_operations import change_rollout, create_flag, switch_flag
-from core.flag_store import Flag, get_flag
+from core.audit.acts import Act
+from core.flags.operations import change_rollout, create_flag, switch_flag
+from core.flags.store import Flag, get_flag
+from core.log.exposures import list_usage
 from quarterdeck import Quarterdeck
 from quarterdeck.clock import from_ms
 from quarterdeck.definitions import boolean_flag, canary_flag

@@ -4,15 +4,15 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from core.acts import Act
-from core.backlog import list_backlog, record_sightings
-from core.closing import measure_closing
-from core.embed import Embedder
-from core.index_operations import register_index, swap_index
-from core.registry import Index
-from core.topics import find_topics
-from core.values import AskedQuery
-from core.vectors import VectorCache
+from core.audit.acts import Act
+from core.coverage.backlog import list_backlog, record_sightings
+from core.coverage.closing import measure_closing
+from core.coverage.topics import find_topics
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index
+from core.log.values import AskedQuery
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

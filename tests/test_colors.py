@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.colors import (
+from core.deployments.colors import (
     Color,
     Deployment,
     ReleaseRun,

@@ -10,11 +10,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.blue_green import ACT, NAME, Scene, staging
-from core.colors import Color
+from core.audit.trail import list_audit
 from core.config import PROJECT
-from core.deployments import deploy_release, get_deployment, start_release, switch_color
+from core.deployments.colors import Color
+from core.deployments.deployments import deploy_release, get_deployment, start_release, switch_color
 from core.errors import InvalidInput
-from core.trail import list_audit
 from quarterdeck.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep]

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from app.server import STOP_WITHIN_S
-from core.colors import Color
 from core.config import PROJECT
+from core.deployments.colors import Color
+from core.deployments.health import ask
+from core.deployments.services import get_service
 from core.errors import SourceUnavailable
-from core.health import ask
-from core.services import get_service
 
 DEPLOY = PROJECT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")

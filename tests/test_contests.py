@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from core.cases import CaseResult, render_case_results
-from core.contests import PromptComparison, report_prompts
-from core.decisions import WinnerRule
-from core.tracking import Tracking
+from core.prompts.contests import PromptComparison, report_prompts
+from core.prompts.decisions import WinnerRule
+from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.gateway import Tracking
 
 pytestmark = [
     pytest.mark.slow,
@@ -73,7 +73,7 @@ def test_the_version_in_production_takes_part_however_old_its_run_is(
     store.set_prompt_alias("qa", "production", 1)
     for _ in range(3):
         log(store, "2", cases(*[1.0] * 8))
-    monkeypatch.setattr("core.contests.LOOKED_AT", 2)
+    monkeypatch.setattr("core.prompts.contests.LOOKED_AT", 2)
     found = report(store)
     assert [each.run.run_id for each in found.contenders][-1] == old
     assert found.production is not None

@@ -18,9 +18,9 @@ import pytest
 
 from app.server import list_local_jobs
 from core.config import load_config
-from core.corpus import Corpus
+from core.corpus.corpus import Corpus
+from core.corpus.manifests import FileChangeKind
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.manifests import FileChangeKind
 from quarterdeck.store import Store
 from tests.dvc_repos import DvcRepo
 

@@ -12,20 +12,20 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from core.acts import Act
-from core.builds import find_probe, probe_index, save_probe
-from core.corpus import Corpus
-from core.coverage_report import report_coverage
-from core.embed import Embedder
-from core.index_operations import swap_index
-from core.ingest import read_version
-from core.jobs import Jobs, JobState
-from core.prediction_operations import save_prediction
-from core.predictions import predict_coverage
-from core.probes import ProbeCheck, ProbeReport
-from core.rebuild import KIND, jobs_of
-from core.registry import get_index, list_aliases
-from core.vectors import VectorCache
+from core.audit.acts import Act
+from core.corpus.corpus import Corpus
+from core.corpus.rebuild import KIND, jobs_of
+from core.coverage.report import report_coverage
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
+from core.indexes.builds import find_probe, probe_index, save_probe
+from core.indexes.ingest import read_version
+from core.indexes.operations import swap_index
+from core.indexes.probes import ProbeCheck, ProbeReport
+from core.indexes.registry import get_index, list_aliases
+from core.jobs.jobs import Jobs, JobState
+from core.predictions.operations import save_prediction
+from core.predictions.predictions import predict_coverage
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.dvc_repos import DvcRepo

@@ -9,14 +9,14 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app import api, backends
-from core.acts import Act
-from core.credentials import issue_token, revoke_token
+from core.access.credentials import issue_token, revoke_token
+from core.access.identity import is_loopback
+from core.access.scopes import Scope, Token, decide_access, hash_secret, read_scopes
+from core.access.tokens import get_token, list_tokens
+from core.audit.acts import Act
+from core.audit.trail import list_audit
 from core.errors import Conflict, InvalidInput, NotFound
-from core.flag_operations import create_flag
-from core.identity import is_loopback
-from core.scopes import Scope, Token, decide_access, hash_secret, read_scopes
-from core.tokens import get_token, list_tokens
-from core.trail import list_audit
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 
 ME = Act("ada", "because")

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from core.decisions import (
+from core.errors import InvalidInput
+from core.prompts.decisions import (
     Candidate,
     Interval,
     Point,
@@ -15,7 +16,6 @@ from core.decisions import (
     pareto_front,
     smallest_visible_difference,
 )
-from core.errors import InvalidInput
 
 PER_COST, UNDER_CEILING = WinnerRule.FAITHFULNESS_PER_COST, WinnerRule.FAITHFULNESS_UNDER_CEILING
 

@@ -16,23 +16,23 @@ import pytest
 import yaml
 
 from core import demo as demo_room
-from core.answerers import SentenceVectors, extractive_pipeline
-from core.backends import LanceIndexes
-from core.cases import Case
+from core.audit.trail import list_audit
 from core.config import PROJECT, load_config
-from core.contests import report_prompts
-from core.coverage_report import report_coverage
-from core.decisions import WinnerRule
+from core.coverage.report import report_coverage
 from core.demo import build_demo
-from core.embed import Embedder
+from core.embedding.embed import Embedder
 from core.errors import Conflict, SourceUnavailable
-from core.evaluate import EXPERIMENT
-from core.flag_store import list_flags
-from core.judges import find_supported
-from core.prices import parse_prices
-from core.prompts import parse_prompt
-from core.tracking import Tracking
-from core.trail import list_audit
+from core.flags.store import list_flags
+from core.indexes.backends import LanceIndexes
+from core.prompts.answerers import SentenceVectors, extractive_pipeline
+from core.prompts.contests import report_prompts
+from core.prompts.decisions import WinnerRule
+from core.prompts.evaluate import EXPERIMENT
+from core.prompts.judges import find_supported
+from core.prompts.prices import parse_prices
+from core.prompts.prompts import parse_prompt
+from core.tracking.cases import Case
+from core.tracking.gateway import Tracking
 from quarterdeck import Quarterdeck, Retrieval
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.flags import FlagSet

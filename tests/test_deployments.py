@@ -18,11 +18,13 @@ from click.testing import CliRunner, Result
 
 from app.cli import main
 from benchmarks.blue_green import ACT, NAME, Scene, describe, list_inconsistencies, run, staging, start_deployer
-from core.acts import Act
-from core.changes import gather_changes
-from core.colors import Color, Deployment
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.causes.changes import gather_changes
+from core.causes.timeline import ChangeKind
 from core.config import PROJECT
-from core.deployments import (
+from core.deployments.colors import Color, Deployment
+from core.deployments.deployments import (
     deploy_release,
     get_deployment,
     list_deployments,
@@ -34,10 +36,8 @@ from core.deployments import (
     tear_down,
     tend,
 )
+from core.deployments.health import ask
 from core.errors import Conflict, NotFound, QuarterdeckError, SourceUnavailable
-from core.health import ask
-from core.timeline import ChangeKind
-from core.trail import list_audit
 from quarterdeck.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep]
@@ -363,7 +363,7 @@ def test_a_second_deployer_is_told_that_one_is_at_work(scene: Scene, deck: Store
 
 
 def test_a_deployment_that_somebody_else_changed_in_the_store_is_not_overwritten(scene: Scene, deck: Store) -> None:
-    from core.settings import get_setting, save_setting
+    from core.audit.settings import get_setting, save_setting
 
     def change_too(step: str) -> None:
         if step == "checked":

@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from core.changepoint import PRIOR_NOISE, Reference, degrees_of, replay
-from core.drift import HISTOGRAM_BINS, DriftStatus, as_history, decide_drift, decide_segments, summarize_scores
+from core.drift.changepoint import PRIOR_NOISE, Reference, degrees_of, replay
+from core.drift.verdict import HISTOGRAM_BINS, DriftStatus, as_history, decide_drift, decide_segments, summarize_scores
 from core.errors import InvalidInput
-from core.values import DailyScores
+from core.log.values import DailyScores
 
 MONDAY = date(2026, 3, 2)
 

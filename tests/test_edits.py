@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from core.edits import RuleText, apply_edit, parse_definition, parse_value, read_edit, write_value
+from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
-from core.impact import Impact, measure_impact, must_type_name
-from core.jsondiff import diff_states
-from core.upkeep import Details, Use, find_staleness, read_details, set_details, split_tags
+from core.flags.edits import RuleText, apply_edit, parse_definition, parse_value, read_edit, write_value
+from core.flags.impact import Impact, measure_impact, must_type_name
+from core.flags.upkeep import Details, Use, find_staleness, read_details, set_details, split_tags
 from quarterdeck.definitions import (
     Rule,
     RuleOperator,

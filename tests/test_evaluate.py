@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.answerers import SentenceVectors, extractive_pipeline
-from core.answers import REFUSAL, Answer
-from core.cases import Case, dataset_digest
 from core.errors import InvalidInput
-from core.evaluate import Bench, evaluate_offline, evaluate_prompt_variant, evaluate_prompts, keep_evaluation
-from core.judges import offline_judge
-from core.prices import Price
-from core.prompts import Prompt
-from core.tracking import Dataset, Tracking
+from core.prompts.answerers import SentenceVectors, extractive_pipeline
+from core.prompts.answers import REFUSAL, Answer
+from core.prompts.evaluate import Bench, evaluate_offline, evaluate_prompt_variant, evaluate_prompts, keep_evaluation
+from core.prompts.judges import offline_judge
+from core.prompts.prices import Price
+from core.prompts.prompts import Prompt
+from core.tracking.cases import Case, dataset_digest
+from core.tracking.gateway import Dataset, Tracking
 from tests.model_server import ModelServer, Reply, serve_models
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -331,7 +331,8 @@ def test_each_prompt_becomes_a_run_linked_to_its_registry_version(tmp_path):
 
 def test_importing_the_shell_does_not_load_heavy_libraries():
     script = (
-        "import sys, core.evaluate; print(sorted({'mlflow', 'sentence_transformers', 'sklearn'} & set(sys.modules)))"
+        "import sys, core.prompts.evaluate; "
+        "print(sorted({'mlflow', 'sentence_transformers', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

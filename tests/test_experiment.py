@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from core.arms import Arm, ArmsReading, Metric
-from core.comparisons import Margin
+from core.arms.arms import Arm, ArmsReading, Metric
+from core.arms.comparisons import Margin
+from core.arms.sequential import Moments
 from core.errors import InvalidInput
-from core.experiment import (
+from core.rollouts.experiment import (
     ExperimentCall,
     ExperimentProgress,
     ExperimentVerdict,
@@ -22,7 +23,7 @@ from core.experiment import (
     pick_users,
     trace_lift,
 )
-from core.experiment_design import (
+from core.rollouts.experiment_design import (
     Design,
     Direction,
     list_arms,
@@ -33,7 +34,6 @@ from core.experiment_design import (
     read_design,
     write_design,
 )
-from core.sequential import Moments
 from quarterdeck.definitions import (
     Rule,
     RuleOperator,

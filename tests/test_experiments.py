@@ -12,14 +12,21 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import main
-from core.acts import Act
-from core.arms import Metric
-from core.comparisons import Margin
+from core.arms.arms import Metric
+from core.arms.comparisons import Margin
+from core.arms.histories import ArmHistories
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
+from core.causes.timeline import ChangeKind, summarize_audit
 from core.errors import Conflict, InvalidInput, NotFound
-from core.experiment import ExperimentCall
-from core.experiment_design import plan_experiment
-from core.experiment_records import Experiment, ExperimentState, find_running, get_experiment, list_experiments
-from core.experiments import (
+from core.flags.operations import create_flag, switch_flag, update_flag
+from core.flags.schedule import ScheduleStep
+from core.flags.store import get_flag
+from core.reverts import revert
+from core.rollouts.experiment import ExperimentCall
+from core.rollouts.experiment_design import plan_experiment
+from core.rollouts.experiment_records import Experiment, ExperimentState, find_running, get_experiment, list_experiments
+from core.rollouts.experiments import (
     ExperimentReport,
     decide_for,
     report_experiment,
@@ -27,14 +34,7 @@ from core.experiments import (
     start_experiment,
     stop_experiment,
 )
-from core.flag_operations import create_flag, switch_flag, update_flag
-from core.flag_store import get_flag
-from core.histories import ArmHistories
-from core.reverts import revert
-from core.schedule import ScheduleStep
-from core.schedules import create_schedule
-from core.timeline import ChangeKind, summarize_audit
-from core.trail import list_audit, list_broken_audit_entries
+from core.rollouts.schedules import create_schedule
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, set_weights, split_flag
 from quarterdeck.store import Store

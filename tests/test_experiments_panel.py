@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.acts import Act
-from core.arms import Metric
-from core.experiment_design import plan_experiment
-from core.experiment_records import get_experiment
-from core.experiments import start_experiment
-from core.flag_operations import create_flag
-from core.flag_store import get_flag
-from core.trail import list_audit
+from core.arms.arms import Metric
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.flags.operations import create_flag
+from core.flags.store import get_flag
+from core.rollouts.experiment_design import plan_experiment
+from core.rollouts.experiment_records import get_experiment
+from core.rollouts.experiments import start_experiment
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.store import Store

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from core.acts import Act
+from core.audit.acts import Act
 from core.errors import InvalidInput
-from core.exports import read_export
-from core.flag_operations import import_flags
-from core.flag_store import list_flags
+from core.flags.exports import read_export
+from core.flags.operations import import_flags
+from core.flags.store import list_flags
 from quarterdeck.definitions import experiment_variants, read_rules, read_weights, rollout_pct
 from quarterdeck.flags import FlagSet
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from core.acts import Act
-from core.exposures import count_exposures, list_exposures, list_tracked_events, list_usage
-from core.flag_operations import create_flag, switch_flag
-from core.flag_store import get_flag
-from core.log_operations import purge_retrievals
-from core.trail import list_audit
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
+from core.log.exposures import count_exposures, list_exposures, list_tracked_events, list_usage
+from core.log.operations import purge_retrievals
 from quarterdeck import Quarterdeck, exposures
 from quarterdeck.clock import HOUR_MS, to_ms
 from quarterdeck.definitions import boolean_flag, canary_flag, experiment_variants, split_flag

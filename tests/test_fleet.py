@@ -16,8 +16,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app import api, backends
-from core.acts import Act
-from core.flag_operations import import_flags
+from core.audit.acts import Act
+from core.flags.operations import import_flags
 from quarterdeck import InvalidInput, Quarterdeck
 from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import resolve_references

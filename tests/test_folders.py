@@ -1,5 +1,5 @@
-from core.folders import FolderEntry, add_sizes, list_folder
-from core.manifests import CorpusFile
+from core.corpus.folders import FolderEntry, add_sizes, list_folder
+from core.corpus.manifests import CorpusFile
 
 FILES = [
     CorpusFile("corpus/guides/eal.md", 10, "m1"),

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
-from core import coverage_report
-from core.acts import Act
-from core.builds import build_version
-from core.chunks import Chunk
-from core.corpus import WORKSPACE, Corpus
-from core.coverage_report import report_coverage
-from core.embed import Embedder
+from core.audit.acts import Act
+from core.corpus.corpus import WORKSPACE, Corpus
+from core.coverage import report
+from core.coverage.report import report_coverage
+from core.embedding.chunks import Chunk
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import InvalidInput, NotFound
-from core.index_operations import swap_index
-from core.ingest import DocumentSource, read_folder, read_version
-from core.prediction_operations import save_prediction
-from core.predictions import (
+from core.indexes.builds import build_version
+from core.indexes.ingest import DocumentSource, read_folder, read_version
+from core.indexes.operations import swap_index
+from core.indexes.registry import get_index
+from core.log.retrievals import last_days
+from core.log.values import AskedQuery
+from core.predictions.operations import save_prediction
+from core.predictions.predictions import (
     add_to_live,
     get_prediction,
     list_predictions,
@@ -26,10 +30,6 @@ from core.predictions import (
     predict_coverage,
     predict_version,
 )
-from core.registry import get_index
-from core.retrievals import last_days
-from core.values import AskedQuery
-from core.vectors import VectorCache
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
@@ -179,7 +179,7 @@ def test_a_second_look_at_an_unchanged_log_groups_nothing_again_and_knows_its_ga
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     today = datetime.now(UTC).date()
     first = report_coverage(deck, embedder, environment="production", today=today)
-    monkeypatch.setattr(coverage_report, "find_topics", None)
+    monkeypatch.setattr(report, "find_topics", None)
     assert report_coverage(deck, embedder, environment="production", today=today) == first
     with pytest.raises(TypeError, match="not callable"):
         report_coverage(deck, embedder, environment="production", today=today - timedelta(days=1))

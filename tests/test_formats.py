@@ -1,7 +1,7 @@
 import pytest
 
+from core.embedding.formats import is_readable, split_document
 from core.errors import InvalidInput
-from core.formats import is_readable, split_document
 
 RST = b"""
 Ring Library

@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from core.cases import Case, CaseResult
 from core.errors import InvalidInput
-from core.gatekeeper import read_corpora, run_prompt_gate
-from core.gates import Evaluated, GateCheck, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
-from core.prices import Price
-from core.verdicts import render_junit, render_markdown, render_text
+from core.prompts.gatekeeper import read_corpora, run_prompt_gate
+from core.prompts.gates import Evaluated, GateCheck, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
+from core.prompts.prices import Price
+from core.prompts.verdicts import render_junit, render_markdown, render_text
+from core.tracking.cases import Case, CaseResult
 from tests.conftest import Demo
 
 THRESHOLDS = Thresholds(faithfulness_mean=0.9, faithfulness_min=0.5, refusal_accuracy=0.95)

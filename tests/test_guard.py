@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.guard import SEAL_HEADER, Guard, get_seal
-from core.identity import SignIn, read_sign_in
+from core.access.identity import SignIn, read_sign_in
 from tests.test_identity import OIDC, PROXY
 
 LOCAL, HTTPS, BEHIND = SignIn(), read_sign_in(OIDC), read_sign_in(PROXY)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from core import histories
-from core.arms import Arm, ArmsReading, Metric
+from core.arms import histories
+from core.arms.arms import Arm, ArmsReading, Metric
+from core.arms.histories import ArmHistories, Watched
 from core.errors import InvalidInput
-from core.exposures import Exposure
-from core.histories import ArmHistories, Watched
-from core.retrievals import list_user_sums
+from core.log.exposures import Exposure
+from core.log.retrievals import list_user_sums
 from quarterdeck.log import RetrievalLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

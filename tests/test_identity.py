@@ -4,8 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.access.identity import (
+    OidcLogin,
+    Person,
+    SignIn,
+    check_bind,
+    is_loopback,
+    read_claims,
+    read_headers,
+    read_sign_in,
+)
 from core.errors import Forbidden, InvalidInput
-from core.identity import OidcLogin, Person, SignIn, check_bind, is_loopback, read_claims, read_headers, read_sign_in
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LOGIN = OidcLogin("https://id.example.org/.well-known/openid-configuration", "deck", "hidden", "c" * 32)

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from core import tables
 from core.config import PROJECT
 from core.errors import Conflict, InvalidInput
-from core.importing import ImportReport, import_file, parse_zone
-from core.rows import FileTimes, parse_cells, parse_rows
-from core.tables import TableFile
+from core.intake import tables
+from core.intake.importing import ImportReport, import_file, parse_zone
+from core.intake.rows import FileTimes, parse_cells, parse_rows
+from core.intake.tables import TableFile
 from quarterdeck.clock import to_ms
 from quarterdeck.redaction import compose, redact
 from quarterdeck.schema import ROLLUPS, retrievals
@@ -285,7 +285,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
 @pytest.mark.parametrize("batches", [1, 3])
 def test_an_import_that_broke_off_goes_on_without_a_row_twice_or_missing(store, tmp_path, monkeypatch, kind, batches):
-    monkeypatch.setattr("core.importing._BATCH_ROWS", 10)
+    monkeypatch.setattr("core.intake.importing._BATCH_ROWS", 10)
     rows = [dict(zip(HEADER, row, strict=True)) for row in many(45)]
     rows[33]["score"] = 7.0
     path = tmp_path / f"log.{kind}"
@@ -326,7 +326,7 @@ def test_a_file_with_other_rows_is_another_file(store, tmp_path):
 
 
 def test_two_imports_of_one_file_at_once_store_it_once(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("core.importing._BATCH_ROWS", 10)
+    monkeypatch.setattr("core.intake.importing._BATCH_ROWS", 10)
     path = write_csv(tmp_path / "log.csv", many(30))
 
     def start_another(_share: float) -> None:

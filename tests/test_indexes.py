@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.backends import ChromaIndexes, LanceIndexes, open_indexes
-from core.chunks import Chunk
+from core.embedding.chunks import Chunk
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
+from core.indexes.backends import ChromaIndexes, LanceIndexes, open_indexes
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +161,7 @@ def test_missing_and_damaged_indexes_give_one_line(indexes):
 @pytest.mark.deep
 def test_another_process_reads_what_this_one_built(indexes):
     script = (
-        "import sys, numpy; from core.backends import open_indexes; "
+        "import sys, numpy; from core.indexes.backends import open_indexes; "
         "hits = open_indexes(sys.argv[1]).search('docs-v1', numpy.eye(3, 8, dtype='f4')[1:2]); print(hits[0][0].text)"
     )
     kind = "chroma:" if isinstance(indexes, ChromaIndexes) else ""

@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.backends import LanceIndexes
-from core.chunks import Chunk
 from core.config import load_config
-from core.corpus import WORKSPACE, Corpus
-from core.embed import Embedder
+from core.corpus.corpus import WORKSPACE, Corpus
+from core.embedding.chunks import Chunk
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import InvalidInput, NotFound
-from core.ingest import build_index, embed_chunks, read_folder, read_version
-from core.vectors import VectorCache
+from core.indexes.backends import LanceIndexes
+from core.indexes.ingest import build_index, embed_chunks, read_folder, read_version
 from tests.conftest import Demo
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Conflict, SourceUnavailable
-from core.jobs import Job, Jobs, JobState, JobStep, format_step
+from core.jobs.jobs import Job, Jobs, JobState, JobStep, format_step
 
 pytestmark = pytest.mark.slow
 SLEEP = ["/bin/sh", "-c", "echo begun; sleep 300"]
@@ -74,7 +74,7 @@ def test_there_are_never_two_of_a_kind(jobs: Jobs, tmp_path: Path) -> None:
         start(jobs, SLEEP)
     assert start(jobs, SLEEP, kind="other").state is JobState.RUNNING
     script = (
-        "import sys; from pathlib import Path; from core.jobs import Jobs\n"
+        "import sys; from pathlib import Path; from core.jobs.jobs import Jobs\n"
         "Jobs(Path(sys.argv[1])).start('build', ['true'], subject='v3', actor='bob')"
     )
     done = subprocess.run(
@@ -89,7 +89,7 @@ def test_there_are_never_two_of_a_kind(jobs: Jobs, tmp_path: Path) -> None:
 @pytest.mark.deep
 def test_of_many_starters_at_once_one_wins(jobs: Jobs, tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from core.jobs import Jobs\n"
+        "import sys; from pathlib import Path; from core.jobs.jobs import Jobs\n"
         "try: Jobs(Path(sys.argv[1])).start('build', ['sleep', '300'], subject='v3', actor='bob'); print('won')\n"
         "except Exception as error: print(type(error).__name__)"
     )
@@ -106,7 +106,7 @@ def test_of_many_starters_at_once_one_wins(jobs: Jobs, tmp_path: Path) -> None:
 
 def test_a_job_outlives_the_process_that_started_it(jobs: Jobs, tmp_path: Path) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from core.jobs import Jobs\n"
+        "import os, sys; from pathlib import Path; from core.jobs.jobs import Jobs\n"
         "Jobs(Path(sys.argv[1])).start('build', ['/bin/sh', '-c', sys.argv[2]], subject='v3', actor='bob')\n"
         "os.kill(os.getpid(), 9)"
     )

@@ -8,11 +8,19 @@ from typing import Any
 
 import pytest
 
-from core.agreement import Agreement, JudgeVerdict, Labeled, Skill, describe_agreement, parse_labeled, say_verdicts
-from core.answers import is_refusal
-from core.calibration import LABELED, Examination, examine_judges
 from core.config import load_config
 from core.errors import InvalidInput
+from core.prompts.agreement import (
+    Agreement,
+    JudgeVerdict,
+    Labeled,
+    Skill,
+    describe_agreement,
+    parse_labeled,
+    say_verdicts,
+)
+from core.prompts.answers import is_refusal
+from core.prompts.calibration import LABELED, Examination, examine_judges
 from tests.model_server import ModelServer, Reply, serve_models
 from tests.test_cli import Run, only_line, quarterdeck  # noqa: F401 - a fixture
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from core.corpus.leftovers import remove_leftovers
 from core.errors import SourceUnavailable
-from core.leftovers import remove_leftovers
 
 
 @pytest.fixture

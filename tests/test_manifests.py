@@ -5,8 +5,7 @@ import random
 
 import pytest
 
-from core.errors import SourceUnavailable
-from core.manifests import (
+from core.corpus.manifests import (
     FileChange,
     FileChangeKind,
     Manifest,
@@ -16,6 +15,7 @@ from core.manifests import (
     diff_manifests,
     parse_tracked,
 )
+from core.errors import SourceUnavailable
 
 
 def md5_of(number: int) -> str:

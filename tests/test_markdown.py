@@ -1,6 +1,6 @@
 import pytest
 
-from core.markdown import neutralize_markdown
+from core.corpus.markdown import neutralize_markdown
 
 JOINER = "\u2060"
 

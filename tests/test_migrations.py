@@ -15,16 +15,16 @@ import psycopg
 import pytest
 from sqlalchemy import inspect, select, text
 
-from core.acts import Act
-from core.drift_report import accepted_level_setting
+from core.audit.acts import Act
+from core.audit.settings import get_setting
+from core.audit.trail import list_audit, list_broken_audit_entries
+from core.drift.report import accepted_level_setting
 from core.errors import Conflict, SourceUnavailable
-from core.flag_operations import change_rollout
-from core.flag_store import get_flag
-from core.migrator import Migration, list_revisions, migrate
-from core.registry import get_index, list_aliases
-from core.retrievals import list_daily_scores
-from core.settings import get_setting
-from core.trail import list_audit, list_broken_audit_entries
+from core.flags.operations import change_rollout
+from core.flags.store import get_flag
+from core.indexes.registry import get_index, list_aliases
+from core.log.retrievals import list_daily_scores
+from core.store.migrator import Migration, list_revisions, migrate
 from quarterdeck.client import Quarterdeck
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.recorder import append_retrievals

@@ -1,4 +1,4 @@
-from core.misses import Miss, NearPassage, explain_misses
+from core.predictions.misses import Miss, NearPassage, explain_misses
 
 
 def near(question: str, document: str, text: str, score: float) -> NearPassage:

@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from core.acts import Act
-from core.cases import CaseResult, render_case_results
+from core.audit.acts import Act
 from core.errors import SourceUnavailable
-from core.promotion import promote, roll_back
-from core.runs import PromptVersion, Run, RunFilter, RunSort, SortKind
-from core.tracking import Dataset, Tracking
+from core.prompts.promotion import promote, roll_back
+from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.gateway import Dataset, Tracking
+from core.tracking.runs import PromptVersion, Run, RunFilter, RunSort, SortKind
 from quarterdeck.store import Store
 from tests.backends import make_url
 from tests.test_pages import _clean_streamlit, empty_url, only_error, open_page, verdict  # noqa: F401 - fixtures

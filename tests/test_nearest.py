@@ -4,16 +4,16 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from core.acts import Act
-from core.backends import open_indexes
-from core.chunks import Chunk
-from core.embed import Embedder
-from core.index_operations import register_index, swap_index
-from core.nearest import Nearest, find_nearest, list_topic_predictions
-from core.prediction import Prediction, TopicPrediction
-from core.prediction_operations import save_prediction
-from core.registry import Index
-from core.vectors import VectorCache
+from core.audit.acts import Act
+from core.embedding.chunks import Chunk
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
+from core.indexes.backends import open_indexes
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index
+from core.predictions.nearest import Nearest, find_nearest, list_topic_predictions
+from core.predictions.operations import save_prediction
+from core.predictions.prediction import Prediction, TopicPrediction
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ACT = Act("ada", "why", at=NOW)

@@ -11,9 +11,9 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from core.acts import Act
-from core.flag_operations import create_flag, switch_flag
-from core.flag_store import get_flag
+from core.audit.acts import Act
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.errors import SourceUnavailable

@@ -24,12 +24,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from app import api, backends
-from core.acts import Act
-from core.credentials import issue_token
-from core.exposures import list_usage
-from core.flag_operations import create_flag, switch_flag
-from core.flag_store import get_flag
-from core.scopes import Scope
+from core.access.credentials import issue_token
+from core.access.scopes import Scope
+from core.audit.acts import Act
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
+from core.log.exposures import list_usage
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, canary_flag, parse_document
 from quarterdeck.store import Store

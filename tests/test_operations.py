@@ -5,19 +5,19 @@ from datetime import UTC, date, datetime
 import pytest
 from sqlalchemy import text
 
-from core.acts import Act
-from core.drift_operations import accept_level
-from core.drift_report import accepted_level_setting
+from core.audit.acts import Act
+from core.audit.settings import get_setting
+from core.audit.trail import list_audit, list_broken_audit_entries
+from core.drift.operations import accept_level
+from core.drift.report import accepted_level_setting
 from core.errors import Conflict, InvalidInput, NotFound
-from core.flag_operations import change_rollout, create_flag, import_flags, switch_flag, update_flag
-from core.flag_store import get_flag, list_flags
-from core.index_operations import register_index, swap_index
-from core.log_operations import purge_retrievals
-from core.registry import Index, list_aliases
-from core.retrievals import get_span
+from core.flags.operations import change_rollout, create_flag, import_flags, switch_flag, update_flag
+from core.flags.store import get_flag, list_flags
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index, list_aliases
+from core.log.operations import purge_retrievals
+from core.log.retrievals import get_span
 from core.reverts import revert
-from core.settings import get_setting
-from core.trail import list_audit, list_broken_audit_entries
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -133,7 +133,7 @@ def test_the_chain_of_entries_is_whole_until_a_row_is_changed_or_removed(store, 
 
 
 def test_a_failure_between_change_and_entry_leaves_neither(store, flag, monkeypatch):
-    monkeypatch.setattr("core.acts.record_audit", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr("core.audit.acts.record_audit", lambda *_a, **_k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         update_flag(store, flag, boolean_flag(on=False), ME)
     assert get_flag(store, "production", "use_hyde") == flag

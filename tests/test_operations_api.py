@@ -25,8 +25,8 @@ from app.api import ApiAhead
 from app.logs import write_logs
 from app.observing import Observing
 from core.config import PROJECT, load_config
+from core.deployments.health import ask
 from core.errors import SourceUnavailable
-from core.health import ask
 from quarterdeck.store import Store
 
 

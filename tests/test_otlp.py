@@ -30,7 +30,7 @@ from starlette.applications import Starlette
 
 from app import api, backends
 from core.errors import InvalidInput
-from core.otlp import JSON, PROTOBUF, parse_request
+from core.intake.otlp import JSON, PROTOBUF, parse_request
 from quarterdeck.redaction import compose, redact
 from quarterdeck.schema import retrievals
 from quarterdeck.store import Store

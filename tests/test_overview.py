@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.acts import Act
-from core.corpus import Version
-from core.index_operations import register_index, swap_index
+from core.audit.acts import Act
+from core.corpus.corpus import Version
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index
 from core.overview import Standing, describe_corpus
-from core.registry import Index
 from quarterdeck.store import Store
 
 BUILD = "Build an index of corpus v2"

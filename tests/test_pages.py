@@ -16,15 +16,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import ui
-from core.acts import Act
+from core.arms.histories import share_histories
+from core.audit.acts import Act
+from core.audit.trail import list_audit
 from core.config import PROJECT
-from core.embed import Embedder
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import InvalidInput
-from core.flag_operations import create_flag, switch_flag
-from core.flag_store import get_flag
-from core.histories import share_histories
-from core.trail import list_audit
-from core.vectors import VectorCache
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -1,7 +1,7 @@
 """Two runs side by side, case by case: literal results, literal sides."""
 
-from core.cases import CaseResult
-from core.pairs import Side, count_sides, list_shared_cases, pair_cases
+from core.prompts.pairs import Side, count_sides, list_shared_cases, pair_cases
+from core.tracking.cases import CaseResult
 
 
 def case(case_id: str, faithfulness: float, *, question: str = "", error: str = "") -> CaseResult:

@@ -12,28 +12,16 @@ import pytest
 from sqlalchemy import select
 
 from benchmarks.index_swap import HashEmbedder, make_source
-from core import builds, canaries, deployments, experiments, promotion, reverts
-from core.acts import Act, changing
-from core.alert_operations import delete_alert_rule, save_alert_rule
-from core.alerts import AlertRule
-from core.arms import Metric
-from core.backlog import BacklogTopic, TopicState, get_backlog_topic
-from core.builds import build_version
-from core.corpus import Corpus
-from core.credentials import issue_token, revoke_token
-from core.drift import DriftStatus
-from core.drift_operations import accept_level
-from core.environment_operations import add_environment
-from core.errors import Forbidden, InvalidInput
-from core.experiment_design import Design, plan_experiment
-from core.experiment_records import Experiment, get_experiment
-from core.flag_operations import change_rollout, create_flag, import_flags, remove_flag, save_edit, update_flag
-from core.flag_store import Flag, get_flag
-from core.index_operations import forget_index, register_index, retire_index, rollback_index, swap_index
-from core.jobs import Jobs, JobState
-from core.launches import Launch, cancel_job, start_job
-from core.log_operations import purge_retrievals
-from core.permissions import (
+from core import reverts
+from core.access.credentials import issue_token, revoke_token
+from core.access.roles import find_roles, grant_role, list_grants, revoke_role
+from core.access.scopes import Scope
+from core.alerts.alerts import AlertRule
+from core.alerts.operations import delete_alert_rule, save_alert_rule
+from core.arms.arms import Metric
+from core.audit.acts import Act, changing
+from core.audit.operations import add_environment
+from core.audit.permissions import (
     ADMIN_EVERYWHERE,
     NOBODY,
     Grant,
@@ -44,20 +32,44 @@ from core.permissions import (
     explain_refusal,
     hold_everywhere,
 )
-from core.prediction import Prediction
-from core.prediction_operations import save_prediction
-from core.probes import ProbeReport
-from core.rebuild import cancel_rebuild, jobs_of, start_rebuild
-from core.registry import Index
-from core.roles import find_roles, grant_role, list_grants, revoke_role
-from core.runs import PromptVersion, Run
-from core.schedule import Schedule, ScheduleStep
-from core.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
-from core.scopes import Scope
-from core.store_operations import record_restore
-from core.timetable import list_schedules
-from core.topic_operations import mark_topic
-from core.trail import list_audit
+from core.audit.trail import list_audit
+from core.corpus.corpus import Corpus
+from core.corpus.rebuild import cancel_rebuild, jobs_of, start_rebuild
+from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic
+from core.coverage.operations import mark_topic
+from core.deployments import deployments
+from core.drift.operations import accept_level
+from core.drift.verdict import DriftStatus
+from core.errors import Forbidden, InvalidInput
+from core.flags.operations import (
+    change_rollout,
+    create_flag,
+    import_flags,
+    remove_flag,
+    save_edit,
+    switch_flag,
+    update_flag,
+)
+from core.flags.schedule import Schedule, ScheduleStep
+from core.flags.store import Flag, get_flag
+from core.flags.timetable import list_schedules
+from core.indexes import builds
+from core.indexes.builds import build_version
+from core.indexes.operations import forget_index, register_index, retire_index, rollback_index, swap_index
+from core.indexes.probes import ProbeReport
+from core.indexes.registry import Index
+from core.jobs.jobs import Jobs, JobState
+from core.jobs.launches import Launch, cancel_job, start_job
+from core.log.operations import purge_retrievals
+from core.predictions.operations import save_prediction
+from core.predictions.prediction import Prediction
+from core.prompts import promotion
+from core.rollouts import canaries, experiments
+from core.rollouts.experiment_design import Design, plan_experiment
+from core.rollouts.experiment_records import Experiment, get_experiment
+from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
+from core.store.operations import record_restore
+from core.tracking.runs import PromptVersion, Run
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -167,88 +179,103 @@ OLD = datetime(2026, 2, 1, tzinfo=UTC)
 # What each operation is called with, and the least role that may. A new operation without a row fails in
 # test_architecture.
 OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
-    "flag_operations.create_flag": (EDITOR, lambda w, by: create_flag(w.store, "new", boolean_flag(on=True), by)),
-    "flag_operations.update_flag": (
+    "flags.operations.create_flag": (EDITOR, lambda w, by: create_flag(w.store, "new", boolean_flag(on=True), by)),
+    "flags.operations.update_flag": (
         EDITOR, lambda w, by: update_flag(w.store, w.flag, boolean_flag(on=False), by)
     ),
-    "flag_operations.switch_flag": (EDITOR, lambda w, by: switch_flag(w.store, w.flag, by, on=False)),
-    "flag_operations.change_rollout": (EDITOR, lambda w, by: change_rollout(w.store, w.flag, 40, by)),
-    "flag_operations.import_flags": (
+    "flags.operations.switch_flag": (EDITOR, lambda w, by: switch_flag(w.store, w.flag, by, on=False)),
+    "flags.operations.change_rollout": (EDITOR, lambda w, by: change_rollout(w.store, w.flag, 40, by)),
+    "flags.operations.import_flags": (
         EDITOR, lambda w, by: import_flags(w.store, {"flags": {"new": boolean_flag(on=True)}}, by)
     ),
-    "index_operations.register_index": (EDITOR, lambda w, by: register_index(w.store, w.index("docs-v3"), by)),
-    "index_operations.swap_index": (
+    "indexes.operations.register_index": (EDITOR, lambda w, by: register_index(w.store, w.index("docs-v3"), by)),
+    "indexes.operations.swap_index": (
         EDITOR, lambda w, by: swap_index(w.store, "default", "docs-v2", by, expected="docs-v1")
     ),
-    "index_operations.rollback_index": (EDITOR, lambda w, by: rollback_index(w.store, "default", by)),
-    "index_operations.retire_index": (
+    "indexes.operations.rollback_index": (EDITOR, lambda w, by: rollback_index(w.store, "default", by)),
+    "indexes.operations.retire_index": (
         ADMIN, lambda w, by: retire_index(w.store, "docs-v2", by, newest_swap=_newest_swap(w))
     ),
-    "index_operations.forget_index": (ADMIN, lambda w, by: forget_index(w.store, "docs-old", by)),
-    "prediction_operations.save_prediction": (EDITOR, lambda w, by: save_prediction(w.store, PREDICTION, by)),
-    "topic_operations.mark_topic": (
+    "indexes.operations.forget_index": (ADMIN, lambda w, by: forget_index(w.store, "docs-old", by)),
+    "predictions.operations.save_prediction": (EDITOR, lambda w, by: save_prediction(w.store, PREDICTION, by)),
+    "coverage.operations.mark_topic": (
         EDITOR, lambda w, by: mark_topic(w.store, w.topic, TopicState.PLANNED, by, owner="ada")
     ),
-    "drift_operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
-    "log_operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
-    "alert_operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
-    "alert_operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
+    "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
+    "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
+    "alerts.operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
+    "alerts.operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
     "reverts.revert": (EDITOR, lambda w, by: reverts.revert(w.store, _entry_of(w, "flag.update"), by)),
-    "builds.build_version": (
+    "indexes.builds.build_version": (
         EDITOR,
         lambda w, by: build_version(
             w.store, w.embedder, make_source(1, 4), by, location=str(w.folder / "built"), name="docs-v4"
         ),
     ),
-    "builds.ship_index": (EDITOR, lambda w, by: builds.ship_index(w.store, "default", PROBED, by, expected="docs-v1")),
-    "builds.save_probe": (EDITOR, lambda w, by: builds.save_probe(w.store, PROBED, by, live="docs-v1")),
-    "builds.ship_probed_index": (
+    "indexes.builds.ship_index": (
+        EDITOR,
+        lambda w, by: builds.ship_index(w.store, "default", PROBED, by, expected="docs-v1"),
+    ),
+    "indexes.builds.save_probe": (EDITOR, lambda w, by: builds.save_probe(w.store, PROBED, by, live="docs-v1")),
+    "indexes.builds.ship_probed_index": (
         EDITOR, lambda w, by: builds.ship_probed_index(w.store, "default", "docs-v2", by, expected="docs-v1")
     ),
-    "launches.start_job": (EDITOR, lambda w, by: start_job(w.store, w.jobs, Launch("wait", "all", ("true",)), by)),
-    "launches.cancel_job": (EDITOR, lambda w, by: cancel_job(w.store, _waiting(w.jobs, "wait"), "wait", by)),
-    "rebuild.start_rebuild": (EDITOR, lambda w, by: start_rebuild(w.store, w.corpus, by)),
-    "rebuild.cancel_rebuild": (EDITOR, lambda w, by: _cancel_rebuild(w, by)),
-    "builds.collect_garbage": (ADMIN, lambda w, by: builds.collect_garbage(w.store, by, keep=0)),
-    "environment_operations.add_environment": (ADMIN, lambda w, by: add_environment(w.store, "qa", by)),
-    "flag_operations.save_edit": (
+    "jobs.launches.start_job": (EDITOR, lambda w, by: start_job(w.store, w.jobs, Launch("wait", "all", ("true",)), by)),
+    "jobs.launches.cancel_job": (EDITOR, lambda w, by: cancel_job(w.store, _waiting(w.jobs, "wait"), "wait", by)),
+    "corpus.rebuild.start_rebuild": (EDITOR, lambda w, by: start_rebuild(w.store, w.corpus, by)),
+    "corpus.rebuild.cancel_rebuild": (EDITOR, lambda w, by: _cancel_rebuild(w, by)),
+    "indexes.builds.collect_garbage": (ADMIN, lambda w, by: builds.collect_garbage(w.store, by, keep=0)),
+    "audit.operations.add_environment": (ADMIN, lambda w, by: add_environment(w.store, "qa", by)),
+    "flags.operations.save_edit": (
         EDITOR, lambda w, by: save_edit(w.store, w.flag, boolean_flag(on=False), by, typed_name="", now=BUILT)
     ),
-    "flag_operations.remove_flag": (EDITOR, lambda w, by: remove_flag(w.store, w.flag, by, typed_name="use_hyde")),
-    "schedules.create_schedule": (
+    "flags.operations.remove_flag": (EDITOR, lambda w, by: remove_flag(w.store, w.flag, by, typed_name="use_hyde")),
+    "rollouts.schedules.create_schedule": (
         EDITOR,
         lambda w, by: create_schedule(w.store, w.flag, [ScheduleStep(on=False)], by, starts=BUILT, now=BUILT),
     ),
-    "schedules.pause_schedule": (EDITOR, lambda w, by: pause_schedule(w.store, _schedule(w), by, now=BUILT)),
-    "schedules.resume_schedule": (
+    "rollouts.schedules.pause_schedule": (EDITOR, lambda w, by: pause_schedule(w.store, _schedule(w), by, now=BUILT)),
+    "rollouts.schedules.resume_schedule": (
         EDITOR, lambda w, by: resume_schedule(w.store, _schedule(w, "held"), by, now=BUILT)
     ),
-    "schedules.cancel_schedule": (EDITOR, lambda w, by: cancel_schedule(w.store, _schedule(w), by)),
-    "credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
-    "credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
-    "store_operations.record_restore": (ADMIN, lambda w, by: record_restore(w.store, "2026-03-01", by)),
-    "deployments.start_release": (ADMIN, lambda w, by: deployments.start_release(w.store, w.site(WAITING), "r3", by)),
-    "deployments.deploy_release": (ADMIN, lambda w, by: deployments.deploy_release(w.store, w.site(KEPT), "r3", by)),
-    "deployments.switch_color": (EDITOR, lambda w, by: deployments.switch_color(w.store, w.site(WAITING), by)),
-    "deployments.roll_back": (EDITOR, lambda w, by: deployments.roll_back(w.store, w.site(KEPT), by)),
-    "deployments.tear_down": (EDITOR, lambda w, by: deployments.tear_down(w.store, w.site(KEPT), by)),
-    "deployments.resume": (EDITOR, lambda w, by: deployments.resume(w.store, w.site(KEPT), by)),
-    "deployments.tend": (EDITOR, lambda w, by: deployments.tend(w.store, w.site(KEPT), by)),
-    "experiments.start_experiment": (
+    "rollouts.schedules.cancel_schedule": (EDITOR, lambda w, by: cancel_schedule(w.store, _schedule(w), by)),
+    "access.credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
+    "access.credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
+    "store.operations.record_restore": (ADMIN, lambda w, by: record_restore(w.store, "2026-03-01", by)),
+    "deployments.deployments.start_release": (
+        ADMIN,
+        lambda w, by: deployments.start_release(w.store, w.site(WAITING), "r3", by),
+    ),
+    "deployments.deployments.deploy_release": (
+        ADMIN,
+        lambda w, by: deployments.deploy_release(w.store, w.site(KEPT), "r3", by),
+    ),
+    "deployments.deployments.switch_color": (
+        EDITOR,
+        lambda w, by: deployments.switch_color(w.store, w.site(WAITING), by),
+    ),
+    "deployments.deployments.roll_back": (EDITOR, lambda w, by: deployments.roll_back(w.store, w.site(KEPT), by)),
+    "deployments.deployments.tear_down": (EDITOR, lambda w, by: deployments.tear_down(w.store, w.site(KEPT), by)),
+    "deployments.deployments.resume": (EDITOR, lambda w, by: deployments.resume(w.store, w.site(KEPT), by)),
+    "deployments.deployments.tend": (EDITOR, lambda w, by: deployments.tend(w.store, w.site(KEPT), by)),
+    "rollouts.experiments.start_experiment": (
         EDITOR, lambda w, by: experiments.start_experiment(w.store, w.compared, w.design(), by)
     ),
-    "experiments.stop_experiment": (EDITOR, lambda w, by: experiments.stop_experiment(w.store, w.experiment, by)),
-    "experiments.decide_for": (
+    "rollouts.experiments.stop_experiment": (
+        EDITOR,
+        lambda w, by: experiments.stop_experiment(w.store, w.experiment, by),
+    ),
+    "rollouts.experiments.decide_for": (
         EDITOR, lambda w, by: experiments.decide_for(w.store, w.experiment, "b", by, typed_name=None, now=BUILT)
     ),
-    "canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
-    "canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
-    "promotion.promote": (
+    "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
+    "rollouts.canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
+    "prompts.promotion.promote": (
         EDITOR, lambda w, by: promotion.promote(w.store, w.prompts, "r3", by, serving=None, expected=2)
     ),
-    "promotion.roll_back": (EDITOR, lambda w, by: promotion.roll_back(w.store, w.prompts, "sum", by)),
-    "roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
-    "roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
+    "prompts.promotion.roll_back": (EDITOR, lambda w, by: promotion.roll_back(w.store, w.prompts, "sum", by)),
+    "access.roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
+    "access.roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
 }  # fmt: skip
 _SHARED_NAMES = ("index", "purge", "builds.", "add_environment", "job", "rebuild", "restore", "promotion.")
 SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)}

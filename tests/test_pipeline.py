@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from core.corpus import Corpus
+from core.corpus.corpus import Corpus
+from core.corpus.pipeline import Stage
 from core.errors import SourceUnavailable
-from core.pipeline import Stage
 from tests.dvc_repos import DvcRepo
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from core.coverage.topics import Topic, Trend
 from core.errors import InvalidInput
-from core.prediction import (
+from core.log.values import AskedQuery
+from core.predictions.prediction import (
     LiftingDocument,
     Unshipped,
     compare_prediction,
@@ -13,8 +15,6 @@ from core.prediction import (
     predict_lift,
     prediction_setting,
 )
-from core.topics import Topic, Trend
-from core.values import AskedQuery
 
 NEVER = [-1.0, -1.0]
 

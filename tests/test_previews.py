@@ -3,7 +3,7 @@ import io
 import pytest
 from PIL import Image
 
-from core.previews import PreviewKind, preview_file
+from core.corpus.previews import PreviewKind, preview_file
 
 
 def picture(*, size: tuple[int, int] = (4, 3), kind: str = "PNG") -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import InvalidInput
-from core.prices import Price, compute_cost_usd, estimate_tokens, parse_prices
+from core.prompts.prices import Price, compute_cost_usd, estimate_tokens, parse_prices
 
 TABLE = Path(__file__).resolve().parents[1] / "data" / "prices.yaml"
 

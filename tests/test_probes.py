@@ -1,7 +1,7 @@
 import pytest
 
 from core.errors import InvalidInput
-from core.probes import (
+from core.indexes.probes import (
     GoldenQuery,
     Hit,
     ProbeLimits,

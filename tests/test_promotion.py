@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.settings import get_setting
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, SourceUnavailable
-from core.flag_operations import change_rollout, create_flag, switch_flag
-from core.flag_store import get_flag, list_flags
-from core.promotion import (
+from core.flags.operations import change_rollout, create_flag, switch_flag
+from core.flags.store import get_flag, list_flags
+from core.prompts.promotion import (
     Serving,
     find_promotion,
     find_unfinished,
@@ -23,9 +25,7 @@ from core.promotion import (
     suggest_flag,
 )
 from core.reverts import revert
-from core.settings import get_setting
-from core.tracking import Tracking
-from core.trail import list_audit, list_broken_audit_entries
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
 
@@ -303,12 +303,12 @@ def test_a_promotion_whose_process_died_is_told_and_does_not_block_for_ever(
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("core.promotion._Steps.undo", lambda steps: (_ for _ in ()).throw(Killed))
+        patched.setattr("core.prompts.promotion._Steps.undo", lambda steps: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             promote_3(store, Dying(tracking.tracking_uri))
     assert find_unfinished(store, "qa") is None  # it may still be at work
     assert get_setting(store, "promotion:qa")[0]["actor"] == "ann"
-    monkeypatch.setattr("core.promotion._LONGEST_MS", -1)
+    monkeypatch.setattr("core.prompts.promotion._LONGEST_MS", -1)
     assert "was cut off; MLflow may be changed" in str(find_unfinished(store, "qa"))
     promote(store, tracking, run_of(tracking, 1), BY, serving=None, expected=3)
     assert find_unfinished(store, "qa") is None

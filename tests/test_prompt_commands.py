@@ -2,9 +2,9 @@
 
 import pytest
 
-from core.flag_store import get_flag, list_flags
-from core.tracking import Tracking
-from core.trail import list_audit
+from core.audit.trail import list_audit
+from core.flags.store import get_flag, list_flags
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
 from tests.test_cli import Run, only_line, quarterdeck  # noqa: F401 - a fixture

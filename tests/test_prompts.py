@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import InvalidInput
-from core.prompts import Prompt, parse_prompt, render_prompt
+from core.prompts.prompts import Prompt, parse_prompt, render_prompt
 
 BODY = "Answer from the context.\n\n{context}\n\nQ: {question}\n"
 FULL = f"---\nname: qa\nversion: 2\ndescription: Short\ntop_k: 4\nmax_sentences: 2\nrefuse_below: 0.35\n---\n{BODY}"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.contests import report_prompts
-from core.decisions import WinnerRule
-from core.tracking import Tracking
+from core.prompts.contests import report_prompts
+from core.prompts.decisions import WinnerRule
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -190,7 +190,7 @@ def test_runs_over_different_cases_are_compared_only_on_demand(own: Tracking) ->
     ids = run_ids(own)
     store = own
     results = store.list_case_results(ids["qa-v2"])
-    from core.cases import render_case_results
+    from core.tracking.cases import render_case_results
 
     fewer = store.log_evaluation(
         "rag-prompt-iterations", "qa-few", params={"prompt": "qa", "version": "few"},

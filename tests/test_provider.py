@@ -15,10 +15,10 @@ from openfeature.provider import ProviderStatus
 from openfeature.track import TrackingEventDetails
 from sqlalchemy import text
 
-from core.acts import Act
-from core.exposures import list_tracked_events
-from core.flag_operations import create_flag, switch_flag
-from core.flag_store import get_flag
+from core.audit.acts import Act
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
+from core.log.exposures import list_tracked_events
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, split_flag
 from quarterdeck.provider import QuarterdeckProvider

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from core.acts import Act
-from core.corpus import Corpus
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.corpus.corpus import Corpus
+from core.corpus.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild
 from core.errors import Conflict, InvalidInput, SourceUnavailable
-from core.jobs import Job, JobState
-from core.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild
-from core.trail import list_audit
+from core.jobs.jobs import Job, JobState
 from tests.dvc_repos import DvcRepo
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite_only("of the store it needs the audit trail alone")]

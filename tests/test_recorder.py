@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from core.retrievals import list_daily_scores
+from core.log.retrievals import list_daily_scores
 from quarterdeck import Quarterdeck
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.recorder import Recorder, append_retrievals

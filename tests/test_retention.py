@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.retention import Swap, decide_retention, former_indexes
+from core.indexes.retention import Swap, decide_retention, former_indexes
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from core.errors import InvalidInput
-from core.retrievals import (
+from core.log.retrievals import (
     SEGMENTS,
     Window,
     count_empty,

@@ -11,22 +11,22 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from app.cli import main
-from core.acts import Act
-from core.arms import Metric
-from core.audit_export import write_csv, write_json
-from core.drift_operations import accept_level
-from core.drift_report import accepted_level_setting
+from core.access.roles import grant_role
+from core.arms.arms import Metric
+from core.audit.acts import Act
+from core.audit.files import write_csv, write_json
+from core.audit.permissions import Grant, Role
+from core.audit.settings import get_setting
+from core.audit.trail import count_audit, list_audit, list_audit_values, list_broken_audit_entries
+from core.drift.operations import accept_level
+from core.drift.report import accepted_level_setting
 from core.errors import Conflict, InvalidInput, NotFound
-from core.experiment_design import plan_experiment
-from core.experiment_records import get_experiment
-from core.experiments import decide_for, start_experiment
-from core.flag_operations import change_rollout, create_flag, switch_flag
-from core.flag_store import get_flag
-from core.permissions import Grant, Role
+from core.flags.operations import change_rollout, create_flag, switch_flag
+from core.flags.store import get_flag
 from core.reverts import explain_irreversible, find_newest, revert
-from core.roles import grant_role
-from core.settings import get_setting
-from core.trail import count_audit, list_audit, list_audit_values, list_broken_audit_entries
+from core.rollouts.experiment_design import plan_experiment
+from core.rollouts.experiment_records import get_experiment
+from core.rollouts.experiments import decide_for, start_experiment
 from quarterdeck.clock import to_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
 from quarterdeck.store import Store

@@ -5,16 +5,24 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound
-from core.flag_operations import change_rollout, create_flag, remove_flag, save_edit, switch_flag
-from core.flag_preview import list_recent_users, preview_change
-from core.flag_store import get_flag
-from core.retrievals import list_recent_users as list_session_ids
-from core.schedule import ScheduleState, ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
-from core.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule, run_schedules
-from core.timetable import get_schedule, list_schedules
-from core.trail import list_audit, list_broken_audit_entries
+from core.flags.operations import change_rollout, create_flag, remove_flag, save_edit, switch_flag
+from core.flags.preview import list_recent_users, preview_change
+from core.flags.schedule import (
+    ScheduleState,
+    ScheduleStep,
+    parse_duration,
+    parse_shares,
+    plan_steps,
+    say_next,
+    say_steps,
+)
+from core.flags.store import get_flag
+from core.flags.timetable import get_schedule, list_schedules
+from core.log.retrievals import list_recent_users as list_session_ids
+from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule, run_schedules
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.runs import PromptVersion, Run, choose_columns, choose_runs, label_runs, parse_links
+from core.tracking.runs import PromptVersion, Run, choose_columns, choose_runs, label_runs, parse_links
 
 WHEN = datetime(2026, 11, 20, tzinfo=UTC)
 GOOD = {"faithfulness_mean": 0.9, "cost_usd_mean": 0.001}

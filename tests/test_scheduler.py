@@ -14,8 +14,8 @@ from sqlalchemy import text
 from app.server import list_jobs
 from core.config import load_config
 from core.errors import SourceUnavailable
-from core.leases import Lease, get_holder
-from core.scheduler import LEASE, PeriodicJob, Scheduler
+from core.jobs.leases import Lease, get_holder
+from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from quarterdeck.store import Store
 from tests.backends import make_url
 
@@ -75,7 +75,7 @@ def test_a_wall_clock_that_jumps_gives_nobody_the_lease_and_takes_it_from_nobody
     first, second = compete(store, clock)
     first.keep()
     second.keep()
-    monkeypatch.setattr("core.leases.now_ms", lambda: 1_700_000_000_000 + jump_ms)
+    monkeypatch.setattr("core.jobs.leases.now_ms", lambda: 1_700_000_000_000 + jump_ms)
     clock.now += 6
     assert (first.keep(), second.keep()) == (True, False)
     clock.now += 15

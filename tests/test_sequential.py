@@ -6,8 +6,7 @@ import random
 import pytest
 from scipy import stats
 
-from core.errors import InvalidInput
-from core.sequential import (
+from core.arms.sequential import (
     Difference,
     Moments,
     compare_moments,
@@ -16,6 +15,7 @@ from core.sequential import (
     find_visible_effect,
     half_width,
 )
+from core.errors import InvalidInput
 
 
 @pytest.mark.parametrize(("n_c", "n_s", "alpha"), [(50, 950, 0.05), (2_500, 2_500, 0.05), (10_000, 90_000, 0.0125)])

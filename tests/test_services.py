@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from core.colors import Color
 from core.config import PROJECT
+from core.deployments.colors import Color
+from core.deployments.services import DriverKind, get_service, load_services
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.services import DriverKind, get_service, load_services
 
 LEAST: dict[str, Any] = {
     "command": ["serve", "--port", "{port}"], "blue": "127.0.0.1:8601", "green": "127.0.0.1:8602",

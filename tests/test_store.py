@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-from core.retrievals import list_daily_scores
+from core.log.retrievals import list_daily_scores
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval

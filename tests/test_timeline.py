@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.corpus import Version
-from core.runs import PromptVersion
-from core.timeline import (
+from core.audit.trail import AuditEntry
+from core.causes.timeline import (
     ChangeKind,
     TimelineChange,
     fold_changes,
@@ -16,7 +15,8 @@ from core.timeline import (
     summarize_prompts,
     summarize_versions,
 )
-from core.trail import AuditEntry
+from core.corpus.corpus import Version
+from core.tracking.runs import PromptVersion
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, split_flag, switch_flag
 
 WHEN = datetime(2026, 11, 17, 9, 30, tzinfo=UTC)

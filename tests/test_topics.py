@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.errors import InvalidInput
-from core.topics import (
+from core.coverage.topics import (
     KnownTopic,
     Topics,
     TopicStatus,
@@ -21,7 +20,8 @@ from core.topics import (
     map_queries,
     trend_of,
 )
-from core.values import AskedQuery
+from core.errors import InvalidInput
+from core.log.values import AskedQuery
 
 BANKING77 = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "banking77" / "test.csv"
 Vectors = NDArray[np.float32]
@@ -246,7 +246,7 @@ def test_a_map_keeps_groups_together_and_is_the_same_each_time() -> None:
 def banking() -> tuple[list[AskedQuery], list[str], Vectors]:
     if not BANKING77.exists():
         pytest.skip(f"BANKING77 is not at {BANKING77}")
-    from core.embed import Embedder
+    from core.embedding.embed import Embedder
 
     with BANKING77.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import select
 
 from core.errors import NotFound, SourceUnavailable
-from core.importing import ImportReport, import_traces
-from core.traces import TraceSource
+from core.intake.importing import ImportReport, import_traces
+from core.intake.traces import TraceSource
 from quarterdeck.redaction import redact
 from quarterdeck.schema import retrievals
 from quarterdeck.store import Store
@@ -116,7 +116,7 @@ def test_spans_that_are_no_retrievals_are_refused_by_trace_and_not_again(store, 
 
 
 def test_an_import_that_broke_off_goes_on_where_it_was(store, tracking, monkeypatch):
-    monkeypatch.setattr("core.importing._BATCH_TRACES", 2)
+    monkeypatch.setattr("core.intake.importing._BATCH_TRACES", 2)
     for number in range(5):
         trace({"query": f"q {number}"}, HITS)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from core.cases import CaseResult, render_case_results
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.runs import RunFilter, RunSort, SortKind, list_differing_params
-from core.tracking import Dataset, Tracking
+from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.gateway import Dataset, Tracking
+from core.tracking.runs import RunFilter, RunSort, SortKind, list_differing_params
 
 # MLflow 3.17 maps one relation in a way that SQLAlchemy 2.1 deprecates; it shows on the first import only.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -446,7 +446,7 @@ def test_a_server_that_refuses_connections_is_named():
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr("core.tracking_client.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("core.tracking.client.PROBE_SECONDS", 0.1)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

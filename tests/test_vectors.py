@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from core.embed import Embedder
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import SourceUnavailable
-from core.values import normalize_query
-from core.vectors import VectorCache
+from core.log.values import normalize_query
 
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 

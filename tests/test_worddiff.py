@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from core.worddiff import SegmentKind, TextSegment, compare_words
+from core.corpus.worddiff import SegmentKind, TextSegment, compare_words
 
 
 def rebuilt(segments: tuple[TextSegment, ...], without: SegmentKind) -> str:

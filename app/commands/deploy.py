@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from app.commands.common import Command, common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import PROJECT, Config
 
 if TYPE_CHECKING:
-    from core.colors import Deployment
-    from core.deployments import Site
+    from core.deployments.colors import Deployment
+    from core.deployments.deployments import Site
 
 _STEPS = {
     "recorded": "the release is recorded",
@@ -55,7 +55,7 @@ def deploy_release(config: Config, *, service: str | None, release: str, reason:
 
     Example: quarterdeck deploy release 1.4.2 --reason "faster reranker"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.deploy_release(open_store(config, create=True), site, release, _act(config, reason)))
@@ -70,7 +70,7 @@ def deploy_start(config: Config, *, service: str | None, release: str, reason: s
 
     Example: quarterdeck deploy start 1.4.2 --reason "to be looked at before it is live"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.start_release(open_store(config, create=True), site, release, _act(config, reason)))
@@ -84,7 +84,7 @@ def deploy_switch(config: Config, *, service: str | None, reason: str, as_json: 
 
     Example: quarterdeck deploy switch --reason "looks good"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.switch_color(open_store(config), site, _act(config, reason)))
@@ -98,7 +98,7 @@ def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json
 
     Example: quarterdeck deploy rollback --reason "error rate doubled"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.roll_back(open_store(config), site, _act(config, reason)))
@@ -113,7 +113,7 @@ def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: s
 
     Example: quarterdeck deploy teardown --now
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.tear_down(open_store(config), site, _act(config, reason), early=now))
@@ -127,7 +127,7 @@ def deploy_resume(config: Config, *, service: str | None, reason: str, as_json: 
 
     Example: quarterdeck deploy resume
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.resume(open_store(config), site, _act(config, reason)))
@@ -140,8 +140,8 @@ def deploy_status(config: Config, *, service: str | None, as_json: bool) -> None
 
     Example: quarterdeck deploy status
     """
-    from core.colors import Color, describe_deployment
-    from core.deployments import get_deployment, look
+    from core.deployments.colors import Color, describe_deployment
+    from core.deployments.deployments import get_deployment, look
 
     site = _open(config, service, as_json)
     found, sight = get_deployment(open_store(config), config.environment, site.service.name), look(site)
@@ -162,7 +162,7 @@ def deploy_site(config: Config, *, service: str | None, as_json: bool) -> None: 
 
     Example: quarterdeck deploy site > /etc/nginx/conf.d/answers.conf
     """
-    from core.proxy import render_site
+    from core.deployments.proxy import render_site
 
     site = _open(config, service, True)
     if not site.proxy.exists():
@@ -172,8 +172,8 @@ def deploy_site(config: Config, *, service: str | None, as_json: bool) -> None: 
 
 
 def _open(config: Config, service: str | None, as_json: bool) -> "Site":
-    from core.deployments import open_site
-    from core.services import get_service
+    from core.deployments.deployments import open_site
+    from core.deployments.services import get_service
 
     def say(step: str) -> None:
         if not as_json:
@@ -187,6 +187,6 @@ def _act(config: Config, reason: str) -> Act:
 
 
 def _show(as_json: bool, found: "Deployment") -> None:
-    from core.colors import describe_deployment
+    from core.deployments.colors import describe_deployment
 
     show(as_json, found, [describe_deployment(found, now=datetime.now(UTC))])

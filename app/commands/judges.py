@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from app.commands.common import common, show, show_progress
-from core.agreement import Agreement, describe_agreement, say_verdicts
 from core.config import Config
+from core.prompts.agreement import Agreement, describe_agreement, say_verdicts
 
 _PATH = click.Path(path_type=Path)
 
@@ -43,7 +43,7 @@ def judges(
 
     Example: quarterdeck judges --judge-answerer openai --judge-model gpt-4o-mini --max-cost-usd 0.10
     """
-    from core.calibration import Examination, examine_judges
+    from core.prompts.calibration import Examination, examine_judges
 
     given: dict[str, Any] = {name: path for name, path in (("folder", cases), ("prices", prices)) if path}
     asked = Examination(protocol=judge_answerer, model=judge_model, **given, **options)

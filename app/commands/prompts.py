@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
-from core.runs import PromptVersion
+from core.tracking.runs import PromptVersion
 
 
 @click.group()
@@ -55,7 +55,7 @@ def prompts_promote(
 
     Example: quarterdeck prompts promote qa v3 --flag new_prompt_v3 --rollout 20 --reason "as good, a third cheaper"
     """
-    from core.promotion import Serving, promote
+    from core.prompts.promotion import Serving, promote
 
     if (flag is None) != (rollout is None):
         raise InvalidInput("prompts promote", "give --flag and --rollout together, or neither")
@@ -83,7 +83,7 @@ def prompts_rollback(config: Config, *, name: str, reason: str, as_json: bool) -
 
     Example: quarterdeck prompts rollback qa --reason "complaints about short answers"
     """
-    from core.promotion import roll_back
+    from core.prompts.promotion import roll_back
 
     tracking = _open_tracking(config)
     act = Act(config.operator, reason, config.environment)
@@ -94,7 +94,7 @@ def prompts_rollback(config: Config, *, name: str, reason: str, as_json: bool) -
 
 
 def _open_tracking(config: Config) -> Any:
-    from core.tracking import Tracking
+    from core.tracking.gateway import Tracking
 
     return Tracking(config.tracking_uri)
 

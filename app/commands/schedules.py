@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
 
@@ -31,10 +31,10 @@ def schedule_add(
 
     Example: quarterdeck flags schedule add new_prompt_v3 --steps 5,25,50,100 --hold 24h --reason "no complaints"
     """
-    from core.flag_store import get_flag
-    from core.schedule import ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
-    from core.schedules import create_schedule
-    from core.timetable import list_schedules
+    from core.flags.schedule import ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
+    from core.flags.store import get_flag
+    from core.flags.timetable import list_schedules
+    from core.rollouts.schedules import create_schedule
 
     if steps is None and on is None:
         raise InvalidInput("flags schedule add", "give --steps P,P,…, --on or --off")
@@ -62,8 +62,8 @@ def schedule_list(config: Config, *, every: bool, as_json: bool) -> None:
 
     Example: quarterdeck flags schedule list
     """
-    from core.schedule import OPEN, ScheduleState, say_next, say_steps
-    from core.timetable import list_schedules
+    from core.flags.schedule import OPEN, ScheduleState, say_next, say_steps
+    from core.flags.timetable import list_schedules
 
     now = datetime.now(UTC)
     states = tuple(ScheduleState) if every else OPEN
@@ -78,8 +78,8 @@ def _add_change(name: str, word: str, done: str) -> None:
     @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
     @common
     def change(config: Config, *, schedule_id: int, reason: str, as_json: bool) -> None:
-        from core import schedules
-        from core.timetable import get_schedule
+        from core.flags.timetable import get_schedule
+        from core.rollouts import schedules
 
         store, now = open_store(config), datetime.now(UTC)
         found = get_schedule(store, schedule_id)

@@ -7,9 +7,9 @@ import streamlit as st
 
 from app import ui
 from app.resources import load_behavior
-from core.behavior import VersionBehavior
-from core.retrievals import last_days
-from core.values import LIVE_FIGURES, Measured
+from core.log.retrievals import last_days
+from core.log.values import LIVE_FIGURES, Measured
+from core.prompts.behavior import VersionBehavior
 
 
 def render_behavior(name: str, experiment: str, today: date) -> None:

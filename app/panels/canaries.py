@@ -8,14 +8,14 @@ import streamlit as st
 from app import charts, ui
 from app.resources import get_store, load_canaries
 from app.visitor import lock, make_act
-from core.acts import Act
-from core.canaries import CanaryReport, promote_canary, roll_back_canary
-from core.canary import CanaryCall
-from core.canary_plan import CANARY, STABLE, Automation
-from core.comparisons import ArmComparison, say_amount, say_value, trace_harm
-from core.flag_store import Flag
-from core.sequential import ALPHA, LEAST_USERS
-from core.trail import list_audit
+from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_harm
+from core.arms.sequential import ALPHA, LEAST_USERS
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.flags.canary_plan import CANARY, STABLE, Automation
+from core.flags.store import Flag
+from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
+from core.rollouts.canary import CanaryCall
 
 LOOKS = {
     CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", "▲"),

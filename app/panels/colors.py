@@ -9,8 +9,9 @@ import streamlit as st
 from app import ui
 from app.resources import get_config, get_store
 from app.visitor import lock, make_act
-from core.colors import Color, Deployment, describe_deployment
-from core.deployments import (
+from core.audit.trail import list_audit
+from core.deployments.colors import Color, Deployment, describe_deployment
+from core.deployments.deployments import (
     Sight,
     Site,
     get_deployment,
@@ -22,8 +23,7 @@ from core.deployments import (
     switch_color,
     tear_down,
 )
-from core.services import load_services
-from core.trail import list_audit
+from core.deployments.services import load_services
 
 BADGES = {Color.BLUE: "blue", Color.GREEN: "green"}
 FIRST = 'quarterdeck deploy release RELEASE --reason "the first"'

@@ -7,12 +7,12 @@ import streamlit as st
 
 from app import ui
 from app.panels.runs import label, scale
-from core.cases import CaseResult
-from core.contests import Contender, PromptComparison
-from core.decisions import Point, pareto_front
-from core.pairs import CasePair, Side, count_sides, pair_cases
-from core.runs import list_differing_params
-from core.worddiff import compare_words
+from core.corpus.worddiff import compare_words
+from core.prompts.contests import Contender, PromptComparison
+from core.prompts.decisions import Point, pareto_front
+from core.prompts.pairs import CasePair, Side, count_sides, pair_cases
+from core.tracking.cases import CaseResult
+from core.tracking.runs import list_differing_params
 
 METRICS = ("faithfulness_mean", "faithfulness_min", "relevancy_mean", "refusal_accuracy", "cost_usd_mean")
 _MOST_POINTS = 3_000  # cases above which single points would hide the boxes and slow the browser down

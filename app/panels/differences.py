@@ -9,8 +9,8 @@ from app import ui
 from app.panels.versions import choose_revision
 from app.panels.words import render_words
 from app.resources import get_corpus, load_diff, load_text_diff
-from core.corpus import WORKSPACE, Version, VersionDiff
-from core.manifests import FileChange, FileChangeKind
+from core.corpus.corpus import WORKSPACE, Version, VersionDiff
+from core.corpus.manifests import FileChange, FileChangeKind
 
 _MOST_ROWS = 2_000
 _BYTES = st.column_config.NumberColumn(format="bytes")

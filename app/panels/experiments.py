@@ -9,11 +9,16 @@ import streamlit as st
 from app import charts, ui
 from app.resources import get_store, load_experiments
 from app.visitor import lock, make_act
-from core.acts import Act
-from core.arms import Metric
-from core.comparisons import RELATIVE, say_amount, say_time, say_value
-from core.experiment import ExperimentCall, Lift, trace_lift
-from core.experiment_design import (
+from core.arms.arms import Metric
+from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
+from core.arms.sequential import ALPHA, LEAST_USERS
+from core.audit.acts import Act
+from core.flags.impact import must_type_name
+from core.flags.preview import preview_change
+from core.flags.schedule import parse_duration
+from core.flags.store import Flag, list_flags
+from core.rollouts.experiment import ExperimentCall, Lift, trace_lift
+from core.rollouts.experiment_design import (
     Design,
     Direction,
     find_control,
@@ -22,13 +27,8 @@ from core.experiment_design import (
     parse_metric,
     plan_experiment,
 )
-from core.experiment_records import Experiment, ExperimentState
-from core.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
-from core.flag_preview import preview_change
-from core.flag_store import Flag, list_flags
-from core.impact import must_type_name
-from core.schedule import parse_duration
-from core.sequential import ALPHA, LEAST_USERS
+from core.rollouts.experiment_records import Experiment, ExperimentState
+from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
 from quarterdeck.definitions import serve_to_all
 
 LOOKS = {

@@ -10,10 +10,10 @@ from app.panels.jobs import render_command, start
 from app.panels.versions import choose_revision
 from app.resources import get_config, get_corpus, load_archive, load_files, load_preview
 from app.visitor import lock
-from core.corpus import WORKSPACE, Version
-from core.folders import FolderEntry, add_sizes, list_folder
-from core.manifests import CorpusFile
-from core.previews import MOST_BYTES, Preview, PreviewKind
+from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.folders import FolderEntry, add_sizes, list_folder
+from core.corpus.manifests import CorpusFile
+from core.corpus.previews import MOST_BYTES, Preview, PreviewKind
 
 _MOST_ROWS = 1_000
 _MOST_DOWNLOAD_BYTES = 64_000_000

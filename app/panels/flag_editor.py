@@ -15,14 +15,14 @@ import streamlit as st
 from app import ui
 from app.resources import get_store, load_users
 from app.visitor import lock, make_act
-from core.edits import Edit, RuleText, apply_edit, parse_definition, read_edit
+from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
-from core.flag_operations import save_edit
-from core.flag_preview import Users
-from core.flag_store import Flag
-from core.impact import Impact, measure_impact, must_type_name
-from core.jsondiff import diff_states
-from core.upkeep import Details, split_tags
+from core.flags.edits import Edit, RuleText, apply_edit, parse_definition, read_edit
+from core.flags.impact import Impact, measure_impact, must_type_name
+from core.flags.operations import save_edit
+from core.flags.preview import Users
+from core.flags.store import Flag
+from core.flags.upkeep import Details, split_tags
 from quarterdeck.definitions import RuleOperator, read_rules
 from quarterdeck.preview import explain
 

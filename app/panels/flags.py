@@ -11,13 +11,13 @@ from app.panels.flag_editor import render_editor
 from app.panels.schedules import render_schedule
 from app.resources import get_store
 from app.visitor import lock, make_act
-from core.board import BoardRow
-from core.flag_operations import create_flag, remove_flag, switch_flag
-from core.flag_store import Flag
-from core.schedule import say_next
-from core.trail import list_audit
-from core.upkeep import Details, set_details, split_tags
-from core.upkeep import describe_state as say_state
+from core.audit.trail import list_audit
+from core.flags.board import BoardRow
+from core.flags.operations import create_flag, remove_flag, switch_flag
+from core.flags.schedule import say_next
+from core.flags.store import Flag
+from core.flags.upkeep import Details, set_details, split_tags
+from core.flags.upkeep import describe_state as say_state
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 
 KINDS = ("On or off", "A/B test", "Canary")

@@ -13,14 +13,14 @@ from app.panels.jobs import last_line, render_command
 from app.panels.versions import choose_revision
 from app.resources import get_config, get_corpus, get_jobs, get_store, load_log_check, load_search_check
 from app.visitor import lock, make_act
-from core.corpus import WORKSPACE, Version
+from core.audit.trail import list_audit
+from core.corpus.corpus import WORKSPACE, Version
 from core.errors import InvalidInput
-from core.jobs import Job, JobState
-from core.prediction import Prediction, PredictionCheck
-from core.predictions import find_prediction
-from core.registry import Alias, Index, list_swaps
-from core.retrievals import Window
-from core.trail import list_audit
+from core.indexes.registry import Alias, Index, list_swaps
+from core.jobs.jobs import Job, JobState
+from core.log.retrievals import Window
+from core.predictions.prediction import Prediction, PredictionCheck
+from core.predictions.predictions import find_prediction
 
 _FOLDER = "a folder"
 _MOST_TOPICS = 20

@@ -11,14 +11,14 @@ from app.panels.jobs import render_command, start
 from app.panels.versions import choose_revision
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.visitor import lock, make_act
-from core.builds import collect_garbage, find_probe, plan_garbage, ship_probed_index
-from core.corpus import Version
+from core.corpus.corpus import Version
 from core.errors import InvalidInput, QuarterdeckError
-from core.index_operations import find_rollback, swap_index
-from core.jobs import JobState
-from core.probes import ProbeRecord
-from core.registry import Alias, Index, list_swaps
-from core.retention import KEEP
+from core.indexes.builds import collect_garbage, find_probe, plan_garbage, ship_probed_index
+from core.indexes.operations import find_rollback, swap_index
+from core.indexes.probes import ProbeRecord
+from core.indexes.registry import Alias, Index, list_swaps
+from core.indexes.retention import KEEP
+from core.jobs.jobs import JobState
 
 DEFAULT_ALIAS = "default"
 

@@ -9,7 +9,7 @@ from app import ui
 from app.background import cancel_command, start_command
 from app.resources import get_config, get_jobs
 from app.visitor import lock, make_act
-from core.jobs import Job, Jobs, JobState
+from core.jobs.jobs import Job, Jobs, JobState
 
 _WORDS = {
     JobState.RUNNING: ("blue", "◐", "runs"),

@@ -8,9 +8,9 @@ from app import ui
 from app.panels.jobs import render_job
 from app.resources import get_config, get_corpus, get_store, load_pipeline
 from app.visitor import lock, make_act
-from core.jobs import JobState
-from core.pipeline import Stage, StaleStage
-from core.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild
+from core.corpus.pipeline import Stage, StaleStage
+from core.corpus.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild
+from core.jobs.jobs import JobState
 
 _STALE, _FRESH, _FROZEN, _DATA = "#ffe2b8", "#cdeee2", "#e3e6ec", "#ffffff"
 

@@ -7,10 +7,10 @@ import streamlit as st
 from app import ui
 from app.resources import get_store, get_tracking, load_comparison
 from app.visitor import lock, make_act
-from core.contests import Contender, PromptComparison
-from core.flag_store import Flag, list_flags
-from core.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
-from core.runs import PromptVersion
+from core.flags.store import Flag, list_flags
+from core.prompts.contests import Contender, PromptComparison
+from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
+from core.tracking.runs import PromptVersion
 from quarterdeck.definitions import rollout_pct
 
 _FIRST_SHARE = 20.0

@@ -7,9 +7,7 @@ import streamlit as st
 from app import ui
 from app.resources import get_store
 from app.visitor import lock, make_act
-from core.flag_store import Flag
-from core.leases import get_holder
-from core.schedule import (
+from core.flags.schedule import (
     Schedule,
     ScheduleState,
     ScheduleStep,
@@ -19,8 +17,10 @@ from core.schedule import (
     say_next,
     say_steps,
 )
-from core.scheduler import LEASE
-from core.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
+from core.flags.store import Flag
+from core.jobs.leases import get_holder
+from core.jobs.scheduler import LEASE
+from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from quarterdeck.definitions import rollout_pct
 
 AWAY_AFTER = timedelta(minutes=1)

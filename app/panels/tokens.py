@@ -8,9 +8,9 @@ import streamlit as st
 from app import ui
 from app.resources import get_config, get_store
 from app.visitor import lock, make_act
-from core.credentials import LONGEST_DAYS, issue_token, revoke_token
-from core.scopes import Scope, Token
-from core.tokens import list_tokens
+from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
+from core.access.scopes import Scope, Token
+from core.access.tokens import list_tokens
 
 MEANINGS = {
     Scope.EVALUATE: "evaluate: read flags over OFREP and flagd",

@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from core.corpus import WORKSPACE, Version
-from core.registry import Alias, Index
+from core.corpus.corpus import WORKSPACE, Version
+from core.indexes.registry import Alias, Index
 
 _MOST_LABELS = 12
 

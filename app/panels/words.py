@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import streamlit as st
 
 from app import ui
-from core.worddiff import SegmentKind, TextSegment
+from core.corpus.worddiff import SegmentKind, TextSegment
 
 _CONTEXT = 2
 _MOST_LINES = 300

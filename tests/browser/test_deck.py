@@ -10,8 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from core.acts import Act
-from core.flag_operations import create_flag
+from core.audit.acts import Act
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit

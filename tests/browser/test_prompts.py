@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
-from core.flag_store import get_flag
-from core.tracking import Tracking
-from core.trail import list_audit
+from core.audit.trail import list_audit
+from core.flags.store import get_flag
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit

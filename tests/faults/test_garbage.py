@@ -22,10 +22,10 @@ from starlette.types import ASGIApp, Message
 from app import api, backends
 from app.guard import Guard
 from app.observing import Observing
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.config import load_config
-from core.flag_operations import create_flag
-from core.trail import list_audit, list_broken_audit_entries
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 

@@ -9,14 +9,14 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Dialog, Page
 
-from core.acts import Act
-from core.backlog import TopicState, list_backlog
-from core.credentials import issue_token
-from core.embed import DEFAULT_MODEL
+from core.access.credentials import issue_token
+from core.access.scopes import Scope
+from core.audit.acts import Act
+from core.coverage.backlog import TopicState, list_backlog
+from core.coverage.operations import mark_topic
+from core.embedding.embed import DEFAULT_MODEL
 from core.errors import InvalidInput
-from core.flag_operations import create_flag
-from core.scopes import Scope
-from core.topic_operations import mark_topic
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, serving

@@ -10,7 +10,7 @@ from threading import Event, Thread
 
 import pytest
 
-from core import tracking_client
+from core.tracking import client
 from tests.test_pages import (  # noqa: F401 - fixtures
     _clean_streamlit,
     empty_url,
@@ -61,7 +61,7 @@ def test_an_mlflow_that_does_not_answer_is_one_line_and_the_overview_goes_on(
 ) -> None:
     with server_that(answers) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        monkeypatch.setattr(tracking_client, "ANSWER_SECONDS", 5.0)
+        monkeypatch.setattr(client, "ANSWER_SECONDS", 5.0)
         assert address.removeprefix("http://") in only_error(open_page("prompts"))
         overview = open_page("overview")
     assert not overview.exception
