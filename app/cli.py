@@ -87,7 +87,7 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 
     Example: quarterdeck serve --port 8600
     """
-    from app.server import serve as serve_app
+    from app.http.server import serve as serve_app
     from core.access.identity import check_bind
 
     check_bind(config.access, host)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.guard import SEAL_HEADER, get_seal
+from app.http.guard import SEAL_HEADER, get_seal
 from app.resources import get_config, get_store, load_grants, load_is_ended
 from app.ui import plain
 from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers

@@ -16,16 +16,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.data import locate
 from core.drift.changepoint import replay
 from core.drift.verdict import DriftStatus, as_history, decide_drift, summarize_scores
 
-GENERATOR = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "drift_streams.py"
+GENERATOR = locate("reference", "drift_streams.py")
 RULES = ("ours", "delta", "ks", "wasserstein")
 RECENT, BASELINE, GRID = 7, 30, 10_000
 FIRST_DAY = date(2026, 1, 5)  # a Monday

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.data import locate
 from core.audit.acts import Act
 from core.coverage.topics import find_topics, low_score_threshold
 from core.embedding.chunks import Chunk
@@ -29,7 +30,7 @@ from core.predictions.prediction import Prediction, PredictionCheck
 from core.predictions.predictions import get_prediction, measure_prediction, predict_version
 from quarterdeck.store import Store
 
-DOCUMENTS = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "corpus"
+DOCUMENTS = locate("data", "corpus")
 SEED = 7
 QUERIES = 400  # of each half
 ACT = Act("benchmark", "measure the prediction")

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data import locate
 from core.coverage.labels import stem
 from core.coverage.topics import Topics, find_topics
 from core.embedding.embed import Embedder
 from core.log.values import AskedQuery
 
-BANKING77 = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "banking77" / "test.csv"
+BANKING77 = locate("data", "banking77", "test.csv")
 
 
 @dataclass(frozen=True, slots=True)

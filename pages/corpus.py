@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from app import ui
-from app.panels.differences import render_differences
-from app.panels.files import render_files
-from app.panels.forecast import render_forecast
-from app.panels.indexes import render_indexes
-from app.panels.pipeline import render_pipeline
-from app.panels.versions import list_live, render_versions
+from app.panels.corpus.differences import render_differences
+from app.panels.corpus.files import render_files
+from app.panels.corpus.indexes import render_indexes
+from app.panels.corpus.pipeline import render_pipeline
+from app.panels.corpus.prediction import render_forecast
+from app.panels.corpus.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments, load_versions
 from core.corpus.corpus import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes

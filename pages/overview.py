@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import charts, ui
 from app.navigation import link_to
-from app.panels.onboarding import render_onboarding
+from app.panels.overview.onboarding import render_onboarding
 from app.resources import list_environments, load_areas, load_drift, load_what_changed
 from core.overview import GAP_DAYS, Area, Standing
 

@@ -3,10 +3,10 @@
 import streamlit as st
 
 from app import ui
-from app.panels.behavior import render_behavior
-from app.panels.comparison import render_comparison
-from app.panels.promotion import render_promotion
-from app.panels.runs import read_chosen, render_runs
+from app.panels.prompts.behavior import render_behavior
+from app.panels.prompts.comparison import render_comparison
+from app.panels.prompts.promotion import render_promotion
+from app.panels.prompts.runs import read_chosen, render_runs
 from app.resources import get_tracking, list_environments, load_choices, load_comparison
 from core.prompts.contests import PromptComparison
 from core.prompts.decisions import WinnerRule

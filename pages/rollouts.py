@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app import ui
-from app.panels.canaries import is_news, render_canaries, say_standing
-from app.panels.colors import render_colors
-from app.panels.experiments import must_stop, render_experiments, say_standings
-from app.panels.flags import render_flags
-from app.panels.tokens import render_tokens
+from app.panels.rollouts.canaries import is_news, render_canaries, say_standing
+from app.panels.rollouts.colors import render_colors
+from app.panels.rollouts.experiments import must_stop, render_experiments, say_standings
+from app.panels.rollouts.flags import render_flags
+from app.panels.rollouts.tokens import render_tokens
 from app.resources import get_store, list_environments, load_canaries, load_experiments
 from core.errors import QuarterdeckError
 from core.flags.board import BoardRow, list_board

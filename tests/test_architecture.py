@@ -201,9 +201,9 @@ def find_operations() -> Iterator[str]:
 
 
 def test_every_operation_is_called_as_every_role_by_a_test() -> None:
-    from tests.test_permissions import OPERATIONS
+    from tests.core.audit.test_permissions import OPERATIONS
 
-    assert set(find_operations()) == set(OPERATIONS), "add a row to OPERATIONS in tests/test_permissions.py"
+    assert set(find_operations()) == set(OPERATIONS), "add a row to OPERATIONS in tests/core/audit/test_permissions.py"
 
 
 def test_what_is_written_past_the_gate_of_changes_is_observed_and_not_decided() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.server import STOP_WITHIN_S
+from app.http.server import STOP_WITHIN_S
 from core.config import PROJECT
 from core.deployments.colors import Color
 from core.deployments.health import ask

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from app import api, backends
+from app.http import api, backends
 from core.audit.trail import list_audit, list_broken_audit_entries
 from core.flags.operations import create_flag
 from quarterdeck import Quarterdeck
