@@ -1,4 +1,4 @@
-"""Gateway to the configuration: read once from the environment, checked as a whole, then passed around as a value."""
+"""Gateway to the configuration: read once from the environment, validated as a whole, then passed around as a value."""
 
 import getpass
 from collections.abc import Callable, Mapping

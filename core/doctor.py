@@ -1,6 +1,6 @@
-"""Shell that looks at everything the deck depends on, one thing after the other: what is well, what is not, what to do.
+"""Shell: checks everything the deck depends on, one thing after another: what is fine, what is not, and what to do.
 
-It changes nothing. A thing that fails takes none of the others along.
+It changes nothing, and one failing check does not stop the others.
 """
 
 import os

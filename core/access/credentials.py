@@ -1,4 +1,4 @@
-"""Shell that issues and revokes bearer tokens, each with its audit entry. A secret is shown once and not kept."""
+"""Shell: issues and revokes bearer tokens, each with its audit entry. A secret is shown once and never stored."""
 
 import secrets
 from collections.abc import Collection

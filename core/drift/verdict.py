@@ -1,7 +1,6 @@
-"""Rule: daily score summaries of a segment in, one verdict with its reason and numbers out.
+"""Rule: turns daily score summaries of a segment into one verdict with its reason and numbers.
 
-`core/drift/changepoint.py` finds and dates the change; this room words it, measures it and looks at many segments at
-once. Reading the summaries, the clock and who accepts a new level are left to others.
+`changepoint.py` finds and dates the change; this module words it, measures it and compares many segments at once.
 """
 
 import math

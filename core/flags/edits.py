@@ -1,7 +1,7 @@
-"""Rule: what a person set in the form of a flag -> its new definition; and a definition -> what the form shows.
+"""Rule: turns what a person set in a flag's form into its new definition, and a definition into the form.
 
-Which flags have a rollout, weights or rules that a form can hold is decided in `quarterdeck.definitions`; all others
-are edited as JSON.
+`quarterdeck.definitions` decides which flags have a rollout, weights or rules that a form can hold; all others are
+edited as JSON.
 """
 
 import json

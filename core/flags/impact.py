@@ -1,4 +1,4 @@
-"""Rule: a change of a flag and some users -> for how many of them the answer changes, and whether that is dangerous."""
+"""Rule: for how many users a change of a flag changes the answer, and whether that is dangerous."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Shell that changes flags: create, update, switch, import and remove, each with its audit entry in one transaction.
+"""Shell: creates, updates, switches, imports and removes flags, each change with its audit entry in one transaction.
 
 Every function takes the `Act` (who, why, and in which environment) and returns the audit entry's id. A change that
 carries a stale version raises Conflict and leaves everything as it was.

@@ -1,4 +1,4 @@
-"""Rule: who looks after a flag, as its metadata says, and whether the flag has outlived its purpose."""
+"""Rule: who owns a flag according to its metadata, and whether the flag has outlived its purpose."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Gateway through which retrievals from outside enter the log, together with the mark that they have.
+"""Gateway through which retrievals from outside enter the log, together with a mark that they have.
 
-The mark (an idempotency key, the progress of an import, the ids of traces) lands in the rows' own transaction: a killed
-import or a repeated request stores nothing twice.
+The mark (an idempotency key, an import's progress, the ids of traces) commits with the rows: a killed import or a
+repeated request stores nothing twice.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Rule that reads retrievals from an OTLP trace request (OpenInference, GenAI, MLflow spans) and renders the answer.
+"""Rule: reads retrievals from an OTLP trace request (OpenInference, GenAI, MLflow spans) and renders the answer.
 
-A rule: bytes in, retrievals and refused spans out. Spans of other kinds are accepted and not looked at.
+Bytes in, retrievals and refused spans out. Spans of other kinds are accepted and ignored.
 """
 
 import base64

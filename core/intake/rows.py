@@ -1,6 +1,6 @@
-"""Rule that reads retrievals from rows: records with typed values (JSON, Parquet), or cells of text (CSV).
+"""Rule: reads retrievals from rows: records with typed values (JSON, Parquet), or cells of text (CSV).
 
-A rule: a row is either a retrieval or refused with its number, field and problem. None is repaired or lost.
+A row is either a retrieval or refused with its number, field and problem. None is repaired or lost.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
-"""Shell that puts a prompt version into production and takes it back: MLflow and the serving flag, in one operation.
+"""Shell: puts a prompt version into production and takes it back: MLflow and the serving flag, in one operation.
 
-MLflow has no transaction over several calls. So each step leaves its way back, and a promotion that fails is undone,
-newest step first; what cannot be undone is said and kept for the next reader (`find_unfinished`).
+MLflow has no transaction over several calls, so this is a saga: each step leaves its compensation. A promotion that
+fails is undone, newest step first; what cannot be undone is reported and kept for the next reader (`find_unfinished`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
