@@ -16,6 +16,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode, OpenFeatureError
 from openfeature.flag_evaluation import Reason
 
+from quarterdeck.buckets import find_bucketing_problem, uses_fractional
 from quarterdeck.compiled import Context, Decider, Rollout, Run, compile_targeting
 from quarterdeck.documents import check_document, copy_json, resolve_references
 from quarterdeck.errors import NotFound
@@ -233,6 +234,10 @@ def _parse_flag(key: str, definition: Any, metadata: Mapping[str, Any]) -> _Flag
     """flagd-core's own parser judges the flag; what it refuses is kept as a flag that always fails."""
     if not isinstance(definition, dict):
         return _Flag(metadata, f"flag {key!r}: a definition is an object")
+    if definition.get("targeting") and definition.get("state") != "DISABLED":
+        bucketing = find_bucketing_problem()
+        if bucketing is not None and uses_fractional(definition["targeting"]):
+            return _Flag(metadata, f"flag {key!r}: {bucketing}", ErrorCode.GENERAL)
     try:
         return _Flag.of(Flag.from_dict(key, dict(definition)), metadata)
     except OpenFeatureError as error:
