@@ -17,8 +17,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from quarterdeck.client import Quarterdeck
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag
+from quarterdeck.definitions import boolean_flag
 from quarterdeck.flags import FlagSet
+from quarterdeck.rules import Rule, RuleOperator
 from tests.flag_generator import find_differences, make_cases
 
 KEY = "new-ranker"

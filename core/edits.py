@@ -12,8 +12,10 @@ from typing import Any
 from core.errors import InvalidInput
 from core.upkeep import Details, read_details, set_details
 from quarterdeck import definitions
-from quarterdeck.definitions import TOTAL_WEIGHT, Rule, RuleOperator, validate_definition
 from quarterdeck.documents import parse_document
+from quarterdeck.rules import Rule, RuleOperator
+from quarterdeck.validation import validate_definition
+from quarterdeck.weights import TOTAL_WEIGHT
 
 LISTS = (RuleOperator.ONE_OF, RuleOperator.NONE_OF)
 _COMPARED = (

@@ -40,13 +40,12 @@ from core.retention import former_indexes
 from core.schedules import OPEN, check_one_plan
 from core.timetable import list_schedules
 from quarterdeck import definitions
-from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import check_document, resolve_references
 from quarterdeck.log import as_log
 from quarterdeck.retrieval import from_ms, to_ms
 from quarterdeck.schema import aliases, indexes
 from quarterdeck.store import Store
-from quarterdeck.validation import validate_document
+from quarterdeck.validation import validate_definition, validate_document
 
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:

@@ -14,9 +14,10 @@ from core.control import AuditEntry, Flag, get_setting, list_audit, list_flags, 
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
 from core.experiments import Experiments
 from core.runs import PRODUCTION, PromptVersion, Run
-from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag, validate_definition
+from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag
 from quarterdeck.retrieval import from_ms, now_ms
 from quarterdeck.store import Store
+from quarterdeck.validation import validate_definition
 
 PROMOTE, ROLL_BACK = "prompt.promote", "prompt.rollback"
 _LONGEST_MS = 120_000  # after this long, a promotion that has not ended never will

@@ -26,16 +26,9 @@ from core.arms import Arm, Look, Metric
 from core.comparisons import Margin
 from core.errors import InvalidInput
 from core.sequential import Moments
-from quarterdeck.definitions import (
-    Rule,
-    RuleOperator,
-    boolean_flag,
-    canary_flag,
-    serve_to_all,
-    split_flag,
-    switch_flag,
-)
+from quarterdeck.definitions import boolean_flag, canary_flag, serve_to_all, split_flag, switch_flag
 from quarterdeck.flags import FlagSet
+from quarterdeck.rules import Rule, RuleOperator
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 NOW = START + timedelta(days=10)

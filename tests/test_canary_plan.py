@@ -8,7 +8,8 @@ import pytest
 from core.arms import Metric
 from core.canary_plan import Automation, Step, is_canary, read_plan, share_of
 from core.errors import InvalidInput
-from quarterdeck.definitions import boolean_flag, canary_flag, switch_flag, validate_definition
+from quarterdeck.definitions import boolean_flag, canary_flag, switch_flag
+from quarterdeck.validation import validate_definition
 
 STEPS = "5% for 24h, 25% for 1.5 d, 50% for 90m, 100%"
 

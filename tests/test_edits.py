@@ -11,8 +11,6 @@ from core.impact import Impact, measure_impact, must_type_name
 from core.jsondiff import diff_states
 from core.upkeep import Details, Use, find_staleness, read_details, set_details, split_tags
 from quarterdeck.definitions import (
-    Rule,
-    RuleOperator,
     boolean_flag,
     canary_flag,
     read_bucket_by,
@@ -24,6 +22,7 @@ from quarterdeck.definitions import (
     switch_flag,
 )
 from quarterdeck.flags import FlagSet
+from quarterdeck.rules import Rule, RuleOperator
 from tests.flag_generator import make_cases
 
 USERS = [f"user-{number}" for number in range(4_000)]

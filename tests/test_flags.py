@@ -15,12 +15,8 @@ import pytest
 
 from quarterdeck.compiled import compile_targeting
 from quarterdeck.definitions import (
-    HASH_VERSION,
-    Rule,
-    RuleOperator,
     boolean_flag,
     canary_flag,
-    parse_document,
     read_rules,
     read_weights,
     rollout_pct,
@@ -29,11 +25,12 @@ from quarterdeck.definitions import (
     set_weights,
     split_flag,
     switch_flag,
-    validate_definition,
-    validate_document,
 )
+from quarterdeck.documents import parse_document
 from quarterdeck.errors import InvalidInput, NotFound
 from quarterdeck.flags import Evaluation, FlagSet
+from quarterdeck.rules import Rule, RuleOperator
+from quarterdeck.validation import HASH_VERSION, validate_definition, validate_document
 from tests.flag_generator import find_differences, flagd_answer, load_flagd, make_cases, our_answer
 
 CASES = json.loads((Path(__file__).parent / "flag_cases.json").read_text(encoding="utf-8"))

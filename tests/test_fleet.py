@@ -19,9 +19,9 @@ from app import api, backends
 from core.acts import Act
 from core.operations import import_flags
 from quarterdeck import InvalidInput, Quarterdeck
-from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import resolve_references
 from quarterdeck.store import Store
+from quarterdeck.validation import validate_definition
 from tests.flag_generator import Case, _evaluation_context, _shown, make_cases, our_answer
 
 ME = Act("ada", "because")

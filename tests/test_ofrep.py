@@ -31,7 +31,9 @@ from core.credentials import issue_token
 from core.exposures import list_usage
 from core.operations import create_flag, switch_flag
 from quarterdeck import Quarterdeck
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, canary_flag, parse_document
+from quarterdeck.definitions import boolean_flag, canary_flag
+from quarterdeck.documents import parse_document
+from quarterdeck.rules import Rule, RuleOperator
 from quarterdeck.store import Store
 
 DOCUMENT = Path(

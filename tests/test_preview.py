@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, set_rollout, split_flag, switch_flag
+from quarterdeck.definitions import boolean_flag, set_rollout, split_flag, switch_flag
 from quarterdeck.preview import explain, share_changed
+from quarterdeck.rules import Rule, RuleOperator
 from tests.flag_generator import make_cases
 
 USERS = [{"targetingKey": f"user-{number}"} for number in range(5_000)]

@@ -20,8 +20,9 @@ from core.control import get_flag
 from core.exposures import list_tracked_events
 from core.operations import create_flag, switch_flag
 from quarterdeck import Quarterdeck
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, split_flag
+from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.provider import QuarterdeckProvider
+from quarterdeck.rules import Rule, RuleOperator
 
 ME = Act("ada", "because")
 U1 = EvaluationContext("u1")

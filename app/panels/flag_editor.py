@@ -22,8 +22,9 @@ from core.impact import Impact, measure_impact, must_type_name
 from core.jsondiff import diff_states
 from core.rollouts import Users, save_edit
 from core.upkeep import Details, split_tags
-from quarterdeck.definitions import RuleOperator, read_rules
+from quarterdeck.definitions import read_rules
 from quarterdeck.preview import explain
+from quarterdeck.rules import RuleOperator
 
 Definition = dict[str, Any]
 
