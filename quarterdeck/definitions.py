@@ -14,7 +14,7 @@ from typing import Any
 
 from quarterdeck.documents import check_metadata, copy_json
 from quarterdeck.errors import InvalidInput
-from quarterdeck.rules import Rule, decode_rule, encode_rule
+from quarterdeck.rules import TargetingRule, decode_rule, encode_rule
 from quarterdeck.shapes import (
     TARGETING_KEY,
     bucket_by_attribute,
@@ -38,7 +38,7 @@ def boolean_flag(
     *,
     on: bool,
     rollout_pct: float = 100.0,
-    rules: Iterable[Rule] = (),
+    rules: Iterable[TargetingRule] = (),
     bucket_by: str = TARGETING_KEY,
     description: str = "",
     metadata: Mapping[str, Any] | None = None,
@@ -250,7 +250,7 @@ def set_weights(definition: Mapping[str, Any], weights: Mapping[str, float]) -> 
     return changed
 
 
-def read_rules(definition: Mapping[str, Any]) -> tuple[Rule, ...] | None:
+def read_rules(definition: Mapping[str, Any]) -> tuple[TargetingRule, ...] | None:
     """Return the flag's rules, in order; None if its targeting is more than rules in front of a rollout."""
     parts, _ = split_targeting(definition)
     rules = [decode_rule(test, serve) for test, serve in zip(parts[::2], parts[1::2], strict=True)]
@@ -258,7 +258,7 @@ def read_rules(definition: Mapping[str, Any]) -> tuple[Rule, ...] | None:
     return known if len(known) == len(rules) else None
 
 
-def set_rules(definition: Mapping[str, Any], rules: Iterable[Rule]) -> dict[str, Any]:
+def set_rules(definition: Mapping[str, Any], rules: Iterable[TargetingRule]) -> dict[str, Any]:
     """Return the flag with these rules in front of its rollout. Raises InvalidInput for a rule that cannot work."""
     if read_rules(definition) is None:
         raise InvalidInput("targeting", "its rules were written by hand: edit the definition itself")

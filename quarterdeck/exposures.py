@@ -38,7 +38,7 @@ _ADD_EXPOSURES = text(
 )
 
 Name = tuple[str, str | None]
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 class ExposureLog:
@@ -126,8 +126,8 @@ class ExposureLog:
     def _start_afresh(self) -> None:
         self._ticks: dict[Name, Callable[[], int]] = {}
         self._sent: dict[Name, int] = {}
-        self._users: deque[Row] = deque()
-        self._events: deque[Row] = deque()
+        self._users: deque[_Row] = deque()
+        self._events: deque[_Row] = deque()
         self._known: set[int] = set()
         self._known_before: set[int] = set()
         self._stop = threading.Event()
@@ -158,7 +158,7 @@ class ExposureLog:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known_before, self._known = self._known, set()
 
-    def _line_up(self, line: deque[Row], row: Row) -> bool:
+    def _line_up(self, line: deque[_Row], row: _Row) -> bool:
         if len(line) >= MAX_WAITING:
             self.dropped += 1
             return False
@@ -166,7 +166,7 @@ class ExposureLog:
         self._start_reporting()
         return True
 
-    def _send(self, counted: Mapping[Name, int], users: list[Row], events: list[Row]) -> None:
+    def _send(self, counted: Mapping[Name, int], users: list[_Row], events: list[_Row]) -> None:
         hour_ms = now_ms() // HOUR_MS * HOUR_MS
         evaluations = [
             {"environment": self._environment, "flag": key, "hour_ms": hour_ms, "variant": variant or "", "n": n}
@@ -213,7 +213,7 @@ def _report(reference: "weakref.ref[ExposureLog]", stop: threading.Event, report
         del log
 
 
-def _take_all(line: deque[Row]) -> list[Row]:
+def _take_all(line: deque[_Row]) -> list[_Row]:
     return [line.popleft() for _ in range(len(line))]
 
 

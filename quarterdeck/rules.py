@@ -35,7 +35,7 @@ class RuleOperator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class TargetingRule:
     """Whoever has this attribute gets the variant `serve`, ahead of the rollout. The first rule that fits wins."""
 
     attribute: str
@@ -44,7 +44,7 @@ class Rule:
     serve: str
 
 
-def encode_rule(rule: Rule, variants: Mapping[str, Any]) -> dict[str, Any]:
+def encode_rule(rule: TargetingRule, variants: Mapping[str, Any]) -> dict[str, Any]:
     """A rule as JsonLogic. Raises InvalidInput for a rule that cannot work."""
     if not rule.attribute:
         raise InvalidInput("rule.attribute", "name the attribute of the context")
@@ -71,17 +71,17 @@ def encode_rule(rule: Rule, variants: Mapping[str, Any]) -> dict[str, Any]:
     return {kind.value: [attribute, rule.value]}
 
 
-def decode_rule(test: Any, serve: Any) -> Rule | None:
+def decode_rule(test: Any, serve: Any) -> TargetingRule | None:
     """The rule that was encoded so, or None where the test was written by hand."""
     for kind in RuleOperator:
         found = _attribute_and_value(kind, test)
         if found is not None and isinstance(serve, str):
-            rule = Rule(found[0], kind, found[1], serve)
+            rule = TargetingRule(found[0], kind, found[1], serve)
             return rule if _is_same(rule, test) else None
     return None
 
 
-def _text_value(rule: Rule) -> str:
+def _text_value(rule: TargetingRule) -> str:
     if not isinstance(rule.value, str) or not rule.value:
         raise InvalidInput("rule.value", f"give text, not {rule.value!r}")
     return rule.value
@@ -104,7 +104,7 @@ def _attribute_and_value(kind: RuleOperator, test: Any) -> tuple[str, Any] | Non
     return (attribute, value) if isinstance(attribute, str) else None
 
 
-def _is_same(rule: Rule, test: Any) -> bool:
+def _is_same(rule: TargetingRule, test: Any) -> bool:
     try:
         return bool(encode_rule(rule, {rule.serve: None}) == test)
     except InvalidInput:

@@ -1,4 +1,4 @@
-"""Rule: percentages and relative weights as whole shares out of 100,000, and ranges that move as few users as needed."""
+"""Rule: percentages and relative weights as whole shares out of 100,000; ranges that move as few users as needed."""
 
 from __future__ import annotations
 

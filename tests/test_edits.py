@@ -22,12 +22,12 @@ from quarterdeck.definitions import (
     switch_flag,
 )
 from quarterdeck.flags import FlagSet
-from quarterdeck.rules import Rule, RuleOperator
+from quarterdeck.rules import RuleOperator, TargetingRule
 from tests.flag_generator import make_cases
 
 USERS = [f"user-{number}" for number in range(4_000)]
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-RULED = boolean_flag(on=True, rollout_pct=20, rules=[Rule("plan", RuleOperator.EQUALS, "pro", "on")])
+RULED = boolean_flag(on=True, rollout_pct=20, rules=[TargetingRule("plan", RuleOperator.EQUALS, "pro", "on")])
 SPLIT = split_flag({"a": 50, "b": 30, "c": 20}, 80)
 
 

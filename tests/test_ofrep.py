@@ -33,7 +33,7 @@ from core.operations import create_flag, switch_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.documents import parse_document
-from quarterdeck.rules import Rule, RuleOperator
+from quarterdeck.rules import RuleOperator, TargetingRule
 from quarterdeck.store import Store
 
 DOCUMENT = Path(
@@ -51,7 +51,7 @@ SIZES = {
 SHARES = {"state": "ENABLED", "variants": {"low": 0.5, "high": 1}, "defaultVariant": "high"}
 SETTINGS = {"state": "ENABLED", "variants": {"a": {"depth": 3}, "b": {}}, "defaultVariant": "a"}
 NO_DEFAULT = {"state": "ENABLED", "variants": {"a": "A"}, "targeting": {"if": [{"var": "vip"}, "a"]}}
-FOR_VIPS = boolean_flag(on=True, rollout_pct=0, rules=[Rule("vip", RuleOperator.EQUALS, True, "on")])
+FOR_VIPS = boolean_flag(on=True, rollout_pct=0, rules=[TargetingRule("vip", RuleOperator.EQUALS, True, "on")])
 
 
 @dataclass(frozen=True)

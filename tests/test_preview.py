@@ -6,14 +6,17 @@ import pytest
 
 from quarterdeck.definitions import boolean_flag, set_rollout, split_flag, switch_flag
 from quarterdeck.preview import explain, share_changed
-from quarterdeck.rules import Rule, RuleOperator
+from quarterdeck.rules import RuleOperator, TargetingRule
 from tests.flag_generator import make_cases
 
 USERS = [{"targetingKey": f"user-{number}"} for number in range(5_000)]
 RULED = boolean_flag(
     on=True,
     rollout_pct=20,
-    rules=[Rule("country", RuleOperator.ONE_OF, ["DE"], "off"), Rule("plan", RuleOperator.EQUALS, "pro", "on")],
+    rules=[
+        TargetingRule("country", RuleOperator.ONE_OF, ["DE"], "off"),
+        TargetingRule("plan", RuleOperator.EQUALS, "pro", "on"),
+    ],
 )
 
 
