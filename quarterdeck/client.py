@@ -75,7 +75,7 @@ class Quarterdeck:
         self._snapshot = EMPTY
         self._listen_to_nobody()
         self._start_afresh()
-        self._refresh()
+        self.refresh()
         if self._snapshot is EMPTY and self._snapshot_path:
             self._snapshot = load_snapshot(self._snapshot_path) or EMPTY
             self._exposures.follow(self._snapshot.definitions)
@@ -178,6 +178,25 @@ class Quarterdeck:
         """Return the name of the vector index that `alias` stands for now, or None when there is none."""
         return self._snapshot.aliases.get(alias)
 
+    def refresh(self) -> bool:
+        """Read the newest flags and aliases now instead of at the next poll; False when the store cannot be read.
+
+        Without a store, or when it cannot be read, the flags stay as they are. Never raises. Listeners are called
+        before it returns.
+        """
+        if self._store is None:
+            return True
+        with self._refreshing:  # or an older read could replace a newer one
+            try:
+                fresh = read_snapshot(self._store, self._environment, current=self._snapshot)
+            except QuarterdeckError as error:
+                return self._say_stale(str(error))
+            except Exception as error:  # noqa: BLE001 - a thread that dies of it would freeze the flags for good
+                return self._say_stale(f"{type(error).__name__}: {error}")
+            if fresh is not self._snapshot:
+                self._take(fresh)
+            return self._say_stale("")
+
     def on_change(self, listener: Listener) -> None:
         """Call `listener(changed_flag_keys)` from the watching thread after each newer snapshot."""
         self._listeners.append(listener)
@@ -235,6 +254,7 @@ class Quarterdeck:
 
     def _start_afresh(self) -> None:
         self._stop = threading.Event()
+        self._refreshing = threading.RLock()  # a listener may refresh
         self._watcher: threading.Thread | None = None
 
     def _start_watching(self) -> None:
@@ -242,21 +262,6 @@ class Quarterdeck:
             what = (weakref.ref(self), News(self._store), self._stop, self._poll_s)
             self._watcher = threading.Thread(target=_watch, args=what, name="quarterdeck-flags", daemon=True)
             self._watcher.start()
-
-    def _refresh(self) -> None:
-        if self._store is None:
-            return
-        try:
-            fresh = read_snapshot(self._store, self._environment, current=self._snapshot)
-        except QuarterdeckError as error:
-            self._say_stale(str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - a thread that dies of it would freeze the flags for good
-            self._say_stale(f"{type(error).__name__}: {error}")
-            return
-        if fresh is not self._snapshot:
-            self._take(fresh)
-        self._say_stale("")
 
     def _take(self, fresh: Snapshot) -> None:
         """Answer from a newer snapshot from now on, keep it on disk, and tell who wants to know."""
@@ -272,17 +277,18 @@ class Quarterdeck:
         for listener in tuple(self._listeners) if changed else ():
             _tell(listener, changed)
 
-    def _say_stale(self, problem: str) -> None:
-        """Log and tell, once, that the store cannot be read any more, or that it can again."""
+    def _say_stale(self, problem: str) -> bool:
+        """Log and tell listeners, once, that the store can no longer be read, or that it can again."""
         was, self._problem = self._problem, problem
         if bool(problem) == bool(was):
-            return
+            return not problem
         if problem:
             logger.warning("flags stay as they were: %s", problem)
         else:
             logger.warning("flags are read from the store again")
         for listener in tuple(self._stale_listeners):
             _tell(listener, problem)
+        return not problem
 
 
 def _watch(reference: "weakref.ref[Quarterdeck]", news: News, stop: threading.Event, poll_s: float) -> None:
@@ -292,7 +298,7 @@ def _watch(reference: "weakref.ref[Quarterdeck]", news: News, stop: threading.Ev
             client = reference()
             if client is None or stop.is_set():
                 return
-            client._refresh()
+            client.refresh()
             del client
 
 

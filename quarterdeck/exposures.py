@@ -96,6 +96,11 @@ class ExposureLog:
         }  # fmt: skip
         return self._line_up(self._events, row)
 
+    @property
+    def remembered(self) -> int:
+        """How many users are remembered as recorded: at most twice MAX_REMEMBERED."""
+        return len(self._known) + len(self._known_before)
+
     def flush(self) -> None:
         """Return when all that was counted is stored. Raises SourceUnavailable; it then waits for the next batch."""
         with self._sending:
