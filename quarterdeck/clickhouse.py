@@ -9,6 +9,8 @@ from threading import Lock
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from sqlalchemy import Connection
+
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.retrieval import COLUMNS, Row
 from quarterdeck.schema import DAY_MS, DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS, HOUR_MS
@@ -47,10 +49,11 @@ class ClickHouseLog:
         """The log's URL without its password."""
         return self._url._replace(netloc=self._url.netloc.rpartition("@")[2]).geturl()
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:  # noqa: ARG002 - another database
         """Store checked rows; the views add them to the rollups. Raises SourceUnavailable.
 
-        The very same batch, sent again after a fault, counts once: its token tells the tables.
+        The rows are stored before this returns, whatever becomes of `within`. Sending the very same batch again after
+        a fault stores it once: the tables recognize its token.
         """
         former, token = self._refused
         token = token if former is rows else uuid.uuid4().hex

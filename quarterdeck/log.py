@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
 from quarterdeck.retrieval import COLUMNS, Row
@@ -33,8 +33,12 @@ class RetrievalLog(Protocol):
     def name(self) -> str:
         """The log's URL without its password."""
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Store checked rows and what they add to the rollups, all or none. Raises SourceUnavailable."""
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:
+        """Store checked rows and what they add to the rollups, all or none. Raises SourceUnavailable.
+
+        `within` is a writing transaction that is already open. If it is of the store that holds this log, the rows
+        are committed or rolled back with it. A log that lies elsewhere stores the rows before this returns.
+        """
 
     def count_before(self, before_ms: int) -> int:
         """Return how many rows are older than a moment."""
@@ -82,18 +86,14 @@ class SqlLog:
         """The log's URL without its password."""
         return self.store.name
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:
         """Store checked rows and what they add to the rollups, in one transaction. Raises SourceUnavailable."""
         added = roll_up(rows)
+        if within is not None and self.store.owns(within):
+            _append(within, rows, added)
+            return
         with self.store.begin_in_turn() as connection:
-            driver = connection.connection.driver_connection
-            if self.store.dialect == "sqlite":
-                _insert_into_sqlite(driver, rows, added)
-            else:
-                _copy_into_postgresql(driver, rows)
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-                for statement, values in _list_upserts(added, "%s"):
-                    connection.exec_driver_sql(statement, values)
+            _append(connection, rows, added)
 
     def count_before(self, before_ms: int) -> int:
         """Return how many rows are older than a moment."""
@@ -122,6 +122,17 @@ class SqlLog:
     def forget_connections(self) -> None:
         """Drop what a forked child inherited, without closing the parent's."""
         self.store.forget_connections()
+
+
+def _append(connection: Connection, rows: Sequence[Row], added: Rollups) -> None:
+    driver = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        _insert_into_sqlite(driver, rows, added)
+        return
+    _copy_into_postgresql(driver, rows)
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+    for statement, values in _list_upserts(added, "%s"):
+        connection.exec_driver_sql(statement, values)
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[Row], added: Rollups) -> None:

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+from sqlalchemy import Connection
+
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.log import RetrievalLog, as_log
 from quarterdeck.retrieval import Retrieval, Row
@@ -189,11 +191,16 @@ class Recorder:
             self._changed.notify_all()
 
 
-def append_retrievals(log: Store | RetrievalLog, retrievals: Iterable[Retrieval]) -> int:
-    """Write retrievals and their rollups in one transaction; return how many. Raises SourceUnavailable."""
+def append_retrievals(
+    log: Store | RetrievalLog, retrievals: Iterable[Retrieval], *, within: Connection | None = None
+) -> int:
+    """Write retrievals and their rollups in one transaction; return how many. Raises SourceUnavailable.
+
+    `within` is an open transaction to write them in, see `RetrievalLog.append`.
+    """
     batch = [retrieval.row for retrieval in retrievals]
     if batch:
-        as_log(log).append(batch)
+        as_log(log).append(batch, within)
     return len(batch)
 
 

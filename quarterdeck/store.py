@@ -120,6 +120,10 @@ class Store:
             with self._reader.begin() as connection:
                 yield connection
 
+    def owns(self, connection: Connection) -> bool:
+        """Return whether a connection comes from `begin` or `begin_in_turn` of this very store."""
+        return connection.engine is self._writer
+
     def listen(self, channel: str) -> Any:
         """Return a connection of PostgreSQL's driver that hears what is announced on `channel`; None for SQLite's.
 
