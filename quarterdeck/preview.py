@@ -6,7 +6,7 @@ The answer itself always comes from `quarterdeck.flags`; this only retells how t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,19 +42,6 @@ def explain(key: str, definition: Mapping[str, Any], context: Mapping[str, Any])
         steps = _Story(key, context).tell(definition.get("targeting"))
         steps.append(_ending(found))
     return Explanation(found, tuple(steps))
-
-
-def share_changed(
-    key: str, before: Mapping[str, Any], after: Mapping[str, Any], contexts: Iterable[Mapping[str, Any]]
-) -> float:
-    """The share (0 to 1) of these contexts whose variant or value would change; 0 where there are none."""
-    old, new = (FlagSet.from_definitions({"flags": {key: definition}}) for definition in (before, after))
-    asked = changed = 0
-    for context in contexts:
-        was, now = old.resolve(key, context), new.resolve(key, context)
-        asked += 1
-        changed += (was.variant, was.value) != (now.variant, now.value)
-    return changed / asked if asked else 0.0
 
 
 class _Story:

@@ -2,12 +2,11 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from quarterdeck.errors import InvalidInput
-from quarterdeck.schema import EMPTY_BIN, HISTOGRAM_BINS
 
 MAX_QUERY_CHARACTERS = 8_192
 MAX_LABEL_CHARACTERS = 256
@@ -16,7 +15,8 @@ COLUMNS = (
     "latency_ms", "cost_usd", "faithfulness", "feedback",
 )  # fmt: skip
 _NUMBERS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")
-_LAST_MS = 4_102_444_800_000  # 2100-01-01: what lies outside of 1970 to 2100 is a wrong unit, not a time
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)  # a time outside 1970 to 2100 is a wrong unit, not a time
+_LATEST_MS = 4_102_444_800_000  # the same
 
 # A retrieval as the log stores it: its fields in the order of COLUMNS, checked.
 Row = tuple[
@@ -44,24 +44,23 @@ class Retrieval:
     cost_usd: float | None = None
     faithfulness: float | None = None
     feedback: float | None = None
+    row: Row = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        checked = check_row(self.row)
-        for name, value in zip(_NUMBERS, (checked[2], *checked[7:]), strict=True):
-            object.__setattr__(self, name, value)  # a whole number is kept as a float: SQLite takes none past 64 bits
+        row = check_row(
+            (
+                ts_to_ms(self.ts), self.query, self.score, self.session_id, self.arm, self.prompt_version,
+                self.index_version, self.latency_ms, self.cost_usd, self.faithfulness, self.feedback,
+            )
+        )  # fmt: skip
+        for name, value in zip(_NUMBERS, (row[2], *row[7:]), strict=True):
+            object.__setattr__(self, name, value)  # whole numbers become floats: SQLite takes none beyond 64 bits
+        object.__setattr__(self, "row", row)
 
     @property
     def ts_ms(self) -> int:
         """The time in milliseconds since the epoch."""
-        return ts_to_ms(self.ts)
-
-    @property
-    def row(self) -> Row:
-        """The fields as the log stores them."""
-        return (
-            self.ts_ms, self.query, self.score, self.session_id, self.arm, self.prompt_version, self.index_version,
-            self.latency_ms, self.cost_usd, self.faithfulness, self.feedback,
-        )  # fmt: skip
+        return self.row[0]
 
 
 def check_row(row: Row) -> Row:
@@ -77,7 +76,7 @@ def check_row(row: Row) -> Row:
             and (session is None or (type(session) is str and session.isprintable() and 0 < len(session) <= 256))
             and arm in _known_labels and prompt in _known_labels and index in _known_labels
             and (latency_ms is None or (type(latency_ms) is float and 0.0 <= latency_ms < math.inf))
-            and cost_usd is None and faithfulness is None and feedback is None and 0 <= ts_ms < _LAST_MS
+            and cost_usd is None and faithfulness is None and feedback is None and 0 <= ts_ms < _LATEST_MS
         )  # fmt: skip
     except TypeError:  # a label that cannot be hashed
         usual = False
@@ -106,18 +105,13 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def score_bin(score: float | None) -> int:
-    """Return the histogram bin of a score: 0 to 49, or -1 for an empty hit list."""
-    return EMPTY_BIN if score is None else min(HISTOGRAM_BINS - 1, int(score * HISTOGRAM_BINS))
-
-
 _MOST_KNOWN_LABELS = 10_000
 _known_labels: set[str | None] = {None}
 
 
 def _check_fields(row: Row) -> Row:
     ts_ms, query, score, session, arm, prompt, index, latency_ms, cost_usd, faithfulness, feedback = row
-    if not 0 <= ts_ms < _LAST_MS:
+    if not 0 <= ts_ms < _LATEST_MS:
         raise InvalidInput("ts", "must be between the years 1970 and 2100")
     _check_query(query)
     score = _check_number("score", score, 0.0, 1.0)
