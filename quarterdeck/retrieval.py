@@ -1,4 +1,4 @@
-"""The retrieval: one user query and how well the index covered it. A value and its checks, nothing stored."""
+"""Rule: the retrieval, one user query and how well the index covered it: a value and its checks."""
 
 import math
 import time
@@ -18,7 +18,7 @@ _NUMBERS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)  # a time outside 1970 to 2100 is a wrong unit, not a time
 _LATEST_MS = 4_102_444_800_000  # the same
 
-# A retrieval as the log stores it: its fields in the order of COLUMNS, checked.
+# A retrieval as the log stores it: checked fields in the order of COLUMNS.
 Row = tuple[
     int, str, float | None, str | None, str | None, str | None, str | None,
     float | None, float | None, float | None, float | None,
@@ -27,10 +27,18 @@ Row = tuple[
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """One user query and its top-1 similarity.
+    """One user query and the similarity of its best hit.
 
-    `score` is 0 to 1, or None when the search found nothing at all. `ts` is an aware time. `arm` is blue or green, or
-    an experiment's variant. `faithfulness` is 0 to 1, `feedback` -1 to 1. Raises InvalidInput, naming the field.
+    `ts` is a time with a time zone, from 1970 to 2099. `score` is 0 to 1, None if the search found nothing or failed.
+    `arm` is blue or green, or an experiment's variant. `latency_ms` and `cost_usd` are 0 or more, `faithfulness` is
+    0 to 1, `feedback` -1 to 1. `row` holds the fields as the log stores them. Raises InvalidInput, naming the field.
+
+    >>> retrieval = Retrieval(datetime(2026, 3, 1, 12, tzinfo=UTC), "what is an mbuf", 0.78, session_id="s-17")
+    >>> retrieval.score, retrieval.arm
+    (0.78, None)
+    >>> Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "what is an mbuf", 1.2)
+    Traceback (most recent call last):
+    quarterdeck.errors.InvalidInput: score: must be a number between 0 and 1, not 1.2
     """
 
     ts: datetime
@@ -59,14 +67,18 @@ class Retrieval:
 
     @property
     def ts_ms(self) -> int:
-        """The time in milliseconds since the epoch."""
+        """The time in milliseconds since 1970-01-01 UTC.
+
+        >>> Retrieval(datetime(2026, 3, 1, 12, tzinfo=UTC), "what is an mbuf", 0.78).ts_ms
+        1772366400000
+        """
         return self.row[0]
 
 
 def check_row(row: Row) -> Row:
-    """Return the row, numbers as floats. Raises InvalidInput, naming the field.
+    """Return the row with its numbers as floats. Raises InvalidInput, naming the field.
 
-    Nearly every row is of the usual kind, which one expression tells; only the others are looked at field by field.
+    One expression recognizes an ordinary row; only the others are checked field by field.
     """
     ts_ms, query, score, session, arm, prompt, index, latency_ms, cost_usd, faithfulness, feedback = row
     try:
@@ -84,9 +96,9 @@ def check_row(row: Row) -> Row:
 
 
 def ts_to_ms(ts: Any) -> int:
-    """Return the time of a retrieval in milliseconds. Raises InvalidInput unless it is an aware time."""
+    """Return the time of a retrieval in milliseconds. Raises InvalidInput unless it has a time zone."""
     if not isinstance(ts, datetime) or ts.tzinfo is None:
-        raise InvalidInput("ts", f"must be a time with a zone, not {ts!r}")
+        raise InvalidInput("ts", f"must be a time with a time zone, not {ts!r}")
     return to_ms(ts)
 
 
@@ -101,7 +113,7 @@ def from_ms(ms: int) -> datetime:
 
 
 def now_ms() -> int:
-    """Return the present in milliseconds since the epoch."""
+    """Return the current time in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
