@@ -88,10 +88,10 @@ class QuarterdeckProvider(AbstractProvider):
     ) -> FlagResolutionDetails[str]:
         """Return the value of a text flag, with its variant, reason and error code. Never raises.
 
-        >>> flag = {"state": "ENABLED", "variants": {"brief": "Be brief.", "long": "Explain."}, "defaultVariant": "long"}
+        >>> flag = {"state": "ENABLED", "variants": {"brief": "Be brief.", "long": "Explain"}, "defaultVariant": "long"}
         >>> provider = QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {"style": flag}}))
         >>> provider.resolve_string_details("style", "", EvaluationContext("user-42")).value
-        'Explain.'
+        'Explain'
         """
         return self._resolve(flag_key, default_value, "", evaluation_context)
 

@@ -1,4 +1,4 @@
-"""One targeting rule of a flag, as a person edits it: attribute, operator, value, variant; to and from JsonLogic."""
+"""Rule: a flag's targeting rule as a form edits it (attribute, operator, value, variant), to and from JsonLogic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quarterdeck.errors import InvalidInput
 
 
 class RuleOperator(StrEnum):
-    """How a rule compares an attribute of the context with its value."""
+    """How a targeting rule compares an attribute of the context with its value."""
 
     EQUALS = "=="
     DIFFERS = "!="
@@ -36,7 +36,7 @@ class RuleOperator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TargetingRule:
-    """Whoever has this attribute gets the variant `serve`, ahead of the rollout. The first rule that fits wins."""
+    """Users whose attribute matches get the variant `serve`, before the rollout. The first rule that matches wins."""
 
     attribute: str
     operator: RuleOperator
@@ -45,7 +45,7 @@ class TargetingRule:
 
 
 def encode_rule(rule: TargetingRule, variants: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule as JsonLogic. Raises InvalidInput for a rule that cannot work."""
+    """Return a rule as JsonLogic. Raises InvalidInput for a rule that cannot work."""
     if not rule.attribute:
         raise InvalidInput("rule.attribute", "name the attribute of the context")
     if rule.serve not in variants:
@@ -72,7 +72,7 @@ def encode_rule(rule: TargetingRule, variants: Mapping[str, Any]) -> dict[str, A
 
 
 def decode_rule(test: Any, serve: Any) -> TargetingRule | None:
-    """The rule that was encoded so, or None where the test was written by hand."""
+    """Return the rule that `encode_rule` would write like this; None for a test written by hand."""
     for kind in RuleOperator:
         found = _attribute_and_value(kind, test)
         if found is not None and isinstance(serve, str):
@@ -88,7 +88,7 @@ def _text_value(rule: TargetingRule) -> str:
 
 
 def _attribute_and_value(kind: RuleOperator, test: Any) -> tuple[str, Any] | None:
-    """Looks for the attribute and the value where `encode_rule` puts them for this operator."""
+    """Return attribute and value from where `encode_rule` puts them for this operator, or None."""
     if kind is RuleOperator.NONE_OF:
         inner = test.get("!") if isinstance(test, dict) else None
         return _attribute_and_value(RuleOperator.ONE_OF, inner[0]) if isinstance(inner, list) and inner else None

@@ -106,7 +106,7 @@ def test_a_client_that_may_not_listen_any_more_looks_at_its_poll_and_says_so_onc
             flip(shared, on=on)
             assert wait_until(lambda on=on: deck.is_enabled("use_reranker", "u1") is on)
         assert count_listeners(shared) == 0
-    assert caplog.text.count("the store announces no changes") == 1
+    assert caplog.text.count("the store sends no notifications") == 1
 
 
 def refuse(store: Store, channel: str) -> None:
