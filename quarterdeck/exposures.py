@@ -18,10 +18,10 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
+from quarterdeck.clock import HOUR_MS, now_ms
 from quarterdeck.definitions import experiment_variants
 from quarterdeck.errors import InvalidInput, SourceUnavailable
-from quarterdeck.retrieval import now_ms
-from quarterdeck.schema import HOUR_MS, tracked_events, upsert_evaluations
+from quarterdeck.schema import tracked_events, upsert_evaluations
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")

@@ -1,11 +1,11 @@
 """Rule: the retrieval, one user query and how well the index covered it: a value and its checks."""
 
 import math
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from quarterdeck.clock import to_ms
 from quarterdeck.errors import InvalidInput
 
 MAX_QUERY_CHARACTERS = 8_192
@@ -100,21 +100,6 @@ def ts_to_ms(ts: Any) -> int:
     if not isinstance(ts, datetime) or ts.tzinfo is None:
         raise InvalidInput("ts", f"must be a time with a time zone, not {ts!r}")
     return to_ms(ts)
-
-
-def to_ms(moment: datetime) -> int:
-    """Return an aware time as integer milliseconds since the epoch."""
-    return round(moment.timestamp() * 1000)
-
-
-def from_ms(ms: int) -> datetime:
-    """Return milliseconds since the epoch as an aware UTC time."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def now_ms() -> int:
-    """Return the current time in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 _MOST_KNOWN_LABELS = 10_000

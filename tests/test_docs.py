@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from app.cli import main
-from app.observing import REGISTRY
+from app.http.observing import REGISTRY
 from core.config import PROJECT, load_config
 from tests.conftest import Demo, copy_home
 
