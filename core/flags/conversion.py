@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidInput
-from quarterdeck.definitions import HASH_VERSION, TOTAL_WEIGHT
-from quarterdeck.validation import validate_definition
+from quarterdeck.validation import HASH_VERSION, validate_definition
+from quarterdeck.weights import TOTAL_WEIGHT
 
 TARGETING_KEY = "targetingKey"
 ALWAYS = True

@@ -19,10 +19,9 @@ from core.flags.store import Flag, delete_flag, list_flags, save_flag
 from core.flags.timetable import list_schedules
 from quarterdeck import definitions
 from quarterdeck.clock import from_ms
-from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import check_document, resolve_references
 from quarterdeck.store import Store
-from quarterdeck.validation import validate_document
+from quarterdeck.validation import validate_definition, validate_document
 
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:

@@ -22,7 +22,7 @@ from core.flags.conversion import (
     make_definition,
     read_share,
 )
-from quarterdeck.definitions import TOTAL_WEIGHT
+from quarterdeck.weights import TOTAL_WEIGHT
 
 OUTSIDE = "disabled"  # what Unleash calls the variant of who is not let in
 _STICKINESS = {"default": TARGETING_KEY, "userId": TARGETING_KEY}

@@ -17,8 +17,9 @@ from core.flags.store import Flag, list_flags, save_flag
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
-from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag, validate_definition
+from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag
 from quarterdeck.store import Store
+from quarterdeck.validation import validate_definition
 
 PROMOTE, ROLL_BACK = "prompt.promote", "prompt.rollback"
 _LONGEST_MS = 120_000  # after this long, a promotion that has not ended never will

@@ -23,8 +23,9 @@ from core.flags.operations import save_edit
 from core.flags.preview import Users
 from core.flags.store import Flag
 from core.flags.upkeep import Details, split_tags
-from quarterdeck.definitions import RuleOperator, read_rules
+from quarterdeck.definitions import read_rules
 from quarterdeck.preview import explain
+from quarterdeck.rules import RuleOperator
 
 Definition = dict[str, Any]
 
