@@ -128,7 +128,7 @@ def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, a
 def index_swap(
     config: Config, *, name: str, alias: str, golden: Path | None, unprobed: bool, reason: str, as_json: bool
 ) -> None:
-    """Probe an index and let the alias stand for it; readers follow within two seconds.
+    """Probe an index and let the alias stand for it; readers follow within 2 seconds.
 
     Example: quarterdeck index swap docs-v2 --reason "covers VPP"
     """

@@ -58,7 +58,7 @@ def tokens_create(
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def tokens_revoke(config: Config, *, name: str, reason: str, as_json: bool) -> None:
-    """Let a token open nothing any more; running servers know within about a second.
+    """Revoke a token; running servers refuse it within 2 seconds.
 
     Example: quarterdeck tokens revoke search-service --reason "leaked into a log"
     """
