@@ -36,3 +36,11 @@ def test_a_flip_is_seen_within_one_figure_wherever_it_is_told() -> None:
     assert f"within {ui.FLIP_SEEN_WITHIN_S} seconds" in ui.FLIP_SEEN
     polls_s = inspect.signature(Quarterdeck).parameters["poll_s"].default
     assert max(polls_s, TOKENS_KNOWN_FOR_S) < ui.FLIP_SEEN_WITHIN_S
+
+
+def test_the_figures_of_the_readme_are_those_of_the_page_that_has_them_all() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8").partition("## Measured")[2]
+    rows = re.findall(r"^\| .+? \| (\d[^|]*?) \| .*\|$", readme, re.MULTILINE)
+    figures = (PROJECT / "docs" / "figures.md").read_text(encoding="utf-8")
+    assert rows
+    assert [ours for ours in rows if ours not in figures] == []
