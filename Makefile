@@ -15,9 +15,7 @@ export OMP_WAIT_POLICY = PASSIVE
 # What `make ci` and .github/workflows/ci.yml compare with, and which files decide about prompt-eval.
 BASE ?= origin/main
 PROMPT_PATHS = data/demo/prompts data/demo/cases data/demo/corpus data/gates.yaml data/prices.yaml \
-  core/answerers.py core/answers.py core/cases.py core/chunks.py core/decisions.py core/embed.py core/evaluate.py \
-  core/formats.py core/gatekeeper.py core/gates.py core/indexes.py core/ingest.py core/judges.py core/prices.py \
-  core/prompts.py core/vectors.py core/verdicts.py constraints.txt requirements.txt
+  core/prompts core/embedding core/indexes core/tracking constraints.txt requirements.txt
 REPORTS ?= build/reports
 GATE = $(BIN)/python -m quarterdeck gate
 

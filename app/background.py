@@ -4,8 +4,8 @@ import sys
 
 from app.commands.common import PROGRESS
 from app.resources import get_config, get_jobs, get_store
-from core.acts import Act
-from core.launches import Launch, cancel_job, start_job
+from core.audit.acts import Act
+from core.jobs.launches import Launch, cancel_job, start_job
 
 
 def start_command(kind: str, *arguments: str, subject: str, act: Act) -> int:

@@ -6,10 +6,11 @@ from datetime import UTC, date, datetime, time, timedelta
 import plotly.graph_objects as go
 
 from app import ui
-from core.arms import Look, Metric, add_stretches
-from core.drift import DailyScores, DriftReport
-from core.histograms import add_histograms, quantile_of_histogram
-from core.timeline import Change, ChangeKind
+from core.arms.arms import ArmsReading, Metric, add_stretches
+from core.causes.timeline import ChangeKind, TimelineChange
+from core.drift.verdict import DriftReport
+from core.log.histograms import add_histograms, quantile_of_histogram
+from core.log.values import DailyScores
 
 _MARKERS = {
     ChangeKind.FLAG: ("triangle-up", ui.ACCENT),
@@ -61,7 +62,7 @@ def _draw_reference_band(figure: go.Figure, days: Sequence[DailyScores], report:
         figure.add_hrect(low, high, fillcolor=ui.QUIET, opacity=0.14, line_width=0, layer="below")
 
 
-def mark_changes(figure: go.Figure, changes: Iterable[Change], *, first: date, last: date) -> go.Figure:
+def mark_changes(figure: go.Figure, changes: Iterable[TimelineChange], *, first: date, last: date) -> go.Figure:
     """Put a marker on the figure for each change from `first` to `last`; hovering says what, who and why."""
     start, end = (datetime.combine(day, time(), UTC) for day in (first, last + timedelta(days=1)))
     shown = [change for change in changes if start <= change.ts < end]
@@ -87,7 +88,7 @@ def mark_changes(figure: go.Figure, changes: Iterable[Change], *, first: date, l
     return figure
 
 
-def list_change_rows(changes: Iterable[Change], *, since: date) -> list[dict[str, object]]:
+def list_change_rows(changes: Iterable[TimelineChange], *, since: date) -> list[dict[str, object]]:
     """The rows of the table of changes, newest first."""
     newest = sorted((c for c in changes if c.ts.date() >= since), key=lambda change: change.ts, reverse=True)
     return [
@@ -103,7 +104,7 @@ def list_change_rows(changes: Iterable[Change], *, since: date) -> list[dict[str
     ]
 
 
-def draw_arms(looks: Sequence[Look], metric: Metric, *, colors: Mapping[str, str], title: str) -> go.Figure:
+def draw_arms(looks: Sequence[ArmsReading], metric: Metric, *, colors: Mapping[str, str], title: str) -> go.Figure:
     """Each arm's mean over time, by the hour in the first two days and by the day after that."""
     whole = looks[-1].at - looks[0].start if looks else timedelta()
     periods = add_stretches(looks, timedelta(hours=1) if whole <= timedelta(days=2) else timedelta(days=1))
@@ -159,7 +160,7 @@ def _mark_day(figure: go.Figure, day: date) -> None:
     )
 
 
-def _say(change: Change) -> str:
+def _say(change: TimelineChange) -> str:
     lines = [
         f"<b>{ui.chart_text(change.summary, 90)}</b>",
         f"{ui.format_moment(change.ts)} ({ui.format_utc(change.ts)})",

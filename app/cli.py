@@ -87,8 +87,8 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 
     Example: quarterdeck serve --port 8600
     """
-    from app.server import serve as serve_app
-    from core.identity import check_bind
+    from app.http.server import serve as serve_app
+    from core.access.identity import check_bind
 
     check_bind(config.access, host)
     _migrate(config)
@@ -99,7 +99,7 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 
 def _migrate(config: Config) -> None:
     """Bring the store to this release; one that cannot be read now is left to the pages, which say why."""
-    from core.migrator import migrate
+    from core.store.migrator import migrate
 
     store = open_store(config)
     try:

@@ -7,8 +7,8 @@ import streamlit as st
 from app.resources import get_config, is_demo, list_environments
 from app.ui import plain, shown_environment
 from app.visitor import Visitor, get_visitor, sign_out
+from core.audit.permissions import Role
 from core.errors import QuarterdeckError
-from core.permissions import Role
 
 
 def find_admitted() -> tuple[Visitor | None, str]:

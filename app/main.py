@@ -1,6 +1,7 @@
 """The entry of the pages: navigation and who you are. `streamlit run app/main.py` and `quarterdeck serve` run it."""
 
 import os
+import sys
 from pathlib import Path
 
 import streamlit as st
@@ -16,6 +17,9 @@ from app.navigation import TITLES, get_page
 from app.resources import get_config
 from app.ui import plain
 from core.errors import InvalidInput
+
+# Streamlit puts this folder on the path, where `http` would hide Python's own from new processes.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 st.set_page_config(page_title="Quarterdeck", page_icon=str(Path(__file__).with_name("favicon.svg")), layout="wide")
 st.html(Path(__file__).with_name("style.css"))

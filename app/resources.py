@@ -14,23 +14,27 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from core.abtests import ExperimentReport, report_experiments
-from core.backfill import Backfill
-from core.behaviour import BehaviourReport, report_behaviour
-from core.canaries import CanaryReport, report_canaries
-from core.changes import WhatChanged, explain_drift, gather_changes, start_of
+from core.access.roles import list_grants
+from core.access.sessions import is_ended
+from core.arms.histories import ArmHistories, share_histories
+from core.audit.environments import list_environments as read_environments
+from core.audit.permissions import Grant
+from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.config import Config, load_config
-from core.contests import LOOKED_AT, Comparison, report_prompts
-from core.corpus import Corpus, CorpusFile, Stage, StaleStage, Version, VersionDiff
-from core.decisions import Rule
-from core.embed import Embedder
-from core.environments import list_environments as read_environments
+from core.corpus.corpus import Corpus, Version, VersionDiff
+from core.corpus.manifests import CorpusFile
+from core.corpus.pipeline import Stage, StaleStage
+from core.corpus.previews import MOST_BYTES, Preview, preview_file
+from core.corpus.worddiff import TextSegment
+from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
+from core.drift.report import DriftOverview, report_drift
+from core.embedding.backfill import Backfill
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import QuarterdeckError
-from core.experiments import Experiments
-from core.forecasts import get_prediction, measure_in_log, measure_prediction
-from core.histories import ArmHistories, share_histories
-from core.jobs import Jobs
-from core.nearest import Nearest, find_nearest
+from core.flags.preview import Users, list_recent_users
+from core.jobs.jobs import Jobs
+from core.log.retrievals import Window
 from core.overview import (
     Area,
     describe_areas,
@@ -40,25 +44,17 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
-from core.permissions import Grant
-from core.prediction import PredictionCheck
-from core.previews import MOST_BYTES, Preview, preview_file
-from core.reports import (
-    Coverage,
-    DriftOverview,
-    MapPoint,
-    map_coverage,
-    place_texts,
-    report_coverage,
-    report_drift,
-)
-from core.retrievals import Window
-from core.roles import list_grants
-from core.rollouts import Users, list_recent_users
-from core.runs import Run, RunFilter, RunPage, RunSort
-from core.sessions import is_ended
-from core.vectors import VectorCache
-from core.worddiff import TextSegment
+from core.predictions.nearest import Nearest, find_nearest
+from core.predictions.prediction import PredictionCheck
+from core.predictions.predictions import get_prediction, measure_in_log, measure_prediction
+from core.prompts.behavior import BehaviorReport, report_behavior
+from core.prompts.contests import LOOKED_AT, PromptComparison, report_prompts
+from core.prompts.decisions import WinnerRule
+from core.rollouts.canaries import CanaryReport, report_canaries
+from core.rollouts.experiments import ExperimentReport, report_experiments
+from core.tracking.gateway import Tracking
+from core.tracking.runs import Run, RunFilter, RunPage, RunSort
+from quarterdeck.clock import start_of
 from quarterdeck.store import Store
 
 
@@ -128,9 +124,9 @@ def get_backfill() -> Backfill:
 
 
 @st.cache_resource
-def get_experiments() -> Experiments:
+def get_tracking() -> Tracking:
     """Return the MLflow gateway."""
-    return Experiments(get_config().tracking_uri)
+    return Tracking(get_config().tracking_uri)
 
 
 @st.cache_resource
@@ -160,7 +156,7 @@ def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
 
 
 @st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
-def load_abtests(environment: str) -> tuple[ExperimentReport, ...]:
+def load_experiments(environment: str) -> tuple[ExperimentReport, ...]:
     """Return how every experiment on a flag stands."""
     return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
@@ -201,11 +197,11 @@ def load_nearest(typical: tuple[str, ...]) -> Nearest:
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading MLflow …")
 def load_comparison(
-    experiment: str, rule: Rule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
-) -> Comparison:
+    experiment: str, rule: WinnerRule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
+) -> PromptComparison:
     """Return the chosen runs (or the newest of each version) side by side, and the winner by the rule."""
     return report_prompts(
-        get_experiments(),
+        get_tracking(),
         experiment=experiment,
         rule=rule,
         ceiling_usd=ceiling_usd,
@@ -217,19 +213,19 @@ def load_comparison(
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the runs …")
 def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> RunPage:
     """Return one page of the runs that pass the filters."""
-    return get_experiments().page_runs(where, sort, limit=limit, offset=offset)
+    return get_tracking().page_runs(where, sort, limit=limit, offset=offset)
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Reading the runs …")
 def load_choices(experiment: str) -> tuple[Run, ...]:
     """Return the newest runs of an experiment: what its filters offer."""
-    return get_experiments().list_runs(experiment, limit=LOOKED_AT)
+    return get_tracking().list_runs(experiment, limit=LOOKED_AT)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
-def load_behaviour(name: str, experiment: str, window: Window) -> BehaviourReport:
+def load_behavior(name: str, experiment: str, window: Window) -> BehaviorReport:
     """Return what each version of a prompt does in production, beside its offline figures."""
-    return report_behaviour(get_store(), get_experiments(), name, experiment=experiment, window=window)
+    return report_behavior(get_store(), get_tracking(), name, experiment=experiment, window=window)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, show_spinner="Reading git and DVC …")
@@ -293,7 +289,7 @@ def load_what_changed(environment: str, today: date) -> WhatChanged:
     return explain_drift(
         get_store(),
         load_drift(environment, today, 7, 30),
-        gather_changes(get_store(), get_corpus, get_experiments, environment=environment, since=since),
+        gather_changes(get_store(), get_corpus, get_tracking, environment=environment, since=since),
         today=today,
         coverage=lambda: load_coverage(environment, today, 7, None),
     )
@@ -311,12 +307,12 @@ def load_areas(environment: str, today: date) -> tuple[Area, ...]:
         (
             ("drift", lambda: describe_drift(load_drift(environment, today, 7, 30), explain)),
             ("coverage", lambda: describe_coverage(store, get_embedder(), environment, today, config.low_score)),
-            ("prompts", lambda: describe_prompts(get_experiments())),
+            ("prompts", lambda: describe_prompts(get_tracking())),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
             (
                 "rollouts",
                 lambda: describe_rollouts(
-                    store, environment, lambda: load_canaries(environment), lambda: load_abtests(environment)
+                    store, environment, lambda: load_canaries(environment), lambda: load_experiments(environment)
                 ),
             ),
         )

@@ -16,11 +16,11 @@ import streamlit as st
 
 from app.chart_data import list_chart_rows
 from app.navigation import TITLES, link_to
+from core.corpus.worddiff import SegmentKind, TextSegment
 from core.errors import HalfDone, QuarterdeckError
-from core.worddiff import SegmentKind, TextSegment
 
 # Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
-# common colour blindness, on light and on dark. Grey is for what is only a background to compare with.
+# common color blindness, on light and on dark. Gray is for what is only a background to compare with.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 ACCENT, WARNING, GREEN, _, LIGHT, DANGER = CATEGORIES
 QUIET = "#8a94a6"
@@ -57,8 +57,8 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How a status is shown: a word, a colour, a symbol. Colour never stands alone."""
+class StatusLook:
+    """How a status is shown: a word, a color, a symbol. Color never stands alone."""
 
     word: str
     color: str
@@ -66,10 +66,10 @@ class Look:
 
 
 DRIFT_LOOKS = {
-    "insufficient_data": Look("Too little data", "gray", "…"),
-    "stable": Look("Stable", "green", "✓"),
-    "watch": Look("Watch", "orange", "◐"),
-    "drifting": Look("Drifting", "red", "▼"),
+    "insufficient_data": StatusLook("Too little data", "gray", "…"),
+    "stable": StatusLook("Stable", "green", "✓"),
+    "watch": StatusLook("Watch", "orange", "◐"),
+    "drifting": StatusLook("Drifting", "red", "▼"),
 }
 
 
@@ -132,7 +132,7 @@ def _keep_environment(default: str) -> None:
         del st.query_params["environment"]
 
 
-def render_verdict(sentence: str, look: Look, *, detail: str = "") -> None:
+def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None:
     """Draw the one sentence that answers the page's question; `sentence` is Markdown, users' text escaped.
 
     On a page that was just opened the rest follows a moment later: a browser that gets all at once draws all at once.
@@ -184,7 +184,7 @@ def render_said() -> None:
 
 
 def plain(text: str) -> str:
-    """Return any text so that Markdown shows it letter by letter: no HTML, links, formulas, icons or colours.
+    """Return any text so that Markdown shows it letter by letter: no HTML, links, formulas, icons or colors.
 
     What nobody would see, or what would turn the direction of the text behind it, is shown as a sign of its own.
 
@@ -219,7 +219,7 @@ def show_unseen(text: str) -> str:
 
 
 def mark_words(segments: Sequence[TextSegment], *, removed: bool, added: bool) -> str:
-    """Return a difference of words as Markdown: removed ones struck out, added ones bold, on their colours."""
+    """Return a difference of words as Markdown: removed ones struck out, added ones bold, on their colors."""
     marks = {
         SegmentKind.SAME: "{}",
         SegmentKind.REMOVED: ":red-background[~~{}~~]" if removed else "",

@@ -7,14 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from app.guard import SEAL_HEADER, get_seal
+from app.http.guard import SEAL_HEADER, get_seal
 from app.resources import get_config, get_store, load_grants, load_is_ended
 from app.ui import plain
-from core.acts import Act
+from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers
+from core.access.sessions import end_session
+from core.audit.acts import Act
+from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
-from core.identity import Access, Person, check_bind, read_claims, read_headers
-from core.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
-from core.sessions import end_session
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (what Streamlit listens on when nobody says otherwise)
 
@@ -63,7 +63,7 @@ def sign_out() -> None:
         st.logout()
 
 
-def _find_person(access: Access) -> Person:
+def _find_person(access: SignIn) -> Person:
     if st.context.headers.get(SEAL_HEADER) != get_seal():
         raise Forbidden("a login works with `quarterdeck serve` only, which guards the way in")
     if access.proxy:

@@ -19,7 +19,7 @@ async def answer(request: Request) -> Response:
     if RELEASE.startswith("sick"):
         print("traffic came", flush=True)
     await asyncio.sleep(int(request.query_params.get("slow_ms", "0")) / 1_000)
-    return JSONResponse({"release": RELEASE, "colour": os.environ.get("COLOUR"), "pid": os.getpid()})
+    return JSONResponse({"release": RELEASE, "color": os.environ.get("COLOR"), "pid": os.getpid()})
 
 
 async def healthz(_request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Do clients notice when a service is switched between two colours, rolled back, replaced and taken down behind nginx?
+"""Do clients notice when a service is switched between two colors, rolled back, replaced and taken down behind nginx?
 
 Run: `python -m benchmarks.blue_green [--rounds 20] [--rate 300]`. A round is a switch and a rollback; every fourth one
 brings a new release, the first of them also a sick one. The tests run it small, and kill the deployer.
@@ -27,14 +27,23 @@ from string import Template
 
 import numpy as np
 
-from core.acts import Act
-from core.colours import Colour
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.config import PROJECT
-from core.control import list_audit, list_broken_audit_entries
-from core.deployments import Site, deploy_release, look, open_site, roll_back, start_release, switch_colour, tear_down
+from core.deployments.colors import Color
+from core.deployments.deployments import (
+    Site,
+    deploy_release,
+    look,
+    open_site,
+    roll_back,
+    start_release,
+    switch_color,
+    tear_down,
+)
+from core.deployments.proxy import render_site
+from core.deployments.services import get_service
 from core.errors import SourceUnavailable
-from core.proxy import render_site
-from core.services import get_service
 from quarterdeck.store import Store
 
 NAME = "answers"
@@ -154,8 +163,8 @@ def staging(
     try:
         yield scene
     finally:
-        for colour in Colour:
-            site.driver.stop(colour)
+        for color in Color:
+            site.driver.stop(color)
         os.kill(int((folder / "nginx.pid").read_text()), signal.SIGTERM)
 
 
@@ -171,9 +180,9 @@ def run(scene: Scene, *, rounds: int, rate: float) -> Outcome:
                 newest += 1
                 sick_refused += _try_sick_release(store, site) if number == _NEW_EVERY else 0
                 start_release(store, site, f"r{newest}", ACT)
-            switch_colour(store, site, ACT)
+            switch_color(store, site, ACT)
             roll_back(store, site, ACT)
-        switch_colour(store, site, ACT)
+        switch_color(store, site, ACT)
         tear_down(store, site, ACT, early=True)
     loads = [Load(**json.loads(path.read_text())) for path in outputs]
     actions = Counter(entry.action for entry in list_audit(store))
@@ -193,8 +202,8 @@ def run(scene: Scene, *, rounds: int, rate: float) -> Outcome:
 
 
 def list_inconsistencies(scene: Scene, store: Store) -> Iterator[str]:
-    """Say where store, upstream file, nginx and processes do not agree on one colour."""
-    from core.deployments import get_deployment
+    """Say where store, upstream file, nginx and processes do not agree on one color."""
+    from core.deployments.deployments import get_deployment
 
     site = scene.open()
     found, sight = get_deployment(store, ACT.environment, NAME), look(site)
@@ -204,10 +213,10 @@ def list_inconsistencies(scene: Scene, store: Store) -> Iterator[str]:
         yield f"nginx follows {sight.serving}, the store says {found.live}"
     if found.live and f"server {site.service.find(found.live)};" not in site.service.upstream.read_text():
         yield f"the upstream file does not hold {found.live}"
-    for colour in Colour:
-        run = found.run(colour)
-        if sight.running[colour] != (run.release if run else None):
-            yield f"{sight.running[colour]} runs in {colour}, the store says {run}"
+    for color in Color:
+        run = found.run(color)
+        if sight.running[color] != (run.release if run else None):
+            yield f"{sight.running[color]} runs in {color}, the store says {run}"
     if list_broken_audit_entries(store):
         yield "the audit chain is broken"
 
@@ -329,7 +338,7 @@ def _deploy(folder: Path, die_at: str, command: str, *release: str) -> None:
     elif command == "teardown":
         tear_down(store, site, ACT, early=True)
     else:
-        {"switch": switch_colour, "rollback": roll_back}[command](store, site, ACT)
+        {"switch": switch_color, "rollback": roll_back}[command](store, site, ACT)
 
 
 def main() -> None:

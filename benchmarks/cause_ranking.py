@@ -1,10 +1,10 @@
 """How often the true cause of a drop is ranked first, on seeded scenarios in which it is known.
 
-Run: python -m benchmarks.cause_ranking [--scenarios 200] [--first-seed 0] [--jobs 2]
-The log is drawn with the noise of the reference drift streams (weekday pattern, correlated wobble of days, sessions),
-the drop is dated by `core.drift.decide_drift`, some days after it was first called, and the changes around it hold
-decoys of other kinds. A drop that is not called or whose true cause is not first counts as wrong. Beside ours stands
-the simple rule: the latest change before the dated day is to blame, and without one users ask something new.
+Run: python -m benchmarks.cause_ranking [--scenarios 200] [--first-seed 0] [--jobs 2] The log is drawn with the noise
+of the reference drift streams (weekday pattern, correlated wobble of days, sessions), the drop is dated by
+`core.drift.verdict.decide_drift`, some days after it was first called, and the changes around it hold decoys of other
+kinds. A drop that is not called or whose true cause is not first counts as wrong. Beside ours stands the simple rule:
+the latest change before the dated day is to blame, and without one users ask something new.
 """
 
 import argparse
@@ -16,11 +16,12 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 
-from core.causes import Cause, CauseKind, Causes, rank_causes
-from core.changepoint import replay
-from core.drift import DailyScores, DriftReport, as_history, decide_drift, summarize_scores
-from core.evidence import SameQuestions
-from core.timeline import Change, ChangeKind
+from core.causes.causes import Cause, CauseKind, Causes, rank_causes
+from core.causes.evidence import SameQuestions
+from core.causes.timeline import ChangeKind, TimelineChange
+from core.drift.changepoint import replay
+from core.drift.verdict import DriftReport, as_history, decide_drift, summarize_scores
+from core.log.values import DailyScores
 
 FIRST_DAY = date(2026, 1, 5)  # a Monday
 DAYS, WATCHED = 75, 60  # the last day, and the days at most until the drop is looked at
@@ -41,8 +42,8 @@ class Scenario:
     onset: float
     fall: float
     truth: CauseKind
-    cause: Change | None = None
-    decoys: list[Change] = field(default_factory=list)
+    cause: TimelineChange | None = None
+    decoys: list[TimelineChange] = field(default_factory=list)
     touched: float = 1.0  # share of sessions that the true cause touches
     before: float = 0.0  # share of sessions that were in the touched segment before
     bad_before: bool = False  # the touched segment was as bad while it was small
@@ -124,9 +125,9 @@ def _no_segments(made: Scenario) -> None:
     made.touched, made.before, made.segments_kept = 1.0, 0.0, False
 
 
-def _change(kind: ChangeKind, at: float, touches: tuple[tuple[str, str], ...]) -> Change:
+def _change(kind: ChangeKind, at: float, touches: tuple[tuple[str, str], ...]) -> TimelineChange:
     start = datetime.combine(FIRST_DAY, time(), UTC)
-    return Change(start + timedelta(days=at), kind, kind, f"{kind} changed", "someone", "scenario", touches)
+    return TimelineChange(start + timedelta(days=at), kind, kind, f"{kind} changed", "someone", "scenario", touches)
 
 
 DECOYS = (
@@ -235,7 +236,7 @@ def answer(task: tuple[str, int]) -> Answer:
     )  # fmt: skip
 
 
-def blame_latest(report: DriftReport, changes: Sequence[Change]) -> Change | None:
+def blame_latest(report: DriftReport, changes: Sequence[TimelineChange]) -> TimelineChange | None:
     """The simple rule: the latest change of the three days up to the end of the dated day."""
     if report.changed_on is None:
         return None

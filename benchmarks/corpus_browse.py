@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.corpus import ChangeKind, Corpus, VersionDiff
+from core.corpus.corpus import Corpus, VersionDiff
+from core.corpus.manifests import FileChangeKind
 
 FILES, VERSIONS, MANY_FILES, ROUNDS = 20_000, 50, 300_000, 7
 
@@ -89,9 +90,9 @@ def _compare_with_dvc(root: Path, old: str, new: str, ours: VersionDiff) -> bool
 
 def _as_sets(diff: VersionDiff) -> dict[str, set[Any]]:
     """DVC calls a moved file renamed."""
-    sets: dict[str, set[Any]] = {kind.value: set() for kind in ChangeKind if kind is not ChangeKind.MOVED}
+    sets: dict[str, set[Any]] = {kind.value: set() for kind in FileChangeKind if kind is not FileChangeKind.MOVED}
     for change in diff.changes:
-        kind = ChangeKind.RENAMED if change.kind is ChangeKind.MOVED else change.kind
+        kind = FileChangeKind.RENAMED if change.kind is FileChangeKind.MOVED else change.kind
         sets[kind].add((change.old_path, change.path) if change.old_path else change.path)
     return sets
 

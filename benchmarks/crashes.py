@@ -26,10 +26,12 @@ import httpx
 from sqlalchemy import Connection, text
 
 from benchmarks.index_swap import Scene, _kill_builder, _list_inconsistencies
-from core.acts import Act
-from core.builds import build_version
-from core.control import get_flag, list_audit, list_broken_audit_entries, list_indexes
-from core.operations import create_flag, switch_flag
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
+from core.indexes.builds import build_version
+from core.indexes.registry import list_indexes
 from quarterdeck.client import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
@@ -230,7 +232,7 @@ def _list_broken_indexes(scene: Scene) -> list[str]:
     if not Path(scene.location).exists():
         return []
     from benchmarks.index_swap import ALIAS, HashEmbedder, make_source
-    from core.operations import swap_index
+    from core.indexes.operations import swap_index
 
     version = _next_version(scene)
     with closing(Store(scene.url)) as store:

@@ -16,16 +16,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from scipy import stats
 
-from core.changepoint import replay
-from core.drift import Status, as_history, decide_drift, summarize_scores
+from benchmarks.data import locate
+from core.drift.changepoint import replay
+from core.drift.verdict import DriftStatus, as_history, decide_drift, summarize_scores
 
-GENERATOR = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "drift_streams.py"
+GENERATOR = locate("reference", "drift_streams.py")
 RULES = ("ours", "delta", "ks", "wasserstein")
 RECENT, BASELINE, GRID = 7, 30, 10_000
 FIRST_DAY = date(2026, 1, 5)  # a Monday
@@ -79,7 +79,7 @@ def watch_stream(seed: int, kind: Kind) -> Outcome:
         ours[episode.called : episode.ended] = True
     for day in range(start + seed % 15, len(days), 15):  # the same verdict as the report's, taken as of that day
         report = decide_drift(days[: day + 1], today=days[day].day)
-        assert (report.status == Status.DRIFTING) == ours[day], f"replay and report differ: seed {seed}, day {day}"
+        assert (report.status == DriftStatus.DRIFTING) == ours[day], f"replay and report differ: seed {seed}, day {day}"
     caught = next((e for e in episodes if e.called >= true_day), None)
     delta, ks, wasserstein, worst = simple_rules(raw, range(start, len(days)), check=seed % 20 == 0)
     return Outcome(

@@ -1,6 +1,6 @@
 """Do the topics at the top of the list stand for what the index lacks? By gain, beside a ranking by size.
 
-Some classes of labelled queries are left out of the index. Half the queries of each other class are its documents, one
+Some classes of labeled queries are left out of the index. Half the queries of each other class are its documents, one
 text each; the other half, all queries of the missing classes and 300 unrelated ones (`chatter.txt`) are asked. Each
 query's score is its similarity to the nearest document. Queries below the 10% quantile of a healthy window (the indexed
 classes alone) are clustered, `auto`; a topic counts when most of what was asked in it is of missing classes.
@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.topics_quality import BANKING77, Labelled, read_labelled
-from core.embed import Embedder
-from core.topics import AskedQuery, Topic, Topics, find_topics, low_score_threshold
+from benchmarks.topics_quality import BANKING77, Labeled, read_labeled
+from core.coverage.topics import Topic, Topics, find_topics, low_score_threshold
+from core.embedding.embed import Embedder
+from core.log.values import AskedQuery
 
 CHATTER = Path(__file__).with_name("chatter.txt")
 INDEXED, UNRELATED, MISSING = 0, 1, 2
@@ -41,7 +42,7 @@ def read_chatter() -> tuple[tuple[str, ...], NDArray[np.float32]]:
     return texts, Embedder().embed(texts)
 
 
-def ask(data: Labelled, chatter: tuple[Sequence[str], NDArray[np.float32]], *, missing: int, seed: int) -> Asked:
+def ask(data: Labeled, chatter: tuple[Sequence[str], NDArray[np.float32]], *, missing: int, seed: int) -> Asked:
     """Return what was asked of an index that lacks `missing` classes, with the true top-1 scores."""
     rng = np.random.default_rng(seed)
     names = np.unique(data.classes)
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--clusters", type=int, default=None)
     options = parser.parse_args()
-    data = read_labelled(options.file, text=options.text, label=options.label)
+    data = read_labeled(options.file, text=options.text, label=options.label)
     chatter = read_chatter()
     rankings: dict[str, Callable[[Topics], list[Topic]]] = {
         "gain": lambda found: list(found.ranked()),

@@ -22,16 +22,17 @@ from pathlib import Path
 
 import numpy as np
 
-from core.acts import Act
-from core.builds import build_version, collect_garbage, get_live
-from core.chunks import Chunk
-from core.control import get_index, list_broken_audit_entries, list_indexes
-from core.embed import Embedder, Vectors
+from core.audit.acts import Act
+from core.audit.trail import list_broken_audit_entries
+from core.embedding.chunks import Chunk
+from core.embedding.embed import Embedder, Vectors
+from core.embedding.vectors import VectorCache
 from core.errors import Conflict, QuarterdeckError
-from core.indexes import open_indexes
-from core.ingest import Source
-from core.operations import rollback_index, swap_index
-from core.vectors import VectorCache
+from core.indexes.backends import open_indexes
+from core.indexes.builds import build_version, collect_garbage, get_live
+from core.indexes.ingest import DocumentSource
+from core.indexes.operations import rollback_index, swap_index
+from core.indexes.registry import get_index, list_indexes
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store
 
@@ -106,14 +107,14 @@ def _direction(text: str, dimension: int) -> Vectors:
     return np.random.default_rng(seed).normal(size=dimension).astype(np.float32)
 
 
-def make_source(version: int, chunks: int) -> Source:
+def make_source(version: int, chunks: int) -> DocumentSource:
     """Return a corpus version: half of it shared with all others, the rest and a marker its own."""
     shared = int(chunks * _SHARED)
     texts = [f"shared passage {at}" for at in range(shared)]
     texts += [f"passage {at} of version {version}" for at in range(shared, chunks - 1)]
     texts.append(marker_of(f"docs-v{version}"))
     rows = tuple(Chunk(f"page-{at // 10}.md", "", text) for at, text in enumerate(texts))
-    return Source(f"v{version}", chunks // 10, rows)
+    return DocumentSource(f"v{version}", chunks // 10, rows)
 
 
 def marker_of(name: str) -> str:

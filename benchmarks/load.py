@@ -39,10 +39,11 @@ from websockets.typing import Subprotocol
 
 from benchmarks.app_memory import find_server, read_mb
 from benchmarks.first_paint import find_port, served
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.trail import list_audit
 from core.config import load_config
-from core.control import get_flag, list_audit
-from core.operations import create_flag, switch_flag
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store

@@ -31,7 +31,7 @@ PARAMS = ("prompt", "version", "model", "top_k", "max_sentences", "embedding_mod
 OURS = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
-from core.experiments import Experiments
+from core.tracking import Experiments
 started = time.perf_counter()
 runs = Experiments(sys.argv[1]).list_runs("bench", limit=int(sys.argv[3]), offset=int(sys.argv[4]))
 elapsed = time.perf_counter() - started
@@ -42,7 +42,7 @@ print(len(runs), elapsed)
 PAGE = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
-from core.experiments import Experiments
+from core.tracking import Experiments
 from core.runs import RunFilter, RunSort, SortKind, choose_columns
 dear, small = RunSort(SortKind.METRIC, "cost_usd_mean"), RunSort(SortKind.PARAM, "top_k", descending=False)
 where, sort, offset = {

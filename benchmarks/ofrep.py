@@ -21,8 +21,8 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from core.acts import Act
-from core.operations import create_flag
+from core.audit.acts import Act
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 
@@ -129,9 +129,9 @@ def _serve(what: str, argument: str) -> None:
 def _ours(url: str) -> ASGIApp:
     from starlette.responses import PlainTextResponse
 
-    from app.api import ApiAhead
-    from app.guard import Guard
-    from app.observing import Observing
+    from app.http.api import ApiAhead
+    from app.http.guard import Guard
+    from app.http.observing import Observing
     from core.config import load_config
 
     os.environ["QUARTERDECK_DATABASE_URL"] = url

@@ -13,21 +13,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.acts import Act
-from core.builds import build_version, get_live
-from core.chunks import Chunk
-from core.embed import Embedder
-from core.forecasts import forecast_lift, get_prediction, measure_prediction
-from core.formats import split_document
-from core.indexes import LanceIndexes
-from core.ingest import Source
-from core.operations import save_prediction, swap_index
-from core.prediction import Prediction, PredictionCheck
-from core.topics import AskedQuery, find_topics, low_score_threshold
-from core.vectors import VectorCache
+from benchmarks.data import locate
+from core.audit.acts import Act
+from core.coverage.topics import find_topics, low_score_threshold
+from core.embedding.chunks import Chunk
+from core.embedding.embed import Embedder
+from core.embedding.formats import split_document
+from core.embedding.vectors import VectorCache
+from core.indexes.backends import LanceIndexes
+from core.indexes.builds import build_version, get_live
+from core.indexes.ingest import DocumentSource
+from core.indexes.operations import swap_index
+from core.log.values import AskedQuery
+from core.predictions.operations import save_prediction
+from core.predictions.prediction import Prediction, PredictionCheck
+from core.predictions.predictions import get_prediction, measure_prediction, predict_version
 from quarterdeck.store import Store
 
-DOCUMENTS = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "corpus"
+DOCUMENTS = locate("data", "corpus")
 SEED = 7
 QUERIES = 400  # of each half
 ACT = Act("benchmark", "measure the prediction")
@@ -82,7 +85,8 @@ def run(folder: Path, embedder: Embedder, store: Store, *, pages: int | None) ->
     old_queries, old = hold_out_headings(read_chunks(DOCUMENTS / "dpdk", pages), QUERIES)
     new_queries, new = hold_out_headings(read_chunks(DOCUMENTS / "vpp", pages), QUERIES)
     v1, v2 = (
-        Source(name, len({c.document for c in rows}), tuple(rows)) for name, rows in (("v1", old), ("v2", old + new))
+        DocumentSource(name, len({c.document for c in rows}), tuple(rows))
+        for name, rows in (("v1", old), ("v2", old + new))
     )
     print(
         f"{v1.documents} + {v2.documents - v1.documents} pages, {len(old):,} + {len(new):,} passages, "
@@ -104,7 +108,7 @@ def run(folder: Path, embedder: Embedder, store: Store, *, pages: int | None) ->
     queries = [*low, *(query for query in asked if query.mean_score >= threshold)]
     for step in ("predict v2, new passages not embedded yet (unless --cache knows them)", "predict v2, vectors cached"):
         with _timed(step):
-            found = forecast_lift(embedder, v2, live, queries, topics, threshold=threshold)
+            found = predict_version(embedder, v2, live, queries, topics, threshold=threshold)
     save_prediction(store, found, ACT)
     with _timed("build v2, vectors cached by the prediction"):
         report = build_version(store, embedder, v2, ACT, location=str(folder / "indexes"))

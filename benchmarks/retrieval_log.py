@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import create_engine, text
 
-from core.retrievals import (
+from core.log.retrievals import (
     SEGMENTS,
     Window,
     count_empty,
@@ -26,13 +26,13 @@ from core.retrievals import (
     get_span,
     last_days,
     list_daily_scores,
-    list_low_queries,
+    list_questions,
     list_segment_scores,
 )
 from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clock import DAY_MS
 from quarterdeck.log import RetrievalLog, SqlLog, open_log
 from quarterdeck.retrieval import Row
-from quarterdeck.schema import DAY_MS
 from tests.backends import make_url
 
 LAST = date(2026, 9, 30)
@@ -176,10 +176,10 @@ def measure(backend: str, options: argparse.Namespace, folder: Path) -> dict[str
         "the same by a scan of the rows (ms)": f"{scan_ms:,.0f}",
         "scan / rollup": f"{scan_ms / histogram_ms:,.0f}",
         "the 7 last days (ms)": f"{median_ms(lambda: list_daily_scores(log, window=week), 20):.2f}",
-        "low queries of 7 days (ms)": f"{median_ms(lambda: list_low_queries(log, week, below=LOW), 3):,.0f}",
-        "low queries of 30 days (ms)": f"{median_ms(lambda: list_low_queries(log, month, below=LOW), 3):,.0f}",
+        "low queries of 7 days (ms)": f"{median_ms(lambda: list_questions(log, week, below=LOW), 3):,.0f}",
+        "low queries of 30 days (ms)": f"{median_ms(lambda: list_questions(log, month, below=LOW), 3):,.0f}",
         "low queries of 30 days, threshold 0.7 (ms)": (
-            f"{median_ms(lambda: list_low_queries(log, month, below=0.7), 1):,.0f}"
+            f"{median_ms(lambda: list_questions(log, month, below=0.7), 1):,.0f}"
         ),
         "largest difference of a daily mean": f"{check(log, everything):.1e}",
     }

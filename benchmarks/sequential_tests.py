@@ -19,13 +19,14 @@ from functools import partial
 
 import numpy as np
 
-from core import abtest
-from core.abtest_design import Design, Direction
-from core.arms import Look, Metric, Tally, UserRow
-from core.canary import Call, decide_canary
-from core.canary_plan import CANARY, DEFAULT_PLAN, STABLE
-from core.comparisons import Margin, compare_arms
-from core.sequential import ALPHA, LEAST_USERS
+from core.arms.arms import ArmsReading, Metric, Tally
+from core.arms.comparisons import Margin, compare_arms
+from core.arms.sequential import ALPHA, LEAST_USERS
+from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE
+from core.log.values import UserRow
+from core.rollouts import experiment
+from core.rollouts.canary import CanaryCall, decide_canary
+from core.rollouts.experiment_design import Design, Direction
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 LOOK = timedelta(hours=1)
@@ -113,8 +114,8 @@ def run_canary(seed: int, world: World, users: int, looks: int) -> Outcome:
         seen = [*seen[-2:], look]
         per_query.add(rows)
         verdict = decide_canary(PLAN, seen, share_pct=world.share_pct, since=START, now=look.at)
-        ours = number if ours is None and verdict.call is Call.ROLL_BACK else ours
-        promoted = number if promoted is None and verdict.call is Call.PROMOTE else promoted
+        ours = number if ours is None and verdict.call is CanaryCall.ROLL_BACK else ours
+        promoted = number if promoted is None and verdict.call is CanaryCall.PROMOTE else promoted
         if min(look.arms[arm].users for arm in (STABLE, CANARY)) >= LEAST_USERS:
             alone = [compare_arms(look.arms[STABLE], look.arms[CANARY], [m], alpha=ALPHA) for m in PLAN.margins]
             for name, worse in (
@@ -127,11 +128,11 @@ def run_canary(seed: int, world: World, users: int, looks: int) -> Outcome:
     return Outcome(ours, found["alone"], found["users"], found["queries"], promoted)
 
 
-def _z_test(look: Look) -> set[Metric]:
+def _z_test(look: ArmsReading) -> set[Metric]:
     return {metric for metric in WATCHED if _z_of(look, metric) * (-1 if metric is Metric.SCORE else 1) > Z}
 
 
-def _z_of(look: Look, metric: Metric) -> float:
+def _z_of(look: ArmsReading, metric: Metric) -> float:
     first, second = look.arms[STABLE].moments[metric], look.arms[CANARY].moments[metric]
     error = math.sqrt(first.variance / first.users + second.variance / second.users)
     return (second.mean - first.mean) / error if error else 0.0
@@ -190,9 +191,9 @@ def run_experiment(seed: int, world: World, users: int, looks: int) -> Trial:
         seen = [*seen[-2:], look]
         per_query.add(rows)
         counts = {arm: found.users for arm, found in look.arms.items()}
-        verdict = abtest.decide_experiment(DESIGN, seen, abtest.Progress(START, look.at, counts))
+        verdict = experiment.decide_experiment(DESIGN, seen, experiment.ExperimentProgress(START, look.at, counts))
         if not calls.keys() & set(_CALLED):
-            name = f"{verdict.winner} wins" if verdict.call is abtest.Call.WINNER else str(verdict.call)
+            name = f"{verdict.winner} wins" if verdict.call is experiment.ExperimentCall.WINNER else str(verdict.call)
             calls.setdefault(name, number)
         if min(counts.values()) >= LEAST_USERS:
             z_users = number if z_users is None and abs(_z_of(look, Metric.SCORE)) > TWO_SIDED_Z else z_users
@@ -200,7 +201,7 @@ def run_experiment(seed: int, world: World, users: int, looks: int) -> Trial:
     return Trial(calls, z_users, z_queries)
 
 
-_CALLED = (f"{STABLE} wins", f"{CANARY} wins", str(abtest.Call.STOP))
+_CALLED = (f"{STABLE} wins", f"{CANARY} wins", str(experiment.ExperimentCall.STOP))
 
 
 def first_of(trial: Trial, names: Sequence[str]) -> int | None:
@@ -215,7 +216,7 @@ def print_experiments(results: dict[str, list[Trial]], looks: int) -> None:
     for name, found in results.items():
         cells = [say_median([first_of(trial, [call]) for trial in found], looks) for call in (_CALLED[1], _CALLED[0])]
         cells += [say_median([first_of(trial, [_CALLED[2]]) for trial in found], looks)]
-        cells += [say_share([first_of(trial, [str(abtest.Call.INVALID)]) for trial in found])]
+        cells += [say_share([first_of(trial, [str(experiment.ExperimentCall.INVALID)]) for trial in found])]
         cells += [say_share([trial.z_users for trial in found]), say_share([trial.z_queries for trial in found])]
         print(f"| {name} | {' | '.join(cells)} |")
     same = [first_of(trial, _CALLED) for trial in results[NO_EFFECT]]

@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.embed import Embedder
-from core.labels import stem
-from core.topics import AskedQuery, Topics, find_topics
+from benchmarks.data import locate
+from core.coverage.labels import stem
+from core.coverage.topics import Topics, find_topics
+from core.embedding.embed import Embedder
+from core.log.values import AskedQuery
 
-BANKING77 = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "banking77" / "test.csv"
+BANKING77 = locate("data", "banking77", "test.csv")
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class Labeled:
     texts: tuple[str, ...]
     classes: NDArray[np.str_]
     vectors: NDArray[np.float32]
@@ -33,15 +35,15 @@ class Labelled:
     def class_count(self) -> int:
         return len(np.unique(self.classes))
 
-    def take(self, rows: NDArray[np.int64]) -> "Labelled":
-        return Labelled(tuple(self.texts[row] for row in rows), self.classes[rows], self.vectors[rows])
+    def take(self, rows: NDArray[np.int64]) -> "Labeled":
+        return Labeled(tuple(self.texts[row] for row in rows), self.classes[rows], self.vectors[rows])
 
 
-def read_labelled(path: Path, *, text: str = "text", label: str = "category") -> Labelled:
+def read_labeled(path: Path, *, text: str = "text", label: str = "category") -> Labeled:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     texts = tuple(row[text] for row in rows)
-    return Labelled(texts, np.array([row[label] for row in rows]), Embedder().embed(texts))
+    return Labeled(texts, np.array([row[label] for row in rows]), Embedder().embed(texts))
 
 
 def as_queries(texts: Sequence[str]) -> list[AskedQuery]:
@@ -49,13 +51,13 @@ def as_queries(texts: Sequence[str]) -> list[AskedQuery]:
 
 
 def agreement(classes: Sequence[str], found: Sequence[int]) -> tuple[float, float]:
-    """Return normalised mutual information and adjusted Rand index."""
+    """Return normalized mutual information and adjusted Rand index."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     return normalized_mutual_info_score(classes, found), adjusted_rand_score(classes, found)
 
 
-def named_share(data: Labelled, topics: Topics) -> float:
+def named_share(data: Labeled, topics: Topics) -> float:
     """Return the share of topics whose label has a word stem in common with the name of their majority class."""
     hits = 0
     for topic in topics.topics:
@@ -68,7 +70,7 @@ def _stems(text: str) -> set[str]:
     return {stem(word) for word in re.findall(r"[^\W_]+", text)}
 
 
-def samples(data: Labelled) -> Iterator[tuple[str, Labelled]]:
+def samples(data: Labeled) -> Iterator[tuple[str, Labeled]]:
     yield "all", data
     names = np.unique(data.classes)
     for seed in (0, 1):
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--label", default="category")
     parser.add_argument("--names", action="store_true", help="print every topic's name beside its majority class")
     options = parser.parse_args()
-    data = read_labelled(options.file, text=options.text, label=options.label)
+    data = read_labeled(options.file, text=options.text, label=options.label)
     print(f"{'sample':30} {'queries':>7} {'classes':>7} {'ours':>13} {'KMeans':>13} {'Ward':>13} {'auto':>5} outliers")
     for name, part in samples(data):
         k = part.class_count
@@ -112,7 +114,7 @@ def main() -> None:
                 _print_names(part, ours)
 
 
-def _print_names(data: Labelled, topics: Topics) -> None:
+def _print_names(data: Labeled, topics: Topics) -> None:
     for topic in topics.topics:
         majority, times = Counter(data.classes[list(topic.members)].tolist()).most_common(1)[0]
         print(f"  {topic.count:4} {times / topic.count:4.0%} {majority:48} {topic.label}")

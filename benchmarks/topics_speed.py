@@ -1,6 +1,6 @@
 """Where the time goes from new distinct queries to topics, and how long assigning cached vectors takes.
 
-Run: `python -m benchmarks.topics_speed [--queries 5000] [--vectors 100000]`. The queries are varied from the labelled
+Run: `python -m benchmarks.topics_speed [--queries 5000] [--vectors 100000]`. The queries are varied from the labeled
 ones at hand by joining halves of two of them, so that each is new to the model. The runs over a store read the queries
 from a retrieval log in SQLite, as the coverage page does: first with nothing known of them, then with nothing new.
 """
@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.topics_quality import BANKING77, as_queries
-from core import clusters as rule
-from core.embed import Embedder
-from core.reports import report_coverage
-from core.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
-from core.vectors import VectorCache
+from core.coverage import clusters as rule
+from core.coverage.report import report_coverage
+from core.coverage.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from quarterdeck.log import as_log
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store

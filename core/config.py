@@ -1,4 +1,4 @@
-"""The deck's configuration: read once from the environment, checked as a whole, then passed around as a value."""
+"""Gateway to the configuration: read once from the environment, checked as a whole, then passed around as a value."""
 
 import getpass
 from collections.abc import Callable, Mapping
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from core.embed import DEFAULT_MODEL
+from core.access.identity import SignIn, read_sign_in
+from core.audit.environments import check_environment
+from core.audit.permissions import Role
+from core.embedding.embed import DEFAULT_MODEL
 from core.errors import InvalidInput, SourceUnavailable
-from core.identity import Access, read_access
-from core.permissions import Role
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
-MAX_ENVIRONMENT = 64
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +33,7 @@ class Config:
     environment: str
     operator: str
     operator_role: Role
-    access: Access
+    access: SignIn
     low_score: float | None
     redact: bool
     retention_days: int | None
@@ -79,7 +79,7 @@ def load_config(
         ),
         operator=environ.get("QUARTERDECK_OPERATOR") or _login_name(),
         operator_role=check(_read_role, environ, "QUARTERDECK_OPERATOR_ROLE"),
-        access=check(read_access, environ, check),
+        access=check(read_sign_in, environ, check),
         low_score=check(_read_share, environ, "QUARTERDECK_LOW_SCORE"),
         redact=check(_read_switch, environ, "QUARTERDECK_REDACT"),
         retention_days=check(_read_days, environ, "QUARTERDECK_RETENTION_DAYS"),
@@ -93,15 +93,6 @@ def load_config(
     if problems:
         raise problems[0]
     return config
-
-
-def check_environment(name: str, *, field: str = "environment") -> str:
-    """Return the name. Raises InvalidInput unless it can be an environment's, in a URL as on a command line."""
-    plain = name.isascii() and name[:1].isalnum() and all(letter.isalnum() or letter in "._-" for letter in name)
-    if not plain or len(name) > MAX_ENVIRONMENT:
-        problem = f"must be 1 to {MAX_ENVIRONMENT} letters, digits, dots, dashes or underscores, not {name[:80]!r}"
-        raise InvalidInput(field, problem)
-    return name
 
 
 def _check_url(environ: Mapping[str, str], name: str) -> None:

@@ -17,23 +17,25 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from core.acts import Act
-from core.answerers import SentenceVectors, extractive_pipeline, list_sentences, passages_wanted
-from core.cases import Case, parse_cases
-from core.chunks import CHUNKING
+from core.audit.acts import Act
 from core.config import PROJECT, Config
-from core.control import Index, get_flag, list_flags
-from core.embed import Embedder
+from core.embedding.chunks import CHUNKING
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.errors import Conflict, SourceUnavailable
-from core.evaluate import evaluate_prompts
-from core.experiments import Experiments
-from core.indexes import LanceIndexes
-from core.judges import find_supported
-from core.operations import change_rollout, create_flag, register_index, swap_index
-from core.prices import Price, parse_prices
-from core.prompts import Prompt, parse_prompt
-from core.retrievals import get_span
-from core.vectors import VectorCache
+from core.flags.operations import change_rollout, create_flag
+from core.flags.store import get_flag, list_flags
+from core.indexes.backends import LanceIndexes
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index
+from core.log.retrievals import get_span
+from core.prompts.answerers import SentenceVectors, extractive_pipeline, list_sentences, passages_wanted
+from core.prompts.evaluate import evaluate_prompts
+from core.prompts.judges import find_supported
+from core.prompts.prices import Price, parse_prices
+from core.prompts.prompts import Prompt, parse_prompt
+from core.tracking.cases import Case, parse_cases
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, switch_flag
 from quarterdeck.flags import FlagSet
 from quarterdeck.recorder import append_retrievals
@@ -242,7 +244,7 @@ def _load_queries() -> dict[str, tuple[str, ...]]:
 class Reply:
     """What the product answered to a question: the top-1 similarity, the answer's cost and how faithful it is.
 
-    `faithfulness` is None for a refusal: whether it was right is not known of a question that nobody labelled.
+    `faithfulness` is None for a refusal: whether it was right is not known of a question that nobody labeled.
     """
 
     score: float
@@ -324,7 +326,7 @@ def _evaluate_prompts(config: Config, embedder: Embedder, say: Say) -> None:
         parse_cases((CONTENT / "cases" / "qa.jsonl").read_text(), source="qa.jsonl"),
         search=lambda question, top_k: indexes.search("docs-v1", embedder.embed([question]), top_k=top_k)[0],
         embedder=embedder,
-        experiments=(experiments := Experiments(config.tracking_uri)),
+        tracking=(tracking := Tracking(config.tracking_uri)),
         prices=_load_prices(),
         dataset_source="data/demo/cases/qa.jsonl",
         index_version="docs-v1",
@@ -332,7 +334,7 @@ def _evaluate_prompts(config: Config, embedder: Embedder, say: Say) -> None:
     )
     for result in results:
         say(f"      {result.name} v{result.version}: faithfulness {result.metrics['faithfulness_mean']:.2f}")
-    experiments.set_prompt_alias("qa", "production", 2)
+    tracking.set_prompt_alias("qa", "production", 2)
 
 
 def _load_prompts() -> list[Prompt]:

@@ -15,14 +15,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.config import Config
-from core.control import list_aliases, list_audit, list_broken_audit_entries, list_indexes
-from core.corpus import Corpus
-from core.deployments import get_deployment, look, open_site
+from core.corpus.corpus import Corpus
+from core.deployments.deployments import get_deployment, look, open_site
+from core.deployments.services import load_services
 from core.errors import QuarterdeckError, SourceUnavailable
-from core.experiments import Experiments
-from core.indexes import open_indexes
-from core.services import load_services
+from core.indexes.backends import open_indexes
+from core.indexes.registry import list_aliases, list_indexes
+from core.tracking.gateway import Tracking
 from quarterdeck.log import as_log
 from quarterdeck.schema import REVISION
 from quarterdeck.store import Store, database_path
@@ -144,8 +145,8 @@ def _check_log(store: Store) -> Finding:
 
 
 def _check_mlflow(config: Config) -> Finding:
-    experiments = Experiments(config.tracking_uri)
-    names = experiments.list_experiments()
+    tracking = Tracking(config.tracking_uri)
+    names = tracking.list_experiments()
     return Finding("MLflow", State.OK, f"{len(names)} experiments can be read")
 
 
@@ -187,7 +188,7 @@ def _check_deployments(store: Store, config: Config) -> Finding:
 
 
 def _check_model(config: Config) -> Finding:
-    from core.embed import Embedder
+    from core.embedding.embed import Embedder
 
     length = Embedder(config.embedding_model).embed(["is anybody there?"]).shape[1]
     return Finding("embedding model", State.OK, f"{config.embedding_model} gives vectors of {length} numbers")

@@ -5,23 +5,25 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from core import abtest
-from core.abtests import ExperimentReport
-from core.canaries import CanaryReport
-from core.canary import Call
-from core.canary_plan import Automation
-from core.changes import WhatChanged
-from core.contests import report_prompts
-from core.control import list_aliases, list_flags, list_indexes
-from core.corpus import Corpus
-from core.decisions import Decision, Rule
-from core.drift import Status
-from core.embed import Embedder
+from core.causes.changes import WhatChanged
+from core.corpus.corpus import Corpus
+from core.coverage.report import report_coverage
+from core.drift.report import DriftOverview
+from core.drift.verdict import DriftStatus
+from core.embedding.embed import Embedder
 from core.errors import QuarterdeckError
-from core.evaluate import EXPERIMENT
-from core.experiments import Experiments
-from core.reports import DriftOverview, report_coverage
-from core.upkeep import describe_partly
+from core.flags.canary_plan import Automation
+from core.flags.store import list_flags
+from core.flags.upkeep import describe_partly
+from core.indexes.registry import list_aliases, list_indexes
+from core.prompts.contests import report_prompts
+from core.prompts.decisions import Decision, WinnerRule
+from core.prompts.evaluate import EXPERIMENT
+from core.rollouts import experiment
+from core.rollouts.canaries import CanaryReport
+from core.rollouts.canary import CanaryCall
+from core.rollouts.experiments import ExperimentReport
+from core.tracking.gateway import Tracking
 from quarterdeck.store import Store
 
 
@@ -49,10 +51,10 @@ class Area:
 
 GAP_DAYS = 7  # the gaps of the overview are those of the last week
 _DRIFT_STANDING = {
-    Status.DRIFTING: Standing.BAD,
-    Status.WATCH: Standing.DECIDE,
-    Status.STABLE: Standing.GOOD,
-    Status.INSUFFICIENT_DATA: Standing.EMPTY,
+    DriftStatus.DRIFTING: Standing.BAD,
+    DriftStatus.WATCH: Standing.DECIDE,
+    DriftStatus.STABLE: Standing.GOOD,
+    DriftStatus.INSUFFICIENT_DATA: Standing.EMPTY,
 }
 
 
@@ -61,11 +63,13 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
     report = found.report
     if report.recent_avg_score is None or report.delta is None:
         return Area("drift", _DRIFT_STANDING[report.status], report.reason)
-    decision = "Retrieval drifts: find the cause, or accept the new level" if report.status is Status.DRIFTING else ""
+    decision = (
+        "Retrieval drifts: find the cause, or accept the new level" if report.status is DriftStatus.DRIFTING else ""
+    )
     return Area(
         "drift",
         _DRIFT_STANDING[report.status],
-        explain().sentence if report.status is Status.DRIFTING else report.reason,
+        explain().sentence if report.status is DriftStatus.DRIFTING else report.reason,
         f"{report.recent_avg_score:.2f}",
         f"{report.delta:+.2f} against the reference",
         decision,
@@ -97,9 +101,9 @@ def describe_coverage(store: Store, embedder: Embedder, environment: str, today:
     )  # fmt: skip
 
 
-def describe_prompts(experiments: Experiments) -> Area:
+def describe_prompts(tracking: Tracking) -> Area:
     """Say which prompt is live and whether another is ahead."""
-    found = report_prompts(experiments, experiment=EXPERIMENT, rule=Rule.FAITHFULNESS_PER_COST)
+    found = report_prompts(tracking, experiment=EXPERIMENT, rule=WinnerRule.FAITHFULNESS_PER_COST)
     if found.decision is None:
         return Area("prompts", Standing.EMPTY, "No prompt was evaluated yet.")
     live = found.production.label if found.production else "none"
@@ -172,19 +176,23 @@ def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, 
     """How the canaries stand together, in words, and what is to be decided about them."""
     for report in running:
         if not report.verdict.is_healthy:
-            remedy = "Roll back" if report.verdict.call is Call.ROLL_BACK else "Look after"
+            remedy = "Roll back" if report.verdict.call is CanaryCall.ROLL_BACK else "Look after"
             return Standing.BAD, report.verdict.reason, f"{remedy} the canary {report.flag.key}"
     for report in running:
-        if report.verdict.call is Call.PROMOTE and report.plan.automation is not Automation.FULL:
+        if report.verdict.call is CanaryCall.PROMOTE and report.plan.automation is not Automation.FULL:
             return Standing.DECIDE, report.verdict.reason, f"Take the canary {report.flag.key} to its next step"
     return Standing.GOOD, running[0].verdict.reason if running else "", ""
 
 
 def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing, str, str]:
     """What the running experiments came to, and what is to be decided about them; the stops first."""
-    called = [each for each in reports if each.experiment.is_running and each.verdict.call is not abtest.Call.WAIT]
-    for report in sorted(called, key=lambda each: each.verdict.call is not abtest.Call.STOP):
-        is_over = report.verdict.call in (abtest.Call.STOP, abtest.Call.INVALID)
+    called = [
+        each
+        for each in reports
+        if each.experiment.is_running and each.verdict.call is not experiment.ExperimentCall.WAIT
+    ]
+    for report in sorted(called, key=lambda each: each.verdict.call is not experiment.ExperimentCall.STOP):
+        is_over = report.verdict.call in (experiment.ExperimentCall.STOP, experiment.ExperimentCall.INVALID)
         name = report.experiment.design.name
         return Standing.DECIDE, report.verdict.reason, f"{'Stop' if is_over else 'Decide'} the experiment {name}"
     return Standing.GOOD, "", ""

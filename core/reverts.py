@@ -8,21 +8,17 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from core.abtest_design import note_users
-from core.acts import Act, changing
-from core.backlog import TopicState, get_backlog_topic
-from core.control import (
-    AuditEntry,
-    Flag,
-    delete_flag,
-    get_audit_entry,
-    get_flag,
-    list_aliases,
-    list_audit,
-    list_flags,
-)
+from core.audit.acts import Act, changing
+from core.audit.trail import AuditEntry, get_audit_entry, list_audit
+from core.coverage.backlog import TopicState, get_backlog_topic
+from core.coverage.operations import mark_topic
+from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput
-from core.operations import accept_level, create_flag, mark_topic, swap_index, update_flag
+from core.flags.operations import create_flag, update_flag
+from core.flags.store import Flag, delete_flag, get_flag, list_flags
+from core.indexes.operations import swap_index
+from core.indexes.registry import list_aliases
+from core.rollouts.experiment_design import note_users
 from quarterdeck.store import Store
 
 _OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback", "experiment.decide")

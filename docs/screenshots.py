@@ -56,7 +56,7 @@ def take_pictures(address: str, browser: Browser, names: Sequence[str]) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Reduce a picture to 128 colours, a third of the bytes."""
+    """Reduce a picture to 128 colors, a third of the bytes."""
     from PIL import Image
 
     with Image.open(path) as picture:

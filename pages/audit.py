@@ -10,11 +10,11 @@ import streamlit as st
 from app import ui
 from app.resources import get_store, list_environments
 from app.visitor import lock, make_act
-from core.audit_files import write_csv, write_json
-from core.control import AuditEntry, count_audit, list_audit, list_audit_values, list_broken_audit_entries
-from core.jsondiff import diff_states
+from core.audit.files import write_csv, write_json
+from core.audit.jsondiff import diff_states
+from core.audit.trail import AuditEntry, count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
-from quarterdeck.retrieval import to_ms
+from quarterdeck.clock import to_ms
 
 SHOWN = 1_000
 
@@ -116,7 +116,9 @@ def render() -> None:
     last = f"The last of {count_audit(get_store()):,} changes: {ui.plain(what)}."
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
-    ui.render_verdict(last, ui.Look("Chain broken", "red", "⚠") if broken else ui.Look("Chain verified", "green", "✓"))
+    ui.render_verdict(
+        last, ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
+    )
     ui.render_said()
     chosen = render_filter()
     shown = list_audit(get_store(), limit=SHOWN, **chosen)

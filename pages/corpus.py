@@ -5,32 +5,34 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from app import ui
-from app.panels.differences import render_differences
-from app.panels.files import render_files
-from app.panels.forecast import render_forecast
-from app.panels.indexes import render_indexes
-from app.panels.pipeline import render_pipeline
-from app.panels.versions import list_live, render_versions
+from app.panels.corpus.differences import render_differences
+from app.panels.corpus.files import render_files
+from app.panels.corpus.indexes import render_indexes
+from app.panels.corpus.pipeline import render_pipeline
+from app.panels.corpus.prediction import render_forecast
+from app.panels.corpus.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments, load_versions
-from core.control import Alias, Index, list_aliases, list_indexes
-from core.corpus import Version
+from core.corpus.corpus import Version
+from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
 
 def say_what_is_live(
     versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]
-) -> tuple[str, ui.Look]:
+) -> tuple[str, ui.StatusLook]:
     """The sentence on top: what is live, how old it is, what is newer."""
     newest = versions[0]
     known = next((version for version in versions if list_live(version, indexes, aliases)), None)
     if known is None:
-        return f"No version is live; the newest is {ui.plain(newest.name)}.", ui.Look("Not live", "gray", "…")
+        return f"No version is live; the newest is {ui.plain(newest.name)}.", ui.StatusLook("Not live", "gray", "…")
     age = f"{ui.plain(known.name)} is live, {ui.format_ago(known.committed).removesuffix(' ago')} old"
     if known.revision == newest.revision:
-        return f"{age}, and it is the newest.", ui.Look("Up to date", "green", "✓")
+        return f"{age}, and it is the newest.", ui.StatusLook("Up to date", "green", "✓")
     counts = get_corpus().count_changes(known.revision, newest.revision)
     told = [f"{n:,} {what}" for n, what in zip(counts, ("added", "removed", "modified", "renamed"), strict=True) if n]
     changes = ", ".join(told) or ("unknown changes" if None in counts else "the same files")
-    return f"{age}; {ui.plain(newest.name)} is newer (files: {changes}).", ui.Look("Newer version waits", "orange", "◐")
+    return f"{age}; {ui.plain(newest.name)} is newer (files: {changes}).", ui.StatusLook(
+        "Newer version waits", "orange", "◐"
+    )
 
 
 def render() -> None:

@@ -19,13 +19,13 @@ from app.resources import (
     load_nearest,
 )
 from app.visitor import lock, make_act
-from core.backlog import BacklogTopic, TopicState, list_backlog
-from core.closing import measure_closing
-from core.headline import share_fall
-from core.nearest import list_topic_predictions
-from core.operations import mark_topic
-from core.reports import Coverage, MapPoint
-from core.topics import Topic, Trend
+from core.causes.headline import share_fall
+from core.coverage.backlog import BacklogTopic, TopicState, list_backlog
+from core.coverage.closing import measure_closing
+from core.coverage.operations import mark_topic
+from core.coverage.report import Coverage, MapPoint
+from core.coverage.topics import Topic, Trend
+from core.predictions.nearest import list_topic_predictions
 
 _MOST_DRAWN = 20
 _OTHERS, _NOWHERE = -2, -1
@@ -40,7 +40,7 @@ TREND_COLORS = {
 
 
 def draw_topics(coverage: Coverage) -> go.Figure:
-    """The first topics by share of all queries, the most worth indexing on top, coloured by their trend."""
+    """The first topics by share of all queries, the most worth indexing on top, colored by their trend."""
     ranked = coverage.topics.ranked()
     topics = ranked[:_MOST_DRAWN]
     figure = go.Figure()
@@ -285,7 +285,9 @@ def render(frame: ui.Frame) -> None:
         render_progress(coverage.pending)
     ranked = coverage.topics.ranked()
     if not ranked:
-        ui.render_verdict(f"No gaps to show: {ui.plain(coverage.topics.reason)}.", ui.Look("No gaps", "green", "✓"))
+        ui.render_verdict(
+            f"No gaps to show: {ui.plain(coverage.topics.reason)}.", ui.StatusLook("No gaps", "green", "✓")
+        )
         return
     first = ranked[0]
     share = ui.format_share(first.count / coverage.scored_count)
@@ -294,7 +296,7 @@ def render(frame: ui.Frame) -> None:
     ui.render_verdict(
         f"{score_low}, {together} of all queries together. The one most worth indexing is “{ui.plain(first.label)}”: "
         f"{share} of all queries, mean score {ui.format_score(first.mean_score)}.",
-        ui.Look("1 gap" if len(ranked) == 1 else f"{len(ranked)} gaps", "orange", "◐"),
+        ui.StatusLook("1 gap" if len(ranked) == 1 else f"{len(ranked)} gaps", "orange", "◐"),
         detail=f"Low means under {coverage.threshold:.2f}, which one in ten queries of the reference month did; "
         f"{ui.format_share(coverage.low_share)} do now. {coverage.empty_count:,} searches found nothing at all: "
         "those may be an outage and are no gap.",

@@ -9,13 +9,15 @@ import streamlit as st
 from app import charts, ui
 from app.resources import get_store, list_environments, load_drift, load_what_changed
 from app.visitor import lock, make_act
-from core.alerts import AlertRule
-from core.changes import WhatChanged
-from core.drift import DailyScores, DriftReport, Status
-from core.histograms import add_histograms
-from core.operations import accept_level, save_alert_rule
-from core.reports import DriftOverview
-from core.watch import list_alert_rules
+from core.alerts.alerts import AlertRule
+from core.alerts.delivery import list_alert_rules
+from core.alerts.operations import save_alert_rule
+from core.causes.changes import WhatChanged
+from core.drift.operations import accept_level
+from core.drift.report import DriftOverview
+from core.drift.verdict import DriftReport, DriftStatus
+from core.log.histograms import add_histograms
+from core.log.values import DailyScores
 
 
 def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.Figure:
@@ -28,8 +30,8 @@ def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.F
     for name, color, part in periods:
         counts = add_histograms(part)
         total = sum(counts) or 1
-        centres = [(at + 0.5) / len(counts) for at in range(len(counts))]
-        figure.add_bar(x=centres, y=[count / total for count in counts], name=name, marker_color=color, opacity=0.65)
+        centers = [(at + 0.5) / len(counts) for at in range(len(counts))]
+        figure.add_bar(x=centers, y=[count / total for count in counts], name=name, marker_color=color, opacity=0.65)
     figure.update_layout(barmode="overlay", bargap=0.05)
     figure.update_xaxes(title="top-1 similarity", range=[0, 1])
     figure.update_yaxes(title="share of queries", tickformat=".0%")
@@ -118,13 +120,13 @@ def render_alerts(frame: ui.Frame) -> None:
             left, right = st.columns(2)
             name = left.text_input("Name", max_chars=100)
             url = right.text_input("Webhook address", max_chars=500)
-            status = left.selectbox("Told from", [str(Status.DRIFTING), str(Status.WATCH)])
+            status = left.selectbox("Told from", [str(DriftStatus.DRIFTING), str(DriftStatus.WATCH)])
             secret = right.text_input("Secret that signs the message", type="password", max_chars=200)
             reason = st.text_input("Reason", key="drift_alert_reason", max_chars=500)
             if st.form_submit_button("Save alert rule", **lock("alert.save", frame.environment)):
                 with ui.showing_errors("Nothing was changed"):
                     act = make_act(reason, frame.environment)
-                    entry = save_alert_rule(get_store(), AlertRule(name, url, secret, Status(status)), act)
+                    entry = save_alert_rule(get_store(), AlertRule(name, url, secret, DriftStatus(status)), act)
                     st.success(f"Recorded as audit entry {entry}.")
 
 
@@ -152,7 +154,7 @@ def render(frame: ui.Frame) -> None:
     figure = charts.draw_score_band(
         shown,
         report,
-        title="Daily retrieval score: median and 10–90% band; in grey the 10–90% band of the reference",
+        title="Daily retrieval score: median and 10–90% band; in gray the 10–90% band of the reference",
         history=found.days,
     )
     first = frame.today - timedelta(days=frame.days - 1)
@@ -168,7 +170,7 @@ def render(frame: ui.Frame) -> None:
         [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in shown],
         key="drift-table", file_name="daily-scores.csv", column_config={"mean score": ui.score_column(3)},
     )  # fmt: skip
-    if report.status in (Status.DRIFTING, Status.WATCH):
+    if report.status in (DriftStatus.DRIFTING, DriftStatus.WATCH):
         render_acceptance(frame)
     render_alerts(frame)
 

@@ -7,18 +7,18 @@ import streamlit as st
 
 from app import charts, ui
 from app.navigation import link_to
-from app.panels.onboarding import render_onboarding
+from app.panels.overview.onboarding import render_onboarding
 from app.resources import list_environments, load_areas, load_drift, load_what_changed
 from core.overview import GAP_DAYS, Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
 FILTERS = {"coverage": {"days": f"{GAP_DAYS}d"}}  # so that a page counts what its tile counts
 LOOKS = {
-    Standing.GOOD: ui.Look("Good", "green", "✓"),
-    Standing.DECIDE: ui.Look("Decide", "orange", "◐"),
-    Standing.BAD: ui.Look("Act", "red", "▼"),
-    Standing.EMPTY: ui.Look("Nothing yet", "gray", "…"),
-    Standing.BROKEN: ui.Look("Not readable", "red", "⚠"),
+    Standing.GOOD: ui.StatusLook("Good", "green", "✓"),
+    Standing.DECIDE: ui.StatusLook("Decide", "orange", "◐"),
+    Standing.BAD: ui.StatusLook("Act", "red", "▼"),
+    Standing.EMPTY: ui.StatusLook("Nothing yet", "gray", "…"),
+    Standing.BROKEN: ui.StatusLook("Not readable", "red", "⚠"),
 }
 
 

@@ -3,27 +3,27 @@
 import streamlit as st
 
 from app import ui
-from app.panels.behaviour import render_behaviour
-from app.panels.comparison import render_comparison
-from app.panels.promotion import render_promotion
-from app.panels.runs import read_chosen, render_runs
-from app.resources import get_experiments, list_environments, load_choices, load_comparison
-from core.contests import Comparison
-from core.decisions import Rule
+from app.panels.prompts.behavior import render_behavior
+from app.panels.prompts.comparison import render_comparison
+from app.panels.prompts.promotion import render_promotion
+from app.panels.prompts.runs import read_chosen, render_runs
+from app.resources import get_tracking, list_environments, load_choices, load_comparison
+from core.prompts.contests import PromptComparison
+from core.prompts.decisions import WinnerRule
 
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
-_NO_VERDICT = ui.Look("No verdict", "gray", "…")
+_NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")
 
 
-def choose_experiment_and_rule() -> tuple[str, Rule, float | None]:
+def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
     """What the visitor looks at, and the rule that decides; it is stated in the verdict."""
-    names = get_experiments().list_experiments()
+    names = get_tracking().list_experiments()
     names = tuple(name for name in names if name != "Default") or names
     left, middle, right = st.columns(3)
     experiment = left.selectbox("Experiment", names, key="experiment", bind="query-params")
-    chosen = middle.selectbox("Decide by", [str(rule) for rule in Rule], key="rule", bind="query-params")
-    rule = Rule(chosen or Rule.FAITHFULNESS_PER_COST)
-    if rule is not Rule.FAITHFULNESS_UNDER_CEILING:
+    chosen = middle.selectbox("Decide by", [str(rule) for rule in WinnerRule], key="rule", bind="query-params")
+    rule = WinnerRule(chosen or WinnerRule.FAITHFULNESS_PER_COST)
+    if rule is not WinnerRule.FAITHFULNESS_UNDER_CEILING:
         return experiment or "", rule, None
     ceiling = right.number_input(
         "At most, USD a query", 0.0001, 10.0, 0.01, 0.001, format="%.4f", key="ceiling", bind="query-params"
@@ -31,7 +31,7 @@ def choose_experiment_and_rule() -> tuple[str, Rule, float | None]:
     return experiment or "", rule, ceiling
 
 
-def render_sentence(found: Comparison, rule: Rule) -> None:
+def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
     """The verdict, the rule it rests on, and what it is over."""
     live = ui.plain(found.production.label) if found.production else "no version"
     those = f"the {len(found.contenders)} chosen runs" if found.is_chosen else "the newest run of each version"
@@ -47,19 +47,19 @@ def render_sentence(found: Comparison, rule: Rule) -> None:
         st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
 
 
-def say_verdict(found: Comparison) -> tuple[str, ui.Look]:
+def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
     """The sentence on top and its badge."""
     if found.decision is None:
         count = len(found.contenders)
         none = f"None of the {count} runs can" if count > 1 else "The run cannot"
         return f"{none} be judged case by case.", _NO_VERDICT
     if not found.decision.comparable:
-        return found.decision.reason, ui.Look("Not comparable", "orange", "≠")
-    look = ui.Look("Winner", "green", "✓") if found.winner else ui.Look("No clear winner", "gray", "…")
+        return found.decision.reason, ui.StatusLook("Not comparable", "orange", "≠")
+    look = ui.StatusLook("Winner", "green", "✓") if found.winner else ui.StatusLook("No clear winner", "gray", "…")
     return found.decision.reason, look
 
 
-def offer_shared_cases(found: Comparison) -> None:
+def offer_shared_cases(found: PromptComparison) -> None:
     """Runs over different cases are compared over those that they share, when the visitor asks for it."""
     if wants_shared() or (found.decision and not found.decision.comparable and found.shared):
         label = f"Compare over the {len(found.shared)} cases that all of them share"
@@ -71,7 +71,7 @@ def wants_shared() -> bool:
     return bool(st.session_state.get("shared", str(st.query_params.get("shared")).lower() == "true"))
 
 
-def render_tabs(found: Comparison, experiment: str, frame: ui.Frame) -> None:
+def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> None:
     """The evidence, the runs, the promotion and the live figures; only the open tab is computed."""
     compare, runs, promotion, live = st.tabs(
         ["Compare", "Runs", "Promote", "Live"], on_change="rerun", key="tab", bind="query-params"
@@ -88,7 +88,7 @@ def render_tabs(found: Comparison, experiment: str, frame: ui.Frame) -> None:
     if live.open:
         with live, ui.showing_errors("The live figures could not be read"):
             name = next((each.run.prompt_key[0] for each in found.contenders), "")
-            render_behaviour(name, experiment, frame.today)
+            render_behavior(name, experiment, frame.today)
 
 
 def render(frame: ui.Frame) -> None:

@@ -6,19 +6,19 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app import ui
-from app.panels.canaries import is_news, render_canaries, say_standing
-from app.panels.colors import render_colors
-from app.panels.experiments import must_stop, render_experiments, say_standings
-from app.panels.flags import render_flags
-from app.panels.tokens import render_tokens
-from app.resources import get_store, list_environments, load_abtests, load_canaries
-from core.board import BoardRow, list_board
+from app.panels.rollouts.canaries import is_news, render_canaries, say_standing
+from app.panels.rollouts.colors import render_colors
+from app.panels.rollouts.experiments import must_stop, render_experiments, say_standings
+from app.panels.rollouts.flags import render_flags
+from app.panels.rollouts.tokens import render_tokens
+from app.resources import get_store, list_environments, load_canaries, load_experiments
 from core.errors import QuarterdeckError
-from core.schedules import ScheduleState, say_next
-from core.upkeep import describe_partly
+from core.flags.board import BoardRow, list_board
+from core.flags.schedule import ScheduleState, say_next
+from core.flags.upkeep import describe_partly
 
 
-def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.Look]:
+def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.StatusLook]:
     """The sentence on top: what is partly rolled out, what is planned next, and whether a plan got stuck."""
     partly, sentence = describe_partly({row.flag.key: row.flag.definition for row in board})
     said = ui.plain(sentence)
@@ -30,8 +30,10 @@ def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str
     for each in due[:1]:
         said += f" Next: {ui.plain(each.flag)}, {ui.plain(say_next(each, now=now))}."
     if stuck:
-        return said, ui.Look("A plan is paused", "orange", "⚠")
-    return said, ui.Look("Rolling out", "blue", "◐") if partly or planned else ui.Look("Steady", "green", "✓")
+        return said, ui.StatusLook("A plan is paused", "orange", "⚠")
+    return said, ui.StatusLook("Rolling out", "blue", "◐") if partly or planned else ui.StatusLook(
+        "Steady", "green", "✓"
+    )
 
 
 def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetime) -> None:
@@ -39,10 +41,10 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
     sentence, look = say_what_rolls_out(board, now=now)
     try:
         canaries = [each for each in load_canaries(environment) if is_news(each)]
-        tests = load_abtests(environment)
+        tests = load_experiments(environment)
         detail = " ".join([*(f"Canary {say_standing(each)}" for each in canaries), say_standings(tests)]).strip()
         is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(must_stop(each) for each in tests)
-        look = look if is_healthy else ui.Look("Not healthy", "red", "▼")
+        look = look if is_healthy else ui.StatusLook("Not healthy", "red", "▼")
     except QuarterdeckError as error:
         detail = f"How canaries and experiments do cannot be read: {ui.plain_error(error)}"
     ui.render_verdict(sentence, look, detail=detail)

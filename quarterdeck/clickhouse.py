@@ -9,9 +9,10 @@ from threading import Lock
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from quarterdeck.clock import DAY_MS, HOUR_MS
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.retrieval import COLUMNS, Row
-from quarterdeck.schema import DAY_MS, DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS, HOUR_MS
+from quarterdeck.schema import DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS
 
 SCHEMES = ("clickhouse", "clickhouses", "chdb")
 ROLLUP_TABLES = {HOUR_MS: "rollups_hour", DAY_MS: "rollups_day"}

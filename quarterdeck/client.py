@@ -16,13 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from quarterdeck.clock import now_ms
 from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck.exposures import ExposureLog
 from quarterdeck.flags import Evaluation, FlagSet
 from quarterdeck.news import News
 from quarterdeck.recorder import Recorder
 from quarterdeck.redaction import Redactor, redact
-from quarterdeck.retrieval import check_row, now_ms, ts_to_ms
+from quarterdeck.retrieval import check_row, ts_to_ms
 from quarterdeck.snapshot import (
     EMPTY,
     Snapshot,

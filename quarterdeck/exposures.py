@@ -18,10 +18,10 @@ from typing import Any
 
 from sqlalchemy import insert, text
 
+from quarterdeck.clock import HOUR_MS, now_ms
 from quarterdeck.definitions import experiment_variants
 from quarterdeck.errors import InvalidInput, SourceUnavailable
-from quarterdeck.retrieval import now_ms
-from quarterdeck.schema import HOUR_MS, tracked_events, upsert_evaluations
+from quarterdeck.schema import tracked_events, upsert_evaluations
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -46,7 +46,7 @@ class ExposureLog:
 
     A batch goes out every `report_s`; what was counted while the store was down belongs to the hour in which it is
     back. Users and events that find no place in the queue are counted in `dropped`; such a user is noted at the next
-    evaluation. `definitions.experiment_variants` says whose users are noted; the deck reads by `core.exposures`.
+    evaluation. `definitions.experiment_variants` says whose users are noted; the deck reads by `core.log.exposures`.
     """
 
     def __init__(self, store: Store, environment: str, *, report_s: float = 10.0) -> None:

@@ -1,11 +1,11 @@
 """The retrieval: one user query and how well the index covered it. A value and its checks, nothing stored."""
 
 import math
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from quarterdeck.clock import to_ms
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import EMPTY_BIN, HISTOGRAM_BINS
 
@@ -89,21 +89,6 @@ def ts_to_ms(ts: Any) -> int:
     if not isinstance(ts, datetime) or ts.tzinfo is None:
         raise InvalidInput("ts", f"must be a time with a zone, not {ts!r}")
     return to_ms(ts)
-
-
-def to_ms(moment: datetime) -> int:
-    """Return an aware time as integer milliseconds since the epoch."""
-    return round(moment.timestamp() * 1000)
-
-
-def from_ms(ms: int) -> datetime:
-    """Return milliseconds since the epoch as an aware UTC time."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def now_ms() -> int:
-    """Return the present in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def score_bin(score: float | None) -> int:

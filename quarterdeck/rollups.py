@@ -6,8 +6,9 @@ The store's triggers do the same for rows of other writers; a test holds the two
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from quarterdeck.clock import DAY_MS, HOUR_MS
 from quarterdeck.retrieval import Row
-from quarterdeck.schema import DAY_MS, DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS, HOUR_MS
+from quarterdeck.schema import DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS
 
 _Cells = dict[tuple[int, str, str, str, int], list[float]]
 _Sums = dict[tuple[str, str, int], list[float]]

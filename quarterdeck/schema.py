@@ -20,12 +20,12 @@ from sqlalchemy import (
     text,
 )
 
+from quarterdeck.clock import DAY_MS, HOUR_MS
+
 REVISION = "0003"  # a later one that still serves clients of this says so in its name: 0004_serves_0003
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer adds to the rollups
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 DIMENSIONS = ("arm", "prompt_version", "index_version")
 LOW_SCORE_CEILING = 0.6  # scores below it are indexed together with their query, for the coverage page
 

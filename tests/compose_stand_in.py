@@ -22,7 +22,7 @@ def is_running(pid: int) -> bool:
 def main() -> None:
     folder, (option, project, command, *rest) = Path(sys.argv[1]), sys.argv[2:]
     assert option == "--project-name"
-    values = {name: os.environ[name] for name in ("SERVICE", "COLOUR", "RELEASE", "PORT")}
+    values = {name: os.environ[name] for name in ("SERVICE", "COLOR", "RELEASE", "PORT")}
     with (folder / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps({"project": project, "command": [command, *rest], **values}) + "\n")
     note = folder / f"{project}.pid"

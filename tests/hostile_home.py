@@ -7,30 +7,34 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from core.abtest_design import plan_experiment
-from core.abtests import start_experiment
-from core.access import Scope
-from core.acts import Act
-from core.alerts import AlertRule
-from core.arms import Metric
-from core.cases import CaseResult, render_case_results
-from core.control import Index, get_flag
-from core.corpus import Corpus
-from core.credentials import issue_token
-from core.drift import Status
-from core.experiments import Experiments
-from core.jobs import Jobs, JobState
-from core.operations import create_flag, register_index, save_alert_rule, save_prediction, swap_index
-from core.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
-from core.rebuild import KIND, jobs_of
-from core.rollouts import create_schedule
-from core.schedules import Step
+from core.access.credentials import issue_token
+from core.access.scopes import Scope
+from core.alerts.alerts import AlertRule
+from core.alerts.operations import save_alert_rule
+from core.arms.arms import Metric
+from core.audit.acts import Act
+from core.corpus.corpus import Corpus
+from core.corpus.rebuild import KIND, jobs_of
+from core.drift.verdict import DriftStatus
+from core.flags.operations import create_flag
+from core.flags.schedule import ScheduleStep
+from core.flags.store import get_flag
+from core.indexes.operations import register_index, swap_index
+from core.indexes.registry import Index
+from core.jobs.jobs import Jobs, JobState
+from core.predictions.operations import save_prediction
+from core.predictions.prediction import LiftingDocument, Prediction, QueryPrediction, TopicPrediction
+from core.rollouts.experiment_design import plan_experiment
+from core.rollouts.experiments import start_experiment
+from core.rollouts.schedules import create_schedule
+from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rules, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.rules import Rule, RuleOperator
 from quarterdeck.store import Store
-from tests.colour_site import deploy_both
+from tests.color_site import deploy_both
 from tests.dvc_repos import DvcRepo
 
 SCRIPTS = (
@@ -78,10 +82,10 @@ def write_flags(store: Store) -> None:
     )
     start_experiment(store, flag, design, ACT)
     planned = get_flag(store, "production", KEY)
-    create_schedule(store, planned, (Step(on=False),), ACT, starts=now + timedelta(days=1), now=now)
+    create_schedule(store, planned, (ScheduleStep(on=False),), ACT, starts=now + timedelta(days=1), now=now)
     issue_token(store, "search", [Scope.EVALUATE], ACT, expires_days=30)
     webhook = f"https://127.0.0.1:9/x?{HOSTILE}"
-    save_alert_rule(store, AlertRule(LETTERS[:90].strip(), webhook, "s" * 40, Status.DRIFTING), ACT)
+    save_alert_rule(store, AlertRule(LETTERS[:90].strip(), webhook, "s" * 40, DriftStatus.DRIFTING), ACT)
 
 
 def write_log(store: Store) -> None:
@@ -116,7 +120,7 @@ def write_indexes(store: Store) -> None:
 def write_runs(home: Path) -> None:
     """Two runs with hostile names, parameters, tags, prompts, cases and descriptions."""
     (home / "mlflow").mkdir()
-    store = Experiments(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
+    store = Tracking(f"sqlite:///{home / 'mlflow' / 'mlflow.db'}")
     for number in (1, 2):
         version = f"{LETTERS} {number}"
         prompt = store.register_prompt(

@@ -11,50 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from core.acts import Act
-from core.permissions import NEEDS
+from core.audit.acts import Act
+from core.audit.permissions import NEEDS
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-RULES = {
-    "abtest", "abtest_design", "access", "agreement", "alerts", "answers", "arms", "canary", "canary_plan", "cases",
-    "causes", "changepoint", "chunks", "clusters", "colours", "comparisons", "conversion", "decisions", "drift",
-    "edits", "evidence", "exports", "folders", "gates", "growthbook", "headline", "histograms", "identity", "impact",
-    "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction",
-    "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending",
-    "timeline", "topics", "unleash", "upkeep", "verdicts", "worddiff",
-}  # fmt: skip
-GATEWAYS = {
-    "abtest_records", "audit_files", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config",
-    "control", "corpus", "drivers", "embed", "environments", "experiments", "exposures", "formats", "health",
-    "histories", "history", "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator",
-    "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals", "services", "sessions",
-    "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
-}  # fmt: skip
-SHELLS = {
-    "abtests", "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",
-    "closing", "contests", "credentials", "demo", "deployments", "doctor", "evaluate", "forecasts", "gatekeeper",
-    "importing", "ingest", "judges", "launches", "nearest", "operations", "overview", "promotion", "rebuild",
-    "reports", "reverts", "roles", "rollouts", "scheduler", "trials", "watch",
-}  # fmt: skip
-ROOMS = {"errors": 0} | dict.fromkeys(RULES, 1) | dict.fromkeys(GATEWAYS, 2) | dict.fromkeys(SHELLS, 3)
+# The subjects, lower floor first: a folder imports only folders that stand before it here.
+FOLDERS = (
+    "errors", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding", "drift",
+    "corpus", "arms", "config", "coverage", "flags", "causes", "indexes", "rollouts", "prompts", "predictions",
+    "alerts",
+)  # fmt: skip
+TOP = {"demo", "doctor", "overview", "reverts"}  # shells over everything
+LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 
 # They write what was seen, computed, received or brought back, not what somebody decides: no audit entry, no role.
 # A promotion writes its claim, which keeps a second one out.
 OBSERVERS = {
-    "backlog",
-    "backups",
-    "demo",
-    "doctor",
-    "gatekeeper",
-    "importing",
-    "intake",
-    "leases",
-    "promotion",
-    "sessions",
-    "vectors",
-    "watch",
-}
+    "access/sessions", "alerts/delivery", "coverage/backlog", "demo", "doctor", "embedding/vectors",
+    "intake/importing", "intake/intake", "jobs/leases", "prompts/gatekeeper", "prompts/promotion", "store/backups",
+}  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}
 HEAVY = {"torch", "sentence_transformers", "sklearn", "mlflow", "dvc", "lancedb", "pandas"}
@@ -67,16 +43,18 @@ def list_modules(folder: str) -> list[Path]:
 
 
 def list_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    """The full names of what a file imports: `core.drift` for `from core import drift` too."""
+    """The full names of the modules that a file imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     for node in _nodes_run_at_import(tree) if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path.name}:{node.lineno} imports relatively; the rooms use full names"
-            yield str(node.module)
-            if "." not in str(node.module):
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in names if PROJECT.joinpath(*name.split(".")).with_suffix(".py").exists()}
+            yield from modules
+            if modules != names:
+                yield str(node.module)
 
 
 def _nodes_run_at_import(tree: ast.AST) -> Iterator[ast.AST]:
@@ -119,25 +97,74 @@ def test_pages_import_no_other_page() -> None:
     assert find_imports("pages", {"pages"}) == []
 
 
-def test_every_module_of_core_has_its_place_on_the_map() -> None:
-    assert {path.stem for path in list_modules("core")} == set(ROOMS)
+def name_of(path: Path) -> str:
+    """`drift/verdict` for core/drift/verdict.py."""
+    return path.relative_to(PROJECT / "core").with_suffix("").as_posix()
 
 
-@pytest.mark.parametrize("name", sorted(ROOMS))
-def test_a_module_imports_its_own_room_and_those_below_only(name: str) -> None:
-    imported = {
-        parts[1]
-        for parts in (found.split(".") for found in list_imports(PROJECT / "core" / f"{name}.py"))
-        if parts[0] == "core" and len(parts) > 1
-    }
-    assert {other for other in imported if ROOMS[other] > ROOMS[name]} == set()
+def folder_of(name: str) -> str:
+    """The subject of a module of core: its folder, or its own name at the top."""
+    return name.split("/")[0]
+
+
+def layer_of(path: Path) -> int:
+    """The layer that the first word of the docstring names."""
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    word = re.split(r"\W", said.lower(), maxsplit=1)[0]
+    assert word in LAYERS, f"core/{name_of(path)}.py: begin its docstring with Rule, Gateway or Shell"
+    return LAYERS[word]
+
+
+def list_core() -> dict[str, Path]:
+    """Every module of core but the error family, by name."""
+    return {name_of(path): path for path in list_modules("core") if path.stem != "errors"}
+
+
+def list_rooms(path: Path) -> set[str]:
+    """The modules of core that a file imports."""
+    found = set()
+    for name in list_imports(path):
+        parts = name.split(".")
+        if parts[0] == "core" and len(parts) > 1:
+            found.add("/".join(parts[1:]))
+    return found - {"errors"}
+
+
+def test_every_folder_of_core_has_its_place_on_the_map() -> None:
+    assert {folder_of(name) for name in list_core()} | {"errors"} == {*FOLDERS, *TOP}
+    assert len(list((PROJECT / "core").glob("[a-z]*.py"))) <= 8
+
+
+@pytest.mark.parametrize("name", sorted(list_core()))
+def test_a_module_imports_its_own_folder_and_those_below_only(name: str) -> None:
+    floors = {folder: floor for floor, folder in enumerate(FOLDERS)} | dict.fromkeys(TOP, len(FOLDERS))
+    own = floors[folder_of(name)]
+    used = {other for other in list_rooms(list_core()[name]) if folder_of(other) != folder_of(name)}
+    assert {other for other in used if floors[folder_of(other)] >= own} == set()
+
+
+@pytest.mark.parametrize("name", sorted(list_core()))
+def test_a_module_imports_its_own_layer_and_those_below_only(name: str) -> None:
+    core = list_core()
+    own = layer_of(core[name])
+    used = {other for other in list_rooms(core[name]) if other in core}
+    assert {other for other in used if layer_of(core[other]) > own} == set()
+
+
+def test_no_modules_import_each_other() -> None:
+    core = list_core()
+    uses = {name: list_rooms(path) & set(core) for name, path in core.items()}
+    while leaves := {name for name, used in uses.items() if not used & set(uses)}:
+        uses = {name: used for name, used in uses.items() if name not in leaves}
+    assert set(uses) == set(), "these import each other in a circle"
 
 
 def test_rules_touch_no_file_socket_database_clock_or_environment() -> None:
     forbidden = {"os", "io", "pathlib", "socket", "subprocess", "tempfile", "shutil", "time"} | OUTSIDE_SYSTEMS - {
         "sklearn"
     }
-    found = {name: {each.split(".")[0] for each in list_imports(PROJECT / "core" / f"{name}.py")} for name in RULES}
+    rules = {name: path for name, path in list_core().items() if layer_of(path) == 1}
+    found = {name: {each.split(".")[0] for each in list_imports(path)} for name, path in rules.items()}
     assert {name: names & forbidden for name, names in found.items() if names & forbidden} == {}
 
 
@@ -154,7 +181,7 @@ def test_every_change_has_its_row_among_the_permissions() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "change.record"
         for text in _list_texts(node.args[0])
     }
-    assert recorded - set(NEEDS) == set(), "add a row to core/permissions.py"
+    assert recorded - set(NEEDS) == set(), "add a row to core/audit/permissions.py"
 
 
 def _list_texts(node: ast.AST) -> list[str]:
@@ -164,29 +191,31 @@ def _list_texts(node: ast.AST) -> list[str]:
 
 def find_operations() -> Iterator[str]:
     """Every public function of `core/` that takes an act, but for those that make the frame itself."""
-    for path in list_modules("core"):
+    for name, path in list_core().items():
         if path.stem != "acts" and "Act" in path.read_text(encoding="utf-8"):
-            module = import_module(f"core.{path.stem}")
-            for name, function in inspect.getmembers(module, inspect.isfunction):
-                own = function.__module__ == module.__name__ and not name.startswith("_")
+            module = import_module(f"core.{name.replace('/', '.')}")
+            for function_name, function in inspect.getmembers(module, inspect.isfunction):
+                own = function.__module__ == module.__name__ and not function_name.startswith("_")
                 if own and any(each.annotation is Act for each in inspect.signature(function).parameters.values()):
-                    yield f"{path.stem}.{name}"
+                    yield f"{name.replace('/', '.')}.{function_name}"
 
 
 def test_every_operation_is_called_as_every_role_by_a_test() -> None:
-    from tests.test_permissions import OPERATIONS
+    from tests.core.audit.test_permissions import OPERATIONS
 
-    assert set(find_operations()) == set(OPERATIONS), "add a row to OPERATIONS in tests/test_permissions.py"
+    assert set(find_operations()) == set(OPERATIONS), "add a row to OPERATIONS in tests/core/audit/test_permissions.py"
 
 
 def test_what_is_written_past_the_gate_of_changes_is_observed_and_not_decided() -> None:
     beginning = {
-        path.stem
-        for path in list_modules("core")
+        name
+        for name, path in list_core().items()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("store.begin", "store.begin_in_turn"))
     }
-    assert beginning == OBSERVERS | {"acts"}, "changes go through acts.changing; what only keeps observations says so"
+    assert beginning == OBSERVERS | {"audit/acts"}, (
+        "changes go through acts.changing; what only keeps observations says so"
+    )
 
 
 def test_only_a_door_that_knows_who_comes_in_makes_an_act() -> None:

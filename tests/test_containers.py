@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from app.server import STOP_WITHIN_S
-from core.colours import Colour
+from app.http.server import STOP_WITHIN_S
 from core.config import PROJECT
+from core.deployments.colors import Color
+from core.deployments.health import ask
+from core.deployments.services import get_service
 from core.errors import SourceUnavailable
-from core.health import ask
-from core.services import get_service
 
 DEPLOY = PROJECT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-COMPOSE = [DEPLOY / "compose.yaml", DEPLOY / "colour.yaml"]
+COMPOSE = [DEPLOY / "compose.yaml", DEPLOY / "color.yaml"]
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -147,14 +147,14 @@ def test_nginx_in_its_container_gets_every_value_of_the_template_and_accepts_the
     assert done.returncode == 0, done.stderr
 
 
-def test_the_two_colours_of_the_deck_fit_the_compose_files() -> None:
-    service, colour = get_service(DEPLOY / "deployments-compose.yaml", "deck"), load(DEPLOY / "colour.yaml")
-    (alias,) = colour["services"]["deck"]["networks"]["default"]["aliases"]
-    for name in Colour:
-        assert service.find_upstream(name) == f"{alias.replace('${COLOUR:?}', name)}:8501"
+def test_the_two_colors_of_the_deck_fit_the_compose_files() -> None:
+    service, color = get_service(DEPLOY / "deployments-compose.yaml", "deck"), load(DEPLOY / "color.yaml")
+    (alias,) = color["services"]["deck"]["networks"]["default"]["aliases"]
+    for name in Color:
+        assert service.find_upstream(name) == f"{alias.replace('${COLOR:?}', name)}:8501"
     base = load(DEPLOY / "compose.yaml")
-    assert colour["networks"]["default"]["name"] == base["networks"]["default"]["name"]
-    assert colour["volumes"]["deck"]["name"] == base["volumes"]["deck"]["name"]
+    assert color["networks"]["default"]["name"] == base["networks"]["default"]["name"]
+    assert color["volumes"]["deck"]["name"] == base["volumes"]["deck"]["name"]
     assert service.address.endswith(":8080")
 
 

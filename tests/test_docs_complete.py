@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 import quarterdeck
-from app.api import ROUTES
-from app.observing import REGISTRY
+from app.http.api import ROUTES
+from app.http.observing import REGISTRY
 from core.config import PROJECT, load_config
-from core.models import Protocols
+from core.prompts.models import Protocols
 from docs.command_reference import SHARED, TARGET, describe_commands, list_commands, main
 
 DOCS = PROJECT / "docs"

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from app import ui
-from app.backends import TOKENS_KNOWN_FOR_S
-from core.changepoint import CALL
+from app.http.backends import TOKENS_KNOWN_FOR_S
 from core.config import PROJECT
-from core.drift import WATCH, decide_drift
+from core.drift.changepoint import CALL
+from core.drift.verdict import WATCH, decide_drift
 from quarterdeck import Quarterdeck
 
 STATISTICS = (PROJECT / "docs" / "statistics.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
 
 
@@ -21,7 +21,7 @@ def alerts_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck alerts list
     """
-    from core.watch import list_alert_rules
+    from core.alerts.delivery import list_alert_rules
 
     rules = list_alert_rules(open_store(config), config.environment)
     shown = [{"name": rule.name, "url": rule.url, "from_status": rule.from_status} for rule in rules]
@@ -48,11 +48,11 @@ def alerts_add(
 
     Example: quarterdeck alerts add on-call https://example.org/hook --reason "weekly rota"
     """
-    from core.alerts import AlertRule
-    from core.drift import Status
-    from core.operations import save_alert_rule
+    from core.alerts.alerts import AlertRule
+    from core.alerts.operations import save_alert_rule
+    from core.drift.verdict import DriftStatus
 
-    rule = AlertRule(name, url, secret, Status(from_status))
+    rule = AlertRule(name, url, secret, DriftStatus(from_status))
     entry = save_alert_rule(open_store(config), rule, Act(config.operator, reason, config.environment))
     show(as_json, {"entry": entry}, [f"{name} is told from {from_status} on (audit entry {entry})"])
 
@@ -66,7 +66,7 @@ def alerts_remove(config: Config, *, name: str, reason: str, as_json: bool) -> N
 
     Example: quarterdeck alerts remove on-call --reason "team is gone"
     """
-    from core.operations import delete_alert_rule
+    from core.alerts.operations import delete_alert_rule
 
     entry = delete_alert_rule(open_store(config), name, Act(config.operator, reason, config.environment))
     show(as_json, {"entry": entry}, [f"{name} is removed (audit entry {entry})"])
@@ -79,7 +79,7 @@ def alerts_check(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck alerts check
     """
-    from core.watch import check_alerts
+    from core.alerts.delivery import check_alerts
 
     lines = check_alerts(open_store(config), config.environment, now=datetime.now(UTC))
     show(as_json, lines, lines or ["nothing to tell"])

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.trail import get_audit_entry, list_audit, list_broken_audit_entries
 from core.config import Config
-from core.control import get_audit_entry, list_audit, list_broken_audit_entries
-from quarterdeck.retrieval import to_ms
+from quarterdeck.clock import to_ms
 
 
 @click.group()
@@ -69,7 +69,7 @@ def audit_show(config: Config, *, entry_id: int, as_json: bool) -> None:
 
     Example: quarterdeck audit show 17
     """
-    from core.jsondiff import diff_states
+    from core.audit.jsondiff import diff_states
 
     entry = get_audit_entry(open_store(config), entry_id)
     lines = [
@@ -89,7 +89,7 @@ def audit_export(config: Config, *, file: Path, as_json: bool, **chosen: Any) ->
 
     Example: quarterdeck audit export audit.csv --since 2026-01-01
     """
-    from core.audit_files import write_csv, write_json
+    from core.audit.files import write_csv, write_json
     from core.errors import SourceUnavailable
 
     entries = list_audit(open_store(config), limit=None, **_filter(chosen))

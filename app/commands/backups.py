@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
 
 
@@ -18,7 +18,7 @@ def backup(config: Config, *, file: Path, as_json: bool) -> None:
 
     Example: quarterdeck backup /srv/backups/deck-$(date +%F).zip
     """
-    from core.backups import write_backup
+    from core.store.backups import write_backup
 
     made = write_backup(open_store(config), file, now=datetime.now(UTC))
     lines = [f"{sum(made.rows.values()):,} rows of {len(made.rows)} tables are in {file}, and checked"]
@@ -40,8 +40,8 @@ def restore(config: Config, *, file: Path, check: bool, replace: bool, reason: s
 
     Example: quarterdeck restore /srv/backups/deck-2026-11-25.zip --reason "the disk failed"
     """
-    from core.backups import restore_backup, verify_backup
-    from core.operations import record_restore
+    from core.store.backups import restore_backup, verify_backup
+    from core.store.operations import record_restore
 
     if check:
         found = verify_backup(file)

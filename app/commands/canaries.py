@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
-from core.canary import Call
+from core.audit.acts import Act
 from core.config import Config
+from core.rollouts.canary import CanaryCall
 
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 
@@ -25,8 +25,8 @@ def canary_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck canary list
     """
-    from core.canaries import report_canaries
-    from core.histories import ArmHistories
+    from core.arms.histories import ArmHistories
+    from core.rollouts.canaries import report_canaries
 
     store = open_store(config)
     reports = report_canaries(store, ArmHistories(store), config.environment, now=datetime.now(UTC))
@@ -42,9 +42,9 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
 
     Example: quarterdeck canary status answer-service
     """
-    from core.canaries import get_canary, report_canary
-    from core.comparisons import describe_comparison
-    from core.histories import ArmHistories
+    from core.arms.comparisons import describe_comparison
+    from core.arms.histories import ArmHistories
+    from core.rollouts.canaries import get_canary, report_canary
 
     store = open_store(config)
     flag = get_canary(store, config.environment, key)
@@ -68,15 +68,15 @@ def canary_promote(config: Config, *, key: str, anyway: bool, reason: str, as_js
 
     Example: quarterdeck canary promote answer-service --reason "a quiet day"
     """
-    from core.canaries import get_canary, promote_canary, report_canary
-    from core.canary_plan import share_of
+    from core.arms.histories import ArmHistories
     from core.errors import InvalidInput
-    from core.histories import ArmHistories
+    from core.flags.canary_plan import share_of
+    from core.rollouts.canaries import get_canary, promote_canary, report_canary
 
     store = open_store(config)
     flag = get_canary(store, config.environment, key)
     verdict = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC)).verdict
-    if share_of(flag.definition) and verdict.call is not Call.PROMOTE and not anyway:
+    if share_of(flag.definition) and verdict.call is not CanaryCall.PROMOTE and not anyway:
         raise InvalidInput("canary promote", f"the verdict is {verdict.call}: {verdict.reason} --anyway overrides it")
     entry = promote_canary(store, flag, Act(config.operator, reason, config.environment))
     share = share_of(get_canary(store, config.environment, key).definition)
@@ -92,7 +92,7 @@ def canary_rollback(config: Config, *, key: str, reason: str, as_json: bool) -> 
 
     Example: quarterdeck canary rollback answer-service --reason "complaints about empty answers"
     """
-    from core.canaries import get_canary, roll_back_canary
+    from core.rollouts.canaries import get_canary, roll_back_canary
 
     store = open_store(config)
     flag = get_canary(store, config.environment, key)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from core.config import Config, load_config
-from core.jobs import format_step
+from core.jobs.jobs import format_step
 from quarterdeck.store import Store
 
 Command = Callable[..., Any]
@@ -63,14 +63,14 @@ def open_store(config: Config, *, create: bool = False) -> Store:
 
 
 def make_embedder(config: Config, store: Store) -> Any:
-    from core.embed import Embedder
-    from core.vectors import VectorCache
+    from core.embedding.embed import Embedder
+    from core.embedding.vectors import VectorCache
 
     return Embedder(config.embedding_model, cache=VectorCache(store))
 
 
 def open_corpus(config: Config) -> Any:
-    from core.corpus import Corpus
+    from core.corpus.corpus import Corpus
 
     return Corpus(config.corpus_repo)
 

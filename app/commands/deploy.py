@@ -1,4 +1,4 @@
-"""The commands `deploy …`: a service in two colours behind nginx."""
+"""The commands `deploy …`: a service in two colors behind nginx."""
 
 import sys
 from datetime import UTC, datetime
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import click
 
 from app.commands.common import Command, common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import PROJECT, Config
 
 if TYPE_CHECKING:
-    from core.colours import Deployment
-    from core.deployments import Site
+    from core.deployments.colors import Deployment
+    from core.deployments.deployments import Site
 
 _STEPS = {
     "recorded": "the release is recorded",
     "started": "it is started; waiting until it is healthy",
     "healthy": "it is healthy",
-    "checked": "the colour that gets the traffic is healthy",
+    "checked": "the color that gets the traffic is healthy",
     "decided": "the switch is recorded; nginx follows now",
     "written": "the upstream file is written",
     "tested": "nginx accepts it",
@@ -32,7 +32,7 @@ _STEPS = {
 
 @click.group()
 def deploy() -> None:
-    """Deploy a service in two colours behind nginx: start, switch, roll back, take down.
+    """Deploy a service in two colors behind nginx: start, switch, roll back, take down.
 
     Every command goes on where a killed one stopped.
     """
@@ -51,11 +51,11 @@ def _on_site(command: Command) -> Command:
 @_reason_option
 @_on_site
 def deploy_release(config: Config, *, service: str | None, release: str, reason: str, as_json: bool) -> None:
-    """Start RELEASE in the colour without traffic, check it and switch to it.
+    """Start RELEASE in the color without traffic, check it and switch to it.
 
     Example: quarterdeck deploy release 1.4.2 --reason "faster reranker"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.deploy_release(open_store(config, create=True), site, release, _act(config, reason)))
@@ -66,11 +66,11 @@ def deploy_release(config: Config, *, service: str | None, release: str, reason:
 @_reason_option
 @_on_site
 def deploy_start(config: Config, *, service: str | None, release: str, reason: str, as_json: bool) -> None:
-    """Start RELEASE in the colour without traffic and wait until it is healthy.
+    """Start RELEASE in the color without traffic and wait until it is healthy.
 
     Example: quarterdeck deploy start 1.4.2 --reason "to be looked at before it is live"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.start_release(open_store(config, create=True), site, release, _act(config, reason)))
@@ -84,10 +84,10 @@ def deploy_switch(config: Config, *, service: str | None, reason: str, as_json: 
 
     Example: quarterdeck deploy switch --reason "looks good"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
-    _show(as_json, deployments.switch_colour(open_store(config), site, _act(config, reason)))
+    _show(as_json, deployments.switch_color(open_store(config), site, _act(config, reason)))
 
 
 @deploy.command("rollback")
@@ -98,7 +98,7 @@ def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json
 
     Example: quarterdeck deploy rollback --reason "error rate doubled"
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.roll_back(open_store(config), site, _act(config, reason)))
@@ -111,11 +111,11 @@ def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json
 )
 @_on_site
 def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: str, as_json: bool) -> None:
-    """Stop the colour without traffic; the server does so by itself when it was kept for long enough.
+    """Stop the color without traffic; the server does so by itself when it was kept for long enough.
 
     Example: quarterdeck deploy teardown --now
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.tear_down(open_store(config), site, _act(config, reason), early=now))
@@ -131,7 +131,7 @@ def deploy_resume(config: Config, *, service: str | None, reason: str, as_json: 
 
     Example: quarterdeck deploy resume
     """
-    from core import deployments
+    from core.deployments import deployments
 
     site = _open(config, service, as_json)
     _show(as_json, deployments.resume(open_store(config), site, _act(config, reason)))
@@ -140,22 +140,20 @@ def deploy_resume(config: Config, *, service: str | None, reason: str, as_json: 
 @deploy.command("status")
 @_on_site
 def deploy_status(config: Config, *, service: str | None, as_json: bool) -> None:
-    """Say which colour is live and what is really there (exit code 1 when the two differ).
+    """Say which color is live and what is really there (exit code 1 when the two differ).
 
     Example: quarterdeck deploy status
     """
-    from core.colours import Colour, describe_deployment
-    from core.deployments import get_deployment, look
+    from core.deployments.colors import Color, describe_deployment
+    from core.deployments.deployments import get_deployment, look
 
     site = _open(config, service, as_json)
     found, sight = get_deployment(open_store(config), config.environment, site.service.name), look(site)
     lines = [describe_deployment(found, now=datetime.now(UTC))]
-    for colour in Colour:
-        state = (
-            f"{sight.running[colour]}, {sight.problems[colour] or 'healthy'}" if sight.running[colour] else "stopped"
-        )
-        lines.append(f"{colour:<6} {site.service.find(colour):<22} {state}")
-    lines.append(f"nginx  {site.service.address:<22} follows {sight.serving or sight.proxy_problem or 'no colour'}")
+    for color in Color:
+        state = f"{sight.running[color]}, {sight.problems[color] or 'healthy'}" if sight.running[color] else "stopped"
+        lines.append(f"{color:<6} {site.service.find(color):<22} {state}")
+    lines.append(f"nginx  {site.service.address:<22} follows {sight.serving or sight.proxy_problem or 'no color'}")
     show(as_json, {"deployment": found, "found": sight}, lines)
     if sight.serving != found.live or not found.settled:
         sys.exit(1)
@@ -168,7 +166,7 @@ def deploy_site(config: Config, *, service: str | None, as_json: bool) -> None: 
 
     Example: quarterdeck deploy site > /etc/nginx/conf.d/answers.conf
     """
-    from core.proxy import render_site
+    from core.deployments.proxy import render_site
 
     site = _open(config, service, True)
     if not site.proxy.exists():
@@ -178,8 +176,8 @@ def deploy_site(config: Config, *, service: str | None, as_json: bool) -> None: 
 
 
 def _open(config: Config, service: str | None, as_json: bool) -> "Site":
-    from core.deployments import open_site
-    from core.services import get_service
+    from core.deployments.deployments import open_site
+    from core.deployments.services import get_service
 
     def say(step: str) -> None:
         if not as_json:
@@ -193,6 +191,6 @@ def _act(config: Config, reason: str) -> Act:
 
 
 def _show(as_json: bool, found: "Deployment") -> None:
-    from core.colours import describe_deployment
+    from core.deployments.colors import describe_deployment
 
     show(as_json, found, [describe_deployment(found, now=datetime.now(UTC))])

@@ -3,10 +3,10 @@
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.environments import list_environments
+from core.audit.operations import add_environment
 from core.config import Config
-from core.environments import list_environments
-from core.operations import add_environment
 
 
 @click.group()

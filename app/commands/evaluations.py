@@ -11,7 +11,7 @@ import click
 from app.commands.common import common, show
 from core.config import Config
 from core.errors import InvalidInput
-from core.gates import GateReport
+from core.prompts.gates import GateReport
 
 _PATH = click.Path(path_type=Path)
 
@@ -86,7 +86,7 @@ def evaluate(
 
     Example: quarterdeck eval data/demo/prompts/qa/v3.md --cases data/demo/cases/qa.jsonl
     """
-    from core.trials import Trial, run_trial
+    from core.prompts.trials import Trial, run_trial
 
     given: dict[str, Any] = {name: path for name, path in (("cases", cases), ("prices", prices)) if path}
     trial = Trial(prompts, corpora=corpus, judge_protocol=judge_answerer, **given, **options)
@@ -110,7 +110,7 @@ def prompt_eval(config: Config, *, baseline: Path | None, as_json: bool, **optio
 
     Example: quarterdeck gate prompt-eval data/demo/prompts/qa/v3.md --summary gate.md
     """
-    from core.gatekeeper import run_prompt_gate
+    from core.prompts.gatekeeper import run_prompt_gate
 
     files, outputs = _split(options)
     prompts, base = options["prompts"], options["base"]
@@ -130,7 +130,7 @@ def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_j
 
     Example: quarterdeck gate cost-check --model gpt-4o --max-usd 0.01
     """
-    from core.gatekeeper import run_cost_gate
+    from core.prompts.gatekeeper import run_cost_gate
 
     files, outputs = _split(options)
     prompts, base = options["prompts"], options["base"]
@@ -140,7 +140,7 @@ def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_j
 
 def _split(options: dict[str, Any]) -> tuple[Any, dict[str, Path | None]]:
     """Return the files that the gate reads, and those that it writes. What is not given stays at its default."""
-    from core.gatekeeper import Files
+    from core.prompts.gatekeeper import Files
 
     given = {name: options[name].absolute() for name in ("cases", "prices", "thresholds") if options[name]}
     if options["corpus"]:
@@ -157,7 +157,7 @@ def _finish(
     summary: Path | None,
 ) -> None:
     """Print the reports, write them where they were asked for, and exit with 1 when one has failed."""
-    from core.verdicts import render_junit, render_markdown, render_text
+    from core.prompts.verdicts import render_junit, render_markdown, render_text
 
     markdown = render_markdown(reports)
     if junit:

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
-from core.abtest import Call, Lift
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
+from core.rollouts.experiment import ExperimentCall, Lift
 
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 
@@ -25,8 +25,8 @@ def experiments_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck experiments list
     """
-    from core.abtests import report_experiments
-    from core.histories import ArmHistories
+    from core.arms.histories import ArmHistories
+    from core.rollouts.experiments import report_experiments
 
     store = open_store(config)
     reports = report_experiments(store, ArmHistories(store), config.environment, now=datetime.now(UTC))
@@ -46,9 +46,9 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 
     Example: quarterdeck experiments status "longer answers"
     """
-    from core.abtest_records import get_experiment
-    from core.abtests import report_experiment
-    from core.histories import ArmHistories
+    from core.arms.histories import ArmHistories
+    from core.rollouts.experiment_records import get_experiment
+    from core.rollouts.experiments import report_experiment
 
     store = open_store(config)
     found = get_experiment(store, config.environment, name)
@@ -86,9 +86,9 @@ def experiments_start(
     Example: quarterdeck experiments start "longer answers" --flag answer_style --metric score --effect 0.02
     --guardrail latency=0.15 --reason "users ask for detail"
     """
-    from core.abtest_design import Direction, parse_guardrail, parse_metric, plan_experiment
-    from core.abtests import start_experiment
-    from core.control import get_flag
+    from core.flags.store import get_flag
+    from core.rollouts.experiment_design import Direction, parse_guardrail, parse_metric, plan_experiment
+    from core.rollouts.experiments import start_experiment
 
     store = open_store(config)
     flag = get_flag(store, config.environment, key)
@@ -111,8 +111,8 @@ def experiments_stop(config: Config, *, name: str, reason: str, as_json: bool) -
 
     Example: quarterdeck experiments stop "longer answers" --reason "the wrong question"
     """
-    from core.abtest_records import get_experiment
-    from core.abtests import stop_experiment
+    from core.rollouts.experiment_records import get_experiment
+    from core.rollouts.experiments import stop_experiment
 
     store = open_store(config)
     found = get_experiment(store, config.environment, name)
@@ -131,16 +131,16 @@ def experiments_decide(config: Config, *, name: str, variant: str, anyway: bool,
 
     Example: quarterdeck experiments decide "longer answers" --variant long --reason "users score it higher"
     """
-    from core.abtest_records import get_experiment
-    from core.abtests import decide_for, report_experiment
+    from core.arms.histories import ArmHistories
     from core.errors import InvalidInput
-    from core.histories import ArmHistories
+    from core.rollouts.experiment_records import get_experiment
+    from core.rollouts.experiments import decide_for, report_experiment
 
     store = open_store(config)
     found, now = get_experiment(store, config.environment, name), datetime.now(UTC)
     if found.is_running and not anyway:
         verdict = report_experiment(store, ArmHistories(store), found, now=now).verdict
-        if verdict.call not in (Call.WINNER, Call.NO_EFFECT) or verdict.winner != variant:
+        if verdict.call not in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT) or verdict.winner != variant:
             raise InvalidInput("experiments decide", f"{verdict.call}: {verdict.reason} --anyway overrides it")
     act = Act(config.operator, reason, config.environment)
     entry = decide_for(store, found, variant, act, typed_name=None, now=now)
@@ -149,7 +149,7 @@ def experiments_decide(config: Config, *, name: str, variant: str, anyway: bool,
 
 
 def _describe(lift: Lift) -> str:
-    from core.comparisons import say_amount, say_value
+    from core.arms.comparisons import say_amount, say_value
 
     compared = lift.compared
     told = f"{lift.metric}: {lift.arm} {say_value(lift.metric, compared.other.mean)}, control "
@@ -161,7 +161,7 @@ def _describe(lift: Lift) -> str:
 
 
 def _to_json(report: Any) -> dict[str, Any]:
-    from core.abtest_design import write_design
+    from core.rollouts.experiment_design import write_design
 
     found, verdict = report.experiment, report.verdict
     return {

@@ -8,11 +8,11 @@ import click
 
 from app.commands.common import common, open_store, show
 from app.commands.schedules import schedule
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
-from core.control import get_flag, list_flags
 from core.errors import InvalidInput
-from core.operations import change_rollout, import_flags, switch_flag
+from core.flags.operations import change_rollout, import_flags, switch_flag
+from core.flags.store import get_flag, list_flags
 from quarterdeck.definitions import rollout_pct
 
 
@@ -65,7 +65,7 @@ def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - al
 
     Example: quarterdeck flags export > flags.json
     """
-    from core.reports import export_flags
+    from core.flags.store import export_flags
 
     click.echo(json.dumps(export_flags(open_store(config), config.environment), indent=2, ensure_ascii=False))
 
@@ -82,7 +82,7 @@ def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> N
 
     Example: quarterdeck flags import unleash-export.json --reason "move from Unleash"
     """
-    from core.exports import read_export
+    from core.flags.exports import read_export
 
     act = Act(config.operator, reason, config.environment)
     document, converted = read_export(_read(file), config.environment)

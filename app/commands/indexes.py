@@ -1,6 +1,7 @@
 """The commands `index …`: build, probe, swap, roll back, remove; predict what a corpus version would fix."""
 
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import click
 
 from app.commands.common import common, make_embedder, open_corpus, open_store, show, show_progress, to_json
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
-from core.control import Index
 from core.errors import InvalidInput
+from core.indexes.probes import GoldenQuery
+from core.indexes.registry import Index
+from core.tracking.cases import Case
 from quarterdeck.store import Store
 
 
@@ -46,12 +49,12 @@ def index_build(config: Config, *, source: str, out: Path | None, name: str | No
     Example: quarterdeck index build v2
     """
     if out is not None:
-        from core.ingest import build_index
+        from core.indexes.ingest import build_index
 
         count = build_index(Path(source), out, config)
         show(as_json, {"chunks": count}, [f"{count} chunks of {source} are indexed in {out}"])
         return
-    from core.builds import build_version
+    from core.indexes.builds import build_version
 
     store = open_store(config, create=True)
     report = build_version(
@@ -77,7 +80,7 @@ def index_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck index list
     """
-    from core.control import list_aliases, list_indexes
+    from core.indexes.registry import list_aliases, list_indexes
 
     store = open_store(config)
     found, aliases = list_indexes(store), list_aliases(store)
@@ -103,7 +106,7 @@ def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, a
 
     Example: quarterdeck index probe docs-v2 --golden data/demo/cases/qa.jsonl
     """
-    from core.builds import find_live, save_probe
+    from core.indexes.builds import find_live, save_probe
 
     store = open_store(config)
     live = find_live(store, alias)
@@ -134,8 +137,8 @@ def index_swap(
 
     Example: quarterdeck index swap docs-v2 --reason "covers VPP"
     """
-    from core.builds import find_live, ship_index
-    from core.operations import swap_index
+    from core.indexes.builds import find_live, ship_index
+    from core.indexes.operations import swap_index
 
     store, act = open_store(config), Act(config.operator, reason, config.environment)
     live = find_live(store, alias)
@@ -156,7 +159,7 @@ def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) ->
 
     Example: quarterdeck index rollback --reason "answers got worse"
     """
-    from core.operations import rollback_index
+    from core.indexes.operations import rollback_index
 
     name = rollback_index(open_store(config), alias, Act(config.operator, reason, config.environment))
     show(as_json, {"alias": alias, "index": name}, [f"{alias} stands for {name} again"])
@@ -178,7 +181,7 @@ def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_j
 
     Example: quarterdeck index gc --keep 2
     """
-    from core.builds import collect_garbage
+    from core.indexes.builds import collect_garbage
 
     act = Act(config.operator, reason, config.environment)
     done = collect_garbage(open_store(config), act, keep=keep, grace=timedelta(minutes=grace_minutes))
@@ -202,10 +205,10 @@ def index_predict(
 
     Example: quarterdeck index predict v2
     """
-    from core.builds import get_live
-    from core.forecasts import add_to_live, forecast_coverage, get_prediction, measure_prediction
-    from core.operations import save_prediction
-    from core.reports import report_coverage
+    from core.coverage.report import report_coverage
+    from core.indexes.builds import get_live
+    from core.predictions.operations import save_prediction
+    from core.predictions.predictions import add_to_live, get_prediction, measure_prediction, predict_coverage
 
     store = open_store(config)
     embedder = make_embedder(config, store)
@@ -229,7 +232,7 @@ def index_predict(
     live, wanted = get_live(store, alias), _read_source(config, source)
     if on_top:
         wanted = add_to_live(wanted, live)
-    found = forecast_coverage(store, embedder, wanted, live, coverage, on_progress=show_progress)
+    found = predict_coverage(store, embedder, wanted, live, coverage, on_progress=show_progress)
     save_prediction(store, found, Act(config.operator, f"predicted against {found.live}", config.environment))
     lines = [
         f"{topic.count:>6}  {topic.live_score:.2f} -> {topic.predicted_score:.2f}  {topic.lifted_share:>4.0%} lifted  "
@@ -245,7 +248,7 @@ def index_predict(
 
 
 def _read_source(config: Config, source: str) -> Any:
-    from core.ingest import read_folder, read_version
+    from core.indexes.ingest import read_folder, read_version
 
     if Path(source).is_dir():
         return read_folder(Path(source), on_progress=show_progress)
@@ -253,8 +256,8 @@ def _read_source(config: Config, source: str) -> Any:
 
 
 def _probe(config: Config, store: Store, name: str, live: Index | None, golden: Path | None) -> Any:
-    from core.builds import golden_of, list_recent_queries, probe_index
-    from core.cases import parse_cases
+    from core.indexes.builds import list_recent_queries, probe_index
+    from core.tracking.cases import parse_cases
 
     golden = golden or (config.golden_set if config.golden_set.exists() else None)
     try:
@@ -269,3 +272,8 @@ def _probe(config: Config, store: Store, name: str, live: Index | None, golden: 
         queries=list_recent_queries(store, today=datetime.now(UTC).date()),
         live=live.name if live else None,
     )
+
+
+def golden_of(cases: Iterable[Case]) -> tuple[GoldenQuery, ...]:
+    """Return the evaluation cases as golden queries; those that expect no document are left out."""
+    return tuple(GoldenQuery(case.question, case.expected_documents) for case in cases if case.expected_documents)

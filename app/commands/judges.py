@@ -1,4 +1,4 @@
-"""The command `judges`: how far each judge of `eval` agrees with what people have labelled."""
+"""The command `judges`: how far each judge of `eval` agrees with what people have labeled."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from app.commands.common import common, show, show_progress
-from core.agreement import Agreement, describe_agreement, say_verdicts
 from core.config import Config
+from core.prompts.agreement import Agreement, describe_agreement, say_verdicts
 
 _PATH = click.Path(path_type=Path)
 
@@ -50,13 +50,13 @@ def judges(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Print how far each judge agrees with its labelled cases, and where it does not.
+    """Print how far each judge agrees with its labeled cases, and where it does not.
 
     The offline judges are always examined, a model when one is named.
 
     Example: quarterdeck judges --judge-answerer openai --judge-model gpt-4o-mini --max-cost-usd 0.10
     """
-    from core.calibration import Examination, examine_judges
+    from core.prompts.calibration import Examination, examine_judges
 
     given: dict[str, Any] = {name: path for name, path in (("folder", cases), ("prices", prices)) if path}
     asked = Examination(protocol=judge_answerer, model=judge_model, **given, **options)

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, redactor_of, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
-from core.operations import purge_retrievals
+from core.log.operations import purge_retrievals
 
 
 @click.command()
@@ -32,7 +32,7 @@ def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool
 
     Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
     """
-    from core.reports import report_drift
+    from core.drift.report import report_drift
 
     report = report_drift(
         open_store(config),
@@ -67,9 +67,9 @@ def topics(
 
     Example: quarterdeck topics --clusters 3 --json
     """
-    from core.embed import Embedder
-    from core.reports import report_coverage
-    from core.vectors import VectorCache
+    from core.coverage.report import report_coverage
+    from core.embedding.embed import Embedder
+    from core.embedding.vectors import VectorCache
 
     wanted = _cluster_count(clusters)
     if input_path:
@@ -126,8 +126,8 @@ def import_command(
 
     Example: quarterdeck import log.csv --map score=similarity --map query=question
     """
-    from core.importing import import_file, parse_zone
-    from core.tables import TableFile
+    from core.intake.importing import import_file, parse_zone
+    from core.intake.tables import TableFile
 
     with click.progressbar(length=1_000, label=f"Importing {file.name}", file=sys.stderr) as bar:
         report = import_file(
@@ -152,8 +152,8 @@ def import_traces_command(config: Config, *, tracking_uri: str | None, experimen
 
     Example: quarterdeck import-traces --tracking-uri http://127.0.0.1:5000 --experiment support-bot
     """
-    from core.importing import import_traces
-    from core.traces import TraceSource
+    from core.intake.importing import import_traces
+    from core.intake.traces import TraceSource
 
     source = TraceSource(tracking_uri or config.tracking_uri, experiment=experiment)
     report = import_traces(open_store(config, create=True), source, redact=redactor_of(config))
@@ -216,8 +216,9 @@ def _cluster_count(text: str) -> int | None:
 
 
 def _group_csv(config: Config, path: Path, column: str, clusters: int | None, assignments: Path | None) -> Any:
-    from core.embed import Embedder
-    from core.topics import AskedQuery, find_topics
+    from core.coverage.topics import find_topics
+    from core.embedding.embed import Embedder
+    from core.log.values import AskedQuery
 
     rows = _read_csv(path, column)
     queries = [AskedQuery(row[column], 1, 0.0) for row in rows]

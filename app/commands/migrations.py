@@ -13,7 +13,7 @@ def migrate(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck migrate
     """
-    from core.migrator import migrate as migrate_store
+    from core.store.migrator import migrate as migrate_store
 
     done = migrate_store(open_store(config))
     said = f"brought from schema revision {done.before} to {done.after}" if done.was_needed else "nothing to do"

@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
-from core.runs import PromptVersion
+from core.tracking.runs import PromptVersion
 
 
 @click.group()
@@ -23,7 +23,7 @@ def prompts_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck prompts list
     """
-    found = _open_experiments(config).list_prompts()
+    found = _open_tracking(config).list_prompts()
     lines = [
         f"{each.name:<20} {each.label:<8} version {each.version:<4} {len(each.run_ids)} runs  "
         f"{', '.join(each.aliases) or '-':<12} {each.commit_message}"
@@ -55,17 +55,17 @@ def prompts_promote(
 
     Example: quarterdeck prompts promote qa v3 --flag new_prompt_v3 --rollout 20 --reason "as good, a third cheaper"
     """
-    from core.promotion import Serving, promote
+    from core.prompts.promotion import Serving, promote
 
     if (flag is None) != (rollout is None):
         raise InvalidInput("prompts promote", "give --flag and --rollout together, or neither")
-    experiments = _open_experiments(config)
-    prompt = _find(experiments.list_prompts(name), name, version)
-    live = experiments.production_version(name, with_runs=False)
+    tracking = _open_tracking(config)
+    prompt = _find(tracking.list_prompts(name), name, version)
+    live = tracking.production_version(name, with_runs=False)
     entry_id = promote(
         open_store(config),
-        experiments,
-        run_id or _newest_run(experiments, prompt),
+        tracking,
+        run_id or _newest_run(tracking, prompt),
         Act(config.operator, reason, config.environment),
         serving=Serving(flag, rollout) if flag is not None and rollout is not None else None,
         expected=live.version if live else None,
@@ -83,20 +83,20 @@ def prompts_rollback(config: Config, *, name: str, reason: str, as_json: bool) -
 
     Example: quarterdeck prompts rollback qa --reason "complaints about short answers"
     """
-    from core.promotion import roll_back
+    from core.prompts.promotion import roll_back
 
-    experiments = _open_experiments(config)
+    tracking = _open_tracking(config)
     act = Act(config.operator, reason, config.environment)
-    entry_id = roll_back(open_store(config), experiments, name, act)
-    live = experiments.production_version(name, with_runs=False)
+    entry_id = roll_back(open_store(config), tracking, name, act)
+    live = tracking.production_version(name, with_runs=False)
     said = f"in production of {name}: {live.label if live else 'none'} (audit entry {entry_id})"
     show(as_json, {"prompt": name, "version": live.version if live else None, "audit_entry": entry_id}, [said])
 
 
-def _open_experiments(config: Config) -> Any:
-    from core.experiments import Experiments
+def _open_tracking(config: Config) -> Any:
+    from core.tracking.gateway import Tracking
 
-    return Experiments(config.tracking_uri)
+    return Tracking(config.tracking_uri)
 
 
 def _find(known: tuple[PromptVersion, ...], name: str, version: str) -> PromptVersion:
@@ -111,8 +111,8 @@ def _find(known: tuple[PromptVersion, ...], name: str, version: str) -> PromptVe
     raise InvalidInput("version", f"{name!r} has no version {version!r}; there are: {labels}")
 
 
-def _newest_run(experiments: Any, prompt: PromptVersion) -> str:
-    runs = experiments.get_runs(prompt.run_ids)
+def _newest_run(tracking: Any, prompt: PromptVersion) -> str:
+    runs = tracking.get_runs(prompt.run_ids)
     if not runs:
         raise InvalidInput("run", f"no run used {prompt.name} {prompt.label}; `quarterdeck eval` makes one")
     return str(max(runs, key=lambda run: run.started).run_id)

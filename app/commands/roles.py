@@ -3,9 +3,9 @@
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
+from core.audit.permissions import EVERYWHERE, Grant, Role
 from core.config import Config
-from core.permissions import EVERYWHERE, Grant, Role
 
 _environment_option = click.option(
     "--in", "place", default=EVERYWHERE, show_default=True, metavar="ENVIRONMENT", help="One environment only."
@@ -25,7 +25,7 @@ def roles_list(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck roles list
     """
-    from core.roles import list_grants
+    from core.access.roles import list_grants
 
     grants = list_grants(open_store(config))
     lines = [f"{grant.who:<36} {grant.role:<8} {_place(grant.environment)}" for grant in grants]
@@ -43,7 +43,7 @@ def roles_grant(config: Config, *, who: str, role: str, place: str, reason: str,
 
     Example: quarterdeck roles grant group:rag-team editor --in staging --reason "they run it"
     """
-    from core.roles import grant_role
+    from core.access.roles import grant_role
 
     act = Act(config.operator, reason, config.environment)
     entry = grant_role(open_store(config, create=True), Grant(who, Role(role), place), act)
@@ -60,7 +60,7 @@ def roles_revoke(config: Config, *, who: str, place: str, reason: str, as_json: 
 
     Example: quarterdeck roles revoke ada@example.org --reason "left the team"
     """
-    from core.roles import revoke_role
+    from core.access.roles import revoke_role
 
     act = Act(config.operator, reason, config.environment)
     entry = revoke_role(open_store(config), who, place, act)

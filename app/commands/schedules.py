@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import click
 
 from app.commands.common import common, open_store, show
-from core.acts import Act
+from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
 
@@ -31,17 +31,19 @@ def schedule_add(
 
     Example: quarterdeck flags schedule add new_prompt_v3 --steps 5,25,50,100 --hold 24h --reason "no complaints"
     """
-    from core.control import get_flag
-    from core.rollouts import create_schedule
-    from core.schedules import Step, parse_duration, parse_shares, plan_steps, say_next, say_steps
-    from core.timetable import list_schedules
+    from core.flags.schedule import ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
+    from core.flags.store import get_flag
+    from core.flags.timetable import list_schedules
+    from core.rollouts.schedules import create_schedule
 
     if steps is None and on is None:
         raise InvalidInput("flags schedule add", "give --steps P,P,…, --on or --off")
     if steps is not None and on is False:
         raise InvalidInput("flags schedule add", "--off has no steps: give one or the other")
     planned = (
-        plan_steps(parse_shares(steps), hold_s=parse_duration(hold), switch_on=bool(on)) if steps else (Step(on=on),)
+        plan_steps(parse_shares(steps), hold_s=parse_duration(hold), switch_on=bool(on))
+        if steps
+        else (ScheduleStep(on=on),)
     )
     store, now = open_store(config), datetime.now(UTC)
     create_schedule(
@@ -60,8 +62,8 @@ def schedule_list(config: Config, *, every: bool, as_json: bool) -> None:
 
     Example: quarterdeck flags schedule list
     """
-    from core.schedules import OPEN, ScheduleState, say_next, say_steps
-    from core.timetable import list_schedules
+    from core.flags.schedule import OPEN, ScheduleState, say_next, say_steps
+    from core.flags.timetable import list_schedules
 
     now = datetime.now(UTC)
     states = tuple(ScheduleState) if every else OPEN
@@ -76,16 +78,16 @@ def _add_change(name: str, word: str, done: str) -> None:
     @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
     @common
     def change(config: Config, *, schedule_id: int, reason: str, as_json: bool) -> None:
-        from core import rollouts
-        from core.timetable import get_schedule
+        from core.flags.timetable import get_schedule
+        from core.rollouts import schedules
 
         store, now = open_store(config), datetime.now(UTC)
         found = get_schedule(store, schedule_id)
         act = Act(config.operator, reason, found.environment)
         entry = {
-            "pause": lambda: rollouts.pause_schedule(store, found, act, now=now),
-            "resume": lambda: rollouts.resume_schedule(store, found, act, now=now),
-            "cancel": lambda: rollouts.cancel_schedule(store, found, act),
+            "pause": lambda: schedules.pause_schedule(store, found, act, now=now),
+            "resume": lambda: schedules.resume_schedule(store, found, act, now=now),
+            "cancel": lambda: schedules.cancel_schedule(store, found, act),
         }[name]()
         show(as_json, {"entry": entry}, [f"schedule {schedule_id} of {found.flag} is {done} (audit entry {entry})"])
 

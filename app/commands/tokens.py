@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from app.commands.common import common, open_store, show
-from core.access import Scope, Token, read_scopes
-from core.acts import Act
+from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
+from core.access.scopes import Scope, Token, read_scopes
+from core.access.tokens import list_tokens
+from core.audit.acts import Act
 from core.config import Config
-from core.credentials import LONGEST_DAYS, issue_token, revoke_token
-from core.tokens import list_tokens
 
 
 @click.group()

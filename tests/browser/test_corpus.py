@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from core.acts import Act
-from core.builds import probe_index, save_probe
-from core.embed import Embedder
-from core.vectors import VectorCache
+from core.audit.acts import Act
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
+from core.indexes.builds import probe_index, save_probe
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit

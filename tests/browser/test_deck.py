@@ -10,8 +10,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from core.acts import Act
-from core.operations import create_flag
+from core.audit.acts import Act
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
@@ -116,9 +116,9 @@ def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
 def test_the_page_follows_the_visitors_theme(visit: Visit, request: pytest.FixtureRequest) -> None:
     page = visit.open("drift")
     assert PAGES["drift"] in visit.sentence
-    colour = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    color = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     is_dark = "dark" in request.node.callspec.id
-    assert colour == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
+    assert color == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
 
 
 @pytest.mark.deep

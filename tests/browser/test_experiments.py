@@ -4,10 +4,10 @@ from contextlib import closing
 
 import pytest
 
-from core.abtest_records import get_experiment
-from core.acts import Act
-from core.control import get_flag
-from core.operations import create_flag
+from core.audit.acts import Act
+from core.flags.operations import create_flag
+from core.flags.store import get_flag
+from core.rollouts.experiment_records import get_experiment
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import split_flag
 from quarterdeck.store import Store

@@ -6,9 +6,10 @@ from contextlib import closing
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core.acts import Act
-from core.control import Flag, get_flag, list_audit
-from core.operations import create_flag
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.flags.operations import create_flag
+from core.flags.store import Flag, get_flag
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit

@@ -61,7 +61,7 @@ def test_axe_finds_nothing_serious_in_either_theme(place: str, tab: Visit) -> No
     page.wait_for_function(
         f"getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor === '{DARK}'"
     )
-    page.wait_for_timeout(500)  # colours fade into each other
+    page.wait_for_timeout(500)  # colors fade into each other
     assert page.evaluate(FIND) == []
 
 

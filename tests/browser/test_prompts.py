@@ -6,8 +6,9 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
-from core.control import get_flag, list_audit
-from core.experiments import Experiments
+from core.audit.trail import list_audit
+from core.flags.store import get_flag
+from core.tracking.gateway import Tracking
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
@@ -21,10 +22,10 @@ pytestmark = [
 HEADER, ROW = 35, 35  # heights in the table of runs
 
 
-def open_runs(server: Server) -> Experiments:
+def open_runs(server: Server) -> Tracking:
     """The MLflow store that the server writes to."""
     home = server.database_url.removesuffix("quarterdeck.db")
-    return Experiments(f"{home}mlflow/mlflow.db")
+    return Tracking(f"{home}mlflow/mlflow.db")
 
 
 def tick(visit: Visit, row: int, *, chosen: int) -> None:
@@ -61,7 +62,7 @@ def test_rows_that_are_ticked_are_compared_and_stay_in_the_address(visit: Visit,
 
 
 def test_a_prompt_is_promoted_with_its_flag_and_one_click_takes_it_back(visit: Visit, server: Server) -> None:
-    experiments = open_runs(server)
+    tracking = open_runs(server)
     page = visit.open("prompts?tab=Promote")
     page.get_by_text("In production: qa v2.").wait_for()
     form = page.get_by_test_id("stForm").filter(has_text="Promote v3")
@@ -70,7 +71,7 @@ def test_a_prompt_is_promoted_with_its_flag_and_one_click_takes_it_back(visit: V
     form.get_by_role("button", name="Promote v3").click()
     page.get_by_text("In production: qa v3.").wait_for()
     page.get_by_text("Recorded as audit entry").wait_for()
-    live = experiments.production_version("qa")
+    live = tracking.production_version("qa")
     assert live is not None
     assert live.version == 3
     with closing(Store(server.database_url)) as store:
@@ -84,7 +85,7 @@ def test_a_prompt_is_promoted_with_its_flag_and_one_click_takes_it_back(visit: V
         assert (forth.actor, forth.reason) == ("tester", "as faithful, a quarter cheaper")
         assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 20
     page.get_by_text(f"Recorded as audit entry {back.entry_id}").wait_for()
-    live = experiments.production_version("qa")
+    live = tracking.production_version("qa")
     assert live is not None
     assert live.version == 2
 

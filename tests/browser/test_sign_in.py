@@ -13,10 +13,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from core.acts import Act
-from core.control import list_audit
-from core.permissions import Grant, Role
-from core.roles import grant_role, revoke_role
+from core.access.roles import grant_role, revoke_role
+from core.audit.acts import Act
+from core.audit.permissions import Grant, Role
+from core.audit.trail import list_audit
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, _wait_until_healthy
 from tests.conftest import Demo, copy_home

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
-from core.acts import Act
-from core.control import get_flag
-from core.operations import switch_flag
+from core.audit.acts import Act
+from core.flags.operations import switch_flag
+from core.flags.store import get_flag
 from quarterdeck.store import Store
 
 ME = Act("ada", "a bad day")

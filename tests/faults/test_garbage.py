@@ -19,13 +19,13 @@ from sqlalchemy import text
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message
 
-from app import api, backends
-from app.guard import Guard
-from app.observing import Observing
-from core.acts import Act
+from app.http import api, backends
+from app.http.guard import Guard
+from app.http.observing import Observing
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_broken_audit_entries
 from core.config import load_config
-from core.control import list_audit, list_broken_audit_entries
-from core.operations import create_flag
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 

@@ -9,13 +9,14 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Dialog, Page
 
-from core.access import Scope
-from core.acts import Act
-from core.backlog import TopicState, list_backlog
-from core.credentials import issue_token
-from core.embed import DEFAULT_MODEL
+from core.access.credentials import issue_token
+from core.access.scopes import Scope
+from core.audit.acts import Act
+from core.coverage.backlog import TopicState, list_backlog
+from core.coverage.operations import mark_topic
+from core.embedding.embed import DEFAULT_MODEL
 from core.errors import InvalidInput
-from core.operations import create_flag, mark_topic
+from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, serving
@@ -50,7 +51,7 @@ VIEWS: dict[str, tuple[dict[str, str], ...]] = {
     ),
     "audit": ({}, {"entry": "1"}, {"entry": "3"}),
 }  # fmt: skip
-# What became of letters, if it did: colours, icons, arrows, formulas, emoji.
+# What became of letters, if it did: colors, icons, arrows, formulas, emoji.
 MADE = ".stMarkdownColoredText:text-is('r'), .katex, [role=img][aria-label='delete icon'], :text('😄')"
 SHOWN = "(letters) => document.querySelector('[data-testid=stMain]').innerText.includes(letters)"
 

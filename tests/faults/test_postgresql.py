@@ -14,9 +14,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from app import api, backends
-from core.control import list_audit, list_broken_audit_entries
-from core.operations import create_flag
+from app.http import api, backends
+from core.audit.trail import list_audit, list_broken_audit_entries
+from core.flags.operations import create_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.errors import SourceUnavailable

@@ -1,6 +1,6 @@
 """MLflow that hangs, answers byte by byte or is gone: one line, and the rest of the page stays.
 
-Of DVC remotes: tests/test_corpus.py.
+Of DVC remotes: tests/core/corpus/test_corpus.py.
 """
 
 import socket
@@ -10,14 +10,8 @@ from threading import Event, Thread
 
 import pytest
 
-from core import mlflow_client
-from tests.test_pages import (  # noqa: F401 - fixtures
-    _clean_streamlit,
-    empty_url,
-    only_error,
-    open_page,
-    text_of,
-)
+from core.tracking import client
+from tests.pages.test_pages import only_error, open_page, text_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.sqlite_only("of the store it needs an empty one alone")]
 
@@ -56,12 +50,12 @@ def _dribble(listening: socket.socket, over: Event) -> None:
 @pytest.mark.parametrize("answers", ["hangs", "is gone", "dribbles"])
 def test_an_mlflow_that_does_not_answer_is_one_line_and_the_overview_goes_on(
     answers: str,
-    empty_url: str,  # noqa: F811
+    empty_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with server_that(answers) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        monkeypatch.setattr(mlflow_client, "ANSWER_SECONDS", 5.0)
+        monkeypatch.setattr(client, "ANSWER_SECONDS", 5.0)
         assert address.removeprefix("http://") in only_error(open_page("prompts"))
         overview = open_page("overview")
     assert not overview.exception

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from core.control import list_audit, list_broken_audit_entries
-from core.operations import create_flag
+from core.audit.trail import list_audit, list_broken_audit_entries
+from core.flags.operations import create_flag
 from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.errors import SourceUnavailable

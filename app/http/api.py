@@ -1,0 +1,174 @@
+"""The HTTP door: JSON and OTLP in, JSON and OTLP out, our errors as status codes. Beside the pages in one process.
+
+Flags for OFREP's clients and flagd's fleets are in `ofrep.py`; what all handlers share is in `backends.py`.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.http import ofrep, operations_api
+from app.http.backends import admit, get_config, get_store
+from app.http.bodies import parse_json, read_body
+from app.http.refusals import RequestRefused, challenge, refuse, status_of
+from core.access.scopes import Scope as Access
+from core.errors import InvalidInput, QuarterdeckError
+from core.intake import otlp
+from core.intake.intake import Ticket, find_answer, store_once, store_retrievals
+from core.intake.rows import Parsed, parse_record, parse_rows, read_api_time
+from quarterdeck.clock import to_ms
+from quarterdeck.redaction import Redactor, compose, redact
+
+MAX_KEY_CHARACTERS = 256
+
+_JSON_TYPES = ("application/json", "")
+_LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def healthz(_request: Request) -> Response:
+    """Answer while the process lives."""
+    return JSONResponse({"status": "ok"})
+
+
+async def retrievals(request: Request) -> Response:
+    """Store the good rows of a list, an object or JSON lines; name the wrong ones by index from 0, field and problem.
+
+    Status 201 when all were stored, 207 when some were, 400 when none was. A request with an Idempotency-Key that was
+    used within the last two days is answered as the first time, and stores nothing; with another body it is refused.
+    """
+    try:
+        await admit(request, Access.INGEST)
+        ticket_key = _read_key(request)
+        content_type = _content_type(request, *_JSON_TYPES, *_LINE_TYPES)
+        body = await read_body(request)
+        return await to_thread.run_sync(_store_rows, body, content_type, ticket_key)
+    except QuarterdeckError as error:
+        return refuse(error)
+
+
+async def traces(request: Request) -> Response:
+    """Store the retriever spans of an OTLP trace request; a request that is repeated stores nothing twice."""
+    content_type = otlp.PROTOBUF
+    try:
+        content_type = _content_type(request, otlp.PROTOBUF, otlp.JSON)
+        await admit(request, Access.INGEST)
+        body = await read_body(request)
+        answer = await to_thread.run_sync(_store_spans, body, content_type)
+        return Response(answer, media_type=content_type)
+    except QuarterdeckError as error:
+        message = otlp.render_failure(str(error), content_type)
+        return Response(message, status_of(error), challenge(error), content_type)
+
+
+ROUTES = [
+    Route("/healthz", healthz),
+    Route("/v1/retrievals", retrievals, methods=["POST"]),
+    Route("/v1/traces", traces, methods=["POST"]),
+    *ofrep.ROUTES,
+    *operations_api.ROUTES,
+]
+
+
+class ApiAhead:
+    """Answers the API's addresses ahead of the pages, whose rules for paths and methods are not the API's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._pages = app
+        self._api = Router(ROUTES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Route a request by its path alone: a wrong method is for the API to refuse."""
+        if scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
+            own = {name: value for name, value in scope.items() if name != "app"}
+            await self._api(own, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+
+def _store_rows(body: bytes, content_type: str, key: str | None) -> Response:
+    ticket = Ticket("http", key, hashlib.sha256(body).hexdigest()) if key else None
+    first = find_answer(get_store(), ticket) if ticket else None
+    if first is None:
+        now = datetime.now(UTC)
+        read = partial(parse_record, read_time=partial(read_api_time, now=now), redact=_redactor())
+        parsed = parse_rows(_parse_body(body, content_type), read)
+        first = _keep(parsed, ticket, _describe(parsed), now)
+    stored, refused = first["stored"], "errors" in first
+    return JSONResponse(first, status_code=201 if not refused else 207 if stored else 400)
+
+
+def _store_spans(body: bytes, content_type: str) -> bytes:
+    ticket = Ticket("otlp", hashlib.sha256(body).hexdigest(), "")
+    parsed = otlp.parse_request(body, content_type, redact=_redactor())
+    _keep(parsed, ticket, {"stored": len(parsed.retrievals)}, datetime.now(UTC))
+    return otlp.render_response(parsed.refused, content_type)
+
+
+def _keep(parsed: Parsed, ticket: Ticket | None, answer: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Store what was good, once a ticket; return the answer to give. What stored nothing may be sent again."""
+    if not parsed.retrievals:
+        return answer
+    if ticket is None:
+        store_retrievals(get_store(), parsed.retrievals)
+        return answer
+    given: dict[str, Any] = store_once(get_store(), parsed.retrievals, ticket, answer, now_ms=to_ms(now))
+    return given
+
+
+def _describe(parsed: Parsed) -> dict[str, Any]:
+    answer: dict[str, Any] = {"stored": len(parsed.retrievals)}
+    if parsed.refused:
+        first = parsed.refused[0]
+        answer["error"] = f"row {first.row}: {first.field}: {first.problem}"
+        answer["errors"] = [asdict(each) for each in parsed.refused]
+    return answer
+
+
+def _redactor() -> Redactor:
+    return redact if get_config().redact else compose()
+
+
+def _content_type(request: Request, *accepted: str) -> str:
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in accepted:
+        names = ", ".join(filter(None, accepted))
+        raise RequestRefused(415, f"Content-Type: {given or 'none'} is not understood here; send {names}")
+    return given
+
+
+def _read_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isprintable()):
+        raise InvalidInput("Idempotency-Key", f"must be 1 to {MAX_KEY_CHARACTERS} printable characters")
+    return key
+
+
+def _parse_body(body: bytes, content_type: str) -> list[Any]:
+    """Return the rows of a body; a line that is not JSON is a row that is refused by itself."""
+    if content_type in _LINE_TYPES:
+        rows = [_parse_line(line) for line in body.splitlines() if line.strip()]
+    else:
+        rows = parse_json(body)
+        rows = rows["retrievals"] if isinstance(rows, dict) and rows.keys() == {"retrievals"} else rows
+        rows = [rows] if isinstance(rows, dict) else rows
+    if not isinstance(rows, list):
+        raise InvalidInput("body", "must be a retrieval, a list of them, or an object with the list `retrievals`")
+    return rows
+
+
+def _parse_line(line: bytes) -> Any:
+    try:
+        return parse_json(line)
+    except InvalidInput as error:
+        return InvalidInput("row", error.problem)

@@ -1,0 +1,155 @@
+"""What all handlers of the HTTP API share, opened at first use: configuration, store, flags, and who is let in."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from anyio import to_thread
+from starlette.requests import Request
+
+from app.http.refusals import RequestRefused
+from core.access.scopes import Scope, Token, decide_access, hash_secret
+from core.access.tokens import list_tokens
+from core.audit.environments import list_environments
+from core.config import Config, load_config
+from core.errors import NotFound, SourceUnavailable
+from quarterdeck.client import Quarterdeck
+from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
+
+TOKENS_KNOWN_FOR_S = 1.0
+_opening = threading.Lock()
+
+
+def get_config() -> Config:
+    """Return the configuration that the server was started with."""
+    return _open().config
+
+
+def get_store() -> Store:
+    """Return the shared store, which is made where there is none."""
+    return _open().store
+
+
+async def get_deck(environment: str) -> Quarterdeck:
+    """Return the client that answers for an environment from memory.
+
+    Raises NotFound for an environment that there is not, and SourceUnavailable while its flags could not be read yet.
+    """
+    known = _open().decks.get(environment)
+    deck = known if known is not None else await to_thread.run_sync(_open_deck, environment)
+    if deck.snapshot.version < 0:
+        raise SourceUnavailable(f"The flags of {environment} cannot be read yet. Is the store there?")
+    return deck
+
+
+async def admit(request: Request, scope: Scope, *, environment: str | None = None) -> str:
+    """Return the environment whose flags the request may ask for. Raises RequestRefused with 401 or 403.
+
+    A token is of one environment; where none is needed the request may name another than the deck's own.
+    """
+    token = await _open().guard.admit(request.headers, scope)
+    if token is None:
+        return environment or get_config().environment
+    if environment not in (None, token.environment):
+        raise RequestRefused(403, f"environment: the token {token.name!r} is for {token.environment} alone")
+    return token.environment
+
+
+def close() -> None:
+    """Give back everything; the next request opens it anew."""
+    with _opening:
+        opened = tuple(_backends)
+        _backends.clear()
+    for backends in opened:
+        for deck in backends.decks.values():
+            deck.close()
+        backends.store.close()
+
+
+class TokenGuard:
+    """Knows the tokens in the store, at most a second late, and lets requests in without asking the store for each.
+
+    Without any token in the store everybody is let in, unless tokens are `always` demanded; a token that does not
+    open anything is refused even then.
+    """
+
+    def __init__(self, store: Store, *, always: bool) -> None:
+        self._store = store
+        self._always = always
+        self._tokens: Mapping[str, Token] | None = None
+        self._due = 0.0
+
+    async def admit(self, headers: Mapping[str, str], scope: Scope) -> Token | None:
+        """Return the token that a request brought, or None where none is needed. Raises RequestRefused."""
+        tokens = await self._know_tokens()
+        brought = _read_secrets(headers)
+        if not brought and not tokens and not self._always:
+            return None
+        token = None
+        for secret in brought or (None,):
+            token = tokens.get(hash_secret(secret)) if secret is not None else None
+            denial = decide_access(token, scope, given=secret is not None, now=datetime.now(UTC))
+            if denial is not None:
+                raise RequestRefused(403 if denial.known else 401, denial.reason)
+        return token
+
+    async def _know_tokens(self) -> Mapping[str, Token]:
+        if self._tokens is None or time.monotonic() >= self._due:
+            self._due = time.monotonic() + TOKENS_KNOWN_FOR_S  # whoever comes meanwhile is judged by what is known
+            try:
+                found = await to_thread.run_sync(list_tokens, self._store)
+                self._tokens = {token.digest: token for token in found}
+            except SourceUnavailable as error:
+                if self._tokens is None:
+                    raise
+                logger.warning("the tokens stay as they were: %s", error)
+        return self._tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Backends:
+    config: Config
+    store: Store
+    guard: TokenGuard
+    decks: dict[str, Quarterdeck]
+
+
+_backends: list[_Backends] = []  # one of them, or none yet
+
+
+def _open() -> _Backends:
+    if not _backends:
+        with _opening:
+            if not _backends:
+                config = load_config(os.environ)
+                store = Store(config.database_url, create=True, log_url=config.log_url)
+                _backends.append(_Backends(config, store, TokenGuard(store, always=config.require_tokens), {}))
+    return _backends[0]
+
+
+def _open_deck(environment: str) -> Quarterdeck:
+    opened = _open()
+    own = opened.config.environment
+    with _opening:
+        if environment not in opened.decks:
+            if environment != own and environment not in list_environments(opened.store, own):
+                raise NotFound(f"environment: there is no {environment!r}")
+            url, log_url = opened.config.database_url, opened.config.log_url
+            opened.decks[environment] = Quarterdeck(url, log_url, environment=environment)
+        return opened.decks[environment]
+
+
+def _read_secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What a request brings to be let in: a bearer token, or what OFREP calls an API key; each has to be good.
+
+    Other schemes of the Authorization header are for others, such as a proxy ahead of us.
+    """
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    brought = bearer.strip() if scheme.lower() == "bearer" else None
+    return tuple(secret for secret in (brought, headers.get("x-api-key")) if secret is not None)

@@ -1,0 +1,50 @@
+"""Reads the bodies of HTTP requests: to a limit, unzipped, parsed as JSON. What they mean is for the handlers."""
+
+import json
+import zlib
+from typing import Any
+
+from starlette.requests import Request
+
+from app.http.refusals import RequestRefused
+from core.errors import InvalidInput
+
+MAX_BODY_BYTES = 10_000_000
+
+
+async def read_body(request: Request) -> bytes:
+    """Return a request's body, unzipped. Raises RequestRefused and InvalidInput."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip or none")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+    return _unzip(bytes(body)) if encoding == "gzip" else bytes(body)
+
+
+def parse_json(text: bytes) -> Any:
+    """Return the JSON in a body. Raises InvalidInput."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("body", f"is not JSON: {error}") from error
+
+
+def _unzip(body: bytes) -> bytes:
+    unzipper = zlib.decompressobj(wbits=31)
+    try:
+        plain = unzipper.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise InvalidInput("body", f"is not gzip: {error}") from error
+    if len(plain) > MAX_BODY_BYTES:
+        raise _too_large()
+    if not unzipper.eof:
+        raise InvalidInput("body", "is not gzip: it ends too early")
+    return plain
+
+
+def _too_large() -> RequestRefused:
+    return RequestRefused(413, f"body: is larger than {MAX_BODY_BYTES:,} bytes; send it in parts")

@@ -1,0 +1,88 @@
+"""What every request leaves: its id, a log line, and what is counted of it. Knows no address but those of the API.
+
+Query strings are never written down: what people type stands in them.
+"""
+
+import logging
+import re
+import time
+import uuid
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADER = "X-Request-ID"
+PAGES = "pages"
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+logger = logging.getLogger("quarterdeck.requests")
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+REQUESTS = Counter(
+    "quarterdeck_requests", "Requests answered, by route, method and status.", ("route", "method", "status"),
+    registry=REGISTRY,
+)  # fmt: skip
+SECONDS = Histogram(
+    "quarterdeck_request_seconds", "How long requests took, by route.", ("route",), buckets=_SECONDS, registry=REGISTRY
+)
+UNDER_WAY = Gauge("quarterdeck_requests_under_way", "Requests that are being answered now.", registry=REGISTRY)
+STORE_UP = Gauge("quarterdeck_store_up", "1 if the store could be read when it was last asked.", registry=REGISTRY)
+
+
+class Observing:
+    """Gives each request an id (its own, if it brings one), times it, counts it and writes a line about it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and watch its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _read_id(scope) or uuid.uuid4().hex
+        status, began = 500, time.perf_counter()
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id), UNDER_WAY.track_inprogress():
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                _note(scope, status, time.perf_counter() - began)
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    route, method = find_route(scope["path"]), scope["method"]
+    REQUESTS.labels(route, method if method in _METHODS else "other", status).inc()
+    SECONDS.labels(route).observe(seconds)
+    level = logging.ERROR if status >= 500 else logging.DEBUG if route == PAGES else logging.INFO
+    told = {"method": method, "path": scope["path"], "status": status, "duration_ms": round(1_000 * seconds, 1)}
+    logger.log(level, "request", extra=told)
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def find_route(path: str) -> str:
+    """Return the API's route that a path belongs to, as it is written there, else `pages`: labels must stay few."""
+    from app.http.api import ROUTES
+
+    return next((route.path for route in ROUTES if route.path_regex.match(path)), PAGES)
+
+
+def _read_id(scope: Scope) -> str | None:
+    """The id that the request brings, if it is one: what strangers send stands in the log."""
+    for name, value in scope["headers"]:
+        if name == HEADER.lower().encode():
+            text = value.decode("latin-1")
+            return text if _ID.fullmatch(text) else None
+    return None

@@ -1,0 +1,49 @@
+"""What machines ask a running server about itself: whether it can do its work, and what it counted."""
+
+from typing import Any
+
+from anyio import to_thread
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.http.backends import admit, get_config, get_store
+from app.http.observing import REGISTRY, STORE_UP
+from app.http.refusals import refuse
+from core.access.scopes import Scope
+from core.audit.settings import get_setting
+from core.errors import QuarterdeckError, SourceUnavailable
+
+
+async def readyz(_request: Request) -> Response:
+    """Answer 200 when the store can be read, else 503: for who decides whether this server gets requests."""
+    problem = await to_thread.run_sync(_find_problem)
+    answer: dict[str, Any] = {"status": "not ready", "problem": problem} if problem else {"status": "ready"}
+    return JSONResponse(answer, status_code=503 if problem else 200)
+
+
+async def metrics(request: Request) -> Response:
+    """Give what was counted, in Prometheus' format. Once there are tokens, it takes one."""
+    try:
+        await admit(request, Scope.EVALUATE)
+    except QuarterdeckError as error:
+        unknown = isinstance(error, SourceUnavailable) and not get_config().require_tokens
+        if not unknown:  # a store that is down is what the counts are looked at for
+            return refuse(error)
+    await to_thread.run_sync(_find_problem)
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+ROUTES = [Route("/readyz", readyz), Route("/metrics", metrics)]
+
+
+def _find_problem() -> str:
+    """What keeps this server from its work, without the store's address: anybody may ask."""
+    try:
+        get_setting(get_store(), "readyz")
+    except SourceUnavailable:
+        STORE_UP.set(0)
+        return "the store cannot be read; the log and `quarterdeck doctor` say why"
+    STORE_UP.set(1)
+    return ""

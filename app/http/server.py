@@ -1,0 +1,139 @@
+"""The ASGI door: the pages and the HTTP API in one process, and the scheduler of what happens by itself beside them."""
+
+import ctypes
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from app.http import backends
+from app.http.api import ApiAhead
+from app.http.guard import Guard
+from app.http.logs import take_over_logs, write_logs
+from app.http.observing import Observing
+from core.access.identity import SignIn, is_loopback
+from core.alerts.delivery import check_alerts
+from core.arms.histories import share_histories
+from core.config import Config, load_config
+from core.corpus.clones import clone_of, is_url
+from core.deployments.deployments import tend_services
+from core.deployments.services import load_services
+from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
+from core.rollouts.canaries import run_all_canaries
+from core.rollouts.schedules import run_schedules
+from quarterdeck.store import Store
+
+SCRIPT = Path(__file__).with_name("main.py")
+STOP_WITHIN_S = 5
+SWITCH_EVERY_S = 0.0002  # a page that reads rows beside one that draws waits for so long at each row, not for 5 ms
+FETCH_EVERY_S = 120.0  # how old the copy of a corpus repository elsewhere may be
+ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # so many heaps for all threads; what is larger is given back when it is free
+CANARIES_EVERY_S = 10.0  # how long a breach can stand, besides what it takes to log it
+
+
+def serve(host: str, port: int) -> None:
+    """Serve until stopped. The address is 127.0.0.1 unless somebody asked for another."""
+    os.environ.setdefault("STREAMLIT_SERVER_ADDRESS", host)
+    os.environ.setdefault("STREAMLIT_SERVER_PORT", str(port))
+    config = load_config(os.environ)
+    access = config.access
+    settings = _sign_in_settings(access)
+    if not is_loopback(host) or not access.is_local:
+        os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # more than this machine's people reach the API
+    import uvicorn
+    from starlette.middleware import Middleware
+    from streamlit.starlette import App
+
+    sys.setswitchinterval(SWITCH_EVERY_S)
+    _give_memory_back()
+    load_services(config.deployments)
+    write_logs(config, sys.stderr)
+    app = App(
+        SCRIPT,
+        middleware=[Middleware(Observing), Middleware(Guard, access=access, host=host), Middleware(ApiAhead)],
+        secrets=settings,
+        lifespan=_scheduling,
+    )
+    uvicorn.run(
+        app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
+        proxy_headers=False,  # the guard looks at who really connects, not at who says so
+        server_header=False,
+    )  # fmt: skip
+
+
+def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
+    """Return what one of the servers that share a store does by itself, and how often."""
+    histories, environment = share_histories(config.database_url, config.log_url), config.environment
+    return (
+        PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
+        PeriodicJob("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
+        PeriodicJob(
+            "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
+        ),
+    )
+
+
+def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
+    """Return what one of the servers on this machine does by itself, for its deployments and copies are only here."""
+    jobs = []
+    if config.deployments.exists():
+        tend = partial(tend_services, store, config.deployments, config.home, config.environment)
+        jobs.append(PeriodicJob("deployments", 15, tend))
+    if is_url(config.corpus_repo):
+        jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, config.corpus_repo)))
+    return tuple(jobs)
+
+
+def _give_memory_back() -> None:
+    """Keep glibc (other C libraries have no such settings) from leaving holes in a heap for each of many threads."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # as malloc.h numbers them
+        mallopt(arena_max, ARENAS)
+        mallopt(mmap_threshold, KEPT_FREE_BYTES)
+        mallopt(trim_threshold, KEPT_FREE_BYTES)
+
+
+def _sign_in_settings(access: SignIn) -> dict[str, Any]:
+    """What Streamlit's own sign-in has to know, when there is one."""
+    if access.public_url:
+        os.environ.setdefault("STREAMLIT_BROWSER_SERVER_ADDRESS", access.public_url.partition("://")[2].split(":")[0])
+    if access.login is None:
+        return {}
+    os.environ["STREAMLIT_SERVER_COOKIE_SECRET"] = access.login.cookie_secret
+    return {
+        "auth": {
+            "redirect_uri": f"{access.public_url}/oauth2callback",
+            "cookie_secret": access.login.cookie_secret,
+            "client_id": access.login.client_id,
+            "client_secret": access.login.client_secret,
+            "server_metadata_url": access.login.metadata_url,
+        }
+    }
+
+
+@asynccontextmanager
+async def _scheduling(_app: Any) -> AsyncIterator[None]:
+    """Run the schedulers while the server runs."""
+    take_over_logs()
+    stop, config = threading.Event(), load_config(os.environ)
+    store = Store(config.database_url, log_url=config.log_url)
+    schedulers = [Scheduler(store, list_jobs(config, store))]
+    if local := list_local_jobs(config, store):
+        schedulers.append(Scheduler(store, local, lease=f"{LEASE}:{socket.gethostname()}"))
+    threads = [
+        threading.Thread(target=scheduler.run, args=(stop,), name="quarterdeck-scheduler", daemon=True)
+        for scheduler in schedulers
+    ]
+    for thread in threads:
+        thread.start()
+    yield
+    stop.set()
+    backends.close()
+    for thread in threads:
+        thread.join(STOP_WITHIN_S)

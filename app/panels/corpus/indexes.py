@@ -1,0 +1,241 @@
+"""The vector indexes of the corpus page: build one aside, probe it, let it go live, roll back, remove old ones."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from app import ui
+from app.background import start_command
+from app.panels.corpus.versions import choose_revision
+from app.panels.shared.jobs import render_command, start
+from app.resources import get_config, get_corpus, get_jobs, get_store
+from app.visitor import lock, make_act
+from core.corpus.corpus import Version
+from core.errors import InvalidInput, QuarterdeckError
+from core.indexes.builds import collect_garbage, find_probe, plan_garbage, ship_probed_index
+from core.indexes.operations import find_rollback, swap_index
+from core.indexes.probes import ProbeRecord
+from core.indexes.registry import Alias, Index, list_swaps
+from core.indexes.retention import KEEP
+from core.jobs.jobs import JobState
+
+DEFAULT_ALIAS = "default"
+
+
+def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
+    """Draw what is live, every index, and what can be done with them."""
+    names = list(dict.fromkeys([*(alias.alias for alias in aliases), DEFAULT_ALIAS]))
+    chosen = st.selectbox(
+        "Alias that readers use", names, key="alias", bind="query-params", accept_new_options=True, width=320
+    )
+    alias = chosen or DEFAULT_ALIAS
+    live = next((known.index_name for known in aliases if known.alias == alias), None)
+    st.markdown(say_what_is_live(alias, live, indexes))
+    probes = {index.name: find_probe(get_store(), index.name) for index in indexes}
+    if indexes:
+        render_table(indexes, aliases, probes)
+    else:
+        st.caption("No index is built yet.")
+    left, right = st.columns(2)
+    with left:
+        render_build(versions)
+        if live:
+            render_rollback(alias, live)
+        render_garbage()
+    with right:
+        others = [index for index in indexes if index.name != live]
+        if others:
+            render_candidate(alias, live, others, probes)
+        else:
+            st.subheader("Go live", anchor=False)
+            st.caption("There is no other index to go live. Build one.")
+
+
+def say_what_is_live(alias: str, live: str | None, indexes: Sequence[Index]) -> str:
+    """The sentence over the table, in Markdown."""
+    index = next((index for index in indexes if index.name == live), None)
+    if live is None:
+        return f"**{ui.plain(alias)}** stands for no index yet: readers find none."
+    if index is None:
+        return f"**{ui.plain(alias)}** stands for {ui.plain(live)}, which is not registered."
+    swaps = list_swaps(get_store(), alias)
+    since = f", since {ui.format_ago(swaps[-1].at).removesuffix(' ago')}" if swaps else ""
+    return (
+        f"**{ui.plain(alias)}** stands for **{ui.plain(live)}**: corpus {ui.plain(index.corpus_version)}, "
+        f"{index.chunks:,} chunks{since}."
+    )
+
+
+def render_table(indexes: Sequence[Index], aliases: Sequence[Alias], probes: dict[str, ProbeRecord | None]) -> None:
+    """Every index with what it holds and how its last probe went."""
+    ui.show_table(
+        [
+            {"index": index.name,
+             "live as": ", ".join(alias.alias for alias in aliases if alias.index_name == index.name),
+             "corpus": index.corpus_version, "chunks": index.chunks, "model": index.model, "chunking": index.chunking,
+             "built": index.built, "by": index.built_by, "last probe": _say_probe(probes[index.name])}
+            for index in indexes
+        ],
+        key="corpus-indexes", file_name="indexes.csv",
+    )  # fmt: skip
+
+
+def _say_probe(record: ProbeRecord | None) -> str:
+    if record is None:
+        return "never"
+    return f"{'passed' if record.report.passed else 'failed'} {ui.format_ago(record.probed)}"
+
+
+def render_build(versions: Sequence[Version]) -> None:
+    """The form that builds an index of a version beside the live one, and how that goes."""
+    st.subheader("Build", anchor=False)
+    st.caption(
+        "Readers notice nothing: it is built aside, and only texts that were never embedded cost time. "
+        "A build that was killed goes on where it was."
+    )
+    job = get_jobs().find("build")
+    if job is None or job.state is not JobState.RUNNING:
+        with st.form("build", clear_on_submit=True):
+            choose_revision("Corpus version", versions, key="build-version", default=versions[0].name, linked=False)
+            st.text_input("Reason", key="build-reason", max_chars=500)
+            st.form_submit_button(
+                "Build index", type="primary", on_click=build, **lock("job.start", get_config().environment)
+            )
+    render_command("build", "Build")
+
+
+def build() -> None:
+    """Start the build. Runs before the page is drawn."""
+    state = st.session_state
+
+    def change() -> int:
+        act = make_act(state["build-reason"], get_config().environment)
+        name = get_corpus().name_revision(state["build-version"])
+        return start_command("build", "index", "build", name, "--reason", act.reason, subject=name, act=act)
+
+    ui.record_change(change, effect="Its progress is shown below; it goes on when this page is closed.")
+
+
+def render_candidate(
+    alias: str, live: str | None, others: Sequence[Index], probes: dict[str, ProbeRecord | None]
+) -> None:
+    """One index that is not live: its probe, and the form that lets it go live."""
+    st.subheader("Go live", anchor=False)
+    names = [index.name for index in others]
+    name = st.selectbox("Index", names, key="index", bind="query-params") or names[0]
+    st.button(
+        "Probe", key="corpus-probe", on_click=probe, args=(alias, name),
+        **{"help": "Searches it with its own passages, the golden set and recent queries, beside what is live.",
+           **lock("job.start", get_config().environment)},
+    )  # fmt: skip
+    render_command("probe", "Probe")
+    record = probes.get(name)
+    if record is None:
+        st.caption(f"{ui.plain(name)} was not probed yet: it cannot go live.")
+        return
+    beside = f" beside {ui.plain(record.live)}" if record.live else ""
+    st.caption(f"Last probe of {ui.plain(name)}{beside}, {ui.format_ago(record.probed)}:")
+    for check in record.report.checks:
+        mark = ":green[✓]" if check.passed else ":red[✗]"
+        st.markdown(f"{mark} **{ui.plain(check.name)}** · {ui.plain(check.reason)}")
+    if not record.report.passed:
+        st.error("It did not pass its probe, so it does not go live.")
+    elif record.live != live:
+        st.warning("Something else is live since that probe. Probe again.")
+    else:
+        render_swap(alias, live, name)
+
+
+def probe(alias: str, name: str) -> None:
+    """Start the probe. Runs before the page is drawn."""
+    start("probe", "index", "probe", name, "--alias", alias, subject=name, reason=f"may it stand for {alias}?")
+
+
+def render_swap(alias: str, live: str | None, name: str) -> None:
+    """The form that lets an index go live."""
+    seen = f"{alias}-{live}-{name}"
+    with st.form(f"swap-{seen}"):
+        was = f" instead of {ui.plain(live)}" if live else ""
+        st.markdown(
+            f"Every reader of **{ui.plain(alias)}** searches **{ui.plain(name)}**{was} "
+            f"within {ui.FLIP_SEEN_WITHIN_S} seconds. A roll-back takes as long."
+        )
+        st.text_input("Reason", key=f"swap-reason-{seen}", max_chars=500)
+        st.text_input(f"Type the index's name, {ui.plain(name)}", key=f"swap-name-{seen}")
+        st.form_submit_button(
+            "Let it go live", type="primary", on_click=swap, args=(alias, live, name),
+            **lock("index.swap", get_config().environment),
+        )  # fmt: skip
+
+
+def swap(alias: str, live: str | None, name: str) -> None:
+    """Let the index go live in place of the one that the visitor saw."""
+    seen, state = f"{alias}-{live}-{name}", st.session_state
+
+    def change() -> int:
+        if state[f"swap-name-{seen}"].strip() != name:
+            raise InvalidInput("name", f"type {name} to confirm that you mean it")
+        act = make_act(state[f"swap-reason-{seen}"], get_config().environment)
+        return ship_probed_index(get_store(), alias, name, act, expected=live)
+
+    ui.record_change(
+        change,
+        effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds; “Roll back” returns from {ui.plain(name)}.",
+    )
+
+
+def render_rollback(alias: str, live: str) -> None:
+    """The form that goes back to the index before."""
+    st.subheader("Roll back", anchor=False)
+    former = find_rollback(get_store(), alias)
+    if former is None:
+        st.caption(f"{ui.plain(alias)} stood for no other index that still exists.")
+        return
+    with st.form(f"rollback-{live}"):
+        st.text_input("Reason", key=f"rollback-reason-{live}", max_chars=500)
+        label = f"Roll back to {ui.plain(former)}"
+        st.form_submit_button(
+            label, on_click=roll_back, args=(alias, live, former), **lock("index.swap", get_config().environment)
+        )
+
+
+def roll_back(alias: str, live: str, former: str) -> None:
+    """Go back from the index that the visitor saw to the one before."""
+
+    def change() -> int:
+        act = make_act(st.session_state[f"rollback-reason-{live}"], get_config().environment)
+        return swap_index(get_store(), alias, former, act, expected=live, rollback=True)
+
+    ui.record_change(change, effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds.")
+
+
+def render_garbage() -> None:
+    """Which indexes nobody needs any more, why the others stay, and the form that removes the former."""
+    st.subheader("Clean up", anchor=False)
+    keep = st.number_input("Keep of those that are not live", 0, 50, KEEP, key="corpus-keep")
+    plan = plan_garbage(get_store(), keep=keep, now=datetime.now(UTC))
+    if plan.kept:
+        with st.expander(f"{len(plan.kept)} stay"):
+            st.text("\n".join(f"{kept.name}: {kept.reason}" for kept in plan.kept))
+    if not plan.removable:
+        st.caption("Nothing to remove.")
+        return
+    with st.form("garbage", clear_on_submit=True):
+        st.text("\n".join(plan.removable))
+        st.text_input("Reason", key="garbage-reason", max_chars=500)
+        st.form_submit_button(
+            f"Remove {len(plan.removable)}", on_click=remove, args=(keep,),
+            **lock("index.remove", get_config().environment),
+        )  # fmt: skip
+
+
+def remove(keep: int) -> None:
+    """Remove what nobody needs; what became live or was used in the meantime stays."""
+    try:
+        act = make_act(st.session_state["garbage-reason"], get_config().environment)
+        done = collect_garbage(get_store(), act, keep=keep)
+        said = "success", f"Removed {len(done.removable)} indexes: {ui.plain(', '.join(done.removable)) or 'none'}."
+    except QuarterdeckError as error:
+        said = "error", f"**Nothing was changed** — {ui.plain_error(error)}"
+    st.session_state["said"] = said

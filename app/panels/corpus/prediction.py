@@ -1,0 +1,279 @@
+"""What a corpus version would fix: predicted before it ships, and set beside what was measured once it did."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import ui
+from app.background import start_command
+from app.panels.corpus.versions import choose_revision
+from app.panels.shared.jobs import last_line, render_command
+from app.resources import get_config, get_corpus, get_jobs, get_store, load_log_check, load_search_check
+from app.visitor import lock, make_act
+from core.audit.trail import list_audit
+from core.corpus.corpus import WORKSPACE, Version
+from core.errors import InvalidInput
+from core.indexes.registry import Alias, Index, list_swaps
+from core.jobs.jobs import Job, JobState
+from core.log.retrievals import Window
+from core.predictions.prediction import Prediction, PredictionCheck
+from core.predictions.predictions import find_prediction
+
+_FOLDER = "a folder"
+_MOST_TOPICS = 20
+
+
+def render_forecast(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
+    """Draw the prediction of the chosen version, or say how to make it."""
+    if not aliases:
+        ui.render_empty(
+            "A prediction compares with what is live, and no index is. Build one and let it go live:",
+            "quarterdeck index build " + versions[0].name, link="",
+        )  # fmt: skip
+        return
+    target = choose_target(versions)
+    job = get_jobs().find("predict")
+    if job is None or job.state is not JobState.RUNNING:
+        st.button(
+            "Predict", type="primary", key="corpus-predict", on_click=predict, args=(target,),
+            **lock("job.start", get_config().environment),
+        )  # fmt: skip
+    render_command("predict", "Prediction", explain=explain_end)
+    found = find_prediction(get_store(), _name_of(target))
+    if found is None:
+        st.info(
+            f"There is no prediction for {ui.plain(_name_of(target))} yet. It embeds what is new against the live "
+            "index, and searches it with the low-scoring queries of the last week."
+        )
+        return
+    render_prediction(found)
+    render_measured(found, indexes, aliases)
+
+
+def explain_end(job: Job, _log: str) -> str:
+    """How a prediction ended; what it found is drawn below."""
+    return "" if job.state is JobState.DONE else last_line(job)
+
+
+def choose_target(versions: Sequence[Version]) -> str:
+    """A version, the working copy, or the path of a folder in it that git does not even know."""
+    has_workspace = get_corpus().root is not None
+    left, right = st.columns(2)
+    with left:
+        target = choose_revision(
+            "What would this version fix?", versions, key="target", default=versions[0].name, workspace=has_workspace
+        )
+    folder = ""
+    if has_workspace:
+        folder = right.text_input(
+            "Or a folder of the working copy, on top of what is live", key="drafts", bind="query-params",
+            placeholder="drafts",
+        )  # fmt: skip
+    return f"{_FOLDER} {folder.strip('/ ')}" if folder.strip("/ ") else target
+
+
+def predict(target: str) -> None:
+    """Start the prediction. Runs before the page is drawn."""
+
+    def change() -> int:
+        act = make_act("what would it fix?", get_config().environment)
+        return start_command("predict", "index", "predict", *_arguments(target), subject=_name_of(target), act=act)
+
+    ui.record_change(change)
+
+
+def _arguments(target: str) -> list[str]:
+    corpus = get_corpus()
+    if target.startswith(_FOLDER):
+        root = Path(str(corpus.root)).resolve()
+        folder = (root / target.removeprefix(_FOLDER).strip()).resolve()
+        if not folder.is_relative_to(root) or not folder.is_dir():
+            raise InvalidInput("folder", f"{folder} is no folder of the working copy {root}")
+        return [str(folder), "--on-top"]
+    return [target if target == WORKSPACE else corpus.find_commit(target)]
+
+
+def _name_of(target: str) -> str:
+    if target.startswith(_FOLDER):
+        return target.rpartition("/")[2].removeprefix(_FOLDER).strip()
+    return get_corpus().name_revision(target)
+
+
+def render_prediction(found: Prediction) -> None:
+    """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
+    st.markdown(say_what_it_fixes(found))
+    made = list_audit(get_store(), target=found.target, action="prediction.save", limit=1)
+    when = f", {ui.format_ago(made[0].ts)} by {ui.plain(made[0].actor)}" if made else ""
+    st.caption(
+        f"Predicted against {ui.plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
+        f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {found.new_documents:,} documents, "
+        f"{found.removed_chunks:,} passages go."
+    )
+    if found.topics:
+        ui.show_chart(draw_topics(found), key="corpus-forecast", alt="Score of each topic, live and predicted")
+    ui.show_table(
+        [
+            {"topic": topic.label, "asked": topic.count, "live score": round(topic.live_score, 3),
+             "predicted score": round(topic.predicted_score, 3), "lifted share": topic.lifted_share,
+             "lifted by": ", ".join(topic.documents[:5])}
+            for topic in sorted(found.topics, key=lambda topic: -topic.count)
+        ],
+        key="corpus-forecast-topics", file_name=f"forecast-{found.target}.csv",
+        column_config={
+            "lifted share": ui.share_column(),
+            **dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
+        },
+    )  # fmt: skip
+    left, right = st.columns(2)
+    with left:
+        render_lifting(found)
+    with right:
+        render_unreached(found)
+    render_worse(found)
+
+
+def say_what_it_fixes(found: Prediction) -> str:
+    """The sentence over the evidence, in Markdown."""
+    lifted = (
+        f"**{ui.plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring queries"
+    )
+    best = max(found.topics, key=lambda topic: topic.count * topic.lifted_share, default=None)
+    closed = ""
+    if best and best.lifted_share:
+        closed = (
+            f", most of all “{ui.plain(best.label)}” ({ui.format_score(best.live_score)} to "
+            f"{ui.format_score(best.predicted_score)})"
+        )
+    worse = f"; {len(found.worse):,} distinct queries would score lower" if found.worse else ""
+    return f"{lifted}{closed}{worse}."
+
+
+def draw_topics(found: Prediction) -> go.Figure:
+    """Each topic's mean score, live and predicted, the most asked on top."""
+    topics = sorted(found.topics, key=lambda topic: -topic.count)[:_MOST_TOPICS][::-1]
+    names = [f"{ui.chart_text(topic.label, 36)} ({topic.count:,})" for topic in topics]
+    figure = go.Figure()
+    for name, topic in zip(names, topics, strict=True):
+        figure.add_scatter(
+            x=[topic.live_score, topic.predicted_score], y=[name, name], mode="lines", showlegend=False,
+            line={"color": ui.QUIET, "width": 3}, hoverinfo="skip",
+        )  # fmt: skip
+    for label, scores, symbol, color in (
+        ("live", [topic.live_score for topic in topics], "circle-open", ui.WARNING),
+        ("predicted", [topic.predicted_score for topic in topics], "circle", ui.ACCENT),
+    ):
+        figure.add_scatter(
+            x=scores, y=names, mode="markers", name=label, hovertemplate="%{x:.2f}",
+            marker={"symbol": symbol, "size": 11, "color": color, "line": {"width": 2, "color": color}},
+        )  # fmt: skip
+    figure.add_vline(
+        found.threshold, line_dash="dot", line_color=ui.QUIET, annotation_text="low below", annotation_position="top"
+    )
+    figure.update_xaxes(title="mean top-1 similarity", range=[0, 1], tickformat=".1f")
+    height = 130 + 30 * len(topics)
+    return ui.style_chart(
+        figure, title="Topics of low-scoring queries, live and predicted", height=height, hover="closest"
+    )
+
+
+def render_lifting(found: Prediction) -> None:
+    """The new documents that do the lifting."""
+    st.subheader("Documents that lift", anchor=False)
+    if not found.lifting:
+        st.caption("No new document answers any query better than what is live.")
+        return
+    ui.show_table(
+        [
+            {"document": each.document, "distinct queries": each.queries, "asked": each.asked,
+             "score won in sum": round(each.gain, 2)}
+            for each in found.lifting
+        ],
+        key="corpus-forecast-lifting", file_name=f"lifting-{found.target}.csv",
+        column_config={"score won in sum": ui.score_column()},
+    )  # fmt: skip
+
+
+def render_unreached(found: Prediction) -> None:
+    """The documents that no query reaches: among its best passages, with a score that counts as covered."""
+    st.subheader("Documents that no query reaches", anchor=False)
+    rows = [{"document": name, "is": "new"} for name in found.unreached]
+    rows += [{"document": name, "is": "live already"} for name in found.idle]
+    if not rows:
+        st.caption("Every document is reached by some query.")
+        return
+    ui.show_table(rows, key="corpus-forecast-unreached", file_name=f"unreached-{found.target}.csv")
+
+
+def render_worse(found: Prediction) -> None:
+    """The queries that would score lower."""
+    if not found.worse:
+        return
+    st.subheader("Queries that would score lower", anchor=False)
+    ui.show_table(
+        [
+            {"query": ui.shorten(query.text, 200), "asked": query.count, "live score": round(query.live_score, 3),
+             "predicted score": round(query.predicted_score, 3)}
+            for query in sorted(found.worse, key=lambda query: query.predicted_score - query.live_score)
+        ],
+        key="corpus-forecast-worse", file_name=f"worse-{found.target}.csv",
+        column_config=dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
+    )  # fmt: skip
+
+
+def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
+    """What was predicted beside what the built index finds, and beside what the log says since it went live."""
+    built = next((index for index in indexes if index.corpus_version == found.target), None)
+    if built is None:
+        return
+    st.subheader("Predicted against measured", anchor=False)
+    check = load_search_check(found.target, built.name, found.live)
+    render_check(check, f"searched in {built.name}", key="search")
+    shipped = _shipped_on(built, aliases)
+    if shipped is None:
+        st.caption(f"{ui.plain(built.name)} did not go live yet; afterwards the log is measured too.")
+        return
+    first, today = shipped.date() + timedelta(days=1), datetime.now(UTC).date()
+    if first > today:
+        st.caption(f"{ui.plain(built.name)} went live today; the log is measured from tomorrow on, in whole days.")
+        return
+    check = load_log_check(found.target, Window(first, today))
+    if check.total is None:
+        st.caption(f"None of these queries was asked since {ui.format_day(first)}.")
+    else:
+        render_check(check, f"in the log since {ui.format_day(first)}", key="log")
+
+
+def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
+    """Predicted beside measured, for all queries and by topic."""
+    if check.total is None:
+        return
+    total = check.total
+    st.markdown(
+        f"Predicted **{total.predicted_score:.3f}**, measured **{total.measured_score:.3f}** {ui.plain(where)}: "
+        f"off by {abs(total.error):.3f} over {total.queries:,} queries."
+    )
+    ui.show_table(
+        [
+            {"topic": row.label, "queries": row.queries, "live": round(row.live_score, 3),
+             "predicted": round(row.predicted_score, 3), "measured": round(row.measured_score, 3),
+             "predicted lifted": row.predicted_lifted_share,
+             "measured lifted": row.measured_lifted_share}
+            for row in (total, *check.topics)
+        ],
+        key=f"corpus-check-{key}", file_name=f"check-{check.target}.csv",
+        column_config={
+            **dict.fromkeys(("live", "predicted", "measured"), ui.score_column(3)),
+            **dict.fromkeys(("predicted lifted", "measured lifted"), ui.share_column()),
+        },
+    )  # fmt: skip
+
+
+def _shipped_on(index: Index, aliases: Sequence[Alias]) -> datetime | None:
+    """When an index that is live went live; None for one that is not."""
+    for alias in aliases:
+        if alias.index_name == index.name:
+            return list_swaps(get_store(), alias.alias)[-1].at
+    return None

@@ -1,0 +1,104 @@
+"""The versions of the corpus page: the timeline, which version is live in which index, and the choice of one."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import ui
+from core.corpus.corpus import WORKSPACE, Version
+from core.indexes.registry import Alias, Index
+
+_MOST_LABELS = 12
+
+
+def render_versions(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
+    """Draw every version on a timeline, and in a table with who committed what."""
+    live = {version.revision: list_live(version, indexes, aliases) for version in versions}
+    ui.show_chart(draw_versions(versions, live), key="corpus-versions", alt="Files in the corpus by version over time")
+    ui.show_table(
+        [
+            {"version": v.name, "live as": ", ".join(live[v.revision]), "committed": v.committed, "author": v.author,
+             "message": ui.shorten(v.message, 80), "files": v.files, "size": v.size_bytes,
+             "added": v.added, "removed": v.removed, "modified": v.modified, "renamed": v.renamed,
+             "indexes": ", ".join(index.name for index in indexes if v.answers_to(index.corpus_version)),
+             "commit": v.short, "problem": v.problem}
+            for v in versions
+        ],
+        key="corpus-table", file_name="versions.csv",
+        column_config={
+            "version": st.column_config.Column(pinned=True),
+            "size": st.column_config.NumberColumn(format="bytes"),
+        },
+    )  # fmt: skip
+    st.caption("Counts compare a version with the one before it; moved files count as renamed.")
+
+
+def list_live(version: Version, indexes: Sequence[Index], aliases: Sequence[Alias]) -> list[str]:
+    """The aliases whose index holds this version."""
+    holding = {index.name for index in indexes if version.answers_to(index.corpus_version)}
+    return [alias.alias for alias in aliases if alias.index_name in holding]
+
+
+def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go.Figure:
+    """How many files each version holds, over time; what is live is a diamond."""
+    ordered = versions[::-1]
+    labeled = {v.revision for v in ordered if live[v.revision] or (v.tags and len(ordered) <= _MOST_LABELS)}
+    labeled |= {ordered[0].revision, ordered[-1].revision}
+    figure = go.Figure(
+        go.Scatter(
+            x=[version.committed for version in ordered],
+            y=[version.files for version in ordered],
+            mode="lines+markers+text",
+            line={"shape": "hv", "color": ui.ACCENT},
+            marker={
+                "symbol": ["diamond" if live[v.revision] else "circle" for v in ordered],
+                "size": [14 if live[v.revision] else 8 for v in ordered],
+                "color": [ui.ARM_COLORS["green"] if live[v.revision] else ui.ACCENT for v in ordered],
+            },
+            text=[_label(v, live[v.revision]) if v.revision in labeled else "" for v in ordered],
+            textposition="top center",
+            customdata=[[_describe(version)] for version in ordered],
+            hovertemplate="%{customdata[0]}<extra></extra>",
+            cliponaxis=False,
+        )
+    )
+    span = ordered[-1].committed - ordered[0].committed
+    figure.update_xaxes(range=[ordered[0].committed - span / 12, ordered[-1].committed + span / 12] if span else None)
+    figure.update_yaxes(title="files", range=[0, 1.25 * max(version.files for version in versions) + 1])
+    return ui.style_chart(figure, title="Files in the corpus by version", height=260, hover="closest")
+
+
+def choose_revision(
+    label: str, versions: Sequence[Version], *, key: str, default: str, workspace: bool = False, linked: bool = True
+) -> str:
+    """Let the visitor choose a version, or type any tag, branch or commit; `linked` keeps the choice in the URL."""
+    names = [*([WORKSPACE] if workspace else []), *(version.name for version in versions)]
+    note = f" “{WORKSPACE}” is the working copy as it is now, committed or not." if workspace else ""
+    chosen = st.selectbox(
+        label, names, index=names.index(default), key=key, bind="query-params" if linked else None,
+        accept_new_options=True, help=f"Or type a tag, a branch or a commit.{note}",
+    )  # fmt: skip
+    return chosen or default
+
+
+def _label(version: Version, live: list[str]) -> str:
+    name = ui.chart_text(version.name, 20)
+    return f"{name} · live as {ui.chart_text(', '.join(live), 30)}" if live else name
+
+
+def _describe(version: Version) -> str:
+    counts = (
+        f"+{version.added} −{version.removed} ~{version.modified}, {version.renamed} renamed"
+        if version.added is not None
+        else "changes unknown"
+    )
+    when = f"{ui.format_moment(version.committed)} ({ui.format_utc(version.committed)})"
+    lines = [
+        f"<b>{ui.chart_text(version.name, 40)}</b>: {version.files:,} files, {ui.format_bytes(version.size_bytes)}",
+        f"{counts}",
+        f"{when} by {ui.chart_text(version.author, 40)}",
+        ui.chart_text(version.message, 80),
+        *([ui.chart_text(version.problem, 100)] if version.problem else []),
+    ]
+    return "<br>".join(lines)

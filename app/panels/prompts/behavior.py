@@ -1,0 +1,96 @@
+"""The live figures of the prompts page: what each version does in production, beside its offline figures."""
+
+from collections.abc import Collection, Sequence
+from datetime import date
+
+import streamlit as st
+
+from app import ui
+from app.resources import load_behavior
+from core.log.retrievals import last_days
+from core.log.values import LIVE_FIGURES, Measured
+from core.prompts.behavior import VersionBehavior
+
+
+def render_behavior(name: str, experiment: str, today: date) -> None:
+    """Draw the table of versions over a window of the retrieval log."""
+    days = st.segmented_control(
+        "Time range", ui.RANGES, default="30d", required=True, key="days", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    window = last_days(ui.RANGES[days or "30d"], until=today)
+    found = load_behavior(name, experiment, window)
+    if not found.queries:
+        ui.render_empty("The retrieval log holds no query of these days.", "quarterdeck import log.csv", link="drift")
+        return
+    st.markdown(say_who_answers(found.versions, found.queries))
+    cut = " There are more: these are the newest." if found.is_cut else ""
+    missing = find_missing(found.versions)
+    st.caption(
+        f"Live figures are means over those of the {found.queries:,} queries that carry them (n); offline ones are "
+        f"those of the newest evaluated run of the version.{cut}{say_missing(missing)}"
+    )
+    rows = [
+        {name: value for name, value in _row(each).items() if name not in missing.values()} for each in found.versions
+    ]
+    ui.show_table(rows, key="prompts-live", file_name="live.csv")
+
+
+def find_missing(versions: Sequence[VersionBehavior]) -> dict[str, str]:
+    """What no service has reported of any of these queries, and the column that it would fill."""
+    reported = [each.live for each in versions if each.live]
+    names = {"cost_usd": "cost", "latency_ms": "latency"}
+    return {
+        names.get(figure, figure): f"live {names.get(figure, figure)}"
+        for figure in LIVE_FIGURES
+        if not any(getattr(live, figure).count for live in reported)
+    }
+
+
+def say_missing(missing: Collection[str]) -> str:
+    """The sentence about what was not reported; empty when all was."""
+    if not missing:
+        return ""
+    *others, last = missing
+    named = f"{', '.join(others)} and {last}" if others else last
+    return f" No service reported {named} in these days; a service logs them with its retrievals."
+
+
+def say_who_answers(versions: tuple[VersionBehavior, ...], queries: int) -> str:
+    """Which versions answer how much of the traffic."""
+    answering = sorted((each for each in versions if each.live), key=lambda each: -each.live.queries)  # type: ignore[union-attr]
+    named = ", ".join(
+        f"**{ui.plain(each.label) or 'no version named'}** {ui.format_share(each.live.queries / queries)}"  # type: ignore[union-attr]
+        for each in answering[:6]
+    )
+    return f"Of the live queries, these versions answered: {named}."
+
+
+def _row(each: VersionBehavior) -> dict[str, object]:
+    offline, live = (each.offline.metrics if each.offline else {}), each.live
+    return {
+        "version": each.label or "(none)",
+        "in production": "yes" if each.is_in_production else "" if each.prompt else "not registered",
+        "live queries": live.queries if live else 0,
+        "live score": _say(live.score if live else None),
+        "offline faithfulness": ui.format_score(offline.get("faithfulness_mean")),
+        "live faithfulness": _say(live.faithfulness if live else None),
+        "offline cost": ui.format_usd(offline.get("cost_usd_mean")),
+        "live cost": ui.format_usd(live.cost_usd.mean) + _count(live.cost_usd) if live else "—",
+        "live feedback": _say(live.feedback if live else None, signed=True),
+        "live latency": _say_ms(live.latency_ms if live else None),
+    }
+
+
+def _say(figure: Measured | None, *, signed: bool = False) -> str:
+    if figure is None or figure.mean is None:
+        return "—"
+    return f"{figure.mean:+.2f}{_count(figure)}" if signed else f"{figure.mean:.2f}{_count(figure)}"
+
+
+def _say_ms(figure: Measured | None) -> str:
+    return "—" if figure is None or figure.mean is None else f"{figure.mean:,.0f} ms{_count(figure)}"
+
+
+def _count(figure: Measured) -> str:
+    return f" (n = {figure.count:,})" if figure.count else ""

@@ -1,0 +1,228 @@
+"""The comparison on the prompts page: trade-offs, every metric, cases, parameters and the wording of the prompts."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import ui
+from app.panels.prompts.runs import label, scale
+from core.corpus.worddiff import compare_words
+from core.prompts.contests import Contender, PromptComparison
+from core.prompts.decisions import Point, pareto_front
+from core.prompts.pairs import CasePair, Side, count_sides, pair_cases
+from core.tracking.cases import CaseResult
+from core.tracking.runs import list_differing_params
+
+METRICS = ("faithfulness_mean", "faithfulness_min", "relevancy_mean", "refusal_accuracy", "cost_usd_mean")
+_MOST_POINTS = 3_000  # cases above which single points would hide the boxes and slow the browser down
+_SHOWN = {"all": None, "A won": Side.FIRST, "B won": Side.SECOND, "equal": Side.TIE}
+
+
+def render_comparison(found: PromptComparison) -> None:
+    """Draw all that tells the compared runs apart."""
+    evaluated = [each for each in found.contenders if each.run.is_evaluated]
+    if not evaluated:
+        st.caption("There is nothing to draw: none of these runs has a mean faithfulness and a mean cost.")
+        return
+    left, right = st.columns(2)
+    with left:
+        ui.show_chart(draw_pareto(evaluated), key="prompts-pareto", alt="Faithfulness against cost for each run")
+    with right:
+        ui.show_chart(draw_parallel(evaluated), key="prompts-parallel", alt="Parallel coordinates of the runs' metrics")
+    if found.judged:
+        ui.show_chart(draw_scores(found.judged), key="prompts-scores", alt="Faithfulness of each case, by run")
+    st.caption(
+        "Open circles: another run is at least as good in both, and better in one. Each run has the same color in all "
+        "charts; drag along an axis of the second to filter. Boxes show quartiles and the mean (dashed)."
+    )
+    render_params(evaluated)
+    if len(found.contenders) > 1:
+        render_pair(found)
+
+
+def draw_pareto(contenders: Sequence[Contender]) -> go.Figure:
+    """Faithfulness against cost, with the runs that no other beats on both joined by a line."""
+    metrics = [each.run.metrics for each in contenders]
+    points = [
+        Point(each.run.run_id, 1_000 * found["cost_usd_mean"], found["faithfulness_mean"])
+        for each, found in zip(contenders, metrics, strict=True)
+    ]
+    front = pareto_front(points)
+    dearest = 1.2 * max(point.cost_usd for point in points) or 1.0
+    lowest = max(0.0, min(point.faithfulness for point in points) - 0.1)
+    figure = go.Figure(
+        go.Scatter(  # from the bottom up to the cheapest and on to the right: whatever lies below is beaten
+            x=[front[0].cost_usd, *(point.cost_usd for point in front), dearest],
+            y=[lowest, *(point.faithfulness for point in front), front[-1].faithfulness],
+            mode="lines", name="frontier",
+            line={"color": ui.QUIET, "dash": "dot", "shape": "hv"}, hoverinfo="skip",
+        )
+    )  # fmt: skip
+    best = {point.run_id for point in front}
+    for at, (each, point) in enumerate(zip(contenders, points, strict=True)):
+        figure.add_scatter(
+            x=[point.cost_usd], y=[point.faithfulness], mode="markers+text", showlegend=False,
+            name=ui.chart_text(each.label, 24), text=[ui.chart_text(each.label, 24)], textposition="top center",
+            marker={"color": _color(at), "size": 12, "symbol": "circle" if point.run_id in best else "circle-open"},
+            hovertemplate="$%{x:.4f} per 1,000 queries, faithfulness %{y:.2f}",
+        )  # fmt: skip
+    figure.update_xaxes(title="mean cost of 1,000 queries, USD", tickprefix="$", range=[0, dearest])
+    figure.update_yaxes(title="mean faithfulness", tickformat=".2f", range=[lowest, 1.08])
+    return ui.style_chart(figure, title="Faithfulness against cost", hover="closest")
+
+
+def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
+    """One line a run across its metrics."""
+    runs = [each.run for each in contenders]
+    shown = [name for name in METRICS if all(name in run.metrics for run in runs)]
+    dimensions = [{"label": label(name), "values": [scale(name) * run.metrics[name] for run in runs]} for name in shown]
+    top = max(1, len(runs) - 1)
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=dimensions,
+            ids=[each.label for each in contenders],
+            labelangle=-18,
+            labelfont={"size": 10},
+            line={
+                "color": list(range(len(runs))),
+                "cmin": 0,
+                "cmax": top,
+                "colorscale": [[at / top, _color(at)] for at in range(len(runs))] if len(runs) > 1 else "Blues",
+            },
+        )
+    )
+    ui.style_chart(figure, title="Every metric of each run")
+    return figure.update_layout(margin={"l": 70, "r": 70, "t": 116, "b": 20})
+
+
+def draw_scores(contenders: Sequence[Contender]) -> go.Figure:
+    """How the cases of each run spread; a mean can hide a few that failed altogether."""
+    points = "all" if sum(len(each.cases) for each in contenders) <= _MOST_POINTS else False
+    figure = go.Figure()
+    for at, each in enumerate(contenders):
+        judged = [case for case in each.cases if not case.error]
+        figure.add_box(
+            y=[case.faithfulness for case in judged], name=ui.chart_text(each.label, 24), boxpoints=points, jitter=0.5,
+            pointpos=0, marker={"color": _color(at), "size": 5, "opacity": 0.7}, line={"color": _color(at)},
+            boxmean=True, showlegend=False, text=[ui.chart_text(case.question, 80) for case in judged],
+            hovertemplate="%{y:.2f}: %{text}<extra></extra>",
+        )  # fmt: skip
+    figure.update_yaxes(title="faithfulness", range=[-0.05, 1.05], tickformat=".1f")
+    return ui.style_chart(figure, title="Faithfulness of each case", height=280, hover="closest")
+
+
+def render_params(contenders: Sequence[Contender]) -> None:
+    """The parameters that are not the same in all runs."""
+    names = list_differing_params([each.run for each in contenders])
+    if len(contenders) < 2 or not names:
+        return
+    st.markdown("##### Parameters that differ")
+    rows = [{"parameter": name, **{each.label: each.run.params.get(name) for each in contenders}} for name in names]
+    ui.show_table(rows, key="prompts-params", file_name="parameters.csv")
+
+
+def render_pair(found: PromptComparison) -> None:
+    """Two of the runs side by side: what was asked differently, and where who did better."""
+    st.markdown("##### Two of them, word by word and case by case")
+    labels = [each.label for each in found.contenders]
+    ahead = next((at for at, each in enumerate(found.contenders) if each is found.winner), 0)
+    left, right = st.columns(2)
+    a = left.selectbox("A", labels, index=ahead, key="a", bind="query-params") or labels[ahead]
+    others = [name for name in labels if name != a]
+    b = right.selectbox("B", others, key="b", bind="query-params") or others[0]
+    first, second = (next(each for each in found.contenders if each.label == name) for name in (a, b))
+    render_wording(first, second)
+    if first.problem or second.problem:
+        for each in (first, second):
+            if each.problem:
+                st.caption(f"{ui.plain(each.label)} {ui.plain(each.problem)}.")
+        return
+    render_cases(first, second, comparable=bool(found.decision and found.decision.comparable))
+
+
+def render_wording(first: Contender, second: Contender) -> None:
+    """How the prompt of B differs from that of A, by word: removed words are struck out, added ones are bold."""
+    if first.prompt is None or second.prompt is None:
+        without = next(each for each in (first, second) if each.prompt is None)
+        st.caption(f"{ui.plain(without.label)} is linked to no registered prompt, so that wordings cannot be compared.")
+        return
+    segments = compare_words(second.prompt.text, first.prompt.text)
+    with st.expander(f"Wording: from B ({ui.plain(second.label)}) to A ({ui.plain(first.label)})", expanded=True):
+        how = st.segmented_control(
+            "Show", ["side by side", "inline"], default="side by side", required=True, key="wording",
+            bind="query-params", label_visibility="collapsed",
+        )  # fmt: skip
+        if first.prompt.text == second.prompt.text:
+            st.caption("Both use the same wording.")
+        if how == "inline":
+            st.markdown(ui.mark_words(segments, removed=True, added=True))
+            return
+        left, right = st.columns(2)
+        left.markdown(f"**B: {ui.plain(second.label)}**\n\n" + ui.mark_words(segments, removed=True, added=False))
+        right.markdown(f"**A: {ui.plain(first.label)}**\n\n" + ui.mark_words(segments, removed=False, added=True))
+
+
+def render_cases(first: Contender, second: Contender, *, comparable: bool) -> None:
+    """Each case that both judged: who was more faithful, and what both answered."""
+    pairs = pair_cases(first.cases, second.cases)
+    counts = count_sides(pairs)
+    left_out = len(first.cases) + len(second.cases) - 2 * len(pairs)
+    st.markdown(
+        f"Of {len(pairs)} cases that both judged, A was more faithful in **{counts[Side.FIRST]}**, B in "
+        f"**{counts[Side.SECOND]}**, and **{counts[Side.TIE]}** are equal."
+    )
+    if not comparable and left_out:
+        st.caption(f"The runs are over different cases: {left_out} cases that only one of them has are not shown.")
+    wanted = st.segmented_control(
+        "Cases", list(_SHOWN), default="all", required=True, key="cases", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    side = _SHOWN[wanted or "all"]
+    shown = [pair for pair in pairs if side is None or pair.side is side]
+    if not shown:
+        st.caption("No such case.")
+        return
+    columns = dict.fromkeys(("A", "B"), ui.score_column())
+    rows = [_row(pair) for pair in shown]
+    ui.show_table(rows, key="prompts-cases", file_name="cases.csv", column_config=columns, row_height=56)
+    names = {pair.first.case_id: f"{pair.first.case_id}: {ui.shorten(pair.first.question, 80)}" for pair in shown}
+    chosen = st.selectbox("One case in full", list(names), format_func=names.__getitem__, key="case")
+    render_case(next((pair for pair in shown if pair.first.case_id == chosen), shown[0]), first.label, second.label)
+
+
+def render_case(pair: CasePair, first: str, second: str) -> None:
+    """Both answers to one question, sentence by sentence."""
+    st.text(pair.first.question)
+    if not pair.first.answerable:
+        st.caption("The documents do not hold the answer: a refusal is right.")
+    for place, case, name in zip(st.columns(2), (pair.first, pair.second), (first, second), strict=True):
+        with place:
+            relevancy = f"relevancy {case.relevancy:.2f}, ${case.cost_usd:.6f}"
+            st.markdown(f"**{ui.plain(name)}**: faithfulness {case.faithfulness:.2f}, {relevancy}")
+            for line in _say_answer(case):
+                st.text(line)
+
+
+def _say_answer(case: CaseResult) -> list[str]:
+    if case.refused or not case.sentences:
+        return [case.answer]
+    marks = ("✗ not in the context: ", "✓ ")
+    return [f"{marks[held]}{said}" for said, held in zip(case.sentences, case.supported, strict=False)]
+
+
+def _row(pair: CasePair) -> dict[str, object]:
+    won = {Side.FIRST: "A", Side.SECOND: "B", Side.TIE: "="}[pair.side]
+    return {
+        "case": pair.first.case_id,
+        "won": won,
+        "A": round(pair.first.faithfulness, 3),
+        "B": round(pair.second.faithfulness, 3),
+        "question": pair.first.question,
+        "answer of A": pair.first.answer,
+        "answer of B": pair.second.answer,
+    }
+
+
+def _color(at: int) -> str:
+    return ui.CATEGORIES[at % len(ui.CATEGORIES)]

@@ -1,0 +1,121 @@
+"""The promotion on the prompts page: what would change for whom, the decision in words, and one click back."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_store, get_tracking, load_comparison
+from app.visitor import lock, make_act
+from core.flags.store import Flag, list_flags
+from core.prompts.contests import Contender, PromptComparison
+from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
+from core.tracking.runs import PromptVersion
+from quarterdeck.definitions import rollout_pct
+
+_FIRST_SHARE = 20.0
+
+
+def render_promotion(found: PromptComparison, environment: str) -> None:
+    """Draw what is in production, the way back, and the form that promotes another version."""
+    name = next((each.prompt.name for each in found.contenders if each.prompt), "")
+    if not name:
+        st.info("None of these runs is linked to a registered prompt: `quarterdeck eval` links the runs it makes.")
+        return
+    if unfinished := find_unfinished(get_store(), name):
+        st.warning(ui.plain(str(unfinished)))
+    live = f"{ui.plain(name)} {ui.plain(found.production.label)}" if found.production else "nothing"
+    st.markdown(f"In production: **{live}**.")
+    render_roll_back(name, found.production, environment)
+    waiting = [each for each in found.contenders if each.prompt and not _is_live(each.prompt, found.production)]
+    if waiting:
+        render_form(found, waiting, environment)
+    else:
+        st.caption("The compared runs hold no other version; choose more under Runs.")
+
+
+def render_roll_back(name: str, live: PromptVersion | None, environment: str) -> None:
+    """The one click back to what the last promotion replaced."""
+    entry = find_promotion(get_store(), name)
+    if entry is None:
+        return
+    former, promoted = entry.before or {}, entry.after or {}
+    by = f"{ui.plain(entry.actor)}, {ui.format_ago(entry.ts)}: {ui.plain(ui.shorten(entry.reason, 200))}"
+    st.caption(f"{ui.plain(str(promoted['label']))} was promoted by {by}")
+    if live is None or live.version != promoted["version"]:
+        now = live.label if live else "none"
+        st.warning(f"The alias “production” is at {ui.plain(now)}: it was moved outside of this deck since.")
+        return
+    back_to = former["label"] or "none"
+    options = lock("prompt.rollback", environment)
+    reason = f"rolled back to {back_to} on the page"
+    args = (name, reason, environment)
+    st.button(f"Roll back to {ui.plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
+
+
+def render_form(found: PromptComparison, waiting: Sequence[Contender], environment: str) -> None:
+    """The form: which run, which flag, for how many, and why."""
+    labels = [each.label for each in waiting]
+    ahead = next((at for at, each in enumerate(waiting) if each is found.winner), 0)
+    chosen = st.selectbox("Promote the prompt of", labels, index=ahead, key="promote") or labels[ahead]
+    contender = next(each for each in waiting if each.label == chosen)
+    prompt = contender.prompt
+    assert prompt is not None
+    if found.winner is not contender:
+        st.warning("By the rule above it has not won.")
+    flags = list_flags(get_store(), environment)
+    suggested = suggest_flag(flags, prompt)
+    seen = contender.run.run_id
+    with st.form(f"promote-{seen}"):
+        left, right = st.columns(2)
+        key = left.text_input("Flag that serves it (empty: none)", suggested, key=f"flag-{seen}", max_chars=100)
+        right.number_input("Users who get it, %", 0.0, 100.0, _FIRST_SHARE, 1.0, key=f"share-{seen}")
+        st.text_area(
+            "Decision, kept at the run and in the audit trail", found.decision.reason if found.decision else "",
+            key=f"decision-{seen}", max_chars=2_000,
+        )  # fmt: skip
+        st.caption(say_what_changes(found, prompt, flags, key))
+        st.form_submit_button(
+            f"Promote {ui.plain(prompt.label)}", type="primary", on_click=save,
+            args=(contender, found.production.version if found.production else None, environment),
+            **lock("prompt.promote", environment),
+        )  # fmt: skip
+
+
+def say_what_changes(found: PromptComparison, prompt: PromptVersion, flags: Sequence[Flag], key: str) -> str:
+    """In one sentence: what the promotion changes, and from what."""
+    former, to = ui.plain(found.production.label) if found.production else "nothing", ui.plain(prompt.label)
+    name = ui.plain(prompt.name)
+    said = f"The alias “production” of {name} moves from {former} to {to}; {name}-release gets an entry."
+    flag = next((flag for flag in flags if flag.key == key), None)
+    if flag is None:
+        return f"{said} The flag {ui.plain(key)} is made." if key else f"{said} No flag is set."
+    now = rollout_pct(flag.definition)
+    is_on = flag.definition.get("state") == "ENABLED"
+    at = "off" if not is_on else f"at {now:g}%" if now is not None else "on by rules"
+    return f"{said} The flag {ui.plain(key)} is {at} now."
+
+
+def save(contender: Contender, expected: int | None, environment: str) -> None:
+    """Promote what the form says. Runs before the page does, so that what is live is what the visitor saw."""
+    seen, state = contender.run.run_id, st.session_state
+    key = state[f"flag-{seen}"].strip()
+    serving = Serving(key, state[f"share-{seen}"]) if key else None
+    ui.record_change(
+        lambda: promote(
+            get_store(), get_tracking(), seen, make_act(state[f"decision-{seen}"], environment),
+            serving=serving, expected=expected,
+        ),
+        effect="It can be rolled back below, under Promote.",
+    )  # fmt: skip
+    load_comparison.clear()
+
+
+def take_back(name: str, reason: str, environment: str) -> None:
+    """Roll the last promotion back."""
+    ui.record_change(lambda: roll_back(get_store(), get_tracking(), name, make_act(reason, environment)))
+    load_comparison.clear()
+
+
+def _is_live(prompt: PromptVersion, live: PromptVersion | None) -> bool:
+    return live is not None and (prompt.name, prompt.version) == (live.name, live.version)

@@ -1,0 +1,192 @@
+"""The canaries of the rollouts page: the verdict, what the next step takes, both arms, the steps and the way back."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from app import charts, ui
+from app.resources import get_store, load_canaries
+from app.visitor import lock, make_act
+from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_harm
+from core.arms.sequential import ALPHA, LEAST_USERS
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.flags.canary_plan import CANARY, STABLE, Automation
+from core.flags.store import Flag
+from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
+from core.rollouts.canary import CanaryCall
+
+LOOKS = {
+    CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", "▲"),
+    CanaryCall.HOLD: ui.StatusLook("Hold", "blue", "◐"),
+    CanaryCall.ROLL_BACK: ui.StatusLook("Roll back", "red", "▼"),
+}
+UNTRUSTED = ui.StatusLook("Hold, not to be trusted", "orange", "⚠")
+STOPPED = ui.StatusLook("Rolled back", "orange", "↩")
+NEWS = timedelta(days=7)
+ALONE = {
+    Automation.FULL: "The server takes steps and rolls back by itself.",
+    Automation.ROLLBACK: "The server rolls back by itself; a step is taken by a person.",
+    Automation.OFF: "Nothing happens by itself.",
+}
+
+
+def render_canaries(environment: str) -> None:
+    """Draw the chosen canary in full."""
+    reports = load_canaries(environment)
+    if not reports:
+        st.info("There is no canary yet: a flag with the variants blue and green, and steps in its metadata.")
+        st.code("quarterdeck flags import canary.json", language=None)
+        return
+    by_key = {report.flag.key: report for report in reports}
+    first = next((report.flag.key for report in reports if report.is_running), reports[0].flag.key)
+    chosen = first
+    if len(reports) > 1:
+        chosen = st.selectbox("Canary", list(by_key), list(by_key).index(first), key="canary", bind="query-params")
+    report = by_key.get(chosen or first, by_key[first])
+    render_verdict(report)
+    if report.looks:
+        render_comparisons(report.verdict.comparisons)
+        render_charts(report)
+    render_actions(report)
+    render_history(report.flag)
+
+
+def is_news(report: CanaryReport) -> bool:
+    """Whether a canary is told of on top of the page: it is running, or was rolled back in the last week."""
+    return report.is_running or (report.rollback is not None and datetime.now(UTC) - report.since < NEWS)
+
+
+def say_standing(report: CanaryReport) -> str:
+    """One canary in one sentence; Markdown."""
+    return f"{ui.plain(report.flag.key)} at {report.share_pct:g}%: {ui.plain(report.verdict.reason)}"
+
+
+def render_verdict(report: CanaryReport) -> None:
+    """What to do and why, where the canary is in its plan, and what the next step takes."""
+    verdict = report.verdict
+    look = LOOKS[verdict.call] if verdict.is_healthy or verdict.call is not CanaryCall.HOLD else UNTRUSTED
+    look = STOPPED if report.rollback else look
+    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    st.markdown(f"**{say_standing(report)}**")
+    steps = " → ".join(
+        f"**{step.share_pct:g}%**" if step.share_pct == report.share_pct else f"{step.share_pct:g}%"
+        for step in report.plan.steps
+    )
+    planned = f"Steps: {steps}." if report.is_planned else "No steps are planned, so the usual limits are applied."
+    since = f"{report.share_pct:g}% on green since {ui.format_moment(report.since)}, {ui.format_ago(report.since)}."
+    st.caption(f"{since} {planned} {ALONE[report.plan.automation]}", help=ui.format_utc(report.since))
+    if verdict.missing:
+        st.markdown("Missing for the next step:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
+
+
+def render_comparisons(found: Sequence[ArmComparison]) -> None:
+    """Every metric that both arms log."""
+    if not found:
+        return
+    ui.show_table([_row(each) for each in found], key="canaries-metrics", file_name="canary.csv")
+    st.caption(
+        "A user is a session id and counts once, however much the user asked. An error is a retrieval without a score. "
+        f"What is sure holds at every look at once, all metrics together with {1 - ALPHA:.0%}."
+    )
+
+
+def _row(each: ArmComparison) -> dict[str, object]:
+    stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
+    known = each.difference is not None
+    return {
+        "metric": str(each.metric), "blue": stable, "green": other,
+        "green is": _say_harm(each, each.harm) if each.harm is not None else "—",
+        "at best": _say_harm(each, each.least_harm) if known else "—",
+        "at worst": _say_harm(each, each.most_harm) if known else "—",
+        "allowed": f"{say_amount(each.metric, each.margin)} worse",
+        "so": _say_so(each),
+        "users on green": each.other.users,
+    }  # fmt: skip
+
+
+def _say_harm(each: ArmComparison, harm: float) -> str:
+    return f"{say_amount(each.metric, harm)} {'worse' if harm > 0 else 'better'}"
+
+
+def _say_so(each: ArmComparison) -> str:
+    if each.difference is None:
+        return f"too few users, under {LEAST_USERS}"
+    return "within the margin" if each.is_safe else "surely worse" if each.is_worse else "not sure yet"
+
+
+def render_charts(report: CanaryReport) -> None:
+    """Both arms over time, and how the knowledge of their difference grew."""
+    logged = [each.metric for each in report.verdict.comparisons]
+    if not logged:
+        return
+    names = [str(metric) for metric in logged]
+    chosen = st.segmented_control(
+        "Metric", names, default=names[0], required=True, key="canary_metric", label_visibility="collapsed"
+    )
+    metric = logged[names.index(chosen)] if chosen in names else logged[0]
+    left, right = st.columns(2)
+    with left:
+        figure = charts.draw_arms(
+            report.looks, metric, colors=ui.ARM_COLORS, title=f"{str(metric).capitalize()} of both arms"
+        )
+        ui.show_chart(figure, key="canaries-arms", alt=f"{metric} of blue and green over time")
+    with right:
+        traced = trace_harm(report.looks, metric, report.plan.margins, stable=STABLE, other=CANARY, alpha=ALPHA)
+        if not traced:
+            st.caption(f"How sure the difference is can be drawn from {LEAST_USERS} users on each arm on.")
+            return
+        margin = next(each.margin for each in report.verdict.comparisons if each.metric is metric)
+        figure = charts.draw_interval(
+            [each.at for each in traced], [each.harm for each in traced],
+            ([each.least for each in traced], [each.most for each in traced]), metric,
+            limits={"allowed": margin}, color=ui.ARM_COLORS[CANARY], title="How much worse green is (below 0: better)",
+        )  # fmt: skip
+        ui.show_chart(figure, key="canaries-interval", alt=f"How much worse green is in {metric}, with its interval")
+
+
+def render_actions(report: CanaryReport) -> None:
+    """The next step and the way back, whatever the verdict: each takes a reason."""
+    flag, following = report.flag, report.plan.share_after(report.share_pct)
+    left, right = st.columns(2)
+    with left:
+        if report.is_planned and following is not None:
+            label = f"{'Go on' if report.share_pct else 'Start'} with {following:g}%"
+            if report.share_pct and report.verdict.call is not CanaryCall.PROMOTE:
+                label += f", although the verdict is {report.verdict.call}"
+            render_form("promote", label, flag, promote_canary, primary=report.verdict.call is CanaryCall.PROMOTE)
+    with right:
+        if report.share_pct:
+            primary = report.verdict.call is CanaryCall.ROLL_BACK
+            render_form("rollback", "Roll back: everybody on blue", flag, roll_back_canary, primary=primary)
+
+
+def render_form(action: str, label: str, flag: Flag, change: Callable[..., int], *, primary: bool) -> None:
+    """One form: a reason and a button."""
+    key = f"canary-{action}-{flag.key}-{flag.version}"
+
+    def run() -> int:
+        by: Act = make_act(st.session_state[f"{key}-reason"], flag.environment)
+        try:
+            return change(get_store(), flag, by)
+        finally:
+            load_canaries.clear()
+
+    with st.form(key):
+        st.text_input("Reason", key=f"{key}-reason", max_chars=500)
+        st.form_submit_button(
+            ui.plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
+            kwargs={"effect": ui.FLIP_SEEN}, **lock(f"canary.{action}", flag.environment),
+        )  # fmt: skip
+
+
+def render_history(flag: Flag) -> None:
+    """The steps and rollbacks of one canary."""
+    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=10)
+    if entries:
+        st.caption("Last changes")
+        ui.show_table(
+            [{"when": e.ts, "who": e.actor, "what": e.action, "why": e.reason} for e in entries],
+            key="canaries-history", file_name="canary-history.csv",
+        )  # fmt: skip

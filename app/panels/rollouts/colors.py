@@ -1,0 +1,156 @@
+"""The blue-green tab of the rollouts page: which color is live, since when, and the way to the other one and back."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_config, get_store
+from app.visitor import lock, make_act
+from core.audit.trail import list_audit
+from core.deployments.colors import Color, Deployment, describe_deployment
+from core.deployments.deployments import (
+    Sight,
+    Site,
+    get_deployment,
+    list_deployments,
+    look,
+    open_site,
+    resume,
+    roll_back,
+    switch_color,
+    tear_down,
+)
+from core.deployments.services import load_services
+
+BADGES = {Color.BLUE: "blue", Color.GREEN: "green"}
+FIRST = 'quarterdeck deploy release RELEASE --reason "the first"'
+
+
+def render_colors(environment: str) -> None:
+    """Draw the deployment of one service: what should be, what is there, what can be done, what was done."""
+    here = {service.name: service for service in load_services(get_config().deployments)}
+    names = sorted({*here, *(found.service for found in list_deployments(get_store(), environment))})
+    if not names:
+        ui.render_empty(
+            "No service is deployed in two colors yet. Describe one in deployments.yaml (docs/deploying.md), then:",
+            FIRST,
+            link="",
+        )
+        return
+    name = names[0]
+    if len(names) > 1:
+        name = st.selectbox("Service", names, key="service", bind="query-params") or name
+    found = get_deployment(get_store(), environment, name)
+    render_state(found)
+    if name in here:
+        site = open_site(here[name], get_config().home)
+        sight = look(site)
+        render_sight(found, site, sight)
+        render_actions(found, site, sight)
+    else:
+        st.info(f"{ui.plain(name)} is not defined on this server's machine: switch it where it runs.")
+        st.code(f'quarterdeck deploy rollback --service {name} --reason "why"', language=None)
+    render_history(found)
+
+
+def render_state(found: Deployment) -> None:
+    """The sentence: what should be."""
+    if found.live:
+        st.markdown(f":{BADGES[found.live]}-badge[● {found.live} is live]")
+    else:
+        st.markdown(":gray-badge[… nothing is live]")
+    st.markdown(f"**{ui.plain(describe_deployment(found, now=datetime.now(UTC)))}**")
+
+
+def render_sight(found: Deployment, site: Site, sight: Sight) -> None:
+    """What is really there, and where that is not what should be."""
+    if sight.proxy_problem:
+        st.error(f"**nginx could not be asked** — {ui.plain(sight.proxy_problem)}")
+    elif sight.serving is not found.live and found.settled:
+        st.error(
+            f"**nginx follows {sight.serving or 'no color'}, the store says {found.live or 'none'}** — somebody "
+            "changed the upstream file by hand."
+        )
+    rows = []
+    for color in Color:
+        run, running = found.run(color), sight.running[color]
+        rows.append(
+            {"color": str(color), "traffic": "all" if sight.serving is color else "none",
+             "release": run.release if run else "—", "started": ui.format_ago(run.started) if run else "—",
+             "state": _describe_color(sight, color), "address": site.service.find(color),
+             "connections": sight.connections[color] if running else None}
+        )  # fmt: skip
+    ui.show_table(rows, key="colors-table", file_name="colors.csv")
+
+
+def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
+    """A form for each thing that can be done now; what it needs is a reason."""
+    if not found.settled or (sight.serving is not found.live and not sight.proxy_problem):
+        render_form("resume", f"Bring it in line: {found.name(found.live)} gets the traffic", found, call(resume, site))
+        return
+    if found.run(found.idle) is None:
+        st.caption(f"To bring a new release to {found.idle}, without traffic at first:")
+        st.code(f'quarterdeck deploy start RELEASE --service {found.service} --reason "why"', language=None)
+        return
+    other = found.name(found.idle)
+    if found.can_roll_back:
+        render_form("rollback", f"Roll back to {other}", found, call(roll_back, site, seen=found.version))
+    else:
+        render_form("switch", f"Switch to {other}", found, call(switch_color, site, seen=found.version))
+    with st.expander(f"Take down {ui.plain(other)}"):
+        note = "It is kept for the way back: after this, going back takes a new start." if found.can_roll_back else ""
+        st.caption(f"Its process ends once it has answered what it is busy with. {note}")
+        render_form("teardown", f"Take down {other}", found, call(tear_down, site, early=True, seen=found.version))
+
+
+def call(change: Callable[..., Deployment], site: Site, **options: Any) -> Callable[[str, str], None]:
+    """Return what does a change on the site for a reason in an environment."""
+
+    def act(reason: str, environment: str) -> None:
+        change(get_store(), site, make_act(reason, environment), **options)
+
+    return act
+
+
+def render_form(action: str, label: str, found: Deployment, act: Callable[[str, str], None]) -> None:
+    """One form: a reason and a button. What became of it is said on the page drawn next."""
+    key = f"colors-{action}-{found.service}-{found.version}"
+
+    def change() -> int:
+        act(st.session_state[f"{key}-reason"], found.environment)
+        return list_audit(get_store(), target=found.service, limit=1)[0].entry_id
+
+    with st.form(key):
+        st.text_input("Reason", key=f"{key}-reason", max_chars=500)
+        st.form_submit_button(
+            ui.plain(label),
+            type="primary" if action in ("switch", "rollback") else "secondary",
+            on_click=ui.record_change,
+            args=(change,),
+            kwargs={"effect": "" if action == "teardown" else "nginx follows it."},
+            **lock(f"deployment.{action}", found.environment),
+        )
+
+
+def render_history(found: Deployment) -> None:
+    """The last changes of the service."""
+    entries = list_audit(get_store(), target=found.service, limit=10)
+    if entries:
+        st.caption("Last changes")
+        ui.show_table(
+            [
+                {"when": e.ts, "who": e.actor, "what": e.action.removeprefix("deployment."),
+                 "release": (e.after or e.before or {}).get("release", ""), "why": e.reason}
+                for e in entries if e.action.startswith("deployment.")
+            ],
+            key="colors-history", file_name="deployments.csv",
+        )  # fmt: skip
+
+
+def _describe_color(sight: Sight, color: Color) -> str:
+    if sight.running[color] is None:
+        return f"stopped: {sight.problems[color]}" if sight.problems[color] != "nothing runs" else "stopped"
+    return f"not healthy: {sight.problems[color]}" if sight.problems[color] else "healthy"

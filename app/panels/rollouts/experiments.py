@@ -1,0 +1,366 @@
+"""The experiments of the rollouts page: the verdict, how sure it is over time, every arm, and the forms that act."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import streamlit as st
+
+from app import charts, ui
+from app.resources import get_store, load_experiments
+from app.visitor import lock, make_act
+from core.arms.arms import Metric
+from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
+from core.arms.sequential import ALPHA, LEAST_USERS
+from core.audit.acts import Act
+from core.flags.impact import must_type_name
+from core.flags.preview import preview_change
+from core.flags.schedule import parse_duration
+from core.flags.store import Flag, list_flags
+from core.rollouts.experiment import ExperimentCall, Lift, trace_lift
+from core.rollouts.experiment_design import (
+    Design,
+    Direction,
+    find_control,
+    list_arms,
+    parse_guardrail,
+    parse_metric,
+    plan_experiment,
+)
+from core.rollouts.experiment_records import Experiment, ExperimentState
+from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
+from quarterdeck.definitions import serve_to_all
+
+LOOKS = {
+    ExperimentCall.WAIT: ui.StatusLook("Running", "blue", "◐"),
+    ExperimentCall.WINNER: ui.StatusLook("Winner", "green", "▲"),
+    ExperimentCall.NO_EFFECT: ui.StatusLook("No effect worth it", "gray", "="),
+    ExperimentCall.STOP: ui.StatusLook("Stop", "red", "▼"),
+    ExperimentCall.INVALID: ui.StatusLook("Not to be trusted", "orange", "⚠"),
+}
+AS_USUAL = "the metric's own"
+UNITS = {
+    Metric.SCORE: "similarity, 0 to 1", Metric.ERRORS: "of retrievals", Metric.LATENCY: "ms a query",
+    Metric.COST: "USD a query", Metric.FAITHFULNESS: "0 to 1", Metric.FEEDBACK: "as logged",
+}  # fmt: skip
+_SETTLED = 0.2  # the part of the looks before which the interval is too wide to draw the rest beside it
+
+
+def render_experiments(environment: str) -> None:
+    """Draw the chosen experiment in full, and the form that starts one."""
+    reports = load_experiments(environment)
+    if not reports:
+        st.info(
+            "No experiment was started yet. One compares the variants of a flag on what the log says of their users: "
+            "score, faithfulness, cost, latency, feedback."
+        )
+        st.code(
+            'quarterdeck experiments start "longer answers" --flag FLAG --metric score --effect 0.02 --reason WHY',
+            language=None,
+        )
+    else:
+        by_name = {report.experiment.design.name: report for report in reports}
+        chosen = next(iter(by_name))
+        if len(reports) > 1:
+            picked = st.selectbox("Experiment", list(by_name), key="experiment", bind="query-params")
+            chosen = picked if picked in by_name else chosen
+        render_report(by_name[chosen])
+    render_start(environment)
+
+
+def say_standing(report: ExperimentReport) -> str:
+    """One experiment in one sentence; Markdown."""
+    return f"{ui.plain(report.experiment.design.name)}: {ui.plain(report.verdict.reason)}"
+
+
+def must_stop(report: ExperimentReport) -> bool:
+    """Whether an experiment runs that breaks a guardrail."""
+    return report.experiment.is_running and report.verdict.call is ExperimentCall.STOP
+
+
+def say_standings(reports: Sequence[ExperimentReport]) -> str:
+    """The running experiments in one sentence; Markdown. Of several only how many stand how."""
+    running = [report for report in reports if report.experiment.is_running]
+    if len(running) < 2:
+        return "".join(f"Experiment {say_standing(report)}" for report in running)
+    words = {
+        ExperimentCall.STOP: "to be stopped", ExperimentCall.INVALID: "not to be trusted",
+        ExperimentCall.WINNER: "with a winner",
+        ExperimentCall.NO_EFFECT: "without an effect worth it", ExperimentCall.WAIT: "without a verdict yet",
+    }  # fmt: skip
+    counts = ((sum(each.verdict.call is call for each in running), word) for call, word in words.items())
+    return f"{len(running)} experiments run: {', '.join(f'{count} {word}' for count, word in counts if count)}."
+
+
+def render_report(report: ExperimentReport) -> None:
+    """The verdict, the evidence, the table and what can be done."""
+    render_verdict(report)
+    if report.verdict.lifts:
+        render_charts(report)
+        render_table(report)
+    if report.experiment.is_running:
+        render_actions(report)
+
+
+def render_verdict(report: ExperimentReport) -> None:
+    """What follows from the figures and why, what was wanted, and what is missing."""
+    found, verdict = report.experiment, report.verdict
+    look = LOOKS[verdict.call]
+    if found.state is not ExperimentState.RUNNING:
+        look = ui.StatusLook("Decided" if found.winner else "Stopped", "gray", "■")
+    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
+    st.markdown(f"**{say_standing(report)}**")
+    if found.ended:
+        what = f"everybody gets {found.winner}" if found.winner else "no choice was made"
+        ended = f"Ended by {found.ended_by} {ui.format_ago(found.ended)}, {what}: {found.conclusion}"
+        st.markdown(ui.plain(ended))
+    st.caption(ui.plain(say_design(report)))
+    if found.is_running and verdict.missing:
+        st.markdown("Missing for a verdict:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
+
+
+def say_design(report: ExperimentReport) -> str:
+    """What is compared and how far it is, in a few sentences."""
+    found, design = report.experiment, report.experiment.design
+    users = ", ".join(
+        f"{arm} {report.noted[arm]:,} users ({share:.0%} wanted)"
+        for arm, share in zip(design.arms, design.shares, strict=True)
+    )
+    guards = ", ".join(
+        f"{each.metric} at most {say_limit(each.metric, each.amount)} worse" for each in design.guardrails
+    )
+    way = "higher" if design.direction is Direction.UP else "lower"
+    return (
+        f"On {design.flag} since {ui.format_moment(found.started)}, {ui.format_ago(found.started)}. {users}. "
+        f"Decides: {design.metric}, {way} is better, from {say_limit(design.metric, design.effect)} on. "
+        f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}."
+    )
+
+
+def say_limit(metric: Metric, amount: float) -> str:
+    """An effect or a guardrail as it was given: of latency and cost a share of the control's."""
+    return f"{amount:.0%}" if metric in RELATIVE else say_amount(metric, amount)
+
+
+def render_charts(report: ExperimentReport) -> None:
+    """How the knowledge of the lift grew, and all arms over time."""
+    design = report.experiment.design
+    treatment = design.treatments[0]
+    if len(design.treatments) > 1:
+        treatment = st.segmented_control(
+            "Arm", design.treatments, default=treatment, required=True, key="experiment_arm",
+            label_visibility="collapsed", format_func=ui.plain,
+        ) or treatment  # fmt: skip
+    colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
+    left, right = st.columns(2)
+    with left:
+        render_lift(report, treatment, color=colors[treatment])
+    with right:
+        title = f"{str(design.metric).capitalize()} of each arm"
+        figure = charts.draw_arms(report.looks, design.metric, colors=colors, title=title)
+        ui.show_chart(figure, key="experiments-arms", alt=f"{design.metric} of every arm over time")
+
+
+def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None:
+    """The confidence sequence of the metric that decides."""
+    design = report.experiment.design
+    traced = trace_lift(design, report.looks, treatment)
+    lift = next((each for each in report.verdict.lifts if each.arm == treatment and each.metric is design.metric), None)
+    if not traced or lift is None:
+        st.caption(f"How sure the difference is can be drawn from {LEAST_USERS} users in each arm on.")
+        return
+    title = f"{treatment} {say_gain(lift, lift.gain)} than {design.control} in {design.metric}"
+    figure = charts.draw_interval(
+        [each.at for each in traced], [each.gain for each in traced],
+        ([each.least for each in traced], [each.most for each in traced]), design.metric,
+        limits={"wanted": lift.compared.margin}, color=color,
+        title=f"{ui.chart_text(title, 60)} (above 0: better)",
+    )  # fmt: skip
+    settled = traced[int(len(traced) * _SETTLED) :]
+    ends = [end for each in settled for end in (each.least, each.most, lift.compared.margin, 0.0)]
+    room = 0.05 * (max(ends) - min(ends))
+    figure.update_yaxes(range=[min(ends) - room, max(ends) + room])
+    alt = f"By how much {ui.plain(treatment)} is better, with the interval that holds at every look, over time"
+    ui.show_chart(figure, key="experiments-lift", alt=alt)
+
+
+def say_gain(lift: Lift, gain: float | None) -> str:
+    """How much better an arm is, in the metric's unit."""
+    if gain is None:
+        return "—"
+    return f"{say_amount(lift.metric, gain)} {'better' if gain > 0 else 'worse'}"
+
+
+def render_table(report: ExperimentReport) -> None:
+    """Every metric of every arm against the control."""
+    rows = [describe_lift(report.experiment.design, lift) for lift in report.verdict.lifts]
+    columns = {
+        "in %": st.column_config.NumberColumn(format="%+.1f %%", help="Of the control's mean; above 0 is better")
+    }
+    ui.show_table(rows, key="experiments-table", file_name="experiment.csv", column_config=columns)
+    st.caption(
+        "A user is a session id and counts once, however much the user asked. An error is a retrieval without a score. "
+        f"All claims together hold at every look with {1 - ALPHA:.0%}."
+    )
+
+
+def describe_lift(design: Design, lift: Lift) -> dict[str, object]:
+    """One metric of one arm as a row."""
+    compared, known = lift.compared, lift.gain is not None
+    guard = next((each for each in design.guardrails if each.metric is lift.metric), None)
+    limit = f"{say_amount(lift.metric, compared.margin)} {'worse' if guard else 'better'}"
+    role = "decides" if lift.metric is design.metric else "guardrail" if guard else "shown only"
+    share = 100 * lift.gain / compared.stable.mean if lift.gain is not None and compared.stable.mean else None
+    return {
+        "metric": str(lift.metric), "role": role, "arm": lift.arm,
+        "so": say_so(lift, is_guardrail=guard is not None),
+        "mean": say_value(lift.metric, compared.other.mean),
+        "control's mean": say_value(lift.metric, compared.stable.mean),
+        "it is": say_gain(lift, lift.gain),
+        "at least": say_gain(lift, lift.least) if known else "—",
+        "at most": say_gain(lift, lift.most) if known else "—",
+        "limit": limit if role != "shown only" else "—",
+        "in %": share if lift.metric in RELATIVE else None,
+        "unit": UNITS[lift.metric], "users": compared.other.users, "control's users": compared.stable.users,
+    }  # fmt: skip
+
+
+def say_so(lift: Lift, *, is_guardrail: bool) -> str:
+    """What is known of one metric."""
+    if lift.gain is None:
+        return f"too few users, under {LEAST_USERS}"
+    if is_guardrail:
+        kept = "surely kept" if lift.compared.is_safe else "not sure yet"
+        return "broken" if lift.compared.is_worse else kept
+    return "surely better" if lift.least > 0 else "surely worse" if lift.most < 0 else "not sure yet"
+
+
+def render_actions(report: ExperimentReport) -> None:
+    """The decision and the stop, whatever the verdict: each takes a reason."""
+    experiment, verdict = report.experiment, report.verdict
+    design = experiment.design
+    left, right = st.columns(2)
+    with left, st.form(key := f"experiment-decide-{design.name}-{experiment.version}"):
+        arms = list(design.arms)
+        st.selectbox(
+            "Everybody gets", arms, arms.index(verdict.winner) if verdict.winner else 0, key=f"{key}-arm",
+            help=f"The verdict is: {ui.plain(verdict.call)}",
+        )  # fmt: skip
+        if is_wide(experiment):
+            st.text_input(f"Type {ui.plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
+        submit(key, "Decide", partial(decide, experiment, key), "experiment.decide", experiment.environment,
+               primary=verdict.call in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT))  # fmt: skip
+    with right, st.form(key := f"experiment-stop-{design.name}-{experiment.version}"):
+        st.caption("Ends it without a choice; the flag serves as before.")
+        submit(key, "Stop the experiment", partial(stop, experiment), "experiment.stop", experiment.environment,
+               primary=verdict.call in (ExperimentCall.STOP, ExperimentCall.INVALID))  # fmt: skip
+
+
+def is_wide(experiment: Experiment) -> bool:
+    """Whether any choice would change the answer for most of production's users."""
+    flag = next((f for f in list_flags(get_store(), experiment.environment) if f.key == experiment.design.flag), None)
+    if flag is None:
+        return False
+    now, store = datetime.now(UTC), get_store()
+    for arm in experiment.design.arms:
+        wanted = serve_to_all(flag.definition, arm)
+        impact, _ = preview_change(store, flag.environment, flag.key, flag.definition, wanted, now=now)
+        if must_type_name(flag.environment, impact):
+            return True
+    return False
+
+
+def submit(key: str, label: str, change: Callable[[Act], int], action: str, environment: str, *, primary: bool) -> None:
+    """The reason and the button of a form."""
+
+    def run() -> int:
+        try:
+            return change(make_act(st.session_state[f"{key}-reason"], environment))
+        finally:
+            load_experiments.clear()
+
+    st.text_input("Reason", key=f"{key}-reason", max_chars=500)
+    st.form_submit_button(
+        label, type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
+        kwargs={"effect": ui.FLIP_SEEN}, **lock(action, environment),
+    )  # fmt: skip
+
+
+def decide(experiment: Experiment, key: str, act: Act) -> int:
+    """End the experiment, as the visitor saw it, with the chosen arm."""
+    state = st.session_state
+    return decide_for(
+        get_store(), experiment, state[f"{key}-arm"], act, typed_name=state.get(f"{key}-name", ""),
+        now=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def stop(experiment: Experiment, act: Act) -> int:
+    """End the experiment, as the visitor saw it, without a choice."""
+    return stop_experiment(get_store(), experiment, act)
+
+
+def render_start(environment: str) -> None:
+    """The form that starts an experiment on one of the flags that can have one."""
+    fitting = [flag for flag in list_flags(get_store(), environment) if list_arms(flag.definition)]
+    with st.expander("Start an experiment"):
+        if not fitting:
+            st.caption(
+                "No flag here gives its users different variants by lot: make an A/B test on the tab Flags, or roll a "
+                "flag out to a part of the users."
+            )
+            return
+        by_key = {flag.key: flag for flag in fitting}
+        key = st.selectbox("On the flag", list(by_key), key="experiment-flag")
+        render_design(by_key.get(key or "", fitting[0]))
+
+
+def render_design(flag: Flag) -> None:
+    """The form of the design."""
+    arms = list_arms(flag.definition)
+    with st.form(f"experiment-start-{flag.key}", border=False):
+        left, middle, right = st.columns(3)
+        left.text_input("Name of the experiment", key="experiment-name", max_chars=100)
+        usual = find_control(arms, flag.definition)
+        middle.selectbox("Control", arms, arms.index(usual) if usual else None, key=f"control-{flag.key}")
+        right.selectbox("Metric that decides", [str(metric) for metric in Metric], key="experiment-metric")
+        left.number_input(
+            "Smallest effect worth it", 0.0001, None, 0.02, 0.01, format="%.4f", key="experiment-effect",
+            help="In the metric's unit; of latency and cost a share of the control's mean, 0.1 for a tenth",
+        )  # fmt: skip
+        middle.selectbox("Better is", [AS_USUAL, *Direction], key="experiment-direction")
+        right.text_input("Runs at least", "7d", key="experiment-run", help="Like 12h or 7d")
+        left.text_input(
+            "Guardrails", "latency=0.15, errors=0.02", key="experiment-guardrails", max_chars=300,
+            help="How much worse a metric may be; of latency and cost a share. None if left empty",
+        )  # fmt: skip
+        middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
+        st.caption("From then on clients note who gets which variant. Nobody's answer changes.")
+        locked = lock("experiment.start", flag.environment)
+        st.form_submit_button("Start", on_click=start, args=(flag,), **locked)
+
+
+def start(flag: Flag) -> None:
+    """Start what the form says."""
+    state = st.session_state
+
+    def run() -> int:
+        way = state["experiment-direction"]
+        design = plan_experiment(
+            flag.key, flag.definition, name=state["experiment-name"], metric=parse_metric(state["experiment-metric"]),
+            effect=state["experiment-effect"], control=state[f"control-{flag.key}"] or "",
+            direction=None if way == AS_USUAL else Direction(way),
+            guardrails=[parse_guardrail(part) for part in _split(state["experiment-guardrails"])],
+            min_run=timedelta(seconds=parse_duration(state["experiment-run"])),
+        )  # fmt: skip
+        act = make_act(state["experiment-start-reason"], flag.environment)
+        try:
+            return start_experiment(get_store(), flag, design, act)
+        finally:
+            load_experiments.clear()
+
+    ui.record_change(run, effect="Clients note their users from now on.")
+
+
+def _split(text: str) -> Sequence[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

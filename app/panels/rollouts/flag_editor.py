@@ -1,0 +1,295 @@
+"""The editor of one flag: a form or its JSON, and what a change would do, before it is saved.
+
+What the visitor edits is the version that was seen when the editing began: where somebody else saves meanwhile, both
+changes are shown and nothing is overwritten.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_store, load_users
+from app.visitor import lock, make_act
+from core.audit.jsondiff import diff_states
+from core.errors import InvalidInput
+from core.flags.edits import Edit, RuleText, apply_edit, parse_definition, read_edit
+from core.flags.impact import Impact, measure_impact, must_type_name
+from core.flags.operations import save_edit
+from core.flags.preview import Users
+from core.flags.store import Flag
+from core.flags.upkeep import Details, split_tags
+from quarterdeck.definitions import RuleOperator, read_rules
+from quarterdeck.preview import explain
+
+Definition = dict[str, Any]
+
+
+def render_editor(stored: Flag) -> None:
+    """Draw the form with what is stored in it, and once something differs, what it does and how to save it."""
+    base, place = get_base(stored), st.empty()
+    try:
+        with place.container():
+            wanted = draw_form(base)
+        if wanted == base.definition and base.version != stored.version:  # nothing of the visitor's own to keep
+            drop_edit(base)
+            base = get_base(stored)
+            with place.container():  # a rerun would take away what was just said about a change
+                wanted = draw_form(base)
+    except InvalidInput as error:
+        st.error(f"**This cannot be saved** — {ui.plain_error(error)}")
+        return
+    is_same, is_old = wanted == base.definition, base.version != stored.version
+    users = Users() if is_same else load_users(base.environment, base.key)
+    impact = measure_impact(base.key, base.definition, wanted, users.ids)
+    with st.container():  # always there, so that what is opened below stays open
+        if is_same:
+            st.caption("Change something to see what it would do.")
+        elif is_old:
+            render_conflict(base, stored, wanted)
+        else:
+            render_preview(base, wanted, impact, users)
+    render_why(base.key, stored.definition, None if is_same else wanted)
+    if not is_same and not is_old:
+        render_save(base, wanted, impact)
+
+
+def get_base(stored: Flag) -> Flag:
+    """The version that the visitor began to edit."""
+    name = base_name(stored)
+    kept = st.session_state.setdefault(name, stored)
+    if not isinstance(kept, Flag):
+        kept = st.session_state[name] = stored
+    return kept
+
+
+def base_name(flag: Flag) -> str:
+    """Where a visitor's own starting point is kept."""
+    return f"editing-{flag.environment}-{flag.key}"
+
+
+def drop_edit(flag: Flag) -> None:
+    """Forget what the visitor edited: the next look starts from what is stored."""
+    st.session_state.pop(base_name(flag), None)
+
+
+def draw_form(base: Flag) -> Definition:
+    """The form, and the definition that it stands for. Raises InvalidInput, naming the field."""
+    seen = f"{base.environment}-{base.key}-{base.version}"
+    with st.container(border=True):
+        how = st.segmented_control(
+            "Edit as", ("Form", "JSON"), default="Form", required=True, key=f"how-{seen}", label_visibility="collapsed"
+        )
+        if how == "JSON":
+            text = json.dumps(base.definition, indent=2, ensure_ascii=False)
+            typed = st.text_area("Definition (flagd JSON)", text, height=320, key=f"json-{seen}")
+            return parse_definition(base.key, typed or "")
+        shown = read_edit(base.definition)
+        edit = draw_switches(shown, seen, is_canary="green" in base.definition["variants"])
+        edit = replace(edit, weights=draw_weights(shown, seen))
+        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.definition["variants"])))
+        return apply_edit(base.definition, replace(edit, details=draw_details(shown.details, seen)))
+
+
+def draw_switches(shown: Edit, seen: str, *, is_canary: bool) -> Edit:
+    """On or off, for how many, and what a user's bucket sticks to."""
+    left, middle, right = st.columns(3, vertical_alignment="bottom")
+    edit = replace(shown, is_on=left.toggle("On", shown.is_on, key=f"on-{seen}"))
+    if shown.rollout_pct is not None:
+        label = "Canary (green) share, %" if is_canary else "Rollout, % of users"
+        if shown.weights is not None:
+            label = "Enrolled in the test, % of users"
+        share = middle.number_input(
+            label, 0.0, 100.0, float(shown.rollout_pct), 1.0, format="%.3f", key=f"share-{seen}",
+            help="In steps down to 0.001. Growing takes nobody out, shrinking lets nobody in.",
+        )  # fmt: skip
+        edit = replace(edit, rollout_pct=round(share, 6))
+    if shown.bucket_by is not None:
+        sticky = right.text_input(
+            "Sticky by", shown.bucket_by, key=f"bucket-{seen}", max_chars=200,
+            help="The attribute whose value keeps its answer: targetingKey is the user. Another one moves users.",
+        )  # fmt: skip
+        edit = replace(edit, bucket_by=sticky.strip())
+    if shown.rollout_pct is None:
+        middle.caption("Its targeting was written by hand: edit it as JSON.")
+    return edit
+
+
+def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None:
+    """The shares of an A/B split, and one more variant."""
+    if shown.weights is None:
+        return None
+    st.markdown("**Variants** :small[relative weights; growing one moves nobody between the others]")
+    columns = st.columns(min(len(shown.weights) + 1, 5))
+    weights = [
+        (name, columns[at % len(columns)].number_input(
+            f"{ui.plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%.3f", key=f"weight-{seen}-{name}"
+        ))
+        for at, (name, share) in enumerate(shown.weights)
+    ]  # fmt: skip
+    added = columns[len(shown.weights) % len(columns)].text_input(
+        "Another variant", key=f"variant-{seen}", max_chars=200
+    )
+    if added and added.strip() not in dict(weights):
+        share = columns[-1].number_input(
+            f"{ui.plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%.3f", key=f"weight-{seen}-+{added}"
+        )
+        weights.append((added.strip(), share))
+    shares = tuple((name, round(share, 3)) for name, share in shown.weights)
+    return shown.weights if tuple(weights) == shares else tuple(weights)
+
+
+def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleText, ...] | None:
+    """The ordered rules, a line each; the first that fits wins."""
+    if shown.rules is None:
+        return None
+    name = f"rules-{seen}"
+    order: list[int] = st.session_state.setdefault(name, list(range(len(shown.rules))))
+    if order:
+        st.markdown("**Rules** :small[from the top; the first that fits wins, ahead of the rollout]")
+    rules = []
+    for place, number in enumerate(order):
+        known = shown.rules[number] if number < len(shown.rules) else RuleText("", RuleOperator.EQUALS, "", variants[0])
+        columns = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
+        operators = list(RuleOperator)
+        rules.append(
+            RuleText(
+                columns[0].text_input("Attribute", known.attribute, key=f"attribute-{seen}-{number}", max_chars=200),
+                columns[1].selectbox(
+                    "Operator", operators, operators.index(known.operator), key=f"operator-{seen}-{number}"
+                ),
+                columns[2].text_input("Value", known.value, key=f"value-{seen}-{number}", max_chars=2_000),
+                columns[3].selectbox(
+                    "Gets", variants, variants.index(known.serve), key=f"serve-{seen}-{number}", format_func=ui.shorten
+                ),
+            )
+        )
+        up = {"disabled": place == 0, "help": "Move this rule up"}
+        columns[4].button("↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), **up)
+        columns[5].button("✕", key=f"drop-{seen}-{number}", on_click=order.pop, args=(place,), help="Remove this rule")
+    st.button("Add a rule", key=f"add-{seen}", on_click=add_rule, args=(name,), type="tertiary")
+    return tuple(rule for rule in rules if rule.attribute or rule.value or rule in shown.rules)
+
+
+def move_up(name: str, place: int) -> None:
+    """Swap a rule with the one above it."""
+    order = st.session_state[name]
+    order[place - 1], order[place] = order[place], order[place - 1]
+
+
+def add_rule(name: str) -> None:
+    """Put an empty rule at the end. Numbers are never used again, so that widgets keep their texts."""
+    state = st.session_state
+    state[f"{name}-last"] = max(state.get(f"{name}-last", 99), *state[name], 99) + 1
+    state[name].append(state[f"{name}-last"])
+
+
+def draw_details(shown: Details, seen: str) -> Details:
+    """What people write about the flag."""
+    left, middle, right, last = st.columns([3, 2, 2, 1.5])
+    return Details(
+        left.text_input("Description", shown.description, key=f"description-{seen}", max_chars=2_000),
+        middle.text_input("Owner", shown.owner, key=f"owner-{seen}", max_chars=200),
+        split_tags(right.text_input("Tags", ", ".join(shown.tags), key=f"tags-{seen}", max_chars=500)),
+        last.date_input(
+            "Gone by", shown.expires, key=f"expires-{seen}", help="After this day the flag counts as stale"
+        ),
+    )
+
+
+def render_preview(base: Flag, wanted: Definition, impact: Impact, users: Users) -> None:
+    """What the change does, and to how many."""
+    st.markdown("##### Before you save")
+    st.markdown(say_impact(impact, users.source))
+    if users.problem:
+        st.caption(f"Recent users cannot be read: {ui.plain(users.problem)}")
+    if read_rules(wanted) != ():
+        st.caption("Rules on attributes are not in this share: of recent users only the id is known. Try one below.")
+    st.code(diff_states(base.definition, wanted), language=None)
+
+
+def say_impact(impact: Impact, source: str) -> str:
+    """How many users get another answer, as a sentence."""
+    who = f"{impact.asked:,} made-up users (none is known yet)" if impact.are_made_up else f"{impact.asked:,} {source}"
+    share = "Nobody gets" if not impact.changed else f"**{ui.format_share(impact.share)}** get"
+    return f"{share} another answer: {impact.changed:,} of {ui.plain(who)}."
+
+
+def render_why(key: str, stored: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> None:
+    """What one user gets now, and after the change, and why."""
+    with st.expander("What does a user get, and why?"):
+        left, right = st.columns(2)
+        user = left.text_input("User (targetingKey)", key=f"why-user-{key}", max_chars=300)
+        text = right.text_input("Other attributes, as JSON", key=f"why-more-{key}", placeholder='{"country": "DE"}')
+        if not user and not text:
+            return
+        try:
+            context = parse_context(user, text or "")
+        except InvalidInput as error:
+            st.error(ui.plain_error(error))
+            return
+        for title, definition in (("Now", stored), ("After the change", wanted)):
+            if definition is not None:
+                told = explain(key, definition, context)
+                st.markdown(f"**{title}**: {ui.plain(say_answer(told.evaluation.variant, told.evaluation.value))}")
+                st.text("\n".join(told.steps))
+
+
+def say_answer(variant: str | None, value: Any) -> str:
+    """One answer in words."""
+    if variant is None:
+        return "the default in the caller's code"
+    return f"{variant}, with the value {json.dumps(value, ensure_ascii=False)}"
+
+
+def parse_context(user: str, text: str) -> dict[str, Any]:
+    """The context that the visitor typed. Raises InvalidInput."""
+    try:
+        more = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        raise InvalidInput("attributes", "give a JSON object") from None
+    if not isinstance(more, dict):
+        raise InvalidInput("attributes", "give a JSON object")
+    return {**more, **({"targetingKey": user} if user else {})}
+
+
+def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
+    """The form with the reason, and where the change is wide, the flag's name."""
+    seen = f"{base.environment}-{base.key}-{base.version}"
+    with st.form(f"save-{seen}"):
+        st.text_input("Reason", key=f"reason-{seen}", max_chars=500)
+        if must_type_name(base.environment, impact):
+            st.markdown(f":red-badge[⚠ Most of production] Type **{ui.plain(base.key)}** to change it for so many.")
+            st.text_input("Name of the flag", key=f"name-{seen}", max_chars=300)
+        locked = lock("flag.update", base.environment)
+        st.form_submit_button("Save", type="primary", on_click=save, args=(base, wanted), **locked)
+
+
+def save(base: Flag, wanted: Definition) -> None:
+    """Store what was previewed in place of the version that the visitor saw."""
+    state, seen = st.session_state, f"{base.environment}-{base.key}-{base.version}"
+
+    def change() -> int:
+        act = make_act(state[f"reason-{seen}"], base.environment)
+        typed = state.get(f"name-{seen}", "")
+        entry = save_edit(get_store(), base, wanted, act, typed_name=typed, now=datetime.now(UTC))
+        drop_edit(base)
+        return entry
+
+    ui.record_change(change, effect=ui.FLIP_SEEN)
+
+
+def render_conflict(base: Flag, stored: Flag, wanted: Definition) -> None:
+    """Both changes side by side: somebody saved while the visitor was editing."""
+    who = f"{ui.plain(stored.updated_by)} changed this flag {ui.format_ago(stored.updated)}"
+    st.error(f"**Conflict** — {who}, while you were editing. Nothing was overwritten, and yours is not saved.")
+    left, right = st.columns(2)
+    left.markdown("**Their change**")
+    left.code(diff_states(base.definition, stored.definition) or "nothing that differs", language=None)
+    right.markdown("**Your change**")
+    right.code(diff_states(base.definition, wanted), language=None)
+    st.button("Start again from theirs", key=f"drop-edit-{stored.key}", on_click=drop_edit, args=(base,))

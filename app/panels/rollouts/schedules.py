@@ -1,0 +1,118 @@
+"""What is planned for one flag: its steps and when the next one comes, how to stop it, and the form that plans."""
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_store
+from app.visitor import lock, make_act
+from core.flags.schedule import (
+    Schedule,
+    ScheduleState,
+    ScheduleStep,
+    parse_duration,
+    parse_shares,
+    plan_steps,
+    say_next,
+    say_steps,
+)
+from core.flags.store import Flag
+from core.jobs.leases import get_holder
+from core.jobs.scheduler import LEASE
+from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
+from quarterdeck.definitions import rollout_pct
+
+AWAY_AFTER = timedelta(minutes=1)
+IN_STEPS, SWITCH_ON, SWITCH_OFF = "Roll out in steps", "Switch on", "Switch off"
+
+
+def render_schedule(flag: Flag, schedule: Schedule | None) -> None:
+    """Draw the open schedule of the flag, or the form that makes one."""
+    if schedule is None:
+        with st.expander("Change it later, or roll it out in steps"):
+            render_plan(flag)
+        return
+    st.markdown("##### Planned")
+    look = ":orange-badge[◐ Paused]" if schedule.state is ScheduleState.PAUSED else ":blue-badge[◐ Waiting]"
+    st.markdown(f"{look} {ui.plain(say_steps(schedule))}. Next: {ui.plain(say_next(schedule, now=datetime.now(UTC)))}.")
+    st.caption(f"Planned by {ui.plain(schedule.actor)}: {ui.plain(schedule.reason)}")
+    render_absence()
+    render_controls(schedule)
+
+
+def render_absence() -> None:
+    """Say so when no server runs, which makes the steps."""
+    holder = get_holder(get_store(), LEASE)
+    if holder is None or datetime.now(UTC) - holder.renewed > AWAY_AFTER:
+        st.warning("No server makes the steps at the moment. `quarterdeck serve` does; the pages alone do not.")
+
+
+def render_controls(schedule: Schedule) -> None:
+    """Pause or resume, and cancel, each with a reason."""
+    is_paused = schedule.state is ScheduleState.PAUSED
+    verb = "resume" if is_paused else "pause"
+    seen = f"{schedule.schedule_id}-{schedule.version}"
+    with st.form(f"schedule-{seen}"):
+        st.text_input("Reason", key=f"schedule-reason-{seen}", max_chars=500)
+        left, right = st.columns(2)
+        for column, name in ((left, verb), (right, "cancel")):
+            with column:
+                locked = lock(f"schedule.{name}", schedule.environment)
+                st.form_submit_button(
+                    f"{name.capitalize()} the plan", on_click=change_plan, args=(schedule, name), **locked
+                )
+
+
+def change_plan(schedule: Schedule, verb: str) -> None:
+    """Pause, resume or cancel the schedule as the visitor saw it."""
+
+    def change() -> int:
+        reason = st.session_state[f"schedule-reason-{schedule.schedule_id}-{schedule.version}"]
+        act, now = make_act(reason, schedule.environment), datetime.now(UTC)
+        if verb == "cancel":
+            return cancel_schedule(get_store(), schedule, act)
+        move = pause_schedule if verb == "pause" else resume_schedule
+        return move(get_store(), schedule, act, now=now)
+
+    ui.record_change(change)
+
+
+def render_plan(flag: Flag) -> None:
+    """The form that plans."""
+    kinds = (IN_STEPS, SWITCH_ON, SWITCH_OFF) if rollout_pct(flag.definition) is not None else (SWITCH_ON, SWITCH_OFF)
+    with st.form(f"plan-{flag.key}-{flag.version}", border=False):
+        left, middle, right = st.columns(3)
+        left.selectbox("What", kinds, key=f"plan-kind-{flag.key}")
+        if IN_STEPS in kinds:
+            middle.text_input("Steps, % of users", "5, 25, 50, 100", key=f"plan-steps-{flag.key}", max_chars=500)
+            right.text_input("Each held for", "24h", key=f"plan-hold-{flag.key}", help="Like 30m, 24h or 2d")
+        left.datetime_input("Begin (UTC)", None, key=f"plan-starts-{flag.key}", help="Now, if left empty")
+        middle.text_input("Reason", key=f"plan-reason-{flag.key}", max_chars=500)
+        right.text_input(
+            "Name of the flag", key=f"plan-name-{flag.key}", max_chars=300,
+            help="Needed where it ends with another answer for more than half of production's users",
+        )  # fmt: skip
+        st.caption("A server makes the steps. The plan stops by itself when a person changes the flag meanwhile.")
+        locked = lock("schedule.create", flag.environment)
+        st.form_submit_button("Plan it", on_click=plan, args=(flag,), **locked)
+
+
+def plan(flag: Flag) -> None:
+    """Make the schedule that the form says."""
+    state, now = st.session_state, datetime.now(UTC)
+
+    def create() -> int:
+        kind, starts = state[f"plan-kind-{flag.key}"], state[f"plan-starts-{flag.key}"]
+        steps: tuple[ScheduleStep, ...] = (ScheduleStep(on=kind == SWITCH_ON),)
+        if kind == IN_STEPS:
+            is_off = flag.definition.get("state") != "ENABLED"
+            hold_s = parse_duration(state[f"plan-hold-{flag.key}"])
+            steps = plan_steps(parse_shares(state[f"plan-steps-{flag.key}"]), hold_s=hold_s, switch_on=is_off)
+        return create_schedule(
+            get_store(), flag, steps, make_act(state[f"plan-reason-{flag.key}"], flag.environment),
+            starts=starts.replace(tzinfo=UTC) if starts else now, now=now,
+            typed_name=state[f"plan-name-{flag.key}"],
+        )  # fmt: skip
+
+    ui.record_change(create, effect="The first step comes when it is due.")

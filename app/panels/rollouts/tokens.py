@@ -1,0 +1,106 @@
+"""The access tab of the rollouts page: who may use the HTTP API and for what; a new token's secret is shown once."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_config, get_store
+from app.visitor import lock, make_act
+from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
+from core.access.scopes import Scope, Token
+from core.access.tokens import list_tokens
+
+MEANINGS = {
+    Scope.EVALUATE: "evaluate: read flags over OFREP and flagd",
+    Scope.INGEST: "ingest: send retrievals and traces",
+    Scope.ADMIN: "admin: everything",
+}
+
+
+def render_tokens(environment: str) -> None:
+    """Draw the sentence, the tokens of all environments, and the forms that make and revoke one."""
+    now = datetime.now(UTC)
+    tokens = list_tokens(get_store())
+    active = [token for token in tokens if token.describe_state(now) == "active"]
+    st.markdown(f"**{describe_access(tokens, active, demanded=get_config().require_tokens)}**")
+    render_secret()
+    if tokens:
+        ui.show_table([_row(token, now) for token in tokens], key="tokens-table", file_name="tokens.csv")
+    render_creation(environment)
+    if active:
+        render_revocation(active, environment)
+
+
+def describe_access(tokens: Sequence[Token], active: Sequence[Token], *, demanded: bool) -> str:
+    """The sentence that says who is let in."""
+    if tokens or demanded:
+        return f"Every request to the HTTP API needs a token; {len(active)} of {len(tokens)} are active."
+    return "The HTTP API is open to everybody who reaches this server; the first token closes it for good."
+
+
+def render_secret() -> None:
+    """Show the secret of the token that was just made, this once."""
+    secret = st.session_state.pop("token-secret", None)
+    if secret:
+        st.warning("Copy this token now: it is kept nowhere and not shown again.")
+        st.code(secret, language=None)
+
+
+def render_creation(environment: str) -> None:
+    """The form that makes a token of this environment."""
+    with st.form("token-create", clear_on_submit=False):
+        st.markdown(f"**New token** for the flags of {ui.plain(environment)}")
+        left, right = st.columns([2, 1])
+        left.text_input("Name", key="token-name", max_chars=64, placeholder="search-service")
+        right.number_input(
+            "Good for days (empty: for good)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="for good"
+        )
+        st.multiselect("Scopes", list(Scope), key="token-scopes", format_func=MEANINGS.__getitem__)
+        st.text_input("Reason", key="token-reason", max_chars=500)
+        st.form_submit_button(
+            "Make the token", on_click=create, args=(environment,), **lock("token.create", environment)
+        )
+
+
+def create(environment: str) -> None:
+    """Make the token that the form describes, and keep its secret for the page drawn next."""
+
+    def change() -> int:
+        state = st.session_state
+        secret, entry = issue_token(
+            get_store(), state["token-name"], [Scope(scope) for scope in state["token-scopes"]],
+            make_act(state["token-reason"], environment), expires_days=state["token-days"],
+        )  # fmt: skip
+        state["token-secret"] = secret
+        return entry
+
+    ui.record_change(change, effect=f"Servers accept it within {ui.FLIP_SEEN_WITHIN_S} seconds.")
+
+
+def render_revocation(active: Sequence[Token], environment: str) -> None:
+    """The form that revokes a token."""
+    with st.form("token-revoke"):
+        st.markdown("**Revoke a token**")
+        st.selectbox("Token", [token.name for token in active], key="token-revoked")
+        st.text_input("Reason", key="token-revoke-reason", max_chars=500)
+        st.form_submit_button(
+            "Revoke", on_click=ui.record_change, args=(lambda: _revoke(environment),),
+            kwargs={"effect": f"Servers refuse it within {ui.FLIP_SEEN_WITHIN_S} seconds."},
+            **lock("token.revoke", environment),
+        )  # fmt: skip
+
+
+def _revoke(environment: str) -> int:
+    state = st.session_state
+    return revoke_token(get_store(), state["token-revoked"], make_act(state["token-revoke-reason"], environment))
+
+
+def _row(token: Token, now: datetime) -> dict[str, str]:
+    return {
+        "token": token.name, "starts with": f"{token.hint}…", "state": token.describe_state(now),
+        "scopes": ", ".join(token.scopes), "environment": token.environment,
+        "good until": f"{token.expires:%d %b %Y}" if token.expires else "for good",
+        "made": ui.format_ago(token.created), "by": token.created_by,
+    }  # fmt: skip

@@ -1,0 +1,99 @@
+"""How a job in the background stands: its progress and its log while it runs, and how it ended. For any panel."""
+
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+
+from app import ui
+from app.background import cancel_command, start_command
+from app.resources import get_config, get_jobs
+from app.visitor import lock, make_act
+from core.jobs.jobs import Job, Jobs, JobState
+
+_WORDS = {
+    JobState.RUNNING: ("blue", "◐", "runs"),
+    JobState.DONE: ("green", "✓", "done"),
+    JobState.FAILED: ("red", "✗", "failed"),
+    JobState.CANCELLED: ("gray", "■", "cancelled"),
+    JobState.CUT_OFF: ("orange", "!", "cut off"),
+}
+
+
+def render_command(kind: str, title: str, *, explain: Callable[[Job, str], str] | None = None) -> Job | None:
+    """Draw the last job of a kind that runs our own command line, as `render_job` does."""
+    return render_job(get_jobs(), kind, title, cancel=partial(_cancel_command, kind), explain=explain)
+
+
+def start(kind: str, *arguments: str, subject: str, reason: str) -> None:
+    """Run a command of ours in the background, from a callback: before the page is drawn."""
+    act = partial(make_act, reason, get_config().environment)
+    ui.record_change(lambda: start_command(kind, *arguments, subject=subject, act=act()))
+
+
+def _cancel_command(kind: str) -> int:
+    return cancel_command(kind, make_act("cancelled on the page", get_config().environment))
+
+
+def render_job(
+    jobs: Jobs,
+    kind: str,
+    title: str,
+    *,
+    cancel: Callable[[], int],
+    explain: Callable[[Job, str], str] | None = None,
+) -> Job | None:
+    """Draw the last job of a kind, if there was one, and return it. It goes on when the page is closed.
+
+    `explain` says in one line how it ended, from its log; its last line does where there is none. `cancel` ends it and
+    returns the audit entry's id.
+    """
+    job = jobs.find(kind)
+    if job is None:
+        return None
+    if job.state is JobState.RUNNING:
+        _watch(jobs, kind, title, cancel)
+    else:
+        log = jobs.read_log(kind)
+        _render_badge(job, title, explain(job, log) if explain else last_line(job))
+        if log:
+            with st.expander("Log"):
+                st.code(log, language=None, height=240 if log.count("\n") > 8 else "content")
+    return job
+
+
+@st.fragment(run_every=1.0)
+def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None:
+    """Draw a job that runs, again every second; the page is drawn anew when it ends."""
+    job = jobs.find(kind)
+    if job is None or job.state is not JobState.RUNNING:
+        st.rerun()
+        return
+    _render_badge(job, title, "")
+    if job.step and job.step.total:
+        step = job.step
+        st.progress(min(1.0, step.done / step.total), f"{ui.plain(step.name)}: {step.done:,} of {step.total:,}")
+    log = jobs.read_log(kind)
+    if log:
+        st.code(log, language=None, height=240)
+    st.button(
+        "Cancel",
+        key=f"cancel-{kind}",
+        on_click=ui.record_change,
+        args=(cancel,),
+        **lock("job.cancel", get_config().environment),
+    )
+
+
+def _render_badge(job: Job, title: str, said: str) -> None:
+    color, symbol, word = _WORDS[job.state]
+    when = f"started {ui.format_ago(job.started)}" if job.ended is None else f"ended {ui.format_ago(job.ended)}"
+    who = f"{ui.plain(title)} of {ui.plain(job.subject)}, {when}, by {ui.plain(job.actor)}"
+    st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + ui.plain(said) if said else ''}")
+
+
+def last_line(job: Job) -> str:
+    """How a command of ours ended: with the last line that it printed."""
+    if job.state is JobState.CUT_OFF:
+        return "its process was killed, or the machine stopped; start it again"
+    return "" if job.state is JobState.CANCELLED else job.last_line.removeprefix("quarterdeck: ")

@@ -1,0 +1,63 @@
+"""Shell that issues and revokes bearer tokens, each with its audit entry. A secret is shown once and not kept."""
+
+import secrets
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import timedelta
+
+from core.access.scopes import Scope, Token, hash_secret
+from core.access.tokens import get_token, list_tokens, mark_revoked, save_token
+from core.audit.acts import Act, changing
+from core.errors import Conflict, InvalidInput
+from quarterdeck.clock import from_ms
+from quarterdeck.store import Store
+
+PREFIX = "qd_"
+LONGEST_DAYS = 3_650
+_HINT_CHARACTERS = len(PREFIX) + 4
+
+
+def issue_token(
+    store: Store, name: str, scopes: Collection[Scope], by: Act, *, expires_days: int | None = None
+) -> tuple[str, int]:
+    """Make a token of the act's environment; return its secret, which nothing shows again, and the audit entry.
+
+    The name of a token that was revoked or has expired may be given again. Raises InvalidInput, and Conflict when
+    the name is in use.
+    """
+    if expires_days is not None and not 1 <= expires_days <= LONGEST_DAYS:
+        raise InvalidInput("expires", f"give 1 to {LONGEST_DAYS:,} days, not {expires_days}")
+    secret = PREFIX + secrets.token_urlsafe(32)
+    with changing(store, by) as change:
+        now = from_ms(change.at_ms)
+        expires = now + timedelta(days=expires_days) if expires_days is not None else None
+        wanted = tuple(scope for scope in Scope if scope in scopes)
+        token = Token(
+            name.strip(), hash_secret(secret), secret[:_HINT_CHARACTERS], wanted, by.environment, now, by.actor,
+            expires,
+        )  # fmt: skip
+        former = next((each for each in list_tokens(store) if each.name == token.name), None)
+        if former and former.describe_state(now) == "active":
+            raise Conflict(f"token {token.name!r} is in use; revoke it first, or take another name")
+        save_token(change.connection, token, instead_of=former)
+        change.record("token.create", token.name, None, _describe(token))
+    return secret, change.entry_id
+
+
+def revoke_token(store: Store, name: str, by: Act) -> int:
+    """Revoke a token; servers refuse it within 2 seconds. Raises NotFound, and Conflict when it is revoked already."""
+    token = get_token(store, name)
+    with changing(store, replace(by, environment=token.environment)) as change:
+        if not mark_revoked(change.connection, token, revoked_ms=change.at_ms):
+            raise Conflict(f"token {name!r} is revoked already, or somebody has just replaced it")
+        change.record("token.revoke", name, _describe(token), _describe(token) | {"revoked": True})
+    return change.entry_id
+
+
+def _describe(token: Token) -> dict[str, object]:
+    return {
+        "hint": token.hint,
+        "scopes": [str(scope) for scope in token.scopes],
+        "environment": token.environment,
+        "expires": token.expires.isoformat() if token.expires else None,
+    }

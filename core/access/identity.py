@@ -1,0 +1,220 @@
+"""Rule of who somebody is: how visitors sign in, and what turns an OpenID token or a proxy's header into a person.
+
+Values in, values out: the sign-in itself is the door's, what a person may do is for `permissions`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+from core.audit.permissions import is_name, is_personal_name
+from core.errors import Forbidden, InvalidInput
+
+MAX_GROUPS = 500
+_MIN_SECRET = 32
+
+
+@dataclass(frozen=True, slots=True)
+class OidcLogin:
+    """An OpenID provider that visitors sign in with, and which of its claims name the person and the groups."""
+
+    metadata_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    cookie_secret: str = field(repr=False)
+    name_claim: str = "email"
+    groups_claim: str = "groups"
+    session: timedelta = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxy:
+    """A proxy that signs visitors in and names them in a header; it counts from these addresses only."""
+
+    user_header: str
+    groups_header: str
+    networks: tuple[IPv4Network | IPv6Network, ...]
+
+    def is_from(self, address: str) -> bool:
+        """Whether a connection from this address is the proxy's."""
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self.networks)
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """How visitors say who they are. Without a login or a proxy everybody is the local operator.
+
+    `public_url` is where browsers find the deck, `open_to_all` lets it listen beyond this machine without a login.
+    """
+
+    login: OidcLogin | None = None
+    proxy: TrustedProxy | None = None
+    public_url: str = ""
+    open_to_all: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody signs in."""
+        return self.login is None and self.proxy is None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who is known: by name, in these groups. `session` tells one sign-in from another ("" for none)."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    session: str = ""
+
+
+def _read_at_once(read: Callable[..., Any], *arguments: Any) -> Any:
+    return read(*arguments)
+
+
+def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_at_once) -> SignIn:
+    """Return what the environment variables say about signing in. Raises InvalidInput, naming the variable.
+
+    `check` calls what reads a variable; who wants to hear of every wrong one keeps its InvalidInput and returns None.
+    """
+    public_url = check(_read_origin, environ, "QUARTERDECK_PUBLIC_URL")
+    login, proxy = check(_read_login, environ, check), check(_read_proxy, environ, check)
+    if login and proxy:
+        raise InvalidInput("QUARTERDECK_PROXY_USER_HEADER", "cannot be set beside QUARTERDECK_OIDC_CLIENT_ID; use one")
+    if login and public_url == "":
+        raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be set for a login: the address that browsers use")
+    opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
+    if opened not in ("on", "off"):
+        raise InvalidInput("QUARTERDECK_ALLOW_ANYONE", f"must be on or off, not {opened!r}")
+    return SignIn(login, proxy, public_url, opened == "on")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_bind(access: SignIn, host: str) -> None:
+    """Raise InvalidInput when the deck would be open to other machines although nobody signs in."""
+    if access.is_local and not access.open_to_all and not is_loopback(host):
+        raise InvalidInput(
+            "host",
+            f"{host} lets other machines in, and nobody signs in: everyone would be admin. Configure a login "
+            "(QUARTERDECK_OIDC_…) or a proxy (QUARTERDECK_PROXY_…), or set QUARTERDECK_ALLOW_ANYONE=on",
+        )
+
+
+def read_claims(login: OidcLogin, claims: Mapping[str, Any], *, now: datetime) -> Person:
+    """Return the person whom an OpenID token is about. Raises Forbidden when it says nothing usable, or is too old.
+
+    An e-mail address names a person only when the provider says that it is verified: elsewhere anybody may claim any.
+    """
+    issued = claims.get("iat")
+    if not isinstance(issued, int | float) or datetime.fromtimestamp(issued, UTC) + login.session <= now:
+        raise Forbidden("your session has ended; sign in again")
+    name = claims.get(login.name_claim)
+    if login.name_claim == "email" and claims.get("email_verified") is not True:
+        raise Forbidden("your provider does not say that your e-mail address is verified, so it does not name you here")
+    if not isinstance(name, str) or not is_personal_name(name):
+        raise Forbidden(f"your provider gave no usable {login.name_claim}, so nothing names you here")
+    groups = claims.get(login.groups_claim) or []
+    found = groups if isinstance(groups, list) else [groups]
+    sign_in = [claims.get(key) for key in ("iss", "sub", "iat", "sid", "nonce", "at_hash")]
+    session = hashlib.sha256(json.dumps(sign_in, default=str).encode()).hexdigest()
+    return Person(name, tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_name(each)), session)
+
+
+def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
+    """Return the person whom the proxy's headers name. Raises Forbidden when they name nobody."""
+    name = headers.get(proxy.user_header, "")
+    if not is_personal_name(name):
+        raise Forbidden("the proxy named nobody; come through its address and sign in there")
+    groups = headers.get(proxy.groups_header, "") if proxy.groups_header else ""
+    found = [each.strip() for each in groups.split(",")[:MAX_GROUPS]]
+    return Person(name, tuple(each for each in found if is_name(each)))
+
+
+def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLogin | None:
+    names = {
+        "metadata_url": "QUARTERDECK_OIDC_METADATA_URL", "client_id": "QUARTERDECK_OIDC_CLIENT_ID",
+        "client_secret": "QUARTERDECK_OIDC_CLIENT_SECRET", "cookie_secret": "QUARTERDECK_COOKIE_SECRET",
+    }  # fmt: skip
+    given = {key: environ.get(name, "") for key, name in names.items()}
+    if not given["client_id"] and not given["metadata_url"]:
+        return None
+    missing = [name for key, name in names.items() if not given[key]]
+    if missing:
+        raise InvalidInput(", ".join(missing), "must be set for a login, beside the other QUARTERDECK_OIDC_… variables")
+    check(_check_secret, given["cookie_secret"])
+    check(_check_metadata_url, given["metadata_url"])
+    hours = check(_read_hours, environ, "QUARTERDECK_SESSION_HOURS")
+    return OidcLogin(
+        **given,
+        name_claim=environ.get("QUARTERDECK_OIDC_NAME_CLAIM") or "email",
+        groups_claim=environ.get("QUARTERDECK_OIDC_GROUPS_CLAIM") or "groups",
+        session=timedelta(hours=hours or 0),
+    )
+
+
+def _check_secret(secret: str) -> None:
+    if len(secret) < _MIN_SECRET:
+        raise InvalidInput("QUARTERDECK_COOKIE_SECRET", f"must be at least {_MIN_SECRET} characters, drawn at random")
+
+
+def _check_metadata_url(url: str) -> None:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise InvalidInput("QUARTERDECK_OIDC_METADATA_URL", "must be an https address ending in openid-configuration")
+
+
+def _read_proxy(environ: Mapping[str, str], check: Callable[..., Any]) -> TrustedProxy | None:
+    header, groups, addresses = (
+        environ.get(f"QUARTERDECK_PROXY_{name}", "").strip() for name in ("USER_HEADER", "GROUPS_HEADER", "ADDRESSES")
+    )
+    if not header:
+        return None
+    for name, value in (("USER_HEADER", header), ("GROUPS_HEADER", groups)):
+        check(_check_header, f"QUARTERDECK_PROXY_{name}", value)
+    return TrustedProxy(header, groups, check(_read_networks, addresses) or ())
+
+
+def _check_header(name: str, value: str) -> None:
+    if not all(letter.isascii() and (letter.isalnum() or letter == "-") for letter in value):
+        raise InvalidInput(name, "must be the name of an HTTP header")
+
+
+def _read_networks(addresses: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        networks = tuple(ip_network(each.strip()) for each in addresses.split(",") if each.strip())
+    except ValueError as error:
+        raise InvalidInput("QUARTERDECK_PROXY_ADDRESSES", f"must be addresses or networks: {error}") from error
+    if not networks:
+        raise InvalidInput("QUARTERDECK_PROXY_ADDRESSES", "must name the proxy's address: its header counts from there")
+    return networks
+
+
+def _read_origin(environ: Mapping[str, str], name: str) -> str:
+    text = (environ.get(name) or "").rstrip("/")
+    parts = urlsplit(text)
+    if text and (
+        parts.scheme not in ("http", "https") or not parts.netloc or f"{parts.scheme}://{parts.netloc}" != text
+    ):
+        raise InvalidInput(name, "must be an address without a path, like https://deck.example.org")
+    return text.lower()
+
+
+def _read_hours(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name) or "12"
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 720:
+        raise InvalidInput(name, f"must be a whole number of hours from 1 to 720, not {text!r}")
+    return int(text)

@@ -1,0 +1,80 @@
+"""Shell around who holds which role: the grants are a setting of the store, each change of them is audited.
+
+What a role allows is for `permissions`; who somebody is, for the doors.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from core.audit.acts import Act, changing
+from core.audit.permissions import Grant, Role, Roles, combine_grants
+from core.audit.settings import get_setting, save_setting
+from core.errors import NotFound
+from quarterdeck.store import Store
+
+_SETTING = "roles"
+
+
+def list_grants(store: Store) -> tuple[Grant, ...]:
+    """Return every grant, by name and environment."""
+    return _read_grants(store)[0]
+
+
+def find_roles(store: Store, name: str, groups: Iterable[str] = ()) -> Roles:
+    """Return the roles of a person, by name and groups, as they are granted now."""
+    return combine_grants(list_grants(store), name, groups)
+
+
+def grant_role(store: Store, grant: Grant, by: Act) -> int:
+    """Give somebody a role, in place of the one that they hold in that environment; return the audit entry's id.
+
+    It takes an admin of the grant's environment, and for a role everywhere an admin everywhere.
+    """
+    grants, version = _read_grants(store)
+    former = _find(grants, grant)
+    return _save(
+        store, grant, replace(by, environment=grant.environment),
+        kept=[each for each in grants if each != former], before=former, after=grant, version=version,
+    )  # fmt: skip
+
+
+def revoke_role(store: Store, who: str, environment: str, by: Act) -> int:
+    """Take away what somebody holds in one environment, or everywhere (`*`). Raises NotFound."""
+    grants, version = _read_grants(store)
+    former = _find(grants, Grant(who, Role.VIEWER, environment))
+    if former is None:
+        raise NotFound(f"role: {who!r} holds none in {environment!r}; see them with: quarterdeck roles list")
+    return _save(
+        store, former, replace(by, environment=environment),
+        kept=[each for each in grants if each != former], before=former, after=None, version=version,
+    )  # fmt: skip
+
+
+def _save(
+    store: Store, about: Grant, by: Act, *, kept: list[Grant], before: Grant | None, after: Grant | None, version: int
+) -> int:
+    stored = [_to_row(each) for each in sorted([*kept, *([after] if after else [])], key=_order)]
+    with changing(store, by) as change:
+        save_setting(change.connection, _SETTING, stored, expected_version=version)
+        former, new = ({"role": str(each.role)} if each else None for each in (before, after))
+        change.record("role.grant" if after else "role.revoke", about.who, former, new)
+    return change.entry_id
+
+
+def _read_grants(store: Store) -> tuple[tuple[Grant, ...], int]:
+    stored, version = get_setting(store, _SETTING)
+    return tuple(Grant(row["who"], Role(row["role"]), row["environment"]) for row in stored or ()), version
+
+
+def _find(grants: Iterable[Grant], wanted: Grant) -> Grant | None:
+    """The grant of the same person for the same environment."""
+    same = (wanted.who.casefold(), wanted.environment)
+    return next((each for each in grants if (each.who.casefold(), each.environment) == same), None)
+
+
+def _order(grant: Grant) -> tuple[str, str]:
+    return grant.who.casefold(), grant.environment
+
+
+def _to_row(grant: Grant) -> dict[str, str]:
+    return {"who": grant.who, "role": str(grant.role), "environment": grant.environment}

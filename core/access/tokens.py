@@ -1,0 +1,53 @@
+"""Gateway to the bearer tokens in the store, without their secrets. `credentials.py` issues and revokes them."""
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from core.access.scopes import Token, read_scopes
+from core.errors import NotFound
+from quarterdeck.clock import from_ms, to_ms
+from quarterdeck.schema import tokens
+from quarterdeck.store import Store
+
+
+def list_tokens(store: Store) -> tuple[Token, ...]:
+    """Return every token by name, also those that were revoked or have expired."""
+    with store.read() as connection:
+        return tuple(_token(row) for row in connection.execute(select(tokens).order_by(tokens.c.name)).mappings())
+
+
+def get_token(store: Store, name: str) -> Token:
+    """Return one token. Raises NotFound, naming those that there are."""
+    for token in (known := list_tokens(store)):
+        if token.name == name:
+            return token
+    raise NotFound(f"token: there is no token {name!r}; there are: {', '.join(each.name for each in known) or 'none'}")
+
+
+def save_token(connection: Connection, token: Token, *, instead_of: Token | None) -> None:
+    """Add a token, in the place of a former one of its name."""
+    if instead_of:
+        connection.execute(delete(tokens).where(tokens.c.digest == instead_of.digest))
+    connection.execute(
+        insert(tokens).values(
+            name=token.name, digest=token.digest, hint=token.hint, scopes=" ".join(token.scopes),
+            environment=token.environment, created_ms=to_ms(token.created), created_by=token.created_by,
+            expires_ms=to_ms(token.expires) if token.expires else None,
+        )
+    )  # fmt: skip
+
+
+def mark_revoked(connection: Connection, token: Token, *, revoked_ms: int) -> bool:
+    """Revoke this very token; False when somebody else has revoked or replaced it."""
+    same = (tokens.c.name == token.name, tokens.c.digest == token.digest, tokens.c.revoked_ms.is_(None))
+    return connection.execute(update(tokens).where(*same).values(revoked_ms=revoked_ms)).rowcount == 1
+
+
+def _token(row: Any) -> Token:
+    return Token(
+        row["name"], row["digest"], row["hint"], read_scopes(row["scopes"].split()), row["environment"],
+        from_ms(row["created_ms"]), row["created_by"],
+        from_ms(row["expires_ms"]) if row["expires_ms"] is not None else None,
+        from_ms(row["revoked_ms"]) if row["revoked_ms"] is not None else None,
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""Shell that looks at the verdict from time to time and tells who asked to be told. The server and the CLI run it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from core.alerts.alerts import AlertRule, Told, alert_rules_setting, compose_message, decide_alert
+from core.alerts.webhooks import post_signed
+from core.audit.settings import get_setting, save_setting
+from core.drift.report import report_drift
+from core.drift.verdict import DriftStatus
+from core.errors import Conflict, SourceUnavailable
+from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
+
+Send = Callable[[str, Mapping[str, Any], str], int]
+
+
+def list_alert_rules(store: Store, environment: str) -> tuple[AlertRule, ...]:
+    """Return the environment's alert rules, by name."""
+    stored, _ = get_setting(store, alert_rules_setting(environment))
+    rules = [AlertRule(r["name"], r["url"], r["secret"], DriftStatus(r["from_status"])) for r in stored or ()]
+    return tuple(sorted(rules, key=lambda rule: rule.name))
+
+
+def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = post_signed) -> tuple[str, ...]:
+    """Tell every webhook what it does not know yet; return one line for each that was told or could not be.
+
+    What was told is claimed in the store before it is sent, so that of two servers one sends. A webhook that cannot be
+    reached is tried again at the next check.
+    """
+    lines = []
+    rules = list_alert_rules(store, environment)
+    if not rules:
+        return ()
+    report = report_drift(store, environment=environment, today=now.date()).report
+    for rule in rules:
+        name = f"alert_told:{environment}:{rule.name}"
+        stored, version = get_setting(store, name)
+        told = Told(**stored) if stored else Told()
+        due = decide_alert(rule, told, report)
+        if due is None or not _claim(store, name, due, version):
+            continue
+        try:
+            send(rule.url, compose_message(rule, report, environment=environment, now=now), rule.secret)
+            lines.append(f"{rule.name}: told that retrieval is {report.status}")
+        except SourceUnavailable as error:
+            _claim(store, name, told, version + 1)
+            lines.append(f"{rule.name}: {error}")
+            logger.warning("alert %s: %s", rule.name, error)
+    return tuple(lines)
+
+
+def _claim(store: Store, name: str, told: Told, version: int) -> bool:
+    try:
+        with store.begin() as connection:
+            save_setting(connection, name, asdict(told), expected_version=version)
+    except Conflict:
+        return False
+    return True

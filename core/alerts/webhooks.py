@@ -1,0 +1,67 @@
+"""Gateway to webhooks: one signed POST, tried again when the other side is busy or gone. Follows no redirect."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from core.alerts.alerts import sign
+from core.errors import SourceUnavailable
+
+TRIES = 3
+_TIMEOUT_S = 5.0
+
+
+def post_signed(
+    url: str,
+    message: Mapping[str, Any],
+    secret: str,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Send the message and return how many tries it took. Waits 1 s, then 2 s between tries.
+
+    Every try has the same body and a fresh timestamp. Raises SourceUnavailable, without the address's query part, when
+    no try is answered with 2xx; an answer of 4xx other than 408 and 429 is not tried again.
+    """
+    body = json.dumps(message, ensure_ascii=False, sort_keys=True).encode()
+    problem = ""
+    for number in range(1, TRIES + 1):
+        problem, final = _post(url, body, secret, int(clock()))
+        if not problem:
+            return number
+        if final:
+            break
+        if number < TRIES:
+            sleep(2.0 ** (number - 1))
+    raise SourceUnavailable(f"webhook {url.split('?')[0]} was not told: {problem}")
+
+
+def _post(url: str, body: bytes, secret: str, timestamp: int) -> tuple[str, bool]:
+    """Return the problem ("" when delivered) and whether trying again is useless."""
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "quarterdeck",
+        "X-Quarterdeck-Timestamp": str(timestamp),
+        "X-Quarterdeck-Signature": sign(secret, timestamp, body),
+    }
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked by AlertRule
+    try:
+        with _OPENER.open(request, timeout=_TIMEOUT_S):
+            return "", True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"it answered {error.code}", 300 <= error.code < 500 and error.code not in (408, 429)
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error)), False
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_StayHere)

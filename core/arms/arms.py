@@ -1,0 +1,215 @@
+"""Rule that turns what the log holds of users into what is known of arms: one value a user, metric and arm.
+
+A user is a session id. Rows come added up by user and hour; a tally takes them in hour by hour and knows each arm's
+moments at any time. Whether arms differ is for `sequential.py`, reading the rows for `core.arms.histories`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.arms.sequential import Moments
+from core.log.values import UserRow
+
+_Floats = NDArray[np.float64]
+
+
+class Metric(StrEnum):
+    """What is compared. An error is a retrieval without a score: an empty hit list, or a search that failed."""
+
+    SCORE = "score"
+    ERRORS = "error rate"
+    LATENCY = "latency"
+    COST = "cost"
+    FAITHFULNESS = "faithfulness"
+    FEEDBACK = "feedback"
+
+
+HIGHER_IS_BETTER = frozenset({Metric.SCORE, Metric.FAITHFULNESS, Metric.FEEDBACK})
+_METRICS = tuple(Metric)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COUNTS, _TOTALS = [1, 0, 3, 5, 7, 9], [2, 0, 4, 6, 8, 10]  # places in a row, from `queries` on; errors are worked out
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm since the start: its users, their retrievals, and the moments of each metric that it logs.
+
+    A user's value is the mean over the user's retrievals. `anonymous` retrievals name no session and count for no user.
+    """
+
+    users: int = 0
+    queries: int = 0
+    anonymous: int = 0
+    moments: Mapping[Metric, Moments] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one arm logged in one stretch of time alone: users, and count and sum of each metric's retrievals."""
+
+    users: int = 0
+    sums: Mapping[Metric, tuple[int, float]] = field(default_factory=dict)
+
+    def mean(self, metric: Metric) -> float | None:
+        """Return the mean over the retrievals that carry the metric."""
+        count, total = self.sums.get(metric, (0, 0.0))
+        return total / count if count else None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmsReading:
+    """What is known at a moment: every arm since the start, and what the last stretch (`start` to `at`) added."""
+
+    start: datetime
+    at: datetime
+    arms: Mapping[str, Arm]
+    last: Mapping[str, Stretch]
+
+
+def add_stretches(looks: Sequence[ArmsReading], period: timedelta) -> tuple[ArmsReading, ...]:
+    """Return the looks with their last stretches added up to periods that start on the clock, such as whole days.
+
+    Users are counted once an hour, so that their number is an upper bound; the sums are exact.
+    """
+    periods: dict[datetime, ArmsReading] = {}
+    for look in looks:
+        start = _EPOCH + (look.start - _EPOCH) // period * period
+        known = periods.get(start)
+        last = {arm: _add(known.last[arm], stretch) for arm, stretch in look.last.items()} if known else look.last
+        periods[start] = ArmsReading(start, look.at, look.arms, last)
+    return tuple(periods.values())
+
+
+def _add(one: Stretch, other: Stretch) -> Stretch:
+    sums = {
+        metric: tuple(
+            a + b for a, b in zip(one.sums.get(metric, (0, 0.0)), other.sums.get(metric, (0, 0.0)), strict=True)
+        )
+        for metric in one.sums.keys() | other.sums.keys()
+    }
+    return Stretch(one.users + other.users, {m: (int(count), float(total)) for m, (count, total) in sums.items()})
+
+
+class Tally:
+    """Every user's sums, arm by arm, and the moments of the users' means, kept up to date as rows are added.
+
+    Adding costs by the rows added, not by the users known; a user takes about 50 bytes beside the id.
+    """
+
+    def __init__(self, arms: Sequence[str]) -> None:
+        self._arms = {arm: _Users() for arm in arms}
+
+    def add(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
+        """Take in one stretch of time, at most one row a user and arm; return what is known after it."""
+        return self._look(rows, start, at, keep=True)
+
+    def look_ahead(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
+        """Return what would be known after this stretch, and take nothing in."""
+        return self._look(rows, start, at, keep=False)
+
+    def _look(self, rows: Iterable[UserRow], start: datetime, at: datetime, *, keep: bool) -> ArmsReading:
+        of_arm: dict[str, list[UserRow]] = {arm: [] for arm in self._arms}
+        for row in rows:
+            of_arm[row.arm].append(row)
+        found = {arm: self._arms[arm].absorb(of_arm[arm], keep=keep) for arm in of_arm}
+        return ArmsReading(
+            start,
+            at,
+            {arm: whole for arm, (whole, _) in found.items()},
+            {arm: last for arm, (_, last) in found.items()},
+        )
+
+
+class _Users:
+    """One arm's users. The moments are kept as sums of the means and their squares, off a fixed value near them."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._sums: NDArray[np.float32] = np.zeros((1024, 2, len(_METRICS)), dtype=np.float32)
+        self._queries = self._anonymous = 0
+        self._counts: NDArray[np.int64] = np.zeros(len(_METRICS), dtype=np.int64)
+        self._offsets: _Floats = np.full(len(_METRICS), np.nan)
+        self._powers: _Floats = np.zeros((2, len(_METRICS)))
+
+    def absorb(self, rows: Sequence[UserRow], *, keep: bool) -> tuple[Arm, Stretch]:
+        named = [row for row in rows if row.user is not None]
+        queries = self._queries + sum(row.queries for row in named)
+        anonymous = self._anonymous + sum(row.queries for row in rows if row.user is None)
+        users = len(self._places)
+        if not named:
+            arm = Arm(users, queries, anonymous, _moments(self._counts, self._offsets, self._powers))
+            self._anonymous = anonymous if keep else self._anonymous
+            return arm, Stretch()
+        added = _by_metric(named)
+        places = [self._places.get(row.user, -1) for row in named if row.user is not None]
+        new = sum(place < 0 for place in places)
+        before = self._known_sums(places)
+        after = (before + added).astype(np.float32)
+        counts, offsets, powers = self._moved(before, after)
+        if keep:
+            self._queries, self._anonymous = queries, anonymous
+            self._counts, self._offsets, self._powers = counts, offsets, powers
+            self._store(named, places, after)
+        sums = added.sum(axis=0)
+        last = {m: (int(sums[0, at]), float(sums[1, at])) for at, m in enumerate(_METRICS) if sums[0, at]}
+        return Arm(users + new, queries, anonymous, _moments(counts, offsets, powers)), Stretch(len(named), last)
+
+    def _known_sums(self, places: Sequence[int]) -> NDArray[np.float32]:
+        at = np.array(places)
+        found: NDArray[np.float32] = self._sums[np.maximum(at, 0)]
+        found[at < 0] = 0
+        return found
+
+    def _moved(
+        self, before: NDArray[np.float32], after: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], _Floats, _Floats]:
+        """The moments once these users have gone from one state to the other."""
+        old, new = _means(before), _means(after)
+        counts = self._counts + np.isfinite(new).sum(axis=0) - np.isfinite(old).sum(axis=0)
+        first = np.array(
+            [column[np.isfinite(column)].mean() if np.isfinite(column).any() else np.nan for column in new.T]
+        )
+        offsets = np.where(np.isnan(self._offsets), first, self._offsets)
+        powers = self._powers + [
+            np.nansum((new - offsets) ** power, axis=0) - np.nansum((old - offsets) ** power, axis=0)
+            for power in (1, 2)
+        ]
+        return counts, offsets, powers
+
+    def _store(self, rows: Sequence[UserRow], places: list[int], sums: NDArray[np.float32]) -> None:
+        for at, row in enumerate(rows):
+            if places[at] < 0:
+                places[at] = self._places[str(row.user)] = len(self._places)
+        while len(self._places) > len(self._sums):
+            self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
+        self._sums[places] = sums
+
+
+def _by_metric(rows: Sequence[UserRow]) -> _Floats:
+    """Each user's count and sum of each metric."""
+    sums = np.array([row[3:] for row in rows], dtype=np.float64)
+    found = np.stack([sums[:, _COUNTS], sums[:, _TOTALS]], axis=1)
+    found[:, 1, _METRICS.index(Metric.ERRORS)] -= sums[:, 1]
+    return found
+
+
+def _means(sums: NDArray[np.float32]) -> _Floats:
+    """Each user's mean of each metric; nan where the user has none."""
+    counts, totals = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
+    return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
+
+
+def _moments(counts: NDArray[np.int64], offsets: _Floats, powers: _Floats) -> dict[Metric, Moments]:
+    found = {}
+    for at, metric in enumerate(_METRICS):
+        users = int(counts[at])
+        if users:
+            shift, squares = float(powers[0, at]) / users, float(powers[1, at])
+            variance = max(0.0, squares - users * shift**2) / (users - 1) if users > 1 else 0.0
+            found[metric] = Moments(users, float(offsets[at]) + shift, variance)
+    return found

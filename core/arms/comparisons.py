@@ -1,0 +1,189 @@
+"""Rule that sets one arm beside another, metric by metric: how much worse it is, and whether that is allowed.
+
+Which verdict follows is for `canary.py` and `experiment.py`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
+from core.arms.sequential import Difference, Moments, compare_moments, find_users_needed
+
+RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # whose margin is a share of the stable arm's mean
+
+_MOST_TRACED = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How much worse an arm may be in one metric: in its unit, of latency and cost a share of the other arm's mean."""
+
+    metric: Metric
+    amount: float
+
+    def of(self, mean: float) -> float:
+        """Return the margin in the metric's unit."""
+        return self.amount * abs(mean) if self.metric in RELATIVE else self.amount
+
+
+@dataclass(frozen=True, slots=True)
+class ArmComparison:
+    """One metric of one arm against the stable one. `margin` is how much worse it may be, in the metric's unit.
+
+    `difference` is None while an arm has too few users for it. `alpha` is the chance that this comparison, looked at
+    for ever, calls an arm worse that is not; saying that it is safe is wrong with the chance `safe_alpha`.
+    """
+
+    metric: Metric
+    stable: Moments
+    other: Moments
+    margin: float
+    difference: Difference | None
+    alpha: float
+    safe_alpha: float
+
+    @property
+    def harm(self) -> float | None:
+        """How much worse the arm is than the stable one; negative where it is better."""
+        if self.difference is None:
+            return None
+        return -self.difference.estimate if self.metric in HIGHER_IS_BETTER else self.difference.estimate
+
+    @property
+    def least_harm(self) -> float:
+        """What it is worse by at least; minus infinity while nothing is known."""
+        return -float("inf") if self.difference is None else self._harm - self.difference.half_width(self.alpha)
+
+    @property
+    def most_harm(self) -> float:
+        """What it is worse by at most; infinity while nothing is known."""
+        return float("inf") if self.difference is None else self._harm + self.difference.half_width(self.safe_alpha)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether the arm is surely not worse by the margin or more."""
+        return self.most_harm < self.margin
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the arm is surely worse, and not surely within the margin."""
+        return self.least_harm > 0 and not self.is_safe
+
+    @property
+    def users_until_safe(self) -> int | None:
+        """How many users more, in both arms, it takes to call it safe if the arms are as they seem; None for never."""
+        if self.difference is None:
+            return None
+        needed = find_users_needed(self.difference, self.margin - max(0.0, self._harm), alpha=self.safe_alpha)
+        return None if needed is None else max(0, needed - self.difference.users)
+
+    @property
+    def _harm(self) -> float:
+        return self.harm or 0.0
+
+
+def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: float) -> tuple[ArmComparison, ...]:
+    """Return a comparison for each metric that both arms log.
+
+    alpha is split evenly over them (Bonferroni), so that all of them together call an arm worse that is not with at
+    most that chance; safety is asked of every metric at once, and needs no such split.
+    """
+    judged = [margin for margin in margins if margin.metric in stable.moments and margin.metric in other.moments]
+    found = []
+    for margin in judged:
+        first, second = stable.moments[margin.metric], other.moments[margin.metric]
+        allowed = margin.of(first.mean)
+        least = _variance_at(first, allowed) if margin.metric is Metric.ERRORS else 0.0
+        difference = compare_moments(first, second, least_variance=least)
+        found.append(ArmComparison(margin.metric, first, second, allowed, difference, alpha / len(judged), alpha))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class HarmTrace:
+    """How much worse an arm was known to be at a moment: the estimate, and what it was at least and at most."""
+
+    at: datetime
+    harm: float
+    least: float
+    most: float
+
+
+def trace_harm(
+    looks: Sequence[ArmsReading], metric: Metric, margins: Sequence[Margin], *, stable: str, other: str, alpha: float
+) -> tuple[HarmTrace, ...]:
+    """Return how the knowledge of one metric's difference grew, at no more than 120 of the looks.
+
+    Earlier looks are left out in which an arm had fewer than 30 users.
+    """
+    every = -(-len(looks) // _MOST_TRACED) or 1
+    traced = []
+    for look in looks[(len(looks) - 1) % every :: every] if looks else ():
+        found = compare_arms(look.arms.get(stable, Arm()), look.arms.get(other, Arm()), margins, alpha=alpha)
+        known = [(each, each.harm) for each in found if each.metric is metric and each.harm is not None]
+        traced += [HarmTrace(look.at, harm, each.least_harm, each.most_harm) for each, harm in known]
+    return tuple(traced)
+
+
+def _variance_at(stable: Moments, margin: float) -> float:
+    """The variance of users' error rates in an arm that is worse by just the margin.
+
+    An arm that saw no error yet has a variance of 0, and would be called safe for it. That of a share p is p (1 - p),
+    less where users ask several times: as much less as in the stable arm.
+    """
+    rate = stable.mean
+    several = min(1.0, stable.variance / (rate * (1 - rate))) if 0 < rate < 1 and stable.variance else 1.0
+    worse = min(0.5, rate + margin)
+    return worse * (1 - worse) * several
+
+
+def describe_comparison(each: ArmComparison) -> str:
+    """Return both arms and what is sure of their difference, in one line."""
+    stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
+    told = f"{each.metric}: {other} against {stable}"
+    if each.difference is None:
+        return f"{told}, too few users to compare"
+    ends = (_say_harm(each.metric, harm) for harm in (each.least_harm, each.most_harm))
+    return f"{told}, between {' and '.join(ends)}; {say_amount(each.metric, each.margin)} worse is allowed"
+
+
+def _say_harm(metric: Metric, harm: float) -> str:
+    return f"{say_amount(metric, harm)} {'worse' if harm > 0 else 'better'}"
+
+
+def say_value(metric: Metric, value: float) -> str:
+    """Return a mean as a person reads it.
+
+    >>> [say_value(Metric.SCORE, 0.613), say_value(Metric.ERRORS, 0.0123), say_value(Metric.LATENCY, 412.3)]
+    ['0.61', '1.2%', '412 ms']
+    """
+    if metric is Metric.ERRORS:
+        return f"{value:.1%}"
+    if metric is Metric.LATENCY:
+        return f"{value:,.0f} ms"
+    return f"${value:.4f}" if metric is Metric.COST else f"{value:.2f}"
+
+
+def say_amount(metric: Metric, amount: float) -> str:
+    """Return a difference as a person reads it: finer than a mean, without its sign."""
+    amount = abs(amount)
+    if metric is Metric.ERRORS:
+        return f"{100 * amount:.1f} points"
+    if metric is Metric.LATENCY:
+        return f"{amount:,.0f} ms"
+    if metric is Metric.COST:
+        return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
+    return f"{amount:.3f}"
+
+
+def say_time(time: timedelta) -> str:
+    """Return a stretch of time in its largest unit.
+
+    >>> say_time(timedelta(hours=30)), say_time(timedelta(days=12)), say_time(timedelta(minutes=1))
+    ('30 h', '12 days', '1 min')
+    """
+    minutes = time.total_seconds() / 60
+    if minutes < 90:
+        return f"{max(1, round(minutes))} min"
+    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / 1440:,.0f} days"

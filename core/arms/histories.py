@@ -1,0 +1,204 @@
+"""Gateway that reads how the arms of a rollout went, hour by hour, from the retrieval log, and remembers what it read.
+
+Hours that are over are kept as a tally, and a look reads what came after them. Where that is a lot, each user's sums
+of it are kept too, so that a look reads the newest rows alone. Rows that come in late are noticed by the count of the
+rollups, when everything is read again; those of a busy hour under way are noticed once it is over.
+A user is a session id.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from operator import add
+from threading import Lock
+
+from core.arms.arms import ArmsReading, Tally
+from core.log.exposures import Exposure
+from core.log.retrievals import Log, count_rows, list_user_sums
+from core.log.values import UserRow
+from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
+from quarterdeck.store import Store
+
+_GRACE_MS = 10 * 60_000  # rows of an hour may be this late before it is taken as over
+_BUSY_ROWS = 200_000  # since the last hour that is over: more than are read again at each look
+_SETTLED_MS = 10_000  # rows of a busy hour that are older than this are taken as complete until it is over
+_MOST_ROWS = 1_000_000  # read in one transaction
+_MOST_KEPT = 12
+
+_Sums = dict[tuple[str, str | None], UserRow]  # by arm and user
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Which rows are looked at: those since a moment whose `dimension` (arm, prompt or index version) is an arm's.
+
+    Where the dimension is "", a row belongs to the arm that its session id was exposed to.
+    """
+
+    dimension: str
+    arms: tuple[str, ...]
+    since: datetime
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The tally of the hours before `next_ms`, and by hour what was read of the rows from there to `read_ms`."""
+
+    tally: Tally
+    next_ms: int
+    read_ms: int
+    ahead: dict[int, _Sums] = field(default_factory=dict)
+    rows: int = 0
+    exposed: int = 0
+    looks: list[ArmsReading] = field(default_factory=list)
+    newest: tuple[ArmsReading, ...] = ()
+    lock: Lock = field(default_factory=Lock)
+
+
+class ArmHistories:
+    """The histories of the arms of one retrieval log. Keep one and ask it again and again; threads may share it."""
+
+    _age = timedelta(0)
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._kept: OrderedDict[Watched, _Kept] = OrderedDict()
+        self._lock = Lock()
+
+    def up_to(self, age: timedelta) -> "ArmHistories":
+        """Return the same histories for those whom a look serves that somebody else took so long ago."""
+        lenient = copy(self)
+        lenient._age = age
+        return lenient
+
+    def read(self, watched: Watched, *, until: datetime, exposures: Sequence[Exposure] = ()) -> tuple[ArmsReading, ...]:
+        """Return a look at the end of each hour with retrievals, and one at `until`. Raises SourceUnavailable.
+
+        A user who was exposed to two of the arms counts in none.
+        """
+        until_ms = to_ms(until)
+        arm_of = _find_arms(watched, exposures)
+        kept = self._keep(watched)
+        if self._serves(kept.newest, until):  # before the lock: somebody may be reading for seconds
+            return kept.newest
+        with kept.lock:
+            if self._serves(kept.newest, until):
+                return kept.newest
+            if self._is_stale(watched, kept, until_ms, exposures):
+                kept.tally, kept.looks, kept.rows = Tally(watched.arms), [], 0
+                kept.next_ms = to_ms(watched.since)
+            if not kept.next_ms <= kept.read_ms <= until_ms:
+                kept.read_ms, kept.ahead = kept.next_ms, {}
+            self._read_hours(watched, kept, (until_ms - _GRACE_MS) // HOUR_MS * HOUR_MS, arm_of)
+            kept.exposed = _count_exposed(exposures, kept.next_ms)
+            if self._count(watched, kept.next_ms, until_ms) > _BUSY_ROWS:
+                self._read_ahead(watched, kept, until_ms - _SETTLED_MS)
+            newest: _Sums = {}
+            for sums in (*kept.ahead.values(), *self._list(watched, kept.read_ms, until_ms).values()):
+                _add_up(newest, sums.values())
+            rows = _assign(newest, watched, arm_of)
+            kept.newest = (*kept.looks, kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until))
+            return kept.newest
+
+    def _serves(self, looks: Sequence[ArmsReading], until: datetime) -> bool:
+        return bool(looks) and timedelta(0) <= until - looks[-1].at < self._age
+
+    def _keep(self, watched: Watched) -> _Kept:
+        first_ms = to_ms(watched.since)
+        with self._lock:
+            kept = self._kept.setdefault(watched, _Kept(Tally(watched.arms), first_ms, first_ms))
+            self._kept.move_to_end(watched)
+            while len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+            return kept
+
+    def _is_stale(self, watched: Watched, kept: _Kept, until_ms: int, exposures: Sequence[Exposure]) -> bool:
+        """Whether rows or exposures came in late, or a time is asked for that lies before what was kept."""
+        first_ms = to_ms(watched.since)
+        if kept.next_ms == first_ms:
+            return False
+        if until_ms < kept.next_ms or _count_exposed(exposures, kept.next_ms) != kept.exposed:
+            return True
+        return self._count(watched, first_ms, kept.next_ms) != kept.rows
+
+    def _read_hours(self, watched: Watched, kept: _Kept, end_ms: int, arm_of: Mapping[str, str]) -> None:
+        """Take in the hours that are over, a day at a time, so that a long history never lies in memory as rows."""
+        while kept.next_ms < end_ms:
+            whole_ms = HOUR_MS if kept.ahead else DAY_MS
+            stop_ms = min(end_ms, kept.next_ms - kept.next_ms % whole_ms + whole_ms)
+            counted = self._count(watched, kept.next_ms, stop_ms)  # first: a row that comes between is then noticed
+            hours = {_hour(kept.next_ms): kept.ahead.pop(_hour(kept.next_ms), {})}
+            if sum(row.queries for sums in hours.values() for row in sums.values()) != counted:
+                hours = self._list(watched, kept.next_ms, stop_ms)
+            for hour_ms, sums in sorted(hours.items()):
+                if sums:
+                    start, at = from_ms(max(hour_ms, kept.next_ms)), from_ms(hour_ms + HOUR_MS)
+                    kept.looks.append(kept.tally.add(_assign(sums, watched, arm_of), start=start, at=at))
+            kept.rows += counted
+            kept.next_ms = stop_ms
+            kept.read_ms = max(kept.read_ms, stop_ms)
+
+    def _read_ahead(self, watched: Watched, kept: _Kept, end_ms: int) -> None:
+        """Add up the rows that came since the last look, but for the newest."""
+        if kept.read_ms < end_ms:
+            for hour_ms, sums in self._list(watched, kept.read_ms, end_ms).items():
+                _add_up(kept.ahead.setdefault(hour_ms, {}), sums.values())
+            kept.read_ms = end_ms
+
+    def _list(self, watched: Watched, start_ms: int, end_ms: int) -> dict[int, _Sums]:
+        """Each user's sums by hour; many rows are read in parts, for the database sorts each part."""
+        found: dict[int, _Sums] = {}
+        hours = max(1, -(-(end_ms - start_ms) // HOUR_MS))
+        step_ms = max(1, hours * HOUR_MS * _MOST_ROWS // max(1, self._count(watched, start_ms, end_ms)))
+        for first_ms in range(start_ms, end_ms, step_ms):
+            for row in list_user_sums(
+                self._log, watched.dimension, watched.arms,
+                start_ms=first_ms, end_ms=min(end_ms, first_ms + step_ms), hourly=True,
+            ):  # fmt: skip
+                _add_up(found.setdefault(row.start_ms, {}), (row,))
+        return found
+
+    def _count(self, watched: Watched, start_ms: int, end_ms: int) -> int:
+        """Rows of the whole hours that these times touch; an hour that is only partly meant counts in full."""
+        return count_rows(self._log, watched.dimension, watched.arms, start_ms=_hour(start_ms), end_ms=end_ms)
+
+
+@cache
+def share_histories(url: str, log_url: str | None) -> ArmHistories:
+    """Return what this process keeps for a store: the scheduler and the pages look at the same rollouts."""
+    return ArmHistories(Store(url, log_url=log_url))
+
+
+def _hour(ms: int) -> int:
+    return ms - ms % HOUR_MS
+
+
+def _add_up(known: _Sums, rows: Iterable[UserRow]) -> None:
+    for row in rows:
+        before = known.get(key := (row.arm, row.user))
+        known[key] = row if before is None else UserRow(*before[:3], *map(add, before[3:], row[3:]))
+
+
+def _assign(sums: _Sums, watched: Watched, arm_of: Mapping[str, str]) -> list[UserRow]:
+    """The rows, each with its arm. Of rows that do not say their arm those of users without one are left out."""
+    if watched.dimension:
+        return list(sums.values())
+    return [row._replace(arm=arm_of[user]) for (_, user), row in sums.items() if user is not None and user in arm_of]
+
+
+def _find_arms(watched: Watched, exposures: Sequence[Exposure]) -> dict[str, str]:
+    """The arm of each user who was exposed to one of them alone."""
+    arms: dict[str, str] = {}
+    several = set()
+    for exposure in exposures:
+        if arms.setdefault(exposure.targeting_key, exposure.variant) != exposure.variant:
+            several.add(exposure.targeting_key)
+    return {user: arm for user, arm in arms.items() if arm in watched.arms and user not in several}
+
+
+def _count_exposed(exposures: Sequence[Exposure], before_ms: int) -> int:
+    before = from_ms(before_ms)
+    return sum(exposure.first_seen < before for exposure in exposures)

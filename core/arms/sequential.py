@@ -1,0 +1,143 @@
+"""Rule of comparing two arms that may be looked at all the time: an always-valid interval, and how long it takes.
+
+It knows counts of users, means and variances. What they measure is for `arms.py`; what follows from an interval is for
+`canary.py` and `experiment.py`.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.errors import InvalidInput
+
+ALPHA = 0.05
+LEAST_USERS = 30  # in each arm, under which no interval is given: it rests on means being nearly normal
+MISMATCH_P = 0.001
+_TUNED_FOR = 5_000  # the number of users at which the interval is narrowest, for its alpha
+_LEAST_EXPECTED = 5.0  # users expected in an arm, under which the chi-square law is too coarse
+_Z_OF_POWER = 0.8416  # the 80% quantile of the normal law
+_MOST_USERS = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """One value a user, however much the user asked: how many users, the mean of the values, their sample variance."""
+
+    users: int
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the second arm has more than the first, in the metric's unit, with its standard error.
+
+    `users` are those of both arms.
+    """
+
+    estimate: float
+    error: float
+    users: int
+
+    def half_width(self, alpha: float = ALPHA) -> float:
+        """Return how far the true difference may be on one side of the estimate; see `half_width`."""
+        return half_width(self.error, self.users, alpha)
+
+
+def compare_moments(first: Moments, second: Moments, *, least_variance: float = 0.0) -> Difference | None:
+    """Return second minus first; None while either arm has fewer than 30 users.
+
+    Each arm's variance counts as at least the one pooled over both, and as `least_variance`. The smaller arm of a
+    skewed metric (latency, cost, errors) underrates its mean and its variance together, and would be trusted too early.
+    """
+    n1, n2 = first.users, second.users
+    if min(n1, n2) < LEAST_USERS:
+        return None
+    pooled = ((n1 - 1) * first.variance + (n2 - 1) * second.variance) / (n1 + n2 - 2)
+    floor = max(pooled, least_variance)
+    error = math.sqrt(max(first.variance, floor) / n1 + max(second.variance, floor) / n2)
+    return Difference(second.mean - first.mean, error, n1 + n2)
+
+
+def half_width(error: float, users: int, alpha: float = ALPHA) -> float:
+    """Return h, so that with probability 1 - alpha a true difference d is above "estimate - h" at every look at once.
+
+    The one-sided asymptotic confidence sequence, n users in both arms, SE their difference's standard error:
+
+        rho = sqrt((-2 ln 2a + ln(1 - 2 ln 2a)) / N*),  N* = 5000
+        h   = sqrt(SE^2 n * 2 (n rho^2 + 1) / (n rho)^2 * ln(1 + sqrt(n rho^2 + 1) / (2a)))
+
+    Both sides at once hold with 1 - 2 alpha. Assumes users independent of each other with finite variance, one value
+    each; asymptotic, so not under 30 users an arm. Source: Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas,
+    "Time-uniform central limit theory and asymptotic confidence sequences", arXiv 2103.06476, one-sided form.
+
+    >>> round(half_width(0.01, 5_000), 4)
+    0.0278
+    """
+    if not 0 < alpha < 0.5:
+        raise InvalidInput("alpha", f"must be above 0 and below 0.5, not {alpha!r}")
+    log = math.log(2 * alpha)
+    rho_squared = (-2 * log + math.log(1 - 2 * log)) / _TUNED_FOR
+    spread = users * rho_squared + 1
+    scale = 2 * spread / (users**2 * rho_squared) * math.log(1 + math.sqrt(spread) / (2 * alpha))
+    return math.sqrt(error**2 * users * scale)
+
+
+def find_users_needed(difference: Difference, effect: float, *, alpha: float = ALPHA) -> int | None:
+    """Return how many users in both arms it takes until a true `effect` is told from 0 in four cases of five.
+
+    The smallest n with h(n) + 0.84 SE(n) <= effect, where SE falls as 1 / sqrt(n) from the one seen, shares of the
+    arms as they are. None where no number of users is enough (an effect of 0 or less).
+    """
+    spread = difference.error * math.sqrt(difference.users)
+    if effect <= 0:
+        return None
+    if spread == 0:
+        return difference.users
+
+    def enough(users: int) -> bool:
+        error = spread / math.sqrt(users)
+        return half_width(error, users, alpha) + _Z_OF_POWER * error <= effect
+
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_USERS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def find_visible_effect(difference: Difference, *, alpha: float = ALPHA) -> float:
+    """Return the smallest true effect that would be told from 0 in four cases of five with the users there are."""
+    return difference.half_width(alpha) + _Z_OF_POWER * difference.error
+
+
+def compare_shares(users: Mapping[str, int], weights: Mapping[str, float]) -> float | None:
+    """Return the probability of counts at least this far from the weights, if users are shared out as they say.
+
+    Pearson's chi-square test over the arms of positive weight; None while fewer than 5 users are expected in one of
+    them. Users in an arm of no weight are impossible: 0. Below `MISMATCH_P` the counts are called a mismatch: some
+    users are lost or counted twice in one arm, and no other figure can be trusted. Source: Fabijan et al., "Diagnosing
+    Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
+    """
+    total, weight = sum(users.values()), math.fsum(weights.values())
+    if any(count and not weights.get(arm) for arm, count in users.items()):
+        return 0.0
+    expected = {arm: total * share / weight for arm, share in weights.items() if share}
+    if len(expected) < 2 or min(expected.values()) < _LEAST_EXPECTED:
+        return None
+    statistic = math.fsum((users.get(arm, 0) - count) ** 2 / count for arm, count in expected.items())
+    return _chi_square_tail(statistic, len(expected) - 1)
+
+
+def _chi_square_tail(statistic: float, freedom: int) -> float:
+    """P(X > statistic), by the recurrence over degrees of freedom from 1 (erfc) or 2 (exp)."""
+    half = statistic / 2
+    tail, at = (math.erfc(math.sqrt(half)), 1) if freedom % 2 else (math.exp(-half), 2)
+    while at < freedom:
+        tail += math.exp(at / 2 * math.log(half) - half - math.lgamma(at / 2 + 1)) if half else 0.0
+        at += 2
+    return min(1.0, tail)

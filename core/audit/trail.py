@@ -1,0 +1,158 @@
+"""Gateway to the audit trail: every change of stored state, each entry chained to the one before it by its hash."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, text
+
+from core.errors import NotFound
+from quarterdeck.clock import from_ms
+from quarterdeck.schema import audit
+from quarterdeck.store import Store, fetch_many
+
+FIRST_HASH = "0" * 64
+_AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, so that the chain of entries is a line
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change: who, when, why, and the stored state before and after it (None: there was or is nothing)."""
+
+    entry_id: int
+    ts: datetime
+    environment: str
+    actor: str
+    action: str
+    target: str
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    previous_hash: str
+    hash: str
+
+
+def list_audit(
+    store: Store,
+    *,
+    target: str | None = None,
+    action: str | None = None,
+    actor: str | None = None,
+    environment: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    limit: int | None = 500,
+) -> tuple[AuditEntry, ...]:
+    """Return audit entries, newest first; None for `limit` means all of them."""
+    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
+    query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
+    return _read_entries(store, query)
+
+
+def list_audit_by_hour(
+    store: Store, environment: str, *, since_ms: int, most_an_hour: int, limit: int
+) -> tuple[AuditEntry, ...]:
+    """Return what concerns an environment, newest first: its own entries, and those of indexes and prompts anywhere.
+
+    Of what was done alike to one target within an hour of the clock, only the newest `most_an_hour` entries, so that
+    somebody who flips a flag all day hides nothing else.
+    """
+    shared = (audit.c.action.startswith(family) for family in ("index.", "prompt."))
+    hour = (audit.c.environment, audit.c.target, audit.c.action, audit.c.ts_ms // 3_600_000)
+    place = func.row_number().over(partition_by=hour, order_by=audit.c.id.desc()).label("place")
+    ranked = (
+        select(audit, place)
+        .where(audit.c.ts_ms >= since_ms, or_(audit.c.environment == environment, *shared))
+        .subquery()
+    )
+    newest = [ranked.c[column.name] for column in audit.c]
+    query = select(*newest).where(ranked.c.place <= most_an_hour).order_by(ranked.c.id.desc()).limit(limit)
+    return _read_entries(store, query)
+
+
+def count_audit(
+    store: Store,
+    *,
+    target: str | None = None,
+    action: str | None = None,
+    actor: str | None = None,
+    environment: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+) -> int:
+    """Return how many entries `list_audit` would find without a limit."""
+    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
+    with store.read() as connection:
+        query = select(func.count()).select_from(audit).where(*_chosen(wanted, since_ms, until_ms))
+        return int(connection.scalar(query) or 0)
+
+
+def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple[str, ...]:
+    """Return what stands in a column of the audit trail (actor, action, target, environment), in order."""
+    with store.read() as connection:
+        return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
+
+
+def _chosen(wanted: dict[str, str | None], since_ms: int | None, until_ms: int | None) -> list[ColumnElement[bool]]:
+    found = [audit.c[name] == value for name, value in wanted.items() if value is not None]
+    found += [audit.c.ts_ms >= since_ms] if since_ms is not None else []
+    return found + ([audit.c.ts_ms < until_ms] if until_ms is not None else [])
+
+
+def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:
+    """Return one audit entry. Raises NotFound."""
+    with store.read() as connection:
+        row = connection.execute(select(audit).where(audit.c.id == entry_id)).mappings().first()
+    if row is None:
+        raise NotFound(f"audit entry: there is no entry {entry_id}")
+    return _entry(row)
+
+
+def list_broken_audit_entries(store: Store) -> tuple[int, ...]:
+    """Return the ids of the entries at which the chain of hashes breaks: a row was changed, or one before removed."""
+    broken, expected = [], FIRST_HASH
+    with store.read() as connection:
+        for found in fetch_many(connection, select(audit).order_by(audit.c.id)):
+            row = dict(zip(audit.c.keys(), found, strict=True))
+            values = {name: row[name] for name in _CHAINED}
+            if row["previous_hash"] != expected or row["hash"] != _chain_hash(expected, values):
+                broken.append(row["id"])
+            expected = row["hash"]
+    return tuple(broken)
+
+
+def record_audit(connection: Connection, **values: Any) -> int:
+    """Append one entry, chained to the last by its hash; return its id. `before` and `after` are JSON-like or None."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_LOCK})
+    previous = connection.scalar(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)) or FIRST_HASH
+    stored = {**values, "before": _to_json(values["before"]), "after": _to_json(values["after"])}
+    stored |= {"previous_hash": previous, "hash": _chain_hash(previous, stored)}
+    return int(connection.execute(insert(audit).values(stored)).inserted_primary_key[0])  # type: ignore[index]
+
+
+_CHAINED = ("ts_ms", "environment", "actor", "action", "target", "reason", "before", "after")
+
+
+def _chain_hash(previous: str, values: dict[str, Any]) -> str:
+    line = json.dumps([previous, *(values[name] for name in _CHAINED)], ensure_ascii=False)
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def _to_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _read_entries(store: Store, query: Select[Any]) -> tuple[AuditEntry, ...]:
+    with store.read() as connection:
+        return tuple(_entry(dict(zip(audit.c.keys(), row, strict=True))) for row in fetch_many(connection, query))
+
+
+def _entry(row: Any) -> AuditEntry:
+    before, after = (json.loads(row[side]) if row[side] is not None else None for side in ("before", "after"))
+    return AuditEntry(
+        row["id"], from_ms(row["ts_ms"]), row["environment"], row["actor"], row["action"], row["target"],
+        row["reason"], before, after, row["previous_hash"], row["hash"],
+    )  # fmt: skip

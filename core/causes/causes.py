@@ -1,0 +1,324 @@
+"""Rule: a dated drop, the changes around it and what the log shows -> which of them explains it, and how sure that is.
+
+"Users ask about something new" and "nothing we know of" are always among the causes. Where the changes come from is
+left to `core.causes.timeline` and `core.causes.changes`; that and when the score fell is decided in
+`core.drift.verdict`.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.causes.evidence import (
+    Contrast,
+    LowGroup,
+    SameQuestions,
+    Segments,
+    Shapes,
+    Timing,
+    contrast_segment,
+    list_contrasts,
+)
+from core.causes.timeline import ChangeKind, TimelineChange
+from core.drift.changepoint import MIN_QUERIES
+from core.drift.verdict import DriftReport
+from core.log.values import DailyScores
+
+LOOK_BACK, LOOK_AHEAD = 21, 3  # days before and after the dated day in which a change is looked at
+HISTORY = 60  # days before the dated day that the level before is learned from
+
+# Priors: chances that a change of a kind lowers the score visibly, and how often a day the other two happen. They are
+# judgments from running retrieval products, not measurements; a factor of two in any of them moves few rankings.
+FAULT = {
+    ChangeKind.INDEX: 0.10,
+    ChangeKind.PROMPT: 0.06,
+    ChangeKind.CANARY: 0.05,
+    ChangeKind.EXPERIMENT: 0.05,
+    ChangeKind.DEPLOYMENT: 0.05,
+    ChangeKind.FLAG: 0.05,
+    ChangeKind.CORPUS: 0.003,  # users see it only through an index, whose swap is a change of its own
+}
+NEW_QUESTIONS_A_DAY, UNKNOWN_A_DAY = 1 / 100, 1 / 300
+LAGS = ((0.0, 0.85), (0.5, 0.05), (1.0, 0.05), (2.0, 0.05))  # days until a change takes effect, and their chances
+GROWTH = {  # how likely an effect grows in each of `GROWTH_DAYS`
+    "change": (0.85, 0.05, 0.05, 0.05),
+    "new": (0.30, 0.20, 0.25, 0.25),
+    "unknown": (0.70, 0.10, 0.10, 0.10),
+}
+NEW_LOW_GROUP = {  # the chance that a part of the scores falls far, instead of all of them together
+    ChangeKind.INDEX: 0.30,  # an index can lack documents
+    ChangeKind.CORPUS: 0.30,
+    "other change": 0.05,
+    "new": 0.95,
+    "unknown": 0.40,
+}
+TOLERANCE = 0.15  # part of the fall by which a share of it may miss what a cause predicts
+STRAY = 0.01  # chance that a measured share has nothing to do with any cause
+HIDDEN_SEGMENT = 0.3  # how much of "nothing we know of" is an unrecorded change of a single segment
+_STEP = 0.25  # days between the onsets tried for a cause without a date
+
+
+class CauseKind(StrEnum):
+    """A recorded change, a shift of what users ask, or neither."""
+
+    CHANGE = "change"
+    NEW_QUESTIONS = "new_questions"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One candidate. `confidence` (0 to 1) sums to 1 over all; `explained_share` of the fall is None if not known."""
+
+    kind: CauseKind
+    change: TimelineChange | None
+    title: str
+    confidence: float
+    evidence: str
+    explained_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Causes:
+    """All candidates, likeliest first. Without a dated drop there are none."""
+
+    ranked: tuple[Cause, ...]
+    low_group: LowGroup | None = None
+
+    @property
+    def first(self) -> Cause | None:
+        return self.ranked[0] if self.ranked else None
+
+
+def rank_causes(
+    report: DriftReport,
+    changes: Iterable[TimelineChange],
+    *,
+    days: Sequence[DailyScores],
+    segments: Segments | None = None,
+    same_questions: SameQuestions | None = None,
+) -> Causes:
+    """Return what may have caused the dated drop of `report`, each candidate with how sure that is and why.
+
+    Bayesian comparison of causes, normalized to 1:  P(cause | log) ~ prior * time * place * shape * same questions.
+
+    - prior: `FAULT` for a change, `NEW_QUESTIONS_A_DAY` and `UNKNOWN_A_DAY` for each day the others may have begun.
+    - time: exp(s^2 / (i + 1 / (reach * EFFECT_SD)^2) / 2) of an effect with exactly this onset, s and i being the score
+      and information of the weekday- and wobble-adjusted daily means (the model of `core.drift.changepoint`), an
+      onset within a day touching that part of it. Averaged over `LAGS` and `GROWTH`; causes without a date sum it
+      over all onsets. A change after the fall gets next to nothing, and one that reaches few users has to explain a
+      small fall.
+    - place: e = fall of everything - fall outside of the touched segment, on days after the change, against N(fall, .)
+      if the segment is the cause and N(0, .) if it is not. 1 where touched segments are unknown or have no other side.
+    - shape: recent histogram as the former one shifted (additively or by a factor; in the touched share of it), or as
+      the former one with a new low group. `NEW_LOW_GROUP` says which cause looks like which.
+    - same questions: as place, with the fall of questions compared with themselves: 0 for new questions.
+
+    Time and shape are weighed with `TEMPER`, place and questions have a tolerance and a chance to stray, so that none
+    of them decides alone. Confidences are as good as the priors: read them as an order with distances. Trust them less
+    for drops that are not dated well (fall below 0.03, or less than 3 days ago), when two changes fall into the
+    same hours (they cannot be told apart by time), and when a change and new questions come together: one cause is
+    assumed. Smallest sample: 20 queries on each side of a contrast; below, it says nothing.
+    Source: Kass & Raftery 1995 (Bayes factors); Oaxaca 1973 (decomposition of a difference of means).
+    """
+    if report.changed_on is None or report.fall is None:
+        return Causes(())
+    drop = _Drop.of(report, days, segments or {}, same_questions)
+    if drop is None:
+        return Causes(())
+    found = [drop.weigh_change(change) for change in changes if drop.is_near(change)]
+    found += [drop.weigh_new_questions(), drop.weigh_unknown()]
+    top = max(weight for weight, _ in found)
+    total = sum(math.exp(weight - top) for weight, _ in found)
+    ranked = [replace(cause, confidence=math.exp(weight - top) / total) for weight, cause in found]
+    return Causes(tuple(sorted(ranked, key=lambda cause: _order(cause, drop.changed_on))), drop.low_group)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drop:
+    """The drop with everything that candidates are weighed by."""
+
+    report: DriftReport
+    changed_on: date
+    fall: float
+    timing: "Timing"
+    shapes: Shapes | None
+    segments: Segments
+    same_questions: SameQuestions | None
+
+    @classmethod
+    def of(
+        cls, report: DriftReport, days: Sequence[DailyScores], segments: Segments, same: SameQuestions | None
+    ) -> "_Drop | None":
+        changed, fall = report.changed_on, report.fall
+        assert changed is not None and fall is not None
+        last = (report.recent_from or changed) + timedelta(days=LOOK_BACK)
+        near = [d for d in days if d.count and changed - timedelta(days=HISTORY) <= d.day <= max(last, changed)]
+        near = near if len(near) > 1 else [d for d in days if d.count]
+        before, after = ([d for d in near if (d.day < changed) == side] for side in (True, False))
+        if not before or not after:
+            return None
+        shapes = Shapes.of(_histogram(before), _histogram(after))
+        return cls(report, changed, min(fall, -1e-3), Timing.of(near, changed), shapes, segments, same)
+
+    @property
+    def low_group(self) -> LowGroup | None:
+        return self.shapes.low_group() if self.shapes else None
+
+    def is_near(self, change: TimelineChange) -> bool:
+        """Whether the change could be asked about at all."""
+        away = _days_after(change.ts, self.changed_on)
+        return -LOOK_BACK <= away <= LOOK_AHEAD + 1 and change.reach > 0 and change.kind is not ChangeKind.LEVEL
+
+    def weigh_change(self, change: TimelineChange) -> tuple[float, Cause]:
+        contrast = self._contrast(change)
+        touched = contrast.share if contrast else change.reach
+        time = _time_of_change(self.timing, _days_after(change.ts, self.changed_on), touched)
+        low = NEW_LOW_GROUP.get(change.kind, NEW_LOW_GROUP["other change"])
+        weight = math.log(FAULT.get(change.kind, 0.05)) + time + self._shape(low, touched) + self._same(regression=True)
+        if contrast:
+            weight += _log_odds(contrast.explained, contrast.error, self.fall)
+        explained = min(1.0, max(0.0, contrast.explained / self.fall)) if contrast else None
+        evidence = _tell_change(change, self.changed_on, contrast, self.fall)
+        return weight, Cause(CauseKind.CHANGE, change, change.summary, 0.0, evidence, explained)
+
+    def weigh_new_questions(self) -> tuple[float, Cause]:
+        time = _time_of_any(self.timing, "new")
+        weight = math.log(NEW_QUESTIONS_A_DAY) + time + self._shape(NEW_LOW_GROUP["new"], 1.0)
+        weight += self._same(regression=False)
+        explained = min(1.0, max(0.0, self.shapes.fall / self.fall)) if self.shapes else None
+        title = "users ask about something new"
+        return weight, Cause(CauseKind.NEW_QUESTIONS, None, title, 0.0, self._tell_new_questions(), explained)
+
+    def weigh_unknown(self) -> tuple[float, Cause]:
+        time = _time_of_any(self.timing, "unknown")
+        weight = math.log(UNKNOWN_A_DAY) + time + self._shape(NEW_LOW_GROUP["unknown"], 1.0)
+        weight += self._same(regression=True)
+        odds = [_log_odds(c.explained, c.error, self.fall) for c in list_contrasts(self.report, self.segments)]
+        hidden = sum(math.exp(each) for each in odds) / len(odds) if odds else 1.0
+        weight += math.log(1 - HIDDEN_SEGMENT + HIDDEN_SEGMENT * hidden)
+        return weight, Cause(CauseKind.UNKNOWN, None, "nothing we know of", 0.0, self._tell_unknown())
+
+    def _contrast(self, change: TimelineChange) -> Contrast | None:
+        since = max(self.changed_on, change.ts.astimezone(UTC).date() + timedelta(days=1))
+        for dimension in dict.fromkeys(dimension for dimension, _ in change.touches):
+            values = [value for name, value in change.touches if name == dimension]
+            if found := contrast_segment(self.report, self.segments, dimension, values, since=since):
+                return found
+        return None
+
+    def _shape(self, low_group: float, touched: float) -> float:
+        if self.shapes is None:
+            return 0.0
+        group, shifted = self.shapes.group, self.shapes.shifted(touched)
+        top = max(group, shifted)
+        return top + math.log(low_group * math.exp(group - top) + (1 - low_group) * math.exp(shifted - top))
+
+    def _same(self, *, regression: bool) -> float:
+        same = self.same_questions
+        if same is None or same.count < MIN_QUERIES:
+            return 0.0
+        odds = _log_odds(same.fall, same.error, self.fall)
+        return odds if regression else 0.0
+
+    def _tell_new_questions(self) -> str:
+        told = []
+        if self.shapes:
+            told.append(
+                f"{self.shapes.share:.0%} of the scores since then are a new low group around {self.shapes.center:.2f}"
+            )
+        same = self.same_questions
+        if same and same.count >= MIN_QUERIES:
+            verb = "hold their place" if same.fall > self.fall / 2 else "fell too"
+            told.append(f"questions asked before {verb}: {same.before:.2f} then, {same.after:.2f} now")
+        return _sentence("; ".join(told) or "Too few scores to tell new questions from a regression")
+
+    def _tell_unknown(self) -> str:
+        contrasts = [c for c in list_contrasts(self.report, self.segments) if c.share < 0.9]
+        alone = max(contrasts, key=lambda c: c.explained / self.fall, default=None)
+        if alone and alone.explained / self.fall > 0.7:
+            place = f"{alone.dimension.replace('_', ' ')} {alone.value}"
+            return _sentence(f"the drop sits in {place}: {alone.inside:+.2f} there, {alone.outside:+.2f} elsewhere")
+        return "Something that is not on the timeline: a service, a model or the data behind it."
+
+
+def _time_of_change(timing: Timing, onset: float, touched: float) -> float:
+    """Log evidence of an effect that begins with a change, or some lag later."""
+    onsets = np.array([onset + lag for lag, _ in LAGS])
+    return _log_sum(timing.weigh(onsets, touched), np.outer([chance for _, chance in LAGS], GROWTH["change"]))
+
+
+def _time_of_any(timing: Timing, growth: str) -> float:
+    """Log evidence summed over all onsets, as if one began a day."""
+    onsets = np.arange(-LOOK_BACK, LOOK_AHEAD + _STEP, _STEP)
+    return _log_sum(timing.weigh(onsets, 1.0), np.tile(GROWTH[growth], (len(onsets), 1)) * _STEP)
+
+
+def _log_sum(logs: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
+    top = float(logs.max())
+    return top + math.log(float((chances * np.exp(logs - top)).sum()))
+
+
+def _log_odds(measured: float, error: float, fall: float) -> float:
+    """log p(measured | all of the fall sits here) / p(measured | nothing special here)."""
+    variance = error**2 + (TOLERANCE * fall) ** 2
+    stray = STRAY / (3 * abs(fall) + 3 * math.sqrt(variance))
+    here, nowhere = (
+        (1 - STRAY) * math.exp(-0.5 * (measured - at) ** 2 / variance) / math.sqrt(2 * math.pi * variance) + stray
+        for at in (fall, 0.0)
+    )
+    return math.log(here / nowhere)
+
+
+def _histogram(days: Iterable[DailyScores]) -> list[int]:
+    return [int(count) for count in np.sum([d.histogram for d in days], axis=0)]
+
+
+def _days_after(ts: datetime, day: date) -> float:
+    return (ts - datetime.combine(day, time(), UTC)) / timedelta(days=1)
+
+
+def _order(cause: Cause, changed_on: date) -> tuple[float, float]:
+    """Likeliest first; of equals, the one nearer to the dated day."""
+    return (-round(cause.confidence, 9), abs(_days_after(cause.change.ts, changed_on)) if cause.change else 0.0)
+
+
+def _tell_change(change: TimelineChange, changed_on: date, contrast: Contrast | None, fall: float) -> str:
+    """The evidence for or against a change, in one sentence."""
+    when = _tell_time(_days_after(change.ts, changed_on))
+    if contrast is None:
+        reached = f"reaches at most {change.reach:.0%} of users and " if change.reach < 1 else ""
+        return _sentence(f"it {reached}came {when}")
+    place = f"{contrast.dimension.replace('_', ' ')} {contrast.value}"
+    there = f"{contrast.inside:+.2f} there, {contrast.outside:+.2f} elsewhere"
+    if contrast.explained / fall > 0.7:
+        return _sentence(f"the drop sits in {place}: {there}; it came {when}")
+    if contrast.explained / fall > 0.3:
+        return _sentence(f"a part of the drop sits in {place}: {there}; it came {when}")
+    return _sentence(f"the drop is not in {place}, which it touched: {there}; it came {when}")
+
+
+def _tell_time(days: float) -> str:
+    if days >= 1:
+        return f"{_span(days)} after the drop began, and an effect cannot precede its cause"
+    if days >= 0:
+        return "on the first low day"
+    return f"{_span(-days)} before the first low day"
+
+
+def _span(days: float) -> str:
+    hours = round(days * 24)
+    if hours < 1:
+        return "less than an hour"
+    if hours < 48:
+        return f"{hours} h"
+    return f"{round(days)} days"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."

@@ -1,0 +1,163 @@
+"""Shell that gathers what changed from every source, and explains a dated drop by it. A source that fails is named."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from core.audit.trail import list_audit_by_hour
+from core.causes.causes import Causes, rank_causes
+from core.causes.evidence import SameQuestions, list_contrasts
+from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
+from core.causes.timeline import (
+    MOST_AN_HOUR,
+    TimelineChange,
+    fold_changes,
+    summarize_audit,
+    summarize_prompts,
+    summarize_versions,
+)
+from core.corpus.corpus import Corpus
+from core.coverage.report import Coverage
+from core.drift.report import DriftOverview
+from core.drift.verdict import DriftReport
+from core.errors import QuarterdeckError
+from core.log.retrievals import SEGMENTS, Window, list_questions, list_segment_scores
+from core.log.values import AskedQuery, DailyScores, normalize_query
+from core.tracking.gateway import Tracking
+from quarterdeck.clock import to_ms
+from quarterdeck.store import Store
+
+_MOST_ENTRIES, _MOST_VERSIONS = 5_000, 500
+_MOST_COMPARED = 200_000  # queries in five weeks above which reading them all would hold up a page
+_COMPARED_DAYS, _READ_DAYS = 14, 35  # a window, and the days before its end of which the log reads raw rows
+_LEAST_ERROR = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class WhatChanged:
+    """The timeline, oldest first, what could not be read of it, and what explains the drop if there is one."""
+
+    changes: tuple[TimelineChange, ...]
+    problems: tuple[str, ...]
+    causes: Causes
+    topics: tuple[TopicShare, ...]
+    sentence: str
+    segments: str = ""
+
+
+def gather_changes(
+    store: Store,
+    corpus: Callable[[], Corpus],
+    tracking: Callable[[], Tracking],
+    *,
+    environment: str,
+    since: datetime,
+) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
+    """Return every known change since then, oldest first, and one line for each source that could not be read.
+
+    Flags, canaries and levels are those of the environment; indexes, corpus and prompts are shared by all.
+    `corpus` and `tracking` open their gateway, so that one that cannot be opened takes none of the others along.
+    """
+    sources: tuple[tuple[str, Callable[[], Iterable[TimelineChange]]], ...] = (
+        ("flags and indexes", lambda: _list_audited(store, environment, since)),
+        ("corpus versions", lambda: summarize_versions(corpus().list_versions(_MOST_VERSIONS))),
+        ("prompts", lambda: summarize_prompts(tracking().list_prompts())),
+    )
+    changes: list[TimelineChange] = []
+    problems: list[str] = []
+    for name, read in sources:
+        try:
+            changes.extend(change for change in read() if change.ts >= since)
+        except QuarterdeckError as error:
+            problems.append(f"{name}: {error}")
+    return tuple(sorted(changes, key=lambda change: (change.ts, change.summary))), tuple(problems)
+
+
+def explain_drift(
+    store: Store,
+    found: DriftOverview,
+    gathered: tuple[Sequence[TimelineChange], Sequence[str]],
+    *,
+    today: date,
+    coverage: Callable[[], Coverage] | None = None,
+) -> WhatChanged:
+    """Return what changed and what of it explains the drop. Topics are named if `coverage` can be read.
+
+    Raises SourceUnavailable when the log cannot be read.
+    """
+    report, (changes, problems) = found.report, gathered
+    if report.changed_on is None or report.fall is None:
+        return WhatChanged(tuple(changes), tuple(problems), Causes(()), (), report.reason)
+    reached = Window(report.baseline_from or report.changed_on, today)
+    segments = {name: list_segment_scores(store, name, window=reached) for name in SEGMENTS}
+    same = compare_same_questions(store, report, found.days, today=today)
+    causes = rank_causes(report, changes, days=found.days, segments=segments, same_questions=same)
+    topics, failed = _name_topics(report, coverage, found.days, today)
+    return WhatChanged(
+        tuple(changes),
+        (*problems, *failed),
+        causes,
+        topics,
+        describe_drop(report, causes, topics),
+        describe_segments(report, list_contrasts(report, segments)),
+    )
+
+
+def compare_same_questions(
+    store: Store, report: DriftReport, days: Sequence[DailyScores], *, today: date
+) -> SameQuestions | None:
+    """Return how questions that were asked before and after the dated drop score now, each compared with itself.
+
+    Reads raw rows, so only the two weeks on either side, and not at all (None) for a log of over 200,000 queries in
+    five weeks. Each of a question's means counts as often as it was asked since; the error is that of questions as
+    clusters, at least 0.005.
+    """
+    changed = report.changed_on
+    if changed is None:
+        return None
+    after = Window(changed, min(today, changed + timedelta(days=_COMPARED_DAYS - 1)))
+    before = Window(changed - timedelta(days=_COMPARED_DAYS), changed - timedelta(days=1))
+    if (
+        sum(day.count for day in days if before.last - timedelta(days=_READ_DAYS) < day.day <= after.last)
+        > _MOST_COMPARED
+    ):
+        return None
+    old = {normalize_query(q.text): q for q in list_questions(store, before)}
+    new = list_questions(store, after)
+    return _compare([(old[key], query) for query in new if (key := normalize_query(query.text)) in old], new)
+
+
+def _compare(pairs: Sequence[tuple[AskedQuery, AskedQuery]], new: Sequence[AskedQuery]) -> SameQuestions | None:
+    count, asked = sum(n.count for _, n in pairs), sum(query.count for query in new)
+    if not count:
+        return None
+    before = sum(n.count * o.mean_score for o, n in pairs) / count
+    after = sum(n.count * n.mean_score for _, n in pairs) / count
+    spread = sum((n.count * (n.mean_score - o.mean_score - (after - before))) ** 2 for o, n in pairs)
+    error = max(_LEAST_ERROR, math.sqrt(spread) / count)
+    return SameQuestions(count, before, after, error, 1 - count / asked)
+
+
+def _name_topics(
+    report: DriftReport, coverage: Callable[[], Coverage] | None, days: Sequence[DailyScores], today: date
+) -> tuple[tuple[TopicShare, ...], tuple[str, ...]]:
+    """The topics that hold the fall, or why they cannot be told."""
+    if coverage is None:
+        return (), ()
+    try:
+        read = coverage()
+    except QuarterdeckError as error:
+        return (), (f"topics: {error}",)
+    window_days = (read.window.last - read.window.first).days + 1
+    shares = share_fall(
+        report, read.topics.topics, queries=read.queries, days=days, today=today, window_days=window_days
+    )
+    return shares, ()
+
+
+def _list_audited(store: Store, environment: str, since: datetime) -> Iterable[TimelineChange]:
+    entries = list_audit_by_hour(
+        store, environment, since_ms=to_ms(since), most_an_hour=MOST_AN_HOUR + 1, limit=_MOST_ENTRIES
+    )
+    return fold_changes(change for change in map(summarize_audit, entries) if change is not None)

@@ -1,0 +1,302 @@
+"""Rule: what the log says about a drop: where it sits, when it began, and what became of the scores' shape.
+
+Measures only. How much each measure speaks for which cause, and how likely causes are, is decided in
+`core.causes.causes`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.drift.changepoint import MIN_QUERIES, WEEKEND_SD, DailyHistory, Noise, replay, whiten
+from core.drift.verdict import HISTOGRAM_BINS, DriftReport, as_history
+from core.log.values import DailyScores
+
+Floats = NDArray[np.float64]
+Segments = Mapping[str, Mapping[str, Sequence[DailyScores]]]
+
+EFFECT_SD = 0.20  # how much a fault lowers the scores that it touches
+TEMPER = 0.5  # weight of a likelihood: noise is never quite what its model says
+DESIGN_EFFECT = 2.0  # variance of a mean over that of independent queries: sessions repeat themselves
+GROWTH_DAYS = (0.0, 3.0, 7.0, 14.0)  # a step, or an effect that grows in this time
+
+
+@dataclass(frozen=True, slots=True)
+class SameQuestions:
+    """How the very questions that were asked before and after the drop score now: they show a regression only.
+
+    `fall` is their mean change, each question compared with itself; `error` its standard error. `new_share` is the
+    share (0 to 1) of recent queries whose question was not asked before.
+    """
+
+    count: int
+    before: float
+    after: float
+    error: float
+    new_share: float
+
+    @property
+    def fall(self) -> float:
+        return self.after - self.before
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Where the fall sits, for one segment: its change there, elsewhere, and the part of the fall that it explains.
+
+    `explained` is the fall of everything less that of the traffic outside the segment (negative like the fall), which
+    holds for a segment that got worse, for a new one, and for a bad one that merely grew. None where it cannot be told.
+    """
+
+    dimension: str
+    value: str
+    inside: float
+    outside: float
+    explained: float
+    error: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class LowGroup:
+    """The recent scores as a mixture: `share` of them form a group around `center`, the rest is as before."""
+
+    share: float
+    center: float
+    fall: float
+    log_odds: float  # tempered log likelihood over that of everything having shifted together
+
+
+def contrast_segment(
+    report: DriftReport, segments: Segments, dimension: str, values: Iterable[str], *, since: date
+) -> Contrast | None:
+    """Return where the fall sits for one segment, comparing the days from `since` on with the reference.
+
+    Mean over queries of (day's mean - day's mean outside the segment), after less before: what a weekday or the
+    wobble of a day does to both sides falls out. The error is that of sampling, sessions allowed for by a design effect
+    of 2. None with fewer than 20 queries inside or outside after, or 20 outside before.
+    """
+    wanted = set(values)
+    sums = _split(segments.get(dimension, {}), wanted)
+    before = [
+        s for day, s in sums.items() if report.baseline_from and report.baseline_from <= day < _cut(report, since)
+    ]
+    after = [s for day, s in sums.items() if day >= since]
+    (old_in, old_out), (new_in, new_out) = _add(before), _add(after)
+    if min(new_in.count, new_out.count, old_out.count) < MIN_QUERIES:
+        return None
+    gap_after, error_after = _gap(after)
+    gap_before, error_before = _gap(before)
+    # A segment without a past, a new prompt version for instance, is measured from where the rest was.
+    own_past = old_in if old_in.count >= MIN_QUERIES else old_out
+    return Contrast(
+        dimension,
+        " or ".join(sorted(wanted & set(segments[dimension]))),
+        new_in.mean - own_past.mean,
+        new_out.mean - old_out.mean,
+        gap_after - gap_before,
+        math.hypot(error_after, error_before),
+        new_in.count / (new_in.count + new_out.count),
+    )
+
+
+def list_contrasts(report: DriftReport, segments: Segments) -> tuple[Contrast, ...]:
+    """Return the contrast of every segment that has one; empty without a dated drop.
+
+    Starts two days after the change: on the day on which a segment takes over, it is the evening, the rest the morning.
+    """
+    if report.changed_on is None:
+        return ()
+    since = report.changed_on + timedelta(days=2)
+    named = ((dimension, value) for dimension, values in segments.items() for value in values if value)
+    found = (contrast_segment(report, segments, dimension, [value], since=since) for dimension, value in named)
+    return tuple(contrast for contrast in found if contrast is not None)
+
+
+def find_low_group(reference: Sequence[int], current: Sequence[int], *, touched_share: float = 1.0) -> LowGroup | None:
+    """Return the new group of low scores in the current histogram, and how much better it fits than a shift.
+
+    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
+    scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more. None below 100 scores
+    on either side.
+    """
+    fits = Shapes.of(reference, current)
+    return fits.low_group(touched_share) if fits else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def of(cls, day: DailyScores) -> "_Sum":
+        return cls(day.count, day.total, day.total_squares)
+
+    def __add__(self, other: "_Sum") -> "_Sum":
+        return _Sum(self.count + other.count, self.total + other.total, self.squares + other.squares)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count if self.count else math.nan
+
+    @property
+    def error(self) -> float:
+        """Squared standard error of the mean, sessions allowed for."""
+        if not self.count:
+            return 0.0
+        return DESIGN_EFFECT * (max(0.0, self.squares / self.count - self.mean**2) + 0.0025) / self.count
+
+
+_Sides = tuple[_Sum, _Sum]
+
+
+def _split(values: Mapping[str, Sequence[DailyScores]], wanted: set[str]) -> dict[date, _Sides]:
+    """Each day's sums inside and outside of the wanted values."""
+    sums: dict[date, _Sides] = {}
+    for value, days in values.items():
+        for day in days:
+            inside, outside = sums.get(day.day, (_Sum(), _Sum()))
+            one = _Sum.of(day)
+            sums[day.day] = (inside + one, outside) if value in wanted else (inside, outside + one)
+    return sums
+
+
+def _add(days: Iterable[_Sides]) -> _Sides:
+    inside, outside = _Sum(), _Sum()
+    for left, right in days:
+        inside, outside = inside + left, outside + right
+    return inside, outside
+
+
+def _gap(days: Sequence[_Sides]) -> tuple[float, float]:
+    """Query-weighted mean over days of (mean of all - mean outside), and its standard error."""
+    gap = variance = 0.0
+    count = 0
+    for inside, outside in days:
+        if not outside.count:
+            continue
+        n = inside.count + outside.count
+        share = inside.count / n
+        count += n
+        if inside.count:
+            gap += n * share * (inside.mean - outside.mean)
+            variance += (n * share) ** 2 * (inside.error + outside.error)
+    return (gap / count, math.sqrt(variance) / count) if count else (0.0, 0.0)
+
+
+def _cut(report: DriftReport, since: date) -> date:
+    return min(since, report.changed_on) if report.changed_on else since
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Tempered log likelihoods of the recent histogram."""
+
+    reference: Floats
+    current: Floats
+    group: float
+    share: float
+    center: float
+    fall: float
+    weight: float
+
+    @classmethod
+    def of(cls, reference: Sequence[int], current: Sequence[int]) -> "Shapes | None":
+        old, new = np.array(reference, dtype=float), np.array(current, dtype=float)
+        if min(old.sum(), new.sum()) < 100:
+            return None
+        padded = np.pad(old, 1, mode="edge")
+        smooth = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:] + 0.2
+        p = smooth / smooth.sum()
+        weight = TEMPER / DESIGN_EFFECT
+        best, share, center = _fit_group(p, new)
+        penalty = math.log(new.sum()) * weight  # BIC: two parameters more than a shift
+        fall = share * (center - float(p @ _CENTERS))
+        return cls(p, new, weight * best - penalty, share, center, fall, weight)
+
+    def low_group(self, touched: float = 1.0) -> LowGroup:
+        """The group that fits best, against a shift of the touched share."""
+        return LowGroup(self.share, self.center, self.fall, self.group - self.shifted(touched))
+
+    def shifted(self, touched: float = 1.0) -> float:
+        """Of everything in the touched share having shifted together."""
+        p = self.reference
+        edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
+        cumulative = np.concatenate([[0.0], np.cumsum(p)])
+        moved = [np.interp(edges + d, edges, cumulative) for d in np.arange(0, 0.41, 0.01)]
+        moved += [np.interp(np.minimum(edges / k, 1.0), edges, cumulative) for k in np.arange(0.5, 1.0, 0.02)]
+        table = np.array(moved)
+        table[:, 0], table[:, -1] = 0.0, 1.0
+        q = np.diff(table, axis=1)
+        return float(self.weight * (_log((1 - touched) * p + touched * q) @ self.current).max())
+
+
+_CENTERS = (np.arange(HISTOGRAM_BINS) + 0.5) / HISTOGRAM_BINS
+
+
+def _fit_group(p: Floats, counts: Floats) -> tuple[float, float, float]:
+    """Best log likelihood, share and center of a normal group at least 0.10 below the mean of what was before."""
+    shares = np.arange(0.02, 0.72, 0.02)[:, None]
+    best = (-math.inf, 0.0, 0.0)
+    for center in np.arange(0.06, float(p @ _CENTERS) - 0.10 + 1e-9, 0.02):
+        for spread in (0.05, 0.08, 0.12):
+            q = np.exp(-0.5 * ((_CENTERS - center) / spread) ** 2)
+            fit = _log((1 - shares) * p + shares * q / q.sum()) @ counts
+            at = int(fit.argmax())
+            best = max(best, (float(fit[at]), float(shares[at, 0]), float(center)))
+    return best
+
+
+def _log(chances: Floats) -> Floats:
+    # One score in a hundred may be anywhere: a single odd one must not decide.
+    return np.asarray(np.log(0.99 * chances + 0.01 / HISTOGRAM_BINS))
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Evidence for an effect that begins at each onset (days after the dated day) and grows for some days."""
+
+    noise: Noise
+    ordinal: Floats
+    white: Floats
+    covariance: Floats
+    history: DailyHistory
+    origin: int
+
+    @classmethod
+    def of(cls, days: Sequence[DailyScores], changed_on: date) -> "Timing":
+        history = as_history(days)
+        noise = replay(history).noise
+        columns = np.column_stack([history.mean - history.mean[0], history.design])
+        white = whiten(history, _noise_row(noise), columns)[0][:, 0]
+        precision = np.diag([1e-6, WEEKEND_SD**-2, *[noise.weekday_sd**-2] * 7])
+        covariance = np.asarray(np.linalg.inv(white[:, 1:].T @ white[:, 1:] + precision), dtype=np.float64)
+        return cls(noise, history.ordinal.astype(np.float64), white, covariance, history, changed_on.toordinal())
+
+    def weigh(self, onsets: Floats, touched: float) -> Floats:
+        """Tempered log evidence, onsets x `GROWTH_DAYS`, of an effect on the touched share of the queries."""
+        shapes = np.column_stack([_effect(self.ordinal - self.origin, t, g) for t in onsets for g in GROWTH_DAYS])
+        step = whiten(self.history, _noise_row(self.noise), shapes)[0][:, 0]
+        y, fixed = self.white[:, 0], self.white[:, 1:]
+        solved = self.covariance @ (fixed.T @ step)
+        score = step.T @ y - solved.T @ (fixed.T @ y)
+        information = (step**2).sum(axis=0) - ((fixed.T @ step) * solved).sum(axis=0)
+        gain = np.where(score < 0, 0.5 * score**2 / (information + (EFFECT_SD * max(touched, 0.01)) ** -2), 0.0)
+        return np.asarray(TEMPER * gain.reshape(len(onsets), len(GROWTH_DAYS)))
+
+
+def _effect(days: Floats, onset: float, growth: float) -> Floats:
+    """The part of the effect that each day shows on average: the day of the onset only after it."""
+    if growth == 0:
+        return np.clip(days + 1 - onset, 0.0, 1.0)
+    return (np.clip(days + 1 - onset, 0.0, growth) + np.clip(days - onset, 0.0, growth)) / (2 * growth)
+
+
+def _noise_row(noise: Noise) -> Floats:
+    return np.array([[noise.day_sd, noise.correlation, noise.design_effect]])

@@ -1,0 +1,52 @@
+"""Rule: the files of a version as a tree of folders, one level at a time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from core.corpus.manifests import CorpusFile
+
+
+@dataclass(frozen=True, slots=True)
+class FolderEntry:
+    """What lies in a folder: a file, or a folder with all that is below it.
+
+    `path` is that of the version, a folder's without the slash at its end. `size_bytes` counts the files whose size is
+    known, and is None when none is.
+    """
+
+    path: str
+    name: str
+    is_folder: bool
+    files: int
+    size_bytes: int | None
+    md5: str = ""
+
+
+def list_folder(files: Iterable[CorpusFile], folder: str = "") -> tuple[FolderEntry, ...]:
+    """Return what lies directly in `folder` ("" for the top), folders first, each by name.
+
+    >>> files = [CorpusFile("corpus/a.md", 3, "m1"), CorpusFile("corpus/guides/b.md", 4, "m2")]
+    >>> [(entry.name, entry.files, entry.size_bytes) for entry in list_folder(files, "corpus")]
+    [('guides', 1, 4), ('a.md', 1, 3)]
+    """
+    top = f"{folder}/" if folder else ""
+    folders: dict[str, list[CorpusFile]] = {}
+    found: list[FolderEntry] = []
+    for file in files:
+        if not file.path.startswith(top):
+            continue
+        name, slash, _ = file.path[len(top) :].partition("/")
+        if slash:
+            folders.setdefault(name, []).append(file)
+        else:
+            found.append(FolderEntry(file.path, name, False, 1, file.size_bytes, file.md5))
+    below = [
+        FolderEntry(f"{top}{name}", name, True, len(inside), add_sizes(inside)) for name, inside in folders.items()
+    ]
+    return (*sorted(below, key=lambda entry: entry.name), *sorted(found, key=lambda entry: entry.name))
+
+
+def add_sizes(files: Iterable[CorpusFile]) -> int | None:
+    """Return the bytes of those files whose size is known; None when there is none."""
+    known = [file.size_bytes for file in files if file.size_bytes is not None]
+    return sum(known) if known else None

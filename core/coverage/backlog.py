@@ -1,0 +1,104 @@
+"""Gateway to the backlog of coverage gaps: which topics were ever seen, and what was decided about each.
+
+Sightings are observations and are recorded as they come; decisions go through `operations.mark_topic`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, insert, select, update
+
+from core.audit.settings import save_versioned
+from core.coverage.topics import KnownTopic, Topic
+from core.errors import NotFound
+from quarterdeck.clock import from_ms
+from quarterdeck.schema import topics
+from quarterdeck.store import Store
+
+
+class TopicState(StrEnum):
+    """What was decided about a gap."""
+
+    OPEN = "open"
+    PLANNED = "planned"
+    INDEXED = "indexed"
+    WONT_DO = "won't do"
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogTopic:
+    """One gap: when it was first and last seen, and what was decided. `centroid` has length 1."""
+
+    topic_id: str
+    label: str
+    centroid: tuple[float, ...]
+    first_seen: datetime
+    last_seen: datetime
+    state: TopicState
+    owner: str
+    note: str
+    version: int
+
+    @property
+    def known(self) -> KnownTopic:
+        """What the rule needs to recognize the gap in a later run."""
+        return KnownTopic(self.topic_id, self.centroid)
+
+
+def list_backlog(store: Store, model: str) -> tuple[BacklogTopic, ...]:
+    """Return every gap that was seen with this embedding model, the latest first."""
+    with store.read() as connection:
+        rows = connection.execute(
+            select(topics).where(topics.c.model == model).order_by(topics.c.last_seen_ms.desc(), topics.c.topic_id)
+        )
+        return tuple(_topic(row) for row in rows.mappings())
+
+
+def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
+    """Return one gap. Raises NotFound."""
+    with store.read() as connection:
+        row = connection.execute(select(topics).where(topics.c.topic_id == topic_id)).mappings().first()
+    if row is None:
+        raise NotFound(f"topic: there is no topic {topic_id!r} in the backlog")
+    return _topic(row)
+
+
+def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: int) -> None:
+    """Remember the topics of a run: new ones open, known ones with their newest label, centroid and time."""
+    with store.begin() as connection:
+        known = set(connection.scalars(select(topics.c.topic_id)))
+        for topic in seen:
+            values = {
+                "label": topic.label,
+                "centroid": np.asarray(topic.centroid, dtype=np.float32).tobytes(),
+                "last_seen_ms": at_ms,
+            }
+            if topic.topic_id in known:
+                connection.execute(update(topics).where(topics.c.topic_id == topic.topic_id).values(values))
+            else:
+                fresh = {"model": model, "first_seen_ms": at_ms, "state": "open", "owner": "", "note": "", "version": 1}
+                connection.execute(insert(topics).values(topic_id=topic.topic_id, **values, **fresh))
+
+
+def save_decision(connection: Connection, topic: BacklogTopic, state: TopicState, *, owner: str, note: str) -> None:
+    """Store what was decided about the gap as it was read. Raises Conflict when somebody decided first."""
+    values = {"state": str(state), "owner": owner, "note": note}
+    save_versioned(connection, topics, {"topic_id": topic.topic_id}, values, expected_version=topic.version)
+
+
+def _topic(row: Any) -> BacklogTopic:
+    return BacklogTopic(
+        row["topic_id"],
+        row["label"],
+        tuple(float(value) for value in np.frombuffer(row["centroid"], dtype=np.float32)),
+        from_ms(row["first_seen_ms"]),
+        from_ms(row["last_seen_ms"]),
+        TopicState(row["state"]),
+        row["owner"],
+        row["note"],
+        row["version"],
+    )

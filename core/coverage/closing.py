@@ -1,0 +1,77 @@
+"""Shell that closes a gap by measurement: what its questions scored before an index went live, and after."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+
+from core.audit.trail import list_audit
+from core.coverage.backlog import BacklogTopic
+from core.embedding.embed import Embedder
+from core.log.retrievals import Window, list_questions
+from core.log.values import AskedQuery
+from quarterdeck.store import Store
+
+MIN_QUERIES = 10
+LONGEST_DAYS = 30
+_FARTHEST_SHARE = 0.1  # of the gap's own questions, this many lie farther from its center than a new one may
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What a gap's questions scored before and after `index_name` went live on `shipped`.
+
+    Scores are means over the times asked, 0 to 1, None where nothing was asked. `closed` is None while fewer than
+    `MIN_QUERIES` were asked since.
+    """
+
+    index_name: str
+    shipped: date
+    before_count: int
+    before_score: float | None
+    after_count: int
+    after_score: float | None
+    closed: bool | None
+
+
+def measure_closing(
+    store: Store, embedder: Embedder, topic: BacklogTopic, *, threshold: float, today: date
+) -> Closing | None:
+    """Return what the newest index swap since the gap was seen did to it; None when there was none.
+
+    Before are the low-scoring questions of up to 30 days before the swap that lie around the gap's center. After are
+    all questions since, of any score, that lie as near to it as nine in ten of those. The gap is closed when their mean
+    reaches `threshold`, under which a question counts as hardly covered. The day of the swap itself counts as neither.
+    Uses cached vectors only, so that no page waits. Raises SourceUnavailable.
+    """
+    swaps = list_audit(store, action="index.swap", limit=1)
+    if not swaps or swaps[0].ts < topic.first_seen or swaps[0].after is None:
+        return None
+    shipped = swaps[0].ts.date()
+    before = Window(shipped - timedelta(days=LONGEST_DAYS), shipped - timedelta(days=1))
+    after = Window(shipped + timedelta(days=1), min(today, shipped + timedelta(days=LONGEST_DAYS)))
+    old = _near(embedder, list_questions(store, before, below=threshold), topic, floor=None)
+    floor = float(np.quantile([similarity for _, similarity in old], _FARTHEST_SHARE)) if old else 1.0
+    new = [] if after.last < after.first else list(list_questions(store, after))
+    since = _near(embedder, new, topic, floor=floor)
+    before_count, before_score = _average([query for query, _ in old])
+    after_count, after_score = _average([query for query, _ in since])
+    measured = after_score is not None and after_count >= MIN_QUERIES
+    closed = after_score >= threshold if measured and after_score is not None else None
+    name = str(swaps[0].after.get("index", ""))
+    return Closing(name, shipped, before_count, before_score, after_count, after_score, closed)
+
+
+def _near(
+    embedder: Embedder, queries: list[AskedQuery] | tuple[AskedQuery, ...], topic: BacklogTopic, *, floor: float | None
+) -> list[tuple[AskedQuery, float]]:
+    """Return the queries around the gap's center with their cosine; without a floor, those of at least 0.5."""
+    known = embedder.get_known([query.text for query in queries])
+    center = np.asarray(topic.centroid, dtype=np.float32)
+    found = [(query, float(known[query.text] @ center)) for query in queries if query.text in known]
+    return [(query, similarity) for query, similarity in found if similarity >= (0.5 if floor is None else floor)]
+
+
+def _average(queries: list[AskedQuery]) -> tuple[int, float | None]:
+    count = sum(query.count for query in queries)
+    return count, sum(query.count * query.mean_score for query in queries) / count if count else None

@@ -1,0 +1,159 @@
+"""Shell that answers what users asked that the index hardly covers: topics of low-scoring questions, and their map."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.coverage.backlog import list_backlog, record_sightings
+from core.coverage.topics import (
+    MAP_LIMIT,
+    Topics,
+    find_topics,
+    low_score_threshold_of_histogram,
+    map_queries,
+    recognize,
+)
+from core.drift.report import WINDOW_DAYS, get_accepted_day
+from core.drift.verdict import decide_drift
+from core.embedding.embed import Embedder
+from core.errors import SourceUnavailable
+from core.log.histograms import add_histograms, quantile_of_histogram
+from core.log.retrievals import Window, count_empty, count_scores, last_days, list_daily_scores, list_questions
+from core.log.values import AskedQuery, DailyScores
+from quarterdeck.clock import now_ms
+from quarterdeck.schema import HISTOGRAM_BINS
+from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What users asked that the index hardly covers, in one window.
+
+    `threshold` is the score under which a query counts as low; `low_count` of `scored_count` queries did.
+    `empty_count` queries found nothing at all: a possible outage, and no gap. `pending` distinct queries wait for their
+    vectors and are in no topic yet.
+    """
+
+    topics: Topics
+    queries: tuple[AskedQuery, ...]
+    pending: tuple[str, ...]
+    window: Window
+    threshold: float
+    low_count: int
+    scored_count: int
+    empty_count: int
+
+    @property
+    def low_share(self) -> float:
+        """The share of the window's queries that scored low, 0 to 1."""
+        return self.low_count / self.scored_count if self.scored_count else 0.0
+
+
+def report_coverage(
+    store: Store,
+    embedder: Embedder,
+    *,
+    environment: str,
+    today: date,
+    clusters: int | None = None,
+    window_days: int = WINDOW_DAYS,
+    low_score: float | None = None,
+    embed_new: bool = True,
+) -> Coverage:
+    """Return the topics of the low-scoring queries of the last `window_days`.
+
+    `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
+    retrieval drifts, so that a lasting drop does not become the measure of itself. Topics seen before keep their ids.
+    With `embed_new=False` only queries whose vectors are cached are grouped, the others are `pending`.
+    Raises SourceUnavailable and InvalidInput.
+    """
+    window = last_days(window_days, until=today)
+    histogram = add_histograms(_list_reference(store, environment, today))
+    threshold = low_score if low_score is not None else _low_threshold(histogram)
+    low = list_questions(store, window, below=threshold)
+    median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
+    texts = [query.text for query in low]
+    vectors = {} if embed_new else embedder.get_known(texts)
+    pending = () if embed_new else tuple(text for text in texts if text not in vectors)
+    grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
+    known = [topic.known for topic in list_backlog(store, embedder.model)]
+    topics = recognize(_group(embedder, grouped, clusters, median), known)
+    if clusters is None and not pending:  # half a picture, or a number tried by hand, makes no new gaps
+        _remember(store, topics, embedder.model)
+    return Coverage(
+        topics=topics,
+        queries=grouped,
+        pending=pending,
+        window=window,
+        threshold=threshold,
+        low_count=sum(query.count for query in low),
+        scored_count=count_scores(store, window),
+        empty_count=count_empty(store, window),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapPoint:
+    """One low-scoring query on the map; `cluster_id` is -1 for an outlier."""
+
+    x: float
+    y: float
+    cluster_id: int
+    query: AskedQuery
+
+
+def map_coverage(coverage: Coverage, place: Callable[[tuple[str, ...]], NDArray[np.float64]]) -> tuple[MapPoint, ...]:
+    """Return the most asked low-scoring queries as points: near ones ask for similar things.
+
+    `place` is `place_texts`, or what remembers its answers: finding the places takes seconds.
+    """
+    queries = coverage.queries[:MAP_LIMIT]
+    if len(queries) < 3:
+        return ()
+    places = place(tuple(query.text for query in queries))
+    cluster_of = {member: topic.cluster_id for topic in coverage.topics.topics for member in topic.members}
+    return tuple(
+        MapPoint(float(x), float(y), cluster_of.get(at, -1), query)
+        for at, ((x, y), query) in enumerate(zip(places, queries, strict=True))
+    )
+
+
+def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]:
+    """Return a place on a plane for each text, a row of two; texts that ask for similar things lie near."""
+    return map_queries(embedder.embed(texts))
+
+
+@lru_cache(maxsize=8)
+def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | None, median: float | None) -> Topics:
+    """Return the topics of the queries; seconds for thousands of them, so that the last few answers are kept."""
+    vectors = embedder.embed([query.text for query in queries])
+    return find_topics(queries, vectors, clusters=clusters, baseline_median=median)
+
+
+def _remember(store: Store, topics: Topics, model: str) -> None:
+    """Record the sightings; a store that can only be read still shows its gaps."""
+    try:
+        record_sightings(store, topics.topics, model, at_ms=now_ms())
+    except SourceUnavailable as error:
+        logger.warning("the gaps seen are not remembered: %s", error)
+
+
+def _list_reference(store: Store, environment: str, today: date) -> tuple[DailyScores, ...]:
+    """Return the days that today's drift verdict compares with; all days while there is nothing to compare."""
+    days = list_daily_scores(store)
+    report = decide_drift(days, today=today, accepted_on=get_accepted_day(store, environment))
+    first, last = report.baseline_from, report.baseline_until
+    return tuple(day for day in days if first and last and first <= day.day <= last) or days
+
+
+def _low_threshold(histogram: Sequence[int]) -> float:
+    """Return the score that nine in ten reference queries reach; 0 (nothing is low) while there is no reference."""
+    edges = [step / HISTOGRAM_BINS for step in range(HISTOGRAM_BINS + 1)]
+    return low_score_threshold_of_histogram(histogram, edges) if any(histogram) else 0.0

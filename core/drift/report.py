@@ -1,0 +1,56 @@
+"""Shell that answers whether retrieval drifts: loads daily scores, asks the rules, returns the report."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from core.audit.settings import get_setting
+from core.drift.verdict import DriftReport, SegmentVerdict, decide_drift, decide_segments
+from core.log.retrievals import SEGMENTS, count_empty, last_days, list_daily_scores, list_segment_scores
+from core.log.values import DailyScores
+from quarterdeck.store import Store
+
+
+def accepted_level_setting(environment: str) -> str:
+    """Return the name of the setting that holds since when the present level counts as normal."""
+    return f"accepted_level:{environment}"
+
+
+WINDOW_DAYS = 7
+BASELINE_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DriftOverview:
+    """The verdict, the days it rests on, and the verdicts of each segment by dimension."""
+
+    report: DriftReport
+    days: tuple[DailyScores, ...]
+    segments: tuple[tuple[str, tuple[SegmentVerdict, ...]], ...]
+    empty_count: int
+
+
+def report_drift(
+    store: Store,
+    *,
+    environment: str,
+    today: date,
+    window_days: int = WINDOW_DAYS,
+    baseline_days: int = BASELINE_DAYS,
+) -> DriftOverview:
+    """Return whether retrieval drifts as of the end of `today`. Raises SourceUnavailable and InvalidInput."""
+    options: dict[str, Any] = {"today": today, "window_days": window_days, "baseline_days": baseline_days}
+    days = list_daily_scores(store)
+    report = decide_drift(days, accepted_on=get_accepted_day(store, environment), **options)
+    segments = []
+    for dimension in SEGMENTS:
+        scores = {value: found for value, found in list_segment_scores(store, dimension).items() if value}
+        if scores:
+            segments.append((dimension, decide_segments(scores, **options)))
+    return DriftOverview(report, days, tuple(segments), count_empty(store, last_days(window_days, until=today)))
+
+
+def get_accepted_day(store: Store, environment: str) -> date | None:
+    """Return the day from which on the level of scores was accepted as normal, if somebody did."""
+    accepted, _ = get_setting(store, accepted_level_setting(environment))
+    return date.fromisoformat(accepted["accepted_on"]) if accepted else None

@@ -1,0 +1,416 @@
+"""Rule: daily score summaries of a segment in, one verdict with its reason and numbers out.
+
+`core/drift/changepoint.py` finds and dates the change; this room words it, measures it and looks at many segments at
+once. Reading the summaries, the clock and who accepts a new level are left to others.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from enum import StrEnum
+from itertools import pairwise
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from core.drift.changepoint import (
+    CALL,
+    MIN_QUERIES,
+    PRIOR_DEGREES,
+    DailyHistory,
+    Noise,
+    Reference,
+    Replay,
+    degrees_of,
+    normal_to_student,
+    replay,
+    scatter,
+    smallest_call,
+    usual_drop,
+    usual_sampling,
+)
+from core.errors import InvalidInput
+from core.log.values import DailyScores
+
+HISTOGRAM_BINS = 50
+WATCH = math.log(25)  # evidence at which a suspected drop is worth a look: 25 times likelier with it than without
+POWER = 0.8  # chance with which `smallest_drop` would be called within one window
+USEFUL_DROP = 0.10  # data that could not even show this much is called insufficient
+
+Floats = NDArray[np.float64]
+
+
+class DriftStatus(StrEnum):
+    """The four verdicts, from knowing nothing to knowing that it fell."""
+
+    INSUFFICIENT_DATA = "insufficient_data"
+    STABLE = "stable"
+    WATCH = "watch"
+    DRIFTING = "drifting"
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """A verdict as of the end of a day. Means are weighted by queries; scores and drops go from 0 to 1."""
+
+    status: DriftStatus
+    reason: str
+    action: str
+    recent_avg_score: float | None = None
+    baseline_avg_score: float | None = None
+    delta: float | None = None  # recent - baseline
+    delta_low: float | None = None
+    delta_high: float | None = None
+    changed_on: date | None = None
+    recent_count: int = 0
+    baseline_count: int = 0
+    ks: float | None = None  # these three describe the shapes; as alarms they fire all the time
+    psi: float | None = None
+    wasserstein: float | None = None
+    smallest_drop: float | None = None  # called within one window with a chance of `POWER`
+    called_on: date | None = None
+    baseline_from: date | None = None
+    baseline_until: date | None = None
+    recent_from: date | None = None
+    fall: float | None = None  # weekday-adjusted change of level since `changed_on`, negative for a drop
+    fall_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentVerdict:
+    """The report of one segment; thresholds and intervals are corrected for the number of segments looked at."""
+
+    segment: str
+    report: DriftReport
+
+    @property
+    def status(self) -> DriftStatus:
+        return self.report.status
+
+    @property
+    def count(self) -> int:
+        """Queries in the recent window."""
+        return self.report.recent_count
+
+    @property
+    def mean(self) -> float | None:
+        """Mean score in the recent window."""
+        return self.report.recent_avg_score
+
+    @property
+    def delta(self) -> float | None:
+        return self.report.delta
+
+    @property
+    def delta_low(self) -> float | None:
+        return self.report.delta_low
+
+    @property
+    def delta_high(self) -> float | None:
+        return self.report.delta_high
+
+
+def summarize_scores(day: date, scores: ArrayLike) -> DailyScores:
+    """The summary of one day's scores. Raises `InvalidInput` for scores that are not numbers from 0 to 1.
+
+    >>> summarize_scores(date(2026, 1, 1), [0.25, 0.75]).mean
+    0.5
+    """
+    values = np.asarray(scores, dtype=float)
+    if values.ndim != 1 or not bool(((values >= 0) & (values <= 1)).all()):
+        raise InvalidInput("scores", "must be a list of numbers from 0 to 1")
+    bins = np.minimum((values * HISTOGRAM_BINS).astype(int), HISTOGRAM_BINS - 1)
+    histogram = tuple(int(n) for n in np.bincount(bins, minlength=HISTOGRAM_BINS))
+    return DailyScores(day, len(values), float(values.sum()), float((values**2).sum()), histogram)
+
+
+def decide_drift(
+    days: Sequence[DailyScores],
+    *,
+    today: date,
+    window_days: int = 7,
+    baseline_days: int = 30,
+    accepted_on: date | None = None,
+    looks: int = 1,
+) -> DriftReport:
+    """The verdict at the end of `today`, from all days since `accepted_on` (or the first one).
+
+    - drifting: the detector of `core.drift.changepoint.replay` (formula, assumptions and source are there) called a
+      drop, the days being 100 times likelier with it than without, and the level has neither been accepted nor
+      recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
+      needed before and after a change.
+    - watch: the days are 25 times likelier with a drop than without, or a rise reaches the evidence of a called drop.
+    - insufficient_data: no traffic in the window, or not even a drop of 0.10 would be called with a chance of 80%.
+    - stable: none of these.
+
+    `delta` compares the last `window_days` (or the days since the change, if those are fewer) with the `baseline_days`
+    before them and before the change. Its 95% interval treats each day as one cluster, sessions included: the
+    day-clustered variance of the weekday-adjusted daily means, widened by their correlation from day to day and drawn
+    to the fitted noise model with the weight of 8 days (Cameron & Miller 2015 on few clusters); Student's t.
+    `looks` raises the threshold and widens the interval (Bonferroni) for a verdict that is one of many.
+    Raises `InvalidInput` for days out of order and windows below one day.
+    """
+    _check(days, window_days=window_days, baseline_days=baseline_days, looks=looks)
+    known = [d for d in days if d.count and d.day <= today and (accepted_on is None or d.day >= accepted_on)]
+    since = today - timedelta(days=window_days - 1)
+    if not known:
+        return _nothing_to_compare("No queries have been recorded yet", accepted_on)
+    if known[-1].day < since and len(known) < 2:
+        return _nothing_to_compare(f"No queries were recorded since {_say(since)}", accepted_on)
+    history = as_history(known)
+    threshold = CALL + math.log(looks)
+    seen = replay(history, threshold)
+    report = _measured(known, history, seen, since=since, baseline_days=baseline_days, looks=looks)
+    report = replace(report, smallest_drop=_smallest_drop(history, seen, since, threshold))
+    return _worded(report, known, seen, threshold=threshold, window_days=window_days)
+
+
+def decide_segments(
+    segments: Mapping[str, Sequence[DailyScores]],
+    *,
+    today: date,
+    window_days: int = 7,
+    baseline_days: int = 30,
+    accepted_on: date | None = None,
+) -> tuple[SegmentVerdict, ...]:
+    """One verdict per segment, worst first: drifting, then by how far the score fell.
+
+    With m segments each must bring m times the evidence (Bonferroni: holds for segments that overlap or move together),
+    so that the chance of any false alarm stays that of a single verdict; the intervals cover together with 95%.
+    A segment without a past (a new prompt version) gets insufficient_data.
+    """
+    looks = max(1, len(segments))
+    verdicts = [
+        SegmentVerdict(
+            name,
+            decide_drift(
+                days,
+                today=today,
+                window_days=window_days,
+                baseline_days=baseline_days,
+                accepted_on=accepted_on,
+                looks=looks,
+            ),
+        )
+        for name, days in segments.items()
+    ]
+    return tuple(sorted(verdicts, key=lambda v: (v.status != DriftStatus.DRIFTING, v.delta or 0.0, v.segment)))
+
+
+def _check(days: Sequence[DailyScores], *, window_days: int, baseline_days: int, looks: int) -> None:
+    for name, value in (("window_days", window_days), ("baseline_days", baseline_days), ("looks", looks)):
+        if value < 1:
+            raise InvalidInput(name, f"must be at least 1, not {value}")
+    for earlier, later in pairwise(days):
+        if earlier.day >= later.day:
+            raise InvalidInput("days", f"must ascend, but {later.day} follows {earlier.day}")
+
+
+def as_history(days: Sequence[DailyScores]) -> DailyHistory:
+    """The days as the detector takes them; days without queries must have been left out."""
+    return DailyHistory.of(
+        np.array([d.day.toordinal() for d in days]),
+        np.array([d.count for d in days]),
+        np.array([d.total for d in days]),
+        np.array([d.total_squares for d in days]),
+    )
+
+
+def _nothing_to_compare(what: str, accepted_on: date | None) -> DriftReport:
+    after = f" since the level was accepted on {_say(accepted_on)}" if accepted_on else ""
+    return DriftReport(
+        DriftStatus.INSUFFICIENT_DATA,
+        f"{what}{after}: no drop of any size could be seen.",
+        "Log retrievals to this store; a verdict needs days to compare.",
+    )
+
+
+def _measured(
+    known: list[DailyScores], history: DailyHistory, seen: Replay, *, since: date, baseline_days: int, looks: int
+) -> DriftReport:
+    """Both windows and what lies between them; status and words are still to come."""
+    episode = seen.open_episode
+    changed = known[episode.changed].day if episode else None
+    recent_from = max(since, changed) if changed else since
+    until = min(recent_from, changed) if changed else recent_from
+    recent = [i for i, d in enumerate(known) if d.day >= recent_from]
+    older = [i for i, d in enumerate(known) if d.day < until]
+    baseline = [i for i in older if known[i].day >= until - timedelta(days=baseline_days)] or older[-baseline_days:]
+    report = DriftReport(
+        DriftStatus.STABLE,
+        "",
+        "",
+        recent_avg_score=_average(known[i] for i in recent),
+        baseline_avg_score=_average(known[i] for i in baseline),
+        changed_on=changed,
+        called_on=known[episode.called].day if episode else None,
+        recent_count=sum(known[i].count for i in recent),
+        baseline_count=sum(known[i].count for i in baseline),
+        recent_from=recent_from,
+        baseline_from=known[baseline[0]].day if baseline else None,
+        baseline_until=known[baseline[-1]].day if baseline else None,
+        fall=seen.fall.size if episode and seen.fall else None,
+        fall_error=seen.fall.error if episode and seen.fall else None,
+    )
+    if report.recent_avg_score is None or report.baseline_avg_score is None:
+        return report
+    delta = report.recent_avg_score - report.baseline_avg_score
+    margin = _margin(history, seen.noise, np.array(baseline), np.array(recent), 0.05 / looks)
+    ks, psi, wasserstein = _distances([known[i] for i in baseline], [known[i] for i in recent])
+    return replace(
+        report,
+        delta=delta,
+        delta_low=delta - margin,
+        delta_high=delta + margin,
+        ks=ks,
+        psi=psi,
+        wasserstein=wasserstein,
+    )
+
+
+def _worded(
+    report: DriftReport, known: list[DailyScores], seen: Replay, *, threshold: float, window_days: int
+) -> DriftReport:
+    """The report with its status, reason and action."""
+    if seen.open_episode and seen.fall and report.changed_on and report.called_on:
+        return replace(
+            report,
+            status=DriftStatus.DRIFTING,
+            reason=(
+                f"Retrieval score fell by {-seen.fall.size:.2f} (give or take {1.96 * seen.fall.error:.2f}) "
+                f"since {_say(report.changed_on)}: {_windows(report)}; first called on {_say(report.called_on)}."
+            ),
+            action=(
+                "Look at the coverage gaps and at what changed around that day, then re-index what is missing. "
+                "If this level is meant to stay, accept it as the new one."
+            ),
+        )
+    if report.delta is None or report.smallest_drop is None or report.smallest_drop > USEFUL_DROP:
+        return replace(
+            report,
+            status=DriftStatus.INSUFFICIENT_DATA,
+            reason=_why_too_little(report, known, window_days),
+            action="Let more queries come in and look again.",
+        )
+    could = f"A drop of {report.smallest_drop:.3f} would be called within {window_days} days (chance {POWER:.0%})."
+    if seen.rise and seen.rise.evidence >= threshold:
+        return replace(
+            report,
+            status=DriftStatus.WATCH,
+            reason=f"Retrieval score rose by {seen.rise.size:.3f} since {_say(known[seen.rise.start].day)}: "
+            f"{_windows(report)}.",
+            action="Nothing to repair. Accept the new level, so that a fall back to the old one is noticed.",
+        )
+    if seen.fall and seen.fall.evidence >= WATCH + threshold - CALL:
+        return replace(
+            report,
+            status=DriftStatus.WATCH,
+            reason=f"Retrieval score may have fallen by {-seen.fall.size:.3f} since "
+            f"{_say(known[seen.fall.start].day)} ({math.exp(seen.fall.evidence):.0f} times likelier than no fall, "
+            f"called at {math.exp(threshold):.0f}): {_windows(report)}.",
+            action=f"Look again tomorrow. {could}",
+        )
+    return replace(
+        report,
+        status=DriftStatus.STABLE,
+        reason=f"Retrieval score is where it was: {_windows(report)}.",
+        action=f"Nothing to do. {could}",
+    )
+
+
+def _why_too_little(report: DriftReport, known: list[DailyScores], window_days: int) -> str:
+    if not report.recent_count:
+        reason = f"No queries since {_say(known[-1].day)}, so there is nothing to compare."
+    elif not report.baseline_count:
+        reason = (
+            f"All {report.recent_count:,} queries are from the last {window_days} days, the first from "
+            f"{_say(known[0].day)}: there is no earlier level to compare with."
+        )
+    else:
+        reason = f"Too little data for a verdict: {_windows(report)}."
+    if report.smallest_drop is not None:
+        reason += f" The smallest drop that this much data could show is {report.smallest_drop:.2f}."
+    return reason
+
+
+def _windows(report: DriftReport) -> str:
+    if report.recent_avg_score is None or report.baseline_avg_score is None:
+        return "no queries to compare in the recent window"
+    return (
+        f"{report.recent_avg_score:.3f} over {report.recent_count:,} recent queries against "
+        f"{report.baseline_avg_score:.3f} over {report.baseline_count:,} before"
+    )
+
+
+def _say(day: date) -> str:
+    return f"{day.day} {day:%b %Y}"
+
+
+def _average(days: Iterable[DailyScores]) -> float | None:
+    held = list(days)
+    count = sum(d.count for d in held)
+    return sum(d.total for d in held) / count if count else None
+
+
+def _margin(
+    history: DailyHistory, noise: Noise, baseline: NDArray[np.int64], recent: NDArray[np.int64], error: float
+) -> float:
+    """Half the confidence interval of the difference of the two query-weighted means."""
+    index = np.concatenate([baseline, recent])
+    weights = np.concatenate([_share(history, baseline), -_share(history, recent)])
+    mix = weights @ history.design[index]  # what the windows differ in weekdays
+    effects = Reference.of(history, range(int(baseline[0]), int(baseline[-1]) + 1), noise)
+    model = scatter(history, index[None], noise)[0]
+    expected = float(weights @ model @ weights)
+    clustered, degrees = 0.0, 0
+    for part, share in ((baseline, weights[: len(baseline)]), (recent, weights[len(baseline) :])):
+        residual = history.mean[part] - history.design[part] @ effects.effects
+        residual = residual - np.average(residual, weights=np.abs(share))
+        degrees += len(part) - 1
+        clustered += float(((share * residual) ** 2).sum()) * len(part) / max(1, len(part) - 1)
+    lonely = sum(float(s @ m @ s) for s, m in _single_days(weights, model, len(baseline)))
+    clustered = (clustered + lonely) * expected / float(weights**2 @ np.diag(model))
+    variance = (PRIOR_DEGREES * expected + degrees * clustered) / (PRIOR_DEGREES + degrees)
+    variance += float(mix @ effects.covariance @ mix)
+    deviate = normal_to_student(NormalDist().inv_cdf(1 - error / 2), PRIOR_DEGREES + degrees)
+    return deviate * float(np.sqrt(variance))
+
+
+def _single_days(weights: Floats, model: Floats, split: int) -> list[tuple[Floats, Floats]]:
+    """Windows of one day have no scatter of their own: their part of the model variance stands in."""
+    parts = (slice(0, split), slice(split, None))
+    return [(weights[p], model[p, p]) for p in parts if len(weights[p]) == 1]
+
+
+def _share(history: DailyHistory, index: NDArray[np.int64]) -> Floats:
+    count = history.count[index].astype(float)
+    return np.asarray(count / count.sum())
+
+
+def _smallest_drop(history: DailyHistory, seen: Replay, since: date, threshold: float) -> float | None:
+    """The drop that would be called with a chance of `POWER` once it has lasted for the window."""
+    ordinal = since.toordinal()
+    start = seen.open_episode.changed if seen.open_episode else int(np.searchsorted(history.ordinal, ordinal))
+    recent = np.flatnonzero(history.ordinal >= ordinal)
+    if not len(recent) or history.count[recent].sum() < MIN_QUERIES:
+        return None
+    reference = Reference.of(history, range(start), seen.noise)
+    if start:
+        error = reference.shift(history, recent).error
+    else:  # no past yet: as if it were to hold as much as the window does
+        error = float(np.sqrt(2 / np.linalg.inv(scatter(history, recent[None], seen.noise)[0]).sum()))
+    sampling = usual_sampling(history, len(history) - 1, seen.noise)
+    degrees, drop_sd = degrees_of(start, seen.noise, sampling), usual_drop(seen.noise, sampling)
+    drop = (smallest_call(error, degrees, threshold, drop_sd) + NormalDist().inv_cdf(POWER)) * error
+    return min(drop, 1.0)
+
+
+def _distances(reference: list[DailyScores], current: list[DailyScores]) -> tuple[float, float, float]:
+    """KS, PSI and Wasserstein distance from the histograms (exact to a bin of 0.02); half a query in empty bins."""
+    p, q = (np.sum([d.histogram for d in days], axis=0, dtype=float) for days in (reference, current))
+    gap = np.cumsum(p / p.sum()) - np.cumsum(q / q.sum())
+    smooth_p, smooth_q = ((c + 0.5) / (c + 0.5).sum() for c in (p, q))
+    psi = float(((smooth_q - smooth_p) * np.log(smooth_q / smooth_p)).sum())
+    return float(np.abs(gap).max()), psi, float(np.abs(gap).sum() / HISTOGRAM_BINS)

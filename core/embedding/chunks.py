@@ -1,0 +1,114 @@
+"""Rule that cuts a document into the passages that are embedded. Sections of text in, chunks out.
+
+Markdown is read here; the formats that need a library are read in `core.embedding.formats`.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+_FENCE = re.compile(r"^\s*(```|~~~)")
+MAX_CHARACTERS = 900
+CHUNKING = f"sections-{MAX_CHARACTERS}"  # how indexes that are built now were cut; changes with the rule below
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage of one document: its section's headings and its text, at most about `MAX_CHARACTERS` long."""
+
+    document: str
+    section: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """The hash of the text: two chunks of one digest have the same vector, whatever document they are in."""
+        return hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The text under one heading. `headings` lead to it, outermost first; `place` says where it is without any."""
+
+    headings: tuple[str, ...]
+    body: str
+    place: str = ""
+
+
+def split_markdown(document: str, text: str, *, max_characters: int = MAX_CHARACTERS) -> tuple[Chunk, ...]:
+    """Cut Markdown at its headings, and long sections between paragraphs. Each chunk starts with its headings.
+
+    >>> [c.section for c in split_markdown("mbuf.md", "# Mbuf\\n\\nA buffer.\\n\\n## Chains\\n\\nOne after another.")]
+    ['Mbuf', 'Mbuf > Chains']
+    """
+    return cut_sections(document, _sections(text), max_characters=max_characters)
+
+
+def cut_sections(
+    document: str, sections: Iterable[Section], *, max_characters: int = MAX_CHARACTERS
+) -> tuple[Chunk, ...]:
+    """Cut each section between paragraphs; a paragraph that is too long between its lines, and those between words."""
+    return tuple(
+        Chunk(document, title or section.place, f"{title}\n{part}" if title else part)
+        for section in sections
+        for title in [" > ".join(section.headings)]
+        for part in _split_long(section.body.strip(), max_characters)
+    )
+
+
+def digest_chunks(chunks: Iterable[Chunk], *, model: str) -> str:
+    """Return the hash of what an index of these chunks holds; the order of the chunks does not matter."""
+    lines = sorted(f"{chunk.document}\t{chunk.digest}" for chunk in chunks)
+    return hashlib.blake2b("\n".join([model, CHUNKING, *lines]).encode(), digest_size=16).hexdigest()
+
+
+def _sections(text: str) -> list[Section]:
+    sections: list[tuple[tuple[str, ...], list[str]]] = [((), [])]
+    path: list[tuple[int, str]] = []
+    fenced = False
+    for line in text.splitlines():
+        fenced ^= bool(_FENCE.match(line))
+        heading = None if fenced else _HEADING.match(line)
+        if heading:
+            level = len(heading[1])
+            path = [*(step for step in path if step[0] < level), (level, heading[2])]
+            sections.append((tuple(title for _, title in path), []))
+        else:
+            sections[-1][1].append(line)
+    return [Section(headings, "\n".join(lines)) for headings, lines in sections]
+
+
+def _split_long(body: str, max_characters: int) -> list[str]:
+    parts: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", body) if body else ():
+        for piece, glue in _pieces(paragraph, max_characters):
+            if parts and len(parts[-1]) + len(piece) + len(glue) <= max_characters:
+                parts[-1] = f"{parts[-1]}{glue}{piece}"
+            else:
+                parts.append(piece)
+    return parts
+
+
+def _pieces(paragraph: str, max_characters: int) -> Iterable[tuple[str, str]]:
+    """Return what a paragraph may be cut into, each with what joins it to the piece before."""
+    if len(paragraph) <= max_characters:
+        yield paragraph, "\n\n"
+        return
+    glue = "\n\n"
+    for line in paragraph.splitlines():
+        for piece in _cut_line(line, max_characters):
+            yield piece, glue
+            glue = " "
+        glue = "\n"
+
+
+def _cut_line(line: str, max_characters: int) -> list[str]:
+    pieces = []
+    while len(line) > max_characters:
+        at = line.rfind(" ", 0, max_characters)
+        at = at if at > 0 else max_characters
+        pieces.append(line[:at])
+        line = line[at:].lstrip()
+    return [*pieces, line]

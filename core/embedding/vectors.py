@@ -1,0 +1,56 @@
+"""Gateway to the vector cache in the shared store: each text is embedded once a model, whoever asks for it."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from core.log.values import normalize_query
+from quarterdeck.schema import vectors
+from quarterdeck.store import Store
+
+_SLICE = 500
+
+
+class VectorCache:
+    """Keeps unit vectors by (model, normalized text). Texts that differ only in case or spacing share one vector."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get_vectors(self, model: str, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the known vectors by text; unknown texts are left out."""
+        by_hash: dict[bytes, list[str]] = {}
+        for text in texts:
+            by_hash.setdefault(_hash(text), []).append(text)
+        hashes = list(by_hash)
+        found: dict[str, NDArray[np.float32]] = {}
+        with self._store.read() as connection:
+            for start in range(0, len(hashes), _SLICE):
+                part = hashes[start : start + _SLICE]
+                rows = connection.execute(
+                    select(vectors.c.query_hash, vectors.c.vector).where(
+                        vectors.c.model == model, vectors.c.query_hash.in_(part)
+                    )
+                )
+                for key, vector in rows:
+                    for text in by_hash[bytes(key)]:
+                        found[text] = np.frombuffer(vector, dtype=np.float32)
+        return found
+
+    def save_vectors(self, model: str, texts: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Keep one vector a text; a text that is known already keeps the vector it has."""
+        mark = "?" if self._store.dialect == "sqlite" else "%s"
+        statement = (
+            f"INSERT INTO vectors (model, query_hash, vector) VALUES ({mark}, {mark}, {mark}) ON CONFLICT DO NOTHING"
+        )
+        values = [(model, _hash(text), row.astype(np.float32).tobytes()) for text, row in zip(texts, rows, strict=True)]
+        if values:
+            with self._store.begin() as connection:
+                connection.exec_driver_sql(statement, values)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(normalize_query(text).encode(), digest_size=16).digest()

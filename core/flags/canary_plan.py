@@ -1,0 +1,165 @@
+"""Rule of a canary's plan: the steps, margins and limits in a flag's metadata, checked field by field.
+
+What follows from the plan and from how the arms do is for `canary.py`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from core.arms.arms import Metric
+from core.arms.comparisons import Margin
+from core.arms.sequential import LEAST_USERS
+from core.errors import InvalidInput
+from quarterdeck.definitions import rollout_pct
+
+STABLE, CANARY = "blue", "green"
+_MOST_STEPS = 20
+_SECONDS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_LONGEST_HOLD = timedelta(days=365)
+_STEP = re.compile(r"(\d+(?:\.\d+)?)\s*%(?:\s+for\s+(\d+(?:\.\d+)?)\s*([mhd]))?")
+
+
+class Automation(StrEnum):
+    """What is done without a person: promotions and rollbacks, rollbacks alone, or nothing."""
+
+    FULL = "full"
+    ROLLBACK = "rollback"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """A share of users on green, and how long it is held at least."""
+
+    share_pct: float
+    hold: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a canary grows and what stops it. `min_users` counts those of green since the step began."""
+
+    steps: tuple[PlanStep, ...]
+    margins: tuple[Margin, ...]
+    error_ceiling: float
+    min_users: int
+    automation: Automation
+
+    def step_at(self, share_pct: float) -> PlanStep | None:
+        """Return the step that a share stands for; None for one that somebody chose by hand."""
+        return next((step for step in self.steps if step.share_pct == share_pct), None)
+
+    def share_after(self, share_pct: float) -> float | None:
+        """Return the share of the next step; None when everybody is on green."""
+        return next((step.share_pct for step in self.steps if step.share_pct > share_pct), None)
+
+
+def is_canary(definition: Mapping[str, Any]) -> bool:
+    """Tell whether a flag is a canary: a rollout with the variants blue and green."""
+    return set(definition["variants"]) == {STABLE, CANARY} and rollout_pct(definition) is not None
+
+
+def share_of(definition: Mapping[str, Any]) -> float:
+    """Return the percentage of users on green; 0 where the flag is switched off."""
+    return (rollout_pct(definition) or 0.0) if definition.get("state") == "ENABLED" else 0.0
+
+
+def read_plan(definition: Mapping[str, Any]) -> Plan | None:
+    """Return the plan in a flag's metadata, or None where it has none. Raises InvalidInput, naming the field.
+
+    Fields, flat as flagd wants them: `canary_steps` ("5% for 24h, 25% for 1d, 100%"), `canary_automation` (full,
+    rollback, off), `canary_min_users`, `canary_error_ceiling`, and a margin a metric, how much worse green may be:
+    `canary_score_margin`, `canary_error_margin`, `canary_faithfulness_margin`, `canary_feedback_margin` in the metric's
+    unit, `canary_latency_margin` and `canary_cost_margin` as a share of blue's mean.
+    """
+    given = {name: value for name, value in (definition.get("metadata") or {}).items() if name.startswith("canary_")}
+    if not given:
+        return None
+    if unknown := sorted(given.keys() - _FIELDS):
+        raise InvalidInput(
+            f"metadata.{unknown[0]}", f"a canary has no such field; there are: {', '.join(sorted(_FIELDS))}"
+        )
+    if not is_canary(definition):
+        raise InvalidInput("metadata.canary_steps", "only a plain rollout with the variants blue and green is a canary")
+    if "canary_steps" not in given:
+        raise InvalidInput("metadata.canary_steps", 'is missing; give steps like "5% for 24h, 25% for 24h, 100%"')
+    automation = given.get("canary_automation", Automation.ROLLBACK.value)
+    if automation not in set(Automation):
+        raise InvalidInput("metadata.canary_automation", f"must be {', '.join(Automation)}, not {automation!r}")
+    users = given.get("canary_min_users", _MIN_USERS)
+    if type(users) is not int or users < LEAST_USERS:
+        raise InvalidInput("metadata.canary_min_users", f"must be a whole number from {LEAST_USERS} on, not {users!r}")
+    return Plan(
+        _read_steps(given["canary_steps"]),
+        tuple(Margin(metric, _read_share(given, name, default)) for name, (metric, default) in _MARGINS.items()),
+        _read_share(given, "canary_error_ceiling", _ERROR_CEILING),
+        users,
+        Automation(automation),
+    )
+
+
+_MIN_USERS, _ERROR_CEILING = 100, 0.1
+_MARGINS: dict[str, tuple[Metric, float]] = {
+    "canary_score_margin": (Metric.SCORE, 0.03),
+    "canary_error_margin": (Metric.ERRORS, 0.02),
+    "canary_latency_margin": (Metric.LATENCY, 0.15),
+    "canary_cost_margin": (Metric.COST, 0.15),
+    "canary_faithfulness_margin": (Metric.FAITHFULNESS, 0.05),
+    "canary_feedback_margin": (Metric.FEEDBACK, 0.1),
+}
+_FIELDS = {"canary_steps", "canary_automation", "canary_min_users", "canary_error_ceiling", *_MARGINS}
+DEFAULT_PLAN = Plan(
+    (
+        PlanStep(5.0, timedelta(days=1)),
+        PlanStep(25.0, timedelta(days=1)),
+        PlanStep(50.0, timedelta(days=1)),
+        PlanStep(100.0, timedelta(0)),
+    ),
+    tuple(Margin(metric, default) for metric, default in _MARGINS.values()),
+    _ERROR_CEILING,
+    _MIN_USERS,
+    Automation.OFF,
+)
+
+
+def _read_steps(text: Any) -> tuple[PlanStep, ...]:
+    field = "metadata.canary_steps"
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput(field, 'give steps like "5% for 24h, 25% for 24h, 100%"')
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > _MOST_STEPS:
+        raise InvalidInput(field, f"has {len(parts)} steps; the most is {_MOST_STEPS}")
+    steps = []
+    for part in parts:
+        found = _STEP.fullmatch(part)
+        if not found:
+            raise InvalidInput(field, f'cannot read {part[:40]!r}; write a step like "5% for 24h" (m, h or d)')
+        share = float(found[1])
+        if not 0 < share <= 100 or round(share, 3) != share:
+            raise InvalidInput(field, f"{found[1]}% is no share; give 0.001% to 100%, no finer than 0.001")
+        if found[2] is None and share < 100:
+            raise InvalidInput(field, f'{part!r} does not say how long it is held; write "{part} for 24h"')
+        steps.append(PlanStep(share, _read_hold(found[2], found[3]) if found[2] else timedelta(0)))
+    shares = [step.share_pct for step in steps]
+    if sorted(set(shares)) != shares:
+        raise InvalidInput(field, "each step must be larger than the one before")
+    if shares[-1] != 100:
+        raise InvalidInput(field, "the last step must be 100%")
+    return tuple(steps)
+
+
+def _read_hold(number: str, unit: str) -> timedelta:
+    if not float(number) * _SECONDS[unit] <= _LONGEST_HOLD.total_seconds():
+        raise InvalidInput("metadata.canary_steps", f"a step is held for a year at most, not {number[:20]}{unit}")
+    return timedelta(seconds=float(number) * _SECONDS[unit])
+
+
+def _read_share(given: Mapping[str, Any], name: str, default: float) -> float:
+    value = given.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InvalidInput(f"metadata.{name}", f"must be a number above 0 and at most 1, not {value!r}")
+    return float(value)

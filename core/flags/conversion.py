@@ -1,0 +1,178 @@
+"""Rule that turns another tool's flags into flagd definitions: steps that were read there in, definitions out.
+
+The tools' own words are read in `unleash.py` and `growthbook.py`. What has no counterpart in flagd is refused, flag by
+flag, with the reason; nothing is converted halfway. Users land in flagd's buckets, not in the ones they had.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import InvalidInput
+from quarterdeck.definitions import HASH_VERSION, TOTAL_WEIGHT
+from quarterdeck.validation import validate_definition
+
+TARGETING_KEY = "targetingKey"
+ALWAYS = True
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFlag:
+    """A flag that was left out, and why, in one line."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The flags of another tool's export as flagd definitions, and those that could not be converted."""
+
+    source: str
+    flags: dict[str, dict[str, Any]]
+    refused: tuple[RefusedFlag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetingStep:
+    """One way into a flag: who fits (JsonLogic, or ALWAYS), which share of them by which attribute, and what they get.
+
+    `gives` are variants with weights: one alone, or several that the users are shared out over.
+    """
+
+    test: Any
+    weight: int
+    by: str
+    gives: tuple[tuple[str, int], ...]
+
+
+class NoCounterpart(Exception):
+    """flagd has nothing that means the same."""
+
+
+def make_definition(
+    variants: Mapping[str, Any], default: str, steps: Sequence[TargetingStep], *, on: bool, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a flag in which the first step that fits a user decides, and `default` is for everybody else."""
+    targeting = _make_targeting(steps, default)
+    return {
+        "state": "ENABLED" if on else "DISABLED",
+        "variants": dict(variants),
+        "defaultVariant": _default_of(steps, default),
+        **({"targeting": targeting} if targeting else {}),
+        "metadata": {"hash_version": HASH_VERSION, **metadata},
+    }
+
+
+def check_converted(source: str, found: Mapping[str, dict[str, Any] | NoCounterpart]) -> Converted:
+    """Return what can be saved of the definitions found, and a line for each that cannot."""
+    flags, refused = {}, []
+    for key, definition in found.items():
+        try:
+            if isinstance(definition, NoCounterpart):
+                raise definition
+            validate_definition(key, definition)
+            flags[key] = definition
+        except (NoCounterpart, InvalidInput) as error:
+            refused.append(RefusedFlag(key, str(error)))
+    return Converted(source, flags, tuple(refused))
+
+
+def read_share(share: Any, *, whole: float, what: str) -> int:
+    """Return a share of `whole` as a weight out of 100,000. Raises NoCounterpart."""
+    try:
+        exact = float(share) / whole * TOTAL_WEIGHT
+    except (TypeError, ValueError):
+        exact = -1.0
+    if not 0 <= exact <= TOTAL_WEIGHT:
+        raise NoCounterpart(f"{what}: {share!r} is no share from 0 to {whole:g}")
+    return round(exact)
+
+
+def all_of(tests: Sequence[Any]) -> Any:
+    """Return the test that holds when all of these do."""
+    real = [test for test in tests if test is not ALWAYS]
+    return ALWAYS if not real else real[0] if len(real) == 1 else {"and": real}
+
+
+def any_of(tests: Sequence[Any]) -> Any:
+    """Return the test that holds when one of these does."""
+    return tests[0] if len(tests) == 1 else {"or": list(tests)}
+
+
+def describe_kind(values: Sequence[Any]) -> str:
+    """Return the one kind that flagd's variants may have. Raises NoCounterpart where there are two."""
+    kinds = {"boolean" if isinstance(v, bool) else "number" if isinstance(v, int | float) else
+             "text" if isinstance(v, str) else "object" for v in values}  # fmt: skip
+    if len(kinds) > 1:
+        raise NoCounterpart(f"its values are of several types ({', '.join(sorted(kinds))}); flagd's are of one")
+    return kinds.pop()
+
+
+def _make_targeting(steps: Sequence[TargetingStep], default: str) -> Any:
+    first, rest = list(steps), default
+    guards: list[Any] = []
+    if steps and (steps[-1].test is ALWAYS or _is_shared(steps[-1])):
+        *first, last = steps
+        # Whoever does not fit the last step gets the default first: so its share stays a rollout that people can move.
+        guards = [part for test in _list_tests(last.test) for part in (_opposite(test), default)]
+        rest = _shared_out(last, default)
+    parts = [*(part for step in first for part in (_condition(step), _choice(step))), *guards]
+    if not parts:
+        return None if isinstance(rest, str) else rest
+    return {"if": [*parts, *([] if rest == default else [rest])]}
+
+
+def _is_shared(step: TargetingStep) -> bool:
+    return step.weight < TOTAL_WEIGHT or len(step.gives) > 1
+
+
+def _list_tests(test: Any) -> list[Any]:
+    """The tests that all have to hold."""
+    if test is ALWAYS:
+        return []
+    return list(test["and"]) if isinstance(test, Mapping) and set(test) == {"and"} else [test]
+
+
+def _opposite(test: Any) -> Any:
+    """The test that holds when this one does not."""
+    inner = test.get("!") if isinstance(test, Mapping) else None
+    return inner[0] if isinstance(inner, list) and len(inner) == 1 else {"!": [test]}
+
+
+def _default_of(steps: Sequence[TargetingStep], default: str) -> str:
+    """What everybody gets where the only step is for everybody; it needs no targeting."""
+    if len(steps) == 1 and steps[0].test is ALWAYS and isinstance(_shared_out(steps[0], default), str):
+        return steps[0].gives[0][0]
+    return default
+
+
+def _condition(step: TargetingStep) -> Any:
+    """Whether a user fits and is in the share."""
+    inside: Any = ALWAYS
+    if step.weight < TOTAL_WEIGHT:
+        buckets = [["in", step.weight], ["out", TOTAL_WEIGHT - step.weight]]
+        inside = {"==": [{"fractional": [_bucket_by(step.by, "/"), *buckets]}, "in"]}
+    return all_of([step.test, inside])
+
+
+def _choice(step: TargetingStep) -> Any:
+    """The variant, or the split over several, hashed apart from the share, so that growing one moves nobody."""
+    if len(step.gives) == 1:
+        return step.gives[0][0]
+    return {"fractional": [_bucket_by(step.by, "/variant/"), *([name, weight] for name, weight in step.gives)]}
+
+
+def _shared_out(step: TargetingStep, default: str) -> Any:
+    """A step for everybody as a plain rollout, which stays one that people can move by its percentage."""
+    choice = _choice(step)
+    if step.weight == TOTAL_WEIGHT:
+        return choice
+    by = [] if step.by == TARGETING_KEY else [_bucket_by(step.by, "/")]
+    return {"fractional": [*by, [choice, step.weight], [default, TOTAL_WEIGHT - step.weight]]}
+
+
+def _bucket_by(attribute: str, salt: str) -> Any:
+    """What is hashed: nothing, and so no bucket, for a user without the attribute."""
+    salted = {"cat": [{"var": "$flagd.flagKey"}, salt, {"var": attribute}]}
+    return {"if": [{"var": attribute}, salted, None]}

@@ -1,0 +1,45 @@
+"""Shell that shows what a change of a flag would do to recent users before it is saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from core.errors import SourceUnavailable
+from core.flags.impact import Impact, measure_impact
+from core.log.exposures import list_exposures
+from core.log.retrievals import list_recent_users as list_session_ids
+from quarterdeck.clock import to_ms
+from quarterdeck.store import Store
+
+RECENT_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Who a change is tried on: the ids of recent users, where they are from, and why none could be read if so."""
+
+    ids: tuple[str, ...] = ()
+    source: str = ""
+    problem: str = ""
+
+
+def list_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
+    """Return the users of the last week: the retrieval log's session ids, else whoever is noted as a test's user."""
+    since = now - timedelta(days=RECENT_DAYS)
+    try:
+        if ids := list_session_ids(store, since_ms=to_ms(since)):
+            return Users(ids, f"session ids of the last {RECENT_DAYS} days")
+        exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
+    except SourceUnavailable as error:  # flags must be changeable while the log is away
+        return Users(problem=str(error))
+    return Users(tuple(exposed), "users of the test") if exposed else Users()
+
+
+def preview_change(
+    store: Store, environment: str, key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *,
+    now: datetime,
+) -> tuple[Impact, Users]:  # fmt: skip
+    """Return for how many recent users the answer would change, and who they are."""
+    users = list_recent_users(store, environment, key, now=now)
+    return measure_impact(key, before, after, users.ids), users

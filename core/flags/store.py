@@ -1,0 +1,79 @@
+"""Gateway to the flags of an environment: flagd definitions, each with a version that the next writer has to expect.
+
+Writing functions take the open transaction of `core.audit.acts.changing`, so that no change lands without its audit
+entry.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+
+from core.audit.settings import move_state_version, save_versioned
+from core.audit.trail import _to_json
+from core.errors import Conflict, NotFound
+from quarterdeck.clock import from_ms
+from quarterdeck.schema import flags
+from quarterdeck.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag of one environment: a flagd definition, and the version that the next writer has to expect."""
+
+    environment: str
+    key: str
+    definition: dict[str, Any]
+    version: int
+    updated: datetime
+    updated_by: str
+
+
+def list_flags(store: Store, environment: str) -> tuple[Flag, ...]:
+    """Return every flag of the environment, by key."""
+    with store.read() as connection:
+        rows = connection.execute(select(flags).where(flags.c.environment == environment).order_by(flags.c.key))
+        return tuple(_flag(row) for row in rows.mappings())
+
+
+def get_flag(store: Store, environment: str, key: str) -> Flag:
+    """Return one flag. Raises NotFound, naming those that exist."""
+    for flag in (known := list_flags(store, environment)):
+        if flag.key == key:
+            return flag
+    names = ", ".join(flag.key for flag in known) or "none"
+    raise NotFound(f"flag: no flag {key!r} in {environment}; there are: {names}")
+
+
+def save_flag(connection: Connection, flag: Flag, *, updated_ms: int) -> None:
+    """Store `flag.definition` as the version after `flag.version`. Raises Conflict when that is not the stored one."""
+    identity = {"environment": flag.environment, "key": flag.key}
+    values = {"definition": _to_json(flag.definition), "updated_ms": updated_ms, "updated_by": flag.updated_by}
+    save_versioned(connection, flags, identity, values, expected_version=flag.version)
+    move_state_version(connection)
+
+
+def delete_flag(connection: Connection, flag: Flag) -> None:
+    """Remove a flag of this very version. Raises Conflict."""
+    found = connection.execute(
+        delete(flags).where(
+            flags.c.environment == flag.environment, flags.c.key == flag.key, flags.c.version == flag.version
+        )
+    )
+    if found.rowcount != 1:
+        raise Conflict(f"flag {flag.key!r} was changed by somebody else; reload and look at it again")
+    move_state_version(connection)
+
+
+def _flag(row: Any) -> Flag:
+    return Flag(
+        row["environment"], row["key"], json.loads(row["definition"]), row["version"],
+        from_ms(row["updated_ms"]), row["updated_by"],
+    )  # fmt: skip
+
+
+def export_flags(store: Store, environment: str) -> dict[str, Any]:
+    """Return the environment's flags as a flagd document."""
+    return {"flags": {flag.key: flag.definition for flag in list_flags(store, environment)}}

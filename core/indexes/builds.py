@@ -1,0 +1,271 @@
+"""Shell around an index's life: build it aside, probe it, let an alias stand for it, roll back, remove old ones.
+
+The vectors are the cache's (`ingest`), the tables `indexes`', the aliases `operations`'; what may go, `retention` says.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+from core.audit.acts import Act, changing, require
+from core.audit.settings import get_setting, save_setting
+from core.embedding.chunks import CHUNKING, Chunk, digest_chunks
+from core.embedding.embed import Embedder, Vectors
+from core.errors import Conflict, InvalidInput, NotFound
+from core.indexes.backends import Passage, VectorIndexes, open_indexes
+from core.indexes.ingest import DocumentSource, OnProgress, Problem, embed_chunks
+from core.indexes.operations import forget_index, register_index, retire_index, swap_index
+from core.indexes.probes import (
+    GoldenQuery,
+    Hit,
+    ProbeLimits,
+    ProbeRecord,
+    ProbeReport,
+    check_count,
+    check_golden,
+    check_passages,
+    check_recall,
+    check_scores,
+    parse_probe,
+    probe_setting,
+)
+from core.indexes.registry import Index, IndexState, get_index, list_aliases, list_indexes, list_swaps, newest_swap_id
+from core.indexes.retention import GRACE, KEEP, Kept, Retention, decide_retention
+from core.log.retrievals import last_days, list_questions
+from quarterdeck.clock import from_ms
+from quarterdeck.store import Store
+
+RECENT_QUERIES = 200
+_RECENT_DAYS = 7
+_PASSAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build made. `embedded` counts the texts that were new; an index that was there already is not built."""
+
+    index: Index
+    documents: int
+    embedded: int
+    problems: tuple[Problem, ...]
+    skipped: int
+    was_there: bool = False
+
+
+def build_version(
+    store: Store,
+    embedder: Embedder,
+    source: DocumentSource,
+    by: Act,
+    *,
+    location: str,
+    name: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> BuildReport:
+    """Build the index of a corpus version at `location` and register it; no alias stands for it yet.
+
+    Run it again after a kill: only texts that the store's cache does not know are embedded. The default name holds the
+    hash of the content, so that the same content is built once. Raises InvalidInput when there is nothing to index,
+    Conflict when the given name stands for other content, Forbidden before anything is built.
+    """
+    require(by, "index.register")
+    if not source.chunks:
+        raise InvalidInput("corpus version", f"{source.version} holds no document with text to index")
+    digest = digest_chunks(source.chunks, model=embedder.model)
+    name = name or f"docs-{_slug(source.version)}-{digest[:8]}"
+    indexes = open_indexes(location)
+    known = next((index for index in list_indexes(store) if index.name == name), None)
+    if known is not None:
+        _check_same(open_indexes(known.location), name, source.chunks)
+        return BuildReport(known, source.documents, 0, source.problems, source.skipped, was_there=True)
+    vectors, embedded = embed_chunks(embedder, source.chunks, on_progress=on_progress)
+    _write(indexes, name, source.chunks, vectors, on_progress)
+    index = Index(
+        name, location, source.version, embedder.model, len(source.chunks), by.at or datetime.now(UTC), by.actor,
+        CHUNKING,
+    )  # fmt: skip
+    register_index(store, index, by)
+    return BuildReport(get_index(store, name), source.documents, embedded, source.problems, source.skipped)
+
+
+def probe_index(
+    store: Store,
+    embedder: Embedder,
+    name: str,
+    *,
+    golden: Sequence[GoldenQuery] = (),
+    queries: Sequence[str] = (),
+    live: str | None = None,
+    limits: ProbeLimits | None = None,
+) -> ProbeReport:
+    """Search an index before it goes live, and say whether it may.
+
+    `golden` queries must find their documents; `queries` are recent ones, searched in the index `live` too when there
+    is one. Raises NotFound and SourceUnavailable when an index is not there or cannot be read.
+    """
+    limits = limits or ProbeLimits()
+    index = get_index(store, name)
+    if index.model != embedder.model:
+        raise InvalidInput("index", f"{name} holds vectors of {index.model}; readers embed with {embedder.model}")
+    indexes = open_indexes(index.location)
+    chunks = indexes.list_chunks(name)
+    sample = chunks[:: max(1, len(chunks) // _PASSAGES)][:_PASSAGES]
+    found = _search(embedder, index, [chunk.text for chunk in sample], limits.top_k)
+    golden_check, missed = check_golden(
+        golden, _search(embedder, index, [query.text for query in golden], limits.top_k), limits
+    )
+    checks = [
+        check_count(len(chunks), index.chunks), check_passages([chunk.text for chunk in sample], found), golden_check
+    ]  # fmt: skip
+    if live is not None and live != name:
+        before = _search(embedder, get_index(store, live), queries, limits.top_k)
+        after = _search(embedder, index, queries, limits.top_k)
+        checks.append(check_recall(before, after, {chunk.text for chunk in chunks}, limits))
+        checks.append(check_scores(before, after, limits))
+    return ProbeReport(name, tuple(checks), missed)
+
+
+def list_recent_queries(store: Store, *, today: date, limit: int = RECENT_QUERIES) -> tuple[str, ...]:
+    """Return up to `limit` distinct queries of the last seven days: every n-th from the most to the least asked."""
+    asked = list_questions(store, last_days(_RECENT_DAYS, until=today))
+    return tuple(query.text for query in asked[:: max(1, -(-len(asked) // limit))])
+
+
+def find_live(store: Store, alias: str) -> Index | None:
+    """Return the index that `alias` stands for, or None before the first swap."""
+    name = next((known.index_name for known in list_aliases(store) if known.alias == alias), None)
+    return get_index(store, name) if name else None
+
+
+def get_live(store: Store, alias: str) -> Index:
+    """Return the index that `alias` stands for. Raises NotFound."""
+    live = find_live(store, alias)
+    if live is None:
+        raise NotFound(f"alias: {alias!r} stands for no index yet; build one and swap it in")
+    return live
+
+
+def ship_index(store: Store, alias: str, report: ProbeReport, by: Act, *, expected: str | None) -> int:
+    """Let `alias` stand for the index that was probed; return the audit entry's id.
+
+    Raises InvalidInput when the probe failed, and what `swap_index` raises.
+    """
+    if not report.passed:
+        raise InvalidInput(
+            "index", f"{report.index_name} did not pass its probe, so it does not go live; {report.summary}"
+        )
+    return swap_index(store, alias, report.index_name, by, expected=expected, probe=report.summary)
+
+
+def save_probe(store: Store, report: ProbeReport, by: Act, *, live: str | None) -> int:
+    """Keep what a probe found beside the index `live`, in place of the last one; return the audit entry's id."""
+    _, version = get_setting(store, probe_setting(report.index_name))
+    with changing(store, by) as change:
+        record = ProbeRecord(report, live, from_ms(change.at_ms))
+        stored = asdict(record) | {"probed": record.probed.isoformat()}
+        save_setting(change.connection, probe_setting(report.index_name), stored, expected_version=version)
+        change.record("probe.save", report.index_name, None, {"passed": report.passed, "summary": report.summary})
+    return change.entry_id
+
+
+def find_probe(store: Store, index_name: str) -> ProbeRecord | None:
+    """Return the last probe of an index that was kept, None before the first."""
+    stored, _ = get_setting(store, probe_setting(index_name))
+    return parse_probe(stored) if stored else None
+
+
+def ship_probed_index(store: Store, alias: str, index_name: str, by: Act, *, expected: str | None) -> int:
+    """Let `alias` stand for an index whose kept probe passed beside what is live; return the audit entry's id.
+
+    Raises InvalidInput when it was not probed, or beside another index, and what `ship_index` raises.
+    """
+    record = find_probe(store, index_name)
+    if record is None:
+        raise InvalidInput("index", f"{index_name} was not probed yet; probe it first")
+    if record.live != expected:
+        raise InvalidInput("index", f"{index_name} was probed beside {record.live}, not beside {expected}: probe again")
+    return ship_index(store, alias, record.report, by, expected=expected)
+
+
+def plan_garbage(store: Store, *, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None) -> Retention:
+    """Return which indexes `collect_garbage` would remove, and which stay and why. Raises InvalidInput."""
+    if keep < 0 or grace < timedelta(0):
+        raise InvalidInput("keep", "keep and grace must not be below 0")
+    aliases = list_aliases(store)
+    return decide_retention(
+        {index.name: index.built for index in list_indexes(store)},
+        [alias.index_name for alias in aliases],
+        [list_swaps(store, alias.alias) for alias in aliases],
+        now=now or datetime.now(UTC),
+        keep=keep,
+        grace=grace,
+    )
+
+
+def collect_garbage(
+    store: Store, by: Act, *, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None
+) -> Retention:
+    """Remove the indexes that nobody needs (see `decide_retention`); return which went, and which stay and why.
+
+    Safe beside swaps: an index is barred from going live first, in a transaction that checks that no alias stands for
+    it and that no swap happened since the decision. Goes on with what a killed run left. Raises InvalidInput and
+    Forbidden.
+    """
+    require(by, "index.remove")
+    with store.read() as connection:
+        newest_swap = newest_swap_id(connection)
+    ready = list_indexes(store)
+    decided = plan_garbage(store, keep=keep, grace=grace, now=now)
+    disturbed = []
+    for name in decided.removable:
+        try:
+            retire_index(store, name, by, newest_swap=newest_swap)
+        except (Conflict, NotFound) as error:
+            disturbed.append(Kept(name, str(error)))
+    removed = tuple(index.name for index in list_indexes(store, state=IndexState.RETIRED))
+    for index in list_indexes(store, state=IndexState.RETIRED):
+        open_indexes(index.location).remove(index.name)
+        with suppress(Conflict):  # another run was faster
+            forget_index(store, index.name, by)
+    for location in {index.location for index in ready}:
+        open_indexes(location).remove_leftovers(older_than_s=grace.total_seconds())
+    return replace(decided, removable=removed, kept=(*decided.kept, *disturbed))
+
+
+def _write(
+    indexes: VectorIndexes, name: str, chunks: Sequence[Chunk], vectors: Vectors, on_progress: OnProgress | None
+) -> None:
+    """Write the index; one of that name and content that a killed build left, whole but not registered, is taken."""
+    if on_progress:
+        on_progress("write", 0, len(chunks))
+    if name in indexes.list_names():
+        _check_same(indexes, name, chunks)
+    else:
+        indexes.build(name, chunks, vectors)
+    if on_progress:
+        on_progress("write", len(chunks), len(chunks))
+
+
+def _check_same(indexes: VectorIndexes, name: str, chunks: Sequence[Chunk]) -> None:
+    held, wanted = (
+        sorted((chunk.document, chunk.text) for chunk in each) for each in (indexes.list_chunks(name), chunks)
+    )
+    if held != wanted:
+        raise Conflict(f"index {name!r} exists already with other content; give the new one another name")
+
+
+def _search(embedder: Embedder, index: Index, texts: Sequence[str], top_k: int) -> list[list[Hit]]:
+    if not texts:
+        return []
+    hits = open_indexes(index.location).search(index.name, embedder.embed(texts), top_k=top_k)
+    return [[_hit(passage) for passage in found] for found in hits]
+
+
+def _hit(passage: Passage) -> Hit:
+    return Hit(passage.document, passage.text, passage.score)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")[:60] or "unnamed"

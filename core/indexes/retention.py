@@ -1,0 +1,96 @@
+"""Rule for which vector indexes are kept: what an alias stood for over time, and what may be removed.
+
+Names and times in, names out; the swaps come from `control.py`, the removing is done by `builds.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+KEEP = 3
+GRACE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """An alias began to stand for `index` instead of `former` (None: for nothing)."""
+
+    at: datetime
+    former: str | None
+    index: str
+    is_rollback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An index that stays, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What may be removed, longest unused first, and what is kept."""
+
+    removable: tuple[str, ...]
+    kept: tuple[Kept, ...]
+
+
+def former_indexes(swaps: Sequence[Swap]) -> tuple[str, ...]:
+    """Return what an alias can be rolled back to, the next first. `swaps` are all of the alias, oldest first.
+
+    A rollback takes swaps back and does not count as one, so that the second in a row goes further back.
+
+    >>> from datetime import UTC, datetime
+    >>> day = datetime(2026, 3, 1, tzinfo=UTC)
+    >>> former_indexes([Swap(day, None, "v1"), Swap(day, "v1", "v2"), Swap(day, "v2", "v3")])
+    ('v2', 'v1')
+    >>> former_indexes([Swap(day, None, "v1"), Swap(day, "v1", "v2"), Swap(day, "v2", "v1", is_rollback=True)])
+    ()
+    """
+    stood: list[str] = []
+    for swap in swaps:
+        if swap.is_rollback and swap.index in stood:
+            while stood[-1] != swap.index:
+                stood.pop()
+        else:
+            stood.append(swap.index)
+    live = stood.pop() if stood else None
+    return tuple(name for name in dict.fromkeys(reversed(stood)) if name != live)
+
+
+def decide_retention(
+    built: Mapping[str, datetime],
+    live: Iterable[str],
+    swaps: Iterable[Sequence[Swap]],
+    *,
+    now: datetime,
+    keep: int = KEEP,
+    grace: timedelta = GRACE,
+) -> Retention:
+    """Return which of the indexes `built` (name -> when) may be removed.
+
+    Never one that an alias stands for, nor the one that an alias would be rolled back to, nor the `keep` others used
+    last, nor one that was built or live within `grace`, whose name a reader may still hold. `swaps` are those of each
+    alias, oldest first.
+    """
+    histories = [tuple(each) for each in swaps]
+    reasons = dict.fromkeys(live, "live")
+    for history in histories:
+        former = next((name for name in former_indexes(history) if name in built), None)
+        if former:
+            reasons.setdefault(former, "an alias can be rolled back to it")
+    used = dict(built)
+    for swap in (swap for history in histories for swap in history):
+        for name in (swap.former, swap.index):
+            if name in used:
+                used[name] = max(used[name], swap.at)
+    resting = sorted((name for name in built if reasons.get(name) != "live"), key=lambda name: used[name], reverse=True)
+    for name in resting[:keep]:
+        reasons.setdefault(name, f"one of the last {keep}")
+    for name in resting[keep:]:
+        if used[name] > now - grace:
+            reasons.setdefault(name, "in use a short while ago")
+    removable = tuple(name for name in reversed(resting) if name not in reasons)
+    return Retention(removable, tuple(Kept(name, reasons[name]) for name in sorted(reasons) if name in built))

@@ -1,0 +1,264 @@
+"""Gateway to programs that run beside the server: started by a page, watched by any, one of a kind at a time.
+
+A job is a process group of its own, so it outlives the page and the server that started it. It holds a lock on a file
+until its last process ends, whatever ends it; what it prints goes to a file. POSIX only.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+from core.errors import Conflict, SourceUnavailable
+
+_RUN = 'log=$1; shift; "$@"; echo $? > "$log.part" && mv "$log.part" "$log"'
+_TAIL_BYTES = 64_000
+_PATIENCE_S = 5.0
+_PROGRESS = re.compile(r"^progress: (\w+) (\d+) of (\d+)$")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class JobState(StrEnum):
+    """How a job stands. One was cut off when its processes ended without saying how: killed, or the machine stopped."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    CUT_OFF = "cut off"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStep:
+    """How far a job is: `done` of `total` in the step that it names."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The last job of a kind: what it is about, who started it, how it stands, and the last line that it printed."""
+
+    kind: str
+    subject: str
+    actor: str
+    started: datetime
+    state: JobState
+    ended: datetime | None
+    step: JobStep | None
+    last_line: str
+
+
+class Jobs:
+    """The jobs of one folder, which is made when the first is started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def start(
+        self,
+        kind: str,
+        command: Sequence[str],
+        *,
+        subject: str,
+        actor: str,
+        folder: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Job:
+        """Run a command in the background, below `folder`. Raises Conflict while one of its kind runs.
+
+        Raises SourceUnavailable when the folder of the jobs cannot be written, or the command not be run.
+        """
+        place = self._folder / kind
+        with _explained(place):
+            place.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(place / "lock")
+            if lock is None:
+                raise Conflict(f"{_name(self.find(kind), kind)} runs already; wait for it, or cancel it")
+            try:
+                for name in ("exit", "cancelled", "pid"):
+                    (place / name).unlink(missing_ok=True)
+                about = {"subject": subject, "actor": actor, "started": datetime.now(UTC).isoformat()}
+                _write(place / "job.json", json.dumps(about))
+                process = _spawn(command, place, lock, folder, {**os.environ, **(environ or {})})
+                _write(place / "pid", str(process.pid))
+            finally:
+                os.close(lock)  # the job has its own
+        threading.Thread(target=process.wait, name=f"quarterdeck-job-{kind}", daemon=True).start()
+        found = self.find(kind)
+        assert found
+        return found
+
+    def find(self, kind: str) -> Job | None:
+        """Return the job of that kind that runs or ran last; None before the first. Raises SourceUnavailable."""
+        place = self._folder / kind
+        with _explained(place):
+            if not (place / "job.json").is_file():
+                return None
+            about = json.loads((place / "job.json").read_text())
+            state = _state_of(place)
+            lines = _tail(place / "log").splitlines()
+            ended = None if state is JobState.RUNNING else _last_touched(place)
+        step = next((found for found in map(_read_step, reversed(lines)) if found), None)
+        last = next((line for line in reversed(lines) if line.strip() and not _PROGRESS.match(line)), "")
+        return Job(
+            kind, about["subject"], about["actor"], datetime.fromisoformat(about["started"]), state, ended, step,
+            " ".join(last.split()),
+        )  # fmt: skip
+
+    def read_log(self, kind: str) -> str:
+        """Return the end of what the job printed, without its lines of progress; "" when there is nothing."""
+        with _explained(self._folder / kind):
+            lines = _tail(self._folder / kind / "log").splitlines()
+        return "\n".join(line for line in lines if not _PROGRESS.match(line))
+
+    def cancel(self, kind: str, *, patience_s: float = _PATIENCE_S) -> bool:
+        """End the job with all its processes, by force if they do not go; False when none runs."""
+        place = self._folder / kind
+        with _explained(place):
+            if not (place / "job.json").is_file() or not _is_locked(place / "lock"):
+                return False
+            _write(place / "cancelled", "")
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                _signal(place, number)
+                if _wait_until_free(place / "lock", patience_s):
+                    return True
+        raise SourceUnavailable(f"{kind} does not end; its processes are those of the group in {place / 'pid'}")
+
+
+def format_step(step: str, done: int, total: int) -> str:
+    """Return the line by which a command tells how far it is."""
+    return f"progress: {step} {done} of {total}"
+
+
+def _read_step(line: str) -> JobStep | None:
+    found = _PROGRESS.match(line)
+    return JobStep(found[1], int(found[2]), int(found[3])) if found else None
+
+
+def _spawn(
+    command: Sequence[str], place: Path, lock: int, folder: Path | None, environ: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    with (place / "log").open("wb") as log:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _RUN, "job", str(place / "exit"), *command],
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+
+
+def _state_of(place: Path) -> JobState:
+    if _is_locked(place / "lock"):
+        return JobState.RUNNING
+    code = (place / "exit").read_text().strip() if (place / "exit").is_file() else ""
+    if code == "0":
+        return JobState.DONE
+    if (place / "cancelled").is_file():
+        return JobState.CANCELLED
+    return JobState.FAILED if code else JobState.CUT_OFF
+
+
+def _take_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock, or None when a job holds it. Who only looks holds it for a moment."""
+    if fcntl is None:
+        raise SourceUnavailable("jobs in the background need a POSIX system: use the command line instead")
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    for _ in range(20):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
+            return handle
+    os.close(handle)
+    return None
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _wait_until_free(path: Path, patience_s: float) -> bool:
+    end = time.monotonic() + patience_s
+    while _is_locked(path):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _signal(place: Path, number: int) -> None:
+    """Signal the job's process group. While the lock is held its number belongs to nobody else."""
+    try:
+        os.killpg(int((place / "pid").read_text()), number)
+    except (ProcessLookupError, FileNotFoundError):
+        return  # it ended by itself
+
+
+def _tail(path: Path) -> str:
+    """Return the end of a log as a terminal would show it."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(0, size - _TAIL_BYTES))
+        text = log.read().decode("utf-8", "replace")
+    if size > _TAIL_BYTES:
+        text = text.partition("\n")[2]
+    return "\n".join(_ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
+
+
+def _last_touched(place: Path) -> datetime:
+    names = [place / name for name in ("exit", "cancelled", "log", "job.json")]
+    return datetime.fromtimestamp(max(path.stat().st_mtime for path in names if path.exists()), UTC)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _name(job: Job | None, kind: str) -> str:
+    return f"{kind} of {job.subject}, started by {job.actor}," if job else kind
+
+
+@contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SourceUnavailable(f"jobs in {place}: {error.strerror or error}") from error
+    except (json.JSONDecodeError, KeyError) as error:
+        raise SourceUnavailable(f"jobs in {place}: job.json cannot be read ({error}); remove the folder") from error

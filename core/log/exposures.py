@@ -1,0 +1,144 @@
+"""Gateway to what clients report about flags: how often each was evaluated, who was in an A/B test, what was tracked.
+
+Written by `quarterdeck.exposures`, some ten seconds behind the evaluations. Whose users are noted is said by
+`quarterdeck.definitions.experiment_variants`: every A/B split, and every flag with `experiment` in its metadata.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
+
+from quarterdeck.clock import HOUR_MS, from_ms, to_ms
+from quarterdeck.schema import flag_evaluations, flag_exposures, tracked_events
+from quarterdeck.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How often a flag was evaluated since some moment, by variant, and in which hour it was evaluated last.
+
+    The variant "" stands for evaluations that gave callers the default in their code, as a flag does that is off.
+    """
+
+    by_variant: dict[str, int]
+    last_hour: datetime
+
+    @property
+    def evaluations(self) -> int:
+        """All evaluations since that moment."""
+        return sum(self.by_variant.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A user who was given a variant, and when first."""
+
+    targeting_key: str
+    variant: str
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedEvent:
+    """What a service reported of a user through OpenFeature's tracking."""
+
+    event: str
+    ts: datetime
+    targeting_key: str
+    value: float | None
+    attributes: dict[str, Any]
+
+
+def list_usage(store: Store, environment: str, *, since: datetime) -> dict[str, Usage]:
+    """Return the usage of every flag that was ever evaluated, by key; a flag that is missing never was.
+
+    Evaluations are counted by the hour: those of the hour in which `since` lies are among them.
+    """
+    counts, last = flag_evaluations.c, func.max(flag_evaluations.c.hour_ms)
+    recent = func.sum(counts.n).filter(counts.hour_ms > to_ms(since) - HOUR_MS)
+    query = (
+        select(counts.flag, counts.variant, func.coalesce(recent, 0).label("n"), last.label("last_ms"))
+        .where(counts.environment == environment)
+        .group_by(counts.flag, counts.variant)
+    )
+    by_variant: dict[str, dict[str, int]] = defaultdict(dict)
+    last_ms: dict[str, int] = defaultdict(int)
+    with store.read() as connection:
+        for row in connection.execute(query):
+            by_variant[row.flag].update({row.variant: int(row.n)} if row.n else {})
+            last_ms[row.flag] = max(last_ms[row.flag], row.last_ms)
+    return {flag: Usage(by_variant[flag], from_ms(last_ms[flag])) for flag in sorted(by_variant)}
+
+
+def list_exposures(store: Store, environment: str, flag: str, *, since: datetime | None = None) -> tuple[Exposure, ...]:
+    """Return who was given which variant of an A/B test, by first sight; a user with two variants comes twice."""
+    noted = flag_exposures.c
+    query = (
+        select(noted.targeting_key, noted.variant, noted.first_seen_ms)
+        .where(noted.environment == environment, noted.flag == flag)
+        .order_by(noted.first_seen_ms, noted.targeting_key, noted.variant)
+    )
+    if since is not None:
+        query = query.where(noted.first_seen_ms >= to_ms(since))
+    with store.read() as connection:
+        return tuple(Exposure(key, variant, from_ms(ms)) for key, variant, ms in connection.execute(query))
+
+
+def count_exposures(store: Store, environment: str, flag: str) -> dict[str, int]:
+    """Return how many users were given each variant of an A/B test."""
+    noted = flag_exposures.c
+    query = (
+        select(noted.variant, func.count())
+        .where(noted.environment == environment, noted.flag == flag)
+        .group_by(noted.variant)
+        .order_by(noted.variant)
+    )
+    with store.read() as connection:
+        return {variant: int(users) for variant, users in connection.execute(query)}
+
+
+def list_tracked_events(
+    store: Store, environment: str, event: str, *, since: datetime | None = None
+) -> tuple[TrackedEvent, ...]:
+    """Return the events of one name, oldest first."""
+    tracked = tracked_events.c
+    query = (
+        select(tracked_events)
+        .where(tracked.environment == environment, tracked.event == event)
+        .order_by(tracked.ts_ms, tracked.id)
+    )
+    if since is not None:
+        query = query.where(tracked.ts_ms >= to_ms(since))
+    with store.read() as connection:
+        return tuple(
+            TrackedEvent(row.event, from_ms(row.ts_ms), row.targeting_key, row.value, json.loads(row.attributes))
+            for row in connection.execute(query)
+        )
+
+
+def count_reported(store: Store, before: datetime) -> int:
+    """Return how many counts, users and events are older than a moment."""
+    with store.read() as connection:
+        return sum(
+            int(connection.scalar(select(func.count()).select_from(table).where(old)) or 0)
+            for table, old in _older_than(before)
+        )
+
+
+def delete_reported(connection: Connection, before: datetime) -> None:
+    """Delete the counts, users and events that are older than a moment."""
+    for table, old in _older_than(before):
+        connection.execute(delete(table).where(old))
+
+
+def _older_than(before: datetime) -> tuple[tuple[Table, ColumnElement[bool]], ...]:
+    before_ms = to_ms(before)
+    return (
+        (flag_evaluations, flag_evaluations.c.hour_ms < before_ms - HOUR_MS),
+        (flag_exposures, flag_exposures.c.first_seen_ms < before_ms),
+        (tracked_events, tracked_events.c.ts_ms < before_ms),
+    )

@@ -1,0 +1,158 @@
+"""Gateway to the retrieval log: days, segments and low-scoring queries of a time window, whatever the database.
+
+Pages read the rollups, whose size grows with the window and not with the log; raw rows are read for queries only. The
+statements are in `sql_log.py` (SQLite, PostgreSQL) and `clickhouse_log.py`. A store stands for the log in it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from core.errors import InvalidInput
+from core.log.clickhouse import ClickHouseLogReader
+from core.log.sql import SqlLogReader
+from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, LogReader, UserRow, normalize_query
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clock import DAY_MS, from_ms, to_ms
+from quarterdeck.log import RetrievalLog, SqlLog, as_log
+from quarterdeck.schema import DIMENSIONS
+from quarterdeck.store import Store
+
+SEGMENTS = DIMENSIONS
+_MAX_DISTINCT = 5_000
+_MOST_SPELLINGS = 20_000
+_NEWEST_ROWS = 20_000
+Log = Store | RetrievalLog
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Whole UTC days from `first` to `last`, both included."""
+
+    first: date
+    last: date
+
+    @property
+    def start_ms(self) -> int:
+        """The first millisecond of the window."""
+        return to_ms(datetime(self.first.year, self.first.month, self.first.day, tzinfo=UTC))
+
+    @property
+    def end_ms(self) -> int:
+        """The first millisecond after the window."""
+        return to_ms(datetime(self.last.year, self.last.month, self.last.day, tzinfo=UTC)) + DAY_MS
+
+
+def last_days(count: int, *, until: date) -> Window:
+    """Return the window of `count` days that ends with `until`."""
+    return Window(until - timedelta(days=count - 1), until)
+
+
+def list_daily_scores(
+    log: Log, *, window: Window | None = None, segment: Mapping[str, str] | None = None
+) -> tuple[DailyScores, ...]:
+    """Return one summary a day that has scores, oldest first. `segment` keeps one arm, prompt or index version."""
+    reader = _reader(log)
+    for dimension in segment or {}:
+        _check_dimension(dimension)
+    if segment and len(segment) > 1:
+        return tuple(reader.list_crossed_days(segment, *_bounds(window)))
+    ((dimension, value),) = segment.items() if segment else (("", None),)
+    return tuple(day for _, day in reader.list_days(dimension, value, *_bounds(window)))
+
+
+def list_segment_scores(
+    log: Log, dimension: str, *, window: Window | None = None
+) -> dict[str, tuple[DailyScores, ...]]:
+    """Return the daily summaries of each value of `dimension`, one of SEGMENTS; "" holds the rows without one."""
+    found: dict[str, list[DailyScores]] = {}
+    for value, day in _reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
+        found.setdefault(value, []).append(day)
+    return {value: tuple(days) for value, days in sorted(found.items())}
+
+
+def count_empty(log: Log, window: Window) -> int:
+    """Return how many queries found nothing at all: counted apart, because an empty hit list can be an outage."""
+    return _reader(log).count(window.start_ms, window.end_ms)[1]
+
+
+def count_scores(log: Log, window: Window) -> int:
+    """Return how many queries of the window have a score."""
+    return _reader(log).count(window.start_ms, window.end_ms)[0]
+
+
+def list_live_figures(log: Log, dimension: str, window: Window, *, most: int) -> tuple[LiveFigures, ...]:
+    """Return score, faithfulness, cost, latency and feedback by each value of `dimension`, one of SEGMENTS.
+
+    Means are of the newest `most` queries of the window: raw rows are read, so that their number is bounded.
+    """
+    rows = _reader(log).list_live(_check_dimension(dimension), window.start_ms, window.end_ms, most)
+    return tuple(sorted(rows, key=lambda row: row.value))
+
+
+def get_span(log: Log) -> tuple[datetime, datetime] | None:
+    """Return the times of the first and the last retrieval, or None for an empty log."""
+    found = _reader(log).span()
+    return (from_ms(found[0]), from_ms(found[1])) if found else None
+
+
+def list_questions(
+    log: Log, window: Window, *, below: float | None = None, limit: int = _MAX_DISTINCT
+) -> tuple[AskedQuery, ...]:
+    """Return the distinct questions of the window that have a score (under `below`, if given), the most asked first.
+
+    Queries that differ only in case or spacing are one. Their weekly counts reach back five weeks from the window's
+    end, oldest first. Of more than 20,000 spellings the least asked are left out.
+    """
+    rows = _reader(log).list_asked(window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
+    asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
+    return tuple(AskedQuery(row.query, row.count, row.total / row.count, row.weeks) for row in asked[:limit])
+
+
+def list_user_sums(
+    log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int, hourly: bool = False
+) -> Sequence[UserRow]:
+    """Return what each user's rows (session ids) of each value of a dimension add up to, in hours or in all.
+
+    The dimension "" stands for all rows, whatever the values. Reads the rows of that time, by the index on it.
+    """
+    by = _check_dimension(dimension) if dimension else ""
+    return _reader(log).list_user_sums(by, values, start_ms, end_ms, hourly=hourly)
+
+
+def count_rows(log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int) -> int:
+    """Return how many rows of these values of a dimension there are in whole hours, from the rollup; "" is all rows."""
+    return _reader(log).count_rows(_check_dimension(dimension) if dimension else "", values, start_ms, end_ms)
+
+
+def list_recent_users(log: Log, *, since_ms: int, limit: int = _NEWEST_ROWS) -> tuple[str, ...]:
+    """Return the session ids of the newest `limit` rows since a moment, each once, in order of the alphabet."""
+    return tuple(sorted(_reader(log).list_recent_users(since_ms, limit)))
+
+
+def _reader(log: Log) -> LogReader:
+    opened = as_log(log)
+    if isinstance(opened, ClickHouseLog):
+        return ClickHouseLogReader(opened)
+    assert isinstance(opened, SqlLog)
+    return SqlLogReader(opened.store)
+
+
+def _bounds(window: Window | None) -> tuple[int, int]:
+    return (window.start_ms, window.end_ms) if window else (0, to_ms(datetime(2100, 1, 1, tzinfo=UTC)) + DAY_MS)
+
+
+def _check_dimension(name: str) -> str:
+    if name not in SEGMENTS:
+        raise InvalidInput("segment", f"must be one of {', '.join(SEGMENTS)}, not {name!r}")
+    return name
+
+
+def _merge_spellings(rows: Iterable[AskedRow]) -> list[AskedRow]:
+    """Add up the rows of queries that differ only in case or spacing; the most asked spelling names them."""
+    merged: dict[str, AskedRow] = {}
+    for row in rows:
+        key = normalize_query(row.query)
+        known = merged.get(key)
+        merged[key] = row if known is None else known.with_counts_of(row)
+    return list(merged.values())

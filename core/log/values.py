@@ -1,0 +1,168 @@
+"""Rule: the values that every kind of retrieval log answers with."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, NamedTuple, Protocol
+
+from quarterdeck.clock import WEEK_MS, from_ms
+
+TREND_WEEKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DailyScores:
+    """One UTC day of one segment, as the rollups hold it: scores are top-1 similarities from 0 to 1."""
+
+    day: date
+    count: int
+    total: float
+    total_squares: float
+    histogram: tuple[int, ...]  # counts in `HISTOGRAM_BINS` equal bins over 0..1, the last one closed
+
+    @classmethod
+    def starting_at(
+        cls, start_ms: int, count: int, total: float, total_squares: float, histogram: tuple[int, ...]
+    ) -> "DailyScores":
+        """Return the summary of the day that starts at a moment."""
+        return cls(from_ms(start_ms).date(), count, total, total_squares, histogram)
+
+    @property
+    def mean(self) -> float:
+        """Mean score of the day; NaN on a day without queries."""
+        return self.total / self.count if self.count else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class AskedRow:
+    """One query text: how often and how well it scored in the window, and its counts a week, oldest first."""
+
+    query: str
+    count: int
+    total: float
+    weeks: tuple[int, ...]
+
+    def with_counts_of(self, other: "AskedRow") -> "AskedRow":
+        """Return this query with another one's counts added."""
+        weeks = tuple(a + b for a, b in zip(self.weeks, other.weeks, strict=True))
+        return replace(self, count=self.count + other.count, total=self.total + other.total, weeks=weeks)
+
+
+def trend_start_ms(start_ms: int, end_ms: int) -> int:
+    """Return how far back the rows reach that a window and the trend before its end need."""
+    return min(start_ms, end_ms - TREND_WEEKS * WEEK_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How many rows carry a figure, and its mean over them; None where none does."""
+
+    count: int
+    mean: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFigures:
+    """What the log says of the queries with one value of a dimension; `value` is "" where none was given."""
+
+    value: str
+    queries: int
+    score: Measured
+    faithfulness: Measured
+    cost_usd: Measured
+    latency_ms: Measured
+    feedback: Measured
+
+
+LIVE_FIGURES = ("score", "faithfulness", "cost_usd", "latency_ms", "feedback")
+
+
+def read_live_figures(row: Sequence[Any]) -> LiveFigures:
+    """Return the figures of a row: the value, how many queries, and count and mean of each of LIVE_FIGURES."""
+    value, queries, *numbers = row
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
+    return LiveFigures(
+        str(value or ""), int(queries), *(Measured(int(n), float(mean) if n else None) for n, mean in pairs)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuery:
+    """A distinct query as asked in a window: how often, its mean top-1 score, its counts a week (oldest first).
+
+    `weekly_counts` may be empty; if given, it holds the weeks in which there was any traffic at all.
+    """
+
+    text: str
+    count: int
+    mean_score: float
+    weekly_counts: tuple[int, ...] = ()
+
+
+USER_SUMS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")  # the columns, in the order of a row's
+
+
+class UserRow(NamedTuple):
+    """What one user's retrievals of one arm add up to in one stretch of time; `user` is None without a session id.
+
+    After the retrievals come, for each of USER_SUMS, how many of them carry it, and its sum.
+    """
+
+    start_ms: int
+    arm: str
+    user: str | None
+    queries: int
+    scored: int
+    score: float
+    timed: int
+    latency_ms: float
+    priced: int
+    cost_usd: float
+    judged: int
+    faithfulness: float
+    rated: int
+    feedback: float
+
+
+def normalize_query(text: str) -> str:
+    """Return the text as the cache and the topics see it: one spacing, no case."""
+    return " ".join(text.split()).casefold()
+
+
+class LogReader(Protocol):
+    """What a kind of retrieval log has to answer. Times are milliseconds; a window is `start_ms` <= time < `end_ms`.
+
+    A dimension is the name of a column that has rollups, or "" for all traffic. Every method raises SourceUnavailable
+    when the log cannot be reached. `tests/log/test_retrievals.py` holds every reader to the same answers.
+    """
+
+    def list_days(
+        self, dimension: str, value: str | None, start_ms: int, end_ms: int
+    ) -> Iterable[tuple[str, DailyScores]]:
+        """Return the days with scores of one value of a dimension, or of all its values, each with its value."""
+
+    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> Iterable[DailyScores]:
+        """Return the days of the rows that carry all these values at once, one a dimension."""
+
+    def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> Iterable[AskedRow]:
+        """Return the distinct texts with a score (under `below`), those asked most in the window first."""
+
+    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> Iterable[LiveFigures]:
+        """Return the figures of each value of a dimension over the newest `most` rows of a window."""
+
+    def count(self, start_ms: int, end_ms: int) -> tuple[int, int]:
+        """Return how many queries of a window have a score, and how many found nothing."""
+
+    def span(self) -> tuple[int, int] | None:
+        """Return the times of the first and the last row, None for an empty log."""
+
+    def list_user_sums(
+        self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
+    ) -> Sequence[UserRow]:
+        """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
+
+    def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
+        """Return how many rows of these values there are in whole hours, from the rollup."""
+
+    def list_recent_users(self, since_ms: int, limit: int) -> Sequence[str]:
+        """Return the distinct session ids of the newest `limit` rows since a moment."""

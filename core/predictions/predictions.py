@@ -1,0 +1,163 @@
+"""Shell that predicts what a corpus version would do before it ships, and measures what it did afterwards."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.audit.settings import get_setting, list_settings
+from core.coverage.report import Coverage
+from core.coverage.topics import Topic
+from core.embedding.embed import Embedder, Vectors
+from core.errors import InvalidInput, NotFound
+from core.indexes.backends import Passage, open_indexes
+from core.indexes.ingest import DocumentSource, OnProgress, embed_chunks
+from core.indexes.registry import Index, list_indexes
+from core.log.retrievals import Window, list_questions
+from core.log.values import AskedQuery
+from core.predictions.prediction import (
+    TOP_K,
+    Prediction,
+    PredictionCheck,
+    Unshipped,
+    compare_prediction,
+    parse_prediction,
+    predict_lift,
+    prediction_setting,
+)
+from quarterdeck.store import Store
+
+_MOST_QUERIES = 2_000
+_FIRST_HITS = 20
+
+
+def predict_coverage(
+    store: Store,
+    embedder: Embedder,
+    source: DocumentSource,
+    live: Index,
+    coverage: Coverage,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Prediction:
+    """Return what `source` would do to the gaps of `coverage`, and to the well covered queries of the same days.
+
+    Of the latter the most asked are taken, up to 2,000. Raises what `forecast_lift` raises.
+    """
+    low = {query.text for query in coverage.queries}
+    others = [query for query in list_questions(store, coverage.window, limit=_MOST_QUERIES) if query.text not in low]
+    return predict_version(
+        embedder, source, live, [*coverage.queries, *others], coverage.topics.topics,
+        threshold=coverage.threshold, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def predict_version(
+    embedder: Embedder,
+    source: DocumentSource,
+    live: Index,
+    queries: Sequence[AskedQuery],
+    topics: Sequence[Topic],
+    *,
+    threshold: float,
+    top_k: int = TOP_K,
+    on_progress: OnProgress | None = None,
+) -> Prediction:
+    """Return the prediction for `queries`, those that the topics index first.
+
+    Embeds only what the live index does not hold and the cache does not know; an index that is built from the source
+    later finds these vectors in the cache. Raises InvalidInput when the live index is of another model, NotFound and
+    SourceUnavailable when it cannot be read.
+    """
+    if live.model != embedder.model:
+        raise InvalidInput("model", f"the live index {live.name} is of {live.model}, not of {embedder.model}")
+    indexes = open_indexes(live.location)
+    held = {chunk.text for chunk in indexes.list_chunks(live.name)}
+    home = {chunk.text: chunk.document for chunk in source.chunks}  # a text may have moved to another document
+    wanted = home.keys()
+    new = [chunk for chunk in source.chunks if chunk.text not in held]
+    chunk_vectors, _ = embed_chunks(embedder, new, on_progress=on_progress)
+    vectors = embedder.embed([query.text for query in queries])
+    hits = _search_past(live, vectors, held - wanted, top_k)
+    kept = [[hit for hit in found if hit.text in wanted][:top_k] for found in hits]
+    unshipped = Unshipped(
+        chunk_vectors,
+        tuple(chunk.document for chunk in new),
+        _scores_of(kept, top_k),
+        len(held - wanted),
+        tuple(tuple(home[hit.text] for hit in found) for found in kept),
+        tuple(sorted({chunk.document for chunk in source.chunks} - {chunk.document for chunk in new})),
+    )
+    return predict_lift(
+        queries, vectors, [found[0].score if found else 0.0 for found in hits], unshipped,
+        topics=topics, threshold=threshold, target=source.version, live=live.name,
+    )  # fmt: skip
+
+
+def add_to_live(drafts: DocumentSource, live: Index) -> DocumentSource:
+    """Return what is live with the documents of `drafts` on top; one of the same name is replaced."""
+    names = {chunk.document for chunk in drafts.chunks}
+    kept = [chunk for chunk in open_indexes(live.location).list_chunks(live.name) if chunk.document not in names]
+    documents = len({chunk.document for chunk in kept}) + drafts.documents
+    return replace(drafts, documents=documents, chunks=(*kept, *drafts.chunks))
+
+
+def measure_prediction(store: Store, embedder: Embedder, prediction: Prediction) -> PredictionCheck:
+    """Set a prediction beside what its queries really score in the newest index built from its target.
+
+    Raises NotFound when there is none yet.
+    """
+    built = [index for index in list_indexes(store) if index.corpus_version == prediction.target]
+    if not built:
+        raise NotFound(f"index: none is built from corpus version {prediction.target!r} yet; build it first")
+    texts = [query.text for query in prediction.queries]
+    hits = open_indexes(built[0].location).search(built[0].name, embedder.embed(texts), top_k=1)
+    scores = {text: found[0].score if found else 0.0 for text, found in zip(texts, hits, strict=True)}
+    return compare_prediction(prediction, scores)
+
+
+def measure_in_log(store: Store, prediction: Prediction, window: Window) -> PredictionCheck:
+    """Set a prediction beside the scores that the log holds for its queries in `window`: whole days after the swap."""
+    asked = list_questions(store, window)
+    return compare_prediction(prediction, {query.text: query.mean_score for query in asked})
+
+
+def find_prediction(store: Store, target: str) -> Prediction | None:
+    """Return the last prediction that was kept for a corpus version, None before the first."""
+    stored, _ = get_setting(store, prediction_setting(target))
+    return parse_prediction(stored) if stored else None
+
+
+def get_prediction(store: Store, target: str) -> Prediction:
+    """Return the last prediction that was kept for a corpus version. Raises NotFound."""
+    found = find_prediction(store, target)
+    if found is None:
+        raise NotFound(f"prediction: there is none for corpus version {target!r}; run `quarterdeck index predict`")
+    return found
+
+
+def list_predictions(store: Store) -> tuple[Prediction, ...]:
+    """Return the predictions that are kept, the last of each corpus version."""
+    return tuple(parse_prediction(stored) for stored in list_settings(store, prediction_setting("")).values())
+
+
+def _search_past(live: Index, vectors: Vectors, gone: set[str], top_k: int) -> list[tuple[Passage, ...]]:
+    """Return so many hits of each query that `top_k` of them stay in the new version, or all hits that there are."""
+    indexes = open_indexes(live.location)
+    depth = top_k if not gone else max(_FIRST_HITS, 2 * top_k)
+    hits = list(indexes.search(live.name, vectors, top_k=depth))
+    while depth < live.chunks:
+        short = [at for at, found in enumerate(hits) if sum(hit.text not in gone for hit in found) < top_k]
+        if not short:
+            break
+        depth = min(live.chunks, 10 * depth)
+        for at, found in zip(short, indexes.search(live.name, vectors[short], top_k=depth), strict=True):
+            hits[at] = found
+    return hits
+
+
+def _scores_of(hits: Iterable[Sequence[Passage]], top_k: int) -> NDArray[np.float32]:
+    rows = [[hit.score for hit in found[:top_k]] for found in hits]
+    padded = [[*row, *[-1.0] * (top_k - len(row))] for row in rows]
+    return np.asarray(padded, dtype=np.float32).reshape(len(rows), top_k)

@@ -1,0 +1,363 @@
+"""Shell that runs prompts over a test set and keeps each as an MLflow run: settings, scores, cases, prompt, test set.
+
+Who answers and who judges is put in (`core.prompts.answerers`, `core.prompts.judges`). What is finished is kept in a
+journal at once.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from core.embedding.embed import Embedder
+from core.errors import InvalidInput
+from core.prompts import answers
+from core.prompts.answerers import (
+    Pipeline,
+    Search,
+    SentenceVectors,
+    extractive_pipeline,
+    list_sentences,
+    model_pipeline,
+    passages_wanted,
+)
+from core.prompts.answers import Answer
+from core.prompts.journal import Journal
+from core.prompts.judges import OFFLINE, Judge, llm_judge, offline_judge
+from core.prompts.models import LanguageModel, ModelFailure
+from core.prompts.prices import Price
+from core.prompts.prompts import Prompt
+from core.prompts.spending import CeilingReached
+from core.tracking.cases import Case, CaseResult, dataset_digest, render_case_results
+from core.tracking.gateway import CASES_ARTIFACT, PROMPT_ARTIFACT, Dataset, Tracking
+
+EXPERIMENT = "rag-prompt-iterations"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """One prompt over all cases. `run_id` is the MLflow run that keeps it; empty as long as none does.
+
+    `not_run` are the ids of the cases that the spending ceiling left out, and `stopped` says where it stood.
+    """
+
+    name: str
+    version: str
+    cases: tuple[CaseResult, ...]
+    dataset_digest: str
+    run_id: str = ""
+    not_run: tuple[str, ...] = ()
+    stopped: str = ""
+
+    @property
+    def failed(self) -> tuple[CaseResult, ...]:
+        """The cases without an answer or a verdict; their `error` says why."""
+        return tuple(case for case in self.cases if case.error)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every case was answered and judged."""
+        return not self.failed and not self.not_run
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The figures of the run, by the names that MLflow keeps them under. Money in USD, scores 0 to 1.
+
+        Failed cases are left out of them; without any judged case there are none.
+        """
+        cases = [case for case in self.cases if not case.error]
+        if not cases:
+            return {}
+        faithfulness = [case.faithfulness for case in cases]
+        relevancy = [case.relevancy for case in cases]
+        cost = [case.cost_usd for case in cases]
+        latency = [case.latency_ms for case in cases if case.latency_ms is not None]
+        hits = [case.retrieval_hit for case in cases if case.retrieval_hit is not None]
+        figures = {
+            "faithfulness_mean": _mean(faithfulness),
+            "faithfulness_min": min(faithfulness),
+            "relevancy_mean": _mean(relevancy),
+            "relevancy_min": min(relevancy),
+            "refusal_accuracy": _mean([case.refusal_correct for case in cases]),
+            "cost_usd_mean": _mean(cost),
+            "cost_usd_total": sum(cost),
+        }
+        optional: Mapping[str, Sequence[float]] = {"retrieval_hit_rate": hits, "latency_ms_mean": latency}
+        return figures | {name: _mean(values) for name, values in optional.items() if values}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What prompts are evaluated with: an index, who answers and who judges. Without models both are offline.
+
+    `index_digest` changes with what the index holds. Journals are kept in the folder `journals`, when there is one.
+    """
+
+    search: Search
+    vectors: SentenceVectors
+    prices: Mapping[str, Price]
+    answerer: LanguageModel | None = None
+    protocol: str = answers.EXTRACTIVE
+    judge_model: LanguageModel | None = None
+    index_digest: str = ""
+    journals: Path | None = None
+    concurrency: int = 1
+
+    @property
+    def model(self) -> str:
+        """The name of the answering model, as in the price table."""
+        return self.answerer.name if self.answerer else answers.EXTRACTIVE_MODEL
+
+    @property
+    def judge_name(self) -> str:
+        """Who judges, as it is kept with a run."""
+        return f"model: {self.judge_model.name}" if self.judge_model else OFFLINE
+
+    def pipeline(self, prompt: Prompt) -> Pipeline:
+        """Return what answers with this prompt."""
+        if self.answerer:
+            return model_pipeline(prompt, search=self.search, model=self.answerer)
+        return extractive_pipeline(prompt, search=self.search, vectors=self.vectors, prices=self.prices)
+
+    def judge(self) -> Judge:
+        """Return what judges the answers."""
+        return llm_judge(self.judge_model) if self.judge_model else offline_judge(self.vectors)
+
+    def journal(self, prompt: Prompt, cases: Sequence[Case]) -> Journal | None:
+        """Return the journal of this prompt over these cases on this bench; any change of them starts another one."""
+        if self.journals is None:
+            return None
+        parts = [asdict(prompt), dataset_digest(cases), self.protocol, self.model, self.judge_name, self.vectors.model]
+        key = hashlib.sha256(json.dumps([*parts, self.index_digest], sort_keys=True).encode()).hexdigest()[:24]
+        return Journal(self.journals / f"{prompt.label}-{key}.jsonl")
+
+
+def evaluate_prompt_variant(
+    name: str,
+    version: str,
+    cases: Sequence[Case],
+    pipeline: Pipeline,
+    judge: Judge,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    journal: Journal | None = None,
+    concurrency: int = 1,
+) -> EvaluationResult:
+    """Return what `pipeline` answers to each case and what `judge` says of it. `on_progress(done, total)` per case.
+
+    What the `journal` holds is not done again; a case that failed there is. A ModelFailure is kept as the `error` of
+    its case. When the spending ceiling is reached, what is under way is finished and the rest is `not_run`.
+    """
+    if not cases:
+        raise InvalidInput("cases", "there is none to evaluate on")
+    results = {c.id: r for c in cases if journal and (r := journal.results.get(c.id)) and not r.error}
+    if results and on_progress:
+        on_progress(len(results), len(cases))
+    waiting = [case for case in cases if case.id not in results]
+    stopped = ""
+    for outcome in _run_all(waiting, lambda case: _run_case(case, pipeline, judge, journal), concurrency):
+        if isinstance(outcome, CeilingReached):
+            stopped = str(outcome)
+            continue
+        results[outcome.case_id] = outcome
+        if on_progress:
+            on_progress(len(results), len(cases))
+    done = tuple(results[case.id] for case in cases if case.id in results)
+    not_run = tuple(case.id for case in cases if case.id not in results)
+    return EvaluationResult(name, version, done, dataset_digest(cases), not_run=not_run, stopped=stopped)
+
+
+def evaluate_prompts(
+    prompts: Sequence[Prompt],
+    cases: Sequence[Case],
+    *,
+    search: Search,
+    embedder: Embedder,
+    tracking: Tracking,
+    prices: Mapping[str, Price],
+    dataset_name: str = "qa",
+    dataset_source: str = "",
+    index_version: str = "",
+    corpus_version: str = "",
+    git_revision: str = "",
+    experiment: str = EXPERIMENT,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[EvaluationResult, ...]:
+    """Evaluate each prompt offline and keep it as one MLflow run, linked to its version in the prompt registry.
+
+    `search(question, top_k)` retrieves. `on_progress(prompt label, done, total)` is called after each case. The text
+    of a prompt becomes a new version in the registry only when it is not the newest one already.
+    Raises InvalidInput for an unpriced model or an empty test set, SourceUnavailable when MLflow cannot be written.
+    """
+    bench = Bench(search, SentenceVectors(embedder), prices)
+    versions = {"index_version": index_version, "corpus_version": corpus_version, "git_revision": git_revision}
+    dataset = Dataset(dataset_name, dataset_source or dataset_name, dataset_digest(cases))
+    return tuple(
+        keep_evaluation(result, prompt, bench, tracking, versions=versions, dataset=dataset, experiment=experiment)
+        for prompt, result in zip(
+            prompts, evaluate_offline(prompts, cases, bench, on_progress=on_progress), strict=True
+        )
+    )
+
+
+def evaluate_offline(
+    prompts: Sequence[Prompt],
+    cases: Sequence[Case],
+    bench: Bench,
+    *,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[EvaluationResult]:
+    """Evaluate each prompt with the extractive answerer, with as few calls of the embedding model as there can be."""
+    if not cases:
+        raise InvalidInput("cases", "there is none to evaluate on")
+    bench.vectors.learn([case.question for case in cases])
+    bench = replace(bench, search=_search_once(bench.search, cases, _most_passages(prompts)))
+    _learn_ahead(prompts, cases, bench)
+    for prompt in prompts:
+        report = (lambda done, total, label=prompt.label: on_progress(label, done, total)) if on_progress else None
+        pipeline, judge = bench.pipeline(prompt), bench.judge()
+        yield evaluate_prompt_variant(prompt.name, prompt.version, cases, pipeline, judge, on_progress=report)
+
+
+def keep_evaluation(
+    result: EvaluationResult,
+    prompt: Prompt,
+    bench: Bench,
+    tracking: Tracking,
+    *,
+    versions: Mapping[str, str],
+    dataset: Dataset,
+    experiment: str = EXPERIMENT,
+) -> EvaluationResult:
+    """Keep a complete evaluation as an MLflow run, and return it with the run's id.
+
+    Raises InvalidInput for one that is not complete: runs over different cases must not be compared unknowingly.
+    """
+    if not result.is_complete:
+        raise InvalidInput("evaluation", f"{prompt.label} is not complete; only whole evaluations are kept as runs")
+    registered = tracking.register_prompt(
+        prompt.name,
+        prompt.text,
+        message=prompt.description,
+        tags={"version": prompt.version},
+        experiment=experiment,
+    )
+    run_id = tracking.log_evaluation(
+        experiment,
+        prompt.label,
+        params={**_settings(prompt, result, bench), **versions, "registry_version": registered.version},
+        metrics=result.metrics,
+        artifacts={CASES_ARTIFACT: render_case_results(result.cases), PROMPT_ARTIFACT: prompt.text},
+        dataset=dataset,
+        prompt=registered,
+    )
+    return replace(result, run_id=run_id)
+
+
+def _run_all(
+    cases: Sequence[Case], run: Callable[[Case], CaseResult], concurrency: int
+) -> Iterator[CaseResult | CeilingReached]:
+    """Yield each case's outcome as it comes, up to `concurrency` at a time; after CeilingReached none is started."""
+    pending: set[Future[CaseResult]] = set()
+    waiting = iter(cases)
+    with ThreadPoolExecutor(max_workers=concurrency) as workers:
+        pending |= {workers.submit(run, case) for case in islice(waiting, concurrency)}
+        while pending:
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                try:
+                    yield future.result()
+                except CeilingReached as reached:
+                    waiting = iter(())
+                    yield reached
+                if (case := next(waiting, None)) is not None:
+                    pending.add(workers.submit(run, case))
+
+
+def _run_case(case: Case, pipeline: Pipeline, judge: Judge, journal: Journal | None) -> CaseResult:
+    answer = journal.answers.get(case.id) if journal else None
+    try:
+        if answer is None:
+            answer = pipeline(case)
+            if journal:
+                journal.record_answer(case.id, answer)
+        result = _case_result(case, answer, judge(case, answer))
+    except ModelFailure as failure:
+        result = _failed_case(case, answer, str(failure))
+    if journal:
+        journal.record_result(result)
+    return result
+
+
+def _learn_ahead(prompts: Sequence[Prompt], cases: Sequence[Case], bench: Bench) -> None:
+    """Embed all that the prompts will meet in two large batches: one by one, short texts cost many times as much."""
+    most = _most_passages(prompts)
+    bench.vectors.learn(list_sentences([passage for case in cases for passage in bench.search(case.question, most)]))
+    pipelines = [bench.pipeline(prompt) for prompt in prompts]
+    bench.vectors.learn([answer(case).text for answer in pipelines for case in cases])
+
+
+def _most_passages(prompts: Sequence[Prompt]) -> int:
+    return max(map(passages_wanted, prompts), default=1)
+
+
+def _search_once(search: Search, cases: Sequence[Case], top_k: int) -> Search:
+    """Return a search that retrieves the `top_k` passages of each case now, and hands out the first few of them."""
+    found = {case.question: tuple(search(case.question, top_k)) for case in cases}
+    return lambda question, wanted: found[question][:wanted]
+
+
+def _settings(prompt: Prompt, result: EvaluationResult, bench: Bench) -> Mapping[str, object]:
+    return {
+        "prompt": prompt.name,
+        "version": prompt.version,
+        "top_k": prompt.top_k,
+        "max_sentences": prompt.max_sentences,
+        "refuse_below": "never" if prompt.refuse_below is None else prompt.refuse_below,
+        "grounded": prompt.is_grounded,
+        "answerer": bench.protocol,
+        "model": bench.model,
+        "judge": bench.judge_name,
+        "embedding_model": bench.vectors.model,
+        "dataset_digest": result.dataset_digest,
+        "cases": len(result.cases),
+    }
+
+
+def _case_result(case: Case, answer: Answer, judgment: answers.Judgment) -> CaseResult:
+    return CaseResult(
+        case_id=case.id,
+        question=case.question,
+        answerable=case.answerable,
+        answer=answer.text,
+        refused=answer.refused,
+        faithfulness=judgment.faithfulness,
+        relevancy=judgment.relevancy,
+        refusal_correct=judgment.refusal_correct,
+        retrieval_hit=_is_hit(case.expected_documents, answer.documents),
+        documents=answer.documents,
+        sentences=answer.sentences,
+        supported=judgment.supported,
+        input_tokens=answer.input_tokens,
+        output_tokens=answer.output_tokens,
+        cost_usd=answer.cost_usd,
+        latency_ms=answer.latency_ms,
+    )
+
+
+def _failed_case(case: Case, answer: Answer | None, error: str) -> CaseResult:
+    """Return a case that got no answer, or whose answer got no verdict."""
+    answer = answer or Answer((), False, (), (), 0, 0, 0.0, said=" ")
+    nothing = answers.Judgment(0.0, 0.0, (), False)
+    return replace(_case_result(case, answer, nothing), answer=answer.text.strip(), error=error)
+
+
+def _is_hit(expected: Sequence[str], retrieved: Sequence[str]) -> bool | None:
+    return any(document in retrieved for document in expected) if expected else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(sum(values)) / len(values)

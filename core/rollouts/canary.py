@@ -1,0 +1,232 @@
+"""Rule of canaries: what follows from how the two arms do: promote, hold, or roll back, with the reason.
+
+It decides and does nothing: `core.rollouts.canaries` reads the log and acts. The plan is read by `canary_plan.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+from core.arms.arms import Arm, ArmsReading, Metric, Stretch
+from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_time, say_value
+from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
+from core.flags.canary_plan import CANARY, STABLE, Plan
+
+CEILING_USERS = 20  # of green, under which its error rate is not held against the ceiling
+RECENT_HOURS = 2
+
+
+class CanaryCall(StrEnum):
+    """What to do with a canary now."""
+
+    PROMOTE = "promote"
+    HOLD = "hold"
+    ROLL_BACK = "roll back"
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryVerdict:
+    """What to do, why in one sentence, and what is missing for the next step (nothing when it can be taken).
+
+    `mismatch_p` is the probability of the users' counts if they were shared out as the flag says.
+    """
+
+    call: CanaryCall
+    reason: str
+    missing: tuple[str, ...] = ()
+    comparisons: tuple[ArmComparison, ...] = ()
+    mismatch_p: float | None = None
+    is_healthy: bool = True
+
+
+class FlagEntry(Protocol):
+    """What is read of an audit entry of a flag."""
+
+    @property
+    def ts(self) -> datetime: ...
+    @property
+    def before(self) -> dict[str, Any] | None: ...
+    @property
+    def after(self) -> dict[str, Any] | None: ...
+
+
+def find_start(entries: Iterable[FlagEntry]) -> datetime | None:
+    """Return since when a flag serves its users as it does now, from its audit entries, newest first; None if unknown.
+
+    A change of its description or plan moves nobody; one of its state, share, rules or variants begins a new step.
+    """
+    since = None
+    for entry in entries:
+        since = entry.ts
+        if read_served(entry.before) != read_served(entry.after):
+            return since
+    return since
+
+
+def decide_canary(
+    plan: Plan,
+    looks: Sequence[ArmsReading],
+    *,
+    share_pct: float,
+    since: datetime,
+    now: datetime,
+    is_random: bool = True,
+) -> CanaryVerdict:
+    """Return what to do with a canary whose share is `share_pct` since then, by what the log says of its two arms.
+
+    Shares are not checked where users do not come to green by the rollout alone (`is_random` False).
+
+    In this order. Roll back when green's error rate is above the ceiling, over the step or over the last two hours,
+    with at least 20 users. Hold when users are shared out otherwise than the flag says (p < 0.001), for then no figure
+    can be trusted. Roll back when any metric is surely worse, and not surely within its margin. Hold until the step's
+    time is over, green has its users, and every metric that both arms log is surely within its margin; then promote.
+
+    Looking at it all the time rolls back a green that is as good as blue with a chance of at most 5% a step, all
+    metrics together (see `sequential.half_width`). Smallest sample: 30 users an arm, 20 for the ceiling.
+    """
+    if share_pct == 0:
+        return CanaryVerdict(
+            CanaryCall.HOLD, "Nobody gets green.", (f"a person starts it: the first step is {_first(plan)}",)
+        )
+    if share_pct == 100:
+        return CanaryVerdict(CanaryCall.HOLD, "Everybody gets green: there is no stable arm left to compare it with.")
+    arms = looks[-1].arms if looks else {}
+    blue, green = arms.get(STABLE, Arm()), arms.get(CANARY, Arm())
+    if over := _over_ceiling(plan, looks, blue, green):
+        return CanaryVerdict(
+            CanaryCall.ROLL_BACK,
+            over,
+            is_healthy=False,
+            comparisons=compare_arms(blue, green, plan.margins, alpha=ALPHA),
+        )
+    found = compare_arms(blue, green, plan.margins, alpha=ALPHA)
+    p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
+    if is_random and p is not None and p < MISMATCH_P:
+        seen = green.users / (blue.users + green.users)
+        reason = (
+            f"{seen:.1%} of users were seen on green where {share_pct:g}% belong there: some are lost or counted "
+            "twice, so no figure can be trusted."
+        )
+        return CanaryVerdict(
+            CanaryCall.HOLD, reason, ("users shared out as the flag says",), found, p, is_healthy=False
+        )
+    worse = [each for each in found if each.is_worse]
+    if worse:
+        return CanaryVerdict(CanaryCall.ROLL_BACK, _say_worse(worse[0]), (), found, p, is_healthy=False)
+    missing = _list_missing(plan, blue, green, found, share_pct=share_pct, elapsed=now - since)
+    if missing:
+        return CanaryVerdict(CanaryCall.HOLD, _say_held(green, found), missing, found, p)
+    following = plan.share_after(share_pct)
+    if following is None:
+        return CanaryVerdict(CanaryCall.HOLD, f"{share_pct:g}% is the last step of the plan.", (), found, p)
+    safe = f"{', '.join(each.metric for each in found)} surely within the margin{'s' if len(found) > 1 else ''}"
+    reason = f"Green can go from {share_pct:g}% to {following:g}%: {safe} over {green.users:,} users."
+    return CanaryVerdict(CanaryCall.PROMOTE, reason, (), found, p)
+
+
+def _over_ceiling(plan: Plan, looks: Sequence[ArmsReading], blue: Arm, green: Arm) -> str:
+    """What is above the ceiling, in a sentence; "" where nothing is."""
+    whole = green.moments.get(Metric.ERRORS)
+    if whole and whole.users >= CEILING_USERS and whole.mean > plan.error_ceiling:
+        other = f", {blue.moments[Metric.ERRORS].mean:.1%} on blue" if Metric.ERRORS in blue.moments else ""
+        return (
+            f"Green's error rate is {whole.mean:.1%} over {whole.users:,} users{other}; "
+            f"the ceiling is {plan.error_ceiling:.1%}."
+        )
+    recent = _add_up(look.last.get(CANARY, Stretch()) for look in _recent(looks))
+    rate = recent.mean(Metric.ERRORS)
+    if rate is not None and recent.users >= CEILING_USERS and rate > plan.error_ceiling:
+        return (
+            f"Green's error rate is {rate:.1%} over the last {RECENT_HOURS} hours, {recent.users:,} users; "
+            f"the ceiling is {plan.error_ceiling:.1%}."
+        )
+    return ""
+
+
+def _recent(looks: Sequence[ArmsReading]) -> list[ArmsReading]:
+    earliest = looks[-1].at - timedelta(hours=RECENT_HOURS) if looks else None
+    return [look for look in looks if earliest is not None and look.at > earliest]
+
+
+def _add_up(stretches: Iterable[Stretch]) -> Stretch:
+    users, count, total = 0, 0, 0.0
+    for stretch in stretches:
+        users = max(users, stretch.users)
+        errors = stretch.sums.get(Metric.ERRORS, (0, 0.0))
+        count, total = count + errors[0], total + errors[1]
+    return Stretch(users, {Metric.ERRORS: (count, total)})
+
+
+def _list_missing(
+    plan: Plan, blue: Arm, green: Arm, found: Sequence[ArmComparison], *, share_pct: float, elapsed: timedelta
+) -> tuple[str, ...]:
+    missing = []
+    step = plan.step_at(share_pct)
+    if step is not None and elapsed < step.hold:
+        missing.append(f"{say_time(step.hold - elapsed)} of the {say_time(step.hold)} that {share_pct:g}% is held")
+    if green.users < plan.min_users:
+        lacking = plan.min_users - green.users
+        missing.append(f"{lacking:,} more users on green, to {plan.min_users:,}{_pace(lacking, green.users, elapsed)}")
+    alone = [m for m in Metric if (m in blue.moments) != (m in green.moments) and blue.users and green.users]
+    missing += [f"{metric}: only {CANARY if metric in green.moments else STABLE} logs it" for metric in alone]
+    if green.users >= plan.min_users and not any(each.difference for each in found):
+        missing.append("a metric that 30 users of both arms log")
+    users = blue.users + green.users
+    for each in found:
+        if each.difference is not None and not each.is_safe:
+            missing.append(f"{_say_unsure(each)}{_say_wait(each, users, elapsed)}")
+    return tuple(missing)
+
+
+def _say_unsure(each: ArmComparison) -> str:
+    allowed = say_amount(each.metric, each.margin)
+    return f"{each.metric}: up to {say_amount(each.metric, each.most_harm)} worse is possible, {allowed} is allowed"
+
+
+def _say_wait(each: ArmComparison, users: int, elapsed: timedelta) -> str:
+    more = each.users_until_safe
+    if more is None:
+        return "; at the present difference no number of users will tell"
+    return f"; about {_round(more):,} more users{_pace(more, users, elapsed)}"
+
+
+def _pace(lacking: int, seen: int, elapsed: timedelta) -> str:
+    return f", {say_time(elapsed * (lacking / seen))} at this pace" if seen and elapsed > timedelta(0) else ""
+
+
+def _round(number: int) -> int:
+    """Two leading digits: an estimate is no more exact than that."""
+    unit = int(10 ** max(0, len(str(number)) - 2))
+    return -(-number // unit) * unit
+
+
+def _say_worse(each: ArmComparison) -> str:
+    stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
+    least = say_amount(each.metric, each.least_harm)
+    return (
+        f"Green's {each.metric} is surely worse: {other} against {stable} on blue, by at least {least} "
+        f"over {each.other.users:,} users."
+    )
+
+
+def _say_held(green: Arm, found: Sequence[ArmComparison]) -> str:
+    if not green.users:
+        return "No user of green was logged since the step began."
+    known = [each for each in found if each.difference is not None]
+    if not known:
+        return f"Too early to tell: {green.users:,} users on green so far."
+    likely = [each for each in known if each.harm is not None and each.harm > each.margin]
+    if likely:
+        return f"Green's {likely[0].metric} looks worse by more than is allowed, which is not sure yet."
+    return f"Nothing speaks against green over {green.users:,} users, but it is not surely within its margins yet."
+
+
+def _first(plan: Plan) -> str:
+    return f"{plan.steps[0].share_pct:g}%"
+
+
+def read_served(definition: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    """Return what of a definition decides who gets what."""
+    return tuple((definition or {}).get(part) for part in ("state", "variants", "defaultVariant", "targeting"))

@@ -1,0 +1,392 @@
+"""Rule of experiments: what follows from how the arms do: a winner, none yet, a stop, or figures not to be trusted.
+
+It decides and does nothing: `core.rollouts.experiments` reads the log and acts. The design is read by
+`experiment_design.py`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
+from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_time, say_value
+from core.arms.sequential import ALPHA, LEAST_USERS, MISMATCH_P, compare_shares, find_users_needed, find_visible_effect
+from core.rollouts.experiment_design import Design, Direction
+
+_SHOWN_ONLY = 0.02  # the margin of a metric that decides nothing
+_MOST_TRACED = 120
+
+
+class ExperimentCall(StrEnum):
+    """What to do with an experiment now."""
+
+    WAIT = "wait"
+    WINNER = "winner"
+    NO_EFFECT = "no effect"
+    STOP = "stop"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """How much better one arm is than the control in one metric; negative where it is worse."""
+
+    arm: str
+    compared: ArmComparison
+    sign: int = 1
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that is compared."""
+        return self.compared.metric
+
+    @property
+    def gain(self) -> float | None:
+        """By how much it is better; None while an arm has fewer than 30 users."""
+        return None if self.compared.harm is None else -self.sign * self.compared.harm
+
+    @property
+    def least(self) -> float:
+        """By how much it is better at least; minus infinity while nothing is known."""
+        return -math.inf if self.gain is None else self.gain - self._half_width
+
+    @property
+    def most(self) -> float:
+        """By how much it is better at most; infinity while nothing is known."""
+        return math.inf if self.gain is None else self.gain + self._half_width
+
+    @property
+    def users_needed(self) -> int | None:
+        """How many users of both arms it takes until an effect of the margin is seen in four cases of five."""
+        known = self.compared.difference
+        return None if known is None else find_users_needed(known, self.compared.margin, alpha=self.compared.alpha)
+
+    @property
+    def visible(self) -> float | None:
+        """The smallest effect that is seen in four cases of five with the users there are."""
+        known = self.compared.difference
+        return None if known is None else find_visible_effect(known, alpha=self.compared.alpha)
+
+    @property
+    def _half_width(self) -> float:
+        known = self.compared.difference
+        return math.inf if known is None else known.half_width(self.compared.alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentVerdict:
+    """What to do, why in one sentence, and what is missing until it can be decided.
+
+    `lifts` hold every metric of every arm but the control. `mismatch_p` is the probability of the users' counts if
+    they were shared out as the flag says. `wait` is how long it takes at the present pace, None where that is unknown.
+    """
+
+    call: ExperimentCall
+    reason: str
+    missing: tuple[str, ...] = ()
+    lifts: tuple[Lift, ...] = ()
+    mismatch_p: float | None = None
+    winner: str = ""
+    wait: timedelta | None = None
+
+
+class Noted(Protocol):
+    """What is read of a user whom a client saw."""
+
+    @property
+    def targeting_key(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def first_seen(self) -> datetime: ...
+
+
+Seen = TypeVar("Seen", bound=Noted)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentProgress:
+    """How far an experiment is: since when, until when its users are looked at, who was noted, what was changed.
+
+    `noted` counts the users whom clients saw, by arm; `disturbance` says why they are no longer drawn as at the start.
+    """
+
+    started: datetime
+    now: datetime
+    noted: Mapping[str, int] = field(default_factory=dict)
+    disturbance: str = ""
+
+
+def pick_users(noted: Iterable[Seen], design: Design, *, drawn_since: datetime, until: datetime) -> tuple[Seen, ...]:
+    """Return who counts: whom clients first saw since users are drawn as they are now, each with the arm.
+
+    Somebody seen before may have come from another arm. Who was seen in two arms is in neither.
+    """
+    arms: dict[str, Seen | None] = {}
+    for each in sorted((one for one in noted if one.first_seen < until), key=lambda one: one.first_seen):
+        known = arms.setdefault(each.targeting_key, each if each.first_seen >= drawn_since else None)
+        if known is not None and known.variant != each.variant:
+            arms[each.targeting_key] = None
+    return tuple(each for each in arms.values() if each is not None and each.variant in design.arms)
+
+
+def decide_experiment(design: Design, looks: Sequence[ArmsReading], progress: ExperimentProgress) -> ExperimentVerdict:
+    """Return what to do with an experiment, by what the log says of its arms since the start.
+
+    In this order. Invalid when the flag was changed, or when users are shared out otherwise than it says (p < 0.001,
+    of those noted and of those in the log), for then no figure can be trusted. Stop when a guardrail is surely worse
+    and not surely within its threshold. Wait until the minimum run is over. Then a winner: an arm that is surely better
+    in the metric and surely within every guardrail; or the control, when every other arm is surely worse. No effect
+    when every arm is surely better by less than was wanted. Else wait.
+
+    Looking at it all the time calls any of winner and stop falsely with a chance of at most 5%, all arms and metrics
+    together: each claim has its even part of it (see `sequential.half_width`). Smallest sample: 30 users an arm.
+    """
+    arms = looks[-1].arms if looks else {}
+    lifts = compare_all(design, arms)
+    if progress.disturbance:
+        return ExperimentVerdict(
+            ExperimentCall.INVALID, f"No figure can be trusted: {progress.disturbance}.", (), lifts
+        )
+    p, said = _find_mismatch(design, arms, progress)
+    if said:
+        return ExperimentVerdict(ExperimentCall.INVALID, said, (), lifts, p)
+    broken = next((lift for lift in lifts if _is_guardrail(design, lift) and lift.compared.is_worse), None)
+    if broken is not None:
+        return ExperimentVerdict(ExperimentCall.STOP, _say_broken(design, broken), (), lifts, p)
+    decided = _decide(design, [lift for lift in lifts if lift.metric is design.metric], lifts)
+    missing, wait = _list_missing(design, arms, lifts, progress, looks)
+    if decided is not None and progress.now - progress.started >= design.min_run:
+        return replace(decided, lifts=lifts, mismatch_p=p)
+    told = _say_open(design, arms, lifts, progress) + (f" About {say_time(wait)} more." if wait else "")
+    return ExperimentVerdict(ExperimentCall.WAIT, told, missing, lifts, p, wait=wait)
+
+
+def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:
+    """Return every metric of every arm but the control that both log, the one that decides first."""
+    alpha = ALPHA / (len(design.treatments) * (2 + len(design.guardrails)))
+    guarded = {each.metric: each for each in design.guardrails}
+    order = [design.metric, *guarded, *(metric for metric in Metric if metric not in {design.metric, *guarded})]
+    control, lifts = arms.get(design.control, Arm()), []
+    for arm in design.treatments:
+        for metric in order:
+            margin = Margin(metric, design.effect) if metric is design.metric else guarded.get(metric)
+            found = compare_arms(control, arms.get(arm, Arm()), [margin or Margin(metric, _SHOWN_ONLY)], alpha=alpha)
+            lifts += [Lift(arm, replace(each, safe_alpha=ALPHA), _sign(design, metric)) for each in found]
+    return tuple(sorted(lifts, key=lambda lift: order.index(lift.metric)))
+
+
+@dataclass(frozen=True, slots=True)
+class LiftTrace:
+    """How much better an arm was known to be at a moment: the estimate, and what it was at least and at most."""
+
+    at: datetime
+    gain: float
+    least: float
+    most: float
+
+
+def trace_lift(design: Design, looks: Sequence[ArmsReading], arm: str) -> tuple[LiftTrace, ...]:
+    """Return how the knowledge of the metric that decides grew, at no more than 120 of the looks."""
+    every = -(-len(looks) // _MOST_TRACED) or 1
+    traced: list[LiftTrace] = []
+    for look in looks[(len(looks) - 1) % every :: every] if looks else ():
+        found = [each for each in compare_all(design, look.arms) if each.arm == arm and each.metric is design.metric]
+        traced += [LiftTrace(look.at, each.gain, each.least, each.most) for each in found if each.gain is not None]
+    return tuple(traced)
+
+
+def measure_pace(looks: Sequence[ArmsReading]) -> float | None:
+    """Return how many new users a day came to the arms in the later half of the time; None while nothing is known.
+
+    The later half, because the first days of an experiment bring everybody who comes often, all at once.
+    """
+    if not looks:
+        return None
+    first, last = looks[0].start, looks[-1].at
+    half = next((look for look in looks if look.at - first >= (last - first) / 2), looks[-1])
+    before = half if half.at < last else None
+    days = (last - (before.at if before else first)) / timedelta(days=1)
+    users = _count(looks[-1]) - (_count(before) if before else 0)
+    return users / days if days > 0 and users > 0 else None
+
+
+def _count(look: ArmsReading) -> int:
+    return sum(arm.users for arm in look.arms.values())
+
+
+def _sign(design: Design, metric: Metric) -> int:
+    """Minus one where the design calls the other way of its metric the better one."""
+    usual = Direction.UP if metric in HIGHER_IS_BETTER else Direction.DOWN
+    return -1 if metric is design.metric and design.direction is not usual else 1
+
+
+def _is_guardrail(design: Design, lift: Lift) -> bool:
+    return any(each.metric is lift.metric for each in design.guardrails)
+
+
+def _find_mismatch(design: Design, arms: Mapping[str, Arm], progress: ExperimentProgress) -> tuple[float | None, str]:
+    """The smaller probability of the two counts, and what is wrong, "" where nothing is."""
+    weights = dict(zip(design.arms, design.shares, strict=True))
+    logged = {arm: arms[arm].users for arm in design.arms if arm in arms}
+    found = []
+    for counts, where in ((progress.noted, "noted by clients"), (logged, "found in the log")):
+        p = compare_shares(counts, weights) if sum(counts.values()) else None
+        if p is not None:
+            found.append((p, counts, where))
+    if not found:
+        return None, ""
+    p, counts, where = min(found, key=lambda each: each[0])
+    if p >= MISMATCH_P:
+        return p, ""
+    total = sum(counts.values())
+    arm = max(weights, key=lambda arm: abs(counts.get(arm, 0) / total - weights[arm]))
+    return p, (
+        f"No figure can be trusted: {counts.get(arm, 0) / total:.1%} of the {total:,} users {where} are on {arm}, "
+        f"where {weights[arm]:.1%} belong (sample ratio, p = {p:.1g}): some are lost or counted twice in one arm."
+    )
+
+
+def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> ExperimentVerdict | None:
+    """What the figures alone say, however long it runs."""
+    unsafe = {lift.arm for lift in lifts if _is_guardrail(design, lift) and not lift.compared.is_safe}
+    unsafe |= {arm for arm in design.treatments for each in design.guardrails if not _logs(lifts, arm, each.metric)}
+    better = [lift for lift in primary if lift.least > 0 and lift.arm not in unsafe]
+    if better:
+        best = max(better, key=lambda lift: lift.gain or 0.0)
+        return ExperimentVerdict(ExperimentCall.WINNER, _say_better(design, best), winner=best.arm)
+    if len(primary) < len(design.treatments):
+        return None
+    if all(lift.most < 0 for lift in primary):
+        least_bad = max(primary, key=lambda lift: lift.gain or 0.0)
+        return ExperimentVerdict(ExperimentCall.WINNER, _say_control(design, least_bad), winner=design.control)
+    if all(lift.most < lift.compared.margin for lift in primary):
+        best = max(primary, key=lambda lift: lift.most)
+        said = (
+            f"No arm is worth it: {best.arm} is at most {say_amount(design.metric, max(0.0, best.most))} better than "
+            f"{design.control} in {design.metric}, {say_amount(design.metric, best.compared.margin)} was wanted."
+        )
+        return ExperimentVerdict(ExperimentCall.NO_EFFECT, said, winner=design.control)
+    return None
+
+
+def _logs(lifts: Sequence[Lift], arm: str, metric: Metric) -> bool:
+    return any(lift.arm == arm and lift.metric is metric for lift in lifts)
+
+
+def _list_missing(
+    design: Design,
+    arms: Mapping[str, Arm],
+    lifts: Sequence[Lift],
+    progress: ExperimentProgress,
+    looks: Sequence[ArmsReading],
+) -> tuple[tuple[str, ...], timedelta | None]:
+    elapsed, pace = progress.now - progress.started, measure_pace(looks)
+    missing, waits = [], []
+    if elapsed < design.min_run:
+        waits.append(design.min_run - elapsed)
+        missing.append(f"{say_time(waits[0])} of the {say_time(design.min_run)} that it runs at least")
+    for arm in design.arms:
+        users = arms.get(arm, Arm()).users
+        if users < LEAST_USERS:
+            missing.append(f"{LEAST_USERS - users} more users on {arm}, to {LEAST_USERS}")
+    for arm in design.treatments:
+        for metric in (design.metric, *(each.metric for each in design.guardrails)):
+            lift = next((each for each in lifts if each.arm == arm and each.metric is metric), None)
+            if lift is None and arms.get(arm, Arm()).users:
+                missing.append(f"{metric} in the log of {design.control} and {arm}")
+            elif lift is not None and lift.gain is not None:
+                missing += _say_unsure(design, lift, pace, waits)
+    return tuple(missing), max(waits, default=None)
+
+
+def _say_unsure(design: Design, lift: Lift, pace: float | None, waits: list[timedelta]) -> list[str]:
+    """The line of a metric that cannot be told yet, its wait added to the others."""
+    if _is_guardrail(design, lift):
+        if lift.compared.is_safe:
+            return []
+        more = lift.compared.users_until_safe
+        worse, allowed = (say_amount(lift.metric, each) for each in (lift.compared.most_harm, lift.compared.margin))
+        told = f"guardrail {lift.metric}: {lift.arm} may be up to {worse} worse, {allowed} is allowed"
+        return [f"{told}; at the present difference no number of users will tell"] if more is None else [
+            f"{told}; {_say_more(more, pace, waits)}"
+        ]  # fmt: skip
+    if lift.least > 0 or lift.most < 0:
+        return []
+    users = lift.compared.stable.users + lift.compared.other.users
+    more = max(0, (lift.users_needed or 0) - users)
+    wanted = say_amount(lift.metric, lift.compared.margin)
+    if not more:
+        return [f"{lift.metric} of {lift.arm}: a difference of {wanted} would most likely show by now"]
+    return [f"{lift.metric} of {lift.arm}: {_say_more(more, pace, waits)} until a difference of {wanted} can be seen"]
+
+
+def _say_more(more: int, pace: float | None, waits: list[timedelta]) -> str:
+    if pace is None:
+        return f"about {_round(more):,} more users"
+    waits.append(min(timedelta(days=more / pace), timedelta(days=36_500)))
+    return f"about {_round(more):,} more users, {say_time(waits[-1])} at this pace"
+
+
+def _round(number: int) -> int:
+    """Two leading digits: an estimate is no more exact than that."""
+    unit = int(10 ** max(0, len(str(number)) - 2))
+    return -(-number // unit) * unit
+
+
+def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], progress: ExperimentProgress) -> str:
+    noted, users = sum(progress.noted.values()), sum(arms[arm].users for arm in design.arms if arm in arms)
+    if not noted:
+        return "Nobody was noted yet: clients note who gets which variant when they evaluate the flag."
+    if not users:
+        return (
+            f"{noted:,} users were noted and none of them is in the log: the session_id of a retrieval has to be the "
+            "user that the flag was evaluated for."
+        )
+    known = [lift for lift in lifts if lift.metric is design.metric and lift.gain is not None]
+    if not known:
+        return f"Too early to tell: {users:,} users so far, {LEAST_USERS} are needed in each arm."
+    first = max(known, key=lambda lift: lift.gain or 0.0)
+    is_sure = first.least > 0 or first.most < 0
+    early = progress.now - progress.started < design.min_run
+    ends = " and ".join(_say_gain(first.metric, end) for end in (first.least, first.most))
+    opening = "No difference yet"
+    if is_sure:
+        opening = "A difference, before the minimum run is over" if early else "A difference, but no verdict yet"
+    return f"{opening}: {first.arm} is between {ends} than {design.control} in {design.metric}, {users:,} users."
+
+
+def _say_gain(metric: Metric, gain: float) -> str:
+    return f"{say_amount(metric, gain)} {'better' if gain > 0 else 'worse'}"
+
+
+def _say_both(lift: Lift) -> str:
+    stable, other = (say_value(lift.metric, each.mean) for each in (lift.compared.stable, lift.compared.other))
+    return f"{other} against {stable}"
+
+
+def _say_better(design: Design, lift: Lift) -> str:
+    users = lift.compared.stable.users + lift.compared.other.users
+    return (
+        f"{lift.arm} wins: its {lift.metric} is surely better than {design.control}'s, {_say_both(lift)}, by at least "
+        f"{say_amount(lift.metric, lift.least)} over {users:,} users."
+    )
+
+
+def _say_control(design: Design, lift: Lift) -> str:
+    users = lift.compared.stable.users + lift.compared.other.users
+    return (
+        f"{design.control} wins: {lift.arm}'s {lift.metric} is surely worse, {_say_both(lift)}, by at least "
+        f"{say_amount(lift.metric, lift.most)} over {users:,} users."
+    )
+
+
+def _say_broken(design: Design, lift: Lift) -> str:
+    return (
+        f"A guardrail is broken: {lift.arm}'s {lift.metric} is surely worse than {design.control}'s, "
+        f"{_say_both(lift)}, by at least {say_amount(lift.metric, lift.compared.least_harm)}; "
+        f"{say_amount(lift.metric, lift.compared.margin)} is allowed."
+    )

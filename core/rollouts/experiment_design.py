@@ -1,0 +1,180 @@
+"""Rule of an experiment's design: whose variants are compared on what, checked field by field before it starts.
+
+What follows from how the arms do is for `experiment.py`.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from core.arms.arms import HIGHER_IS_BETTER, Metric
+from core.arms.comparisons import RELATIVE, Margin
+from core.errors import InvalidInput
+from core.flags.canary_plan import read_plan
+from quarterdeck.definitions import experiment_variants, read_bucket_by, read_rules, read_shares
+
+MAX_NAME = 100
+LONGEST_RUN = timedelta(days=365)
+USUAL_RUN = timedelta(days=7)  # a whole week, because users of a Monday are not those of a Sunday
+_MOST_ARMS = 10
+_CONTROLS = ("control", "off", "blue")
+
+
+class Direction(StrEnum):
+    """Which way of a metric is the better one."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What is compared: the arms (control first) with their shares of the users, and what decides between them.
+
+    `effect` is the smallest difference that is worth it, in the metric's unit, for latency and cost a share of the
+    control's mean; a guardrail is how much worse another metric may be.
+    """
+
+    name: str
+    flag: str
+    arms: tuple[str, ...]
+    shares: tuple[float, ...]
+    metric: Metric
+    direction: Direction
+    effect: float
+    guardrails: tuple[Margin, ...]
+    min_run: timedelta
+
+    @property
+    def control(self) -> str:
+        """The arm that the others are compared with."""
+        return self.arms[0]
+
+    @property
+    def treatments(self) -> tuple[str, ...]:
+        """The other arms."""
+        return self.arms[1:]
+
+
+def plan_experiment(
+    key: str, definition: Mapping[str, Any], *, name: str, metric: Metric, effect: float, control: str = "",
+    direction: Direction | None = None, guardrails: Iterable[Margin] = (), min_run: timedelta = USUAL_RUN,
+) -> Design:  # fmt: skip
+    """Return the design of an experiment on this flag. Raises InvalidInput, naming the field.
+
+    Users are shared out by lot alone: a rule that gives some of them a variant that is compared would make the arms
+    differ from the start.
+    """
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
+        raise InvalidInput("name", f"must be 1 to {MAX_NAME} printable characters, without spaces at the ends")
+    shares = _read_arms(key, definition)
+    first = control or find_control(shares, definition)
+    if not first:
+        raise InvalidInput("control", f"say which of {', '.join(shares)} the others are compared with")
+    if first not in shares:
+        raise InvalidInput("control", f"{first!r} gets no user; there are: {', '.join(shares)}")
+    if not math.isfinite(effect) or effect <= 0:
+        raise InvalidInput("effect", f"must be a number above 0, not {effect!r}")
+    if not timedelta(0) <= min_run <= LONGEST_RUN:
+        raise InvalidInput("min_run", f"must be 0 to {LONGEST_RUN.days} days")
+    arms = (first, *(arm for arm in shares if arm != first))
+    usual = Direction.UP if metric in HIGHER_IS_BETTER else Direction.DOWN
+    return Design(
+        name, key, arms, tuple(shares[arm] for arm in arms), metric, direction or usual, float(effect),
+        _check_guardrails(tuple(guardrails), metric), min_run,
+    )  # fmt: skip
+
+
+def list_arms(definition: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the variants that an experiment on this flag would compare; () where it cannot have one."""
+    try:
+        return tuple(_read_arms("", definition))
+    except InvalidInput:
+        return ()
+
+
+def find_control(arms: Iterable[str], definition: Mapping[str, Any]) -> str:
+    """Return the arm that is the control as far as names tell; "" where they do not."""
+    known = set(arms)
+    return str(next((name for name in (*_CONTROLS, definition.get("defaultVariant")) if name in known), ""))
+
+
+def note_users(definition: Mapping[str, Any], noted: Any) -> dict[str, Any]:
+    """Return the flag with `experiment` in its metadata, on which clients note whom they serve; None takes it out."""
+    kept = {name: value for name, value in (definition.get("metadata") or {}).items() if name != "experiment"}
+    return {**definition, "metadata": kept | ({"experiment": noted} if noted is not None else {})}
+
+
+def parse_metric(text: str) -> Metric:
+    """Return the metric of that name. Raises InvalidInput."""
+    names = {str(metric): metric for metric in Metric} | {metric.name.lower(): metric for metric in Metric}
+    found = names.get(text.strip().lower().replace("-", " "))
+    if found is None:
+        raise InvalidInput("metric", f"there is no metric {text[:40]!r}; there are: {', '.join(names)}")
+    return found
+
+
+def parse_guardrail(text: str) -> Margin:
+    """Return the guardrail of a text such as `latency=0.15`. Raises InvalidInput."""
+    name, _, amount = text.partition("=")
+    try:
+        return Margin(parse_metric(name), float(amount))
+    except ValueError:
+        raise InvalidInput("guardrail", f"write it like latency=0.15, not {text[:40]!r}") from None
+
+
+def write_design(design: Design) -> dict[str, Any]:
+    """Return the design as JSON knows it."""
+    return {
+        "name": design.name, "flag": design.flag, "arms": dict(zip(design.arms, design.shares, strict=True)),
+        "control": design.control, "metric": str(design.metric), "direction": str(design.direction),
+        "effect": design.effect, "guardrails": {str(each.metric): each.amount for each in design.guardrails},
+        "min_run_s": design.min_run.total_seconds(),
+    }  # fmt: skip
+
+
+def read_design(kept: Mapping[str, Any]) -> Design:
+    """Return the design that `write_design` wrote."""
+    arms = (kept["control"], *(arm for arm in kept["arms"] if arm != kept["control"]))
+    return Design(
+        kept["name"], kept["flag"], arms, tuple(kept["arms"][arm] for arm in arms), Metric(kept["metric"]),
+        Direction(kept["direction"]), kept["effect"],
+        tuple(Margin(Metric(metric), amount) for metric, amount in kept["guardrails"].items()),
+        timedelta(seconds=kept["min_run_s"]),
+    )  # fmt: skip
+
+
+def _read_arms(key: str, definition: Mapping[str, Any]) -> dict[str, float]:
+    """The variants that are compared, with their shares of all who get one of them."""
+    if definition.get("state") != "ENABLED":
+        raise InvalidInput("flag", f"{key} is switched off, so that nobody is given a variant; switch it on first")
+    if read_plan(definition):
+        raise InvalidInput("flag", f"{key} is a canary with a plan, which moves users between the variants")
+    noted = experiment_variants(note_users(definition, "planned"))
+    shares = {arm: share for arm, share in read_shares(definition).items() if share and arm in noted}
+    if not 2 <= len(shares) <= _MOST_ARMS:
+        said = f"users get {len(shares)} of its variants" if len(shares) != 1 else "every user gets the same variant"
+        raise InvalidInput("flag", f"{key} cannot be compared: {said}; 2 to {_MOST_ARMS} are needed")
+    rules = read_rules(definition)
+    if rules is None or any(rule.serve in shares for rule in rules):
+        raise InvalidInput("flag", f"rules of {key} give some users a variant that is not drawn; take them out first")
+    if (read_bucket_by(definition) or "targetingKey") != "targetingKey":
+        raise InvalidInput("flag", f"{key} is sticky by another attribute than the user, so users do not count apart")
+    whole = math.fsum(shares.values())
+    return {arm: share / whole for arm, share in shares.items()}
+
+
+def _check_guardrails(guardrails: tuple[Margin, ...], metric: Metric) -> tuple[Margin, ...]:
+    metrics = [each.metric for each in guardrails]
+    if metric in metrics:
+        raise InvalidInput("guardrail", f"{metric} decides already, it cannot be a guardrail too")
+    for each in guardrails:
+        if metrics.count(each.metric) > 1:
+            raise InvalidInput("guardrail", f"{each.metric} is given twice")
+        if not math.isfinite(each.amount) or not 0 < each.amount <= 1:
+            unit = "a share of the control's mean" if each.metric in RELATIVE else "its unit"
+            raise InvalidInput("guardrail", f"{each.metric}: give a number above 0 and at most 1, in {unit}")
+    return guardrails

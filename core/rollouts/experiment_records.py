@@ -1,0 +1,101 @@
+"""Gateway to the experiments in the control store: each is a setting of its environment, with a version of its own.
+
+Reads return our own types. `save_experiment` takes an open transaction: `core.rollouts.experiments` is its only caller.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection
+
+from core.audit.settings import get_setting, list_settings, save_setting
+from core.errors import NotFound
+from core.rollouts.experiment_design import Design, read_design, write_design
+from quarterdeck.clock import from_ms, to_ms
+from quarterdeck.store import Store
+
+
+class ExperimentState(StrEnum):
+    """A stopped one has ended without a choice, a decided one with an arm that everybody gets now."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DECIDED = "decided"
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment from its start on, and the version that the next writer has to expect.
+
+    `definition` is the flag as it was when it started, `drawn_since` the time since which users are drawn as they are.
+    Once it has ended, `ended_by` and `conclusion` say who ended it and why.
+    """
+
+    environment: str
+    design: Design
+    definition: dict[str, Any]
+    started: datetime
+    started_by: str
+    drawn_since: datetime
+    noted_before: Any = None
+    state: ExperimentState = ExperimentState.RUNNING
+    ended: datetime | None = None
+    ended_by: str = ""
+    conclusion: str = ""
+    winner: str = ""
+    version: int = 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it goes on."""
+        return self.state is ExperimentState.RUNNING
+
+
+def list_experiments(store: Store, environment: str, *, flag: str | None = None) -> tuple[Experiment, ...]:
+    """Return the experiments of the environment, those that run first, the newest first of each."""
+    names = list_settings(store, _setting(environment, ""))
+    found = [_read(environment, *get_setting(store, name)) for name in names]
+    wanted = [each for each in found if flag is None or each.design.flag == flag]
+    return tuple(sorted(wanted, key=lambda each: (each.is_running, each.started), reverse=True))
+
+
+def get_experiment(store: Store, environment: str, name: str) -> Experiment:
+    """Return one experiment. Raises NotFound, naming those that there are."""
+    kept, version = get_setting(store, _setting(environment, name))
+    if kept is not None:
+        return _read(environment, kept, version)
+    names = ", ".join(each.design.name for each in list_experiments(store, environment)) or "none"
+    raise NotFound(f"experiment: no experiment {name!r} in {environment}; there are: {names}")
+
+
+def find_running(store: Store, environment: str, flag: str) -> Experiment | None:
+    """Return the experiment that runs on a flag, None for none."""
+    return next((each for each in list_experiments(store, environment, flag=flag) if each.is_running), None)
+
+
+def save_experiment(connection: Connection, experiment: Experiment) -> None:
+    """Store an experiment as the version after the one that was read. Raises Conflict."""
+    kept = {
+        "design": write_design(experiment.design), "definition": experiment.definition,
+        "started_ms": to_ms(experiment.started), "started_by": experiment.started_by,
+        "drawn_since_ms": to_ms(experiment.drawn_since), "noted_before": experiment.noted_before,
+        "state": str(experiment.state), "ended_ms": to_ms(experiment.ended) if experiment.ended else None,
+        "ended_by": experiment.ended_by, "conclusion": experiment.conclusion, "winner": experiment.winner,
+    }  # fmt: skip
+    name = _setting(experiment.environment, experiment.design.name)
+    save_setting(connection, name, kept, expected_version=experiment.version)
+
+
+def _setting(environment: str, name: str) -> str:
+    return f"experiment:{environment}:{name}"
+
+
+def _read(environment: str, kept: Any, version: int) -> Experiment:
+    return Experiment(
+        environment, read_design(kept["design"]), kept["definition"], from_ms(kept["started_ms"]), kept["started_by"],
+        from_ms(kept["drawn_since_ms"]), kept["noted_before"], ExperimentState(kept["state"]),
+        from_ms(kept["ended_ms"]) if kept["ended_ms"] is not None else None,
+        kept["ended_by"], kept["conclusion"], kept["winner"], version,
+    )  # fmt: skip

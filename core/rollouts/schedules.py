@@ -1,0 +1,153 @@
+"""Shell for scheduled changes of flags: create, pause, resume and cancel them, and make the steps that are due."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from core.audit.acts import MAX_TEXT, Act, Change, changing
+from core.errors import Conflict, InvalidInput, QuarterdeckError
+from core.flags.operations import check_typed_name
+from core.flags.schedule import (
+    Schedule,
+    ScheduleState,
+    ScheduleStep,
+    advance,
+    apply_step,
+    cancel,
+    check_one_plan,
+    is_due,
+    pause,
+    plan_schedule,
+    resume,
+    say_step,
+    was_changed_by_hand,
+)
+from core.flags.store import Flag, get_flag, list_flags, save_flag
+from core.flags.timetable import add_schedule, list_schedules, save_schedule
+from core.rollouts.experiment_records import find_running
+from quarterdeck.store import Store
+
+SCHEDULER = "scheduler"
+logger = logging.getLogger("quarterdeck")
+
+
+def create_schedule(
+    store: Store, flag: Flag, steps: Sequence[ScheduleStep], by: Act, *, starts: datetime, now: datetime,
+    typed_name: str | None = None,
+) -> int:  # fmt: skip
+    """Make a schedule of a flag; None for `typed_name` is somebody who may do without typing it.
+
+    Raises InvalidInput for steps that the flag cannot take, and Conflict when something else moves its users already:
+    an open schedule, an experiment, a canary's plan.
+    """
+    if running := find_running(store, flag.environment, flag.key):
+        raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; a schedule would move its users")
+    check_one_plan(flag.key, flag.definition, steps)
+    planned = plan_schedule(
+        flag.environment, flag.key, flag.definition, steps,
+        starts=starts, now=now, actor=by.actor.strip(), reason=by.reason.strip(),
+    )  # fmt: skip
+    if typed_name is not None:
+        wanted: Mapping[str, Any] = flag.definition
+        for step in steps:
+            wanted = apply_step(wanted, step)
+        check_typed_name(store, flag, wanted, typed_name, now=now)
+    with changing(store, by) as change:
+        made = add_schedule(change.connection, planned)
+        change.record("schedule.create", flag.key, None, _describe(made))
+    return change.entry_id
+
+
+def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, note: str = "") -> int:
+    """Stop a schedule, as it was read, until it is resumed. Raises Conflict."""
+    wanted = pause(schedule, now=now, note=note)
+    with _replacing(store, schedule, wanted, by) as change:
+        change.record("schedule.pause", schedule.flag, _describe(schedule), _describe(wanted))
+    return change.entry_id
+
+
+def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime) -> int:
+    """Let a paused schedule go on from the flag as it is now. Raises Conflict and NotFound."""
+    flag = get_flag(store, schedule.environment, schedule.flag)
+    check_one_plan(flag.key, flag.definition, schedule.steps[schedule.next_step :])
+    wanted = resume(schedule, flag.definition, now=now)
+    with _replacing(store, schedule, wanted, by) as change:
+        change.record("schedule.resume", schedule.flag, _describe(schedule), _describe(wanted))
+    return change.entry_id
+
+
+def cancel_schedule(store: Store, schedule: Schedule, by: Act) -> int:
+    """End a schedule; the flag stays as it is. Raises Conflict."""
+    wanted = cancel(schedule)
+    with _replacing(store, schedule, wanted, by) as change:
+        change.record("schedule.cancel", schedule.flag, _describe(schedule), _describe(wanted))
+    return change.entry_id
+
+
+def run_schedules(store: Store, *, now: datetime) -> tuple[str, ...]:
+    """Make every step that is due, and pause each schedule whose flag a person changed; return a line for each.
+
+    A schedule that cannot be read or saved is left to the next round and stops no other.
+    """
+    lines = []
+    for schedule in reversed(list_schedules(store, states=(ScheduleState.WAITING,))):
+        try:
+            if line := _run(store, schedule, now=now):
+                lines.append(line)
+        except QuarterdeckError as error:
+            logger.warning("schedule %d of %s: %s", schedule.schedule_id, schedule.flag, error)
+    return tuple(lines)
+
+
+def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
+    flag = next((f for f in list_flags(store, schedule.environment) if f.key == schedule.flag), None)
+    if flag is None:
+        return _stop(store, schedule, "the flag is gone", now=now)
+    if was_changed_by_hand(schedule, flag.definition):
+        return _stop(store, schedule, f"{flag.updated_by} changed the flag", now=now)
+    if not is_due(schedule, now):
+        return ""
+    step = schedule.steps[schedule.next_step]
+    try:
+        return _make_step(store, schedule, flag, step, now=now)
+    except InvalidInput as error:
+        return _stop(store, schedule, f"the step cannot be made: {error}", now=now)
+
+
+def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep, *, now: datetime) -> str:
+    number, count = schedule.next_step + 1, len(schedule.steps)
+    wanted = apply_step(flag.definition, step)
+    reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"
+    act = Act(f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now)
+    with changing(store, act) as change:
+        save_schedule(change.connection, advance(schedule, wanted, now=now))
+        if wanted != flag.definition:
+            changed = replace(flag, definition=wanted, updated_by=act.actor)
+            save_flag(change.connection, changed, updated_ms=change.at_ms)
+            change.record("flag.update", flag.key, flag.definition, wanted)
+    return f"{flag.key}: {say_step(step)}, step {number} of {count}"
+
+
+def _stop(store: Store, schedule: Schedule, note: str, *, now: datetime) -> str:
+    pause_schedule(store, schedule, Act(SCHEDULER, note[:MAX_TEXT], at=now), now=now, note=note)
+    return f"{schedule.flag}: paused, {note}"
+
+
+@contextmanager
+def _replacing(store: Store, schedule: Schedule, wanted: Schedule, by: Act) -> Iterator[Change]:
+    with changing(store, replace(by, environment=schedule.environment)) as change:
+        save_schedule(change.connection, wanted)
+        yield change
+
+
+def _describe(schedule: Schedule) -> dict[str, Any]:
+    return {
+        "schedule": schedule.schedule_id,
+        "steps": [{"set": say_step(step), "hold_s": step.hold_s} for step in schedule.steps],
+        "state": str(schedule.state),
+        "next_step": schedule.next_step + 1,
+        "due": schedule.due.isoformat() if schedule.due else None,
+    }

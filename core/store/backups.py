@@ -1,0 +1,249 @@
+"""Gateway to backups of the shared store: one file with everything in it as of one moment, checked before it counts.
+
+SQLite is copied by its own online backup, PostgreSQL by COPY in one transaction: neither holds up who writes. A
+retrieval log that is elsewhere, MLflow and the corpus have backups of their own.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, select, text
+
+from core.audit.trail import list_broken_audit_entries
+from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
+from quarterdeck.schema import REVISION, alembic_version, metadata
+from quarterdeck.store import Store, database_path
+
+_MANIFEST, _DATABASE = "manifest.json", "store.db"
+_FORMAT = 1
+_CHUNK = 1 << 20
+_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What a backup holds: the database it is of, the schema's revision, and the rows of each table."""
+
+    created: str
+    dialect: str
+    revision: str
+    rows: dict[str, int]
+    digests: dict[str, str]
+
+
+def write_backup(store: Store, path: Path, *, now: datetime) -> Backup:
+    """Write the store into a new file, check it, and return what it holds. Nothing is left of one that failed.
+
+    Raises Conflict when the file is there already, SourceUnavailable when the store or the file fails.
+    """
+    if path.exists():
+        raise Conflict(f"{path} is there already; give another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            made = Path(folder) / "made"
+            made.mkdir()
+            rows = _copy_sqlite(store, made) if store.dialect == "sqlite" else _copy_postgresql(store, made)
+            digests = {each.name: _digest(each) for each in sorted(made.iterdir())}
+            backup = Backup(now.isoformat(), store.dialect, REVISION, rows, digests)
+            whole = Path(folder) / "whole.zip"
+            _pack(whole, made, backup)
+            verify_backup(whole)
+            whole.rename(path)
+    except (OSError, sqlite3.Error, zipfile.BadZipFile) as error:
+        raise SourceUnavailable(f"the backup {path} was not made: {error}") from error
+    return backup
+
+
+def verify_backup(path: Path) -> Backup:
+    """Return what a backup holds, when all of it is as it was written and its audit trail is whole.
+
+    Raises NotFound when there is no such file, SourceUnavailable when it is damaged, InvalidInput when it is no backup.
+    """
+    with _unpacked(path) as (folder, backup):
+        if backup.dialect == "sqlite":
+            _check_sqlite(path, folder / _DATABASE, backup)
+    return backup
+
+
+def restore_backup(path: Path, url: str, *, replace: bool = False, now: datetime) -> tuple[Backup, Path | None]:
+    """Bring a backup back to a store, all of it or nothing; return what it held, and where the former store is kept.
+
+    Raises Conflict when there is something in the store and `replace` is not given, InvalidInput when the backup is of
+    another kind of database. Who has the store open has to be stopped first: what they write goes to the former one.
+    """
+    store = Store(url, create=True)
+    with _unpacked(path) as (folder, backup):
+        if backup.dialect != store.dialect:
+            raise InvalidInput("backup", f"{path} is of {backup.dialect}, the store is {store.dialect}")
+        try:
+            if backup.dialect == "sqlite":
+                _check_sqlite(path, folder / _DATABASE, backup)
+                return backup, _restore_sqlite(store, folder / _DATABASE, replace=replace, now=now)
+            _restore_postgresql(store, folder, backup, replace=replace)
+        except OSError as error:
+            raise SourceUnavailable(f"the store was not restored: {error}") from error
+        finally:
+            store.close()
+    return backup, None
+
+
+def _copy_sqlite(store: Store, folder: Path) -> dict[str, int]:
+    path = Path(str(database_path(store.url))).absolute()
+    with store.read():  # says so if the store is not there, or is of another release
+        pass
+    with (
+        closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)) as source,
+        closing(sqlite3.connect(folder / _DATABASE)) as target,
+    ):
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")
+        return _count_sqlite(target, [table.name for table in metadata.sorted_tables])
+
+
+def _count_sqlite(connection: sqlite3.Connection, tables: Iterable[str]) -> dict[str, int]:
+    known = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return {
+        name: int(connection.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0]) for name in tables if name in known
+    }
+
+
+def _check_sqlite(path: Path, database: Path, backup: Backup) -> None:
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            if found != "ok":
+                raise SourceUnavailable(f"{path} is damaged: {found}")
+            if _count_sqlite(connection, backup.rows) != backup.rows:
+                raise SourceUnavailable(f"{path} is damaged: it holds other rows than it says")
+    except sqlite3.Error as error:
+        raise SourceUnavailable(f"{path} is damaged: {error}") from error
+    copy = Store(f"sqlite:///{database}")
+    broken = list_broken_audit_entries(copy)
+    copy.close()
+    if broken:
+        raise SourceUnavailable(f"{path}: the audit trail is broken at entry {broken[0]}")
+
+
+def _restore_sqlite(store: Store, database: Path, *, replace: bool, now: datetime) -> Path | None:
+    path = database_path(store.url)
+    assert path is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    former = None
+    if path.exists():
+        if not replace:
+            raise Conflict(f"{path} is there already; --replace puts it aside and restores")
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        former = path.with_name(f"{path.name}.before-restore-{now:%Y%m%dT%H%M%S}")
+    arriving = path.with_name(f".{path.name}.arriving")
+    shutil.copyfile(database, arriving)
+    with arriving.open("rb") as file:
+        os.fsync(file.fileno())
+    if former is not None:
+        path.rename(former)
+        for suffix in ("-wal", "-shm"):  # empty after the checkpoint; beside the new file they would spoil it
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+    arriving.rename(path)
+    return former
+
+
+def _copy_postgresql(store: Store, folder: Path) -> dict[str, int]:
+    rows = {}
+    with store.read() as connection:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for table in _tables():
+            rows[table.name] = int(connection.scalar(select(func.count()).select_from(table)) or 0)
+            with (folder / table.name).open("wb") as file, _copy(connection, table, "TO STDOUT") as copy:
+                for part in copy:
+                    file.write(part)
+    return rows
+
+
+def _restore_postgresql(store: Store, folder: Path, backup: Backup, *, replace: bool) -> None:
+    if backup.revision != REVISION:
+        raise InvalidInput("backup", f"is of revision {backup.revision}; restore it with the release that wrote it")
+    with store.begin() as connection:
+        filled = [t.name for t in _tables() if connection.scalar(select(func.count()).select_from(t))]
+        if filled and not replace:
+            raise Conflict(f"{store.name} holds {', '.join(filled)} already; --replace empties it and restores")
+        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in _tables())}"))
+        connection.execute(text("ALTER TABLE retrievals DISABLE TRIGGER USER"))  # its rollups come with the backup
+        for table in _tables():
+            with (folder / table.name).open("rb") as file, _copy(connection, table, "FROM STDIN") as copy:
+                while part := file.read(_CHUNK):
+                    copy.write(part)
+            for column in table.primary_key if table.autoincrement_column is not None else ():
+                newest = f"(SELECT COALESCE(MAX({column.name}), 0) + 1 FROM {table.name})"
+                sequence = f"pg_get_serial_sequence('{table.name}', '{column.name}')"
+                connection.execute(text(f"SELECT setval({sequence}, {newest}, false)"))
+        connection.execute(text("ALTER TABLE retrievals ENABLE TRIGGER USER"))
+        found = {t.name: int(connection.scalar(select(func.count()).select_from(t)) or 0) for t in _tables()}
+        if found != backup.rows:
+            raise SourceUnavailable("the store was not restored: it would hold other rows than the backup says")
+
+
+def _tables() -> list[Table]:
+    return [table for table in metadata.sorted_tables if table is not alembic_version]
+
+
+def _copy(connection: Connection, table: Table, direction: str) -> Any:
+    driver: Any = connection.connection.driver_connection
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    return driver.cursor().copy(f"COPY {table.name} ({columns}) {direction}")
+
+
+def _pack(whole: Path, folder: Path, backup: Backup) -> None:
+    with zipfile.ZipFile(whole, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr(_MANIFEST, json.dumps({"format": _FORMAT, **asdict(backup)}, indent=2))
+        for each in sorted(folder.iterdir()):
+            archive.write(each, each.name)
+    whole.chmod(0o600)  # it holds what users asked, and the secrets of webhooks
+    with whole.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[tuple[Path, Backup]]:
+    """Unpack a backup beside it and check every part by its digest."""
+    if not path.is_file():
+        raise NotFound(f"backup: there is no file {path}")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
+        folder = Path(name)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                given = json.loads(archive.read(_MANIFEST))
+                if given.pop("format") != _FORMAT:
+                    raise InvalidInput("backup", f"{path} is of a format that this release does not know")
+                backup = Backup(**given)
+                for part, digest in backup.digests.items():
+                    if not part.replace("_", "").replace(".", "").isalnum():
+                        raise InvalidInput("backup", f"{path} names a part {part!r}")
+                    with archive.open(part) as source, (folder / part).open("wb") as target:
+                        shutil.copyfileobj(source, target, _CHUNK)
+                    if _digest(folder / part) != digest:
+                        raise SourceUnavailable(f"{path} is damaged: {part} is not what was written")
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError) as error:
+            raise SourceUnavailable(f"{path} is damaged or no backup: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError) as error:
+            if isinstance(error, InvalidInput):
+                raise
+            raise InvalidInput("backup", f"{path} is damaged or no backup: {error}") from error
+        yield folder, backup
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,209 @@
+"""Rule of runs and prompt versions: which of many runs to look at, and in what they differ.
+
+Values only: where they are read from is known to `core.tracking.gateway`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+PRODUCTION = "production"
+LINKED_PROMPTS = "mlflow.linkedPrompts"
+DESCRIPTION = "mlflow.note.content"
+MOST_COMPARED = 8
+EVALUATED = ("faithfulness_mean", "cost_usd_mean")  # the metrics that a run must have to be compared
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of an experiment: its last value of each metric, its parameters and tags. `started` is aware UTC."""
+
+    run_id: str
+    name: str
+    experiment: str
+    status: str
+    started: datetime
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    artifact_uri: str
+
+    @property
+    def description(self) -> str:
+        """The text that people wrote about this run, a decision for instance; empty when nobody did."""
+        return self.tags.get(DESCRIPTION, "")
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the run has a mean faithfulness and a mean cost."""
+        return all(name in self.metrics for name in EVALUATED)
+
+    @property
+    def prompt_key(self) -> tuple[str, str]:
+        """The prompt's name and version by the run's own parameters; a run without them stands for itself."""
+        return self.params.get("prompt", self.name), self.params.get("version", "")
+
+    @property
+    def linked_prompts(self) -> tuple[tuple[str, int], ...]:
+        """Names and versions of the registered prompts that the run is linked to."""
+        return parse_links(self.tags.get(LINKED_PROMPTS, "[]"))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVersion:
+    """One version of a registered prompt, the aliases that point at it, and the runs that were made with it."""
+
+    name: str
+    version: int
+    text: str
+    aliases: tuple[str, ...]
+    commit_message: str
+    created: datetime
+    run_ids: tuple[str, ...]
+    tags: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """The version as people and services say it, `v3`: that of the prompt's file, else the registry's number."""
+        own = self.tags.get("version", "") or str(self.version)
+        return f"v{own}" if own.isdigit() else own
+
+    @property
+    def spellings(self) -> frozenset[str]:
+        """How services may write this version into the retrieval log: `v3`, `3`, `qa-v3`, `qa-3`."""
+        short = self.label.removeprefix("v") if self.label[1:].isdigit() else self.label
+        return frozenset(each for own in (self.label, short) for each in (own, f"{self.name}-{own}"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to read. An absent field does not restrict; `since` is inclusive and `until` is not."""
+
+    experiment: str | None = None
+    prompt: str | None = None
+    version: str | None = None
+    model: str | None = None
+    status: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    tag: tuple[str, str] | None = None
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The parameters that a run must carry, by name."""
+        wanted = {"prompt": self.prompt, "version": self.version, "model": self.model}
+        return {key: value for key, value in wanted.items() if value is not None}
+
+
+class SortKind(StrEnum):
+    """What runs can be sorted by."""
+
+    STARTED = "started"
+    METRIC = "metric"
+    PARAM = "param"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSort:
+    """The order of runs: by their start, or by the metric or parameter `key`. Runs without it come last."""
+
+    kind: SortKind = SortKind.STARTED
+    key: str = ""
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One page of the runs that pass a filter. `total` is at least so many when it was not counted (`is_counted`)."""
+
+    runs: tuple[Run, ...]
+    total: int
+    is_counted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns tell several runs apart, and what is the same in all of them."""
+
+    metrics: tuple[str, ...]
+    params: tuple[str, ...]
+    tags: tuple[str, ...]
+    same: Mapping[str, str]
+
+
+def list_differing_params(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the names of the parameters that are not the same in all runs, sorted; a missing one differs.
+
+    >>> list_differing_params([])
+    ()
+    """
+    return _list_differing([run.params for run in runs])
+
+
+def choose_columns(runs: Sequence[Run]) -> Columns:
+    """Return the metrics, parameters and own tags in which the runs differ, the most often present first.
+
+    A metric that only some runs have differs, too. MLflow's own tags are left out. One run differs from nothing, and
+    all that it has is shown.
+    """
+    parts: dict[str, list[Mapping[str, str]]] = {
+        "metrics": [{name: f"{value:.12g}" for name, value in run.metrics.items()} for run in runs],
+        "params": [run.params for run in runs],
+        "tags": [{k: v for k, v in run.tags.items() if not k.startswith("mlflow.")} for run in runs],
+    }
+    if len(runs) == 1:
+        return Columns(**{part: tuple(rows[0]) for part, rows in parts.items()}, same={})
+    differing = {part: _by_presence(_list_differing(rows), rows) for part, rows in parts.items()}
+    same = {
+        name: value
+        for part in ("params", "metrics")
+        for name, value in (parts[part][0] if runs else {}).items()
+        if name not in differing[part]
+    }
+    return Columns(**differing, same=same)
+
+
+def choose_runs(runs: Iterable[Run], *, at_most: int = MOST_COMPARED) -> tuple[Run, ...]:
+    """Return what there is to decide about: the newest evaluated run of each version of the newest run's prompt.
+
+    `runs` are given newest first. More than `at_most` versions are cut to those evaluated last.
+    """
+    chosen: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        if run.is_evaluated and (not chosen or run.prompt_key[0] == next(iter(chosen))[0]):
+            chosen.setdefault(run.prompt_key, run)
+    return tuple(chosen.values())[:at_most]
+
+
+def label_runs(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return a name for each run that no other of them has: its own, with the start of its id where names are equal.
+
+    >>> label_runs([])
+    ()
+    """
+    names = [run.name or run.run_id[:8] for run in runs]
+    often = Counter(names)
+    return tuple(
+        name if often[name] == 1 else f"{name} ({run.run_id[:6]})" for name, run in zip(names, runs, strict=True)
+    )
+
+
+def parse_links(value: str) -> tuple[tuple[str, int], ...]:
+    """Return the prompt versions that a run's tag names. Anybody can write that tag: what is no link is no link."""
+    try:
+        return tuple((linked["name"], int(linked["version"])) for linked in json.loads(value))
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def _list_differing(rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    names = {name for row in rows for name in row}
+    return tuple(sorted(name for name in names if len({row.get(name) for row in rows}) > 1))
+
+
+def _by_presence(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    present = Counter(name for row in rows for name in row)
+    return tuple(sorted(names, key=lambda name: (-present[name], name)))

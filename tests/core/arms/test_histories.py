@@ -1,0 +1,251 @@
+"""How arms went, hour by hour, in every kind of log: what a loop over the rows finds, however often it is read."""
+
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from core.arms import histories
+from core.arms.arms import Arm, ArmsReading, Metric
+from core.arms.histories import ArmHistories, Watched
+from core.errors import InvalidInput
+from core.log.exposures import Exposure
+from core.log.retrievals import list_user_sums
+from quarterdeck.log import RetrievalLog
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from tests.backends import BACKENDS, open_new_log
+
+__all__ = ["open_new_log"]
+
+START = datetime(2026, 3, 3, 9, 20, tzinfo=UTC)
+END = START + timedelta(hours=40, minutes=7)
+WATCHED = Watched("arm", ("blue", "green"), START)
+
+
+def draw_rows(count: int = 1_500) -> list[Retrieval]:
+    rng = random.Random(4)
+    return [
+        Retrieval(
+            START + timedelta(seconds=rng.randrange(-7_200, int((END - START).total_seconds()) + 3_600)),
+            "what is an mbuf",
+            None if rng.random() < 0.1 else rng.random(),
+            session_id=rng.choice([None, *(f"s{number}" for number in range(90))]),
+            arm=rng.choice([None, "blue", "blue", "green", "gray"]),
+            latency_ms=rng.choice([None, rng.uniform(10, 900)]),
+            cost_usd=rng.choice([None, rng.uniform(0.001, 0.01)]),
+            feedback=rng.choice([None, None, -1.0, 1.0]),
+        )
+        for _ in range(count)
+    ]
+
+
+ROWS = draw_rows()
+
+
+@pytest.fixture(params=BACKENDS)
+def log(request: pytest.FixtureRequest, open_new_log: Callable[[str], RetrievalLog]) -> RetrievalLog:
+    return open_new_log(request.param)
+
+
+def value_of(row: Retrieval, metric: Metric) -> float | None:
+    fields = {Metric.SCORE: row.score, Metric.LATENCY: row.latency_ms, Metric.COST: row.cost_usd}
+    return {**fields, Metric.ERRORS: float(row.score is None), Metric.FEEDBACK: row.feedback}.get(metric)
+
+
+def loop(rows: Iterable[Retrieval], arm_of: Callable[[Retrieval], str | None], arm: str) -> dict[Metric, list[float]]:
+    """Each user's mean of each metric, by a plain loop."""
+    asked: dict[Metric, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for metric in Metric:
+            value = value_of(row, metric)
+            if arm_of(row) == arm and row.session_id is not None and value is not None:
+                asked[metric][row.session_id].append(value)
+    return {metric: [statistics.fmean(values) for values in users.values()] for metric, users in asked.items()}
+
+
+def assert_same(found: Arm, expected: dict[Metric, list[float]]) -> None:
+    assert set(found.moments) == set(expected)
+    for metric, means in expected.items():
+        moments = found.moments[metric]
+        assert moments.users == len(means)
+        assert moments.mean == pytest.approx(statistics.fmean(means), rel=1e-6, abs=1e-9)
+        assert moments.variance == pytest.approx(statistics.variance(means), rel=1e-4, abs=1e-9)
+
+
+def assert_alike(found: Sequence[ArmsReading], expected: Sequence[ArmsReading]) -> None:
+    """The same looks; sums may differ in their last digit, because rows come in any order."""
+    assert [(look.start, look.at) for look in found] == [(look.start, look.at) for look in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert {arm: (a.users, a.queries, a.anonymous) for arm, a in one.arms.items()} == {
+            arm: (a.users, a.queries, a.anonymous) for arm, a in other.arms.items()
+        }
+        for arm in one.arms:
+            assert one.arms[arm].moments.keys() == other.arms[arm].moments.keys()
+            for metric, moments in one.arms[arm].moments.items():
+                same = other.arms[arm].moments[metric]
+                assert (moments.users, moments.mean) == (same.users, pytest.approx(same.mean))
+                assert moments.variance == pytest.approx(same.variance, rel=1e-6, abs=1e-12)
+            assert one.last[arm].users == other.last[arm].users
+
+
+def between(first: datetime, last: datetime) -> list[Retrieval]:
+    return [row for row in ROWS if first <= row.ts < last]
+
+
+def test_each_look_is_what_a_loop_over_the_rows_finds(log: RetrievalLog) -> None:
+    append_retrievals(log, ROWS)
+    looks = ArmHistories(log).read(WATCHED, until=END)
+    assert looks[-1].at == END
+    for look in (looks[0], looks[17], looks[-1]):
+        for arm in ("blue", "green"):
+            assert_same(look.arms[arm], loop(between(START, look.at), lambda row: row.arm, arm))
+    anonymous = [row for row in between(START, END) if row.arm == "green" and row.session_id is None]
+    assert looks[-1].arms["green"].anonymous == len(anonymous)
+    hour = between(looks[17].start, looks[17].at)
+    scores = [row.score for row in hour if row.arm == "green" and row.session_id and row.score is not None]
+    assert looks[17].last["green"].mean(Metric.SCORE) == pytest.approx(statistics.fmean(scores))
+
+
+def test_looking_again_later_gives_what_a_first_look_would(log: RetrievalLog) -> None:
+    append_retrievals(log, ROWS)
+    again = ArmHistories(log)
+    for hours in (1, 2, 7, 30):
+        again.read(WATCHED, until=START + timedelta(hours=hours))
+    assert_alike(again.read(WATCHED, until=END), ArmHistories(log).read(WATCHED, until=END))
+
+
+@pytest.mark.parametrize("busy_rows", [0, 200_000])
+def test_looking_while_rows_come_in_gives_what_a_first_look_would(
+    log: RetrievalLog, busy_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "_BUSY_ROWS", busy_rows)
+    kept, waiting, now = ArmHistories(log), sorted(ROWS, key=lambda row: row.ts, reverse=True), START
+    while now < END:
+        now = min(END, now + timedelta(minutes=7))
+        append_retrievals(log, [waiting.pop() for row in list(waiting) if row.ts < now])
+        looks = kept.read(WATCHED, until=now)
+    assert_alike(looks, ArmHistories(log).read(WATCHED, until=END))
+
+
+@pytest.mark.parametrize("minutes", [30, 51])
+@pytest.mark.parametrize("busy_rows", [0, 200_000])
+def test_a_row_that_comes_late_in_a_busy_hour_is_noticed_when_the_hour_is_over(
+    log: RetrievalLog, busy_rows: int, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "_BUSY_ROWS", busy_rows)
+    append_retrievals(log, ROWS)
+    kept, now = ArmHistories(log), START + timedelta(hours=5)  # 20 minutes into an hour
+    before = kept.read(WATCHED, until=now)
+    append_retrievals(log, [replace(ROWS[0], ts=now - timedelta(minutes=2), arm="green")])
+    found = kept.read(WATCHED, until=now + timedelta(minutes=minutes))
+    fresh = ArmHistories(log).read(WATCHED, until=now + timedelta(minutes=minutes))
+    missing = int(busy_rows == 0 and minutes == 30)
+    assert found[-1].arms["green"].queries + missing == fresh[-1].arms["green"].queries
+    assert fresh[-1].arms["green"].queries > before[-1].arms["green"].queries
+    if not missing:
+        assert_alike(found, fresh)
+
+
+def test_many_rows_are_read_in_parts(log: RetrievalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_retrievals(log, ROWS)
+    whole = ArmHistories(log).read(WATCHED, until=END)
+    monkeypatch.setattr(histories, "_MOST_ROWS", 10)
+    assert_alike(ArmHistories(log).read(WATCHED, until=END), whole)
+
+
+def test_rows_that_come_in_late_are_noticed(log: RetrievalLog) -> None:
+    late = [row for row in ROWS if row.ts < START + timedelta(hours=3)]
+    append_retrievals(log, [row for row in ROWS if row not in late])
+    kept = ArmHistories(log)
+    before = kept.read(WATCHED, until=END)
+    append_retrievals(log, late)
+    after = kept.read(WATCHED, until=END)
+    assert after[-1].arms["blue"].queries > before[-1].arms["blue"].queries
+    assert_same(after[-1].arms["blue"], loop(between(START, END), lambda row: row.arm, "blue"))
+
+
+def test_an_earlier_time_can_be_asked_for(log: RetrievalLog) -> None:
+    append_retrievals(log, ROWS)
+    kept = ArmHistories(log)
+    kept.read(WATCHED, until=END)
+    earlier = START + timedelta(hours=5)
+    assert_alike(kept.read(WATCHED, until=earlier), ArmHistories(log).read(WATCHED, until=earlier))
+
+
+def test_an_empty_log_gives_one_look_with_nobody_in_it(log: RetrievalLog) -> None:
+    (look,) = ArmHistories(log).read(WATCHED, until=END)
+    assert look.arms == {"blue": Arm(), "green": Arm()}
+
+
+def test_users_can_be_told_by_what_they_were_exposed_to(log: RetrievalLog) -> None:
+    append_retrievals(log, ROWS)
+    exposures = [Exposure(f"s{n}", "short" if n % 3 else "long", START) for n in range(60)]
+    exposures.append(Exposure("s7", "long", START + timedelta(hours=2)))
+    arms = {e.targeting_key: e.variant for e in exposures if e.targeting_key != "s7"}
+    watched = Watched("", ("short", "long"), START)
+    looks = ArmHistories(log).read(watched, until=END, exposures=exposures)
+    for arm in ("short", "long"):
+        assert_same(looks[-1].arms[arm], loop(between(START, END), lambda row: arms.get(row.session_id or ""), arm))
+
+
+def test_an_exposure_that_is_reported_late_is_noticed(log: RetrievalLog) -> None:
+    append_retrievals(log, ROWS)
+    exposures = [Exposure(f"s{n}", "short" if n % 3 else "long", START) for n in range(60)]
+    kept, watched = ArmHistories(log), Watched("", ("short", "long"), START)
+    kept.read(watched, until=END, exposures=exposures[:50])
+    found = kept.read(watched, until=END, exposures=exposures)
+    assert_alike(found, ArmHistories(log).read(watched, until=END, exposures=exposures))
+
+
+def note_starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note from where on rows are read from now on."""
+    starts: list[int] = []
+
+    def noting(*arguments: Any, start_ms: int, **options: Any) -> Any:
+        starts.append(start_ms)
+        return list_user_sums(*arguments, start_ms=start_ms, **options)
+
+    monkeypatch.setattr(histories, "list_user_sums", noting)
+    return starts
+
+
+def test_only_the_last_hours_are_read_again(log: RetrievalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    append_retrievals(log, ROWS)
+    kept = ArmHistories(log)
+    kept.read(WATCHED, until=END)
+    read = note_starts(monkeypatch)
+    kept.read(WATCHED, until=END + timedelta(minutes=1))
+    assert [END.timestamp() * 1000 - start < 2 * 3_600_000 for start in read] == [True]
+
+
+def test_of_a_busy_hour_the_newest_rows_alone_are_read_again(
+    log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_retrievals(log, ROWS)
+    kept = ArmHistories(log)
+    monkeypatch.setattr(histories, "_BUSY_ROWS", 0)
+    kept.read(WATCHED, until=END)
+    read = note_starts(monkeypatch)
+    kept.read(WATCHED, until=END + timedelta(minutes=1))
+    assert [END.timestamp() * 1000 - start <= 10_000 for start in read] == [True, True]
+
+
+def test_who_is_content_with_an_older_look_gets_the_one_that_somebody_took(log: RetrievalLog) -> None:
+    kept, later = ArmHistories(log), END + timedelta(seconds=9)
+    taken = kept.read(WATCHED, until=END)
+    append_retrievals(log, ROWS)
+    content = kept.up_to(timedelta(seconds=10))
+    assert content.read(WATCHED, until=later) is taken
+    assert kept.read(WATCHED, until=later)[-1].arms["green"].queries
+    assert content.read(WATCHED, until=later)[-1].at == later
+
+
+def test_a_dimension_that_is_none_is_refused(log: RetrievalLog) -> None:
+    with pytest.raises(InvalidInput, match="segment: must be one of"):
+        ArmHistories(log).read(Watched("query", ("a", "b"), START), until=END)

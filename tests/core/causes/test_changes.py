@@ -1,0 +1,166 @@
+"""What changed is gathered from every source, a failing one takes none along, and the demo's true cause is first."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from core.audit.acts import Act
+from core.audit.trail import list_audit, list_audit_by_hour
+from core.causes.causes import CauseKind
+from core.causes.changes import compare_same_questions, explain_drift, gather_changes
+from core.causes.timeline import TimelineChange
+from core.corpus.corpus import Corpus
+from core.drift.report import report_drift
+from core.drift.verdict import DriftReport, DriftStatus
+from core.errors import SourceUnavailable
+from core.flags.operations import create_flag, switch_flag
+from core.flags.store import get_flag
+from core.log.retrievals import list_daily_scores
+from core.tracking.gateway import Tracking
+from quarterdeck.clock import start_of
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.store import Store
+from tests.conftest import Demo
+
+NOW = datetime.now(UTC)
+TODAY = NOW.date()
+LONG_AGO = start_of(TODAY - timedelta(days=100))
+
+
+@pytest.fixture(scope="module")
+def gathered(demo: Demo) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
+    config = demo.config
+    store = Store(config.database_url)
+    try:
+        return gather_changes(
+            store,
+            lambda: Corpus(config.corpus_repo),
+            lambda: Tracking(config.tracking_uri),
+            environment="production",
+            since=LONG_AGO,
+        )
+    finally:
+        store.close()
+
+
+@pytest.mark.slow
+def test_the_demo_s_timeline_holds_every_source_in_order(
+    gathered: tuple[tuple[TimelineChange, ...], tuple[str, ...]],
+) -> None:
+    changes, problems = gathered
+    assert problems == ()
+    assert [change.ts for change in changes] == sorted(change.ts for change in changes)
+    told = [change.summary for change in changes]
+    for expected in (
+        "corpus v2 committed: +17 files, 2 modified, 1 renamed",
+        "default set to docs-v1",
+        "new_prompt_v3 rolled out from 5% to 20%",
+        "canary answer-service created at 5%",
+        "prompt qa v2 registered, now in production",
+    ):
+        assert expected in told
+    assert all(change.entry_id for change in changes if change.kind in ("flag", "canary", "index"))
+
+
+@pytest.mark.slow
+def test_the_demo_s_drop_is_laid_to_new_questions_and_not_to_the_changes_around_it(
+    demo: Demo, gathered: tuple[tuple[TimelineChange, ...], tuple[str, ...]]
+) -> None:
+    store = Store(demo.config.database_url)
+    found = report_drift(store, environment="production", today=TODAY)
+    told = explain_drift(store, found, gathered, today=TODAY)
+    store.close()
+    top = told.causes.first
+    assert top is not None
+    assert top.kind is CauseKind.NEW_QUESTIONS
+    assert top.confidence > 0.8
+    decoys = [cause for cause in told.causes.ranked if cause.change]
+    assert {"new_prompt_v3", "answer-service"} <= {cause.change.target for cause in decoys if cause.change}
+    assert all(cause.confidence < 0.1 for cause in decoys)
+    assert "users ask about something new" in told.sentence
+    assert told.segments.startswith("The drop is in every segment alike")
+
+
+def _broken(problem: str) -> Callable[[], NoReturn]:
+    def fail() -> NoReturn:
+        raise SourceUnavailable(problem)
+
+    return fail
+
+
+def test_a_source_that_fails_is_named_and_the_others_stay(store: Store) -> None:
+    create_flag(store, "hyde", boolean_flag(on=True), Act("ada", "to try it"))
+    changes, problems = gather_changes(
+        store, _broken("no git here"), _broken("no MLflow here"), environment="production", since=LONG_AGO
+    )
+    assert [change.summary for change in changes] == ["hyde created at 100%"]
+    assert problems == ("corpus versions: no git here", "prompts: no MLflow here")
+
+
+def test_a_store_that_is_missing_is_a_problem_and_no_crash(tmp_path: Path) -> None:
+    absent = Store(f"sqlite:///{tmp_path / 'absent.db'}")
+    changes, problems = gather_changes(
+        absent, _broken("no git"), _broken("no MLflow"), environment="production", since=LONG_AGO
+    )
+    assert changes == ()
+    assert len(problems) == 3
+    assert problems[0].startswith("flags and indexes: ")
+    assert "absent.db" in problems[0]
+
+
+def test_flags_of_other_environments_and_old_changes_stay_out(store: Store) -> None:
+    create_flag(store, "here", boolean_flag(on=True), Act("ada", "why"))
+    create_flag(store, "there", boolean_flag(on=True), Act("ada", "why", "staging"))
+    create_flag(store, "old", boolean_flag(on=True), Act("ada", "why", at=NOW - timedelta(days=200)))
+    changes, _ = gather_changes(store, _broken("x"), _broken("x"), environment="production", since=LONG_AGO)
+    assert [change.target for change in changes] == ["here"]
+
+
+def test_a_flag_that_somebody_flips_all_the_time_is_one_change_an_hour(store: Store) -> None:
+    nine = (NOW - timedelta(days=1)).replace(hour=9, minute=0)
+    create_flag(store, "busy", boolean_flag(on=True), Act("ada", "why", at=nine - timedelta(hours=1)))
+    create_flag(store, "calm", boolean_flag(on=True), Act("ada", "why", at=nine - timedelta(hours=1)))
+    for minute in range(20):
+        flag = get_flag(store, "production", "busy")
+        switch_flag(store, flag, Act("bot", f"flip {minute}", at=nine + timedelta(minutes=minute)), on=bool(minute % 2))
+    changes, _ = gather_changes(store, _broken("x"), _broken("x"), environment="production", since=LONG_AGO)
+    assert [(change.target, change.reason) for change in changes] == [
+        ("busy", "why"), ("calm", "why"), ("busy", "flip 19"),
+    ]  # fmt: skip
+    newest = list_audit(store, limit=1)[0]
+    assert changes[-1].entry_id == newest.entry_id
+    read = list_audit_by_hour(store, "production", since_ms=0, most_an_hour=13, limit=100)
+    assert [entry.reason for entry in read] == [*(f"flip {n}" for n in range(19, 6, -1)), "why", "why"]
+
+
+CHANGED = date(2026, 11, 10)
+REPORT = DriftReport(DriftStatus.DRIFTING, "", "", changed_on=CHANGED, fall=-0.1)
+
+
+def _log(store: Store, *asked: tuple[int, str, float]) -> None:
+    append_retrievals(
+        store,
+        [Retrieval(start_of(CHANGED) + timedelta(days=day, hours=1), text, score) for day, text, score in asked],
+    )
+
+
+def test_questions_are_compared_with_themselves_whatever_else_is_asked(store: Store) -> None:
+    _log(
+        store, (-3, "How?", 0.8), (-2, "why", 0.6), (1, "how?", 0.7), (1, "how?", 0.7), (2, "why", 0.6), (2, "new", 0.1)
+    )
+    same = compare_same_questions(store, REPORT, list_daily_scores(store), today=CHANGED + timedelta(days=3))
+    assert same is not None
+    assert same.count == 3
+    assert (same.before, same.after) == (pytest.approx(2.2 / 3), pytest.approx(2.0 / 3))
+    assert same.fall == pytest.approx(-0.2 / 3)
+    assert same.new_share == pytest.approx(1 / 4)
+
+
+def test_a_log_in_which_nothing_is_asked_twice_compares_nothing(store: Store) -> None:
+    _log(store, (-3, "one", 0.8), (1, "two", 0.2))
+    assert compare_same_questions(store, REPORT, list_daily_scores(store), today=CHANGED + timedelta(days=3)) is None

@@ -1,0 +1,338 @@
+"""OTLP over HTTP: what the stock SDK and exporter send, in both encodings, and what a wrong span comes to."""
+
+import gzip
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvicorn
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
+from opentelemetry.trace import Status, StatusCode
+from sqlalchemy import select
+from starlette.applications import Starlette
+
+from app.http import api, backends
+from core.errors import InvalidInput
+from core.intake.otlp import JSON, PROTOBUF, parse_request
+from quarterdeck.redaction import compose, redact
+from quarterdeck.schema import retrievals
+from quarterdeck.store import Store
+
+START_NS = 1_772_366_400_000_000_000  # 2026-03-01 12:00 UTC
+RETRIEVER = {"openinference.span.kind": "RETRIEVER", "input.value": "what is an mbuf"}
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A server that really listens, and the store behind it."""
+
+    address: str
+    store: Store
+
+    def rows(self, *columns: str) -> list[tuple]:
+        with self.store.read() as connection:
+            query = select(*(retrievals.c[name] for name in columns)).order_by(retrievals.c.id)
+            return [tuple(row) for row in connection.execute(query)]
+
+    def post(self, body: bytes, **headers: str) -> tuple[int, str, bytes]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(f"{self.address}/v1/traces", data=body, headers=named)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.headers["content-type"], answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers["content-type"], error.read()
+
+
+@pytest.fixture
+def listener(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
+    backends.close()
+    opened = socket.socket()
+    opened.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(Starlette(routes=api.ROUTES), log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([opened],))
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    yield Listener(f"http://127.0.0.1:{opened.getsockname()[1]}", store)
+    server.should_exit = True
+    thread.join()
+    backends.close()
+
+
+def flat(*documents: Mapping[str, Any]) -> dict[str, Any]:
+    """The documents as OpenInference writes them: one attribute a property."""
+    return {
+        f"retrieval.documents.{number}.document.{name}": value
+        for number, document in enumerate(documents)
+        for name, value in document.items()
+    }
+
+
+def export(
+    listener: Listener,
+    *spans: Mapping[str, Any],
+    resource: Mapping[str, Any] | None = None,
+    compression: Compression = Compression.NoCompression,
+) -> None:
+    """Send spans as an instrumented application does: the SDK's tracer, batches, the OTLP exporter."""
+    provider = TracerProvider(resource=Resource.create(dict(resource or {})))
+    exporter = OTLPSpanExporter(f"{listener.address}/v1/traces", compression=compression)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    for attributes in spans:
+        span = tracer.start_span("retrieve", start_time=START_NS, attributes=dict(attributes))
+        span.end(START_NS + 12_500_000)
+    provider.shutdown()
+
+
+def build(*spans: Mapping[str, Any], resource: Mapping[str, Any] | None = None) -> ExportTraceServiceRequest:
+    """A request with these attributes, as the SDK's exporter encodes them."""
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource.create(dict(resource or {})))
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    for attributes in spans:
+        span = provider.get_tracer("test").start_span("retrieve", start_time=START_NS)
+        for name, value in attributes.items():
+            if name == "status":
+                span.set_status(Status(StatusCode.ERROR, str(value)))
+            else:
+                span.set_attribute(name, value)
+        span.end(START_NS + 1_000_000)
+    request: ExportTraceServiceRequest = encode_spans(kept.get_finished_spans())
+    return request
+
+
+def parse(*spans: Mapping[str, Any], resource: Mapping[str, Any] | None = None) -> Any:
+    return parse_request(build(*spans, resource=resource).SerializeToString(), PROTOBUF, redact=compose())
+
+
+def as_otlp_json(request: ExportTraceServiceRequest) -> bytes:
+    """The request in OTLP's JSON: ids as hex, 64-bit numbers as text, enumerations as numbers."""
+    document = MessageToDict(request, use_integers_for_enums=True)
+    for of_resource in document["resourceSpans"]:
+        for scope in of_resource["scopeSpans"]:
+            for number, span in enumerate(scope["spans"]):
+                span["traceId"], span["spanId"] = "5b8efff798038103d269b633813fc60c", f"eee19b7ec3c1b{number:03x}"
+    return json.dumps(document).encode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+def test_an_app_with_the_stock_exporter_needs_no_code_of_ours(listener, compression):
+    openinference = RETRIEVER | flat({"id": "a", "score": 0.4}, {"id": "b", "score": 0.81}) | {"session.id": "s-1"}
+    genai = {
+        gen_ai.GEN_AI_OPERATION_NAME: gen_ai.GenAiOperationNameValues.RETRIEVAL.value,
+        gen_ai.GEN_AI_RETRIEVAL_QUERY_TEXT: "mail bob@example.com",
+        gen_ai.GEN_AI_RETRIEVAL_DOCUMENTS: json.dumps([{"id": "a", "score": 0.95}, {"id": "b", "score": 0.5}]),
+        "gen_ai.conversation.id": "c-7",
+        "quarterdeck.arm": "blue",
+    }
+    chat = {"openinference.span.kind": "LLM", "input.value": "not a retrieval"}
+    resource = {"quarterdeck.arm": "green", "quarterdeck.prompt_version": "v3", "quarterdeck.index_version": "docs-2"}
+    export(listener, openinference, genai, chat, RETRIEVER, resource=resource, compression=compression)
+    assert listener.rows("query", "score", "session_id", "arm", "prompt_version", "index_version") == [
+        ("what is an mbuf", 0.81, "s-1", "green", "v3", "docs-2"),
+        ("mail [e-mail]", 0.95, "c-7", "blue", "v3", "docs-2"),
+        ("what is an mbuf", None, None, "green", "v3", "docs-2"),
+    ]
+    assert set(listener.rows("ts_ms", "latency_ms")) == {(START_NS // 1_000_000, 12.5)}
+
+
+@pytest.mark.slow
+def test_a_wrong_span_is_rejected_in_a_partial_success_and_the_others_are_stored(listener, caplog):
+    good = RETRIEVER | flat({"score": 0.5})
+    request = build(good, RETRIEVER | flat({"score": 1.7}), good, {"http.url": "x"}).SerializeToString()
+    status, kind, body = listener.post(request, Content_Type=PROTOBUF)
+    answer = ExportTraceServiceResponse.FromString(body)
+    assert (status, kind, answer.partial_success.rejected_spans) == (200, PROTOBUF, 1)
+    assert answer.partial_success.error_message == (
+        "retrieval span 1: score: must be a similarity between 0 and 1, not 1.7"
+    )
+    assert listener.rows("score") == [(0.5,), (0.5,)]
+
+
+@pytest.mark.slow
+def test_a_request_in_json_is_answered_in_json(listener):
+    request = as_otlp_json(build(RETRIEVER | flat({"score": 0.5}), RETRIEVER | flat({"score": -2.0})))
+    status, kind, body = listener.post(gzip.compress(request), Content_Type=JSON, Content_Encoding="gzip")
+    assert (status, kind) == (200, JSON)
+    assert json.loads(body)["partialSuccess"]["rejectedSpans"] == "1"
+    assert listener.rows("score", "latency_ms") == [(0.5, 1.0)]
+
+
+@pytest.mark.slow
+def test_a_batch_without_a_fault_is_answered_with_an_empty_response(listener):
+    request = build(RETRIEVER | flat({"score": 0.5}))
+    assert listener.post(request.SerializeToString(), Content_Type=PROTOBUF) == (200, PROTOBUF, b"")
+    assert listener.post(as_otlp_json(request), Content_Type=JSON) == (200, JSON, b"{}")
+
+
+@pytest.mark.slow
+def test_an_exporter_that_sends_again_stores_nothing_twice(listener):
+    request = build(RETRIEVER | flat({"score": 0.5}), RETRIEVER | flat({"score": 3.0})).SerializeToString()
+    first, second = (listener.post(request, Content_Type=PROTOBUF) for _ in range(2))
+    assert first == second
+    assert listener.rows("score") == [(0.5,)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "said"),
+    [
+        (b"\xff\xff\xff", {"Content_Type": PROTOBUF}, 400, "body: is no OTLP trace request"),
+        (b"{", {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
+        (b'{"resourceSpans": 3}', {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
+        (b"[" * 100_000, {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
+        (b"5", {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
+        (b'{"\\ud800": 1}', {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
+        (b"x", {"Content_Type": PROTOBUF, "Content_Encoding": "gzip"}, 400, "body: is not gzip"),
+        (b"x", {"Content_Type": "text/plain"}, 415, "Content-Type: text/plain is not understood here"),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_refused_with_a_status_in_its_encoding(listener, body, headers, status, said):
+    code, kind, answer = listener.post(body, **headers)
+    assert code == status
+    assert kind == (JSON if headers["Content_Type"] == JSON else PROTOBUF)
+    text = json.loads(answer)["message"] if kind == JSON else answer.decode(errors="replace")
+    assert said in text
+    assert "\n" not in text.removeprefix(text[:3])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        (RETRIEVER | flat({"metadata": '{"score": 0.33}'}), 0.33),
+        (RETRIEVER | flat({"content": "a"}, {"score": 0.2}, {"score": 0.6}), 0.6),
+        (RETRIEVER | flat({"score": 1}), 1.0),
+        (RETRIEVER, None),
+        ({"openinference.span.kind": "retriever", "input.value": "q"}, None),
+        (
+            {"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.query": "q", "gen_ai.retrieval.documents": "[]"},
+            None,
+        ),
+        (
+            {
+                "mlflow.spanType": '"RETRIEVER"',
+                "mlflow.spanInputs": '{"query": "q"}',
+                "mlflow.spanOutputs": '[{"page_content": "x", "metadata": {"score": 0.7}}]',
+            },
+            0.7,
+        ),
+    ],
+)
+def test_the_score_is_the_best_of_the_documents_and_none_for_an_empty_list(attributes, expected):
+    parsed = parse(attributes)
+    assert [each.score for each in parsed.retrievals] == [expected], parsed.refused
+
+
+def test_documents_may_be_structured_values():
+    request = build({"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.query.text": "q"})
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    documents = span.attributes.add(key="gen_ai.retrieval.documents").value.array_value
+    for score in (0.2, 0.9):
+        documents.values.add().kvlist_value.values.add(key="score").value.double_value = score
+    parsed = parse_request(request.SerializeToString(), PROTOBUF, redact=compose())
+    assert [each.score for each in parsed.retrievals] == [0.9]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "query"),
+    [
+        ({"input.value": '{"question": "why"}', "input.mime_type": "application/json"}, "why"),
+        ({"input.value": '"why"', "input.mime_type": "application/json"}, "why"),
+        ({"input.value": '{"question": "why"}'}, '{"question": "why"}'),
+        ({"input.value": "call +49 30 901820"}, "call [phone]"),
+    ],
+)
+def test_the_query_is_found_in_the_input_and_redacted(attributes, query):
+    request = build({"openinference.span.kind": "RETRIEVER"} | attributes).SerializeToString()
+    assert [each.query for each in parse_request(request, PROTOBUF, redact=redact).retrievals] == [query]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "field"),
+    [
+        (RETRIEVER | flat({"score": 1.01}), "score"),
+        (RETRIEVER | flat({"score": 0.5}, {"score": -0.1}), "score"),
+        (RETRIEVER | flat({"score": float("nan")}), "score"),
+        (RETRIEVER | flat({"score": "high"}), "score"),
+        (RETRIEVER | flat({"content": "a"}), "score"),
+        (RETRIEVER | {"status": "the index is down"}, "documents"),
+        (RETRIEVER | {"output.value": "__REDACTED__"}, "documents"),
+        (RETRIEVER | {"input.value": "__REDACTED__"}, "query"),
+        (RETRIEVER | {"input.value": "  "}, "query"),
+        (RETRIEVER | {"input.value": "q" * 9_000}, "query"),
+        ({"openinference.span.kind": "RETRIEVER"}, "query"),
+        ({"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.query.text": "q"}, "documents"),
+        (
+            {
+                "gen_ai.operation.name": "retrieval",
+                "gen_ai.retrieval.query.text": "q",
+                "gen_ai.retrieval.documents": "all of them",
+            },
+            "documents",
+        ),
+        (RETRIEVER | {"quarterdeck.arm": "a\nb"}, "arm"),
+        (RETRIEVER | {"quarterdeck.faithfulness": 3.0}, "faithfulness"),
+    ],
+)
+def test_a_span_that_is_no_retrieval_is_refused_by_its_field(attributes, field):
+    parsed = parse(attributes)
+    assert (len(parsed.retrievals), [each.field for each in parsed.refused]) == (0, [field])
+
+
+def test_what_a_span_says_of_itself_goes_before_its_metadata_and_its_resource():
+    spans = [
+        RETRIEVER | {"quarterdeck.arm": "span"},
+        RETRIEVER | {"metadata": json.dumps({"quarterdeck.arm": "metadata", "session.id": "m-1"})},
+        RETRIEVER | {"quarterdeck.prompt_version": 3, "quarterdeck.feedback": 1.0, "user.id": "u-1"},
+        RETRIEVER | {"llm.prompt_template.version": "v9", "session.id": "s-1", "user.id": "u-1"},
+    ]
+    found = parse(*spans, resource={"quarterdeck.arm": "resource"}).retrievals
+    assert [each.arm for each in found] == ["span", "metadata", "resource", "resource"]
+    assert [each.prompt_version for each in found] == [None, None, "3", "v9"]
+    assert [each.session_id for each in found] == [None, "m-1", "u-1", "s-1"]
+    assert found[2].feedback == 1.0
+
+
+def test_a_span_without_a_start_is_refused():
+    request = build(RETRIEVER)
+    request.resource_spans[0].scope_spans[0].spans[0].start_time_unix_nano = 0
+    parsed = parse_request(request.SerializeToString(), PROTOBUF, redact=compose())
+    assert [each.field for each in parsed.refused] == ["ts"]
+
+
+def test_every_retrieval_span_is_stored_or_refused():
+    spans: Sequence[dict[str, Any]] = [RETRIEVER | flat({"score": number / 10}) for number in range(30)]
+    parsed = parse(*spans)
+    assert (len(parsed.retrievals), len(parsed.refused)) == (11, 19)
+    assert [each.row for each in parsed.refused] == list(range(11, 30))
+
+
+def test_ids_in_json_must_be_hex():
+    body = b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "xyz"}]}]}]}'
+    with pytest.raises(InvalidInput, match="an id must be hex"):
+        parse_request(body, JSON, redact=compose())

@@ -1,0 +1,329 @@
+"""One suite over every kind of log: what it answers is what a plain loop over the same rows finds."""
+
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from core.errors import InvalidInput
+from core.log.retrievals import (
+    SEGMENTS,
+    Window,
+    count_empty,
+    count_scores,
+    get_span,
+    last_days,
+    list_daily_scores,
+    list_questions,
+    list_segment_scores,
+)
+from quarterdeck.clickhouse import ClickHouseLog, make_ddl
+from quarterdeck.errors import SourceUnavailable
+from quarterdeck.log import RetrievalLog, SqlLog, open_log
+from quarterdeck.recorder import Recorder, append_retrievals
+from quarterdeck.retrieval import Retrieval, score_bin
+from tests.backends import BACKENDS, make_url, open_new_log
+
+__all__ = ["open_new_log"]
+
+LAST = date(2026, 3, 31)
+END = datetime(2026, 4, 1, tzinfo=UTC)
+DAYS = 45
+WINDOW = last_days(10, until=LAST - timedelta(days=1))
+
+
+def draw_rows(count: int = 4_000) -> list[Retrieval]:
+    rng = random.Random(11)
+    texts = [f"how do I set the ring {number % 90}" for number in range(120)]
+    texts += ["What is an MBUF", "what is  an mbuf", "Größe der Warteschlange", "é" * 40, "100% \\ 'quoted' \"text\""]
+    rows = []
+    for _ in range(count):
+        at = END - timedelta(milliseconds=rng.randrange(1, DAYS * 86_400_000))
+        score = None if rng.random() < 0.03 else rng.choice([rng.random(), rng.random(), 0.0, 1.0, 0.4, 0.59999, 0.02])
+        rows.append(
+            Retrieval(
+                at, rng.choice(texts), score,
+                session_id=rng.choice([None, "s1", "s2"]),
+                arm=rng.choice([None, "blue", "green"]),
+                prompt_version=rng.choice(["v2", "v3"]),
+                index_version=rng.choice([None, "docs-v1"]),
+                latency_ms=rng.choice([None, 12.5]),
+            )
+        )  # fmt: skip
+    return rows
+
+
+ROWS = draw_rows()
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def log(request: pytest.FixtureRequest, open_new_log: Callable[[str], RetrievalLog]) -> RetrievalLog:
+    """A log of ROWS, written in batches as a recorder does. Tests must not change it."""
+    filled = open_new_log(request.param)
+    for start in range(0, len(ROWS), 700):
+        append_retrievals(filled, ROWS[start : start + 700])
+    return filled
+
+
+@pytest.fixture(params=BACKENDS)
+def new_log(request: pytest.FixtureRequest, open_new_log: Callable[[str], RetrievalLog]) -> RetrievalLog:
+    return open_new_log(request.param)
+
+
+def summarize(rows: Iterable[Retrieval]) -> list[tuple[date, int, float, float, tuple[int, ...]]]:
+    """What the daily summaries must be, by a plain loop: day, count, mean, mean square, histogram."""
+    days: dict[date, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.score is not None:
+            days[row.ts.date()].append(row.score)
+    return [
+        (
+            day, len(scores), sum(scores) / len(scores), sum(score * score for score in scores) / len(scores),
+            tuple(sum(score_bin(score) == number for score in scores) for number in range(50)),
+        )
+        for day, scores in sorted(days.items())
+    ]  # fmt: skip
+
+
+def seen(days) -> list[tuple[date, int, float, float, tuple[int, ...]]]:
+    return [(d.day, d.count, d.total / d.count, d.total_squares / d.count, d.histogram) for d in days]
+
+
+def same(found, expected) -> bool:
+    """Days, counts and histograms are equal, means to 1e-9."""
+    return [(d, n, h) for d, n, _, _, h in found] == [(d, n, h) for d, n, _, _, h in expected] and all(
+        abs(a - b) <= 1e-9 for f, e in zip(found, expected, strict=True) for a, b in zip(f[2:4], e[2:4], strict=True)
+    )
+
+
+def inside(window: Window) -> list[Retrieval]:
+    return [row for row in ROWS if window.start_ms <= row.ts_ms < window.end_ms]
+
+
+def test_days_are_what_a_scan_of_the_rows_finds(log):
+    assert same(seen(list_daily_scores(log)), summarize(ROWS))
+    assert same(seen(list_daily_scores(log, window=WINDOW)), summarize(inside(WINDOW)))
+
+
+@pytest.mark.parametrize("dimension", SEGMENTS)
+def test_days_of_each_segment_are_what_a_scan_of_the_rows_finds(log, dimension):
+    found = list_segment_scores(log, dimension, window=WINDOW)
+    values = sorted({getattr(row, dimension) or "" for row in inside(WINDOW)})
+    assert list(found) == values
+    for value in values:
+        rows = [row for row in inside(WINDOW) if (getattr(row, dimension) or "") == value]
+        assert same(seen(found[value]), summarize(rows))
+        assert same(seen(list_daily_scores(log, window=WINDOW, segment={dimension: value})), summarize(rows))
+
+
+def test_several_dimensions_keep_the_rows_that_carry_all_values(log):
+    rows = [row for row in ROWS if row.arm == "green" and row.prompt_version == "v3"]
+    assert same(seen(list_daily_scores(log, segment={"arm": "green", "prompt_version": "v3"})), summarize(rows))
+
+
+def test_a_dimension_that_is_none_is_refused(log):
+    with pytest.raises(InvalidInput, match="segment: must be one of"):
+        list_segment_scores(log, "session_id; DROP TABLE retrievals")
+
+
+def test_empty_hit_lists_are_counted_apart(log):
+    assert count_empty(log, WINDOW) == sum(row.score is None for row in inside(WINDOW))
+    assert count_scores(log, WINDOW) == sum(row.score is not None for row in inside(WINDOW))
+
+
+def test_the_span_runs_from_the_first_row_to_the_last(log):
+    times = [row.ts_ms for row in ROWS]
+    found = get_span(log)
+    assert found is not None
+    assert [round(moment.timestamp() * 1000) for moment in found] == [min(times), max(times)]
+
+
+@pytest.mark.parametrize("below", [0.37, 0.4, 0.6, 0.83])
+def test_low_queries_are_what_a_scan_of_the_rows_finds(log, below):
+    expected: dict[str, tuple[list[float], list[int]]] = defaultdict(lambda: ([], [0] * 5))
+    for row in ROWS:
+        weeks_ago = (WINDOW.end_ms - 1 - row.ts_ms) // (7 * 86_400_000)
+        if row.score is None or row.score >= below or row.ts_ms >= WINDOW.end_ms:
+            continue
+        scores, weeks = expected[" ".join(row.query.split()).casefold()]
+        if row.ts_ms >= WINDOW.start_ms:
+            scores.append(row.score)
+        if weeks_ago < 5:
+            weeks[4 - weeks_ago] += 1
+    found = list_questions(log, WINDOW, below=below)
+    assert {" ".join(q.text.split()).casefold(): (q.count, q.weekly_counts) for q in found} == {
+        key: (len(scores), tuple(weeks)) for key, (scores, weeks) in expected.items() if scores
+    }
+    for query in found:
+        scores = expected[" ".join(query.text.split()).casefold()][0]
+        assert abs(query.mean_score - sum(scores) / len(scores)) <= 1e-9
+    assert [q.count for q in found] == sorted((q.count for q in found), reverse=True)
+    assert list_questions(log, WINDOW, below=below, limit=7) == found[:7]
+
+
+def test_an_empty_log_answers_with_nothing(new_log):
+    assert list_daily_scores(new_log) == ()
+    assert list_segment_scores(new_log, "arm") == {}
+    assert (count_empty(new_log, WINDOW), count_scores(new_log, WINDOW), get_span(new_log)) == (0, 0, None)
+    assert list_questions(new_log, WINDOW, below=0.5) == ()
+
+
+def insert_as_another_program(log: RetrievalLog, rows: list[Retrieval]) -> None:
+    names = "ts_ms, query, score, arm, prompt_version, index_version"
+    values = [(r.ts_ms, r.query, r.score, r.arm, r.prompt_version, r.index_version) for r in rows]
+    if isinstance(log, ClickHouseLog):
+        log._run("insert", f"{log.database}.retrievals", values, names.split(", "))
+        return
+    assert isinstance(log, SqlLog)
+    insert = text(f"INSERT INTO retrievals ({names}) VALUES (:{names.replace(', ', ', :')})")
+    with log.store.begin() as connection:
+        connection.execute(insert, [dict(zip(names.split(", "), row, strict=True)) for row in values])
+
+
+def test_rows_of_another_program_are_in_the_rollups_too(new_log):
+    append_retrievals(new_log, ROWS[:200])
+    insert_as_another_program(new_log, ROWS[200:500])
+    assert same(seen(list_daily_scores(new_log)), summarize(ROWS[:500]))
+    greens = [row for row in ROWS[:500] if row.arm == "green"]
+    assert same(seen(list_segment_scores(new_log, "arm")["green"]), summarize(greens))
+    assert count_empty(new_log, last_days(DAYS, until=LAST)) == sum(row.score is None for row in ROWS[:500])
+
+
+def test_a_purge_deletes_old_rows_and_keeps_what_was_counted(new_log):
+    append_retrievals(new_log, ROWS)
+    before = list_daily_scores(new_log)
+    old = [row for row in ROWS if row.ts_ms < WINDOW.start_ms]
+    assert new_log.purge(WINDOW.start_ms) == len(old) > 0
+    assert new_log.purge(WINDOW.start_ms) == 0
+    found = get_span(new_log)
+    assert found is not None
+    assert round(found[0].timestamp() * 1000) == min(row.ts_ms for row in ROWS if row.ts_ms >= WINDOW.start_ms)
+    assert list_daily_scores(new_log) == before
+    gone = last_days(5, until=WINDOW.first - timedelta(days=1))
+    assert list_questions(new_log, gone, below=1.0) == ()
+
+
+@pytest.mark.deep
+def test_a_purge_in_small_slices_deletes_all_of_it(store):
+    append_retrievals(store, ROWS)
+    assert SqlLog(store).purge(WINDOW.end_ms, slice_rows=100) == sum(row.ts_ms < WINDOW.end_ms for row in ROWS)
+
+
+def test_a_recorder_writes_to_any_log(new_log):
+    recorder = Recorder(new_log, redact=lambda query: query.replace("mbuf", "***"))
+    for row in ROWS[:1_500]:
+        assert recorder.record(row)
+    recorder.close()
+    assert same(seen(list_daily_scores(new_log)), summarize(ROWS[:1_500]))
+    asked = {query.text for query in list_questions(new_log, last_days(DAYS, until=LAST), below=0.9)}
+    assert "what is  an ***" in asked
+    assert not any("mbuf" in query for query in asked)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_several_writers_at_once_lose_nothing(backend, tmp_path):
+    url = make_url(backend, tmp_path)
+    faults: list[Exception] = []
+
+    def write(number: int) -> None:
+        log = open_log(url, create=True)
+        try:
+            for start in range(0, 400, 50):
+                part = ROWS[400 * number + start : 400 * number + start + 50]
+                if number == 3:
+                    insert_as_another_program(log, part)
+                else:
+                    append_retrievals(log, part)
+        except Exception as error:  # noqa: BLE001 - shown by the assertion below
+            faults.append(error)
+        finally:
+            log.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    log = open_log(url)
+    assert same(seen(list_daily_scores(log)), summarize(ROWS[:1_600]))
+    log.close()
+
+
+@pytest.mark.sqlite_only("it asks for the plan of SQLite")
+def test_low_queries_come_from_their_index_alone(store):
+    append_retrievals(store, ROWS)
+    sent: list[tuple[str, tuple]] = []
+    event.listen(Engine, "before_cursor_execute", keep := lambda *a: sent.append((a[2], a[3])))
+    list_questions(store, WINDOW, below=0.5)
+    event.remove(Engine, "before_cursor_execute", keep)
+    (query,) = [each for each in sent if "GROUP BY retrievals" in each[0]]
+    with store.read() as connection:
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query[0]}", query[1])]
+    assert any("USING COVERING INDEX retrievals_low" in step for step in plan), plan
+
+
+@pytest.mark.slow
+def test_postgresql_serves_again_after_its_connections_were_cut(open_new_log):
+    log = open_new_log("postgresql")
+    append_retrievals(log, ROWS[:10])
+    assert isinstance(log, SqlLog)
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid != "
+    with pytest.raises(SourceUnavailable), log.store.begin() as connection:
+        connection.exec_driver_sql(f"{cut} pg_backend_pid()")
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+    append_retrievals(log, ROWS[10:20])
+    assert sum(day.count for day in list_daily_scores(log)) == sum(row.score is not None for row in ROWS[:20])
+
+
+@pytest.mark.slow
+def test_a_batch_whose_answer_was_lost_counts_once_when_it_is_sent_again(open_new_log, monkeypatch):
+    log = open_new_log("clickhouse")
+    send, answers = log._run, iter([SourceUnavailable("the line went dead"), None])
+
+    def lose_the_first_answer(*arguments, **options):
+        send(*arguments, **options)
+        if fault := next(answers):
+            raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "_run", lose_the_first_answer)
+        batch = [row.row for row in ROWS[:100]]
+        with pytest.raises(SourceUnavailable):
+            log.append(batch)
+        log.append(batch)
+    log.append([row.row for row in ROWS[:100]])  # the same values again, from another caller: they count
+    assert same(seen(list_daily_scores(log)), summarize(ROWS[:100] * 2))
+    assert log.query(f"SELECT count() FROM {log.database}.retrievals") == [(200,)]
+
+
+def test_with_a_cluster_every_table_is_made_on_all_hosts_and_replicated():
+    statements = make_ddl("deck", "main")
+    assert len(statements) == 6
+    assert all(" ON CLUSTER main" in statement for statement in statements)
+    engines = [each.partition("ENGINE = ")[2].split("(")[0].split()[0] for each in statements if "ENGINE" in each]
+    assert engines == ["ReplicatedMergeTree", "ReplicatedSummingMergeTree", "ReplicatedSummingMergeTree"]
+
+
+@pytest.mark.parametrize(
+    "url", ["clickhouse://", "chdb://", "chdb://memory/x", "clickhouse://h:x/d", "clickhouse://h/a-b", "mysql://x/y"]
+)
+def test_a_url_that_is_no_log_is_refused_in_one_line(url):
+    with pytest.raises(InvalidInput, match="^(log|database) URL: "):
+        open_log(url)
+
+
+def test_a_password_never_shows_in_the_name_of_a_log():
+    assert open_log("clickhouse://deck:secret@127.0.0.1:1/deck").name == "clickhouse://127.0.0.1:1/deck"
+
+
+def test_a_server_that_is_not_there_is_reported_in_one_line():
+    log = open_log("clickhouse://deck:secret@127.0.0.1:1/deck")
+    with pytest.raises(SourceUnavailable, match="^The log clickhouse://127.0.0.1:1/deck failed: ") as caught:
+        get_span(log)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
