@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
+DOCS_STAMP := .venv-docs/.installed
 export HF_HUB_OFFLINE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
@@ -36,6 +37,11 @@ check: $(DEV_STAMP)  ## Format, lint and types, without tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(DOCS_STAMP)  ## Build the docs site in build/site; a broken link fails it
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "The docs are in build/site/index.html"
+
 .PHONY: audit
 audit: $(DEV_STAMP)  ## Ask for known weaknesses of the pinned dependencies; needs the network
 	@$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
@@ -50,6 +56,7 @@ format: $(DEV_STAMP)  ## Put the code in its format
 .PHONY: ci lint first-paint changes prompt-eval cost-check build deploy
 ci:  ## The whole pipeline on this machine
 	$(MAKE) lint
+	$(MAKE) docs
 	$(MAKE) test DEEP=1
 	$(MAKE) first-paint
 	$(MAKE) prompt-eval
@@ -96,7 +103,7 @@ debian: $(DEV_STAMP)
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
 
 clean:  ## Remove the environment and every generated file
-	rm -rf .venv build dist data/var .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-docs build dist data/var .pytest_cache .mypy_cache .ruff_cache
 
 .venv:
 	@echo "[1/3] Making the environment .venv"
@@ -114,4 +121,11 @@ $(RUN_STAMP): requirements.txt constraints.txt pyproject.toml | .venv
 $(DEV_STAMP): $(RUN_STAMP) requirements-dev.txt
 	@echo "Installing what the tests need"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# The site is built in an environment of its own: the deck needs none of what builds it.
+$(DOCS_STAMP): docs/requirements.txt
+	@echo "Making the environment .venv-docs"
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	@touch $@

@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Where everything is. Each field has an environment variable of its own; the README lists them."""
+    """Where everything is. Each field has an environment variable of its own; docs/settings.md lists them."""
 
     home: Path
     database_url: str

@@ -22,6 +22,7 @@ WORKFLOW = PROJECT / ".github" / "workflows" / "ci.yml"
 REUSABLE = PROJECT / "deploy" / "github" / "prompt-gates.yml"
 ORDER = ["lint", "test", "prompt-eval", "cost-check", "build", "deploy"]
 BESIDE = "first-paint"
+DOCS = "docs"
 # The folders of core that the gate imports, but that cannot change what it says of a prompt.
 NEUTRAL = {"access", "audit", "config", "corpus", "errors", "log"}
 
@@ -74,7 +75,7 @@ def test_no_step_puts_what_strangers_write_into_a_shell(path: Path) -> None:
 def test_each_job_runs_the_make_target_of_its_name() -> None:
     runs = {job: step["run"] for job, step in list_steps(WORKFLOW) if step.get("run", "").startswith("make ")}
     targets = {job: run.split()[-1] for job, run in runs.items() if job != "changes"}
-    assert targets == {name: name for name in (*ORDER, BESIDE)}
+    assert targets == {name: name for name in (*ORDER, BESIDE, DOCS)}
     assert "make --no-print-directory changes" in runs["changes"]
 
 
@@ -83,7 +84,7 @@ def test_make_ci_runs_the_jobs_in_their_order() -> None:
         ["make", "--silent", "MAKE=echo target", "ci"],
         cwd=PROJECT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert re.findall(r"target (\S+)", shown) == ["lint", "test", BESIDE, *ORDER[2:]]
+    assert re.findall(r"target (\S+)", shown) == ["lint", DOCS, "test", BESIDE, *ORDER[2:]]
 
 
 def test_each_job_waits_for_the_one_before_it() -> None:
@@ -91,7 +92,8 @@ def test_each_job_waits_for_the_one_before_it() -> None:
     for before, name in pairwise(ORDER):
         assert before in jobs[name]["needs"]
     assert jobs[BESIDE]["needs"] == "test"
-    assert BESIDE in jobs["build"]["needs"]
+    assert jobs[DOCS]["needs"] == "lint"
+    assert {BESIDE, DOCS} <= set(jobs["build"]["needs"])
 
 
 def test_a_skipped_prompt_eval_blocks_nothing_and_a_failed_one_everything() -> None:

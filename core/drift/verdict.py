@@ -137,11 +137,10 @@ def decide_drift(
     """The verdict at the end of `today`, from all days since `accepted_on` (or the first one).
 
     - drifting: the detector of `core.drift.changepoint.replay` (formula, assumptions and source are there) called a
-      drop,
-      the days being 45 times likelier with it than without, and the level has neither been accepted nor recovered. The
-      days before the change stay the reference, however long ago that was. At least 20 queries are needed before and
-      after a change.
-    - watch: a drop is ten times likelier than none, or a rise 45 times.
+      drop, the days being 100 times likelier with it than without, and the level has neither been accepted nor
+      recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
+      needed before and after a change.
+    - watch: the days are 25 times likelier with a drop than without, or a rise reaches the evidence of a called drop.
     - insufficient_data: no traffic in the window, or not even a drop of 0.10 would be called with a chance of 80%.
     - stable: none of these.
 

@@ -281,7 +281,7 @@ def save(base: Flag, wanted: Definition) -> None:
         drop_edit(base)
         return entry
 
-    ui.record_change(change, effect="Services see it within two seconds.")
+    ui.record_change(change, effect=ui.FLIP_SEEN)
 
 
 def render_conflict(base: Flag, stored: Flag, wanted: Definition) -> None:
