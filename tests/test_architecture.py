@@ -151,12 +151,18 @@ def test_a_module_imports_its_own_layer_and_those_below_only(name: str) -> None:
     assert {other for other in used if layer_of(core[other]) > own} == set()
 
 
-def test_no_modules_import_each_other() -> None:
-    core = list_core()
-    uses = {name: list_rooms(path) & set(core) for name, path in core.items()}
+@pytest.mark.parametrize("folder", ["core", "app", "quarterdeck"])
+def test_no_modules_import_each_other(folder: str) -> None:
+    modules = {module_name(path): path for path in list_modules(folder)}
+    uses = {name: set(list_imports(path)) & set(modules) for name, path in modules.items()}
     while leaves := {name for name, used in uses.items() if not used & set(uses)}:
         uses = {name: used for name, used in uses.items() if name not in leaves}
     assert set(uses) == set(), "these import each other in a circle"
+
+
+def module_name(path: Path) -> str:
+    """`app.http.api` for app/http/api.py."""
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts)
 
 
 def test_rules_touch_no_file_socket_database_clock_or_environment() -> None:
