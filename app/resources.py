@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from core.access.roles import list_grants
 from core.access.sessions import is_ended
 from core.arms.histories import ArmHistories, share_histories
-from core.audit.environments import list_environments as read_environments
+from core.audit import environments
 from core.audit.permissions import Grant
 from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.config import Config, load_config
@@ -32,7 +32,7 @@ from core.embedding.backfill import Backfill
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.errors import QuarterdeckError
-from core.flags.preview import Users, list_recent_users
+from core.flags.preview import Users, find_recent_users
 from core.jobs.jobs import Jobs
 from core.log.retrievals import Window
 from core.overview import (
@@ -82,7 +82,7 @@ def list_environments() -> tuple[str, ...]:
     """Return the configured environment and then the others that the store knows of; never fails."""
     own = get_config().environment
     try:
-        return read_environments(get_store(), own)
+        return environments.list_environments(get_store(), own)
     except QuarterdeckError:  # the page that needs the store says what is wrong with it
         return (own,)
 
@@ -90,7 +90,7 @@ def list_environments() -> tuple[str, ...]:
 @st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking for recent users …")
 def load_users(environment: str, flag: str) -> Users:
     """Return the recent users that a change of the flag is tried on."""
-    return list_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
+    return find_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
 
 
 def get_histories() -> ArmHistories:

@@ -16,8 +16,7 @@ from core.flags.board import BoardRow
 from core.flags.operations import create_flag, remove_flag, switch_flag
 from core.flags.schedule import say_next
 from core.flags.store import Flag
-from core.flags.upkeep import Details, set_details, split_tags
-from core.flags.upkeep import describe_state as say_state
+from core.flags.upkeep import Details, describe_state, set_details, split_tags
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 
 KINDS = ("On or off", "A/B test", "Canary")
@@ -81,7 +80,7 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
     return {
         **({"kill": "Turn off" if is_on(flag) else None} if with_kill else {}),
         "flag": flag.key,
-        environment: say_state(flag.definition),
+        environment: describe_state(flag.definition),
         **dict(row.elsewhere),
         "planned": say_next(row.schedule, now=datetime.now(UTC)) if row.schedule else "",
         "evaluations, 24 h": row.evaluations,
