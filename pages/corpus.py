@@ -10,8 +10,9 @@ from app.panels.corpus.files import render_files
 from app.panels.corpus.indexes import render_indexes
 from app.panels.corpus.pipeline import render_pipeline
 from app.panels.corpus.prediction import render_forecast
+from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
-from app.resources import get_corpus, get_store, list_environments, load_versions
+from app.resources import get_corpus, get_store, list_environments
 from core.corpus.corpus import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 

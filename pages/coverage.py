@@ -7,17 +7,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from app.resources import (
-    get_backfill,
-    get_config,
-    get_embedder,
-    get_store,
-    list_environments,
-    load_coverage,
-    load_drift,
-    load_map,
-    load_nearest,
-)
+from app.panels.coverage.resources import get_backfill, load_coverage, load_map, load_nearest
+from app.panels.drift.resources import load_drift
+from app.resources import get_config, get_embedder, get_store, list_environments
 from app.visitor import lock, make_act
 from core.causes.headline import share_fall
 from core.coverage.backlog import BacklogTopic, TopicState, list_backlog

@@ -7,7 +7,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_store, list_environments, load_drift, load_what_changed
+from app.panels.drift.resources import load_drift, load_what_changed
+from app.resources import get_store, list_environments
 from app.visitor import lock, make_act
 from core.alerts.alerts import AlertRule
 from core.alerts.delivery import list_alert_rules

@@ -7,8 +7,10 @@ import streamlit as st
 
 from app import charts, ui
 from app.navigation import link_to
+from app.panels.drift.resources import load_drift, load_what_changed
 from app.panels.overview.onboarding import render_onboarding
-from app.resources import list_environments, load_areas, load_drift, load_what_changed
+from app.panels.overview.resources import load_areas
+from app.resources import list_environments
 from core.overview import GAP_DAYS, Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}

@@ -6,8 +6,9 @@ from app import ui
 from app.panels.prompts.behavior import render_behavior
 from app.panels.prompts.comparison import render_comparison
 from app.panels.prompts.promotion import render_promotion
+from app.panels.prompts.resources import load_choices, load_comparison
 from app.panels.prompts.runs import read_chosen, render_runs
-from app.resources import get_tracking, list_environments, load_choices, load_comparison
+from app.resources import get_tracking, list_environments
 from core.prompts.contests import PromptComparison
 from core.prompts.decisions import WinnerRule
 

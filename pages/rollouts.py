@@ -10,8 +10,9 @@ from app.panels.rollouts.canaries import is_news, render_canaries, say_standing
 from app.panels.rollouts.colors import render_colors
 from app.panels.rollouts.experiments import must_stop, render_experiments, say_standings
 from app.panels.rollouts.flags import render_flags
+from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.panels.rollouts.tokens import render_tokens
-from app.resources import get_store, list_environments, load_canaries, load_experiments
+from app.resources import get_store, list_environments
 from core.errors import QuarterdeckError
 from core.flags.board import BoardRow, list_board
 from core.flags.schedule import ScheduleState, say_next

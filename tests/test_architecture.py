@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.navigation import TITLES
 from core.audit.acts import Act
 from core.audit.permissions import NEEDS
 
@@ -248,13 +249,15 @@ def test_importing_every_room_loads_no_heavy_library() -> None:
 
 def test_streamlit_caches_are_in_resources_only() -> None:
     using = {
-        path.relative_to(PROJECT).as_posix()
+        path.relative_to(PROJECT)
         for folder in ("app", "pages")
         for path in list_modules(folder)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr.startswith("cache_")
     }
-    assert using == {"app/resources.py"}
+    subjects = {PROJECT.joinpath(path).parent.name for path in using if path.name == "resources.py"}
+    assert {path.as_posix() for path in using if path.name != "resources.py"} == set()
+    assert subjects <= {"app", *TITLES}, "resources are shared by all pages or belong to one"
 
 
 @pytest.mark.parametrize("folder", ["app", "pages", "core"])

@@ -9,9 +9,10 @@ import streamlit as st
 
 from app import ui
 from app.background import start_command
+from app.panels.corpus.resources import load_log_check, load_search_check
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
-from app.resources import get_config, get_corpus, get_jobs, get_store, load_log_check, load_search_check
+from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.visitor import lock, make_act
 from core.audit.trail import list_audit
 from core.corpus.corpus import WORKSPACE, Version

@@ -7,7 +7,8 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_store, load_experiments
+from app.panels.rollouts.resources import load_experiments
+from app.resources import get_store
 from app.visitor import lock, make_act
 from core.arms.arms import Metric
 from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value

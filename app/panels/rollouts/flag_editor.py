@@ -13,7 +13,8 @@ from typing import Any
 import streamlit as st
 
 from app import ui
-from app.resources import get_store, load_users
+from app.panels.rollouts.resources import load_users
+from app.resources import get_store
 from app.visitor import lock, make_act
 from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
