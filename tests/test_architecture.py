@@ -161,6 +161,21 @@ def test_no_modules_import_each_other(folder: str) -> None:
     assert set(uses) == set(), "these import each other in a circle"
 
 
+def test_the_pages_are_listed_in_navigation_only() -> None:
+    """A new page is one more title there: whoever lists all pages reads that list."""
+    names = set(TITLES) - {"overview"}
+    listing = [
+        f"{path.relative_to(PROJECT)}:{node.lineno}"
+        for folder in ("app", "pages", "benchmarks", "docs", "tests")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        if names <= (texts := {each.value for each in node.elts if isinstance(each, ast.Constant)})
+        if texts & {"", "overview"}
+    ]
+    assert listing == []
+
+
 def module_name(path: Path) -> str:
     """`app.http.api` for app/http/api.py."""
     return ".".join(path.relative_to(PROJECT).with_suffix("").parts)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.navigation import TITLES
 from tests.conftest import Demo
-from tests.pages.test_pages import PAGES, _forget, only_error, open_page, text_of
+from tests.pages.test_pages import _forget, only_error, open_page, text_of
 
 # Buttons that change nothing stored begin like this; a rule that is added belongs to a draft until it is saved.
 READING = ("Show", "Look", "Compare", "Preview", "Search", "Sign out", "Add a rule")
@@ -33,7 +34,7 @@ def list_changing(app: AppTest) -> list[tuple[str, bool, str]]:
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", TITLES)
 def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_viewer: Demo) -> None:
     app = open_page(page)
     assert not app.exception

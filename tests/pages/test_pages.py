@@ -32,7 +32,6 @@ from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.dvc_repos import DvcRepo
 
-PAGES = ("overview", "drift", "coverage", "prompts", "corpus", "rollouts", "audit")
 STORE_PAGES = ("drift", "coverage", "rollouts", "audit")
 HOSTILE = "<script>alert(1)</script> **bold** [x](javascript:alert(1)) :red[x] $x$ `y`"
 LIVE_MARKUP = ("<script", "**bold**", "[x](", ":red[x]", "$x$", "`y`")
