@@ -32,6 +32,7 @@ from quarterdeck.store import Store  # noqa: E402
 from tests.backends import copy_empty_store  # noqa: E402
 from tests.chromium import FLAGS  # noqa: E402
 
+pytest_plugins = ("tests.fixtures.commands", "tests.fixtures.logs", "tests.fixtures.pages", "tests.fixtures.prompts")
 STORES = ("sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.deep)))
 
 

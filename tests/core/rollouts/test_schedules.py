@@ -27,7 +27,7 @@ from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
-from tests.backends import BACKENDS, make_url, open_new_log  # noqa: F401 - a fixture
+from tests.backends import BACKENDS, make_url
 
 ME = Act("ada", "no complaints")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -56,7 +56,7 @@ def newest(store):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_recent_users_are_the_session_ids_of_the_newest_rows_each_once(backend, open_new_log):  # noqa: F811
+def test_recent_users_are_the_session_ids_of_the_newest_rows_each_once(backend, open_new_log):
     log = open_new_log(backend)
     rows = [
         Retrieval(NOW + at * HOUR, "q", 0.5, session_id=name) for at, name in enumerate(["old", "b", None, "b", "a"])
