@@ -1,4 +1,4 @@
-"""Shell that builds the demo from nothing: a corpus in git and DVC, its indexes, a retrieval log, experiments, flags.
+"""Shell that builds the demo from nothing: a corpus in git and DVC, its indexes, a retrieval log, MLflow runs, flags.
 
 Everything is real but the traffic: which question is asked when is drawn from a seeded generator, and each question is
 then really embedded, searched, answered and judged. Nobody rated an answer, so that no feedback is logged.

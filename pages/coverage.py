@@ -28,8 +28,8 @@ def choose_clusters() -> int | None:
 def render_sentence(coverage: Coverage, ranked: Sequence[Topic]) -> None:
     """How many topics score low, which is the most worth indexing, and what counts as low."""
     if not ranked:
-        look = ui.StatusLook("No gaps", "green", "✓")
-        ui.render_verdict(f"No gaps to show: {ui.plain(coverage.topics.reason)}.", look)
+        look = ui.StatusLook("No topics", "green", "✓")
+        ui.render_verdict(f"No topics to show: {ui.plain(coverage.topics.reason)}.", look)
         return
     first = ranked[0]
     share = ui.format_share(first.count / coverage.scored_count)
@@ -38,10 +38,10 @@ def render_sentence(coverage: Coverage, ranked: Sequence[Topic]) -> None:
     ui.render_verdict(
         f"{score_low}, {together} of all queries together. The one most worth indexing is “{ui.plain(first.label)}”: "
         f"{share} of all queries, mean score {ui.format_score(first.mean_score)}.",
-        ui.StatusLook("1 gap" if len(ranked) == 1 else f"{len(ranked)} gaps", "orange", "◐"),
+        ui.StatusLook("1 topic" if len(ranked) == 1 else f"{len(ranked)} topics", "orange", "◐"),
         detail=f"Low means under {coverage.threshold:.2f}, which one in ten queries of the reference month did; "
         f"{ui.format_share(coverage.low_share)} do now. {coverage.empty_count:,} searches found nothing at all: "
-        "those may be an outage and are no gap.",
+        "those may be an outage and belong to no topic.",
     )
 
 
@@ -68,5 +68,5 @@ def render(frame: ui.Frame) -> None:
 
 
 frame = ui.render_frame("Coverage", environments=list_environments())
-with ui.showing_errors("The coverage gaps could not be computed"):
+with ui.showing_errors("The topics could not be computed"):
     render(frame)

@@ -42,9 +42,11 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
     sentence, look = say_what_rolls_out(board, now=now)
     try:
         canaries = [each for each in load_canaries(environment) if is_news(each)]
-        tests = load_experiments(environment)
-        detail = " ".join([*(f"Canary {say_standing(each)}" for each in canaries), say_standings(tests)]).strip()
-        is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(must_stop(each) for each in tests)
+        experiments = load_experiments(environment)
+        detail = " ".join([*(f"Canary {say_standing(each)}" for each in canaries), say_standings(experiments)]).strip()
+        is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(
+            must_stop(each) for each in experiments
+        )
         look = look if is_healthy else ui.StatusLook("Not healthy", "red", "▼")
     except QuarterdeckError as error:
         detail = f"How canaries and experiments do cannot be read: {ui.plain_error(error)}"

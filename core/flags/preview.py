@@ -25,7 +25,7 @@ class Users:
 
 
 def find_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
-    """Return the users of the last week: the retrieval log's session ids, else whoever is noted as a test's user."""
+    """Return the users of the last week: the retrieval log's session ids, else the users of the flag's experiment."""
     since = now - timedelta(days=RECENT_DAYS)
     try:
         if ids := list_recent_users(store, since_ms=to_ms(since)):
@@ -33,7 +33,7 @@ def find_recent_users(store: Store, environment: str, flag: str, *, now: datetim
         exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
     except SourceUnavailable as error:  # flags must be changeable while the log is away
         return Users(problem=str(error))
-    return Users(tuple(exposed), "users of the test") if exposed else Users()
+    return Users(tuple(exposed), "users of its experiment") if exposed else Users()
 
 
 def preview_change(

@@ -12,7 +12,7 @@ from core.coverage.report import Coverage
 
 
 def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop: dict[str, float]) -> None:
-    """Every gap of the window with its state, as a table, CSV and Markdown."""
+    """Every topic of the window with its state, as a table, CSV and Markdown."""
     rows: list[dict[str, Any]] = []
     for topic in coverage.topics.ranked():
         known = backlog.get(topic.topic_id)
@@ -34,10 +34,10 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
     st.subheader("Backlog", anchor=False)
     shares, scores = ("share of all", "share of the drop"), ("mean score", "gain")
     columns = dict.fromkeys(shares, ui.share_column()) | dict.fromkeys(scores, ui.score_column())
-    ui.show_table(rows, key="coverage-table", file_name="gaps.csv", column_config=columns)
+    ui.show_table(rows, key="coverage-table", file_name="topics.csv", column_config=columns)
     told = [row | {name: ui.format_share(row[name]) for name in shares} for row in rows]
     st.download_button(
-        "Download Markdown", ui.markdown_table(told), "gaps.md", "text/markdown", type="tertiary", on_click="ignore"
+        "Download Markdown", ui.markdown_table(told), "topics.md", "text/markdown", type="tertiary", on_click="ignore"
     )
 
 

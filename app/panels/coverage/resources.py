@@ -20,7 +20,7 @@ def get_backfill() -> Backfill:
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
 def load_coverage(environment: str, today: date, window_days: int, clusters: int | None) -> Coverage:
-    """Return the coverage gaps of the window."""
+    """Return the topics of the low-scoring queries of the window."""
     return report_coverage(
         get_store(),
         get_embedder(),

@@ -29,7 +29,7 @@ def choose_topic(ranked: Sequence[Topic]) -> Topic:
 def render_topic(
     topic: Topic, known: BacklogTopic | None, coverage: Coverage, of_drop: float | None, environment: str
 ) -> None:
-    """One gap: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
+    """One topic: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
     st.subheader(ui.plain(topic.label), anchor=False)
     columns = st.columns(5)
     columns[0].metric("Asked", f"{topic.count:,}")
@@ -76,10 +76,10 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
 
 
 def render_predictions(topic: Topic) -> None:
-    """What each corpus version would make of the gap, as far as it was predicted."""
+    """What each corpus version would make of the topic, as far as it was predicted."""
     predicted = list_topic_predictions(get_store(), topic.topic_id)
     if not predicted:
-        st.caption("No corpus version was tried on this gap yet. To predict its score: quarterdeck index predict v2")
+        st.caption("No corpus version was tried on this topic yet. To predict its score: quarterdeck index predict v2")
         return
     for version, found in predicted:
         documents = ", ".join(ui.shorten(document, 60) for document in found.documents[:3])
@@ -91,7 +91,7 @@ def render_predictions(topic: Topic) -> None:
 
 
 def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
-    """What the newest index did to the gap, measured."""
+    """What the newest index did to the topic, measured."""
     found = measure_closing(
         get_store(), get_embedder(), known, threshold=coverage.threshold, today=coverage.window.last
     )
@@ -106,7 +106,7 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
 
 
 def save_decision(known: BacklogTopic, environment: str) -> None:
-    """Store what the form says about the gap as the visitor saw it."""
+    """Store what the form says about the topic as the visitor saw it."""
     state, seen = st.session_state, f"{known.topic_id}-{known.version}"
 
     def mark() -> int:
@@ -118,7 +118,7 @@ def save_decision(known: BacklogTopic, environment: str) -> None:
 
 
 def render_decision(known: BacklogTopic, environment: str) -> None:
-    """The form that decides about a gap."""
+    """The form that decides about a topic."""
     st.caption(f"First seen {ui.format_ago(known.first_seen)}. Decided so far: {known.state}.")
     seen = f"{known.topic_id}-{known.version}"
     with st.form(f"topic-{seen}"):

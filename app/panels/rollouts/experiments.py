@@ -307,7 +307,7 @@ def render_start(environment: str) -> None:
     with st.expander("Start an experiment"):
         if not fitting:
             st.caption(
-                "No flag here gives its users different variants by lot: make an A/B test on the tab Flags, or roll a "
+                "No flag here gives its users different variants by lot: make an A/B split on the tab Flags, or roll a "
                 "flag out to a part of the users."
             )
             return

@@ -103,7 +103,7 @@ def draw_switches(shown: Edit, seen: str, *, is_canary: bool) -> Edit:
     if shown.rollout_pct is not None:
         label = "Canary (green) share, %" if is_canary else "Rollout, % of users"
         if shown.weights is not None:
-            label = "Enrolled in the test, % of users"
+            label = "Enrolled in the split, % of users"
         share = middle.number_input(
             label, 0.0, 100.0, float(shown.rollout_pct), 1.0, format="%.3f", key=f"share-{seen}",
             help="In steps down to 0.001. Growing takes nobody out, shrinking lets nobody in.",
