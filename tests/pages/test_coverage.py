@@ -1,6 +1,7 @@
 """The coverage page: on the demo, on few questions, and on hostile ones."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,12 +17,22 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.pages.opening import HOSTILE, ask, assert_shown_as_text, only_error, open_page, utc_midnight_ms, verdict
+from tests.pages.opening import (
+    HOSTILE,
+    ask,
+    assert_shown_as_text,
+    markdown_of,
+    only_error,
+    open_page,
+    text_of,
+    utc_midnight_ms,
+    verdict,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
-def test_coverage_names_the_gap_and_its_true_share_of_the_traffic(as_demo: Demo) -> None:
+def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Demo) -> None:
     app = open_page("coverage", days="7d")
     said = re.search(r"most worth indexing is “(.+)”: (\d+)% of all queries, mean score (\d\.\d+)", verdict(app))
     assert said, verdict(app)
@@ -38,17 +49,29 @@ def test_coverage_names_the_gap_and_its_true_share_of_the_traffic(as_demo: Demo)
     assert float(said[3]) == pytest.approx(sum(low_vpp) / len(low_vpp), abs=0.02)
 
 
-@pytest.mark.deep
-def test_a_gap_is_decided_under_the_environment_that_is_looked_at(empty_url: str, store: Store) -> None:
-    create_flag(store, "tried", boolean_flag(on=True), Act("ada", "makes the environment", "staging"))
+WORDS = ("memif", "nat", "tap", "ipsec", "bonds", "vxlan", "acl", "lb", "gre", "mpls")
+
+
+def ask_in_vain(store: Store, words: Sequence[str]) -> None:
+    """Twenty questions about these words, which score low, and as many others, which do not."""
     now = datetime.now(UTC)
-    asked = [
-        f"how do I set up {word}"
-        for word in ("memif", "nat", "tap", "ipsec", "bonds", "vxlan", "acl", "lb", "gre", "mpls")
-    ]
-    rows = [Retrieval(now - timedelta(minutes=at), text, 0.1) for at, text in enumerate(asked * 2)]
+    asked = [f"how do I set up {word}" for word in words]
+    rows = [Retrieval(now - timedelta(minutes=at), asked[at % len(asked)], 0.1) for at in range(20)]
     append_retrievals(store, [*rows, *(Retrieval(row.ts, "what is an mbuf", 0.9) for row in rows)])
     Embedder(cache=VectorCache(store)).embed([row.query for row in rows])
+
+
+def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS[:1])
+    assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all queries together.")
+    overview = text_of(" ".join(markdown_of(open_page("overview"))))
+    assert "1 topic scores low in the last 7 days" in overview
+
+
+@pytest.mark.deep
+def test_a_topic_is_decided_under_the_environment_that_is_looked_at(empty_url: str, store: Store) -> None:
+    create_flag(store, "tried", boolean_flag(on=True), Act("ada", "makes the environment", "staging"))
+    ask_in_vain(store, WORDS)
     app = open_page("coverage", environment="staging")
     next(button for button in app.button if button.label == "Save").click().run()
     assert "reason" in only_error(app)
