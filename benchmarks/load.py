@@ -37,6 +37,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from app.navigation import TITLES, path_of
 from benchmarks.app_memory import find_server, read_mb
 from benchmarks.first_paint import find_port, served
 from core.audit.acts import Act
@@ -50,9 +51,10 @@ from quarterdeck.store import Store
 
 # What people do: open a page, or change one of its filters, which live in the address.
 VISITS = (
-    "", "drift", "drift?days=7d", "drift?days=30d", "coverage", "coverage?days=30d", "prompts", "prompts?tab=Runs",
-    "prompts?tab=Live", "corpus", "corpus?tab=Files&version=v1", "corpus?tab=Diff", "corpus?tab=Indexes", "rollouts",
-    "rollouts?flag=new_prompt_v3", "rollouts?search=prompt", "rollouts?tab=Canaries", "audit", "audit?entry=3",
+    *map(path_of, TITLES),
+    "drift?days=7d", "drift?days=30d", "coverage?days=30d", "prompts?tab=Runs", "prompts?tab=Live",
+    "corpus?tab=Files&version=v1", "corpus?tab=Diff", "corpus?tab=Indexes", "rollouts?flag=new_prompt_v3",
+    "rollouts?search=prompt", "rollouts?tab=Canaries", "audit?entry=3",
 )  # fmt: skip
 LOOKS_S, LOGGERS, FLIPPERS, USERS = (5.0, 35.0), 4, 2, 100_000
 MOST_P95_S, MOST_GROWTH = 1.5, 0.05

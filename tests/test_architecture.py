@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.navigation import TITLES
 from core.audit.acts import Act
 from core.audit.permissions import NEEDS
 
@@ -151,12 +152,33 @@ def test_a_module_imports_its_own_layer_and_those_below_only(name: str) -> None:
     assert {other for other in used if layer_of(core[other]) > own} == set()
 
 
-def test_no_modules_import_each_other() -> None:
-    core = list_core()
-    uses = {name: list_rooms(path) & set(core) for name, path in core.items()}
+@pytest.mark.parametrize("folder", ["core", "app", "quarterdeck"])
+def test_no_modules_import_each_other(folder: str) -> None:
+    modules = {module_name(path): path for path in list_modules(folder)}
+    uses = {name: set(list_imports(path)) & set(modules) for name, path in modules.items()}
     while leaves := {name for name, used in uses.items() if not used & set(uses)}:
         uses = {name: used for name, used in uses.items() if name not in leaves}
     assert set(uses) == set(), "these import each other in a circle"
+
+
+def test_the_pages_are_listed_in_navigation_only() -> None:
+    """A new page is one more title there: whoever lists all pages reads that list."""
+    names = set(TITLES) - {"overview"}
+    listing = [
+        f"{path.relative_to(PROJECT)}:{node.lineno}"
+        for folder in ("app", "pages", "benchmarks", "docs", "tests")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        if names <= (texts := {each.value for each in node.elts if isinstance(each, ast.Constant)})
+        if texts & {"", "overview"}
+    ]
+    assert listing == []
+
+
+def module_name(path: Path) -> str:
+    """`app.http.api` for app/http/api.py."""
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts)
 
 
 def test_rules_touch_no_file_socket_database_clock_or_environment() -> None:
@@ -242,13 +264,15 @@ def test_importing_every_room_loads_no_heavy_library() -> None:
 
 def test_streamlit_caches_are_in_resources_only() -> None:
     using = {
-        path.relative_to(PROJECT).as_posix()
+        path.relative_to(PROJECT)
         for folder in ("app", "pages")
         for path in list_modules(folder)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr.startswith("cache_")
     }
-    assert using == {"app/resources.py"}
+    subjects = {PROJECT.joinpath(path).parent.name for path in using if path.name == "resources.py"}
+    assert {path.as_posix() for path in using if path.name != "resources.py"} == set()
+    assert subjects <= {"app", *TITLES}, "resources are shared by all pages or belong to one"
 
 
 @pytest.mark.parametrize("folder", ["app", "pages", "core"])

@@ -1,4 +1,4 @@
-"""The commands `experiments …`: A/B tests on a flag's variants: start, how they stand, stop, decide."""
+"""The commands `experiments …`: experiments on a flag's variants: start, how they stand, stop, decide."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.http import backends
-from app.http.api import ApiAhead
+from app.http.api import ROUTES, ApiAhead
 from app.http.guard import Guard
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
@@ -29,7 +29,7 @@ from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from quarterdeck.store import Store
 
-SCRIPT = Path(__file__).with_name("main.py")
+SCRIPT = Path(__file__).parents[1] / "main.py"
 STOP_WITHIN_S = 5
 SWITCH_EVERY_S = 0.0002  # a page that reads rows beside one that draws waits for so long at each row, not for 5 ms
 FETCH_EVERY_S = 120.0  # how old the copy of a corpus repository elsewhere may be
@@ -56,7 +56,11 @@ def serve(host: str, port: int) -> None:
     write_logs(config, sys.stderr)
     app = App(
         SCRIPT,
-        middleware=[Middleware(Observing), Middleware(Guard, access=access, host=host), Middleware(ApiAhead)],
+        middleware=[
+            Middleware(Observing, routes=ROUTES),
+            Middleware(Guard, access=access, host=host),
+            Middleware(ApiAhead),
+        ],  # the first is the outermost
         secrets=settings,
         lifespan=_scheduling,
     )

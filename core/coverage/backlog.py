@@ -21,7 +21,7 @@ from quarterdeck.store import Store
 
 
 class TopicState(StrEnum):
-    """What was decided about a gap."""
+    """What was decided about a topic; one that is open is a gap."""
 
     OPEN = "open"
     PLANNED = "planned"
@@ -31,7 +31,7 @@ class TopicState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BacklogTopic:
-    """One gap: when it was first and last seen, and what was decided. `centroid` has length 1."""
+    """A topic on the backlog: when it was first and last seen, and what was decided. `centroid` has length 1."""
 
     topic_id: str
     label: str
@@ -45,12 +45,12 @@ class BacklogTopic:
 
     @property
     def known(self) -> KnownTopic:
-        """What the rule needs to recognize the gap in a later run."""
+        """What the rule needs to recognize the topic in a later run."""
         return KnownTopic(self.topic_id, self.centroid)
 
 
 def list_backlog(store: Store, model: str) -> tuple[BacklogTopic, ...]:
-    """Return every gap that was seen with this embedding model, the latest first."""
+    """Return every topic that was seen with this embedding model, the latest first."""
     with store.read() as connection:
         rows = connection.execute(
             select(topics).where(topics.c.model == model).order_by(topics.c.last_seen_ms.desc(), topics.c.topic_id)
@@ -59,7 +59,7 @@ def list_backlog(store: Store, model: str) -> tuple[BacklogTopic, ...]:
 
 
 def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
-    """Return one gap. Raises NotFound."""
+    """Return one topic. Raises NotFound."""
     with store.read() as connection:
         row = connection.execute(select(topics).where(topics.c.topic_id == topic_id)).mappings().first()
     if row is None:
@@ -85,7 +85,7 @@ def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: 
 
 
 def save_decision(connection: Connection, topic: BacklogTopic, state: TopicState, *, owner: str, note: str) -> None:
-    """Store what was decided about the gap as it was read. Raises Conflict when somebody decided first."""
+    """Store what was decided about the topic as it was read. Raises Conflict when somebody decided first."""
     values = {"state": str(state), "owner": owner, "note": note}
     save_versioned(connection, topics, {"topic_id": topic.topic_id}, values, expected_version=topic.version)
 

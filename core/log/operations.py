@@ -12,8 +12,8 @@ from quarterdeck.store import Store
 def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
     """Delete the retrievals older than `before`; return how many. What was counted of them stays, without any text.
 
-    So go the users of A/B tests, the tracked events and the counts of flag evaluations of that age. The audit entry is
-    written first, with the number found then; the rows go in slices, so that a purge that was cut off is simply run
+    So go the users of experiments, the tracked events and the counts of flag evaluations of that age. The audit entry
+    is written first, with the number found then; the rows go in slices, so that a purge that was cut off is simply run
     again. Raises SourceUnavailable.
     """
     log, before_ms = as_log(store), to_ms(before)

@@ -41,9 +41,9 @@ def predict_coverage(
     *,
     on_progress: OnProgress | None = None,
 ) -> Prediction:
-    """Return what `source` would do to the gaps of `coverage`, and to the well covered queries of the same days.
+    """Return what `source` would do to the topics of `coverage`, and to the well covered queries of the same days.
 
-    Of the latter the most asked are taken, up to 2,000. Raises what `forecast_lift` raises.
+    Of the latter the most asked are taken, up to 2,000. Raises what `predict_lift` raises.
     """
     low = {query.text for query in coverage.queries}
     others = [query for query in list_questions(store, coverage.window, limit=_MOST_QUERIES) if query.text not in low]

@@ -30,9 +30,8 @@ from core.rollouts.experiments import decide_for, start_experiment
 from quarterdeck.clock import to_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
 from quarterdeck.store import Store
-from tests.pages.test_pages import _clean_streamlit, empty_url, open_page, text_of, verdict
+from tests.pages.opening import open_page, text_of, verdict
 
-__all__ = ["_clean_streamlit", "empty_url"]
 ME, KEY = Act("ada", "because"), "use_hyde"
 
 
@@ -168,6 +167,7 @@ def test_the_command_line_shows_exports_and_reverts(moved: Store, url: str, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_shows_what_differs_and_what_the_way_back_would_change(empty_url: str, moved: Store) -> None:
     app = open_page("audit", entry="3")
     diff, way_back = (block.value for block in app.code[:2])
@@ -184,6 +184,7 @@ def test_the_page_shows_what_differs_and_what_the_way_back_would_change(empty_ur
 
 @pytest.mark.deep
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_overwrites_nothing_that_came_in_between(empty_url: str, moved: Store) -> None:
     app = open_page("audit", entry="3")
     change_rollout(moved, get_flag(moved, "production", KEY), 90, Act("bob", "meanwhile"))
@@ -195,6 +196,7 @@ def test_the_page_overwrites_nothing_that_came_in_between(empty_url: str, moved:
 
 @pytest.mark.deep
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_filters_in_the_store_and_hands_out_all_that_fits(empty_url: str, moved: Store) -> None:
     with moved.begin() as connection:
         connection.execute(text(
@@ -213,6 +215,7 @@ def test_the_page_filters_in_the_store_and_hands_out_all_that_fits(empty_url: st
 
 @pytest.mark.deep
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_an_entry_without_a_way_back_has_no_form(empty_url: str, store: Store) -> None:
     grant_role(store, Grant("ada", Role.VIEWER), ME)
     app = open_page("audit")

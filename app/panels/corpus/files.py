@@ -6,9 +6,10 @@ from functools import partial
 import streamlit as st
 
 from app import ui
+from app.panels.corpus.resources import load_archive, load_files, load_preview
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
-from app.resources import get_config, get_corpus, load_archive, load_files, load_preview
+from app.resources import get_config, get_corpus
 from app.visitor import lock
 from core.corpus.corpus import WORKSPACE, Version
 from core.corpus.folders import FolderEntry, add_sizes, list_folder

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
+from app.panels.corpus.resources import load_pipeline
 from app.panels.shared.jobs import render_job
-from app.resources import get_config, get_corpus, get_store, load_pipeline
+from app.resources import get_config, get_corpus, get_store
 from app.visitor import lock, make_act
 from core.corpus.pipeline import Stage, StaleStage
 from core.corpus.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
-from app.resources import get_store, get_tracking, load_comparison
+from app.panels.prompts.resources import load_comparison
+from app.resources import get_store, get_tracking
 from app.visitor import lock, make_act
 from core.flags.store import Flag, list_flags
 from core.prompts.contests import Contender, PromptComparison

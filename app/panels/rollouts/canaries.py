@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_store, load_canaries
+from app.panels.rollouts.resources import load_canaries
+from app.resources import get_store
 from app.visitor import lock, make_act
 from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_harm
 from core.arms.sequential import ALPHA, LEAST_USERS

@@ -7,7 +7,8 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_store, load_experiments
+from app.panels.rollouts.resources import load_experiments
+from app.resources import get_store
 from app.visitor import lock, make_act
 from core.arms.arms import Metric
 from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
@@ -306,7 +307,7 @@ def render_start(environment: str) -> None:
     with st.expander("Start an experiment"):
         if not fitting:
             st.caption(
-                "No flag here gives its users different variants by lot: make an A/B test on the tab Flags, or roll a "
+                "No flag here gives its users different variants by lot: make an A/B split on the tab Flags, or roll a "
                 "flag out to a part of the users."
             )
             return

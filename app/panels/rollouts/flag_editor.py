@@ -13,7 +13,8 @@ from typing import Any
 import streamlit as st
 
 from app import ui
-from app.resources import get_store, load_users
+from app.panels.rollouts.resources import load_users
+from app.resources import get_store
 from app.visitor import lock, make_act
 from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
@@ -103,7 +104,7 @@ def draw_switches(shown: Edit, seen: str, *, is_canary: bool) -> Edit:
     if shown.rollout_pct is not None:
         label = "Canary (green) share, %" if is_canary else "Rollout, % of users"
         if shown.weights is not None:
-            label = "Enrolled in the test, % of users"
+            label = "Enrolled in the split, % of users"
         share = middle.number_input(
             label, 0.0, 100.0, float(shown.rollout_pct), 1.0, format="%.3f", key=f"share-{seen}",
             help="In steps down to 0.001. Growing takes nobody out, shrinking lets nobody in.",

@@ -16,11 +16,10 @@ from core.flags.board import BoardRow
 from core.flags.operations import create_flag, remove_flag, switch_flag
 from core.flags.schedule import say_next
 from core.flags.store import Flag
-from core.flags.upkeep import Details, set_details, split_tags
-from core.flags.upkeep import describe_state as say_state
+from core.flags.upkeep import Details, describe_state, set_details, split_tags
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 
-KINDS = ("On or off", "A/B test", "Canary")
+KINDS = ("On or off", "A/B split", "Canary")
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
 
 
@@ -80,7 +79,7 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
     return {
         **({"kill": "Turn off" if is_on(flag) else None} if with_kill else {}),
         "flag": flag.key,
-        environment: say_state(flag.definition),
+        environment: describe_state(flag.definition),
         **dict(row.elsewhere),
         "planned": say_next(row.schedule, now=datetime.now(UTC)) if row.schedule else "",
         "evaluations, 24 h": row.evaluations,
@@ -143,7 +142,7 @@ def render_new(environment: str) -> None:
         left, right = st.columns(2)
         left.text_input("Name", key="new-key", max_chars=300)
         right.selectbox("Kind", KINDS, key="new-kind")
-        left.text_input("Variants of an A/B test", "control, treatment", key="new-variants", max_chars=500)
+        left.text_input("Variants of an A/B split", "control, treatment", key="new-variants", max_chars=500)
         right.text_input("Owner", key="new-owner", max_chars=200)
         left.text_input("Description", key="new-description", max_chars=500)
         right.text_input("Tags, with commas between", key="new-tags", max_chars=500)
@@ -161,7 +160,7 @@ def make_flag(environment: str) -> None:
     def create() -> int:
         definition = {
             "On or off": lambda: boolean_flag(on=False, rollout_pct=0),
-            "A/B test": lambda: split_flag(dict.fromkeys(split_tags(state["new-variants"]), 1.0), 0),
+            "A/B split": lambda: split_flag(dict.fromkeys(split_tags(state["new-variants"]), 1.0), 0),
             "Canary": lambda: canary_flag(0),
         }[state["new-kind"]]()
         definition = set_details(definition, details) | {"state": "DISABLED"}

@@ -1,6 +1,5 @@
 """Promotion on a real MLflow store and a real control store: all of it happens, or none, or what is left is said."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,30 +34,6 @@ pytestmark = [
 ]
 BY = Act("ann", "v3 is as faithful at two thirds of the cost")
 FLAG = Serving("new_prompt_v3", 20)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with three prompt versions, each with a run; version 2 is in production."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    store = Tracking(f"sqlite:///{folder}/mlflow.db")
-    for number in (1, 2, 3):
-        text = f"Prompt {number}: {{context}} {{question}}"
-        prompt = store.register_prompt("qa", text, tags={"version": str(number)}, experiment="trials")
-        store.log_evaluation(
-            "trials", f"qa-v{number}",
-            params={"prompt": "qa", "version": number}, metrics={"faithfulness_mean": 0.9, "cost_usd_mean": 0.001},
-            artifacts={"prompt.md": text}, prompt=prompt,
-        )  # fmt: skip
-    store.set_prompt_alias("qa", "production", 2)
-    store.log_evaluation("trials", "foreign", params={}, metrics={}, artifacts={})
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def tracking(template: Path, tmp_path: Path) -> Tracking:
-    shutil.copyfile(template, tmp_path / "mlflow.db")
-    return Tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def run_of(tracking: Tracking, version: int) -> str:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,9 @@ from core.audit.trail import list_audit
 from core.config import PROJECT
 from core.deployments.colors import Color
 from core.deployments.deployments import deploy_release, get_deployment, start_release, switch_color
-from core.errors import InvalidInput
 from quarterdeck.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.deep]
-
-
-@pytest.fixture(autouse=True)
-def _clean_streamlit() -> Iterator[None]:
-    """Streamlit's caches outlive an AppTest."""
-    import streamlit as st
-
-    from app.resources import get_store
-
-    st.cache_resource.clear()
-    yield
-    with suppress(InvalidInput):
-        get_store().close()
-    st.cache_resource.clear()
+pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.usefixtures("clean_streamlit")]
 
 
 @pytest.fixture

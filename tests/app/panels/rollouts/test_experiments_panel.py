@@ -19,18 +19,10 @@ from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.core.rollouts.test_experiments import ENVIRONMENT, KEY, NAME, SETUP, deck, serve, start
-from tests.pages.test_pages import (
-    HOSTILE,
-    _clean_streamlit,
-    assert_shown_as_text,
-    empty_url,
-    open_page,
-    text_of,
-    verdict,
-)
+from tests.pages.opening import HOSTILE, assert_shown_as_text, open_page, text_of, verdict
 
-__all__ = ["_clean_streamlit", "deck", "empty_url"]
-pytestmark = pytest.mark.slow
+__all__ = ["deck"]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
 def shown(app: AppTest) -> str:
