@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
 from core.audit.trail import AuditEntry, get_audit_entry, list_audit
 from core.coverage.backlog import TopicState, get_backlog_topic
@@ -21,26 +22,33 @@ from core.indexes.registry import list_aliases
 from core.rollouts.experiment_design import note_users
 from quarterdeck.store import Store
 
-_OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback", "experiment.decide")
+_OF_FLAGS = (
+    Action.FLAG_CREATE,
+    Action.FLAG_UPDATE,
+    Action.FLAG_DELETE,
+    Action.CANARY_PROMOTE,
+    Action.CANARY_ROLLBACK,
+    Action.EXPERIMENT_DECIDE,
+)
 
 
 def explain_irreversible(entry: AuditEntry) -> str:
     """Return why the state before an entry cannot be brought back from here, and what to do; "" when it can."""
-    if entry.action in _OF_FLAGS or entry.action == "drift.accept":
+    if entry.action in _OF_FLAGS or entry.action == Action.DRIFT_ACCEPT:
         return ""
-    if entry.action in ("index.swap", "topic.mark") and entry.before:
+    if entry.action in (Action.INDEX_SWAP, Action.TOPIC_MARK) and entry.before:
         return ""
-    if entry.action == "prompt.promote":
+    if entry.action == Action.PROMPT_PROMOTE:
         page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
         return f"{entry.entry_id} is in MLflow too: {page}"
-    if entry.action.startswith("experiment."):
+    if subject_of(entry.action) is Subject.EXPERIMENT:
         return f"{entry.entry_id} ({entry.action}) is not undone from here: stop or start experiments on Rollouts"
     return f"{entry.entry_id} ({entry.action}) has no former state to bring back"
 
 
 def find_newest(store: Store, entry: AuditEntry) -> int:
     """Return the newest entry about the same thing: what a visitor who looks now has seen."""
-    environment = None if entry.action == "index.swap" else entry.environment  # an alias is that of all of them
+    environment = None if entry.action == Action.INDEX_SWAP else entry.environment  # an alias is that of all of them
     return list_audit(store, target=entry.target, environment=environment, limit=1)[0].entry_id
 
 
@@ -52,7 +60,7 @@ def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:
 
 def former_state(entry: AuditEntry) -> dict[str, Any] | None:
     """Return the state that `revert` brings back; None for nothing."""
-    if entry.action != "experiment.decide":
+    if entry.action != Action.EXPERIMENT_DECIDE:
         return entry.before
     return note_users((entry.before or {})["flag"], None)  # the experiment is over: nobody is noted for it
 
@@ -66,15 +74,15 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
     if problem := explain_irreversible(entry):
         raise InvalidInput("audit entry", problem)
     by, former = replace(by, environment=entry.environment), former_state(entry)
-    if entry.action == "index.swap":
+    if entry.action == Action.INDEX_SWAP:
         live = next(alias for alias in list_aliases(store) if alias.alias == entry.target)
         _check_seen(store, entry, seen)
         return swap_index(store, entry.target, (former or {})["index"], by, expected=live.index_name)
-    if entry.action == "topic.mark":
+    if entry.action == Action.TOPIC_MARK:
         topic, told = get_backlog_topic(store, entry.target), former or {}
         _check_seen(store, entry, seen)
         return mark_topic(store, topic, TopicState(told["state"]), by, owner=told["owner"], note=told["note"])
-    if entry.action == "drift.accept":
+    if entry.action == Action.DRIFT_ACCEPT:
         _check_seen(store, entry, seen)
         return accept_level(store, date.fromisoformat(former["accepted_on"]) if former else None, by)
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
@@ -89,7 +97,7 @@ def _revert_flag(
         flag = known.get(entry.target) or get_flag(store, entry.environment, entry.target)
         with changing(store, by) as change:
             delete_flag(change.connection, flag)
-            change.record("flag.delete", flag.key, flag.definition, None)
+            change.record(Action.FLAG_DELETE, flag.key, flag.definition, None)
         return change.entry_id
     if entry.target in known:
         return update_flag(store, known[entry.target], former, by)

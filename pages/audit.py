@@ -10,6 +10,7 @@ import streamlit as st
 from app import ui
 from app.resources import get_store, list_environments
 from app.visitor import lock, make_act
+from core.audit.actions import Action, Subject, subject_of
 from core.audit.files import write_csv, write_json
 from core.audit.jsondiff import diff_states
 from core.audit.trail import AuditEntry, count_audit, list_audit, list_audit_values, list_broken_audit_entries
@@ -41,7 +42,7 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: dict[str, 
     st.dataframe(
         [
             {
-                "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": e.action, "on": e.target,
+                "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": str(e.action), "on": e.target,
                 "where": e.environment, "why": e.reason,
             }
             for e in entries
@@ -89,7 +90,7 @@ def render_entry(entry: AuditEntry) -> None:
 def render_revert(entry: AuditEntry) -> None:
     """What the way back would change now, and the form that takes it."""
     newest = find_newest(get_store(), entry)
-    if entry.action.startswith(("flag.", "canary.", "experiment.")):
+    if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT):
         now, former = find_state(get_store(), entry), former_state(entry)
         st.markdown("**Back to the state before this entry** would change now:")
         st.code(diff_states(now, former) or "nothing: it is as it was then", language=None)
@@ -101,7 +102,7 @@ def render_revert(entry: AuditEntry) -> None:
             by = make_act(st.session_state[f"{key}-reason"], entry.environment)
             return revert(get_store(), entry.entry_id, by, seen=newest)
 
-        locked = lock(entry.action, entry.environment)
+        locked = lock(Action(entry.action), entry.environment)
         st.form_submit_button("Revert", on_click=ui.record_change, args=(run,), **locked)
 
 

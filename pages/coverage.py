@@ -19,6 +19,7 @@ from app.resources import (
     load_nearest,
 )
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.causes.headline import share_fall
 from core.coverage.backlog import BacklogTopic, TopicState, list_backlog
 from core.coverage.closing import measure_closing
@@ -191,7 +192,7 @@ def render_decision(known: BacklogTopic, environment: str) -> None:
         columns[1].text_input("Owner", known.owner, max_chars=200, key=f"owner-{seen}")
         columns[2].text_input("Note", known.note, max_chars=500, key=f"note-{seen}")
         st.text_input("Reason", max_chars=500, key=f"reason-{seen}")
-        locked = lock("topic.mark", environment)
+        locked = lock(Action.TOPIC_MARK, environment)
         st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known, environment), **locked)
 
 

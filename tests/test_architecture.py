@@ -5,12 +5,13 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from core.audit.actions import Action, Subject
 from core.audit.acts import Act
 from core.audit.permissions import NEEDS
 
@@ -173,20 +174,58 @@ def test_heavy_libraries_are_imported_inside_functions_only(folder: str) -> None
     assert find_imports(folder, HEAVY, top_level_only=True) == []
 
 
-def test_every_change_has_its_row_among_the_permissions() -> None:
+def test_every_action_has_its_row_among_the_permissions() -> None:
+    assert set(NEEDS) == set(Action), "add a row to core/audit/permissions.py"
+
+
+def test_every_action_is_recorded_somewhere_by_its_name() -> None:
     recorded = {
-        text
+        name.attr
         for path in list_modules("core")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "change.record"
-        for text in _list_texts(node.args[0])
+        for name in ast.walk(node.args[0])
+        if isinstance(name, ast.Attribute) and ast.unparse(name.value) == "Action"
     }
-    assert recorded - set(NEEDS) == set(), "add a row to core/audit/permissions.py"
+    assert recorded == {action.name for action in Action}
 
 
-def _list_texts(node: ast.AST) -> list[str]:
-    texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-    return texts or [f"{ast.unparse(node)} (write the action's name where it is recorded)"]
+def list_texts(path: Path) -> Iterator[ast.Constant]:
+    """The string literals of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node
+
+
+def list_prefixes(path: Path) -> Iterator[ast.Constant]:
+    """The texts that an f-string begins with, or that the beginning of a text is compared with."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found: list[ast.AST] = []
+        if isinstance(node, ast.JoinedStr):
+            found = list(node.values[:1])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".startswith", ".removeprefix")):
+            found = [each for argument in node.args for each in ast.walk(argument)]
+        yield from (each for each in found if isinstance(each, ast.Constant) and isinstance(each.value, str))
+
+
+def find_spelled(
+    wanted: Container[str], texts: Callable[[Path], Iterator[ast.Constant]], *, except_in: str
+) -> list[str]:
+    """`file:line spells text` for each such text outside of one module."""
+    return [
+        f"{path.relative_to(PROJECT)}:{node.lineno} spells {node.value!r}"
+        for folder in ("core", "app", "pages")
+        for path in list_modules(folder)
+        if path.relative_to(PROJECT).as_posix() != except_in
+        for node in texts(path)
+        if node.value in wanted
+    ]
+
+
+def test_actions_are_spelled_in_one_module_only() -> None:
+    actions, subjects = {str(action) for action in Action}, {f"{subject}." for subject in Subject}
+    assert find_spelled(actions, list_texts, except_in="core/audit/actions.py") == []
+    assert find_spelled(subjects, list_prefixes, except_in="core/audit/actions.py") == []
 
 
 def find_operations() -> Iterator[str]:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from core.alerts.alerts import AlertRule, alert_rules_setting
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import get_setting, save_setting
 from core.errors import NotFound
@@ -32,7 +33,9 @@ def _change_alert_rules(store: Store, name: str, rule: AlertRule | None, by: Act
         save_setting(
             change.connection, setting, [*known.values(), *([after] if after else [])], expected_version=version
         )
-        change.record("alert.save" if rule else "alert.delete", name, _without_secret(before), _without_secret(after))
+        change.record(
+            Action.ALERT_SAVE if rule else Action.ALERT_DELETE, name, _without_secret(before), _without_secret(after)
+        )
     return change.entry_id
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from core.audit.actions import Action
 from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
 from core.errors import InvalidInput
@@ -54,7 +55,7 @@ class Change:
     at_ms: int
     entry_id: int = 0
 
-    def record(self, action: str, target: str, before: Any, after: Any) -> None:
+    def record(self, action: Action, target: str, before: Any, after: Any) -> None:
         """Write the audit entry: `before` and `after` are JSON-like, or None for nothing.
 
         Raises Forbidden, and with it undoes the change, when the actor's roles do not allow this action.
@@ -84,6 +85,6 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
         yield Change(connection, act, to_ms(act.at) if act.at else now_ms())
 
 
-def require(act: Act, action: str) -> None:
+def require(act: Act, action: Action) -> None:
     """Raise Forbidden unless the actor may do this: for work that begins before its change is opened."""
     check_allowed(act.roles, action, act.environment)

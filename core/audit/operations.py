@@ -1,5 +1,6 @@
 """Shell that adds environments, each with its audit entry."""
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.environments import ENVIRONMENTS, check_environment, list_environments
 from core.audit.settings import get_setting, save_setting
@@ -15,5 +16,5 @@ def add_environment(store: Store, name: str, by: Act) -> int:
     added, version = get_setting(store, ENVIRONMENTS)
     with changing(store, by) as change:
         save_setting(change.connection, ENVIRONMENTS, sorted([*(added or ()), name]), expected_version=version)
-        change.record("environment.add", name, None, {"name": name})
+        change.record(Action.ENVIRONMENT_ADD, name, None, {"name": name})
     return change.entry_id

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, text
 
+from core.audit.actions import Action, Subject, read_action
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import audit
@@ -19,13 +20,16 @@ _AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, so that the chai
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One change: who, when, why, and the stored state before and after it (None: there was or is nothing)."""
+    """One change: who, when, why, and the stored state before and after it (None: there was or is nothing).
+
+    `action` is a plain string where another release recorded one that is unknown here.
+    """
 
     entry_id: int
     ts: datetime
     environment: str
     actor: str
-    action: str
+    action: Action | str
     target: str
     reason: str
     before: dict[str, Any] | None
@@ -59,7 +63,7 @@ def list_audit_by_hour(
     Of what was done alike to one target within an hour of the clock, only the newest `most_an_hour` entries, so that
     somebody who flips a flag all day hides nothing else.
     """
-    shared = (audit.c.action.startswith(family) for family in ("index.", "prompt."))
+    shared = (audit.c.action.startswith(f"{subject}.") for subject in (Subject.INDEX, Subject.PROMPT))
     hour = (audit.c.environment, audit.c.target, audit.c.action, audit.c.ts_ms // 3_600_000)
     place = func.row_number().over(partition_by=hour, order_by=audit.c.id.desc()).label("place")
     ranked = (
@@ -153,6 +157,6 @@ def _read_entries(store: Store, query: Select[Any]) -> tuple[AuditEntry, ...]:
 def _entry(row: Any) -> AuditEntry:
     before, after = (json.loads(row[side]) if row[side] is not None else None for side in ("before", "after"))
     return AuditEntry(
-        row["id"], from_ms(row["ts_ms"]), row["environment"], row["actor"], row["action"], row["target"],
-        row["reason"], before, after, row["previous_hash"], row["hash"],
+        row["id"], from_ms(row["ts_ms"]), row["environment"], row["actor"],
+        read_action(row["action"]), row["target"], row["reason"], before, after, row["previous_hash"], row["hash"],
     )  # fmt: skip

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from core.audit.actions import Action
 from core.audit.trail import list_audit
 from core.coverage.backlog import BacklogTopic
 from core.embedding.embed import Embedder
@@ -44,7 +45,7 @@ def measure_closing(
     reaches `threshold`, under which a question counts as hardly covered. The day of the swap itself counts as neither.
     Uses cached vectors only, so that no page waits. Raises SourceUnavailable.
     """
-    swaps = list_audit(store, action="index.swap", limit=1)
+    swaps = list_audit(store, action=Action.INDEX_SWAP, limit=1)
     if not swaps or swaps[0].ts < topic.first_seen or swaps[0].after is None:
         return None
     shipped = swaps[0].ts.date()

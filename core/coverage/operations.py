@@ -1,5 +1,6 @@
 """Shell that decides about topics on the backlog, each decision with its audit entry."""
 
+from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, changing
 from core.coverage.backlog import BacklogTopic, TopicState, save_decision
 from core.errors import InvalidInput
@@ -17,5 +18,5 @@ def mark_topic(
     with changing(store, by) as change:
         save_decision(change.connection, topic, state, owner=owner.strip(), note=note.strip())
         after = {"state": str(state), "owner": owner.strip(), "note": note.strip(), "label": topic.label}
-        change.record("topic.mark", topic.topic_id, before, after)
+        change.record(Action.TOPIC_MARK, topic.topic_id, before, after)
     return change.entry_id

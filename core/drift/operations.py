@@ -2,6 +2,7 @@
 
 from datetime import date
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import get_setting, save_setting
 from core.drift.report import accepted_level_setting
@@ -18,5 +19,5 @@ def accept_level(store: Store, accepted_on: date | None, by: Act) -> int:
     after = {"accepted_on": accepted_on.isoformat()} if accepted_on else None
     with changing(store, by) as change:
         save_setting(change.connection, name, after, expected_version=version)
-        change.record("drift.accept", "retrieval score", former, after)
+        change.record(Action.DRIFT_ACCEPT, "retrieval score", former, after)
     return change.entry_id

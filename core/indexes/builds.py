@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing, require
 from core.audit.settings import get_setting, save_setting
 from core.embedding.chunks import CHUNKING, Chunk, digest_chunks
@@ -70,7 +71,7 @@ def build_version(
     hash of the content, so that the same content is built once. Raises InvalidInput when there is nothing to index,
     Conflict when the given name stands for other content, Forbidden before anything is built.
     """
-    require(by, "index.register")
+    require(by, Action.INDEX_REGISTER)
     if not source.chunks:
         raise InvalidInput("corpus version", f"{source.version} holds no document with text to index")
     digest = digest_chunks(source.chunks, model=embedder.model)
@@ -166,7 +167,7 @@ def save_probe(store: Store, report: ProbeReport, by: Act, *, live: str | None) 
         record = ProbeRecord(report, live, from_ms(change.at_ms))
         stored = asdict(record) | {"probed": record.probed.isoformat()}
         save_setting(change.connection, probe_setting(report.index_name), stored, expected_version=version)
-        change.record("probe.save", report.index_name, None, {"passed": report.passed, "summary": report.summary})
+        change.record(Action.PROBE_SAVE, report.index_name, None, {"passed": report.passed, "summary": report.summary})
     return change.entry_id
 
 
@@ -213,7 +214,7 @@ def collect_garbage(
     it and that no swap happened since the decision. Goes on with what a killed run left. Raises InvalidInput and
     Forbidden.
     """
-    require(by, "index.remove")
+    require(by, Action.INDEX_REMOVE)
     with store.read() as connection:
         newest_swap = newest_swap_id(connection)
     ready = list_indexes(store)

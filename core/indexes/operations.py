@@ -2,6 +2,7 @@
 
 from sqlalchemy import delete, insert, select, update
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import move_state_version, save_versioned
 from core.errors import Conflict, NotFound
@@ -22,7 +23,7 @@ def register_index(store: Store, index: Index, by: Act) -> int:
     }  # fmt: skip
     with changing(store, by) as change:
         change.connection.execute(insert(indexes).values(name=index.name, **values))
-        change.record("index.register", index.name, None, values)
+        change.record(Action.INDEX_REGISTER, index.name, None, values)
     return change.entry_id
 
 
@@ -45,7 +46,7 @@ def swap_index(
         version = live.version if live else 0
         save_versioned(change.connection, aliases, {"alias": alias}, values, expected_version=version)
         move_state_version(change.connection)
-        change.record("index.swap", alias, {"index": expected} if expected else None, after)
+        change.record(Action.INDEX_SWAP, alias, {"index": expected} if expected else None, after)
     return change.entry_id
 
 
@@ -85,7 +86,7 @@ def retire_index(store: Store, name: str, by: Act, *, newest_swap: int) -> int:
         if newest_swap_id(change.connection) != newest_swap:
             raise Conflict(f"an alias was swapped while index {name!r} was to be removed; look again")
         change.connection.execute(update(indexes).where(indexes.c.name == name).values(state=IndexState.RETIRED))
-        change.record("index.retire", name, {"state": state}, {"state": str(IndexState.RETIRED)})
+        change.record(Action.INDEX_RETIRE, name, {"state": state}, {"state": str(IndexState.RETIRED)})
     return change.entry_id
 
 
@@ -96,5 +97,7 @@ def forget_index(store: Store, name: str, by: Act) -> int:
             raise Conflict(f"index {name!r} is not retired; nothing was removed")
         row = change.connection.execute(select(indexes).where(indexes.c.name == name)).mappings().one()
         change.connection.execute(delete(indexes).where(indexes.c.name == name))
-        change.record("index.remove", name, {key: row[key] for key in ("corpus_version", "chunks", "built_ms")}, None)
+        change.record(
+            Action.INDEX_REMOVE, name, {key: row[key] for key in ("corpus_version", "chunks", "built_ms")}, None
+        )
     return change.entry_id

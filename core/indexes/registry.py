@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from core.audit.actions import Action
 from core.audit.trail import list_audit
 from core.errors import NotFound
 from core.indexes.retention import Swap
@@ -68,7 +69,7 @@ def get_index(store: Store, name: str) -> Index:
 
 def list_swaps(store: Store, alias: str) -> tuple[Swap, ...]:
     """Return what the alias stood for over time, oldest first, from the audit trail."""
-    entries = list_audit(store, target=alias, action="index.swap", limit=_MOST_SWAPS)
+    entries = list_audit(store, target=alias, action=Action.INDEX_SWAP, limit=_MOST_SWAPS)
     return tuple(
         Swap(
             entry.ts,
@@ -97,7 +98,7 @@ def lock_index(connection: Connection, name: str) -> str | None:
 
 def newest_swap_id(connection: Connection) -> int:
     """Return the audit entry of the last swap of any alias; 0 before the first."""
-    return connection.scalar(select(func.max(audit.c.id)).where(audit.c.action == "index.swap")) or 0
+    return connection.scalar(select(func.max(audit.c.id)).where(audit.c.action == Action.INDEX_SWAP)) or 0
 
 
 def _index(row: Any) -> Index:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import get_setting, save_setting
 from core.predictions.prediction import Prediction, prediction_setting
@@ -15,5 +16,5 @@ def save_prediction(store: Store, prediction: Prediction, by: Act) -> int:
     after = {"live": prediction.live, "lifted_share": round(prediction.lifted_share, 4)}
     with changing(store, by) as change:
         save_setting(change.connection, name, asdict(prediction), expected_version=version)
-        change.record("prediction.save", prediction.target, None, after)
+        change.record(Action.PREDICTION_SAVE, prediction.target, None, after)
     return change.entry_id

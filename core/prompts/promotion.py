@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing, require
 from core.audit.settings import get_setting, save_setting
 from core.audit.trail import AuditEntry, list_audit
@@ -20,7 +21,6 @@ from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag, validate_definition
 from quarterdeck.store import Store
 
-PROMOTE, ROLL_BACK = "prompt.promote", "prompt.rollback"
 _LONGEST_MS = 120_000  # after this long, a promotion that has not ended never will
 _MOST_ENTRIES = 10_000
 
@@ -77,7 +77,7 @@ def promote(
     version that is in production now; Conflict if it is not. Raises InvalidInput for a version that is there already or
     a flag that serves another one, Forbidden, SourceUnavailable, and HalfDone for a failure that could not be undone.
     """
-    require(by, PROMOTE)
+    require(by, Action.PROMPT_PROMOTE)
     run, prompt = get_promoted(tracking, run_id)
     former = tracking.production_version(prompt.name, with_runs=False)
     _check_production(prompt.name, former.version if former else None, expected)
@@ -98,7 +98,7 @@ def promote(
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
-            change.record("prompt.promote", prompt.name, before, after)
+            change.record(Action.PROMPT_PROMOTE, prompt.name, before, after)
     return change.entry_id
 
 
@@ -112,7 +112,7 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     if entry is None:
         raise NotFound(f"prompt: no promotion of {name!r} is recorded here; there is nothing to go back to")
     by = replace(by, environment=entry.environment)
-    require(by, ROLL_BACK)
+    require(by, Action.PROMPT_ROLLBACK)
     promoted, former = entry.after or {}, entry.before or {}
     live = tracking.production_version(name, with_runs=False)
     _check_production(name, live.version if live else None, promoted["version"])
@@ -134,7 +134,7 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
-            change.record("prompt.rollback", name, before, after)
+            change.record(Action.PROMPT_ROLLBACK, name, before, after)
     return change.entry_id
 
 
@@ -142,9 +142,9 @@ def find_promotion(store: Store, name: str) -> AuditEntry | None:
     """Return the promotion that a roll-back would take back: the last one that was not rolled back already."""
     rolled_back = 0
     for entry in list_audit(store, target=name, limit=_MOST_ENTRIES):
-        if entry.action == ROLL_BACK:
+        if entry.action == Action.PROMPT_ROLLBACK:
             rolled_back += 1
-        elif entry.action == PROMOTE:
+        elif entry.action == Action.PROMPT_PROMOTE:
             if not rolled_back:
                 return entry
             rolled_back -= 1

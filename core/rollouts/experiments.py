@@ -10,6 +10,7 @@ from typing import Any
 
 from core.arms.arms import ArmsReading
 from core.arms.histories import ArmHistories, Watched
+from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, Change, changing
 from core.audit.trail import AuditEntry, list_audit
 from core.errors import Conflict, InvalidInput
@@ -33,6 +34,7 @@ from quarterdeck.definitions import experiment_variants, serve_to_all
 from quarterdeck.store import Store
 
 _MOST_ENTRIES = 1_000
+_OF_FLAGS = (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
         save_experiment(change.connection, made)
         _save_flag(change, flag, definition, by)
         change.record(
-            "experiment.start", flag.key, {"flag": flag.definition},
+            Action.EXPERIMENT_START, flag.key, {"flag": flag.definition},
             {"flag": definition, "experiment": write_design(design)},
         )  # fmt: skip
     return change.entry_id
@@ -110,7 +112,7 @@ def stop_experiment(store: Store, experiment: Experiment, by: Act) -> int:
             _save_flag(change, flag, definition, by)
             after["flag"] = definition
         before = {"experiment": experiment.design.name, "state": str(experiment.state)}
-        change.record("experiment.stop", experiment.design.flag, before | _given(flag), after)
+        change.record(Action.EXPERIMENT_STOP, experiment.design.flag, before | _given(flag), after)
     return change.entry_id
 
 
@@ -139,7 +141,7 @@ def decide_for(
         _save_flag(change, flag, definition, by)
         name = experiment.design.name
         change.record(
-            "experiment.decide", flag.key, {"experiment": name, "state": str(experiment.state)} | _given(flag),
+            Action.EXPERIMENT_DECIDE, flag.key, {"experiment": name, "state": str(experiment.state)} | _given(flag),
             {"experiment": name, "state": str(ended.state), "winner": arm, "flag": definition},
         )  # fmt: skip
     return change.entry_id
@@ -172,11 +174,11 @@ def _save_flag(change: Change, flag: Flag, definition: dict[str, Any], by: Act) 
 def _list_entries(store: Store, environment: str, key: str) -> Sequence[AuditEntry]:
     """What was done to a flag, newest first; what an experiment did to it is told as that of any other change."""
     own = list_audit(store, target=key, environment=environment, limit=_MOST_ENTRIES)
-    return [_unwrapped(entry) for entry in own if entry.action.startswith(("flag.", "canary.", "experiment."))]
+    return [_unwrapped(entry) for entry in own if subject_of(entry.action) in _OF_FLAGS]
 
 
 def _unwrapped(entry: AuditEntry) -> AuditEntry:
-    if not entry.action.startswith("experiment."):
+    if subject_of(entry.action) is not Subject.EXPERIMENT:
         return entry
     return replace(entry, before=(entry.before or {}).get("flag"), after=(entry.after or {}).get("flag"))
 

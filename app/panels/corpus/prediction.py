@@ -13,6 +13,7 @@ from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
 from app.resources import get_config, get_corpus, get_jobs, get_store, load_log_check, load_search_check
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.audit.trail import list_audit
 from core.corpus.corpus import WORKSPACE, Version
 from core.errors import InvalidInput
@@ -39,7 +40,7 @@ def render_forecast(versions: Sequence[Version], indexes: Sequence[Index], alias
     if job is None or job.state is not JobState.RUNNING:
         st.button(
             "Predict", type="primary", key="corpus-predict", on_click=predict, args=(target,),
-            **lock("job.start", get_config().environment),
+            **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     render_command("predict", "Prediction", explain=explain_end)
     found = find_prediction(get_store(), _name_of(target))
@@ -105,7 +106,7 @@ def _name_of(target: str) -> str:
 def render_prediction(found: Prediction) -> None:
     """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
     st.markdown(say_what_it_fixes(found))
-    made = list_audit(get_store(), target=found.target, action="prediction.save", limit=1)
+    made = list_audit(get_store(), target=found.target, action=Action.PREDICTION_SAVE, limit=1)
     when = f", {ui.format_ago(made[0].ts)} by {ui.plain(made[0].actor)}" if made else ""
     st.caption(
         f"Predicted against {ui.plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "

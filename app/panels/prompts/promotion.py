@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.resources import get_store, get_tracking, load_comparison
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.flags.store import Flag, list_flags
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
@@ -47,7 +48,7 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
         st.warning(f"The alias “production” is at {ui.plain(now)}: it was moved outside of this deck since.")
         return
     back_to = former["label"] or "none"
-    options = lock("prompt.rollback", environment)
+    options = lock(Action.PROMPT_ROLLBACK, environment)
     reason = f"rolled back to {back_to} on the page"
     args = (name, reason, environment)
     st.button(f"Roll back to {ui.plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
@@ -78,7 +79,7 @@ def render_form(found: PromptComparison, waiting: Sequence[Contender], environme
         st.form_submit_button(
             f"Promote {ui.plain(prompt.label)}", type="primary", on_click=save,
             args=(contender, found.production.version if found.production else None, environment),
-            **lock("prompt.promote", environment),
+            **lock(Action.PROMPT_PROMOTE, environment),
         )  # fmt: skip
 
 
