@@ -5,20 +5,22 @@ same thing after it was looked at.
 """
 
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
 from core.audit.trail import AuditEntry, get_audit_entry, list_audit
-from core.coverage.backlog import TopicState, get_backlog_topic
+from core.coverage.backlog import TopicDecision, get_backlog_topic
 from core.coverage.operations import mark_topic
+from core.drift.audited import AcceptedLevel
 from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput
 from core.flags.operations import create_flag, update_flag
 from core.flags.store import Flag, delete_flag, get_flag, list_flags
+from core.indexes.audited import SwapState
 from core.indexes.operations import swap_index
 from core.indexes.registry import list_aliases
+from core.rollouts.audited import ExperimentAudit
 from core.rollouts.experiment_design import note_users
 from quarterdeck.store import Store
 
@@ -36,7 +38,9 @@ def explain_irreversible(entry: AuditEntry) -> str:
     """Return why the state before an entry cannot be brought back from here, and what to do; "" when it can."""
     if entry.action in _OF_FLAGS or entry.action == Action.DRIFT_ACCEPT:
         return ""
-    if entry.action in (Action.INDEX_SWAP, Action.TOPIC_MARK) and entry.before:
+    if entry.action == Action.INDEX_SWAP and SwapState.read(entry.before):
+        return ""
+    if entry.action == Action.TOPIC_MARK and entry.before:
         return ""
     if entry.action == Action.PROMPT_PROMOTE:
         page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
@@ -62,7 +66,8 @@ def former_state(entry: AuditEntry) -> dict[str, Any] | None:
     """Return the state that `revert` brings back; None for nothing."""
     if entry.action != Action.EXPERIMENT_DECIDE:
         return entry.before
-    return note_users((entry.before or {})["flag"], None)  # the experiment is over: nobody is noted for it
+    flag = ExperimentAudit.read(entry.before).flag
+    return note_users(flag, None) if flag else None  # the experiment is over: nobody is noted for it
 
 
 def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> int:
@@ -73,21 +78,22 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
     entry = get_audit_entry(store, entry_id)
     if problem := explain_irreversible(entry):
         raise InvalidInput("audit entry", problem)
-    by, former = replace(by, environment=entry.environment), former_state(entry)
-    if entry.action == Action.INDEX_SWAP:
+    by = replace(by, environment=entry.environment)
+    if entry.action == Action.INDEX_SWAP and (swapped := SwapState.read(entry.before)):
         live = next(alias for alias in list_aliases(store) if alias.alias == entry.target)
         _check_seen(store, entry, seen)
-        return swap_index(store, entry.target, (former or {})["index"], by, expected=live.index_name)
-    if entry.action == Action.TOPIC_MARK:
-        topic, told = get_backlog_topic(store, entry.target), former or {}
+        return swap_index(store, entry.target, swapped.index, by, expected=live.index_name)
+    if entry.action == Action.TOPIC_MARK and (decided := TopicDecision.read(entry.before)):
+        topic = get_backlog_topic(store, entry.target)
         _check_seen(store, entry, seen)
-        return mark_topic(store, topic, TopicState(told["state"]), by, owner=told["owner"], note=told["note"])
+        return mark_topic(store, topic, decided.state, by, owner=decided.owner, note=decided.note)
     if entry.action == Action.DRIFT_ACCEPT:
         _check_seen(store, entry, seen)
-        return accept_level(store, date.fromisoformat(former["accepted_on"]) if former else None, by)
+        level = AcceptedLevel.read(entry.before)
+        return accept_level(store, level.accepted_on if level else None, by)
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
     _check_seen(store, entry, seen)  # after the flag was read: whoever comes between is met by its version
-    return _revert_flag(store, entry, known, former, by)
+    return _revert_flag(store, entry, known, former_state(entry), by)
 
 
 def _revert_flag(

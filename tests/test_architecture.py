@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # The subjects, lower floor first: a folder imports only folders that stand before it here.
 FOLDERS = (
     "errors", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding", "drift",
-    "corpus", "arms", "config", "coverage", "flags", "causes", "indexes", "rollouts", "prompts", "predictions",
+    "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "causes",
     "alerts",
 )  # fmt: skip
 TOP = {"demo", "doctor", "overview", "reverts"}  # shells over everything
@@ -226,6 +226,19 @@ def test_actions_are_spelled_in_one_module_only() -> None:
     actions, subjects = {str(action) for action in Action}, {f"{subject}." for subject in Subject}
     assert find_spelled(actions, list_texts, except_in="core/audit/actions.py") == []
     assert find_spelled(subjects, list_prefixes, except_in="core/audit/actions.py") == []
+
+
+@pytest.mark.parametrize("folder", ["core", "app", "pages"])
+def test_the_states_of_audit_entries_are_read_by_their_own_classes(folder: str) -> None:
+    reading = [
+        f"{path.relative_to(PROJECT)}:{node.lineno} reads {ast.unparse(node)}"
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "get")
+        for each in ast.walk(node.value)
+        if isinstance(each, ast.Attribute) and each.attr in ("before", "after")
+    ]
+    assert reading == [], "give the state a class with `to_audit` and `read` in its subject's folder"
 
 
 def find_operations() -> Iterator[str]:

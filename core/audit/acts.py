@@ -3,11 +3,11 @@
 What is changed is for `operations.py` and the other shells that change something.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -46,6 +46,17 @@ class Act:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
 
 
+class Audited(Protocol):
+    """A state that knows how the audit trail keeps it; its class reads it back by `read`."""
+
+    def to_audit(self) -> dict[str, Any]:
+        """Return the state as JSON knows it."""
+        ...
+
+
+Side = Audited | Mapping[str, Any] | None
+
+
 @dataclass(slots=True)
 class Change:
     """An open change: its transaction, its time, and the audit entry's id once `record` was called."""
@@ -55,8 +66,8 @@ class Change:
     at_ms: int
     entry_id: int = 0
 
-    def record(self, action: Action, target: str, before: Any, after: Any) -> None:
-        """Write the audit entry: `before` and `after` are JSON-like, or None for nothing.
+    def record(self, action: Action, target: str, before: Side, after: Side) -> None:
+        """Write the audit entry: `before` and `after` are states or JSON objects, or None for nothing.
 
         Raises Forbidden, and with it undoes the change, when the actor's roles do not allow this action.
         """
@@ -69,9 +80,13 @@ class Change:
             action=action,
             target=target,
             reason=self.act.reason.strip(),
-            before=before,
-            after=after,
+            before=_write(before),
+            after=_write(after),
         )
+
+
+def _write(state: Side) -> Mapping[str, Any] | None:
+    return state if state is None or isinstance(state, Mapping) else state.to_audit()
 
 
 @contextmanager

@@ -13,14 +13,18 @@ from itertools import chain
 from typing import Any, Protocol
 
 from core.audit.actions import Action, Subject, subject_of, verb_of
+from core.deployments.audited import IdleState, LiveState
+from core.drift.audited import AcceptedLevel
 from core.errors import InvalidInput
+from core.indexes.audited import BuildState, SwapState
+from core.prompts.audited import NO_VERSION, ProductionState
+from core.rollouts.audited import ExperimentAudit
 from core.tracking.runs import PRODUCTION, PromptVersion
 from quarterdeck.definitions import read_rules, read_weights, rollout_pct
 
 DIMENSIONS = ("arm", "prompt_version", "index_version")
 MOST_AN_HOUR = 12
 _ARMS = {"blue", "green"}
-_NO_VERSION = "none"
 
 
 class ChangeKind(StrEnum):
@@ -180,17 +184,21 @@ def _describe_flag(entry: AuditedEntry) -> _Told:
 
 def _describe_experiment(entry: AuditedEntry) -> _Told:
     """Its start and its stop move nobody; a decision reaches those who get another variant now."""
-    before, after = entry.before or {}, entry.after or {}
-    told = after.get("experiment")
-    if entry.action == Action.EXPERIMENT_START and isinstance(told, Mapping):
-        others = ", ".join(arm for arm in told["arms"] if arm != told["control"])
-        summary = f"experiment {told['name']} started on {entry.target}: {told['metric']} of {others}"
-        return ChangeKind.EXPERIMENT, f"{summary} against {told['control']}", (), 0.0
-    if entry.action == Action.EXPERIMENT_STOP:
-        return ChangeKind.EXPERIMENT, f"experiment {told} on {entry.target} stopped", (), 0.0
-    shares = (before.get("flag") or {}, after.get("flag") or {})
-    summary = f"experiment {told} decided: everybody gets {after.get('winner')} of {entry.target}"
-    return ChangeKind.EXPERIMENT, summary, (), _compare_flags(entry.target, *shares)[1]
+    before, after = ExperimentAudit.read(entry.before), ExperimentAudit.read(entry.after)
+    if entry.action != Action.EXPERIMENT_DECIDE:
+        return ChangeKind.EXPERIMENT, _say_experiment(entry, after), (), 0.0
+    summary = f"experiment {after.name} decided: everybody gets {after.winner} of {entry.target}"
+    return ChangeKind.EXPERIMENT, summary, (), _compare_flags(entry.target, before.flag or {}, after.flag or {})[1]
+
+
+def _say_experiment(entry: AuditedEntry, after: ExperimentAudit) -> str:
+    """How an experiment began, or ended without a choice."""
+    if entry.action == Action.EXPERIMENT_START:
+        started, design = f"experiment {after.name} started on {entry.target}", after.design
+        others = ", ".join(design.treatments) if design else ""
+        return f"{started}: {design.metric} of {others} against {design.control}" if design else started
+    verb = "stopped" if entry.action == Action.EXPERIMENT_STOP else verb_of(entry.action)
+    return f"experiment {after.name} on {entry.target} {verb}"
 
 
 def _compare_flags(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> tuple[str, float]:
@@ -250,36 +258,31 @@ def _say_shares(weights: Mapping[str, float]) -> str:
 
 
 def _describe_index(entry: AuditedEntry) -> _Told:
-    after = entry.after or {}
-    if entry.action == Action.INDEX_SWAP:
-        new, old = after.get("index"), (entry.before or {}).get("index")
-        summary = f"{entry.target} swapped from {old} to {new}" if old else f"{entry.target} set to {new}"
-        return ChangeKind.INDEX, summary, (("index_version", str(new)),), 1.0
+    if entry.action == Action.INDEX_SWAP and (new := SwapState.read(entry.after)):
+        old = SwapState.read(entry.before)
+        moved = f"swapped from {old.index} to {new.index}" if old else f"set to {new.index}"
+        return ChangeKind.INDEX, f"{entry.target} {moved}", (("index_version", new.index),), 1.0
     if entry.action == Action.INDEX_REGISTER:
-        built = (
-            f"index {entry.target} built from corpus {after.get('corpus_version')}: {after.get('chunks', 0):,} chunks"
-        )
-        return ChangeKind.INDEX, built, (("index_version", entry.target),), 0.0
+        built = BuildState.read(entry.after)
+        summary = f"index {entry.target} built from corpus {built.corpus_version}: {built.chunks:,} chunks"
+        return ChangeKind.INDEX, summary, (("index_version", entry.target),), 0.0
     # what is live is never retired nor removed
     return ChangeKind.INDEX, f"index {entry.target}: {verb_of(entry.action)}", (), 0.0
 
 
 def _describe_prompt(entry: AuditedEntry) -> _Told:
     """A promotion or its roll-back; with a flag, it reaches those for whom the flag changed."""
-    before, after = entry.before or {}, entry.after or {}
-    new, old = _label(after), _label(before)
+    before, after = ProductionState.read(entry.before), ProductionState.read(entry.after)
+    new, old = after.name, before.name
     done: dict[str, str] = {Action.PROMPT_PROMOTE: f"{new} promoted", Action.PROMPT_ROLLBACK: f"rolled back to {new}"}
-    was = f", was {old}" if old != _NO_VERSION else ""
+    was = f", was {old}" if old != NO_VERSION else ""
     summary, reach = f"prompt {entry.target} {done.get(entry.action, verb_of(entry.action))}{was}", 1.0
-    if flag := after.get("flag"):
-        said, reach = _compare_flags(flag["key"], (before.get("flag") or {}).get("definition"), flag.get("definition"))
+    if after.flag:
+        former = before.flag.definition if before.flag else None
+        said, reach = _compare_flags(after.flag.key, former, after.flag.definition)
         summary = f"{summary}; {said}"
     touched = old if entry.action == Action.PROMPT_ROLLBACK else new
-    return ChangeKind.PROMPT, summary, _prompt_touches(touched) if touched != _NO_VERSION else (), reach
-
-
-def _label(side: Mapping[str, Any]) -> str:
-    return str(side.get("label") or (f"v{side['version']}" if side.get("version") is not None else _NO_VERSION))
+    return ChangeKind.PROMPT, summary, _prompt_touches(touched) if touched != NO_VERSION else (), reach
 
 
 def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:
@@ -288,30 +291,26 @@ def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:
 
 
 def _describe_deployment(entry: AuditedEntry) -> _Told:
-    before, after = entry.before or {}, entry.after or {}
-    if entry.action == Action.DEPLOYMENT_RESUME:
-        return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {_say_color(after)} again", (), 0.0
-    if entry.action in (Action.DEPLOYMENT_SWITCH, Action.DEPLOYMENT_ROLLBACK):
+    if entry.action in (Action.DEPLOYMENT_SWITCH, Action.DEPLOYMENT_ROLLBACK, Action.DEPLOYMENT_RESUME):
+        before, live = LiveState.read(entry.before), LiveState.read(entry.after) or "no color"
+        if entry.action == Action.DEPLOYMENT_RESUME:
+            return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {live} again", (), 0.0
         word = "switched" if entry.action == Action.DEPLOYMENT_SWITCH else "rolled back"
-        origin = f" from {_say_color(before)}" if before else ""
-        return ChangeKind.DEPLOYMENT, f"{entry.target} {word}{origin} to {_say_color(after)}", (), 1.0
-    done: dict[str, str] = {
-        Action.DEPLOYMENT_START: f"{after.get('release')} started in {after.get('in')}, without traffic",
-        Action.DEPLOYMENT_FAIL: f"{before.get('release')} failed in {before.get('in')}, without traffic",
-        Action.DEPLOYMENT_TEARDOWN: f"{before.get('release')} taken down in {before.get('in')}",
+        origin = f" from {before}" if before else ""
+        return ChangeKind.DEPLOYMENT, f"{entry.target} {word}{origin} to {live}", (), 1.0
+    words: dict[str, str] = {
+        Action.DEPLOYMENT_START: "started in {}, without traffic",
+        Action.DEPLOYMENT_FAIL: "failed in {}, without traffic",
+        Action.DEPLOYMENT_TEARDOWN: "taken down in {}",
     }
-    return ChangeKind.DEPLOYMENT, f"{entry.target}: {done.get(entry.action, verb_of(entry.action))}", (), 0.0
-
-
-def _say_color(told: Mapping[str, Any]) -> str:
-    if not told:
-        return "no color"
-    color = told.get("color") or told["colour"]  # entries of earlier releases spell it so
-    return f"{color} ({told['release']})" if told.get("release") else str(color)
+    run = IdleState.read(entry.after) or IdleState.read(entry.before)
+    done = f"{run.release} {words[entry.action].format(run.color)}" if run and entry.action in words else ""
+    return ChangeKind.DEPLOYMENT, f"{entry.target}: {done or verb_of(entry.action)}", (), 0.0
 
 
 def _describe_level(entry: AuditedEntry) -> _Told:
-    since = (entry.after or {}).get("accepted_on", "today")
+    level = AcceptedLevel.read(entry.after)
+    since = level.accepted_on.isoformat() if level else "today"
     return ChangeKind.LEVEL, f"level accepted as normal from {since}", (), 0.0
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing, require
 from core.audit.settings import get_setting, list_settings, save_setting
+from core.deployments.audited import IdleState, LiveState
 from core.deployments.colors import (
     Color,
     Deployment,
@@ -426,13 +427,13 @@ def _mark(found: Deployment) -> str:
     return f"{found.live or 'none'} {found.version}"
 
 
-def _told(color: Color, run: ReleaseRun | None) -> dict[str, str] | None:
-    return {"in": str(color), "release": run.release} if run else None
+def _told(color: Color, run: ReleaseRun | None) -> IdleState | None:
+    return IdleState(str(color), run.release) if run else None
 
 
-def _told_live(found: Deployment) -> dict[str, str] | None:
+def _told_live(found: Deployment) -> LiveState | None:
     run = found.run(found.live) if found.live else None
-    return {"color": str(found.live), "release": run.release if run else ""} if found.live else None
+    return LiveState(str(found.live), run.release if run else "") if found.live else None
 
 
 def _now() -> datetime:

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any
 
 from core.audit.settings import get_setting
+from core.drift.audited import AcceptedLevel
 from core.drift.verdict import DriftReport, SegmentVerdict, decide_drift, decide_segments
 from core.log.retrievals import SEGMENTS, count_empty, last_days, list_daily_scores, list_segment_scores
 from core.log.values import DailyScores
@@ -52,5 +53,6 @@ def report_drift(
 
 def get_accepted_day(store: Store, environment: str) -> date | None:
     """Return the day from which on the level of scores was accepted as normal, if somebody did."""
-    accepted, _ = get_setting(store, accepted_level_setting(environment))
-    return date.fromisoformat(accepted["accepted_on"]) if accepted else None
+    stored, _ = get_setting(store, accepted_level_setting(environment))
+    accepted = AcceptedLevel.read(stored)
+    return accepted.accepted_on if accepted else None

@@ -6,6 +6,7 @@ from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import move_state_version, save_versioned
 from core.errors import Conflict, NotFound
+from core.indexes.audited import BuildState, SwapState
 from core.indexes.registry import Index, IndexState, list_aliases, list_indexes, list_swaps, lock_index, newest_swap_id
 from core.indexes.retention import former_indexes
 from quarterdeck.clock import to_ms
@@ -17,13 +18,13 @@ def register_index(store: Store, index: Index, by: Act) -> int:
     """Make a finished vector index known. Raises Conflict when its name is taken."""
     if index.name in {known.name for known in list_indexes(store)}:
         raise Conflict(f"index {index.name!r} is registered already")
-    values = {
-        "location": index.location, "corpus_version": index.corpus_version, "model": index.model,
-        "chunks": index.chunks, "built_ms": to_ms(index.built), "built_by": index.built_by, "chunking": index.chunking,
-    }  # fmt: skip
+    built = BuildState(
+        index.location, index.corpus_version, index.model, index.chunks, to_ms(index.built), index.built_by,
+        index.chunking,
+    )  # fmt: skip
     with changing(store, by) as change:
-        change.connection.execute(insert(indexes).values(name=index.name, **values))
-        change.record(Action.INDEX_REGISTER, index.name, None, values)
+        change.connection.execute(insert(indexes).values(name=index.name, **built.to_audit()))
+        change.record(Action.INDEX_REGISTER, index.name, None, built)
     return change.entry_id
 
 
@@ -35,7 +36,7 @@ def swap_index(
     `probe` is kept in the audit trail: what was checked before. Raises NotFound for an index that is not registered,
     or is being removed.
     """
-    after = {"index": index_name} | ({"probe": probe} if probe else {}) | ({"rollback": True} if rollback else {})
+    before, after = SwapState(expected) if expected else None, SwapState(index_name, probe, is_rollback=rollback)
     with changing(store, by) as change:
         if lock_index(change.connection, index_name) != IndexState.READY:
             raise NotFound(f"index: no index {index_name!r} is registered; build it first")
@@ -46,7 +47,7 @@ def swap_index(
         version = live.version if live else 0
         save_versioned(change.connection, aliases, {"alias": alias}, values, expected_version=version)
         move_state_version(change.connection)
-        change.record(Action.INDEX_SWAP, alias, {"index": expected} if expected else None, after)
+        change.record(Action.INDEX_SWAP, alias, before, after)
     return change.entry_id
 
 

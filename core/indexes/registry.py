@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from core.audit.actions import Action
 from core.audit.trail import list_audit
 from core.errors import NotFound
+from core.indexes.audited import SwapState
 from core.indexes.retention import Swap
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import aliases, audit, indexes
@@ -70,14 +71,11 @@ def get_index(store: Store, name: str) -> Index:
 def list_swaps(store: Store, alias: str) -> tuple[Swap, ...]:
     """Return what the alias stood for over time, oldest first, from the audit trail."""
     entries = list_audit(store, target=alias, action=Action.INDEX_SWAP, limit=_MOST_SWAPS)
+    sides = ((entry.ts, SwapState.read(entry.before), SwapState.read(entry.after)) for entry in reversed(entries))
     return tuple(
-        Swap(
-            entry.ts,
-            (entry.before or {}).get("index"),
-            (entry.after or {})["index"],
-            is_rollback=bool((entry.after or {}).get("rollback")),
-        )
-        for entry in reversed(entries)
+        Swap(at, former.index if former else None, now.index, is_rollback=now.is_rollback)
+        for at, former, now in sides
+        if now
     )
 
 

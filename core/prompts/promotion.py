@@ -15,6 +15,7 @@ from core.audit.settings import get_setting, save_setting
 from core.audit.trail import AuditEntry, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
 from core.flags.store import Flag, list_flags, save_flag
+from core.prompts.audited import ProductionState, ServingFlag
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
@@ -31,6 +32,15 @@ class Serving:
 
     key: str
     rollout_pct: float
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A recorded promotion: its audit entry, what was in production before, and what it put there."""
+
+    entry: AuditEntry
+    former: ProductionState
+    promoted: ProductionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +98,16 @@ def promote(
     flag = _get_flag(store, by.environment, serving.key) if serving else None
     wanted = _serve(flag, prompt, serving) if flag and serving else None
     release = tracking.production_release(prompt.name)
-    before = {**_describe(former), "release": release, "flag": _state_of(flag)}
-    after = {**_describe(prompt), "run_id": run_id, "flag": _state_of(flag, wanted)}
-    note = _note(f"Promoted to production by {by.actor}", by, after["flag"])
+    before, served = _state_of(former, release, _serving(flag)), _serving(flag, wanted)
+    note = _note(f"Promoted to production by {by.actor}", by, served)
     with _steps(store, prompt.name, by, f"The promotion of {prompt.name} {prompt.label}") as steps:
         _set_description(steps, tracking, run, note)
-        after["release"] = _move_release(steps, tracking, prompt, run_id, former=release)
+        entered = _move_release(steps, tracking, prompt, run_id, former=release)
         _move_alias(steps, tracking, prompt.name, prompt.version, former=former.version if former else None)
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
+            after = replace(_state_of(prompt, entered, served), run_id=run_id)
             change.record(Action.PROMPT_PROMOTE, prompt.name, before, after)
     return change.entry_id
 
@@ -108,29 +118,30 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     A flag that the promotion made is switched off. Twice in a row goes back two. Raises NotFound when nothing was
     promoted, Conflict when the alias was moved since, and what `promote` raises.
     """
-    entry = find_promotion(store, name)
-    if entry is None:
+    found = find_promotion(store, name)
+    if found is None:
         raise NotFound(f"prompt: no promotion of {name!r} is recorded here; there is nothing to go back to")
-    by = replace(by, environment=entry.environment)
+    by = replace(by, environment=found.entry.environment)
     require(by, Action.PROMPT_ROLLBACK)
-    promoted, former = entry.after or {}, entry.before or {}
+    promoted, former = found.promoted, found.former
     live = tracking.production_version(name, with_runs=False)
-    _check_production(name, live.version if live else None, promoted["version"])
-    flag = _get_flag(store, by.environment, promoted["flag"]["key"]) if promoted["flag"] else None
-    wanted = _former_definition(flag, former["flag"]) if flag else None
-    before = {key: promoted[key] for key in ("version", "label", "release")} | {"flag": _state_of(flag)}
-    after = {key: former[key] for key in ("version", "label", "release")} | {"flag": _state_of(flag, wanted)}
-    back_to = former["label"] or "none"
+    _check_production(name, live.version if live else None, promoted.version)
+    flag = _get_flag(store, by.environment, promoted.flag.key) if promoted.flag else None
+    wanted = _former_definition(flag, former.flag) if flag else None
+    before = replace(promoted, flag=_serving(flag), run_id=None)
+    after = replace(former, flag=_serving(flag, wanted), run_id=None)
+    back_to = former.name
     with _steps(store, name, by, f"The roll-back of {name} to {back_to}") as steps:
-        with suppress(NotFound):  # a run that was deleted since needs no note
-            run = tracking.get_run(promoted["run_id"])
-            _set_description(steps, tracking, run, _note(f"Rolled back to {back_to} by {by.actor}", by, after["flag"]))
+        if promoted.run_id:
+            with suppress(NotFound):  # a run that was deleted since needs no note
+                run = tracking.get_run(promoted.run_id)
+                _set_description(steps, tracking, run, _note(f"Rolled back to {back_to} by {by.actor}", by, after.flag))
         steps.do(
             "the entry in the model registry",
-            lambda: tracking.set_production_release(name, former["release"]),
-            lambda: tracking.set_production_release(name, promoted["release"]),
+            lambda: tracking.set_production_release(name, former.release),
+            lambda: tracking.set_production_release(name, promoted.release),
         )
-        _move_alias(steps, tracking, name, former["version"], former=promoted["version"])
+        _move_alias(steps, tracking, name, former.version, former=promoted.version)
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
@@ -138,7 +149,7 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     return change.entry_id
 
 
-def find_promotion(store: Store, name: str) -> AuditEntry | None:
+def find_promotion(store: Store, name: str) -> Promotion | None:
     """Return the promotion that a roll-back would take back: the last one that was not rolled back already."""
     rolled_back = 0
     for entry in list_audit(store, target=name, limit=_MOST_ENTRIES):
@@ -146,7 +157,7 @@ def find_promotion(store: Store, name: str) -> AuditEntry | None:
             rolled_back += 1
         elif entry.action == Action.PROMPT_PROMOTE:
             if not rolled_back:
-                return entry
+                return Promotion(entry, ProductionState.read(entry.before), ProductionState.read(entry.after))
             rolled_back -= 1
     return None
 
@@ -251,11 +262,10 @@ def _serve(flag: Flag, prompt: PromptVersion, serving: Serving) -> dict[str, Any
     return {**definition, "metadata": {**definition.get("metadata", {}), "prompt_version": served or prompt.label}}
 
 
-def _former_definition(flag: Flag, former: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _former_definition(flag: Flag, former: ServingFlag | None) -> dict[str, Any] | None:
     """Return what the flag was before the promotion; one that the promotion made is switched off, not forgotten."""
-    definition = (former or {}).get("definition")
-    if definition:
-        return dict(definition)
+    if former and former.definition:
+        return former.definition
     return switch_flag(flag.definition, on=False) if flag.definition else None
 
 
@@ -265,21 +275,21 @@ def _save(change: Change, flag: Flag | None, wanted: Mapping[str, Any] | None) -
         save_flag(change.connection, changed, updated_ms=change.at_ms)
 
 
-def _describe(prompt: PromptVersion | None) -> dict[str, Any]:
-    return {"version": prompt.version if prompt else None, "label": prompt.label if prompt else None}
+def _state_of(prompt: PromptVersion | None, release: int | None, flag: ServingFlag | None) -> ProductionState:
+    return ProductionState(prompt.version if prompt else None, prompt.label if prompt else None, release, flag)
 
 
-def _state_of(flag: Flag | None, definition: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    return {"key": flag.key, "definition": dict(definition or flag.definition) or None} if flag else None
+def _serving(flag: Flag | None, definition: Mapping[str, Any] | None = None) -> ServingFlag | None:
+    return ServingFlag(flag.key, dict(definition or flag.definition) or None) if flag else None
 
 
-def _note(what: str, by: Act, flag: Mapping[str, Any] | None) -> str:
+def _note(what: str, by: Act, flag: ServingFlag | None) -> str:
     """Return what the run's description is to say, newest first."""
     at = by.at or from_ms(now_ms())
     served = ""
-    if flag and flag["definition"]:
-        share = rollout_pct(flag["definition"]) if flag["definition"].get("state") == "ENABLED" else 0.0
-        served = f" Flag {flag['key']} in {by.environment}: {'set' if share is None else f'{share:g}% of users'}."
+    if flag and flag.definition:
+        share = rollout_pct(flag.definition) if flag.definition.get("state") == "ENABLED" else 0.0
+        served = f" Flag {flag.key} in {by.environment}: {'set' if share is None else f'{share:g}% of users'}."
     return f"{what} on {at:%d %b %Y, %H:%M} UTC.{served}\n\n{by.reason.strip()}"
 
 

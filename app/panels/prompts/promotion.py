@@ -37,17 +37,17 @@ def render_promotion(found: PromptComparison, environment: str) -> None:
 
 def render_roll_back(name: str, live: PromptVersion | None, environment: str) -> None:
     """The one click back to what the last promotion replaced."""
-    entry = find_promotion(get_store(), name)
-    if entry is None:
+    found = find_promotion(get_store(), name)
+    if found is None:
         return
-    former, promoted = entry.before or {}, entry.after or {}
+    entry = found.entry
     by = f"{ui.plain(entry.actor)}, {ui.format_ago(entry.ts)}: {ui.plain(ui.shorten(entry.reason, 200))}"
-    st.caption(f"{ui.plain(str(promoted['label']))} was promoted by {by}")
-    if live is None or live.version != promoted["version"]:
+    st.caption(f"{ui.plain(found.promoted.name)} was promoted by {by}")
+    if live is None or live.version != found.promoted.version:
         now = live.label if live else "none"
         st.warning(f"The alias “production” is at {ui.plain(now)}: it was moved outside of this deck since.")
         return
-    back_to = former["label"] or "none"
+    back_to = found.former.name
     options = lock(Action.PROMPT_ROLLBACK, environment)
     reason = f"rolled back to {back_to} on the page"
     args = (name, reason, environment)

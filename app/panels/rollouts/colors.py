@@ -11,6 +11,7 @@ from app.resources import get_config, get_store
 from app.visitor import lock, make_act
 from core.audit.actions import Action, Subject, subject_of, verb_of
 from core.audit.trail import list_audit
+from core.deployments.audited import read_release
 from core.deployments.colors import Color, Deployment, describe_deployment
 from core.deployments.deployments import (
     Sight,
@@ -156,7 +157,7 @@ def render_history(found: Deployment) -> None:
         ui.show_table(
             [
                 {"when": e.ts, "who": e.actor, "what": verb_of(e.action),
-                 "release": (e.after or e.before or {}).get("release", ""), "why": e.reason}
+                 "release": read_release(e.before, e.after), "why": e.reason}
                 for e in entries if subject_of(e.action) is Subject.DEPLOYMENT
             ],
             key="colors-history", file_name="deployments.csv",

@@ -27,7 +27,9 @@ def test_an_action_of_another_release_stays_the_text_that_it_is():
     assert subject_of("galaxy.explode") is None
 
 
-@pytest.mark.parametrize("action", ["index.freeze", "galaxy.explode", "flag.rename", "prompt.copy", "nothing", ""])
+@pytest.mark.parametrize(
+    "action", ["index.freeze", "galaxy.explode", "flag.rename", "prompt.copy", "experiment.clone", "nothing", ""]
+)
 def test_an_entry_of_an_unknown_action_is_shown_and_not_brought_back(store, action):
     with store.begin() as connection:
         entry_id = record_audit(
