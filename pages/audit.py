@@ -28,11 +28,11 @@ def render() -> None:
     render_sentence(newest)
     ui.render_said()
     chosen = render_filter()
-    shown = list_audit(get_store(), limit=SHOWN, **chosen)
+    shown = list_audit(get_store(), chosen, limit=SHOWN)
     if not shown:
         st.caption("None of the changes fits the filter.")
         return
-    render_table(shown, count_audit(get_store(), **chosen), chosen)
+    render_table(shown, count_audit(get_store(), chosen), chosen)
     number = st.selectbox("Entry", [entry.entry_id for entry in shown], key="entry", bind="query-params")
     render_entry(next((e for e in shown if e.entry_id == number), shown[0]))
 

@@ -1,9 +1,9 @@
 """Gateway to the backlog of gaps: which topics were ever seen, and what was decided about each.
 
-Sightings are observations and are recorded as they come; decisions go through `operations.mark_topic`.
+Sightings are observations and are recorded as they come; decisions go through `core.coverage.operations`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -27,6 +27,29 @@ class TopicState(StrEnum):
     PLANNED = "planned"
     INDEXED = "indexed"
     WONT_DO = "won't do"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDecision:
+    """What was decided about a gap, as the audit trail keeps it; `label` is what the gap was called then."""
+
+    state: TopicState
+    owner: str = ""
+    note: str = ""
+    label: str = ""
+
+    def to_audit(self) -> dict[str, Any]:
+        """Return the decision as JSON knows it."""
+        told = {"state": str(self.state), "owner": self.owner, "note": self.note}
+        return told | ({"label": self.label} if self.label else {})
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any] | None) -> "TopicDecision | None":
+        """Return the decision that `to_audit` wrote; None where nothing was decided."""
+        if not told:
+            return None
+        texts = (str(told.get(name) or "") for name in ("owner", "note", "label"))
+        return cls(TopicState(told["state"]), *texts)
 
 
 @dataclass(frozen=True, slots=True)

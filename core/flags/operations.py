@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import InvalidInput
 from core.flags.canary_plan import read_plan
@@ -101,7 +102,7 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
 
 def _save_flag(change: Change, flag: Flag, *, before: dict[str, Any] | None) -> None:
     save_flag(change.connection, flag, updated_ms=change.at_ms)
-    change.record("flag.update" if before else "flag.create", flag.key, before, flag.definition)
+    change.record(Action.FLAG_UPDATE if before else Action.FLAG_CREATE, flag.key, before, flag.definition)
 
 
 def save_edit(store: Store, flag: Flag, wanted: Mapping[str, Any], by: Act, *, typed_name: str, now: datetime) -> int:
@@ -119,7 +120,7 @@ def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
         raise InvalidInput("name", f"type {flag.key} to delete it")
     with changing(store, by) as change:
         delete_flag(change.connection, flag)
-        change.record("flag.delete", flag.key, flag.definition, None)
+        change.record(Action.FLAG_DELETE, flag.key, flag.definition, None)
     return change.entry_id
 
 

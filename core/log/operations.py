@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.log.exposures import count_reported, delete_reported
 from quarterdeck.clock import to_ms
@@ -23,5 +24,5 @@ def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
     with changing(store, by) as change:
         delete_reported(change.connection, before)
         gone = {"rows": found} | ({"flag_reports": reported} if reported else {})
-        change.record("log.purge", "retrievals", gone, {"older_than": before.isoformat()})
+        change.record(Action.LOG_PURGE, "retrievals", gone, {"older_than": before.isoformat()})
     return log.purge(before_ms)

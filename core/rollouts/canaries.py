@@ -11,9 +11,10 @@ from typing import Any
 
 from core.arms.arms import ArmsReading
 from core.arms.histories import ArmHistories, Watched
+from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
-from core.audit.trail import AuditEntry, list_audit
+from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import InvalidInput, NotFound, QuarterdeckError
 from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan, is_canary, read_plan, share_of
 from core.flags.operations import check_definition
@@ -92,7 +93,7 @@ def promote_canary(store: Store, flag: Flag, by: Act) -> int:
     changed = _changed(flag, switch_flag(set_rollout(flag.definition, following), on=True), by)
     with changing(store, by) as change:
         save_flag(change.connection, changed, updated_ms=change.at_ms)
-        change.record("canary.promote", flag.key, flag.definition, changed.definition)
+        change.record(Action.CANARY_PROMOTE, flag.key, flag.definition, changed.definition)
     return change.entry_id
 
 
@@ -106,7 +107,7 @@ def roll_back_canary(store: Store, flag: Flag, by: Act) -> int:
     changed = _changed(flag, set_rollout(flag.definition, 0), by)
     with changing(store, by) as change:
         save_flag(change.connection, changed, updated_ms=change.at_ms)
-        change.record("canary.rollback", flag.key, flag.definition, changed.definition)
+        change.record(Action.CANARY_ROLLBACK, flag.key, flag.definition, changed.definition)
     return change.entry_id
 
 
@@ -164,7 +165,7 @@ def _report(
     random = not read_rules(flag.definition)
     verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random)
     begun = next((entry for entry in entries if entry.ts == since), None)
-    rollback = begun if begun and begun.action == "canary.rollback" else None
+    rollback = begun if begun and begun.action == Action.CANARY_ROLLBACK else None
     if rollback:
         verdict = replace(verdict, reason=f"Rolled back by {rollback.actor}. {rollback.reason}")
     return CanaryReport(flag, plan, planned is not None, share, since, looks, verdict, rollback)
@@ -197,8 +198,8 @@ def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
 
 
 def _list_entries(store: Store, flag: Flag) -> list[AuditEntry]:
-    own = list_audit(store, target=flag.key, environment=flag.environment, limit=_MOST_ENTRIES)
-    return [entry for entry in own if entry.action.startswith(("flag.", "canary."))]
+    own = list_audit(store, AuditFilter(target=flag.key, environment=flag.environment), limit=_MOST_ENTRIES)
+    return [entry for entry in own if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY)]
 
 
 def _automation(definition: Mapping[str, Any]) -> Automation:

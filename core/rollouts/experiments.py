@@ -10,17 +10,19 @@ from typing import Any
 
 from core.arms.arms import ArmsReading
 from core.arms.histories import ArmHistories, Watched
+from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, Change, changing
-from core.audit.trail import AuditEntry, list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.errors import Conflict, InvalidInput
 from core.flags.operations import check_definition, check_typed_name
 from core.flags.schedule import OPEN
 from core.flags.store import Flag, list_flags, save_flag
 from core.flags.timetable import list_schedules
 from core.log.exposures import list_exposures
+from core.rollouts.audited import ExperimentAudit, FlagChange, read_flag_change
 from core.rollouts.canary import find_start, read_served
 from core.rollouts.experiment import ExperimentProgress, ExperimentVerdict, decide_experiment, pick_users
-from core.rollouts.experiment_design import Design, note_users, write_design
+from core.rollouts.experiment_design import Design, note_users
 from core.rollouts.experiment_records import (
     Experiment,
     ExperimentState,
@@ -33,6 +35,7 @@ from quarterdeck.definitions import experiment_variants, serve_to_all
 from quarterdeck.store import Store
 
 _MOST_ENTRIES = 1_000
+_OF_FLAGS = (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
         raise Conflict(f"there was an experiment {design.name!r} already; give this one another name")
     definition = note_users(flag.definition, design.name)
     check_definition(flag.key, definition)
-    drawn_since = find_start(_list_entries(store, flag.environment, flag.key)) or flag.updated
+    drawn_since = find_start(_list_changes(store, flag.environment, flag.key)) or flag.updated
     noted_before = (flag.definition.get("metadata") or {}).get("experiment")
     with changing(store, by) as change:
         started = from_ms(change.at_ms)
@@ -89,8 +92,8 @@ def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
         save_experiment(change.connection, made)
         _save_flag(change, flag, definition, by)
         change.record(
-            "experiment.start", flag.key, {"flag": flag.definition},
-            {"flag": definition, "experiment": write_design(design)},
+            Action.EXPERIMENT_START, flag.key, ExperimentAudit(flag.definition),
+            ExperimentAudit(definition, design=design),
         )  # fmt: skip
     return change.entry_id
 
@@ -104,13 +107,11 @@ def stop_experiment(store: Store, experiment: Experiment, by: Act) -> int:
     flag = _find_flag(store, experiment)
     with changing(store, by) as change:
         save_experiment(change.connection, _ended(experiment, ExperimentState.STOPPED, change, by))
-        after: dict[str, Any] = {"experiment": experiment.design.name, "state": str(ExperimentState.STOPPED)}
-        if flag is not None:
-            definition = note_users(flag.definition, experiment.noted_before)
+        definition = note_users(flag.definition, experiment.noted_before) if flag else None
+        if flag and definition:
             _save_flag(change, flag, definition, by)
-            after["flag"] = definition
-        before = {"experiment": experiment.design.name, "state": str(experiment.state)}
-        change.record("experiment.stop", experiment.design.flag, before | _given(flag), after)
+        after = ExperimentAudit(definition, experiment.design.name, str(ExperimentState.STOPPED))
+        change.record(Action.EXPERIMENT_STOP, experiment.design.flag, _audit(experiment, flag), after)
     return change.entry_id
 
 
@@ -137,11 +138,8 @@ def decide_for(
         ended = replace(_ended(experiment, ExperimentState.DECIDED, change, by), winner=arm)
         save_experiment(change.connection, ended)
         _save_flag(change, flag, definition, by)
-        name = experiment.design.name
-        change.record(
-            "experiment.decide", flag.key, {"experiment": name, "state": str(experiment.state)} | _given(flag),
-            {"experiment": name, "state": str(ended.state), "winner": arm, "flag": definition},
-        )  # fmt: skip
+        after = ExperimentAudit(definition, experiment.design.name, str(ended.state), winner=arm)
+        change.record(Action.EXPERIMENT_DECIDE, flag.key, _audit(experiment, flag), after)
     return change.entry_id
 
 
@@ -160,8 +158,8 @@ def _find_flag(store: Store, experiment: Experiment) -> Flag | None:
     return next((flag for flag in known if flag.key == experiment.design.flag), None)
 
 
-def _given(flag: Flag | None) -> dict[str, Any]:
-    return {"flag": flag.definition} if flag else {}
+def _audit(experiment: Experiment, flag: Flag | None) -> ExperimentAudit:
+    return ExperimentAudit(flag.definition if flag else None, experiment.design.name, str(experiment.state))
 
 
 def _save_flag(change: Change, flag: Flag, definition: dict[str, Any], by: Act) -> None:
@@ -169,25 +167,19 @@ def _save_flag(change: Change, flag: Flag, definition: dict[str, Any], by: Act) 
     save_flag(change.connection, saved, updated_ms=change.at_ms)
 
 
-def _list_entries(store: Store, environment: str, key: str) -> Sequence[AuditEntry]:
-    """What was done to a flag, newest first; what an experiment did to it is told as that of any other change."""
-    own = list_audit(store, target=key, environment=environment, limit=_MOST_ENTRIES)
-    return [_unwrapped(entry) for entry in own if entry.action.startswith(("flag.", "canary.", "experiment."))]
-
-
-def _unwrapped(entry: AuditEntry) -> AuditEntry:
-    if not entry.action.startswith("experiment."):
-        return entry
-    return replace(entry, before=(entry.before or {}).get("flag"), after=(entry.after or {}).get("flag"))
+def _list_changes(store: Store, environment: str, key: str) -> Sequence[FlagChange]:
+    """What was done to a flag, newest first, by experiments too."""
+    own = list_audit(store, AuditFilter(target=key, environment=environment), limit=_MOST_ENTRIES)
+    return [read_flag_change(entry) for entry in own if subject_of(entry.action) in _OF_FLAGS]
 
 
 def _find_disturbance(store: Store, experiment: Experiment) -> str:
     """Why users are not drawn as they were at the start; "" where they are."""
     design, until = experiment.design, experiment.ended
-    for entry in reversed(_list_entries(store, experiment.environment, design.flag)):
-        during = experiment.started < entry.ts and (until is None or entry.ts < until)
-        if during and read_served(entry.before) != read_served(entry.after):
-            return f"{entry.actor} changed {design.flag} on {entry.ts:%d %b at %H:%M} UTC, while the experiment ran"
+    for change in reversed(_list_changes(store, experiment.environment, design.flag)):
+        during = experiment.started < change.ts and (until is None or change.ts < until)
+        if during and read_served(change.before) != read_served(change.after):
+            return f"{change.actor} changed {design.flag} on {change.ts:%d %b at %H:%M} UTC, while the experiment ran"
     if not experiment.is_running:
         return ""
     flag = _find_flag(store, experiment)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing
 from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.flags.operations import check_typed_name
@@ -57,7 +58,7 @@ def create_schedule(
         check_typed_name(store, flag, wanted, typed_name, now=now)
     with changing(store, by) as change:
         made = add_schedule(change.connection, planned)
-        change.record("schedule.create", flag.key, None, _describe(made))
+        change.record(Action.SCHEDULE_CREATE, flag.key, None, _describe(made))
     return change.entry_id
 
 
@@ -65,7 +66,7 @@ def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, 
     """Stop a schedule, as it was read, until it is resumed. Raises Conflict."""
     wanted = pause(schedule, now=now, note=note)
     with _replacing(store, schedule, wanted, by) as change:
-        change.record("schedule.pause", schedule.flag, _describe(schedule), _describe(wanted))
+        change.record(Action.SCHEDULE_PAUSE, schedule.flag, _describe(schedule), _describe(wanted))
     return change.entry_id
 
 
@@ -75,7 +76,7 @@ def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime)
     check_one_plan(flag.key, flag.definition, schedule.steps[schedule.next_step :])
     wanted = resume(schedule, flag.definition, now=now)
     with _replacing(store, schedule, wanted, by) as change:
-        change.record("schedule.resume", schedule.flag, _describe(schedule), _describe(wanted))
+        change.record(Action.SCHEDULE_RESUME, schedule.flag, _describe(schedule), _describe(wanted))
     return change.entry_id
 
 
@@ -83,7 +84,7 @@ def cancel_schedule(store: Store, schedule: Schedule, by: Act) -> int:
     """End a schedule; the flag stays as it is. Raises Conflict."""
     wanted = cancel(schedule)
     with _replacing(store, schedule, wanted, by) as change:
-        change.record("schedule.cancel", schedule.flag, _describe(schedule), _describe(wanted))
+        change.record(Action.SCHEDULE_CANCEL, schedule.flag, _describe(schedule), _describe(wanted))
     return change.entry_id
 
 
@@ -127,7 +128,7 @@ def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep,
         if wanted != flag.definition:
             changed = replace(flag, definition=wanted, updated_by=act.actor)
             save_flag(change.connection, changed, updated_ms=change.at_ms)
-            change.record("flag.update", flag.key, flag.definition, wanted)
+            change.record(Action.FLAG_UPDATE, flag.key, flag.definition, wanted)
     return f"{flag.key}: {say_step(step)}, step {number} of {count}"
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.resources import get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action, Subject, subject_of
 from core.audit.jsondiff import diff_states
 from core.audit.trail import AuditEntry
 from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
@@ -35,7 +36,7 @@ def render_entry(entry: AuditEntry) -> None:
 def render_revert(entry: AuditEntry) -> None:
     """What the way back would change now, and the form that takes it."""
     newest = find_newest(get_store(), entry)
-    if entry.action.startswith(("flag.", "canary.", "experiment.")):
+    if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT):
         now, former = find_state(get_store(), entry), former_state(entry)
         st.markdown("**Back to the state before this entry** would change now:")
         st.code(diff_states(now, former) or "nothing: it is as it was then", language=None)
@@ -47,5 +48,5 @@ def render_revert(entry: AuditEntry) -> None:
             by = make_act(st.session_state[f"{key}-reason"], entry.environment)
             return revert(get_store(), entry.entry_id, by, seen=newest)
 
-        locked = lock(entry.action, entry.environment)
+        locked = lock(Action(entry.action), entry.environment)
         st.form_submit_button("Revert", on_click=ui.record_change, args=(run,), **locked)

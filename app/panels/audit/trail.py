@@ -9,14 +9,14 @@ import streamlit as st
 from app import ui
 from app.resources import get_store
 from core.audit.files import write_csv, write_json
-from core.audit.trail import AuditEntry, list_audit, list_audit_values
+from core.audit.trail import AuditEntry, AuditFilter, list_audit, list_audit_values
 from quarterdeck.clock import to_ms
 
 SHOWN = 1_000
 
 
-def render_filter() -> dict[str, Any]:
-    """Draw the filter, and return it as `list_audit` takes it; None for whatever the visitor does not mind."""
+def render_filter() -> AuditFilter:
+    """Draw the filter, and return which entries the visitor means."""
     store, columns = get_store(), st.columns(5)
     chosen: dict[str, Any] = {
         name: column.selectbox(label, list_audit_values(store, name), None, key=key, bind="query-params")
@@ -29,15 +29,15 @@ def render_filter() -> dict[str, Any]:
     }  # fmt: skip
     since = columns[4].date_input("Since", None, key="since", max_value="today")
     started = datetime.combine(since, time(), UTC) if isinstance(since, date) else None
-    return {**chosen, "since_ms": to_ms(started) if started else None}
+    return AuditFilter(**chosen, since_ms=to_ms(started) if started else None)
 
 
-def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: dict[str, Any]) -> None:
+def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
     """The newest entries that fit, and all of them as files."""
     st.dataframe(
         [
             {
-                "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": e.action, "on": e.target,
+                "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": str(e.action), "on": e.target,
                 "where": e.environment, "why": e.reason,
             }
             for e in entries
@@ -57,6 +57,6 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: dict[str, 
         )  # fmt: skip
 
 
-def export(write: Callable[..., str], chosen: dict[str, Any]) -> Callable[[], str]:
+def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[], str]:
     """What writes the file once somebody asks for it: every entry that fits, with before, after and hashes."""
-    return lambda: write(list_audit(get_store(), limit=None, **chosen))
+    return lambda: write(list_audit(get_store(), chosen, limit=None))

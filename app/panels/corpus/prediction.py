@@ -14,7 +14,8 @@ from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.visitor import lock, make_act
-from core.audit.trail import list_audit
+from core.audit.actions import Action
+from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import WORKSPACE, Version
 from core.errors import InvalidInput
 from core.indexes.registry import Alias, Index, list_swaps
@@ -40,7 +41,7 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
     if job is None or job.state is not JobState.RUNNING:
         st.button(
             "Predict", type="primary", key="corpus-predict", on_click=predict, args=(target,),
-            **lock("job.start", get_config().environment),
+            **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     render_command("predict", "Prediction", explain=explain_end)
     found = find_prediction(get_store(), _name_of(target))
@@ -106,7 +107,7 @@ def _name_of(target: str) -> str:
 def render_details(found: Prediction) -> None:
     """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
     st.markdown(say_what_it_fixes(found))
-    made = list_audit(get_store(), target=found.target, action="prediction.save", limit=1)
+    made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
     when = f", {ui.format_ago(made[0].ts)} by {ui.plain(made[0].actor)}" if made else ""
     st.caption(
         f"Predicted against {ui.plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "

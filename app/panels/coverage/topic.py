@@ -128,5 +128,5 @@ def render_decision(known: BacklogTopic, environment: str) -> None:
         columns[1].text_input("Owner", known.owner, max_chars=200, key=f"owner-{seen}")
         columns[2].text_input("Note", known.note, max_chars=500, key=f"note-{seen}")
         st.text_input("Reason", max_chars=500, key=f"reason-{seen}")
-        locked = lock("topic.mark", environment)
+        locked = lock(Action.TOPIC_MARK, environment)
         st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known, environment), **locked)

@@ -18,7 +18,7 @@ def render_acceptance(frame: ui.Frame) -> None:
     with st.expander("Accept the new level"), st.form("drift-accept", border=False):
         st.caption("The reference restarts today for everybody in this environment. The audit trail keeps it.")
         reason = st.text_input("Reason", key="drift_reason", max_chars=500)
-        if st.form_submit_button("Accept as the new normal", **lock("drift.accept", frame.environment)):
+        if st.form_submit_button("Accept as the new normal", **lock(Action.DRIFT_ACCEPT, frame.environment)):
             with ui.showing_errors("Nothing was changed"):
                 entry = accept_level(get_store(), frame.today, make_act(reason, frame.environment))
                 load_drift.clear()
@@ -41,7 +41,7 @@ def render_alerts(frame: ui.Frame) -> None:
             status = left.selectbox("Told from", [str(DriftStatus.DRIFTING), str(DriftStatus.WATCH)])
             secret = right.text_input("Secret that signs the message", type="password", max_chars=200)
             reason = st.text_input("Reason", key="drift_alert_reason", max_chars=500)
-            if st.form_submit_button("Save alert rule", **lock("alert.save", frame.environment)):
+            if st.form_submit_button("Save alert rule", **lock(Action.ALERT_SAVE, frame.environment)):
                 with ui.showing_errors("Nothing was changed"):
                     act = make_act(reason, frame.environment)
                     entry = save_alert_rule(get_store(), AlertRule(name, url, secret, DriftStatus(status)), act)

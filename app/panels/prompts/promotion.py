@@ -8,6 +8,7 @@ from app import ui
 from app.panels.prompts.resources import load_comparison
 from app.resources import get_store, get_tracking
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.flags.store import Flag, list_flags
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
@@ -37,18 +38,18 @@ def render_promotion(found: PromptComparison, environment: str) -> None:
 
 def render_roll_back(name: str, live: PromptVersion | None, environment: str) -> None:
     """The one click back to what the last promotion replaced."""
-    entry = find_promotion(get_store(), name)
-    if entry is None:
+    found = find_promotion(get_store(), name)
+    if found is None:
         return
-    former, promoted = entry.before or {}, entry.after or {}
+    entry = found.entry
     by = f"{ui.plain(entry.actor)}, {ui.format_ago(entry.ts)}: {ui.plain(ui.shorten(entry.reason, 200))}"
-    st.caption(f"{ui.plain(str(promoted['label']))} was promoted by {by}")
-    if live is None or live.version != promoted["version"]:
+    st.caption(f"{ui.plain(found.promoted.name)} was promoted by {by}")
+    if live is None or live.version != found.promoted.version:
         now = live.label if live else "none"
         st.warning(f"The alias “production” is at {ui.plain(now)}: it was moved outside of this deck since.")
         return
-    back_to = former["label"] or "none"
-    options = lock("prompt.rollback", environment)
+    back_to = found.former.name
+    options = lock(Action.PROMPT_ROLLBACK, environment)
     reason = f"rolled back to {back_to} on the page"
     args = (name, reason, environment)
     st.button(f"Roll back to {ui.plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
@@ -79,7 +80,7 @@ def render_form(found: PromptComparison, waiting: Sequence[Contender], environme
         st.form_submit_button(
             f"Promote {ui.plain(prompt.label)}", type="primary", on_click=save,
             args=(contender, found.production.version if found.production else None, environment),
-            **lock("prompt.promote", environment),
+            **lock(Action.PROMPT_PROMOTE, environment),
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from app.visitor import lock, make_act
 from core.arms.arms import Metric
 from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
 from core.arms.sequential import ALPHA, LEAST_USERS
+from core.audit.actions import Action
 from core.audit.acts import Act
 from core.flags.impact import must_type_name
 from core.flags.preview import preview_change
@@ -249,11 +250,11 @@ def render_actions(report: ExperimentReport) -> None:
         )  # fmt: skip
         if is_wide(experiment):
             st.text_input(f"Type {ui.plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
-        submit(key, "Decide", partial(decide, experiment, key), "experiment.decide", experiment.environment,
+        submit(key, "Decide", partial(decide, experiment, key), Action.EXPERIMENT_DECIDE, experiment.environment,
                primary=verdict.call in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT))  # fmt: skip
     with right, st.form(key := f"experiment-stop-{design.name}-{experiment.version}"):
         st.caption("Ends it without a choice; the flag serves as before.")
-        submit(key, "Stop the experiment", partial(stop, experiment), "experiment.stop", experiment.environment,
+        submit(key, "Stop the experiment", partial(stop, experiment), Action.EXPERIMENT_STOP, experiment.environment,
                primary=verdict.call in (ExperimentCall.STOP, ExperimentCall.INVALID))  # fmt: skip
 
 
@@ -271,7 +272,9 @@ def is_wide(experiment: Experiment) -> bool:
     return False
 
 
-def submit(key: str, label: str, change: Callable[[Act], int], action: str, environment: str, *, primary: bool) -> None:
+def submit(
+    key: str, label: str, change: Callable[[Act], int], action: Action, environment: str, *, primary: bool
+) -> None:
     """The reason and the button of a form."""
 
     def run() -> int:
@@ -337,7 +340,7 @@ def render_design(flag: Flag) -> None:
         )  # fmt: skip
         middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
         st.caption("From then on clients note who gets which variant. Nobody's answer changes.")
-        locked = lock("experiment.start", flag.environment)
+        locked = lock(Action.EXPERIMENT_START, flag.environment)
         st.form_submit_button("Start", on_click=start, args=(flag,), **locked)
 
 

@@ -16,6 +16,7 @@ from app import ui
 from app.panels.rollouts.resources import load_users
 from app.resources import get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
 from core.flags.edits import Edit, RuleText, apply_edit, parse_definition, read_edit
@@ -267,7 +268,7 @@ def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
         if must_type_name(base.environment, impact):
             st.markdown(f":red-badge[⚠ Most of production] Type **{ui.plain(base.key)}** to change it for so many.")
             st.text_input("Name of the flag", key=f"name-{seen}", max_chars=300)
-        locked = lock("flag.update", base.environment)
+        locked = lock(Action.FLAG_UPDATE, base.environment)
         st.form_submit_button("Save", type="primary", on_click=save, args=(base, wanted), **locked)
 
 

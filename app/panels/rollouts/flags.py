@@ -11,7 +11,8 @@ from app.panels.rollouts.flag_editor import render_editor
 from app.panels.rollouts.schedules import render_schedule
 from app.resources import get_store
 from app.visitor import lock, make_act
-from core.audit.trail import list_audit
+from core.audit.actions import Action
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.board import BoardRow
 from core.flags.operations import create_flag, remove_flag, switch_flag
 from core.flags.schedule import say_next
@@ -58,7 +59,7 @@ def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
 
 def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
     """The table; its first column switches a flag off in one click."""
-    may = not lock("flag.update", environment)
+    may = not lock(Action.FLAG_UPDATE, environment)
     column = st.column_config.ButtonColumn(
         "kill switch", width="small", pinned=True, on_click=kill_row, args=(tuple(row.flag for row in shown),),
         key="kill-row", help="Turns the flag off at once: every caller gets the default in its code",
@@ -114,7 +115,7 @@ def render_flag(row: BoardRow) -> None:
     for reason in row.staleness:
         st.markdown(f":orange-badge[◐ Stale] {ui.plain(reason)}: is it still needed?")
     label = f"Kill switch: turn {ui.plain(flag.key)} off now"
-    options = {"disabled": not is_on(flag), **lock("flag.update", flag.environment)}
+    options = {"disabled": not is_on(flag), **lock(Action.FLAG_UPDATE, flag.environment)}
     st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag,), **options)
     render_editor(flag)
     render_schedule(flag, row.schedule)
@@ -124,12 +125,12 @@ def render_flag(row: BoardRow) -> None:
 
 def render_history(flag: Flag) -> None:
     """The last changes of one flag."""
-    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=50)
+    entries = list_audit(get_store(), AuditFilter(target=flag.key, environment=flag.environment), limit=50)
     if entries:
         st.caption("Last changes")
         ui.show_table(
             [
-                {"entry": e.entry_id, "when": e.ts, "who": e.actor, "what": e.action, "why": e.reason}
+                {"entry": e.entry_id, "when": e.ts, "who": e.actor, "what": str(e.action), "why": e.reason}
                 for e in entries[:10]
             ],
             key="rollouts-history", file_name="history.csv",
@@ -148,7 +149,7 @@ def render_new(environment: str) -> None:
         right.text_input("Tags, with commas between", key="new-tags", max_chars=500)
         st.text_input("Reason", key="new-reason", max_chars=500)
         st.caption(f"It starts off and for nobody, in {ui.plain(environment)}.")
-        locked = lock("flag.create", environment)
+        locked = lock(Action.FLAG_CREATE, environment)
         st.form_submit_button("Create flag", on_click=make_flag, args=(environment,), **locked)
 
 
@@ -176,7 +177,7 @@ def render_removal(flag: Flag) -> None:
         left, right = st.columns(2)
         left.text_input("Reason", key=f"delete-reason-{flag.key}", max_chars=500)
         right.text_input(f"Type {ui.plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
-        locked = lock("flag.delete", flag.environment)
+        locked = lock(Action.FLAG_DELETE, flag.environment)
         st.form_submit_button("Delete flag", on_click=remove, args=(flag,), **locked)
 
 

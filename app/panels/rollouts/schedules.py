@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.resources import get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action, verb_of
 from core.flags.schedule import (
     Schedule,
     ScheduleState,
@@ -51,28 +52,28 @@ def render_absence() -> None:
 def render_controls(schedule: Schedule) -> None:
     """Pause or resume, and cancel, each with a reason."""
     is_paused = schedule.state is ScheduleState.PAUSED
-    verb = "resume" if is_paused else "pause"
+    move = Action.SCHEDULE_RESUME if is_paused else Action.SCHEDULE_PAUSE
     seen = f"{schedule.schedule_id}-{schedule.version}"
     with st.form(f"schedule-{seen}"):
         st.text_input("Reason", key=f"schedule-reason-{seen}", max_chars=500)
         left, right = st.columns(2)
-        for column, name in ((left, verb), (right, "cancel")):
+        for column, action in ((left, move), (right, Action.SCHEDULE_CANCEL)):
             with column:
-                locked = lock(f"schedule.{name}", schedule.environment)
+                locked = lock(action, schedule.environment)
                 st.form_submit_button(
-                    f"{name.capitalize()} the plan", on_click=change_plan, args=(schedule, name), **locked
+                    f"{verb_of(action).capitalize()} the plan", on_click=change_plan, args=(schedule, action), **locked
                 )
 
 
-def change_plan(schedule: Schedule, verb: str) -> None:
+def change_plan(schedule: Schedule, action: Action) -> None:
     """Pause, resume or cancel the schedule as the visitor saw it."""
 
     def change() -> int:
         reason = st.session_state[f"schedule-reason-{schedule.schedule_id}-{schedule.version}"]
         act, now = make_act(reason, schedule.environment), datetime.now(UTC)
-        if verb == "cancel":
+        if action is Action.SCHEDULE_CANCEL:
             return cancel_schedule(get_store(), schedule, act)
-        move = pause_schedule if verb == "pause" else resume_schedule
+        move = pause_schedule if action is Action.SCHEDULE_PAUSE else resume_schedule
         return move(get_store(), schedule, act, now=now)
 
     ui.record_change(change)
@@ -94,7 +95,7 @@ def render_plan(flag: Flag) -> None:
             help="Needed where it ends with another answer for more than half of production's users",
         )  # fmt: skip
         st.caption("A server makes the steps. The plan stops by itself when a person changes the flag meanwhile.")
-        locked = lock("schedule.create", flag.environment)
+        locked = lock(Action.SCHEDULE_CREATE, flag.environment)
         st.form_submit_button("Plan it", on_click=plan, args=(flag,), **locked)
 
 

@@ -140,7 +140,7 @@ def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: 
         told = quarterdeck("flags", "schedule", verb, "1", "--reason", "look first", *where)
         assert told.out.startswith(f"schedule 1 of use_hyde is {done} (audit entry "), told
     assert quarterdeck("flags", "schedule", "list", *where).out == "nothing is planned\n"
-    assert [entry.action for entry in list_audit(store, target="use_hyde")] == [
+    assert [entry.action for entry in list_audit(store, AuditFilter(target="use_hyde"))] == [
         "schedule.cancel", "schedule.resume", "schedule.pause", "schedule.create", "flag.create",
     ]  # fmt: skip
 
