@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidInput
+from core.flags.definition import say_state
 from quarterdeck.definitions import HASH_VERSION, TOTAL_WEIGHT
 from quarterdeck.validation import validate_definition
 
@@ -56,7 +57,7 @@ def make_definition(
     """Return a flag in which the first step that fits a user decides, and `default` is for everybody else."""
     targeting = _make_targeting(steps, default)
     return {
-        "state": "ENABLED" if on else "DISABLED",
+        "state": say_state(on=on),
         "variants": dict(variants),
         "defaultVariant": _default_of(steps, default),
         **({"targeting": targeting} if targeting else {}),

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.audit.acts import Act, Change, changing
 from core.errors import InvalidInput
-from core.flags.canary_plan import read_plan
+from core.flags.definition import FlagDefinition
 from core.flags.impact import must_type_name
 from core.flags.preview import preview_change
 from core.flags.schedule import OPEN, check_one_plan
@@ -54,15 +54,15 @@ def check_definition(key: str, definition: Mapping[str, Any]) -> None:
 
 
 def _check_schedules(store: Store, environment: str, key: str, definition: Mapping[str, Any]) -> None:
-    if read_plan(definition) is not None:
+    if FlagDefinition(definition).plan is not None:
         for schedule in list_schedules(store, environment=environment, flag=key, states=OPEN):
-            check_one_plan(key, definition, schedule.steps[schedule.next_step :])
+            check_one_plan(key, FlagDefinition(definition), schedule.steps[schedule.next_step :])
 
 
 def check_plan(prefix: str, definition: Mapping[str, Any]) -> None:
     """Raises InvalidInput, its field after `prefix`, where a canary's plan in the metadata is wrong."""
     try:
-        read_plan(definition)
+        FlagDefinition(definition).plan  # noqa: B018
     except InvalidInput as error:
         raise InvalidInput(f"{prefix}{error.field}", error.problem) from None
 

@@ -13,6 +13,7 @@ from core.arms.arms import Arm, ArmsReading, Metric, Stretch
 from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_time, say_value
 from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
+from core.flags.definition import FlagDefinition
 
 CEILING_USERS = 20  # of green, under which its error rate is not held against the ceiling
 RECENT_HOURS = 2
@@ -60,9 +61,14 @@ def find_start(entries: Iterable[FlagEntry]) -> datetime | None:
     since = None
     for entry in entries:
         since = entry.ts
-        if read_served(entry.before) != read_served(entry.after):
+        if not serves_alike(entry.before, entry.after):
             return since
     return since
+
+
+def serves_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
+    """Return whether every user gets the same by both definitions; None stands for no flag."""
+    return FlagDefinition(before or {}).served == FlagDefinition(after or {}).served
 
 
 def decide_canary(
@@ -225,8 +231,3 @@ def _say_held(green: Arm, found: Sequence[ArmComparison]) -> str:
 
 def _first(plan: Plan) -> str:
     return f"{plan.steps[0].share_pct:g}%"
-
-
-def read_served(definition: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    """Return what of a definition decides who gets what."""
-    return tuple((definition or {}).get(part) for part in ("state", "variants", "defaultVariant", "targeting"))

@@ -18,7 +18,7 @@ from core.flags.schedule import OPEN
 from core.flags.store import Flag, list_flags, save_flag
 from core.flags.timetable import list_schedules
 from core.log.exposures import list_exposures
-from core.rollouts.canary import find_start, read_served
+from core.rollouts.canary import find_start, serves_alike
 from core.rollouts.experiment import ExperimentProgress, ExperimentVerdict, decide_experiment, pick_users
 from core.rollouts.experiment_design import Design, note_users, write_design
 from core.rollouts.experiment_records import (
@@ -82,7 +82,7 @@ def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
     definition = note_users(flag.definition, design.name)
     check_definition(flag.key, definition)
     drawn_since = find_start(_list_entries(store, flag.environment, flag.key)) or flag.updated
-    noted_before = (flag.definition.get("metadata") or {}).get("experiment")
+    noted_before = flag.view.experiment
     with changing(store, by) as change:
         started = from_ms(change.at_ms)
         made = Experiment(flag.environment, design, definition, started, by.actor, drawn_since, noted_before)
@@ -126,7 +126,7 @@ def decide_for(
     if arm not in experiment.design.arms:
         raise InvalidInput("variant", f"{arm!r} is not compared; there are: {', '.join(experiment.design.arms)}")
     flag = _find_flag(store, experiment)
-    if flag is None or flag.definition.get("state") != "ENABLED":
+    if flag is None or not flag.view.is_on:
         gone = "gone" if flag is None else "switched off"
         raise InvalidInput("flag", f"{experiment.design.flag} is {gone}, so nobody would get {arm}; stop it instead")
     definition = serve_to_all(note_users(flag.definition, experiment.noted_before), arm)
@@ -186,12 +186,12 @@ def _find_disturbance(store: Store, experiment: Experiment) -> str:
     design, until = experiment.design, experiment.ended
     for entry in reversed(_list_entries(store, experiment.environment, design.flag)):
         during = experiment.started < entry.ts and (until is None or entry.ts < until)
-        if during and read_served(entry.before) != read_served(entry.after):
+        if during and not serves_alike(entry.before, entry.after):
             return f"{entry.actor} changed {design.flag} on {entry.ts:%d %b at %H:%M} UTC, while the experiment ran"
     if not experiment.is_running:
         return ""
     flag = _find_flag(store, experiment)
-    if flag is None or read_served(flag.definition) != read_served(experiment.definition):
+    if flag is None or not serves_alike(flag.definition, experiment.definition):
         return f"{design.flag} is not as it was when the experiment started"
     if not set(design.arms) <= experiment_variants(flag.definition):
         return f"clients note no users of {design.flag} any more, for `experiment` is gone from its metadata"

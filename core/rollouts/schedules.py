@@ -9,6 +9,7 @@ from typing import Any
 
 from core.audit.acts import MAX_TEXT, Act, Change, changing
 from core.errors import Conflict, InvalidInput, QuarterdeckError
+from core.flags.definition import FlagDefinition
 from core.flags.operations import check_typed_name
 from core.flags.schedule import (
     Schedule,
@@ -45,7 +46,7 @@ def create_schedule(
     """
     if running := find_running(store, flag.environment, flag.key):
         raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; a schedule would move its users")
-    check_one_plan(flag.key, flag.definition, steps)
+    check_one_plan(flag.key, flag.view, steps)
     planned = plan_schedule(
         flag.environment, flag.key, flag.definition, steps,
         starts=starts, now=now, actor=by.actor.strip(), reason=by.reason.strip(),
@@ -72,8 +73,8 @@ def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, 
 def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime) -> int:
     """Let a paused schedule go on from the flag as it is now. Raises Conflict and NotFound."""
     flag = get_flag(store, schedule.environment, schedule.flag)
-    check_one_plan(flag.key, flag.definition, schedule.steps[schedule.next_step :])
-    wanted = resume(schedule, flag.definition, now=now)
+    check_one_plan(flag.key, flag.view, schedule.steps[schedule.next_step :])
+    wanted = resume(schedule, flag.view, now=now)
     with _replacing(store, schedule, wanted, by) as change:
         change.record("schedule.resume", schedule.flag, _describe(schedule), _describe(wanted))
     return change.entry_id
@@ -106,7 +107,7 @@ def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
     flag = next((f for f in list_flags(store, schedule.environment) if f.key == schedule.flag), None)
     if flag is None:
         return _stop(store, schedule, "the flag is gone", now=now)
-    if was_changed_by_hand(schedule, flag.definition):
+    if was_changed_by_hand(schedule, flag.view):
         return _stop(store, schedule, f"{flag.updated_by} changed the flag", now=now)
     if not is_due(schedule, now):
         return ""
@@ -123,7 +124,7 @@ def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep,
     reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"
     act = Act(f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now)
     with changing(store, act) as change:
-        save_schedule(change.connection, advance(schedule, wanted, now=now))
+        save_schedule(change.connection, advance(schedule, FlagDefinition(wanted), now=now))
         if wanted != flag.definition:
             changed = replace(flag, definition=wanted, updated_by=act.actor)
             save_flag(change.connection, changed, updated_ms=change.at_ms)

@@ -89,9 +89,9 @@ def draw_form(base: Flag) -> Definition:
             typed = st.text_area("Definition (flagd JSON)", text, height=320, key=f"json-{seen}")
             return parse_definition(base.key, typed or "")
         shown = read_edit(base.definition)
-        edit = draw_switches(shown, seen, is_canary="green" in base.definition["variants"])
+        edit = draw_switches(shown, seen, is_canary=base.view.is_canary)
         edit = replace(edit, weights=draw_weights(shown, seen))
-        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.definition["variants"])))
+        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.view.variants)))
         return apply_edit(base.definition, replace(edit, details=draw_details(shown.details, seen)))
 
 
