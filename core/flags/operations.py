@@ -27,8 +27,7 @@ from quarterdeck.validation import validate_document
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:
     """Add a flag. Raises InvalidInput for a bad definition and Conflict when there is a flag of that key."""
-    check_definition(key, definition)
-    _check_schedules(store, by.environment, key, definition)
+    _check_schedules(store, by.environment, key, check_definition(key, definition))
     with changing(store, by) as change:
         flag = Flag(by.environment, key, dict(definition), 0, from_ms(change.at_ms), by.actor)
         _save_flag(change, flag, before=None)
@@ -40,31 +39,32 @@ def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act
 
     Conflict, too, for a canary's plan while a schedule moves the flag's share.
     """
-    check_definition(flag.key, definition)
-    _check_schedules(store, by.environment, flag.key, definition)
+    _check_schedules(store, by.environment, flag.key, check_definition(flag.key, definition))
     with changing(store, by) as change:
         _save_flag(change, replace(flag, definition=dict(definition), updated_by=by.actor), before=flag.definition)
     return change.entry_id
 
 
-def check_definition(key: str, definition: Mapping[str, Any]) -> None:
-    """Raises InvalidInput, naming the field, unless this definition and its canary's plan are fit to be saved."""
+def check_definition(key: str, definition: Mapping[str, Any]) -> FlagDefinition:
+    """Return the definition, fit to be saved with its canary's plan. Raises InvalidInput, naming the field."""
     validate_definition(key, definition)
-    check_plan("", definition)
+    return _check_plan("", definition)
 
 
-def _check_schedules(store: Store, environment: str, key: str, definition: Mapping[str, Any]) -> None:
-    if FlagDefinition(definition).plan is not None:
+def _check_schedules(store: Store, environment: str, key: str, definition: FlagDefinition) -> None:
+    if definition.plan is not None:
         for schedule in list_schedules(store, environment=environment, flag=key, states=OPEN):
-            check_one_plan(key, FlagDefinition(definition), schedule.steps[schedule.next_step :])
+            check_one_plan(key, definition, schedule.steps[schedule.next_step :])
 
 
-def check_plan(prefix: str, definition: Mapping[str, Any]) -> None:
+def _check_plan(prefix: str, definition: Mapping[str, Any]) -> FlagDefinition:
     """Raises InvalidInput, its field after `prefix`, where a canary's plan in the metadata is wrong."""
+    said = FlagDefinition(definition)
     try:
-        FlagDefinition(definition).plan  # noqa: B018
+        said.plan  # noqa: B018 - read here, and not again
     except InvalidInput as error:
         raise InvalidInput(f"{prefix}{error.field}", error.problem) from None
+    return said
 
 
 def switch_flag(store: Store, flag: Flag, by: Act, *, on: bool) -> int:
@@ -86,8 +86,7 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     validate_document(given)  # with its evaluators: a circle of references is named as one
     validate_document({"flags": wanted})
     for key, definition in wanted.items():
-        check_plan(f"flags.{key}.", definition)
-        _check_schedules(store, by.environment, key, definition)
+        _check_schedules(store, by.environment, key, _check_plan(f"flags.{key}.", definition))
     known = {flag.key: flag for flag in list_flags(store, by.environment)}
     changed = []
     with changing(store, by) as change:
