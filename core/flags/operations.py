@@ -29,8 +29,7 @@ def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) 
     """Add a flag. Raises InvalidInput for a bad definition and Conflict when there is a flag of that key."""
     _check_schedules(store, by.environment, key, check_definition(key, definition))
     with changing(store, by) as change:
-        flag = Flag(by.environment, key, dict(definition), 0, from_ms(change.at_ms), by.actor)
-        _save_flag(change, flag, before=None)
+        replace_definition(change, _new_flag(change, key), definition)
     return change.entry_id
 
 
@@ -41,7 +40,7 @@ def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act
     """
     _check_schedules(store, by.environment, flag.key, check_definition(flag.key, definition))
     with changing(store, by) as change:
-        _save_flag(change, replace(flag, definition=dict(definition), updated_by=by.actor), before=flag.definition)
+        replace_definition(change, flag, definition)
     return change.entry_id
 
 
@@ -91,17 +90,29 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     changed = []
     with changing(store, by) as change:
         for key, definition in wanted.items():
-            former = known.get(key) or Flag(by.environment, key, {}, 0, from_ms(change.at_ms), by.actor)
+            former = known.get(key) or _new_flag(change, key)
             if former.definition != definition:
-                flag = replace(former, definition=dict(definition), updated_by=by.actor)
-                _save_flag(change, flag, before=former.definition or None)
+                replace_definition(change, former, definition)
                 changed.append(key)
     return tuple(changed)
 
 
-def _save_flag(change: Change, flag: Flag, *, before: dict[str, Any] | None) -> None:
-    save_flag(change.connection, flag, updated_ms=change.at_ms)
-    change.record("flag.update" if before else "flag.create", flag.key, before, flag.definition)
+def replace_definition(change: Change, flag: Flag, definition: Mapping[str, Any]) -> None:
+    """Save a definition over the one that was read, with its audit entry, an update or a creation. Raises Conflict."""
+    save_definition(change, flag, definition)
+    before = flag.definition or None
+    change.record("flag.update" if before else "flag.create", flag.key, before, dict(definition))
+
+
+def save_definition(change: Change, flag: Flag, definition: Mapping[str, Any]) -> None:
+    """Save a definition over the one that was read; the audit entry is the caller's. Raises Conflict."""
+    saved = replace(flag, definition=dict(definition), updated_by=change.act.actor)
+    save_flag(change.connection, saved, updated_ms=change.at_ms)
+
+
+def _new_flag(change: Change, key: str) -> Flag:
+    """The empty place where a flag will be."""
+    return Flag(change.act.environment, key, {}, 0, from_ms(change.at_ms), change.act.actor)
 
 
 def save_edit(store: Store, flag: Flag, wanted: Mapping[str, Any], by: Act, *, typed_name: str, now: datetime) -> int:

@@ -14,7 +14,8 @@ from core.audit.settings import get_setting, save_setting
 from core.audit.trail import AuditEntry, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
 from core.flags.definition import FlagDefinition, set_metadata
-from core.flags.store import Flag, list_flags, save_flag
+from core.flags.operations import save_definition
+from core.flags.store import Flag, list_flags
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
@@ -262,8 +263,7 @@ def _former_definition(flag: Flag, former: Mapping[str, Any] | None) -> dict[str
 
 def _save(change: Change, flag: Flag | None, wanted: Mapping[str, Any] | None) -> None:
     if flag and wanted and wanted != flag.definition:
-        changed = replace(flag, definition=dict(wanted), updated_by=change.act.actor)
-        save_flag(change.connection, changed, updated_ms=change.at_ms)
+        save_definition(change, flag, wanted)
 
 
 def _describe(prompt: PromptVersion | None) -> dict[str, Any]:

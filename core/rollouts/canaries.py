@@ -6,24 +6,23 @@ The verdict is `canary.py`'s. What is done without a person is done by the actor
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from core.arms.arms import ArmsReading
 from core.arms.histories import ArmHistories, Watched
 from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
-from core.audit.trail import AuditEntry, list_audit
+from core.audit.trail import AuditEntry
 from core.errors import InvalidInput, NotFound, QuarterdeckError
 from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan
-from core.flags.operations import check_definition
-from core.flags.store import Flag, list_flags, save_flag
+from core.flags.operations import check_definition, save_definition
+from core.flags.store import Flag, list_flags
 from core.log.exposures import list_exposures
 from core.rollouts.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
+from core.rollouts.history import list_flag_entries
 from quarterdeck.definitions import set_rollout, switch_flag
 from quarterdeck.store import Store
 
 ACTOR = "canary"
-_MOST_ENTRIES = 1_000
 logger = logging.getLogger("quarterdeck")
 
 
@@ -88,10 +87,11 @@ def promote_canary(store: Store, flag: Flag, by: Act) -> int:
     following = plan.share_after(flag.view.green_pct)
     if following is None:
         raise InvalidInput("canary", f"everybody is on green of {flag.key} already")
-    changed = _changed(flag, switch_flag(set_rollout(flag.definition, following), on=True), by)
+    wanted = switch_flag(set_rollout(flag.definition, following), on=True)
+    check_definition(flag.key, wanted)
     with changing(store, by) as change:
-        save_flag(change.connection, changed, updated_ms=change.at_ms)
-        change.record("canary.promote", flag.key, flag.definition, changed.definition)
+        save_definition(change, flag, wanted)
+        change.record("canary.promote", flag.key, flag.definition, wanted)
     return change.entry_id
 
 
@@ -102,10 +102,11 @@ def roll_back_canary(store: Store, flag: Flag, by: Act) -> int:
     """
     if flag.view.green_pct == 0:
         raise InvalidInput("canary", f"nobody is on green of {flag.key}")
-    changed = _changed(flag, set_rollout(flag.definition, 0), by)
+    wanted = set_rollout(flag.definition, 0)
+    check_definition(flag.key, wanted)
     with changing(store, by) as change:
-        save_flag(change.connection, changed, updated_ms=change.at_ms)
-        change.record("canary.rollback", flag.key, flag.definition, changed.definition)
+        save_definition(change, flag, wanted)
+        change.record("canary.rollback", flag.key, flag.definition, wanted)
     return change.entry_id
 
 
@@ -152,7 +153,7 @@ def _report(
 ) -> CanaryReport:
     planned = flag.view.plan
     plan, share = planned or DEFAULT_PLAN, flag.view.green_pct
-    entries = _list_entries(store, flag)
+    entries = list_flag_entries(store, flag.environment, flag.key)
     since = find_start(entries) or flag.updated
     looks: tuple[ArmsReading, ...] = ()
     if 0 < share < 100:
@@ -189,13 +190,3 @@ def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
     reason = f"The log's arm cannot say whose it is while the canary {name} runs too, so no figure can be trusted."
     remedy = "one canary at a time, or `experiment: true` in the metadata of each, so that clients note their users"
     return CanaryVerdict(CanaryCall.HOLD, reason, (remedy,), is_healthy=False)
-
-
-def _list_entries(store: Store, flag: Flag) -> list[AuditEntry]:
-    own = list_audit(store, target=flag.key, environment=flag.environment, limit=_MOST_ENTRIES)
-    return [entry for entry in own if entry.action.startswith(("flag.", "canary."))]
-
-
-def _changed(flag: Flag, definition: dict[str, Any], by: Act) -> Flag:
-    check_definition(flag.key, definition)
-    return replace(flag, definition=definition, updated_by=by.actor)

@@ -10,7 +10,7 @@ from typing import Any
 from core.audit.acts import MAX_TEXT, Act, Change, changing
 from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.flags.definition import FlagDefinition
-from core.flags.operations import check_typed_name
+from core.flags.operations import check_typed_name, replace_definition
 from core.flags.schedule import (
     Schedule,
     ScheduleState,
@@ -26,7 +26,7 @@ from core.flags.schedule import (
     say_step,
     was_changed_by_hand,
 )
-from core.flags.store import Flag, get_flag, list_flags, save_flag
+from core.flags.store import Flag, get_flag, list_flags
 from core.flags.timetable import add_schedule, list_schedules, save_schedule
 from core.rollouts.experiment_records import find_running
 from quarterdeck.store import Store
@@ -126,9 +126,7 @@ def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep,
     with changing(store, act) as change:
         save_schedule(change.connection, advance(schedule, FlagDefinition(wanted), now=now))
         if wanted != flag.definition:
-            changed = replace(flag, definition=wanted, updated_by=act.actor)
-            save_flag(change.connection, changed, updated_ms=change.at_ms)
-            change.record("flag.update", flag.key, flag.definition, wanted)
+            replace_definition(change, flag, wanted)
     return f"{flag.key}: {say_step(step)}, step {number} of {count}"
 
 
