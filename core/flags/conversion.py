@@ -4,7 +4,7 @@ The tools' own words are read in `unleash.py` and `growthbook.py`. What has no c
 flag, with the reason; nothing is converted halfway. Users land in flagd's buckets, not in the ones they had.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,17 +65,19 @@ def make_definition(
     }
 
 
-def check_converted(source: str, found: Mapping[str, dict[str, Any] | NoCounterpart]) -> Converted:
-    """Return what can be saved of the definitions found, and a line for each that cannot."""
+def convert_each(source: str, found: Mapping[str, Any], convert: Callable[[Any], dict[str, Any]]) -> Converted:
+    """Return the definitions of the flags that were found, by key, and a line for each that cannot be converted."""
     flags, refused = {}, []
-    for key, definition in found.items():
+    for key, flag in found.items():
         try:
-            if isinstance(definition, NoCounterpart):
-                raise definition
+            definition = convert(flag)
             validate_definition(key, definition)
             flags[key] = definition
         except (NoCounterpart, InvalidInput) as error:
             refused.append(RefusedFlag(key, str(error)))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            reason = f"it is not written as {source} does: {type(error).__name__} {error}"
+            refused.append(RefusedFlag(key, reason))
     return Converted(source, flags, tuple(refused))
 
 
