@@ -68,26 +68,13 @@ def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
     given = {name: value for name, value in metadata.items() if name.startswith("canary_")}
     if not given:
         return None
-    if unknown := sorted(given.keys() - _FIELDS):
-        raise InvalidInput(
-            f"metadata.{unknown[0]}", f"a canary has no such field; there are: {', '.join(sorted(_FIELDS))}"
-        )
-    if not is_canary:
-        raise InvalidInput("metadata.canary_steps", "only a plain rollout with the variants blue and green is a canary")
-    if "canary_steps" not in given:
-        raise InvalidInput("metadata.canary_steps", 'is missing; give steps like "5% for 24h, 25% for 24h, 100%"')
-    automation = given.get("canary_automation", Automation.ROLLBACK.value)
-    if automation not in set(Automation):
-        raise InvalidInput("metadata.canary_automation", f"must be {', '.join(Automation)}, not {automation!r}")
-    users = given.get("canary_min_users", _MIN_USERS)
-    if type(users) is not int or users < LEAST_USERS:
-        raise InvalidInput("metadata.canary_min_users", f"must be a whole number from {LEAST_USERS} on, not {users!r}")
+    _check_fields(given, is_canary=is_canary)
     return Plan(
         _read_steps(given["canary_steps"]),
         tuple(Margin(metric, _read_share(given, name, default)) for name, (metric, default) in _MARGINS.items()),
         _read_share(given, "canary_error_ceiling", _ERROR_CEILING),
-        users,
-        Automation(automation),
+        _read_users(given.get("canary_min_users", _MIN_USERS)),
+        _read_automation(given.get("canary_automation", Automation.ROLLBACK.value)),
     )
 
 
@@ -113,6 +100,17 @@ DEFAULT_PLAN = Plan(
     _MIN_USERS,
     Automation.OFF,
 )
+
+
+def _check_fields(given: Mapping[str, Any], *, is_canary: bool) -> None:
+    if unknown := sorted(given.keys() - _FIELDS):
+        raise InvalidInput(
+            f"metadata.{unknown[0]}", f"a canary has no such field; there are: {', '.join(sorted(_FIELDS))}"
+        )
+    if not is_canary:
+        raise InvalidInput("metadata.canary_steps", "only a plain rollout with the variants blue and green is a canary")
+    if "canary_steps" not in given:
+        raise InvalidInput("metadata.canary_steps", 'is missing; give steps like "5% for 24h, 25% for 24h, 100%"')
 
 
 def _read_steps(text: Any) -> tuple[PlanStep, ...]:
@@ -145,6 +143,18 @@ def _read_hold(number: str, unit: str) -> timedelta:
     if not float(number) * _SECONDS[unit] <= _LONGEST_HOLD.total_seconds():
         raise InvalidInput("metadata.canary_steps", f"a step is held for a year at most, not {number[:20]}{unit}")
     return timedelta(seconds=float(number) * _SECONDS[unit])
+
+
+def _read_users(users: Any) -> int:
+    if type(users) is not int or users < LEAST_USERS:
+        raise InvalidInput("metadata.canary_min_users", f"must be a whole number from {LEAST_USERS} on, not {users!r}")
+    return users
+
+
+def _read_automation(automation: Any) -> Automation:
+    if automation not in set(Automation):
+        raise InvalidInput("metadata.canary_automation", f"must be {', '.join(Automation)}, not {automation!r}")
+    return Automation(automation)
 
 
 def _read_share(given: Mapping[str, Any], name: str, default: float) -> float:
