@@ -161,7 +161,7 @@ def describe_rollouts(
     flags = list_flags(store, environment)
     if not flags:
         return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
-    partly, said = describe_partly({flag.key: flag.definition for flag in flags})
+    partly, said = describe_partly({flag.key: flag.view for flag in flags})
     watched = [report for report in canaries() if report.is_running]
     standing, health, decision = _describe_canaries(watched)
     if not decision:

@@ -21,7 +21,7 @@ from core.flags.upkeep import describe_partly
 
 def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.StatusLook]:
     """The sentence on top: what is partly rolled out, what is planned next, and whether a plan got stuck."""
-    partly, sentence = describe_partly({row.flag.key: row.flag.definition for row in board})
+    partly, sentence = describe_partly({row.flag.key: row.flag.view for row in board})
     said = ui.plain(sentence)
     planned = [row.schedule for row in board if row.schedule]
     stuck = [each for each in planned if each.state is ScheduleState.PAUSED]

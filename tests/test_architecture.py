@@ -317,6 +317,17 @@ def test_only_a_door_that_knows_who_comes_in_makes_an_act() -> None:
     assert {path for path in making if not path.startswith("app/commands/")} == {"app/visitor.py"}
 
 
+def test_flagds_words_for_on_and_off_are_known_to_the_view_of_a_definition_only() -> None:
+    knowing = {
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("core", "app", "pages")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in ("ENABLED", "DISABLED")
+    }
+    assert knowing == {"core/flags/definition.py"}, "ask FlagDefinition.is_on, change it by definitions.switch_flag"
+
+
 @pytest.mark.slow
 def test_importing_every_room_loads_no_heavy_library() -> None:
     modules = [

@@ -15,12 +15,11 @@ from typing import Any, Protocol
 from core.audit.actions import Action, Subject, subject_of, verb_of
 from core.deployments.audited import IdleState, LiveState
 from core.drift.audited import AcceptedLevel
-from core.errors import InvalidInput
+from core.flags.definition import FlagDefinition
 from core.indexes.audited import BuildState, SwapState
 from core.prompts.audited import NO_VERSION, ProductionState
 from core.rollouts.audited import ExperimentAudit
 from core.tracking.runs import PRODUCTION, PromptVersion
-from quarterdeck.definitions import read_rules, read_weights, rollout_pct
 
 DIMENSIONS = ("arm", "prompt_version", "index_version")
 MOST_AN_HOUR = 12
@@ -171,11 +170,11 @@ _Told = tuple[ChangeKind, str, tuple[tuple[str, str], ...], float]
 
 
 def _describe_flag(entry: AuditedEntry) -> _Told:
-    definition = entry.after or entry.before or {}
-    canary = set(definition.get("variants") or ()) == _ARMS
+    definition = FlagDefinition(entry.after or entry.before or {})
+    canary = set(definition.variants) == _ARMS
     kind = ChangeKind.CANARY if canary else ChangeKind.FLAG
-    metadata = definition.get("metadata") or {}
-    named = tuple((dimension, str(metadata[dimension])) for dimension in DIMENSIONS if dimension in metadata)
+    said = definition.metadata
+    named = tuple((dimension, str(said[dimension])) for dimension in DIMENSIONS if dimension in said)
     touches = named or ((("arm", "green"),) if canary else ())
     name = f"canary {entry.target}" if canary else entry.target
     summary, reach = _compare_flags(name, entry.before, entry.after)
@@ -201,56 +200,41 @@ def _say_experiment(entry: AuditedEntry, after: ExperimentAudit) -> str:
     return f"experiment {after.name} on {entry.target} {verb}"
 
 
-def _compare_flags(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> tuple[str, float]:
+def _compare_flags(name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[str, float]:
     """What changed between two definitions in words, and the share of users that it can have reached."""
-    old, new = _share_on(before), _share_on(after)
-    reach = 1.0 if old is None or new is None else abs(new - old) / 100
+    old, new = FlagDefinition(before or {}), FlagDefinition(after or {})
+    was, is_now = old.share_pct, new.share_pct
+    reach = 1.0 if was is None or is_now is None else abs(is_now - was) / 100
     if before is None:
-        return f"{name} created{_at(after, new)}", 0.0 if not _is_on(after) else reach
+        return f"{name} created{_at(new)}", reach if new.is_on else 0.0
     if after is None:
-        return f"{name} deleted{f', was at {old:g}%' if old else ''}", 0.0 if not _is_on(before) else reach
-    if _is_on(before) != _is_on(after):
-        return f"{name} switched {'on' + _at(after, new) if _is_on(after) else 'off'}", reach
-    served = 1.0 if _is_on(after) else 0.0
-    if read_rules(before) != read_rules(after):
+        return f"{name} deleted{f', was at {was:g}%' if was else ''}", reach if old.is_on else 0.0
+    if old.is_on != new.is_on:
+        return f"{name} switched {'on' + _at(new) if new.is_on else 'off'}", reach
+    served = 1.0 if new.is_on else 0.0
+    if old.rules != new.rules:
         return f"{name}: rules changed", served
-    if old is not None and new is not None and old != new:
-        verb = "rolled out" if new > old else "rolled back"
-        return f"{name} {verb} from {old:g}% to {new:g}%", reach * served
-    weights = _weights(before), _weights(after)
-    if weights[0] and weights[1] and weights[0] != weights[1]:
-        moved = sum(abs(weights[1].get(v, 0) - weights[0].get(v, 0)) for v in {*weights[0], *weights[1]}) / 200
-        return f"{name}: shares from {_say_shares(weights[0])} to {_say_shares(weights[1])}", moved * served
-    changed = [part for part in ("variants", "defaultVariant", "targeting") if before.get(part) != after.get(part)]
-    if not changed:
-        return f"{name}: description changed, nothing else", 0.0
+    if was is not None and is_now is not None and was != is_now:
+        verb = "rolled out" if is_now > was else "rolled back"
+        return f"{name} {verb} from {was:g}% to {is_now:g}%", reach * served
+    said, reach = _compare_targeting(old, new)
+    return f"{name}: {said}", reach * served
+
+
+def _compare_targeting(old: FlagDefinition, new: FlagDefinition) -> tuple[str, float]:
+    """What else differs in what two definitions serve, and the share of users that it can have reached."""
+    if old.weights and new.weights and old.weights != new.weights:
+        moved = sum(abs(new.weights.get(v, 0) - old.weights.get(v, 0)) for v in {*old.weights, *new.weights}) / 200
+        return f"shares from {_say_shares(old.weights)} to {_say_shares(new.weights)}", moved
     words = {"variants": "variants", "defaultVariant": "default", "targeting": "rules"}
-    return f"{name}: {' and '.join(words[part] for part in changed)} changed", served
+    changed = [word for part, word in words.items() if old.raw.get(part) != new.raw.get(part)]
+    return (f"{' and '.join(changed)} changed", 1.0) if changed else ("description changed, nothing else", 0.0)
 
 
-def _is_on(definition: Mapping[str, Any] | None) -> bool:
-    return bool(definition) and (definition or {}).get("state") == "ENABLED"
-
-
-def _share_on(definition: Mapping[str, Any] | None) -> float | None:
-    """Percent of users who get what the flag brings: none where there is no flag or it is off; None if unknown."""
-    if definition is None or not _is_on(definition):
-        return 0.0
-    return rollout_pct(definition)
-
-
-def _at(definition: Mapping[str, Any] | None, share: float | None) -> str:
-    if not _is_on(definition):
+def _at(definition: FlagDefinition) -> str:
+    if not definition.is_on:
         return ", switched off"
-    return "" if share is None else f" at {share:g}%"
-
-
-def _weights(definition: Mapping[str, Any]) -> dict[str, float]:
-    """The shares of an A/B split in percent; empty for a flag that is none."""
-    try:
-        return {name: weight / 1000 for name, weight in read_weights(definition).items()}
-    except InvalidInput:
-        return {}
+    return "" if definition.share_pct is None else f" at {definition.share_pct:g}%"
 
 
 def _say_shares(weights: Mapping[str, float]) -> str:

@@ -14,12 +14,14 @@ from core.audit.acts import Act, Change, changing, require
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
-from core.flags.store import Flag, list_flags, save_flag
+from core.flags.definition import FlagDefinition, set_metadata
+from core.flags.operations import save_definition
+from core.flags.store import Flag, list_flags
 from core.prompts.audited import ProductionState, ServingFlag
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
-from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag
+from quarterdeck.definitions import boolean_flag, set_rollout, switch_flag
 from quarterdeck.store import Store
 from quarterdeck.validation import validate_definition
 
@@ -73,7 +75,7 @@ def get_promoted(tracking: Tracking, run_id: str) -> tuple[Run, PromptVersion]:
 def suggest_flag(flags: Sequence[Flag], prompt: PromptVersion) -> str:
     """Return the key of the flag that serves this version by its metadata, or what a new one would be called."""
     for flag in flags:
-        if (flag.definition.get("metadata") or {}).get("prompt_version") in prompt.spellings:
+        if flag.view.prompt_version in prompt.spellings:
             return flag.key
     return f"new_prompt_{prompt.label}"
 
@@ -252,11 +254,11 @@ def _serve(flag: Flag, prompt: PromptVersion, serving: Serving) -> dict[str, Any
         )
         validate_definition(flag.key, definition)
         return definition
-    served = (flag.definition.get("metadata") or {}).get("prompt_version")
+    served = flag.view.prompt_version
     if served is not None and served not in prompt.spellings:
         raise InvalidInput("flag", f"{flag.key} serves prompt version {served}, not {prompt.label}; name another flag")
     definition = switch_flag(set_rollout(flag.definition, serving.rollout_pct), on=True)
-    return {**definition, "metadata": {**definition.get("metadata", {}), "prompt_version": served or prompt.label}}
+    return set_metadata(definition, {"prompt_version": served or prompt.label})
 
 
 def _former_definition(flag: Flag, former: ServingFlag | None) -> dict[str, Any] | None:
@@ -268,8 +270,7 @@ def _former_definition(flag: Flag, former: ServingFlag | None) -> dict[str, Any]
 
 def _save(change: Change, flag: Flag | None, wanted: Mapping[str, Any] | None) -> None:
     if flag and wanted and wanted != flag.definition:
-        changed = replace(flag, definition=dict(wanted), updated_by=change.act.actor)
-        save_flag(change.connection, changed, updated_ms=change.at_ms)
+        save_definition(change, flag, wanted)
 
 
 def _state_of(prompt: PromptVersion | None, release: int | None, flag: ServingFlag | None) -> ProductionState:
@@ -285,7 +286,7 @@ def _note(what: str, by: Act, flag: ServingFlag | None) -> str:
     at = by.at or from_ms(now_ms())
     served = ""
     if flag and flag.definition:
-        share = rollout_pct(flag.definition) if flag.definition.get("state") == "ENABLED" else 0.0
+        share = FlagDefinition(flag.definition).share_pct
         served = f" Flag {flag.key} in {by.environment}: {'set' if share is None else f'{share:g}% of users'}."
     return f"{what} on {at:%d %b %Y, %H:%M} UTC.{served}\n\n{by.reason.strip()}"
 

@@ -1,12 +1,10 @@
-"""Rule of what the audit trail keeps of an experiment, and of what any entry did to a flag."""
+"""Rule: what the audit trail keeps of an experiment."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from core.audit.actions import Subject, subject_of
 from core.rollouts.experiment_design import Design, read_design, write_design
 
 
@@ -43,36 +41,3 @@ class ExperimentAudit:
             with suppress(KeyError, TypeError, ValueError):
                 design = read_design(experiment)
         return cls(known.get("flag"), str(name), str(known.get("state") or ""), str(known.get("winner") or ""), design)
-
-
-class RecordedEntry(Protocol):
-    """What is read of an audit entry."""
-
-    @property
-    def ts(self) -> datetime: ...
-    @property
-    def actor(self) -> str: ...
-    @property
-    def action(self) -> str: ...
-    @property
-    def before(self) -> dict[str, Any] | None: ...
-    @property
-    def after(self) -> dict[str, Any] | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FlagChange:
-    """What an entry did to a flag: its definition before and after; None where there was or is no flag."""
-
-    ts: datetime
-    actor: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-
-
-def read_flag_change(entry: RecordedEntry) -> FlagChange:
-    """Return what an entry of a flag, a canary or an experiment did to the flag."""
-    if subject_of(entry.action) is not Subject.EXPERIMENT:
-        return FlagChange(entry.ts, entry.actor, entry.before, entry.after)
-    before, after = ExperimentAudit.read(entry.before).flag, ExperimentAudit.read(entry.after).flag
-    return FlagChange(entry.ts, entry.actor, before, after)

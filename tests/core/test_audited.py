@@ -1,7 +1,7 @@
 """What the audit trail keeps of each subject is written as JSON, and read back by the class that wrote it."""
 
 import json
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,10 +13,10 @@ from core.deployments.audited import IdleState, LiveState, read_release
 from core.drift.audited import AcceptedLevel
 from core.indexes.audited import BuildState, SwapState
 from core.prompts.audited import ProductionState, ServingFlag
-from core.rollouts.audited import ExperimentAudit, FlagChange, read_flag_change
+from core.rollouts.audited import ExperimentAudit
 from core.rollouts.experiment_design import plan_experiment
 from quarterdeck.definitions import boolean_flag, split_flag
-from tests.core.causes.test_timeline import entry, told
+from tests.core.causes.test_timeline import told
 
 FLAG = split_flag({"control": 1, "long": 1})
 DESIGN = plan_experiment("tone", FLAG, name="longer", metric=Metric.SCORE, effect=0.02)
@@ -73,10 +73,3 @@ def test_an_experiment_of_a_release_that_knows_more_is_named_all_the_same() -> N
 def test_the_release_of_a_deployments_entry_is_that_of_whichever_side_has_one() -> None:
     gone, live = {"in": "green", "release": "r7"}, {"color": "green", "release": "r8"}
     assert [read_release(*sides) for sides in ((gone, None), (gone, live), (None, None))] == ["r7", "r8", ""]
-
-
-def test_what_an_experiment_did_to_its_flag_is_read_like_any_other_change() -> None:
-    changed = entry(Action.FLAG_UPDATE, "tone", FLAG, None)
-    decided = entry(Action.EXPERIMENT_DECIDE, "tone", {"flag": FLAG}, {"experiment": "longer"})
-    when = datetime(2026, 11, 17, 9, 30, tzinfo=UTC)
-    assert read_flag_change(changed) == read_flag_change(decided) == FlagChange(when, "ada", FLAG, None)

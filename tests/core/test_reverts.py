@@ -97,7 +97,7 @@ def test_a_decided_experiment_is_undone_for_the_flag_and_stays_over(store: Store
     before = split_flag({"control": 1, "long": 1})
     create_flag(store, KEY, before, ME)
     flag = get_flag(store, "production", KEY)
-    design = plan_experiment(KEY, before, name="a", metric=Metric.SCORE, effect=0.02)
+    design = plan_experiment(KEY, flag.view, name="a", metric=Metric.SCORE, effect=0.02)
     started = start_experiment(store, flag, design, ME)
     running = get_experiment(store, "production", "a")
     decided = decide_for(store, running, "long", ME, typed_name=None, now=datetime.now(UTC))

@@ -8,6 +8,7 @@ from app import ui
 from app.panels.coverage.resources import load_nearest
 from app.resources import get_embedder, get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.coverage.backlog import BacklogTopic, TopicState
 from core.coverage.closing import measure_closing
 from core.coverage.operations import mark_topic

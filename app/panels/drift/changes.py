@@ -9,6 +9,7 @@ from app.visitor import lock, make_act
 from core.alerts.alerts import AlertRule
 from core.alerts.delivery import list_alert_rules
 from core.alerts.operations import save_alert_rule
+from core.audit.actions import Action
 from core.drift.operations import accept_level
 from core.drift.verdict import DriftStatus
 

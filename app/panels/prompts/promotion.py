@@ -13,7 +13,6 @@ from core.flags.store import Flag, list_flags
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
 from core.tracking.runs import PromptVersion
-from quarterdeck.definitions import rollout_pct
 
 _FIRST_SHARE = 20.0
 
@@ -92,9 +91,8 @@ def say_what_changes(found: PromptComparison, prompt: PromptVersion, flags: Sequ
     flag = next((flag for flag in flags if flag.key == key), None)
     if flag is None:
         return f"{said} The flag {ui.plain(key)} is made." if key else f"{said} No flag is set."
-    now = rollout_pct(flag.definition)
-    is_on = flag.definition.get("state") == "ENABLED"
-    at = "off" if not is_on else f"at {now:g}%" if now is not None else "on by rules"
+    now = flag.view.rollout_pct
+    at = "off" if not flag.view.is_on else f"at {now:g}%" if now is not None else "on by rules"
     return f"{said} The flag {ui.plain(key)} is {at} now."
 
 

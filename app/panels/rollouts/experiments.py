@@ -306,7 +306,7 @@ def stop(experiment: Experiment, act: Act) -> int:
 
 def render_start(environment: str) -> None:
     """The form that starts an experiment on one of the flags that can have one."""
-    fitting = [flag for flag in list_flags(get_store(), environment) if list_arms(flag.definition)]
+    fitting = [flag for flag in list_flags(get_store(), environment) if list_arms(flag.view)]
     with st.expander("Start an experiment"):
         if not fitting:
             st.caption(
@@ -321,11 +321,11 @@ def render_start(environment: str) -> None:
 
 def render_design(flag: Flag) -> None:
     """The form of the design."""
-    arms = list_arms(flag.definition)
+    arms = list_arms(flag.view)
     with st.form(f"experiment-start-{flag.key}", border=False):
         left, middle, right = st.columns(3)
         left.text_input("Name of the experiment", key="experiment-name", max_chars=100)
-        usual = find_control(arms, flag.definition)
+        usual = find_control(arms, flag.view)
         middle.selectbox("Control", arms, arms.index(usual) if usual else None, key=f"control-{flag.key}")
         right.selectbox("Metric that decides", [str(metric) for metric in Metric], key="experiment-metric")
         left.number_input(
@@ -351,7 +351,7 @@ def start(flag: Flag) -> None:
     def run() -> int:
         way = state["experiment-direction"]
         design = plan_experiment(
-            flag.key, flag.definition, name=state["experiment-name"], metric=parse_metric(state["experiment-metric"]),
+            flag.key, flag.view, name=state["experiment-name"], metric=parse_metric(state["experiment-metric"]),
             effect=state["experiment-effect"], control=state[f"control-{flag.key}"] or "",
             direction=None if way == AS_USUAL else Direction(way),
             guardrails=[parse_guardrail(part) for part in _split(state["experiment-guardrails"])],

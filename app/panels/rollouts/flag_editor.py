@@ -5,12 +5,13 @@ changes are shown and nothing is overwritten.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import ui
 from app.panels.rollouts.resources import load_users
@@ -92,9 +93,9 @@ def draw_form(base: Flag) -> Definition:
             typed = st.text_area("Definition (flagd JSON)", text, height=320, key=f"json-{seen}")
             return parse_definition(base.key, typed or "")
         shown = read_edit(base.definition)
-        edit = draw_switches(shown, seen, is_canary="green" in base.definition["variants"])
+        edit = draw_switches(shown, seen, is_canary=base.view.is_canary)
         edit = replace(edit, weights=draw_weights(shown, seen))
-        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.definition["variants"])))
+        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.view.variants)))
         return apply_edit(base.definition, replace(edit, details=draw_details(shown.details, seen)))
 
 
@@ -157,25 +158,24 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
     rules = []
     for place, number in enumerate(order):
         known = shown.rules[number] if number < len(shown.rules) else RuleText("", RuleOperator.EQUALS, "", variants[0])
-        columns = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
-        operators = list(RuleOperator)
-        rules.append(
-            RuleText(
-                columns[0].text_input("Attribute", known.attribute, key=f"attribute-{seen}-{number}", max_chars=200),
-                columns[1].selectbox(
-                    "Operator", operators, operators.index(known.operator), key=f"operator-{seen}-{number}"
-                ),
-                columns[2].text_input("Value", known.value, key=f"value-{seen}-{number}", max_chars=2_000),
-                columns[3].selectbox(
-                    "Gets", variants, variants.index(known.serve), key=f"serve-{seen}-{number}", format_func=ui.shorten
-                ),
-            )
-        )
-        up = {"disabled": place == 0, "help": "Move this rule up"}
-        columns[4].button("↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), **up)
-        columns[5].button("✕", key=f"drop-{seen}-{number}", on_click=order.pop, args=(place,), help="Remove this rule")
+        *fields, up, drop = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
+        rules.append(draw_rule(fields, known, f"{seen}-{number}", variants))
+        options = {"disabled": place == 0, "help": "Move this rule up"}
+        up.button("↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), **options)
+        drop.button("✕", key=f"drop-{seen}-{number}", on_click=order.pop, args=(place,), help="Remove this rule")
     st.button("Add a rule", key=f"add-{seen}", on_click=add_rule, args=(name,), type="tertiary")
     return tuple(rule for rule in rules if rule.attribute or rule.value or rule in shown.rules)
+
+
+def draw_rule(fields: Sequence[DeltaGenerator], known: RuleText, seen: str, variants: tuple[str, ...]) -> RuleText:
+    """One rule in its four fields."""
+    operators = list(RuleOperator)
+    return RuleText(
+        fields[0].text_input("Attribute", known.attribute, key=f"attribute-{seen}", max_chars=200),
+        fields[1].selectbox("Operator", operators, operators.index(known.operator), key=f"operator-{seen}"),
+        fields[2].text_input("Value", known.value, key=f"value-{seen}", max_chars=2_000),
+        fields[3].selectbox("Gets", variants, variants.index(known.serve), key=f"serve-{seen}", format_func=ui.shorten),
+    )
 
 
 def move_up(name: str, place: int) -> None:

@@ -19,14 +19,10 @@ from core.flags.schedule import say_next
 from core.flags.store import Flag
 from core.flags.upkeep import Details, describe_state, set_details, split_tags
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
+from quarterdeck.definitions import switch_flag as switch_definition
 
 KINDS = ("On or off", "A/B split", "Canary")
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
-
-
-def is_on(flag: Flag) -> bool:
-    """Whether the flag is switched on at all."""
-    return bool(flag.definition.get("state") == "ENABLED")
 
 
 def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
@@ -78,9 +74,9 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
     """One flag as a row of the table."""
     flag = row.flag
     return {
-        **({"kill": "Turn off" if is_on(flag) else None} if with_kill else {}),
+        **({"kill": "Turn off" if flag.view.is_on else None} if with_kill else {}),
         "flag": flag.key,
-        environment: describe_state(flag.definition),
+        environment: describe_state(flag.view),
         **dict(row.elsewhere),
         "planned": say_next(row.schedule, now=datetime.now(UTC)) if row.schedule else "",
         "evaluations, 24 h": row.evaluations,
@@ -115,7 +111,7 @@ def render_flag(row: BoardRow) -> None:
     for reason in row.staleness:
         st.markdown(f":orange-badge[◐ Stale] {ui.plain(reason)}: is it still needed?")
     label = f"Kill switch: turn {ui.plain(flag.key)} off now"
-    options = {"disabled": not is_on(flag), **lock(Action.FLAG_UPDATE, flag.environment)}
+    options = {"disabled": not flag.view.is_on, **lock(Action.FLAG_UPDATE, flag.environment)}
     st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag,), **options)
     render_editor(flag)
     render_schedule(flag, row.schedule)
@@ -164,7 +160,7 @@ def make_flag(environment: str) -> None:
             "A/B split": lambda: split_flag(dict.fromkeys(split_tags(state["new-variants"]), 1.0), 0),
             "Canary": lambda: canary_flag(0),
         }[state["new-kind"]]()
-        definition = set_details(definition, details) | {"state": "DISABLED"}
+        definition = switch_definition(set_details(definition, details), on=False)
         return create_flag(get_store(), state["new-key"], definition, make_act(state["new-reason"], environment))
 
     ui.record_change(create, effect=f"{ui.plain(state['new-key'])} is there, and off.")

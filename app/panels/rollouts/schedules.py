@@ -22,7 +22,6 @@ from core.flags.store import Flag
 from core.jobs.leases import get_holder
 from core.jobs.scheduler import LEASE
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
-from quarterdeck.definitions import rollout_pct
 
 AWAY_AFTER = timedelta(minutes=1)
 IN_STEPS, SWITCH_ON, SWITCH_OFF = "Roll out in steps", "Switch on", "Switch off"
@@ -81,7 +80,7 @@ def change_plan(schedule: Schedule, action: Action) -> None:
 
 def render_plan(flag: Flag) -> None:
     """The form that plans."""
-    kinds = (IN_STEPS, SWITCH_ON, SWITCH_OFF) if rollout_pct(flag.definition) is not None else (SWITCH_ON, SWITCH_OFF)
+    kinds = (IN_STEPS, SWITCH_ON, SWITCH_OFF) if flag.view.rollout_pct is not None else (SWITCH_ON, SWITCH_OFF)
     with st.form(f"plan-{flag.key}-{flag.version}", border=False):
         left, middle, right = st.columns(3)
         left.selectbox("What", kinds, key=f"plan-kind-{flag.key}")
@@ -107,9 +106,10 @@ def plan(flag: Flag) -> None:
         kind, starts = state[f"plan-kind-{flag.key}"], state[f"plan-starts-{flag.key}"]
         steps: tuple[ScheduleStep, ...] = (ScheduleStep(on=kind == SWITCH_ON),)
         if kind == IN_STEPS:
-            is_off = flag.definition.get("state") != "ENABLED"
             hold_s = parse_duration(state[f"plan-hold-{flag.key}"])
-            steps = plan_steps(parse_shares(state[f"plan-steps-{flag.key}"]), hold_s=hold_s, switch_on=is_off)
+            steps = plan_steps(
+                parse_shares(state[f"plan-steps-{flag.key}"]), hold_s=hold_s, switch_on=not flag.view.is_on
+            )
         return create_schedule(
             get_store(), flag, steps, make_act(state[f"plan-reason-{flag.key}"], flag.environment),
             starts=starts.replace(tzinfo=UTC) if starts else now, now=now,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.operations import create_flag
 from core.flags.store import get_flag
 from quarterdeck.definitions import boolean_flag, rollout_pct

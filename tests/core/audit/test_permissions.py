@@ -103,7 +103,7 @@ class World:
 
     def design(self, key: str = "compared") -> Design:
         flag = get_flag(self.store, "production", key)
-        return plan_experiment(key, flag.definition, name=f"{key} test", metric=Metric.SCORE, effect=0.02, control="a")
+        return plan_experiment(key, flag.view, name=f"{key} test", metric=Metric.SCORE, effect=0.02, control="a")
 
     @property
     def experiment(self) -> Experiment:

@@ -8,7 +8,17 @@ import pytest
 from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound
-from core.flags.operations import change_rollout, create_flag, remove_flag, save_edit, switch_flag
+from core.flags import definition
+from core.flags.canary_plan import read_plan
+from core.flags.operations import (
+    change_rollout,
+    create_flag,
+    import_flags,
+    remove_flag,
+    save_edit,
+    switch_flag,
+    update_flag,
+)
 from core.flags.preview import find_recent_users, preview_change
 from core.flags.schedule import (
     ScheduleState,
@@ -23,7 +33,7 @@ from core.flags.store import get_flag
 from core.flags.timetable import get_schedule, list_schedules
 from core.log.retrievals import list_recent_users
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule, run_schedules
-from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
+from quarterdeck.definitions import boolean_flag, canary_flag, rollout_pct, set_rollout, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
@@ -129,6 +139,18 @@ def test_a_change_for_later_happens_at_its_time(store, flag):
     assert get_flag(store, "production", "use_hyde").definition["state"] == "ENABLED"
     assert run_schedules(store, now=NOW + HOUR) == ("use_hyde: off, step 1 of 1",)
     assert get_flag(store, "production", "use_hyde").definition["state"] == "DISABLED"
+
+
+def test_a_canarys_plan_is_read_once_on_a_save(store, monkeypatch):
+    planned = canary_flag(5, metadata={"canary_steps": "5% for 24h, 100%"})
+    create_flag(store, "answers", planned, ME)
+    flag = get_flag(store, "production", "answers")
+    create_schedule(store, flag, [ScheduleStep(on=False)], ME, starts=NOW + HOUR, now=NOW)
+    read = []
+    monkeypatch.setattr(definition, "read_plan", lambda *given, **named: read.append(1) or read_plan(*given, **named))
+    update_flag(store, flag, set_rollout(planned, 10), ME)
+    import_flags(store, {"flags": {"answers": set_rollout(planned, 20)}}, ME)
+    assert len(read) == 2
 
 
 def test_steps_never_bunch_when_the_clock_jumps_or_the_server_was_away(store, flag):

@@ -65,7 +65,7 @@ def test_several_experiments_are_counted_on_top_by_their_verdict(
     serve(deck, gain=0.1, slower_ms=60)
     create_flag(store, "other", boolean_flag(on=True, rollout_pct=50), SETUP)
     flag = get_flag(store, ENVIRONMENT, "other")
-    design = plan_experiment("other", flag.definition, name="other", metric=Metric.COST, effect=0.1)
+    design = plan_experiment("other", flag.view, name="other", metric=Metric.COST, effect=0.1)
     start_experiment(store, flag, design, Act("ada", "to see"))
     app = open_page("rollouts")
     assert "2 experiments run: 1 to be stopped, 1 without a verdict yet." in " ".join(c.value for c in app.caption)
