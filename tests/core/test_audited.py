@@ -11,6 +11,7 @@ from core.audit.actions import Action
 from core.coverage.backlog import TopicDecision, TopicState
 from core.deployments.audited import IdleState, LiveState, read_release
 from core.drift.audited import AcceptedLevel
+from core.flags.definition import FlagDefinition
 from core.indexes.audited import BuildState, SwapState
 from core.prompts.audited import ProductionState, ServingFlag
 from core.rollouts.audited import ExperimentAudit
@@ -19,7 +20,7 @@ from quarterdeck.definitions import boolean_flag, split_flag
 from tests.core.causes.test_timeline import told
 
 FLAG = split_flag({"control": 1, "long": 1})
-DESIGN = plan_experiment("tone", FLAG, name="longer", metric=Metric.SCORE, effect=0.02)
+DESIGN = plan_experiment("tone", FlagDefinition(FLAG), name="longer", metric=Metric.SCORE, effect=0.02)
 
 
 @pytest.mark.parametrize(

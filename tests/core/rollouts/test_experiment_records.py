@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from core.arms.arms import Metric
 from core.errors import Conflict
+from core.flags.definition import FlagDefinition
 from core.rollouts.experiment_design import plan_experiment
 from core.rollouts.experiment_records import Experiment, find_running, get_experiment, list_experiments, save_experiment
 from quarterdeck.definitions import split_flag
@@ -42,7 +43,9 @@ def counted(url: str, store: Store) -> Iterator[CountedStore]:
 
 
 def make(number: int, environment: str = "production") -> Experiment:
-    design = plan_experiment(f"flag_{number}", FLAG, name=f"experiment {number}", metric=Metric.SCORE, effect=0.02)
+    design = plan_experiment(
+        f"flag_{number}", FlagDefinition(FLAG), name=f"experiment {number}", metric=Metric.SCORE, effect=0.02
+    )
     began = BEGAN + timedelta(days=number)
     return Experiment(environment, design, FLAG, began, "ada", began)
 
