@@ -62,14 +62,14 @@ def test_a_worse_green_is_called_on_the_page_the_overview_and_in_the_table(empty
     app = open_page("rollouts", tab="Canaries")
     shown = text_of(" ".join(m.value for m in app.markdown))
     assert "Not healthy" in shown
-    assert "answers at 20%: Green's score is surely worse: 0.60 against 0.70 on blue" in shown
+    assert "answers at 20%: Green's score is significantly worse: 0.60 against 0.70 on blue" in shown
     table = app.dataframe[0].value
     assert dict(zip(table["metric"], table["so"], strict=True)) == {
-        "score": "surely worse", "error rate": "not sure yet", "latency": "within the margin"
+        "score": "significantly worse", "error rate": "not sure yet", "latency": "within the margin"
     }  # fmt: skip
     assert len(app.get("plotly_chart")) == 2
     overview = text_of(" ".join(m.value for m in open_page("overview").markdown))
-    assert "Green's score is surely worse" in overview
+    assert "Green's score is significantly worse" in overview
 
 
 def test_a_healthy_green_is_healthy_on_the_overview(empty_url: str, store: Store) -> None:
