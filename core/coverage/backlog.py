@@ -21,7 +21,7 @@ from quarterdeck.store import Store
 
 
 class TopicState(StrEnum):
-    """What was decided about a gap."""
+    """The decision about a gap."""
 
     OPEN = "open"
     PLANNED = "planned"
@@ -31,7 +31,7 @@ class TopicState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BacklogTopic:
-    """One gap: when it was first and last seen, and what was decided. `centroid` has length 1."""
+    """One gap: when it was first and last seen, and the decision about it. `centroid` has length 1."""
 
     topic_id: str
     label: str
@@ -45,12 +45,12 @@ class BacklogTopic:
 
     @property
     def known(self) -> KnownTopic:
-        """What the rule needs to recognize the gap in a later run."""
+        """The data by which a later run recognizes the gap."""
         return KnownTopic(self.topic_id, self.centroid)
 
 
 def list_backlog(store: Store, model: str) -> tuple[BacklogTopic, ...]:
-    """Return every gap that was seen with this embedding model, the latest first."""
+    """Return every gap seen with this embedding model, the latest first."""
     with store.read() as connection:
         rows = connection.execute(
             select(topics).where(topics.c.model == model).order_by(topics.c.last_seen_ms.desc(), topics.c.topic_id)
@@ -68,7 +68,7 @@ def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
 
 
 def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: int) -> None:
-    """Remember the topics of a run: new ones open, known ones with their newest label, centroid and time."""
+    """Record the topics of a run: new ones as open; for known ones, update label, centroid and time."""
     with store.begin() as connection:
         known = set(connection.scalars(select(topics.c.topic_id)))
         for topic in seen:
@@ -85,7 +85,7 @@ def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: 
 
 
 def save_decision(connection: Connection, topic: BacklogTopic, state: TopicState, *, owner: str, note: str) -> None:
-    """Store what was decided about the gap as it was read. Raises Conflict when somebody decided first."""
+    """Save a decision about a gap with optimistic locking. Raises Conflict if somebody else decided since the read."""
     values = {"state": str(state), "owner": owner, "note": note}
     save_versioned(connection, topics, {"topic_id": topic.topic_id}, values, expected_version=topic.version)
 
