@@ -23,7 +23,7 @@ _NO_VERSION = "none"
 
 
 class ChangeKind(StrEnum):
-    """What was changed. `level` is somebody accepting a level of scores: shown, and never a cause."""
+    """What was changed. `level` is an accepted level of scores: shown, but never a cause."""
 
     FLAG = "flag"
     CANARY = "canary"
@@ -37,10 +37,10 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TimelineChange:
-    """One dated change. `touches` names the segments of the log it acts on; () means that they are not known.
+    """One dated change. `touches` names the segments of the log that it affects; () means unknown.
 
-    Values of one dimension in `touches` are alternatives. `reach` is the largest share (0 to 1) of users for whom
-    anything can have changed: 0 for an index that was only built. `entry_id` is the audit entry, for the way back.
+    Values of one dimension in `touches` are alternatives. `reach` is the largest share (0 to 1) of users who can have
+    been affected: 0 for an index that was only built. `entry_id` is the audit entry, used to undo it.
     """
 
     ts: datetime
@@ -55,7 +55,7 @@ class TimelineChange:
 
 
 class AuditedEntry(Protocol):
-    """What is read of an audit entry."""
+    """The fields of an audit entry that are read here."""
 
     @property
     def entry_id(self) -> int: ...
@@ -76,7 +76,7 @@ class AuditedEntry(Protocol):
 
 
 class CommittedVersion(Protocol):
-    """What is read of a corpus version; the counts compare it with the version before and may be unknown."""
+    """The fields of a corpus version that are read here; counts compare it with the one before and may be None."""
 
     @property
     def name(self) -> str: ...
@@ -97,10 +97,10 @@ class CommittedVersion(Protocol):
 
 
 def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
-    """Return the change that an audit entry stands for, or None for one that changes nothing in the product.
+    """Return the change that an audit entry describes, or None if it changes nothing in the product.
 
-    A flag tells which segment it acts on by a metadata entry named like a dimension, `{"prompt_version": "v3"}`; a
-    canary acts on the arm green.
+    A flag names the segment that it affects by a metadata entry named like a dimension, `{"prompt_version": "v3"}`; a
+    canary affects the arm green.
     """
     family, _, verb = entry.action.partition(".")
     describe = {
@@ -121,7 +121,7 @@ def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
 
 
 def fold_changes(changes: Iterable[TimelineChange]) -> tuple[TimelineChange, ...]:
-    """Return the changes, with those of one thing that changed over twelve times within an hour of the clock as one.
+    """Merge the changes of any one thing that changed over twelve times within a clock hour into one change.
 
     It has the time, the reason and the audit entry of the last of them.
     """
@@ -133,7 +133,7 @@ def fold_changes(changes: Iterable[TimelineChange]) -> tuple[TimelineChange, ...
 
 
 def summarize_versions(versions: Iterable[CommittedVersion]) -> tuple[TimelineChange, ...]:
-    """Return a change a corpus version. What users get changes only once an index of it is live."""
+    """Return one change per corpus version. Users notice it only once an index of it is live."""
     return tuple(
         TimelineChange(
             v.committed, ChangeKind.CORPUS, v.name, _say_version(v), v.author, v.message.partition("\n")[0].strip()
@@ -143,9 +143,9 @@ def summarize_versions(versions: Iterable[CommittedVersion]) -> tuple[TimelineCh
 
 
 def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[TimelineChange, ...]:
-    """Return a change a prompt version, at the time of its registration.
+    """Return one change per prompt version, at the time of its registration.
 
-    MLflow does not say when an alias was moved: the version in production may have gone live at any time since.
+    MLflow does not record when an alias was moved: the production version may have gone live at any time since.
     """
     changes = []
     for prompt in prompts:
@@ -164,7 +164,7 @@ def _fold(changes: Sequence[TimelineChange]) -> TimelineChange:
     last = max(changes, key=lambda change: (change.ts, change.entry_id or 0))
     return replace(
         last,
-        summary=f"{last.target} changed over {MOST_AN_HOUR} times within an hour, at last: {last.summary}",
+        summary=f"{last.target} changed over {MOST_AN_HOUR} times within an hour; the last change: {last.summary}",
         actor=", ".join(sorted({change.actor for change in changes})),
         touches=tuple(dict.fromkeys(touched for change in changes for touched in change.touches)),
         reach=max(change.reach for change in changes),
@@ -187,7 +187,7 @@ def _describe_flag(_verb: str, entry: AuditedEntry) -> _Told:
 
 
 def _describe_experiment(verb: str, entry: AuditedEntry) -> _Told:
-    """Its start and its stop move nobody; a decision reaches those who get another variant now."""
+    """Start and stop affect nobody; a decision affects the users who get another variant now."""
     before, after = entry.before or {}, entry.after or {}
     told = after.get("experiment")
     if verb == "start" and isinstance(told, Mapping):
@@ -202,7 +202,7 @@ def _describe_experiment(verb: str, entry: AuditedEntry) -> _Told:
 
 
 def _compare_flags(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> tuple[str, float]:
-    """What changed between two definitions in words, and the share of users that it can have reached."""
+    """Return what changed between two definitions in words, and the largest share of users affected."""
     old, new = _share_on(before), _share_on(after)
     reach = 1.0 if old is None or new is None else abs(new - old) / 100
     if before is None:
@@ -223,7 +223,7 @@ def _compare_flags(name: str, before: dict[str, Any] | None, after: dict[str, An
         return f"{name}: shares from {_say_shares(weights[0])} to {_say_shares(weights[1])}", moved * served
     changed = [part for part in ("variants", "defaultVariant", "targeting") if before.get(part) != after.get(part)]
     if not changed:
-        return f"{name}: description changed, nothing else", 0.0
+        return f"{name}: only the description changed", 0.0
     words = {"variants": "variants", "defaultVariant": "default", "targeting": "rules"}
     return f"{name}: {' and '.join(words[part] for part in changed)} changed", served
 
@@ -233,7 +233,7 @@ def _is_on(definition: Mapping[str, Any] | None) -> bool:
 
 
 def _share_on(definition: Mapping[str, Any] | None) -> float | None:
-    """Percent of users who get what the flag brings: none where there is no flag or it is off; None if unknown."""
+    """Percent of users who get what the flag serves: 0 without a flag or if it is off; None if unknown."""
     if definition is None or not _is_on(definition):
         return 0.0
     return rollout_pct(definition)
@@ -246,7 +246,7 @@ def _at(definition: Mapping[str, Any] | None, share: float | None) -> str:
 
 
 def _weights(definition: Mapping[str, Any]) -> dict[str, float]:
-    """The shares of an A/B split in percent; empty for a flag that is none."""
+    """The shares of an A/B split in percent; empty for other flags."""
     try:
         return {name: weight / 1000 for name, weight in read_weights(definition).items()}
     except InvalidInput:
@@ -268,11 +268,11 @@ def _describe_index(verb: str, entry: AuditedEntry) -> _Told:
             f"index {entry.target} built from corpus {after.get('corpus_version')}: {after.get('chunks', 0):,} chunks"
         )
         return ChangeKind.INDEX, built, (("index_version", entry.target),), 0.0
-    return ChangeKind.INDEX, f"index {entry.target}: {verb}", (), 0.0  # what is live is never retired nor removed
+    return ChangeKind.INDEX, f"index {entry.target}: {verb}", (), 0.0  # a live index is never retired or removed
 
 
 def _describe_prompt(verb: str, entry: AuditedEntry) -> _Told:
-    """A promotion or its roll-back; with a flag, it reaches those for whom the flag changed."""
+    """A promotion or rollback; with a flag, it affects the users for whom the flag changed."""
     before, after = entry.before or {}, entry.after or {}
     new, old = _label(after), _label(before)
     verbs = {"promote": f"{new} promoted", "rollback": f"rolled back to {new}"}
@@ -313,7 +313,7 @@ def _describe_deployment(verb: str, entry: AuditedEntry) -> _Told:
 def _say_color(told: Mapping[str, Any]) -> str:
     if not told:
         return "no color"
-    color = told.get("color") or told["colour"]  # entries of earlier releases spell it so
+    color = told.get("color") or told["colour"]  # the spelling of earlier releases
     return f"{color} ({told['release']})" if told.get("release") else str(color)
 
 

@@ -18,7 +18,7 @@ from core.log.values import AskedQuery, DailyScores
 FIRST = date(2026, 3, 2)  # a Monday
 DROP = FIRST + timedelta(days=40)
 TODAY = FIRST + timedelta(days=46)
-NO_DROP = DriftReport(DriftStatus.STABLE, "Retrieval score is where it was.", "")
+NO_DROP = DriftReport(DriftStatus.STABLE, "Retrieval score is unchanged.", "")
 
 
 def at(days: float) -> datetime:
@@ -83,7 +83,7 @@ def test_a_regression_of_one_prompt_is_laid_to_its_promotion_and_not_to_a_flag_o
     assert top.change is prompt
     assert top.confidence > 0.9
     assert top.explained_share == pytest.approx(1.0, abs=0.1)
-    assert top.evidence.startswith("The drop sits in prompt version v3: -0.2")
+    assert top.evidence.startswith("The drop is in prompt version v3: -0.2")
     assert top.evidence.endswith("elsewhere; it came 2 h before the first low day.")
 
 
@@ -228,7 +228,7 @@ def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
 
 
 def test_the_headline_of_a_stable_score_is_the_verdict_itself() -> None:
-    assert describe_drop(NO_DROP, Causes(())) == "Retrieval score is where it was."
+    assert describe_drop(NO_DROP, Causes(())) == "Retrieval score is unchanged."
 
 
 def test_segments_are_described_by_where_the_drop_sits() -> None:
@@ -237,7 +237,7 @@ def test_segments_are_described_by_where_the_drop_sits() -> None:
     for split in (here, alike):
         report = report_of(add(split))
         sentences.append(describe_segments(report, list_contrasts(report, {"prompt_version": split})))
-    assert sentences[0].startswith("The drop sits in prompt version v3: -0.2")
+    assert sentences[0].startswith("The drop is in prompt version v3: -0.2")
     assert sentences[1].startswith("The drop is in every segment alike")
     assert describe_segments(NO_DROP, ()) == ""
 

@@ -46,7 +46,7 @@ def test_what_changed_all_the_time_is_one_change_an_hour() -> None:
     ]
     assert fold_changes(flips[:12]) == tuple(flips[:12])
     (folded,) = fold_changes(flips)
-    assert folded.summary == "hyde changed over 12 times within an hour, at last: hyde created at 13%"
+    assert folded.summary == "hyde changed over 12 times within an hour; the last change: hyde created at 13%"
     assert (folded.ts, folded.entry_id, folded.actor) == (flips[-1].ts, 13, "ada, bot")
     assert folded.reach == pytest.approx(0.13)
     later = [replace(change, ts=change.ts + timedelta(hours=at)) for at, change in enumerate(flips)]
