@@ -12,7 +12,7 @@ from quarterdeck.store import Store
 
 
 def accepted_level_setting(environment: str) -> str:
-    """Return the name of the setting that holds since when the present level counts as normal."""
+    """Return the name of the setting with the date since which the present level counts as normal."""
     return f"accepted_level:{environment}"
 
 
@@ -22,7 +22,7 @@ BASELINE_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class DriftOverview:
-    """The verdict, the days it rests on, and the verdicts of each segment by dimension."""
+    """The verdict, the days it is based on, and the verdicts of each segment by dimension."""
 
     report: DriftReport
     days: tuple[DailyScores, ...]
@@ -38,7 +38,7 @@ def report_drift(
     window_days: int = WINDOW_DAYS,
     baseline_days: int = BASELINE_DAYS,
 ) -> DriftOverview:
-    """Return whether retrieval drifts as of the end of `today`. Raises SourceUnavailable and InvalidInput."""
+    """Return the drift verdict at the end of `today`. Raises SourceUnavailable and InvalidInput."""
     options: dict[str, Any] = {"today": today, "window_days": window_days, "baseline_days": baseline_days}
     days = list_daily_scores(store)
     report = decide_drift(days, accepted_on=get_accepted_day(store, environment), **options)
@@ -51,6 +51,6 @@ def report_drift(
 
 
 def get_accepted_day(store: Store, environment: str) -> date | None:
-    """Return the day from which on the level of scores was accepted as normal, if somebody did."""
+    """Return the day since which the level of scores is accepted as normal, or None."""
     accepted, _ = get_setting(store, accepted_level_setting(environment))
     return date.fromisoformat(accepted["accepted_on"]) if accepted else None

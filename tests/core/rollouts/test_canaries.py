@@ -199,7 +199,7 @@ def test_a_canary_of_another_environment_cannot_be_told_apart_by_the_arm_either(
     serve(deck, green_score=0.5)
     verdict = report(store).verdict
     assert (verdict.call, verdict.is_healthy) == (CanaryCall.HOLD, False)
-    assert "while the canary answer-service of staging runs too" in verdict.reason
+    assert "The canary answer-service of staging runs too" in verdict.reason
     run_job(url, tmp_path)
     assert share(store) == 20
 

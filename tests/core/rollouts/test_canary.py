@@ -90,7 +90,7 @@ def test_with_few_users_it_is_too_early_to_tell_and_said_how_many_are_missing() 
 def test_without_any_user_nothing_is_said_about_green() -> None:
     verdict = decide(Arm(), Arm())
     assert verdict.call is CanaryCall.HOLD
-    assert verdict.reason == "No user of green was logged since the step began."
+    assert verdict.reason == "No user has been logged on green since the step began."
 
 
 def test_a_step_is_held_for_its_time_however_good_green_is() -> None:

@@ -208,7 +208,7 @@ def test_the_direction_can_be_turned_around() -> None:
 def test_too_few_users_and_none_at_all_are_said_with_what_to_do() -> None:
     few = decide(arm(20), arm(25))
     assert few.reason == "Too early to tell: 45 users so far, each arm needs 30."
-    assert "10 more users on short, to 30" in few.missing
+    assert "10 more users on short, of 30 needed" in few.missing
     nobody = decide_experiment(design(), [], ExperimentProgress(START, NOW))
     assert nobody.reason.startswith("No exposures yet")
     unlogged = decide_experiment(design(), [], ExperimentProgress(START, NOW, {"short": 9, "long": 8}))
