@@ -95,7 +95,7 @@ def test_a_drop_everywhere_is_not_laid_to_the_prompt_of_a_part() -> None:
     assert first(found).change is flag
     beaten = next(cause for cause in found.ranked if cause.change is prompt)
     assert beaten.confidence < 0.01
-    assert beaten.evidence.startswith("The drop is not in prompt version v3, which it touched")
+    assert beaten.evidence.startswith("The drop is not in prompt version v3, which it changed")
 
 
 def test_a_change_after_the_drop_cannot_be_its_cause() -> None:
@@ -221,9 +221,9 @@ def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
     known = cause(CauseKind.CHANGE, 0.83, swap.summary, swap)
     assert describe_drop(DROPPED, known).endswith("Most likely: default swapped, 13 Nov (83% sure).")
     assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.4, swap.summary, swap)).endswith("13 Nov (40% sure).")
-    assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.2, "x", swap)).endswith("cannot be told yet.")
+    assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.2, "x", swap)).endswith("The cause is not clear yet.")
     assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.9, "")).endswith(
-        "nothing that is on the timeline caused it."
+        "the cause is not on the timeline."
     )
 
 
@@ -238,7 +238,7 @@ def test_segments_are_described_by_where_the_drop_sits() -> None:
         report = report_of(add(split))
         sentences.append(describe_segments(report, list_contrasts(report, {"prompt_version": split})))
     assert sentences[0].startswith("The drop is in prompt version v3: -0.2")
-    assert sentences[1].startswith("The drop is in every segment alike")
+    assert sentences[1].startswith("The drop affects all segments alike")
     assert describe_segments(NO_DROP, ()) == ""
 
 

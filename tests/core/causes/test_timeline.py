@@ -69,7 +69,7 @@ CANARY = canary_flag(5)
         (switch_flag(TWENTY, on=False), TWENTY, "new_prompt_v3 switched on at 20%", 0.20),
         (TWENTY, None, "new_prompt_v3 deleted, was at 20%", 0.20),
         (OFF, switch_flag(OFF, on=True), "new_prompt_v3 switched on at 100%", 1.0),
-        (TWENTY, {**TWENTY, "metadata": {"description": "x"}}, "new_prompt_v3: description changed, nothing else", 0.0),
+        (TWENTY, {**TWENTY, "metadata": {"description": "x"}}, "new_prompt_v3: only the description changed", 0.0),
     ],
 )
 def test_a_flag_says_what_changed_and_for_how_many(

@@ -30,8 +30,8 @@ def test_an_unknown_model_is_an_error_and_never_free():
         ("models: {m: {input: .inf, output: 1}}", "model m, input"),
         ("models: {m: {input: true, output: 1}}", "model m, input"),
         ("models: {m: 3}", "model m"),
-        ("models: {}", "must hold `models:`"),
-        ("- a", "must hold `models:`"),
+        ("models: {}", "must contain `models:`"),
+        ("- a", "must contain `models:`"),
         ("a: [", "is not YAML"),
     ],
 )

@@ -151,7 +151,7 @@ def test_a_green_as_good_as_blue_takes_the_next_step_where_the_plan_says_so(
     assert entry.reason.startswith("Green can go from 20% to 50%: score, error rate, latency confirmed within")
     found = report(store)
     assert found.since == entry.ts
-    assert found.verdict.reason == "No user of green was logged since the step began."
+    assert found.verdict.reason == "No user has been logged on green since the step began."
 
 
 def test_searches_that_fail_are_rolled_back_by_the_ceiling(
