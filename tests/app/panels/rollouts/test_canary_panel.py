@@ -52,7 +52,7 @@ def test_the_demos_canary_says_how_it_stands_and_what_the_next_step_takes(as_dem
     shown = text_of(" ".join(m.value for m in app.markdown))
     assert "answer-service at 5%: Too early to tell:" in shown
     assert "Missing for the next step:" in shown
-    assert "more users on green, to 100" in shown
+    assert "more users on green, of 100" in shown
     assert "Steps: **5%** → 25% → 50% → 100%." in " ".join(caption.value for caption in app.caption)
 
 
