@@ -201,7 +201,7 @@ def test_the_pipeline_says_what_is_stale_and_why_and_is_rebuilt(repo: DvcRepo) -
             break
         time.sleep(0.1)
     app.run()
-    assert "every stage ran; commit dvc.lock to keep that" in said(app)
+    assert "every stage ran; commit dvc.lock to keep this" in said(app)
     assert "All 2 stages are up to date" in said(app)
 
 
