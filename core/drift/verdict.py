@@ -282,7 +282,7 @@ def _worded(
                 f"since {_say(report.changed_on)}: {_windows(report)}; first alert on {_say(report.called_on)}."
             ),
             action=(
-                "Check the coverage gaps and what changed around that day, then index what is missing. "
+                "Check the coverage gaps and what changed around that day, then re-index what is missing. "
                 "If this level is intended, accept it as the new normal."
             ),
         )
