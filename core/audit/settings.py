@@ -17,7 +17,7 @@ from quarterdeck.store import Store
 
 
 def get_setting(store: Store, name: str) -> tuple[Any, int]:
-    """Return a setting's value and version; (None, 0) when it was never set."""
+    """Return a setting's value and version; (None, 0) if it was never set."""
     with store.read() as connection:
         row = connection.execute(select(settings.c.value, settings.c.version).where(settings.c.name == name)).first()
     return (json.loads(row.value), row.version) if row else (None, 0)
@@ -34,7 +34,7 @@ def list_settings(store: Store, prefix: str) -> dict[str, Any]:
 def save_versioned(
     connection: Connection, table: Table, identity: dict[str, Any], values: dict[str, Any], *, expected_version: int
 ) -> None:
-    """Insert (expected version 0) or update a row that carries a version. Raises Conflict; nothing is overwritten."""
+    """Insert (expected version 0) or update a row with optimistic locking. Raises Conflict; overwrites nothing."""
     same = [table.c[name] == value for name, value in identity.items()]
     found = connection.scalar(select(table.c.version).where(*same)) or 0
     if found != expected_version:
@@ -50,16 +50,16 @@ def save_versioned(
 
 
 def save_setting(connection: Connection, name: str, value: Any, *, expected_version: int) -> None:
-    """Store a named fact. Raises Conflict when somebody else changed it first."""
+    """Save a setting with optimistic locking. Raises Conflict if somebody else changed it first."""
     save_versioned(
         connection, settings, {"name": name}, {"value": json.dumps(value)}, expected_version=expected_version
     )
 
 
 def move_state_version(connection: Connection) -> None:
-    """Tell every client that flags or aliases changed."""
+    """Signal to every client that flags or aliases changed."""
     counter = settings.c.name == STATE_VERSION
     if connection.execute(update(settings).where(counter).values(version=settings.c.version + 1)).rowcount == 0:
-        mark = json.dumps(uuid.uuid4().hex)  # tells this store's versions from those of another in its place
+        mark = json.dumps(uuid.uuid4().hex)  # distinguishes this store's versions from those of a replacement
         connection.execute(insert(settings).values(name=STATE_VERSION, value=mark, version=1))
     tell_news(connection)

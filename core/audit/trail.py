@@ -14,12 +14,12 @@ from quarterdeck.schema import audit
 from quarterdeck.store import Store, fetch_many
 
 FIRST_HASH = "0" * 64
-_AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, so that the chain of entries is a line
+_AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, which keeps the hash chain linear
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One change: who, when, why, and the stored state before and after it (None: there was or is nothing)."""
+    """One change: who, when, why, and the stored state before and after it (None: it did not exist)."""
 
     entry_id: int
     ts: datetime
@@ -45,7 +45,7 @@ def list_audit(
     until_ms: int | None = None,
     limit: int | None = 500,
 ) -> tuple[AuditEntry, ...]:
-    """Return audit entries, newest first; None for `limit` means all of them."""
+    """Return audit entries, newest first; `limit=None` returns all."""
     wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
     query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
     return _read_entries(store, query)
@@ -54,10 +54,10 @@ def list_audit(
 def list_audit_by_hour(
     store: Store, environment: str, *, since_ms: int, most_an_hour: int, limit: int
 ) -> tuple[AuditEntry, ...]:
-    """Return what concerns an environment, newest first: its own entries, and those of indexes and prompts anywhere.
+    """Return the entries about an environment, newest first: its own, and those of indexes and prompts anywhere.
 
-    Of what was done alike to one target within an hour of the clock, only the newest `most_an_hour` entries, so that
-    somebody who flips a flag all day hides nothing else.
+    Of the entries with the same action on one target within a clock hour, only the newest `most_an_hour` are returned,
+    so that somebody who flips a flag all day hides nothing else.
     """
     shared = (audit.c.action.startswith(family) for family in ("index.", "prompt."))
     hour = (audit.c.environment, audit.c.target, audit.c.action, audit.c.ts_ms // 3_600_000)
@@ -90,7 +90,7 @@ def count_audit(
 
 
 def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple[str, ...]:
-    """Return what stands in a column of the audit trail (actor, action, target, environment), in order."""
+    """Return the distinct values in a column of the audit trail (actor, action, target, environment), sorted."""
     with store.read() as connection:
         return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
 
@@ -111,7 +111,7 @@ def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:
 
 
 def list_broken_audit_entries(store: Store) -> tuple[int, ...]:
-    """Return the ids of the entries at which the chain of hashes breaks: a row was changed, or one before removed."""
+    """Return the ids of the entries at which the hash chain breaks: a row was changed, or an earlier one removed."""
     broken, expected = [], FIRST_HASH
     with store.read() as connection:
         for found in fetch_many(connection, select(audit).order_by(audit.c.id)):

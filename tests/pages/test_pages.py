@@ -614,7 +614,7 @@ def test_a_rollout_in_steps_is_planned_paused_and_cancelled_on_the_page(demo_url
 def test_a_change_without_a_reason_is_refused_in_one_line(reason: str, demo_url: str) -> None:
     before = stored_flag(demo_url, "new_prompt_v3")
     line = only_error(save(edit(open_page("rollouts", flag="new_prompt_v3"), share=25.0), reason))
-    assert line == "**Nothing was changed** — reason: is empty; say why, for the audit trail"
+    assert line == "**Nothing was changed** — reason: is empty; give a reason for the audit trail"
     assert stored_flag(demo_url, "new_prompt_v3") == before
 
 
@@ -841,5 +841,5 @@ def test_a_token_without_a_scope_is_refused_in_one_line(empty_url: str) -> None:
     app.text_input(key="token-name").set_value("search")
     app.text_input(key="token-reason").set_value("why")
     next(each for each in app.button if each.label == "Make the token").click().run()
-    assert "scopes: give at least one of evaluate, ingest, admin" in only_error(app)
+    assert "scopes: must have at least one of evaluate, ingest, admin" in only_error(app)
     assert ask(empty_url, "SELECT COUNT(*) FROM tokens") == [(0,)]

@@ -446,7 +446,7 @@ def test_roles_are_granted_listed_and_revoked(quarterdeck: Run, url: str, monkey
     )
     gone = quarterdeck("roles", "revoke", "ada", "--reason", "again")
     assert (gone.code, gone.err) == (
-        2, "quarterdeck: role: 'ada' holds none in '*'; see them with: quarterdeck roles list\n"
+        2, "quarterdeck: role: 'ada' has none in '*'; to list all: quarterdeck roles list\n"
     )  # fmt: skip
 
 

@@ -383,7 +383,7 @@ def test_an_operation_is_refused_to_who_may_not_and_leaves_everything_as_it_was(
     before = everything_in(world.store)
     lower = [hold_everywhere(role) for role in Role if not role.covers(least)]
     for roles in (NOBODY, *lower, Roles((("staging", ADMIN),))):
-        with pytest.raises(Forbidden, match=f"takes the role {least}|takes the role editor"):
+        with pytest.raises(Forbidden, match=f"requires the role {least}|requires the role editor"):
             call(world, Act("ada", "a test", roles=roles))
         assert everything_in(world.store) == before
         assert not (world.folder / "built").exists()
@@ -403,7 +403,7 @@ def test_reverting_takes_the_role_of_the_entrys_environment(world: World) -> Non
 
 
 def test_an_action_without_a_row_is_left_to_admins(store: Store) -> None:
-    assert explain_refusal(hold_everywhere(EDITOR), "no.such", "production").startswith("no.such takes the role admin")
+    assert explain_refusal(hold_everywhere(EDITOR), "no.such", "production").startswith("no.such requires the role admin")
     with pytest.raises(Forbidden, match="no.such"), changing(store, Act("a", "b", roles=hold_everywhere(EDITOR))) as it:
         it.record("no.such", "thing", None, None)
     assert list_audit(store) == ()
@@ -423,7 +423,7 @@ def test_grants_add_up_over_names_groups_and_environments() -> None:
 
 def test_who_only_looks_is_told_which_role_it_takes() -> None:
     assert explain_refusal(ADMIN_EVERYWHERE, "log.purge", "production") == ""
-    with pytest.raises(Forbidden, match=r"^flag.update takes the role editor in production; you hold viewer. Ask an"):
+    with pytest.raises(Forbidden, match=r"^flag.update requires the role editor in production; you have viewer. Ask an"):
         check_allowed(hold_everywhere(VIEWER), "flag.update", "production")
 
 

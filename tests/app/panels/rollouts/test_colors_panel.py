@@ -122,7 +122,7 @@ def test_a_viewer_is_told_why_the_switch_is_locked(scene: Scene, deck: Store, mo
     monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
     (button,) = [each for each in open_tab().button if "Switch to" in each.label]
     assert button.disabled
-    assert "takes the role editor" in button.help
+    assert "requires the role editor" in button.help
 
 
 def test_what_nginx_really_does_is_shown_and_brought_in_line(scene: Scene, deck: Store) -> None:
