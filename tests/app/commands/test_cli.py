@@ -417,7 +417,7 @@ def test_a_missing_corpus_is_one_line(quarterdeck: Run, tmp_path: Path, monkeypa
 
 @pytest.mark.slow
 def test_building_the_demo_over_foreign_data_is_refused_in_one_line(lab: Store, url: str, quarterdeck: Run) -> None:
-    assert "holds data that no demo put there" in only_line(quarterdeck("demo", "--database", url), 1)
+    assert "has data that is not the demo's" in only_line(quarterdeck("demo", "--database", url), 1)
 
 
 def test_an_index_of_a_folder_without_pages_is_one_line(quarterdeck: Run, tmp_path: Path) -> None:
@@ -517,9 +517,9 @@ def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: 
         ((), "give --steps P,P,…, --on or --off"),
         (("--steps", "5,many"), "steps: give percentages"),
         (("--steps", "5", "--off"), "--off has no steps"),
-        (("--steps", "5", "--hold", "a day"), "hold: give a time like 30m"),
+        (("--steps", "5", "--hold", "a day"), "hold: must be a time like 30m"),
         (("--off", "--at", "tomorrow"), "at: give a time like"),
-        (("--off", "--at", "2020-01-01"), "starts: give a time from now on"),
+        (("--off", "--at", "2020-01-01"), "starts: must be a time from now on"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_one_line_and_exit_code_2(

@@ -62,7 +62,7 @@ def test_the_second_of_two_editors_gets_a_conflict_and_overwrites_nothing(store,
 
 
 def test_a_change_without_actor_or_reason_is_refused():
-    with pytest.raises(InvalidInput, match="^reason: is empty; say why"):
+    with pytest.raises(InvalidInput, match="^reason: is empty; give a reason"):
         Act("ada", "  ")
     with pytest.raises(InvalidInput, match="^actor: is empty"):
         Act("", "because")

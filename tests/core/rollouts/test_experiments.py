@@ -98,7 +98,9 @@ def test_what_the_client_noted_and_logged_names_the_better_variant(store: Store,
     assert sum(found.noted.values()) == 1_500
     assert {arm: found.looks[-1].arms[arm].users for arm in found.noted} == found.noted
     assert (found.verdict.call, found.verdict.winner) == (ExperimentCall.WINNER, "long")
-    assert found.verdict.reason.startswith("long wins: its score is significantly better than short's, 0.76 against 0.70")
+    assert found.verdict.reason.startswith(
+        "long wins: its score is significantly better than short's, 0.76 against 0.70"
+    )
     assert {(lift.metric, lift.arm) for lift in found.verdict.lifts} >= {
         (Metric.SCORE, "long"),
         (Metric.LATENCY, "long"),
@@ -301,7 +303,7 @@ def test_schedules_and_experiments_keep_out_of_each_others_way(store: Store) -> 
 def test_a_flag_that_is_off_or_gone_is_not_decided_and_a_wide_choice_takes_its_name(store: Store) -> None:
     start(store, definition=split_flag({"short": 9, "long": 1}))
     now = datetime.now(UTC)
-    with pytest.raises(InvalidInput, match="name: .* of users get another answer; type answer_style to go on"):
+    with pytest.raises(InvalidInput, match="name: .* of users get another answer; type answer_style to continue"):
         decide_for(store, running(store), "long", ME, typed_name="", now=now)
     with pytest.raises(InvalidInput, match="variant: 'off' is not one of the arms: short, long"):
         decide_for(store, running(store), "off", ME, typed_name=None, now=now)
