@@ -24,7 +24,7 @@ _OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "can
 
 
 def explain_irreversible(entry: AuditEntry) -> str:
-    """Return why the state before an entry cannot be brought back from here, and what to do; "" when it can."""
+    """Return why an entry cannot be undone here, and what to do; "" if it can."""
     if entry.action in _OF_FLAGS or entry.action == "drift.accept":
         return ""
     if entry.action in ("index.swap", "topic.mark") and entry.before:
@@ -33,33 +33,33 @@ def explain_irreversible(entry: AuditEntry) -> str:
         page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
         return f"{entry.entry_id} is in MLflow too: {page}"
     if entry.action.startswith("experiment."):
-        return f"{entry.entry_id} ({entry.action}) is not undone from here: stop or start experiments on Rollouts"
-    return f"{entry.entry_id} ({entry.action}) has no former state to bring back"
+        return f"{entry.entry_id} ({entry.action}) cannot be undone here: stop or start experiments on Rollouts"
+    return f"{entry.entry_id} ({entry.action}) has no former state to restore"
 
 
 def find_newest(store: Store, entry: AuditEntry) -> int:
-    """Return the newest entry about the same thing: what a visitor who looks now has seen."""
-    environment = None if entry.action == "index.swap" else entry.environment  # an alias is that of all of them
+    """Return the newest entry about the same thing, which a visitor has seen."""
+    environment = None if entry.action == "index.swap" else entry.environment  # aliases are shared by all environments
     return list_audit(store, target=entry.target, environment=environment, limit=1)[0].entry_id
 
 
 def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:
-    """Return what a flag is now, to be set beside what would be brought back; None where it is gone or none."""
+    """Return a flag's current definition, to compare with the restored one; None if it is deleted or not a flag."""
     known = list_flags(store, entry.environment) if entry.action in _OF_FLAGS else ()
     return next((flag.definition for flag in known if flag.key == entry.target), None)
 
 
 def former_state(entry: AuditEntry) -> dict[str, Any] | None:
-    """Return the state that `revert` brings back; None for nothing."""
+    """Return the state that `revert` restores; None for nothing."""
     if entry.action != "experiment.decide":
         return entry.before
-    return note_users((entry.before or {})["flag"], None)  # the experiment is over: nobody is noted for it
+    return note_users((entry.before or {})["flag"], None)  # the experiment is over, so nobody is exposed to it
 
 
 def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> int:
-    """Bring back the state before an audit entry. `seen` is the newest entry about the same thing that was looked at.
+    """Restore the state before an audit entry. `seen` is the newest entry about the same thing that the caller saw.
 
-    Raises NotFound, InvalidInput where there is no way back, and Conflict when somebody changed the thing since.
+    Raises NotFound, InvalidInput if it cannot be undone, and Conflict if somebody changed the thing since.
     """
     entry = get_audit_entry(store, entry_id)
     if problem := explain_irreversible(entry):
@@ -77,7 +77,7 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
         _check_seen(store, entry, seen)
         return accept_level(store, date.fromisoformat(former["accepted_on"]) if former else None, by)
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
-    _check_seen(store, entry, seen)  # after the flag was read: whoever comes between is met by its version
+    _check_seen(store, entry, seen)  # after reading the flag, whose version detects changes in between
     return _revert_flag(store, entry, known, former, by)
 
 
@@ -98,5 +98,5 @@ def _revert_flag(
 def _check_seen(store: Store, entry: AuditEntry, seen: int | None) -> None:
     if seen is not None and (newest := find_newest(store, entry)) > seen:
         raise Conflict(
-            f"{entry.target} was changed by entry {newest} after you looked; look again. Nothing was changed"
+            f"{entry.target} was changed by entry {newest} after you loaded it; reload and check. Nothing was changed"
         )

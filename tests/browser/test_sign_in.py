@@ -204,7 +204,7 @@ def test_behind_a_proxy_its_header_names_the_visitor(home: Path, chromium: Brows
         grant_role(store, Grant("bob@example.org", Role.VIEWER), SETUP)
         store.close()
         for headers, sentence in (
-            ({"X-Forwarded-Email": "bob@example.org"}, "flags"), ({}, "The proxy named nobody")
+            ({"X-Forwarded-Email": "bob@example.org"}, "flags"), ({}, "The proxy named no user")
         ):  # fmt: skip
             with chromium.new_context(extra_http_headers=headers) as context:
                 page = context.new_page()

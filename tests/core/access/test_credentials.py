@@ -61,7 +61,7 @@ def test_a_token_opens_what_its_scopes_say_and_admin_opens_all():
 @pytest.mark.parametrize(
     ("token", "given", "words"),
     [
-        (None, False, "none was given"),
+        (None, False, "none was sent"),
         (None, True, "unknown"),
         (replace(TOKEN, expires=NOW), True, "'search' expired on 01 Mar 2026"),
         (replace(TOKEN, revoked=NOW), True, "'search' was revoked on 01 Mar 2026"),
@@ -126,7 +126,7 @@ def test_a_name_in_use_is_a_conflict_and_free_again_once_revoked_or_expired(stor
 def test_revoking_twice_or_nothing_is_refused(store):
     issue_token(store, "search", [Scope.INGEST], ME)
     revoke_token(store, "search", ME)
-    with pytest.raises(Conflict, match="revoked already"):
+    with pytest.raises(Conflict, match="already revoked"):
         revoke_token(store, "search", ME)
     with pytest.raises(NotFound, match="no token 'other'; there are: search"):
         revoke_token(store, "other", ME)

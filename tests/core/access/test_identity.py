@@ -125,5 +125,5 @@ def test_the_proxys_headers_name_the_person_and_the_groups() -> None:
     headers = {"X-Forwarded-Email": "ada@example.org", "X-Forwarded-Groups": "rag, ops,,"}
     assert read_headers(proxy, headers) == Person("ada@example.org", ("rag", "ops"))
     for name in ("", "everyone", "group:rag"):
-        with pytest.raises(Forbidden, match="the proxy named nobody"):
+        with pytest.raises(Forbidden, match="the proxy named no user"):
             read_headers(proxy, headers | {"X-Forwarded-Email": name})

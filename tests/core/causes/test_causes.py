@@ -222,9 +222,7 @@ def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
     assert describe_drop(DROPPED, known).endswith("Most likely: default swapped, 13 Nov (83% sure).")
     assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.4, swap.summary, swap)).endswith("13 Nov (40% sure).")
     assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.2, "x", swap)).endswith("The cause is not clear yet.")
-    assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.9, "")).endswith(
-        "the cause is not on the timeline."
-    )
+    assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.9, "")).endswith("the cause is not on the timeline.")
 
 
 def test_the_headline_of_a_stable_score_is_the_verdict_itself() -> None:

@@ -130,7 +130,9 @@ def test_an_index_whose_vectors_belong_to_other_texts_does_not_go_live(store, bu
         queries=["shared passage 1"], live="docs-v1",
     )  # fmt: skip
     assert {check.name for check in report.checks if not check.passed} >= {"passages", "golden set"}
-    with pytest.raises(InvalidInput, match="docs-v2 did not pass its probe.*0 of 20 passages are found by their own text"):
+    with pytest.raises(
+        InvalidInput, match="docs-v2 did not pass its probe.*0 of 20 passages are found by their own text"
+    ):
         ship_index(store, "default", report, ME, expected=None)
     assert list_aliases(store) == ()
 

@@ -29,7 +29,11 @@ def test_an_index_with_fewer_chunks_than_registered_is_not_complete():
 def test_passages_that_do_not_find_themselves_show_swapped_vectors():
     assert check_passages(["a", "b"], [hits(("a", 1.0)), hits(("B", 1.0), ("b", 0.9999))]).passed
     broken = check_passages(["a", "b"], [hits(("b", 0.4)), hits(("a", 0.4))])
-    assert (broken.passed, broken.measured, broken.reason) == (False, 0.0, "0 of 2 passages are found by their own text")
+    assert (broken.passed, broken.measured, broken.reason) == (
+        False,
+        0.0,
+        "0 of 2 passages are found by their own text",
+    )
     assert not check_passages(["a"], [hits(("b", 1.0))]).passed
     assert not check_passages(["a"], [[]]).passed
 

@@ -260,7 +260,12 @@ def test_queries_are_redacted_before_they_are_stored(store, tmp_path):
             "map: score=sim: there is no such column; there are: ts, query, score",
         ),
         ("a.csv", "ts,query,score,ts\n", {}, "file: has two columns of the same name: ts, query, score, ts"),
-        ("a.csv", "ts,query,score\n", {"scores": "x"}, "map: scores is not a field of a retrieval; there are: ts, query"),
+        (
+            "a.csv",
+            "ts,query,score\n",
+            {"scores": "x"},
+            "map: scores is not a field of a retrieval; there are: ts, query",
+        ),
         ("a.txt", "x", {}, "file: a.txt has no extension .csv, .parquet or .jsonl; use --format"),
         ("a.parquet", "PAR?", {}, "file: a.parquet cannot be read as Parquet: "),
     ],

@@ -45,8 +45,9 @@ def test_a_small_noisy_difference_names_no_winner_and_says_what_could_be_shown()
     assert decision.leader is one
     assert decision.interval.low < 0 < decision.interval.high
     size = f"{decision.smallest_difference:.2f}"
-    assert f"No clear winner yet by faithfulness under a cost ceiling: 20 cases can only show a difference of {size}" in (
-        decision.reason
+    assert (
+        f"No clear winner yet by faithfulness under a cost ceiling: 20 cases can only show a difference of {size}"
+        in (decision.reason)
     )
 
 

@@ -38,7 +38,7 @@ def test_what_is_left_out_has_a_default_and_no_threshold_means_never_to_refuse()
         (FULL.replace("0.35", ".nan"), "qa.md, refuse_below"),
         (FULL.replace("name: qa", "name: a/b"), "qa.md, name"),
         (FULL.replace("version: 2\n", ""), "qa.md, version"),
-        (FULL.replace("{question}", "?"), r"must hold \{question\}"),
+        (FULL.replace("{question}", "?"), r"must contain \{question\}"),
     ],
 )
 def test_a_wrong_file_is_told_by_source_and_field(text, message):

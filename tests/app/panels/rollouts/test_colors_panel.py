@@ -114,7 +114,7 @@ def test_a_visitor_who_saw_another_state_changes_nothing(scene: Scene, deck: Sto
     app = open_tab()
     switch_color(deck, scene.open(), ACT)
     app = press(app, "Switch to green", "looks good")
-    assert "changed since you looked at it" in texts_of(app)
+    assert "changed since you loaded it" in texts_of(app)
     assert list_audit(deck, target=NAME)[0].actor == ACT.actor
 
 
