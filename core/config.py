@@ -46,9 +46,9 @@ class Config:
 def load_config(
     environ: Mapping[str, str], *, database_url: str | None = None, environment: str | None = None
 ) -> Config:
-    """Return the configuration that the environment variables describe.
+    """Return the configuration from environment variables.
 
-    Raises InvalidInput, naming the variable, and of several wrong ones each with its problem.
+    Raises InvalidInput naming the variable; several invalid ones are reported together.
     """
     problems: list[InvalidInput] = []
 
@@ -57,7 +57,7 @@ def load_config(
             return read(*arguments, **options)
         except InvalidInput as error:
             problems.append(error)
-            return cast(_Value, None)  # never handed out: the configuration is refused below
+            return cast(_Value, None)  # never used: the configuration is rejected below
 
     home = Path(environ.get("QUARTERDECK_HOME") or PROJECT / "data" / "var").absolute()
     database = database_url or environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite:///{home / 'quarterdeck.db'}"
@@ -89,7 +89,7 @@ def load_config(
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
     )
     if len(problems) > 1:
-        raise InvalidInput("configuration", f"{len(problems)} values are wrong. {'. '.join(map(str, problems))}")
+        raise InvalidInput("configuration", f"{len(problems)} values are invalid. {'. '.join(map(str, problems))}")
     if problems:
         raise problems[0]
     return config
@@ -104,7 +104,7 @@ def _check_url(environ: Mapping[str, str], name: str) -> None:
     except InvalidInput as error:
         raise InvalidInput(name, error.problem) from error
     except SourceUnavailable:
-        return  # a driver that is missing is told by who opens the store
+        return  # a missing driver is reported when the store is opened
 
 
 def _read_share(environ: Mapping[str, str], name: str) -> float | None:
@@ -125,7 +125,7 @@ def _read_days(environ: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
-        raise InvalidInput(name, f"must be a whole number of days from 1 on, not {text!r}")
+        raise InvalidInput(name, f"must be a whole number of days, at least 1, not {text!r}")
     return int(text)
 
 

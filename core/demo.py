@@ -47,7 +47,7 @@ ALIAS = "default"
 DAYS = 37
 NEW_TOPIC_DAYS = 7
 STAGING = "staging"
-LIVE, TRIED = "v2", "v3"  # the prompt in production, and the one that is rolled out by a flag
+LIVE, TRIED = "v2", "v3"  # the prompt in production, and the one rolled out by a flag
 _SEED = 20_26
 _PER_DAY = 330
 _STEPS = 5
@@ -59,9 +59,9 @@ Say = Callable[[str], None]
 
 
 def build_demo(config: Config, *, now: datetime, reset: bool = False, say: Say = print) -> bool:
-    """Build what is missing of the demo in `config.home`; False when it was there already.
+    """Build the missing parts of the demo in `config.home`; False if it was complete.
 
-    `reset` removes a former demo first. Raises Conflict when the store holds data that no demo put there, and
+    `reset` removes a former demo first. Raises Conflict when the store has data that is not the demo's, and
     SourceUnavailable when git or DVC fails.
     """
     marker = config.home / "demo.json"
@@ -72,7 +72,7 @@ def build_demo(config: Config, *, now: datetime, reset: bool = False, say: Say =
     elif former["complete"] and not reset:
         return False
     elif not former["complete"]:
-        say("The last build of the demo was cut off: starting again.")
+        say("The last build of the demo was interrupted: starting again.")
     if former:
         _remove_demo(config, with_store=former.get("store") == store_name)
     config.home.mkdir(parents=True, exist_ok=True)
@@ -102,14 +102,14 @@ def _build(config: Config, store: Store, now: datetime, step: _Steps) -> None:
     step("Writing the corpus v1 about DPDK into git and DVC, and its index")
     shutil.copyfile(CONTENT / "cases" / "qa.jsonl", config.home / "golden.jsonl")
     with store.begin():
-        pass  # makes the tables, so that the ingest stage finds its vector cache
+        pass  # creates the tables, so that the ingest stage finds its vector cache
     corpus = _Repository(Path(config.corpus_repo), config, step.say)
     corpus.create()
     _publish(config, store, corpus, "v1", now - timedelta(days=60))
     swap_index(store, ALIAS, "docs-v1", _act("first index of the product", now - timedelta(days=59)), expected=None)
     step("Setting flags and the canary")
     flags = _create_flags(store, config.environment, now)
-    step("Adding corpus v2 about FD.io VPP; its index is built and waits")
+    step("Adding corpus v2 about FD.io VPP; its index is built, but not live")
     _publish(config, store, corpus, "v2", now - timedelta(days=2))
     step(
         f"Asking {DAYS} days of questions; each is searched in the v1 index and answered offline with prompts v2 and v3"
@@ -123,7 +123,7 @@ def _build(config: Config, store: Store, now: datetime, step: _Steps) -> None:
 
 
 class _Repository:
-    """The demo's git + DVC repository, written through the real programs."""
+    """The demo's git + DVC repository, written with the real programs."""
 
     def __init__(self, folder: Path, config: Config, say: Say) -> None:
         self.folder = folder
@@ -140,7 +140,7 @@ class _Repository:
         }
 
     def create(self) -> None:
-        """Start an empty repository with a local DVC remote beside it and the pipeline's definition."""
+        """Create an empty repository with a local DVC remote and the pipeline's definition."""
         self.folder.mkdir(parents=True)
         self._run("git", "init", "--quiet", "--initial-branch=main")
         self._run("git", "config", "user.name", "Demo Writer")
@@ -152,7 +152,7 @@ class _Repository:
         (self.folder / "dvc.yaml").write_text(yaml.safe_dump(_DVC_YAML, sort_keys=False))
 
     def commit_version(self, tag: str, message: str, when: datetime) -> None:
-        """Track the corpus as it is, run the pipeline, commit, tag and push."""
+        """Track the current corpus, run the pipeline, commit, tag and push."""
         self._dvc("add", "--quiet", "corpus")
         self._dvc("repro", "--quiet")
         self._run("git", "add", "--all")
@@ -179,7 +179,7 @@ class _Repository:
 
 
 def _publish(config: Config, store: Store, corpus: _Repository, version: str, when: datetime) -> None:
-    """Commit the pages of `version` on top of what is there, and take its index in."""
+    """Commit the pages of `version` on top of the present ones, and register its index."""
     _write_pages(corpus.folder / "corpus", version)
     message = {"v1": "DPDK: the first thirty pages", "v2": "Add FD.io VPP"}[version]
     corpus.commit_version(version, message, when)
@@ -202,7 +202,7 @@ def _write_pages(target: Path, version: str) -> None:
 
 
 def _create_flags(store: Store, environment: str, now: datetime) -> FlagSet:
-    """Create the demo's flags as a team would have over two months; return them as they are today."""
+    """Create the demo's flags as a team would have over two months; return their current state."""
     wanted = {
         "use_reranker": boolean_flag(on=True, description="Rerank the hits with a cross-encoder before answering"),
         "use_hyde": boolean_flag(on=False, description="Search with a hypothetical answer instead of the question"),
@@ -242,9 +242,9 @@ def _load_queries() -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the product answered to a question: the top-1 similarity, the answer's cost and how faithful it is.
+    """The product's reply to a question: the top-1 similarity, the answer's cost and its faithfulness.
 
-    `faithfulness` is None for a refusal: whether it was right is not known of a question that nobody labeled.
+    `faithfulness` is None for a refusal, because unlabeled questions do not tell whether it was right.
     """
 
     score: float
@@ -253,7 +253,7 @@ class Reply:
 
 
 def _answer_all(config: Config, embedder: Embedder, questions: Sequence[str]) -> dict[tuple[str, str], Reply]:
-    """Return the reply to each question under each prompt that was live, by question and version label."""
+    """Return the reply to each question under each live prompt, by question and version label."""
     prompts = [prompt for prompt in _load_prompts() if f"v{prompt.version}" in (LIVE, TRIED)]
     most, prices = max(map(passages_wanted, prompts)), _load_prices()
     found = LanceIndexes(config.index_uri).search("docs-v1", embedder.embed(questions), top_k=most)
@@ -274,9 +274,9 @@ def _answer_all(config: Config, embedder: Embedder, questions: Sequence[str]) ->
 def _draw_traffic(
     queries: Mapping[str, Sequence[str]], replies: Mapping[tuple[str, str], Reply], flags: FlagSet, now: datetime
 ) -> list[Retrieval]:
-    """Return 37 days of sessions that end now: weekly and daily rhythm, three questions a session on average.
+    """Return 37 days of sessions that end now: weekly and daily rhythm, three questions per session on average.
 
-    Questions about VPP start seven days ago and grow to six in ten.
+    Questions about VPP start seven days ago and grow to 60% of all questions.
     """
     rng = np.random.default_rng(_SEED)
     popularity = {name: _popularity(rng, len(texts)) for name, texts in queries.items()}
@@ -312,14 +312,14 @@ def _draw_traffic(
 
 
 def _popularity(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return Zipf-like shares in random order: some questions are asked every day, most now and then."""
+    """Return Zipf-like shares in random order: some questions are asked every day, most only sometimes."""
     weights = 1.0 / np.arange(3, count + 3) ** 0.7
     rng.shuffle(weights)
     return np.asarray(weights / weights.sum())
 
 
 def _evaluate_prompts(config: Config, embedder: Embedder, say: Say) -> None:
-    """Run every demo prompt over the demo's cases against the v1 index, and let v2 be the one in production."""
+    """Evaluate every demo prompt over the demo's cases against the v1 index, and put v2 into production."""
     indexes = LanceIndexes(config.index_uri)
     results = evaluate_prompts(
         _load_prompts(),
@@ -355,11 +355,11 @@ def _check_store_is_free(config: Config) -> None:
     finally:
         store.close()
     if taken:
-        raise Conflict(f"{store.name} holds data that no demo put there; set QUARTERDECK_HOME to an empty folder")
+        raise Conflict(f"{store.name} has data that is not the demo's; set QUARTERDECK_HOME to an empty folder")
 
 
 def _remove_demo(config: Config, *, with_store: bool) -> None:
-    """Remove what a former demo made, and nothing else: a store only when the demo made that very one."""
+    """Remove what a former demo created, and nothing else; the store only if the demo created it."""
     for name in ("corpus", "dvc-remote", "dvc-site-cache", "indexes", "mlflow"):
         shutil.rmtree(config.home / name, ignore_errors=True)
     path = database_path(Store(config.database_url).url)

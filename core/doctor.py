@@ -35,7 +35,7 @@ _AHEAD = timedelta(minutes=5)
 
 
 class State(StrEnum):
-    """How a thing is: well, worth a look, or not working."""
+    """The result of a check: good, worth attention, or not working."""
 
     OK = "ok"
     WARN = "warn"
@@ -44,7 +44,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: what was found, and what to do about it ("" when it is well)."""
+    """One check: what was found, and what to do about it ("" if it is good)."""
 
     name: str
     state: State
@@ -53,20 +53,20 @@ class Finding:
 
 
 def examine(config: Config, *, now: datetime, quick: bool = False) -> Iterator[Finding]:
-    """Return a finding a thing, as they come. `quick` leaves out loading the embedding model, which takes seconds."""
+    """Yield one finding per check as it finishes. `quick` skips loading the embedding model, which takes seconds."""
     store = Store(config.database_url, log_url=config.log_url)
     checks: list[tuple[str, Callable[[], Finding], str]] = [
         ("programs", _check_programs, ""),
         ("buckets", _check_buckets, ""),
         ("home", lambda: _check_home(config.home), ""),
-        ("store", lambda: _check_store(store), "check QUARTERDECK_DATABASE_URL; `quarterdeck demo` makes a store"),
-        ("store, writing", lambda: _check_writing(store), "give the user who runs this the right to write there"),
+        ("store", lambda: _check_store(store), "check QUARTERDECK_DATABASE_URL; `quarterdeck demo` creates a store"),
+        ("store, writing", lambda: _check_writing(store), "give the user who runs this write access"),
         ("audit trail", lambda: _check_audit(store, now), ""),
         ("retrieval log", lambda: _check_log(store), "check QUARTERDECK_LOG_URL"),
         ("MLflow", lambda: _check_mlflow(config), "check MLFLOW_TRACKING_URI"),
         ("corpus", lambda: _check_corpus(config), "check QUARTERDECK_CORPUS_REPO"),
         ("indexes", lambda: _check_indexes(store), "build one: quarterdeck index build VERSION"),
-        ("deployments", lambda: _check_deployments(store, config), "quarterdeck deploy status says more"),
+        ("deployments", lambda: _check_deployments(store, config), "for details: quarterdeck deploy status"),
     ]
     if not quick:
         checks.append(("embedding model", lambda: _check_model(config), "check QUARTERDECK_EMBEDDING_MODEL"))
@@ -79,20 +79,20 @@ def examine(config: Config, *, now: datetime, quick: bool = False) -> Iterator[F
 
 
 def _check_programs() -> Finding:
-    """Versions that a report of a problem has to name, and git, which the corpus needs."""
+    """Versions needed for bug reports, and git, which the corpus needs."""
     versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, schema {REVISION}"
     git = shutil.which("git")
     if git is None:
-        return Finding("programs", State.FAIL, f"{versions}; git is not there", "install git: the corpus is read by it")
+        return Finding("programs", State.FAIL, f"{versions}; git is missing", "install git, which reads the corpus")
     said = subprocess.run([git, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return Finding("programs", State.OK, f"{versions}, {said}")
 
 
 def _check_buckets() -> Finding:
-    """Whether users fall into the same buckets here as in every client."""
+    """Whether users are assigned to the same buckets here as in every client."""
     problem = find_bucketing_problem()
     if problem is None:
-        return Finding("buckets", State.OK, f"users fall into the buckets of {HASH_VERSION}")
+        return Finding("buckets", State.OK, f"users are assigned to the buckets of {HASH_VERSION}")
     return Finding(
         "buckets",
         State.FAIL,
@@ -103,16 +103,16 @@ def _check_buckets() -> Finding:
 
 def _check_home(home: Path) -> Finding:
     if not home.exists():
-        return Finding("home", State.WARN, f"{home} is not there yet", "quarterdeck demo makes it, or mkdir")
+        return Finding("home", State.WARN, f"{home} does not exist yet", "create it with quarterdeck demo, or mkdir")
     try:
         with tempfile.TemporaryFile(dir=home):
             free = shutil.disk_usage(home).free
     except OSError as error:
-        remedy = f"give user {os.geteuid()} the right to write there, or set QUARTERDECK_HOME"
-        return Finding("home", State.FAIL, f"{home} cannot be written: {error.strerror}", remedy)
-    found = f"{home} can be written, {free / 1e9:.1f} GB are free"
+        remedy = f"give user {os.geteuid()} write access, or set QUARTERDECK_HOME"
+        return Finding("home", State.FAIL, f"{home} is not writable: {error.strerror}", remedy)
+    found = f"{home} is writable, {free / 1e9:.1f} GB free"
     if free < LEAST_FREE_BYTES:
-        return Finding("home", State.WARN, found, "make room: quarterdeck purge --older-than 90d")
+        return Finding("home", State.WARN, found, "free some space: quarterdeck purge --older-than 90d")
     return Finding("home", State.OK, found)
 
 
@@ -125,12 +125,12 @@ def _check_store(store: Store) -> Finding:
     size = Path(str(database_path(store.url))).stat().st_size
     found = f"{store.name}, {size / 1e6:.1f} MB, journal {mode}"
     if mode != "wal":
-        return Finding("store", State.WARN, found, "put it on a local disk: over a network drive there is no WAL")
+        return Finding("store", State.WARN, found, "move it to a local disk; WAL does not work on network drives")
     return Finding("store", State.OK, found)
 
 
 class _NothingChanged(Exception):
-    """Takes back what was tried."""
+    """Rolls back the attempt."""
 
 
 def _check_writing(store: Store) -> Finding:
@@ -139,7 +139,7 @@ def _check_writing(store: Store) -> Finding:
             connection.exec_driver_sql("UPDATE settings SET version = version WHERE name = ''")
             raise _NothingChanged
     except _NothingChanged:
-        return Finding("store, writing", State.OK, "a transaction was opened, and taken back")
+        return Finding("store, writing", State.OK, "a transaction was opened and rolled back")
 
 
 def _check_audit(store: Store, now: datetime) -> Finding:
@@ -149,9 +149,9 @@ def _check_audit(store: Store, now: datetime) -> Finding:
         return Finding("audit trail", State.FAIL, f"the chain is broken at entry {broken[0]}", remedy)
     newest = next(iter(list_audit(store, limit=1)), None)
     if newest and newest.ts > now + _AHEAD:
-        found = f"the newest entry is of {newest.ts:%Y-%m-%d %H:%M} UTC, later than now"
-        return Finding("audit trail", State.WARN, found, "set this machine's clock, or that of who wrote it")
-    return Finding("audit trail", State.OK, "every entry is as it was written")
+        found = f"the newest entry is dated {newest.ts:%Y-%m-%d %H:%M} UTC, in the future"
+        return Finding("audit trail", State.WARN, found, "correct this machine's clock, or the writer's")
+    return Finding("audit trail", State.OK, "the hash chain is intact")
 
 
 def _check_log(store: Store) -> Finding:
@@ -169,7 +169,7 @@ def _check_mlflow(config: Config) -> Finding:
 def _check_corpus(config: Config) -> Finding:
     versions = Corpus(config.corpus_repo).list_versions(1)
     if not versions:
-        return Finding("corpus", State.WARN, f"{config.corpus_repo} has no version", "dvc add corpus && git commit")
+        return Finding("corpus", State.WARN, f"{config.corpus_repo} has no versions", "dvc add corpus && git commit")
     return Finding("corpus", State.OK, f"{config.corpus_repo}, newest version {versions[0].name}")
 
 
@@ -181,10 +181,10 @@ def _check_indexes(store: Store) -> Finding:
     for alias in live:
         index = known.get(alias.index_name)
         if index is None:
-            raise SourceUnavailable(f"alias {alias.alias!r} stands for {alias.index_name}, which is not registered")
+            raise SourceUnavailable(f"alias {alias.alias!r} points to {alias.index_name}, which is not registered")
         chunks = open_indexes(index.location).count(index.name)
         if chunks != index.chunks:
-            raise SourceUnavailable(f"{index.name} holds {chunks:,} of {index.chunks:,} chunks")
+            raise SourceUnavailable(f"{index.name} has {chunks:,} of {index.chunks:,} chunks")
     return Finding("indexes", State.OK, ", ".join(f"{each.alias} is {each.index_name}" for each in live))
 
 
@@ -200,11 +200,11 @@ def _check_deployments(store: Store, config: Config) -> Finding:
         if found.live and sight.problems[found.live]:
             raise SourceUnavailable(f"{service.name}: {found.name(found.live)} is live, {sight.problems[found.live]}")
     names = ", ".join(service.name for service in services)
-    return Finding("deployments", State.OK, f"{names} as the store says" if names else "none on this machine")
+    return Finding("deployments", State.OK, f"{names} match the store" if names else "none on this machine")
 
 
 def _check_model(config: Config) -> Finding:
     from core.embedding.embed import Embedder
 
     length = Embedder(config.embedding_model).embed(["is anybody there?"]).shape[1]
-    return Finding("embedding model", State.OK, f"{config.embedding_model} gives vectors of {length} numbers")
+    return Finding("embedding model", State.OK, f"{config.embedding_model} returns vectors of {length} dimensions")

@@ -9,8 +9,8 @@ __all__ = ["Conflict", "Forbidden", "HalfDone", "InvalidInput", "NotFound", "Qua
 
 
 class Forbidden(QuarterdeckError):
-    """Whoever asked does not hold the role that it takes; nothing was changed."""
+    """The caller lacks the required role; nothing was changed."""
 
 
 class HalfDone(QuarterdeckError):
-    """An operation over two systems failed, and what it had done in one of them could not be undone: says what."""
+    """An operation over two systems failed and could not be undone completely; says what is left."""

@@ -28,7 +28,7 @@ from quarterdeck.store import Store
 
 
 class Standing(StrEnum):
-    """How an area stands: good, worth a decision, bad, nothing there yet, or not readable."""
+    """The state of an area: good, worth a decision, bad, empty, or not readable."""
 
     GOOD = "good"
     DECIDE = "decide"
@@ -39,7 +39,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One area: its sentence, its number for the tile, and what should be decided today ("" for nothing)."""
+    """One area: its sentence, the number of its tile, and today's decision ("" for none)."""
 
     page: str
     standing: Standing
@@ -49,7 +49,7 @@ class Area:
     decision: str = ""
 
 
-GAP_DAYS = 7  # the gaps of the overview are those of the last week
+GAP_DAYS = 7  # the overview shows the gaps of the last week
 _DRIFT_STANDING = {
     DriftStatus.DRIFTING: Standing.BAD,
     DriftStatus.WATCH: Standing.DECIDE,
@@ -59,7 +59,7 @@ _DRIFT_STANDING = {
 
 
 def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> Area:
-    """Say whether retrieval drifts, and if so since when and why."""
+    """Say whether retrieval drifts, and if so, since when and why."""
     report = found.report
     if report.recent_avg_score is None or report.delta is None:
         return Area("drift", _DRIFT_STANDING[report.status], report.reason)
@@ -106,7 +106,7 @@ def describe_prompts(tracking: Tracking) -> Area:
     """Say which prompt is live and whether another is ahead."""
     found = report_prompts(tracking, experiment=EXPERIMENT, rule=WinnerRule.FAITHFULNESS_PER_COST)
     if found.decision is None:
-        return Area("prompts", Standing.EMPTY, "No prompt was evaluated yet.")
+        return Area("prompts", Standing.EMPTY, "No prompt has been evaluated yet.")
     live = found.production.label if found.production else "none"
     winner = found.winner
     is_news = winner is not None and winner.prompt is not None and winner.prompt != found.production
@@ -127,7 +127,7 @@ def _who_wins(decision: Decision) -> str:
 
 
 def describe_corpus(store: Store, corpus: Corpus) -> Area:
-    """Say which corpus version is live and whether a newer one waits."""
+    """Say which corpus version is live and whether a newer one is waiting."""
     versions = corpus.list_versions()
     if not versions:
         return Area("corpus", Standing.EMPTY, "The corpus has no version yet.")
@@ -157,7 +157,7 @@ def describe_rollouts(
     store: Store, environment: str, canaries: Callable[[], Sequence[CanaryReport]],
     experiments: Callable[[], Sequence[ExperimentReport]] = tuple,
 ) -> Area:  # fmt: skip
-    """Say how many flags are partly rolled out, whether the canaries are healthy, and what experiments came to."""
+    """Say how many flags are partly rolled out, whether canaries are healthy, and the results of experiments."""
     flags = list_flags(store, environment)
     if not flags:
         return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
@@ -174,10 +174,10 @@ def describe_rollouts(
 
 
 def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, str]:
-    """How the canaries stand together, in words, and what is to be decided about them."""
+    """The canaries' joint state, in words, and the decision to make."""
     for report in running:
         if not report.verdict.is_healthy:
-            remedy = "Roll back" if report.verdict.call is CanaryCall.ROLL_BACK else "Look after"
+            remedy = "Roll back" if report.verdict.call is CanaryCall.ROLL_BACK else "Check"
             return Standing.BAD, report.verdict.reason, f"{remedy} the canary {report.flag.key}"
     for report in running:
         if report.verdict.call is CanaryCall.PROMOTE and report.plan.automation is not Automation.FULL:
@@ -186,7 +186,7 @@ def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, 
 
 
 def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing, str, str]:
-    """What the running experiments came to, and what is to be decided about them; the stops first."""
+    """The results of the running experiments, and the decision to make; stops come first."""
     called = [
         each
         for each in reports
@@ -208,7 +208,7 @@ def _count_canaries(running: Sequence[CanaryReport]) -> str:
 
 
 def describe_areas(steps: Sequence[tuple[str, Callable[[], Area]]]) -> tuple[Area, ...]:
-    """Run each area's step; one that cannot be read says so in its own sentence."""
+    """Run each area's step; an unreadable area says so in its own sentence."""
     areas = []
     for page, step in steps:
         try:

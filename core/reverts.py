@@ -34,7 +34,7 @@ _OF_FLAGS = (
 
 
 def explain_irreversible(entry: AuditEntry) -> str:
-    """Return why the state before an entry cannot be brought back from here, and what to do; "" when it can."""
+    """Return why an entry cannot be undone here, and what to do; "" if it can."""
     if entry.action in _OF_FLAGS or entry.action == Action.DRIFT_ACCEPT:
         return ""
     if entry.action == Action.INDEX_SWAP and SwapState.read(entry.before):
@@ -45,8 +45,8 @@ def explain_irreversible(entry: AuditEntry) -> str:
         page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
         return f"{entry.entry_id} is in MLflow too: {page}"
     if subject_of(entry.action) is Subject.EXPERIMENT:
-        return f"{entry.entry_id} ({entry.action}) is not undone from here: stop or start experiments on Rollouts"
-    return f"{entry.entry_id} ({entry.action}) has no former state to bring back"
+        return f"{entry.entry_id} ({entry.action}) cannot be undone here: stop or start experiments on Rollouts"
+    return f"{entry.entry_id} ({entry.action}) has no former state to restore"
 
 
 def find_newest(store: Store, entry: AuditEntry) -> int:
@@ -56,13 +56,13 @@ def find_newest(store: Store, entry: AuditEntry) -> int:
 
 
 def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:
-    """Return what a flag is now, to be set beside what would be brought back; None where it is gone or none."""
+    """Return a flag's current definition, to compare with the restored one; None if it is deleted or not a flag."""
     known = list_flags(store, entry.environment) if entry.action in _OF_FLAGS else ()
     return next((flag.definition for flag in known if flag.key == entry.target), None)
 
 
 def former_state(entry: AuditEntry) -> dict[str, Any] | None:
-    """Return the state that `revert` brings back; None for nothing."""
+    """Return the state that `revert` restores; None for nothing."""
     if entry.action != Action.EXPERIMENT_DECIDE:
         return entry.before
     flag = ExperimentAudit.read(entry.before).flag
@@ -70,9 +70,9 @@ def former_state(entry: AuditEntry) -> dict[str, Any] | None:
 
 
 def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> int:
-    """Bring back the state before an audit entry. `seen` is the newest entry about the same thing that was looked at.
+    """Restore the state before an audit entry. `seen` is the newest entry about the same thing that the caller saw.
 
-    Raises NotFound, InvalidInput where there is no way back, and Conflict when somebody changed the thing since.
+    Raises NotFound, InvalidInput if it cannot be undone, and Conflict if somebody changed the thing since.
     """
     entry = get_audit_entry(store, entry_id)
     if problem := explain_irreversible(entry):
@@ -91,7 +91,7 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
         level = AcceptedLevel.read(entry.before)
         return accept_level(store, level.accepted_on if level else None, by)
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
-    _check_seen(store, entry, seen)  # after the flag was read: whoever comes between is met by its version
+    _check_seen(store, entry, seen)  # after reading the flag, whose version detects changes in between
     return _revert_flag(store, entry, known, former_state(entry), by)
 
 
@@ -112,5 +112,5 @@ def _revert_flag(
 def _check_seen(store: Store, entry: AuditEntry, seen: int | None) -> None:
     if seen is not None and (newest := find_newest(store, entry)) > seen:
         raise Conflict(
-            f"{entry.target} was changed by entry {newest} after you looked; look again. Nothing was changed"
+            f"{entry.target} was changed by entry {newest} after you loaded it; reload and check. Nothing was changed"
         )

@@ -147,7 +147,7 @@ def index_swap(
         swap_index(store, alias, name, act, expected=former)
     else:
         ship_index(store, alias, _probe(config, store, name, live, golden), act, expected=former)
-    show(as_json, {"alias": alias, "index": name, "former": former}, [f"{alias} stands for {name}, was {former}"])
+    show(as_json, {"alias": alias, "index": name, "former": former}, [f"{alias} points to {name}, was {former}"])
 
 
 @index.command("rollback")
@@ -162,7 +162,7 @@ def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) ->
     from core.indexes.operations import rollback_index
 
     name = rollback_index(open_store(config), alias, Act(config.operator, reason, config.environment))
-    show(as_json, {"alias": alias, "index": name}, [f"{alias} stands for {name} again"])
+    show(as_json, {"alias": alias, "index": name}, [f"{alias} points to {name} again"])
 
 
 @index.command("gc")

@@ -21,13 +21,12 @@ _HINT_CHARACTERS = len(PREFIX) + 4
 def issue_token(
     store: Store, name: str, scopes: Collection[Scope], by: Act, *, expires_days: int | None = None
 ) -> tuple[str, int]:
-    """Make a token of the act's environment; return its secret, which nothing shows again, and the audit entry.
+    """Create a token for the act's environment; return its secret, which is shown only once, and the audit entry's id.
 
-    The name of a token that was revoked or has expired may be given again. Raises InvalidInput, and Conflict when
-    the name is in use.
+    The name of a revoked or expired token may be reused. Raises InvalidInput, and Conflict when the name is in use.
     """
     if expires_days is not None and not 1 <= expires_days <= LONGEST_DAYS:
-        raise InvalidInput("expires", f"give 1 to {LONGEST_DAYS:,} days, not {expires_days}")
+        raise InvalidInput("expires", f"must be 1 to {LONGEST_DAYS:,} days, not {expires_days}")
     secret = PREFIX + secrets.token_urlsafe(32)
     with changing(store, by) as change:
         now = from_ms(change.at_ms)
@@ -39,7 +38,7 @@ def issue_token(
         )  # fmt: skip
         former = next((each for each in list_tokens(store) if each.name == token.name), None)
         if former and former.describe_state(now) == "active":
-            raise Conflict(f"token {token.name!r} is in use; revoke it first, or take another name")
+            raise Conflict(f"token {token.name!r} is in use; revoke it first, or choose another name")
         save_token(change.connection, token, instead_of=former)
         change.record(Action.TOKEN_CREATE, token.name, None, _describe(token))
     return secret, change.entry_id
@@ -50,7 +49,7 @@ def revoke_token(store: Store, name: str, by: Act) -> int:
     token = get_token(store, name)
     with changing(store, replace(by, environment=token.environment)) as change:
         if not mark_revoked(change.connection, token, revoked_ms=change.at_ms):
-            raise Conflict(f"token {name!r} is revoked already, or somebody has just replaced it")
+            raise Conflict(f"token {name!r} is already revoked, or somebody has just replaced it")
         change.record(Action.TOKEN_REVOKE, name, _describe(token), _describe(token) | {"revoked": True})
     return change.entry_id
 

@@ -21,7 +21,7 @@ _MIN_SECRET = 32
 
 @dataclass(frozen=True, slots=True)
 class OidcLogin:
-    """An OpenID provider that visitors sign in with, and which of its claims name the person and the groups."""
+    """An OpenID provider for sign-in, and the claims with the person's name and groups."""
 
     metadata_url: str
     client_id: str
@@ -34,14 +34,14 @@ class OidcLogin:
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxy:
-    """A proxy that signs visitors in and names them in a header; it counts from these addresses only."""
+    """A proxy that signs visitors in and names them in a header; trusted from these addresses only."""
 
     user_header: str
     groups_header: str
     networks: tuple[IPv4Network | IPv6Network, ...]
 
     def is_from(self, address: str) -> bool:
-        """Whether a connection from this address is the proxy's."""
+        """Whether a connection comes from the proxy's addresses."""
         try:
             found = ip_address(address)
         except ValueError:
@@ -51,9 +51,9 @@ class TrustedProxy:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """How visitors say who they are. Without a login or a proxy everybody is the local operator.
+    """How visitors sign in. Without a login or a proxy, everybody is the local operator.
 
-    `public_url` is where browsers find the deck, `open_to_all` lets it listen beyond this machine without a login.
+    `public_url` is the deck's address for browsers; `open_to_all` allows other machines without a login.
     """
 
     login: OidcLogin | None = None
@@ -63,13 +63,13 @@ class SignIn:
 
     @property
     def is_local(self) -> bool:
-        """Whether nobody signs in."""
+        """Whether there is no sign-in."""
         return self.login is None and self.proxy is None
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who is known: by name, in these groups. `session` tells one sign-in from another ("" for none)."""
+    """A known visitor, with name and groups. `session` identifies the sign-in ("" for none)."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -81,14 +81,14 @@ def _read_at_once(read: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_at_once) -> SignIn:
-    """Return what the environment variables say about signing in. Raises InvalidInput, naming the variable.
+    """Return the sign-in settings from environment variables. Raises InvalidInput, naming the variable.
 
-    `check` calls what reads a variable; who wants to hear of every wrong one keeps its InvalidInput and returns None.
+    `check` calls the reader of a variable; to collect every error, it can store the InvalidInput and return None.
     """
     public_url = check(_read_origin, environ, "QUARTERDECK_PUBLIC_URL")
     login, proxy = check(_read_login, environ, check), check(_read_proxy, environ, check)
     if login and proxy:
-        raise InvalidInput("QUARTERDECK_PROXY_USER_HEADER", "cannot be set beside QUARTERDECK_OIDC_CLIENT_ID; use one")
+        raise InvalidInput("QUARTERDECK_PROXY_USER_HEADER", "cannot be combined with QUARTERDECK_OIDC_CLIENT_ID")
     if login and public_url == "":
         raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be set for a login: the address that browsers use")
     opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
@@ -98,7 +98,7 @@ def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_a
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether an address is reachable from this machine only."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -106,28 +106,28 @@ def is_loopback(host: str) -> bool:
 
 
 def check_bind(access: SignIn, host: str) -> None:
-    """Raise InvalidInput when the deck would be open to other machines although nobody signs in."""
+    """Raise InvalidInput if the deck would be open to other machines without any sign-in."""
     if access.is_local and not access.open_to_all and not is_loopback(host):
         raise InvalidInput(
             "host",
-            f"{host} lets other machines in, and nobody signs in: everyone would be admin. Configure a login "
+            f"{host} lets other machines in without a sign-in, so everyone would be admin. Configure a login "
             "(QUARTERDECK_OIDC_…) or a proxy (QUARTERDECK_PROXY_…), or set QUARTERDECK_ALLOW_ANYONE=on",
         )
 
 
 def read_claims(login: OidcLogin, claims: Mapping[str, Any], *, now: datetime) -> Person:
-    """Return the person whom an OpenID token is about. Raises Forbidden when it says nothing usable, or is too old.
+    """Return the person in an OpenID token. Raises Forbidden when the token is unusable or too old.
 
-    An e-mail address names a person only when the provider says that it is verified: elsewhere anybody may claim any.
+    An e-mail address counts as a name only if the provider verified it; otherwise anybody could claim it.
     """
     issued = claims.get("iat")
     if not isinstance(issued, int | float) or datetime.fromtimestamp(issued, UTC) + login.session <= now:
         raise Forbidden("your session has ended; sign in again")
     name = claims.get(login.name_claim)
     if login.name_claim == "email" and claims.get("email_verified") is not True:
-        raise Forbidden("your provider does not say that your e-mail address is verified, so it does not name you here")
+        raise Forbidden("your provider has not verified your e-mail address, so it cannot identify you here")
     if not isinstance(name, str) or not is_personal_name(name):
-        raise Forbidden(f"your provider gave no usable {login.name_claim}, so nothing names you here")
+        raise Forbidden(f"your provider sent no usable {login.name_claim}, so you cannot be identified")
     groups = claims.get(login.groups_claim) or []
     found = groups if isinstance(groups, list) else [groups]
     sign_in = [claims.get(key) for key in ("iss", "sub", "iat", "sid", "nonce", "at_hash")]
@@ -136,10 +136,10 @@ def read_claims(login: OidcLogin, claims: Mapping[str, Any], *, now: datetime) -
 
 
 def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
-    """Return the person whom the proxy's headers name. Raises Forbidden when they name nobody."""
+    """Return the person named by the proxy's headers. Raises Forbidden if they name nobody."""
     name = headers.get(proxy.user_header, "")
     if not is_personal_name(name):
-        raise Forbidden("the proxy named nobody; come through its address and sign in there")
+        raise Forbidden("the proxy named no user; use the proxy's address and sign in there")
     groups = headers.get(proxy.groups_header, "") if proxy.groups_header else ""
     found = [each.strip() for each in groups.split(",")[:MAX_GROUPS]]
     return Person(name, tuple(each for each in found if is_name(each)))
@@ -155,7 +155,7 @@ def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLo
         return None
     missing = [name for key, name in names.items() if not given[key]]
     if missing:
-        raise InvalidInput(", ".join(missing), "must be set for a login, beside the other QUARTERDECK_OIDC_… variables")
+        raise InvalidInput(", ".join(missing), "must be set for a login, with the other QUARTERDECK_OIDC_… variables")
     check(_check_secret, given["cookie_secret"])
     check(_check_metadata_url, given["metadata_url"])
     hours = check(_read_hours, environ, "QUARTERDECK_SESSION_HOURS")
@@ -169,7 +169,7 @@ def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLo
 
 def _check_secret(secret: str) -> None:
     if len(secret) < _MIN_SECRET:
-        raise InvalidInput("QUARTERDECK_COOKIE_SECRET", f"must be at least {_MIN_SECRET} characters, drawn at random")
+        raise InvalidInput("QUARTERDECK_COOKIE_SECRET", f"must be at least {_MIN_SECRET} random characters")
 
 
 def _check_metadata_url(url: str) -> None:
@@ -199,7 +199,7 @@ def _read_networks(addresses: str) -> tuple[IPv4Network | IPv6Network, ...]:
     except ValueError as error:
         raise InvalidInput("QUARTERDECK_PROXY_ADDRESSES", f"must be addresses or networks: {error}") from error
     if not networks:
-        raise InvalidInput("QUARTERDECK_PROXY_ADDRESSES", "must name the proxy's address: its header counts from there")
+        raise InvalidInput("QUARTERDECK_PROXY_ADDRESSES", "must contain the proxy's address, the only trusted one")
     return networks
 
 

@@ -22,14 +22,14 @@ def list_grants(store: Store) -> tuple[Grant, ...]:
 
 
 def find_roles(store: Store, name: str, groups: Iterable[str] = ()) -> Roles:
-    """Return the roles of a person, by name and groups, as they are granted now."""
+    """Return the current roles of a person, by name and groups."""
     return combine_grants(list_grants(store), name, groups)
 
 
 def grant_role(store: Store, grant: Grant, by: Act) -> int:
-    """Give somebody a role, in place of the one that they hold in that environment; return the audit entry's id.
+    """Grant somebody a role, replacing their present one in that environment; return the audit entry's id.
 
-    It takes an admin of the grant's environment, and for a role everywhere an admin everywhere.
+    Requires an admin of the grant's environment; for a role everywhere, an admin everywhere.
     """
     grants, version = _read_grants(store)
     former = _find(grants, grant)
@@ -40,11 +40,11 @@ def grant_role(store: Store, grant: Grant, by: Act) -> int:
 
 
 def revoke_role(store: Store, who: str, environment: str, by: Act) -> int:
-    """Take away what somebody holds in one environment, or everywhere (`*`). Raises NotFound."""
+    """Revoke somebody's role in one environment, or everywhere (`*`). Raises NotFound."""
     grants, version = _read_grants(store)
     former = _find(grants, Grant(who, Role.VIEWER, environment))
     if former is None:
-        raise NotFound(f"role: {who!r} holds none in {environment!r}; see them with: quarterdeck roles list")
+        raise NotFound(f"role: {who!r} has none in {environment!r}; to list all: quarterdeck roles list")
     return _save(
         store, former, replace(by, environment=environment),
         kept=[each for each in grants if each != former], before=former, after=None, version=version,
@@ -68,7 +68,7 @@ def _read_grants(store: Store) -> tuple[tuple[Grant, ...], int]:
 
 
 def _find(grants: Iterable[Grant], wanted: Grant) -> Grant | None:
-    """The grant of the same person for the same environment."""
+    """Return the grant of the same person for the same environment."""
     same = (wanted.who.casefold(), wanted.environment)
     return next((each for each in grants if (each.who.casefold(), each.environment) == same), None)
 

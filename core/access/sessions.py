@@ -13,7 +13,7 @@ from quarterdeck.store import Store
 
 
 def end_session(store: Store, session: str, *, now: datetime, lasts: timedelta) -> None:
-    """Remember that a session is over, and forget those that would be over by now anyway."""
+    """Record the end of a session, and delete the records of sessions that have expired anyway."""
     with store.begin() as connection:
         connection.execute(delete(ended_sessions).where(ended_sessions.c.ended_ms < to_ms(now - lasts)))
         connection.execute(

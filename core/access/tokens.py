@@ -12,13 +12,13 @@ from quarterdeck.store import Store
 
 
 def list_tokens(store: Store) -> tuple[Token, ...]:
-    """Return every token by name, also those that were revoked or have expired."""
+    """Return every token by name, including revoked and expired ones."""
     with store.read() as connection:
         return tuple(_token(row) for row in connection.execute(select(tokens).order_by(tokens.c.name)).mappings())
 
 
 def get_token(store: Store, name: str) -> Token:
-    """Return one token. Raises NotFound, naming those that there are."""
+    """Return one token. Raises NotFound, listing the existing ones."""
     for token in (known := list_tokens(store)):
         if token.name == name:
             return token
@@ -26,7 +26,7 @@ def get_token(store: Store, name: str) -> Token:
 
 
 def save_token(connection: Connection, token: Token, *, instead_of: Token | None) -> None:
-    """Add a token, in the place of a former one of its name."""
+    """Add a token, replacing a former one with the same name."""
     if instead_of:
         connection.execute(delete(tokens).where(tokens.c.digest == instead_of.digest))
     connection.execute(
@@ -39,7 +39,7 @@ def save_token(connection: Connection, token: Token, *, instead_of: Token | None
 
 
 def mark_revoked(connection: Connection, token: Token, *, revoked_ms: int) -> bool:
-    """Revoke this very token; False when somebody else has revoked or replaced it."""
+    """Revoke exactly this token; False if somebody else revoked or replaced it first."""
     same = (tokens.c.name == token.name, tokens.c.digest == token.digest, tokens.c.revoked_ms.is_(None))
     return connection.execute(update(tokens).where(*same).values(revoked_ms=revoked_ms)).rowcount == 1
 

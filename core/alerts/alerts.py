@@ -16,7 +16,7 @@ _RANK = {DriftStatus.INSUFFICIENT_DATA: 0, DriftStatus.STABLE: 0, DriftStatus.WA
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """Whom to tell about drift: a webhook that is called when the verdict reaches `from_status`, and when it is over.
+    """A webhook that is called when the drift verdict reaches `from_status`, and when the alert is over.
 
     `secret` signs the body (see `sign`). Raises InvalidInput, naming the field.
     """
@@ -33,24 +33,24 @@ class AlertRule:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise InvalidInput("url", "must be an http or https address without a password in it")
         if len(self.secret) < SHORTEST_SECRET:
-            raise InvalidInput("secret", f"must have at least {SHORTEST_SECRET} characters, to sign with")
+            raise InvalidInput("secret", f"must have at least {SHORTEST_SECRET} characters, because it signs messages")
         if self.from_status not in (DriftStatus.WATCH, DriftStatus.DRIFTING):
             raise InvalidInput("from_status", "must be watch or drifting")
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a rule's webhook was last told: whether it is alarmed, and about which dated change."""
+    """The last message to a rule's webhook: whether it is alarmed, and about which dated change."""
 
     alarmed: bool = False
     changed_on: str = ""
 
 
 def decide_alert(rule: AlertRule, told: Told, report: DriftReport) -> Told | None:
-    """Return what the webhook should be told now, or None when it knows already.
+    """Return the next message for the webhook, or None if it is up to date.
 
-    It is told once when the verdict reaches the rule's status, again when a drop of another date is found, and once
-    when it is over. Too little data tells nothing, so that a quiet night does not end an alarm.
+    It gets one message when the verdict reaches the rule's status, another when a drop with a new date is found, and
+    one when it is over. Too little data sends nothing, so a quiet night does not end an alert.
     """
     if report.status is DriftStatus.INSUFFICIENT_DATA:
         return None
@@ -63,7 +63,7 @@ def decide_alert(rule: AlertRule, told: Told, report: DriftReport) -> Told | Non
 
 
 def compose_message(rule: AlertRule, report: DriftReport, *, environment: str, now: datetime) -> dict[str, Any]:
-    """Return the JSON body of an alert: the verdict with its numbers, no query and no secret."""
+    """Return the JSON body of an alert: the verdict with its numbers, without queries or secrets."""
     return {
         "event": "drift",
         "rule": rule.name,
@@ -80,9 +80,9 @@ def compose_message(rule: AlertRule, report: DriftReport, *, environment: str, n
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:
-    """Return the signature that the header `X-Quarterdeck-Signature` carries: HMAC-SHA256 over "timestamp.body".
+    """Return the signature for the header `X-Quarterdeck-Signature`: HMAC-SHA256 over "timestamp.body".
 
     The receiver computes the same from `X-Quarterdeck-Timestamp` (seconds) and the raw body, compares in constant
-    time, and refuses timestamps older than some minutes, so that a copied request cannot be sent again.
+    time, and rejects timestamps older than a few minutes, to prevent replays.
     """
     return "sha256=" + hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()

@@ -27,10 +27,10 @@ def list_alert_rules(store: Store, environment: str) -> tuple[AlertRule, ...]:
 
 
 def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = post_signed) -> tuple[str, ...]:
-    """Tell every webhook what it does not know yet; return one line for each that was told or could not be.
+    """Send every webhook its due message; return one line for each delivery or failure.
 
-    What was told is claimed in the store before it is sent, so that of two servers one sends. A webhook that cannot be
-    reached is tried again at the next check.
+    A message is claimed in the store before it is sent, so only one of several servers sends it. An unreachable webhook
+    is retried at the next check.
     """
     lines = []
     rules = list_alert_rules(store, environment)
@@ -46,7 +46,7 @@ def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = 
             continue
         try:
             send(rule.url, compose_message(rule, report, environment=environment, now=now), rule.secret)
-            lines.append(f"{rule.name}: told that retrieval is {report.status}")
+            lines.append(f"{rule.name}: sent that retrieval is {report.status}")
         except SourceUnavailable as error:
             _claim(store, name, told, version + 1)
             lines.append(f"{rule.name}: {error}")

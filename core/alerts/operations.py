@@ -12,7 +12,7 @@ from quarterdeck.store import Store
 
 
 def save_alert_rule(store: Store, rule: AlertRule, by: Act) -> int:
-    """Add an alert rule or replace the one of its name. Its secret is stored and never shown or audited."""
+    """Add an alert rule or replace the one with its name. Its secret is stored, but never shown or audited."""
     return _change_alert_rules(store, rule.name, rule, by)
 
 

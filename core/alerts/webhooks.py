@@ -22,10 +22,10 @@ def post_signed(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Send the message and return how many tries it took. Waits 1 s, then 2 s between tries.
+    """Send the message and return the number of attempts. Waits 1 s, then 2 s between attempts.
 
-    Every try has the same body and a fresh timestamp. Raises SourceUnavailable, without the address's query part, when
-    no try is answered with 2xx; an answer of 4xx other than 408 and 429 is not tried again.
+    Every attempt has the same body and a fresh timestamp. Raises SourceUnavailable, without the address's query part,
+    when no attempt gets a 2xx answer; a 4xx other than 408 and 429 is not retried.
     """
     body = json.dumps(message, ensure_ascii=False, sort_keys=True).encode()
     problem = ""
@@ -37,11 +37,11 @@ def post_signed(
             break
         if number < TRIES:
             sleep(2.0 ** (number - 1))
-    raise SourceUnavailable(f"webhook {url.split('?')[0]} was not told: {problem}")
+    raise SourceUnavailable(f"webhook {url.split('?')[0]} was not reached: {problem}")
 
 
 def _post(url: str, body: bytes, secret: str, timestamp: int) -> tuple[str, bool]:
-    """Return the problem ("" when delivered) and whether trying again is useless."""
+    """Return the problem ("" when delivered) and whether a retry is useless."""
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "quarterdeck",

@@ -19,7 +19,7 @@ _Floats = NDArray[np.float64]
 
 
 class Metric(StrEnum):
-    """What is compared. An error is a retrieval without a score: an empty hit list, or a search that failed."""
+    """What is compared. An error is a retrieval without a score: it found nothing, or it failed."""
 
     SCORE = "score"
     ERRORS = "error rate"
@@ -32,12 +32,12 @@ class Metric(StrEnum):
 HIGHER_IS_BETTER = frozenset({Metric.SCORE, Metric.FAITHFULNESS, Metric.FEEDBACK})
 _METRICS = tuple(Metric)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_COUNTS, _TOTALS = [1, 0, 3, 5, 7, 9], [2, 0, 4, 6, 8, 10]  # places in a row, from `queries` on; errors are worked out
+_COUNTS, _TOTALS = [1, 0, 3, 5, 7, 9], [2, 0, 4, 6, 8, 10]  # columns of a row, from `queries` on; errors are derived
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One arm since the start: its users, their retrievals, and the moments of each metric that it logs.
+    """One arm since the start: its users, their retrievals, and the moments of each logged metric.
 
     A user's value is the mean over the user's retrievals. `anonymous` retrievals name no session and count for no user.
     """
@@ -50,20 +50,20 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What one arm logged in one stretch of time alone: users, and count and sum of each metric's retrievals."""
+    """What one arm logged in one period: users, and each metric's count and sum over retrievals."""
 
     users: int = 0
     sums: Mapping[Metric, tuple[int, float]] = field(default_factory=dict)
 
     def mean(self, metric: Metric) -> float | None:
-        """Return the mean over the retrievals that carry the metric."""
+        """Return the mean over the retrievals that have the metric; None if there are none."""
         count, total = self.sums.get(metric, (0, 0.0))
         return total / count if count else None
 
 
 @dataclass(frozen=True, slots=True)
 class ArmsReading:
-    """What is known at a moment: every arm since the start, and what the last stretch (`start` to `at`) added."""
+    """The state at one time: every arm since the start, and what the last period (`start` to `at`) added."""
 
     start: datetime
     at: datetime
@@ -72,9 +72,9 @@ class ArmsReading:
 
 
 def add_stretches(looks: Sequence[ArmsReading], period: timedelta) -> tuple[ArmsReading, ...]:
-    """Return the looks with their last stretches added up to periods that start on the clock, such as whole days.
+    """Return the readings with their periods merged into longer ones aligned to the clock, such as whole days.
 
-    Users are counted once an hour, so that their number is an upper bound; the sums are exact.
+    Users are counted once an hour, so their number is an upper bound; the sums are exact.
     """
     periods: dict[datetime, ArmsReading] = {}
     for look in looks:
@@ -96,20 +96,20 @@ def _add(one: Stretch, other: Stretch) -> Stretch:
 
 
 class Tally:
-    """Every user's sums, arm by arm, and the moments of the users' means, kept up to date as rows are added.
+    """Every user's sums by arm, and the moments of the users' means, updated as rows are added.
 
-    Adding costs by the rows added, not by the users known; a user takes about 50 bytes beside the id.
+    Adding costs time in proportion to the new rows, not to the known users. A user takes about 50 bytes plus the id.
     """
 
     def __init__(self, arms: Sequence[str]) -> None:
         self._arms = {arm: _Users() for arm in arms}
 
     def add(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
-        """Take in one stretch of time, at most one row a user and arm; return what is known after it."""
+        """Add one period, with at most one row per user and arm; return the new state."""
         return self._look(rows, start, at, keep=True)
 
     def look_ahead(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
-        """Return what would be known after this stretch, and take nothing in."""
+        """Return the state that `add` would give, without adding anything."""
         return self._look(rows, start, at, keep=False)
 
     def _look(self, rows: Iterable[UserRow], start: datetime, at: datetime, *, keep: bool) -> ArmsReading:
@@ -126,7 +126,7 @@ class Tally:
 
 
 class _Users:
-    """One arm's users. The moments are kept as sums of the means and their squares, off a fixed value near them."""
+    """One arm's users. Moments are kept as sums of the means and their squares, offset by a fixed value near them."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
@@ -168,7 +168,7 @@ class _Users:
     def _moved(
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], _Floats, _Floats]:
-        """The moments once these users have gone from one state to the other."""
+        """The moments after these users have changed from one state to the other."""
         old, new = _means(before), _means(after)
         counts = self._counts + np.isfinite(new).sum(axis=0) - np.isfinite(old).sum(axis=0)
         first = np.array(
@@ -191,7 +191,7 @@ class _Users:
 
 
 def _by_metric(rows: Sequence[UserRow]) -> _Floats:
-    """Each user's count and sum of each metric."""
+    """Each user's count and sum for each metric."""
     sums = np.array([row[3:] for row in rows], dtype=np.float64)
     found = np.stack([sums[:, _COUNTS], sums[:, _TOTALS]], axis=1)
     found[:, 1, _METRICS.index(Metric.ERRORS)] -= sums[:, 1]
@@ -199,7 +199,7 @@ def _by_metric(rows: Sequence[UserRow]) -> _Floats:
 
 
 def _means(sums: NDArray[np.float32]) -> _Floats:
-    """Each user's mean of each metric; nan where the user has none."""
+    """Each user's mean of each metric; NaN if the user has no value."""
     counts, totals = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 

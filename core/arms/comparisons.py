@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
 from core.arms.sequential import Difference, Moments, compare_moments, find_users_needed
 
-RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # whose margin is a share of the stable arm's mean
+RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # their margins are shares of the stable arm's mean
 
 _MOST_TRACED = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How much worse an arm may be in one metric: in its unit, of latency and cost a share of the other arm's mean."""
+    """How much worse an arm may be in a metric: in its unit; for latency and cost, as a share of the stable mean."""
 
     metric: Metric
     amount: float
@@ -29,10 +29,10 @@ class Margin:
 
 @dataclass(frozen=True, slots=True)
 class ArmComparison:
-    """One metric of one arm against the stable one. `margin` is how much worse it may be, in the metric's unit.
+    """One metric of an arm, compared with the stable arm. `margin` is how much worse it may be, in the metric's unit.
 
-    `difference` is None while an arm has too few users for it. `alpha` is the chance that this comparison, looked at
-    for ever, calls an arm worse that is not; saying that it is safe is wrong with the chance `safe_alpha`.
+    `difference` is None while an arm has too few users. `alpha` is the chance that this comparison, checked at any
+    number of times, ever calls an arm worse that is not; `safe_alpha` is the chance that it is wrongly called safe.
     """
 
     metric: Metric
@@ -45,34 +45,34 @@ class ArmComparison:
 
     @property
     def harm(self) -> float | None:
-        """How much worse the arm is than the stable one; negative where it is better."""
+        """How much worse the arm is than the stable one; negative if better."""
         if self.difference is None:
             return None
         return -self.difference.estimate if self.metric in HIGHER_IS_BETTER else self.difference.estimate
 
     @property
     def least_harm(self) -> float:
-        """What it is worse by at least; minus infinity while nothing is known."""
+        """Lower confidence bound of the harm; minus infinity while unknown."""
         return -float("inf") if self.difference is None else self._harm - self.difference.half_width(self.alpha)
 
     @property
     def most_harm(self) -> float:
-        """What it is worse by at most; infinity while nothing is known."""
+        """Upper confidence bound of the harm; infinity while unknown."""
         return float("inf") if self.difference is None else self._harm + self.difference.half_width(self.safe_alpha)
 
     @property
     def is_safe(self) -> bool:
-        """Whether the arm is surely not worse by the margin or more."""
+        """Whether the harm is confirmed to be smaller than the margin."""
         return self.most_harm < self.margin
 
     @property
     def is_worse(self) -> bool:
-        """Whether the arm is surely worse, and not surely within the margin."""
+        """Whether the arm is significantly worse, and not confirmed within the margin."""
         return self.least_harm > 0 and not self.is_safe
 
     @property
     def users_until_safe(self) -> int | None:
-        """How many users more, in both arms, it takes to call it safe if the arms are as they seem; None for never."""
+        """Users still needed in both arms to call it safe if the estimates hold; None if never."""
         if self.difference is None:
             return None
         needed = find_users_needed(self.difference, self.margin - max(0.0, self._harm), alpha=self.safe_alpha)
@@ -86,8 +86,8 @@ class ArmComparison:
 def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: float) -> tuple[ArmComparison, ...]:
     """Return a comparison for each metric that both arms log.
 
-    alpha is split evenly over them (Bonferroni), so that all of them together call an arm worse that is not with at
-    most that chance; safety is asked of every metric at once, and needs no such split.
+    `alpha` is split evenly over the metrics (Bonferroni), so it bounds the chance that any of them is wrongly called
+    worse. Safety needs no such split, because every metric has to be safe.
     """
     judged = [margin for margin in margins if margin.metric in stable.moments and margin.metric in other.moments]
     found = []
@@ -102,7 +102,7 @@ def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: f
 
 @dataclass(frozen=True, slots=True)
 class HarmTrace:
-    """How much worse an arm was known to be at a moment: the estimate, and what it was at least and at most."""
+    """The harm as known at one time: the estimate and its confidence bounds."""
 
     at: datetime
     harm: float
@@ -113,9 +113,9 @@ class HarmTrace:
 def trace_harm(
     looks: Sequence[ArmsReading], metric: Metric, margins: Sequence[Margin], *, stable: str, other: str, alpha: float
 ) -> tuple[HarmTrace, ...]:
-    """Return how the knowledge of one metric's difference grew, at no more than 120 of the looks.
+    """Return the history of one metric's difference, at most 120 points.
 
-    Earlier looks are left out in which an arm had fewer than 30 users.
+    Readings in which an arm had fewer than 30 users are left out.
     """
     every = -(-len(looks) // _MOST_TRACED) or 1
     traced = []
@@ -127,10 +127,10 @@ def trace_harm(
 
 
 def _variance_at(stable: Moments, margin: float) -> float:
-    """The variance of users' error rates in an arm that is worse by just the margin.
+    """The variance of users' error rates in an arm that is worse by exactly the margin.
 
-    An arm that saw no error yet has a variance of 0, and would be called safe for it. That of a share p is p (1 - p),
-    less where users ask several times: as much less as in the stable arm.
+    An arm without errors so far has a variance of 0 and would be called safe too early. A share p has the variance
+    p (1 - p); repeated questions by a user reduce it, by as much as in the stable arm.
     """
     rate = stable.mean
     several = min(1.0, stable.variance / (rate * (1 - rate))) if 0 < rate < 1 and stable.variance else 1.0
@@ -139,7 +139,7 @@ def _variance_at(stable: Moments, margin: float) -> float:
 
 
 def describe_comparison(each: ArmComparison) -> str:
-    """Return both arms and what is sure of their difference, in one line."""
+    """Return both arms and the confidence interval of their difference, in one line."""
     stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
     told = f"{each.metric}: {other} against {stable}"
     if each.difference is None:
@@ -153,7 +153,7 @@ def _say_harm(metric: Metric, harm: float) -> str:
 
 
 def say_value(metric: Metric, value: float) -> str:
-    """Return a mean as a person reads it.
+    """Format a mean for display.
 
     >>> [say_value(Metric.SCORE, 0.613), say_value(Metric.ERRORS, 0.0123), say_value(Metric.LATENCY, 412.3)]
     ['0.61', '1.2%', '412 ms']
@@ -166,7 +166,7 @@ def say_value(metric: Metric, value: float) -> str:
 
 
 def say_amount(metric: Metric, amount: float) -> str:
-    """Return a difference as a person reads it: finer than a mean, without its sign."""
+    """Format a difference for display: finer than a mean, without a sign."""
     amount = abs(amount)
     if metric is Metric.ERRORS:
         return f"{100 * amount:.1f} points"
@@ -178,7 +178,7 @@ def say_amount(metric: Metric, amount: float) -> str:
 
 
 def say_time(time: timedelta) -> str:
-    """Return a stretch of time in its largest unit.
+    """Format a duration in its largest unit.
 
     >>> say_time(timedelta(hours=30)), say_time(timedelta(days=12)), say_time(timedelta(minutes=1))
     ('30 h', '12 days', '1 min')

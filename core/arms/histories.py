@@ -21,9 +21,9 @@ from core.log.values import UserRow
 from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
 from quarterdeck.store import Store
 
-_GRACE_MS = 10 * 60_000  # rows of an hour may be this late before it is taken as over
-_BUSY_ROWS = 200_000  # since the last hour that is over: more than are read again at each look
-_SETTLED_MS = 10_000  # rows of a busy hour that are older than this are taken as complete until it is over
+_GRACE_MS = 10 * 60_000  # an hour counts as finished once this has passed after it
+_BUSY_ROWS = 200_000  # rows since the last finished hour; above this, per-user sums are cached
+_SETTLED_MS = 10_000  # in a busy hour, older rows count as complete until the hour ends
 _MOST_ROWS = 1_000_000  # read in one transaction
 _MOST_KEPT = 12
 
@@ -32,9 +32,9 @@ _Sums = dict[tuple[str, str | None], UserRow]  # by arm and user
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Which rows are looked at: those since a moment whose `dimension` (arm, prompt or index version) is an arm's.
+    """Which rows are read: those since a time whose `dimension` (arm, prompt or index version) is one of the arms.
 
-    Where the dimension is "", a row belongs to the arm that its session id was exposed to.
+    If the dimension is "", a row belongs to the arm that its session id was exposed to.
     """
 
     dimension: str
@@ -44,7 +44,7 @@ class Watched:
 
 @dataclass(slots=True)
 class _Kept:
-    """The tally of the hours before `next_ms`, and by hour what was read of the rows from there to `read_ms`."""
+    """The tally of the hours before `next_ms`, and per-hour sums of the rows from there to `read_ms`."""
 
     tally: Tally
     next_ms: int
@@ -58,7 +58,7 @@ class _Kept:
 
 
 class ArmHistories:
-    """The histories of the arms of one retrieval log. Keep one and ask it again and again; threads may share it."""
+    """The arm histories of one retrieval log. Keep one instance and reuse it; it is thread-safe."""
 
     _age = timedelta(0)
 
@@ -68,20 +68,20 @@ class ArmHistories:
         self._lock = Lock()
 
     def up_to(self, age: timedelta) -> "ArmHistories":
-        """Return the same histories for those whom a look serves that somebody else took so long ago."""
+        """Return a view of these histories that accepts a cached reading up to `age` old."""
         lenient = copy(self)
         lenient._age = age
         return lenient
 
     def read(self, watched: Watched, *, until: datetime, exposures: Sequence[Exposure] = ()) -> tuple[ArmsReading, ...]:
-        """Return a look at the end of each hour with retrievals, and one at `until`. Raises SourceUnavailable.
+        """Return one reading per hour with retrievals and one at `until`. Raises SourceUnavailable.
 
-        A user who was exposed to two of the arms counts in none.
+        A user exposed to two of the arms counts in neither.
         """
         until_ms = to_ms(until)
         arm_of = _find_arms(watched, exposures)
         kept = self._keep(watched)
-        if self._serves(kept.newest, until):  # before the lock: somebody may be reading for seconds
+        if self._serves(kept.newest, until):  # before the lock, which a reader may hold for seconds
             return kept.newest
         with kept.lock:
             if self._serves(kept.newest, until):
@@ -115,7 +115,7 @@ class ArmHistories:
             return kept
 
     def _is_stale(self, watched: Watched, kept: _Kept, until_ms: int, exposures: Sequence[Exposure]) -> bool:
-        """Whether rows or exposures came in late, or a time is asked for that lies before what was kept."""
+        """Whether rows or exposures came in late, or the requested time is before what is cached."""
         first_ms = to_ms(watched.since)
         if kept.next_ms == first_ms:
             return False
@@ -124,11 +124,11 @@ class ArmHistories:
         return self._count(watched, first_ms, kept.next_ms) != kept.rows
 
     def _read_hours(self, watched: Watched, kept: _Kept, end_ms: int, arm_of: Mapping[str, str]) -> None:
-        """Take in the hours that are over, a day at a time, so that a long history never lies in memory as rows."""
+        """Add the finished hours, one day at a time, so that a long history is never in memory as rows."""
         while kept.next_ms < end_ms:
             whole_ms = HOUR_MS if kept.ahead else DAY_MS
             stop_ms = min(end_ms, kept.next_ms - kept.next_ms % whole_ms + whole_ms)
-            counted = self._count(watched, kept.next_ms, stop_ms)  # first: a row that comes between is then noticed
+            counted = self._count(watched, kept.next_ms, stop_ms)  # first, to notice rows that come in between
             hours = {_hour(kept.next_ms): kept.ahead.pop(_hour(kept.next_ms), {})}
             if sum(row.queries for sums in hours.values() for row in sums.values()) != counted:
                 hours = self._list(watched, kept.next_ms, stop_ms)
@@ -141,14 +141,14 @@ class ArmHistories:
             kept.read_ms = max(kept.read_ms, stop_ms)
 
     def _read_ahead(self, watched: Watched, kept: _Kept, end_ms: int) -> None:
-        """Add up the rows that came since the last look, but for the newest."""
+        """Add up the rows that came since the last reading, except the newest."""
         if kept.read_ms < end_ms:
             for hour_ms, sums in self._list(watched, kept.read_ms, end_ms).items():
                 _add_up(kept.ahead.setdefault(hour_ms, {}), sums.values())
             kept.read_ms = end_ms
 
     def _list(self, watched: Watched, start_ms: int, end_ms: int) -> dict[int, _Sums]:
-        """Each user's sums by hour; many rows are read in parts, for the database sorts each part."""
+        """Each user's sums by hour; large ranges are read in parts, because the database sorts each part."""
         found: dict[int, _Sums] = {}
         hours = max(1, -(-(end_ms - start_ms) // HOUR_MS))
         step_ms = max(1, hours * HOUR_MS * _MOST_ROWS // max(1, self._count(watched, start_ms, end_ms)))
@@ -161,13 +161,13 @@ class ArmHistories:
         return found
 
     def _count(self, watched: Watched, start_ms: int, end_ms: int) -> int:
-        """Rows of the whole hours that these times touch; an hour that is only partly meant counts in full."""
+        """Count the rows of all hours in this range; an hour that is only partly in it counts in full."""
         return count_rows(self._log, watched.dimension, watched.arms, start_ms=_hour(start_ms), end_ms=end_ms)
 
 
 @cache
 def share_histories(url: str, log_url: str | None) -> ArmHistories:
-    """Return what this process keeps for a store: the scheduler and the pages look at the same rollouts."""
+    """Return this process's histories for a store, shared by the scheduler and the pages."""
     return ArmHistories(Store(url, log_url=log_url))
 
 
@@ -182,14 +182,14 @@ def _add_up(known: _Sums, rows: Iterable[UserRow]) -> None:
 
 
 def _assign(sums: _Sums, watched: Watched, arm_of: Mapping[str, str]) -> list[UserRow]:
-    """The rows, each with its arm. Of rows that do not say their arm those of users without one are left out."""
+    """Return the rows, each with its arm. Rows without an arm are dropped if their user has none either."""
     if watched.dimension:
         return list(sums.values())
     return [row._replace(arm=arm_of[user]) for (_, user), row in sums.items() if user is not None and user in arm_of]
 
 
 def _find_arms(watched: Watched, exposures: Sequence[Exposure]) -> dict[str, str]:
-    """The arm of each user who was exposed to one of them alone."""
+    """Return the arm of each user who was exposed to exactly one of them."""
     arms: dict[str, str] = {}
     several = set()
     for exposure in exposures:

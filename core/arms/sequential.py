@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from core.errors import InvalidInput
 
 ALPHA = 0.05
-LEAST_USERS = 30  # in each arm, under which no interval is given: it rests on means being nearly normal
+LEAST_USERS = 30  # per arm; with fewer there is no interval, which assumes nearly normal means
 MISMATCH_P = 0.001
-_TUNED_FOR = 5_000  # the number of users at which the interval is narrowest, for its alpha
-_LEAST_EXPECTED = 5.0  # users expected in an arm, under which the chi-square law is too coarse
-_Z_OF_POWER = 0.8416  # the 80% quantile of the normal law
+_TUNED_FOR = 5_000  # users at which the interval is narrowest for its alpha
+_LEAST_EXPECTED = 5.0  # users per arm; below it, the chi-square approximation is too coarse
+_Z_OF_POWER = 0.8416  # the 80% quantile of the normal distribution
 _MOST_USERS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """One value a user, however much the user asked: how many users, the mean of the values, their sample variance."""
+    """One value per user, however many questions the user asked: user count, mean and sample variance of the values."""
 
     users: int
     mean: float
@@ -30,9 +30,9 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What the second arm has more than the first, in the metric's unit, with its standard error.
+    """Second arm minus first arm, in the metric's unit, with the standard error.
 
-    `users` are those of both arms.
+    `users` counts both arms.
     """
 
     estimate: float
@@ -40,15 +40,15 @@ class Difference:
     users: int
 
     def half_width(self, alpha: float = ALPHA) -> float:
-        """Return how far the true difference may be on one side of the estimate; see `half_width`."""
+        """Return the one-sided half-width of the confidence sequence; see `half_width`."""
         return half_width(self.error, self.users, alpha)
 
 
 def compare_moments(first: Moments, second: Moments, *, least_variance: float = 0.0) -> Difference | None:
     """Return second minus first; None while either arm has fewer than 30 users.
 
-    Each arm's variance counts as at least the one pooled over both, and as `least_variance`. The smaller arm of a
-    skewed metric (latency, cost, errors) underrates its mean and its variance together, and would be trusted too early.
+    Each arm's variance counts as at least the pooled variance, and as `least_variance`. In the smaller arm of a skewed
+    metric (latency, cost, errors), mean and variance are underestimated together, which would give verdicts too early.
     """
     n1, n2 = first.users, second.users
     if min(n1, n2) < LEAST_USERS:
@@ -60,7 +60,7 @@ def compare_moments(first: Moments, second: Moments, *, least_variance: float = 
 
 
 def half_width(error: float, users: int, alpha: float = ALPHA) -> float:
-    """Return h, so that with probability 1 - alpha a true difference d is above "estimate - h" at every look at once.
+    """Return h, so that with probability 1 - alpha the true difference is above "estimate - h" at all times at once.
 
     The one-sided asymptotic confidence sequence, n users in both arms, SE their difference's standard error:
 
@@ -84,10 +84,10 @@ def half_width(error: float, users: int, alpha: float = ALPHA) -> float:
 
 
 def find_users_needed(difference: Difference, effect: float, *, alpha: float = ALPHA) -> int | None:
-    """Return how many users in both arms it takes until a true `effect` is told from 0 in four cases of five.
+    """Return how many users in both arms are needed to detect a true `effect` with 80% power.
 
-    The smallest n with h(n) + 0.84 SE(n) <= effect, where SE falls as 1 / sqrt(n) from the one seen, shares of the
-    arms as they are. None where no number of users is enough (an effect of 0 or less).
+    The smallest n with h(n) + 0.84 SE(n) <= effect, where SE falls as 1 / sqrt(n) from the observed one, at the arms'
+    current shares. None if no number of users is enough (an effect of 0 or less).
     """
     spread = difference.error * math.sqrt(difference.users)
     if effect <= 0:
@@ -111,15 +111,15 @@ def find_users_needed(difference: Difference, effect: float, *, alpha: float = A
 
 
 def find_visible_effect(difference: Difference, *, alpha: float = ALPHA) -> float:
-    """Return the smallest true effect that would be told from 0 in four cases of five with the users there are."""
+    """Return the smallest true effect that is detectable with 80% power at the current number of users."""
     return difference.half_width(alpha) + _Z_OF_POWER * difference.error
 
 
 def compare_shares(users: Mapping[str, int], weights: Mapping[str, float]) -> float | None:
-    """Return the probability of counts at least this far from the weights, if users are shared out as they say.
+    """Return the p-value of the user counts under the weights.
 
     Pearson's chi-square test over the arms of positive weight; None while fewer than 5 users are expected in one of
-    them. Users in an arm of no weight are impossible: 0. Below `MISMATCH_P` the counts are called a mismatch: some
+    them. Users in an arm of weight 0 are impossible: p = 0. Below `MISMATCH_P` the counts are a sample ratio mismatch:
     users are lost or counted twice in one arm, and no other figure can be trusted. Source: Fabijan et al., "Diagnosing
     Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
     """

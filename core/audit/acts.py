@@ -24,10 +24,10 @@ MAX_TEXT = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who changes something, why, and in which environment; `at` is the present unless a past is being rebuilt.
+    """Who changes something, why, and in which environment; `at` is the current time unless a past is being rebuilt.
 
-    `roles` are those that the actor holds. Code that holds the store itself, like the command line, may do everything;
-    the doors that others come through (pages, HTTP) give the roles of whoever comes.
+    `roles` are those of the actor. Code with access to the store, such as the command line, may do everything; pages
+    and HTTP pass the roles of their visitor.
 
     Raises InvalidInput when actor or reason is empty or too long.
     """
@@ -39,7 +39,7 @@ class Act:
     roles: Roles = ADMIN_EVERYWHERE
 
     def __post_init__(self) -> None:
-        for name, remedy in (("actor", "say who acts"), ("reason", "say why, for the audit trail")):
+        for name, remedy in (("actor", "name who acts"), ("reason", "give a reason for the audit trail")):
             value = getattr(self, name)
             if not value.strip():
                 raise InvalidInput(name, f"is empty; {remedy}")
@@ -60,7 +60,7 @@ Side = Audited | Mapping[str, Any] | None
 
 @dataclass(slots=True)
 class Change:
-    """An open change: its transaction, its time, and the audit entry's id once `record` was called."""
+    """An open change: its transaction, its time, and the audit entry's id after `record`."""
 
     connection: Connection
     act: Act
@@ -70,7 +70,7 @@ class Change:
     def record(self, action: Action, target: str, before: Side, after: Side) -> None:
         """Write the audit entry: `before` and `after` are states or JSON objects, or None for nothing.
 
-        Raises Forbidden, and with it undoes the change, when the actor's roles do not allow this action.
+        Raises Forbidden if the actor's roles do not allow this action, which undoes the change.
         """
         require(self.act, action)
         self.entry_id = record_audit(
@@ -92,9 +92,9 @@ def _write(state: Side) -> Mapping[str, Any] | None:
 
 @contextmanager
 def changing(store: Store, act: Act) -> Iterator[Change]:
-    """Open a change: what is done to its connection and its audit entry land together, or not at all.
+    """Open a unit of work: the changes on its connection and its audit entry are committed together, or not at all.
 
-    Raises Forbidden when the actor may change nothing in the act's environment; `record` checks the very action.
+    Raises Forbidden if the actor may change nothing in the act's environment; `record` checks the action itself.
     """
     check_may_change(act.roles, act.environment)
     with store.begin() as connection:
@@ -102,5 +102,5 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
 
 
 def require(act: Act, action: Action) -> None:
-    """Raise Forbidden unless the actor may do this: for work that begins before its change is opened."""
+    """Raise Forbidden unless the actor may do this; for work that starts before its change is opened."""
     check_allowed(act.roles, action, act.environment)

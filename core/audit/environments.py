@@ -9,7 +9,7 @@ from quarterdeck.store import Store
 
 
 def list_environments(store: Store, own: str) -> tuple[str, ...]:
-    """Return the deck's `own` environment, then by name those that were added and those with flags or tokens."""
+    """Return the deck's `own` environment, then, by name, added ones and those with flags or tokens."""
     added, _ = get_setting(store, setting_key(Family.ENVIRONMENTS))
     with store.read() as connection:
         used = connection.scalars(union(select(flags.c.environment), select(tokens.c.environment))).all()
@@ -20,7 +20,7 @@ MAX_ENVIRONMENT = 64
 
 
 def check_environment(name: str, *, field: str = "environment") -> str:
-    """Return the name. Raises InvalidInput unless it can be an environment's, in a URL as on a command line."""
+    """Return the name. Raises InvalidInput unless it is valid for an environment, in URLs and on command lines."""
     plain = name.isascii() and name[:1].isalnum() and all(letter.isalnum() or letter in "._-" for letter in name)
     if not plain or len(name) > MAX_ENVIRONMENT:
         problem = f"must be 1 to {MAX_ENVIRONMENT} letters, digits, dots, dashes or underscores, not {name[:80]!r}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def write_csv(entries: Iterable["DataclassInstance"]) -> str:
-    """Return a line an entry, under the names of its fields; `before` and `after` are JSON in their cells."""
+    """Return one CSV line per entry, with field names as header; `before` and `after` are JSON."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     for number, entry in enumerate(entries):
@@ -24,7 +24,7 @@ def write_csv(entries: Iterable["DataclassInstance"]) -> str:
 
 
 def write_json(entries: Iterable["DataclassInstance"]) -> str:
-    """Return a JSON list with an object an entry."""
+    """Return a JSON list with one object per entry."""
     told = [{name: _write(value, in_cell=False) for name, value in asdict(entry).items()} for entry in entries]
     return json.dumps(told, indent=1, ensure_ascii=False)
 

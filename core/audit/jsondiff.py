@@ -10,11 +10,11 @@ _SHORT = 60
 def diff_states(before: Any, after: Any, *, context: int = 2) -> str:
     """Return the changed lines, `-` for former and `+` for new ones, with `context` lines around each; "" for none.
 
-    None stands for nothing at all. Keys are in order, so that a mere change of order is no difference.
+    None is an absent state. Keys are sorted, so order makes no difference.
     """
     lines = list(difflib.unified_diff(_lines(before), _lines(after), n=context, lineterm=""))[2:]
     if lines and lines[0].startswith(("@@ -0", "@@ -1,", "@@ -1 ")):
-        lines = lines[1:]  # nothing was left out above
+        lines = lines[1:]  # nothing was omitted above
     return "\n".join(" …" if line.startswith("@@") else line for line in lines)
 
 
@@ -23,7 +23,7 @@ def _lines(state: Any) -> list[str]:
 
 
 def _write(value: Any, depth: int) -> str:
-    """JSON in which whatever fits on a line is on one, like `["on", 20000]`."""
+    """JSON that keeps on one line whatever fits, like `["on", 20000]`."""
     short = json.dumps(value, sort_keys=True, ensure_ascii=False)
     if (depth and len(short) <= _SHORT) or not isinstance(value, dict | list) or not value:
         return short

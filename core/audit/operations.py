@@ -9,10 +9,10 @@ from quarterdeck.store import Store
 
 
 def add_environment(store: Store, name: str, by: Act) -> int:
-    """Make an environment known before it holds any flag. Raises InvalidInput, and Conflict when there is one."""
+    """Add an environment before it has any flag. Raises InvalidInput, and Conflict if it exists."""
     check_environment(name)
     if name in list_environments(store, by.environment):
-        raise Conflict(f"environment {name!r} is there already")
+        raise Conflict(f"environment {name!r} already exists")
     key = setting_key(Family.ENVIRONMENTS)
     added, version = get_setting(store, key)
     with changing(store, by) as change:

@@ -17,20 +17,20 @@ MAX_NAME = 200
 
 
 class Role(StrEnum):
-    """What somebody may do in an environment; each role may do what those before it may."""
+    """A role in an environment; each role includes those before it."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
     ADMIN = "admin"
 
     def covers(self, needed: "Role") -> bool:
-        """Whether this role is at least the one needed."""
+        """Whether this role is at least the required one."""
         return _RANKS[self] >= _RANKS[needed]
 
 
 _RANKS = {role: rank for rank, role in enumerate(Role)}
 
-# One row a change, by the name it has in the audit trail. What is missing here only an admin may do, and a test fails.
+# One row per change, by its action in the audit trail. An action missing here needs an admin, and a test fails.
 NEEDS = {
     Action.FLAG_CREATE: Role.EDITOR,
     Action.FLAG_UPDATE: Role.EDITOR,
@@ -73,7 +73,7 @@ NEEDS = {
     Action.ROLE_REVOKE: Role.ADMIN,
 }
 
-# What every environment shares takes a role that is held everywhere: an editor of staging swaps nobody's live index.
+# What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.
 SHARED = frozenset(
     {
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
@@ -87,7 +87,7 @@ SHARED = frozenset(
 class Grant:
     """A role for somebody (`who`: a name, `group:NAME` or `everyone`), in one environment or everywhere (`*`).
 
-    Raises InvalidInput for a name or an environment that nobody can have.
+    Raises InvalidInput for an invalid name or environment.
     """
 
     who: str
@@ -102,12 +102,12 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The roles that one person holds: pairs of environment (`*` for everywhere) and role."""
+    """The roles of one person: pairs of environment (`*` for everywhere) and role."""
 
     held: tuple[tuple[str, Role], ...] = ()
 
     def role_in(self, environment: str) -> Role | None:
-        """Return the highest role held there, None for none."""
+        """Return the highest role in an environment, or None."""
         found = [role for where, role in self.held if where in (EVERYWHERE, environment)]
         return max(found, key=_RANKS.__getitem__, default=None)
 
@@ -124,42 +124,42 @@ ADMIN_EVERYWHERE = hold_everywhere(Role.ADMIN)
 
 
 def combine_grants(grants: Iterable[Grant], name: str, groups: Iterable[str] = ()) -> Roles:
-    """Return the roles of the person called `name` who is in these groups; grants add up, capitals do not matter."""
+    """Return the roles of the person `name` in these groups; grants add up, names are case-insensitive."""
     own = {name.casefold(), EVERYONE} | {f"{GROUP}{group}".casefold() for group in groups}
     return Roles(tuple((grant.environment, grant.role) for grant in grants if grant.who.casefold() in own))
 
 
 def is_name(text: str) -> bool:
-    """Whether somebody, a group or an environment can be called this."""
+    """Whether this is a valid name of a person, a group or an environment."""
     return 0 < len(text) <= MAX_NAME and text.isprintable() and text == text.strip()
 
 
 def is_personal_name(text: str) -> bool:
-    """Whether a person can be called this: a name that no grant takes for a group or for everyone."""
+    """Whether this is a valid name of a person, which no grant reads as a group or everyone."""
     lowered = text.casefold()
     return is_name(text) and lowered != EVERYONE and not lowered.startswith(GROUP)
 
 
 def explain_refusal(roles: Roles, action: Action, environment: str) -> str:
-    """Return why these roles do not allow an action in an environment, as one sentence; "" when they do."""
+    """Return in one sentence why these roles do not allow an action in an environment; "" if they do."""
     needed = NEEDS.get(action, Role.ADMIN)
     where = EVERYWHERE if action in SHARED else environment
     held = roles.role_in(where)
     if held is not None and held.covers(needed):
         return ""
     place = "everywhere" if where == EVERYWHERE else f"in {where}"
-    return f"{action} takes the role {needed} {place}; you hold {held or 'none'}. Ask an admin."
+    return f"{action} requires the role {needed} {place}; you have {held or 'none'}. Ask an admin."
 
 
 def check_allowed(roles: Roles, action: Action, environment: str) -> None:
-    """Raise Forbidden when these roles do not allow an action in an environment."""
+    """Raise Forbidden unless these roles allow an action in an environment."""
     if refusal := explain_refusal(roles, action, environment):
         raise Forbidden(refusal)
 
 
 def check_may_change(roles: Roles, environment: str) -> None:
-    """Raise Forbidden when these roles allow no change at all in an environment."""
+    """Raise Forbidden unless these roles allow some change in an environment."""
     held = roles.role_in(environment)
     if held is None or not held.covers(Role.EDITOR):
         place = "everywhere" if environment == EVERYWHERE else f"in {environment}"
-        raise Forbidden(f"a change takes the role {Role.EDITOR} {place}; you hold {held or 'none'}. Ask an admin.")
+        raise Forbidden(f"a change requires the role {Role.EDITOR} {place}; you have {held or 'none'}. Ask an admin.")

@@ -91,7 +91,7 @@ def list_settings(store: Store, family: Family, environment: str | None = None) 
 def save_versioned(
     connection: Connection, table: Table, identity: dict[str, Any], values: dict[str, Any], *, expected_version: int
 ) -> None:
-    """Insert (expected version 0) or update a row that carries a version. Raises Conflict; nothing is overwritten."""
+    """Insert (expected version 0) or update a row with optimistic locking. Raises Conflict; overwrites nothing."""
     same = [table.c[name] == value for name, value in identity.items()]
     found = connection.scalar(select(table.c.version).where(*same)) or 0
     if found != expected_version:
@@ -107,16 +107,16 @@ def save_versioned(
 
 
 def save_setting(connection: Connection, name: SettingKey, value: Any, *, expected_version: int) -> None:
-    """Store a named fact. Raises Conflict when somebody else changed it first."""
+    """Save a setting with optimistic locking. Raises Conflict if somebody else changed it first."""
     save_versioned(
         connection, settings, {"name": name}, {"value": json.dumps(value)}, expected_version=expected_version
     )
 
 
 def move_state_version(connection: Connection) -> None:
-    """Tell every client that flags or aliases changed."""
+    """Signal to every client that flags or aliases changed."""
     counter = settings.c.name == STATE_VERSION
     if connection.execute(update(settings).where(counter).values(version=settings.c.version + 1)).rowcount == 0:
-        mark = json.dumps(uuid.uuid4().hex)  # tells this store's versions from those of another in its place
+        mark = json.dumps(uuid.uuid4().hex)  # distinguishes this store's versions from those of a replacement
         connection.execute(insert(settings).values(name=STATE_VERSION, value=mark, version=1))
     tell_news(connection)

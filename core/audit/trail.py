@@ -15,7 +15,7 @@ from quarterdeck.schema import audit
 from quarterdeck.store import Store, fetch_many
 
 FIRST_HASH = "0" * 64
-_AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, so that the chain of entries is a line
+_AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, which keeps the hash chain linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ def list_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY, *, limit: int | 
 def list_audit_by_hour(
     store: Store, environment: str, *, since_ms: int, most_an_hour: int, limit: int
 ) -> tuple[AuditEntry, ...]:
-    """Return what concerns an environment, newest first: its own entries, and those of indexes and prompts anywhere.
+    """Return the entries about an environment, newest first: its own, and those of indexes and prompts anywhere.
 
-    Of what was done alike to one target within an hour of the clock, only the newest `most_an_hour` entries, so that
-    somebody who flips a flag all day hides nothing else.
+    Of the entries with the same action on one target within a clock hour, only the newest `most_an_hour` are returned,
+    so that somebody who flips a flag all day hides nothing else.
     """
     shared = (audit.c.action.startswith(f"{subject}.") for subject in (Subject.INDEX, Subject.PROMPT))
     hour = (audit.c.environment, audit.c.target, audit.c.action, audit.c.ts_ms // 3_600_000)
@@ -95,7 +95,7 @@ def count_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY) -> int:
 
 
 def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple[str, ...]:
-    """Return what stands in a column of the audit trail (actor, action, target, environment), in order."""
+    """Return the distinct values in a column of the audit trail (actor, action, target, environment), sorted."""
     with store.read() as connection:
         return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
 
@@ -110,7 +110,7 @@ def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:
 
 
 def list_broken_audit_entries(store: Store) -> tuple[int, ...]:
-    """Return the ids of the entries at which the chain of hashes breaks: a row was changed, or one before removed."""
+    """Return the ids of the entries at which the hash chain breaks: a row was changed, or an earlier one removed."""
     broken, expected = [], FIRST_HASH
     with store.read() as connection:
         for found in fetch_many(connection, select(audit).order_by(audit.c.id)):

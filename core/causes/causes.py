@@ -28,11 +28,11 @@ from core.drift.changepoint import MIN_QUERIES
 from core.drift.verdict import DriftReport
 from core.log.values import DailyScores
 
-LOOK_BACK, LOOK_AHEAD = 21, 3  # days before and after the dated day in which a change is looked at
-HISTORY = 60  # days before the dated day that the level before is learned from
+LOOK_BACK, LOOK_AHEAD = 21, 3  # days around the dated day in which changes are candidates
+HISTORY = 60  # days before the dated day from which the former level is estimated
 
-# Priors: chances that a change of a kind lowers the score visibly, and how often a day the other two happen. They are
-# judgments from running retrieval products, not measurements; a factor of two in any of them moves few rankings.
+# Priors: the chance that a change of this kind visibly lowers the score, and how often per day the other two happen.
+# They are judgments from running retrieval products, not measurements; a factor of two in any moves few rankings.
 FAULT = {
     ChangeKind.INDEX: 0.10,
     ChangeKind.PROMPT: 0.06,
@@ -40,30 +40,30 @@ FAULT = {
     ChangeKind.EXPERIMENT: 0.05,
     ChangeKind.DEPLOYMENT: 0.05,
     ChangeKind.FLAG: 0.05,
-    ChangeKind.CORPUS: 0.003,  # users see it only through an index, whose swap is a change of its own
+    ChangeKind.CORPUS: 0.003,  # users see it only through an index, and its swap is a separate change
 }
 NEW_QUESTIONS_A_DAY, UNKNOWN_A_DAY = 1 / 100, 1 / 300
-LAGS = ((0.0, 0.85), (0.5, 0.05), (1.0, 0.05), (2.0, 0.05))  # days until a change takes effect, and their chances
-GROWTH = {  # how likely an effect grows in each of `GROWTH_DAYS`
+LAGS = ((0.0, 0.85), (0.5, 0.05), (1.0, 0.05), (2.0, 0.05))  # days until a change takes effect, with probabilities
+GROWTH = {  # probability of each of the `GROWTH_DAYS`
     "change": (0.85, 0.05, 0.05, 0.05),
     "new": (0.30, 0.20, 0.25, 0.25),
     "unknown": (0.70, 0.10, 0.10, 0.10),
 }
-NEW_LOW_GROUP = {  # the chance that a part of the scores falls far, instead of all of them together
+NEW_LOW_GROUP = {  # the chance that some scores fall far, instead of all falling together
     ChangeKind.INDEX: 0.30,  # an index can lack documents
     ChangeKind.CORPUS: 0.30,
     "other change": 0.05,
     "new": 0.95,
     "unknown": 0.40,
 }
-TOLERANCE = 0.15  # part of the fall by which a share of it may miss what a cause predicts
-STRAY = 0.01  # chance that a measured share has nothing to do with any cause
-HIDDEN_SEGMENT = 0.3  # how much of "nothing we know of" is an unrecorded change of a single segment
+TOLERANCE = 0.15  # how far a measured share of the fall may miss a cause's prediction
+STRAY = 0.01  # chance that a measured share is unrelated to any cause
+HIDDEN_SEGMENT = 0.3  # share of the unknown causes that are an unrecorded change of one segment
 _STEP = 0.25  # days between the onsets tried for a cause without a date
 
 
 class CauseKind(StrEnum):
-    """A recorded change, a shift of what users ask, or neither."""
+    """A recorded change, a shift in what users ask, or neither."""
 
     CHANGE = "change"
     NEW_QUESTIONS = "new_questions"
@@ -72,7 +72,7 @@ class CauseKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One candidate. `confidence` (0 to 1) sums to 1 over all; `explained_share` of the fall is None if not known."""
+    """A candidate. `confidence` (0 to 1) sums to 1 over all; `explained_share` of the fall is None if unknown."""
 
     kind: CauseKind
     change: TimelineChange | None
@@ -84,7 +84,7 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Causes:
-    """All candidates, likeliest first. Without a dated drop there are none."""
+    """All candidates, the likeliest first; empty without a dated drop."""
 
     ranked: tuple[Cause, ...]
     low_group: LowGroup | None = None
@@ -102,27 +102,27 @@ def rank_causes(
     segments: Segments | None = None,
     same_questions: SameQuestions | None = None,
 ) -> Causes:
-    """Return what may have caused the dated drop of `report`, each candidate with how sure that is and why.
+    """Return what may have caused the dated drop of `report`, each candidate with its confidence and evidence.
 
     Bayesian comparison of causes, normalized to 1:  P(cause | log) ~ prior * time * place * shape * same questions.
 
-    - prior: `FAULT` for a change, `NEW_QUESTIONS_A_DAY` and `UNKNOWN_A_DAY` for each day the others may have begun.
+    - prior: `FAULT` for a change; `NEW_QUESTIONS_A_DAY` and `UNKNOWN_A_DAY` for each day on which the others may start.
     - time: exp(s^2 / (i + 1 / (reach * EFFECT_SD)^2) / 2) of an effect with exactly this onset, s and i being the score
-      and information of the weekday- and wobble-adjusted daily means (the model of `core.drift.changepoint`), an
-      onset within a day touching that part of it. Averaged over `LAGS` and `GROWTH`; causes without a date sum it
-      over all onsets. A change after the fall gets next to nothing, and one that reaches few users has to explain a
+      and information of the weekday- and wobble-adjusted daily means (the model of `core.drift.changepoint`); an
+      onset within a day affects that part of it. Averaged over `LAGS` and `GROWTH`; causes without a date are summed
+      over all onsets. A change after the fall gets next to nothing, and one that reaches few users can explain only a
       small fall.
     - place: e = fall of everything - fall outside of the touched segment, on days after the change, against N(fall, .)
-      if the segment is the cause and N(0, .) if it is not. 1 where touched segments are unknown or have no other side.
-    - shape: recent histogram as the former one shifted (additively or by a factor; in the touched share of it), or as
-      the former one with a new low group. `NEW_LOW_GROUP` says which cause looks like which.
+      if the segment is the cause and N(0, .) if not. 1 if touched segments are unknown or have no other side.
+    - shape: the recent histogram as the former one shifted (additively or by a factor, in the touched share), or as the
+      former one with a new low group. `NEW_LOW_GROUP` says which cause looks like which.
     - same questions: as place, with the fall of questions compared with themselves: 0 for new questions.
 
-    Time and shape are weighed with `TEMPER`, place and questions have a tolerance and a chance to stray, so that none
-    of them decides alone. Confidences are as good as the priors: read them as an order with distances. Trust them less
-    for drops that are not dated well (fall below 0.03, or less than 3 days ago), when two changes fall into the
-    same hours (they cannot be told apart by time), and when a change and new questions come together: one cause is
-    assumed. Smallest sample: 20 queries on each side of a contrast; below, it says nothing.
+    Time and shape are weighted with `TEMPER`; place and questions have a tolerance and a chance to stray, so none of
+    them decides alone. Confidences are as good as the priors: read them as a ranking with distances. Trust them less
+    for drops that are dated badly (fall below 0.03, or less than 3 days ago), when two changes fall into the same hours
+    (time cannot separate them), and when a change and new questions coincide: one cause is assumed.
+    Smallest sample: 20 queries on each side of a contrast; with fewer it is skipped.
     Source: Kass & Raftery 1995 (Bayes factors); Oaxaca 1973 (decomposition of a difference of means).
     """
     if report.changed_on is None or report.fall is None:
@@ -140,7 +140,7 @@ def rank_causes(
 
 @dataclass(frozen=True, slots=True)
 class _Drop:
-    """The drop with everything that candidates are weighed by."""
+    """The drop, with the data that candidates are weighed by."""
 
     report: DriftReport
     changed_on: date
@@ -170,7 +170,7 @@ class _Drop:
         return self.shapes.low_group() if self.shapes else None
 
     def is_near(self, change: TimelineChange) -> bool:
-        """Whether the change could be asked about at all."""
+        """Whether the change is close enough in time to be a candidate."""
         away = _days_after(change.ts, self.changed_on)
         return -LOOK_BACK <= away <= LOOK_AHEAD + 1 and change.reach > 0 and change.kind is not ChangeKind.LEVEL
 
@@ -229,31 +229,31 @@ class _Drop:
         told = []
         if self.shapes:
             told.append(
-                f"{self.shapes.share:.0%} of the scores since then are a new low group around {self.shapes.center:.2f}"
+                f"{self.shapes.share:.0%} of the scores since then form a new low group around {self.shapes.center:.2f}"
             )
         same = self.same_questions
         if same and same.count >= MIN_QUERIES:
-            verb = "hold their place" if same.fall > self.fall / 2 else "fell too"
+            verb = "held their score" if same.fall > self.fall / 2 else "fell too"
             told.append(f"questions asked before {verb}: {same.before:.2f} then, {same.after:.2f} now")
-        return _sentence("; ".join(told) or "Too few scores to tell new questions from a regression")
+        return _sentence("; ".join(told) or "Too few scores to separate new questions from a regression")
 
     def _tell_unknown(self) -> str:
         contrasts = [c for c in list_contrasts(self.report, self.segments) if c.share < 0.9]
         alone = max(contrasts, key=lambda c: c.explained / self.fall, default=None)
         if alone and alone.explained / self.fall > 0.7:
             place = f"{alone.dimension.replace('_', ' ')} {alone.value}"
-            return _sentence(f"the drop sits in {place}: {alone.inside:+.2f} there, {alone.outside:+.2f} elsewhere")
-        return "Something that is not on the timeline: a service, a model or the data behind it."
+            return _sentence(f"the drop is in {place}: {alone.inside:+.2f} there, {alone.outside:+.2f} elsewhere")
+        return "Something that is not on the timeline, such as a service, a model or its data."
 
 
 def _time_of_change(timing: Timing, onset: float, touched: float) -> float:
-    """Log evidence of an effect that begins with a change, or some lag later."""
+    """Log evidence of an effect that begins with a change, or after a lag."""
     onsets = np.array([onset + lag for lag, _ in LAGS])
     return _log_sum(timing.weigh(onsets, touched), np.outer([chance for _, chance in LAGS], GROWTH["change"]))
 
 
 def _time_of_any(timing: Timing, growth: str) -> float:
-    """Log evidence summed over all onsets, as if one began a day."""
+    """Log evidence summed over all onsets, one per day."""
     onsets = np.arange(-LOOK_BACK, LOOK_AHEAD + _STEP, _STEP)
     return _log_sum(timing.weigh(onsets, 1.0), np.tile(GROWTH[growth], (len(onsets), 1)) * _STEP)
 
@@ -264,7 +264,7 @@ def _log_sum(logs: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
 
 
 def _log_odds(measured: float, error: float, fall: float) -> float:
-    """log p(measured | all of the fall sits here) / p(measured | nothing special here)."""
+    """log p(measured | all of the fall is here) / p(measured | nothing special here)."""
     variance = error**2 + (TOLERANCE * fall) ** 2
     stray = STRAY / (3 * abs(fall) + 3 * math.sqrt(variance))
     here, nowhere = (
@@ -283,12 +283,12 @@ def _days_after(ts: datetime, day: date) -> float:
 
 
 def _order(cause: Cause, changed_on: date) -> tuple[float, float]:
-    """Likeliest first; of equals, the one nearer to the dated day."""
+    """Likeliest first; of equals, the nearest to the dated day."""
     return (-round(cause.confidence, 9), abs(_days_after(cause.change.ts, changed_on)) if cause.change else 0.0)
 
 
 def _tell_change(change: TimelineChange, changed_on: date, contrast: Contrast | None, fall: float) -> str:
-    """The evidence for or against a change, in one sentence."""
+    """Return the evidence for or against a change, in one sentence."""
     when = _tell_time(_days_after(change.ts, changed_on))
     if contrast is None:
         reached = f"reaches at most {change.reach:.0%} of users and " if change.reach < 1 else ""
@@ -296,10 +296,10 @@ def _tell_change(change: TimelineChange, changed_on: date, contrast: Contrast | 
     place = f"{contrast.dimension.replace('_', ' ')} {contrast.value}"
     there = f"{contrast.inside:+.2f} there, {contrast.outside:+.2f} elsewhere"
     if contrast.explained / fall > 0.7:
-        return _sentence(f"the drop sits in {place}: {there}; it came {when}")
+        return _sentence(f"the drop is in {place}: {there}; it came {when}")
     if contrast.explained / fall > 0.3:
-        return _sentence(f"a part of the drop sits in {place}: {there}; it came {when}")
-    return _sentence(f"the drop is not in {place}, which it touched: {there}; it came {when}")
+        return _sentence(f"part of the drop is in {place}: {there}; it came {when}")
+    return _sentence(f"the drop is not in {place}, which it changed: {there}; it came {when}")
 
 
 def _tell_time(days: float) -> str:

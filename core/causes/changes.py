@@ -29,14 +29,14 @@ from quarterdeck.clock import to_ms
 from quarterdeck.store import Store
 
 _MOST_ENTRIES, _MOST_VERSIONS = 5_000, 500
-_MOST_COMPARED = 200_000  # queries in five weeks above which reading them all would hold up a page
-_COMPARED_DAYS, _READ_DAYS = 14, 35  # a window, and the days before its end of which the log reads raw rows
+_MOST_COMPARED = 200_000  # queries in five weeks; reading more would delay a page
+_COMPARED_DAYS, _READ_DAYS = 14, 35  # a window, and how many days of raw rows before its end are read
 _LEAST_ERROR = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class WhatChanged:
-    """The timeline, oldest first, what could not be read of it, and what explains the drop if there is one."""
+    """The timeline, oldest first, what could not be read of it, and the causes of the drop if there is one."""
 
     changes: tuple[TimelineChange, ...]
     problems: tuple[str, ...]
@@ -54,10 +54,10 @@ def gather_changes(
     environment: str,
     since: datetime,
 ) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
-    """Return every known change since then, oldest first, and one line for each source that could not be read.
+    """Return every known change since then, oldest first, and one line per source that could not be read.
 
     Flags, canaries and levels are those of the environment; indexes, corpus and prompts are shared by all.
-    `corpus` and `tracking` open their gateway, so that one that cannot be opened takes none of the others along.
+    `corpus` and `tracking` open their gateways lazily, so that one failing source does not affect the others.
     """
     sources: tuple[tuple[str, Callable[[], Iterable[TimelineChange]]], ...] = (
         ("flags and indexes", lambda: _list_audited(store, environment, since)),
@@ -82,7 +82,7 @@ def explain_drift(
     today: date,
     coverage: Callable[[], Coverage] | None = None,
 ) -> WhatChanged:
-    """Return what changed and what of it explains the drop. Topics are named if `coverage` can be read.
+    """Return what changed and what explains the drop. Topics are named if `coverage` can be read.
 
     Raises SourceUnavailable when the log cannot be read.
     """
@@ -107,11 +107,10 @@ def explain_drift(
 def compare_same_questions(
     store: Store, report: DriftReport, days: Sequence[DailyScores], *, today: date
 ) -> SameQuestions | None:
-    """Return how questions that were asked before and after the dated drop score now, each compared with itself.
+    """Return how the questions asked both before and after the dated drop score now, each compared with itself.
 
-    Reads raw rows, so only the two weeks on either side, and not at all (None) for a log of over 200,000 queries in
-    five weeks. Each of a question's means counts as often as it was asked since; the error is that of questions as
-    clusters, at least 0.005.
+    Reads raw rows, so only the two weeks on either side; None for a log of over 200,000 queries in five weeks. Each
+    question is weighted by how often it was asked since. The error treats questions as clusters and is at least 0.005.
     """
     changed = report.changed_on
     if changed is None:
@@ -142,7 +141,7 @@ def _compare(pairs: Sequence[tuple[AskedQuery, AskedQuery]], new: Sequence[Asked
 def _name_topics(
     report: DriftReport, coverage: Callable[[], Coverage] | None, days: Sequence[DailyScores], today: date
 ) -> tuple[tuple[TopicShare, ...], tuple[str, ...]]:
-    """The topics that hold the fall, or why they cannot be told."""
+    """Return the topics that explain the fall, or why they are unknown."""
     if coverage is None:
         return (), ()
     try:

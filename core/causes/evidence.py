@@ -18,15 +18,15 @@ from core.log.values import DailyScores
 Floats = NDArray[np.float64]
 Segments = Mapping[str, Mapping[str, Sequence[DailyScores]]]
 
-EFFECT_SD = 0.20  # how much a fault lowers the scores that it touches
-TEMPER = 0.5  # weight of a likelihood: noise is never quite what its model says
-DESIGN_EFFECT = 2.0  # variance of a mean over that of independent queries: sessions repeat themselves
-GROWTH_DAYS = (0.0, 3.0, 7.0, 14.0)  # a step, or an effect that grows in this time
+EFFECT_SD = 0.20  # sd of a fault's effect on the affected scores
+TEMPER = 0.5  # weight of a likelihood: no noise model is exact
+DESIGN_EFFECT = 2.0  # variance of a mean / that of independent queries: sessions repeat themselves
+GROWTH_DAYS = (0.0, 3.0, 7.0, 14.0)  # 0 is a step, otherwise the effect grows over this time
 
 
 @dataclass(frozen=True, slots=True)
 class SameQuestions:
-    """How the very questions that were asked before and after the drop score now: they show a regression only.
+    """How the questions asked both before and after the drop score now: only a regression lowers these.
 
     `fall` is their mean change, each question compared with itself; `error` its standard error. `new_share` is the
     share (0 to 1) of recent queries whose question was not asked before.
@@ -45,10 +45,10 @@ class SameQuestions:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Where the fall sits, for one segment: its change there, elsewhere, and the part of the fall that it explains.
+    """Where the fall is, for one segment: the change inside, outside, and the part of the fall that it explains.
 
-    `explained` is the fall of everything less that of the traffic outside the segment (negative like the fall), which
-    holds for a segment that got worse, for a new one, and for a bad one that merely grew. None where it cannot be told.
+    `explained` is the fall of everything minus that of the traffic outside the segment (negative like the fall). It
+    covers a segment that got worse, a new one, and a bad one that merely grew. None if unknown.
     """
 
     dimension: str
@@ -67,17 +67,17 @@ class LowGroup:
     share: float
     center: float
     fall: float
-    log_odds: float  # tempered log likelihood over that of everything having shifted together
+    log_odds: float  # tempered log likelihood ratio to a common shift of all scores
 
 
 def contrast_segment(
     report: DriftReport, segments: Segments, dimension: str, values: Iterable[str], *, since: date
 ) -> Contrast | None:
-    """Return where the fall sits for one segment, comparing the days from `since` on with the reference.
+    """Return where the fall is for one segment, comparing the days from `since` on with the reference.
 
-    Mean over queries of (day's mean - day's mean outside the segment), after less before: what a weekday or the
-    wobble of a day does to both sides falls out. The error is that of sampling, sessions allowed for by a design effect
-    of 2. None with fewer than 20 queries inside or outside after, or 20 outside before.
+    Mean over queries of (day's mean - day's mean outside the segment), after minus before, so weekday effects and the
+    daily wobble, which act on both sides, cancel out. The error is the sampling error with a design effect of 2 for
+    sessions. None with fewer than 20 queries inside or outside after, or 20 outside before.
     """
     wanted = set(values)
     sums = _split(segments.get(dimension, {}), wanted)
@@ -90,7 +90,7 @@ def contrast_segment(
         return None
     gap_after, error_after = _gap(after)
     gap_before, error_before = _gap(before)
-    # A segment without a past, a new prompt version for instance, is measured from where the rest was.
+    # A segment without a past, such as a new prompt version, is measured from where the rest was.
     own_past = old_in if old_in.count >= MIN_QUERIES else old_out
     return Contrast(
         dimension,
@@ -106,7 +106,7 @@ def contrast_segment(
 def list_contrasts(report: DriftReport, segments: Segments) -> tuple[Contrast, ...]:
     """Return the contrast of every segment that has one; empty without a dated drop.
 
-    Starts two days after the change: on the day on which a segment takes over, it is the evening, the rest the morning.
+    Starts two days after the change, because on the first day the segments have different hours of the day.
     """
     if report.changed_on is None:
         return ()
@@ -120,8 +120,8 @@ def find_low_group(reference: Sequence[int], current: Sequence[int], *, touched_
     """Return the new group of low scores in the current histogram, and how much better it fits than a shift.
 
     Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
-    scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more. None below 100 scores
-    on either side.
+    scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for the two extra parameters. None below 100
+    scores on either side.
     """
     fits = Shapes.of(reference, current)
     return fits.low_group(touched_share) if fits else None
@@ -146,7 +146,7 @@ class _Sum:
 
     @property
     def error(self) -> float:
-        """Squared standard error of the mean, sessions allowed for."""
+        """Squared standard error of the mean, with the design effect of sessions."""
         if not self.count:
             return 0.0
         return DESIGN_EFFECT * (max(0.0, self.squares / self.count - self.mean**2) + 0.0025) / self.count
@@ -215,16 +215,16 @@ class Shapes:
         p = smooth / smooth.sum()
         weight = TEMPER / DESIGN_EFFECT
         best, share, center = _fit_group(p, new)
-        penalty = math.log(new.sum()) * weight  # BIC: two parameters more than a shift
+        penalty = math.log(new.sum()) * weight  # BIC: two more parameters than a shift
         fall = share * (center - float(p @ _CENTERS))
         return cls(p, new, weight * best - penalty, share, center, fall, weight)
 
     def low_group(self, touched: float = 1.0) -> LowGroup:
-        """The group that fits best, against a shift of the touched share."""
+        """The best-fitting low group, compared with a shift of the touched share."""
         return LowGroup(self.share, self.center, self.fall, self.group - self.shifted(touched))
 
     def shifted(self, touched: float = 1.0) -> float:
-        """Of everything in the touched share having shifted together."""
+        """Log likelihood of a common shift of everything in the touched share."""
         p = self.reference
         edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
         cumulative = np.concatenate([[0.0], np.cumsum(p)])
@@ -240,7 +240,7 @@ _CENTERS = (np.arange(HISTOGRAM_BINS) + 0.5) / HISTOGRAM_BINS
 
 
 def _fit_group(p: Floats, counts: Floats) -> tuple[float, float, float]:
-    """Best log likelihood, share and center of a normal group at least 0.10 below the mean of what was before."""
+    """Best log likelihood, share and center of a normal group at least 0.10 below the former mean."""
     shares = np.arange(0.02, 0.72, 0.02)[:, None]
     best = (-math.inf, 0.0, 0.0)
     for center in np.arange(0.06, float(p @ _CENTERS) - 0.10 + 1e-9, 0.02):
@@ -253,7 +253,7 @@ def _fit_group(p: Floats, counts: Floats) -> tuple[float, float, float]:
 
 
 def _log(chances: Floats) -> Floats:
-    # One score in a hundred may be anywhere: a single odd one must not decide.
+    # One score in a hundred may be anywhere, so that no single odd score decides.
     return np.asarray(np.log(0.99 * chances + 0.01 / HISTOGRAM_BINS))
 
 
@@ -291,7 +291,7 @@ class Timing:
 
 
 def _effect(days: Floats, onset: float, growth: float) -> Floats:
-    """The part of the effect that each day shows on average: the day of the onset only after it."""
+    """The mean share of the effect on each day; the day of the onset counts only after the onset."""
     if growth == 0:
         return np.clip(days + 1 - onset, 0.0, 1.0)
     return (np.clip(days + 1 - onset, 0.0, growth) + np.clip(days - onset, 0.0, growth)) / (2 * growth)

@@ -11,14 +11,14 @@ from core.drift.verdict import DriftReport
 from core.log.values import AskedQuery, DailyScores
 
 _NAMED_TOPICS = 3
-_WORTH_NAMING = 0.05  # the share of the fall below which a topic explains nothing
+_WORTH_NAMING = 0.05  # topics below this share of the fall are not named
 _SURE, _LIKELY = 0.5, 0.3
-_NEARLY_ALL = 0.9  # a segment of more traffic than this has no other side to speak of
+_NEARLY_ALL = 0.9  # a segment with more of the traffic has too little outside to compare
 
 
 @dataclass(frozen=True, slots=True)
 class TopicShare:
-    """The share of the fall (0 to 1) that the growth of one low-scoring topic makes up."""
+    """The share of the fall (0 to 1) that is due to the growth of one low-scoring topic."""
 
     label: str
     share: float
@@ -34,12 +34,12 @@ def share_fall(
     today: date,
     window_days: int = 7,
 ) -> tuple[TopicShare, ...]:
-    """Return which topics of the last `window_days` hold the fall of these days, most first.
+    """Return which topics of the last `window_days` explain the fall of these days, the largest share first.
 
     share = (n / N - n0 / N0) * (reference mean - mean of the topic) / (reference mean - mean of the window), where n of
-    N recent queries are of the topic and n0 of N0 were in the whole weeks before the change: what was always asked
-    and always scored low explains no fall. Shares can sum to more than 1 where the rest improved. Empty without a
-    dated drop, without a week before it among the weekly counts, and when the window fell by less than 0.01.
+    N recent queries are of the topic and n0 of N0 were in the whole weeks before the change: what was always asked and
+    always scored low explains no fall. Shares can sum to more than 1 if the rest improved. Empty without a dated drop,
+    without a week before it among the weekly counts, and when the window fell by less than 0.01.
     """
     reference = report.baseline_avg_score
     weeks = _weekly_traffic(days, today)
@@ -63,36 +63,36 @@ def share_fall(
 
 
 def describe_drop(report: DriftReport, causes: Causes, topics: Sequence[TopicShare] = ()) -> str:
-    """Return the drop in one or two sentences; the report's own reason where no drop is dated.
+    """Return the drop in one or two sentences; without a dated drop, the reason of the report.
 
-    >>> describe_drop(DriftReport("stable", "Retrieval score is where it was.", ""), Causes(()))
-    'Retrieval score is where it was.'
+    >>> describe_drop(DriftReport("stable", "Retrieval score is unchanged.", ""), Causes(()))
+    'Retrieval score is unchanged.'
     """
     if report.changed_on is None or report.fall is None:
         return report.reason
     since = f"{report.changed_on.day} {report.changed_on:%b}"
     named = topics[:_NAMED_TOPICS]
     if len(named) == 1 and causes.first and causes.first.kind is CauseKind.NEW_QUESTIONS:
-        named = ()  # the cause names it already
+        named = ()  # the cause already names it
     held = f"; {_say_topics(len(named))} {min(1.0, sum(t.share for t in named)):.0%} of it" if named else ""
     sentence = f"Retrieval score fell {-report.fall:.2f} since {since}{held}."
     return f"{sentence} {_say_cause(causes.first, topics)}" if causes.first else sentence
 
 
 def describe_segments(report: DriftReport, contrasts: Sequence[Contrast]) -> str:
-    """Return in one sentence whether the drop sits in a segment; "" where segments cannot be compared.
+    """Return in one sentence whether the drop is in one segment; "" if segments cannot be compared.
 
-    A segment holds the drop when the traffic outside of it fell by less than half as much as all of it.
+    A segment explains the drop when the traffic outside of it fell by less than half as much as all traffic.
     """
     if report.fall is None or not contrasts:
         return ""
     fall = report.fall
     held = [c for c in contrasts if c.share < _NEARLY_ALL and c.explained / fall > 0.5 and c.explained < -2 * c.error]
     if not held:
-        return "The drop is in every segment alike: none holds more of it than its part of the traffic."
+        return "The drop affects all segments alike: none has more of it than its share of the traffic."
     most = max(held, key=lambda c: c.explained / fall)
     return (
-        f"The drop sits in {most.dimension.replace('_', ' ')} {most.value}: {most.inside:+.2f} there, "
+        f"The drop is in {most.dimension.replace('_', ' ')} {most.value}: {most.inside:+.2f} there, "
         f"{most.outside:+.2f} elsewhere; it explains {min(1.0, most.explained / fall):.0%}."
     )
 
@@ -103,10 +103,10 @@ def _say_topics(count: int) -> str:
 
 def _say_cause(cause: Cause, topics: Sequence[TopicShare]) -> str:
     if cause.confidence < _LIKELY:
-        return "What caused it cannot be told yet."
+        return "The cause is not clear yet."
     lead = "Most likely" if cause.confidence >= _SURE else "Perhaps"
     if cause.kind is CauseKind.UNKNOWN:
-        return f"{lead}, nothing that is on the timeline caused it."
+        return f"{lead}, the cause is not on the timeline."
     if cause.change is not None:
         day, sure = f"{cause.change.ts.day} {cause.change.ts:%b}", min(cause.confidence, 0.99)
         return f"{lead}: {cause.title}, {day} ({sure:.0%} sure)."
@@ -115,7 +115,7 @@ def _say_cause(cause: Cause, topics: Sequence[TopicShare]) -> str:
 
 
 def _weekly_traffic(days: Sequence[DailyScores], today: date) -> list[tuple[date, int]]:
-    """Last day and queries of each week that ends with `today` or a week before, and so on; newest first."""
+    """Last day and query count of each week, counted back from `today`; newest first."""
     weeks: dict[int, int] = {}
     for day in days:
         if day.count and day.day <= today:
@@ -125,6 +125,6 @@ def _weekly_traffic(days: Sequence[DailyScores], today: date) -> list[tuple[date
 
 
 def _asked_in(query: AskedQuery, weeks: Sequence[int]) -> int:
-    """How often the query scored low in these weeks, 0 being the newest; its counts hold the oldest first."""
+    """How often the query scored low in these weeks (0 is the newest); its counts are oldest first."""
     newest_first = query.weekly_counts[::-1]
     return sum(newest_first[at] for at in weeks if at < len(newest_first))

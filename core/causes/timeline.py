@@ -27,7 +27,7 @@ _ARMS = {"blue", "green"}
 
 
 class ChangeKind(StrEnum):
-    """What was changed. `level` is somebody accepting a level of scores: shown, and never a cause."""
+    """What was changed. `level` is an accepted level of scores: shown, but never a cause."""
 
     FLAG = "flag"
     CANARY = "canary"
@@ -41,10 +41,10 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TimelineChange:
-    """One dated change. `touches` names the segments of the log it acts on; () means that they are not known.
+    """One dated change. `touches` names the segments of the log that it affects; () means unknown.
 
-    Values of one dimension in `touches` are alternatives. `reach` is the largest share (0 to 1) of users for whom
-    anything can have changed: 0 for an index that was only built. `entry_id` is the audit entry, for the way back.
+    Values of one dimension in `touches` are alternatives. `reach` is the largest share (0 to 1) of users who can have
+    been affected: 0 for an index that was only built. `entry_id` is the audit entry, used to undo it.
     """
 
     ts: datetime
@@ -59,7 +59,7 @@ class TimelineChange:
 
 
 class AuditedEntry(Protocol):
-    """What is read of an audit entry."""
+    """The fields of an audit entry that are read here."""
 
     @property
     def entry_id(self) -> int: ...
@@ -80,7 +80,7 @@ class AuditedEntry(Protocol):
 
 
 class CommittedVersion(Protocol):
-    """What is read of a corpus version; the counts compare it with the version before and may be unknown."""
+    """The fields of a corpus version that are read here; counts compare it with the one before and may be None."""
 
     @property
     def name(self) -> str: ...
@@ -101,10 +101,10 @@ class CommittedVersion(Protocol):
 
 
 def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
-    """Return the change that an audit entry stands for, or None for one that changes nothing in the product.
+    """Return the change that an audit entry describes, or None if it changes nothing in the product.
 
-    A flag tells which segment it acts on by a metadata entry named like a dimension, `{"prompt_version": "v3"}`; a
-    canary acts on the arm green.
+    A flag names the segment that it affects by a metadata entry named like a dimension, `{"prompt_version": "v3"}`; a
+    canary affects the arm green.
     """
     subject = subject_of(entry.action)
     if subject is None or subject not in _DESCRIBE:
@@ -116,7 +116,7 @@ def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
 
 
 def fold_changes(changes: Iterable[TimelineChange]) -> tuple[TimelineChange, ...]:
-    """Return the changes, with those of one thing that changed over twelve times within an hour of the clock as one.
+    """Merge the changes of any one thing that changed over twelve times within a clock hour into one change.
 
     It has the time, the reason and the audit entry of the last of them.
     """
@@ -128,7 +128,7 @@ def fold_changes(changes: Iterable[TimelineChange]) -> tuple[TimelineChange, ...
 
 
 def summarize_versions(versions: Iterable[CommittedVersion]) -> tuple[TimelineChange, ...]:
-    """Return a change a corpus version. What users get changes only once an index of it is live."""
+    """Return one change per corpus version. Users notice it only once an index of it is live."""
     return tuple(
         TimelineChange(
             v.committed, ChangeKind.CORPUS, v.name, _say_version(v), v.author, v.message.partition("\n")[0].strip()
@@ -138,9 +138,9 @@ def summarize_versions(versions: Iterable[CommittedVersion]) -> tuple[TimelineCh
 
 
 def summarize_prompts(prompts: Iterable[PromptVersion]) -> tuple[TimelineChange, ...]:
-    """Return a change a prompt version, at the time of its registration.
+    """Return one change per prompt version, at the time of its registration.
 
-    MLflow does not say when an alias was moved: the version in production may have gone live at any time since.
+    MLflow does not record when an alias was moved: the production version may have gone live at any time since.
     """
     changes = []
     for prompt in prompts:
@@ -159,7 +159,7 @@ def _fold(changes: Sequence[TimelineChange]) -> TimelineChange:
     last = max(changes, key=lambda change: (change.ts, change.entry_id or 0))
     return replace(
         last,
-        summary=f"{last.target} changed over {MOST_AN_HOUR} times within an hour, at last: {last.summary}",
+        summary=f"{last.target} changed over {MOST_AN_HOUR} times within an hour; the last change: {last.summary}",
         actor=", ".join(sorted({change.actor for change in changes})),
         touches=tuple(dict.fromkeys(touched for change in changes for touched in change.touches)),
         reach=max(change.reach for change in changes),
@@ -182,7 +182,7 @@ def _describe_flag(entry: AuditedEntry) -> _Told:
 
 
 def _describe_experiment(entry: AuditedEntry) -> _Told:
-    """Its start and its stop move nobody; a decision reaches those who get another variant now."""
+    """Start and stop affect nobody; a decision affects the users who get another variant now."""
     before, after = ExperimentAudit.read(entry.before), ExperimentAudit.read(entry.after)
     if entry.action != Action.EXPERIMENT_DECIDE:
         return ChangeKind.EXPERIMENT, _say_experiment(entry, after), (), 0.0
@@ -201,7 +201,7 @@ def _say_experiment(entry: AuditedEntry, after: ExperimentAudit) -> str:
 
 
 def _compare_flags(name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[str, float]:
-    """What changed between two definitions in words, and the share of users that it can have reached."""
+    """Return what changed between two definitions in words, and the largest share of users affected."""
     old, new = FlagDefinition(before or {}), FlagDefinition(after or {})
     was, is_now = old.share_pct, new.share_pct
     reach = 1.0 if was is None or is_now is None else abs(is_now - was) / 100
@@ -255,7 +255,7 @@ def _describe_index(entry: AuditedEntry) -> _Told:
 
 
 def _describe_prompt(entry: AuditedEntry) -> _Told:
-    """A promotion or its roll-back; with a flag, it reaches those for whom the flag changed."""
+    """A promotion or rollback; with a flag, it affects the users for whom the flag changed."""
     before, after = ProductionState.read(entry.before), ProductionState.read(entry.after)
     new, old = after.name, before.name
     done: dict[str, str] = {Action.PROMPT_PROMOTE: f"{new} promoted", Action.PROMPT_ROLLBACK: f"rolled back to {new}"}

@@ -19,7 +19,7 @@ _SETTLED_SECONDS = 2.0
 
 
 class Checkout:
-    """The data below `root` that `.dvc` files track, as they are on disk. Hashes are remembered while files rest."""
+    """The data below `root` that `.dvc` files track, as on disk. Hashes are cached while files are unchanged."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -33,9 +33,9 @@ class Checkout:
         return tuple(outs)
 
     def files(self) -> tuple[CorpusFile, ...]:
-        """Return the tracked files with the hashes of their present content, by path.
+        """Return the tracked files with the hashes of their current content, ordered by path.
 
-        Raises SourceUnavailable when a tracked file or folder is not there.
+        Raises SourceUnavailable when a tracked file or folder is missing.
         """
         found: list[CorpusFile] = []
         for out in self.tracked():
@@ -58,7 +58,7 @@ class Checkout:
             raise NotFound(f"{path} is not in the workspace: {error.strerror}") from error
 
     def find_files(self, pattern: str) -> Iterator[Path]:
-        """Yield the files of that name, without descending into what git ignores: tracked data, environments."""
+        """Yield the files with that name, skipping what git ignores: tracked data, virtual environments."""
         git: Any = pygit2.Repository(str(self.root))
         top = Path(git.workdir).resolve()
         for folder, folders, names in os.walk(self.root):
@@ -72,7 +72,7 @@ class Checkout:
             yield from (here / name for name in sorted(names) if fnmatchcase(name, pattern))
 
     def hash_path(self, path: str, *, legacy: bool = False) -> str:
-        """Return the md5 that DVC would give to a file, or to a folder (that of its manifest, with `.dir`)."""
+        """Return DVC's md5 of a file, or of a folder (that of its manifest, with `.dir`)."""
         top = self.root / path
         if not top.is_dir():
             return self.hash_of(str(top), legacy=legacy)
@@ -84,14 +84,14 @@ class Checkout:
         return hashlib.md5(manifest.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
     def hash_of(self, path: str, *, legacy: bool = False) -> str:
-        """Return the md5 of a file, from memory when it has not been touched since."""
+        """Return the md5 of a file, cached until the file changes."""
         status = os.stat(path)  # noqa: PTH116  (called for every file)
         mark = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         known = self._hashes.get(path)
         if known and known[0] == mark:
             return known[1]
         md5 = hash_file(Path(path), legacy=legacy)
-        # A file written this very moment may change again without its times showing it.
+        # A file written at this moment may change again without a new modification time.
         if time.time() - status.st_mtime > _SETTLED_SECONDS:
             self._hashes[path] = (mark, md5)
         return md5
@@ -103,7 +103,7 @@ class Checkout:
         )
 
     def _walk(self, folder: Path) -> Iterator[str]:
-        """Yield the files of a tracked folder that `.dvcignore` leaves in."""
+        """Yield the files of a tracked folder, without those excluded by `.dvcignore`."""
         from dvc.fs import localfs
         from dvc.ignore import DvcIgnoreFilter
 

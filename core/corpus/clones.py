@@ -25,9 +25,9 @@ def is_url(location: str) -> bool:
 
 
 def clone_of(url: str, folder: Path | None = None) -> Path:
-    """Return a bare copy of the repository at `url`, brought up to date; `folder` is where copies are kept.
+    """Return an up-to-date bare clone of the repository at `url`; `folder` is where clones are kept.
 
-    Raises SourceUnavailable when it cannot be reached, is no repository, or refuses access.
+    Raises SourceUnavailable when it is unreachable, is not a repository, or refuses access.
     """
     folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quarterdeck" / "clones"
     copy = folder / hashlib.sha256(url.encode()).hexdigest()[:24]
@@ -40,7 +40,7 @@ def clone_of(url: str, folder: Path | None = None) -> Path:
         _git(url, "clone", "--quiet", "--mirror", "--", url, fresh)
         Path(fresh).replace(copy)
     except OSError:
-        if not copy.is_dir():  # somebody else was faster otherwise, and theirs is as good
+        if not copy.is_dir():  # otherwise another process made one, which is as good
             raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -48,7 +48,7 @@ def clone_of(url: str, folder: Path | None = None) -> Path:
 
 
 def without_password(url: str) -> str:
-    """Return the URL as it may be shown and logged."""
+    """Return the URL without its password, for display and logs."""
     return re.sub(r"//[^/@]*@", "//***@", url)
 
 
@@ -70,14 +70,14 @@ def _git(url: str, *arguments: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise SourceUnavailable(f"{without_password(url)} did not answer within {_TIMEOUT_SECONDS} s") from error
     except FileNotFoundError as error:
-        raise SourceUnavailable("the git command is not installed: repositories elsewhere cannot be read") from error
+        raise SourceUnavailable("the git command is not installed: remote repositories cannot be read") from error
 
 
 def _explain(url: str, stderr: str) -> str:
     shown = without_password(url)
     line = without_password((stderr.strip().splitlines() or ["git gave no reason"])[-1])
     if any(word in stderr.lower() for word in _NO_ACCESS):
-        return f"{shown} refused access: no credentials, or not the right ones. Try: git ls-remote {shown}"
+        return f"{shown} refused access: credentials are missing or wrong. Try: git ls-remote {shown}"
     if any(word in stderr.lower() for word in _NO_REPOSITORY):
         return f"{shown} is not a git repository ({line}). Check the address"
     return f"{shown} cannot be reached: {line}. Check the network, or try: git ls-remote {shown}"

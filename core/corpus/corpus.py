@@ -45,10 +45,10 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One state of the corpus. The counts compare it with the state before, that of its first parent in git.
+    """One version of the corpus. The counts compare it with the previous one, that of its first parent in git.
 
-    They are None when a manifest that they need is not on this machine; moved files count as renamed ones. `problem`
-    says in one line why the version cannot be read whole; files and bytes then count what can be.
+    They are None if a required manifest is not on this machine; moved files count as renamed. `problem` says in one
+    line why the version is only partly readable; files and bytes then count the readable part.
     """
 
     revision: str
@@ -68,26 +68,26 @@ class Version:
     problem: str = ""
 
     def answers_to(self, name: str) -> bool:
-        """Return whether somebody who says `name` means this version."""
+        """Return whether `name` refers to this version."""
         return name in (self.revision, self.short, *self.tags)
 
 
 @dataclass(frozen=True, slots=True)
 class VersionDiff:
-    """What differs between two revisions, by path."""
+    """The differences between two revisions, by path."""
 
     old: str
     new: str
     changes: tuple[FileChange, ...]
 
     def count(self, kind: FileChangeKind) -> int:
-        """Return how many files changed in that way."""
+        """Return how many files changed in this way."""
         return sum(change.kind is kind for change in self.changes)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a fetch of every file of a version from its remote found. `size_bytes` is what was fetched."""
+    """The result of fetching every file of a version from its remote. `size_bytes` is the fetched size."""
 
     revision: str
     remote: str
@@ -102,11 +102,11 @@ class VerifyReport:
 
 
 class Corpus:
-    """The corpus versions of one repository, read only.
+    """The corpus versions of one repository, read-only and thread-safe.
 
-    `location` is a path inside a git + DVC repository (or a bare one), or the URL of one that git can clone with the
-    rights of this process. Data that `.dvc` files track are the corpus; outputs of `dvc.yaml` are not. An object may
-    be shared between threads. Raises SourceUnavailable when the location is not a git, or not a DVC repository.
+    `location` is a path inside a git + DVC repository (or a bare one), or a URL that git can clone with the rights of
+    this process. The corpus is the data tracked by `.dvc` files, without outputs of `dvc.yaml`. Raises
+    SourceUnavailable when the location is not a git repository, or not a DVC repository.
     """
 
     def __init__(self, location: str | Path, *, clones: Path | None = None) -> None:
@@ -119,30 +119,30 @@ class Corpus:
         self._counts: dict[tuple[str, str], Counts] = {}
 
     def list_versions(self, limit: int | None = None) -> tuple[Version, ...]:
-        """Return the tagged commits and every commit that touched the corpus, newest first.
+        """Return the tagged commits and every commit that changed the corpus, newest first.
 
-        Follows HEAD, the local branches and the tags. Takes manifests from this machine only, so it never waits for a
-        network; a version whose `.dvc` file is broken is listed with its problem.
+        Follows HEAD, the local branches and the tags. Uses only manifests on this machine, so it never waits for a
+        network; a version with a broken `.dvc` file is listed with its problem.
         """
         storage = self._storage()
         found = islice(self._history.walk(), limit)
         return tuple(self._version(snapshot, before, storage) for snapshot, before in found)
 
     def name_revision(self, revision: str) -> str:
-        """Return the name of a revision in the list of versions: its first tag, or the start of its commit's hash.
+        """Return the name of a revision in the list of versions: its first tag, or its shortened commit hash.
 
-        Raises NotFound when there is no such revision.
+        Raises NotFound if there is no such revision.
         """
         if revision == WORKSPACE:
             return WORKSPACE
         return _name(self._history.get_snapshot(revision))
 
     def find_commit(self, revision: str) -> str:
-        """Return the hash of the commit that a tag, branch or shortened hash stands for. Raises NotFound."""
+        """Return the commit hash of a tag, branch or shortened hash. Raises NotFound."""
         return self._history.get_snapshot(revision).revision
 
     def list_files(self, revision: str, *, search: str = "") -> tuple[CorpusFile, ...]:
-        """Return the files of a revision (or of the workspace) whose path contains `search` in any case, by path.
+        """Return the files of a revision (or of the workspace) whose path contains `search`, ignoring case, by path.
 
         Paths are relative to the repository. Raises NotFound for an unknown revision, or when the list of files is
         neither in the cache nor in the remote; SourceUnavailable when a `.dvc` file is broken.
@@ -164,9 +164,9 @@ class Corpus:
         return tuple(sorted(files, key=lambda file: file.path))
 
     def compare_versions(self, old: str, new: str) -> VersionDiff:
-        """Return what differs between two revisions; `workspace` stands for what is not committed yet.
+        """Return the differences between two revisions; `workspace` is the uncommitted state.
 
-        Where more than 100,000 contents differ, sizes are left out: to ask for each would take seconds.
+        If more than 100,000 contents differ, sizes are left out, because looking them up would take seconds.
         Raises what `list_files` raises.
         """
         storage = self._storage()
@@ -182,18 +182,18 @@ class Corpus:
         return VersionDiff(old, new, compare_entries(before, after, sizes=sizes))
 
     def count_changes(self, old: str, new: str) -> Counts:
-        """Return how many files were added, removed, modified and renamed from one revision to another.
+        """Return how many files were added, removed, modified and renamed between two revisions.
 
-        None each where a manifest is not on this machine: it never waits for a network. Raises NotFound.
+        All are None if a manifest is not on this machine; it never waits for a network. Raises NotFound.
         """
         before, after = (self._history.get_snapshot(revision) for revision in (old, new))
         return self._count(before, after, self._storage())
 
     def read_file(self, revision: str, path: str, *, most_bytes: int | None = None) -> bytes:
-        """Return a file's content, from the cache or else from the remote.
+        """Return a file's content, from the cache or the remote.
 
-        Raises NotFound when the revision has no such file, or when its content is neither here nor in the remote;
-        InvalidInput when it is larger than `most_bytes`.
+        Raises NotFound when the revision has no such file, or when its content is in neither place; InvalidInput when
+        it is larger than `most_bytes`.
         """
         if revision == WORKSPACE:
             return self._workspace().read(path, most_bytes=most_bytes)
@@ -208,8 +208,8 @@ class Corpus:
     def compare_text(self, old: str, new: str, path: str, *, old_path: str | None = None) -> tuple[TextSegment, ...]:
         """Return the word-level difference of one text between two revisions; a missing side counts as empty.
 
-        `old_path` is where a renamed file was. Raises NotFound when neither revision has the file, InvalidInput when
-        it is not UTF-8 text, or larger than 2 MB.
+        `old_path` is the former path of a renamed file. Raises NotFound when neither revision has the file,
+        InvalidInput when it is not UTF-8 text, or larger than 2 MB.
         """
         before, after = self._text(old, old_path or path), self._text(new, path)
         if before is None and after is None:
@@ -219,11 +219,11 @@ class Corpus:
     def verify_version(
         self, revision: str, *, remote: str | None = None, on_progress: OnProgress | None = None
     ) -> VerifyReport:
-        """Fetch every file of a version from the remote into a temporary place and compare each with its hash.
+        """Fetch every file of a version from the remote to a temporary place and check it against its hash.
 
-        `remote` overrides the one that DVC would take. `on_progress(done, total)` is called after each content, equal
-        files being fetched once; what it raises ends the check. Takes room for one file at a time.
-        Raises SourceUnavailable when the remote cannot be reached.
+        `remote` overrides DVC's default remote. `on_progress(done, total)` is called after each content, where equal
+        files count once; an exception in it ends the check. Needs disk space for one file at a time.
+        Raises SourceUnavailable when the remote is unreachable.
         """
         storage = self._storage()
         owners = {md5: (out, files) for out in self._outs(revision) for md5, files in self._by_md5(out, storage)}
@@ -252,7 +252,7 @@ class Corpus:
         return VerifyReport(revision, names, total, size_bytes, tuple(damaged), tuple(missing))
 
     def archive(self, revision: str, target: Path, *, on_progress: OnProgress | None = None) -> Path:
-        """Write all files of a revision into the zip file `target` and return it; nothing is left when that fails.
+        """Write all files of a revision into the zip file `target` and return it; leaves nothing behind on failure.
 
         Raises what `read_file` raises, and SourceUnavailable when `target` cannot be written.
         """
@@ -272,7 +272,7 @@ class Corpus:
         return target
 
     def restore_commands(self, revision: str) -> tuple[str, ...]:
-        """Return the commands that bring a version back into a working copy."""
+        """Return the commands that restore a version in a working copy."""
         snapshot = self._history.get_snapshot(revision)
         name = snapshot.tags[0] if snapshot.tags else snapshot.revision
         dvc_files = sorted({out.dvc_file for out in snapshot.outs})
@@ -280,17 +280,17 @@ class Corpus:
         return enter, f"git checkout {quote(name)}", " ".join(("dvc pull", *map(quote, dvc_files)))
 
     def restore_file_command(self, revision: str, path: str) -> str:
-        """Return the command that fetches one file of a version, cache or remote, into the present folder."""
+        """Return the command that fetches one file of a version, from cache or remote, into the current folder."""
         snapshot = self._history.get_snapshot(revision)
         where = quote(str(self.root)) if self.root else quote(self.location)
         return f"dvc get {where} {quote(path)} --rev {quote(snapshot.revision)}"
 
     def list_stages(self) -> tuple[Stage, ...]:
-        """Return the pipeline of the workspace as a graph. Raises InvalidInput when there is no workspace."""
+        """Return the pipeline of the workspace as a graph. Raises InvalidInput if there is no workspace."""
         return list_stages(self._workspace())
 
     def list_stale_stages(self) -> tuple[StaleStage, ...]:
-        """Return the stages that `dvc repro` would run, each with every reason for it."""
+        """Return the stages that `dvc repro` would run, each with all reasons."""
         return list_stale_stages(self._workspace())
 
     def _version(self, snapshot: CommitSnapshot, before: CommitSnapshot | None, storage: Storage) -> Version:
@@ -314,7 +314,7 @@ class Corpus:
         )
 
     def _count(self, old: CommitSnapshot | None, new: CommitSnapshot, storage: Storage) -> Counts:
-        """Return how many files were added, removed, modified and renamed; counted once for each pair of states."""
+        """Return how many files were added, removed, modified and renamed; cached for each pair of states."""
         if new.problem or (old and old.problem):
             return None, None, None, None
         before = old.outs if old else ()
@@ -344,7 +344,7 @@ class Corpus:
     def _differing(
         self, old: tuple[Tracked, ...], new: tuple[Tracked, ...], storage: Storage, *, remote: bool = True
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the entries (md5 by path) of both states that matter for a comparison: at least all that differ."""
+        """Return the entries (md5 by path) of both states that a comparison needs: at least all that differ."""
         before, after = {out.path: out for out in old}, {out.path: out for out in new}
         old_entries: dict[str, str] = {}
         new_entries: dict[str, str] = {}
@@ -364,7 +364,7 @@ class Corpus:
         return old_entries, new_entries
 
     def _all_entries(self, revision: str, storage: Storage, sizes: dict[str, int | None]) -> dict[str, str]:
-        """Return md5 by path of a revision, or of the workspace, whose sizes are added to `sizes`."""
+        """Return md5 by path of a revision; for the workspace, also add its sizes to `sizes`."""
         if revision == WORKSPACE:
             files = self._workspace().files()
             sizes |= {file.md5: file.size_bytes for file in files}
@@ -383,7 +383,7 @@ class Corpus:
         return self._manifest(out, storage, remote=remote).entries(out.path)
 
     def _manifest(self, out: Tracked, storage: Storage, *, remote: bool) -> Manifest:
-        """Return the list of files of a tracked folder; without `remote` NotFound when it is not on this machine."""
+        """Return the list of files of a tracked folder; without `remote`, NotFound if it is not on this machine."""
         manifest = self._manifests.get(out.md5)
         if manifest is None:
             if not remote and storage.find(out.md5) is None:
@@ -426,11 +426,11 @@ class Corpus:
 
     def _workspace(self) -> Checkout:
         if self._checkout is None:
-            raise InvalidInput("revision", "a repository without a working copy has no workspace: name a tag or commit")
+            raise InvalidInput("revision", "a repository without a working copy has no workspace; use a tag or commit")
         return self._checkout
 
     def _storage(self) -> Storage:
-        """Read DVC's settings anew, so that a remote that was just set up is found. A bare repository has HEAD's."""
+        """Reread DVC's settings, so that a newly added remote is found. A bare repository uses those of HEAD."""
         if self.root:
             return Storage(self.root / ".dvc")
         with tempfile.TemporaryDirectory(prefix="quarterdeck-") as folder:
@@ -439,7 +439,7 @@ class Corpus:
 
 
 class _ManifestCache:
-    """The manifests read last, up to 24 MB: they never change, and the next comparison needs one of them again."""
+    """The manifests read last, up to 24 MB. They never change, and the next comparison reuses one of them."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Manifest] = OrderedDict()
@@ -454,13 +454,13 @@ class _ManifestCache:
 
 
 class _SizeCache:
-    """Sizes of objects by hash, up to 400,000 of them: what a hash stands for never changes."""
+    """Sizes of objects by hash, up to 400,000 of them; the content of a hash never changes."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
 
     def look_up(self, md5s: Collection[str], storage: Storage) -> Mapping[str, int]:
-        """Return what is known, among it the sizes of these objects as far as they are on this machine."""
+        """Return the known sizes, including those of these objects that are on this machine."""
         if len(self._known) + len(md5s) > 4 * _MOST_SIZES:
             self._known = {}
         known = self._known
@@ -473,7 +473,7 @@ def _folder_of(location: str, clones: Path | None) -> Path:
         return clone_of(location, clones)
     folder = Path(location.removeprefix("file://")).expanduser()
     if not folder.is_dir():
-        raise SourceUnavailable(f"{location} is not a folder on this machine. Check the path, or give a git URL")
+        raise SourceUnavailable(f"{location} is not a folder on this machine. Check the path, or use a git URL")
     return folder.resolve()
 
 

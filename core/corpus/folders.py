@@ -8,10 +8,10 @@ from core.corpus.manifests import CorpusFile
 
 @dataclass(frozen=True, slots=True)
 class FolderEntry:
-    """What lies in a folder: a file, or a folder with all that is below it.
+    """An entry of a folder: a file, or a folder with everything below it.
 
-    `path` is that of the version, a folder's without the slash at its end. `size_bytes` counts the files whose size is
-    known, and is None when none is.
+    `path` is the path in the version, without a trailing slash. `size_bytes` counts the files of known size; None if
+    no size is known.
     """
 
     path: str
@@ -23,7 +23,7 @@ class FolderEntry:
 
 
 def list_folder(files: Iterable[CorpusFile], folder: str = "") -> tuple[FolderEntry, ...]:
-    """Return what lies directly in `folder` ("" for the top), folders first, each by name.
+    """Return the direct entries of `folder` ("" for the top), folders first, each ordered by name.
 
     >>> files = [CorpusFile("corpus/a.md", 3, "m1"), CorpusFile("corpus/guides/b.md", 4, "m2")]
     >>> [(entry.name, entry.files, entry.size_bytes) for entry in list_folder(files, "corpus")]
@@ -47,6 +47,6 @@ def list_folder(files: Iterable[CorpusFile], folder: str = "") -> tuple[FolderEn
 
 
 def add_sizes(files: Iterable[CorpusFile]) -> int | None:
-    """Return the bytes of those files whose size is known; None when there is none."""
+    """Return the total bytes of the files whose size is known; None if none is."""
     known = [file.size_bytes for file in files if file.size_bytes is not None]
     return sum(known) if known else None

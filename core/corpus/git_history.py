@@ -21,7 +21,7 @@ _Blobs = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class CommitSnapshot:
-    """What one commit tracks. `problem` names the `.dvc` file that cannot be read, if there is one."""
+    """What one commit tracks. `problem` names an unreadable `.dvc` file, if any."""
 
     revision: str
     tags: tuple[str, ...]
@@ -35,8 +35,8 @@ class CommitSnapshot:
 class GitHistory:
     """The history of the `.dvc` files of one DVC repository.
 
-    `folder` lies in a working copy, or is a bare repository. `root` is the top of the DVC repository, None when bare.
-    Raises SourceUnavailable when there is no git repository, or DVC is not set up in it.
+    `folder` is in a working copy, or is a bare repository. `root` is the top of the DVC repository, None if bare.
+    Raises SourceUnavailable if there is no git repository, or DVC is not set up in it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,10 +47,10 @@ class GitHistory:
             raise _not_dvc(folder)
 
     def walk(self) -> Iterator[tuple[CommitSnapshot, CommitSnapshot | None]]:
-        """Yield every commit that touched a `.dvc` file or is tagged, newest first, each with its first parent.
+        """Yield every commit that is tagged or changed a `.dvc` file, newest first, each with its first parent.
 
-        Follows HEAD, the local branches and the tags. As in git's own log, a merge touched what differs from all of
-        its parents.
+        Follows HEAD, the local branches and the tags. As in git's log, a merge changed what differs from all of its
+        parents.
         """
         with self._open() as git:
             tags = _tags(git)
@@ -63,12 +63,12 @@ class GitHistory:
                     yield self._snapshot(git, commit, tags), parent and self._snapshot(git, parent, tags)
 
     def get_snapshot(self, revision: str) -> CommitSnapshot:
-        """Return what a tag, branch or commit tracks. Raises NotFound when there is no such revision."""
+        """Return what a tag, branch or commit tracks. Raises NotFound if there is no such revision."""
         with self._open() as git:
             return self._snapshot(git, self._commit(git, revision), _tags(git))
 
     def read_file(self, revision: str, path: str) -> bytes | None:
-        """Return a file that git itself keeps, relative to the DVC repository; None when the revision has none."""
+        """Return a file tracked by git, by its path in the DVC repository; None if the revision has no such file."""
         with self._open() as git:
             if revision == "HEAD" and git.head_is_unborn:
                 return None
@@ -100,7 +100,7 @@ class GitHistory:
         return () if tree is None else self._blobs_below(tree)
 
     def _blobs_below(self, tree: Any) -> _Blobs:
-        """Walk each folder of git once: most of them are the same in the next commit."""
+        """Walk each git folder once, because most of them are the same in the next commit."""
         found = self._trees.get(tree.id)
         if found is None:
             files: list[tuple[str, Any]] = []
@@ -113,7 +113,7 @@ class GitHistory:
         return found
 
     def _top(self, commit: Any) -> Any:
-        """Return the folder of the DVC repository in a commit, None where there was none yet."""
+        """Return the folder of the DVC repository in a commit, or None if it did not exist yet."""
         if not self._prefix:
             return commit.tree
         found = commit.tree[self._prefix] if self._prefix in commit.tree else None  # noqa: SIM401  (not a mapping)
@@ -121,7 +121,7 @@ class GitHistory:
 
     def _commit(self, git: Any, revision: str) -> Any:
         if not revision.strip():
-            raise InvalidInput("revision", "is empty: name a tag, a branch or a commit")
+            raise InvalidInput("revision", "is empty; use a tag, a branch or a commit")
         try:
             return git.revparse_single(revision).peel(pygit2.Commit)
         except (KeyError, ValueError, pygit2.GitError) as error:
@@ -131,7 +131,7 @@ class GitHistory:
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        """Open the repository for one call: that takes 0.1 ms, and handles are not made to be shared by threads."""
+        """Open the repository for one call; this takes 0.1 ms, and handles are not thread-safe."""
         try:
             yield pygit2.Repository(self._git_dir)
         except (pygit2.GitError, KeyError, OSError) as error:
@@ -144,7 +144,7 @@ def _parse(text: bytes, path: str) -> tuple[Tracked, ...]:
 
 
 def _find_repository(folder: Path) -> tuple[str, Path | None, str]:
-    """Return git's folder, the top of the DVC repository (None when bare), and its path within git's working copy."""
+    """Return git's folder, the top of the DVC repository (None if bare), and its path within git's working copy."""
     try:
         git_dir = pygit2.discover_repository(str(folder))
         git = pygit2.Repository(git_dir) if git_dir else None
@@ -179,12 +179,12 @@ def _commits(git: Any, tags: dict[Any, list[str]]) -> Iterator[Any]:
 
 
 def _tags(git: Any) -> dict[Any, list[str]]:
-    """Return the names of the tags by the commit that they lead to."""
+    """Return the names of the tags by the commit that they point to."""
     tags: dict[Any, list[str]] = {}
     for reference in git.references.iterator(pygit2.enums.ReferenceFilter.TAGS):
         try:
             commit = reference.peel(pygit2.Commit)
         except (pygit2.GitError, ValueError, KeyError):
-            continue  # a tag on a file or a folder is no version
+            continue  # a tag on a file or a folder is not a version
         tags.setdefault(commit.id, []).append(reference.shorthand)
     return tags

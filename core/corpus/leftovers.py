@@ -13,10 +13,10 @@ from core.errors import SourceUnavailable
 
 
 def remove_leftovers(root: Path) -> tuple[str, ...]:
-    """Take what killed processes left out of the repository's lock; return their commands.
+    """Remove entries of killed processes from the repository's lock; return their commands.
 
-    A file that cannot be understood counts as left too: it is only ever half written while its own lock is held.
-    Raises SourceUnavailable when another DVC keeps that lock, or the file cannot be written.
+    An unreadable lock file is removed too, because it is only half written while its own lock is held.
+    Raises SourceUnavailable when another DVC process holds that lock, or the file cannot be written.
     """
     from dvc.lock import Lock, LockError
 
@@ -27,7 +27,7 @@ def remove_leftovers(root: Path) -> tuple[str, ...]:
         with Lock(str(path.with_name("rwlock.lock"))):
             return _clean(path)
     except LockError as error:
-        raise SourceUnavailable("DVC's lock is held: another DVC program works in this repository") from error
+        raise SourceUnavailable("DVC's lock is held: another DVC process is running in this repository") from error
     except OSError as error:
         raise SourceUnavailable(f"DVC's lock {path} cannot be written: {error.strerror or error}") from error
 
@@ -40,7 +40,7 @@ def _clean(path: Path) -> tuple[str, ...]:
         left = {int(entry["pid"]): str(entry["cmd"]) for entry in entries}
     except (ValueError, TypeError, KeyError, AttributeError):
         path.unlink()
-        return ("a DVC that was killed while it wrote its lock",)
+        return ("a DVC process killed while writing its lock",)
     written_s = path.stat().st_mtime
     left = {pid: command for pid, command in left.items() if not _is_at_work(pid, written_s)}
     if left:
@@ -57,7 +57,7 @@ def _without(left: Mapping[int, str], writing: Mapping[str, Any], reading: Mappi
 
 
 def _is_at_work(pid: int, written_s: float) -> bool:
-    """Whether a process of that number runs that was there when the lock was written."""
+    """Whether a process with this id is running that already ran when the lock was written."""
     import psutil
 
     try:

@@ -22,12 +22,12 @@ from core.errors import SourceUnavailable
 # In a manifest a quotation mark inside a path is escaped, so these never occur within an entry.
 _HEAD, _BETWEEN, _TAIL = b'[{"md5": "', b'"}, {"md5": "', b'"}]'
 _CUT = b"0"
-# A path such as 1_000 or yes is a text for DVC, which reads YAML 1.2.
+# A path such as 1_000 or yes is text for DVC, which reads YAML 1.2.
 _TEXTS_ONLY = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class FileChangeKind(StrEnum):
-    """What happened to a file between two versions. A moved one keeps its name in another folder."""
+    """What happened to a file between two versions. A moved file keeps its name in another folder."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -37,9 +37,9 @@ class FileChangeKind(StrEnum):
 
 
 class CorpusFile(NamedTuple):
-    """One file of a version. `size_bytes` is None where only a remote that was not asked could tell.
+    """One file of a version. `size_bytes` is None if only the remote, which was not asked, knows it.
 
-    A tuple, as `FileChange` is, because a version has tens of thousands of them.
+    A tuple, like `FileChange`, because a version has tens of thousands of them.
     """
 
     path: str
@@ -48,9 +48,9 @@ class CorpusFile(NamedTuple):
 
 
 class FileChange(NamedTuple):
-    """One file that differs. Renamed and moved files keep their content and carry `old_path`.
+    """One file that differs. Renamed and moved files keep their content and have an `old_path`.
 
-    A tuple, because there may be 300,000 of them: it is made in a third of a dataclass's time.
+    A tuple, because there may be 300,000 of them, and creating one takes a third of a dataclass's time.
     """
 
     kind: FileChangeKind
@@ -81,7 +81,7 @@ class Tracked:
 
 
 class Manifest:
-    """The content of one `.dir` object: which files a tracked folder holds, as `{"md5", "relpath"}` entries."""
+    """The content of one `.dir` object: the files of a tracked folder, as `{"md5", "relpath"}` entries."""
 
     def __init__(self, raw: bytes, md5: str) -> None:
         self.raw = raw
@@ -93,9 +93,9 @@ class Manifest:
 
     @cached_property
     def blocks(self) -> frozenset[bytes]:
-        """The manifest cut inside every entry whose hash starts with 0: about sixteen entries a block.
+        """The manifest cut inside every entry whose hash starts with 0: about sixteen entries per block.
 
-        Content decides where the cuts are, so blocks without a change are equal in two manifests, wherever they moved.
+        The cuts depend on content, so unchanged blocks are equal in two manifests, wherever they moved.
         """
         return frozenset(self.raw.split(_BETWEEN + _CUT))
 
@@ -111,10 +111,10 @@ class Manifest:
     def _parse(self, raw: bytes, folder: str) -> dict[str, str]:
         try:
             entries = {f"{folder}/{entry['relpath']}": entry["md5"] for entry in orjson.loads(raw)}
-            hashes = "".join(entries.values()).encode()  # all at once, which takes a tenth of one by one
+            hashes = "".join(entries.values()).encode()  # all at once, in a tenth of the time of one by one
             well_formed = not hashes or (hashes.isalnum() and all(entries.values()))
             if not well_formed or (b".." in raw and any(".." in path.split("/") for path in entries)):
-                raise ValueError("a path or a hash that no manifest of DVC holds")
+                raise ValueError("a path or a hash that is not valid in a DVC manifest")
         except (ValueError, KeyError, TypeError) as error:
             raise SourceUnavailable(
                 f"manifest {self.md5} is damaged ({error}). Delete it from the cache and run: dvc fetch"
@@ -123,10 +123,10 @@ class Manifest:
 
 
 def diff_manifests(old: Manifest, new: Manifest, folder: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the entries (md5 by path, below `folder`) of both that matter for a comparison: at least all that differ.
+    """Return the entries (md5 by path, below `folder`) of both that a comparison needs: at least all that differ.
 
-    Compares text before it parses any, so that 20,000 entries take 3 ms. Manifests that DVC did not write itself, and
-    those that have no block in common, are returned whole.
+    Compares text before parsing any, so 20,000 entries take 3 ms. Manifests not written by DVC, and those without a
+    common block, are returned whole.
     """
     if not (old.is_canonical and new.is_canonical) or old.blocks.isdisjoint(new.blocks):
         return old.entries(folder), new.entries(folder)
@@ -138,10 +138,10 @@ def diff_manifests(old: Manifest, new: Manifest, folder: str) -> tuple[dict[str,
 def compare_entries(
     old: Mapping[str, str], new: Mapping[str, str], *, sizes: Mapping[str, int | None] = MappingProxyType({})
 ) -> tuple[FileChange, ...]:
-    """Return how `new` (md5 by path) differs from `old`, by path. `sizes` are the bytes behind each md5, where known.
+    """Return how `new` (md5 by path) differs from `old`, by path. `sizes` are the bytes behind each md5, if known.
 
-    A file that went from one path while the same content came at another was renamed, or moved when its name stayed;
-    several with the same content are paired in the order of their paths, as DVC does.
+    A file that disappeared while the same content appeared at another path was renamed, or moved if its name is the
+    same; several files with the same content are paired in path order, as in DVC.
     """
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     changes = [
@@ -170,7 +170,7 @@ def compare_entries(
 
 
 def count_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[FileChangeKind, int]:
-    """Return how many changes of each kind `compare_entries` would find; moved files count as renamed ones."""
+    """Return how many changes of each kind `compare_entries` would find; moved files count as renamed."""
     gone, come = old.keys() - new.keys(), new.keys() - old.keys()
     renamed = (Counter(old[path] for path in gone) & Counter(new[path] for path in come)).total()
     return {
@@ -184,9 +184,9 @@ def count_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[FileCh
 def parse_tracked(text: bytes, dvc_file: str) -> tuple[Tracked, ...]:
     """Return what the `.dvc` file at `dvc_file` (relative to the repository) tracks.
 
-    Outputs of a pipeline (`cmd`, of DVC before 1.0) are not data that somebody added: they give an empty answer.
-    Raises SourceUnavailable with the way out when the file is in a merge conflict, half written or tracks data
-    that lies outside of the repository.
+    Outputs of a pipeline (`cmd`, of DVC before 1.0) are not added data and give an empty result. Raises
+    SourceUnavailable with a remedy when the file is in a merge conflict, half written or tracks data outside of the
+    repository.
     """
     if b"<<<<<<< " in text or b">>>>>>> " in text:
         raise SourceUnavailable(
@@ -208,7 +208,7 @@ def _parse_out(out: dict[str, Any], folder: str, dvc_file: str) -> Tracked:
     path = normpath(join(folder, out["path"]))
     if isabs(path) or path.split("/")[0] == ".." or "://" in out["path"]:
         raise SourceUnavailable(
-            f"{dvc_file} tracks {out['path']}, which lies outside of the repository. "
+            f"{dvc_file} tracks {out['path']}, which is outside of the repository. "
             "Only data inside of it can be shown: dvc add a folder of the repository."
         )
     listing = _parse_listing(out.get("files"), path)
@@ -228,7 +228,7 @@ def _parse_out(out: dict[str, Any], folder: str, dvc_file: str) -> Tracked:
 
 
 def _parse_listing(files: Any, folder: str) -> tuple[CorpusFile, ...] | None:
-    """Cloud-versioned data carry their list of files in the `.dvc` file itself."""
+    """Cloud-versioned data has its list of files in the `.dvc` file itself."""
     if files is None:
         return None
     return tuple(CorpusFile(join(folder, f["relpath"]), _int_or_none(f.get("size")), f["md5"]) for f in files)
@@ -251,7 +251,7 @@ def _half_written(dvc_file: str, what: str) -> SourceUnavailable:
 
 
 def _pieces(blocks: Iterable[bytes]) -> set[bytes]:
-    """Return the entries in these blocks, without what stands between them."""
+    """Return the entries in these blocks, without their separators."""
     pieces: set[bytes] = set()
     for block in blocks:
         whole = block.removeprefix(_HEAD) if block.startswith(_HEAD) else _CUT + block

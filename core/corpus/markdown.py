@@ -6,8 +6,8 @@ HTML in it is for the renderer to show as text, and addresses are for it to chec
 import re
 from collections.abc import Iterator
 
-# Invisible, and what it stands in is no longer an image: seen the same in code too, which no pattern tells for sure.
-# Nor is it an icon or an emoji, which Streamlit makes of escaped text as well.
+# An invisible character: with it, an image or an icon is no longer one. It is also added in code, which no pattern
+# can recognize for sure. Streamlit makes icons and emoji even of escaped text.
 _JOINER = "\u2060"
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 _CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
@@ -16,7 +16,7 @@ _DIRECTIVE = re.compile(r"(?<![\\\w]):(?=[a-z][\w+/-]*[\[:])")  # :red[x], :mate
 
 
 def neutralize_markdown(text: str) -> str:
-    """Return Markdown whose images are links to them, and whose `$` and `:word[` are no formulas and no colors.
+    """Return Markdown in which images become links, and `$` and `:word[` are not formulas or colors.
 
     >>> neutralize_markdown("costs $5 and $6, `$HOME`")
     'costs \\\\$5 and \\\\$6, `$HOME`'
@@ -29,7 +29,7 @@ def _disarm_images(text: str) -> str:
 
 
 def _blocks(text: str) -> Iterator[tuple[bool, str]]:
-    """Yield stretches of lines, each with whether they are a fenced block of code."""
+    """Yield groups of lines, each with whether it is a fenced code block."""
     fence = ""
     lines: list[str] = []
     for line in text.splitlines(keepends=True):

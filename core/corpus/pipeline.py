@@ -33,7 +33,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class StaleStage:
-    """A stage that `dvc repro` would run, with every reason for it."""
+    """A stage that `dvc repro` would run, with all reasons."""
 
     name: str
     reasons: tuple[str, ...]
@@ -41,7 +41,7 @@ class StaleStage:
 
 @dataclass(frozen=True, slots=True)
 class _Definition:
-    """A stage as one `dvc.yaml` and the `dvc.lock` beside it describe it, templates filled in."""
+    """A stage as in one `dvc.yaml` and its `dvc.lock`, with templates filled in."""
 
     name: str
     folder: str
@@ -54,7 +54,7 @@ class _Definition:
 
     @property
     def deps(self) -> dict[str, str]:
-        """Paths relative to the repository, by the path that the file itself uses."""
+        """Paths relative to the repository, by their path in the file."""
         return {name: self.place(name) for name in _names(self.body.get("deps"))}
 
     @property
@@ -63,7 +63,7 @@ class _Definition:
 
     @property
     def params(self) -> dict[str, list[str]]:
-        """Keys by parameter file, as the stage names it; no keys mean all of them."""
+        """Keys by parameter file, as named by the stage; no keys mean all of them."""
         found: dict[str, list[str]] = {}
         for entry in self.body.get("params") or ():
             files = entry if isinstance(entry, Mapping) else {_DEFAULT_PARAMS: [entry]}
@@ -76,9 +76,9 @@ class _Definition:
 
 
 def list_stages(checkout: Checkout) -> tuple[Stage, ...]:
-    """Return the stages of every `dvc.yaml`, in their order; those of subfolders are named `folder/dvc.yaml:stage`.
+    """Return the stages of every `dvc.yaml`, in order; those of subfolders are named `folder/dvc.yaml:stage`.
 
-    `foreach`, `matrix` and `${}` are filled in. Raises SourceUnavailable when a file cannot be understood.
+    `foreach`, `matrix` and `${}` are filled in. Raises SourceUnavailable for an invalid file.
     """
     definitions = tuple(_definitions(checkout))
     return tuple(
@@ -96,9 +96,9 @@ def list_stages(checkout: Checkout) -> tuple[Stage, ...]:
 
 
 def list_stale_stages(checkout: Checkout) -> tuple[StaleStage, ...]:
-    """Return the stages that `dvc repro` would run, each with why; what stands on a stale stage is stale too.
+    """Return the stages that `dvc repro` would run, with reasons; a stage after a stale stage is stale too.
 
-    Dependencies elsewhere (`s3://`, `https://`) are not asked. Raises as `list_stages` does.
+    Remote dependencies (`s3://`, `https://`) are not checked. Raises what `list_stages` raises.
     """
     reasons = {one.name: list(_own_reasons(one, checkout)) for one in _definitions(checkout)}
     stages = list_stages(checkout)
@@ -171,7 +171,7 @@ def _definitions(checkout: Checkout) -> Iterator[_Definition]:
 
 
 def _resolve(path: Path) -> dict[str, dict[str, Any]]:
-    """Fill in templates with DVC's own resolver, which wants of a repository its files and its settings only."""
+    """Fill in templates with DVC's own resolver, which needs only files and settings of a repository."""
     from dvc.fs import localfs
     from dvc.parsing import DataResolver
     from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
@@ -192,7 +192,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _understood(path: str) -> Iterator[None]:
-    """Turn what DVC raises about a file that it cannot understand into one line."""
+    """Convert what DVC raises about an invalid file into one line."""
     from dvc.exceptions import DvcException
     from voluptuous import Invalid
 
@@ -200,7 +200,7 @@ def _understood(path: str) -> Iterator[None]:
         yield
     except (DvcException, Invalid, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise SourceUnavailable(f"{path} cannot be understood: {reason}") from error
+        raise SourceUnavailable(f"{path} is invalid: {reason}") from error
 
 
 def _feeds(one: _Definition, other: _Definition) -> bool:
@@ -213,7 +213,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _names(entries: Iterable[Any] | None) -> Iterator[str]:
-    """An entry is a path, or a mapping from a path to its options."""
+    """Yield paths; an entry is a path, or a mapping from a path to its options."""
     for entry in entries or ():
         yield from map(str, entry if isinstance(entry, Mapping) else (entry,))
 

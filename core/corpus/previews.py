@@ -19,7 +19,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class PreviewKind(StrEnum):
-    """How a file is shown; `none` is one that cannot be."""
+    """How a file is shown; `none` if it cannot be shown."""
 
     MARKDOWN = "markdown"
     TEXT = "text"
@@ -30,9 +30,9 @@ class PreviewKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What to show: `text` of Markdown and text, `content` of a picture (PNG) or a PDF.
+    """A preview: `text` of Markdown and text, `content` of an image (PNG) or a PDF.
 
-    `note` says in one line what is missing, or why nothing can be shown.
+    `note` says in one line what is missing, or why there is no preview.
     """
 
     kind: PreviewKind
@@ -42,7 +42,7 @@ class Preview:
 
 
 def preview_file(path: str, content: bytes) -> Preview:
-    """Return how a file is shown. Its format goes by the name's ending, and by the content where that does not fit."""
+    """Return the preview of a file. Its format follows from the file extension, or the content if they disagree."""
     suffix = PurePosixPath(path).suffix.lower()
     if suffix == ".pdf":
         return _preview_pdf(content)
@@ -53,17 +53,17 @@ def preview_file(path: str, content: bytes) -> Preview:
 
 def _preview_pdf(content: bytes) -> Preview:
     if b"%PDF-" not in content[:1024]:
-        return Preview(PreviewKind.NONE, note="This is no PDF, whatever its name says: download it to look at it.")
+        return Preview(PreviewKind.NONE, note="This is not a PDF, despite its name. Download it to view it.")
     return Preview(PreviewKind.PDF, content=content)
 
 
 def _preview_picture(content: bytes) -> Preview:
-    """Draw the picture anew, not larger than a screen: what reaches the browser is pixels and nothing else."""
+    """Redraw the picture, not larger than a screen, so that only pixels reach the browser."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is looked at below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
             picture: Image.Image = Image.open(io.BytesIO(content))
         width, height = picture.size
         if width * height > _MOST_PIXELS:

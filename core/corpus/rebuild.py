@@ -21,10 +21,10 @@ KIND = "rebuild"
 _COMMAND = (sys.executable, "-m", "dvc", "repro")
 _QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
 
-# What DVC prints about why it stopped, and what a person needs to know of it.
+# DVC's messages on failure, and their meaning for a person.
 _ENDS = (
-    (r"Unable to acquire lock", "DVC's lock is held: another DVC program works in this repository; wait for it to end"),
-    (r"is busy, it is being blocked by:\s*\(PID (\d+)\)", "DVC's lock is held: process {} works on the same files"),
+    (r"Unable to acquire lock", "DVC's lock is held: another DVC process is running in this repository; wait for it"),
+    (r"is busy, it is being blocked by:\s*\(PID (\d+)\)", "DVC's lock is held: process {} is using the same files"),
     (r"missing data 'source': (.+)", "{} is not in the working copy; run there: dvc pull"),
     (r"failed to reproduce '(.+?)': failed to run: .*, exited with (\d+)", "stage {} failed with exit code {}"),
     (r"failed to reproduce '(.+?)': (.+)", "stage {} failed: {}"),
@@ -33,7 +33,7 @@ _ENDS = (
 
 
 def jobs_of(corpus: Corpus) -> Jobs:
-    """Return the jobs that lie in the repository. Raises InvalidInput when it has no working copy."""
+    """Return the jobs of the repository. Raises InvalidInput if it has no working copy."""
     if corpus.root is None:
         raise InvalidInput(
             "corpus", "a repository without a working copy cannot be rebuilt: clone it, and set its path"
@@ -42,22 +42,21 @@ def jobs_of(corpus: Corpus) -> Jobs:
 
 
 def find_rebuild(corpus: Corpus) -> Job | None:
-    """Return the rebuild that runs or ran last, None before the first."""
+    """Return the running or last rebuild, or None."""
     return jobs_of(corpus).find(KIND)
 
 
 def start_rebuild(store: Store, corpus: Corpus, by: Act) -> int:
     """Run `dvc repro` in the background; return the audit entry's id.
 
-    What a killed DVC left of its lock is removed first. Raises SourceUnavailable when a `.dvc` file or the pipeline
-    cannot be understood, InvalidInput when there is nothing to run, and Conflict while another rebuild of the
-    repository runs.
+    First removes what a killed DVC process left in its lock. Raises SourceUnavailable for an invalid `.dvc` file or
+    pipeline, InvalidInput when there is nothing to run, and Conflict while another rebuild of the repository runs.
     """
     require(by, Action.JOB_START)
     jobs = jobs_of(corpus)
-    corpus.list_files(WORKSPACE)  # names a broken .dvc file, or data that are not there
+    corpus.list_files(WORKSPACE)  # reports a broken .dvc file or missing data
     if not corpus.list_stages():
-        raise InvalidInput("pipeline", "there is no stage in dvc.yaml to run")
+        raise InvalidInput("pipeline", "dvc.yaml has no stages to run")
     stale = [stage.name for stage in corpus.list_stale_stages()]
     if corpus.root is not None:
         remove_leftovers(corpus.root)
@@ -68,23 +67,23 @@ def start_rebuild(store: Store, corpus: Corpus, by: Act) -> int:
 
 
 def cancel_rebuild(store: Store, corpus: Corpus, by: Act) -> int:
-    """End the rebuild with all that it started; return the audit entry's id. Raises Conflict when none runs."""
+    """Stop the rebuild and all its processes; return the audit entry's id. Raises Conflict if none runs."""
     return cancel_job(store, jobs_of(corpus), KIND, by)
 
 
 def explain_end(job: Job, log: str) -> str:
     """Return in one line how a rebuild ended."""
     if job.state is JobState.CANCELLED:
-        return "it was cancelled; the stage that ran is stale"
+        return "it was cancelled; the interrupted stage is stale"
     if job.state is JobState.CUT_OFF:
-        return "it was cut off: its processes were killed, or the machine stopped; start it again"
+        return "it was interrupted: its processes were killed, or the machine stopped; start it again"
     if job.state is JobState.DONE:
-        return "everything is up to date" if "up to date" in log else "every stage ran; commit dvc.lock to keep that"
+        return "everything is up to date" if "up to date" in log else "every stage ran; commit dvc.lock to keep this"
     for pattern, words in _ENDS:
         found = re.search(pattern, log, re.MULTILINE)
         if found:
             return words.format(*(" ".join(group.split()) for group in found.groups()))
-    return job.last_line or "it failed without a word"
+    return job.last_line or "it failed without a message"
 
 
 def _path_with_our_programs() -> str:

@@ -15,7 +15,7 @@ from typing import IO, Any, TypeGuard
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 
 _CONNECT_TIMEOUT_SECONDS = 10
-# The codes stand alone: a port like 14013 is no status.
+# Status codes stand alone, so that a port like 14013 does not match.
 _NO_ACCESS = re.compile(
     r"credential|forbidden|access ?denied|unauthorized|permission|(?<![\w:.])40[13](?!\w)", re.IGNORECASE
 )
@@ -24,8 +24,8 @@ _NO_ACCESS = re.compile(
 class Storage:
     """The objects of one DVC repository.
 
-    `dvc_dir` is its `.dvc` folder; `cache.dir` and remotes are read from `config` and `config.local` in it, and from
-    the settings of the user and the machine. Raises SourceUnavailable when those cannot be read.
+    `dvc_dir` is its `.dvc` folder; `cache.dir` and remotes come from its `config` and `config.local`, and from the
+    user's and the machine's settings. Raises SourceUnavailable when those are unreadable.
     """
 
     def __init__(self, dvc_dir: Path) -> None:
@@ -38,7 +38,7 @@ class Storage:
         self._roots = [os.fspath(top) for top in (*(top / "files" / "md5" for top in folders), *elders)]
 
     def find(self, md5: str) -> Path | None:
-        """Return the object's file on this machine (in the cache or in a remote that is a folder), if there is one."""
+        """Return the object's file on this machine (in the cache or in a remote that is a folder), or None."""
         for root in self._roots:
             path = f"{root}/{md5[:2]}/{md5[2:]}"
             if os.path.isfile(path):  # noqa: PTH113  (called 20,000 times for one list)
@@ -46,7 +46,7 @@ class Storage:
         return None
 
     def sizes_bytes(self, md5s: Iterable[str]) -> dict[str, int]:
-        """Return the size of each of these objects that is on this machine."""
+        """Return the sizes of the objects that are on this machine."""
         sizes: dict[str, int] = {}
         for md5 in md5s:
             for root in self._roots:
@@ -58,10 +58,10 @@ class Storage:
         return sizes
 
     def read(self, md5: str, *, what: str, remote: str | None = None, most_bytes: int | None = None) -> bytes:
-        """Return an object's content, from this machine or else from the remote (the named one, or the default).
+        """Return an object's content, from this machine or the remote (the named one, or the default).
 
-        Raises NotFound when neither has it, naming the hash; SourceUnavailable when the remote cannot tell;
-        InvalidInput when it is larger than `most_bytes`.
+        Raises NotFound with the hash when neither has it; SourceUnavailable when the remote fails; InvalidInput when
+        the object is larger than `most_bytes`.
         """
         local = self.find(md5)
         if local:
@@ -74,13 +74,13 @@ class Storage:
             raise _missing(md5, what, remote or self.default_remote) from error
         except SourceUnavailable as error:
             raise SourceUnavailable(f"{what}: {md5} is not in the cache, and {error}") from error
-        # Manifests are checked: they decide what a version holds. Files of DVC before 3.0 have another kind of hash.
+        # Manifests are verified, because they define a version. Files of DVC before 3.0 have another kind of hash.
         if md5.endswith(".dir") and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5[:-4]:
             raise SourceUnavailable(f"{what}: {md5} is damaged in the remote. Run dvc push on a machine that has it")
         return content
 
     def remote(self, name: str | None = None) -> "Remote":
-        """Return the named remote, or the default one. Raises SourceUnavailable when there is none."""
+        """Return the named remote, or the default one. Raises SourceUnavailable if there is none."""
         name = name or self.default_remote
         if name is None:
             raise SourceUnavailable("no DVC remote is set. Run: dvc remote add -d <name> <url>")
@@ -95,7 +95,7 @@ class Storage:
 
 
 class Remote:
-    """One remote of DVC, reached through DVC's own file systems."""
+    """One DVC remote, accessed through DVC's own file systems."""
 
     def __init__(self, config: Mapping[str, Any], name: str) -> None:
         from dvc.fs import get_cloud_fs
@@ -109,7 +109,7 @@ class Remote:
             self._fs = cls(**settings)
         if settings.get("version_aware") or settings.get("worktree"):
             raise SourceUnavailable(
-                f"{self._label} is cloud-versioned: it keeps nothing by hash. Run: dvc fetch (the cache is read)"
+                f"{self._label} is cloud-versioned, so it stores nothing by hash. Run: dvc fetch (the cache is read)"
             )
         if cls.protocol == "local" and not Path(self._path).is_dir():
             raise SourceUnavailable(
@@ -133,7 +133,7 @@ class Remote:
                 self._fs.get_file(self._join(md5, legacy=True), os.fspath(target))
 
     def close(self) -> None:
-        """End the connections, which DVC's HTTP file system leaves to the garbage collector."""
+        """Close the connections, which DVC's HTTP file system leaves to the garbage collector."""
         session = getattr(self._fs.fs, "_session", None) if self._fs.protocol in ("http", "https") else None
         if session is not None:
             asyncio.run_coroutine_threadsafe(session.close(), self._fs.fs.loop).result(_CONNECT_TIMEOUT_SECONDS)
@@ -153,7 +153,7 @@ class Remote:
 
 
 def hash_file(path: Path, *, legacy: bool = False) -> str:
-    """Return the md5 under which DVC stores this file; `legacy` takes CRLF in texts for LF, as DVC before 3.0 did."""
+    """Return DVC's md5 of this file; `legacy` reads CRLF in texts as LF, as DVC before 3.0 did."""
     if legacy:
         from dvc_data.hashfile.hash import file_md5
 
@@ -172,7 +172,7 @@ def read_most(stream: IO[bytes], what: str, most_bytes: int | None) -> bytes:
 
 @contextmanager
 def _explained(label: str) -> Iterator[None]:
-    """Turn whatever a storage library raises into one line. A missing object stays a FileNotFoundError."""
+    """Convert a storage library's exceptions into one line. A missing object stays a FileNotFoundError."""
     try:
         yield
     except (InvalidInput, SourceUnavailable):
@@ -186,7 +186,7 @@ def _explained(label: str) -> Iterator[None]:
 
 
 def _hides_a_failure(cause: BaseException | None) -> TypeGuard[BaseException]:
-    """fsspec says "not found" over HTTP whatever happened; the real reason is the cause."""
+    """fsspec reports every HTTP failure as "not found"; the real reason is the cause."""
     if isinstance(cause, OSError):
         return not isinstance(cause, FileNotFoundError)
     return getattr(cause, "status", 404) not in (404, 410)
@@ -200,7 +200,7 @@ def _reason(error: BaseException) -> str:
     if kind in ("RemoteNotFoundError", "ConfigError"):
         return f"is not set up: {text}. Run: dvc remote list"
     if _NO_ACCESS.search(f"{kind} {text}"):
-        return f"refused access: no credentials, or not the right ones ({text or kind}). Run: dvc remote modify --local"
+        return f"refused access: credentials are missing or wrong ({text or kind}). Run: dvc remote modify --local"
     return f"cannot be reached: {text or kind}. Check the network and the address with: dvc remote list"
 
 

@@ -11,7 +11,7 @@ _MOST_WORDS = 4_000
 
 
 class SegmentKind(StrEnum):
-    """What happened to a stretch of text."""
+    """What happened to a piece of text."""
 
     SAME = "same"
     REMOVED = "removed"
@@ -20,17 +20,17 @@ class SegmentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TextSegment:
-    """A stretch of text with one fate. The same and removed ones join to the old text, same and added to the new."""
+    """A piece of text of one kind. Same and removed pieces make up the old text, same and added ones the new."""
 
     kind: SegmentKind
     text: str
 
 
 def compare_words(old: str, new: str) -> tuple[TextSegment, ...]:
-    """Return the segments that lead from `old` to `new`, in reading order.
+    """Return the segments that turn `old` into `new`, in reading order.
 
-    Lines are matched first, then words inside the lines that differ. A rewritten stretch of more than 4,000 words
-    is shown as removed and added whole: matching it would take seconds and tell the reader nothing.
+    Lines are matched first, then words within differing lines. A rewritten part of more than 4,000 words is shown as
+    removed and added whole, because matching it would take seconds and tell the reader nothing.
 
     >>> [(s.kind.value, s.text) for s in compare_words("a fast path", "a slow path")]
     [('same', 'a '), ('removed', 'fast'), ('added', 'slow'), ('same', ' path')]
@@ -56,7 +56,7 @@ def _by_word(removed: str, added: str) -> Iterator[TextSegment]:
 
 
 def _merged(pieces: list[TextSegment]) -> Iterator[TextSegment]:
-    """Join neighbors of one kind and leave out empty ones."""
+    """Join adjacent pieces of one kind and leave out empty ones."""
     filled = (piece for piece in pieces if piece.text)
     for kind, run in groupby(filled, key=lambda piece: piece.kind):
         yield TextSegment(kind, "".join(piece.text for piece in run))

@@ -91,7 +91,7 @@ def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
 
 
 def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: int) -> None:
-    """Remember the topics of a run: new ones open, known ones with their newest label, centroid and time."""
+    """Record the topics of a run: new ones as open; for known ones, update label, centroid and time."""
     with store.begin() as connection:
         known = set(connection.scalars(select(topics.c.topic_id)))
         for topic in seen:

@@ -16,15 +16,15 @@ from quarterdeck.store import Store
 
 MIN_QUERIES = 10
 LONGEST_DAYS = 30
-_FARTHEST_SHARE = 0.1  # of the gap's own questions, this many lie farther from its center than a new one may
+_FARTHEST_SHARE = 0.1  # this share of the gap's own questions lies outside the radius for new ones
 
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What a gap's questions scored before and after `index_name` went live on `shipped`.
+    """A gap's mean scores before and after `index_name` went live on `shipped`.
 
-    Scores are means over the times asked, 0 to 1, None where nothing was asked. `closed` is None while fewer than
-    `MIN_QUERIES` were asked since.
+    Scores are means over the times asked, 0 to 1, None if nothing was asked. `closed` is None until `MIN_QUERIES` were
+    asked after the swap.
     """
 
     index_name: str
@@ -39,12 +39,12 @@ class Closing:
 def measure_closing(
     store: Store, embedder: Embedder, topic: BacklogTopic, *, threshold: float, today: date
 ) -> Closing | None:
-    """Return what the newest index swap since the gap was seen did to it; None when there was none.
+    """Return the effect on a gap of the newest index swap since it was seen; None if there was no swap.
 
-    Before are the low-scoring questions of up to 30 days before the swap that lie around the gap's center. After are
-    all questions since, of any score, that lie as near to it as nine in ten of those. The gap is closed when their mean
-    reaches `threshold`, under which a question counts as hardly covered. The day of the swap itself counts as neither.
-    Uses cached vectors only, so that no page waits. Raises SourceUnavailable.
+    Before: the low-scoring questions of up to 30 days before the swap around the gap's center. After: all questions
+    since, of any score, within the radius that holds nine in ten of those. The gap is closed when the mean score after
+    reaches `threshold`, below which a question counts as low. The day of the swap counts for neither. Uses cached
+    vectors only, so no page waits. Raises SourceUnavailable.
     """
     swaps = list_audit(store, AuditFilter(action=Action.INDEX_SWAP), limit=1)
     live = SwapState.read(swaps[0].after) if swaps else None

@@ -13,17 +13,17 @@ Vectors = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
-TREE_LIMIT = 5_000  # Ward's tree holds n^2/2 distances: 100 MB at this size
-POOL_LIMIT = 10_000  # neighbors are looked for among so many vectors at most
-_BLOCK = 512  # rows a matrix product: bounds memory at _BLOCK x POOL_LIMIT
-_SMOOTHING = 0.7  # how much of a vector its neighbors replace
+TREE_LIMIT = 5_000  # Ward's algorithm needs n^2/2 distances, 100 MB at this size
+POOL_LIMIT = 10_000  # neighbors are searched among at most this many vectors
+_BLOCK = 512  # rows per matrix product: bounds memory at _BLOCK x POOL_LIMIT
+_SMOOTHING = 0.7  # share of a vector that its neighbors replace
 _MOST_CLUSTERS = 300
 _NEARLY_BEST = 0.88  # see `_choose_clusters`
 
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """A cluster number 0..k-1 for every vector, the nearest one for outliers, which make up no cluster themselves."""
+    """A cluster number (0..k-1) for each vector. Outliers get the nearest cluster but do not shape it."""
 
     labels: Labels
     outlying: NDArray[np.bool_]
@@ -43,20 +43,20 @@ class _Neighbors:
 
 
 def normalize(vectors: Vectors) -> Vectors:
-    """Return the vectors at length 1 (a zero vector stays zero)."""
+    """Return the vectors scaled to length 1 (a zero vector stays zero)."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 def cluster_vectors(vectors: Vectors, weights: Weights, *, clusters: int | None = None, seed: int = 0) -> Clustering:
-    """Return `clusters` groups of unit vectors, or as many as the silhouette asks for.
+    """Group unit vectors into `clusters` clusters, or into as many as the silhouette supports.
 
-    1. Vectors whose nearest neighbors are no nearer than strangers are set aside as outliers.
+    1. Vectors whose nearest neighbors are no nearer than unrelated vectors are set aside as outliers.
     2. Each vector moves towards its nearest neighbors, which evens out wording.
-    3. Ward's tree over at most `TREE_LIMIT` vectors (beyond that a seeded sample) is cut at the wanted number.
-    4. The cut starts a spherical k-means over all vectors, where a vector pulls by its weight.
+    3. Ward's tree over at most `TREE_LIMIT` vectors (a seeded sample of more) is cut at the wanted number.
+    4. The cut starts a spherical k-means over all vectors, weighted by `weights`.
 
-    Needs at least as many vectors as clusters. The same vectors in the same order give the same answer.
+    Needs at least as many vectors as clusters. Deterministic for the same vectors in the same order.
     """
     near = _find_neighbors(vectors, max(1, min(8, int(np.sqrt(len(vectors)) / 2))), seed)
     smooth = _smooth(vectors, weights, near)
@@ -93,7 +93,7 @@ def silhouette(vectors: Vectors, labels: Labels, weights: Weights) -> float:
     """Return the weighted mean silhouette (-1..1) under cosine distance; 0 for a single cluster.
 
     For unit vectors the mean distance to a cluster is 1 - x.mean(cluster), so the figure is exact without n^2
-    distances (Rousseeuw 1987). A vector that is alone in its cluster counts 0.
+    distances (Rousseeuw 1987). A vector alone in its cluster counts 0.
     """
     clusters = int(labels.max()) + 1
     if clusters < 2:
@@ -156,9 +156,9 @@ def _find_neighbors(vectors: Vectors, count: int, seed: int) -> _Neighbors:
 def _smooth(vectors: Vectors, weights: Weights, near: _Neighbors) -> Vectors:
     """Return each unit vector mixed with the mean of its nearest neighbors, at length 1.
 
-    Neighbors count by their squared similarity. Their number grows with the square root of the vectors, from none
-    below 16 vectors to 8 from about 1,000 on, so that small sets are left as they are. A query asked often is moved
-    less: its own copies are among its neighbors.
+    Neighbors are weighted by squared similarity. Their number grows with the square root of the vector count, from none
+    below 16 vectors to 8 from about 1,000, so small sets stay as they are. A frequent query moves less, because its own
+    copies are among its neighbors.
     """
     near = near.first(min(8, int(np.sqrt(len(vectors)) / 4)))
     if not near.at.size:
@@ -176,9 +176,9 @@ def _smooth(vectors: Vectors, weights: Weights, near: _Neighbors) -> Vectors:
 def _find_outliers(
     vectors: Vectors, smooth: Vectors, weights: Weights, near: _Neighbors, seed: int
 ) -> NDArray[np.bool_]:
-    """Return which vectors belong nowhere: their nearest neighbors are no nearer than strangers are.
+    """Return which vectors are outliers: their nearest neighbors are no nearer than unrelated vectors.
 
-    The mean similarity to the nearest five others (a query asked again is its own neighbor) is held against pairs
+    Compares the mean similarity to the nearest five others (a repeated query is its own neighbor) with that of pairs
     from different branches of the tree (its finest good cut up to sqrt(n)); an outlier stays below 99 of 100 of those.
     """
     few = near.first(5).similarity
@@ -204,7 +204,7 @@ def _branches(vectors: Vectors, weights: Weights, merges: NDArray[np.float64]) -
 
 
 def _grow_tree(vectors: Vectors) -> NDArray[np.float64]:
-    """Return the merges of Ward's tree; distances by matrix product, many times faster than pair by pair."""
+    """Return the merges of Ward's tree; distances come from matrix products, many times faster than pair by pair."""
     from scipy.cluster.hierarchy import linkage
 
     count = len(vectors)
@@ -222,7 +222,7 @@ def _grow_tree(vectors: Vectors) -> NDArray[np.float64]:
 
 
 def _cut(merges: NDArray[np.float64], clusters: int) -> Labels:
-    """Undo the last `clusters - 1` merges; exactly that many clusters also where distances tie."""
+    """Undo the last `clusters - 1` merges; gives exactly that many clusters even when distances tie."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -238,9 +238,9 @@ def _cut(merges: NDArray[np.float64], clusters: int) -> Labels:
 def _choose_clusters(vectors: Vectors, weights: Weights, merges: NDArray[np.float64]) -> tuple[int, str]:
     """Return a number of clusters that the silhouette supports, and how it was chosen.
 
-    The silhouette of short texts is a plateau that creeps up with ever finer cuts. Of the cuts within 12% of the best,
-    the coarsest with at least sqrt(n) clusters is taken, else the finest: many similar questions never end up in a
-    handful of vague topics, and well separated groups, where few cuts come near the best, are found as they are.
+    The silhouette of short texts is a plateau that rises slowly with finer cuts. Of the cuts within 12% of the best,
+    takes the coarsest with at least sqrt(n) clusters, else the finest. So many similar questions never collapse into a
+    few vague topics, and well separated groups, where few cuts come near the best, are found as they are.
     """
     most = min(len(vectors) // 3, _MOST_CLUSTERS)
     if most < 2:
@@ -256,7 +256,7 @@ def _choose_clusters(vectors: Vectors, weights: Weights, merges: NDArray[np.floa
 
 
 def _refine(smooth: Vectors, weights: Weights, labels: Labels, clusters: int) -> Labels:
-    """Spherical k-means from a start; stops when nothing moves, or before a cluster would run empty."""
+    """Spherical k-means from a given start; stops when nothing moves, or before a cluster would become empty."""
     for _ in range(50):
         moved, _ = nearest(smooth, _centers(smooth, labels, weights, clusters))
         if np.array_equal(moved, labels) or np.bincount(moved, minlength=clusters).min() == 0:

@@ -17,7 +17,7 @@ _SPLIT = re.compile(r"[.,;:!?()\[\]{}\"“”|\n]+(?=\s|$)|[;!?()\[\]{}\"“”|
 _WORD = re.compile(r"[^\W_]+(?:['’_\-./+#&@][^\W_]+)*[+#]*")
 _PHRASE_WORDS = 3
 
-# Words that carry a question rather than its subject.
+# Stop words: they say nothing about the subject of a question.
 _STOP_WORDS = frozenset(
     """
     a about above after again against ago all almost already also although always am an and another any anybody
@@ -53,12 +53,12 @@ class _Phrase:
 def name_clusters(
     texts: Sequence[str], labels: Sequence[int], weights: Sequence[float], typical: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return a name for each cluster 0..k-1; no two clusters share one as long as their texts allow it.
+    """Return a name for each cluster 0..k-1; names are distinct as long as the texts allow it.
 
-    `labels` and `weights` belong to the texts; `typical` is one text a cluster, the name of last resort.
-    A phrase p scores tf(p, c) * log(1 + A / f(p)): tf is the share of the cluster's texts that hold it (a text asked n
-    times counts 1 + ln n, so that one busy query does not name its whole topic), f the sum of its counts over all
-    clusters, A the mean count of all phrases a cluster (class-based TF-IDF, Grootendorst 2022). Markup is ignored.
+    `labels` and `weights` are per text; `typical` has one text per cluster, the fallback name.
+    A phrase p scores tf(p, c) * log(1 + A / f(p)): tf is the share of the cluster's texts that contain it (a text asked
+    n times counts 1 + ln n, so that one frequent query does not name the whole topic), f the sum of its counts over all
+    clusters, A the mean count of all phrases per cluster (class-based TF-IDF, Grootendorst 2022). Markup is ignored.
 
     >>> texts = ["load a VPP plugin", "VPP plugin fails", "tap port", "tap port down"]
     >>> name_clusters(texts, [0, 0, 1, 1], [1] * 4, [""] * 2)
@@ -75,7 +75,7 @@ def name_clusters(
 
 
 def subject_words(text: str) -> dict[str, str]:
-    """Return the words that carry the subject of a text, by their stem, as written; stop words and numbers left out.
+    """Return the subject words of a text by stem, as written; stop words and numbers are left out.
 
     >>> subject_words("How do I load VPP plugins?")
     {'load': 'load', 'vpp': 'VPP', 'plugin': 'plugins'}
@@ -89,7 +89,7 @@ def subject_words(text: str) -> dict[str, str]:
 
 
 def stem(word: str) -> str:
-    """Return a crude English stem, enough to see that `transfers`, `transferred` and `transfer` are one word."""
+    """Return a crude English stem: the same for `transfers`, `transferred` and `transfer`."""
     word = word.casefold().replace("’", "'").removesuffix("'s")
     for suffix, least, put in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= least:
@@ -126,7 +126,7 @@ def _is_stop(word: str) -> bool:
 
 
 def _phrases(sentences: list[list[str]]) -> dict[tuple[str, ...], str]:
-    """Return the phrases of one text: stems -> words as written. Neither end of a phrase is a stop word."""
+    """Return the phrases of one text: stems -> words as written. No phrase begins or ends with a stop word."""
     found: dict[tuple[str, ...], str] = {}
     for words in sentences:
         for phrase in _windows(words):
@@ -145,7 +145,7 @@ def _windows(words: list[str]) -> Iterator[list[str]]:
 
 
 def _surfaces(found: Sequence[dict[tuple[str, ...], str]]) -> dict[tuple[str, ...], str]:
-    """Return for each phrase the way it is written most often."""
+    """Return the most frequent spelling of each phrase."""
     written: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for phrases in found:
         for stems, words in phrases.items():
@@ -188,7 +188,7 @@ def _score(stems: tuple[str, ...], share: float, rarity: float) -> float:
 def _name(
     ranked: list[_Phrase], surfaces: dict[tuple[str, ...], str], damped: Sequence[float], *, taken: Sequence[str]
 ) -> str:
-    """Return the best phrase, joined with a second one that speaks for texts which lack the first."""
+    """Return the best phrase, joined with a second one for texts that lack the first."""
     if not ranked:
         return ""
     first = ranked[0]

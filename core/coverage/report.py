@@ -34,11 +34,10 @@ logger = logging.getLogger("quarterdeck")
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What users asked that the index hardly covers, in one window.
+    """The topics of low-scoring queries in one window.
 
-    `threshold` is the score under which a query counts as low; `low_count` of `scored_count` queries did.
-    `empty_count` queries found nothing at all: a possible outage, in no topic. `pending` distinct queries wait for
-    their vectors and are in no topic yet.
+    A query scores low below `threshold`; `low_count` of `scored_count` queries did. `empty_count` queries found
+    nothing: perhaps an outage, but no gap. `pending` distinct queries wait for their vectors and are in no topic yet.
     """
 
     topics: Topics
@@ -52,7 +51,7 @@ class Coverage:
 
     @property
     def low_share(self) -> float:
-        """The share of the window's queries that scored low, 0 to 1."""
+        """The share of the window's scored queries that scored low, 0 to 1."""
         return self.low_count / self.scored_count if self.scored_count else 0.0
 
 
@@ -69,9 +68,9 @@ def report_coverage(
 ) -> Coverage:
     """Return the topics of the low-scoring queries of the last `window_days`.
 
-    `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
-    retrieval drifts, so that a lasting drop does not become the measure of itself. Topics seen before keep their ids.
-    With `embed_new=False` only queries whose vectors are cached are grouped, the others are `pending`.
+    `low_score` sets the threshold by hand. Otherwise it comes from the reference of the drift verdict, which is frozen
+    while retrieval drifts, so a lasting drop does not lower its own threshold. Known topics keep their ids.
+    With `embed_new=False` only queries with cached vectors are grouped; the others are `pending`.
     Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
@@ -110,9 +109,9 @@ class MapPoint:
 
 
 def map_coverage(coverage: Coverage, place: Callable[[tuple[str, ...]], NDArray[np.float64]]) -> tuple[MapPoint, ...]:
-    """Return the most asked low-scoring queries as points: near ones ask for similar things.
+    """Return the most asked low-scoring queries as points: near points ask for similar things.
 
-    `place` is `place_texts`, or what remembers its answers: finding the places takes seconds.
+    `place` is `place_texts` or a cached version of it, because placing takes seconds.
     """
     queries = coverage.queries[:MAP_LIMIT]
     if len(queries) < 3:
@@ -126,13 +125,13 @@ def map_coverage(coverage: Coverage, place: Callable[[tuple[str, ...]], NDArray[
 
 
 def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]:
-    """Return a place on a plane for each text, a row of two; texts that ask for similar things lie near."""
+    """Return a point on a plane (a row of two) for each text; texts that ask for similar things are near each other."""
     return map_queries(embedder.embed(texts))
 
 
 @lru_cache(maxsize=8)
 def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | None, median: float | None) -> Topics:
-    """Return the topics of the queries; seconds for thousands of them, so that the last few answers are kept."""
+    """Return the topics of the queries. Cached, because thousands of queries take seconds."""
     vectors = embedder.embed([query.text for query in queries])
     return find_topics(queries, vectors, clusters=clusters, baseline_median=median)
 
@@ -146,7 +145,7 @@ def _remember(store: Store, topics: Topics, model: str) -> None:
 
 
 def _list_reference(store: Store, environment: str, today: date) -> tuple[DailyScores, ...]:
-    """Return the days that today's drift verdict compares with; all days while there is nothing to compare."""
+    """Return the reference days of today's drift verdict; all days if it has none."""
     days = list_daily_scores(store)
     report = decide_drift(days, today=today, accepted_on=get_accepted_day(store, environment))
     first, last = report.baseline_from, report.baseline_until
@@ -154,6 +153,6 @@ def _list_reference(store: Store, environment: str, today: date) -> tuple[DailyS
 
 
 def _low_threshold(histogram: Sequence[int]) -> float:
-    """Return the score that nine in ten reference queries reach; 0 (nothing is low) while there is no reference."""
+    """Return the score that nine in ten reference queries reach; 0 (nothing is low) without a reference."""
     edges = [step / HISTOGRAM_BINS for step in range(HISTOGRAM_BINS + 1)]
     return low_score_threshold_of_histogram(histogram, edges) if any(histogram) else 0.0

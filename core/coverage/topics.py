@@ -16,7 +16,7 @@ from core.coverage.labels import name_clusters
 from core.errors import InvalidInput
 from core.log.values import AskedQuery, normalize_query
 
-FEWEST_ASKED = 10  # below this nothing can be said about groups
+FEWEST_ASKED = 10  # below this, groups mean nothing
 LOW_SCORE_SHARE = 0.10
 SAME_TOPIC_SIMILARITY = 0.80  # between the centroids of one topic in two runs; see `_match_known`
 MAP_LIMIT = 2_000
@@ -24,14 +24,14 @@ SAMPLES = 5
 
 
 class TopicStatus(StrEnum):
-    """Whether there was enough to cluster."""
+    """Whether there were enough queries to cluster."""
 
     OK = "ok"
     TOO_LITTLE = "too_little"
 
 
 class Trend(StrEnum):
-    """How the weekly count of a topic moves; `unknown` without at least two weeks."""
+    """The direction of a topic's weekly count; `unknown` with less than two weeks."""
 
     NEW = "new"
     GROWING = "growing"
@@ -42,7 +42,7 @@ class Trend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownTopic:
-    """A topic of an earlier run: what is needed to recognize it."""
+    """A topic of an earlier run, with the data to recognize it."""
 
     topic_id: str
     centroid: tuple[float, ...]
@@ -52,9 +52,9 @@ class KnownTopic:
 class Topic:
     """A group of queries that ask for the same thing.
 
-    `count` is times asked, `distinct` the different queries. `cohesion` is the length of the mean unit vector (1: all
-    the same). `gain` is what indexing would bring (`gain_of`). `members` index the queries given, outliers left out.
-    `sample_queries` are typical ones, the medoid first. `centroid` has length 1.
+    `count` is times asked, `distinct` the number of different queries. `cohesion` is the length of the mean unit vector
+    (1: all the same). `gain` is the expected benefit of indexing it (`gain_of`). `members` are indices into the given
+    queries, without outliers. `sample_queries` are typical ones, the medoid first. `centroid` has length 1.
     """
 
     topic_id: str
@@ -85,15 +85,15 @@ class Topics:
     reason: str
 
     def ranked(self) -> tuple[Topic, ...]:
-        """Return the topics by what indexing them would bring, most first."""
+        """Return the topics by expected gain, largest first."""
         return tuple(sorted(self.topics, key=lambda topic: (-topic.gain, topic.cluster_id)))
 
 
 def low_score_threshold(reference_scores: Iterable[float], *, share: float = LOW_SCORE_SHARE) -> float:
     """Return the score below which a query counts as badly covered: the `share` quantile of the reference window.
 
-    By the default, one query in ten of a healthy window is low. Off-topic and unindexed questions fall far below it.
-    Use at least 100 scores; with fewer the quantile is that of a handful. Raises InvalidInput without any score.
+    By default, one query in ten of a healthy window is low. Off-topic and unindexed questions score far below it.
+    Use at least 100 scores; a quantile of fewer is unreliable. Raises InvalidInput without any score.
     """
     scores = np.asarray(list(reference_scores), dtype=np.float64)
     if not scores.size or not np.isfinite(scores).all():
@@ -104,11 +104,11 @@ def low_score_threshold(reference_scores: Iterable[float], *, share: float = LOW
 def low_score_threshold_of_histogram(
     counts: Sequence[int], edges: Sequence[float], *, share: float = LOW_SCORE_SHARE
 ) -> float:
-    """Return the same threshold from a histogram (n counts, n + 1 edges), straight between the edges of a bin."""
+    """Return the same threshold from a histogram (n counts, n + 1 edges), interpolated linearly within a bin."""
     mass = np.asarray(counts, dtype=np.float64)
     bounds = np.asarray(edges, dtype=np.float64)
     if len(bounds) != len(mass) + 1 or mass.sum() <= 0 or (mass < 0).any():
-        raise InvalidInput("counts", "needs one count a bin, at least one of them above zero, and one edge more")
+        raise InvalidInput("counts", "needs one count per bin, at least one above zero, and one more edge than counts")
     cumulative = np.concatenate([[0.0], np.cumsum(mass)]) / mass.sum()
     at = int(np.searchsorted(cumulative, _checked_share(share), side="left"))
     if at == 0:
@@ -128,18 +128,18 @@ def find_topics(
 ) -> Topics:
     """Return the topics of the (low-scoring) queries, one vector each; `clusters=None` chooses their number.
 
-    Give the queries that score below `low_score_threshold` and, as `baseline_median`, the median score of all traffic:
-    clustering everything dilutes the topics, and without the baseline the gain is measured against the queries given.
-    A query weighs as often as it was asked; texts that differ only in case and spaces are taken together. The answer
-    does not depend on the order of the queries. A topic keeps the id of the `previous` one it matches.
+    Pass the queries that score below `low_score_threshold` and, as `baseline_median`, the median score of all traffic:
+    clustering everything dilutes the topics, and without the baseline the gain is relative to the given queries only.
+    A query is weighted by how often it was asked; texts that differ only in case and spaces are merged. The result does
+    not depend on the order of the queries. A topic keeps the id of the `previous` one that it matches.
 
-    Fewer than 10 queries (times asked) are an answer with status `too_little`. Raises InvalidInput for `clusters` above
-    the number of distinct queries, counts below 1, and vectors that do not fit.
+    Fewer than 10 queries (times asked) give the status `too_little`, not an error. Raises InvalidInput for `clusters`
+    above the number of distinct queries, counts below 1, and vectors that do not fit.
     """
     _check(queries, vectors)
     asked = sum(query.count for query in queries)
     if asked < FEWEST_ASKED:
-        reason = f"too little to cluster: {asked} low-scoring queries, at least {FEWEST_ASKED} are needed"
+        reason = f"too few queries to cluster: {asked} scored low, at least {FEWEST_ASKED} are needed"
         return Topics((), (), (-1,) * len(queries), 0, "not clustered", TopicStatus.TOO_LITTLE, reason)
     texts = _merge(queries, vectors)
     if clusters is not None and not 1 <= clusters <= len(texts.names):
@@ -150,9 +150,9 @@ def find_topics(
 
 
 def recognize(found: Topics, previous: Sequence[KnownTopic]) -> Topics:
-    """Return the topics with the ids of those of the `previous` ones that they continue, and new ids for the others.
+    """Return the topics with the ids of the `previous` ones that they continue; the others get new ids.
 
-    Raises InvalidInput when a known topic has a centroid of another length, so of another embedding model.
+    Raises InvalidInput if a known topic's centroid has another length, so it comes from another embedding model.
     """
     for known in previous:
         if found.topics and len(known.centroid) != len(found.topics[0].centroid):
@@ -163,22 +163,21 @@ def recognize(found: Topics, previous: Sequence[KnownTopic]) -> Topics:
 
 
 def gain_of(count: int, mean_score: float, cohesion: float, *, baseline_median: float) -> float:
-    """Return what indexing a topic would bring: count * (baseline median - mean score) * cohesion^4, at least 0.
+    """Return the expected gain of indexing a topic: count * (baseline median - mean score) * cohesion^4, at least 0.
 
-    The first two factors are the score that its queries lack in sum. Cohesion^2 is the mean similarity of two queries
-    of the topic; squared again it keeps off-topic chatter, which scores lowest of all but has nothing in common, below
-    the topics that one document could answer (measured in benchmarks/gap_ranking.py, which shows ^2 and ^4 side by
-    side).
+    The first two factors are the total score that its queries lack. Cohesion^2 is the mean similarity of two queries of
+    the topic. Squaring it again ranks off-topic chatter, which scores lowest but has nothing in common, below topics
+    that one document could answer (benchmarks/gap_ranking.py compares ^2 and ^4).
     """
     return max(0.0, count * (baseline_median - mean_score) * cohesion**4)
 
 
 def trend_of(weekly_counts: Sequence[int]) -> Trend:
-    """Return where weekly counts (oldest first) are heading.
+    """Return the trend of weekly counts (oldest first).
 
-    `new`: asked only in the last quarter of the weeks (the last week of 2 to 7). Else `growing` or `fading` when the
+    `new`: asked only in the last quarter of the weeks (the last week of 2 to 7). Otherwise `growing` or `fading` if the
     score test for a log-linear trend in Poisson counts, z = sum((t - mean t) x) / sqrt(sum(x) * var(t)), exceeds 2.58
-    (1 in 100 steady topics). Counts that come in bursts call it sooner. Below two weeks: `unknown`.
+    (1 in 100 steady topics). Bursty counts exceed it sooner. Below two weeks: `unknown`.
     """
     counts = np.asarray(weekly_counts, dtype=np.float64)
     if len(counts) < 2 or counts.sum() == 0:
@@ -196,7 +195,7 @@ def trend_of(weekly_counts: Sequence[int]) -> Trend:
 def assign_topics(
     vectors: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return for each vector the row of the nearest centroid and the cosine similarity to it (100,000 in a second)."""
+    """Return for each vector the row of the nearest centroid and their cosine similarity (100,000 in a second)."""
     vectors, centroids = np.asarray(vectors, dtype=np.float32), np.asarray(centroids, dtype=np.float32)
     if centroids.ndim != 2 or not len(centroids):
         raise InvalidInput("centroids", "needs at least one centroid")
@@ -206,9 +205,9 @@ def assign_topics(
 
 
 def map_queries(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float64]:
-    """Return a point (x, y) a vector, near where meanings are near: t-SNE with cosine distances, seeded.
+    """Return a point (x, y) for each vector: t-SNE with cosine distances, seeded.
 
-    Neighbourhoods can be trusted, distances between far groups cannot. Raises InvalidInput above 2,000 vectors.
+    Neighborhoods are reliable, distances between far groups are not. Raises InvalidInput above 2,000 vectors.
     """
     from sklearn.manifold import TSNE
 
@@ -226,7 +225,7 @@ def map_queries(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.fl
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """The queries with equal texts taken together, by name, so that the order of rows does not matter."""
+    """The queries with equal texts merged, ordered by name so that the order of rows does not matter."""
 
     names: tuple[str, ...]
     vectors: NDArray[np.float32]
@@ -244,10 +243,10 @@ def _check(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> None:
     if vectors.ndim != 2 or len(vectors) != len(queries):
         raise InvalidInput("vectors", f"have shape {vectors.shape} for {len(queries)} queries")
     if not np.isfinite(vectors).all():
-        raise InvalidInput("vectors", "hold a value that is not a number")
+        raise InvalidInput("vectors", "contain a value that is not a number")
     for query in queries:
         if query.count < 1:
-            raise InvalidInput("count", f"{query.count} for {query.text[:60]!r}: a query was asked at least once")
+            raise InvalidInput("count", f"must be at least 1, not {query.count} for {query.text[:60]!r}")
 
 
 def _merge(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> _Texts:
@@ -273,7 +272,7 @@ def _describe(
     found: Clustering,
     baseline: float,
 ) -> list[Topic]:
-    """Return the topics, largest first, still without an id; labels need all of them at once."""
+    """Return the topics, largest first, still without ids; labels need all topics at once."""
     asked = sum(query.count for query in queries)
     core = [np.flatnonzero((found.labels == cluster) & ~found.outlying) for cluster in range(found.clusters)]
     samples = [_typical(texts, members) for members in core]
@@ -342,7 +341,7 @@ def _rows_of(texts: _Texts) -> list[list[int]]:
 
 
 def _as_written(queries: Sequence[AskedQuery], texts: _Texts) -> list[str]:
-    """Return each text the way it was asked most often."""
+    """Return the most frequent spelling of each text."""
     best: list[tuple[int, str]] = [(0, "")] * len(texts.names)
     for query, at in zip(queries, texts.of_query.tolist(), strict=True):
         best[at] = min(best[at], (-query.count, query.text))
@@ -350,7 +349,7 @@ def _as_written(queries: Sequence[AskedQuery], texts: _Texts) -> list[str]:
 
 
 def _typical(texts: _Texts, members: NDArray[np.int64]) -> list[int]:
-    """Return up to 5 members: the medoid, then those near the center that say something the others do not."""
+    """Return up to 5 members: the medoid, then members near the center that add something new."""
     unit = texts.vectors[members].astype(np.float64)
     center = unit.T @ texts.weights[members]
     toward = unit @ (center / max(float(np.linalg.norm(center)), 1e-12))
@@ -365,9 +364,9 @@ def _typical(texts: _Texts, members: NDArray[np.int64]) -> list[int]:
 
 
 def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic]) -> list[str]:
-    """Return an id a topic: that of the known topic it continues, or a new one made from its medoid.
+    """Return an id per topic: that of the known topic it continues, or a new one made from its medoid.
 
-    Pairs are chosen so that the summed cosine similarity of centroids is largest (Hungarian method); a pair below
+    The pairing maximizes the summed cosine similarity of centroids (Hungarian method); a pair below
     `SAME_TOPIC_SIMILARITY` is no match.
     """
     ids = [""] * len(topics)
@@ -415,7 +414,7 @@ def _assemble(
         chosen_by=found.chosen_by,
         status=TopicStatus.OK,
         reason=f"{asked} queries, {len(texts.names)} of them distinct, in {found.clusters} topics; "
-        f"{len(outliers)} belong nowhere",
+        f"{len(outliers)} outliers",
     )
 
 

@@ -37,7 +37,7 @@ from core.errors import Conflict, QuarterdeckError, SourceUnavailable
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.store import Store
 
-HEALTHY_TIMES = 3  # in a row, so that a service that answers once and falls over gets no traffic
+HEALTHY_TIMES = 3  # in a row, so that a service that answers once and crashes gets no traffic
 _CHECK_EVERY_S = 0.1
 _LOOKS = 20
 _TIMES = ("since", "kept_until")
@@ -51,9 +51,9 @@ def _say_nothing(_step: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One service on this machine: its definition, what runs its releases, its nginx, and a folder for notes.
+    """One service on this machine: its definition, its driver, its nginx, and its state folder.
 
-    `on_step` hears what was just done.
+    `on_step` is called after each step.
     """
 
     service: Service
@@ -65,7 +65,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is really there: each color's release, problem ("" for none) and connections, and what nginx follows."""
+    """The actual state: each color's release, problem ("" for none) and connections, and what nginx follows."""
 
     running: dict[Color, str | None]
     problems: dict[Color, str]
@@ -75,13 +75,13 @@ class Sight:
 
 
 def open_site(service: Service, home: Path, *, on_step: OnStep = _say_nothing) -> Site:
-    """Return the site of a service; what its driver notes is under `home`."""
+    """Return the site of a service; its driver's state is stored under `home`."""
     folder = home / "deployments" / service.name
     return Site(service, make_driver(service, folder), Proxy(service), folder, on_step)
 
 
 def get_deployment(store: Store, environment: str, service: str) -> Deployment:
-    """Return what should be of a service; one that was never deployed has no live color."""
+    """Return the desired state of a service; one that was never deployed has no live color."""
     value, version = get_setting(store, setting_key(Family.DEPLOYMENT, environment, service))
     return _read(value, version) if value else Deployment(service, environment)
 
@@ -92,7 +92,7 @@ def list_deployments(store: Store, environment: str) -> tuple[Deployment, ...]:
 
 
 def look(site: Site) -> Sight:
-    """Return what is really there. Takes some seconds at most; what does not answer is told, never raised."""
+    """Return the actual state. Takes a few seconds at most; anything that does not answer is reported, not raised."""
     running: dict[Color, str | None] = {}
     problems: dict[Color, str] = {}
     connections: dict[Color, int | None] = {}
@@ -110,10 +110,10 @@ def look(site: Site) -> Sight:
 
 
 def start_release(store: Store, site: Site, release: str, by: Act) -> Deployment:
-    """Run a release in the color without traffic until it is healthy. Run it again after a kill: it goes on.
+    """Run a release in the idle color until it is healthy. Safe to repeat after a kill: it continues.
 
-    Raises SourceUnavailable when it does not become healthy (it is stopped again), and Conflict while that color is
-    kept for the way back.
+    Raises SourceUnavailable when it does not become healthy (it is then stopped), and Conflict while that color is kept
+    for a rollback.
     """
     require(by, Action.DEPLOYMENT_START)
     with _at_work(site):
@@ -121,10 +121,10 @@ def start_release(store: Store, site: Site, release: str, by: Act) -> Deployment
 
 
 def switch_color(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
-    """Give the traffic to the release that was started, if it is healthy. A switch that was cut off is finished.
+    """Switch the traffic to the started release if it is healthy. Finishes an interrupted switch.
 
-    `seen` is the version that was looked at; Conflict if it is another one now. Raises SourceUnavailable when the
-    release is not healthy or nginx does not follow: the traffic is then where it was.
+    `seen` is the version that was read; Conflict if it has changed. Raises SourceUnavailable when the release is not
+    healthy or nginx does not follow; the traffic then stays where it was.
     """
     require(by, Action.DEPLOYMENT_SWITCH)
     with _at_work(site):
@@ -136,7 +136,7 @@ def switch_color(store: Store, site: Site, by: Act, *, seen: int | None = None) 
 
 
 def deploy_release(store: Store, site: Site, release: str, by: Act) -> Deployment:
-    """Start a release and give it the traffic: `start_release` and `switch_color` in one, going on where it stands."""
+    """Start a release and switch to it: `start_release` and `switch_color` in one, resuming where it stopped."""
     for action in (Action.DEPLOYMENT_START, Action.DEPLOYMENT_SWITCH):
         require(by, action)
     with _at_work(site):
@@ -148,7 +148,7 @@ def deploy_release(store: Store, site: Site, release: str, by: Act) -> Deploymen
 
 
 def roll_back(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
-    """Give the traffic back to the color that had it before, if it is healthy. Raises as `switch_color` does."""
+    """Switch the traffic back to the former color if it is healthy. Raises as `switch_color` does."""
     require(by, Action.DEPLOYMENT_ROLLBACK)
     with _at_work(site):
         cut_off = _get_seen(store, site, by, seen)
@@ -164,9 +164,9 @@ def roll_back(store: Store, site: Site, by: Act, *, seen: int | None = None) -> 
 
 
 def tear_down(store: Store, site: Site, by: Act, *, early: bool = False, seen: int | None = None) -> Deployment:
-    """Stop the color without traffic when its connections have ended, or the time for that is over.
+    """Stop the idle color when its connections have ended, or after the time limit.
 
-    Raises Conflict while it is kept and `early` is not given, NotFound when nothing runs there.
+    Raises Conflict while it is kept, unless `early` is set, NotFound when nothing runs there.
     """
     require(by, Action.DEPLOYMENT_TEARDOWN)
     with _at_work(site):
@@ -181,9 +181,9 @@ def tear_down(store: Store, site: Site, by: Act, *, early: bool = False, seen: i
 
 
 def resume(store: Store, site: Site, by: Act) -> Deployment:
-    """Bring what is there in line with the store: finish a switch, start what should be live, have nginx follow.
+    """Make the actual state match the store: finish a switch, start what should be live, update nginx.
 
-    For after a kill, after a reboot, and to undo a change that somebody made to the upstream file by hand.
+    Use it after a kill or a reboot, and to undo a manual change of the upstream file.
     """
     require(by, Action.DEPLOYMENT_RESUME)
     with _at_work(site):
@@ -195,9 +195,9 @@ def resume(store: Store, site: Site, by: Act) -> Deployment:
 
 
 def tend(store: Store, site: Site, by: Act) -> Deployment | None:
-    """Finish what a killed deployer left, and take down what was kept for long enough; None when there is nothing.
+    """Finish what a killed deployer left, and take down a color kept long enough; None if there is nothing to do.
 
-    Raises Conflict when a deployer is at work.
+    Raises Conflict while another deployer runs.
     """
     require(by, Action.DEPLOYMENT_TEARDOWN)
     found = get_deployment(store, by.environment, site.service.name)
@@ -207,19 +207,19 @@ def tend(store: Store, site: Site, by: Act) -> Deployment | None:
 
 
 def tend_services(store: Store, definitions: Path, home: Path, environment: str) -> None:
-    """Tend every service that is defined on this machine; one that cannot be tended takes no other along.
+    """Tend every service defined on this machine; a failing one does not affect the others.
 
-    For the server to call from time to time.
+    The server calls it periodically.
 
-    Raises InvalidInput for a wrong definition, and SourceUnavailable naming what could not be done.
+    Raises InvalidInput for a wrong definition, and SourceUnavailable naming what failed.
     """
-    by = Act("quarterdeck", "done by itself: a switch was cut off, or the time to keep a color is over", environment)
+    by = Act("quarterdeck", "automatic: a switch was interrupted, or the time to keep a color is over", environment)
     problems = []
     for service in load_services(definitions):
         try:
             tend(store, open_site(service, home), by)
         except Conflict:
-            continue  # somebody is at it
+            continue  # another deployer is running
         except QuarterdeckError as error:
             problems.append(str(error))
     if problems:
@@ -227,10 +227,10 @@ def tend_services(store: Store, definitions: Path, home: Path, environment: str)
 
 
 def _get_seen(store: Store, site: Site, by: Act, seen: int | None) -> Deployment:
-    """Return what should be; Conflict when that is no longer what was looked at."""
+    """Return the desired state; Conflict if its version is not the one that was read."""
     found = get_deployment(store, by.environment, site.service.name)
     if seen is not None and seen != found.version:
-        raise Conflict(f"{found.service} was changed since you looked at it; look at it again")
+        raise Conflict(f"{found.service} was changed since you loaded it; reload and check")
     return found
 
 
@@ -259,7 +259,7 @@ def _start(store: Store, site: Site, release: str, by: Act, found: Deployment) -
         _save(store, gone, failed, lambda change: change.record(Action.DEPLOYMENT_FAIL, found.service, told, None))
         raise SourceUnavailable(
             f"{found.name(color)} got no traffic: it did not become healthy within "
-            f"{site.service.start_timeout_s:g} s: {problem}{f'; it said: {said}' if said else ''}"
+            f"{site.service.start_timeout_s:g} s: {problem}{f'; its output: {said}' if said else ''}"
         )
     site.on_step("healthy")
     return found
@@ -277,7 +277,7 @@ def _turn(
     problem = _find_problem(site, target, times=HEALTHY_TIMES)
     if problem:
         raise SourceUnavailable(f"{found.name(target)} gets no traffic: {problem}. {found.name(found.live)} stays live")
-    site.proxy.check()  # a configuration that is broken already is found before anything is changed
+    site.proxy.check()  # detect a broken configuration before changing anything
     site.on_step("checked")
     told = (found.service, _told_live(found), _told_live(planned))
     saved = _save(store, planned, by, lambda change: record(change, *told))
@@ -286,13 +286,13 @@ def _turn(
 
 
 def _settle(store: Store, site: Site, found: Deployment, by: Act) -> Deployment:
-    """Have nginx follow a decision, or take it back when nginx refuses."""
+    """Make nginx follow a decision, or undo it if nginx refuses."""
     try:
         _point(site, found)
     except SourceUnavailable as error:
-        with suppress(SourceUnavailable):  # nginx may be gone: then the next run has it follow
-            _take_back(store, site, found, replace(by, reason=f"taken back: {error}"[:MAX_TEXT]))
-        raise SourceUnavailable(f"{error}. The switch was taken back") from error
+        with suppress(SourceUnavailable):  # if nginx is gone, the next run makes it follow
+            _take_back(store, site, found, replace(by, reason=f"undone: {error}"[:MAX_TEXT]))
+        raise SourceUnavailable(f"{error}. The switch was undone") from error
     return _confirm(store, site, found, by)
 
 
@@ -310,7 +310,7 @@ def _point(site: Site, found: Deployment) -> None:
 
 
 def _confirm(store: Store, site: Site, found: Deployment, by: Act) -> Deployment:
-    """Note that nginx was seen to follow; the audit entry was written with the decision."""
+    """Record that nginx follows; the audit entry was written with the decision."""
     settled = _save(store, replace(found, settled=True), by, lambda _change: None)
     site.on_step("settled")
     return settled
@@ -325,27 +325,27 @@ def _take_back(store: Store, site: Site, found: Deployment, by: Act) -> Deployme
 
 
 def _resume(store: Store, site: Site, by: Act, *, by_hand_too: bool = False) -> Deployment:
-    """Settle what was left unsettled, or take it back when the color is no longer healthy."""
+    """Settle an unsettled decision, or undo it if the color is no longer healthy."""
     found = get_deployment(store, by.environment, site.service.name)
     if found.live is None:
         return found if found.settled else _settle(store, site, found, by)
     problem = "" if found.settled else _find_problem(site, found.live, times=HEALTHY_TIMES)
     if problem and not _find_problem(site, found.idle, times=HEALTHY_TIMES):
-        reason = f"a switch was cut off, and {found.name(found.live)} is not healthy now: {problem}"
+        reason = f"a switch was interrupted, and {found.name(found.live)} is not healthy now: {problem}"
         return _take_back(store, site, found, replace(by, reason=reason[:MAX_TEXT]))
     run = found.run(found.live)
     if run and by_hand_too:
         site.driver.start(found.live, run.release)
         problem = _wait_until_healthy(site, found.live)
     if problem:
-        raise SourceUnavailable(f"{found.name(found.live)} should be live, and is not healthy: {problem}")
+        raise SourceUnavailable(f"{found.name(found.live)} should be live, but is not healthy: {problem}")
     return _check_by_hand(site, found, by_hand_too=by_hand_too) if found.settled else _settle(store, site, found, by)
 
 
 def _check_by_hand(site: Site, found: Deployment, *, by_hand_too: bool) -> Deployment:
-    """Return the deployment when nginx follows it, or cannot be asked; otherwise somebody changed the file by hand."""
+    """Return the deployment if nginx follows it or cannot be asked; otherwise somebody changed the file by hand."""
     serving: Color | None = None
-    for _ in range(_LOOKS):  # a reload that has just been made is not followed by every worker at once
+    for _ in range(_LOOKS):  # after a reload, not every worker follows at once
         try:
             serving = read_color(site.proxy.read_mark())
         except SourceUnavailable:
@@ -358,12 +358,12 @@ def _check_by_hand(site: Site, found: Deployment, *, by_hand_too: bool) -> Deplo
         return found
     raise Conflict(
         f"{found.service}: the store says {found.live}, nginx follows {serving or 'neither color'}: somebody changed "
-        f"{site.service.upstream} by hand. Bring {found.live} back with: quarterdeck deploy resume"
+        f"{site.service.upstream} by hand. To restore {found.live}: quarterdeck deploy resume"
     )
 
 
 def _stop(site: Site, color: Color) -> None:
-    """Stop a color once nobody is served by it any more, or the time for that is over."""
+    """Stop a color once its connections have ended, or after the time limit."""
     ends = time.monotonic() + site.service.drain_timeout_s
     while site.driver.count_connections(color) and time.monotonic() < ends:
         time.sleep(_CHECK_EVERY_S)
@@ -373,7 +373,7 @@ def _stop(site: Site, color: Color) -> None:
 
 
 def _wait_until_healthy(site: Site, color: Color) -> str:
-    """Return "" when the color is healthy, else its problem when the time is over or its process is gone."""
+    """Return "" when the color is healthy, else its problem after the timeout or the end of its process."""
     ends = time.monotonic() + site.service.start_timeout_s
     while problem := _find_problem(site, color, times=HEALTHY_TIMES):
         if time.monotonic() >= ends or site.driver.get_release(color) is None:
@@ -383,7 +383,7 @@ def _wait_until_healthy(site: Site, color: Color) -> str:
 
 
 def _find_problem(site: Site, color: Color, *, times: int = 1) -> str:
-    """Return why the color cannot have traffic, "" when it runs and is healthy several times in a row."""
+    """Return why the color cannot get traffic, or "" if it runs and is healthy several times in a row."""
     for number in range(times):
         if number:
             time.sleep(_CHECK_EVERY_S)
@@ -398,7 +398,7 @@ def _find_problem(site: Site, color: Color, *, times: int = 1) -> str:
 
 @contextmanager
 def _at_work(site: Site) -> Iterator[None]:
-    """Be the only deployer of the service on this machine; a killed one is none. Raises Conflict."""
+    """Lock the service for this deployer; the lock of a killed one is free. Raises Conflict."""
     try:
         site.folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(site.folder / "deployer", os.O_RDWR | os.O_CREAT, 0o644)
@@ -408,7 +408,7 @@ def _at_work(site: Site) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Conflict(f"{site.service.name}: another deployer is at work; try again when it is done") from error
+            raise Conflict(f"{site.service.name}: another deployer is running; try again later") from error
         yield
     finally:
         os.close(handle)
@@ -440,7 +440,7 @@ def _now() -> datetime:
 
 
 def _write(found: Deployment) -> dict[str, Any]:
-    """The deployment as JSON knows it; its version is the setting's."""
+    """The deployment as JSON values; its version is the setting's."""
     value = asdict(found)
     del value["version"]
     for name in _TIMES:

@@ -25,40 +25,40 @@ _PID_S = 10.0
 _COMPOSE_S = 600.0
 _LOG_LINES = 5
 
-# The outer shell ends at once and leaves the inner one to init, so that nobody has to wait for it. The inner one notes
-# its process id, and becomes the service.
+# The outer shell exits at once and leaves the inner one to init, so nobody has to wait for it. The inner one records
+# its process id and becomes the service.
 _DETACH = '/bin/sh -c "$0" "$@" &'
 _BECOME = 'echo "$$" > "$0.new" && mv "$0.new" "$0" && exec "$@"'
 
 
 class Driver(Protocol):
-    """Brings releases of one service up and down, a color each."""
+    """Starts and stops releases of one service, one per color."""
 
     def start(self, color: Color, release: str) -> None:
-        """Have the release run in the color: one that runs stays, another is stopped first."""
+        """Run the release in the color: keep it if it already runs, stop another one first."""
 
     def stop(self, color: Color) -> None:
-        """Have nothing run in the color."""
+        """Stop whatever runs in the color."""
 
     def get_release(self, color: Color) -> str | None:
-        """Return the release that runs in the color, None when nothing does."""
+        """Return the release that runs in the color, or None."""
 
     def count_connections(self, color: Color) -> int | None:
-        """Return how many clients the color serves now, None when that is not known."""
+        """Return how many clients the color serves now, or None if unknown."""
 
     def read_log(self, color: Color) -> str:
-        """Return the last lines that the release wrote."""
+        """Return the last lines of the release's output."""
 
 
 def make_driver(service: Service, folder: Path) -> Driver:
-    """Return the driver that the service asks for; it keeps its notes in `folder`."""
+    """Return the service's driver; it stores its state in `folder`."""
     return ProcessDriver(service, folder) if service.driver is DriverKind.PROCESS else ComposeDriver(service, folder)
 
 
 class ProcessDriver:
-    """A release is a process in a session of its own; its output goes to a file.
+    """A release is a process in its own session; its output goes to a file.
 
-    The process inherits a locked file: the lock is free when it and all its heirs are gone, however they ended.
+    The process inherits a locked file, so the lock is free when it and all its children are gone, however they ended.
     """
 
     def __init__(self, service: Service, folder: Path) -> None:
@@ -66,7 +66,7 @@ class ProcessDriver:
         self._folder = folder
 
     def start(self, color: Color, release: str) -> None:
-        """See Driver. Raises Conflict when another program has the port, SourceUnavailable when nothing can be run."""
+        """See Driver. Raises Conflict when another program uses the port, SourceUnavailable when nothing can be run."""
         folder = self._folder / color
         folder.mkdir(parents=True, exist_ok=True)
         if self.get_release(color) == release:
@@ -83,7 +83,7 @@ class ProcessDriver:
             os.close(lock)
 
     def stop(self, color: Color) -> None:
-        """See Driver: SIGTERM, and SIGKILL for its session when that was not enough."""
+        """See Driver: SIGTERM, then SIGKILL for its session if needed."""
         if not self._is_running(color):
             return
         pid = self._wait_for_pid(color)
@@ -169,14 +169,14 @@ class ProcessDriver:
 
 
 class ComposeDriver:
-    """A release is a Compose project named `<service>-<color>`; the file finds RELEASE, COLOR and PORT set."""
+    """A release is a Compose project named `<service>-<color>`; RELEASE, COLOR and PORT are set for the file."""
 
     def __init__(self, service: Service, folder: Path) -> None:
         self._service = service
         self._folder = folder
 
     def start(self, color: Color, release: str) -> None:
-        """See Driver. Raises SourceUnavailable with what Compose says."""
+        """See Driver. Raises SourceUnavailable with Compose's message."""
         if self.get_release(color) not in (release, None):
             self.stop(color)
         (self._folder / color).mkdir(parents=True, exist_ok=True)
@@ -188,13 +188,13 @@ class ComposeDriver:
         self._compose(color, "down", "--remove-orphans")
 
     def get_release(self, color: Color) -> str | None:
-        """See Driver. The note is written only while nothing else runs, so that it holds for what does."""
+        """See Driver. The release is recorded only while nothing else runs, so it is the running one."""
         if not self._compose(color, "ps", "--quiet", "--status", "running").strip():
             return None
         return _read_note(self._folder / color / "release")
 
     def count_connections(self, color: Color) -> int | None:  # noqa: ARG002 - Compose does not tell
-        """See Driver: not known, the containers' own grace period has to do."""
+        """See Driver: unknown, so the containers' own grace period applies."""
         return None
 
     def read_log(self, color: Color) -> str:
@@ -213,7 +213,7 @@ class ComposeDriver:
                 text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=_COMPOSE_S, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end within 10 min'}") from error
+            raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end in 10 min'}") from error
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise SourceUnavailable(f"{said}: {lines[-1] if lines else f'exit code {done.returncode}'}")
@@ -222,7 +222,7 @@ class ComposeDriver:
 
 def _values(service: Service, color: Color, release: str) -> dict[str, str]:
     host, _, port = service.find(color).rpartition(":")
-    # "colour" is how services files of earlier releases spell it
+    # services files of earlier releases use the spelling "colour"
     return {"release": release, "color": str(color), "colour": str(color), "host": host.strip("[]"), "port": port}
 
 
@@ -238,7 +238,7 @@ def _environment(service: Service, values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _lock(handle: int) -> None:
-    """Take the lock of a color in which nothing runs; somebody who just looks holds it for no time."""
+    """Take the lock of a color in which nothing runs; a mere check holds it only for a moment."""
     ends = time.monotonic() + STOP_S
     while True:
         try:
@@ -246,7 +246,7 @@ def _lock(handle: int) -> None:
             return
         except BlockingIOError as error:
             if time.monotonic() > ends:
-                raise Conflict("another deployer starts this color at the same time") from error
+                raise Conflict("another deployer is starting this color") from error
             time.sleep(_PAUSE_S)
 
 
@@ -258,7 +258,7 @@ def _require_free(address: str) -> None:
         try:
             probe.bind((host.strip("[]"), int(port)))
         except OSError as error:
-            raise Conflict(f"port {address} is taken by another program: {error.strerror}") from error
+            raise Conflict(f"port {address} is used by another program: {error.strerror}") from error
 
 
 def _note(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ _MOST_BYTES = 10_000
 
 
 def ask(url: str, *, timeout_s: float = 2.0) -> str:
-    """Return the first 10 kB of what the address answers with 200. Raises SourceUnavailable, with the reason."""
+    """Return the first 10 kB of the address's response with status 200. Raises SourceUnavailable, with the reason."""
     try:
         with _OPENER.open(url, timeout=timeout_s) as answer:
             if answer.status != 200:

@@ -16,7 +16,7 @@ from core.deployments.health import ask
 from core.deployments.services import Service
 from core.errors import SourceUnavailable
 
-# Spelled as in the nginx sites that earlier releases rendered; both sides of a switch have to agree.
+# The spelling of nginx sites rendered by earlier releases; both sides of a switch must agree.
 MARK_PATH = "/.quarterdeck-colour"
 _MARK_VARIABLE = "colour"
 FOLLOW_S = 20.0
@@ -31,7 +31,7 @@ class Proxy:
         self._service = service
 
     def write(self, color: Color | None, mark: str) -> None:
-        """Replace the upstream file at once: the former or the new content is there, never a part. None: no traffic.
+        """Replace the upstream file atomically, so readers see the old or the new content. None means no traffic.
 
         Raises SourceUnavailable when it cannot be written.
         """
@@ -43,15 +43,15 @@ class Proxy:
             raise SourceUnavailable(f"the upstream file {path} cannot be written: {error.strerror}") from error
 
     def exists(self) -> bool:
-        """Whether there is an upstream file."""
+        """Whether the upstream file exists."""
         return self._service.upstream.exists()
 
     def check(self) -> None:
-        """Have nginx read its configuration without following it. Raises SourceUnavailable with what it says."""
+        """Make nginx check its configuration. Raises SourceUnavailable with its message."""
         self._run("-t")
 
     def reload(self) -> None:
-        """Have nginx follow its configuration; requests that it has begun are ended by those who began them."""
+        """Make nginx reload its configuration; old workers finish the requests they have started."""
         self._run("-s", "reload")
 
     def read_mark(self) -> str:
@@ -59,9 +59,9 @@ class Proxy:
         return ask(f"{self._service.address}{MARK_PATH}").strip()
 
     def wait_for(self, mark: str) -> None:
-        """Return when nginx follows the mark, some tenths of a second after a reload. Raises SourceUnavailable.
+        """Wait until nginx follows the mark, a few tenths of a second after a reload. Raises SourceUnavailable.
 
-        For a moment the workers of the former configuration answer too: several answers in a row have to agree.
+        Because old workers still answer for a moment, several answers in a row have to agree.
         """
         ends, seen, agreed = time.monotonic() + FOLLOW_S, "", 0
         while time.monotonic() < ends:
@@ -83,7 +83,7 @@ class Proxy:
                 command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end within 30 s'}") from error
+            raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end in 30 s'}") from error
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             worst = next((line for line in lines if "[emerg]" in line or "[error]" in line), lines[-1] if lines else "")
@@ -91,13 +91,13 @@ class Proxy:
 
 
 def read_color(mark: str) -> Color | None:
-    """Return the color in a mark, None when it names none."""
+    """Return the color in a mark, or None."""
     word = mark.partition(" ")[0]
     return Color(word) if word in list(Color) else None
 
 
 def render_upstream(service: Service, color: Color | None, mark: str) -> str:
-    """Return the content of the upstream file. Without a color its only server is down: nginx answers 502."""
+    """Return the content of the upstream file. Without a color its only server is down, so nginx answers 502."""
     server = service.find_upstream(color) if color else "127.0.0.1:9 down"
     return (
         "# Written by `quarterdeck deploy`, and replaced by every switch: changes made here are lost.\n"
@@ -107,7 +107,7 @@ def render_upstream(service: Service, color: Color | None, mark: str) -> str:
 
 
 def render_site(service: Service, template: str) -> str:
-    """Return the server block of the service, from the text of `deploy/nginx/site.conf.template`."""
+    """Return the service's server block, from the text of `deploy/nginx/site.conf.template`."""
     return Template(template).safe_substitute(
         SERVICE=service.name, LISTEN=service.address.removeprefix("http://"), UPSTREAM=service.upstream,
         MARK_PATH=MARK_PATH, MARK=_variable(service, _MARK_VARIABLE), CONNECTION=_variable(service, "connection"),
@@ -119,7 +119,7 @@ def _variable(service: Service, name: str) -> str:
 
 
 def _replace_file(path: Path, text: str) -> None:
-    """Write beside the file, force it to disk, and rename: a reader and a crash see the one or the other."""
+    """Write a temporary file, fsync it, and rename it, so readers and crashes see the old or the new content."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -20,7 +20,7 @@ _REQUIRED = ("command", "blue", "green", "upstream", "address")
 
 
 class DriverKind(StrEnum):
-    """How a release is brought up: as a process of this machine, or by Docker Compose."""
+    """How a release runs: as a process on this machine, or with Docker Compose."""
 
     PROCESS = "process"
     COMPOSE = "compose"
@@ -30,9 +30,9 @@ class DriverKind(StrEnum):
 class Service:
     """One service in two colors.
 
-    `command` starts a release (process) or is the head of a compose command. `blue` and `green` are where the deployer
-    finds each, `blue_upstream` and `green_upstream` where nginx does. `upstream` is the file that is rewritten,
-    `address` where nginx answers for the service, `nginx` the command that takes -t and -s reload.
+    `command` starts a release (process) or is the beginning of a compose command. `blue` and `green` are the deployer's
+    addresses of the colors, `blue_upstream` and `green_upstream` nginx's. `upstream` is the file to rewrite,
+    `address` is nginx's address for the service, `nginx` the command that accepts -t and -s reload.
     """
 
     name: str
@@ -52,18 +52,18 @@ class Service:
     keep_minutes: float
 
     def find(self, color: Color) -> str:
-        """Where the deployer finds a color, as host:port."""
+        """The deployer's address of a color, as host:port."""
         return self.blue if color is Color.BLUE else self.green
 
     def find_upstream(self, color: Color) -> str:
-        """Where nginx finds a color, as host:port."""
+        """nginx's address of a color, as host:port."""
         return self.blue_upstream if color is Color.BLUE else self.green_upstream
 
 
 def load_services(path: Path) -> tuple[Service, ...]:
-    """Return the services that the file defines, by name; none when there is no such file.
+    """Return the services defined in the file, by name; none if there is no such file.
 
-    Raises InvalidInput, naming the service and the field, and SourceUnavailable when the file cannot be read.
+    Raises InvalidInput with service and field, and SourceUnavailable when the file is unreadable.
     """
     import yaml
 
@@ -79,26 +79,24 @@ def load_services(path: Path) -> tuple[Service, ...]:
         raise InvalidInput(str(path), f"is not YAML: {' '.join(str(error).split())}") from error
     services = document.get("services") if isinstance(document, dict) and document.keys() == {"services"} else None
     if not isinstance(services, dict) or not services:
-        raise InvalidInput(str(path), "must hold one key `services`, a service by name under it")
+        raise InvalidInput(str(path), "must contain one key `services` with the services by name")
     return tuple(_Fields(str(name), values, path.parent).read() for name, values in sorted(services.items()))
 
 
 def get_service(path: Path, name: str | None) -> Service:
-    """Return the service of that name, or the only one there is. Raises NotFound, and what `load_services` raises."""
+    """Return the named service, or the only one. Raises NotFound, and what `load_services` raises."""
     services = load_services(path)
     if not services:
-        raise NotFound(f"{path} does not exist; docs/deploying.md says what belongs into it")
+        raise NotFound(f"{path} does not exist; docs/deploying.md describes it")
     found = [service for service in services if name in (service.name, None)]
     if len(found) != 1:
         names = ", ".join(service.name for service in services)
-        raise NotFound(
-            f"service: {'which one? give --service' if name is None else f'no {name!r}'}; there are: {names}"
-        )
+        raise NotFound(f"service: {'which one? use --service' if name is None else f'no {name!r}'}; there are: {names}")
     return found[0]
 
 
 class _Fields:
-    """The fields of one service, each checked when it is read."""
+    """The fields of one service, each checked when read."""
 
     def __init__(self, name: str, values: Any, folder: Path) -> None:
         if not _NAME.fullmatch(name):

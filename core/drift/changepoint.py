@@ -14,28 +14,28 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-CALL = math.log(100)  # evidence at which a drop is called: the days are 100 times likelier with a drop than without
-DROP_ERRORS = 4.0  # size of the drops that are looked for: sd of a normal prior, in errors of a usual daily mean
-LONE_DAY = 0.8  # weight of the z of a change seen on one day only: an odd day is likelier than a normal error has it
-MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about that many
-LONGEST = 60  # observed days a suspected change may reach back
-REFERENCE = 180  # observed days of history that reference and suspected change share
-REVIEW, SETTLED = 7, 91  # observed days between two estimates of the noise; four times as many once it has settled
-LAG = 10  # newest observed days kept out of that estimate, so that a fresh drop cannot inflate it
-DATING = 7  # observed days after the call during which the date of the change is still refined
+CALL = math.log(100)  # evidence at which a drop is called: the data are 100 times likelier with a drop than without
+DROP_ERRORS = 4.0  # size of the drops to detect: sd of a normal prior, in standard errors of a usual daily mean
+LONE_DAY = 0.8  # weight of z for a change seen on one day only: odd days are likelier than under a normal distribution
+MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about this many
+LONGEST = 60  # observed days a suspected change may lie back
+REFERENCE = 180  # observed days of history, reference and suspected change together
+REVIEW, SETTLED = 7, 91  # observed days between noise estimates; four times as many once there are 91 days
+LAG = 10  # newest observed days left out of that estimate, so that a fresh drop cannot inflate it
+DATING = 7  # observed days after the call in which the date of the change is still refined
 RECOVERY = 14  # observed days that must be back near the reference to end an episode
-RECOVERY_ERRORS = 3.0  # and the standard errors by which at least half of the drop must be regained
+RECOVERY_ERRORS = 3.0  # standard errors by which more than half of the drop must be regained
 
-# Priors. What one sees in retrieval logs of many kinds; a few weeks of data outweigh them.
-SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # spread of single scores, worth so many queries
-SPREAD_WEIGHT = 50.0  # queries of the pooled spread that are mixed into the spread of each day
-WEEKEND_SD = 0.03  # how far weekends may lie off the working days
-PRIOR_DEGREES = 8.0  # degrees of freedom that the priors stand for
-LEAST_SHARE = 0.05  # of the wobble in the noise: the sampling noise is not known perfectly either
+# Priors. Typical of retrieval logs of many kinds; a few weeks of data outweigh them.
+SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # sd of single scores, and its weight in queries
+SPREAD_WEIGHT = 50.0  # weight, in queries, of the pooled sd in the sd of each day
+WEEKEND_SD = 0.03  # prior sd of the weekend effect
+PRIOR_DEGREES = 8.0  # weight of the priors, in degrees of freedom
+LEAST_SHARE = 0.05  # least share of the wobble in the noise, because sampling noise is not known exactly either
 DAY_SD, DAY_SD_FACTOR = 0.011, 0.6  # typical wobble, and the sd of its logarithm
 CORRELATION, CORRELATION_SD = 0.3, 0.25
 DESIGN_EFFECT, DESIGN_EFFECT_FACTOR = 1.7, 0.45
-WEEKDAY_SDS = (0.003, 0.01)  # how far single weekdays may lie off their group
+WEEKDAY_SDS = (0.003, 0.01)  # prior sds of single weekdays around their group
 DAY_SDS = (0.002, 0.004, 0.006, 0.008, 0.011, 0.015, 0.022)
 CORRELATIONS = (0.0, 0.25, 0.5, 0.7)
 DESIGN_EFFECTS = (1.0, 1.6, 2.6, 4.2, 7.0)
@@ -43,11 +43,11 @@ DESIGN_EFFECTS = (1.0, 1.6, 2.6, 4.2, 7.0)
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Why a daily mean differs from the level: a day-to-day wobble, correlated from day to day, and few queries."""
+    """Why a daily mean differs from the level: a day-to-day wobble with autocorrelation, and sampling noise."""
 
-    day_sd: float  # sd of the wobble that no number of queries averages away
+    day_sd: float  # sd of the wobble, which more queries do not average away
     correlation: float  # of the wobble from one day to the next
-    design_effect: float  # variance of a daily mean over that of independent queries: sessions repeat themselves
+    design_effect: float  # variance of a daily mean / that of independent queries: sessions repeat themselves
     weekday_sd: float
 
 
@@ -56,8 +56,8 @@ PRIOR_NOISE = Noise(day_sd=0.011, correlation=0.3, design_effect=1.7, weekday_sd
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A change of level at observed day `start`: its size, standard error and corrected z, and the log evidence that
-    the level changed in this direction on that day or any other."""
+    """A change of level at observed day `start`: its size, standard error, corrected z, and log evidence that the
+    level changed in this direction on that day or any other."""
 
     start: int
     size: float
@@ -68,7 +68,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A drop, as indices of observed days. `dated_at_call` is the date as first told, `changed` the refined one."""
+    """A drop, as indices of observed days. `dated_at_call` is the date at the call, `changed` the refined one."""
 
     changed: int
     dated_at_call: int
@@ -78,7 +78,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What the detector knows at the end of the last day."""
+    """The detector's state at the end of the last day."""
 
     episodes: tuple[Episode, ...]
     fall: Shift | None  # the strongest suspected drop, or the called one measured against its frozen reference
@@ -87,7 +87,7 @@ class Replay:
 
     @property
     def open_episode(self) -> Episode | None:
-        """The drop that nobody has accepted and that has not recovered."""
+        """The drop that is neither accepted nor recovered, or None."""
         return self.episodes[-1] if self.episodes and self.episodes[-1].ended is None else None
 
 
@@ -103,7 +103,7 @@ class DailyHistory:
 
     @classmethod
     def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "DailyHistory":
-        """Summarize daily sums. The spread of a day is drawn to the spread of all days up to it."""
+        """Summarize daily sums. A day's variance is shrunk towards that of all days up to it."""
         mean = total / count
         squares = np.maximum(total_squares - total * mean, 0.0)
         degrees = (count - 1).astype(float)
@@ -134,18 +134,18 @@ def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
 
     Model: daily mean = level + weekday + wobble + sampling noise. The wobble is AR(1) (`Noise.day_sd`, `correlation`
     to the power of the days between); the sampling variance is the within-day variance / count * design effect.
-    Level and weekday effects are fitted by generalised least squares (weekday effects drawn to zero by a prior) on the
+    Level and weekday effects are fitted by generalized least squares (a prior shrinks weekday effects to zero) on the
     last `REFERENCE` observed days; the noise is the posterior mean on a grid, from days that are at least `LAG` old.
-    On each day every start in the last `LONGEST` days is tried: z = estimated shift / its standard error e. As the
-    noise is estimated, z is read as Student's t and turned into the normal z of the same tail (Wallace 1959); its
+    Each day, every start in the last `LONGEST` days is tried: z = estimated shift / its standard error e. Because the
+    noise is estimated, z is read as Student's t and converted to the normal z of the same tail (Wallace 1959); its
     degrees of freedom grow with the part of the noise that is sampling, which is known (Satterthwaite 1946). With a
-    normal prior for the size of the drop (sd s = `DROP_ERRORS` daily errors, v = s^2 / (s^2 + e^2)) the days are
+    normal prior for the size of the drop (sd s = `DROP_ERRORS` daily errors, v = s^2 / (s^2 + e^2)) the data are
     sqrt(1 - v) * exp(v z^2 / 2) times likelier with a drop from that start than without; rises count as nothing.
     A drop is called when the log of the sum over all starts (Shiryaev-Roberts) reaches `threshold`; the likeliest start
-    is its date. Summing lets slow slides, which no single start fits, be seen earlier than the largest z would.
+    is its date. The sum detects slow slides, which no single start fits, sooner than the largest z would.
     From then on the days before the change are the frozen reference.
-    It recovers when the last `RECOVERY` observed days lie, with `RECOVERY_ERRORS` standard errors to spare, nearer to
-    that reference than to the level after the fall; the days in between never become reference.
+    It recovers when the last `RECOVERY` observed days are nearer to that reference than to the level after the fall, by
+    at least `RECOVERY_ERRORS` standard errors; the days in between never become reference.
 
     Assumes that sessions do not span many days and that wobble and noise are roughly normal. Each day's verdict uses
     no later day, so replaying a prefix gives the verdicts of that time. Cost is linear in days.
@@ -166,13 +166,13 @@ def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
         if end is None:
             return Replay((*episodes, episode), fall, None, scan.noise_at(len(kept) - 1))
         episodes.append(Episode(episode.changed, episode.dated_at_call, episode.called, int(kept[end])))
-        healthy = RECOVERY // 2  # a window that has regained over half of the drop was well again for its second half
+        healthy = RECOVERY // 2  # a window that regained over half of the drop was healthy in its second half
         kept = np.delete(kept, np.s_[changed : end - healthy + 1])
         position = changed + healthy
 
 
 def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Floats, Floats]:
-    """Kalman filter of an AR(1) wobble seen through sampling noise: independent unit-variance innovations of `columns`.
+    """Kalman filter of an AR(1) wobble under sampling noise: independent unit-variance innovations of `columns`.
 
     `noise` has a row (day_sd, correlation, design_effect) per model. Returns days x models x columns, and the log
     variance of each innovation (days x models).
@@ -197,7 +197,7 @@ def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Float
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Level and weekday effects of some days, with their covariance: what other days are measured against."""
+    """Level and weekday effects of some days, with their covariance; other days are measured against it."""
 
     effects: Floats
     covariance: Floats
@@ -206,7 +206,7 @@ class Reference:
 
     @classmethod
     def of(cls, history: DailyHistory, days: range, noise: Noise) -> "Reference":
-        """Fit the last `REFERENCE` of the days (with no days at all: the priors)."""
+        """Fit the last `REFERENCE` of the days (without days: the priors)."""
         index = np.array(days[-REFERENCE:], dtype=np.int64)
         seen = history.take(index)
         columns = np.column_stack([seen.mean, seen.design])
@@ -216,13 +216,13 @@ class Reference:
         return cls(np.asarray(effects), np.asarray(covariance), noise, len(index))
 
     def shift(self, history: DailyHistory, index: Ints) -> Shift:
-        """How far the level of these days lies from the reference, with its standard error."""
+        """The difference of these days' level from the reference, with its standard error."""
         size, error = self.shifts(history, index[None])
         z = _student_to_normal(size / error, PRIOR_DEGREES + self.days)
         return Shift(int(index[0]), float(size[0]), float(error[0]), float(z[0]))
 
     def shifts(self, history: DailyHistory, windows: Ints) -> tuple[Floats, Floats]:
-        """The same for many windows of equal length: sizes and standard errors (generalised least squares)."""
+        """The same for many windows of equal length: sizes and standard errors (generalized least squares)."""
         design = history.design[windows]
         residual = history.mean[windows] - design @ self.effects
         covariance = scatter(history, windows, self.noise) + design @ self.covariance @ design.transpose(0, 2, 1)
@@ -232,7 +232,7 @@ class Reference:
 
 
 def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
-    """Covariance of the daily means of each window round their level: correlated wobble and sampling noise."""
+    """Covariance of the daily means of each window around their level: autocorrelated wobble and sampling noise."""
     ordinal = history.ordinal[windows]
     apart = np.abs(ordinal[:, :, None] - ordinal[:, None, :]).astype(float)
     sampling = noise.design_effect * history.variance[windows]
@@ -241,7 +241,7 @@ def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Starts, and per day of a block and start the shift, its standard error and z (0 where it cannot be told)."""
+    """Starts, and for each day of a block and start the shift, its standard error and z (0 if unknown)."""
 
     starts: Ints
     size: Floats
@@ -285,7 +285,7 @@ class _Scan:
         return self._noises[block]
 
     def alarms(self, position: int) -> Iterator[tuple[int, int]]:
-        """(day, start of the drop) for each day from `position` on whose strongest drop passes the threshold."""
+        """(day, start of the drop) for each day from `position` on whose strongest drop reaches the threshold."""
         first = _block_start(position)
         while first < len(self.history):
             block = self._block(first)
@@ -301,14 +301,14 @@ class _Scan:
         return block.strongest(-1), block.strongest(1)
 
     def dated(self, start: int, called: int) -> int:
-        """The likeliest start, with up to `DATING` days after the call."""
+        """The likeliest start, using up to `DATING` days after the call."""
         last = min(called + DATING, len(self.history) - 1)
         block = self._block(_block_start(last))
         row = np.where(block.starts <= called, block.belief(-1)[last - _block_start(last)], -np.inf)
         return int(block.starts[row.argmax()]) if _log_sum(row) >= self.threshold else start
 
     def recovery(self, changed: int, called: int) -> tuple[int | None, Shift]:
-        """The day on which the level had recovered (None: it has not), and the fall against the frozen reference."""
+        """The day on which the level had recovered (None if it has not), and the fall against the frozen reference."""
         last = len(self.history) - 1
         reference = Reference.of(self.history, range(changed), self.noise_at(changed))
         depth = reference.shift(self.history, np.arange(changed, called + 1)[-LONGEST:]).size
@@ -321,7 +321,7 @@ class _Scan:
         return None, reference.shift(self.history, np.arange(changed, last + 1)[-LONGEST:])
 
     def _block(self, first: int) -> "_Block":
-        """What every start looks like at the end of each day of the block that begins with `first`."""
+        """Statistics of every start at the end of each day of the block that begins with `first`."""
         last = min(first + _block_length(first), len(self.history))
         low = max(0, first - REFERENCE)
         days = np.arange(low, last)
@@ -347,7 +347,7 @@ class _Scan:
         return _Block(starts, score / information, 1 / np.sqrt(information), z, usual_drop(noise, sampling))
 
     def _enough(self, days: Ints, starts: Ints) -> NDArray[np.bool_]:
-        """Whether both sides of each start hold enough queries at the end of each day, within reach."""
+        """Whether both sides of each start have enough queries at the end of each day, within reach."""
         seen = np.append(0, np.cumsum(self.history.count[days]))
         before = seen[starts - days[0]]
         after = seen[1:, None] - before
@@ -355,7 +355,7 @@ class _Scan:
 
 
 class _NoiseLikelihood:
-    """Restricted likelihood of each noise model on the grid, over any stretch of days."""
+    """Restricted likelihood of each noise model on the grid, over any range of days."""
 
     def __init__(self, history: DailyHistory, columns: Floats) -> None:
         self.grid = np.array(list(product(DAY_SDS, CORRELATIONS, DESIGN_EFFECTS)))
@@ -368,7 +368,7 @@ class _NoiseLikelihood:
         )
 
     def estimate(self, low: int, high: int) -> Noise:
-        """Posterior mean of the noise from days low..high-1; the prior when there are none."""
+        """Posterior mean of the noise from days low..high-1; the prior if there are none."""
         if high <= low:
             return PRIOR_NOISE
         white = self.white[low:high].transpose(1, 2, 0)
@@ -415,34 +415,34 @@ def _log_sum(belief: Floats) -> float:
 
 
 def usual_sampling(history: DailyHistory, day: int, noise: Noise) -> float:
-    """Variance of a daily mean for its few queries alone, with the traffic of the two weeks up to this day."""
+    """Sampling variance of a daily mean, at the traffic of the two weeks up to this day."""
     return noise.design_effect * float(np.median(history.variance[max(0, day - 13) : day + 1]))
 
 
 def usual_drop(noise: Noise, sampling: float) -> float:
-    """Prior sd of a drop: so many errors of a daily mean."""
+    """Prior sd of a drop: `DROP_ERRORS` standard errors of a daily mean."""
     return DROP_ERRORS * math.sqrt(noise.day_sd**2 + sampling)
 
 
 def degrees_of(days: int, noise: Noise, sampling: float) -> float:
-    """Degrees of freedom of a daily mean's variance, of which the wobble's share is learned from so many days."""
+    """Degrees of freedom of a daily mean's variance, whose wobble part is estimated from this many days."""
     share = noise.day_sd**2 / (noise.day_sd**2 + sampling)
     return (PRIOR_DEGREES + days) / max(share, LEAST_SHARE) ** 2
 
 
 def smallest_call(error: float, degrees: float, threshold: float, drop_sd: float) -> float:
-    """The standard errors by which one start alone must lie off the reference to be called."""
+    """The number of standard errors at which a single start is called."""
     known = drop_sd**2 / (drop_sd**2 + error**2)
     return normal_to_student(math.sqrt((2 * threshold - math.log1p(-known)) / known), degrees)
 
 
 def normal_to_student(z: float, degrees: float) -> float:
-    """The inverse of the correction: how many standard errors stand for the normal deviate z."""
+    """The inverse of the correction: the standard errors that correspond to the normal deviate z."""
     scaled = z * (8 * degrees + 3) / (8 * degrees + 1)
     return float(np.sqrt(degrees * np.expm1(scaled**2 / degrees)))
 
 
 def _student_to_normal(t: Floats, degrees: float) -> Floats:
-    """The normal deviate with about the tail of Student's t, when the noise was learned."""
+    """The normal deviate with about the same tail as Student's t, for estimated noise."""
     scaled = np.sqrt(degrees * np.log1p(t**2 / degrees))
     return np.asarray(np.sign(t) * scaled * (8 * degrees + 1) / (8 * degrees + 3))

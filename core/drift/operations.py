@@ -10,9 +10,9 @@ from quarterdeck.store import Store
 
 
 def accept_level(store: Store, accepted_on: date | None, by: Act) -> int:
-    """Take the level of scores from `accepted_on` on as the new normal: the drift reference restarts there.
+    """Accept the level of scores since `accepted_on` as normal: the drift reference restarts there.
 
-    None takes back whatever was accepted.
+    None withdraws the acceptance.
     """
     name = setting_key(Family.ACCEPTED_LEVEL, by.environment)
     stored, version = get_setting(store, name)

@@ -17,7 +17,7 @@ BASELINE_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class DriftOverview:
-    """The verdict, the days it rests on, and the verdicts of each segment by dimension."""
+    """The verdict, the days it is based on, and the verdicts of each segment by dimension."""
 
     report: DriftReport
     days: tuple[DailyScores, ...]
@@ -33,7 +33,7 @@ def report_drift(
     window_days: int = WINDOW_DAYS,
     baseline_days: int = BASELINE_DAYS,
 ) -> DriftOverview:
-    """Return whether retrieval drifts as of the end of `today`. Raises SourceUnavailable and InvalidInput."""
+    """Return the drift verdict at the end of `today`. Raises SourceUnavailable and InvalidInput."""
     options: dict[str, Any] = {"today": today, "window_days": window_days, "baseline_days": baseline_days}
     days = list_daily_scores(store)
     report = decide_drift(days, accepted_on=get_accepted_day(store, environment), **options)
@@ -46,7 +46,7 @@ def report_drift(
 
 
 def get_accepted_day(store: Store, environment: str) -> date | None:
-    """Return the day from which on the level of scores was accepted as normal, if somebody did."""
+    """Return the day since which the level of scores is accepted as normal, or None."""
     stored, _ = get_setting(store, setting_key(Family.ACCEPTED_LEVEL, environment))
     accepted = AcceptedLevel.read(stored)
     return accepted.accepted_on if accepted else None

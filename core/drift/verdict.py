@@ -34,15 +34,15 @@ from core.errors import InvalidInput
 from core.log.values import DailyScores
 
 HISTOGRAM_BINS = 50
-WATCH = math.log(25)  # evidence at which a suspected drop is worth a look: 25 times likelier with it than without
-POWER = 0.8  # chance with which `smallest_drop` would be called within one window
-USEFUL_DROP = 0.10  # data that could not even show this much is called insufficient
+WATCH = math.log(25)  # evidence for `watch`: the data are 25 times likelier with a drop than without
+POWER = 0.8  # chance that `smallest_drop` is called within one window
+USEFUL_DROP = 0.10  # data are insufficient if even this drop would be missed
 
 Floats = NDArray[np.float64]
 
 
 class DriftStatus(StrEnum):
-    """The four verdicts, from knowing nothing to knowing that it fell."""
+    """The four verdicts, ordered from too little data to a called drop."""
 
     INSUFFICIENT_DATA = "insufficient_data"
     STABLE = "stable"
@@ -52,7 +52,7 @@ class DriftStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """A verdict as of the end of a day. Means are weighted by queries; scores and drops go from 0 to 1."""
+    """A verdict as of the end of a day. Means are weighted by queries; scores and drops range from 0 to 1."""
 
     status: DriftStatus
     reason: str
@@ -65,10 +65,10 @@ class DriftReport:
     changed_on: date | None = None
     recent_count: int = 0
     baseline_count: int = 0
-    ks: float | None = None  # these three describe the shapes; as alarms they fire all the time
+    ks: float | None = None  # these three describe the shapes; as alarms they would fire constantly
     psi: float | None = None
     wasserstein: float | None = None
-    smallest_drop: float | None = None  # called within one window with a chance of `POWER`
+    smallest_drop: float | None = None  # the drop that is called within one window with probability `POWER`
     called_on: date | None = None
     baseline_from: date | None = None
     baseline_until: date | None = None
@@ -79,7 +79,7 @@ class DriftReport:
 
 @dataclass(frozen=True, slots=True)
 class SegmentVerdict:
-    """The report of one segment; thresholds and intervals are corrected for the number of segments looked at."""
+    """The report of one segment; thresholds and intervals are corrected for the number of segments."""
 
     segment: str
     report: DriftReport
@@ -112,7 +112,7 @@ class SegmentVerdict:
 
 
 def summarize_scores(day: date, scores: ArrayLike) -> DailyScores:
-    """The summary of one day's scores. Raises `InvalidInput` for scores that are not numbers from 0 to 1.
+    """Summarize one day's scores. Raises `InvalidInput` for scores that are not numbers from 0 to 1.
 
     >>> summarize_scores(date(2026, 1, 1), [0.25, 0.75]).mean
     0.5
@@ -134,7 +134,7 @@ def decide_drift(
     accepted_on: date | None = None,
     looks: int = 1,
 ) -> DriftReport:
-    """The verdict at the end of `today`, from all days since `accepted_on` (or the first one).
+    """Return the verdict at the end of `today`, from all days since `accepted_on` (or the first one).
 
     - drifting: the detector of `core.drift.changepoint.replay` (formula, assumptions and source are there) called a
       drop, the days being 100 times likelier with it than without, and the level has neither been accepted nor
@@ -144,10 +144,10 @@ def decide_drift(
     - insufficient_data: no traffic in the window, or not even a drop of 0.10 would be called with a chance of 80%.
     - stable: none of these.
 
-    `delta` compares the last `window_days` (or the days since the change, if those are fewer) with the `baseline_days`
-    before them and before the change. Its 95% interval treats each day as one cluster, sessions included: the
-    day-clustered variance of the weekday-adjusted daily means, widened by their correlation from day to day and drawn
-    to the fitted noise model with the weight of 8 days (Cameron & Miller 2015 on few clusters); Student's t.
+    `delta` compares the last `window_days` (or the days since the change, if fewer) with the `baseline_days` before
+    them and before the change. Its 95% interval treats each day as one cluster, sessions included: the day-clustered
+    variance of the weekday-adjusted daily means, widened for autocorrelation between days and shrunk towards the fitted
+    noise model with the weight of 8 days (Cameron & Miller 2015 on few clusters); Student's t.
     `looks` raises the threshold and widens the interval (Bonferroni) for a verdict that is one of many.
     Raises `InvalidInput` for days out of order and windows below one day.
     """
@@ -174,11 +174,11 @@ def decide_segments(
     baseline_days: int = 30,
     accepted_on: date | None = None,
 ) -> tuple[SegmentVerdict, ...]:
-    """One verdict per segment, worst first: drifting, then by how far the score fell.
+    """Return one verdict per segment, worst first: drifting, then by how far the score fell.
 
-    With m segments each must bring m times the evidence (Bonferroni: holds for segments that overlap or move together),
-    so that the chance of any false alarm stays that of a single verdict; the intervals cover together with 95%.
-    A segment without a past (a new prompt version) gets insufficient_data.
+    With m segments each needs m times the evidence (Bonferroni, which also holds for segments that overlap or move
+    together), so the chance of any false alarm is that of a single verdict; the intervals cover jointly with 95%.
+    A segment without history (a new prompt version) gets insufficient_data.
     """
     looks = max(1, len(segments))
     verdicts = [
@@ -208,7 +208,7 @@ def _check(days: Sequence[DailyScores], *, window_days: int, baseline_days: int,
 
 
 def as_history(days: Sequence[DailyScores]) -> DailyHistory:
-    """The days as the detector takes them; days without queries must have been left out."""
+    """The days in the detector's format; days without queries must have been left out."""
     return DailyHistory.of(
         np.array([d.day.toordinal() for d in days]),
         np.array([d.count for d in days]),
@@ -221,15 +221,15 @@ def _nothing_to_compare(what: str, accepted_on: date | None) -> DriftReport:
     after = f" since the level was accepted on {_say(accepted_on)}" if accepted_on else ""
     return DriftReport(
         DriftStatus.INSUFFICIENT_DATA,
-        f"{what}{after}: no drop of any size could be seen.",
-        "Log retrievals to this store; a verdict needs days to compare.",
+        f"{what}{after}, so no drop can be detected.",
+        "Log retrievals to this store; a verdict needs several days of scores.",
     )
 
 
 def _measured(
     known: list[DailyScores], history: DailyHistory, seen: Replay, *, since: date, baseline_days: int, looks: int
 ) -> DriftReport:
-    """Both windows and what lies between them; status and words are still to come."""
+    """Both windows and their difference, without status and words."""
     episode = seen.open_episode
     changed = known[episode.changed].day if episode else None
     recent_from = max(since, changed) if changed else since
@@ -278,8 +278,8 @@ def _worded(
             report,
             status=DriftStatus.DRIFTING,
             reason=(
-                f"Retrieval score fell by {-seen.fall.size:.2f} (give or take {1.96 * seen.fall.error:.2f}) "
-                f"since {_say(report.changed_on)}: {_windows(report)}; first called on {_say(report.called_on)}."
+                f"Retrieval score fell by {-seen.fall.size:.2f} (± {1.96 * seen.fall.error:.2f}, 95% interval) "
+                f"since {_say(report.changed_on)}: {_windows(report)}; first alert on {_say(report.called_on)}."
             ),
             action=(
                 "Look at the topics that score low and at what changed around that day, then re-index what is missing. "
@@ -291,30 +291,30 @@ def _worded(
             report,
             status=DriftStatus.INSUFFICIENT_DATA,
             reason=_why_too_little(report, known, window_days),
-            action="Let more queries come in and look again.",
+            action="Wait for more queries, then check again.",
         )
-    could = f"A drop of {report.smallest_drop:.3f} would be called within {window_days} days (chance {POWER:.0%})."
+    could = f"A drop of {report.smallest_drop:.3f} would be detected within {window_days} days (power {POWER:.0%})."
     if seen.rise and seen.rise.evidence >= threshold:
         return replace(
             report,
             status=DriftStatus.WATCH,
             reason=f"Retrieval score rose by {seen.rise.size:.3f} since {_say(known[seen.rise.start].day)}: "
             f"{_windows(report)}.",
-            action="Nothing to repair. Accept the new level, so that a fall back to the old one is noticed.",
+            action="Nothing to fix. Accept the new level, so that a fall back to the old one is detected.",
         )
     if seen.fall and seen.fall.evidence >= WATCH + threshold - CALL:
         return replace(
             report,
             status=DriftStatus.WATCH,
             reason=f"Retrieval score may have fallen by {-seen.fall.size:.3f} since "
-            f"{_say(known[seen.fall.start].day)} ({math.exp(seen.fall.evidence):.0f} times likelier than no fall, "
-            f"called at {math.exp(threshold):.0f}): {_windows(report)}.",
-            action=f"Look again tomorrow. {could}",
+            f"{_say(known[seen.fall.start].day)} ({math.exp(seen.fall.evidence):.0f} times likelier than no fall; "
+            f"alert at {math.exp(threshold):.0f}): {_windows(report)}.",
+            action=f"Check again tomorrow. {could}",
         )
     return replace(
         report,
         status=DriftStatus.STABLE,
-        reason=f"Retrieval score is where it was: {_windows(report)}.",
+        reason=f"Retrieval score is unchanged: {_windows(report)}.",
         action=f"Nothing to do. {could}",
     )
 
@@ -325,18 +325,18 @@ def _why_too_little(report: DriftReport, known: list[DailyScores], window_days: 
     elif not report.baseline_count:
         reason = (
             f"All {report.recent_count:,} queries are from the last {window_days} days, the first from "
-            f"{_say(known[0].day)}: there is no earlier level to compare with."
+            f"{_say(known[0].day)}: there are no earlier days to compare with."
         )
     else:
         reason = f"Too little data for a verdict: {_windows(report)}."
     if report.smallest_drop is not None:
-        reason += f" The smallest drop that this much data could show is {report.smallest_drop:.2f}."
+        reason += f" The smallest drop detectable with this much data is {report.smallest_drop:.2f}."
     return reason
 
 
 def _windows(report: DriftReport) -> str:
     if report.recent_avg_score is None or report.baseline_avg_score is None:
-        return "no queries to compare in the recent window"
+        return "the recent window has no queries to compare"
     return (
         f"{report.recent_avg_score:.3f} over {report.recent_count:,} recent queries against "
         f"{report.baseline_avg_score:.3f} over {report.baseline_count:,} before"
@@ -359,7 +359,7 @@ def _margin(
     """Half the confidence interval of the difference of the two query-weighted means."""
     index = np.concatenate([baseline, recent])
     weights = np.concatenate([_share(history, baseline), -_share(history, recent)])
-    mix = weights @ history.design[index]  # what the windows differ in weekdays
+    mix = weights @ history.design[index]  # the windows' difference in weekdays
     effects = Reference.of(history, range(int(baseline[0]), int(baseline[-1]) + 1), noise)
     model = scatter(history, index[None], noise)[0]
     expected = float(weights @ model @ weights)
@@ -378,7 +378,7 @@ def _margin(
 
 
 def _single_days(weights: Floats, model: Floats, split: int) -> list[tuple[Floats, Floats]]:
-    """Windows of one day have no scatter of their own: their part of the model variance stands in."""
+    """Windows of one day have no scatter of their own, so their part of the model variance is used."""
     parts = (slice(0, split), slice(split, None))
     return [(weights[p], model[p, p]) for p in parts if len(weights[p]) == 1]
 
@@ -389,7 +389,7 @@ def _share(history: DailyHistory, index: NDArray[np.int64]) -> Floats:
 
 
 def _smallest_drop(history: DailyHistory, seen: Replay, since: date, threshold: float) -> float | None:
-    """The drop that would be called with a chance of `POWER` once it has lasted for the window."""
+    """The drop that would be called with probability `POWER` after lasting for the window."""
     ordinal = since.toordinal()
     start = seen.open_episode.changed if seen.open_episode else int(np.searchsorted(history.ordinal, ordinal))
     recent = np.flatnonzero(history.ordinal >= ordinal)
@@ -398,7 +398,7 @@ def _smallest_drop(history: DailyHistory, seen: Replay, since: date, threshold: 
     reference = Reference.of(history, range(start), seen.noise)
     if start:
         error = reference.shift(history, recent).error
-    else:  # no past yet: as if it were to hold as much as the window does
+    else:  # no history yet: assume as much as the window has
         error = float(np.sqrt(2 / np.linalg.inv(scatter(history, recent[None], seen.noise)[0]).sum()))
     sampling = usual_sampling(history, len(history) - 1, seen.noise)
     degrees, drop_sd = degrees_of(start, seen.noise, sampling), usual_drop(seen.noise, sampling)

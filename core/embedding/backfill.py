@@ -10,7 +10,7 @@ from core.errors import QuarterdeckError
 
 @dataclass(frozen=True, slots=True)
 class BackfillProgress:
-    """How far the embedding is: `done` of `total` texts; `problem` says in one line why it stopped early."""
+    """Progress of the embedding: `done` of `total` texts; `problem` says in one line why it stopped early."""
 
     done: int = 0
     total: int = 0
@@ -19,7 +19,7 @@ class BackfillProgress:
 
 
 class Backfill:
-    """One background thread that fills the vector cache. A second start while it runs is a no-op."""
+    """One background thread that fills the vector cache. Starting it again while it runs is a no-op."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -28,11 +28,11 @@ class Backfill:
 
     @property
     def progress(self) -> BackfillProgress:
-        """How far the last start is."""
+        """The progress of the last start."""
         return self._progress
 
     def start(self, texts: Sequence[str]) -> BackfillProgress:
-        """Begin to embed the texts that the cache does not know, unless a run is under way."""
+        """Start to embed the texts that are not cached, unless a run is in progress."""
         with self._lock:
             if not self._progress.running:
                 self._progress = BackfillProgress(0, len(texts), running=True)

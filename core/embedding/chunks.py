@@ -11,7 +11,7 @@ from dataclasses import dataclass
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 MAX_CHARACTERS = 900
-CHUNKING = f"sections-{MAX_CHARACTERS}"  # how indexes that are built now were cut; changes with the rule below
+CHUNKING = f"sections-{MAX_CHARACTERS}"  # the chunking rule of new indexes; change it together with the rule below
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,13 @@ class Chunk:
 
     @property
     def digest(self) -> str:
-        """The hash of the text: two chunks of one digest have the same vector, whatever document they are in."""
+        """The hash of the text: chunks with the same digest have the same vector, whatever their document."""
         return hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The text under one heading. `headings` lead to it, outermost first; `place` says where it is without any."""
+    """The text under one heading. `headings` is the path to it, outermost first; `place` locates it without any."""
 
     headings: tuple[str, ...]
     body: str
@@ -38,7 +38,7 @@ class Section:
 
 
 def split_markdown(document: str, text: str, *, max_characters: int = MAX_CHARACTERS) -> tuple[Chunk, ...]:
-    """Cut Markdown at its headings, and long sections between paragraphs. Each chunk starts with its headings.
+    """Split Markdown at its headings, and long sections between paragraphs. Each chunk starts with its headings.
 
     >>> [c.section for c in split_markdown("mbuf.md", "# Mbuf\\n\\nA buffer.\\n\\n## Chains\\n\\nOne after another.")]
     ['Mbuf', 'Mbuf > Chains']
@@ -49,7 +49,7 @@ def split_markdown(document: str, text: str, *, max_characters: int = MAX_CHARAC
 def cut_sections(
     document: str, sections: Iterable[Section], *, max_characters: int = MAX_CHARACTERS
 ) -> tuple[Chunk, ...]:
-    """Cut each section between paragraphs; a paragraph that is too long between its lines, and those between words."""
+    """Split each section between paragraphs; split long paragraphs between lines, and long lines between words."""
     return tuple(
         Chunk(document, title or section.place, f"{title}\n{part}" if title else part)
         for section in sections
@@ -59,7 +59,7 @@ def cut_sections(
 
 
 def digest_chunks(chunks: Iterable[Chunk], *, model: str) -> str:
-    """Return the hash of what an index of these chunks holds; the order of the chunks does not matter."""
+    """Return the hash of the content of an index with these chunks, independent of their order."""
     lines = sorted(f"{chunk.document}\t{chunk.digest}" for chunk in chunks)
     return hashlib.blake2b("\n".join([model, CHUNKING, *lines]).encode(), digest_size=16).hexdigest()
 
@@ -92,7 +92,7 @@ def _split_long(body: str, max_characters: int) -> list[str]:
 
 
 def _pieces(paragraph: str, max_characters: int) -> Iterable[tuple[str, str]]:
-    """Return what a paragraph may be cut into, each with what joins it to the piece before."""
+    """Return the pieces into which a paragraph may be split, each with what joins it to the one before."""
     if len(paragraph) <= max_characters:
         yield paragraph, "\n\n"
         return

@@ -19,7 +19,7 @@ _SLICE = 256
 
 
 class Cache(Protocol):
-    """Where vectors are kept between runs; `core.embedding.vectors.VectorCache` keeps them in the shared store."""
+    """A persistent cache of vectors; `core.embedding.vectors.VectorCache` keeps it in the shared store."""
 
     def get_vectors(self, model: str, texts: Sequence[str]) -> dict[str, Vectors]: ...
 
@@ -29,8 +29,8 @@ class Cache(Protocol):
 class Embedder:
     """Turns texts into unit vectors with one sentence-transformers model, loaded on first use.
 
-    `model` is `all-MiniLM-L6-v2` (bundled), or any folder or name that sentence-transformers can load. With a
-    `cache`, only texts that it does not know are embedded, and the model is not even loaded when it knows them all.
+    `model` is `all-MiniLM-L6-v2` (bundled), or any folder or name that sentence-transformers can load. With a `cache`,
+    only uncached texts are embedded, and the model is not loaded if all are cached.
     """
 
     def __init__(self, model: str = DEFAULT_MODEL, *, cache: Cache | None = None) -> None:
@@ -38,14 +38,14 @@ class Embedder:
         self._cache = cache
 
     def get_known(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        """Return the vectors that the cache holds, by text, without loading the model."""
+        """Return the cached vectors by text, without loading the model."""
         return self._cache.get_vectors(self.model, texts) if self._cache else {}
 
     def embed(self, texts: Sequence[str], *, on_progress: Callable[[int, int], None] | None = None) -> Vectors:
         """Return an array of shape (len(texts), dimension), rows of length 1, float32.
 
         `on_progress(done, total)` counts the texts that had to be embedded. Raises SourceUnavailable when the model
-        cannot be loaded or the cache not be reached.
+        cannot be loaded or the cache is unreachable.
         """
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
@@ -70,7 +70,7 @@ class Embedder:
 def _load(name: str) -> Any:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from sentence_transformers import SentenceTransformer  # 4 s and 480 MB: not at import time
+    from sentence_transformers import SentenceTransformer  # takes 4 s and 480 MB, so not at import time
 
     location = name
     if name == DEFAULT_MODEL:

@@ -26,18 +26,18 @@ _HTML_NO_TEXT = ("script", "style", "template", "noscript", "nav", "header", "fo
 
 
 def split_document(path: str, content: bytes, *, max_characters: int = MAX_CHARACTERS) -> tuple[Chunk, ...]:
-    """Return the chunks of one document; its format goes by the name's ending. A page without text has none.
+    """Return the chunks of one document, whose format follows from the file extension; none for a page without text.
 
-    Raises InvalidInput, in one line, for a format that is not known and for content that cannot be read.
+    Raises InvalidInput, in one line, for an unknown format and for unreadable content.
     """
     suffix = PurePosixPath(path).suffix.lower()
     if suffix not in _READERS:
-        raise InvalidInput(path, f"is of no format that can be indexed ({', '.join(_READERS)})")
+        raise InvalidInput(path, f"has no format that can be indexed ({', '.join(_READERS)})")
     try:
         return _READERS[suffix](path, content, max_characters)
     except InvalidInput:
         raise
-    except Exception as error:  # parsers stumble over hostile files in ways of their own
+    except Exception as error:  # parsers fail on hostile files in many ways
         said = str(error).strip().splitlines()
         raise InvalidInput(
             path, f"cannot be read as {suffix[1:]}: {said[0] if said else type(error).__name__}"
@@ -45,7 +45,7 @@ def split_document(path: str, content: bytes, *, max_characters: int = MAX_CHARA
 
 
 def is_readable(path: str) -> bool:
-    """Tell whether the name's ending is that of a format that can be indexed."""
+    """Return whether the file extension is that of a format that can be indexed."""
     return PurePosixPath(path).suffix.lower() in _READERS
 
 
@@ -86,7 +86,7 @@ def _rst_sections(node: Any, headings: tuple[str, ...]) -> Iterator[Section]:
 
 
 def _rst_block(node: Any) -> str:
-    """Return the text of one body element: lists a line an item, tables a line a row, comments and targets nothing."""
+    """Return the text of one body element: a line per list item or table row; comments and targets are dropped."""
     from docutils import nodes
 
     if isinstance(node, nodes.system_message):
@@ -106,7 +106,7 @@ def _rst_inline(node: Any) -> str:
 
 
 def _rst_unknown_directive(node: Any) -> str:
-    """Return the body of a directive that only Sphinx knows: docutils hands back its source within a message."""
+    """Return the body of a directive that only Sphinx knows; docutils returns its source within a message."""
     from docutils import nodes
 
     source = next((child.astext() for child in node.children if isinstance(child, nodes.literal_block)), "")
@@ -161,11 +161,11 @@ def _read_pdf(path: str, content: bytes, max_characters: int) -> tuple[Chunk, ..
     logging.getLogger("pypdf").setLevel(logging.ERROR)
     reader = PdfReader(io.BytesIO(content))
     if reader.is_encrypted and not reader.decrypt(""):
-        raise InvalidInput(path, "is encrypted: take the password off first")
+        raise InvalidInput(path, "is encrypted: remove the password first")
     pages = [Section((), page.extract_text(), f"page {number}") for number, page in enumerate(reader.pages, start=1)]
     chunks = cut_sections(path, pages, max_characters=max_characters)
     if pages and not chunks:
-        raise InvalidInput(path, "holds pictures of text and no text: run text recognition (OCR) on it first")
+        raise InvalidInput(path, "contains images of text but no text: run OCR on it first")
     return chunks
 
 

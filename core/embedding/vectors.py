@@ -15,13 +15,13 @@ _SLICE = 500
 
 
 class VectorCache:
-    """Keeps unit vectors by (model, normalized text). Texts that differ only in case or spacing share one vector."""
+    """Caches unit vectors by (model, normalized text). Texts that differ only in case or spacing share one vector."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get_vectors(self, model: str, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the known vectors by text; unknown texts are left out."""
+        """Return the cached vectors by text; other texts are left out."""
         by_hash: dict[bytes, list[str]] = {}
         for text in texts:
             by_hash.setdefault(_hash(text), []).append(text)
@@ -41,7 +41,7 @@ class VectorCache:
         return found
 
     def save_vectors(self, model: str, texts: Sequence[str], rows: NDArray[np.float32]) -> None:
-        """Keep one vector a text; a text that is known already keeps the vector it has."""
+        """Cache one vector per text; a cached text keeps its vector."""
         mark = "?" if self._store.dialect == "sqlite" else "%s"
         statement = (
             f"INSERT INTO vectors (model, query_hash, vector) VALUES ({mark}, {mark}, {mark}) ON CONFLICT DO NOTHING"

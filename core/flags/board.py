@@ -16,7 +16,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class BoardRow:
-    """One flag of the environment that is looked at. `elsewhere` is its state in the others, "" where it is not."""
+    """One flag of the shown environment. `elsewhere` has its state in the others, "" if it does not exist there."""
 
     flag: Flag
     details: Details
@@ -28,7 +28,7 @@ class BoardRow:
     def fits(
         self, *, search: str = "", tags: Sequence[str] = (), owner: str | None = None, stale: bool = False
     ) -> bool:
-        """Whether the flag is one of those looked for: every word somewhere in its texts, every tag among its own."""
+        """Whether the flag matches: its texts contain every word, its tags include every tag."""
         texts = (self.flag.key, self.details.description, self.details.owner, *self.details.tags)
         found = all(any(word in text.casefold() for text in texts) for word in search.casefold().split())
         owned = owner is None or self.details.owner == owner
@@ -36,7 +36,7 @@ class BoardRow:
 
 
 def list_board(store: Store, environment: str, *, environments: Sequence[str], now: datetime) -> tuple[BoardRow, ...]:
-    """Return every flag of the environment, by key. Where no client reports evaluations their number is None."""
+    """Return every flag of the environment, by key. If no client reports evaluations, their number is None."""
     usage = list_usage(store, environment, since=now - DAY)
     planned = {each.flag: each for each in list_schedules(store, environment=environment, states=OPEN)}
     others = {

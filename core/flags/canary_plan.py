@@ -23,7 +23,7 @@ _STEP = re.compile(r"(\d+(?:\.\d+)?)\s*%(?:\s+for\s+(\d+(?:\.\d+)?)\s*([mhd]))?"
 
 
 class Automation(StrEnum):
-    """What is done without a person: promotions and rollbacks, rollbacks alone, or nothing."""
+    """What happens automatically: promotions and rollbacks, rollbacks only, or nothing."""
 
     FULL = "full"
     ROLLBACK = "rollback"
@@ -32,7 +32,7 @@ class Automation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """A share of users on green, and how long it is held at least."""
+    """A share of users on green, and its minimum duration."""
 
     share_pct: float
     hold: timedelta
@@ -40,7 +40,7 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a canary grows and what stops it. `min_users` counts those of green since the step began."""
+    """How a canary grows and what stops it. `min_users` counts users on green since the step began."""
 
     steps: tuple[PlanStep, ...]
     margins: tuple[Margin, ...]
@@ -49,19 +49,19 @@ class Plan:
     automation: Automation
 
     def step_at(self, share_pct: float) -> PlanStep | None:
-        """Return the step that a share stands for; None for one that somebody chose by hand."""
+        """Return the step with this share; None for a share chosen by hand."""
         return next((step for step in self.steps if step.share_pct == share_pct), None)
 
     def share_after(self, share_pct: float) -> float | None:
-        """Return the share of the next step; None when everybody is on green."""
+        """Return the share of the next step; None if everybody is on green."""
         return next((step.share_pct for step in self.steps if step.share_pct > share_pct), None)
 
 
 def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
     """Return the plan in a flag's metadata, or None where it has none. Raises InvalidInput, naming the field.
 
-    Fields, flat as flagd wants them: `canary_steps` ("5% for 24h, 25% for 1d, 100%"), `canary_automation` (full,
-    rollback, off), `canary_min_users`, `canary_error_ceiling`, and a margin a metric, how much worse green may be:
+    Fields, flat as flagd requires: `canary_steps` ("5% for 24h, 25% for 1d, 100%"), `canary_automation` (full,
+    rollback, off), `canary_min_users`, `canary_error_ceiling`, and a margin per metric, how much worse green may be:
     `canary_score_margin`, `canary_error_margin`, `canary_faithfulness_margin`, `canary_feedback_margin` in the metric's
     unit, `canary_latency_margin` and `canary_cost_margin` as a share of blue's mean.
     """
@@ -116,10 +116,10 @@ def _check_fields(given: Mapping[str, Any], *, is_canary: bool) -> None:
 def _read_steps(text: Any) -> tuple[PlanStep, ...]:
     field = "metadata.canary_steps"
     if not isinstance(text, str) or not text.strip():
-        raise InvalidInput(field, 'give steps like "5% for 24h, 25% for 24h, 100%"')
+        raise InvalidInput(field, 'write steps like "5% for 24h, 25% for 24h, 100%"')
     parts = [part.strip() for part in text.split(",")]
     if len(parts) > _MOST_STEPS:
-        raise InvalidInput(field, f"has {len(parts)} steps; the most is {_MOST_STEPS}")
+        raise InvalidInput(field, f"has {len(parts)} steps; at most {_MOST_STEPS} are allowed")
     steps = []
     for part in parts:
         found = _STEP.fullmatch(part)
@@ -127,9 +127,9 @@ def _read_steps(text: Any) -> tuple[PlanStep, ...]:
             raise InvalidInput(field, f'cannot read {part[:40]!r}; write a step like "5% for 24h" (m, h or d)')
         share = float(found[1])
         if not 0 < share <= 100 or round(share, 3) != share:
-            raise InvalidInput(field, f"{found[1]}% is no share; give 0.001% to 100%, no finer than 0.001")
+            raise InvalidInput(field, f"{found[1]}% is not a valid share; use 0.001% to 100% in steps of 0.001")
         if found[2] is None and share < 100:
-            raise InvalidInput(field, f'{part!r} does not say how long it is held; write "{part} for 24h"')
+            raise InvalidInput(field, f'{part!r} has no duration; write "{part} for 24h"')
         steps.append(PlanStep(share, _read_hold(found[2], found[3]) if found[2] else timedelta(0)))
     shares = [step.share_pct for step in steps]
     if sorted(set(shares)) != shares:
@@ -141,7 +141,7 @@ def _read_steps(text: Any) -> tuple[PlanStep, ...]:
 
 def _read_hold(number: str, unit: str) -> timedelta:
     if not float(number) * _SECONDS[unit] <= _LONGEST_HOLD.total_seconds():
-        raise InvalidInput("metadata.canary_steps", f"a step is held for a year at most, not {number[:20]}{unit}")
+        raise InvalidInput("metadata.canary_steps", f"a step may last a year at most, not {number[:20]}{unit}")
     return timedelta(seconds=float(number) * _SECONDS[unit])
 
 

@@ -19,7 +19,7 @@ ALWAYS = True
 
 @dataclass(frozen=True, slots=True)
 class RefusedFlag:
-    """A flag that was left out, and why, in one line."""
+    """A flag that was left out, with the reason in one line."""
 
     key: str
     reason: str
@@ -36,9 +36,9 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class TargetingStep:
-    """One way into a flag: who fits (JsonLogic, or ALWAYS), which share of them by which attribute, and what they get.
+    """One targeting step of a flag: who matches (JsonLogic, or ALWAYS), which share of them, and what they get.
 
-    `gives` are variants with weights: one alone, or several that the users are shared out over.
+    `gives` are variants with weights: a single one, or several among which users are split.
     """
 
     test: Any
@@ -48,13 +48,13 @@ class TargetingStep:
 
 
 class NoCounterpart(Exception):
-    """flagd has nothing that means the same."""
+    """flagd has no equivalent."""
 
 
 def make_definition(
     variants: Mapping[str, Any], default: str, steps: Sequence[TargetingStep], *, on: bool, metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a flag in which the first step that fits a user decides, and `default` is for everybody else."""
+    """Return a flag in which the first step that matches a user decides; everybody else gets `default`."""
     targeting = _make_targeting(steps, default)
     return {
         "state": say_state(on=on),
@@ -88,27 +88,27 @@ def read_share(share: Any, *, whole: float, what: str) -> int:
     except (TypeError, ValueError):
         exact = -1.0
     if not 0 <= exact <= TOTAL_WEIGHT:
-        raise NoCounterpart(f"{what}: {share!r} is no share from 0 to {whole:g}")
+        raise NoCounterpart(f"{what}: {share!r} is not a share from 0 to {whole:g}")
     return round(exact)
 
 
 def all_of(tests: Sequence[Any]) -> Any:
-    """Return the test that holds when all of these do."""
+    """Return the test that holds if all of these hold."""
     real = [test for test in tests if test is not ALWAYS]
     return ALWAYS if not real else real[0] if len(real) == 1 else {"and": real}
 
 
 def any_of(tests: Sequence[Any]) -> Any:
-    """Return the test that holds when one of these does."""
+    """Return the test that holds if any of these holds."""
     return tests[0] if len(tests) == 1 else {"or": list(tests)}
 
 
 def describe_kind(values: Sequence[Any]) -> str:
-    """Return the one kind that flagd's variants may have. Raises NoCounterpart where there are two."""
+    """Return the single kind of the values, as flagd requires. Raises NoCounterpart for several."""
     kinds = {"boolean" if isinstance(v, bool) else "number" if isinstance(v, int | float) else
              "text" if isinstance(v, str) else "object" for v in values}  # fmt: skip
     if len(kinds) > 1:
-        raise NoCounterpart(f"its values are of several types ({', '.join(sorted(kinds))}); flagd's are of one")
+        raise NoCounterpart(f"its values are of several types ({', '.join(sorted(kinds))}); flagd allows only one")
     return kinds.pop()
 
 
@@ -117,7 +117,7 @@ def _make_targeting(steps: Sequence[TargetingStep], default: str) -> Any:
     guards: list[Any] = []
     if steps and (steps[-1].test is ALWAYS or _is_shared(steps[-1])):
         *first, last = steps
-        # Whoever does not fit the last step gets the default first: so its share stays a rollout that people can move.
+        # Users who do not match the last step get the default first, so its share stays an editable rollout.
         guards = [part for test in _list_tests(last.test) for part in (_opposite(test), default)]
         rest = _shared_out(last, default)
     parts = [*(part for step in first for part in (_condition(step), _choice(step))), *guards]
@@ -131,27 +131,27 @@ def _is_shared(step: TargetingStep) -> bool:
 
 
 def _list_tests(test: Any) -> list[Any]:
-    """The tests that all have to hold."""
+    """The tests that must all hold."""
     if test is ALWAYS:
         return []
     return list(test["and"]) if isinstance(test, Mapping) and set(test) == {"and"} else [test]
 
 
 def _opposite(test: Any) -> Any:
-    """The test that holds when this one does not."""
+    """The test that holds if this one does not."""
     inner = test.get("!") if isinstance(test, Mapping) else None
     return inner[0] if isinstance(inner, list) and len(inner) == 1 else {"!": [test]}
 
 
 def _default_of(steps: Sequence[TargetingStep], default: str) -> str:
-    """What everybody gets where the only step is for everybody; it needs no targeting."""
+    """What everybody gets if the only step is for everybody; it needs no targeting."""
     if len(steps) == 1 and steps[0].test is ALWAYS and isinstance(_shared_out(steps[0], default), str):
         return steps[0].gives[0][0]
     return default
 
 
 def _condition(step: TargetingStep) -> Any:
-    """Whether a user fits and is in the share."""
+    """Whether a user matches and is in the share."""
     inside: Any = ALWAYS
     if step.weight < TOTAL_WEIGHT:
         buckets = [["in", step.weight], ["out", TOTAL_WEIGHT - step.weight]]
@@ -160,14 +160,14 @@ def _condition(step: TargetingStep) -> Any:
 
 
 def _choice(step: TargetingStep) -> Any:
-    """The variant, or the split over several, hashed apart from the share, so that growing one moves nobody."""
+    """The variant, or the split over several, hashed independently of the share, so that growing it moves nobody."""
     if len(step.gives) == 1:
         return step.gives[0][0]
     return {"fractional": [_bucket_by(step.by, "/variant/"), *([name, weight] for name, weight in step.gives)]}
 
 
 def _shared_out(step: TargetingStep, default: str) -> Any:
-    """A step for everybody as a plain rollout, which stays one that people can move by its percentage."""
+    """A step for everybody as a plain rollout, whose percentage people can change later."""
     choice = _choice(step)
     if step.weight == TOTAL_WEIGHT:
         return choice
@@ -176,6 +176,6 @@ def _shared_out(step: TargetingStep, default: str) -> Any:
 
 
 def _bucket_by(attribute: str, salt: str) -> Any:
-    """What is hashed: nothing, and so no bucket, for a user without the attribute."""
+    """The value to hash: nothing, and so no bucket, for a user without the attribute."""
     salted = {"cat": [{"var": "$flagd.flagKey"}, salt, {"var": attribute}]}
     return {"if": [{"var": attribute}, salted, None]}

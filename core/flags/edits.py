@@ -26,7 +26,7 @@ _COMPARED = (
 
 @dataclass(frozen=True, slots=True)
 class RuleText:
-    """A rule as a person types it: the value is text, a list has commas."""
+    """A rule as typed: the value is text, a list has commas."""
 
     attribute: str
     operator: RuleOperator
@@ -36,7 +36,7 @@ class RuleText:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What the form of a flag holds; None where the flag has no such thing. Weights are percent by variant."""
+    """The fields of a flag's form; None if the flag has no such field. Weights are percent by variant."""
 
     is_on: bool
     rollout_pct: float | None
@@ -47,7 +47,7 @@ class Edit:
 
 
 def read_edit(definition: Mapping[str, Any]) -> Edit:
-    """Return what the form of this flag shows."""
+    """Return the form's fields for this flag."""
     said = FlagDefinition(definition)
     rules = None if said.rules is None else tuple(_write_rule(rule) for rule in said.rules)
     weights = tuple(said.weights.items()) or None
@@ -55,7 +55,7 @@ def read_edit(definition: Mapping[str, Any]) -> Edit:
 
 
 def apply_edit(definition: Mapping[str, Any], edit: Edit) -> dict[str, Any]:
-    """The flag as the form says; what the form did not touch stays letter by letter. Raises InvalidInput."""
+    """Return the flag as edited; what the form did not change stays unchanged. Raises InvalidInput."""
     shown = read_edit(definition)
     changed: dict[str, Any] = dict(definition)
     if edit.details != shown.details:
@@ -74,14 +74,14 @@ def apply_edit(definition: Mapping[str, Any], edit: Edit) -> dict[str, Any]:
 
 
 def parse_definition(key: str, text: str) -> dict[str, Any]:
-    """The definition in a JSON text, fit to be saved. Raises InvalidInput, naming the field."""
+    """Return the definition in a JSON text, checked for saving. Raises InvalidInput, naming the field."""
     found: dict[str, Any] = parse_document(f'{{"flags": {{{json.dumps(key)}: {text or "null"}\n}}}}')["flags"][key]
     validate_definition(key, found)
     return found
 
 
 def parse_value(text: str, operator: RuleOperator) -> Any:
-    """The value that a person typed for a rule: a number or true/false where it reads like one, a list at commas.
+    """Parse a rule's value as typed: a number or true/false if it looks like one, a list if it has commas.
 
     Quotes keep text that looks like a number: `"17"`; a list may be JSON too: `["a, b", "c"]`.
     """
@@ -93,7 +93,7 @@ def parse_value(text: str, operator: RuleOperator) -> Any:
 
 
 def write_value(value: Any) -> str:
-    """A rule's value as a person types it."""
+    """Format a rule's value as a person types it."""
     if isinstance(value, list | tuple):
         if all(isinstance(item, str | int | float) and "," not in str(item) for item in value):
             return ", ".join(write_value(item) for item in value)
@@ -120,12 +120,10 @@ def _parse_scalar(text: str) -> Any:
 
 
 def _apply_weights(definition: Mapping[str, Any], weights: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """New shares; a name that is no variant yet becomes one, with its name as its value."""
+    """Set new shares; an unknown name becomes a variant with its name as its value."""
     variants = dict(definition["variants"])
     if any(not isinstance(value, str) for value in variants.values()) and {name for name, _ in weights} - set(variants):
-        raise InvalidInput(
-            "variants", "a new variant of this flag needs a value of its own: edit the definition itself"
-        )
+        raise InvalidInput("variants", "a new variant of this flag needs its own value: edit the definition")
     named = variants | {name: name for name, _ in weights if name not in variants}
     return definitions.set_weights({**definition, "variants": named}, dict(weights))
 
@@ -135,7 +133,7 @@ def _read_rules(texts: Sequence[RuleText]) -> list[TargetingRule]:
     for number, rule in enumerate(texts, start=1):
         value = parse_value(rule.value, rule.operator)
         if value in ("", []):
-            raise InvalidInput(f"rule {number}", "give a value to compare with")
+            raise InvalidInput(f"rule {number}", "enter a value to compare with")
         rules.append(TargetingRule(rule.attribute.strip(), rule.operator, value, rule.serve))
     return rules
 

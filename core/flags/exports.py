@@ -10,9 +10,9 @@ from quarterdeck.documents import check_document, parse_json
 
 
 def read_export(text: str | bytes, environment: str) -> tuple[dict[str, Any], Converted | None]:
-    """Return the flagd document that an export stands for; and what became of it, where it is another tool's.
+    """Return the flagd document in an export, and the conversion result if it comes from another tool.
 
-    Of an export that holds several environments the one of that name is read. Raises InvalidInput.
+    If the export has several environments, the one with this name is read. Raises InvalidInput.
     """
     export = parse_json(text)
     if isinstance(export, dict) and "flags" not in export and isinstance(export.get("features"), dict | list):
@@ -22,5 +22,5 @@ def read_export(text: str | bytes, environment: str) -> tuple[dict[str, Any], Co
         converted = convert(export, environment)
         return {"flags": converted.flags}, converted
     if not isinstance(export, dict) or "flags" not in export:
-        raise InvalidInput("definitions", "give a flagd document with `flags`, or an export of Unleash or GrowthBook")
+        raise InvalidInput("definitions", "must be a flagd document with `flags`, or an Unleash or GrowthBook export")
     return check_document(export), None

@@ -34,9 +34,9 @@ _VERSIONS = {"$veq": "=", "$vne": "!=", "$vlt": "<", "$vlte": "<=", "$vgt": ">",
 
 
 def convert_growthbook(export: Mapping[str, Any], environment: str) -> Converted:
-    """Return the flags of an export; of a list of features, as they are in the environment of that name.
+    """Return the flags of an export; from a list of features, as in the environment with this name.
 
-    Raises InvalidInput where no feature of a list has that environment.
+    Raises InvalidInput if no feature of a list has that environment.
     """
     groups = export.get("savedGroups") or {}
     if isinstance(export["features"], Mapping):
@@ -45,12 +45,12 @@ def convert_growthbook(export: Mapping[str, Any], environment: str) -> Converted
     listed = {str(each["id"]): (each.get("environments") or {}).get(environment) for each in export["features"]}
     if listed and not any(listed.values()):
         names = sorted({name for each in export["features"] for name in each.get("environments") or {}})
-        raise InvalidInput("environment", f"the export holds {', '.join(names)}; name one of them with --environment")
+        raise InvalidInput("environment", f"the export has {', '.join(names)}; choose one with --environment")
     return convert_each("GrowthBook", listed, lambda here: _convert_listed(here, groups))
 
 
 def _convert_listed(here: Mapping[str, Any] | None, groups: Mapping[str, Any]) -> dict[str, Any]:
-    """A feature of the REST API: what the SDK gets of it is among its fields, as text."""
+    """A feature of the REST API; the SDK's form of it is in one of its fields, as text."""
     if here is None:
         raise NoCounterpart("it is not in this environment")
     try:
@@ -77,7 +77,7 @@ def _values_of(rule: Mapping[str, Any]) -> list[Any]:
 
 
 def _name_values(values: Sequence[Any]) -> dict[str, str]:
-    """A variant's name for each value: on and off, the text or number itself, or a count."""
+    """A variant name for each value: on and off, the text or number itself, or a counter."""
     kind = describe_kind(values)
     if kind == "boolean":
         return {_mark(True): "on", _mark(False): "off"}
@@ -112,7 +112,7 @@ def _step(number: int, rule: Mapping[str, Any], names: Mapping[str, str], groups
 
 
 def _merge(names: Sequence[str], weights: Sequence[int]) -> tuple[tuple[str, int], ...]:
-    """Variations of one value are one variant."""
+    """Merge variations with the same value into one variant."""
     merged: dict[str, int] = {}
     for name, weight in zip(names, weights, strict=True):
         merged[name] = merged.get(name, 0) + weight
@@ -159,12 +159,12 @@ def _operation(attribute: Any, operator: str, value: Any, name: str, groups: Map
         found = {"in": [attribute, list(groups[value])]}
         return found if operator == "$inGroup" else {"!": [found]}
     if operator == "$exists":
-        return {"!==" if value else "===": [attribute, None]}  # 0 is loosely nothing
+        return {"!==" if value else "===": [attribute, None]}  # 0 loosely equals null
     if operator == "$not":
         return {"!": [_compare(name, value, groups)]}
-    raise NoCounterpart(f"{operator} on {name!r} has no counterpart in flagd")
+    raise NoCounterpart(f"{operator} on {name!r} has no equivalent in flagd")
 
 
 def _mark(value: Any) -> str:
-    """What tells values apart: 1 from true, and objects by what is in them."""
+    """A key that distinguishes values: 1 from true, and objects by content."""
     return json.dumps(value, sort_keys=True)

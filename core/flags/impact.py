@@ -17,7 +17,7 @@ Context = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """Of `asked` users, how many get another answer. `are_made_up`: no user is known, so invented ids were asked."""
+    """How many of `asked` users get another answer. `are_made_up`: no users are known, so invented ids were used."""
 
     asked: int
     changed: int
@@ -25,18 +25,18 @@ class Impact:
 
     @property
     def share(self) -> float:
-        """The share of the users that were asked, 0 to 1."""
+        """The share of the asked users, 0 to 1."""
         return self.changed / self.asked if self.asked else 0.0
 
 
 def measure_impact(
     key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, user_ids: Iterable[str]
 ) -> Impact:
-    """Return how many users' answers change; None stands for a flag that is not there.
+    """Return how many users' answers change; None is a flag that does not exist.
 
-    Where a flag gives no answer (off, or not there) a user gets the default in the caller's code, taken to be the
-    client's own: off, or blue for a canary. Users are known by their id alone, so rules on other attributes catch none.
-    Raises InvalidInput where this process would put users into other buckets than clients do.
+    If a flag gives no answer (it is off or missing), a user gets the caller's default, assumed to be the client's own:
+    off, or blue for a canary. Users are known by id only, so rules on other attributes match none.
+    Raises InvalidInput if this process would assign users to other buckets than clients do.
     """
     for definition in (before, after):
         check_bucketing(definition or {})
@@ -51,12 +51,12 @@ def measure_impact(
 
 
 def must_type_name(environment: str, impact: Impact) -> bool:
-    """Whether a change is so wide that its author has to type the flag's name: over half of production's users."""
+    """Whether a change is so wide that its author must type the flag's key: over half of production's users."""
     return environment == DEFAULT_ENVIRONMENT and impact.share > MOST_USERS
 
 
 class _Answers:
-    """What one definition answers, as variant and value."""
+    """The answers of one definition, as variant and value."""
 
     def __init__(self, key: str, definition: Mapping[str, Any] | None, fallback: tuple[str | None, Any]) -> None:
         self._key = key
@@ -71,7 +71,7 @@ class _Answers:
 
 
 def _usual_default(definition: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """The answer that a caller's default usually stands for."""
+    """The answer of a typical caller's default."""
     variants = FlagDefinition(definition).variants
     for name, value in variants.items():
         if value is False or (name == "blue" and set(variants) == {"blue", "green"}) or name == "off":

@@ -26,7 +26,7 @@ from quarterdeck.validation import validate_definition, validate_document
 
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:
-    """Add a flag. Raises InvalidInput for a bad definition and Conflict when there is a flag of that key."""
+    """Add a flag. Raises InvalidInput for a bad definition and Conflict if the key exists."""
     _check_schedules(store, by.environment, key, check_definition(key, definition))
     with changing(store, by) as change:
         replace_definition(change, _new_flag(change, key), definition)
@@ -34,9 +34,9 @@ def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) 
 
 
 def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act) -> int:
-    """Replace the definition of `flag`, as it was read. Raises InvalidInput, and Conflict when somebody was faster.
+    """Replace the definition of `flag`, with optimistic locking. Raises InvalidInput and Conflict.
 
-    Conflict, too, for a canary's plan while a schedule moves the flag's share.
+    Also raises Conflict for a canary plan while a schedule changes the flag's share.
     """
     _check_schedules(store, by.environment, flag.key, check_definition(flag.key, definition))
     with changing(store, by) as change:
@@ -57,7 +57,7 @@ def _check_schedules(store: Store, environment: str, key: str, definition: FlagD
 
 
 def _check_plan(prefix: str, definition: Mapping[str, Any]) -> FlagDefinition:
-    """Raises InvalidInput, its field after `prefix`, where a canary's plan in the metadata is wrong."""
+    """Raise InvalidInput, with `prefix` before its field, if a canary plan in the metadata is wrong."""
     said = FlagDefinition(definition)
     try:
         said.plan  # noqa: B018 - read here, and not again
@@ -67,7 +67,7 @@ def _check_plan(prefix: str, definition: Mapping[str, Any]) -> FlagDefinition:
 
 
 def switch_flag(store: Store, flag: Flag, by: Act, *, on: bool) -> int:
-    """Turn a flag on or off; off is the kill switch: every client gets its code default."""
+    """Turn a flag on or off. Off is the kill switch: every client gets its code default."""
     return update_flag(store, flag, definitions.switch_flag(flag.definition, on=on), by)
 
 
@@ -77,12 +77,12 @@ def change_rollout(store: Store, flag: Flag, rollout_pct: float, by: Act) -> int
 
 
 def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[str, ...]:
-    """Add or replace the flags of a flagd document, all of them or none; return the keys that changed."""
+    """Add or replace the flags of a flagd document, all or none; return the keys that changed."""
     given = check_document(document)
     wanted = resolve_references(given["flags"], given.get("$evaluators") or {})
     if not wanted:
-        raise InvalidInput("flags", 'the document must hold an object "flags" with at least one flag')
-    validate_document(given)  # with its evaluators: a circle of references is named as one
+        raise InvalidInput("flags", 'the document must have an object "flags" with at least one flag')
+    validate_document(given)  # with its evaluators, so that circular references are reported
     validate_document({"flags": wanted})
     for key, definition in wanted.items():
         _check_schedules(store, by.environment, key, _check_plan(f"flags.{key}.", definition))
@@ -116,16 +116,17 @@ def _new_flag(change: Change, key: str) -> Flag:
 
 
 def save_edit(store: Store, flag: Flag, wanted: Mapping[str, Any], by: Act, *, typed_name: str, now: datetime) -> int:
-    """Replace a flag, as it was read; over half of production's users takes the flag's name, typed.
+    """Save a definition over the version that was read. If over half of production's users get another answer,
+    `typed_name` must be the flag's key.
 
-    Raises InvalidInput, and Conflict when somebody was faster.
+    Raises InvalidInput, and Conflict if the flag was changed since it was read.
     """
     check_typed_name(store, flag, wanted, typed_name, now=now)
     return update_flag(store, flag, wanted, by)
 
 
 def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
-    """Delete a flag, as it was read; takes its name, typed. Raises InvalidInput, and Conflict."""
+    """Delete a flag, with optimistic locking; `typed_name` must be its key. Raises InvalidInput and Conflict."""
     if typed_name != flag.key:
         raise InvalidInput("name", f"type {flag.key} to delete it")
     with changing(store, by) as change:
@@ -135,7 +136,7 @@ def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
 
 
 def check_typed_name(store: Store, flag: Flag, wanted: Mapping[str, Any], typed: str, *, now: datetime) -> None:
-    """Raise InvalidInput where a change is so wide that it takes the flag's name, and that was not typed."""
+    """Raise InvalidInput if a change is so wide that `typed` must be the flag's key, but is not."""
     impact, _ = preview_change(store, flag.environment, flag.key, flag.definition, wanted, now=now)
     if must_type_name(flag.environment, impact) and typed != flag.key:
-        raise InvalidInput("name", f"{impact.share:.0%} of users get another answer; type {flag.key} to go on")
+        raise InvalidInput("name", f"{impact.share:.0%} of users get another answer; type {flag.key} to continue")

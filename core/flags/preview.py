@@ -17,7 +17,7 @@ RECENT_DAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who a change is tried on: the ids of recent users, where they are from, and why none could be read if so."""
+    """The users for a preview: the ids of recent users, their source, and why none could be read, if so."""
 
     ids: tuple[str, ...] = ()
     source: str = ""
@@ -31,7 +31,7 @@ def find_recent_users(store: Store, environment: str, flag: str, *, now: datetim
         if ids := list_recent_users(store, since_ms=to_ms(since)):
             return Users(ids, f"session ids of the last {RECENT_DAYS} days")
         exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
-    except SourceUnavailable as error:  # flags must be changeable while the log is away
+    except SourceUnavailable as error:  # flags must stay changeable while the log is unavailable
         return Users(problem=str(error))
     return Users(tuple(exposed), "users of its experiment") if exposed else Users()
 
@@ -40,6 +40,6 @@ def preview_change(
     store: Store, environment: str, key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, *,
     now: datetime,
 ) -> tuple[Impact, Users]:  # fmt: skip
-    """Return for how many recent users the answer would change, and who they are."""
+    """Return for how many recent users the answer would change, and these users."""
     users = find_recent_users(store, environment, key, now=now)
     return measure_impact(key, before, after, users.ids), users

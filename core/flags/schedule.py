@@ -21,7 +21,7 @@ _PAST = timedelta(minutes=1)
 
 
 class ScheduleState(StrEnum):
-    """A waiting schedule has its next step ahead; done and cancelled ones stay as they are."""
+    """A waiting schedule has a next step; `done` and `cancelled` are final."""
 
     WAITING = "waiting"
     PAUSED = "paused"
@@ -34,7 +34,7 @@ OPEN = (ScheduleState.WAITING, ScheduleState.PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class ScheduleStep:
-    """What is set in one go, and how long it is held before the next step; None leaves it as it is.
+    """What one step sets (None leaves it unchanged), and how long it lasts before the next step.
 
     Raises InvalidInput, naming the field.
     """
@@ -45,19 +45,19 @@ class ScheduleStep:
 
     def __post_init__(self) -> None:
         if self.on is None and self.rollout_pct is None:
-            raise InvalidInput("step", "say on, off, or a percentage")
+            raise InvalidInput("step", "must be on, off, or a percentage")
         if self.rollout_pct is not None and not 0 <= self.rollout_pct <= 100:
-            raise InvalidInput("rollout_pct", f"give a number from 0 to 100, not {self.rollout_pct!r}")
+            raise InvalidInput("rollout_pct", f"must be a number from 0 to 100, not {self.rollout_pct!r}")
         if not 0 <= self.hold_s <= LONGEST_HOLD_S:
-            raise InvalidInput("hold", f"give a time from 0 to 90 days, not {self.hold_s!r} seconds")
+            raise InvalidInput("hold", f"must be from 0 to 90 days, not {self.hold_s!r} seconds")
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps of one flag. `next_step` counts from 0; `due` is its time, None while paused or when there is none.
+    """Steps of one flag. `next_step` counts from 0; `due` is its time, None while paused or if there is none.
 
-    `left_s` is what was left to wait when it was paused. `is_on` and `rollout_pct` are what the last step left, or what
-    was found when the schedule was made: if a person changed that since, the schedule stops and asks.
+    `left_s` is the remaining wait when it was paused. `is_on` and `rollout_pct` are the flag's state after the last
+    step, or at creation: if a person changes it, the schedule pauses.
     """
 
     schedule_id: int
@@ -77,14 +77,14 @@ class Schedule:
 
     @property
     def is_open(self) -> bool:
-        """Whether there are steps that may still be made."""
+        """Whether there are steps left that may be taken."""
         return self.state in OPEN
 
 
 def plan_steps(shares: Sequence[float], *, hold_s: float, switch_on: bool) -> tuple[ScheduleStep, ...]:
-    """Return a rollout in steps, each but the last held for `hold_s`. Raises InvalidInput."""
+    """Return a rollout in steps, each but the last lasting `hold_s` seconds. Raises InvalidInput."""
     if not shares:
-        raise InvalidInput("steps", "give at least one percentage")
+        raise InvalidInput("steps", "must have at least one percentage")
     return tuple(
         ScheduleStep(True if switch_on and at == 0 else None, share, 0.0 if at == len(shares) - 1 else hold_s)
         for at, share in enumerate(shares)
@@ -95,11 +95,11 @@ def plan_schedule(
     environment: str, flag: str, definition: Mapping[str, Any], steps: Sequence[ScheduleStep], *,
     starts: datetime, now: datetime, actor: str, reason: str,
 ) -> Schedule:  # fmt: skip
-    """Return a new schedule, every step of it tried on the definition. Raises InvalidInput."""
+    """Return a new schedule, after trying every step on the definition. Raises InvalidInput."""
     if not 1 <= len(steps) <= MAX_STEPS:
-        raise InvalidInput("steps", f"give 1 to {MAX_STEPS}, not {len(steps)}")
+        raise InvalidInput("steps", f"must be 1 to {MAX_STEPS}, not {len(steps)}")
     if not now - _PAST <= starts <= now + LATEST_START:
-        raise InvalidInput("starts", "give a time from now on, within a year")
+        raise InvalidInput("starts", "must be a time from now on, within a year")
     changed: Mapping[str, Any] = definition
     for step in steps:
         changed = apply_step(changed, step)
@@ -108,16 +108,16 @@ def plan_schedule(
 
 
 def check_one_plan(flag: str, definition: FlagDefinition, steps: Sequence[ScheduleStep]) -> None:
-    """Raise Conflict where a canary's plan and steps of a schedule would both move the share of a flag's users."""
+    """Raise Conflict if both a canary plan and a schedule would change a flag's share."""
     if definition.plan is not None and any(step.rollout_pct is not None for step in steps):
         raise Conflict(
-            f"{flag} has a canary's plan (canary_steps), which moves its share already; a schedule cannot do so too. "
-            "Take the plan out of its metadata, or cancel the schedule"
+            f"{flag} has a canary plan (canary_steps), which already changes its share, so it cannot have a schedule. "
+            "Remove the plan from its metadata, or cancel the schedule"
         )
 
 
 def apply_step(definition: Mapping[str, Any], step: ScheduleStep) -> dict[str, Any]:
-    """The flag after a step. Raises InvalidInput where the flag has no rollout that a step could set."""
+    """Return the flag after a step. Raises InvalidInput if the flag has no rollout that a step could set."""
     changed = dict(definition)
     if step.rollout_pct is not None:
         changed = definitions.set_rollout(changed, step.rollout_pct)
@@ -125,17 +125,17 @@ def apply_step(definition: Mapping[str, Any], step: ScheduleStep) -> dict[str, A
 
 
 def is_due(schedule: Schedule, now: datetime) -> bool:
-    """Whether the next step is to be made now."""
+    """Whether the next step is due."""
     return schedule.state is ScheduleState.WAITING and schedule.due is not None and schedule.due <= now
 
 
 def was_changed_by_hand(schedule: Schedule, definition: FlagDefinition) -> bool:
-    """Whether somebody moved what the steps set, since the schedule was made or its last step was."""
+    """Whether somebody changed what the steps set since the last step or the creation."""
     return (schedule.is_on, schedule.rollout_pct) != (definition.is_on, definition.rollout_pct)
 
 
 def advance(schedule: Schedule, definition: FlagDefinition, *, now: datetime) -> Schedule:
-    """Return the schedule once its due step was made, which left the flag with this definition."""
+    """Return the schedule after its due step, which left the flag with this definition."""
     made, following = schedule.steps[schedule.next_step], schedule.next_step + 1
     moved = replace(schedule, next_step=following, is_on=definition.is_on, rollout_pct=definition.rollout_pct, note="")
     if following == len(schedule.steps):
@@ -144,7 +144,7 @@ def advance(schedule: Schedule, definition: FlagDefinition, *, now: datetime) ->
 
 
 def pause(schedule: Schedule, *, now: datetime, note: str = "") -> Schedule:
-    """Return the schedule stopped, keeping what is left of its wait. Raises Conflict when it is not waiting."""
+    """Return the paused schedule with its remaining wait. Raises Conflict unless it is waiting."""
     if schedule.state is not ScheduleState.WAITING or schedule.due is None:
         raise Conflict(f"schedule {schedule.schedule_id} is {schedule.state}; only a waiting one can be paused")
     left_s = max(0.0, (schedule.due - now).total_seconds())
@@ -152,7 +152,7 @@ def pause(schedule: Schedule, *, now: datetime, note: str = "") -> Schedule:
 
 
 def resume(schedule: Schedule, definition: FlagDefinition, *, now: datetime) -> Schedule:
-    """Return the schedule going on from the flag as it is now. Raises Conflict when it is not paused."""
+    """Return the schedule continuing from the flag as it is now. Raises Conflict unless it is paused."""
     if schedule.state is not ScheduleState.PAUSED:
         raise Conflict(f"schedule {schedule.schedule_id} is {schedule.state}; only a paused one can be resumed")
     due = now + timedelta(seconds=schedule.left_s)
@@ -163,20 +163,20 @@ def resume(schedule: Schedule, definition: FlagDefinition, *, now: datetime) -> 
 
 
 def cancel(schedule: Schedule) -> Schedule:
-    """Return the schedule ended; the flag stays as it is. Raises Conflict when there is nothing left to do."""
+    """Return the cancelled schedule; the flag stays as it is. Raises Conflict if it has already ended."""
     if not schedule.is_open:
-        raise Conflict(f"schedule {schedule.schedule_id} is {schedule.state} already")
+        raise Conflict(f"schedule {schedule.schedule_id} is already {schedule.state}")
     return replace(schedule, state=ScheduleState.CANCELLED, due=None)
 
 
 def say_step(step: ScheduleStep) -> str:
-    """Return what a step sets, in two words at most."""
+    """Describe what a step sets."""
     switch = {True: "on", False: "off", None: ""}[step.on]
     return " at ".join(part for part in (switch, "" if step.rollout_pct is None else f"{step.rollout_pct:g}%") if part)
 
 
 def say_steps(schedule: Schedule) -> str:
-    """Return the steps in a row, those made so far with a tick: `✓ 5% → 25% → 100%`."""
+    """Return the steps in order, with a tick after those taken: `✓ 5% → 25% → 100%`."""
     ticks = ("✓ " if at < schedule.next_step else "" for at in range(len(schedule.steps)))
     return " → ".join(f"{tick}{say_step(step)}" for tick, step in zip(ticks, schedule.steps, strict=True))
 
@@ -195,7 +195,7 @@ def say_next(schedule: Schedule, *, now: datetime) -> str:
 
 
 def say_duration(seconds: float) -> str:
-    """Return a length of time in its largest unit, `26 h` rather than `1 d` below two days."""
+    """Format a duration in its largest unit; below two days as `26 h` rather than `1 d`."""
     for size, unit in ((172_800, "d"), (7_200, "h"), (120, "min")):
         if seconds >= size:
             return f"{seconds / {'d': 86_400, 'h': 3_600, 'min': 60}[unit]:.0f} {unit}"
@@ -207,7 +207,7 @@ def parse_duration(text: str) -> float:
     number, unit = text.strip()[:-1], text.strip()[-1:].lower()
     sizes = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
     if unit not in sizes or not number.isascii() or not number.replace(".", "", 1).isdigit():
-        raise InvalidInput("hold", f"give a time like 30m, 24h or 2d, not {text!r}")
+        raise InvalidInput("hold", f"must be a time like 30m, 24h or 2d, not {text!r}")
     return float(number) * sizes[unit]
 
 
@@ -217,5 +217,5 @@ def parse_shares(text: str) -> tuple[float, ...]:
         return tuple(float(part.strip().removesuffix("%")) for part in text.split(",") if part.strip())
     except ValueError:
         raise InvalidInput(
-            "steps", f"give percentages with commas between, like 5, 25, 50, 100; not {text!r}"
+            "steps", f"must be percentages separated by commas, like 5, 25, 50, 100; not {text!r}"
         ) from None

@@ -48,7 +48,7 @@ def list_flags(store: Store, environment: str) -> tuple[Flag, ...]:
 
 
 def get_flag(store: Store, environment: str, key: str) -> Flag:
-    """Return one flag. Raises NotFound, naming those that exist."""
+    """Return one flag. Raises NotFound, listing the existing ones."""
     for flag in (known := list_flags(store, environment)):
         if flag.key == key:
             return flag
@@ -57,7 +57,7 @@ def get_flag(store: Store, environment: str, key: str) -> Flag:
 
 
 def save_flag(connection: Connection, flag: Flag, *, updated_ms: int) -> None:
-    """Store `flag.definition` as the version after `flag.version`. Raises Conflict when that is not the stored one."""
+    """Save `flag.definition` with optimistic locking. Raises Conflict if the stored version is not `flag.version`."""
     identity = {"environment": flag.environment, "key": flag.key}
     values = {"definition": _to_json(flag.definition), "updated_ms": updated_ms, "updated_by": flag.updated_by}
     save_versioned(connection, flags, identity, values, expected_version=flag.version)
@@ -65,14 +65,14 @@ def save_flag(connection: Connection, flag: Flag, *, updated_ms: int) -> None:
 
 
 def delete_flag(connection: Connection, flag: Flag) -> None:
-    """Remove a flag of this very version. Raises Conflict."""
+    """Delete a flag with optimistic locking. Raises Conflict."""
     found = connection.execute(
         delete(flags).where(
             flags.c.environment == flag.environment, flags.c.key == flag.key, flags.c.version == flag.version
         )
     )
     if found.rowcount != 1:
-        raise Conflict(f"flag {flag.key!r} was changed by somebody else; reload and look at it again")
+        raise Conflict(f"flag {flag.key!r} was changed by somebody else; reload and check it")
     move_state_version(connection)
 
 

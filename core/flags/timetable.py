@@ -45,7 +45,7 @@ def get_schedule(store: Store, schedule_id: int) -> Schedule:
 
 
 def add_schedule(connection: Connection, schedule: Schedule) -> Schedule:
-    """Store a new schedule; return it with its id. Raises Conflict when the flag has an open one."""
+    """Add a schedule; return it with its id. Raises Conflict if the flag has an open one."""
     same = (schedules.c.environment == schedule.environment, schedules.c.flag == schedule.flag)
     open_id = connection.scalar(select(schedules.c.id).where(*same, schedules.c.state.in_([str(s) for s in OPEN])))
     if open_id is not None:
@@ -56,7 +56,7 @@ def add_schedule(connection: Connection, schedule: Schedule) -> Schedule:
 
 
 def save_schedule(connection: Connection, schedule: Schedule) -> None:
-    """Store the schedule as the version after the one that was read. Raises Conflict."""
+    """Save the schedule with optimistic locking. Raises Conflict."""
     save_versioned(
         connection, schedules, {"id": schedule.schedule_id}, _values(schedule), expected_version=schedule.version
     )

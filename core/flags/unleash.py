@@ -24,7 +24,7 @@ from core.flags.conversion import (
 )
 from quarterdeck.weights import TOTAL_WEIGHT
 
-OUTSIDE = "disabled"  # what Unleash calls the variant of who is not let in
+OUTSIDE = "disabled"  # Unleash's variant for users who are not included
 _STICKINESS = {"default": TARGETING_KEY, "userId": TARGETING_KEY}
 _GRADUAL = {"gradualRolloutUserId": TARGETING_KEY, "gradualRolloutSessionId": "sessionId"}
 _LISTED = {
@@ -39,9 +39,9 @@ _DATES = {"DATE_AFTER": ">", "DATE_BEFORE": "<"}
 
 
 def convert_unleash(export: Mapping[str, Any], environment: str) -> Converted:
-    """Return the flags of an export. Of several environments in it, the one of that name is read, or the only one.
+    """Return the flags of an export. Of several environments, reads the one with this name, or the only one.
 
-    Raises InvalidInput where there are several and none of that name.
+    Raises InvalidInput if there are several and none has this name.
     """
     chosen = _choose_environment(export, environment)
     segments = {segment.get("id"): segment for segment in export.get("segments") or ()}
@@ -50,7 +50,7 @@ def convert_unleash(export: Mapping[str, Any], environment: str) -> Converted:
 
 
 def _choose_environment(export: Mapping[str, Any], wanted: str) -> str | None:
-    """The environment to read, or None where the export is of one alone."""
+    """The environment to read, or None if the export has only one."""
     strategies = export.get("featureStrategies") or ()
     named = {each.get("environment") for each in strategies} | {
         each.get("environment") for each in export.get("featureEnvironments") or ()
@@ -58,11 +58,11 @@ def _choose_environment(export: Mapping[str, Any], wanted: str) -> str | None:
     names = sorted(name for name in named if name)
     if len(names) <= 1 or wanted in names:
         return wanted if wanted in names else next(iter(names), None)
-    raise InvalidInput("environment", f"the export holds {', '.join(names)}; name one of them with --environment")
+    raise InvalidInput("environment", f"the export has {', '.join(names)}; choose one with --environment")
 
 
 def _gather(export: Mapping[str, Any], feature: Mapping[str, Any], environment: str | None) -> dict[str, Any]:
-    """A feature with its strategies, variants and switch, wherever the export keeps them."""
+    """A feature with its strategies, variants and switch, wherever the export has them."""
     name = feature["name"]
     if "strategies" in feature:  # the client API's document
         return dict(feature)
@@ -110,7 +110,7 @@ def _convert(feature: Mapping[str, Any], segments: Mapping[Any, Any]) -> dict[st
 def _values(
     given: Sequence[Mapping[str, Any]], strategies: Sequence[Mapping[str, Any]], feature: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The variants' values: their payloads, or their names where none has one."""
+    """The variants' values: their payloads, or their names if none has one."""
     every = [*given, *(each for strategy in strategies for each in strategy.get("variants") or ())]
     every += feature.get("variants") or []
     payloads = {each["name"]: each.get("payload") for each in every}
@@ -155,7 +155,7 @@ def _step(strategy: Mapping[str, Any], feature: Mapping[str, Any], segments: Map
         listed = [each.strip() for each in str(parameters.get(parameter) or "").split(",") if each.strip()]
         tests.append({"in": [{"var": attribute}, listed]} if listed else {"!": [True]})
     elif name != "default":
-        raise NoCounterpart(f"the strategy {name!r} is unknown here")
+        raise NoCounterpart(f"the strategy {name!r} is unknown")
     return _entry(all_of(tests), weight, by, strategy.get("variants") or feature.get("variants") or [])
 
 
@@ -168,7 +168,7 @@ def _entry(test: Any, weight: int, by: str, variants: Sequence[Mapping[str, Any]
 
 def _sticky(stickiness: str, *, is_whole: bool) -> str:
     if stickiness == "random" and not is_whole:
-        raise NoCounterpart("its rollout is drawn anew for each request (stickiness random); flagd keeps users")
+        raise NoCounterpart("its rollout is random for each request (stickiness random); flagd assigns users for good")
     return TARGETING_KEY if stickiness == "random" else _STICKINESS.get(stickiness, stickiness)
 
 
@@ -186,7 +186,7 @@ def _test(constraint: Mapping[str, Any], operator: str) -> Any:
         return found if operator == "IN" else {"!": [found]}
     if operator in _TEXTS or operator == "STR_CONTAINS":
         if constraint.get("caseInsensitive"):
-            raise NoCounterpart(f"the constraint on {name!r} ignores capitals; flagd does not")
+            raise NoCounterpart(f"the constraint on {name!r} ignores case; flagd does not")
         if not values:
             return {"!": [True]}
         if operator == "STR_CONTAINS":
@@ -197,10 +197,10 @@ def _test(constraint: Mapping[str, Any], operator: str) -> Any:
     if operator in _NUMBERS:
         value = float(constraint["value"])
         compared = {_NUMBERS[operator]: [attribute, int(value) if value.is_integer() else value]}
-        return {"and": [{"!==": [attribute, None]}, compared]}  # nothing is 0 to flagd, and no number to Unleash
+        return {"and": [{"!==": [attribute, None]}, compared]}  # for flagd, a missing value is 0
     if operator in _DATES:
         if name != "currentTime":
-            raise NoCounterpart(f"the constraint on {name!r} compares dates; flagd knows the present alone")
+            raise NoCounterpart(f"the constraint on {name!r} compares dates; flagd only knows the current time")
         moment = datetime.fromisoformat(constraint["value"])
         return {_DATES[operator]: [{"var": "$flagd.timestamp"}, int(moment.timestamp())]}
-    raise NoCounterpart(f"the operator {operator} of the constraint on {name!r} has no counterpart in flagd")
+    raise NoCounterpart(f"the operator {operator} of the constraint on {name!r} has no equivalent in flagd")

@@ -16,7 +16,7 @@ _NAMES = ("description", "owner", "tags", "expires")
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What people wrote about a flag. `tags` are unique and in order; `expires` is the day it should be gone by."""
+    """A flag's descriptive metadata. `tags` are unique and sorted; `expires` is the day to remove it by."""
 
     description: str = ""
     owner: str = ""
@@ -26,21 +26,21 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """When a flag was evaluated last (None: never), and whether any client reports evaluations at all."""
+    """A flag's last evaluation (None: never), and whether any client reports evaluations at all."""
 
     last_evaluated: datetime | None = None
     is_reported: bool = False
 
 
 def read_details(definition: FlagDefinition) -> Details:
-    """Return what a definition's metadata says; whatever is no text or no date is taken for nothing."""
+    """Return a definition's descriptive metadata; values that are not text or dates are ignored."""
     metadata = definition.metadata
     found = {name: metadata[name] if isinstance(metadata.get(name), str) else "" for name in _NAMES}
     return Details(found["description"], found["owner"], split_tags(found["tags"]), _read_day(found["expires"]))
 
 
 def set_details(definition: Mapping[str, Any], details: Details) -> dict[str, Any]:
-    """The same flag with these details in its metadata; all else there stays. Raises InvalidInput, naming the field."""
+    """Return the flag with these details in its metadata; the rest stays. Raises InvalidInput, naming the field."""
     texts = {
         "description": details.description.strip(),
         "owner": details.owner.strip(),
@@ -54,7 +54,7 @@ def set_details(definition: Mapping[str, Any], details: Details) -> dict[str, An
 
 
 def describe_partly(definitions: Mapping[str, FlagDefinition]) -> tuple[int, str]:
-    """Return how many of these flags (by key) are on for a part of the users, and a sentence that names them."""
+    """Return how many of these flags (by key) are on for some of the users, and a sentence that names them."""
     partly = [
         f"{key} at {definition.share_pct:g}%" for key, definition in definitions.items() if definition.is_partly_on
     ]
@@ -65,7 +65,7 @@ def describe_partly(definitions: Mapping[str, FlagDefinition]) -> tuple[int, str
 
 
 def describe_state(definition: FlagDefinition) -> str:
-    """Return a flag's state as a person says it: off, on, or on for how many percent."""
+    """Return a flag's state in words: off, on, or on for a percentage."""
     if not definition.is_on:
         return "off"
     share = definition.rollout_pct
@@ -73,14 +73,14 @@ def describe_state(definition: FlagDefinition) -> str:
 
 
 def split_tags(text: str) -> tuple[str, ...]:
-    """Return the tags of a comma-separated text, each once, in order of the alphabet."""
+    """Return the distinct tags of a comma-separated text, in alphabetical order."""
     return tuple(sorted({tag.strip() for tag in text.split(",") if tag.strip()}))
 
 
 def find_staleness(definition: FlagDefinition, *, updated: datetime, use: Use, now: datetime) -> tuple[str, ...]:
-    """Return why a flag looks as if it could go, each reason in a few words; () for one that does not.
+    """Return short reasons why a flag could be removed; () if there are none.
 
-    A flag that is on for everybody counts from its last change of any kind: it was so at least as long. Metadata
+    The age of a flag that is on for everybody counts from its last change of any kind, so it is a lower bound. Metadata
     `permanent: true` marks a switch that is meant to stay; its expiry still counts.
     """
     reasons = []

@@ -29,7 +29,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One search hit: a chunk and its cosine similarity to the query, cut off at 0 (no similarity)."""
+    """One search hit: a chunk and its cosine similarity to the query, at least 0."""
 
     document: str
     section: str
@@ -38,13 +38,13 @@ class Passage:
 
 
 class VectorIndexes(Protocol):
-    """The finished vector indexes of one place. A name is used once, and what it stands for never changes."""
+    """The finished vector indexes of one location. Names are never reused, and an index never changes."""
 
     def list_names(self) -> tuple[str, ...]:
         """Return the names of the finished indexes."""
 
     def build(self, name: str, chunks: Sequence[Chunk], vectors: NDArray[np.float32]) -> int:
-        """Make the index `name`, whole or not at all; return its number of chunks. Raises Conflict for a taken name."""
+        """Build the index `name` atomically; return its number of chunks. Raises Conflict for a taken name."""
 
     def count(self, name: str) -> int:
         """Return how many chunks the index holds. Raises NotFound."""
@@ -56,26 +56,26 @@ class VectorIndexes(Protocol):
         """Return the `top_k` nearest passages of each row of `vectors`, best first. Raises NotFound."""
 
     def remove(self, name: str) -> bool:
-        """Remove an index; False when there is none of that name."""
+        """Remove an index; False if there is none of that name."""
 
     def remove_leftovers(self, *, older_than_s: float) -> int:
-        """Remove what killed builds and removals left behind, if it was not touched for so long; return how many."""
+        """Remove what killed builds and removals left behind, if untouched for this long; return how many."""
 
 
 def open_indexes(uri: str) -> VectorIndexes:
     """Return the indexes at `uri`: a folder (LanceDB), or `chroma:` and a folder. Raises InvalidInput."""
     kind, separator, folder = uri.partition(":")
-    if "://" not in uri and (not separator or not kind.isalpha() or len(kind) == 1):  # a path may hold a colon
+    if "://" not in uri and (not separator or not kind.isalpha() or len(kind) == 1):  # a path may contain a colon
         return LanceIndexes(uri)
     if kind not in ("lancedb", "chroma") or "://" in uri:
-        raise InvalidInput("index uri", f"{kind!r} is not known; give a folder, lancedb:FOLDER or chroma:FOLDER")
+        raise InvalidInput("index uri", f"{kind!r} is unknown; use a folder, lancedb:FOLDER or chroma:FOLDER")
     return ChromaIndexes(folder) if kind == "chroma" else LanceIndexes(folder)
 
 
 class _Folder(ABC):
     """Indexes as folders `name.suffix`: written under a hidden name, made durable, then renamed into place.
 
-    A hidden name is of one build alone, so that two builders never write into the same; the later rename fails.
+    Each build has its own hidden name, so two builders never write to the same folder; the later rename fails.
     """
 
     suffix = ""
@@ -142,7 +142,7 @@ class _Folder(ABC):
         if not _NAME.fullmatch(name):
             raise InvalidInput("index name", f"{name!r} must be small letters, digits, '.', '_' and '-'")
         if self._path(name).exists():
-            raise Conflict(f"index {name!r} exists already; give the new one another name")
+            raise Conflict(f"index {name!r} already exists; choose another name")
 
     def _publish(self, staging: Path, name: str) -> None:
         _make_durable(staging)
@@ -151,17 +151,17 @@ class _Folder(ABC):
         except OSError as error:
             shutil.rmtree(staging, ignore_errors=True)
             if self._path(name).exists():
-                raise Conflict(f"index {name!r} exists already: another build of it was faster") from error
+                raise Conflict(f"index {name!r} already exists: another build finished first") from error
             raise SourceUnavailable(f"index {name!r} could not be put in place: {error.strerror}") from error
 
     def _ask(self, name: str, question: Callable[[Any], _Found]) -> _Found:
-        """Answer from the index, opened once and kept; an index that was built anew under the name is opened anew."""
+        """Run a query on the index, which is opened once and cached; an index rebuilt under the name is reopened."""
         known = self._opened.get(name)
         if known is not None:
             try:
                 return question(known)
             except Exception as error:  # noqa: BLE001 - each library has a family of its own; below it is named
-                logging.getLogger(__name__).info("index %s is opened again: %s", name, _first_line(error))
+                logging.getLogger(__name__).info("index %s is reopened: %s", name, _first_line(error))
                 self._forget(name)
         if not _NAME.fullmatch(name) or not self._path(name).is_dir():
             raise NotFound(f"index: no index {name!r} in {self._folder}; there are: {', '.join(self.list_names())}")
@@ -198,19 +198,19 @@ class _Folder(ABC):
 
 
 class LanceIndexes(_Folder):
-    """The LanceDB tables of one folder, one an index: searched whole, so every score is the true cosine similarity."""
+    """LanceDB tables in one folder, one per index; searched exhaustively, so scores are exact cosine similarities."""
 
     suffix = ".lance"
 
     def copy_from(self, table: Path, name: str) -> int:
-        """Take in a finished table folder (`x.lance`) as index `name`; return its number of chunks."""
+        """Copy a finished table folder (`x.lance`) in as index `name`; return its number of chunks."""
         if not table.is_dir():
             raise NotFound(f"index: there is no table at {table}")
         self._check_free(name)
         self._folder.mkdir(parents=True, exist_ok=True)
         staging = self._hidden("staging", name)
         shutil.copytree(table, staging)
-        staging.touch()  # a copy has the times of its original, and is no leftover
+        staging.touch()  # a copy keeps the original's times, but is not a leftover
         self._publish(staging, name)
         return self.count(name)
 
@@ -250,9 +250,9 @@ class LanceIndexes(_Folder):
 
 
 class ChromaIndexes(_Folder):
-    """Chroma databases in one folder, one an index; the extra `quarterdeck[chroma]`. Its telemetry is off.
+    """Chroma databases in one folder, one per index; needs the extra `quarterdeck[chroma]`. Its telemetry is off.
 
-    Chroma searches a graph (HNSW): a large index may miss a passage now and then, which the probe would show.
+    Chroma searches a graph (HNSW): a large index may occasionally miss a passage, which the probe would show.
     """
 
     suffix = ".chroma"
@@ -318,7 +318,7 @@ def _similarity(distance: float) -> float:
 
 
 def _make_durable(folder: Path) -> None:
-    """Have the disk hold every file of the folder before its name appears: a name must not outlive its content."""
+    """Flush every file of the folder to disk before its name appears; no name may outlive its content."""
     for path in [*(each for each in folder.rglob("*")), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:

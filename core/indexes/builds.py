@@ -45,7 +45,7 @@ _PASSAGES = 20
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build made. `embedded` counts the texts that were new; an index that was there already is not built."""
+    """The result of a build. `embedded` counts newly embedded texts; an existing index is not rebuilt."""
 
     index: Index
     documents: int
@@ -65,7 +65,7 @@ def build_version(
     name: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> BuildReport:
-    """Build the index of a corpus version at `location` and register it; no alias stands for it yet.
+    """Build the index of a corpus version at `location` and register it; no alias points to it yet.
 
     Run it again after a kill: only texts that the store's cache does not know are embedded. The default name holds the
     hash of the content, so that the same content is built once. Raises InvalidInput when there is nothing to index
@@ -74,7 +74,7 @@ def build_version(
     """
     require(by, Action.INDEX_REGISTER)
     if not source.chunks:
-        raise InvalidInput("corpus version", f"{source.version} holds no document with text to index")
+        raise InvalidInput("corpus version", f"{source.version} has no document with text to index")
     digest = digest_chunks(source.chunks, model=embedder.model)
     name = name or f"docs-{_slug(source.version)}-{digest[:8]}"
     setting_key(Family.PROBE, name)  # an index whose name is too long for its probe to be kept is not built
@@ -103,15 +103,15 @@ def probe_index(
     live: str | None = None,
     limits: ProbeLimits | None = None,
 ) -> ProbeReport:
-    """Search an index before it goes live, and say whether it may.
+    """Check an index by searches before it goes live, and say whether it may.
 
-    `golden` queries must find their documents; `queries` are recent ones, searched in the index `live` too when there
-    is one. Raises NotFound and SourceUnavailable when an index is not there or cannot be read.
+    `golden` queries must find their documents; `queries` are recent ones, also searched in the index `live` if given.
+    Raises NotFound and SourceUnavailable when an index is missing or unreadable.
     """
     limits = limits or ProbeLimits()
     index = get_index(store, name)
     if index.model != embedder.model:
-        raise InvalidInput("index", f"{name} holds vectors of {index.model}; readers embed with {embedder.model}")
+        raise InvalidInput("index", f"{name} has vectors of {index.model}; readers embed with {embedder.model}")
     indexes = open_indexes(index.location)
     chunks = indexes.list_chunks(name)
     sample = chunks[:: max(1, len(chunks) // _PASSAGES)][:_PASSAGES]
@@ -131,39 +131,39 @@ def probe_index(
 
 
 def list_recent_queries(store: Store, *, today: date, limit: int = RECENT_QUERIES) -> tuple[str, ...]:
-    """Return up to `limit` distinct queries of the last seven days: every n-th from the most to the least asked."""
+    """Return up to `limit` distinct queries of the last seven days: every n-th, from the most to the least asked."""
     asked = list_questions(store, last_days(_RECENT_DAYS, until=today))
     return tuple(query.text for query in asked[:: max(1, -(-len(asked) // limit))])
 
 
 def find_live(store: Store, alias: str) -> Index | None:
-    """Return the index that `alias` stands for, or None before the first swap."""
+    """Return the index that `alias` points to, or None before the first swap."""
     name = next((known.index_name for known in list_aliases(store) if known.alias == alias), None)
     return get_index(store, name) if name else None
 
 
 def get_live(store: Store, alias: str) -> Index:
-    """Return the index that `alias` stands for. Raises NotFound."""
+    """Return the index that `alias` points to. Raises NotFound."""
     live = find_live(store, alias)
     if live is None:
-        raise NotFound(f"alias: {alias!r} stands for no index yet; build one and swap it in")
+        raise NotFound(f"alias: {alias!r} points to no index yet; build one and swap it in")
     return live
 
 
 def ship_index(store: Store, alias: str, report: ProbeReport, by: Act, *, expected: str | None) -> int:
-    """Let `alias` stand for the index that was probed; return the audit entry's id.
+    """Point `alias` to the probed index; return the audit entry's id.
 
     Raises InvalidInput when the probe failed, and what `swap_index` raises.
     """
     if not report.passed:
         raise InvalidInput(
-            "index", f"{report.index_name} did not pass its probe, so it does not go live; {report.summary}"
+            "index", f"{report.index_name} did not pass its probe, so it cannot go live; {report.summary}"
         )
     return swap_index(store, alias, report.index_name, by, expected=expected, probe=report.summary)
 
 
 def save_probe(store: Store, report: ProbeReport, by: Act, *, live: str | None) -> int:
-    """Keep what a probe found beside the index `live`, in place of the last one; return the audit entry's id."""
+    """Save the result of a probe against the index `live`, replacing the last one; return the audit entry's id."""
     key = setting_key(Family.PROBE, report.index_name)
     _, version = get_setting(store, key)
     with changing(store, by) as change:
@@ -175,26 +175,26 @@ def save_probe(store: Store, report: ProbeReport, by: Act, *, live: str | None) 
 
 
 def find_probe(store: Store, index_name: str) -> ProbeRecord | None:
-    """Return the last probe of an index that was kept, None before the first."""
+    """Return the last saved probe of an index, or None."""
     stored, _ = get_setting(store, setting_key(Family.PROBE, index_name))
     return parse_probe(stored) if stored else None
 
 
 def ship_probed_index(store: Store, alias: str, index_name: str, by: Act, *, expected: str | None) -> int:
-    """Let `alias` stand for an index whose kept probe passed beside what is live; return the audit entry's id.
+    """Point `alias` to an index whose saved probe passed against the live index; return the audit entry's id.
 
-    Raises InvalidInput when it was not probed, or beside another index, and what `ship_index` raises.
+    Raises InvalidInput when it was not probed, or against another index, and what `ship_index` raises.
     """
     record = find_probe(store, index_name)
     if record is None:
-        raise InvalidInput("index", f"{index_name} was not probed yet; probe it first")
+        raise InvalidInput("index", f"{index_name} has not been probed; probe it first")
     if record.live != expected:
-        raise InvalidInput("index", f"{index_name} was probed beside {record.live}, not beside {expected}: probe again")
+        raise InvalidInput("index", f"{index_name} was probed against {record.live}, not {expected}; probe it again")
     return ship_index(store, alias, record.report, by, expected=expected)
 
 
 def plan_garbage(store: Store, *, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None) -> Retention:
-    """Return which indexes `collect_garbage` would remove, and which stay and why. Raises InvalidInput."""
+    """Return which indexes `collect_garbage` would remove, and which it keeps and why. Raises InvalidInput."""
     if keep < 0 or grace < timedelta(0):
         raise InvalidInput("keep", "keep and grace must not be below 0")
     aliases = list_aliases(store)
@@ -211,11 +211,10 @@ def plan_garbage(store: Store, *, keep: int = KEEP, grace: timedelta = GRACE, no
 def collect_garbage(
     store: Store, by: Act, *, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None
 ) -> Retention:
-    """Remove the indexes that nobody needs (see `decide_retention`); return which went, and which stay and why.
+    """Remove the indexes that nobody needs (see `decide_retention`); return what it removed and kept, with reasons.
 
-    Safe beside swaps: an index is barred from going live first, in a transaction that checks that no alias stands for
-    it and that no swap happened since the decision. Goes on with what a killed run left. Raises InvalidInput and
-    Forbidden.
+    Safe during swaps: an index is first barred from going live, in a transaction that checks that no alias points to it
+    and that no swap happened since the decision. Resumes what a killed run left. Raises InvalidInput and Forbidden.
     """
     require(by, Action.INDEX_REMOVE)
     with store.read() as connection:
@@ -231,7 +230,7 @@ def collect_garbage(
     removed = tuple(index.name for index in list_indexes(store, state=IndexState.RETIRED))
     for index in list_indexes(store, state=IndexState.RETIRED):
         open_indexes(index.location).remove(index.name)
-        with suppress(Conflict):  # another run was faster
+        with suppress(Conflict):  # another run did it first
             forget_index(store, index.name, by)
     for location in {index.location for index in ready}:
         open_indexes(location).remove_leftovers(older_than_s=grace.total_seconds())
@@ -241,7 +240,7 @@ def collect_garbage(
 def _write(
     indexes: VectorIndexes, name: str, chunks: Sequence[Chunk], vectors: Vectors, on_progress: OnProgress | None
 ) -> None:
-    """Write the index; one of that name and content that a killed build left, whole but not registered, is taken."""
+    """Write the index; reuse a complete but unregistered one of the same name and content from a killed build."""
     if on_progress:
         on_progress("write", 0, len(chunks))
     if name in indexes.list_names():
@@ -257,7 +256,7 @@ def _check_same(indexes: VectorIndexes, name: str, chunks: Sequence[Chunk]) -> N
         sorted((chunk.document, chunk.text) for chunk in each) for each in (indexes.list_chunks(name), chunks)
     )
     if held != wanted:
-        raise Conflict(f"index {name!r} exists already with other content; give the new one another name")
+        raise Conflict(f"index {name!r} already exists with other content; choose another name")
 
 
 def _search(embedder: Embedder, index: Index, texts: Sequence[str], top_k: int) -> list[list[Hit]]:

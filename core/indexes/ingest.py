@@ -18,14 +18,14 @@ from core.indexes.backends import LanceIndexes
 from quarterdeck.store import Store
 
 TABLE = "chunks"
-_SLICE = 128  # what a killed build embeds again at most: some seconds
+_SLICE = 128  # texts that a killed build has to embed again at most: some seconds
 
-OnProgress = Callable[[str, int, int], None]  # the step, how much of it is done, and of how much
+OnProgress = Callable[[str, int, int], None]  # the step, how much is done, and the total
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A document that could not be read, and why, in one line."""
+    """A document that could not be read, and the reason in one line."""
 
     document: str
     reason: str
@@ -33,9 +33,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class DocumentSource:
-    """What an index is built from: the chunks of a corpus version or of a folder, and what could not be read.
+    """The source of an index: the chunks of a corpus version or a folder, and the documents that could not be read.
 
-    `documents` counts those that were read, `skipped` those in formats that hold no text to index.
+    `documents` counts those that were read, `skipped` those whose format has no text to index.
     """
 
     version: str
@@ -46,10 +46,10 @@ class DocumentSource:
 
 
 def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | None = None) -> DocumentSource:
-    """Return the chunks of a corpus version, of the workspace too; names are relative to the folder tracked.
+    """Return the chunks of a corpus version or of the workspace; document names are relative to the tracked folder.
 
-    The source is called as the list of versions calls it, whatever name it was asked for by.
-    A file that cannot be read is a problem of the source and no error. Raises NotFound for an unknown revision.
+    The source has the version's name in the list of versions, however it was requested. An unreadable file becomes a
+    problem of the source, not an error. Raises NotFound for an unknown revision.
     """
     files = [file.path for file in corpus.list_files(revision)]
     tops = {path.partition("/")[0] for path in files}
@@ -64,9 +64,9 @@ def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | Non
 
 
 def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> DocumentSource:
-    """Return the chunks of every document below a folder. Raises InvalidInput when there is no such folder."""
+    """Return the chunks of every document below a folder. Raises InvalidInput if the folder does not exist."""
     if not folder.is_dir():
-        raise InvalidInput("folder", f"{folder} is no folder")
+        raise InvalidInput("folder", f"{folder} is not a folder")
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -78,9 +78,9 @@ def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> Docum
 def embed_chunks(
     embedder: Embedder, chunks: Sequence[Chunk], *, on_progress: OnProgress | None = None
 ) -> tuple[Vectors, int]:
-    """Return one vector a chunk, and how many texts were new to the cache and had to be embedded.
+    """Return one vector per chunk, and how many texts were not cached and had to be embedded.
 
-    What was embedded is kept slice by slice, so that a build that was killed goes on where it was.
+    Vectors are cached slice by slice, so a killed build continues where it stopped.
     """
     new = 0
 
@@ -104,15 +104,15 @@ def embed_chunks(
 def build_index(folder: Path, out: Path, config: Config) -> int:
     """Index every document under `folder` into the table `chunks` of `out`, replacing it; return its number of chunks.
 
-    Vectors are shared with the store's cache when there is a store. Raises InvalidInput for a folder without pages,
-    and for one with a document that cannot be read: a pipeline's stage is whole or fails.
+    Shares vectors with the store's cache if there is a store. Raises InvalidInput for a folder without pages, and for
+    one with an unreadable document: a pipeline stage completes or fails as a whole.
     """
     source = read_folder(folder)
     if source.problems:
         first = source.problems[0]
         raise InvalidInput(first.document, f"{first.reason} ({len(source.problems)} such documents)")
     if not source.chunks:
-        raise InvalidInput("folder", f"{folder} holds no documents with text")
+        raise InvalidInput("folder", f"{folder} has no documents with text")
     vectors, _ = embed_chunks(_embedder(config), source.chunks)
     shutil.rmtree(out, ignore_errors=True)
     return LanceIndexes(out).build(TABLE, source.chunks, vectors)

@@ -15,9 +15,9 @@ from quarterdeck.store import Store
 
 
 def register_index(store: Store, index: Index, by: Act) -> int:
-    """Make a finished vector index known. Raises Conflict when its name is taken."""
+    """Register a finished vector index. Raises Conflict when its name is taken."""
     if index.name in {known.name for known in list_indexes(store)}:
-        raise Conflict(f"index {index.name!r} is registered already")
+        raise Conflict(f"index {index.name!r} is already registered")
     built = BuildState(
         index.location, index.corpus_version, index.model, index.chunks, to_ms(index.built), index.built_by,
         index.chunking,
@@ -31,10 +31,10 @@ def register_index(store: Store, index: Index, by: Act) -> int:
 def swap_index(
     store: Store, alias: str, index_name: str, by: Act, *, expected: str | None, probe: str = "", rollback: bool = False
 ) -> int:
-    """Let `alias` stand for another index. `expected` is the one that it stands for now; Conflict if it does not.
+    """Point `alias` to another index, with optimistic locking: Conflict unless it points to `expected` now.
 
-    `probe` is kept in the audit trail: what was checked before. Raises NotFound for an index that is not registered,
-    or is being removed.
+    `probe` describes the check made before and goes into the audit trail. Raises NotFound for an index that is not
+    registered, or is being removed.
     """
     before, after = SwapState(expected) if expected else None, SwapState(index_name, probe, is_rollback=rollback)
     with changing(store, by) as change:
@@ -42,7 +42,7 @@ def swap_index(
             raise NotFound(f"index: no index {index_name!r} is registered; build it first")
         live = change.connection.execute(select(aliases).where(aliases.c.alias == alias)).first()
         if (live.index_name if live else None) != expected:
-            raise Conflict(f"alias {alias!r} stands for {live.index_name if live else 'nothing'}, not for {expected}")
+            raise Conflict(f"alias {alias!r} points to {live.index_name if live else 'nothing'}, not to {expected}")
         values = {"index_name": index_name, "updated_ms": change.at_ms, "updated_by": by.actor}
         version = live.version if live else 0
         save_versioned(change.connection, aliases, {"alias": alias}, values, expected_version=version)
@@ -52,22 +52,22 @@ def swap_index(
 
 
 def find_rollback(store: Store, alias: str) -> str | None:
-    """Return the index that a rollback of `alias` would go back to: the last before the present that still exists."""
+    """Return the index that a rollback of `alias` would restore: the last one before the present that still exists."""
     ready = {index.name for index in list_indexes(store)}
     return next((name for name in former_indexes(list_swaps(store, alias)) if name in ready), None)
 
 
 def rollback_index(store: Store, alias: str, by: Act) -> str:
-    """Let `alias` stand for the index it stood for before, and return its name; twice in a row goes back two.
+    """Point `alias` back to its previous index, and return that name; twice in a row goes back two.
 
-    Raises NotFound when there is no former index, or none that still exists.
+    Raises NotFound when there is no previous index, or none that still exists.
     """
     live = next((known for known in list_aliases(store) if known.alias == alias), None)
     if live is None:
         raise NotFound(f"alias: there is no alias {alias!r}")
     former = find_rollback(store, alias)
     if former is None:
-        raise NotFound(f"alias {alias!r} stood for no other index that still exists; build one and swap it in")
+        raise NotFound(f"alias {alias!r} has no previous index that still exists; build one and swap it in")
     swap_index(store, alias, former, by, expected=live.index_name, rollback=True)
     return former
 
@@ -75,24 +75,24 @@ def rollback_index(store: Store, alias: str, by: Act) -> str:
 def retire_index(store: Store, name: str, by: Act, *, newest_swap: int) -> int:
     """Bar an index from being swapped in, so that its files can be removed.
 
-    `newest_swap` is the swap that the decision rests on. Raises Conflict when an alias stands for the index, or
-    when there was a swap since: somebody may have used the index in the meantime.
+    `newest_swap` is the swap on which the decision is based. Raises Conflict when an alias points to the index, or
+    after a newer swap, since the index may have been used in between.
     """
     with changing(store, by) as change:
         state = lock_index(change.connection, name)
         if state is None:
             raise NotFound(f"index: no index {name!r} is registered")
         if name in change.connection.scalars(select(aliases.c.index_name)):
-            raise Conflict(f"index {name!r} is live and is not removed")
+            raise Conflict(f"index {name!r} is live and cannot be removed")
         if newest_swap_id(change.connection) != newest_swap:
-            raise Conflict(f"an alias was swapped while index {name!r} was to be removed; look again")
+            raise Conflict(f"an alias was swapped during the removal of index {name!r}; try again")
         change.connection.execute(update(indexes).where(indexes.c.name == name).values(state=IndexState.RETIRED))
         change.record(Action.INDEX_RETIRE, name, {"state": state}, {"state": str(IndexState.RETIRED)})
     return change.entry_id
 
 
 def forget_index(store: Store, name: str, by: Act) -> int:
-    """Take a retired index, whose files are gone, off the list. Raises Conflict when it is not retired."""
+    """Unregister a retired index whose files are gone. Raises Conflict when it is not retired."""
     with changing(store, by) as change:
         if lock_index(change.connection, name) != IndexState.RETIRED:
             raise Conflict(f"index {name!r} is not retired; nothing was removed")

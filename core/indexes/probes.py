@@ -7,7 +7,7 @@ from typing import Any
 
 from core.errors import InvalidInput
 
-_SAME = 0.99  # a passage that is searched by its own text
+_SAME = 0.99  # the score of a passage searched by its own text
 _ROUNDING = 1e-3
 
 
@@ -15,9 +15,9 @@ _ROUNDING = 1e-3
 class ProbeLimits:
     """What an index has to reach.
 
-    `golden_share`: of the golden queries, how many find an expected document among the first `top_k`. `recall`: of the
-    live index's hits that the new index holds too, how many it finds, or finds better ones in their place.
-    `score_drop`: by how much the mean top-1 score of recent queries may fall.
+    `golden_share`: the share of golden queries with an expected document among the first `top_k` hits. `recall`: of the
+    live index's hits that the new index also contains, the share that it finds, or replaces by better ones.
+    `score_drop`: how much the mean top-1 score of recent queries may fall.
     """
 
     top_k: int = 5
@@ -35,7 +35,7 @@ class ProbeLimits:
 
 @dataclass(frozen=True, slots=True)
 class GoldenQuery:
-    """A query, and the documents of which at least one has to be found."""
+    """A query, and its documents, at least one of which must be found."""
 
     text: str
     documents: tuple[str, ...]
@@ -43,7 +43,7 @@ class GoldenQuery:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What the rule needs of a search hit."""
+    """The fields of a search hit that the rule reads."""
 
     document: str
     text: str
@@ -52,7 +52,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class ProbeCheck:
-    """One thing that was looked at. `measured` is None when there was nothing to look at, which is no failure."""
+    """One check. `measured` is None if there was nothing to check, which is not a failure."""
 
     name: str
     passed: bool
@@ -62,7 +62,7 @@ class ProbeCheck:
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """Whether the index may go live. `missed` holds the golden queries that did not find their documents."""
+    """Whether the index may go live. `missed` are the golden queries that did not find their documents."""
 
     index_name: str
     checks: tuple[ProbeCheck, ...]
@@ -75,7 +75,7 @@ class ProbeReport:
 
     @property
     def summary(self) -> str:
-        """One line: what failed, or what was looked at."""
+        """One line: what failed, or what was checked."""
         if self.passed:
             return f"passed: {', '.join(check.name for check in self.checks if check.measured is not None)}"
         return "failed: " + "; ".join(check.reason for check in self.checks if not check.passed)
@@ -83,7 +83,7 @@ class ProbeReport:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRecord:
-    """The last probe of an index: what came out, beside which live index, and when."""
+    """The last probe of an index: its result, the live index it was compared with, and the time."""
 
     report: ProbeReport
     live: str | None
@@ -91,7 +91,7 @@ class ProbeRecord:
 
 
 def parse_probe(stored: Mapping[str, Any]) -> ProbeRecord:
-    """Return the record that `dataclasses.asdict` made a dictionary of, its time as ISO text."""
+    """Return the record from its `dataclasses.asdict` form, with the time as ISO text."""
     report = stored["report"]
     return ProbeRecord(
         ProbeReport(
@@ -105,16 +105,16 @@ def parse_probe(stored: Mapping[str, Any]) -> ProbeRecord:
 
 
 def check_count(found: int, registered: int) -> ProbeCheck:
-    """Tell whether the index holds as many chunks as it was registered with."""
+    """Check that the index has as many chunks as registered."""
     return ProbeCheck(
         "complete", found == registered and found > 0, float(found), f"{found:,} of {registered:,} chunks are there"
     )
 
 
 def check_passages(texts: Sequence[str], hits: Sequence[Sequence[Hit]]) -> ProbeCheck:
-    """Tell whether passages of the index, searched by their own text, are found with a score of nearly 1.
+    """Check that passages of the index, searched by their own text, are found with a score of nearly 1.
 
-    It shows an index whose vectors belong to other texts, or to another model.
+    Detects an index whose vectors belong to other texts or to another model.
     """
     lost = [
         text
@@ -122,16 +122,16 @@ def check_passages(texts: Sequence[str], hits: Sequence[Sequence[Hit]]) -> Probe
         if not any(hit.text == text and hit.score >= _SAME for hit in found)
     ]
     share = 1 - len(lost) / len(texts) if texts else None
-    said = f"{len(texts) - len(lost)} of {len(texts)} passages find themselves"
+    said = f"{len(texts) - len(lost)} of {len(texts)} passages are found by their own text"
     return ProbeCheck("passages", bool(texts) and not lost, share, said)
 
 
 def check_golden(
     golden: Sequence[GoldenQuery], hits: Sequence[Sequence[Hit]], limits: ProbeLimits
 ) -> tuple[ProbeCheck, tuple[GoldenQuery, ...]]:
-    """Tell whether enough golden queries find one of their documents, and return those that do not.
+    """Check that enough golden queries find one of their documents, and return those that do not.
 
-    A document is found under its name or under a longer path that ends with it.
+    A document matches by its name or by a longer path that ends with it.
     """
     missed = tuple(
         query
@@ -143,17 +143,17 @@ def check_golden(
     share = 1 - len(missed) / len(golden)
     said = f"{len(golden) - len(missed)} of {len(golden)} golden queries find their document in the top {limits.top_k}"
     enough = share >= limits.golden_share
-    named = f", for example not {missed[0].text!r}" if missed else ""
-    return ProbeCheck("golden set", enough, share, f"{said} ({limits.golden_share:.0%} are needed){named}"), missed
+    named = f"; one that does not: {missed[0].text!r}" if missed else ""
+    return ProbeCheck("golden set", enough, share, f"{said} ({limits.golden_share:.0%} required){named}"), missed
 
 
 def check_recall(
     live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], held: Collection[str], limits: ProbeLimits
 ) -> ProbeCheck:
-    """Tell whether the new index finds what the live one finds, for the same queries.
+    """Check that the new index finds what the live one finds, for the same queries.
 
-    Counts the live hits whose text the new index holds too (`held`). One is found when it is among the new hits, or
-    when all of these score at least as high: then better passages took its place.
+    Counts the live hits whose text is also in the new index (`held`). A hit counts as found if it is among the new
+    hits, or if all of these score at least as high, because then better passages replaced it.
     """
     wanted = found = 0
     for before, after in zip(live, new, strict=True):
@@ -163,14 +163,14 @@ def check_recall(
         wanted += len(considered)
         found += sum(hit.text in texts or worst >= hit.score - _ROUNDING for hit in considered)
     if not wanted:
-        return ProbeCheck("recall", True, None, "there is nothing in both indexes to compare")
+        return ProbeCheck("recall", True, None, "the two indexes have nothing in common to compare")
     share = found / wanted
-    said = f"{share:.1%} of the live index's hits are found ({limits.recall:.0%} are needed)"
+    said = f"{share:.1%} of the live index's hits are found ({limits.recall:.0%} required)"
     return ProbeCheck("recall", share >= limits.recall, share, said)
 
 
 def check_scores(live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], limits: ProbeLimits) -> ProbeCheck:
-    """Tell whether the mean top-1 score of the same queries holds; an empty hit list counts as 0."""
+    """Check that the mean top-1 score of the same queries does not fall too far; an empty hit list counts as 0."""
     if not live:
         return ProbeCheck("scores", True, None, "there are no recent queries to compare")
     before, after = (sum(found[0].score if found else 0.0 for found in hits) / len(hits) for hits in (live, new))

@@ -20,7 +20,7 @@ _MOST_SWAPS = 10_000
 
 
 class IndexState(StrEnum):
-    """Whether an index may be swapped in; a retired one is being removed, and no alias can stand for it again."""
+    """Whether an index may be swapped in; a retired one is being removed and can never be used again."""
 
     READY = "ready"
     RETIRED = "retired"
@@ -28,7 +28,7 @@ class IndexState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One physical vector index: which corpus version it holds, by which model, how many chunks, cut by which rule."""
+    """One physical vector index: its corpus version, embedding model, number of chunks, and chunking rule."""
 
     name: str
     location: str
@@ -43,7 +43,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """The name that readers use, the index it stands for, and the version that the next swap has to expect."""
+    """The name that readers use, the index it points to, and its version for optimistic locking."""
 
     alias: str
     index_name: str
@@ -53,14 +53,14 @@ class Alias:
 
 
 def list_indexes(store: Store, *, state: IndexState = IndexState.READY) -> tuple[Index, ...]:
-    """Return the registered vector indexes that can be used (or those being removed), newest first."""
+    """Return the registered vector indexes in this state (by default, usable ones), newest first."""
     query = select(indexes).where(indexes.c.state == state).order_by(indexes.c.built_ms.desc(), indexes.c.name)
     with store.read() as connection:
         return tuple(_index(row) for row in connection.execute(query).mappings())
 
 
 def get_index(store: Store, name: str) -> Index:
-    """Return one index that can be used. Raises NotFound, naming those that there are."""
+    """Return one usable index. Raises NotFound, listing the existing ones."""
     for index in (known := list_indexes(store)):
         if index.name == name:
             return index
@@ -69,7 +69,7 @@ def get_index(store: Store, name: str) -> Index:
 
 
 def list_swaps(store: Store, alias: str) -> tuple[Swap, ...]:
-    """Return what the alias stood for over time, oldest first, from the audit trail."""
+    """Return the swaps of the alias, oldest first, from the audit trail."""
     entries = list_audit(store, AuditFilter(target=alias, action=Action.INDEX_SWAP), limit=_MOST_SWAPS)
     sides = ((entry.ts, SwapState.read(entry.before), SwapState.read(entry.after)) for entry in reversed(entries))
     return tuple(
@@ -80,7 +80,7 @@ def list_swaps(store: Store, alias: str) -> tuple[Swap, ...]:
 
 
 def list_aliases(store: Store) -> tuple[Alias, ...]:
-    """Return the index aliases, by name."""
+    """Return the index aliases, ordered by name."""
     with store.read() as connection:
         rows = connection.execute(select(aliases).order_by(aliases.c.alias)).mappings()
         return tuple(
@@ -90,12 +90,12 @@ def list_aliases(store: Store) -> tuple[Alias, ...]:
 
 
 def lock_index(connection: Connection, name: str) -> str | None:
-    """Return the state of an index, which stays what it is until the transaction ends; None when there is none."""
+    """Return the state of an index and lock it until the transaction ends; None if there is no such index."""
     return connection.scalar(select(indexes.c.state).where(indexes.c.name == name).with_for_update())
 
 
 def newest_swap_id(connection: Connection) -> int:
-    """Return the audit entry of the last swap of any alias; 0 before the first."""
+    """Return the audit entry id of the last swap of any alias; 0 before the first."""
     return connection.scalar(select(func.max(audit.c.id)).where(audit.c.action == Action.INDEX_SWAP)) or 0
 
 

@@ -13,7 +13,7 @@ GRACE = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """An alias began to stand for `index` instead of `former` (None: for nothing)."""
+    """An alias was pointed to `index` instead of `former` (None: it was new)."""
 
     at: datetime
     former: str | None
@@ -38,9 +38,9 @@ class Retention:
 
 
 def former_indexes(swaps: Sequence[Swap]) -> tuple[str, ...]:
-    """Return what an alias can be rolled back to, the next first. `swaps` are all of the alias, oldest first.
+    """Return what an alias can be rolled back to, the next first. `swaps` are all swaps of the alias, oldest first.
 
-    A rollback takes swaps back and does not count as one, so that the second in a row goes further back.
+    A rollback undoes a swap and is not one itself, so the second in a row goes further back.
 
     >>> from datetime import UTC, datetime
     >>> day = datetime(2026, 3, 1, tzinfo=UTC)
@@ -71,9 +71,8 @@ def decide_retention(
 ) -> Retention:
     """Return which of the indexes `built` (name -> when) may be removed.
 
-    Never one that an alias stands for, nor the one that an alias would be rolled back to, nor the `keep` others used
-    last, nor one that was built or live within `grace`, whose name a reader may still hold. `swaps` are those of each
-    alias, oldest first.
+    Keeps every index that an alias points to or would be rolled back to, the `keep` last used others, and those built
+    or live within `grace`, whose name a reader may still have. `swaps` are those of each alias, oldest first.
     """
     histories = [tuple(each) for each in swaps]
     reasons = dict.fromkeys(live, "live")
@@ -91,6 +90,6 @@ def decide_retention(
         reasons.setdefault(name, f"one of the last {keep}")
     for name in resting[keep:]:
         if used[name] > now - grace:
-            reasons.setdefault(name, "in use a short while ago")
+            reasons.setdefault(name, "used recently")
     removable = tuple(name for name in reversed(resting) if name not in reasons)
     return Retention(removable, tuple(Kept(name, reasons[name]) for name in sorted(reasons) if name in built))

@@ -32,9 +32,9 @@ _LATE_MS = 24 * 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did. `read` rows are `stored` or refused (`refused_count`; the first 20 are listed).
+    """The result of an import. `read` rows were `stored` or refused (`refused_count`; the first 20 are listed).
 
-    `skipped` were stored by an earlier import that this one went on from. `notes` say what was assumed.
+    `skipped` rows were stored by an earlier import that this one resumed. `notes` list assumptions.
     """
 
     read: int
@@ -46,7 +46,7 @@ class ImportReport:
 
 
 class _Tally:
-    """Adds up what the batches of an import came to."""
+    """Adds up the results of an import's batches."""
 
     def __init__(self, skipped: int = 0) -> None:
         self.skipped = skipped
@@ -74,12 +74,12 @@ def import_file(
     strict: bool = False,
     on_progress: Callable[[float], None] = lambda _share: None,
 ) -> ImportReport:
-    """Store the rows of a file, 10,000 a transaction, and report on them; refused rows are numbered from 1.
+    """Store the rows of a file, 10,000 per transaction, and report; refused rows are numbered from 1.
 
-    `resume` goes on after the rows that an earlier import of this file dealt with; without it, such a file is refused
-    unless `again` says to store it a second time. `strict` stops at the first wrong row, with those before it stored.
-    `on_progress` hears how much of the file is dealt with (0 to 1). Raises InvalidInput and SourceUnavailable, and
-    Conflict when another import of the same file is under way.
+    `resume` continues after the rows that an earlier import of this file processed; without it, such a file is refused
+    unless `again` allows storing it a second time. `strict` stops at the first invalid row and keeps the rows before.
+    `on_progress` gets the processed share (0 to 1). Raises InvalidInput and SourceUnavailable, and Conflict while
+    another import of the same file runs.
     """
     name = setting_key(Family.IMPORTED_FILE, file.digest())
     skip, version = _find_progress(store, name, resume=resume, again=again)
@@ -110,11 +110,11 @@ def import_traces(
     redact: Redactor,
     on_progress: Callable[[int], None] = lambda _count: None,
 ) -> ImportReport:
-    """Store the retriever spans of the traces that did not come in before, and report on them.
+    """Store the retriever spans of new traces, and report.
 
-    Traces that started up to 24 hours before the last one imported are looked at again, so that one that ended late is
-    not missed; each trace's id is remembered for as long. Refused spans are numbered from 1 in the order of reading.
-    Raises NotFound, InvalidInput and SourceUnavailable.
+    Rereads traces that started up to 24 hours before the last imported one, so that a trace that ended late is not
+    missed; trace ids are remembered for as long. Refused spans are numbered from 1 in reading order. Raises NotFound,
+    InvalidInput and SourceUnavailable.
     """
     tally = _Tally()
     for experiment_id in source.list_experiments():
@@ -124,25 +124,25 @@ def import_traces(
 
 
 def parse_zone(name: str) -> tzinfo:
-    """Return the time zone of that name, for example Europe/Berlin. Raises InvalidInput."""
+    """Return the time zone with this name, for example Europe/Berlin. Raises InvalidInput."""
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InvalidInput("timezone", f"{name!r} is no time zone; give one like Europe/Berlin") from error
+        raise InvalidInput("timezone", f"{name!r} is not a time zone; use a name like Europe/Berlin") from error
 
 
 def _find_progress(store: Store, name: SettingKey, *, resume: bool, again: bool) -> tuple[int, int]:
-    """Return how many rows to skip, and the version of the note that says so."""
+    """Return how many rows to skip, and the version of the stored progress."""
     with store.begin():
-        pass  # makes the store when there is none yet
+        pass  # creates the store if there is none yet
     state, version = get_setting(store, name)
     done = int(state["rows"]) if state else 0
     if done and not resume and not again:
         raise InvalidInput(
             "file",
-            f"{done:,} rows of it were imported before. --resume goes on after them; --again stores them a second time",
+            f"{done:,} of its rows were imported before; use --resume to continue, --again to store them twice",
         )
     return (done if resume else 0), version
 
@@ -150,7 +150,7 @@ def _find_progress(store: Store, name: SettingKey, *, resume: bool, again: bool)
 def _import_experiment(
     store: Store, source: TraceSource, experiment_id: str, *, tally: _Tally, redact: Redactor
 ) -> Iterator[Sequence[Trace]]:
-    """Store the new traces of one experiment, and yield each batch that is durable."""
+    """Store the new traces of one experiment, and yield each batch once it is durable."""
     known = setting_key(Family.IMPORTED_TRACES, source.digest(experiment_id))
     state, version = get_setting(store, known)
     until_ms = int(state["until_ms"]) if state else 0

@@ -35,14 +35,14 @@ class Ticket:
 def store_retrievals(
     store: Store, rows: Sequence[Retrieval], mark: Callable[[Connection], None] = lambda _connection: None
 ) -> None:
-    """Append rows and call `mark`, which records that they came, in one transaction. Raises SourceUnavailable."""
+    """Append rows and call `mark`, which records their arrival, in one transaction. Raises SourceUnavailable."""
     with store.begin() as connection:
         mark(connection)
-        append_retrievals(store, rows, within=connection)  # a log elsewhere stores them before the mark
+        append_retrievals(store, rows, within=connection)  # an external log stores them before the mark
 
 
 def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: Any, *, now_ms: int) -> Any:
-    """Append rows unless this ticket was seen before; return the answer to give: the given one, or the first one.
+    """Append rows unless this idempotency key is known; return the answer: the given one, or the first one.
 
     Raises Conflict when the key was used with another body.
     """
@@ -56,13 +56,13 @@ def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: 
 
 
 def find_answer(store: Store, ticket: Ticket) -> Any | None:
-    """Return the first answer to a ticket that was seen before, or None. Raises Conflict for another body."""
+    """Return the first answer to a known key, or None. Raises Conflict for another body."""
     with store.read() as connection:
         return _first_answer(connection, ticket)
 
 
 def find_keys(store: Store, source: str, keys: Iterable[str]) -> set[str]:
-    """Return those of the keys that are marked as having come in."""
+    """Return the keys that have already arrived."""
     wanted, found = list(keys), set[str]()
     with store.read() as connection:
         for start in range(0, len(wanted), _SLICE):
@@ -73,26 +73,26 @@ def find_keys(store: Store, source: str, keys: Iterable[str]) -> set[str]:
 
 
 def add_keys(connection: Connection, source: str, keys: Iterable[tuple[str, int]]) -> None:
-    """Mark keys, each with its time in milliseconds, as having come in."""
+    """Record the arrival of keys, each with its time in milliseconds."""
     rows = [{"source": source, "key": key, "digest": "", "answer": "", "created_ms": at} for key, at in keys]
     if rows:
         connection.execute(_insert_new(connection), rows)
 
 
 def forget_keys(connection: Connection, source: str, *, before_ms: int) -> None:
-    """Remove the marks of one source that are older than `before_ms`."""
+    """Delete the keys of one source that are older than `before_ms`."""
     connection.execute(delete(ingest_keys).where(ingest_keys.c.source == source, ingest_keys.c.created_ms < before_ms))
 
 
 def count_keys(store: Store, source: str) -> int:
-    """Return how many keys of one source are kept."""
+    """Return how many keys of one source are stored."""
     with store.read() as connection:
         query = select(func.count()).select_from(ingest_keys).where(ingest_keys.c.source == source)
         return connection.scalar(query) or 0
 
 
 def _add_key(connection: Connection, row: dict[str, Any]) -> bool:
-    """Add a key; False when it is known. A concurrent writer of it is waited for."""
+    """Add a key; False if it is known. Waits for a concurrent writer of the same key."""
     return connection.execute(_insert_new(connection).returning(ingest_keys.c.key), row).first() is not None
 
 
@@ -107,5 +107,5 @@ def _first_answer(connection: Connection, ticket: Ticket) -> Any | None:
     if first is None:
         return None
     if first.digest != ticket.digest:
-        raise Conflict(f"Idempotency-Key: {ticket.key!r} was used with another body; give each request its own")
+        raise Conflict(f"Idempotency-Key: {ticket.key!r} was used with another body; use a new key for each request")
     return json.loads(first.answer)

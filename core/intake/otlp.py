@@ -21,11 +21,11 @@ from quarterdeck.retrieval import LATEST, Retrieval
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
 _SHOWN = 5
-_HIDDEN = "__REDACTED__"  # what OpenInference writes when an application keeps its inputs or outputs to itself
+_HIDDEN = "__REDACTED__"  # OpenInference's value for inputs or outputs that an application hides
 _STATUS_ERROR = 2
 _FLAT = re.compile(r"retrieval\.documents\.(\d{1,6})\.document\.(\w+)")
 
-# The attribute that tells a span's kind, and its value for a retrieval.
+# The attribute with a span's kind, and its value for a retrieval.
 _KINDS = {
     "openinference.span.kind": "RETRIEVER",
     "gen_ai.operation.name": "RETRIEVAL",
@@ -38,16 +38,16 @@ _DOCUMENTS = ("gen_ai.retrieval.documents", "mlflow.spanOutputs")
 
 
 def parse_request(body: bytes, content_type: str, *, redact: Redactor) -> Parsed:
-    """Return the retrievals of a request, and its retriever spans that are none, numbered from 0.
+    """Return the retrievals of a request, and its invalid retriever spans, numbered from 0.
 
-    Raises InvalidInput when the body is no ExportTraceServiceRequest in that encoding.
+    Raises InvalidInput when the body is not an ExportTraceServiceRequest in that encoding.
     """
     request = _decode(body, content_type)
     return parse_rows(_list_retrievals(request), partial(_parse_span, redact=redact))
 
 
 def render_response(refused: Sequence[RefusedRow], content_type: str) -> bytes:
-    """Return the ExportTraceServiceResponse in the request's encoding: a partial success when spans were refused."""
+    """Return the ExportTraceServiceResponse in the request's encoding: a partial success if spans were refused."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     response = ExportTraceServiceResponse()
@@ -58,12 +58,12 @@ def render_response(refused: Sequence[RefusedRow], content_type: str) -> bytes:
 
 
 def render_failure(message: str, content_type: str) -> bytes:
-    """Return the Status message that OTLP wants in the body of a failed request."""
+    """Return the Status message that OTLP requires in the body of a failed request."""
     if content_type == JSON:
         return json.dumps({"message": message}, ensure_ascii=False).encode()
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTracePartialSuccess
 
-    # On the wire a google.rpc.Status (number 1, text 2) is the same as this; its own package need not be installed.
+    # On the wire a google.rpc.Status (number 1, text 2) is the same as this, so its package is not required.
     return bytes(ExportTracePartialSuccess(error_message=message).SerializeToString())
 
 
@@ -83,14 +83,14 @@ def _decode(body: bytes, content_type: str) -> Any:
             return ExportTraceServiceRequest.FromString(body)
         document = _with_base64_ids(json.loads(body))
         return ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
-    # protobuf's reader of JSON lets what is no object, and names that hold half a character, end in errors of Python
+    # protobuf's JSON parser lets non-objects, and names with lone surrogates, end in Python errors
     except (DecodeError, ParseError, ValueError, RecursionError, TypeError, AttributeError, SystemError) as error:
         problem = (str(error).splitlines() or ["unreadable"])[0]
-        raise InvalidInput("body", f"is no OTLP trace request in {content_type}: {problem[:200]}") from error
+        raise InvalidInput("body", f"is not an OTLP trace request in {content_type}: {problem[:200]}") from error
 
 
 def _with_base64_ids(value: Any) -> Any:
-    """OTLP writes ids in JSON as hex, where protobuf's own JSON has base64."""
+    """OTLP writes ids in JSON as hex, while protobuf's own JSON uses base64."""
     if isinstance(value, list):
         return [_with_base64_ids(each) for each in value]
     if not isinstance(value, dict):
@@ -117,7 +117,7 @@ def _encode(response: Any, content_type: str) -> bytes:
 
 
 def _list_retrievals(request: Any) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
-    """Yield each span that is a retrieval, with its own attributes and its resource's."""
+    """Yield each retrieval span, with its own attributes and its resource's."""
     for of_resource in request.resource_spans:
         resource = _plain(of_resource.resource.attributes)
         for scope in of_resource.scope_spans:
@@ -190,10 +190,10 @@ def _find_documents(span: Any, attributes: Mapping[str, Any]) -> Any:
     if flat:
         return list(flat.values())
     if span.status.code == _STATUS_ERROR:
-        raise InvalidInput("documents", "the retrieval failed, so that there are none")
+        raise InvalidInput("documents", "the retrieval failed, so there are none")
     if _kind(attributes.get("openinference.span.kind")) != "RETRIEVER" or attributes.get("output.value") == _HIDDEN:
-        raise InvalidInput("documents", "the span does not carry them; let the instrumentation capture content")
-    return []  # OpenInference writes one attribute a document, so that an empty list has none
+        raise InvalidInput("documents", "the span has none; enable content capture in the instrumentation")
+    return []  # OpenInference writes one attribute per document, and none for an empty list
 
 
 def _first_text(names: Sequence[str], *sources: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ NUMBERS = frozenset({"score", "latency_ms", "cost_usd", "faithfulness", "feedbac
 
 _FIELD_NAMES = frozenset(FIELDS)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-# Below, a number is an epoch in seconds (from 1973 to 5138), from there to the next limit one in milliseconds.
+# Numbers below this are epoch seconds (1973 to 5138); from here to the next limit, milliseconds.
 _FIRST_SECOND, _FIRST_MILLISECOND, _TOO_LARGE = 1e8, 1e11, 1e14
 
 TimeReader = Callable[[object], datetime]
@@ -26,7 +26,7 @@ TimeReader = Callable[[object], datetime]
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A row that is no retrieval: its number, the field that is wrong, and why."""
+    """A row that is not a retrieval: its number, the wrong field, and why."""
 
     row: int
     field: str
@@ -35,7 +35,7 @@ class RefusedRow:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What rows turned out to be: retrievals, or refused; each row is in one of the two."""
+    """The parsed rows: every row is either a retrieval or refused."""
 
     retrievals: tuple[Retrieval, ...]
     refused: tuple[RefusedRow, ...]
@@ -44,9 +44,9 @@ class Parsed:
 def parse_rows(
     rows: Iterable[object], read: Callable[[object], Retrieval], *, first: int = 0, strict: bool = False
 ) -> Parsed:
-    """Return the retrievals that `read` makes of the rows, and the rows that it refuses, numbered from `first`.
+    """Return the retrievals that `read` makes of the rows, and the refused rows, numbered from `first`.
 
-    A row that is an InvalidInput already was found wrong by the one who gave it. `strict` stops at the first refused.
+    A row that is an InvalidInput was already refused by its source. `strict` stops at the first refused row.
     """
     retrievals: list[Retrieval] = []
     refused: list[RefusedRow] = []
@@ -63,11 +63,11 @@ def parse_rows(
 
 
 def parse_record(record: object, *, read_time: TimeReader, redact: Redactor) -> Retrieval:
-    """Return the retrieval of one record of typed values, its query redacted. Raises InvalidInput, naming the field."""
+    """Return the retrieval of one record of typed values, with a redacted query. Raises InvalidInput with the field."""
     if not isinstance(record, Mapping):
         raise InvalidInput("row", "must be an object with query and score")
     if unknown := record.keys() - _FIELD_NAMES:
-        raise InvalidInput(min(map(str, unknown)), f"is no field of a retrieval; there are: {', '.join(FIELDS)}")
+        raise InvalidInput(min(map(str, unknown)), f"is not a field of a retrieval; there are: {', '.join(FIELDS)}")
     for name in ("query", "score"):
         if name not in record:
             raise InvalidInput(name, "is missing")
@@ -76,7 +76,7 @@ def parse_record(record: object, *, read_time: TimeReader, redact: Redactor) -> 
 
 
 def parse_cells(cells: Mapping[str, str], *, read_time: TimeReader, redact: Redactor) -> Retrieval:
-    """Return the retrieval of one row of text by field. An empty cell is no value; an empty score an empty hit list."""
+    """Return the retrieval of one row of text by field. Empty cells mean None; an empty score, an empty hit list."""
     record: dict[str, object] = {}
     for field, text in cells.items():
         if field in NUMBERS:
@@ -87,7 +87,7 @@ def parse_cells(cells: Mapping[str, str], *, read_time: TimeReader, redact: Reda
 
 
 def read_api_time(value: object, *, now: datetime) -> datetime:
-    """Return the time of a posted row: ISO text with a zone, or integer milliseconds; `now` when there is none."""
+    """Return the time of a posted row: ISO text with a zone, or integer milliseconds; `now` if it has none."""
     if value is None:
         return now
     if isinstance(value, str):
@@ -98,9 +98,9 @@ def read_api_time(value: object, *, now: datetime) -> datetime:
 
 
 class FileTimes:
-    """Reads the times of a file: ISO text, epoch seconds or milliseconds, times. `assumed` counts what was guessed.
+    """Reads the times of a file: ISO text, epoch seconds or milliseconds, times. `assumed` counts guesses.
 
-    A time without a zone is taken in `zone`, or in UTC when that is None.
+    Times without a zone are read in `zone`, or in UTC if that is None.
     """
 
     def __init__(self, zone: tzinfo | None = None) -> None:
@@ -118,7 +118,7 @@ class FileTimes:
         return _in_range(self._from_epoch(value), value)
 
     def notes(self) -> tuple[str, ...]:
-        """Return what was assumed about times, one line a kind."""
+        """Return the assumptions made about times, one line per kind."""
         return tuple(f"ts: {count:,} {kind}" for kind, count in sorted(self.assumed.items()))
 
     def _from_epoch(self, value: float) -> datetime:
@@ -130,7 +130,7 @@ class FileTimes:
 
     def _with_zone(self, value: datetime) -> datetime:
         if self._zone is None:
-            self.assumed["times without a zone taken as UTC; --timezone names another"] += 1
+            self.assumed["times without a zone read as UTC; use --timezone for another"] += 1
         return value.replace(tzinfo=self._zone or UTC)
 
 
@@ -157,14 +157,14 @@ def _number(field: str, text: str) -> float | None:
 
 
 def _redacted(query: object, redact: Redactor) -> object:
-    """Redact a query that can be stored; one of another type or too long is for the retrieval's own checks."""
+    """Redact a query that can be stored; wrong types and lengths are left to the retrieval's own checks."""
     if not isinstance(query, str) or len(query) > MAX_QUERY_CHARACTERS:
         return query
     if not query.isascii():
         try:
             query.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput("query", "holds text that is not valid Unicode") from error
+            raise InvalidInput("query", "contains text that is not valid Unicode") from error
     return redact(query)
 
 

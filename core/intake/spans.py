@@ -17,7 +17,7 @@ _SCORE_NAMES = ("score", "similarity", "similarity_score", "relevance_score")
 
 
 def find_query(value: Any) -> str:
-    """Return the query among a span's inputs: text, or the text under a name like query. Raises InvalidInput."""
+    """Return the query from a span's inputs: text, or text under a key like query. Raises InvalidInput."""
     if isinstance(value, str) and value.strip():
         return value
     if isinstance(value, Mapping):
@@ -27,13 +27,13 @@ def find_query(value: Any) -> str:
         texts = [each for each in value.values() if isinstance(each, str) and each.strip()]
         if len(texts) == 1:
             return texts[0]
-    raise InvalidInput("query", "the span's input holds no query text")
+    raise InvalidInput("query", "the span's input has no query text")
 
 
 def find_top_score(documents: Any) -> float | None:
-    """Return the highest score of a span's documents, None for an empty list.
+    """Return the highest score of a span's documents; None for an empty list.
 
-    A document's score is its own or its metadata's. Raises InvalidInput when none has one, or one is not 0 to 1.
+    A document's score is its own or its metadata's. Raises InvalidInput if none has one, or one is not 0 to 1.
     """
     if not isinstance(documents, Sequence) or isinstance(documents, str):
         raise InvalidInput("documents", "must be a list of documents")
@@ -41,7 +41,7 @@ def find_top_score(documents: Any) -> float | None:
         return None
     scores = [score for score in map(_find_score, documents) if score is not None]
     if not scores:
-        raise InvalidInput("score", f"none of the {len(documents)} documents carries a score")
+        raise InvalidInput("score", f"none of the {len(documents)} documents has a score")
     for score in scores:
         if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
             raise InvalidInput("score", f"must be a number, not {score!r}")
@@ -51,7 +51,7 @@ def find_top_score(documents: Any) -> float | None:
 
 
 def find_fields(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the retrieval's optional fields that a span names: `quarterdeck.arm` and the like, the first source's."""
+    """Return the retrieval's optional fields in a span, such as `quarterdeck.arm`; the first source wins."""
     found: dict[str, Any] = {}
     for name in (*LABELS, *sorted(NUMBERS - {"score", "latency_ms"})):
         for source in sources:
@@ -62,7 +62,7 @@ def find_fields(*sources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_json(text: Any) -> Any:
-    """Return what a JSON text holds; anything else as it is."""
+    """Return the parsed JSON text; anything else unchanged."""
     if not isinstance(text, str) or not text.lstrip().startswith(("{", "[", '"')):
         return text
     try:

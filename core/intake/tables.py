@@ -27,38 +27,38 @@ Found = Mapping[str, Any] | InvalidInput
 
 
 class TableFile:
-    """The rows of one file. `mapping` gives a field the column that it is read from, where the names differ.
+    """The rows of one file. `mapping` maps a field to its column, if the names differ.
 
-    `share` is how much of the file has been read (0 to 1), `unused` holds the columns that are no field's. Rows of
-    text cells (`is_text`) want `core.intake.rows.parse_cells`, others `parse_record`. Raises InvalidInput for a file
-    that cannot be read, or that lacks a column.
+    `share` is how much of the file has been read (0 to 1); `unused` are columns without a field. Use
+    `core.intake.rows.parse_cells` for rows of text cells (`is_text`), otherwise `parse_record`. Raises InvalidInput for
+    an unreadable file or a missing column.
     """
 
     def __init__(self, path: Path, *, kind: str | None = None, mapping: Mapping[str, str] | None = None) -> None:
         self.path = path
         self.kind = kind or KINDS.get(path.suffix.lower(), "")
         if not self.kind:
-            raise InvalidInput("file", f"{path.name} is not named .csv, .parquet or .jsonl; say which with --format")
+            raise InvalidInput("file", f"{path.name} has no extension .csv, .parquet or .jsonl; use --format")
         self._mapping = dict(mapping or {})
         if unknown := self._mapping.keys() - set(FIELDS):
-            raise InvalidInput("map", f"{min(unknown)} is no field of a retrieval; there are: {', '.join(FIELDS)}")
+            raise InvalidInput("map", f"{min(unknown)} is not a field of a retrieval; there are: {', '.join(FIELDS)}")
         self.share = 0.0
         self.unused: set[str] = set()
 
     @property
     def is_text(self) -> bool:
-        """Tell whether values are text cells rather than typed."""
+        """Whether values are text cells rather than typed."""
         return self.kind == "csv"
 
     def rows(self, *, skip: int = 0) -> Iterator[Found]:
-        """Yield each row after the first `skip` ones, by field; or, in its place, why it cannot be read."""
+        """Yield each row after the first `skip` ones, by field; for an unreadable row, the reason."""
         read = {"csv": self._csv, "parquet": self._parquet, "jsonl": self._jsonl}[self.kind]
         with _translated_errors(self.path):
             yield from read(skip)
         self.share = 1.0
 
     def digest(self) -> str:
-        """Return what tells this file from another: its place, its size, how it starts and how it ends."""
+        """Return a fingerprint of this file: its path, its size, its start and its end."""
         with _translated_errors(self.path), self.path.open("rb") as file:
             size = self.path.stat().st_size
             head = file.read(_SAMPLE_BYTES)
@@ -125,18 +125,18 @@ class TableFile:
             raise InvalidInput("file", f"{self.path.name} cannot be read as Parquet: {_first_line(error)}") from error
 
     def _choose(self, columns: list[str]) -> dict[str, str]:
-        """Return the column of each field that the file has. Raises InvalidInput when one is missing or twice there."""
+        """Return the column of each field in the file. Raises InvalidInput for a missing or duplicate column."""
         if len(set(columns)) < len(columns):
-            raise InvalidInput("file", f"has two columns of one name: {', '.join(columns)}")
+            raise InvalidInput("file", f"has two columns of the same name: {', '.join(columns)}")
         for field, column in self._mapping.items():
             if column not in columns:
-                raise InvalidInput("map", f"{field}={column}: there is no such column, but {', '.join(columns)}")
+                raise InvalidInput("map", f"{field}={column}: there is no such column; there are: {', '.join(columns)}")
         sources = {field: self._mapping.get(field, field) for field in FIELDS}
         chosen = {field: column for field, column in sources.items() if column in columns}
         for field in REQUIRED:
             if field not in chosen:
                 raise InvalidInput(
-                    "file", f"has no column {field}; name it with --map {field}=COLUMN, of: {', '.join(columns)}"
+                    "file", f"has no column {field}; use --map {field}=COLUMN with one of: {', '.join(columns)}"
                 )
         self.unused = set(columns) - set(chosen.values())
         return chosen
@@ -163,7 +163,7 @@ def _csv_rows(lines: Iterator[str]) -> Generator[list[str] | InvalidInput, None,
 
 
 def _json_lines(file: BinaryIO) -> Iterator[bytes | InvalidInput]:
-    """Yield the lines that are not blank; of one that is too long, only that it is."""
+    """Yield the lines that are not blank; for a line that is too long, an InvalidInput."""
     while line := file.readline(_MAX_LINE_BYTES):
         if len(line) == _MAX_LINE_BYTES and not line.endswith(b"\n"):
             while (rest := file.readline(_MAX_LINE_BYTES)) and not rest.endswith(b"\n"):

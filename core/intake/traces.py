@@ -25,7 +25,7 @@ _SESSIONS = ("mlflow.trace.session", "mlflow.trace.user")
 
 @dataclass(frozen=True, slots=True)
 class RetrieverSpan:
-    """A span of type RETRIEVER: what went in, what came out, and what was noted beside it."""
+    """A span of type RETRIEVER: its inputs, outputs and attributes."""
 
     name: str
     started: datetime
@@ -38,7 +38,7 @@ class RetrieverSpan:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One trace that is over: its id, when it started, its tags and metadata, and its retriever spans."""
+    """One finished trace: its id, start, tags and metadata, and its retriever spans."""
 
     trace_id: str
     started: datetime
@@ -55,17 +55,17 @@ class TraceSource:
         self._client: Any = None
 
     def digest(self, experiment_id: str) -> str:
-        """Return what tells an experiment of this source from every other."""
+        """Return a fingerprint of an experiment of this source."""
         return hashlib.sha256(f"{describe(self.uri).rstrip('/')}\0{experiment_id}".encode()).hexdigest()[:32]
 
     def list_experiments(self) -> list[str]:
-        """Return the ids of the experiments whose traces are wanted. Raises NotFound and SourceUnavailable."""
+        """Return the ids of the requested experiments. Raises NotFound and SourceUnavailable."""
         client = self._connect()
         with translated_errors(self.uri):
             return self._find_experiments(client)
 
     def list_traces(self, experiment_id: str, *, since_ms: int | None) -> Iterator[list[str]]:
-        """Yield the ids of the traces with a retriever span that are over, oldest first, a page at a time."""
+        """Yield the ids of the finished traces with a retriever span, oldest first, one page at a time."""
         client = self._connect()
         where = _RETRIEVERS if since_ms is None else f"{_RETRIEVERS} AND trace.timestamp_ms >= {since_ms}"
         token = None
@@ -93,7 +93,7 @@ class TraceSource:
     def _connect(self) -> Any:
         if self._client is None:
             if self.uri.startswith(("http://", "https://")):
-                TrackingHttpReader(self.uri).list_experiments()  # says within seconds when nothing answers
+                TrackingHttpReader(self.uri).list_experiments()  # fails within seconds if nothing answers
             else:
                 reader = TrackingSqlReader(self.uri)
                 if reader.schema_revision() is None:
@@ -118,10 +118,10 @@ class TraceSource:
 
 
 def parse_span(trace: Trace, span: RetrieverSpan, *, redact: Redactor) -> Retrieval:
-    """Return the retrieval that a span tells of. Raises InvalidInput, naming the field and the trace."""
+    """Return the retrieval described by a span. Raises InvalidInput with the field and the trace."""
     try:
         if span.failed and not span.outputs:
-            raise InvalidInput("documents", "the retrieval failed, so that there are none")
+            raise InvalidInput("documents", "the retrieval failed, so there are none")
         if span.outputs is None:
             raise InvalidInput("documents", "the span has no outputs")
         record = {

@@ -33,7 +33,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class JobState(StrEnum):
-    """How a job stands. One was cut off when its processes ended without saying how: killed, or the machine stopped."""
+    """The state of a job. `cut off`: its processes ended without a result, because of a kill or a machine stop."""
 
     RUNNING = "running"
     DONE = "done"
@@ -44,7 +44,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobStep:
-    """How far a job is: `done` of `total` in the step that it names."""
+    """A job's progress: `done` of `total` in the named step."""
 
     name: str
     done: int
@@ -53,7 +53,7 @@ class JobStep:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The last job of a kind: what it is about, who started it, how it stands, and the last line that it printed."""
+    """The last job of a kind: its subject, who started it, its state, and the last line that it printed."""
 
     kind: str
     subject: str
@@ -66,7 +66,7 @@ class Job:
 
 
 class Jobs:
-    """The jobs of one folder, which is made when the first is started."""
+    """The jobs of one folder, which is created with the first job."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -81,16 +81,16 @@ class Jobs:
         folder: Path | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> Job:
-        """Run a command in the background, below `folder`. Raises Conflict while one of its kind runs.
+        """Run a command in the background, in `folder`. Raises Conflict while a job of the same kind runs.
 
-        Raises SourceUnavailable when the folder of the jobs cannot be written, or the command not be run.
+        Raises SourceUnavailable if the jobs' folder is not writable or the command cannot be run.
         """
         place = self._folder / kind
         with _explained(place):
             place.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(place / "lock")
             if lock is None:
-                raise Conflict(f"{_name(self.find(kind), kind)} runs already; wait for it, or cancel it")
+                raise Conflict(f"{_name(self.find(kind), kind)} is already running; wait for it, or cancel it")
             try:
                 for name in ("exit", "cancelled", "pid"):
                     (place / name).unlink(missing_ok=True)
@@ -99,14 +99,14 @@ class Jobs:
                 process = _spawn(command, place, lock, folder, {**os.environ, **(environ or {})})
                 _write(place / "pid", str(process.pid))
             finally:
-                os.close(lock)  # the job has its own
+                os.close(lock)  # the job has its own descriptor
         threading.Thread(target=process.wait, name=f"quarterdeck-job-{kind}", daemon=True).start()
         found = self.find(kind)
         assert found
         return found
 
     def find(self, kind: str) -> Job | None:
-        """Return the job of that kind that runs or ran last; None before the first. Raises SourceUnavailable."""
+        """Return the running or last job of that kind, or None. Raises SourceUnavailable."""
         place = self._folder / kind
         with _explained(place):
             if not (place / "job.json").is_file():
@@ -123,13 +123,13 @@ class Jobs:
         )  # fmt: skip
 
     def read_log(self, kind: str) -> str:
-        """Return the end of what the job printed, without its lines of progress; "" when there is nothing."""
+        """Return the end of the job's output without progress lines; "" if there is none."""
         with _explained(self._folder / kind):
             lines = _tail(self._folder / kind / "log").splitlines()
         return "\n".join(line for line in lines if not _PROGRESS.match(line))
 
     def cancel(self, kind: str, *, patience_s: float = _PATIENCE_S) -> bool:
-        """End the job with all its processes, by force if they do not go; False when none runs."""
+        """Stop the job and all its processes, by force if necessary; False if none runs."""
         place = self._folder / kind
         with _explained(place):
             if not (place / "job.json").is_file() or not _is_locked(place / "lock"):
@@ -139,11 +139,11 @@ class Jobs:
                 _signal(place, number)
                 if _wait_until_free(place / "lock", patience_s):
                     return True
-        raise SourceUnavailable(f"{kind} does not end; its processes are those of the group in {place / 'pid'}")
+        raise SourceUnavailable(f"{kind} does not end; {place / 'pid'} has the id of its process group")
 
 
 def format_step(step: str, done: int, total: int) -> str:
-    """Return the line by which a command tells how far it is."""
+    """Return the line by which a command reports its progress."""
     return f"progress: {step} {done} of {total}"
 
 
@@ -180,9 +180,9 @@ def _state_of(place: Path) -> JobState:
 
 
 def _take_lock(path: Path) -> int | None:
-    """Return a descriptor that holds the lock, or None when a job holds it. Who only looks holds it for a moment."""
+    """Return a descriptor that holds the lock, or None if a job holds it. A mere check holds it for a moment."""
     if fcntl is None:
-        raise SourceUnavailable("jobs in the background need a POSIX system: use the command line instead")
+        raise SourceUnavailable("background jobs need a POSIX system; use the command line instead")
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     for _ in range(20):
         try:
@@ -219,7 +219,7 @@ def _wait_until_free(path: Path, patience_s: float) -> bool:
 
 
 def _signal(place: Path, number: int) -> None:
-    """Signal the job's process group. While the lock is held its number belongs to nobody else."""
+    """Signal the job's process group. While the lock is held, its number cannot be reused."""
     try:
         os.killpg(int((place / "pid").read_text()), number)
     except (ProcessLookupError, FileNotFoundError):

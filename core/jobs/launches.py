@@ -14,7 +14,7 @@ from quarterdeck.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is to run: a job of `kind` about `subject`, a command below `folder`, with settings of its own."""
+    """What to run: a job of `kind` about `subject`, its command, folder and environment."""
 
     kind: str
     subject: str
@@ -24,7 +24,7 @@ class Launch:
 
 
 def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[str, Any] | None = None) -> int:
-    """Start a job; return the audit entry's id. Raises Conflict while one of its kind runs."""
+    """Start a job; return the audit entry's id. Raises Conflict while a job of the same kind runs."""
     require(by, Action.JOB_START)
     with changing(store, by) as change:
         jobs.start(
@@ -40,11 +40,11 @@ def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[
 
 
 def cancel_job(store: Store, jobs: Jobs, kind: str, by: Act) -> int:
-    """End a job with all that it started; return the audit entry's id. Raises Conflict when none runs."""
+    """Stop a job and all its processes; return the audit entry's id. Raises Conflict when none runs."""
     require(by, Action.JOB_CANCEL)
     with changing(store, by) as change:
         job = jobs.find(kind)
         if job is None or not jobs.cancel(kind):
-            raise Conflict(f"no {kind} runs any more")
+            raise Conflict(f"no {kind} is running")
         change.record(Action.JOB_CANCEL, f"{kind} of {job.subject}", None, None)
     return change.entry_id

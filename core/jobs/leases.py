@@ -25,24 +25,24 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who held a lease last, and when it was renewed last, by the holder's wall clock: for people to read."""
+    """The last holder of a lease, and its last renewal by the holder's wall clock; for display only."""
 
     name: str
     renewed: datetime
 
 
 def get_holder(store: Store, name: str) -> Holder | None:
-    """Return who holds the lease of that name, or held it last; None when nobody did or it was given back."""
+    """Return the current or last holder of the lease; None if it was never held or was given back."""
     with store.read() as connection:
         row = connection.execute(select(leases).where(leases.c.name == name)).mappings().first()
     return Holder(row["holder"], from_ms(row["renewed_ms"])) if row and row["holder"] else None
 
 
 class Lease:
-    """One candidate for the lease of a name. Each server makes its own, and calls `keep` again and again.
+    """One candidate for the named lease. Each server creates its own and calls `keep` periodically.
 
-    `lasts_s` is the same for all candidates. A server that was stopped for longer than that and wakes up may still
-    finish what it had begun: what it writes must expect a version, as every change of flags and settings does.
+    `lasts_s` must be the same for all candidates. A server that wakes up after a longer pause may still finish what it
+    began, so its writes need optimistic locking, as for all flags and settings.
     """
 
     def __init__(self, store: Store, name: str, *, lasts_s: float = 15.0, clock: Clock = time.monotonic) -> None:
@@ -61,9 +61,9 @@ class Lease:
         return self._clock() < self._held_until
 
     def keep(self) -> bool:
-        """Renew the lease when a third of it is over, or take it when it is free; return whether it is held.
+        """Renew the lease after a third of its time, or acquire it if it is free; return whether it is held.
 
-        Raises SourceUnavailable when the store does not answer; what was held stays held until it runs out.
+        Raises SourceUnavailable when the store does not answer; a held lease then stays held until it expires.
         """
         began = self._clock()
         if self._held_until - began > self.lasts_s * 2 / 3:
@@ -78,7 +78,7 @@ class Lease:
         return self.is_held
 
     def give_back(self) -> None:
-        """Free the lease, if it is held, so that nobody has to wait until it runs out. Raises SourceUnavailable."""
+        """Release the lease if it is held, so that nobody has to wait for it to expire. Raises SourceUnavailable."""
         with self._store.read() as connection:
             row = connection.execute(select(leases).where(leases.c.name == self.name)).mappings().first()
         if row and row["holder"] == self.holder:
@@ -94,7 +94,7 @@ class Lease:
         return now - self._seen_at >= self.lasts_s
 
     def _write(self, found: tuple[str, int] | None, holder: str) -> bool:
-        """Put `holder` and a new beat in the place of what was found; False when somebody else was faster."""
+        """Replace what was found by `holder` and a new beat; False if another server changed it first."""
         with self._store.begin() as connection:
             if found is None:
                 made = connection.execute(

@@ -21,7 +21,7 @@ logger = logging.getLogger("quarterdeck")
 
 @dataclass(frozen=True, slots=True)
 class PeriodicJob:
-    """Something to run every `every_s` seconds. A job that is still running is not started a second time."""
+    """A function to run every `every_s` seconds. It is not started again while it still runs."""
 
     name: str
     every_s: float
@@ -29,10 +29,10 @@ class PeriodicJob:
 
 
 class Scheduler:
-    """Runs jobs while it holds the scheduler's lease, each in a thread of its own, so that a slow one delays nobody.
+    """Runs jobs while it holds the scheduler's lease, each in its own thread, so that a slow job delays no other.
 
-    Another server may take over while a job of ours still runs, if ours was stopped for longer than the lease lasts:
-    a job changes stored state by versions only, so that of two that act at once one gets a Conflict.
+    If this server pauses for longer than the lease lasts, another may take over while a job here still runs. Jobs
+    therefore change stored state with optimistic locking: of two that act at once, one gets a Conflict.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Scheduler:
         self._last_problem = ""
 
     def run(self, stop: threading.Event, *, look_every_s: float = LOOK_EVERY_S) -> None:
-        """Look for due jobs until `stop` is set; then let the next server have the lease as soon as they have ended."""
+        """Start due jobs until `stop` is set; then release the lease as soon as running jobs have ended."""
         while not stop.wait(look_every_s):
             self.look()
         if not self.wait(END_WITHIN_S):
@@ -60,10 +60,10 @@ class Scheduler:
         try:
             self._lease.give_back()
         except QuarterdeckError as error:
-            logger.warning("the scheduler's lease was not given back: %s", error)
+            logger.warning("the scheduler's lease was not released: %s", error)
 
     def look(self) -> None:
-        """Keep or try to get the lease, and start every job that is due if it is held. Never raises."""
+        """Keep or try to acquire the lease, and start every due job if it is held. Never raises."""
         try:
             is_leader = self._lease.keep()
             self._last_problem = ""
@@ -75,7 +75,7 @@ class Scheduler:
                 self._start(job)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until every job that was started has ended; return whether they have."""
+        """Wait until every started job has ended; return whether they have."""
         end = time.monotonic() + timeout_s
         for thread in self._running.values():
             thread.join(max(0.0, end - time.monotonic()))
@@ -100,7 +100,7 @@ class Scheduler:
 
 
 def _run(job: PeriodicJob) -> None:
-    """Run a job, which may fail in any way: it is tried again when it is due again."""
+    """Run a job; after any failure it is tried again when it is next due."""
     try:
         job.run()
     except Exception as error:

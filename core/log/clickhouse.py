@@ -22,7 +22,7 @@ _INSIDE = "start_ms >= {start:Int64} AND start_ms < {end:Int64}"
 
 
 class ClickHouseLogReader:
-    """Reads days from the rollups that the views keep; low-scoring queries from the rows, which lie in time order."""
+    """Reads days from the rollups of the materialized views, and low-scoring queries from the rows, ordered by time."""
 
     def __init__(self, log: ClickHouseLog) -> None:
         self._log = log
@@ -30,7 +30,7 @@ class ClickHouseLogReader:
         self._rows = f"{log.database}.retrievals"
 
     def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[tuple[str, DailyScores]]:
-        """Return the days with scores of one value of a dimension, or of all its values, each with its value.
+        """Return the days with scores for one value of a dimension, or for all its values, each with its value.
 
         The dimension "" is all traffic.
         """
@@ -38,13 +38,13 @@ class ClickHouseLogReader:
         return self._list_days(f"toString({dimension})" if dimension else "''", kept, start_ms, end_ms)
 
     def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DailyScores]:
-        """Return the days of the rows that carry all these values at once, one a dimension."""
+        """Return the days of the rows that have all these values, one per dimension."""
         return [day for _, day in self._list_days("''", segment, start_ms, end_ms)]
 
     def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
-        """Return the distinct texts with a score (under `below`), those asked most in the window first.
+        """Return the distinct texts with a score (under `below`), the most asked in the window first.
 
-        Texts of the weeks before are among them: another spelling of theirs may be asked in the window.
+        Includes texts of earlier weeks, because another spelling of them may be asked in the window.
         """
         ago = f"intDiv({{end:Int64}} - 1 - ts_ms, {WEEK_MS})"
         low = "score IS NOT NULL" if below is None else "score < {below:Float64}"
@@ -80,7 +80,7 @@ class ClickHouseLogReader:
     def list_user_sums(
         self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> list[UserRow]:
-        """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
+        """Return the sums of each user's rows for each value, per hour or over the whole period."""
         start = f"intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS}" if hourly else "{start:Int64}"
         sums = ", ".join(f"count({name}), ifNull(sum({name}), 0)" for name in USER_SUMS)
         value, kept = (f"toString({dimension})", _kept(dimension)) if dimension else ("''", "")
@@ -92,7 +92,7 @@ class ClickHouseLogReader:
         return [UserRow._make(row) for row in found]
 
     def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
-        """Return how many rows of these values there are in whole hours, from the rollup."""
+        """Return how many rows with these values there are in whole hours, from the rollup."""
         ((found,),) = self._log.query(
             f"SELECT sum(n) FROM {self._log.database}.{ROLLUP_TABLES[HOUR_MS]} "
             f"WHERE {_INSIDE}{_kept(dimension) if dimension else ''}",
@@ -101,7 +101,7 @@ class ClickHouseLogReader:
         return int(found)
 
     def list_recent_users(self, since_ms: int, limit: int) -> list[str]:
-        """Return the distinct session ids of the newest rows since a moment."""
+        """Return the distinct session ids of the newest rows since a time."""
         found = self._log.query(
             f"SELECT DISTINCT session_id FROM (SELECT session_id FROM {self._rows} WHERE ts_ms >= {{start:Int64}} "
             "ORDER BY ts_ms DESC LIMIT {most:Int64}) WHERE session_id IS NOT NULL",

@@ -19,9 +19,9 @@ from quarterdeck.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How often a flag was evaluated since some moment, by variant, and in which hour it was evaluated last.
+    """A flag's evaluations since some time, by variant, and the hour of the last one.
 
-    The variant "" stands for evaluations that gave callers the default in their code, as a flag does that is off.
+    The variant "" counts evaluations that returned the caller's default, as for a flag that is off.
     """
 
     by_variant: dict[str, int]
@@ -29,13 +29,13 @@ class Usage:
 
     @property
     def evaluations(self) -> int:
-        """All evaluations since that moment."""
+        """All evaluations since that time."""
         return sum(self.by_variant.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """A user who was given a variant, and when first."""
+    """A user who got a variant, and when first."""
 
     targeting_key: str
     variant: str
@@ -44,7 +44,7 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class TrackedEvent:
-    """What a service reported of a user through OpenFeature's tracking."""
+    """An event that a service reported for a user through OpenFeature's tracking."""
 
     event: str
     ts: datetime
@@ -54,9 +54,9 @@ class TrackedEvent:
 
 
 def list_usage(store: Store, environment: str, *, since: datetime) -> dict[str, Usage]:
-    """Return the usage of every flag that was ever evaluated, by key; a flag that is missing never was.
+    """Return the usage of every flag that was ever evaluated, by key; missing flags never were.
 
-    Evaluations are counted by the hour: those of the hour in which `since` lies are among them.
+    Evaluations are counted per hour, so those in the hour of `since` are all included.
     """
     counts, last = flag_evaluations.c, func.max(flag_evaluations.c.hour_ms)
     recent = func.sum(counts.n).filter(counts.hour_ms > to_ms(since) - HOUR_MS)
@@ -104,7 +104,7 @@ def count_exposures(store: Store, environment: str, flag: str) -> dict[str, int]
 def list_tracked_events(
     store: Store, environment: str, event: str, *, since: datetime | None = None
 ) -> tuple[TrackedEvent, ...]:
-    """Return the events of one name, oldest first."""
+    """Return the events with this name, oldest first."""
     tracked = tracked_events.c
     query = (
         select(tracked_events)
@@ -121,7 +121,7 @@ def list_tracked_events(
 
 
 def count_reported(store: Store, before: datetime) -> int:
-    """Return how many counts, users and events are older than a moment."""
+    """Return how many counts, users and events are older than a time."""
     with store.read() as connection:
         return sum(
             int(connection.scalar(select(func.count()).select_from(table).where(old)) or 0)
@@ -130,7 +130,7 @@ def count_reported(store: Store, before: datetime) -> int:
 
 
 def delete_reported(connection: Connection, before: datetime) -> None:
-    """Delete the counts, users and events that are older than a moment."""
+    """Delete the counts, users and events that are older than a time."""
     for table, old in _older_than(before):
         connection.execute(delete(table).where(old))
 

@@ -16,7 +16,7 @@ def add_histograms(days: Iterable[DailyScores]) -> tuple[int, ...]:
 
 
 def quantile_of_histogram(counts: Sequence[int], share: float) -> float:
-    """Return the score that `share` (0..1) of the counts stay below, straight between the edges of its bin.
+    """Return the score below which `share` (0..1) of the counts are, interpolated linearly within a bin.
 
     The error is at most one bin, 0.02. Raises ValueError for counts that are all zero.
     """

@@ -11,11 +11,11 @@ from quarterdeck.store import Store
 
 
 def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
-    """Delete the retrievals older than `before`; return how many. What was counted of them stays, without any text.
+    """Delete the retrievals older than `before`; return how many. Rollup counts, which contain no text, stay.
 
-    So go the users of experiments, the tracked events and the counts of flag evaluations of that age. The audit entry
-    is written first, with the number found then; the rows go in slices, so that a purge that was cut off is simply run
-    again. Raises SourceUnavailable.
+    Also deletes exposures, tracked events and evaluation counts of that age. The audit entry is written first, with the
+    number found then; the rows are deleted in batches, so after an interruption simply run the purge again. Raises
+    SourceUnavailable.
     """
     log, before_ms = as_log(store), to_ms(before)
     found, reported = log.count_before(before_ms), count_reported(store, before)

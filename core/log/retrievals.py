@@ -51,7 +51,7 @@ def last_days(count: int, *, until: date) -> Window:
 def list_daily_scores(
     log: Log, *, window: Window | None = None, segment: Mapping[str, str] | None = None
 ) -> tuple[DailyScores, ...]:
-    """Return one summary a day that has scores, oldest first. `segment` keeps one arm, prompt or index version."""
+    """Return one summary per day with scores, oldest first. `segment` selects one arm, prompt or index version."""
     reader = _reader(log)
     for dimension in segment or {}:
         _check_dimension(dimension)
@@ -64,7 +64,7 @@ def list_daily_scores(
 def list_segment_scores(
     log: Log, dimension: str, *, window: Window | None = None
 ) -> dict[str, tuple[DailyScores, ...]]:
-    """Return the daily summaries of each value of `dimension`, one of SEGMENTS; "" holds the rows without one."""
+    """Return the daily summaries of each value of `dimension`, one of SEGMENTS; "" has the rows without a value."""
     found: dict[str, list[DailyScores]] = {}
     for value, day in _reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
         found.setdefault(value, []).append(day)
@@ -72,7 +72,7 @@ def list_segment_scores(
 
 
 def count_empty(log: Log, window: Window) -> int:
-    """Return how many queries found nothing at all: counted apart, because an empty hit list can be an outage."""
+    """Return how many queries found nothing; counted separately, because an empty hit list can be an outage."""
     return _reader(log).count(window.start_ms, window.end_ms)[1]
 
 
@@ -82,9 +82,9 @@ def count_scores(log: Log, window: Window) -> int:
 
 
 def list_live_figures(log: Log, dimension: str, window: Window, *, most: int) -> tuple[LiveFigures, ...]:
-    """Return score, faithfulness, cost, latency and feedback by each value of `dimension`, one of SEGMENTS.
+    """Return score, faithfulness, cost, latency and feedback for each value of `dimension`, one of SEGMENTS.
 
-    Means are of the newest `most` queries of the window: raw rows are read, so that their number is bounded.
+    Means are over the newest `most` queries of the window, because raw rows are read.
     """
     rows = _reader(log).list_live(_check_dimension(dimension), window.start_ms, window.end_ms, most)
     return tuple(sorted(rows, key=lambda row: row.value))
@@ -99,10 +99,10 @@ def get_span(log: Log) -> tuple[datetime, datetime] | None:
 def list_questions(
     log: Log, window: Window, *, below: float | None = None, limit: int = _MAX_DISTINCT
 ) -> tuple[AskedQuery, ...]:
-    """Return the distinct questions of the window that have a score (under `below`, if given), the most asked first.
+    """Return the distinct questions of the window with a score (under `below`, if given), the most asked first.
 
-    Queries that differ only in case or spacing are one. Their weekly counts reach back five weeks from the window's
-    end, oldest first. Of more than 20,000 spellings the least asked are left out.
+    Queries that differ only in case or spacing are merged. Their weekly counts cover five weeks up to the window's end,
+    oldest first. Of more than 20,000 spellings the least asked are left out.
     """
     rows = _reader(log).list_asked(window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
     asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
@@ -112,21 +112,21 @@ def list_questions(
 def list_user_sums(
     log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int, hourly: bool = False
 ) -> Sequence[UserRow]:
-    """Return what each user's rows (session ids) of each value of a dimension add up to, in hours or in all.
+    """Return the sums of each user's rows (by session id) for each value of a dimension, per hour or in total.
 
-    The dimension "" stands for all rows, whatever the values. Reads the rows of that time, by the index on it.
+    The dimension "" selects all rows, whatever the values. Reads the period's rows by the index on time.
     """
     by = _check_dimension(dimension) if dimension else ""
     return _reader(log).list_user_sums(by, values, start_ms, end_ms, hourly=hourly)
 
 
 def count_rows(log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int) -> int:
-    """Return how many rows of these values of a dimension there are in whole hours, from the rollup; "" is all rows."""
+    """Return how many rows with these values there are in whole hours, from the rollup; "" is all rows."""
     return _reader(log).count_rows(_check_dimension(dimension) if dimension else "", values, start_ms, end_ms)
 
 
 def list_recent_users(log: Log, *, since_ms: int, limit: int = _NEWEST_ROWS) -> tuple[str, ...]:
-    """Return the session ids of the newest `limit` rows since a moment, each once, in order of the alphabet."""
+    """Return the distinct session ids of the newest `limit` rows since a time, in alphabetical order."""
     return tuple(sorted(_reader(log).list_recent_users(since_ms, limit)))
 
 

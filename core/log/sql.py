@@ -29,7 +29,7 @@ class SqlLogReader:
         self._store = store
 
     def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[tuple[str, DailyScores]]:
-        """Return the days with scores of one value of a dimension, or of all its values, each with its value.
+        """Return the days with scores for one value of a dimension, or for all its values, each with its value.
 
         The dimension "" is all traffic.
         """
@@ -46,7 +46,7 @@ class SqlLogReader:
             ]
 
     def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DailyScores]:
-        """Return the days of the rows that carry all these values at once, one a dimension."""
+        """Return the days of the rows that have all these values, one per dimension."""
         c = ROLLUPS[DAY_MS].c
         keys = (c.start_ms, c.bin)
         query = (
@@ -62,9 +62,9 @@ class SqlLogReader:
         return [_sum_bins(day, bins) for day, bins in sorted(days.items())]
 
     def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> Iterable[AskedRow]:
-        """Return the distinct texts with a score (under `below`), those asked most in the window first.
+        """Return the distinct texts with a score (under `below`), the most asked in the window first.
 
-        Texts of the weeks before are among them: another spelling of theirs may be asked in the window.
+        Includes texts of earlier weeks, because another spelling of them may be asked in the window.
         """
         c = retrievals.c
         inside = case((c.ts_ms >= start_ms, 1), else_=0)
@@ -116,7 +116,7 @@ class SqlLogReader:
     def list_user_sums(
         self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> list[UserRow]:
-        """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
+        """Return the sums of each user's rows for each value, per hour or over the whole period."""
         c = retrievals.c
         start = c.ts_ms - c.ts_ms % HOUR_MS if hourly else literal(start_ms)
         value = c[dimension] if dimension else literal("")
@@ -132,7 +132,7 @@ class SqlLogReader:
             return [UserRow._make(row) for row in fetch_many(connection, query)]
 
     def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
-        """Return how many rows of these values there are in whole hours, from the rollup."""
+        """Return how many rows with these values there are in whole hours, from the rollup."""
         c = ROLLUPS[HOUR_MS].c
         query = select(func.coalesce(func.sum(c.n), 0)).where(c.start_ms >= start_ms, c.start_ms < end_ms)
         if dimension:
@@ -141,7 +141,7 @@ class SqlLogReader:
             return int(connection.scalar(query) or 0)
 
     def list_recent_users(self, since_ms: int, limit: int) -> list[str]:
-        """Return the distinct session ids of the newest rows since a moment."""
+        """Return the distinct session ids of the newest rows since a time."""
         c = retrievals.c
         newest = select(c.session_id).where(c.ts_ms >= since_ms).order_by(c.ts_ms.desc()).limit(limit).subquery()
         query = select(newest.c.session_id).where(newest.c.session_id.is_not(None)).distinct()
@@ -157,7 +157,7 @@ class SqlLogReader:
 
 
 def _low(below: float | None) -> list[ColumnElement[bool]]:
-    """Return the condition of a low score, in the words of the partial index where it can answer."""
+    """Return the condition of a low score, worded like the partial index if that applies."""
     if below is None:
         return [retrievals.c.score.is_not(None)]
     low = [retrievals.c.score < below]

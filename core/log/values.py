@@ -12,7 +12,7 @@ TREND_WEEKS = 5
 
 @dataclass(frozen=True, slots=True)
 class DailyScores:
-    """One UTC day of one segment, as the rollups hold it: scores are top-1 similarities from 0 to 1."""
+    """One UTC day of one segment, from the rollups: scores are top-1 similarities from 0 to 1."""
 
     day: date
     count: int
@@ -24,7 +24,7 @@ class DailyScores:
     def starting_at(
         cls, start_ms: int, count: int, total: float, total_squares: float, histogram: tuple[int, ...]
     ) -> "DailyScores":
-        """Return the summary of the day that starts at a moment."""
+        """Return the summary of the day that starts at this time."""
         return cls(from_ms(start_ms).date(), count, total, total_squares, histogram)
 
     @property
@@ -35,7 +35,7 @@ class DailyScores:
 
 @dataclass(frozen=True, slots=True)
 class AskedRow:
-    """One query text: how often and how well it scored in the window, and its counts a week, oldest first."""
+    """One query text: how often and how well it scored in the window, and its weekly counts, oldest first."""
 
     query: str
     count: int
@@ -49,13 +49,13 @@ class AskedRow:
 
 
 def trend_start_ms(start_ms: int, end_ms: int) -> int:
-    """Return how far back the rows reach that a window and the trend before its end need."""
+    """Return the start of the rows needed for a window and the trend before its end."""
     return min(start_ms, end_ms - TREND_WEEKS * WEEK_MS)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How many rows carry a figure, and its mean over them; None where none does."""
+    """How many rows have a figure, and its mean over them; None if no row has it."""
 
     count: int
     mean: float | None
@@ -63,7 +63,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class LiveFigures:
-    """What the log says of the queries with one value of a dimension; `value` is "" where none was given."""
+    """The log's figures for one value of a dimension; `value` is "" for rows without one."""
 
     value: str
     queries: int
@@ -78,7 +78,7 @@ LIVE_FIGURES = ("score", "faithfulness", "cost_usd", "latency_ms", "feedback")
 
 
 def read_live_figures(row: Sequence[Any]) -> LiveFigures:
-    """Return the figures of a row: the value, how many queries, and count and mean of each of LIVE_FIGURES."""
+    """Return the figures of a row: the value, the number of queries, then count and mean of each of LIVE_FIGURES."""
     value, queries, *numbers = row
     pairs = zip(numbers[::2], numbers[1::2], strict=True)
     return LiveFigures(
@@ -88,9 +88,9 @@ def read_live_figures(row: Sequence[Any]) -> LiveFigures:
 
 @dataclass(frozen=True, slots=True)
 class AskedQuery:
-    """A distinct query as asked in a window: how often, its mean top-1 score, its counts a week (oldest first).
+    """A distinct query in a window: how often it was asked, its mean top-1 score, its weekly counts (oldest first).
 
-    `weekly_counts` may be empty; if given, it holds the weeks in which there was any traffic at all.
+    `weekly_counts` may be empty; otherwise it has the weeks with any traffic at all.
     """
 
     text: str
@@ -99,13 +99,13 @@ class AskedQuery:
     weekly_counts: tuple[int, ...] = ()
 
 
-USER_SUMS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")  # the columns, in the order of a row's
+USER_SUMS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")  # the columns, in row order
 
 
 class UserRow(NamedTuple):
-    """What one user's retrievals of one arm add up to in one stretch of time; `user` is None without a session id.
+    """The sums of one user's retrievals on one arm in one period; `user` is None without a session id.
 
-    After the retrievals come, for each of USER_SUMS, how many of them carry it, and its sum.
+    After the retrievals come, for each of USER_SUMS, the number of retrievals that have it, and its sum.
     """
 
     start_ms: int
@@ -125,27 +125,27 @@ class UserRow(NamedTuple):
 
 
 def normalize_query(text: str) -> str:
-    """Return the text as the cache and the topics see it: one spacing, no case."""
+    """Return the text as used by cache and topics: single spaces, case folded."""
     return " ".join(text.split()).casefold()
 
 
 class LogReader(Protocol):
-    """What a kind of retrieval log has to answer. Times are milliseconds; a window is `start_ms` <= time < `end_ms`.
+    """The queries that every kind of retrieval log answers. Times are ms; a window is `start_ms` <= time < `end_ms`.
 
-    A dimension is the name of a column that has rollups, or "" for all traffic. Every method raises SourceUnavailable
-    when the log cannot be reached. `tests/log/test_retrievals.py` holds every reader to the same answers.
+    A dimension is the name of a column with rollups, or "" for all traffic. Every method raises SourceUnavailable when
+    the log is unreachable. `tests/core/log/test_retrievals.py` checks that all readers give the same answers.
     """
 
     def list_days(
         self, dimension: str, value: str | None, start_ms: int, end_ms: int
     ) -> Iterable[tuple[str, DailyScores]]:
-        """Return the days with scores of one value of a dimension, or of all its values, each with its value."""
+        """Return the days with scores for one value of a dimension, or for all its values, each with its value."""
 
     def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> Iterable[DailyScores]:
-        """Return the days of the rows that carry all these values at once, one a dimension."""
+        """Return the days of the rows that have all these values, one per dimension."""
 
     def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> Iterable[AskedRow]:
-        """Return the distinct texts with a score (under `below`), those asked most in the window first."""
+        """Return the distinct texts with a score (under `below`), the most asked in the window first."""
 
     def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> Iterable[LiveFigures]:
         """Return the figures of each value of a dimension over the newest `most` rows of a window."""
@@ -159,10 +159,10 @@ class LogReader(Protocol):
     def list_user_sums(
         self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> Sequence[UserRow]:
-        """Return what each user's rows of each value add up to, hour by hour or in the whole of the time."""
+        """Return the sums of each user's rows for each value, per hour or over the whole period."""
 
     def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
-        """Return how many rows of these values there are in whole hours, from the rollup."""
+        """Return how many rows with these values there are in whole hours, from the rollup."""
 
     def list_recent_users(self, since_ms: int, limit: int) -> Sequence[str]:
-        """Return the distinct session ids of the newest `limit` rows since a moment."""
+        """Return the distinct session ids of the newest `limit` rows since a time."""

@@ -11,7 +11,7 @@ _MOST_DOCUMENTS, _MOST_WORDS = 5, 3
 
 @dataclass(frozen=True, slots=True)
 class NearPassage:
-    """A passage that a search for a question found; `score` is the cosine of the two, 0 to 1."""
+    """A passage found by a search for a question; `score` is their cosine similarity, 0 to 1."""
 
     question: str
     document: str
@@ -32,18 +32,18 @@ class Miss:
 
     @property
     def reason(self) -> str:
-        """Why it misses, as one clause."""
+        """Why it is no answer, as one clause."""
         if not self.lacks:
             return "has the words, but is about something else"
         return f"says nothing of {', '.join(self.lacks)}"
 
 
 def explain_misses(passages: Sequence[NearPassage]) -> tuple[Miss, ...]:
-    """Return the documents nearest to the questions, the nearest first, and what each lacks: up to five.
+    """Return up to five documents nearest to the questions, the nearest first, and the words that each lacks.
 
-    A document lacks a word when it is in a question that found the document, carries its subject (no stop word), and
-    is in none of the document's passages that were found; endings are cut off. The three words that most of the
-    questions hold are named. Says what is not there, not what the answer would be.
+    A document lacks a word if a question that found it has this word, the word carries its subject (no stop word), and
+    none of the document's found passages has it; endings are cut off. Names the three words that most of the questions
+    have. It says what is missing, not what the answer would be.
     """
     by_document: dict[str, list[NearPassage]] = {}
     for passage in passages:

@@ -18,16 +18,16 @@ _HITS = 3
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """The live index ("" when there is none that fits the model) and the documents in it that come nearest."""
+    """The live index ("" if none fits the model) and its documents that come nearest."""
 
     index_name: str
     misses: tuple[Miss, ...]
 
 
 def find_nearest(store: Store, embedder: Embedder, typical: Sequence[str], *, alias: str = "default") -> Nearest:
-    """Return the documents of the live index nearest to a topic's typical questions, and why each misses.
+    """Return the live index's documents nearest to a topic's typical questions, and why each is no answer.
 
-    Uses cached vectors only, so that no page waits for the model. Raises SourceUnavailable and NotFound when the index
+    Uses cached vectors only, so no page waits for the model. Raises SourceUnavailable and NotFound when the index
     cannot be read.
     """
     live = find_live(store, alias)
@@ -48,7 +48,7 @@ def find_nearest(store: Store, embedder: Embedder, typical: Sequence[str], *, al
 
 
 def list_topic_predictions(store: Store, topic_id: str) -> tuple[tuple[str, TopicPrediction], ...]:
-    """Return what was predicted for the topic by corpus version, the best first; empty when nobody asked yet."""
+    """Return the topic's predictions by corpus version, the best first; empty if none was made yet."""
     found = [
         (prediction.target, topic)
         for prediction in list_predictions(store)

@@ -10,7 +10,7 @@ from quarterdeck.store import Store
 
 
 def save_prediction(store: Store, prediction: Prediction, by: Act) -> int:
-    """Keep what a corpus version is predicted to do, to be compared with what it does; replaces the last of it."""
+    """Save the prediction for a corpus version, to be compared with the outcome; replaces the version's last one."""
     name = setting_key(Family.PREDICTION, prediction.target)
     _, version = get_setting(store, name)
     after = {"live": prediction.live, "lifted_share": round(prediction.lifted_share, 4)}

@@ -23,8 +23,8 @@ _WORSE = 0.01
 class QueryPrediction:
     """One distinct query: its top-1 score in the live index and in the new version.
 
-    `document` is the new one that would answer it, "" when what is live already stays the best. `topic_id` is "" for
-    a query of no topic: well covered, or an outlier.
+    `document` is the new one that would answer it, "" if the live answer remains the best. `topic_id` is "" for a query
+    outside of all topics: well covered, or an outlier.
     """
 
     text: str
@@ -37,9 +37,9 @@ class QueryPrediction:
 
 @dataclass(frozen=True, slots=True)
 class TopicPrediction:
-    """A topic of low-scoring queries: mean scores weighted by how often each was asked, and the share lifted.
+    """A topic of low-scoring queries: mean scores weighted by times asked, and the lifted share.
 
-    `lifted_share` is the share of the times asked that goes from under the threshold to it or above.
+    `lifted_share` is the share of times asked (0 to 1) that rises from below the threshold to at least the threshold.
     """
 
     topic_id: str
@@ -52,13 +52,13 @@ class TopicPrediction:
 
     @property
     def lift(self) -> float:
-        """By how much the mean score would rise."""
+        """The predicted rise of the mean score."""
         return self.predicted_score - self.live_score
 
 
 @dataclass(frozen=True, slots=True)
 class LiftingDocument:
-    """A new document that would answer queries better: how many distinct ones, times asked, score won in sum."""
+    """A new document that would answer queries better: distinct queries, times asked, and total score gained."""
 
     document: str
     queries: int
@@ -68,9 +68,9 @@ class LiftingDocument:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What `target` would do if it replaced the index `live`. Scores and shares are 0 to 1.
+    """The effect of replacing the index `live` by `target`. Scores and shares are 0 to 1.
 
-    No query reaches the new documents `unreached`, nor the `idle` ones, of which nothing is new.
+    No query reaches the new documents in `unreached`, nor those in `idle`, which are unchanged.
     """
 
     target: str
@@ -87,27 +87,27 @@ class Prediction:
 
     @property
     def lifted_share(self) -> float:
-        """Of the times a low-scoring query was asked, the share that would reach the threshold; 0 when none is low."""
+        """Of the times a low-scoring query was asked, the share that would reach the threshold; 0 if none is low."""
         return _lifted_share(self.queries, self.threshold)
 
     @property
     def lift(self) -> float:
-        """By how much the mean score of all queries looked at would rise."""
+        """The predicted rise of the mean score over all queries."""
         return _mean(self.queries, "predicted_score") - _mean(self.queries, "live_score")
 
     @property
     def worse(self) -> tuple[QueryPrediction, ...]:
-        """The queries that would score lower by more than 0.01, because what answers them now would be gone."""
+        """The queries that would score lower by more than 0.01, because their present answer would be gone."""
         return tuple(query for query in self.queries if query.predicted_score < query.live_score - _WORSE)
 
 
 @dataclass(frozen=True, slots=True)
 class Unshipped:
-    """What differs between the new version and the live index: new passages, and the best of those that stay.
+    """The difference between the new version and the live index: new passages, and the best of the remaining ones.
 
-    `chunk_vectors` has a unit row for each new passage, `chunk_documents` its document. `kept_scores` has a row a
-    query: the scores of its best passages among those that stay, best first, -1 where there are fewer, and
-    `kept_documents` their documents. `standing` are the documents of which nothing is new.
+    `chunk_vectors` has a unit row per new passage, `chunk_documents` its document. `kept_scores` has a row per query
+    with the scores of its best remaining passages, best first, -1 if there are fewer; `kept_documents` has their
+    documents. `standing` are the unchanged documents.
     """
 
     chunk_vectors: NDArray[np.float32]
@@ -129,12 +129,12 @@ def predict_lift(
     target: str,
     live: str,
 ) -> Prediction:
-    """Return the scores that the queries would have, by query, topic and new document.
+    """Return the predicted scores by query, topic and new document.
 
-    `queries` begin with those that the topics' members index. The predicted score of a query is the cosine to its best
-    passage among those that stay and those that are new: exact as far as the index searches exactly. A document is
-    reached by a query that it answers best, or that has it among its best `kept_scores.shape[1]` passages with a score
-    of at least the threshold. A topic of few queries says little: look at `count`.
+    `queries` start with those that the topics' members index. A query's predicted score is the cosine to its best
+    passage among the remaining and the new ones: as exact as the index's search. A query reaches a document that
+    answers it best, or that is among its best `kept_scores.shape[1]` passages with a score of at least the threshold.
+    A topic of few queries says little, so check `count`.
 
     Raises InvalidInput for shapes that do not fit.
     """
@@ -167,7 +167,7 @@ def predict_lift(
 
 @dataclass(frozen=True, slots=True)
 class LiftComparison:
-    """Predicted beside measured, over the queries that were measured; means are weighted by times asked."""
+    """Predicted and measured, over the queries that were measured; means are weighted by times asked."""
 
     label: str
     queries: int
@@ -179,13 +179,13 @@ class LiftComparison:
 
     @property
     def error(self) -> float:
-        """Predicted minus measured lift of the mean score."""
+        """Predicted minus measured rise of the mean score."""
         return self.predicted_score - self.measured_score
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionCheck:
-    """How right a prediction was: over all queries measured, by topic, and how far off the worst query is."""
+    """The accuracy of a prediction: over all measured queries, by topic, and for the worst query."""
 
     target: str
     total: LiftComparison | None
@@ -194,10 +194,10 @@ class PredictionCheck:
 
 
 def compare_prediction(prediction: Prediction, measured: Mapping[str, float]) -> PredictionCheck:
-    """Set a prediction beside the top-1 scores that its queries really got, by query text.
+    """Compare a prediction with the measured top-1 scores, by query text.
 
-    `measured` comes from searching the built index, or from the log after the swap; queries that it lacks are left out
-    on both sides, and a topic without any of its queries is left out as a whole. The total is None without any.
+    `measured` comes from searching the built index, or from the log after the swap. Queries without a measurement are
+    left out on both sides, and so is a topic without any measured query. The total is None if nothing was measured.
     """
     pairs = [(query, measured[query.text]) for query in prediction.queries if query.text in measured]
     topics = []
@@ -214,7 +214,7 @@ def compare_prediction(prediction: Prediction, measured: Mapping[str, float]) ->
 
 
 def parse_prediction(stored: Mapping[str, Any]) -> Prediction:
-    """Return the prediction that `dataclasses.asdict` made a dictionary of."""
+    """Return the prediction from its `dataclasses.asdict` form."""
     return Prediction(
         **{
             **stored,
@@ -232,8 +232,8 @@ def parse_prediction(stored: Mapping[str, Any]) -> Prediction:
 def _search_new(
     vectors: NDArray[np.float32], unshipped: Unshipped, threshold: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], set[int], NDArray[np.float32]]:
-    """Return each query's best new score and where it is, the new passages that are reached by any query, and the
-    score that a passage needs to be among the best of each query."""
+    """Return each query's best new score and its position, the new passages reached by any query, and the score
+    that a passage needs to be among the best of each query."""
     best = np.full(len(vectors), -1.0, dtype=np.float32)
     best_at = np.zeros(len(vectors), dtype=np.int64)
     floor = np.full(len(vectors), threshold, dtype=np.float32)
@@ -255,7 +255,7 @@ def _search_new(
 
 
 def _reach_kept(unshipped: Unshipped, best_new: NDArray[np.float32], floor: NDArray[np.float32]) -> set[str]:
-    """Return the documents of passages that stay and are reached by any query."""
+    """Return the documents of remaining passages that any query reaches."""
     return {
         document
         for at, documents in enumerate(unshipped.kept_documents)

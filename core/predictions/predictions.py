@@ -42,7 +42,7 @@ def predict_coverage(
 ) -> Prediction:
     """Return what `source` would do to the topics of `coverage`, and to the well covered queries of the same days.
 
-    Of the latter the most asked are taken, up to 2,000. Raises what `predict_version` raises.
+    Of the latter it takes the 2,000 most asked. Raises what `predict_version` raises.
     """
     low = {query.text for query in coverage.queries}
     others = [query for query in list_questions(store, coverage.window, limit=_MOST_QUERIES) if query.text not in low]
@@ -63,7 +63,7 @@ def predict_version(
     top_k: int = TOP_K,
     on_progress: OnProgress | None = None,
 ) -> Prediction:
-    """Return the prediction for `queries`, those that the topics index first.
+    """Return the prediction for `queries`, which start with those that the topics index.
 
     Embeds only what the live index does not hold and the cache does not know; an index that is built from the source
     later finds these vectors in the cache. Raises InvalidInput when the live index is of another model or the
@@ -71,10 +71,10 @@ def predict_version(
     """
     setting_key(Family.PREDICTION, source.version)  # a version whose prediction cannot be kept is not predicted
     if live.model != embedder.model:
-        raise InvalidInput("model", f"the live index {live.name} is of {live.model}, not of {embedder.model}")
+        raise InvalidInput("model", f"the live index {live.name} was built with {live.model}, not {embedder.model}")
     indexes = open_indexes(live.location)
     held = {chunk.text for chunk in indexes.list_chunks(live.name)}
-    home = {chunk.text: chunk.document for chunk in source.chunks}  # a text may have moved to another document
+    home = {chunk.text: chunk.document for chunk in source.chunks}  # a text may be in another document now
     wanted = home.keys()
     new = [chunk for chunk in source.chunks if chunk.text not in held]
     chunk_vectors, _ = embed_chunks(embedder, new, on_progress=on_progress)
@@ -96,7 +96,7 @@ def predict_version(
 
 
 def add_to_live(drafts: DocumentSource, live: Index) -> DocumentSource:
-    """Return what is live with the documents of `drafts` on top; one of the same name is replaced."""
+    """Return the live documents plus those of `drafts`, which replace documents of the same name."""
     names = {chunk.document for chunk in drafts.chunks}
     kept = [chunk for chunk in open_indexes(live.location).list_chunks(live.name) if chunk.document not in names]
     documents = len({chunk.document for chunk in kept}) + drafts.documents
@@ -104,13 +104,13 @@ def add_to_live(drafts: DocumentSource, live: Index) -> DocumentSource:
 
 
 def measure_prediction(store: Store, embedder: Embedder, prediction: Prediction) -> PredictionCheck:
-    """Set a prediction beside what its queries really score in the newest index built from its target.
+    """Compare a prediction with the scores of its queries in the newest index built from its target.
 
     Raises NotFound when there is none yet.
     """
     built = [index for index in list_indexes(store) if index.corpus_version == prediction.target]
     if not built:
-        raise NotFound(f"index: none is built from corpus version {prediction.target!r} yet; build it first")
+        raise NotFound(f"index: no index is built from corpus version {prediction.target!r} yet; build one first")
     texts = [query.text for query in prediction.queries]
     hits = open_indexes(built[0].location).search(built[0].name, embedder.embed(texts), top_k=1)
     scores = {text: found[0].score if found else 0.0 for text, found in zip(texts, hits, strict=True)}
@@ -118,32 +118,32 @@ def measure_prediction(store: Store, embedder: Embedder, prediction: Prediction)
 
 
 def measure_in_log(store: Store, prediction: Prediction, window: Window) -> PredictionCheck:
-    """Set a prediction beside the scores that the log holds for its queries in `window`: whole days after the swap."""
+    """Compare a prediction with the logged scores of its queries in `window`: whole days after the swap."""
     asked = list_questions(store, window)
     return compare_prediction(prediction, {query.text: query.mean_score for query in asked})
 
 
 def find_prediction(store: Store, target: str) -> Prediction | None:
-    """Return the last prediction that was kept for a corpus version, None before the first."""
+    """Return the last saved prediction of a corpus version, or None."""
     stored, _ = get_setting(store, setting_key(Family.PREDICTION, target))
     return parse_prediction(stored) if stored else None
 
 
 def get_prediction(store: Store, target: str) -> Prediction:
-    """Return the last prediction that was kept for a corpus version. Raises NotFound."""
+    """Return the last saved prediction of a corpus version. Raises NotFound."""
     found = find_prediction(store, target)
     if found is None:
-        raise NotFound(f"prediction: there is none for corpus version {target!r}; run `quarterdeck index predict`")
+        raise NotFound(f"prediction: corpus version {target!r} has none; run `quarterdeck index predict`")
     return found
 
 
 def list_predictions(store: Store) -> tuple[Prediction, ...]:
-    """Return the predictions that are kept, the last of each corpus version."""
+    """Return the last saved prediction of each corpus version."""
     return tuple(parse_prediction(stored.value) for stored in list_settings(store, Family.PREDICTION))
 
 
 def _search_past(live: Index, vectors: Vectors, gone: set[str], top_k: int) -> list[tuple[Passage, ...]]:
-    """Return so many hits of each query that `top_k` of them stay in the new version, or all hits that there are."""
+    """Return enough hits per query that `top_k` of them remain in the new version, or all hits there are."""
     indexes = open_indexes(live.location)
     depth = top_k if not gone else max(_FIRST_HITS, 2 * top_k)
     hits = list(indexes.search(live.name, vectors, top_k=depth))

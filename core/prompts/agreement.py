@@ -13,14 +13,14 @@ from core.errors import InvalidInput
 
 
 class Skill(StrEnum):
-    """What a judge has to tell apart; also the ending of the file that holds the labeled rows."""
+    """What a judge has to decide; also the suffix of the file with the labeled rows."""
 
     FAITHFULNESS = "faithfulness"
     RELEVANCY = "relevancy"
     REFUSAL = "refusal"
 
 
-# Skill -> the field with the label, the field with what is judged, and the fields with what it is judged by.
+# Skill -> the label's field, the field that is judged, and the fields it is judged against.
 _FIELDS: Mapping[Skill, tuple[str, str, tuple[str, ...]]] = {
     Skill.FAITHFULNESS: ("supported", "sentence", ("context",)),
     Skill.RELEVANCY: ("relevant", "answer", ("question",)),
@@ -30,7 +30,7 @@ _FIELDS: Mapping[Skill, tuple[str, str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Labeled:
-    """A text that a person has judged: whether it is supported by `context`, answers `question`, or refuses."""
+    """A text labeled by a person: whether it is supported by `context`, answers `question`, or refuses."""
 
     row_id: str
     text: str
@@ -42,7 +42,7 @@ class Labeled:
 
 @dataclass(frozen=True, slots=True)
 class JudgeVerdict:
-    """What a judge made of one row; `problem` says why it made nothing of it."""
+    """A judge's verdict on one row; `problem` says why there is none."""
 
     row: Labeled
     judged: bool = False
@@ -50,7 +50,7 @@ class JudgeVerdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether the judge saw it as the person did; no verdict is no agreement."""
+        """Whether judge and person agree; a missing verdict counts as disagreement."""
         return not self.problem and self.judged is self.row.label
 
 
@@ -69,22 +69,22 @@ class Agreement:
 
     @property
     def wrong(self) -> tuple[JudgeVerdict, ...]:
-        """The rows on which they do not, those without a verdict among them."""
+        """The rows on which they disagree, including those without a verdict."""
         return tuple(verdict for verdict in self.verdicts if not verdict.agrees)
 
     @property
     def too_kind(self) -> int:
-        """How many rows the judge lets pass though the label says no: what makes a score too high."""
+        """How many rows the judge accepts against the label; these inflate a score."""
         return sum(not verdict.problem and verdict.judged and not verdict.row.label for verdict in self.verdicts)
 
     @property
     def too_strict(self) -> int:
-        """How many it turns down though the label says yes."""
+        """How many rows the judge rejects against the label."""
         return sum(not verdict.problem and not verdict.judged and verdict.row.label for verdict in self.verdicts)
 
     @property
     def unjudged(self) -> int:
-        """How many got no verdict."""
+        """How many rows got no verdict."""
         return sum(bool(verdict.problem) for verdict in self.verdicts)
 
 
@@ -99,12 +99,12 @@ def parse_labeled(text: str, skill: Skill, *, source: str) -> tuple[Labeled, ...
             by = {name: row[name] for name in given}
             rows.append(Labeled(row["id"], row[judged], row[label], kind=str(row.get("kind", "")), **by))
     if not rows:
-        raise InvalidInput(source, "holds no labeled row")
+        raise InvalidInput(source, "has no labeled rows")
     return tuple(rows)
 
 
 def describe_agreement(found: Agreement) -> str:
-    """Return how often judge and labels agree, and which way the judge errs, in one line."""
+    """Return the agreement of judge and labels, and the direction of the errors, in one line."""
     total, missed = len(found.verdicts), len(found.wrong)
     said = f"{found.skill}, {found.judge}: agrees with {found.share:.1%} of {total} labeled cases"
     if not missed:
@@ -114,7 +114,7 @@ def describe_agreement(found: Agreement) -> str:
 
 
 def say_verdicts(wrong: Sequence[JudgeVerdict]) -> list[str]:
-    """Return a line for each row on which judge and label differ."""
+    """Return one line per row on which judge and label differ."""
     return [
         f"{verdict.row.row_id}{f' ({verdict.row.kind})' if verdict.row.kind else ''}: "
         f"labeled {_word(verdict.row.label)}, {verdict.problem or f'judged {_word(verdict.judged)}'}: "
@@ -132,7 +132,7 @@ def _parse_row(line: str, wanted: Mapping[str, type], source: str) -> Mapping[st
         raise InvalidInput(source, f"must be a JSON object, not {type(row).__name__}")
     for name, kind in wanted.items():
         if not isinstance(row.get(name), kind) or row[name] == "":
-            raise InvalidInput(f"{source}, field {name}", f"must be a {kind.__name__} that is not empty")
+            raise InvalidInput(f"{source}, field {name}", f"must be a {kind.__name__} and not be empty")
     return row
 
 

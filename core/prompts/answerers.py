@@ -18,12 +18,12 @@ from core.prompts.prices import Price, compute_cost_usd, estimate_tokens
 from core.prompts.prompts import Prompt, render_prompt
 from core.tracking.cases import Case
 
-# How many passages beyond the context stand in for a model's memory, when the prompt does not forbid its use.
+# How many passages beyond the context simulate a model's memory, unless the prompt forbids its use.
 MEMORY_PASSAGES = 20
 
 
 class ContextPassage(Protocol):
-    """A search hit: any object with these three. `score` is its cosine similarity with the question."""
+    """A search hit: any object with these three attributes. `score` is its cosine similarity with the question."""
 
     @property
     def document(self) -> str: ...
@@ -39,7 +39,7 @@ Vector = NDArray[np.float32]
 
 
 class SentenceVectors:
-    """The vectors of sentences, embedded once each: prompts over the same index meet the same sentences again."""
+    """A cache of sentence vectors; prompts over the same index meet the same sentences again."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -52,7 +52,7 @@ class SentenceVectors:
         return self._embedder.model
 
     def learn(self, texts: Sequence[str]) -> None:
-        """Embed those of the texts that are not known yet, all at once: by far cheaper than one by one."""
+        """Embed the unknown texts in one batch, which is far cheaper than one by one."""
         with self._lock:
             missing = [text for text in dict.fromkeys(texts) if text not in self._known]
             if missing:
@@ -77,11 +77,11 @@ def extractive_pipeline(
 ) -> Pipeline:
     """Return the offline pipeline of a prompt: retrieve, then answer with the sentences nearest to the question.
 
-    A prompt that tells the answerer to keep to the context (`Prompt.is_grounded`) gets exactly that: sentences of its
-    `top_k` passages, and a refusal when the best is below `refuse_below`. A prompt that does not say so never
-    refuses, and may also draw on what the answerer "remembers": sentences of the next 20 passages of the index, which
-    were not put before it. That is a mechanical stand-in for a model that fills in from memory. It is honest in the one
-    respect that matters here: such sentences are not in the retrieved context, and faithfulness falls by itself.
+    A prompt that restricts the answerer to the context (`Prompt.is_grounded`) gets exactly that: sentences of its
+    `top_k` passages, and a refusal if the best is below `refuse_below`. Any other prompt never refuses, and may also
+    use what the answerer "remembers": sentences of the next 20 passages of the index, which were not in its context.
+    This mechanically simulates a model that answers from memory. Because such sentences are not in the retrieved
+    context, faithfulness falls as it would for a real model.
     """
 
     def answer(case: Case) -> Answer:
@@ -114,11 +114,10 @@ def extractive_pipeline(
 
 
 def model_pipeline(prompt: Prompt, *, search: Search, model: LanguageModel) -> Pipeline:
-    """Return the pipeline that puts the prompt, with its `top_k` passages, to a language model.
+    """Return the pipeline that sends the prompt, with its `top_k` passages, to a language model.
 
-    What `max_sentences` and `refuse_below` stand for is up to the prompt's own words here. An answer counts as a
-    refusal when its first sentence says so (`core.prompts.answers.is_refusal`). Raises what `LanguageModel.complete`
-    raises.
+    `max_sentences` and `refuse_below` act only through the prompt's own text here. An answer counts as a refusal when
+    its first sentence says so (`core.prompts.answers.is_refusal`). Raises what `LanguageModel.complete` raises.
     """
 
     def answer(case: Case) -> Answer:
@@ -143,7 +142,7 @@ def model_pipeline(prompt: Prompt, *, search: Search, model: LanguageModel) -> P
 
 
 def passages_wanted(prompt: Prompt) -> int:
-    """Return how many passages the offline pipeline asks the search for."""
+    """Return how many passages the offline pipeline requests from the search."""
     return prompt.top_k + (0 if prompt.is_grounded else MEMORY_PASSAGES)
 
 

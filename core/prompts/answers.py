@@ -63,10 +63,10 @@ _REFUSES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a pipeline gave back for one question. `context` holds the sentences that were retrieved for it.
+    """A pipeline's answer to one question. `context` holds the sentences that were retrieved for it.
 
-    `said` is a model's own wording, with whatever is not a sentence; `passages` are the retrieved texts as they were
-    sent. `latency_ms` is None offline: how fast sentences are copied says nothing about a product.
+    `said` is a model's full text, including what is not a sentence; `passages` are the retrieved texts as sent.
+    `latency_ms` is None offline, because the speed of copying sentences says nothing about a product.
     """
 
     sentences: tuple[str, ...]
@@ -88,7 +88,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """What the judges say of one answer. Scores are 0 to 1; `supported` has one entry for each sentence."""
+    """The judges' scores of one answer, 0 to 1; `supported` has one entry per sentence."""
 
     faithfulness: float
     relevancy: float
@@ -97,7 +97,7 @@ class Judgment:
 
 
 def split_sentences(text: str) -> tuple[str, ...]:
-    """Return the sentences of a Markdown text; headings, code, tables and other lines without a full stop are left out.
+    """Return the sentences of a Markdown text, without headings, code, tables and other lines without a full stop.
 
     >>> split_sentences("# Rings\\n\\nA ring is a FIFO. Its size, e.g. 512, is fixed.\\n- It has no locks.")
     ('A ring is a FIFO.', 'Its size, e.g. 512, is fixed.', 'It has no locks.')
@@ -113,7 +113,7 @@ def split_sentences(text: str) -> tuple[str, ...]:
 def is_refusal(text: str) -> bool:
     """Return whether an answer declines: its first sentence says that the answer is unknown or not in the documents.
 
-    Read off the wording. An answer that gives something first and then says what is missing is not a refusal.
+    Judged by the wording. An answer that first gives something and then says what is missing is not a refusal.
 
     >>> is_refusal("I do not know: the documentation does not cover this.")
     True
@@ -127,10 +127,10 @@ def is_refusal(text: str) -> bool:
 def choose_sentences(
     similarities: Sequence[float], *, max_sentences: int, refuse_below: float | None
 ) -> tuple[int, ...]:
-    """Return the positions of the sentences that make up the answer, best first; none at all means to refuse.
+    """Return the positions of the sentences that make up the answer, best first; empty means to refuse.
 
-    `similarities` are the cosines of each sentence with the question. Refused when there is no sentence, or when
-    the best one is below `refuse_below`.
+    `similarities` are the cosines of each sentence with the question. Refuses without any sentence, or when the best
+    one is below `refuse_below`.
     """
     if max_sentences < 1:
         raise InvalidInput("max_sentences", f"must be 1 or more, not {max_sentences}")
@@ -141,13 +141,13 @@ def choose_sentences(
 
 
 def is_supported(sentence: str, context: Sequence[str], similarities: Sequence[float]) -> bool:
-    """Return whether one sentence of the context bears out `sentence`.
+    """Return whether one sentence of the context supports `sentence`.
 
-    A stand-in for textual entailment. It holds for the context sentence c when all of these do: the cosine of both is
-    at least 0.55; c has at least 65% of the content words (crudely stemmed); c has every number and every name
-    (options, identifiers, words with capitals); both have the same number of negations; no word of one is the opposite
-    of a word in the other; and they are not the same but for one exchanged word. A copied sentence is always supported.
-    It cannot see swapped roles ("A calls B", "B calls A") nor what follows only from two sentences together.
+    Approximates textual entailment. A context sentence c supports it when all of these hold: their cosine is at least
+    0.55; c has at least 65% of the content words (crudely stemmed); c has every number and every name (options,
+    identifiers, words with capitals); both have the same number of negations; no word of one is the opposite of a word
+    in the other; and they do not differ by just one exchanged word. A copied sentence is always supported.
+    It misses swapped roles ("A calls B", "B calls A") and what follows only from two sentences together.
     """
     if len(context) != len(similarities):
         raise InvalidInput("similarities", f"there are {len(similarities)} for {len(context)} context sentences")
@@ -161,9 +161,9 @@ def judge_answer(*, refused: bool, answerable: bool, supported: Sequence[bool], 
     """Return the scores of an answer.
 
     Faithfulness is the share of sentences that the retrieved context supports. Relevancy is the cosine of question and
-    answer, cut off at 0. A refusal scores 1 on both when the case cannot be answered from the documents, and 0 on both
-    when it can: otherwise a prompt that always refuses would win. `refusal_correct` says of each case whether it
-    was refused exactly when it had to be.
+    answer, at least 0. A refusal scores 1 on both if the documents do not answer the case, and 0 on both if they do;
+    otherwise a prompt that always refuses would win. `refusal_correct` says whether the case was refused exactly when
+    it had to be.
     """
     if refused:
         score = 0.0 if answerable else 1.0
@@ -200,7 +200,7 @@ def _follows(sentence: str, other: str) -> bool:
 
 
 def _exchanges_a_word(said: Sequence[str], given: Sequence[str]) -> bool:
-    """Whether both say the same in the same order, but for one word in place of another: `primary` for `secondary`."""
+    """Whether both are the same except for one exchanged word: `primary` for `secondary`."""
     here, there = ([_stem(word) for word in words if word not in _STOP] for words in (said, given))
     changes = [step for step in SequenceMatcher(None, there, here, autojunk=False).get_opcodes() if step[0] != "equal"]
     return [(tag, i2 - i1, j2 - j1) for tag, i1, i2, j1, j2 in changes] == [("replace", 1, 1)]
@@ -235,7 +235,7 @@ def _contradicts(said: set[str], given: set[str]) -> bool:
 
 
 def _names(text: str, *, loose: bool = False) -> set[str]:
-    """Numbers, options, identifiers and words with capitals. `loose` takes every word, to be searched in."""
+    """Numbers, options, identifiers and words with capitals; `loose` returns every word, to be searched in."""
     tokens = _TOKEN.findall(text)
     if loose:
         return {token.lower() for token in tokens}

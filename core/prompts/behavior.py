@@ -13,9 +13,9 @@ _LOOKED_AT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class VersionBehavior:
-    """One version: its newest evaluated run, and its queries in the log. Either may be missing; so may the version.
+    """One version: its newest evaluated run and its queries in the log; either may be missing.
 
-    `label` is what the log or the registry calls it; `prompt` is None for a version that no registry knows.
+    `label` is its name in the log or the registry; `prompt` is None if the version is not registered.
     """
 
     label: str
@@ -25,15 +25,15 @@ class VersionBehavior:
 
     @property
     def is_in_production(self) -> bool:
-        """Whether the alias `production` points at it."""
+        """Whether the alias `production` points to it."""
         return self.prompt is not None and PRODUCTION in self.prompt.aliases
 
 
 @dataclass(frozen=True, slots=True)
 class BehaviorReport:
-    """Every version with its figures, the newest registered first; `queries` of the window were read.
+    """Every version with its figures, the newest registered first; `queries` counts the queries read of the window.
 
-    `is_cut` tells that the window holds more queries than were read: the figures are then those of the newest.
+    `is_cut` says that the window has more queries than were read; the figures are then of the newest ones.
     """
 
     versions: tuple[VersionBehavior, ...]
@@ -42,15 +42,15 @@ class BehaviorReport:
 
 
 def report_behavior(log: Log, tracking: Tracking, name: str, *, experiment: str, window: Window) -> BehaviorReport:
-    """Return what each version of a prompt does in production. Raises SourceUnavailable.
+    """Return how each version of a prompt performs in production. Raises SourceUnavailable.
 
-    A version is recognized in the log by `v3`, `3`, `qa-v3` or `qa-3`; what is spelled otherwise has a line of its own.
+    The log may call a version `v3`, `3`, `qa-v3` or `qa-3`; any other spelling gets a row of its own.
     """
     live = {row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES)}
     newest = _newest_runs(tracking, name, experiment)
     found = []
     for prompt in tracking.list_prompts(name, with_runs=False):
-        # Services that spell one version in two ways keep two lines: means cannot be told apart once they are mixed.
+        # Services that spell one version in two ways keep two rows: mixed means could not be separated again.
         spelled: list[LiveFigures | None] = [live.pop(value) for value in sorted(prompt.spellings) if value in live]
         offline = newest.get((prompt.name, prompt.version))
         found += [VersionBehavior(prompt.label, prompt, offline, row) for row in spelled or [None]]

@@ -23,7 +23,7 @@ from core.tracking.cases import Case
 
 LABELED = PROJECT / "data" / "demo" / "cases"
 BY_WORDING = "by wording (for every judge)"
-# The relevancy from which an answer counts as one that answers: a cosine offline, "answers a part of it" by the rubric.
+# From this relevancy on, an answer counts as on topic: a cosine offline, "answers a part of it" by the rubric.
 RELEVANT_OFFLINE, RELEVANT_BY_RUBRIC = 0.35, 0.5
 _ABOUT = "What does the documentation say?"
 OnProgress = Callable[[str, int, int], None]
@@ -31,7 +31,7 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Which judges are examined, on the labeled rows of which folder. Without a model only the offline ones are."""
+    """Which judges to test, on the labeled rows of which folder. Without a model, only the offline judges."""
 
     folder: Path = LABELED
     protocol: str = ""
@@ -44,7 +44,7 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class Grades:
-    """How each judge did on each labeled set, and what asking the model has cost."""
+    """Each judge's agreement on each labeled set, and the cost of asking the model."""
 
     agreements: tuple[Agreement, ...]
     spent_usd: float
@@ -53,8 +53,8 @@ class Grades:
 def examine_judges(config: Config, asked: Examination, *, on_progress: OnProgress | None = None) -> Grades:
     """Return the agreement of each judge with each labeled set: `judge_SKILL.jsonl` in the folder.
 
-    What a model gives no verdict on counts as disagreement, and so does what the spending ceiling leaves out.
-    Raises InvalidInput for a set, price, model or key that is wrong or missing.
+    A missing verdict counts as disagreement, including rows left out because of the spending ceiling.
+    Raises InvalidInput for a wrong or missing set, price, model or key.
     """
     rows = {skill: _read_rows(asked.folder, skill) for skill in Skill}
     budget = Budget(asked.max_cost_usd)
@@ -115,7 +115,7 @@ def _answer(sentences: tuple[str, ...], context: tuple[str, ...], passage: str) 
 
 
 def _texts_of(row: Labeled) -> tuple[str, ...]:
-    """All that the offline judge embeds of a row, so that it is embedded in one batch."""
+    """Every text that the offline judge embeds for a row, to embed them in one batch."""
     said = " ".join(answers.split_sentences(row.text) or (row.text,))
     return (row.text, said, row.question or _ABOUT, *answers.split_sentences(row.context))
 
@@ -126,7 +126,7 @@ def _open(asked: Examination, budget: Budget) -> LanguageModel | None:
             raise InvalidInput("max-cost-usd", "the offline judges spend nothing; leave it out")
         return None
     if not asked.model or not asked.protocol:
-        raise InvalidInput("judges", "give --judge-model and --judge-answerer together, or neither")
+        raise InvalidInput("judges", "use --judge-model and --judge-answerer together, or neither")
     prices = parse_prices(read_text(asked.prices), source=str(asked.prices))
     return open_model(Protocols(asked.protocol), asked.model, prices=prices, budget=budget, base_url=asked.base_url)
 

@@ -10,12 +10,12 @@ from core.tracking.cases import CaseResult
 from core.tracking.gateway import Tracking
 from core.tracking.runs import EVALUATED, MOST_COMPARED, PromptVersion, Run, choose_runs, label_runs
 
-LOOKED_AT = 1_000  # of how many newest runs those to decide about are chosen
+LOOKED_AT = 1_000  # the newest runs from which the contenders are chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One run with its cases, and its prompt if it is registered. `problem` says why it cannot be judged by case."""
+    """One run with its cases, and its prompt if registered. `problem` says why it cannot be judged case by case."""
 
     run: Run
     label: str
@@ -25,7 +25,7 @@ class Contender:
 
     @property
     def candidate(self) -> Candidate:
-        """What the rule decides about."""
+        """The candidate for the winner rule."""
         scores = {case.case_id: case.faithfulness for case in self.cases if not case.error}
         cost = self.run.metrics[EVALUATED[1]]
         return Candidate(self.run.run_id, self.label, scores, cost, self.run.params.get("dataset_digest", ""))
@@ -33,10 +33,10 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class PromptComparison:
-    """Several runs side by side, and the verdict on those that can be judged; None when there is no such run.
+    """Several runs side by side, and the decision on those that can be judged; None without any.
 
-    `is_chosen` tells whether somebody chose the runs; `missing` are chosen ones that are not there. `shared` are the
-    cases that all judged runs have in common, `production` is the live version of their prompt.
+    `is_chosen` says whether somebody chose the runs; `missing` are chosen runs that were not found. `shared` are the
+    cases that all judged runs have in common; `production` is the live version of their prompt.
     """
 
     contenders: tuple[Contender, ...]
@@ -67,12 +67,12 @@ def report_prompts(
     run_ids: Sequence[str] = (),
     shared_only: bool = False,
 ) -> PromptComparison:
-    """Return the chosen runs side by side; without any, the newest evaluated run of each version of one prompt.
+    """Compare the chosen runs; without any, the newest evaluated run of each version of one prompt.
 
-    Runs over different cases get no verdict, unless `shared_only` asks for one over the cases that they share.
+    Runs over different cases get no decision, unless `shared_only` asks for one over their shared cases.
     Raises SourceUnavailable.
     """
-    run_ids = tuple(dict.fromkeys(run_ids))  # no run is compared with itself
+    run_ids = tuple(dict.fromkeys(run_ids))  # never compare a run with itself
     runs = tracking.get_runs(run_ids[:MOST_COMPARED]) if run_ids else _choose(tracking, experiment)
     prompts = _list_linked(tracking, runs)
     contenders = tuple(_load(tracking, run, label, prompts) for run, label in zip(runs, label_runs(runs), strict=True))
@@ -96,7 +96,7 @@ def report_prompts(
 
 
 def _choose(tracking: Tracking, experiment: str) -> tuple[Run, ...]:
-    """The runs to decide about; the one in production is among them, however old it is."""
+    """The runs to decide between; always includes the production run, however old."""
     chosen = choose_runs(tracking.list_runs(experiment, limit=LOOKED_AT))
     if not chosen:
         return ()
@@ -121,14 +121,14 @@ def _load(tracking: Tracking, run: Run, label: str, prompts: dict[tuple[str, int
     try:
         cases = tracking.list_case_results(run.run_id)
     except (NotFound, InvalidInput, SourceUnavailable) as error:
-        return Contender(run, label, (), prompt, f"has no table of cases that can be read: {error}")
+        return Contender(run, label, (), prompt, f"has no readable table of cases: {error}")
     if all(case.error for case in cases):
-        return Contender(run, label, cases, prompt, "has no case that was judged")
+        return Contender(run, label, cases, prompt, "has no judged cases")
     return Contender(run, label, cases, prompt)
 
 
 def _decide(candidates: Sequence[Candidate], rule: WinnerRule, ceiling_usd: float | None) -> Decision:
     try:
         return decide_winner(candidates, rule=rule, ceiling_usd=ceiling_usd)
-    except InvalidInput as error:  # figures that somebody logged, and that the rule cannot work with
+    except InvalidInput as error:  # logged figures that the rule cannot use
         return Decision(rule, None, None, f"No verdict by {rule}: {error}.", False, 0)

@@ -30,9 +30,9 @@ class WinnerRule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One evaluated run: the faithfulness (0 to 1) of each case, and the mean cost of a query in USD.
+    """One evaluated run: the faithfulness (0 to 1) of each case, and the mean cost per query in USD.
 
-    `dataset_digest` tells apart test sets whose cases carry the same ids.
+    `dataset_digest` distinguishes test sets with the same case ids.
     """
 
     run_id: str
@@ -49,7 +49,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where the true value lies, at the stated confidence."""
+    """A confidence interval of the true value, with its confidence."""
 
     low: float
     high: float
@@ -57,11 +57,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The verdict. `winner` is None when the cases do not tell; `leader` is then only ahead on this sample.
+    """The verdict. `winner` is None if the cases do not decide; `leader` is then ahead in this sample only.
 
-    `difference` and `interval` compare the leader with `rival`, the run that it beats least surely, on the scale of
-    faithfulness. Wins, losses and ties are the leader's, case by case. `smallest_difference` is what this many cases
-    could show. All of these are None or 0 where there was nothing to compare.
+    `difference` and `interval` compare the leader with `rival`, the run that it beats by the least certain margin, on
+    the scale of faithfulness. Wins, losses and ties are the leader's, case by case. `smallest_difference` is the
+    smallest that this many cases can show. All of these are None or 0 if there was nothing to compare.
     """
 
     rule: WinnerRule
@@ -81,7 +81,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run in the plane of cost and faithfulness."""
+    """One run's cost and faithfulness, for the Pareto plot."""
 
     run_id: str
     cost_usd: float
@@ -91,7 +91,7 @@ class Point:
 def decide_winner(
     candidates: Sequence[Candidate], *, rule: WinnerRule, ceiling_usd: float | None = None, seed: int = 0
 ) -> Decision:
-    """Return which candidate is better by `rule`, judged on the same cases, or why none can be named.
+    """Return which candidate is better by `rule`, judged on the same cases, or why there is no winner.
 
     The value of a run is its mean faithfulness; per cost it is divided by the mean cost of a query, and under a ceiling
     the runs that cost more than `ceiling_usd` are left out. The run of highest value leads, the cheaper one if equal.
@@ -104,12 +104,12 @@ def decide_winner(
 
     The interval is the percentile bootstrap over cases, widened for small samples by t quantiles (T. Hesterberg, "What
     Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015, section 5.3). It assumes that the
-    cases are an independent sample of the questions to come, and takes the mean costs as known. Under 6 cases no
-    winner is named. `smallest_difference` is (t_0.975 + t_0.80) * sd(d) / sqrt(n), with n - 1 degrees of freedom:
-    a true difference of that size is shown in four of five such test sets.
+    cases are an independent sample of future questions, and treats mean costs as known. With fewer than 6 cases there
+    is no winner. `smallest_difference` is (t_0.975 + t_0.80) * sd(d) / sqrt(n), with n - 1 degrees of freedom: the true
+    difference that such a test set detects with 80% power.
 
     Runs over different cases are not compared: `comparable` is False. Raises InvalidInput for scores outside 0 to 1,
-    a missing ceiling, or a cost of zero where it is divided by.
+    a missing ceiling, or a cost of zero in the rule per cost.
     """
     _check(candidates, rule, ceiling_usd)
     problem = _different_cases(candidates)
@@ -129,7 +129,7 @@ def decide_winner(
 def bootstrap_interval(differences: Sequence[float], *, seed: int = 0) -> Interval:
     """Return the 95% interval of the mean of paired differences, by the bootstrap that `decide_winner` describes.
 
-    At least two differences are needed; raises InvalidInput otherwise.
+    Raises InvalidInput for fewer than two differences.
     """
     from scipy.special import ndtr, stdtrit
 
@@ -156,7 +156,7 @@ def pareto_front(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def smallest_visible_difference(differences: Sequence[float]) -> float:
-    """Return the true difference that a test set like this one shows four times out of five (see `decide_winner`)."""
+    """Return the true difference that a test set like this one detects with 80% power (see `decide_winner`)."""
     from scipy.special import stdtrit
 
     n = len(differences)
@@ -169,7 +169,7 @@ def smallest_visible_difference(differences: Sequence[float]) -> float:
 
 def _check(candidates: Sequence[Candidate], rule: WinnerRule, ceiling_usd: float | None) -> None:
     if (ceiling_usd is None) == (rule is WinnerRule.FAITHFULNESS_UNDER_CEILING):
-        needs = "is needed for" if ceiling_usd is None else "does not belong to"
+        needs = "is needed for" if ceiling_usd is None else "cannot be used with"
         raise InvalidInput("ceiling_usd", f"{needs} the rule {rule.value!r}")
     if ceiling_usd is not None and not 0 < ceiling_usd < math.inf:
         raise InvalidInput("ceiling_usd", f"must be more than 0 USD, not {ceiling_usd!r}")
@@ -180,7 +180,7 @@ def _check(candidates: Sequence[Candidate], rule: WinnerRule, ceiling_usd: float
         if lowest_wrong or not math.isfinite(candidate.cost_usd_mean):
             raise InvalidInput("cost_usd_mean", f"{candidate.label} has {candidate.cost_usd_mean!r} USD a query")
         if not candidate.per_case:
-            raise InvalidInput("per_case", f"{candidate.label} has no scored case")
+            raise InvalidInput("per_case", f"{candidate.label} has no scored cases")
         for case, score in candidate.per_case.items():
             if not 0 <= score <= 1:
                 raise InvalidInput("per_case", f"{candidate.label}, case {case}: must be 0 to 1, not {score!r}")
@@ -198,7 +198,7 @@ def _different_cases(candidates: Sequence[Candidate]) -> str:
         digests = {first.dataset_digest, other.dataset_digest} - {""}
         if len(digests) > 1:
             return (
-                f"Not comparable: the cases of {first.label} and {other.label} carry the same ids but differ in "
+                f"Not comparable: the cases of {first.label} and {other.label} have the same ids but different "
                 "content. Run both over the same cases."
             )
     return ""
@@ -206,10 +206,10 @@ def _different_cases(candidates: Sequence[Candidate]) -> str:
 
 def _nothing_affordable(candidates: Sequence[Candidate], ceiling_usd: float | None) -> str:
     if not candidates:
-        return "No run to decide between."
+        return "There are no runs to compare."
     cheapest = min(candidates, key=lambda c: c.cost_usd_mean)
     return (
-        f"No run stays under {_usd(ceiling_usd or 0.0)} a query; the cheapest, {cheapest.label}, "
+        f"No run costs less than {_usd(ceiling_usd or 0.0)} a query; the cheapest, {cheapest.label}, "
         f"costs {_usd(cheapest.cost_usd_mean)}."
     )
 
@@ -218,16 +218,16 @@ def _decide_alone(
     leader: Candidate, candidates: Sequence[Candidate], rule: WinnerRule, ceiling_usd: float | None, cases: int
 ) -> Decision:
     if len(candidates) == 1:
-        reason = f"Only {leader.label} to look at; a winner needs two runs over the same cases."
+        reason = f"Only {leader.label} was evaluated; a winner needs two runs over the same cases."
         return Decision(rule, None, leader, reason, True, cases)
-    reason = f"{leader.label} wins by {rule.value}: no other run stays under {_usd(ceiling_usd or 0.0)} a query."
+    reason = f"{leader.label} wins by {rule.value}: no other run costs less than {_usd(ceiling_usd or 0.0)} a query."
     return Decision(rule, leader, leader, reason, True, cases)
 
 
 def _decide_against(leader: Candidate, rivals: Sequence[Candidate], rule: WinnerRule, seed: int) -> Decision:
     n = len(leader.per_case)
     if n < 2:
-        reason = f"No clear winner: {n} case cannot tell; at least {MINIMUM_CASES} are needed."
+        reason = f"No clear winner: {n} case is too few; at least {MINIMUM_CASES} are needed."
         return Decision(rule, None, leader, reason, True, n)
     intervals = [bootstrap_interval(_differences(leader, rival, rule), seed=seed) for rival in rivals]
     closest = min(range(len(rivals)), key=lambda i: intervals[i].low)
@@ -276,10 +276,10 @@ def _with_reason(decision: Decision) -> Decision:
 
 def _limit(decision: Decision) -> str:
     if decision.cases < MINIMUM_CASES:
-        return f"{decision.cases} cases cannot tell, at least {MINIMUM_CASES} are needed"
+        return f"{decision.cases} cases are too few, at least {MINIMUM_CASES} are needed"
     if not decision.smallest_difference:
         return f"all {decision.cases} cases score the same under both"
-    return f"{decision.cases} cases can show a difference of {decision.smallest_difference:.2f} or more"
+    return f"{decision.cases} cases can only show a difference of {decision.smallest_difference:.2f} or more"
 
 
 def _value(candidate: Candidate, rule: WinnerRule) -> float:
@@ -294,7 +294,7 @@ def _differences(leader: Candidate, rival: Candidate, rule: WinnerRule) -> list[
 
 
 def _resampled_means(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the means of RESAMPLES samples with replacement, in slices that keep memory below some 50 MB."""
+    """Return the means of RESAMPLES samples with replacement, in slices that keep memory below about 50 MB."""
     per_slice = max(1, 5_000_000 // len(values))
     means = []
     for start in range(0, RESAMPLES, per_slice):

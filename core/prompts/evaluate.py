@@ -38,9 +38,9 @@ EXPERIMENT = "rag-prompt-iterations"
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """One prompt over all cases. `run_id` is the MLflow run that keeps it; empty as long as none does.
+    """One prompt evaluated over all cases. `run_id` is its MLflow run; "" until it is saved.
 
-    `not_run` are the ids of the cases that the spending ceiling left out, and `stopped` says where it stood.
+    `not_run` are the ids of the cases left out because of the spending ceiling; `stopped` says what had been spent.
     """
 
     name: str
@@ -63,9 +63,9 @@ class EvaluationResult:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """The figures of the run, by the names that MLflow keeps them under. Money in USD, scores 0 to 1.
+        """The run's figures under their MLflow metric names. Money in USD, scores 0 to 1.
 
-        Failed cases are left out of them; without any judged case there are none.
+        Failed cases are left out; empty without any judged case.
         """
         cases = [case for case in self.cases if not case.error]
         if not cases:
@@ -90,9 +90,9 @@ class EvaluationResult:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What prompts are evaluated with: an index, who answers and who judges. Without models both are offline.
+    """The setup for evaluating prompts: an index, the answering model and the judge. Without models both are offline.
 
-    `index_digest` changes with what the index holds. Journals are kept in the folder `journals`, when there is one.
+    `index_digest` changes with the index content. Journals go to the folder `journals`, if given.
     """
 
     search: Search
@@ -112,21 +112,21 @@ class Bench:
 
     @property
     def judge_name(self) -> str:
-        """Who judges, as it is kept with a run."""
+        """The judge's name, as saved with a run."""
         return f"model: {self.judge_model.name}" if self.judge_model else OFFLINE
 
     def pipeline(self, prompt: Prompt) -> Pipeline:
-        """Return what answers with this prompt."""
+        """Return the answering pipeline for this prompt."""
         if self.answerer:
             return model_pipeline(prompt, search=self.search, model=self.answerer)
         return extractive_pipeline(prompt, search=self.search, vectors=self.vectors, prices=self.prices)
 
     def judge(self) -> Judge:
-        """Return what judges the answers."""
+        """Return the judge of the answers."""
         return llm_judge(self.judge_model) if self.judge_model else offline_judge(self.vectors)
 
     def journal(self, prompt: Prompt, cases: Sequence[Case]) -> Journal | None:
-        """Return the journal of this prompt over these cases on this bench; any change of them starts another one."""
+        """Return the journal of this prompt over these cases on this bench; changing any of them starts a new one."""
         if self.journals is None:
             return None
         parts = [asdict(prompt), dataset_digest(cases), self.protocol, self.model, self.judge_name, self.vectors.model]
@@ -145,13 +145,13 @@ def evaluate_prompt_variant(
     journal: Journal | None = None,
     concurrency: int = 1,
 ) -> EvaluationResult:
-    """Return what `pipeline` answers to each case and what `judge` says of it. `on_progress(done, total)` per case.
+    """Answer each case with `pipeline` and judge it with `judge`. Calls `on_progress(done, total)` after each case.
 
-    What the `journal` holds is not done again; a case that failed there is. A ModelFailure is kept as the `error` of
-    its case. When the spending ceiling is reached, what is under way is finished and the rest is `not_run`.
+    Results in the `journal` are reused, except failed cases. A ModelFailure is kept as the `error` of its case. When
+    the spending ceiling is reached, running cases are finished and the rest is `not_run`.
     """
     if not cases:
-        raise InvalidInput("cases", "there is none to evaluate on")
+        raise InvalidInput("cases", "there are none to evaluate on")
     results = {c.id: r for c in cases if journal and (r := journal.results.get(c.id)) and not r.error}
     if results and on_progress:
         on_progress(len(results), len(cases))
@@ -185,10 +185,10 @@ def evaluate_prompts(
     experiment: str = EXPERIMENT,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[EvaluationResult, ...]:
-    """Evaluate each prompt offline and keep it as one MLflow run, linked to its version in the prompt registry.
+    """Evaluate each prompt offline and save it as an MLflow run, linked to its version in the prompt registry.
 
     `search(question, top_k)` retrieves. `on_progress(prompt label, done, total)` is called after each case. The text
-    of a prompt becomes a new version in the registry only when it is not the newest one already.
+    of a prompt becomes a new registry version only if it differs from the newest one.
     Raises InvalidInput for an unpriced model or an empty test set, SourceUnavailable when MLflow cannot be written.
     """
     bench = Bench(search, SentenceVectors(embedder), prices)
@@ -209,9 +209,9 @@ def evaluate_offline(
     *,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[EvaluationResult]:
-    """Evaluate each prompt with the extractive answerer, with as few calls of the embedding model as there can be."""
+    """Evaluate each prompt with the extractive answerer, with as few embedding calls as possible."""
     if not cases:
-        raise InvalidInput("cases", "there is none to evaluate on")
+        raise InvalidInput("cases", "there are none to evaluate on")
     bench.vectors.learn([case.question for case in cases])
     bench = replace(bench, search=_search_once(bench.search, cases, _most_passages(prompts)))
     _learn_ahead(prompts, cases, bench)
@@ -231,12 +231,12 @@ def keep_evaluation(
     dataset: Dataset,
     experiment: str = EXPERIMENT,
 ) -> EvaluationResult:
-    """Keep a complete evaluation as an MLflow run, and return it with the run's id.
+    """Save a complete evaluation as an MLflow run, and return it with the run's id.
 
-    Raises InvalidInput for one that is not complete: runs over different cases must not be compared unknowingly.
+    Raises InvalidInput for an incomplete one, so that runs over different cases are never compared by accident.
     """
     if not result.is_complete:
-        raise InvalidInput("evaluation", f"{prompt.label} is not complete; only whole evaluations are kept as runs")
+        raise InvalidInput("evaluation", f"{prompt.label} is not complete; only complete evaluations are saved as runs")
     registered = tracking.register_prompt(
         prompt.name,
         prompt.text,
@@ -259,7 +259,7 @@ def keep_evaluation(
 def _run_all(
     cases: Sequence[Case], run: Callable[[Case], CaseResult], concurrency: int
 ) -> Iterator[CaseResult | CeilingReached]:
-    """Yield each case's outcome as it comes, up to `concurrency` at a time; after CeilingReached none is started."""
+    """Yield each case's outcome as it finishes, up to `concurrency` at a time; CeilingReached stops new ones."""
     pending: set[Future[CaseResult]] = set()
     waiting = iter(cases)
     with ThreadPoolExecutor(max_workers=concurrency) as workers:
@@ -292,7 +292,7 @@ def _run_case(case: Case, pipeline: Pipeline, judge: Judge, journal: Journal | N
 
 
 def _learn_ahead(prompts: Sequence[Prompt], cases: Sequence[Case], bench: Bench) -> None:
-    """Embed all that the prompts will meet in two large batches: one by one, short texts cost many times as much."""
+    """Embed all texts that the prompts will need in two large batches; short texts one by one cost many times more."""
     most = _most_passages(prompts)
     bench.vectors.learn(list_sentences([passage for case in cases for passage in bench.search(case.question, most)]))
     pipelines = [bench.pipeline(prompt) for prompt in prompts]
@@ -304,7 +304,7 @@ def _most_passages(prompts: Sequence[Prompt]) -> int:
 
 
 def _search_once(search: Search, cases: Sequence[Case], top_k: int) -> Search:
-    """Return a search that retrieves the `top_k` passages of each case now, and hands out the first few of them."""
+    """Return a search that retrieves the `top_k` passages of each case now, and later returns the first few of them."""
     found = {case.question: tuple(search(case.question, top_k)) for case in cases}
     return lambda question, wanted: found[question][:wanted]
 
@@ -348,7 +348,7 @@ def _case_result(case: Case, answer: Answer, judgment: answers.Judgment) -> Case
 
 
 def _failed_case(case: Case, answer: Answer | None, error: str) -> CaseResult:
-    """Return a case that got no answer, or whose answer got no verdict."""
+    """Return a case without an answer, or whose answer got no verdict."""
     answer = answer or Answer((), False, (), (), 0, 0, 0.0, said=" ")
     nothing = answers.Judgment(0.0, 0.0, (), False)
     return replace(_case_result(case, answer, nothing), answer=answer.text.strip(), error=error)

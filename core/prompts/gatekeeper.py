@@ -33,7 +33,7 @@ _BASES = ("origin/main", "main")
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What the gates read, relative to the checkout."""
+    """The files that the gates read, relative to the checkout."""
 
     cases: Path = Path("data/demo/cases/qa.jsonl")
     corpora: tuple[Path, ...] = (Path("data/demo/corpus/v1"),)
@@ -49,10 +49,10 @@ def run_prompt_gate(
     baseline: Path | None = None,
     base: str | None = None,
 ) -> tuple[GateReport, ...]:
-    """Return a report for each prompt file; without any, for those that changed since `base`, or else the newest.
+    """Return a report for each prompt file; by default, for those changed since `base`, or the newest ones.
 
-    A prompt is compared with `baseline`; without one, with the version in production, else with the same file at the
-    merge base with `base`, else with the file that the thresholds name. Raises what reading and evaluating raises.
+    A prompt is compared with `baseline`; by default with the production version, else with the same file at the merge
+    base with `base`, else with the file named in the thresholds. Raises what reading and evaluating raises.
     """
     files = files or Files()
     thresholds, cases = _read_thresholds(files), _read_cases(files)
@@ -82,7 +82,7 @@ def run_cost_gate(
     model: str | None = None,
     ceiling_usd: float | None = None,
 ) -> tuple[GateReport, ...]:
-    """Return a report for each prompt file, as `run_prompt_gate` finds them: what its average query costs."""
+    """Return a report on the cost of an average query for each prompt file, chosen as in `run_prompt_gate`."""
     files = files or Files()
     thresholds, cases = _read_thresholds(files), _read_cases(files)
     if ceiling_usd is not None:
@@ -109,7 +109,7 @@ def read_prompt(path: Path) -> PromptSource:
 
 
 def find_prompts(base: str | None = None) -> tuple[Path, ...]:
-    """Return the prompt files that differ from the merge base with `base`, or the newest of each prompt if none does.
+    """Return the prompt files that differ from the merge base with `base`; if none does, the newest of each prompt.
 
     Committed, uncommitted and new files count. Raises SourceUnavailable when `base` is given and unknown.
     """
@@ -123,13 +123,13 @@ def find_prompts(base: str | None = None) -> tuple[Path, ...]:
         if prompt.name not in newest or rank >= newest[prompt.name][0]:
             newest[prompt.name] = (rank, path)
     if not newest:
-        raise InvalidInput("prompts", f"there is no prompt file (*.md) under {PROMPTS}")
+        raise InvalidInput("prompts", f"there are no prompt files (*.md) under {PROMPTS}")
     return tuple(path for _, path in newest.values())
 
 
 @contextmanager
 def open_embedder(config: Config) -> Iterator[Embedder]:
-    """Give an embedder with the vectors of the deck's store; without a store, those that former gates kept."""
+    """Yield an embedder with the cached vectors of the deck's store; without a store, with those of earlier gates."""
     store = Store(config.database_url)
     try:
         with store.read():
@@ -147,7 +147,7 @@ def open_embedder(config: Config) -> Iterator[Embedder]:
 
 @contextmanager
 def build_bench(chunks: Sequence[Chunk], embedder: Embedder, prices: Mapping[str, Price]) -> Iterator[Bench]:
-    """Give an offline bench over a temporary index of the chunks."""
+    """Yield an offline bench over a temporary index of the chunks."""
     with tempfile.TemporaryDirectory(prefix="quarterdeck-index-") as folder:
         indexes = LanceIndexes(folder)
         indexes.build(INDEX, chunks, embedder.embed([chunk.text for chunk in chunks]))
@@ -160,13 +160,13 @@ def build_bench(chunks: Sequence[Chunk], embedder: Embedder, prices: Mapping[str
 
 
 def head_revision() -> str:
-    """Return the commit that the checkout is at, with `+` when files differ from it; empty outside of git."""
+    """Return the commit of the checkout, with `+` if files differ from it; "" outside of git."""
     commit = (_git("rev-parse", "--short=12", "HEAD") or "").strip()
     return f"{commit}+" if commit and _git("status", "--porcelain", "--untracked-files=no") else commit
 
 
 def read_text(path: Path, *, below: Path = Path()) -> str:
-    """Return a text file; a relative path is one below that folder. Raises InvalidInput."""
+    """Return the text of a file; a relative path is relative to that folder. Raises InvalidInput."""
     try:
         return (below / path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -176,7 +176,7 @@ def read_text(path: Path, *, below: Path = Path()) -> str:
 
 
 def read_corpora(folders: Sequence[Path]) -> tuple[Chunk, ...]:
-    """Return the chunks of all documents; a document of a later folder replaces one of the same name before it."""
+    """Return the chunks of all documents; later folders override documents of the same name."""
     documents: dict[str, list[Chunk]] = {}
     for folder in folders:
         source = read_folder(folder)
@@ -221,13 +221,13 @@ def _find_baseline(
 
 
 def _from_production(config: Config, candidate: Prompt) -> PromptSource | None:
-    """Return the version that MLflow's alias `production` points at, with the settings that its run was made with."""
+    """Return the version behind MLflow's alias `production`, with the settings of its run."""
     try:
         tracking = Tracking(config.tracking_uri)
         version = tracking.production_version(candidate.name)
         params = tracking.get_run(version.run_ids[-1]).params if version and version.run_ids else None
     except QuarterdeckError:
-        return None  # no store here, as in CI: the checkout's own history is asked instead
+        return None  # no store here, as in CI: use the checkout's own history instead
     if version is None or params is None:
         return None
     refuse = params.get("refuse_below", "never")
@@ -244,7 +244,7 @@ def _from_production(config: Config, candidate: Prompt) -> PromptSource | None:
 
 
 def _from_merge_base(path: Path, base: str | None) -> PromptSource | None:
-    """Return the same file as it was before the branch, in whatever repository the file is."""
+    """Return the same file at the merge base of the branch, in the file's own repository."""
     folder = (PROJECT / path).parent
     commit = _merge_base(base, folder)
     if commit is None:
@@ -272,7 +272,7 @@ def _merge_base(base: str | None, folder: Path = PROJECT) -> str | None:
 
 
 def _git(*arguments: str, folder: Path = PROJECT) -> str | None:
-    """Return what git prints in a folder, or None when it fails: no repository, no such commit, no such file."""
+    """Return git's output in a folder, or None on failure: no repository, no such commit, no such file."""
     try:
         done = subprocess.run(
             ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False, encoding="utf-8"

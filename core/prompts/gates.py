@@ -19,7 +19,7 @@ _DEAREST = 3
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What a prompt must reach: scores are 0 to 1, money is USD. `model` is whose price the tokens are counted at."""
+    """What a prompt must reach: scores are 0 to 1, money is USD. Tokens are priced as for `model`."""
 
     faithfulness_mean: float
     faithfulness_min: float
@@ -31,7 +31,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A prompt with what became of each case. `origin` says where a baseline was taken from."""
+    """A prompt with its case results. `origin` says where a baseline comes from."""
 
     label: str
     results: tuple[CaseResult, ...]
@@ -40,7 +40,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class CaseFailure:
-    """One case, and in words why it counts against the prompt: what was asked, what had to come, what came."""
+    """A failing case: the question, the expected and the actual answer, and the reasons in words."""
 
     case_id: str
     question: str
@@ -51,7 +51,7 @@ class CaseFailure:
 
 @dataclass(frozen=True, slots=True)
 class GateCheck:
-    """One condition: whether it holds, the figures, and the cases to look at when it does not."""
+    """One condition: whether it holds, the figures, and the failing cases."""
 
     name: str
     passed: bool
@@ -61,7 +61,7 @@ class GateCheck:
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """What a gate says of one prompt. Notes are worth knowing and fail nothing."""
+    """A gate's report on one prompt. Notes do not affect the result."""
 
     gate: str
     subject: str
@@ -85,11 +85,11 @@ def parse_thresholds(text: str, *, source: str = "gates.yaml") -> Thresholds:
         raise InvalidInput(source, f"is not YAML: {str(error).splitlines()[0]}") from error
     parts = ("prompt_eval", "cost_check")
     if not isinstance(table, dict) or not all(isinstance(table.get(part), dict) for part in parts):
-        raise InvalidInput(source, "must hold `prompt_eval:` and `cost_check:`, each with its thresholds")
+        raise InvalidInput(source, "must contain `prompt_eval:` and `cost_check:`, each with its thresholds")
     found = {**table["prompt_eval"], **table["cost_check"]}
     known = [field.name for field in fields(Thresholds)]
     if unknown := sorted({*found, *table} - {*known, *parts}, key=str):
-        raise InvalidInput(f"{source}, {unknown[0]}", f"is unknown; there are: {', '.join(known)}")
+        raise InvalidInput(f"{source}, {unknown[0]}", f"is unknown; the thresholds are: {', '.join(known)}")
     shares = ("faithfulness_mean", "faithfulness_min", "refusal_accuracy")
     return Thresholds(
         **{name: _number(found, name, source, most=1.0) for name in shares},
@@ -107,11 +107,11 @@ def check_prompt(
     baseline: Evaluated | None = None,
     seed: int = 0,
 ) -> GateReport:
-    """Return whether a prompt may be merged: every case was judged, thresholds hold, it is no worse than before.
+    """Return whether a prompt may be merged: every case was judged, thresholds hold, and it is no worse than before.
 
-    Worse than the baseline means: the 95% interval of the mean paired difference in faithfulness over the same cases
-    (`core.prompts.decisions.bootstrap_interval`) lies below 0. A smaller or an unsure fall is told in a note and fails
-    nothing, and neither do fewer than 6 common cases.
+    Worse than the baseline means that the 95% interval of the mean paired difference in faithfulness over the same
+    cases (`core.prompts.decisions.bootstrap_interval`) is below 0. A fall that is small or not significant gives a
+    note only, as do fewer than 6 common cases.
     """
     references = {case.id: case for case in cases}
     judged = [result for result in candidate.results if not result.error]
@@ -122,7 +122,7 @@ def check_prompt(
             _check_minimum(judged, references, thresholds.faithfulness_min),
             _check_refusals(judged, references, thresholds.refusal_accuracy),
         ]
-    notes: tuple[str, ...] = ("There is no baseline to compare with: only the thresholds were checked.",)
+    notes: tuple[str, ...] = ("There is no baseline, so only the thresholds were checked.",)
     if baseline and judged:
         check, notes = _check_regression(candidate, baseline, references, seed)
         checks += [check] if check else []
@@ -132,9 +132,9 @@ def check_prompt(
 def check_cost(
     candidate: Evaluated, cases: Sequence[Case], thresholds: Thresholds, prices: Mapping[str, Price]
 ) -> GateReport:
-    """Return whether the average query stays under the cost ceiling, its tokens counted at one model's price.
+    """Return whether the average query stays under the cost ceiling, with tokens at one model's price.
 
-    Raises InvalidInput when the price table does not know the model.
+    Raises InvalidInput if the model is not in the price table.
     """
     references = {case.id: case for case in cases}
     judged = [result for result in candidate.results if not result.error]
@@ -193,7 +193,7 @@ def _check_regression(
     pairs = [(now, then) for now, then in pairs if not now.error]
     than = f"{baseline.label} ({baseline.origin})" if baseline.origin else baseline.label
     if len(pairs) < MINIMUM_CASES:
-        return None, (f"{len(pairs)} common cases cannot tell whether it is worse than {than}.",)
+        return None, (f"{len(pairs)} common cases are too few to tell whether it is worse than {than}.",)
     differences = [now.faithfulness - then.faithfulness for now, then in pairs]
     interval = bootstrap_interval(differences, seed=seed)
     mean = sum(differences) / len(differences)

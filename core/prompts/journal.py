@@ -15,7 +15,7 @@ from core.tracking.cases import CaseResult
 
 
 class Journal:
-    """The answers and results of one evaluation in one file, by case id; the later line of a case counts.
+    """The answers and results of one evaluation in one file, by case id; the last line of a case counts.
 
     Raises SourceUnavailable when the file cannot be read or written.
     """
@@ -28,17 +28,17 @@ class Journal:
         self._load()
 
     def record_answer(self, case_id: str, answer: Answer) -> None:
-        """Keep what was answered, before it is judged."""
+        """Append an answer before it is judged."""
         self.answers[case_id] = answer
         self._append({"case": case_id, "answer": asdict(answer)})
 
     def record_result(self, result: CaseResult) -> None:
-        """Keep what was judged."""
+        """Append a judged result."""
         self.results[result.case_id] = result
         self._append({"case": result.case_id, "result": asdict(result)})
 
     def remove(self) -> None:
-        """Forget everything: the evaluation is complete and kept elsewhere."""
+        """Delete the file, once the evaluation is complete and saved elsewhere."""
         self.path.unlink(missing_ok=True)
 
     def _load(self) -> None:
@@ -56,10 +56,10 @@ class Journal:
                 else:
                     self.results[row["case"]] = CaseResult(**_frozen(row["result"]))
             except (ValueError, KeyError, TypeError):
-                continue  # torn, or of another version: done again
+                continue  # torn or of another version: run the case again
 
     def _append(self, row: dict[str, Any]) -> None:
-        # The line break comes first, so that a torn line before it spoils nothing.
+        # The line break comes first, so that an earlier torn line does not corrupt this one.
         line = "\n" + json.dumps(row, ensure_ascii=False)
         try:
             with self._lock:

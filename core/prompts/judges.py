@@ -45,7 +45,7 @@ _AGAIN = "\n\nYour last reply was not that JSON object ({problem}). Reply with t
 
 
 def offline_judge(vectors: SentenceVectors) -> Judge:
-    """Return the judge that compares wording and embeddings; what it looks at is told in `core.prompts.answers`."""
+    """Return the judge that compares wording and embeddings; `core.prompts.answers` describes its rules."""
 
     def judge(case: Case, answer: Answer) -> Judgment:
         return answers.judge_answer(
@@ -59,7 +59,7 @@ def offline_judge(vectors: SentenceVectors) -> Judge:
 
 
 def find_supported(answer: Answer, vectors: SentenceVectors) -> list[bool]:
-    """Return for each sentence of an answer whether its context bears it out, as the offline judge sees it."""
+    """Return for each sentence of an answer whether the offline judge finds it supported by the context."""
     return [
         answers.is_supported(sentence, answer.context, vectors.similarities(sentence, answer.context))
         for sentence in answer.sentences
@@ -67,10 +67,10 @@ def find_supported(answer: Answer, vectors: SentenceVectors) -> list[bool]:
 
 
 def llm_judge(model: LanguageModel) -> Judge:
-    """Return the judge that asks a language model, sentence by sentence, by a fixed rubric.
+    """Return the judge that asks a language model, sentence by sentence, with a fixed rubric.
 
-    Refusals are judged by the rule alone and cost nothing. A reply that is not the JSON asked for is asked for once
-    more. Raises ModelFailure after that, and what `LanguageModel.complete` raises.
+    Refusals are judged by rule and cost nothing. After a reply that is not the required JSON it asks once more, then
+    raises ModelFailure. Also raises what `LanguageModel.complete` raises.
     """
 
     def judge(case: Case, answer: Answer) -> Judgment:
@@ -85,7 +85,7 @@ def llm_judge(model: LanguageModel) -> Judge:
 
 
 def render_rubric(case: Case, answer: Answer) -> str:
-    """Return what the judging model is sent."""
+    """Return the text sent to the judging model."""
     return _RUBRIC.format(
         context="\n\n".join(answer.passages or answer.context),
         question=case.question,
@@ -95,7 +95,7 @@ def render_rubric(case: Case, answer: Answer) -> str:
 
 
 def parse_verdict(text: str, sentences: int) -> tuple[tuple[bool, ...], float]:
-    """Return for each sentence whether it is supported, and the relevancy. Raises ValueError, saying what is wrong."""
+    """Return for each sentence whether it is supported, and the relevancy. Raises ValueError with the reason."""
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         raise ValueError("there is no JSON object")
@@ -125,10 +125,10 @@ def _ask(model: LanguageModel, question: str, sentences: int) -> tuple[Sequence[
     problem = ""
     for _ in range(2):
         asked = question + (_AGAIN.format(problem=problem) if problem else "")
-        # A line of JSON for each sentence, with room for a model that talks before it obeys.
+        # One line of JSON per sentence, with room for a model that writes an introduction.
         reply = model.complete(asked, max_tokens=512 + 32 * sentences).text
         try:
             return parse_verdict(reply, sentences)
         except ValueError as error:
             problem = str(error)
-    raise ModelFailure(f"the judge {model.name} twice sent a verdict that cannot be read: {problem}")
+    raise ModelFailure(f"the judge {model.name} twice sent an unreadable verdict: {problem}")

@@ -29,7 +29,7 @@ _Event = TypeVar("_Event")
 
 
 class Protocols(StrEnum):
-    """How a model is spoken to, and the name of the library and extra that does it."""
+    """The protocol of a model, named like its library and extra."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
@@ -37,7 +37,7 @@ class Protocols(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model said, and the tokens that its provider counted."""
+    """A model's reply, and the tokens that its provider counted."""
 
     text: str
     input_tokens: int
@@ -46,15 +46,15 @@ class Completion:
 
 
 class ModelFailure(SourceUnavailable):
-    """A question that got no usable answer. Others may still get theirs."""
+    """One question got no usable answer; others still may."""
 
 
 class AccessRefused(SourceUnavailable):
-    """The provider refuses this key, so that no question will get an answer."""
+    """The provider refuses this key, so no question will get an answer."""
 
 
 class Provider(Protocol):
-    """One attempt at one question. Raises `Unanswered` for what goes wrong."""
+    """One attempt at one question. Raises `Unanswered` on failure."""
 
     name: str
 
@@ -62,9 +62,9 @@ class Provider(Protocol):
 
 
 class Unanswered(Exception):
-    """One attempt that failed: what is said of it, whether another one makes sense, and after how many seconds.
+    """A failed attempt: the reason, whether a retry makes sense, and after how many seconds.
 
-    `cost_known` is False when the provider may bill what it had begun to answer.
+    `cost_known` is False if the provider may bill an unfinished answer.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Unanswered(Exception):
 
 
 class LanguageModel:
-    """Asks one model, patiently and within a budget: up to four attempts, waiting as long as the provider says.
+    """Asks one model with retries and within a budget: up to four attempts, waiting as long as the provider asks.
 
     Raises ModelFailure when no attempt gave an answer, AccessRefused for a refused key, and CeilingReached (of
     `core.prompts.spending`) before an attempt that the budget does not allow.
@@ -108,13 +108,13 @@ class LanguageModel:
         raise AssertionError("the last attempt returns or raises")
 
     def cost_usd(self, *, input_tokens: int, output_tokens: int) -> float:
-        """Return what that many tokens cost, in USD."""
+        """Return the cost of these tokens, in USD."""
         return compute_cost_usd(
             {self.name: self.price}, self.name, input_tokens=input_tokens, output_tokens=output_tokens
         )
 
     def _attempt(self, text: str, max_tokens: int) -> Completion:
-        # No tokenizer makes more tokens than bytes, and twice the estimate is generous for prose.
+        # A tokenizer never makes more tokens than bytes, and twice the estimate is generous for prose.
         most = min(len(text.encode()), 2 * estimate_tokens(text)) + 50
         dearest = self.cost_usd(input_tokens=most, output_tokens=max_tokens)
         with self._budget.expense(at_most_usd=dearest) as expense:
@@ -143,12 +143,12 @@ def open_model(
     timeout_seconds: float = TIMEOUT_SECONDS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LanguageModel:
-    """Return the model `name`, ready to be asked; nothing is sent yet.
+    """Return the model `name`; nothing is sent yet.
 
-    The key is OPENAI_API_KEY or ANTHROPIC_API_KEY; a server of your own, at `base_url`, may do without one.
+    The key is OPENAI_API_KEY or ANTHROPIC_API_KEY; your own server, at `base_url`, may need none.
     Raises InvalidInput for a model without a price or a missing key, SourceUnavailable for a missing library.
     """
-    compute_cost_usd(prices, name, input_tokens=0, output_tokens=0)  # raises for a model that has no price
+    compute_cost_usd(prices, name, input_tokens=0, output_tokens=0)  # raises for a model without a price
     variable = f"{protocol.value.upper()}_API_KEY"
     key = environ.get(variable) or ("none" if base_url else "")
     if not key:
@@ -159,14 +159,14 @@ def open_model(
 
 
 class OpenAIProvider:
-    """A model behind the chat completions protocol: OpenAI's own, or any server that speaks it."""
+    """A model behind the chat completions protocol: OpenAI's, or any compatible server."""
 
     def __init__(self, name: str, *, key: str, base_url: str | None, timeout_seconds: float) -> None:
         self._sdk = _load(Protocols.OPENAI)
         self.name = name
         self._key = key
         self._timeout_seconds = timeout_seconds
-        # OpenAI's newer models refuse max_tokens; other servers often know nothing else.
+        # OpenAI's newer models reject max_tokens; other servers often know nothing else.
         self._limit = "max_tokens" if base_url else "max_completion_tokens"
         self._client = self._sdk.OpenAI(api_key=key, base_url=base_url, timeout=timeout_seconds, max_retries=0)
 
@@ -190,7 +190,7 @@ class OpenAIProvider:
                     finish = choice.finish_reason or finish
         _check_end(finish, filtered=finish == "content_filter")
         if usage is None:
-            raise Unanswered("reported no token usage, so that its cost is unknown", again=False, cost_known=False)
+            raise Unanswered("reported no token usage, so its cost is unknown", again=False, cost_known=False)
         return Completion("".join(said), usage.prompt_tokens, usage.completion_tokens, _since_ms(start))
 
 
@@ -223,12 +223,12 @@ class AnthropicProvider:
                     finish = event.delta.stop_reason or finish
         _check_end(finish, filtered=finish == "refusal")
         if tokens_in is None or tokens_out is None:
-            raise Unanswered("reported no token usage, so that its cost is unknown", again=False, cost_known=False)
+            raise Unanswered("reported no token usage, so its cost is unknown", again=False, cost_known=False)
         return Completion("".join(said), tokens_in, tokens_out, _since_ms(start))
 
 
 def _load(protocol: Protocols) -> Any:
-    """Return the official library of a protocol, 1 s to import."""
+    """Return the official library of a protocol; importing it takes 1 s."""
     import importlib
 
     try:
@@ -240,7 +240,7 @@ def _load(protocol: Protocols) -> Any:
 
 
 def _until(deadline: float, stream: Iterable[_Event]) -> Iterator[_Event]:
-    """Pass on a stream, but not beyond the deadline: a time limit for each read never ends a trickle."""
+    """Pass on a stream until the deadline; a timeout per read would never end a slow trickle."""
     for event in stream:
         if time.monotonic() > deadline:
             raise Unanswered("took too long to finish its answer", again=True, cost_known=False)
@@ -256,7 +256,7 @@ def _check_end(finish: str, *, filtered: bool) -> None:
 
 @contextmanager
 def _explained(sdk: Any, key: str) -> Iterator[None]:
-    """Turn what a library raises into an `Unanswered`, or into an AccessRefused for all questions."""
+    """Convert a library's exceptions to `Unanswered`, or to AccessRefused for all questions."""
     import httpx2
 
     try:
@@ -298,14 +298,14 @@ def _message(error: Any) -> str:
 
 
 def _clean(text: str, key: str) -> str:
-    """Return a provider's words in one short line, without anything that looks like a key."""
+    """Return a provider's message as one short line, with anything that looks like a key masked."""
     if len(key) > 4:
         text = text.replace(key, "***")
     return " ".join(_KEY_LIKE.sub("***", text).split())[:200]
 
 
 def _wait_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return what the Retry-After header asks for, as seconds or as a date; None when it says nothing usable."""
+    """Return the delay in the Retry-After header (seconds or a date); None without a usable one."""
     text = headers.get("retry-after", "")
     try:
         return max(0.0, float(text))

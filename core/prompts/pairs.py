@@ -23,26 +23,26 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CasePair:
-    """What two runs made of the same case."""
+    """The results of two runs for the same case."""
 
     first: CaseResult
     second: CaseResult
 
     @property
     def difference(self) -> float:
-        """The faithfulness of the first less that of the second."""
+        """The first run's faithfulness minus the second's."""
         return self.first.faithfulness - self.second.faithfulness
 
     @property
     def side(self) -> Side:
-        """Who was more faithful."""
+        """Which run was more faithful."""
         if abs(self.difference) < _TIE:
             return Side.TIE
         return Side.FIRST if self.difference > 0 else Side.SECOND
 
 
 def pair_cases(first: Sequence[CaseResult], second: Sequence[CaseResult]) -> tuple[CasePair, ...]:
-    """Return the cases that both runs judged, those with the largest difference first, else in the first's order."""
+    """Return the cases that both runs judged, largest difference first, ties in the first run's order."""
     others = _judged(second)
     pairs = [CasePair(case, others[case_id]) for case_id, case in _judged(first).items() if case_id in others]
     return tuple(sorted(pairs, key=lambda pair: -abs(pair.difference)))
@@ -55,7 +55,7 @@ def count_sides(pairs: Sequence[CasePair]) -> Mapping[Side, int]:
 
 
 def list_shared_cases(runs: Sequence[Sequence[CaseResult]]) -> tuple[str, ...]:
-    """Return the ids of the cases that every run judged, with the same question and the same right to refuse."""
+    """Return the ids of the cases that every run judged, with the same question and the same expectation to refuse."""
     if not runs:
         return ()
     judged = [_judged(cases) for cases in runs]

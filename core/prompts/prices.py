@@ -36,12 +36,12 @@ def parse_prices(text: str, *, source: str = "prices.yaml") -> Mapping[str, Pric
         raise InvalidInput(source, f"is not YAML: {str(error).splitlines()[0]}") from error
     models = table.get("models") if isinstance(table, dict) else None
     if not isinstance(models, dict) or not models:
-        raise InvalidInput(source, "must hold `models:` with a name, `input` and `output` each")
+        raise InvalidInput(source, "must contain `models:`, each with a name, `input` and `output`")
     return {str(name): _parse_price(str(name), entry, source) for name, entry in models.items()}
 
 
 def compute_cost_usd(prices: Mapping[str, Price], model: str, *, input_tokens: int, output_tokens: int) -> float:
-    """Return the cost in USD of one call. Raises InvalidInput when the table does not know the model.
+    """Return the cost in USD of one call. Raises InvalidInput if the model is not in the table.
 
     >>> table = {"m": Price("m", 3.0, 15.0)}
     >>> compute_cost_usd(table, "m", input_tokens=1_000, output_tokens=100)
@@ -50,17 +50,17 @@ def compute_cost_usd(prices: Mapping[str, Price], model: str, *, input_tokens: i
     price = prices.get(model)
     if price is None:
         known = ", ".join(sorted(prices))
-        raise InvalidInput("model", f"{model!r} is not in the price table; add it to prices.yaml (there are: {known})")
+        raise InvalidInput("model", f"{model!r} is not in the price table; add it to prices.yaml (it has: {known})")
     total = input_tokens * price.input_usd_per_million + output_tokens * price.output_usd_per_million
     return total / 1_000_000
 
 
 def estimate_tokens(text: str) -> int:
-    """Return about how many tokens a text has, for answerers that do not count them.
+    """Estimate the number of tokens of a text, for answerers that do not count them.
 
-    One for each started 7 letters of a word, for each started 3 digits of a number, and for each punctuation mark.
+    One per 7 letters of a word or part of them, one per 3 digits of a number or part of them, one per punctuation mark.
     On the demo's corpus this is 93% of the word pieces that MiniLM's tokenizer counts. Other languages and providers'
-    tokenizers differ more: an estimate for comparing prompts, not a bill.
+    tokenizers differ more: use it to compare prompts, not as a bill.
 
     >>> estimate_tokens("rte_eth_rx_burst returns 2048.")
     11

@@ -25,13 +25,13 @@ from quarterdeck.definitions import boolean_flag, set_rollout, switch_flag
 from quarterdeck.store import Store
 from quarterdeck.validation import validate_definition
 
-_LONGEST_MS = 120_000  # after this long, a promotion that has not ended never will
+_LONGEST_MS = 120_000  # after this time, an unfinished promotion counts as failed
 _MOST_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The flag that brings the promoted version to users, and the percentage of users who get it."""
+    """The flag that serves the promoted version, and the percentage of users who get it."""
 
     key: str
     rollout_pct: float
@@ -48,7 +48,7 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A promotion or roll-back that began and neither ended nor could be undone; `left` says what is known of it."""
+    """A promotion or rollback that neither finished nor was undone; `left` says what is known of its state."""
 
     what: str
     actor: str
@@ -56,14 +56,14 @@ class Unfinished:
     left: str
 
     def __str__(self) -> str:
-        """Say it in one sentence."""
+        """Describe it in one sentence."""
         return (
             f"{self.what} by {self.actor} on {from_ms(self.began_ms):%d %b %Y, %H:%M} UTC did not finish: {self.left}."
         )
 
 
 def get_promoted(tracking: Tracking, run_id: str) -> tuple[Run, PromptVersion]:
-    """Return a run with the registered prompt that it was made with. Raises NotFound, or InvalidInput without one."""
+    """Return a run with its registered prompt. Raises NotFound, or InvalidInput if it has none."""
     run = tracking.get_run(run_id)
     if not run.linked_prompts:
         raise InvalidInput(
@@ -73,7 +73,7 @@ def get_promoted(tracking: Tracking, run_id: str) -> tuple[Run, PromptVersion]:
 
 
 def suggest_flag(flags: Sequence[Flag], prompt: PromptVersion) -> str:
-    """Return the key of the flag that serves this version by its metadata, or what a new one would be called."""
+    """Return the key of the flag whose metadata names this version, or the key for a new one."""
     for flag in flags:
         if flag.view.prompt_version in prompt.spellings:
             return flag.key
@@ -85,10 +85,11 @@ def promote(
 ) -> int:
     """Put the prompt of a run into production; return the audit entry's id.
 
-    Moves the alias `production`, enters the version into the model registry, writes the decision (`by.reason`) into
-    the run's description, and sets the flag: an existing one to that percentage, else a new one. `expected` is the
-    version that is in production now; Conflict if it is not. Raises InvalidInput for a version that is there already or
-    a flag that serves another one, Forbidden, SourceUnavailable, and HalfDone for a failure that could not be undone.
+    Moves the alias `production`, adds the version to the model registry, writes the decision (`by.reason`) to the run's
+    description, and sets the flag: an existing one to that percentage, else a new one. These steps form a saga: a
+    failure undoes them. `expected` is the current production version; Conflict if it is another one. Raises
+    InvalidInput for a version already in production or a flag that serves another version, Forbidden,
+    SourceUnavailable, and HalfDone for a failure that could not be undone.
     """
     require(by, Action.PROMPT_PROMOTE)
     run, prompt = get_promoted(tracking, run_id)
@@ -96,7 +97,7 @@ def promote(
     _check_production(prompt.name, former.version if former else None, expected)
     if former and former.version == prompt.version:
         raise InvalidInput(
-            "prompt", f"{prompt.name} {prompt.label} is in production already; its flag changes its share"
+            "prompt", f"{prompt.name} {prompt.label} is already in production; change its share with its flag"
         )
     flag = _get_flag(store, by.environment, serving.key) if serving else None
     wanted = _serve(flag, prompt, serving) if flag and serving else None
@@ -116,14 +117,14 @@ def promote(
 
 
 def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
-    """Put the version back that the last promotion replaced, with its flag as it was; return the audit entry's id.
+    """Restore the version that the last promotion replaced, and its flag; return the audit entry's id.
 
-    A flag that the promotion made is switched off. Twice in a row goes back two. Raises NotFound when nothing was
-    promoted, Conflict when the alias was moved since, and what `promote` raises.
+    A flag created by the promotion is switched off. Calling it twice goes back two versions. Raises NotFound when
+    nothing was promoted, Conflict when the alias was moved since, and what `promote` raises.
     """
     found = find_promotion(store, name)
     if found is None:
-        raise NotFound(f"prompt: no promotion of {name!r} is recorded here; there is nothing to go back to")
+        raise NotFound(f"prompt: no promotion of {name!r} is recorded here, so there is nothing to roll back to")
     by = replace(by, environment=found.entry.environment)
     require(by, Action.PROMPT_ROLLBACK)
     promoted, former = found.promoted, found.former
@@ -153,7 +154,7 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
 
 
 def find_promotion(store: Store, name: str) -> Promotion | None:
-    """Return the promotion that a roll-back would take back: the last one that was not rolled back already."""
+    """Return the promotion that a rollback would undo: the last one not rolled back yet."""
     rolled_back = 0
     for entry in list_audit(store, AuditFilter(target=name), limit=_MOST_ENTRIES):
         if entry.action == Action.PROMPT_ROLLBACK:
@@ -166,7 +167,7 @@ def find_promotion(store: Store, name: str) -> Promotion | None:
 
 
 def find_unfinished(store: Store, name: str) -> Unfinished | None:
-    """Return the last promotion of a prompt when it was cut off, or failed and could not be undone."""
+    """Return the last promotion of a prompt if it was cut off, or failed and could not be undone."""
     claim, _ = get_setting(store, setting_key(Family.PROMOTION, name))
     if not claim or (not claim["left"] and claim["began_ms"] + _LONGEST_MS > now_ms()):
         return None
@@ -175,7 +176,7 @@ def find_unfinished(store: Store, name: str) -> Unfinished | None:
 
 
 class _Steps:
-    """The steps done so far, each with its way back, under a claim that keeps others out."""
+    """A saga: the completed steps, each with its compensation, under a claim that locks out other promotions."""
 
     def __init__(self, setting: SettingKey, claim: Mapping[str, Any], version: int) -> None:
         self.setting = setting
@@ -184,28 +185,28 @@ class _Steps:
         self._ways_back: list[tuple[str, Callable[[], object]]] = []
 
     def do(self, what: str, step: Callable[[], Any], back: Callable[[], object]) -> Any:
-        """Take a step. Its way back is kept first: one that seems to fail may have been done all the same."""
+        """Take a step. Its compensation is stored first, because a step that seems to fail may still have happened."""
         self._ways_back.append((what, back))
         return step()
 
     def undo(self) -> str:
-        """Go all the way back; return what could not be undone."""
+        """Run all compensations in reverse; return what could not be undone."""
         left = []
         for what, back in reversed(self._ways_back):
             try:
                 back()
             except QuarterdeckError as error:
-                left.append(f"{what} could not be put back ({error})")
+                left.append(f"{what} could not be undone ({error})")
         return "; ".join(left)
 
     def finish(self, change: Change) -> None:
-        """Give the claim up, together with the change."""
+        """Release the claim in the same transaction as the change."""
         save_setting(change.connection, self.setting, None, expected_version=self.version)
 
 
 @contextmanager
 def _steps(store: Store, name: str, by: Act, what: str) -> Iterator[_Steps]:
-    """Claim a prompt for one promotion at a time, and undo its steps when it fails."""
+    """Claim a prompt, so that it has one promotion at a time, and undo the steps on failure."""
     steps = _claim(store, name, by, what)
     try:
         yield steps
@@ -224,7 +225,7 @@ def _claim(store: Store, name: str, by: Act, what: str) -> _Steps:
     former, version = get_setting(store, setting)
     now = now_ms()
     if former and not former["left"] and former["began_ms"] + _LONGEST_MS > now:
-        raise Conflict(f"{former['what']} by {former['actor']} is under way; look again in two minutes")
+        raise Conflict(f"{former['what']} by {former['actor']} is running; try again in two minutes")
     claim = {"what": what, "actor": by.actor, "began_ms": now, "left": ""}
     with store.begin() as connection:
         save_setting(connection, setting, claim, expected_version=version)
@@ -235,18 +236,18 @@ def _check_production(name: str, live: int | None, expected: int | None) -> None
     if live != expected:
         now, then = (f"version {version}" if version else "none" for version in (live, expected))
         raise Conflict(
-            f"in production of {name!r} is {now}, not {then}: somebody moved the alias since; look at it again"
+            f"{name!r} has {now} in production, not {then}: somebody moved the alias since; reload and check"
         )
 
 
 def _get_flag(store: Store, environment: str, key: str) -> Flag:
-    """Return a flag, or the empty place where it will be."""
+    """Return a flag, or an empty one to be created."""
     known = {flag.key: flag for flag in list_flags(store, environment)}
     return known.get(key) or Flag(environment, key, {}, 0, from_ms(now_ms()), "")
 
 
 def _serve(flag: Flag, prompt: PromptVersion, serving: Serving) -> dict[str, Any]:
-    """Return the definition with which the flag brings this version to that many users."""
+    """Return the definition with which the flag serves this version to that share of users."""
     if not flag.definition:
         about = f"Answer with {prompt.name} {prompt.label}"
         definition = boolean_flag(
@@ -262,7 +263,7 @@ def _serve(flag: Flag, prompt: PromptVersion, serving: Serving) -> dict[str, Any
 
 
 def _former_definition(flag: Flag, former: ServingFlag | None) -> dict[str, Any] | None:
-    """Return what the flag was before the promotion; one that the promotion made is switched off, not forgotten."""
+    """Return the flag before the promotion; one that the promotion created is switched off, not deleted."""
     if former and former.definition:
         return former.definition
     return switch_flag(flag.definition, on=False) if flag.definition else None
@@ -282,7 +283,7 @@ def _serving(flag: Flag | None, definition: Mapping[str, Any] | None = None) -> 
 
 
 def _note(what: str, by: Act, flag: ServingFlag | None) -> str:
-    """Return what the run's description is to say, newest first."""
+    """Return the note for the run's description."""
     at = by.at or from_ms(now_ms())
     served = ""
     if flag and flag.definition:
@@ -301,7 +302,7 @@ def _set_description(steps: _Steps, tracking: Tracking, run: Run, note: str) -> 
 
 
 def _move_release(steps: _Steps, tracking: Tracking, prompt: PromptVersion, run_id: str, *, former: int | None) -> int:
-    """Enter the version into the model registry; the way back is only known once it is in."""
+    """Add the version to the model registry; its compensation is known only afterwards."""
     made = tracking.register_release(prompt, run_id)
 
     def back() -> None:

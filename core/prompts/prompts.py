@@ -31,10 +31,10 @@ _GROUNDING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One version of a prompt and the settings it is run with.
+    """One version of a prompt and its settings.
 
-    `top_k` passages are put into the context; the answer has at most `max_sentences`. `refuse_below` is the cosine
-    under which the best sentence is too poor to answer with, or None for a prompt that never refuses.
+    `top_k` passages are put into the context; the answer has at most `max_sentences`. If the best sentence's cosine is
+    below `refuse_below`, the answer is a refusal; None never refuses.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Prompt:
 
     @property
     def label(self) -> str:
-        """The name and version as people say it: `qa-v2`."""
+        """Name and version: `qa-v2`."""
         return f"{self.name}-v{self.version}" if self.version.isdigit() else f"{self.name}-{self.version}"
 
     @property
     def is_grounded(self) -> bool:
-        """Whether the text tells the answerer to keep to the context. Read off the wording, by a fixed pattern.
+        """Whether the text restricts the answerer to the context, judged by a fixed pattern.
 
         "Use only the passages", "answer from the context alone" and "do not use outside knowledge" count.
         """
@@ -60,14 +60,14 @@ class Prompt:
 
 
 def parse_prompt(text: str, *, source: str = "prompt") -> Prompt:
-    """Return the prompt that a file holds. Raises InvalidInput, naming the source and the field."""
+    """Return the prompt in a file's text. Raises InvalidInput, naming the source and the field."""
     match = _FRONT_MATTER.match(text.replace("\r\n", "\n"))
     if not match:
         raise InvalidInput(source, "must start with front matter between two lines of `---`")
     keys = _parse_front_matter(match[1], source)
     body = match[2].strip("\n") + "\n"
     if missing := sorted({"context", "question"} - set(_PLACEHOLDER.findall(body))):
-        raise InvalidInput(source, f"the text must hold {{{missing[0]}}} where it is to be filled in")
+        raise InvalidInput(source, f"the text must contain {{{missing[0]}}} where it is filled in")
     name, version = str(keys.get("name", "")), str(keys.get("version", ""))
     if not _NAME.fullmatch(name):
         raise InvalidInput(f"{source}, name", f"must be 1 to 100 letters, digits, '.', '_' and '-', not {name!r}")
@@ -96,9 +96,9 @@ def _parse_front_matter(text: str, source: str) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise InvalidInput(source, f"the front matter is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(keys, dict):
-        raise InvalidInput(source, "the front matter must hold `key: value` lines")
+        raise InvalidInput(source, "the front matter must consist of `key: value` lines")
     if unknown := sorted(set(keys) - set(_KEYS), key=str):
-        raise InvalidInput(f"{source}, {unknown[0]}", f"is unknown; there are: {', '.join(_KEYS)}")
+        raise InvalidInput(f"{source}, {unknown[0]}", f"is unknown; the keys are: {', '.join(_KEYS)}")
     return keys
 
 

@@ -15,7 +15,7 @@ class CeilingReached(QuarterdeckError):
 
 
 class Expense:
-    """One call: what was set aside for it, and what it came to. Unless told, a call counts with all it could cost."""
+    """One call: its reserved amount and its actual cost. By default a call counts with all it could cost."""
 
     def __init__(self, reserved_usd: float) -> None:
         self.reserved_usd = reserved_usd
@@ -23,7 +23,7 @@ class Expense:
 
 
 class Budget:
-    """What may be spent, in USD, and what has been. Without a ceiling it only adds up.
+    """A spending limit in USD and what has been spent. Without a ceiling it only adds up.
 
     >>> budget = Budget(1.0)
     >>> with budget.expense(at_most_usd=0.75) as expense:
@@ -42,9 +42,9 @@ class Budget:
 
     @contextmanager
     def expense(self, *, at_most_usd: float) -> Iterator[Expense]:
-        """Set `at_most_usd` aside while the block runs. Raises CeilingReached before the block when it is not left.
+        """Reserve `at_most_usd` while the block runs. Raises CeilingReached before the block if less is left.
 
-        What other calls hold may come back: as long as there are any, this waits for them.
+        Waits while calls in flight hold reservations that may be returned.
         """
         with self._changed:
             while not self._fits(at_most_usd):
@@ -59,7 +59,7 @@ class Budget:
             with self._changed:
                 self._held_usd = max(0.0, self._held_usd - at_most_usd)
                 if self._held_usd < 1e-12:
-                    self._held_usd = 0.0  # what floating point leaves over must not look like a call in flight
+                    self._held_usd = 0.0  # a floating-point remainder must not look like a call in flight
                 self.spent_usd += expense.spent_usd
                 self._changed.notify_all()
 

@@ -32,7 +32,7 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What to evaluate, and with whom. `judge` is `offline` or `llm`; money is spent only on models."""
+    """What to evaluate, and with which models. `judge` is `offline` or `llm`; only models cost money."""
 
     prompts: tuple[Path, ...]
     cases: Path = PROJECT / "data" / "demo" / "cases" / "qa.jsonl"
@@ -51,7 +51,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a trial: a result for each prompt, and what it really cost, judges included."""
+    """The result of a trial: one per prompt, and the actual cost, including judges."""
 
     results: tuple[EvaluationResult, ...]
     spent_usd: float
@@ -63,9 +63,9 @@ class Outcome:
 
 
 def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = None) -> Outcome:
-    """Evaluate every prompt of the trial; each that is complete becomes an MLflow run, linked to its prompt version.
+    """Evaluate every prompt of the trial; each complete one becomes an MLflow run, linked to its prompt version.
 
-    Raises InvalidInput before anything is asked for a prompt, case, price, model or key that is wrong or missing.
+    Raises InvalidInput before any question is asked for a wrong or missing prompt, case, price, model or key.
     """
     prompts = [parse_prompt(read_text(path), source=str(path)) for path in trial.prompts]
     cases = parse_cases(read_text(trial.cases), source=str(trial.cases))
@@ -117,11 +117,11 @@ def _evaluate(prompt: Prompt, cases: Sequence[Case], bench: Bench, on_progress: 
 def _open_models(
     trial: Trial, prices: Mapping[str, Price], budget: Budget
 ) -> tuple[LanguageModel | None, LanguageModel | None]:
-    """Return the answering and the judging model; None for what works offline. The judge is the answerer by default."""
+    """Return the answering and the judging model; None for offline ones. The judge defaults to the answerer's model."""
 
     def opened(protocol: str, name: str, option: str) -> LanguageModel:
         if not name:
-            raise InvalidInput(option, f"name the model that {protocol!r} is to use, as it stands in the price table")
+            raise InvalidInput(option, f"name the model for {protocol!r}, as in the price table")
         return open_model(Protocols(protocol), name, prices=prices, budget=budget, base_url=trial.base_url)
 
     answerer = None if trial.answerer == EXTRACTIVE else opened(trial.answerer, trial.model, "model")
@@ -129,7 +129,7 @@ def _open_models(
         return answerer, None
     protocol = trial.judge_protocol or ("" if trial.answerer == EXTRACTIVE else trial.answerer)
     if not protocol:
-        raise InvalidInput("judge-answerer", "say how to reach the judging model: openai or anthropic")
+        raise InvalidInput("judge-answerer", "name the judging model's protocol: openai or anthropic")
     return answerer, opened(protocol, trial.judge_model or trial.model, "judge-model")
 
 
@@ -137,7 +137,7 @@ def _open_models(
 def _open_bench(
     config: Config, trial: Trial, embedder: Embedder, prices: Mapping[str, Price]
 ) -> Iterator[tuple[Bench, dict[str, str]]]:
-    """Give an offline bench, and what its run is to say of index and corpus: a temporary index, or one of the deck."""
+    """Yield an offline bench with its index and corpus version for the run: a temporary index, or one of the deck's."""
     if trial.corpora:
         with build_bench(read_corpora(trial.corpora), embedder, prices) as bench:
             yield bench, {"index_version": "temporary", "corpus_version": ", ".join(map(str, trial.corpora))}
@@ -162,5 +162,5 @@ def _live_index(config: Config) -> str:
     finally:
         store.close()
     if ALIAS not in names:
-        raise InvalidInput("index", f"no index serves the alias {ALIAS!r}; give --index NAME or --corpus FOLDER")
+        raise InvalidInput("index", f"no index serves the alias {ALIAS!r}; use --index NAME or --corpus FOLDER")
     return names[ALIAS]

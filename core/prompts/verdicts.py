@@ -15,7 +15,7 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_text(reports: Sequence[GateReport]) -> str:
-    """Return what a terminal shows: a line for each check, and the failing cases below it."""
+    """Return the text for a terminal: a line per check, with its failing cases below."""
     lines: list[str] = []
     for report in reports:
         lines.append(f"{report.gate} {report.subject}: {'passed' if report.passed else 'FAILED'}")
@@ -27,7 +27,7 @@ def render_text(reports: Sequence[GateReport]) -> str:
 
 
 def render_markdown(reports: Sequence[GateReport]) -> str:
-    """Return what a pull request shows. Each failing case is told once, with all that speaks against it."""
+    """Return the Markdown for a pull request. Each failing case is listed once, with all its reasons."""
     parts = []
     for report in reports:
         parts.append(f"### {'✅' if report.passed else '❌'} {report.gate}: {_code(report.subject)}\n")
@@ -40,7 +40,7 @@ def render_markdown(reports: Sequence[GateReport]) -> str:
 
 
 def render_junit(reports: Sequence[GateReport]) -> str:
-    """Return a JUnit XML document: a suite for each report, a test case for each check."""
+    """Return a JUnit XML document: a suite per report, a test case per check."""
     suites = ElementTree.Element("testsuites")
     for report in reports:
         failed = sum(not check.passed for check in report.checks)
@@ -64,7 +64,7 @@ def _failing_cases(report: GateReport) -> list[str]:
         parts.append(f"  - came: {_code(failure.came)}")
         parts += [f"  - why: {_code(reason)}" for reason in failure.reasons]
     if len(found) > _SHOWN_FAILURES:
-        parts.append(f"- and {len(found) - _SHOWN_FAILURES} more cases; the JUnit report names them all")
+        parts.append(f"- and {len(found) - _SHOWN_FAILURES} more cases; the JUnit report lists them all")
     return [*parts, ""] if parts else []
 
 
@@ -88,13 +88,13 @@ def _lines(failure: CaseFailure) -> list[str]:
 
 
 def _short(text: str) -> str:
-    """Return a text in one line of printable characters, cut off when it is long."""
+    """Return a text as one line of printable characters, cut off if long."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _SHOWN_LETTERS else f"{line[:_SHOWN_LETTERS]}…"
 
 
 def _code(text: str) -> str:
-    """Return a text as a Markdown code span, fenced by more backticks than it holds."""
+    """Return a text as a Markdown code span, fenced by more backticks than it contains."""
     line = _short(text) or "(nothing)"
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)

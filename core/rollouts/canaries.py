@@ -29,10 +29,10 @@ logger = logging.getLogger("quarterdeck")
 
 @dataclass(frozen=True, slots=True)
 class CanaryReport:
-    """How one canary stands. `plan` is the usual one, of which nothing is automatic, where the flag has none.
+    """The state of one canary. If the flag has no plan, `plan` is `DEFAULT_PLAN`, with automation off.
 
-    `looks` are what the log says of both arms since the step began, hour by hour; none while there is one arm only.
-    `rollback` is the audit entry that put everybody back on blue, if that is how it came to stand where it does.
+    `looks` are hourly readings of both arms since the step began; empty unless both arms get users. `rollback` is the
+    audit entry of the rollback, if a rollback led to the current state.
     """
 
     flag: Flag
@@ -46,17 +46,17 @@ class CanaryReport:
 
     @property
     def is_running(self) -> bool:
-        """Whether some users are on green, and not all."""
+        """Whether some users, but not all, are on green."""
         return 0 < self.share_pct < 100
 
 
 def list_canaries(store: Store, environment: str) -> tuple[Flag, ...]:
-    """Return the flags that are canaries, by key."""
+    """Return the flags that are canaries, ordered by key."""
     return tuple(flag for flag in list_flags(store, environment) if flag.view.is_canary)
 
 
 def get_canary(store: Store, environment: str, key: str) -> Flag:
-    """Return one canary. Raises NotFound, naming those that there are."""
+    """Return one canary. Raises NotFound, listing the existing ones."""
     for flag in (known := list_canaries(store, environment)):
         if flag.key == key:
             return flag
@@ -67,27 +67,27 @@ def get_canary(store: Store, environment: str, key: str) -> Flag:
 def report_canaries(
     store: Store, histories: ArmHistories, environment: str, *, now: datetime
 ) -> tuple[CanaryReport, ...]:
-    """Return how every canary stands. Raises SourceUnavailable."""
+    """Report on every canary. Raises SourceUnavailable."""
     running = _list_running(store, environment)
     return tuple(_report(store, histories, flag, running, now) for flag in list_canaries(store, environment))
 
 
 def report_canary(store: Store, histories: ArmHistories, flag: Flag, *, now: datetime) -> CanaryReport:
-    """Return how one canary stands by what the log says since its step began. Raises SourceUnavailable."""
+    """Report on one canary from what was logged since its step began. Raises SourceUnavailable."""
     return _report(store, histories, flag, _list_running(store, flag.environment), now)
 
 
 def promote_canary(store: Store, flag: Flag, by: Act) -> int:
-    """Take the next step of the plan, whatever the verdict: from nobody, the first. Returns the audit entry's id.
+    """Take the plan's next step (from 0%, the first), whatever the verdict. Returns the audit entry's id.
 
-    Raises InvalidInput without a plan or a further step, and Conflict when somebody was faster.
+    Raises InvalidInput without a plan or a further step, and Conflict if the flag was changed since it was read.
     """
     plan = flag.view.plan
     if plan is None:
         raise InvalidInput("metadata.canary_steps", f"{flag.key} has no steps; add a plan to its metadata first")
     following = plan.share_after(flag.view.green_pct)
     if following is None:
-        raise InvalidInput("canary", f"everybody is on green of {flag.key} already")
+        raise InvalidInput("canary", f"all users of {flag.key} are on green already")
     wanted = switch_flag(set_rollout(flag.definition, following), on=True)
     check_definition(flag.key, wanted)
     with changing(store, by) as change:
@@ -99,10 +99,10 @@ def promote_canary(store: Store, flag: Flag, by: Act) -> int:
 def roll_back_canary(store: Store, flag: Flag, by: Act) -> int:
     """Put everybody back on blue. Returns the audit entry's id.
 
-    Raises InvalidInput when everybody is there already, and Conflict when somebody was faster.
+    Raises InvalidInput if nobody is on green, and Conflict if the flag was changed since it was read.
     """
     if flag.view.green_pct == 0:
-        raise InvalidInput("canary", f"nobody is on green of {flag.key}")
+        raise InvalidInput("canary", f"no users of {flag.key} are on green")
     wanted = set_rollout(flag.definition, 0)
     check_definition(flag.key, wanted)
     with changing(store, by) as change:
@@ -112,10 +112,10 @@ def roll_back_canary(store: Store, flag: Flag, by: Act) -> int:
 
 
 def run_canaries(store: Store, histories: ArmHistories, environment: str, *, now: datetime) -> tuple[str, ...]:
-    """Do for every canary what its verdict calls for and its plan allows; return one line for each that was moved.
+    """Act on every canary's verdict as far as its plan allows; return one line per canary that was moved.
 
-    The scheduler's job: a breach is rolled back at the first run after its rows are in the log. One that cannot be
-    judged, or that somebody changed at the same moment, is left as it is and looked at again next time.
+    Runs periodically: a breach is rolled back at the first run after its rows are in the log. A canary that cannot be
+    judged, or that somebody changes at the same moment, is skipped until the next run.
     """
     lines = []
     running = _list_running(store, environment)
@@ -125,12 +125,12 @@ def run_canaries(store: Store, histories: ArmHistories, environment: str, *, now
             if plan and plan.automation is not Automation.OFF and flag.view.is_partly_on:
                 lines += _act_on(store, _report(store, histories, flag, running, now))
         except QuarterdeckError as error:
-            logger.warning("canary %s was not looked at: %s", flag.key, error)
+            logger.warning("canary %s was skipped: %s", flag.key, error)
     return tuple(lines)
 
 
 def run_all_canaries(store: Store, histories: ArmHistories, own: str, *, now: datetime) -> tuple[str, ...]:
-    """Do `run_canaries` for every environment that the store knows of, and for the server's `own`."""
+    """Call `run_canaries` for every environment in the store, and for the server's `own`."""
     known = list_environments(store, own)
     return tuple(line for name in known for line in run_canaries(store, histories, name, now=now))
 
@@ -181,13 +181,13 @@ def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, no
 
 
 def _list_running(store: Store, own: str) -> tuple[Flag, ...]:
-    """Every canary with both arms, of all environments: one log holds the retrievals of all of them."""
+    """Every canary that serves both arms, in all environments, because they share one log."""
     flags = (flag for name in list_environments(store, own) for flag in list_canaries(store, name))
     return tuple(flag for flag in flags if flag.view.is_partly_on)
 
 
 def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
     name = other.key if other.environment == flag.environment else f"{other.key} of {other.environment}"
-    reason = f"The log's arm cannot say whose it is while the canary {name} runs too, so no figure can be trusted."
-    remedy = "one canary at a time, or `experiment: true` in the metadata of each, so that clients note their users"
+    reason = f"The canary {name} runs too and the log's arm does not name its canary, so no figure can be trusted."
+    remedy = "one canary at a time, or `experiment: true` in the metadata of each so that clients record exposures"
     return CanaryVerdict(CanaryCall.HOLD, reason, (remedy,), is_healthy=False)

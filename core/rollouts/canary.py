@@ -15,7 +15,7 @@ from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
 from core.flags.definition import FlagDefinition
 
-CEILING_USERS = 20  # of green, under which its error rate is not held against the ceiling
+CEILING_USERS = 20  # on green; with fewer, the ceiling is not checked
 RECENT_HOURS = 2
 
 
@@ -29,9 +29,9 @@ class CanaryCall(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CanaryVerdict:
-    """What to do, why in one sentence, and what is missing for the next step (nothing when it can be taken).
+    """What to do, why in one sentence, and what the next step still needs (empty when it can be taken).
 
-    `mismatch_p` is the probability of the users' counts if they were shared out as the flag says.
+    `mismatch_p` is the p-value of the user counts under the flag's shares (sample ratio check).
     """
 
     call: CanaryCall
@@ -43,7 +43,7 @@ class CanaryVerdict:
 
 
 class FlagEntry(Protocol):
-    """What is read of an audit entry of a flag."""
+    """The fields of a flag's audit entry that are read here."""
 
     @property
     def ts(self) -> datetime: ...
@@ -54,9 +54,9 @@ class FlagEntry(Protocol):
 
 
 def find_start(entries: Iterable[FlagEntry]) -> datetime | None:
-    """Return since when a flag serves its users as it does now, from its audit entries, newest first; None if unknown.
+    """Return when the flag began to serve users as it does now (None if unknown), from its audit entries, newest first.
 
-    A change of its description or plan moves nobody; one of its state, share, rules or variants begins a new step.
+    A change of its state, share, rules or variants begins a new step; one of its description or plan does not.
     """
     since = None
     for entry in entries:
@@ -75,17 +75,20 @@ def decide_canary(
     plan: Plan, looks: Sequence[ArmsReading], *, share_pct: float, since: datetime, now: datetime,
     is_random: bool = True,
 ) -> CanaryVerdict:  # fmt: skip
-    """Return what to do with a canary whose share is `share_pct` since then, by what the log says of its two arms.
+    """Return what to do with a canary that has had `share_pct` since `since`, from the readings of its two arms.
 
-    Shares are not checked where users do not come to green by the rollout alone (`is_random` False).
+    Pass `is_random=False` when rules also put users on green; their shares are then not checked.
 
-    In this order. Roll back when green's error rate is above the ceiling, over the step or over the last two hours,
-    with at least 20 users. Hold when users are shared out otherwise than the flag says (p < 0.001), for then no figure
-    can be trusted. Roll back when any metric is surely worse, and not surely within its margin. Hold until the step's
-    time is over, green has its users, and every metric that both arms log is surely within its margin; then promote.
+    The first of these that applies decides:
 
-    Looking at it all the time rolls back a green that is as good as blue with a chance of at most 5% a step, all
-    metrics together (see `sequential.half_width`). Smallest sample: 30 users an arm, 20 for the ceiling.
+    1. Roll back: green's error rate is above the ceiling, over the step or over the last two hours (20 users or more).
+    2. Hold: the user counts do not fit the flag's shares (p < 0.001), so no figure can be trusted.
+    3. Roll back: a metric is significantly worse and not confirmed within its margin.
+    4. Hold: the step's time is not over, green has too few users, or a metric of both arms is not within its margin.
+    5. Promote.
+
+    Always valid: however often you check, a green as good as blue is rolled back with a chance of at most 5% per step,
+    all metrics together (see `sequential.half_width`). Smallest sample: 30 users per arm, 20 for the ceiling.
     """
     if share_pct in (0, 100):
         return _say_one_arm(plan, share_pct)
@@ -132,7 +135,7 @@ def _say_safe(green: Arm, found: Sequence[ArmComparison]) -> str:
 
 
 def _over_ceiling(plan: Plan, looks: Sequence[ArmsReading], blue: Arm, green: Arm) -> str:
-    """What is above the ceiling, in a sentence; "" where nothing is."""
+    """Return the sentence on what is above the ceiling, or ""."""
     whole = green.moments.get(Metric.ERRORS)
     if whole and whole.users >= CEILING_USERS and whole.mean > plan.error_ceiling:
         other = f", {blue.moments[Metric.ERRORS].mean:.1%} on blue" if Metric.ERRORS in blue.moments else ""
@@ -170,14 +173,14 @@ def _list_missing(
     missing = []
     step = plan.step_at(share_pct)
     if step is not None and elapsed < step.hold:
-        missing.append(f"{say_time(step.hold - elapsed)} of the {say_time(step.hold)} that {share_pct:g}% is held")
+        missing.append(f"{say_time(step.hold - elapsed)} of the {say_time(step.hold)} hold at {share_pct:g}%")
     if green.users < plan.min_users:
         lacking = plan.min_users - green.users
-        missing.append(f"{lacking:,} more users on green, to {plan.min_users:,}{_pace(lacking, green.users, elapsed)}")
+        missing.append(f"{lacking:,} more users on green, of {plan.min_users:,}{_pace(lacking, green.users, elapsed)}")
     alone = [m for m in Metric if (m in blue.moments) != (m in green.moments) and blue.users and green.users]
-    missing += [f"{metric}: only {CANARY if metric in green.moments else STABLE} logs it" for metric in alone]
+    missing += [f"{metric}: only {CANARY if metric in green.moments else STABLE} logs this metric" for metric in alone]
     if green.users >= plan.min_users and not any(each.difference for each in found):
-        missing.append("a metric that 30 users of both arms log")
+        missing.append("a metric logged by 30 users in each arm")
     users = blue.users + green.users
     for each in found:
         if each.difference is not None and not each.is_safe:
@@ -187,13 +190,13 @@ def _list_missing(
 
 def _say_unsure(each: ArmComparison) -> str:
     allowed = say_amount(each.metric, each.margin)
-    return f"{each.metric}: up to {say_amount(each.metric, each.most_harm)} worse is possible, {allowed} is allowed"
+    return f"{each.metric}: may be up to {say_amount(each.metric, each.most_harm)} worse, {allowed} is allowed"
 
 
 def _say_wait(each: ArmComparison, users: int, elapsed: timedelta) -> str:
     more = each.users_until_safe
     if more is None:
-        return "; at the present difference no number of users will tell"
+        return "; at the current difference, more users will not settle it"
     return f"; about {_round(more):,} more users{_pace(more, users, elapsed)}"
 
 
@@ -202,7 +205,7 @@ def _pace(lacking: int, seen: int, elapsed: timedelta) -> str:
 
 
 def _round(number: int) -> int:
-    """Two leading digits: an estimate is no more exact than that."""
+    """Round to two leading digits; the estimate is no more exact than that."""
     unit = int(10 ** max(0, len(str(number)) - 2))
     return -(-number // unit) * unit
 
@@ -211,21 +214,21 @@ def _say_worse(each: ArmComparison) -> str:
     stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
     least = say_amount(each.metric, each.least_harm)
     return (
-        f"Green's {each.metric} is surely worse: {other} against {stable} on blue, by at least {least} "
+        f"Green's {each.metric} is significantly worse: {other} against {stable} on blue, by at least {least} "
         f"over {each.other.users:,} users."
     )
 
 
 def _say_held(green: Arm, found: Sequence[ArmComparison]) -> str:
     if not green.users:
-        return "No user of green was logged since the step began."
+        return "No user has been logged on green since the step began."
     known = [each for each in found if each.difference is not None]
     if not known:
         return f"Too early to tell: {green.users:,} users on green so far."
     likely = [each for each in known if each.harm is not None and each.harm > each.margin]
     if likely:
-        return f"Green's {likely[0].metric} looks worse by more than is allowed, which is not sure yet."
-    return f"Nothing speaks against green over {green.users:,} users, but it is not surely within its margins yet."
+        return f"Green's {likely[0].metric} looks worse by more than its margin, but that is not significant yet."
+    return f"Nothing speaks against green over {green.users:,} users, but it is not confirmed within its margins yet."
 
 
 def _first(plan: Plan) -> str:

@@ -15,7 +15,7 @@ from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amoun
 from core.arms.sequential import ALPHA, LEAST_USERS, MISMATCH_P, compare_shares, find_users_needed, find_visible_effect
 from core.rollouts.experiment_design import Design, Direction
 
-_SHOWN_ONLY = 0.02  # the margin of a metric that decides nothing
+_SHOWN_ONLY = 0.02  # margin of a metric that is only shown
 _MOST_TRACED = 120
 
 
@@ -31,7 +31,7 @@ class ExperimentCall(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """How much better one arm is than the control in one metric; negative where it is worse."""
+    """How much better an arm is than the control in one metric; negative if worse."""
 
     arm: str
     compared: ArmComparison
@@ -39,33 +39,33 @@ class Lift:
 
     @property
     def metric(self) -> Metric:
-        """The metric that is compared."""
+        """The compared metric."""
         return self.compared.metric
 
     @property
     def gain(self) -> float | None:
-        """By how much it is better; None while an arm has fewer than 30 users."""
+        """The estimated improvement; None while an arm has fewer than 30 users."""
         return None if self.compared.harm is None else -self.sign * self.compared.harm
 
     @property
     def least(self) -> float:
-        """By how much it is better at least; minus infinity while nothing is known."""
+        """Lower confidence bound of the improvement; minus infinity while unknown."""
         return -math.inf if self.gain is None else self.gain - self._half_width
 
     @property
     def most(self) -> float:
-        """By how much it is better at most; infinity while nothing is known."""
+        """Upper confidence bound of the improvement; infinity while unknown."""
         return math.inf if self.gain is None else self.gain + self._half_width
 
     @property
     def users_needed(self) -> int | None:
-        """How many users of both arms it takes until an effect of the margin is seen in four cases of five."""
+        """Users needed in both arms to detect an effect as large as the margin with 80% power."""
         known = self.compared.difference
         return None if known is None else find_users_needed(known, self.compared.margin, alpha=self.compared.alpha)
 
     @property
     def visible(self) -> float | None:
-        """The smallest effect that is seen in four cases of five with the users there are."""
+        """The smallest effect detectable with 80% power at the current number of users."""
         known = self.compared.difference
         return None if known is None else find_visible_effect(known, alpha=self.compared.alpha)
 
@@ -77,10 +77,10 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentVerdict:
-    """What to do, why in one sentence, and what is missing until it can be decided.
+    """What to do, why in one sentence, and what is missing for a decision.
 
-    `lifts` hold every metric of every arm but the control. `mismatch_p` is the probability of the users' counts if
-    they were shared out as the flag says. `wait` is how long it takes at the present pace, None where that is unknown.
+    `lifts` hold every metric of every arm but the control. `mismatch_p` is the p-value of the user counts under the
+    flag's shares (sample ratio check). `wait` is the time left at the current pace, None if unknown.
     """
 
     call: ExperimentCall
@@ -93,7 +93,7 @@ class ExperimentVerdict:
 
 
 class Noted(Protocol):
-    """What is read of a user whom a client saw."""
+    """The fields of an exposed user that are read here."""
 
     @property
     def targeting_key(self) -> str: ...
@@ -108,9 +108,9 @@ Seen = TypeVar("Seen", bound=Noted)
 
 @dataclass(frozen=True, slots=True)
 class ExperimentProgress:
-    """How far an experiment is: since when, until when its users are looked at, who was noted, what was changed.
+    """How far an experiment is: its start, the end of the period read, exposed users, and disturbances.
 
-    `noted` counts the users whom clients saw, by arm; `disturbance` says why they are no longer drawn as at the start.
+    `noted` counts exposed users by arm; `disturbance` says why users are no longer assigned as at the start, or "".
     """
 
     started: datetime
@@ -120,9 +120,9 @@ class ExperimentProgress:
 
 
 def pick_users(noted: Iterable[Seen], design: Design, *, drawn_since: datetime, until: datetime) -> tuple[Seen, ...]:
-    """Return who counts: whom clients first saw since users are drawn as they are now, each with the arm.
+    """Return the users who count: those first exposed between `drawn_since` and `until`, each with the arm.
 
-    Somebody seen before may have come from another arm. Who was seen in two arms is in neither.
+    Users exposed before may have been in another arm. Users exposed to two arms count in neither.
     """
     arms: dict[str, Seen | None] = {}
     for each in sorted((one for one in noted if one.first_seen < until), key=lambda one: one.first_seen):
@@ -133,16 +133,20 @@ def pick_users(noted: Iterable[Seen], design: Design, *, drawn_since: datetime, 
 
 
 def decide_experiment(design: Design, looks: Sequence[ArmsReading], progress: ExperimentProgress) -> ExperimentVerdict:
-    """Return what to do with an experiment, by what the log says of its arms since the start.
+    """Return what to do with an experiment, from the readings of its arms since the start.
 
-    In this order. Invalid when the flag was changed, or when users are shared out otherwise than it says (p < 0.001,
-    of those noted and of those in the log), for then no figure can be trusted. Stop when a guardrail is surely worse
-    and not surely within its threshold. Wait until the minimum run is over. Then a winner: an arm that is surely better
-    in the metric and surely within every guardrail; or the control, when every other arm is surely worse. No effect
-    when every arm is surely better by less than was wanted. Else wait.
+    The first of these that applies decides:
 
-    Looking at it all the time calls any of winner and stop falsely with a chance of at most 5%, all arms and metrics
-    together: each claim has its even part of it (see `sequential.half_width`). Smallest sample: 30 users an arm.
+    1. Invalid: the flag was changed, or the counts of exposed or of logged users do not fit its shares (p < 0.001).
+    2. Stop: a guardrail is significantly worse and not confirmed within its threshold.
+    3. Wait: the minimum run time is not over.
+    4. Winner: an arm is significantly better in the metric and confirmed within every guardrail, or, for the control,
+       every other arm is significantly worse.
+    5. No effect: the improvement of every arm is confirmed to be smaller than wanted.
+    6. Wait.
+
+    Always valid: however often you check, the chance of a false winner or stop is at most 5% over all arms and metrics,
+    split evenly over the claims (see `sequential.half_width`). Smallest sample: 30 users per arm.
     """
     arms = looks[-1].arms if looks else {}
     lifts = compare_all(design, arms)
@@ -165,7 +169,7 @@ def decide_experiment(design: Design, looks: Sequence[ArmsReading], progress: Ex
 
 
 def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:
-    """Return every metric of every arm but the control that both log, the one that decides first."""
+    """Compare every other arm with the control, in each metric that both log; the deciding metric comes first."""
     alpha = ALPHA / (len(design.treatments) * (2 + len(design.guardrails)))
     guarded = {each.metric: each for each in design.guardrails}
     order = [design.metric, *guarded, *(metric for metric in Metric if metric not in {design.metric, *guarded})]
@@ -180,7 +184,7 @@ def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LiftTrace:
-    """How much better an arm was known to be at a moment: the estimate, and what it was at least and at most."""
+    """An arm's lift as known at one time: the estimate and its confidence bounds."""
 
     at: datetime
     gain: float
@@ -189,7 +193,7 @@ class LiftTrace:
 
 
 def trace_lift(design: Design, looks: Sequence[ArmsReading], arm: str) -> tuple[LiftTrace, ...]:
-    """Return how the knowledge of the metric that decides grew, at no more than 120 of the looks."""
+    """Return the history of an arm's lift in the deciding metric, at most 120 points."""
     every = -(-len(looks) // _MOST_TRACED) or 1
     traced: list[LiftTrace] = []
     for look in looks[(len(looks) - 1) % every :: every] if looks else ():
@@ -199,9 +203,9 @@ def trace_lift(design: Design, looks: Sequence[ArmsReading], arm: str) -> tuple[
 
 
 def measure_pace(looks: Sequence[ArmsReading]) -> float | None:
-    """Return how many new users a day came to the arms in the later half of the time; None while nothing is known.
+    """Return the new users per day in the later half of the run; None while unknown.
 
-    The later half, because the first days of an experiment bring everybody who comes often, all at once.
+    The first half is left out because frequent users all arrive in the first days.
     """
     if not looks:
         return None
@@ -218,7 +222,7 @@ def _count(look: ArmsReading) -> int:
 
 
 def _sign(design: Design, metric: Metric) -> int:
-    """Minus one where the design calls the other way of its metric the better one."""
+    """Minus one if the design reverses the metric's usual direction, else one."""
     usual = Direction.UP if metric in HIGHER_IS_BETTER else Direction.DOWN
     return -1 if metric is design.metric and design.direction is not usual else 1
 
@@ -228,11 +232,11 @@ def _is_guardrail(design: Design, lift: Lift) -> bool:
 
 
 def _find_mismatch(design: Design, arms: Mapping[str, Arm], progress: ExperimentProgress) -> tuple[float | None, str]:
-    """The smaller probability of the two counts, and what is wrong, "" where nothing is."""
+    """Return the smaller p-value of the two counts, and the sentence on a mismatch or ""."""
     weights = dict(zip(design.arms, design.shares, strict=True))
     logged = {arm: arms[arm].users for arm in design.arms if arm in arms}
     found = []
-    for counts, where in ((progress.noted, "noted by clients"), (logged, "found in the log")):
+    for counts, where in ((progress.noted, "exposed by clients"), (logged, "found in the log")):
         p = compare_shares(counts, weights) if sum(counts.values()) else None
         if p is not None:
             found.append((p, counts, where))
@@ -245,12 +249,12 @@ def _find_mismatch(design: Design, arms: Mapping[str, Arm], progress: Experiment
     arm = max(weights, key=lambda arm: abs(counts.get(arm, 0) / total - weights[arm]))
     return p, (
         f"No figure can be trusted: {counts.get(arm, 0) / total:.1%} of the {total:,} users {where} are on {arm}, "
-        f"where {weights[arm]:.1%} belong (sample ratio, p = {p:.1g}): some are lost or counted twice in one arm."
+        f"where {weights[arm]:.1%} are expected (sample ratio, p = {p:.1g}): users of an arm are lost or counted twice."
     )
 
 
 def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> ExperimentVerdict | None:
-    """What the figures alone say, however long it runs."""
+    """Return the verdict by the figures alone, ignoring the minimum run time."""
     unsafe = {lift.arm for lift in lifts if _is_guardrail(design, lift) and not lift.compared.is_safe}
     unsafe |= {arm for arm in design.treatments for each in design.guardrails if not _logs(lifts, arm, each.metric)}
     better = [lift for lift in primary if lift.least > 0 and lift.arm not in unsafe]
@@ -266,7 +270,7 @@ def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> E
         best = max(primary, key=lambda lift: lift.most)
         said = (
             f"No arm is worth it: {best.arm} is at most {say_amount(design.metric, max(0.0, best.most))} better than "
-            f"{design.control} in {design.metric}, {say_amount(design.metric, best.compared.margin)} was wanted."
+            f"{design.control} in {design.metric}, {say_amount(design.metric, best.compared.margin)} is the goal."
         )
         return ExperimentVerdict(ExperimentCall.NO_EFFECT, said, winner=design.control)
     return None
@@ -287,11 +291,11 @@ def _list_missing(
     missing, waits = [], []
     if elapsed < design.min_run:
         waits.append(design.min_run - elapsed)
-        missing.append(f"{say_time(waits[0])} of the {say_time(design.min_run)} that it runs at least")
+        missing.append(f"{say_time(waits[0])} of the {say_time(design.min_run)} minimum run")
     for arm in design.arms:
         users = arms.get(arm, Arm()).users
         if users < LEAST_USERS:
-            missing.append(f"{LEAST_USERS - users} more users on {arm}, to {LEAST_USERS}")
+            missing.append(f"{LEAST_USERS - users} more users on {arm}, of {LEAST_USERS} needed")
     for arm in design.treatments:
         for metric in (design.metric, *(each.metric for each in design.guardrails)):
             lift = next((each for each in lifts if each.arm == arm and each.metric is metric), None)
@@ -303,14 +307,14 @@ def _list_missing(
 
 
 def _say_unsure(design: Design, lift: Lift, pace: float | None, waits: list[timedelta]) -> list[str]:
-    """The line of a metric that cannot be told yet, its wait added to the others."""
+    """Return the line on an undecided metric, and add its wait to `waits`."""
     if _is_guardrail(design, lift):
         if lift.compared.is_safe:
             return []
         more = lift.compared.users_until_safe
         worse, allowed = (say_amount(lift.metric, each) for each in (lift.compared.most_harm, lift.compared.margin))
         told = f"guardrail {lift.metric}: {lift.arm} may be up to {worse} worse, {allowed} is allowed"
-        return [f"{told}; at the present difference no number of users will tell"] if more is None else [
+        return [f"{told}; at the current difference, more users will not settle it"] if more is None else [
             f"{told}; {_say_more(more, pace, waits)}"
         ]  # fmt: skip
     if lift.least > 0 or lift.most < 0:
@@ -319,8 +323,8 @@ def _say_unsure(design: Design, lift: Lift, pace: float | None, waits: list[time
     more = max(0, (lift.users_needed or 0) - users)
     wanted = say_amount(lift.metric, lift.compared.margin)
     if not more:
-        return [f"{lift.metric} of {lift.arm}: a difference of {wanted} would most likely show by now"]
-    return [f"{lift.metric} of {lift.arm}: {_say_more(more, pace, waits)} until a difference of {wanted} can be seen"]
+        return [f"{lift.metric} of {lift.arm}: a difference of {wanted} would probably be visible by now"]
+    return [f"{lift.metric} of {lift.arm}: {_say_more(more, pace, waits)} to detect a difference of {wanted}"]
 
 
 def _say_more(more: int, pace: float | None, waits: list[timedelta]) -> str:
@@ -331,7 +335,7 @@ def _say_more(more: int, pace: float | None, waits: list[timedelta]) -> str:
 
 
 def _round(number: int) -> int:
-    """Two leading digits: an estimate is no more exact than that."""
+    """Round to two leading digits; the estimate is no more exact than that."""
     unit = int(10 ** max(0, len(str(number)) - 2))
     return -(-number // unit) * unit
 
@@ -339,22 +343,22 @@ def _round(number: int) -> int:
 def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], progress: ExperimentProgress) -> str:
     noted, users = sum(progress.noted.values()), sum(arms[arm].users for arm in design.arms if arm in arms)
     if not noted:
-        return "Nobody was noted yet: clients note who gets which variant when they evaluate the flag."
+        return "No exposures yet: clients record who gets which variant when they evaluate the flag."
     if not users:
         return (
-            f"{noted:,} users were noted and none of them is in the log: the session_id of a retrieval has to be the "
-            "user that the flag was evaluated for."
+            f"{noted:,} users were exposed, but none is in the log: the session_id of a retrieval has to be the "
+            "targeting key that the flag was evaluated for."
         )
     known = [lift for lift in lifts if lift.metric is design.metric and lift.gain is not None]
     if not known:
-        return f"Too early to tell: {users:,} users so far, {LEAST_USERS} are needed in each arm."
+        return f"Too early to tell: {users:,} users so far, each arm needs {LEAST_USERS}."
     first = max(known, key=lambda lift: lift.gain or 0.0)
     is_sure = first.least > 0 or first.most < 0
     early = progress.now - progress.started < design.min_run
     ends = " and ".join(_say_gain(first.metric, end) for end in (first.least, first.most))
-    opening = "No difference yet"
+    opening = "No significant difference yet"
     if is_sure:
-        opening = "A difference, before the minimum run is over" if early else "A difference, but no verdict yet"
+        opening = "A difference, but the minimum run is not over" if early else "A difference, but no verdict yet"
     return f"{opening}: {first.arm} is between {ends} than {design.control} in {design.metric}, {users:,} users."
 
 
@@ -370,22 +374,22 @@ def _say_both(lift: Lift) -> str:
 def _say_better(design: Design, lift: Lift) -> str:
     users = lift.compared.stable.users + lift.compared.other.users
     return (
-        f"{lift.arm} wins: its {lift.metric} is surely better than {design.control}'s, {_say_both(lift)}, by at least "
-        f"{say_amount(lift.metric, lift.least)} over {users:,} users."
+        f"{lift.arm} wins: its {lift.metric} is significantly better than {design.control}'s, {_say_both(lift)}, by "
+        f"at least {say_amount(lift.metric, lift.least)} over {users:,} users."
     )
 
 
 def _say_control(design: Design, lift: Lift) -> str:
     users = lift.compared.stable.users + lift.compared.other.users
     return (
-        f"{design.control} wins: {lift.arm}'s {lift.metric} is surely worse, {_say_both(lift)}, by at least "
+        f"{design.control} wins: {lift.arm}'s {lift.metric} is significantly worse, {_say_both(lift)}, by at least "
         f"{say_amount(lift.metric, lift.most)} over {users:,} users."
     )
 
 
 def _say_broken(design: Design, lift: Lift) -> str:
     return (
-        f"A guardrail is broken: {lift.arm}'s {lift.metric} is surely worse than {design.control}'s, "
+        f"A guardrail is broken: {lift.arm}'s {lift.metric} is significantly worse than {design.control}'s, "
         f"{_say_both(lift)}, by at least {say_amount(lift.metric, lift.compared.least_harm)}; "
         f"{say_amount(lift.metric, lift.compared.margin)} is allowed."
     )

@@ -18,13 +18,13 @@ from quarterdeck.definitions import experiment_variants, read_shares
 
 MAX_NAME = 100
 LONGEST_RUN = timedelta(days=365)
-USUAL_RUN = timedelta(days=7)  # a whole week, because users of a Monday are not those of a Sunday
+USUAL_RUN = timedelta(days=7)  # a whole week, because users differ by weekday
 _MOST_ARMS = 10
 _CONTROLS = ("control", "off", "blue")
 
 
 class Direction(StrEnum):
-    """Which way of a metric is the better one."""
+    """Which direction of a metric is better."""
 
     UP = "up"
     DOWN = "down"
@@ -32,10 +32,10 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What is compared: the arms (control first) with their shares of the users, and what decides between them.
+    """What is compared: the arms (control first) with their shares of users, and the metric that decides.
 
-    `effect` is the smallest difference that is worth it, in the metric's unit, for latency and cost a share of the
-    control's mean; a guardrail is how much worse another metric may be.
+    `effect` is the smallest worthwhile difference, in the metric's unit (for latency and cost: as a share of the
+    control's mean). A guardrail is how much worse another metric may get.
     """
 
     name: str
@@ -65,17 +65,17 @@ def plan_experiment(
 ) -> Design:  # fmt: skip
     """Return the design of an experiment on this flag. Raises InvalidInput, naming the field.
 
-    Users are shared out by lot alone: a rule that gives some of them a variant that is compared would make the arms
-    differ from the start.
+    Users must be assigned by chance alone: a rule that serves a compared variant would make the arms differ from the
+    start.
     """
     if not 0 < len(name) <= MAX_NAME or not name.isprintable() or name != name.strip():
         raise InvalidInput("name", f"must be 1 to {MAX_NAME} printable characters, without spaces at the ends")
     shares = _read_arms(key, definition)
     first = control or find_control(shares, definition)
     if not first:
-        raise InvalidInput("control", f"say which of {', '.join(shares)} the others are compared with")
+        raise InvalidInput("control", f"name the control: one of {', '.join(shares)}")
     if first not in shares:
-        raise InvalidInput("control", f"{first!r} gets no user; there are: {', '.join(shares)}")
+        raise InvalidInput("control", f"{first!r} gets no users; the arms are: {', '.join(shares)}")
     if not math.isfinite(effect) or effect <= 0:
         raise InvalidInput("effect", f"must be a number above 0, not {effect!r}")
     if not timedelta(0) <= min_run <= LONGEST_RUN:
@@ -89,7 +89,7 @@ def plan_experiment(
 
 
 def list_arms(definition: FlagDefinition) -> tuple[str, ...]:
-    """Return the variants that an experiment on this flag would compare; () where it cannot have one."""
+    """Return the variants that an experiment on this flag would compare; () if it cannot have one."""
     try:
         return tuple(_read_arms("", definition))
     except InvalidInput:
@@ -97,18 +97,18 @@ def list_arms(definition: FlagDefinition) -> tuple[str, ...]:
 
 
 def find_control(arms: Iterable[str], definition: FlagDefinition) -> str:
-    """Return the arm that is the control as far as names tell; "" where they do not."""
+    """Return the arm whose name suggests that it is the control, or ""."""
     known = set(arms)
     return str(next((name for name in (*_CONTROLS, definition.default_variant) if name in known), ""))
 
 
 def note_users(definition: Mapping[str, Any], noted: Any) -> dict[str, Any]:
-    """Return the flag with `experiment` in its metadata, on which clients note whom they serve; None takes it out."""
+    """Return the flag with `experiment` in its metadata, so that clients record exposures; None removes it."""
     return set_metadata(definition, {"experiment": noted})
 
 
 def parse_metric(text: str) -> Metric:
-    """Return the metric of that name. Raises InvalidInput."""
+    """Return the metric with this name. Raises InvalidInput."""
     names = {str(metric): metric for metric in Metric} | {metric.name.lower(): metric for metric in Metric}
     found = names.get(text.strip().lower().replace("-", " "))
     if found is None:
@@ -117,16 +117,16 @@ def parse_metric(text: str) -> Metric:
 
 
 def parse_guardrail(text: str) -> Margin:
-    """Return the guardrail of a text such as `latency=0.15`. Raises InvalidInput."""
+    """Return the guardrail written as `latency=0.15`. Raises InvalidInput."""
     name, _, amount = text.partition("=")
     try:
         return Margin(parse_metric(name), float(amount))
     except ValueError:
-        raise InvalidInput("guardrail", f"write it like latency=0.15, not {text[:40]!r}") from None
+        raise InvalidInput("guardrail", f"write it as latency=0.15, not {text[:40]!r}") from None
 
 
 def write_design(design: Design) -> dict[str, Any]:
-    """Return the design as JSON knows it."""
+    """Return the design as JSON values."""
     return {
         "name": design.name, "flag": design.flag, "arms": dict(zip(design.arms, design.shares, strict=True)),
         "control": design.control, "metric": str(design.metric), "direction": str(design.direction),
@@ -147,20 +147,20 @@ def read_design(kept: Mapping[str, Any]) -> Design:
 
 
 def _read_arms(key: str, definition: FlagDefinition) -> dict[str, float]:
-    """The variants that are compared, with their shares of all who get one of them."""
+    """Return the compared variants, each with its share of the users who get one of them."""
     if not definition.is_on:
-        raise InvalidInput("flag", f"{key} is switched off, so that nobody is given a variant; switch it on first")
+        raise InvalidInput("flag", f"{key} is switched off, so nobody gets a variant; switch it on first")
     if definition.plan:
         raise InvalidInput("flag", f"{key} is a canary with a plan, which moves users between the variants")
     noted = experiment_variants(note_users(definition.raw, "planned"))
     shares = {arm: share for arm, share in read_shares(definition.raw).items() if share and arm in noted}
     if not 2 <= len(shares) <= _MOST_ARMS:
-        said = f"users get {len(shares)} of its variants" if len(shares) != 1 else "every user gets the same variant"
-        raise InvalidInput("flag", f"{key} cannot be compared: {said}; 2 to {_MOST_ARMS} are needed")
+        said = f"{len(shares)} of its variants get users" if len(shares) != 1 else "every user gets the same variant"
+        raise InvalidInput("flag", f"{key} cannot have an experiment: {said}; it needs 2 to {_MOST_ARMS}")
     if definition.rules is None or any(rule.serve in shares for rule in definition.rules):
-        raise InvalidInput("flag", f"rules of {key} give some users a variant that is not drawn; take them out first")
+        raise InvalidInput("flag", f"rules of {key} serve some users a fixed variant; remove them first")
     if (definition.bucket_by or "targetingKey") != "targetingKey":
-        raise InvalidInput("flag", f"{key} is sticky by another attribute than the user, so users do not count apart")
+        raise InvalidInput("flag", f"{key} is not bucketed by user, so users are not independent")
     whole = math.fsum(shares.values())
     return {arm: share / whole for arm, share in shares.items()}
 
@@ -168,10 +168,10 @@ def _read_arms(key: str, definition: FlagDefinition) -> dict[str, float]:
 def _check_guardrails(guardrails: tuple[Margin, ...], metric: Metric) -> tuple[Margin, ...]:
     metrics = [each.metric for each in guardrails]
     if metric in metrics:
-        raise InvalidInput("guardrail", f"{metric} decides already, it cannot be a guardrail too")
+        raise InvalidInput("guardrail", f"{metric} already decides, so it cannot be a guardrail")
     for each in guardrails:
         if metrics.count(each.metric) > 1:
-            raise InvalidInput("guardrail", f"{each.metric} is given twice")
+            raise InvalidInput("guardrail", f"{each.metric} is listed twice")
         if not math.isfinite(each.amount) or not 0 < each.amount <= 1:
             unit = "a share of the control's mean" if each.metric in RELATIVE else "its unit"
             raise InvalidInput("guardrail", f"{each.metric}: give a number above 0 and at most 1, in {unit}")

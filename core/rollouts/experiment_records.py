@@ -18,7 +18,7 @@ from quarterdeck.store import Store
 
 
 class ExperimentState(StrEnum):
-    """A stopped one has ended without a choice, a decided one with an arm that everybody gets now."""
+    """`stopped` ended without a winner; `decided` ended with an arm that everybody gets."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -27,10 +27,10 @@ class ExperimentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment from its start on, and the version that the next writer has to expect.
+    """A started experiment, with its version for optimistic locking.
 
-    `definition` is the flag as it was when it started, `drawn_since` the time since which users are drawn as they are.
-    Once it has ended, `ended_by` and `conclusion` say who ended it and why.
+    `definition` is the flag at the start; users have been assigned as they are now since `drawn_since`. `ended_by` and
+    `conclusion` say who ended it and why.
     """
 
     environment: str
@@ -49,19 +49,19 @@ class Experiment:
 
     @property
     def is_running(self) -> bool:
-        """Whether it goes on."""
+        """Whether it has not ended."""
         return self.state is ExperimentState.RUNNING
 
 
 def list_experiments(store: Store, environment: str, *, flag: str | None = None) -> tuple[Experiment, ...]:
-    """Return the experiments of the environment, those that run first, the newest first of each."""
+    """Return the environment's experiments, running ones first, then the newest first."""
     found = [_read(environment, *kept) for kept in list_settings(store, Family.EXPERIMENT, environment)]
     wanted = [each for each in found if flag is None or each.design.flag == flag]
     return tuple(sorted(wanted, key=lambda each: (each.is_running, each.started), reverse=True))
 
 
 def get_experiment(store: Store, environment: str, name: str) -> Experiment:
-    """Return one experiment. Raises NotFound, naming those that there are."""
+    """Return one experiment. Raises NotFound, listing the existing ones."""
     kept, version = get_setting(store, setting_key(Family.EXPERIMENT, environment, name))
     if kept is not None:
         return _read(environment, kept, version)
@@ -70,12 +70,12 @@ def get_experiment(store: Store, environment: str, name: str) -> Experiment:
 
 
 def find_running(store: Store, environment: str, flag: str) -> Experiment | None:
-    """Return the experiment that runs on a flag, None for none."""
+    """Return the experiment that runs on a flag, or None."""
     return next((each for each in list_experiments(store, environment, flag=flag) if each.is_running), None)
 
 
 def save_experiment(connection: Connection, experiment: Experiment) -> None:
-    """Store an experiment as the version after the one that was read. Raises Conflict."""
+    """Save with optimistic locking. Raises Conflict if somebody changed the experiment since it was read."""
     kept = {
         "design": write_design(experiment.design), "definition": experiment.definition,
         "started_ms": to_ms(experiment.started), "started_by": experiment.started_by,

@@ -35,7 +35,7 @@ from quarterdeck.store import Store
 
 @dataclass(frozen=True, slots=True)
 class ExperimentReport:
-    """How one experiment stands, or stood when it ended. `noted` counts whom clients saw, by arm."""
+    """The state of one experiment, now or at its end. `noted` counts exposed users by arm."""
 
     experiment: Experiment
     noted: dict[str, int]
@@ -46,14 +46,14 @@ class ExperimentReport:
 def report_experiments(
     store: Store, histories: ArmHistories, environment: str, *, now: datetime
 ) -> tuple[ExperimentReport, ...]:
-    """Return how every experiment stands, those that run first. Raises SourceUnavailable."""
+    """Report on every experiment, running ones first. Raises SourceUnavailable."""
     return tuple(report_experiment(store, histories, each, now=now) for each in list_experiments(store, environment))
 
 
 def report_experiment(
     store: Store, histories: ArmHistories, experiment: Experiment, *, now: datetime
 ) -> ExperimentReport:
-    """Return how one experiment stands by what was noted and logged since its start. Raises SourceUnavailable."""
+    """Report on one experiment from exposures and log since its start. Raises SourceUnavailable."""
     design, until = experiment.design, experiment.ended or now
     seen = list_exposures(store, experiment.environment, design.flag)
     users = pick_users(seen, design, drawn_since=experiment.drawn_since, until=until)
@@ -67,16 +67,17 @@ def report_experiment(
 
 
 def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
-    """Start an experiment on a flag, as it was read: from now on clients note whom they serve. Returns the audit entry.
+    """Start an experiment on a flag: clients record exposures from now on. Returns the audit entry's id.
 
-    Raises Conflict when one runs there already, when a schedule would move its users, and when somebody was faster.
+    Raises Conflict if the flag has a running experiment or an open schedule, if the name is taken, or if the flag was
+    changed since it was read.
     """
     if running := find_running(store, flag.environment, flag.key):
         raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key} already; stop it first")
     if planned := list_schedules(store, environment=flag.environment, flag=flag.key, states=OPEN):
         raise Conflict(f"the open schedule {planned[0].schedule_id} would move users of {flag.key}; cancel it first")
     if any(each.design.name == design.name for each in list_experiments(store, flag.environment)):
-        raise Conflict(f"there was an experiment {design.name!r} already; give this one another name")
+        raise Conflict(f"an experiment named {design.name!r} already exists; choose another name")
     definition = note_users(flag.definition, design.name)
     check_definition(flag.key, definition)
     drawn_since = find_start(list_flag_entries(store, flag.environment, flag.key)) or flag.updated
@@ -94,9 +95,9 @@ def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
 
 
 def stop_experiment(store: Store, experiment: Experiment, by: Act) -> int:
-    """End an experiment, as it was read, without a choice: the flag serves as before. Returns the audit entry's id.
+    """End an experiment without a winner; the flag serves as before. Returns the audit entry's id.
 
-    Raises Conflict when it has ended or somebody was faster.
+    Raises Conflict if it has ended or was changed since it was read.
     """
     _check_running(experiment)
     flag = _find_flag(store, experiment)
@@ -113,14 +114,14 @@ def stop_experiment(store: Store, experiment: Experiment, by: Act) -> int:
 def decide_for(
     store: Store, experiment: Experiment, arm: str, by: Act, *, typed_name: str | None, now: datetime
 ) -> int:
-    """End an experiment, as it was read, with an arm that everybody gets from now on. Returns the audit entry's id.
+    """End an experiment with a winner: everybody gets `arm` from now on. Returns the audit entry's id.
 
-    A wide change in production takes the flag's name, typed; None for `typed_name` is somebody who may do without.
-    Raises InvalidInput, and Conflict when it has ended or somebody was faster.
+    A wide change in production needs the flag's key as `typed_name`; None skips this check. Raises InvalidInput, and
+    Conflict if the experiment has ended or was changed since it was read.
     """
     _check_running(experiment)
     if arm not in experiment.design.arms:
-        raise InvalidInput("variant", f"{arm!r} is not compared; there are: {', '.join(experiment.design.arms)}")
+        raise InvalidInput("variant", f"{arm!r} is not one of the arms: {', '.join(experiment.design.arms)}")
     flag = _find_flag(store, experiment)
     if flag is None or not flag.view.is_on:
         gone = "gone" if flag is None else "switched off"
@@ -158,7 +159,7 @@ def _audit(experiment: Experiment, flag: Flag | None) -> ExperimentAudit:
 
 
 def _find_disturbance(store: Store, experiment: Experiment) -> str:
-    """Why users are not drawn as they were at the start; "" where they are."""
+    """Say why users are not assigned as at the start; "" if they are."""
     design, until = experiment.design, experiment.ended
     for entry in reversed(list_flag_entries(store, experiment.environment, design.flag)):
         during = experiment.started < entry.ts and (until is None or entry.ts < until)
@@ -168,7 +169,7 @@ def _find_disturbance(store: Store, experiment: Experiment) -> str:
         return ""
     flag = _find_flag(store, experiment)
     if flag is None or not serves_alike(flag.definition, experiment.definition):
-        return f"{design.flag} is not as it was when the experiment started"
+        return f"{design.flag} was changed since the experiment started"
     if not set(design.arms) <= experiment_variants(flag.definition):
-        return f"clients note no users of {design.flag} any more, for `experiment` is gone from its metadata"
+        return f"clients no longer record exposures of {design.flag}: `experiment` was removed from its metadata"
     return ""

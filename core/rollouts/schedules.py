@@ -40,10 +40,10 @@ def create_schedule(
     store: Store, flag: Flag, steps: Sequence[ScheduleStep], by: Act, *, starts: datetime, now: datetime,
     typed_name: str | None = None,
 ) -> int:  # fmt: skip
-    """Make a schedule of a flag; None for `typed_name` is somebody who may do without typing it.
+    """Schedule changes of a flag. Returns the audit entry's id. `typed_name=None` skips the check of the typed name.
 
-    Raises InvalidInput for steps that the flag cannot take, and Conflict when something else moves its users already:
-    an open schedule, an experiment, a canary's plan.
+    Raises InvalidInput for steps that the flag cannot take, and Conflict when an open schedule, an experiment or a
+    canary plan already moves its users.
     """
     if running := find_running(store, flag.environment, flag.key):
         raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; a schedule would move its users")
@@ -64,7 +64,7 @@ def create_schedule(
 
 
 def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, note: str = "") -> int:
-    """Stop a schedule, as it was read, until it is resumed. Raises Conflict."""
+    """Stop a schedule until it is resumed, with optimistic locking. Raises Conflict."""
     wanted = pause(schedule, now=now, note=note)
     with _replacing(store, schedule, wanted, by) as change:
         change.record(Action.SCHEDULE_PAUSE, schedule.flag, _describe(schedule), _describe(wanted))
@@ -72,7 +72,7 @@ def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, 
 
 
 def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime) -> int:
-    """Let a paused schedule go on from the flag as it is now. Raises Conflict and NotFound."""
+    """Continue a paused schedule from the flag's current definition. Raises Conflict and NotFound."""
     flag = get_flag(store, schedule.environment, schedule.flag)
     check_one_plan(flag.key, flag.view, schedule.steps[schedule.next_step :])
     wanted = resume(schedule, flag.view, now=now)
@@ -82,7 +82,7 @@ def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime)
 
 
 def cancel_schedule(store: Store, schedule: Schedule, by: Act) -> int:
-    """End a schedule; the flag stays as it is. Raises Conflict."""
+    """End a schedule and leave the flag as it is. Raises Conflict."""
     wanted = cancel(schedule)
     with _replacing(store, schedule, wanted, by) as change:
         change.record(Action.SCHEDULE_CANCEL, schedule.flag, _describe(schedule), _describe(wanted))
@@ -90,9 +90,9 @@ def cancel_schedule(store: Store, schedule: Schedule, by: Act) -> int:
 
 
 def run_schedules(store: Store, *, now: datetime) -> tuple[str, ...]:
-    """Make every step that is due, and pause each schedule whose flag a person changed; return a line for each.
+    """Take every step that is due; pause each schedule whose flag somebody changed. Returns one line per schedule.
 
-    A schedule that cannot be read or saved is left to the next round and stops no other.
+    A schedule that cannot be read or saved is retried in the next run and does not stop the others.
     """
     lines = []
     for schedule in reversed(list_schedules(store, states=(ScheduleState.WAITING,))):
@@ -116,7 +116,7 @@ def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
     try:
         return _make_step(store, schedule, flag, step, now=now)
     except InvalidInput as error:
-        return _stop(store, schedule, f"the step cannot be made: {error}", now=now)
+        return _stop(store, schedule, f"the step is not possible: {error}", now=now)
 
 
 def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep, *, now: datetime) -> str:

@@ -34,7 +34,7 @@ _WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What a backup holds: the database it is of, the schema's revision, and the rows of each table."""
+    """The content of a backup: its database, schema revision, and the number of rows of each table."""
 
     created: str
     dialect: str
@@ -44,12 +44,12 @@ class Backup:
 
 
 def write_backup(store: Store, path: Path, *, now: datetime) -> Backup:
-    """Write the store into a new file, check it, and return what it holds. Nothing is left of one that failed.
+    """Back up the store to a new file, check it, and return its content. A failed backup leaves nothing behind.
 
-    Raises Conflict when the file is there already, SourceUnavailable when the store or the file fails.
+    Raises Conflict when the file exists, SourceUnavailable when the store or the file fails.
     """
     if path.exists():
-        raise Conflict(f"{path} is there already; give another name")
+        raise Conflict(f"{path} already exists; choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
@@ -68,9 +68,9 @@ def write_backup(store: Store, path: Path, *, now: datetime) -> Backup:
 
 
 def verify_backup(path: Path) -> Backup:
-    """Return what a backup holds, when all of it is as it was written and its audit trail is whole.
+    """Return the content of a backup after checking that it is complete and its audit trail is intact.
 
-    Raises NotFound when there is no such file, SourceUnavailable when it is damaged, InvalidInput when it is no backup.
+    Raises NotFound if there is no such file, SourceUnavailable if it is damaged, InvalidInput if it is not a backup.
     """
     with _unpacked(path) as (folder, backup):
         if backup.dialect == "sqlite":
@@ -79,10 +79,10 @@ def verify_backup(path: Path) -> Backup:
 
 
 def restore_backup(path: Path, url: str, *, replace: bool = False, now: datetime) -> tuple[Backup, Path | None]:
-    """Bring a backup back to a store, all of it or nothing; return what it held, and where the former store is kept.
+    """Restore a backup to a store, all or nothing; return its content, and where the former store is kept.
 
-    Raises Conflict when there is something in the store and `replace` is not given, InvalidInput when the backup is of
-    another kind of database. Who has the store open has to be stopped first: what they write goes to the former one.
+    Raises Conflict when the store has data and `replace` is not set, InvalidInput when the backup is of another kind of
+    database. Stop everything that has the store open first, because its writes would go to the former store.
     """
     store = Store(url, create=True)
     with _unpacked(path) as (folder, backup):
@@ -102,7 +102,7 @@ def restore_backup(path: Path, url: str, *, replace: bool = False, now: datetime
 
 def _copy_sqlite(store: Store, folder: Path) -> dict[str, int]:
     path = Path(str(database_path(store.url))).absolute()
-    with store.read():  # says so if the store is not there, or is of another release
+    with store.read():  # raises if the store is missing or of another release
         pass
     with (
         closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)) as source,
@@ -127,7 +127,7 @@ def _check_sqlite(path: Path, database: Path, backup: Backup) -> None:
             if found != "ok":
                 raise SourceUnavailable(f"{path} is damaged: {found}")
             if _count_sqlite(connection, backup.rows) != backup.rows:
-                raise SourceUnavailable(f"{path} is damaged: it holds other rows than it says")
+                raise SourceUnavailable(f"{path} is damaged: its rows differ from its own list")
     except sqlite3.Error as error:
         raise SourceUnavailable(f"{path} is damaged: {error}") from error
     copy = Store(f"sqlite:///{database}")
@@ -144,7 +144,7 @@ def _restore_sqlite(store: Store, database: Path, *, replace: bool, now: datetim
     former = None
     if path.exists():
         if not replace:
-            raise Conflict(f"{path} is there already; --replace puts it aside and restores")
+            raise Conflict(f"{path} already exists; use --replace to keep it aside and restore")
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         former = path.with_name(f"{path.name}.before-restore-{now:%Y%m%dT%H%M%S}")
@@ -154,7 +154,7 @@ def _restore_sqlite(store: Store, database: Path, *, replace: bool, now: datetim
         os.fsync(file.fileno())
     if former is not None:
         path.rename(former)
-        for suffix in ("-wal", "-shm"):  # empty after the checkpoint; beside the new file they would spoil it
+        for suffix in ("-wal", "-shm"):  # empty after the checkpoint; next to the new file they would corrupt it
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     arriving.rename(path)
     return former
@@ -178,9 +178,9 @@ def _restore_postgresql(store: Store, folder: Path, backup: Backup, *, replace: 
     with store.begin() as connection:
         filled = [t.name for t in _tables() if connection.scalar(select(func.count()).select_from(t))]
         if filled and not replace:
-            raise Conflict(f"{store.name} holds {', '.join(filled)} already; --replace empties it and restores")
+            raise Conflict(f"{store.name} already has {', '.join(filled)}; use --replace to empty it and restore")
         connection.execute(text(f"TRUNCATE {', '.join(table.name for table in _tables())}"))
-        connection.execute(text("ALTER TABLE retrievals DISABLE TRIGGER USER"))  # its rollups come with the backup
+        connection.execute(text("ALTER TABLE retrievals DISABLE TRIGGER USER"))  # the backup contains its rollups
         for table in _tables():
             with (folder / table.name).open("rb") as file, _copy(connection, table, "FROM STDIN") as copy:
                 while part := file.read(_CHUNK):
@@ -192,7 +192,7 @@ def _restore_postgresql(store: Store, folder: Path, backup: Backup, *, replace: 
         connection.execute(text("ALTER TABLE retrievals ENABLE TRIGGER USER"))
         found = {t.name: int(connection.scalar(select(func.count()).select_from(t)) or 0) for t in _tables()}
         if found != backup.rows:
-            raise SourceUnavailable("the store was not restored: it would hold other rows than the backup says")
+            raise SourceUnavailable("the store was not restored: its rows would differ from the backup's list")
 
 
 def _tables() -> list[Table]:
@@ -210,14 +210,14 @@ def _pack(whole: Path, folder: Path, backup: Backup) -> None:
         archive.writestr(_MANIFEST, json.dumps({"format": _FORMAT, **asdict(backup)}, indent=2))
         for each in sorted(folder.iterdir()):
             archive.write(each, each.name)
-    whole.chmod(0o600)  # it holds what users asked, and the secrets of webhooks
+    whole.chmod(0o600)  # it contains users' questions and the secrets of webhooks
     with whole.open("rb") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[tuple[Path, Backup]]:
-    """Unpack a backup beside it and check every part by its digest."""
+    """Unpack a backup next to it and check every part by its digest."""
     if not path.is_file():
         raise NotFound(f"backup: there is no file {path}")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
@@ -226,7 +226,7 @@ def _unpacked(path: Path) -> Iterator[tuple[Path, Backup]]:
             with zipfile.ZipFile(path) as archive:
                 given = json.loads(archive.read(_MANIFEST))
                 if given.pop("format") != _FORMAT:
-                    raise InvalidInput("backup", f"{path} is of a format that this release does not know")
+                    raise InvalidInput("backup", f"{path} has a format that this release does not know")
                 backup = Backup(**given)
                 for part, digest in backup.digests.items():
                     if not part.replace("_", "").replace(".", "").isalnum():
@@ -234,13 +234,13 @@ def _unpacked(path: Path) -> Iterator[tuple[Path, Backup]]:
                     with archive.open(part) as source, (folder / part).open("wb") as target:
                         shutil.copyfileobj(source, target, _CHUNK)
                     if _digest(folder / part) != digest:
-                        raise SourceUnavailable(f"{path} is damaged: {part} is not what was written")
+                        raise SourceUnavailable(f"{path} is damaged: {part} differs from what was written")
         except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, OSError) as error:
-            raise SourceUnavailable(f"{path} is damaged or no backup: {error}") from error
+            raise SourceUnavailable(f"{path} is damaged or not a backup: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError) as error:
             if isinstance(error, InvalidInput):
                 raise
-            raise InvalidInput("backup", f"{path} is damaged or no backup: {error}") from error
+            raise InvalidInput("backup", f"{path} is damaged or not a backup: {error}") from error
         yield folder, backup
 
 

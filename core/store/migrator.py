@@ -22,27 +22,27 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """From which revision to which a store was brought; both are the same when there was nothing to do."""
+    """A store's revisions before and after; equal if there was nothing to do."""
 
     before: str
     after: str
 
     @property
     def was_needed(self) -> bool:
-        """Whether anything was done."""
+        """Whether anything was migrated."""
         return self.before != self.after
 
 
 def migrate(store: Store) -> Migration:
-    """Bring a store to this release's schema, with its data. A store that is not there yet is left to its first user.
+    """Migrate a store with its data to this release's schema. A store that does not exist yet is left alone.
 
-    Raises Conflict when a newer release made it, SourceUnavailable when it cannot be read.
+    Raises Conflict if a newer release made it, SourceUnavailable if it cannot be read.
     """
     if store.find_revision() in (REVISION, None):
         return Migration(REVISION, REVISION)
     with store.begin_schema() as (connection, revision):
         if revision in (REVISION, None):
-            return Migration(REVISION, REVISION)  # another server was faster
+            return Migration(REVISION, REVISION)  # another server did it first
         if revision not in list_revisions():
             raise Conflict(store.describe_foreign(revision))
         _upgrade(connection)
@@ -51,7 +51,7 @@ def migrate(store: Store) -> Migration:
 
 
 def list_revisions() -> tuple[str, ...]:
-    """Return every revision that is known, oldest first."""
+    """Return every known revision, oldest first."""
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory.from_config(_configure())

@@ -6,7 +6,7 @@ from quarterdeck.store import Store
 
 
 def record_restore(store: Store, created: str, by: Act) -> int:
-    """Note in the audit trail that everything in the store came from a backup of that time."""
+    """Record in the audit trail that the store's content came from a backup of that time."""
     with changing(store, by) as change:
         change.record(Action.STORE_RESTORE, "store", None, {"backup": created})
     return change.entry_id

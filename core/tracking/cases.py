@@ -16,7 +16,7 @@ _FIELDS = {"id": str, "question": str, "expected_documents": list, "reference_an
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question of the test set. `answerable` is False when the documents do not hold the answer: refuse then."""
+    """One question of the test set. `answerable` is False if the documents lack the answer, so refusing is right."""
 
     id: str
     question: str
@@ -27,11 +27,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What one prompt made of one case. Scores are 0 to 1.
+    """The result of one prompt on one case. Scores are 0 to 1.
 
-    `sentences` are those of the answer and `supported` says of each whether the retrieved context bears it out.
-    `retrieval_hit` is True when one of the expected documents was retrieved, None when the case expects none.
-    `error` says in one line why there is no answer or no verdict; the scores are then 0 and mean nothing.
+    `sentences` are those of the answer; `supported` says for each whether the retrieved context supports it.
+    `retrieval_hit` is True if an expected document was retrieved, None if the case expects none. `error` says in one
+    line why there is no answer or no verdict; the scores are then a meaningless 0.
     """
 
     case_id: str
@@ -54,10 +54,10 @@ class CaseResult:
 
 
 def parse_cases(text: str, *, source: str = "cases") -> tuple[Case, ...]:
-    """Return the cases of a JSONL text, one object a line; empty lines are skipped.
+    """Return the cases of a JSONL text, one object per line; empty lines are skipped.
 
-    Raises InvalidInput, naming source, line and field, for anything that is missing, unknown, empty, doubled or of
-    the wrong type.
+    Raises InvalidInput with source, line and field for anything missing, unknown, empty, duplicate or of the wrong
+    type.
     """
     cases: list[Case] = []
     seen: dict[str, int] = {}
@@ -67,11 +67,11 @@ def parse_cases(text: str, *, source: str = "cases") -> tuple[Case, ...]:
         where = f"{source} line {number}"
         case = _parse_case(line, where)
         if case.id in seen:
-            raise InvalidInput(f"{where}, field id", f"{case.id!r} was used in line {seen[case.id]} already")
+            raise InvalidInput(f"{where}, field id", f"{case.id!r} was already used in line {seen[case.id]}")
         seen[case.id] = number
         cases.append(case)
     if not cases:
-        raise InvalidInput(source, "holds no case; write one JSON object a line")
+        raise InvalidInput(source, "has no cases; write one JSON object per line")
     return tuple(cases)
 
 
@@ -82,18 +82,18 @@ def dataset_digest(cases: Sequence[Case]) -> str:
 
 
 def render_case_results(results: Sequence[CaseResult]) -> str:
-    """Return the per-case table as JSON: what an evaluation run keeps as `cases.json`."""
+    """Return the per-case table as JSON, saved with an evaluation run as `cases.json`."""
     return json.dumps([asdict(result) for result in results], ensure_ascii=False, indent=1)
 
 
 def parse_case_results(text: str, *, source: str = "cases.json") -> tuple[CaseResult, ...]:
-    """Return the per-case table that `render_case_results` wrote. Raises InvalidInput when it is something else."""
+    """Return the per-case table written by `render_case_results`. Raises InvalidInput for anything else."""
     names = {field.name for field in fields(CaseResult)}
     try:
         rows = json.loads(text)
         for row in rows:
-            if set(row) | {"error"} != names:  # tables written before there were errors have none
-                raise InvalidInput(source, f"has other fields than this version writes: {sorted(names ^ set(row))}")
+            if set(row) | {"error"} != names:  # older tables have no errors
+                raise InvalidInput(source, f"has other fields than this version: {sorted(names ^ set(row))}")
         return tuple(CaseResult(**{key: _frozen(value) for key, value in row.items()}) for row in rows)
     except (json.JSONDecodeError, TypeError) as error:
         raise InvalidInput(source, f"is not a table of case results: {error}") from error
@@ -107,7 +107,7 @@ def _parse_case(line: str, where: str) -> Case:
     if not isinstance(row, dict):
         raise InvalidInput(where, f"must be a JSON object, not {type(row).__name__}")
     if unknown := sorted(set(row) - set(_FIELDS)):
-        raise InvalidInput(f"{where}, field {unknown[0]}", f"is unknown; there are: {', '.join(_FIELDS)}")
+        raise InvalidInput(f"{where}, field {unknown[0]}", f"is unknown; the fields are: {', '.join(_FIELDS)}")
     for name, kind in _FIELDS.items():
         _check_field(f"{where}, field {name}", row.get(name), kind)
     if not all(isinstance(document, str) and document for document in row["expected_documents"]):

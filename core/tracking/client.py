@@ -27,15 +27,15 @@ _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INV
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own default hangs on a dead server for over a minute
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's default waits over a minute for a dead server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would stand in the middle of JSON output
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would break JSON output
 }
 
 
 def open_client(tracking_uri: str) -> Any:
-    """Return an MlflowClient. On a database this creates or migrates the schema: only for writing."""
+    """Return an MlflowClient. On a database this creates or migrates the schema, so use it only for writing."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with translated_errors(tracking_uri):
@@ -45,9 +45,9 @@ def open_client(tracking_uri: str) -> Any:
 
 
 def check_writable(store: TrackingSqlReader) -> None:
-    """Raise SourceUnavailable when opening this database with the client would migrate it to a newer schema.
+    """Raise SourceUnavailable if opening this database with the client would migrate it to a newer schema.
 
-    After that the older MLflow that it belongs to would refuse it; whether to do so is for its owner to say.
+    The older MLflow that it belongs to would then refuse it, so its owner has to decide that.
     """
     revision = store.schema_revision()
     if revision is None:
@@ -57,14 +57,14 @@ def check_writable(store: TrackingSqlReader) -> None:
     latest: Any = utils._get_latest_schema_revision
     if revision != latest():
         raise SourceUnavailable(
-            f"MLflow store {describe(store.uri)}: its schema ({revision}) is not the one of the MLflow installed here, "
-            "so that it can be read but not written. `mlflow db upgrade` brings it up to date; make a copy first."
+            f"MLflow store {describe(store.uri)}: its schema ({revision}) is not that of the MLflow installed here, "
+            "so it can be read but not written. `mlflow db upgrade` upgrades it; make a copy first."
         )
 
 
 @contextmanager
 def translated_errors(tracking_uri: str) -> Iterator[None]:
-    """Turn MLflow's exceptions into the deck's: NotFound, InvalidInput, or SourceUnavailable."""
+    """Convert MLflow's exceptions to NotFound, InvalidInput, or SourceUnavailable."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -79,10 +79,10 @@ def translated_errors(tracking_uri: str) -> Iterator[None]:
 
 
 def answer_in_time(tracking_uri: str, ask: Callable[[], _R]) -> _R:
-    """Return what `ask` returns. Raises SourceUnavailable when it has not done so after ANSWER_SECONDS.
+    """Return what `ask` returns. Raises SourceUnavailable after ANSWER_SECONDS.
 
-    MLflow's own time limit starts again with every byte that arrives: a server that dribbles would never be given up.
-    The thread that asked is left behind until its request ends.
+    MLflow's own timeout restarts with every byte that arrives, so a very slow server would never time out. The waiting
+    thread is left behind until its request ends.
     """
     answer: Future[_R] = Future()
 
@@ -98,7 +98,7 @@ def answer_in_time(tracking_uri: str, ask: Callable[[], _R]) -> _R:
     except TimeoutError as error:
         where = describe(tracking_uri)
         raise SourceUnavailable(
-            f"MLflow at {where} had not answered whole after {ANSWER_SECONDS:.0f} s; is it overloaded?"
+            f"MLflow at {where} did not finish its answer within {ANSWER_SECONDS:.0f} s; is it overloaded?"
         ) from error
 
 
@@ -115,7 +115,7 @@ def _in_time(
 class TrackingHttpReader:
     """The runs and prompts behind a tracking server.
 
-    A server that does not answer is named within 5 s, one that answers byte by byte within ANSWER_SECONDS.
+    A server that does not answer is reported within 5 s, one that answers byte by byte within ANSWER_SECONDS.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -129,26 +129,26 @@ class TrackingHttpReader:
 
     @_in_time
     def list_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> tuple[Run, ...]:
-        """Return the runs that pass the filter, in that order. The runs before `offset` are read, too."""
+        """Return the runs that match the filter, in this order. Also reads the runs before `offset`."""
         with self._connect() as client:
             return tuple(self._search(client, where, sort, stop=offset + limit)[offset:])
 
     @_in_time
     def count_runs(self, where: RunFilter) -> int:
-        """Return how many runs pass the filter, by reading them all."""
+        """Return how many runs match the filter, by reading them all."""
         with self._connect() as client:
             return len(self._search(client, where, RunSort(), stop=None))
 
     @_in_time
     def page_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> RunPage:
-        """Return one page of the runs that pass the filter. A server cannot count them: it is asked for one more."""
+        """Return one page of the matching runs. A server cannot count them, so one more is requested."""
         with self._connect() as client:
             found = self._search(client, where, sort, stop=offset + limit + 1)
         return RunPage(tuple(found[offset : offset + limit]), len(found), is_counted=len(found) <= offset + limit)
 
     @_in_time
     def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
-        """Return those of the runs that there are, in the order given."""
+        """Return the existing ones of these runs, in the given order."""
         found = []
         with self._connect() as client:
             experiments = self._experiments(client)
@@ -159,7 +159,7 @@ class TrackingHttpReader:
 
     @_in_time
     def get_alias(self, name: str, alias: str) -> int | None:
-        """Return the version of a registered model that the alias points at, or None."""
+        """Return the version of a registered model behind the alias, or None."""
         with self._connect() as client:
             try:
                 with translated_errors(self.uri):
@@ -169,10 +169,10 @@ class TrackingHttpReader:
 
     @_in_time
     def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
-        """Return every version of every prompt (or of the one named), by name and then newest version first."""
+        """Return every version of every prompt (or of the named one), by name, newest version first."""
         with self._connect() as client:
             names = [prompt.name for prompt in _all_pages(client.search_prompts) if name in (None, prompt.name)]
-            # A search leaves the aliases out, so that each version is asked for by itself.
+            # A search leaves out aliases, so each version is requested separately.
             found = [
                 client.get_prompt_version(each, str(version.version))
                 for each in names
@@ -216,12 +216,12 @@ class TrackingHttpReader:
 
 
 def _probe(uri: str) -> None:
-    """Raise SourceUnavailable when nothing answers: importing MLflow to find out would take seconds."""
+    """Raise SourceUnavailable if nothing answers; importing MLflow to find out would take seconds."""
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # noqa: S310
             return
     except urllib.error.HTTPError:
-        return  # something answers; whether it is MLflow, its client will say
+        return  # something answers; the client finds out whether it is MLflow
     except (OSError, ValueError) as error:
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or cause
@@ -264,7 +264,7 @@ def _order_by(sort: RunSort) -> list[str]:
 
 def _quoted(value: str) -> str:
     if "'" in value and '"' in value:
-        raise InvalidInput("filter", f"MLflow cannot search for text with both kinds of quotes: {value!r}")
+        raise InvalidInput("filter", f"MLflow cannot search for text that has both kinds of quotes: {value!r}")
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 

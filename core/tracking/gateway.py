@@ -29,7 +29,7 @@ _EXPERIMENTS_OF_PROMPT = "_mlflow_experiment_ids"
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a run was evaluated on: a name, where it came from, and a digest that changes with its content."""
+    """The data that a run was evaluated on: a name, its source, and a digest of its content."""
 
     name: str
     source: str
@@ -40,7 +40,7 @@ class Tracking:
     """The experiments, runs and prompts of one MLflow tracking URI: http(s), sqlite or postgresql.
 
     Every method raises SourceUnavailable, in one line, for a store that is missing, corrupt, unreachable or of an
-    unknown schema. `artifact_root` is where new experiments keep their files; next to the database by default.
+    unknown schema. `artifact_root` is where new experiments store files; by default next to the database.
     """
 
     def __init__(self, tracking_uri: str, *, artifact_root: Path | None = None) -> None:
@@ -73,7 +73,7 @@ class Tracking:
         until: datetime | None = None,
         tag: tuple[str, str] | None = None,
     ) -> tuple[Run, ...]:
-        """Return up to `limit` active runs, newest first. `prompt`, `version` and `model` are parameters of a run."""
+        """Return up to `limit` active runs, newest first. `prompt`, `version` and `model` are run parameters."""
         if limit < 1 or offset < 0:
             raise InvalidInput("limit", f"must be 1 or more with an offset of 0 or more, not {limit} and {offset}")
         where = RunFilter(experiment, prompt, version, model, status, since, until, tag)
@@ -82,11 +82,11 @@ class Tracking:
     def page_runs(
         self, where: RunFilter | None = None, sort: RunSort | None = None, *, limit: int, offset: int = 0
     ) -> RunPage:
-        """Return one page of the runs that pass the filter, sorted by the store itself."""
+        """Return one page of the runs that match the filter, sorted by the store itself."""
         return self._reader.page_runs(where or RunFilter(), sort or RunSort(), limit=limit, offset=offset)
 
     def count_runs(self, where: RunFilter | None = None) -> int:
-        """Return how many active runs pass the filter: for paging."""
+        """Return how many active runs match the filter, for paging."""
         return self._reader.count_runs(where or RunFilter())
 
     def get_run(self, run_id: str) -> Run:
@@ -96,15 +96,15 @@ class Tracking:
         raise NotFound(f"run: no run {run_id!r} in {describe(self.tracking_uri)}")
 
     def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
-        """Return those of the runs that there are, in the order given."""
+        """Return the existing ones of these runs, in the given order."""
         return self._reader.get_runs(run_ids)
 
     def read_artifact_text(self, run_id: str, path: str) -> str:
-        """Return a text file that a run keeps. Raises NotFound when the run or the file is not there."""
+        """Return a text file of a run. Raises NotFound when the run or the file does not exist."""
         if ".." in path.split("/") or path.startswith("/"):
-            raise InvalidInput("artifact", f"{path!r} leads out of the run's folder")
+            raise InvalidInput("artifact", f"{path!r} is outside of the run's folder")
         uri = self.get_run(run_id).artifact_uri
-        missing = NotFound(f"artifact: run {run_id} keeps no {path!r} at {uri}")
+        missing = NotFound(f"artifact: run {run_id} has no {path!r} at {uri}")
         folder = _local_folder(uri)
         if folder is not None:
             if not (folder / path).is_file():
@@ -113,14 +113,14 @@ class Tracking:
         return answer_in_time(self.tracking_uri, lambda: self._download_text(uri, path, missing))
 
     def list_case_results(self, run_id: str) -> tuple[CaseResult, ...]:
-        """Return what became of each case in an evaluation run. Raises NotFound for a run without such a table."""
+        """Return the case results of an evaluation run. Raises NotFound for a run without such a table."""
         source = f"{CASES_ARTIFACT} of run {run_id}"
         return parse_case_results(self.read_artifact_text(run_id, CASES_ARTIFACT), source=source)
 
     def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
-        """Return every version of every registered prompt, or of the one named: by name, newest version first.
+        """Return every version of every registered prompt, or of the named one: by name, newest version first.
 
-        Without their runs (`with_runs`), versions are found quickly however many runs there are.
+        With `with_runs=False` versions are found quickly, however many runs there are.
         """
         return self._reader.list_prompts(name, with_runs=with_runs)
 
@@ -134,12 +134,12 @@ class Tracking:
         raise NotFound(f"prompt: {name!r} has no version or alias {str(version)!r}; versions: {known}")
 
     def production_version(self, name: str, *, with_runs: bool = True) -> PromptVersion | None:
-        """Return the version that the alias `production` points at, or None. The alias is the authority, not a tag."""
+        """Return the version behind the alias `production`, or None. The alias decides, not a tag."""
         found = self._reader.list_prompts(name, with_runs=with_runs)
         return next((prompt for prompt in found if PRODUCTION in prompt.aliases), None)
 
     def production_release(self, name: str) -> int | None:
-        """Return which entry of the model registry is the prompt's production one, or None (`register_release`)."""
+        """Return the prompt's production version in the model registry, or None (see `register_release`)."""
         return self._reader.get_alias(_release_of(name), PRODUCTION)
 
     # Writing
@@ -147,9 +147,9 @@ class Tracking:
     def register_prompt(
         self, name: str, text: str, *, message: str = "", tags: Mapping[str, str] | None = None, experiment: str = ""
     ) -> PromptVersion:
-        """Return the version of the prompt that has this text; a new one is made when there is none yet.
+        """Return the prompt version with this text, creating it if there is none.
 
-        With `experiment`, the prompt is listed among that experiment's prompts in MLflow's own screens.
+        With `experiment`, MLflow's UI lists the prompt among that experiment's prompts.
         """
         with self._writing() as client:
             for known in self._reader.list_prompts(name):
@@ -163,18 +163,18 @@ class Tracking:
         return self.get_prompt(name, made.version)
 
     def set_prompt_alias(self, name: str, alias: str, version: int) -> None:
-        """Point the alias at a version of the prompt. Raises NotFound for a version that is not there."""
+        """Point the alias to a version of the prompt. Raises NotFound for a missing version."""
         self.get_prompt(name, version)
         with self._writing() as client:
             client.set_prompt_alias(name, alias, version)
 
     def delete_prompt_alias(self, name: str, alias: str) -> None:
-        """Take the alias off the prompt: for undoing the first promotion."""
+        """Remove the alias from the prompt, to undo the first promotion."""
         with self._writing() as client:
             client.delete_prompt_alias(name, alias)
 
     def set_run_description(self, run_id: str, text: str) -> None:
-        """Write the text that MLflow shows as the run's description, in place of the former one."""
+        """Replace the text that MLflow shows as the run's description."""
         with self._writing() as client:
             client.set_tag(run_id, DESCRIPTION, text)
 
@@ -190,10 +190,10 @@ class Tracking:
         prompt: PromptVersion | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """Keep one finished evaluation as a run and return its id; the experiment is made when it is not there.
+        """Save a finished evaluation as a run and return its id; creates a missing experiment.
 
-        `artifacts` are texts by file name; `prompt` is the registered version that the run is linked to. A run whose
-        logging breaks off half-way stays behind as FAILED.
+        `artifacts` are texts by file name; `prompt` is the registered version to link. If logging fails midway, the run
+        stays with the status FAILED.
         """
         with self._writing() as client:
             run_id = str(client.create_run(self._experiment_id(client, experiment), run_name=name).info.run_id)
@@ -210,9 +210,9 @@ class Tracking:
         return run_id
 
     def register_release(self, prompt: PromptVersion, run_id: str, *, tags: Mapping[str, str] | None = None) -> int:
-        """Enter the prompt into the model registry as `NAME-release`, tagged and aliased `production`; its version.
+        """Add the prompt to the model registry as `NAME-release`, tagged and aliased `production`; return its version.
 
-        MLflow keeps prompts and models in one namespace, hence the ending. The entry points at the run's files.
+        MLflow keeps prompts and models in one namespace, hence the suffix. The entry points to the run's files.
         """
         name = _release_of(prompt.name)
         run = self.get_run(run_id)
@@ -231,7 +231,7 @@ class Tracking:
         return made
 
     def set_production_release(self, name: str, version: int | None) -> None:
-        """Let another entry of the model registry be the prompt's production one, by alias and tag; None for none."""
+        """Make another version in the model registry the production one, by alias and tag; None for none."""
         release, former = _release_of(name), self.production_release(name)
         with self._writing() as client:
             if version is not None:
@@ -243,7 +243,7 @@ class Tracking:
                 client.set_model_version_tag(release, str(former), _STAGE, "former")
 
     def delete_release(self, name: str, version: int) -> None:
-        """Remove an entry of the model registry: for undoing a promotion."""
+        """Remove a version from the model registry, to undo a promotion."""
         with self._writing() as client:
             client.delete_model_version(_release_of(name), str(version))
 
@@ -287,9 +287,9 @@ class Tracking:
     def _download_text(self, uri: str, path: str, missing: NotFound) -> str:
         if uri.startswith("mlflow-artifacts:") and isinstance(self._reader, TrackingSqlReader):
             where = describe(self.tracking_uri)
-            raise SourceUnavailable(f"artifact: {uri} is served by a tracking server; give its address, not {where}")
+            raise SourceUnavailable(f"artifact: {uri} is served by a tracking server; use its address, not {where}")
         if isinstance(self._reader, TrackingHttpReader):
-            open_client(self.tracking_uri)  # sets the time limits, also for the download
+            open_client(self.tracking_uri)  # sets the timeouts, also for the download
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         with tempfile.TemporaryDirectory() as folder, translated_errors(self.tracking_uri):
@@ -305,8 +305,8 @@ def _release_of(name: str) -> str:
 
 
 def _links(prompt: PromptVersion | None) -> Mapping[str, str]:
-    # What MlflowClient.link_prompt_version_to_run writes; that function itself uses the process-wide tracking URI
-    # instead of its client's, and makes a stray mlflow.db in the working directory.
+    # Writes what MlflowClient.link_prompt_version_to_run writes. That function uses the process-wide tracking URI
+    # instead of its client's, and creates a stray mlflow.db in the working directory.
     return {LINKED_PROMPTS: json.dumps([{"name": prompt.name, "version": str(prompt.version)}])} if prompt else {}
 
 
@@ -320,7 +320,7 @@ def _log_dataset(client: Any, run_id: str, dataset: Dataset) -> None:
 
 
 def _await_prompt_links() -> None:
-    """Wait for the threads in which MLflow links a new prompt to an experiment: what is written should be there."""
+    """Wait for the threads in which MLflow links a new prompt to an experiment, so that reads see the link."""
     for thread in threading.enumerate():
         if thread.name.startswith("link_prompt_to_experiment_thread"):
             thread.join(timeout=10.0)

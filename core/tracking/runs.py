@@ -14,12 +14,12 @@ PRODUCTION = "production"
 LINKED_PROMPTS = "mlflow.linkedPrompts"
 DESCRIPTION = "mlflow.note.content"
 MOST_COMPARED = 8
-EVALUATED = ("faithfulness_mean", "cost_usd_mean")  # the metrics that a run must have to be compared
+EVALUATED = ("faithfulness_mean", "cost_usd_mean")  # the metrics that a run needs to be compared
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of an experiment: its last value of each metric, its parameters and tags. `started` is aware UTC."""
+    """One run of an experiment: the last value of each metric, parameters and tags. `started` is aware UTC."""
 
     run_id: str
     name: str
@@ -33,7 +33,7 @@ class Run:
 
     @property
     def description(self) -> str:
-        """The text that people wrote about this run, a decision for instance; empty when nobody did."""
+        """The run's description, such as a decision; "" without one."""
         return self.tags.get(DESCRIPTION, "")
 
     @property
@@ -43,18 +43,18 @@ class Run:
 
     @property
     def prompt_key(self) -> tuple[str, str]:
-        """The prompt's name and version by the run's own parameters; a run without them stands for itself."""
+        """The prompt's name and version by the run's own parameters; without them, the run's name and ""."""
         return self.params.get("prompt", self.name), self.params.get("version", "")
 
     @property
     def linked_prompts(self) -> tuple[tuple[str, int], ...]:
-        """Names and versions of the registered prompts that the run is linked to."""
+        """Names and versions of the registered prompts linked to the run."""
         return parse_links(self.tags.get(LINKED_PROMPTS, "[]"))
 
 
 @dataclass(frozen=True, slots=True)
 class PromptVersion:
-    """One version of a registered prompt, the aliases that point at it, and the runs that were made with it."""
+    """One version of a registered prompt, its aliases, and the runs made with it."""
 
     name: str
     version: int
@@ -67,20 +67,20 @@ class PromptVersion:
 
     @property
     def label(self) -> str:
-        """The version as people and services say it, `v3`: that of the prompt's file, else the registry's number."""
+        """The version's common name, `v3`: that in the prompt's file, else the registry's number."""
         own = self.tags.get("version", "") or str(self.version)
         return f"v{own}" if own.isdigit() else own
 
     @property
     def spellings(self) -> frozenset[str]:
-        """How services may write this version into the retrieval log: `v3`, `3`, `qa-v3`, `qa-3`."""
+        """The possible spellings of this version in the retrieval log: `v3`, `3`, `qa-v3`, `qa-3`."""
         short = self.label.removeprefix("v") if self.label[1:].isdigit() else self.label
         return frozenset(each for own in (self.label, short) for each in (own, f"{self.name}-{own}"))
 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs to read. An absent field does not restrict; `since` is inclusive and `until` is not."""
+    """Which runs to read. None does not restrict; `since` is inclusive and `until` is exclusive."""
 
     experiment: str | None = None
     prompt: str | None = None
@@ -93,7 +93,7 @@ class RunFilter:
 
     @property
     def params(self) -> Mapping[str, str]:
-        """The parameters that a run must carry, by name."""
+        """The parameters that a run must have, by name."""
         wanted = {"prompt": self.prompt, "version": self.version, "model": self.model}
         return {key: value for key, value in wanted.items() if value is not None}
 
@@ -108,7 +108,7 @@ class SortKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunSort:
-    """The order of runs: by their start, or by the metric or parameter `key`. Runs without it come last."""
+    """The order of runs: by start, or by the metric or parameter `key`. Runs without it come last."""
 
     kind: SortKind = SortKind.STARTED
     key: str = ""
@@ -117,7 +117,7 @@ class RunSort:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """One page of the runs that pass a filter. `total` is at least so many when it was not counted (`is_counted`)."""
+    """One page of the runs that match a filter. `total` is a lower bound unless `is_counted`."""
 
     runs: tuple[Run, ...]
     total: int
@@ -126,7 +126,7 @@ class RunPage:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns tell several runs apart, and what is the same in all of them."""
+    """The columns in which several runs differ, and what is the same in all of them."""
 
     metrics: tuple[str, ...]
     params: tuple[str, ...]
@@ -135,7 +135,7 @@ class Columns:
 
 
 def list_differing_params(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the names of the parameters that are not the same in all runs, sorted; a missing one differs.
+    """Return the names of the parameters that differ between runs, sorted; a missing one differs.
 
     >>> list_differing_params([])
     ()
@@ -144,10 +144,9 @@ def list_differing_params(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def choose_columns(runs: Sequence[Run]) -> Columns:
-    """Return the metrics, parameters and own tags in which the runs differ, the most often present first.
+    """Return the metrics, parameters and own tags in which the runs differ, the most frequent first.
 
-    A metric that only some runs have differs, too. MLflow's own tags are left out. One run differs from nothing, and
-    all that it has is shown.
+    A metric that only some runs have differs. MLflow's own tags are left out. For a single run, everything is shown.
     """
     parts: dict[str, list[Mapping[str, str]]] = {
         "metrics": [{name: f"{value:.12g}" for name, value in run.metrics.items()} for run in runs],
@@ -167,9 +166,9 @@ def choose_columns(runs: Sequence[Run]) -> Columns:
 
 
 def choose_runs(runs: Iterable[Run], *, at_most: int = MOST_COMPARED) -> tuple[Run, ...]:
-    """Return what there is to decide about: the newest evaluated run of each version of the newest run's prompt.
+    """Return the runs to compare: the newest evaluated run of each version of the newest run's prompt.
 
-    `runs` are given newest first. More than `at_most` versions are cut to those evaluated last.
+    `runs` are ordered newest first. Of more than `at_most` versions, those evaluated last are kept.
     """
     chosen: dict[tuple[str, str], Run] = {}
     for run in runs:
@@ -179,7 +178,7 @@ def choose_runs(runs: Iterable[Run], *, at_most: int = MOST_COMPARED) -> tuple[R
 
 
 def label_runs(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return a name for each run that no other of them has: its own, with the start of its id where names are equal.
+    """Return a unique label for each run: its name, with the start of its id if names are equal.
 
     >>> label_runs([])
     ()
@@ -192,7 +191,7 @@ def label_runs(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def parse_links(value: str) -> tuple[tuple[str, int], ...]:
-    """Return the prompt versions that a run's tag names. Anybody can write that tag: what is no link is no link."""
+    """Return the prompt versions in a run's tag. Anybody can write that tag, so invalid links are skipped."""
     try:
         return tuple((linked["name"], int(linked["version"])) for linked in json.loads(value))
     except (ValueError, KeyError, TypeError):

@@ -25,7 +25,7 @@ FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id {joined} WHE
 _COUNT = "SELECT COUNT(*) FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id WHERE {where}"
 _PAGE = " ORDER BY {order} LIMIT :limit OFFSET :offset"
 _SORTED_BY = {SortKind.METRIC: "latest_metrics", SortKind.PARAM: "params"}
-# Numbers that are kept as text are sorted as numbers, and before any other text.
+# Numbers stored as text are sorted as numbers, before any other text.
 _NUMBER_OF_TEXT = {
     "sqlite": "CASE WHEN s.value GLOB '*[0-9]*' AND NOT s.value GLOB '*[^0-9.eE+-]*' THEN CAST(s.value AS REAL) END",
     "postgresql": r"CASE WHEN s.value ~ '^[-+]?\d+(\.\d+)?([eE][-+]?\d+)?$' THEN s.value::float8 END",
@@ -37,8 +37,8 @@ WHERE v.current_stage != 'Deleted_Internal'"""
 _LINKS = """SELECT t.run_uuid, t.value FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid
 WHERE t.key = :key AND r.lifecycle_stage = 'active'"""
 
-# Table of key-value rows -> how its value is read, and what stands for NULL. MLflow marks a metric that is not a number
-# in a column of its own.
+# Table of key-value rows -> how its value is read, and what replaces NULL. MLflow marks a NaN metric in a separate
+# column.
 _PIVOTS = {
     "latest_metrics": ("CASE WHEN is_nan THEN NULL ELSE value END", math.nan),
     "params": ("value", ""),
@@ -54,7 +54,7 @@ _HAS_SCHEMA = {
     "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'",
     "postgresql": "SELECT 1 FROM information_schema.tables WHERE table_name = 'alembic_version'",
 }
-_NAME_ANOTHER = "Give `MLFLOW_TRACKING_URI` the address of a database that MLflow made, or of its server"
+_NAME_ANOTHER = "Set `MLFLOW_TRACKING_URI` to the address of a database created by MLflow, or of its server"
 _NO_VALUES: Mapping[str, Any] = {}
 
 Row = Sequence[Any]
@@ -79,7 +79,7 @@ class TrackingSqlReader:
         return tuple(sorted(row[0] for row in rows))
 
     def list_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> tuple[Run, ...]:
-        """Return the runs that pass the filter, in that order."""
+        """Return the runs that match the filter, in this order."""
         condition, values = _condition(where)
         joined, order, sorting = _order(sort, _backend(self.uri))
         statement = _RUNS.format(where=condition, joined=joined) + _PAGE.format(order=order)
@@ -88,17 +88,17 @@ class TrackingSqlReader:
             return _assemble_runs(query, self.uri, found)
 
     def count_runs(self, where: RunFilter) -> int:
-        """Return how many runs pass the filter."""
+        """Return how many runs match the filter."""
         condition, values = _condition(where)
         with self._connect() as query:
             return int(query(_COUNT.format(where=condition), values)[0][0])
 
     def page_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> RunPage:
-        """Return one page of the runs that pass the filter, and how many there are."""
+        """Return one page of the runs that match the filter, and their total number."""
         return RunPage(self.list_runs(where, sort, limit=limit, offset=offset), self.count_runs(where))
 
     def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
-        """Return those of the runs that there are, in the order given."""
+        """Return the existing ones of these runs, in the given order."""
         chosen = f"r.run_uuid IN ({_CHOSEN[_backend(self.uri)]})"
         with self._connect() as query:
             rows = query(_RUNS.format(where=chosen, joined=""), {"ids": json.dumps(list(run_ids))})
@@ -106,7 +106,7 @@ class TrackingSqlReader:
         return tuple(found[run_id] for run_id in run_ids if run_id in found)
 
     def get_alias(self, name: str, alias: str) -> int | None:
-        """Return the version of a registered model or prompt that the alias points at, or None."""
+        """Return the version of a registered model or prompt behind the alias, or None."""
         with self._connect() as query:
             rows = query(
                 "SELECT version FROM registered_model_aliases WHERE name = :name AND alias = :alias",
@@ -115,9 +115,9 @@ class TrackingSqlReader:
         return int(rows[0][0]) if rows else None
 
     def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
-        """Return every version of every prompt (or of the one named), by name and then newest version first.
+        """Return every version of every prompt (or of the named one), by name, newest version first.
 
-        Which runs a version was used in is written at each run: without them, this does not grow with the runs.
+        The links to runs are stored with the runs; without them, the time does not grow with the number of runs.
         """
         values = {"text_key": PROMPT_TEXT} | ({"name": name} if name is not None else {})
         with self._connect() as query:
@@ -129,7 +129,7 @@ class TrackingSqlReader:
             )
 
     def schema_revision(self) -> str | None:
-        """Return the revision of the schema, or None when there is no database, or nothing in it, yet."""
+        """Return the revision of the schema, or None if the database does not exist yet or is empty."""
         if _backend(self.uri) == "sqlite" and not _sqlite_path(self.uri).is_file():
             return None
         with _open(self.uri) as query:
@@ -145,7 +145,7 @@ class TrackingSqlReader:
 
 
 def describe(uri: str) -> str:
-    """Return the address for a message, without any password."""
+    """Return the address without any password, for messages."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -186,7 +186,7 @@ def assemble_prompts(
 
 
 def moment_of(ms: int | None) -> datetime:
-    """Return milliseconds since the epoch, as MLflow keeps them, as an aware UTC time; absent becomes the epoch."""
+    """Convert MLflow's milliseconds since the epoch to an aware UTC time; None becomes the epoch."""
     return datetime.fromtimestamp((ms or 0) / 1000, UTC)
 
 
@@ -200,10 +200,10 @@ def _sqlite_path(uri: str) -> Path:
 
 @contextmanager
 def _open_sqlite(uri: str) -> Iterator[Query]:
-    # Without SQLAlchemy, which takes as long to import as it takes to read 10,000 runs.
+    # Without SQLAlchemy, whose import takes as long as reading 10,000 runs.
     path = _sqlite_path(uri)
     if not path.is_file():
-        raise SourceUnavailable(f"MLflow store: there is no file {path}; `quarterdeck demo` builds one")
+        raise SourceUnavailable(f"MLflow store: there is no file {path}; `quarterdeck demo` creates one")
     try:
         # mode=ro neither creates a missing file nor writes to an existing one.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=3.0)) as connection:
@@ -235,19 +235,19 @@ def _open_server(uri: str) -> Iterator[Query]:
 
 def _check_schema(query: Query, uri: str) -> None:
     if not query(_HAS_SCHEMA[_backend(uri)]):
-        raise SourceUnavailable(f"MLflow store {describe(uri)}: this database holds no MLflow tables. {_NAME_ANOTHER}")
+        raise SourceUnavailable(f"MLflow store {describe(uri)}: this database has no MLflow tables. {_NAME_ANOTHER}")
     revisions = [row[0] for row in query("SELECT version_num FROM alembic_version")]
     if len(revisions) != 1 or revisions[0] not in _known_revisions():
         found = ", ".join(revisions) or "none"
         raise SourceUnavailable(
             f"MLflow store {describe(uri)}: unknown schema revision ({found}), perhaps of a newer MLflow than the one "
-            "installed here. Nothing was changed; upgrade MLflow here, or give the address of its server."
+            "installed here. Nothing was changed; upgrade MLflow here, or use the address of its server."
         )
 
 
 @lru_cache(maxsize=1)
 def _known_revisions() -> frozenset[str]:
-    """Every schema revision that the installed MLflow knows, taken from its migration files without importing it."""
+    """All schema revisions of the installed MLflow, read from its migration files without importing it."""
     package = importlib.util.find_spec("mlflow")
     folders = package.submodule_search_locations if package and package.submodule_search_locations else []
     files = (path for folder in folders for path in Path(folder).glob("store/db_migrations/versions/*_*.py"))
@@ -278,7 +278,7 @@ def _condition(where: RunFilter) -> tuple[str, dict[str, Any]]:
 
 
 def _order(sort: RunSort, backend: str) -> tuple[str, str, dict[str, Any]]:
-    """The join that a sorting needs, its ORDER BY, and its values."""
+    """The join required by a sort order, its ORDER BY, and its values."""
     way = "DESC" if sort.descending else "ASC"
     newest = f"r.start_time {way if sort.kind is SortKind.STARTED else 'DESC'}, r.run_uuid"
     if sort.kind is SortKind.STARTED:
@@ -288,7 +288,7 @@ def _order(sort: RunSort, backend: str) -> tuple[str, str, dict[str, Any]]:
         keys = ["CASE WHEN s.is_nan THEN NULL ELSE s.value END"]
     else:
         keys = [_NUMBER_OF_TEXT[backend], "s.value"]
-    # Runs without the value come last, whichever the way.
+    # Runs without the value come last in both directions.
     order = [part for key in keys for part in (f"({key}) IS NULL", f"({key}) {way}")]
     return joined, ", ".join([*order, newest]), {"sort_key": sort.key}
 
@@ -313,7 +313,7 @@ def _assemble_runs(query: Query, uri: str, rows: Sequence[Row]) -> tuple[Run, ..
 
 
 def _pivot(query: Query, table: str, chosen: str, ids: str) -> Mapping[str, dict[str, Any]]:
-    """Return the key-value rows of the chosen runs as one dictionary a run."""
+    """Return the key-value rows of the chosen runs as one dictionary per run."""
     expression, missing = _PIVOTS[table]
     of_run: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     rows = query(f"SELECT run_uuid, key, {expression} FROM {table} WHERE run_uuid IN ({chosen})", {"ids": ids})

@@ -32,7 +32,7 @@ def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_
     assert "the local operator, as **viewer**" in " ".join(banner.value for banner in app.sidebar.info)
     for label, disabled, reason in list_changing(app):
         assert (label, disabled) == (label, True)
-        assert "takes the role" in reason and "you hold viewer" in reason, label
+        assert "requires the role" in reason and "you have viewer" in reason, label
 
 
 @pytest.mark.deep
@@ -49,4 +49,4 @@ def test_a_change_sent_past_a_locked_control_is_refused_in_one_line(
     forget()  # the visitor's role is taken away while the page stands open
     monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
     app.button(key="kill-new_prompt_v3").click().run()
-    assert only_error(app).startswith("**Nothing was changed** — a change takes the role editor in production")
+    assert only_error(app).startswith("**Nothing was changed** — a change requires the role editor in production")

@@ -40,11 +40,11 @@ def test_an_experiment_is_started_looked_at_and_decided(visit: Visit, server: Se
     form.get_by_label("Reason").fill("users ask for detail")
     form.get_by_role("button", name="Start", exact=True).click()
     page.get_by_text("Recorded as audit entry").wait_for()
-    page.get_by_text("long or not: Nobody was noted yet").first.wait_for()
+    page.get_by_text("long or not: No exposures yet").first.wait_for()
     answer(server, "seen_style", 80)
     page.wait_for_timeout(11_000)  # reads are kept for ten seconds
     visit.open("rollouts?tab=Experiments")
-    page.get_by_text("7 days of the 7 days that it runs at least").wait_for()
+    page.get_by_text("7 days of the 7 days minimum run").wait_for()
     form = page.get_by_test_id("stForm").filter(has_text="Everybody gets")
     form.get_by_label("Reason").fill("they like it")
     if form.get_by_label("Type seen_style").count():

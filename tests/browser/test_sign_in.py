@@ -181,7 +181,7 @@ def test_an_address_that_the_provider_did_not_verify_opens_nothing(
 ) -> None:
     grant_role(store, Grant("ada@example.org", Role.ADMIN), SETUP)
     page = enter(context, signed[0].address, "mallory")
-    expect(page.locator("h4").first).to_contain_text("does not say that your e-mail address is verified")
+    expect(page.locator("h4").first).to_contain_text("has not verified your e-mail address")
 
 
 def test_a_cookie_of_another_signature_is_nobodys(signed: tuple[Server, Provider], context: BrowserContext) -> None:
@@ -204,7 +204,7 @@ def test_behind_a_proxy_its_header_names_the_visitor(home: Path, chromium: Brows
         grant_role(store, Grant("bob@example.org", Role.VIEWER), SETUP)
         store.close()
         for headers, sentence in (
-            ({"X-Forwarded-Email": "bob@example.org"}, "flags"), ({}, "The proxy named nobody")
+            ({"X-Forwarded-Email": "bob@example.org"}, "flags"), ({}, "The proxy named no user")
         ):  # fmt: skip
             with chromium.new_context(extra_http_headers=headers) as context:
                 page = context.new_page()
@@ -221,7 +221,7 @@ def test_serving_beyond_this_machine_without_a_login_is_refused_in_one_line(home
         env={**os.environ, "QUARTERDECK_HOME": str(home)}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("quarterdeck: host: 0.0.0.0 lets other machines in, and nobody signs in")
+    assert done.stderr.startswith("quarterdeck: host: 0.0.0.0 lets other machines in without a sign-in")
     assert done.stderr.count("\n") == 1
 
 

@@ -34,7 +34,7 @@ def test_every_wrong_value_is_told_at_once():
         "QUARTERDECK_LOW_SCORE": "2", "QUARTERDECK_REDACT": "maybe", "QUARTERDECK_DATABASE_URL": "mysql://x/y",
         "QUARTERDECK_LOG_URL": "nonsense", "QUARTERDECK_LOG_LEVEL": "loud", "QUARTERDECK_ENVIRONMENT": "a b",
     }  # fmt: skip
-    with pytest.raises(InvalidInput, match="^configuration: 6 values are wrong") as refused:
+    with pytest.raises(InvalidInput, match="^configuration: 6 values are invalid") as refused:
         load_config(wrong)
     assert [name for name in wrong if f"{name}: " not in str(refused.value)] == []
     assert "\n" not in str(refused.value)
@@ -51,7 +51,7 @@ def test_of_a_login_and_of_a_proxy_too_every_wrong_value_is_told_at_once():
         "QUARTERDECK_PROXY_ADDRESSES": "everywhere",
     }  # fmt: skip
     for wrong in (login, proxy):
-        with pytest.raises(InvalidInput, match=f"^configuration: {len(wrong)} values are wrong") as refused:
+        with pytest.raises(InvalidInput, match=f"^configuration: {len(wrong)} values are invalid") as refused:
             load_config(right | wrong if wrong is login else wrong)
         assert [name for name in wrong if f"{name}: " not in str(refused.value)] == []
 

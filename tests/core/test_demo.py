@@ -296,7 +296,7 @@ def test_building_again_changes_nothing(demo: Demo, demo_store: Store) -> None:
 def test_a_store_with_data_of_others_is_left_alone(reset: bool, store: Store, url: str, tmp_path: Path) -> None:
     append_retrievals(store, [Retrieval(datetime.now(UTC), "a real question", 0.7)])
     config = load_config({"QUARTERDECK_HOME": str(tmp_path / "home")}, database_url=url)
-    with pytest.raises(Conflict, match="holds data that no demo put there"):
+    with pytest.raises(Conflict, match="has data that is not the demo's"):
         build_demo(config, now=datetime.now(UTC), reset=reset, say=print)
     assert not (tmp_path / "home").exists()
     with store.read() as connection:
@@ -310,7 +310,7 @@ def test_a_reset_leaves_a_store_alone_that_another_demo_did_not_make(store: Stor
     for complete in (True, False):
         (home / "demo.json").write_text(f'{{"complete": {str(complete).lower()}, "store": "sqlite:////elsewhere.db"}}')
         config = load_config({"QUARTERDECK_HOME": str(home)}, database_url=url)
-        with pytest.raises(Conflict, match="holds data that no demo put there"):
+        with pytest.raises(Conflict, match="has data that is not the demo's"):
             build_demo(config, now=datetime.now(UTC), reset=True, say=print)
     with store.read() as connection:
         assert connection.exec_driver_sql("SELECT query FROM retrievals").all() == [("a real question",)]
@@ -325,7 +325,7 @@ def test_a_machine_without_git_gets_one_line(tmp_path: Path, monkeypatch: pytest
 
 def test_a_demo_that_was_cut_off_is_built_again(demo: Demo) -> None:
     """The shared demo began as a half-built one (see its fixture)."""
-    assert demo.said[0] == "The last build of the demo was cut off: starting again."
+    assert demo.said[0] == "The last build of the demo was interrupted: starting again."
     assert json.loads((demo.config.home / "demo.json").read_text())["complete"] is True
     assert not (demo.config.home / "corpus" / "half-written").exists()
     assert len(Tracking(demo.config.tracking_uri).list_runs(EXPERIMENT)) == 3

@@ -70,7 +70,7 @@ def test_what_somebody_changed_after_it_was_looked_at_is_not_overwritten(moved: 
     entry = list_audit(moved, limit=1)[0]
     seen = find_newest(moved, entry)
     change_rollout(moved, get_flag(moved, "production", KEY), 90, Act("bob", "meanwhile"))
-    with pytest.raises(Conflict, match="use_hyde was changed by entry 5 after you looked"):
+    with pytest.raises(Conflict, match="use_hyde was changed by entry 5 after you loaded it"):
         revert(moved, entry.entry_id, ME, seen=seen)
     assert share(moved) == 90
     revert(moved, entry.entry_id, ME, seen=find_newest(moved, entry))
@@ -110,7 +110,7 @@ def test_a_decided_experiment_is_undone_for_the_flag_and_stays_over(store: Store
 
 def test_what_has_no_way_back_says_so_and_changes_nothing(store: Store) -> None:
     entry = grant_role(store, Grant("ada", Role.VIEWER), ME)
-    with pytest.raises(InvalidInput, match=r"\(role.grant\) has no former state to bring back"):
+    with pytest.raises(InvalidInput, match=r"\(role.grant\) has no former state to restore"):
         revert(store, entry, ME)
     with pytest.raises(NotFound, match="there is no entry 99"):
         revert(store, 99, ME)
@@ -189,7 +189,7 @@ def test_the_page_overwrites_nothing_that_came_in_between(empty_url: str, moved:
     change_rollout(moved, get_flag(moved, "production", KEY), 90, Act("bob", "meanwhile"))
     app.text_input[0].input("it was better")
     app = next(button for button in app.button if button.label == "Revert").click().run()
-    assert "use_hyde was changed by entry 5 after you looked" in text_of(app.error[0].value)
+    assert "use_hyde was changed by entry 5 after you loaded it" in text_of(app.error[0].value)
     assert share(moved) == 90
 
 
@@ -220,7 +220,7 @@ def test_an_entry_without_a_way_back_has_no_form(empty_url: str, store: Store) -
     app = open_page("audit")
     assert verdict(app)
     assert "Revert" not in [button.label for button in app.button]
-    assert "has no former state to bring back" in text_of(" ".join(c.value for c in app.caption))
+    assert "has no former state to restore" in text_of(" ".join(c.value for c in app.caption))
 
 
 def test_switching_off_is_undone_like_any_other_change(store: Store) -> None:

@@ -114,7 +114,7 @@ def test_a_definition_is_edited_as_json_and_a_wrong_one_is_one_line(demo_url: st
 def test_a_change_without_a_reason_is_refused_in_one_line(reason: str, demo_url: str) -> None:
     before = stored_flag(demo_url, "new_prompt_v3")
     line = only_error(save(edit(open_page("rollouts", flag="new_prompt_v3"), share=25.0), reason))
-    assert line == "**Nothing was changed** — reason: is empty; say why, for the audit trail"
+    assert line == "**Nothing was changed** — reason: is empty; give a reason for the audit trail"
     assert stored_flag(demo_url, "new_prompt_v3") == before
 
 

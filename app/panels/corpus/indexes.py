@@ -57,13 +57,13 @@ def say_what_is_live(alias: str, live: str | None, indexes: Sequence[Index]) -> 
     """The sentence over the table, in Markdown."""
     index = next((index for index in indexes if index.name == live), None)
     if live is None:
-        return f"**{ui.plain(alias)}** stands for no index yet: readers find none."
+        return f"**{ui.plain(alias)}** points to no index yet: readers find none."
     if index is None:
-        return f"**{ui.plain(alias)}** stands for {ui.plain(live)}, which is not registered."
+        return f"**{ui.plain(alias)}** points to {ui.plain(live)}, which is not registered."
     swaps = list_swaps(get_store(), alias)
     since = f", since {ui.format_ago(swaps[-1].at).removesuffix(' ago')}" if swaps else ""
     return (
-        f"**{ui.plain(alias)}** stands for **{ui.plain(live)}**: corpus {ui.plain(index.corpus_version)}, "
+        f"**{ui.plain(alias)}** points to **{ui.plain(live)}**: corpus {ui.plain(index.corpus_version)}, "
         f"{index.chunks:,} chunks{since}."
     )
 
@@ -191,7 +191,7 @@ def render_rollback(alias: str, live: str) -> None:
     st.subheader("Roll back", anchor=False)
     former = find_rollback(get_store(), alias)
     if former is None:
-        st.caption(f"{ui.plain(alias)} stood for no other index that still exists.")
+        st.caption(f"{ui.plain(alias)} has no previous index that still exists.")
         return
     with st.form(f"rollback-{live}"):
         st.text_input("Reason", key=f"rollback-reason-{live}", max_chars=500)

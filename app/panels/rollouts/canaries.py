@@ -115,7 +115,7 @@ def _say_harm(each: ArmComparison, harm: float) -> str:
 def _say_so(each: ArmComparison) -> str:
     if each.difference is None:
         return f"too few users, under {LEAST_USERS}"
-    return "within the margin" if each.is_safe else "surely worse" if each.is_worse else "not sure yet"
+    return "within the margin" if each.is_safe else "significantly worse" if each.is_worse else "not sure yet"
 
 
 def render_charts(report: CanaryReport) -> None:

@@ -232,9 +232,9 @@ def say_so(lift: Lift, *, is_guardrail: bool) -> str:
     if lift.gain is None:
         return f"too few users, under {LEAST_USERS}"
     if is_guardrail:
-        kept = "surely kept" if lift.compared.is_safe else "not sure yet"
+        kept = "confirmed" if lift.compared.is_safe else "not sure yet"
         return "broken" if lift.compared.is_worse else kept
-    return "surely better" if lift.least > 0 else "surely worse" if lift.most < 0 else "not sure yet"
+    return "significantly better" if lift.least > 0 else "significantly worse" if lift.most < 0 else "not sure yet"
 
 
 def render_actions(report: ExperimentReport) -> None:

@@ -124,7 +124,7 @@ def test_a_missing_corpus_is_one_line(quarterdeck: Run, tmp_path: Path, monkeypa
 
 @pytest.mark.slow
 def test_building_the_demo_over_foreign_data_is_refused_in_one_line(lab: Store, url: str, quarterdeck: Run) -> None:
-    assert "holds data that no demo put there" in only_line(quarterdeck("demo", "--database", url), 1)
+    assert "has data that is not the demo's" in only_line(quarterdeck("demo", "--database", url), 1)
 
 
 def test_an_index_of_a_folder_without_pages_is_one_line(quarterdeck: Run, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_roles_are_granted_listed_and_revoked(quarterdeck: Run, url: str, monkey
     )
     gone = quarterdeck("roles", "revoke", "ada", "--reason", "again")
     assert (gone.code, gone.err) == (
-        2, "quarterdeck: role: 'ada' holds none in '*'; see them with: quarterdeck roles list\n"
+        2, "quarterdeck: role: 'ada' has none in '*'; to list all: quarterdeck roles list\n"
     )  # fmt: skip
 
 

@@ -151,9 +151,9 @@ def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: 
         ((), "give --steps P,P,…, --on or --off"),
         (("--steps", "5,many"), "steps: give percentages"),
         (("--steps", "5", "--off"), "--off has no steps"),
-        (("--steps", "5", "--hold", "a day"), "hold: give a time like 30m"),
+        (("--steps", "5", "--hold", "a day"), "hold: must be a time like 30m"),
         (("--off", "--at", "tomorrow"), "at: give a time like"),
-        (("--off", "--at", "2020-01-01"), "starts: give a time from now on"),
+        (("--off", "--at", "2020-01-01"), "starts: must be a time from now on"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_one_line_and_exit_code_2(

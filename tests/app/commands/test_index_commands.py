@@ -61,19 +61,19 @@ def test_an_index_is_predicted_built_probed_swapped_rolled_back_and_measured(qua
     assert (code, out.count("ok  "), out.count("FAIL")) == (0, 5, 0)
 
     code, out, _ = quarterdeck("swap", name, "--golden", golden, "--reason", "covers VPP")
-    assert (code, out) == (0, f"default stands for {name}, was docs-v1\n")
+    assert (code, out) == (0, f"default points to {name}, was docs-v1\n")
     assert f"{name:<32}" in quarterdeck("list")[1]
     assert [row["aliases"] for row in json.loads(quarterdeck("list", "--json")[1])] == [["default"], [], []]
     assert json.loads(quarterdeck("predict", "v2", "--measure", "--json")[1])["largest_error"] < 0.02
     assert "predicted" in quarterdeck("predict", "v2", "--measure")[1]
 
     code, out, _ = quarterdeck("rollback", "--reason", "answers got worse")
-    assert (code, out) == (0, "default stands for docs-v1 again\n")
+    assert (code, out) == (0, "default points to docs-v1 again\n")
     code, _, said = quarterdeck("rollback", "--reason", "further")
     assert (code, said.count("\n")) == (2, 1)
 
     code, out, _ = quarterdeck("gc", "--keep", "0")
-    assert (code, out) == (0, f"removed docs-v2\nkept docs-v1: live\nkept {name}: in use a short while ago\n")
+    assert (code, out) == (0, f"removed docs-v2\nkept docs-v1: live\nkept {name}: used recently\n")
 
 
 def test_a_document_that_cannot_be_read_is_named_and_the_rest_is_built(quarterdeck, tmp_path):
@@ -95,8 +95,8 @@ def test_mistakes_are_one_line(quarterdeck, tmp_path):
         (("build", "v9"), "v9"),
         (("probe", "docs-v9"), "no index 'docs-v9' is registered"),
         (("probe", "docs-v2", "--golden", tmp_path / "none.jsonl"), "golden: "),
-        (("predict", "v2", "--alias", "other"), "'other' stands for no index yet"),
-        (("predict", "v7", "--measure"), "none for corpus version 'v7'"),
+        (("predict", "v2", "--alias", "other"), "'other' points to no index yet"),
+        (("predict", "v7", "--measure"), "corpus version 'v7' has none"),
     ]:
         code, _, said = quarterdeck(*arguments)
         assert (code, said.count("\n")) == (2, 1), said

@@ -81,13 +81,13 @@ def test_both_answer_in_json(prompts: Run, store: Store) -> None:
     [
         (("promote", "qa", "v9", "--reason", "why"), "'qa' has no version 'v9'; there are: v3, v2, v1"),
         (("promote", "nope", "v1", "--reason", "why"), "'nope' has no version 'v1'; there are: none"),
-        (("promote", "qa", "v2", "--reason", "why"), "qa v2 is in production already"),
+        (("promote", "qa", "v2", "--reason", "why"), "qa v2 is already in production"),
         (("promote", "qa", "v3", "--flag", "f", "--reason", "why"), "--flag and --rollout together"),
         (("promote", "qa", "v3", "--rollout", "20", "--reason", "why"), "--flag and --rollout together"),
         (("promote", "qa", "v3", "--flag", "a\nb", "--rollout", "20", "--reason", "why"), "control characters"),
         (("promote", "qa", "v3", "--run", "nope", "--reason", "why"), "no run 'nope'"),
         (("promote", "qa", "v3", "--reason", "  "), "reason"),
-        (("rollback", "qa", "--reason", "why"), "nothing to go back to"),
+        (("rollback", "qa", "--reason", "why"), "nothing to roll back to"),
         (("rollback", "nope", "--reason", "why"), "no promotion of 'nope'"),
     ],
 )

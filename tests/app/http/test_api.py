@@ -146,7 +146,9 @@ def test_a_key_cannot_be_used_with_another_body(client, store):
     client.post("/v1/retrievals", json=GOOD, headers={"Idempotency-Key": "a-1"})
     answer = client.post("/v1/retrievals", json=GOOD | {"score": 0.1}, headers={"Idempotency-Key": "a-1"})
     assert answer.status_code == 409
-    assert answer.json() == {"error": "Idempotency-Key: 'a-1' was used with another body; give each request its own"}
+    assert answer.json() == {
+        "error": "Idempotency-Key: 'a-1' was used with another body; use a new key for each request"
+    }
     assert read(store, "score") == [(0.7,)]
 
 

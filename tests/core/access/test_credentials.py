@@ -55,13 +55,13 @@ def test_a_token_opens_what_its_scopes_say_and_admin_opens_all():
     assert decide_access(TOKEN, Scope.EVALUATE, given=True, now=NOW) is None
     assert decide_access(replace(TOKEN, scopes=(Scope.ADMIN,)), Scope.INGEST, given=True, now=NOW) is None
     denial = decide_access(TOKEN, Scope.INGEST, given=True, now=NOW)
-    assert (denial.known, denial.reason) == (True, "token: 'search' has the scope evaluate, this needs ingest")
+    assert (denial.known, denial.reason) == (True, "token: 'search' has the scope evaluate, but this needs ingest")
 
 
 @pytest.mark.parametrize(
     ("token", "given", "words"),
     [
-        (None, False, "none was given"),
+        (None, False, "none was sent"),
         (None, True, "unknown"),
         (replace(TOKEN, expires=NOW), True, "'search' expired on 01 Mar 2026"),
         (replace(TOKEN, revoked=NOW), True, "'search' was revoked on 01 Mar 2026"),
@@ -83,7 +83,7 @@ def test_a_token_is_good_until_the_very_moment_of_its_expiry():
 
 def test_scopes_are_read_by_name_and_unknown_ones_are_refused():
     assert read_scopes(["ingest", "evaluate"]) == (Scope.EVALUATE, Scope.INGEST)
-    with pytest.raises(InvalidInput, match="^scopes: 'all' is none; there are evaluate, ingest, admin"):
+    with pytest.raises(InvalidInput, match="^scopes: 'all' is not a scope; there are: evaluate, ingest, admin"):
         read_scopes(["all"])
 
 
@@ -126,7 +126,7 @@ def test_a_name_in_use_is_a_conflict_and_free_again_once_revoked_or_expired(stor
 def test_revoking_twice_or_nothing_is_refused(store):
     issue_token(store, "search", [Scope.INGEST], ME)
     revoke_token(store, "search", ME)
-    with pytest.raises(Conflict, match="revoked already"):
+    with pytest.raises(Conflict, match="already revoked"):
         revoke_token(store, "search", ME)
     with pytest.raises(NotFound, match="no token 'other'; there are: search"):
         revoke_token(store, "other", ME)
@@ -189,7 +189,7 @@ def test_an_expired_token_opens_nothing_and_says_since_when(client, store):
 def test_a_refusal_is_one_line_and_asks_for_a_token(client, store):
     answer = client.get("/flagd/flags.json", headers=bearer("unknown"))
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="quarterdeck"')
-    assert answer.json() == {"error": "token: it is unknown; make one with: quarterdeck tokens create"}
+    assert answer.json() == {"error": "token: it is unknown; create one with: quarterdeck tokens create"}
     ofrep = client.post("/ofrep/v1/evaluate/flags", json=ASK, headers={"Authorization": b"Bearer \xff"})
     assert (ofrep.status_code, list(ofrep.json())) == (401, ["errorDetails"])
     otlp = client.post("/v1/traces", content=b"{}", headers=bearer("x") | {"Content-Type": "application/json"})

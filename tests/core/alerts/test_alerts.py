@@ -108,7 +108,7 @@ def test_the_body_is_signed_and_a_busy_listener_is_tried_again():
 @pytest.mark.parametrize(("codes", "requests"), [((404,), 1), ((302,), 1), ((500, 500, 500), 3)])
 def test_a_refusal_is_reported_in_one_line(codes, requests):
     with Listener(*codes) as listener:
-        with pytest.raises(SourceUnavailable, match=f"was not told: it answered {codes[0]}"):
+        with pytest.raises(SourceUnavailable, match=f"was not reached: it answered {codes[0]}"):
             post_signed(listener.url + "?token=hidden", {}, SECRET, sleep=lambda _s: None)
     assert len(listener.requests) == requests
 
@@ -147,8 +147,8 @@ def test_a_real_drop_reaches_a_real_listener_once_even_after_a_failure(store):
         def send(url, message, secret):
             return post_signed(url, message, secret, sleep=lambda _s: None)
 
-        assert "was not told" in check_alerts(store, "production", now=NOW, send=send)[0]
-        assert check_alerts(store, "production", now=NOW, send=send) == ("ops: told that retrieval is drifting",)
+        assert "was not reached" in check_alerts(store, "production", now=NOW, send=send)[0]
+        assert check_alerts(store, "production", now=NOW, send=send) == ("ops: sent that retrieval is drifting",)
         assert check_alerts(store, "production", now=NOW, send=send) == ()
         assert len(listener.requests) == 4
         message = json.loads(listener.requests[-1][1])

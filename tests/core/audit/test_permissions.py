@@ -383,7 +383,7 @@ def test_an_operation_is_refused_to_who_may_not_and_leaves_everything_as_it_was(
     before = everything_in(world.store)
     lower = [hold_everywhere(role) for role in Role if not role.covers(least)]
     for roles in (NOBODY, *lower, Roles((("staging", ADMIN),))):
-        with pytest.raises(Forbidden, match=f"takes the role {least}|takes the role editor"):
+        with pytest.raises(Forbidden, match=f"requires the role {least}|requires the role editor"):
             call(world, Act("ada", "a test", roles=roles))
         assert everything_in(world.store) == before
         assert not (world.folder / "built").exists()
@@ -398,12 +398,14 @@ def test_what_all_environments_share_takes_a_role_held_everywhere(name: str, wor
 
 def test_reverting_takes_the_role_of_the_entrys_environment(world: World) -> None:
     act = Act("ada", "a test", "staging", roles=Roles((("staging", ADMIN),)))
-    with pytest.raises(Forbidden, match="in production; you hold none"):
+    with pytest.raises(Forbidden, match="in production; you have none"):
         reverts.revert(world.store, _entry_of(world, "flag.update"), act)
 
 
 def test_an_action_without_a_row_is_left_to_admins(store: Store) -> None:
-    assert explain_refusal(hold_everywhere(EDITOR), "no.such", "production").startswith("no.such takes the role admin")
+    assert explain_refusal(hold_everywhere(EDITOR), "no.such", "production").startswith(
+        "no.such requires the role admin"
+    )
     with pytest.raises(Forbidden, match="no.such"), changing(store, Act("a", "b", roles=hold_everywhere(EDITOR))) as it:
         it.record("no.such", "thing", None, None)
     assert list_audit(store) == ()
@@ -423,7 +425,9 @@ def test_grants_add_up_over_names_groups_and_environments() -> None:
 
 def test_who_only_looks_is_told_which_role_it_takes() -> None:
     assert explain_refusal(ADMIN_EVERYWHERE, "log.purge", "production") == ""
-    with pytest.raises(Forbidden, match=r"^flag.update takes the role editor in production; you hold viewer. Ask an"):
+    with pytest.raises(
+        Forbidden, match=r"^flag.update requires the role editor in production; you have viewer. Ask an"
+    ):
         check_allowed(hold_everywhere(VIEWER), "flag.update", "production")
 
 
@@ -446,7 +450,7 @@ def test_a_granted_role_is_audited_replaced_and_taken_away(store: Store) -> None
         ("role.grant", "production", {"role": "viewer"}, {"role": "editor"}),
         ("role.revoke", "production", {"role": "editor"}, None),
     ]
-    with pytest.raises(LookupError, match="'ada' holds none"):
+    with pytest.raises(LookupError, match="'ada' has none"):
         revoke_role(store, "ada", "production", me)
 
 

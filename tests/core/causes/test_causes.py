@@ -18,7 +18,7 @@ from core.log.values import AskedQuery, DailyScores
 FIRST = date(2026, 3, 2)  # a Monday
 DROP = FIRST + timedelta(days=40)
 TODAY = FIRST + timedelta(days=46)
-NO_DROP = DriftReport(DriftStatus.STABLE, "Retrieval score is where it was.", "")
+NO_DROP = DriftReport(DriftStatus.STABLE, "Retrieval score is unchanged.", "")
 
 
 def at(days: float) -> datetime:
@@ -83,7 +83,7 @@ def test_a_regression_of_one_prompt_is_laid_to_its_promotion_and_not_to_a_flag_o
     assert top.change is prompt
     assert top.confidence > 0.9
     assert top.explained_share == pytest.approx(1.0, abs=0.1)
-    assert top.evidence.startswith("The drop sits in prompt version v3: -0.2")
+    assert top.evidence.startswith("The drop is in prompt version v3: -0.2")
     assert top.evidence.endswith("elsewhere; it came 2 h before the first low day.")
 
 
@@ -95,7 +95,7 @@ def test_a_drop_everywhere_is_not_laid_to_the_prompt_of_a_part() -> None:
     assert first(found).change is flag
     beaten = next(cause for cause in found.ranked if cause.change is prompt)
     assert beaten.confidence < 0.01
-    assert beaten.evidence.startswith("The drop is not in prompt version v3, which it touched")
+    assert beaten.evidence.startswith("The drop is not in prompt version v3, which it changed")
 
 
 def test_a_change_after_the_drop_cannot_be_its_cause() -> None:
@@ -221,14 +221,12 @@ def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
     known = cause(CauseKind.CHANGE, 0.83, swap.summary, swap)
     assert describe_drop(DROPPED, known).endswith("Most likely: default swapped, 13 Nov (83% sure).")
     assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.4, swap.summary, swap)).endswith("13 Nov (40% sure).")
-    assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.2, "x", swap)).endswith("cannot be told yet.")
-    assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.9, "")).endswith(
-        "nothing that is on the timeline caused it."
-    )
+    assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.2, "x", swap)).endswith("The cause is not clear yet.")
+    assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.9, "")).endswith("the cause is not on the timeline.")
 
 
 def test_the_headline_of_a_stable_score_is_the_verdict_itself() -> None:
-    assert describe_drop(NO_DROP, Causes(())) == "Retrieval score is where it was."
+    assert describe_drop(NO_DROP, Causes(())) == "Retrieval score is unchanged."
 
 
 def test_segments_are_described_by_where_the_drop_sits() -> None:
@@ -237,8 +235,8 @@ def test_segments_are_described_by_where_the_drop_sits() -> None:
     for split in (here, alike):
         report = report_of(add(split))
         sentences.append(describe_segments(report, list_contrasts(report, {"prompt_version": split})))
-    assert sentences[0].startswith("The drop sits in prompt version v3: -0.2")
-    assert sentences[1].startswith("The drop is in every segment alike")
+    assert sentences[0].startswith("The drop is in prompt version v3: -0.2")
+    assert sentences[1].startswith("The drop affects all segments alike")
     assert describe_segments(NO_DROP, ()) == ""
 
 

@@ -83,7 +83,7 @@ def test_the_demo_s_drop_is_laid_to_new_questions_and_not_to_the_changes_around_
     assert {"new_prompt_v3", "answer-service"} <= {cause.change.target for cause in decoys if cause.change}
     assert all(cause.confidence < 0.1 for cause in decoys)
     assert "users ask about something new" in told.sentence
-    assert told.segments.startswith("The drop is in every segment alike")
+    assert told.segments.startswith("The drop affects all segments alike")
 
 
 def _broken(problem: str) -> Callable[[], NoReturn]:

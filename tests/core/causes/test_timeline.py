@@ -46,7 +46,7 @@ def test_what_changed_all_the_time_is_one_change_an_hour() -> None:
     ]
     assert fold_changes(flips[:12]) == tuple(flips[:12])
     (folded,) = fold_changes(flips)
-    assert folded.summary == "hyde changed over 12 times within an hour, at last: hyde created at 13%"
+    assert folded.summary == "hyde changed over 12 times within an hour; the last change: hyde created at 13%"
     assert (folded.ts, folded.entry_id, folded.actor) == (flips[-1].ts, 13, "ada, bot")
     assert folded.reach == pytest.approx(0.13)
     later = [replace(change, ts=change.ts + timedelta(hours=at)) for at, change in enumerate(flips)]
@@ -69,7 +69,7 @@ CANARY = canary_flag(5)
         (switch_flag(TWENTY, on=False), TWENTY, "new_prompt_v3 switched on at 20%", 0.20),
         (TWENTY, None, "new_prompt_v3 deleted, was at 20%", 0.20),
         (OFF, switch_flag(OFF, on=True), "new_prompt_v3 switched on at 100%", 1.0),
-        (TWENTY, {**TWENTY, "metadata": {"description": "x"}}, "new_prompt_v3: description changed, nothing else", 0.0),
+        (TWENTY, {**TWENTY, "metadata": {"description": "x"}}, "new_prompt_v3: only the description changed", 0.0),
     ],
 )
 def test_a_flag_says_what_changed_and_for_how_many(

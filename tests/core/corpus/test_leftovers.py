@@ -71,7 +71,7 @@ def test_another_program_of_the_same_number_holds_nothing(lock: Path, tmp_path: 
 @pytest.mark.parametrize("body", ["", '{"write": {"/r/out', "[]", '{"write": {"/r/out": {"cmd": "dvc"}}}'])
 def test_half_a_file_is_removed(body: str, lock: Path, tmp_path: Path) -> None:
     lock.write_text(body)
-    assert remove_leftovers(tmp_path) == ("a DVC that was killed while it wrote its lock",)
+    assert remove_leftovers(tmp_path) == ("a DVC process killed while writing its lock",)
     assert not lock.exists()
 
 
@@ -85,6 +85,6 @@ def test_a_file_that_is_just_being_written_is_left_alone(lock: Path, tmp_path: P
     lock.write_text("")
     with lock.with_name("rwlock.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        with pytest.raises(SourceUnavailable, match="another DVC program works in this repository"):
+        with pytest.raises(SourceUnavailable, match="another DVC process is running in this repository"):
             remove_leftovers(tmp_path)
     assert lock.exists()

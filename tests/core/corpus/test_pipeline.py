@@ -158,7 +158,7 @@ def test_stages_of_a_subfolder_carry_its_name(copy: DvcRepo) -> None:
 )
 def test_a_dvc_yaml_that_cannot_be_understood_is_named(copy: DvcRepo, text: str) -> None:
     copy.write({"dvc.yaml": text})
-    with pytest.raises(SourceUnavailable, match=r"dvc\.yaml cannot be understood: "):
+    with pytest.raises(SourceUnavailable, match=r"dvc\.yaml is invalid: "):
         Corpus(copy.root).list_stages()
 
 

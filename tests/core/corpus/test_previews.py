@@ -58,7 +58,7 @@ def test_a_pdf_is_handed_on_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("a.pdf", b"MZ", "This is no PDF"),
+        ("a.pdf", b"MZ", "This is not a PDF"),
         ("a.png", b"not a picture", "cannot be read"),
         ("a.png", b"\x89PNG\r\n\x1a\n\xff\xfe", "cannot be read"),
         ("a.bin", b"\xff\xfe\x00", "neither UTF-8 text"),

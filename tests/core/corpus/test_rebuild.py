@@ -73,7 +73,7 @@ def test_a_rebuild_runs_the_stale_stages_and_is_audited(store, repo: DvcRepo) ->
     assert find_rebuild(corpus) is None
     entry = start_rebuild(store, corpus, ME)
     job, said = end_of(corpus)
-    assert (job.state, job.actor, said) == (JobState.DONE, "ada", "every stage ran; commit dvc.lock to keep that")
+    assert (job.state, job.actor, said) == (JobState.DONE, "ada", "every stage ran; commit dvc.lock to keep this")
     assert (repo.root / "index.txt").read_text() == "alpha\n"
     assert "Running stage 'index':" in jobs_of(corpus).read_log(KIND)
     assert corpus.list_stale_stages() == ()
@@ -94,14 +94,14 @@ def test_there_is_one_rebuild_at_a_time_and_it_can_be_cancelled_with_all_it_star
     until((repo.root / "begun").exists)
     cancel_rebuild(store, corpus, ME)
     job, said = end_of(corpus)
-    assert (job.state, said) == (JobState.CANCELLED, "it was cancelled; the stage that ran is stale")
+    assert (job.state, said) == (JobState.CANCELLED, "it was cancelled; the interrupted stage is stale")
     assert [entry.action for entry in list_audit(store)] == ["job.cancel", "job.start"]
-    with pytest.raises(Conflict, match="no rebuild runs any more"):
+    with pytest.raises(Conflict, match="no rebuild is running"):
         cancel_rebuild(store, corpus, ME)
     repo.write({"dvc.yaml": DVC_YAML})
     start_rebuild(store, corpus, ME)
     job, said = end_of(corpus)
-    assert (job.state, said) == (JobState.DONE, "every stage ran; commit dvc.lock to keep that")
+    assert (job.state, said) == (JobState.DONE, "every stage ran; commit dvc.lock to keep this")
 
 
 @pytest.mark.deep
@@ -122,7 +122,7 @@ def test_dvcs_lock_held_by_another_program_is_told_as_that(store, repo: DvcRepo)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         start_rebuild(store, corpus, ME)
-        assert end_of(corpus)[1].startswith("DVC's lock is held: another DVC program works in this repository")
+        assert end_of(corpus)[1].startswith("DVC's lock is held: another DVC process is running in this repository")
 
 
 def test_what_cannot_be_rebuilt_is_refused_before_anything_starts(store, repo: DvcRepo, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_cannot_be_rebuilt_is_refused_before_anything_starts(store, repo: D
     with pytest.raises(SourceUnavailable, match=r"dvc\.yaml cannot be understood"):
         start_rebuild(store, corpus, ME)
     repo.write({"dvc.yaml": None})
-    with pytest.raises(InvalidInput, match=r"no stage in dvc\.yaml"):
+    with pytest.raises(InvalidInput, match=r"dvc\.yaml has no stages"):
         start_rebuild(store, corpus, ME)
     assert find_rebuild(corpus) is None
     assert list_audit(store) == ()
@@ -148,11 +148,11 @@ def test_what_cannot_be_rebuilt_is_refused_before_anything_starts(store, repo: D
     ("log", "said"),
     [
         ("ERROR: failed to reproduce 'corpus.dvc': missing data 'source': corpus", "corpus is not in the working copy"),
-        ("x\nERROR: 'out' is busy, it is being blocked by:\n  (PID 41): dvc", "process 41 works on the same files"),
+        ("x\nERROR: 'out' is busy, it is being blocked by:\n  (PID 41): dvc", "process 41 is using the same files"),
         ("ERROR: failed to reproduce 'a': output 'b' does not exist", "stage a failed: output 'b' does not exist"),
         ("ERROR: unexpected error - disk full", "unexpected error - disk full"),
         ("Killed", "Killed"),
-        ("", "it failed without a word"),
+        ("", "it failed without a message"),
     ],
 )
 def test_every_end_is_one_line(log: str, said: str) -> None:

@@ -69,7 +69,7 @@ def test_a_switch_without_a_second_release_is_refused() -> None:
 
 
 def test_a_switch_that_is_run_again_does_not_undo_itself() -> None:
-    with pytest.raises(Conflict, match=r"green \(1.1\) is live already and blue \(1.0\) is what it replaced"):
+    with pytest.raises(Conflict, match=r"green \(1.1\) is already live and blue \(1.0\) is the one it replaced"):
         plan_switch(switched(), now=NOW, keep=KEEP)
 
 
@@ -123,5 +123,5 @@ def test_the_sentence_says_which_color_since_when_and_what_the_other_is_for() ->
         "answers runs on blue (1.0) since 25 Nov 2026, 14:00 UTC; green is free for the next release."
     )
     assert describe_deployment(BOTH, now=later).endswith("green (1.1) runs without traffic.")
-    assert describe_deployment(switched(), now=later).endswith("kept for the way back for 28 more minutes.")
-    assert "was cut off" in describe_deployment(replace(switched(), settled=False), now=later)
+    assert describe_deployment(switched(), now=later).endswith("kept for a rollback for 28 more minutes.")
+    assert "was interrupted" in describe_deployment(replace(switched(), settled=False), now=later)

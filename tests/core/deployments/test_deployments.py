@@ -179,13 +179,13 @@ def test_a_switch_that_nginx_refuses_is_taken_back_with_its_reason(tmp_path: Pat
     with staging(tmp_path, green_upstream=99_999) as scene:
         deck, site = Store(scene.url, create=True), scene.open()
         deploy_release(deck, site, "r1", ACT)
-        with pytest.raises(SourceUnavailable, match=r"invalid port in upstream .*The switch was taken back"):
+        with pytest.raises(SourceUnavailable, match=r"invalid port in upstream .*The switch was undone"):
             deploy_release(deck, site, "r2", ACT)
         assert list(list_inconsistencies(scene, deck)) == []
         assert releases_of(scene) == {"r1"}
         newest = list_audit(deck)[0]
         assert (newest.action, newest.after) == ("deployment.rollback", {"color": "blue", "release": "r1"})
-        assert newest.reason.startswith("taken back: ")
+        assert newest.reason.startswith("undone: ")
         deck.close()
 
 
@@ -193,7 +193,7 @@ def test_a_switch_while_nginx_is_down_is_taken_back_and_settled_when_it_is_up(sc
     site, nginx = scene.open(), int((scene.folder / "nginx.pid").read_text())
     os.kill(nginx, signal.SIGTERM)
     assert has_ended(nginx)
-    with pytest.raises(SourceUnavailable, match="reload` failed: .*The switch was taken back"):
+    with pytest.raises(SourceUnavailable, match="reload` failed: .*The switch was undone"):
         switch_color(deck, site, ACT)
     assert stored(deck).live == Color.BLUE
     subprocess.run([*site.service.nginx], check=True)
@@ -353,7 +353,7 @@ def test_a_second_deployer_is_told_that_one_is_at_work(scene: Scene, deck: Store
 
     def try_too(step: str) -> None:
         if step == "decided":
-            with pytest.raises(Conflict, match="another deployer is at work") as error:
+            with pytest.raises(Conflict, match="another deployer is running") as error:
                 roll_back(deck, scene.open(), ACT)
             refused.append(str(error.value))
 
@@ -390,7 +390,7 @@ def test_a_port_that_another_program_has_is_named_and_the_other_is_not_taken_for
                 break
             except SourceUnavailable:
                 time.sleep(0.05)
-        with pytest.raises(Conflict, match=f"port 127.0.0.1:{port} is taken by another program"):
+        with pytest.raises(Conflict, match=f"port 127.0.0.1:{port} is used by another program"):
             deploy_release(deck, site, "r1", ACT)
     finally:
         other.kill()
@@ -506,7 +506,7 @@ def test_the_command_line_deploys_switches_rolls_back_and_takes_down(
     assert "is kept until" in refused("teardown")
     assert json.loads(done("rollback", "--reason", "bad", "--json"))["live"] == "blue"
     assert "there is nothing to roll back to" in refused("rollback", "--reason", "again")
-    assert "release: must be one word" in refused("start", "a b", "--reason", "no word")
+    assert "release: must be at most" in refused("start", "a b", "--reason", "no word")
     done("teardown", "--now")
     assert "nginx" in done("status")
     assert json.loads(done("status", "--json"))["found"]["running"] == {"blue": "r1", "green": None}

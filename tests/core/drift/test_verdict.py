@@ -298,7 +298,7 @@ def test_the_segment_that_fell_is_named_and_the_others_are_not():
     by_name = {v.segment: v for v in verdicts}
     assert by_name["blue"].status == DriftStatus.STABLE
     assert by_name["v9"].status == DriftStatus.INSUFFICIENT_DATA
-    assert "no earlier level" in by_name["v9"].report.reason
+    assert "no earlier days" in by_name["v9"].report.reason
     assert by_name["blue"].count == sum(d.count for d in segments["blue"][-7:])
 
 

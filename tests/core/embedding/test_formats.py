@@ -145,13 +145,13 @@ def test_a_document_without_text_has_no_chunks(path):
 @pytest.mark.parametrize(
     ("path", "content", "problem"),
     [
-        ("logo.png", b"\x89PNG", "is of no format that can be indexed"),
-        ("LICENSE", b"text", "is of no format that can be indexed"),
+        ("logo.png", b"\x89PNG", "has no format that can be indexed"),
+        ("LICENSE", b"text", "has no format that can be indexed"),
         ("a.md", b"caf\xe9", r"is not UTF-8 text \(byte 3\)"),
         ("a.txt", b"a\x00b", "is binary"),
         ("a.pdf", b"not a pdf", "cannot be read as pdf"),
         ("a.pdf", b"", "cannot be read as pdf"),
-        ("scan.pdf", pdf_of("", ""), "pictures of text"),
+        ("scan.pdf", pdf_of("", ""), "images of text"),
         ("cut.pdf", pdf_of("text")[:200], "cannot be read as pdf"),
     ],
 )

@@ -101,8 +101,8 @@ def test_rules_keep_their_order_and_their_types():
     ("rule", "message"),
     [
         (RuleText("", RuleOperator.EQUALS, "x", "on"), "rule.attribute"),
-        (RuleText("plan", RuleOperator.EQUALS, " ", "on"), "rule 1: give a value"),
-        (RuleText("plan", RuleOperator.ONE_OF, " , ", "on"), "rule 1: give a value"),
+        (RuleText("plan", RuleOperator.EQUALS, " ", "on"), "rule 1: enter a value"),
+        (RuleText("plan", RuleOperator.ONE_OF, " , ", "on"), "rule 1: enter a value"),
         (RuleText("plan", RuleOperator.EQUALS, "x", "maybe"), "rule.serve"),
         (RuleText("plan", "is like", "x", "on"), "rule.operator: unknown operator"),
         (RuleText("plan", RuleOperator.ONE_OF, "[1", "on"), "rule.value: not a list"),

@@ -195,7 +195,7 @@ def test_the_whole_state_of_unleash_is_read_for_one_environment():
     assert abs(sum(ask(definition, sessionId=user).value for user in USERS) / len(USERS) - 0.05) < 0.015
     development = convert(text, "development")
     assert (ask(development, email="a@x.org").value, ask(development, email="a@y.org").value) == (True, False)
-    with pytest.raises(InvalidInput, match="environment: the export holds development, production; name one of them"):
+    with pytest.raises(InvalidInput, match="environment: the export has development, production; choose one"):
         read_export(text, "staging")
 
 
@@ -223,13 +223,13 @@ def test_what_unleashs_client_api_gives_is_read_with_its_segments():
     ("text", "words"),
     [
         (unleash(strategy("flag", "20", parameters={"rollout": "20", "stickiness": "random"})), "stickiness random"),
-        (unleash(strategy("flag", constraints=[constraint("x", "STR_CONTAINS", "a", **ANY_CASE)])), "capitals"),
+        (unleash(strategy("flag", constraints=[constraint("x", "STR_CONTAINS", "a", **ANY_CASE)])), "ignores case"),
         (unleash(strategy("flag", constraints=[constraint("x", "REGEX", value="a+")])), "operator REGEX .* on 'x'"),
         (unleash(strategy("flag", constraints=[constraint("born", "DATE_AFTER", value="2020-01-01")])), "'born'"),
         (unleash(strategy("flag", segments=[3]), segments=[{"id": 3, "name": "staff"}]), "segment 'staff' are not in"),
         (unleash(strategy("flag") | {"name": "moonPhase"}), "strategy 'moonPhase' is unknown"),
-        (unleash(strategy("flag", "150")), "rollout: '150' is no share"),
-        (unleash(strategy("flag", "x")), "rollout: 'x' is no share"),
+        (unleash(strategy("flag", "150")), "rollout: '150' is not a share"),
+        (unleash(strategy("flag", "x")), "rollout: 'x' is not a share"),
         (unleash(strategy("flag"), features=[feature("flag", archived=True)]), "archived"),
         (unleash(strategy("flag"), dependencies=[{"feature": "flag", "dependencies": []}]), "depends on another"),
         (
@@ -237,17 +237,17 @@ def test_what_unleashs_client_api_gives_is_read_with_its_segments():
             "overrides",
         ),
         (unleash(strategy("flag", variants=[{"name": "a", "weight": 1}]), strategy("flag")), "some of its strategies"),
-        (unleash({"featureName": "flag"}), "not written as Unleash does"),
+        (unleash({"featureName": "flag"}), "not in Unleash's format"),
         (growthbook({"force": True, "condition": {"email": {"$regex": "@x"}}}), r"rule 1: \$regex on 'email'"),
         (growthbook({"force": True, "namespace": ["n", 0, 0.5]}), "rule 1: it is in a namespace"),
         (growthbook({"force": True, "parentConditions": [{"id": "other"}]}), "depends on another"),
         (growthbook({"force": True}, {"variations": [True, False], "weights": [1]}), "rule 2: 2 variations have 1"),
-        (growthbook({"force": True, "coverage": 2}), "rule 1: coverage: 2 is no share"),
+        (growthbook({"force": True, "coverage": 2}), "rule 1: coverage: 2 is not a share"),
         (growthbook({"force": "a"}), "several types"),
         (growthbook({"force": True, "condition": {"id": {"$inGroup": "vips"}}}), "saved group 'vips' is not in"),
         (growthbook(default=None), "default value is null"),
         (growthbook({"condition": {"a": 1}}), "forces no value"),
-        (growthbook("no rule"), "not written as GrowthBook does"),
+        (growthbook("no rule"), "not in GrowthBook's format"),
     ],
 )  # fmt: skip
 def test_what_has_no_counterpart_is_left_out_with_its_reason(text, words):
@@ -336,7 +336,7 @@ def test_a_list_of_growthbooks_rest_api_is_read_for_one_environment():
     text = json.dumps(listed)
     assert rollout_pct(convert(text)) == 10
     assert convert(text, "dev")["state"] == "DISABLED"
-    with pytest.raises(InvalidInput, match="environment: the export holds dev, production"):
+    with pytest.raises(InvalidInput, match="environment: the export has dev, production"):
         read_export(text, "staging")
 
 

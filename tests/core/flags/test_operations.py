@@ -61,7 +61,7 @@ def test_the_second_of_two_editors_gets_a_conflict_and_overwrites_nothing(store,
 
 
 def test_a_change_without_actor_or_reason_is_refused():
-    with pytest.raises(InvalidInput, match="^reason: is empty; say why"):
+    with pytest.raises(InvalidInput, match="^reason: is empty; give a reason"):
         Act("ada", "  ")
     with pytest.raises(InvalidInput, match="^actor: is empty"):
         Act("", "because")
@@ -105,7 +105,7 @@ def test_an_index_swap_names_the_index_it_replaces(store):
         register_index(store, Index(name, "folder", name[-2:], "model", 10, built, "ada"), ME)
     swap_index(store, "default", "docs-v1", ME, expected=None)
     entry = swap_index(store, "default", "docs-v2", ME, expected="docs-v1")
-    with pytest.raises(Conflict, match="stands for docs-v2, not for docs-v1"):
+    with pytest.raises(Conflict, match="points to docs-v2, not to docs-v1"):
         swap_index(store, "default", "docs-v1", ME, expected="docs-v1")
     with pytest.raises(NotFound, match="'docs-v3'"):
         swap_index(store, "default", "docs-v3", ME, expected="docs-v2")

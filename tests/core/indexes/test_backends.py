@@ -70,7 +70,7 @@ def test_an_index_larger_than_one_batch_is_whole(indexes):
 
 
 def test_a_name_is_used_once(indexes):
-    with pytest.raises(Conflict, match="'docs-v1' exists already"):
+    with pytest.raises(Conflict, match="'docs-v1' already exists"):
         indexes.build("docs-v1", CHUNKS, AXES)
     for name in ("../docs", "", ".hidden", "Docs", "a/b"):
         with pytest.raises(InvalidInput, match="index name"):
@@ -122,7 +122,7 @@ def test_of_two_builders_of_one_name_one_gets_a_conflict_and_the_index_is_whole(
     for each in builders:
         each.join()
     assert results.count(3) == 1
-    assert sum("exists already" in str(each) for each in results) == 2
+    assert sum("already exists" in str(each) for each in results) == 2
     assert indexes.count("docs-v2") == 3
 
 
@@ -194,5 +194,5 @@ def test_an_index_is_taken_in_from_elsewhere(tmp_path):
 def test_the_place_says_which_library_holds_the_indexes(uri, kind):
     assert type(open_indexes(uri)) is kind
     for other in ("qdrant:data", "s3://bucket/indexes"):
-        with pytest.raises(InvalidInput, match="is not known; give a folder"):
+        with pytest.raises(InvalidInput, match="is unknown; use a folder"):
             open_indexes(other)

@@ -54,7 +54,7 @@ def test_a_build_is_registered_whole_and_no_alias_stands_for_it(store, build, lo
     assert (index.chunking, index.state, index.location) == (CHUNKING, IndexState.READY, location)
     assert open_indexes(location).count("docs-v1") == 40
     assert find_live(store, "default") is None
-    with pytest.raises(NotFound, match="'default' stands for no index yet"):
+    with pytest.raises(NotFound, match="'default' points to no index yet"):
         get_live(store, "default")
 
 
@@ -80,10 +80,10 @@ def test_the_same_build_twice_is_one_index_and_other_content_needs_another_name(
     assert (again.was_there, again.index.name, again.embedded) == (True, first.index.name, 0)
     assert first.index.name.startswith("docs-v1-")
     build(1)
-    with pytest.raises(Conflict, match="'docs-v1' exists already with other content"):
+    with pytest.raises(Conflict, match="'docs-v1' already exists with other content"):
         build(2, name="docs-v1")
     assert len(list_indexes(store)) == 2
-    with pytest.raises(InvalidInput, match="v9 holds no document with text"):
+    with pytest.raises(InvalidInput, match="v9 has no document with text"):
         build_version(store, HashEmbedder(16, store), DocumentSource("v9", 0, ()), ME, location=location)
 
 
@@ -130,14 +130,16 @@ def test_an_index_whose_vectors_belong_to_other_texts_does_not_go_live(store, bu
         queries=["shared passage 1"], live="docs-v1",
     )  # fmt: skip
     assert {check.name for check in report.checks if not check.passed} >= {"passages", "golden set"}
-    with pytest.raises(InvalidInput, match="docs-v2 did not pass its probe.*0 of 20 passages find themselves"):
+    with pytest.raises(
+        InvalidInput, match="docs-v2 did not pass its probe.*0 of 20 passages are found by their own text"
+    ):
         ship_index(store, "default", report, ME, expected=None)
     assert list_aliases(store) == ()
 
 
 def test_a_probe_needs_an_index_of_the_model_that_readers_use(store, build):
     build(1)
-    with pytest.raises(InvalidInput, match="holds vectors of hash-16; readers embed with hash-8"):
+    with pytest.raises(InvalidInput, match="has vectors of hash-16; readers embed with hash-8"):
         probe_index(store, HashEmbedder(8, store), "docs-v1")
     with pytest.raises(NotFound, match="no index 'docs-v7' is registered; there are: docs-v1"):
         probe_index(store, HashEmbedder(16, store), "docs-v7")
@@ -155,7 +157,7 @@ def test_rollbacks_go_back_one_by_one_and_skip_what_is_gone(store, build, url):
         swap_index(store, "default", name, ME, expected=former)
     assert rollback_index(store, "default", ME) == "docs-v2"
     assert rollback_index(store, "default", ME) == "docs-v1"
-    with pytest.raises(NotFound, match="stood for no other index that still exists"):
+    with pytest.raises(NotFound, match="has no previous index that still exists"):
         rollback_index(store, "default", ME)
     with pytest.raises(NotFound, match="no alias 'other'"):
         rollback_index(store, "other", ME)
@@ -209,7 +211,7 @@ def test_a_swap_between_decision_and_removal_saves_the_index(store, build):
     swap_index(store, "default", "docs-v2", ME, expected="docs-v1")
     with pytest.raises(Conflict, match="'docs-v2' is live"):
         retire_index(store, "docs-v2", ME, newest_swap=seen)
-    with pytest.raises(Conflict, match="an alias was swapped while index 'docs-v1' was to be removed"):
+    with pytest.raises(Conflict, match="an alias was swapped during the removal of index 'docs-v1'"):
         retire_index(store, "docs-v1", ME, newest_swap=seen)
     assert len(list_indexes(store)) == 2
 

@@ -58,7 +58,7 @@ def test_a_folder_is_read_in_all_formats_and_a_broken_file_is_a_line_and_no_end(
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
-    with pytest.raises(InvalidInput, match="is no folder"):
+    with pytest.raises(InvalidInput, match="is not a folder"):
         read_folder(tmp_path / "none")
 
 
@@ -118,6 +118,6 @@ def test_the_ingest_stage_indexes_a_folder_and_fails_on_a_document_that_it_canno
         "a.md", "c.html", "guide/b.rst",
     }  # fmt: skip
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidInput, match="holds no documents with text"):
+    with pytest.raises(InvalidInput, match="has no documents with text"):
         build_index(tmp_path / "empty", tmp_path / "out", config)
     assert LanceIndexes(tmp_path / "out").count("chunks") == 3

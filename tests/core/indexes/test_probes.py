@@ -29,7 +29,11 @@ def test_an_index_with_fewer_chunks_than_registered_is_not_complete():
 def test_passages_that_do_not_find_themselves_show_swapped_vectors():
     assert check_passages(["a", "b"], [hits(("a", 1.0)), hits(("B", 1.0), ("b", 0.9999))]).passed
     broken = check_passages(["a", "b"], [hits(("b", 0.4)), hits(("a", 0.4))])
-    assert (broken.passed, broken.measured, broken.reason) == (False, 0.0, "0 of 2 passages find themselves")
+    assert (broken.passed, broken.measured, broken.reason) == (
+        False,
+        0.0,
+        "0 of 2 passages are found by their own text",
+    )
     assert not check_passages(["a"], [hits(("b", 1.0))]).passed
     assert not check_passages(["a"], [[]]).passed
 
@@ -41,7 +45,7 @@ def test_a_golden_set_passes_when_enough_queries_find_a_document_in_the_top_k():
     check, missed = check_golden(golden, [hits(("a", 0.9)), hits(("c", 0.8), ("d", 0.7), ("b", 0.6))], LIMITS)
     assert (check.passed, check.measured, missed) == (False, 0.5, (golden[1],))
     assert (
-        "1 of 2 golden queries find their document in the top 2 (90% are needed), for example not 'q2'" in check.reason
+        "1 of 2 golden queries find their document in the top 2 (90% required); one that does not: 'q2'" in check.reason
     )
 
 

@@ -202,7 +202,7 @@ def test_whatever_the_file_holds_what_is_read_is_stored_or_refused(tmp_path, see
     [
         ("2026-03-01T12:00:00Z", NOON_MS, None),
         ("2026-03-01 13:00:00+01:00", NOON_MS, None),
-        (" 2026-03-01T12:00:00 ", NOON_MS, "times without a zone taken as UTC; --timezone names another"),
+        (" 2026-03-01T12:00:00 ", NOON_MS, "times without a zone read as UTC; use --timezone for another"),
         ("1772366400", NOON_MS, "numbers read as seconds since 1970"),
         ("1772366400.25", NOON_MS + 250, "numbers read as seconds since 1970"),
         ("1772366400123", NOON_MS + 123, "numbers read as milliseconds since 1970"),
@@ -222,7 +222,7 @@ def test_times_without_a_zone_are_taken_in_the_one_that_was_named():
     assert to_ms(times("2026-03-01T13:00:00")) == NOON_MS
     assert to_ms(times("2026-07-01T14:00:00")) == to_ms(datetime(2026, 7, 1, 12, tzinfo=UTC))
     assert times.notes() == ()
-    with pytest.raises(InvalidInput, match="^timezone: 'Mars/Base' is no time zone"):
+    with pytest.raises(InvalidInput, match="^timezone: 'Mars/Base' is not a time zone"):
         parse_zone("Mars/Base")
 
 
@@ -252,16 +252,21 @@ def test_queries_are_redacted_before_they_are_stored(store, tmp_path):
     ("name", "content", "mapping", "message"),
     [
         ("a.csv", "", {}, "file: a.csv is empty"),
-        ("a.csv", "query,score\n", {}, "file: has no column ts; name it with --map ts=COLUMN, of: query, score"),
+        ("a.csv", "query,score\n", {}, "file: has no column ts; use --map ts=COLUMN with one of: query, score"),
         (
             "a.csv",
             "ts,query,score\n",
             {"score": "sim"},
-            "map: score=sim: there is no such column, but ts, query, score",
+            "map: score=sim: there is no such column; there are: ts, query, score",
         ),
-        ("a.csv", "ts,query,score,ts\n", {}, "file: has two columns of one name: ts, query, score, ts"),
-        ("a.csv", "ts,query,score\n", {"scores": "x"}, "map: scores is no field of a retrieval; there are: ts, query"),
-        ("a.txt", "x", {}, "file: a.txt is not named .csv, .parquet or .jsonl; say which with --format"),
+        ("a.csv", "ts,query,score,ts\n", {}, "file: has two columns of the same name: ts, query, score, ts"),
+        (
+            "a.csv",
+            "ts,query,score\n",
+            {"scores": "x"},
+            "map: scores is not a field of a retrieval; there are: ts, query",
+        ),
+        ("a.txt", "x", {}, "file: a.txt has no extension .csv, .parquet or .jsonl; use --format"),
         ("a.parquet", "PAR?", {}, "file: a.parquet cannot be read as Parquet: "),
     ],
 )
@@ -311,7 +316,7 @@ def test_an_import_that_broke_off_goes_on_without_a_row_twice_or_missing(store, 
 def test_a_file_that_was_imported_is_not_stored_twice_by_mistake(store, tmp_path):
     path = write_csv(tmp_path / "log.csv", many(5))
     load(store, path)
-    with pytest.raises(InvalidInput, match="^file: 5 rows of it were imported before. --resume goes on after them"):
+    with pytest.raises(InvalidInput, match="^file: 5 of its rows were imported before; use --resume to continue"):
         load(store, path)
     assert len(read(store, "id")) == 5
     assert load(store, path, again=True).stored == 5
@@ -377,12 +382,12 @@ def test_the_command_makes_the_store_and_tells_what_it_did(url, tmp_path):
         "refused_count": 1,
         "refused": [{"row": 2, "field": "score", "problem": "must be a number between 0 and 1, not 2.0"}],
         "skipped": 0,
-        "notes": ["ts: 1 times without a zone taken as UTC; --timezone names another"],
+        "notes": ["ts: 1 times without a zone read as UTC; use --timezone for another"],
     }
-    assert "times without a zone taken as UTC" in done.stderr
+    assert "times without a zone read as UTC" in done.stderr
     again = run("import", str(path), *mapping, "--database", url)
     assert (again.returncode, again.stdout) == (2, "")
-    assert "3 rows of it were imported before" in again.stderr
+    assert "3 of its rows were imported before" in again.stderr
     resumed = run("import", str(path), *mapping, "--resume", "--database", url)
     assert (resumed.returncode, resumed.stdout) == (0, "0 rows read, 0 stored, 0 refused, 3 came in before\n")
     for wrong in ("score", "score=", "=x"):

@@ -202,12 +202,12 @@ def test_an_exporter_that_sends_again_stores_nothing_twice(listener):
 @pytest.mark.parametrize(
     ("body", "headers", "status", "said"),
     [
-        (b"\xff\xff\xff", {"Content_Type": PROTOBUF}, 400, "body: is no OTLP trace request"),
-        (b"{", {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
-        (b'{"resourceSpans": 3}', {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
-        (b"[" * 100_000, {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
-        (b"5", {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
-        (b'{"\\ud800": 1}', {"Content_Type": JSON}, 400, "body: is no OTLP trace request"),
+        (b"\xff\xff\xff", {"Content_Type": PROTOBUF}, 400, "body: is not an OTLP trace request"),
+        (b"{", {"Content_Type": JSON}, 400, "body: is not an OTLP trace request"),
+        (b'{"resourceSpans": 3}', {"Content_Type": JSON}, 400, "body: is not an OTLP trace request"),
+        (b"[" * 100_000, {"Content_Type": JSON}, 400, "body: is not an OTLP trace request"),
+        (b"5", {"Content_Type": JSON}, 400, "body: is not an OTLP trace request"),
+        (b'{"\\ud800": 1}', {"Content_Type": JSON}, 400, "body: is not an OTLP trace request"),
         (b"x", {"Content_Type": PROTOBUF, "Content_Encoding": "gzip"}, 400, "body: is not gzip"),
         (b"x", {"Content_Type": "text/plain"}, 415, "Content-Type: text/plain is not understood here"),
     ],

@@ -71,7 +71,7 @@ def test_a_command_that_fails_and_one_that_is_not_there_are_failures_with_a_line
 @pytest.mark.deep
 def test_there_are_never_two_of_a_kind(jobs: Jobs, tmp_path: Path) -> None:
     start(jobs, SLEEP)
-    with pytest.raises(Conflict, match="build of v2, started by ada, runs already; wait for it, or cancel it"):
+    with pytest.raises(Conflict, match="build of v2, started by ada, is already running; wait for it, or cancel it"):
         start(jobs, SLEEP)
     assert start(jobs, SLEEP, kind="other").state is JobState.RUNNING
     script = (

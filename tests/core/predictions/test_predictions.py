@@ -96,9 +96,9 @@ def test_a_prediction_is_kept_and_compared_with_the_log_after_the_swap(store, li
     save_prediction(store, found, ME)
     assert get_prediction(store, "v2") == found
     assert list_predictions(store) == (found,)
-    with pytest.raises(NotFound, match="none for corpus version 'v9'; run `quarterdeck index predict`"):
+    with pytest.raises(NotFound, match="corpus version 'v9' has none; run `quarterdeck index predict`"):
         get_prediction(store, "v9")
-    with pytest.raises(NotFound, match="none is built from corpus version 'v2' yet"):
+    with pytest.raises(NotFound, match="no index is built from corpus version 'v2' yet"):
         measure_prediction(store, embedder, found)
     now = datetime.now(UTC)
     append_retrievals(

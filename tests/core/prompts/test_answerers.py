@@ -286,7 +286,7 @@ def test_a_verdict_that_cannot_be_read_is_asked_for_once_more(server: ModelServe
     server.answer = lambda text: Reply("{}" if "You judge" in text else "It is 128 bytes.")
     failed = evaluate(model, judge=llm_judge(model)).failed
     assert len(failed) == 4
-    assert "twice sent a verdict that cannot be read: `relevancy` is not a number" in failed[0].error
+    assert "twice sent an unreadable verdict: `relevancy` is not a number" in failed[0].error
 
 
 def test_a_refusal_is_judged_without_asking(server: ModelServer, protocol: str) -> None:

@@ -107,8 +107,8 @@ def test_runs_over_different_cases_are_compared_only_when_asked_and_then_over_th
 @pytest.mark.parametrize(
     ("table", "more", "problem"),
     [
-        ("not json", {}, "has no table of cases that can be read"),
-        ([replace(BLANK, case_id="c00", error="timed out")], {}, "has no case that was judged"),
+        ("not json", {}, "has no readable table of cases"),
+        ([replace(BLANK, case_id="c00", error="timed out")], {}, "has no judged cases"),
     ],
 )
 def test_a_run_that_cannot_be_judged_by_case_is_told_and_left_out(

@@ -45,8 +45,9 @@ def test_a_small_noisy_difference_names_no_winner_and_says_what_could_be_shown()
     assert decision.leader is one
     assert decision.interval.low < 0 < decision.interval.high
     size = f"{decision.smallest_difference:.2f}"
-    assert f"No clear winner yet by faithfulness under a cost ceiling: 20 cases can show a difference of {size}" in (
-        decision.reason
+    assert (
+        f"No clear winner yet by faithfulness under a cost ceiling: 20 cases can only show a difference of {size}"
+        in (decision.reason)
     )
 
 
@@ -76,14 +77,14 @@ def test_the_rule_changes_the_winner():
 def test_a_ceiling_below_all_costs_leaves_nobody():
     decision = decide_winner([candidate("v1", [0.9] * 6, 0.02)], rule=UNDER_CEILING, ceiling_usd=0.01)
     assert (decision.winner, decision.leader) == (None, None)
-    assert decision.reason == "No run stays under $0.0100 a query; the cheapest, v1, costs $0.0200."
+    assert decision.reason == "No run costs less than $0.0100 a query; the cheapest, v1, costs $0.0200."
 
 
 @pytest.mark.parametrize(("cases", "wins"), [(5, False), (6, True)])
 def test_fewer_than_six_cases_name_no_winner(cases, wins):
     decision = decide_winner([candidate("a", [1.0] * cases), candidate("b", [0.0] * cases)], rule=PER_COST)
     assert (decision.winner is not None) is wins
-    assert ("5 cases cannot tell" in decision.reason) is not wins
+    assert ("5 cases are too few" in decision.reason) is not wins
 
 
 def test_one_case_has_no_interval_and_no_winner():
@@ -94,7 +95,7 @@ def test_one_case_has_no_interval_and_no_winner():
 def test_one_run_alone_wins_nothing():
     decision = decide_winner([candidate("v1", [1.0] * 20)], rule=PER_COST)
     assert (decision.winner, decision.leader.label) == (None, "v1")
-    assert decide_winner([], rule=PER_COST).reason == "No run to decide between."
+    assert decide_winner([], rule=PER_COST).reason == "There are no runs to compare."
 
 
 def test_runs_over_different_cases_are_not_compared():
@@ -168,7 +169,7 @@ def test_the_interval_of_equal_differences_is_a_point():
         ([candidate("a", [1.0], 0.0)], {"rule": PER_COST}, "cost_usd_mean"),
         ([candidate("a", [1.0], math.nan)], {"rule": UNDER_CEILING, "ceiling_usd": 1.0}, "cost_usd_mean"),
         ([candidate("a", [1.0])], {"rule": UNDER_CEILING}, "is needed for"),
-        ([candidate("a", [1.0])], {"rule": PER_COST, "ceiling_usd": 1.0}, "does not belong to"),
+        ([candidate("a", [1.0])], {"rule": PER_COST, "ceiling_usd": 1.0}, "cannot be used with"),
         ([candidate("a", [1.0])], {"rule": UNDER_CEILING, "ceiling_usd": -1.0}, "more than 0"),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_good_prompt_passes_and_says_that_there_was_nothing_to_compare_with() 
     assert [check.name for check in report.checks] == [
         "every case judged", "faithfulness, mean", "faithfulness, each case", "refusal accuracy",
     ]  # fmt: skip
-    assert report.notes == ("There is no baseline to compare with: only the thresholds were checked.",)
+    assert report.notes == ("There is no baseline, so only the thresholds were checked.",)
 
 
 def test_one_unfaithful_case_fails_by_name_with_the_sentence_that_nothing_supports() -> None:
@@ -142,7 +142,7 @@ def test_a_few_common_cases_cannot_tell_a_regression() -> None:
     low = Evaluated("qa-v3", results(**{case.id: UNSUPPORTED for case in CASES}))
     report = check_prompt(low, CASES, LENIENT, baseline=Evaluated("qa-v2", results()[:5]))
     assert report.passed
-    assert report.notes == ("5 common cases cannot tell whether it is worse than qa-v2.",)
+    assert report.notes == ("5 common cases are too few to tell whether it is worse than qa-v2.",)
 
 
 PRICES = {"extractive-offline": Price("extractive-offline", 1.0, 10.0), "dear": Price("dear", 30.0, 300.0)}
@@ -239,7 +239,7 @@ def test_thresholds_are_read_from_yaml() -> None:
         ("0.95", "true", "refusal_accuracy"),
         ("faithfulness_mean: 0.9, ", "", "faithfulness_mean: must be a number from 0 to 1, not None"),
         ("model: m", "modle: m", "modle: is unknown"),
-        ("cost_check", "cost", "must hold `prompt_eval:` and `cost_check:`"),
+        ("cost_check", "cost", "must contain `prompt_eval:` and `cost_check:`"),
         ("{", "[", "is not YAML"),
         ("0.02", "-1", "cost_usd_mean"),
     ],

@@ -49,11 +49,11 @@ def test_the_share_and_the_way_of_the_errors_are_told() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "r.jsonl: holds no labeled row"),
+        ("", "r.jsonl: has no labeled rows"),
         ("{", "line 1: is not JSON"),
         ("3", "line 1: must be a JSON object, not int"),
         ('{"id": "a", "answer": "x"}', "line 1, field refused: must be a bool"),
-        ('\n{"id": "a", "answer": "", "refused": true}', "line 2, field answer: must be a str that is not empty"),
+        ('\n{"id": "a", "answer": "", "refused": true}', "line 2, field answer: must be a str and not be empty"),
     ],
 )
 def test_a_wrong_row_is_told_by_number_and_field(text: str, message: str) -> None:
@@ -176,7 +176,7 @@ def test_a_row_without_a_verdict_is_no_agreement(
     server.answer = lambda _text: Reply("Well, I think so.")
     failed = quarterdeck("judges", *model_options(server, labeled), "--json").json
     assert [row["no_verdict"] for row in failed] == [0, 0, 0, 2, 2]
-    assert "twice sent a verdict that cannot be read" in failed[3]["differs"][0]
+    assert "twice sent an unreadable verdict" in failed[3]["differs"][0]
     stopped = quarterdeck("judges", *model_options(server, labeled), "--max-cost-usd", "0.000001")
     assert stopped.code == 1
     assert "no verdict ($0.0000 of $0.0000 are spent" in stopped.out

@@ -18,7 +18,7 @@ def test_the_cost_is_tokens_times_list_price():
 
 
 def test_an_unknown_model_is_an_error_and_never_free():
-    with pytest.raises(InvalidInput, match=r"'gpt-9' is not in the price table.*there are: m"):
+    with pytest.raises(InvalidInput, match=r"'gpt-9' is not in the price table.*it has: m"):
         compute_cost_usd({"m": Price("m", 1.0, 1.0)}, "gpt-9", input_tokens=1, output_tokens=1)
 
 
@@ -30,8 +30,8 @@ def test_an_unknown_model_is_an_error_and_never_free():
         ("models: {m: {input: .inf, output: 1}}", "model m, input"),
         ("models: {m: {input: true, output: 1}}", "model m, input"),
         ("models: {m: 3}", "model m"),
-        ("models: {}", "must hold `models:`"),
-        ("- a", "must hold `models:`"),
+        ("models: {}", "must contain `models:`"),
+        ("- a", "must contain `models:`"),
         ("a: [", "is not YAML"),
     ],
 )

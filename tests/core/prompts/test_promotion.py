@@ -135,7 +135,7 @@ def test_going_back_twice_goes_back_two_and_tags_follow(store: Store, tracking: 
     assert (tracking.production_version("qa").version, tracking.production_release("qa")) == (3, 1)  # type: ignore[union-attr]
     roll_back(store, tracking, "qa", BY)
     assert (tracking.production_version("qa").version, tracking.production_release("qa")) == (2, None)  # type: ignore[union-attr]
-    with pytest.raises(NotFound, match="nothing to go back to"):
+    with pytest.raises(NotFound, match="nothing to roll back to"):
         roll_back(store, tracking, "qa", BY)
 
 
@@ -163,7 +163,7 @@ def test_what_is_in_production_is_checked_against_what_the_visitor_saw(store: St
     ("name", "serving", "message"),
     [
         ("foreign", FLAG, "foreign is linked to no registered prompt"),
-        ("qa-v2", FLAG, "qa v2 is in production already"),
+        ("qa-v2", FLAG, "qa v2 is already in production"),
         ("qa-v3", Serving("new_prompt_v4", 20), "new_prompt_v4 serves prompt version v4, not v3"),
         ("qa-v3", Serving("new_prompt_v3", 120), "rollout_pct"),
         ("qa-v3", Serving("no/such key\n", 20), "key"),
@@ -210,7 +210,7 @@ def test_a_promotion_that_fails_in_mlflow_leaves_everything_as_it_was(
         with pytest.raises(SourceUnavailable, match="does not answer"):
             promote_3(store, broken)
     else:  # putting it back fails just the same
-        with pytest.raises(HalfDone, match="could not be put back"):
+        with pytest.raises(HalfDone, match="could not be undone"):
             promote_3(store, broken)
     assert look(store, tracking) == before
 
@@ -241,12 +241,12 @@ def test_a_promotion_whose_second_half_fails_is_undone(store: Store, tracking: T
 
 def test_what_could_not_be_undone_is_said_and_kept_until_it_is_done_right(store: Store, tracking: Tracking) -> None:
     broken = Failing(tracking.tracking_uri, "set_prompt_alias", after=True)
-    with pytest.raises(HalfDone, match=r"The promotion of qa v3 is half done: the alias `production` could not be put"):
+    with pytest.raises(HalfDone, match=r"The promotion of qa v3 is half done: the alias `production` could not be un"):
         promote_3(store, broken)
     found = find_unfinished(store, "qa")
     assert found is not None
     assert str(found).startswith("The promotion of qa v3 by ann on ")
-    assert "the alias `production` could not be put back" in str(found)
+    assert "the alias `production` could not be undone" in str(found)
     tracking.set_prompt_alias("qa", "production", 2)
     promote_3(store, tracking)
     assert find_unfinished(store, "qa") is None

@@ -30,7 +30,7 @@ def test_what_is_left_out_has_a_default_and_no_threshold_means_never_to_refuse()
     [
         (BODY, "qa.md: must start with front matter"),
         ("---\nname: [\n---\n" + BODY, "qa.md: the front matter is not YAML"),
-        ("---\njust text\n---\n" + BODY, "qa.md: the front matter must hold"),
+        ("---\njust text\n---\n" + BODY, "qa.md: the front matter must consist of"),
         (FULL.replace("top_k: 4", "top_k: 0"), "qa.md, top_k: must be a whole number from 1 to 100, not 0"),
         (FULL.replace("top_k: 4", "top_k: yes"), "qa.md, top_k"),
         (FULL.replace("top_k: 4", "topk: 4"), "qa.md, topk: is unknown"),
@@ -38,7 +38,7 @@ def test_what_is_left_out_has_a_default_and_no_threshold_means_never_to_refuse()
         (FULL.replace("0.35", ".nan"), "qa.md, refuse_below"),
         (FULL.replace("name: qa", "name: a/b"), "qa.md, name"),
         (FULL.replace("version: 2\n", ""), "qa.md, version"),
-        (FULL.replace("{question}", "?"), r"must hold \{question\}"),
+        (FULL.replace("{question}", "?"), r"must contain \{question\}"),
     ],
 )
 def test_a_wrong_file_is_told_by_source_and_field(text, message):

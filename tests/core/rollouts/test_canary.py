@@ -42,17 +42,17 @@ def test_a_green_as_good_as_blue_is_promoted() -> None:
     verdict = decide(arm(38_000), arm(2_000))
     assert (verdict.call, verdict.missing, verdict.is_healthy) == (CanaryCall.PROMOTE, (), True)
     assert verdict.reason == (
-        "Green can go from 5% to 25%: score, error rate, latency, cost surely within the margins over 2,000 users."
+        "Green can go from 5% to 25%: score, error rate, latency, cost confirmed within the margins over 2,000 users."
     )
 
 
 @pytest.mark.parametrize(
     ("worse", "said"),
     [
-        ({"score": 0.64}, "Green's score is surely worse: 0.64 against 0.70 on blue, by at least 0.05"),
-        ({"errors": 0.05}, "Green's error rate is surely worse: 5.0% against 1.0% on blue, by at least 3"),
-        ({"latency": 700.0}, "Green's latency is surely worse: 700 ms against 400 ms on blue, by at least 28"),
-        ({"cost": 0.004}, "Green's cost is surely worse: $0.0040 against $0.0020 on blue, by at least $0.0019"),
+        ({"score": 0.64}, "Green's score is significantly worse: 0.64 against 0.70 on blue, by at least 0.05"),
+        ({"errors": 0.05}, "Green's error rate is significantly worse: 5.0% against 1.0% on blue, by at least 3"),
+        ({"latency": 700.0}, "Green's latency is significantly worse: 700 ms against 400 ms on blue, by at least 28"),
+        ({"cost": 0.004}, "Green's cost is significantly worse: $0.0040 against $0.0020 on blue, by at least $0.0019"),
     ],
 )
 def test_a_green_that_is_surely_worse_is_rolled_back_with_the_metric_named(worse: dict[str, float], said: str) -> None:
@@ -76,27 +76,27 @@ def test_a_harm_that_is_sure_but_within_the_margin_is_no_reason_to_roll_back() -
 def test_a_harm_that_is_not_sure_yet_is_a_reason_to_wait() -> None:
     verdict = decide(arm(1_140), arm(60, score=0.66))
     assert verdict.call is CanaryCall.HOLD
-    assert any(line.startswith("score: up to 0.0") for line in verdict.missing)
-    assert "at the present difference no number of users will tell" in " ".join(verdict.missing)
+    assert any(line.startswith("score: may be up to 0.0") for line in verdict.missing)
+    assert "at the current difference, more users will not settle it" in " ".join(verdict.missing)
 
 
 def test_with_few_users_it_is_too_early_to_tell_and_said_how_many_are_missing() -> None:
     verdict = decide(arm(418), arm(22))
     assert (verdict.call, verdict.reason) == (CanaryCall.HOLD, "Too early to tell: 22 users on green so far.")
-    assert verdict.missing == ("78 more users on green, to 100, 7 days at this pace",)
+    assert verdict.missing == ("78 more users on green, of 100, 7 days at this pace",)
     assert verdict.is_healthy
 
 
 def test_without_any_user_nothing_is_said_about_green() -> None:
     verdict = decide(Arm(), Arm())
     assert verdict.call is CanaryCall.HOLD
-    assert verdict.reason == "No user of green was logged since the step began."
+    assert verdict.reason == "No user has been logged on green since the step began."
 
 
 def test_a_step_is_held_for_its_time_however_good_green_is() -> None:
     verdict = decide(arm(38_000), arm(2_000), now=SINCE + timedelta(hours=3))
     assert verdict.call is CanaryCall.HOLD
-    assert verdict.missing == ("21 h of the 24 h that 5% is held",)
+    assert verdict.missing == ("21 h of the 24 h hold at 5%",)
 
 
 def test_a_rollback_does_not_wait_for_the_steps_time() -> None:
@@ -123,7 +123,7 @@ def test_an_outage_late_in_a_step_is_seen_in_its_last_hours() -> None:
 def test_users_shared_out_otherwise_than_the_flag_says_hold_whatever_the_metrics_say() -> None:
     verdict = decide(arm(38_000), arm(1_500, score=0.6))
     assert verdict.call is CanaryCall.HOLD
-    assert verdict.reason.startswith("3.8% of users were seen on green where 5% belong there")
+    assert verdict.reason.startswith("3.8% of users were on green where 5% are expected")
     assert verdict.mismatch_p is not None
     assert verdict.mismatch_p < 0.001
     assert not verdict.is_healthy
@@ -137,7 +137,7 @@ def test_a_metric_that_one_arm_does_not_log_is_missing() -> None:
     green = arm(2_000)
     green = replace(green, moments={m: found for m, found in green.moments.items() if m is not Metric.LATENCY})
     verdict = decide(arm(38_000), green)
-    assert (verdict.call, verdict.missing) == (CanaryCall.HOLD, ("latency: only blue logs it",))
+    assert (verdict.call, verdict.missing) == (CanaryCall.HOLD, ("latency: only blue logs this metric",))
 
 
 def test_a_stable_arm_without_errors_does_not_make_green_safe_too_early() -> None:

@@ -83,7 +83,7 @@ def test_an_arm_that_is_surely_better_and_within_every_guardrail_wins() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.74))
     assert (verdict.call, verdict.winner, verdict.missing) == (ExperimentCall.WINNER, "long", ())
     assert verdict.reason.startswith(
-        "long wins: its score is surely better than short's, 0.74 against 0.70, by at least 0.03"
+        "long wins: its score is significantly better than short's, 0.74 against 0.70, by at least 0.03"
     )
     assert "over 6,000 users" in verdict.reason
 
@@ -91,10 +91,10 @@ def test_an_arm_that_is_surely_better_and_within_every_guardrail_wins() -> None:
 def test_without_a_difference_nothing_is_called_and_it_is_said_how_long_it_takes() -> None:
     verdict = decide(arm(400), arm(400))
     assert (verdict.call, verdict.winner) == (ExperimentCall.WAIT, "")
-    assert verdict.reason.startswith("No difference yet: long is between 0.0")
+    assert verdict.reason.startswith("No significant difference yet: long is between 0.0")
     score = next(line for line in verdict.missing if line.startswith("score of long"))
     assert score.startswith("score of long: about ")
-    assert score.endswith("at this pace until a difference of 0.020 can be seen")
+    assert score.endswith("at this pace to detect a difference of 0.020")
     assert verdict.wait is not None
     assert re.search(r"800 users\. About \d+ days more\.$", verdict.reason)
     assert timedelta(hours=1) < verdict.wait < timedelta(days=60)
@@ -115,7 +115,7 @@ def test_users_shared_out_otherwise_than_the_flag_says_make_every_figure_invalid
     verdict = decide(arm(3_300), arm(2_700, score=0.9))
     assert verdict.call is ExperimentCall.INVALID
     assert verdict.reason.startswith(
-        "No figure can be trusted: 55.0% of the 6,000 users noted by clients are on short, where 50.0% belong"
+        "No figure can be trusted: 55.0% of the 6,000 users exposed by clients are on short, where 50.0% are expected"
     )
     assert verdict.mismatch_p is not None
     assert verdict.mismatch_p < 1e-9
@@ -145,7 +145,7 @@ def test_a_broken_guardrail_stops_it_although_the_score_is_better_and_the_run_is
     verdict = decide(arm(3_000), arm(3_000, score=0.8, latency=600.0), now=START + timedelta(hours=6))
     assert verdict.call is ExperimentCall.STOP
     assert verdict.reason.startswith(
-        "A guardrail is broken: long's latency is surely worse than short's, 600 ms against 400 ms, by at least 1"
+        "A guardrail is broken: long's latency is significantly worse than short's, 600 ms against 400 ms, by at least"
     )
     assert verdict.reason.endswith("60 ms is allowed.")
 
@@ -172,20 +172,20 @@ def test_a_guardrail_that_is_not_logged_is_missing() -> None:
 def test_before_the_minimum_run_is_over_nobody_wins() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.74), now=START + timedelta(days=3))
     assert verdict.call is ExperimentCall.WAIT
-    assert verdict.missing[0] == "4 days of the 7 days that it runs at least"
-    assert verdict.reason.startswith("A difference, before the minimum run is over: long is between 0.0")
+    assert verdict.missing[0] == "4 days of the 7 days minimum run"
+    assert verdict.reason.startswith("A difference, but the minimum run is not over: long is between 0.0")
 
 
 def test_the_control_wins_where_every_other_arm_is_surely_worse() -> None:
     verdict = decide(arm(3_000), arm(3_000, score=0.64))
     assert (verdict.call, verdict.winner) == (ExperimentCall.WINNER, "short")
-    assert verdict.reason.startswith("short wins: long's score is surely worse, 0.64 against 0.70")
+    assert verdict.reason.startswith("short wins: long's score is significantly worse, 0.64 against 0.70")
 
 
 def test_an_effect_that_is_surely_smaller_than_wanted_ends_it() -> None:
     verdict = decide(arm(30_000), arm(30_000))
     assert (verdict.call, verdict.winner) == (ExperimentCall.NO_EFFECT, "short")
-    assert "0.020 was wanted" in verdict.reason
+    assert "0.020 is the goal" in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ def test_the_direction_can_be_turned_around() -> None:
 
 def test_too_few_users_and_none_at_all_are_said_with_what_to_do() -> None:
     few = decide(arm(20), arm(25))
-    assert few.reason == "Too early to tell: 45 users so far, 30 are needed in each arm."
-    assert "10 more users on short, to 30" in few.missing
+    assert few.reason == "Too early to tell: 45 users so far, each arm needs 30."
+    assert "10 more users on short, of 30 needed" in few.missing
     nobody = decide_experiment(design(), [], ExperimentProgress(START, NOW))
-    assert nobody.reason.startswith("Nobody was noted yet")
+    assert nobody.reason.startswith("No exposures yet")
     unlogged = decide_experiment(design(), [], ExperimentProgress(START, NOW, {"short": 9, "long": 8}))
-    assert unlogged.reason.startswith("17 users were noted and none of them is in the log")
+    assert unlogged.reason.startswith("17 users were exposed, but none is in the log")
 
 
 def test_of_three_arms_the_better_one_wins() -> None:
@@ -306,23 +306,23 @@ def test_looked_at_every_day_a_true_effect_is_found_and_none_is_invented() -> No
         (SPLIT, {"name": "a\nb"}, "name: must be 1 to 100"),
         (SPLIT, {"effect": 0.0}, "effect: must be a number above 0"),
         (SPLIT, {"effect": float("nan")}, "effect: must be a number above 0"),
-        (SPLIT, {"control": ""}, "control: say which of short, long the others are compared with"),
-        (SPLIT, {"control": "off"}, "control: 'off' gets no user; there are: short, long"),
+        (SPLIT, {"control": ""}, "control: name the control: one of short, long"),
+        (SPLIT, {"control": "off"}, "control: 'off' gets no users; the arms are: short, long"),
         (SPLIT, {"min_run": timedelta(days=-1)}, "min_run: must be 0 to 365 days"),
-        (SPLIT, {"guardrails": [Margin(Metric.SCORE, 0.1)]}, "guardrail: score decides already"),
-        (SPLIT, {"guardrails": [Margin(Metric.COST, 0.1)] * 2}, "guardrail: cost is given twice"),
+        (SPLIT, {"guardrails": [Margin(Metric.SCORE, 0.1)]}, "guardrail: score already decides"),
+        (SPLIT, {"guardrails": [Margin(Metric.COST, 0.1)] * 2}, "guardrail: cost is listed twice"),
         (SPLIT, {"guardrails": [Margin(Metric.COST, -0.1)]}, "guardrail: cost: give a number above 0"),
         (switch_flag(SPLIT, on=False), {}, "flag: style is switched off"),
-        (boolean_flag(on=True), {}, "flag: style cannot be compared: every user gets the same variant"),
-        (split_flag({"short": 1, "long": 0}), {}, "flag: style cannot be compared: every user gets the same"),
-        (split_flag({"short": 1, "long": 1}, bucket_by="tenant"), {}, "flag: style is sticky by another attribute"),
+        (boolean_flag(on=True), {}, "flag: style cannot have an experiment: every user gets the same variant"),
+        (split_flag({"short": 1, "long": 0}), {}, "flag: style cannot have an experiment: every user gets the same"),
+        (split_flag({"short": 1, "long": 1}, bucket_by="tenant"), {}, "flag: style is not bucketed by user"),
         (
             canary_flag(20, metadata={"canary_steps": "20% for 1h, 100%"}), {"control": "blue"},
             "flag: style is a canary with a plan",
         ),
         (
             boolean_flag(on=True, rollout_pct=50, rules=[TargetingRule("land", RuleOperator.EQUALS, "DE", "on")]), {},
-            "flag: rules of style give some users a variant that is not drawn",
+            "flag: rules of style serve some users a fixed variant",
         ),
     ],
 )  # fmt: skip
@@ -378,7 +378,7 @@ def test_metrics_and_guardrails_are_read_as_people_write_them() -> None:
     assert parse_guardrail("latency=0.15") == Margin(Metric.LATENCY, 0.15)
     with pytest.raises(InvalidInput, match="metric: there is no metric 'clicks'; there are: score, error rate"):
         parse_metric("clicks")
-    with pytest.raises(InvalidInput, match="guardrail: write it like latency=0.15"):
+    with pytest.raises(InvalidInput, match="guardrail: write it as latency=0.15"):
         parse_guardrail("latency")
 
 

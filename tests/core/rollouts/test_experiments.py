@@ -98,7 +98,9 @@ def test_what_the_client_noted_and_logged_names_the_better_variant(store: Store,
     assert sum(found.noted.values()) == 1_500
     assert {arm: found.looks[-1].arms[arm].users for arm in found.noted} == found.noted
     assert (found.verdict.call, found.verdict.winner) == (ExperimentCall.WINNER, "long")
-    assert found.verdict.reason.startswith("long wins: its score is surely better than short's, 0.76 against 0.70")
+    assert found.verdict.reason.startswith(
+        "long wins: its score is significantly better than short's, 0.76 against 0.70"
+    )
     assert {(lift.metric, lift.arm) for lift in found.verdict.lifts} >= {
         (Metric.SCORE, "long"),
         (Metric.LATENCY, "long"),
@@ -128,7 +130,7 @@ def test_a_slower_variant_breaks_its_guardrail_however_good_its_score(store: Sto
     serve(deck, gain=0.1, slower_ms=60)
     found = report(store)
     assert found.verdict.call is ExperimentCall.STOP
-    assert found.verdict.reason.startswith("A guardrail is broken: long's latency is surely worse than short's")
+    assert found.verdict.reason.startswith("A guardrail is broken: long's latency is significantly worse than short's")
 
 
 def test_a_flag_that_was_not_noted_is_noted_from_the_start_of_its_experiment_on(
@@ -178,7 +180,7 @@ def test_an_experiment_whose_users_are_no_longer_noted_says_so(store: Store, dec
     update_flag(store, get_flag(store, ENVIRONMENT, KEY), definition, Act("bob", "an older file"))
     verdict = report(store).verdict
     assert verdict.call is ExperimentCall.INVALID
-    assert "clients note no users of answer_style any more" in verdict.reason
+    assert "clients no longer record exposures of answer_style" in verdict.reason
 
 
 def test_users_from_before_a_change_of_shares_do_not_count(store: Store, deck: Quarterdeck) -> None:
@@ -258,7 +260,7 @@ def test_one_experiment_a_flag_at_a_time_and_every_name_once(store: Store) -> No
         start_experiment(store, flag, other, ME)
     stop_experiment(store, running(store), ME)
     flag = get_flag(store, ENVIRONMENT, KEY)
-    with pytest.raises(Conflict, match="there was an experiment 'longer answers' already"):
+    with pytest.raises(Conflict, match="an experiment named 'longer answers' already exists"):
         start_experiment(store, flag, replace(other, name=NAME), ME)
     start_experiment(store, flag, other, ME)
     found = find_running(store, ENVIRONMENT, KEY)
@@ -301,9 +303,9 @@ def test_schedules_and_experiments_keep_out_of_each_others_way(store: Store) -> 
 def test_a_flag_that_is_off_or_gone_is_not_decided_and_a_wide_choice_takes_its_name(store: Store) -> None:
     start(store, definition=split_flag({"short": 9, "long": 1}))
     now = datetime.now(UTC)
-    with pytest.raises(InvalidInput, match="name: .* of users get another answer; type answer_style to go on"):
+    with pytest.raises(InvalidInput, match="name: .* of users get another answer; type answer_style to continue"):
         decide_for(store, running(store), "long", ME, typed_name="", now=now)
-    with pytest.raises(InvalidInput, match="variant: 'off' is not compared; there are: short, long"):
+    with pytest.raises(InvalidInput, match="variant: 'off' is not one of the arms: short, long"):
         decide_for(store, running(store), "off", ME, typed_name=None, now=now)
     switch_flag(store, get_flag(store, ENVIRONMENT, KEY), ME, on=False)
     with pytest.raises(InvalidInput, match="flag: answer_style is switched off, so nobody would get long"):

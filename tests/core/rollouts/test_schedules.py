@@ -91,7 +91,7 @@ def test_a_preview_asks_the_users_of_the_last_week_and_says_where_they_are_from(
 
 def test_a_wide_change_in_production_takes_the_flags_name_and_in_staging_none(store, flag):
     wide, narrow = boolean_flag(on=True), boolean_flag(on=True, rollout_pct=10)
-    with pytest.raises(InvalidInput, match="^name: 100% of users get another answer; type use_hyde to go on"):
+    with pytest.raises(InvalidInput, match="^name: 100% of users get another answer; type use_hyde to continue"):
         save_edit(store, flag, wide, ME, typed_name="use_hide", now=NOW)
     assert get_flag(store, "production", "use_hyde") == flag
     save_edit(store, flag, narrow, ME, typed_name="", now=NOW)
@@ -189,7 +189,7 @@ def test_a_cancelled_rollout_leaves_the_flag_where_it_is_and_makes_room_for_anot
     run_schedules(store, now=NOW + 50 * HOUR)
     assert stored_pct(store) == 5
     assert step_up(store, get_flag(store, "production", "use_hyde")).schedule_id == 2
-    with pytest.raises(Conflict, match="cancelled already"):
+    with pytest.raises(Conflict, match="already cancelled"):
         cancel_schedule(store, get_schedule(store, 1), ME)
 
 

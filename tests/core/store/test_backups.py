@@ -157,7 +157,7 @@ def test_a_backup_of_one_kind_of_database_does_not_go_into_another(filled: Store
 
 def test_an_older_file_is_not_written_over(filled: Store, tmp_path: Path) -> None:
     (tmp_path / "deck.zip").write_text("yesterday's")
-    with pytest.raises(Conflict, match="is there already"):
+    with pytest.raises(Conflict, match="already exists"):
         write_backup(filled, tmp_path / "deck.zip", now=NOW)
     assert (tmp_path / "deck.zip").read_text() == "yesterday's"
 

@@ -39,8 +39,8 @@ def test_each_line_becomes_a_case():
         (lines({"expected_documents": [1]}), "line 1, field expected_documents: must be a list of document names"),
         (lines({"expected_documents": []}), "line 1, field expected_documents: is empty, but the case is answerable"),
         (lines({"extra": 1}), "line 1, field extra: is unknown"),
-        (lines({}, {}), "line 2, field id: 'c1' was used in line 1 already"),
-        ("\n", "qa.jsonl: holds no case"),
+        (lines({}, {}), "line 2, field id: 'c1' was already used in line 1"),
+        ("\n", "qa.jsonl: has no cases"),
     ],
 )
 def test_a_wrong_line_is_told_by_number_and_field(text, message):

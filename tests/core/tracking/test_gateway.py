@@ -258,7 +258,7 @@ def test_an_entry_that_cannot_be_made_the_production_one_leaves_none_behind(stor
 def test_an_artifact_is_found_inside_its_run_only(store, tmp_path):
     run_id = log(store)
     (tmp_path / "secret.txt").write_text("secret")
-    with pytest.raises(InvalidInput, match="leads out of"):
+    with pytest.raises(InvalidInput, match="is outside of"):
         store.read_artifact_text(run_id, "../../../../secret.txt")
     with pytest.raises(NotFound, match=r"keeps no 'missing\.txt'"):
         store.read_artifact_text(run_id, "missing.txt")
@@ -428,7 +428,7 @@ def test_a_database_of_something_else_gets_one_line(tmp_path):
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE notes (text TEXT)")
     connection.close()
-    with pytest.raises(SourceUnavailable, match="holds no MLflow tables"):
+    with pytest.raises(SourceUnavailable, match="has no MLflow tables"):
         Tracking(f"sqlite:///{tmp_path}/other.db").list_experiments()
 
 

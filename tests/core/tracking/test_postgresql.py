@@ -198,14 +198,14 @@ def test_an_unknown_or_missing_schema_gets_one_line_and_is_left_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     uri = make_url("postgresql", tmp_path)
-    with pytest.raises(SourceUnavailable, match="holds no MLflow tables"):
+    with pytest.raises(SourceUnavailable, match="has no MLflow tables"):
         Tracking(uri).list_runs()
     with psycopg.connect(uri, autocommit=True) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         connection.execute("INSERT INTO alembic_version VALUES ('ffffffffffff')")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert "unknown schema revision (ffffffffffff)" in only_error(open_page("prompts"))
-    with pytest.raises(SourceUnavailable, match="so that it can be read but not written"):
+    with pytest.raises(SourceUnavailable, match="so it can be read but not written"):
         Tracking(uri).set_run_description("r", "text")
     with psycopg.connect(uri) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()

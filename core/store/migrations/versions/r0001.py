@@ -5,4 +5,4 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Nothing: a store of this revision is where the chain begins."""
+    """Do nothing; the chain begins at this revision."""

@@ -13,7 +13,7 @@ _BINS = [f"b{number:02}" for number in range(50)]
 
 
 def upgrade() -> None:
-    """Make the daily rollup out of the rollup by day, and add the column."""
+    """Fill the daily rollup from the rollup by day, and add the column."""
     op.create_table(
         "rollups_daily",
         sa.Column("dimension", sa.String(32), primary_key=True),

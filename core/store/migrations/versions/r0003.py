@@ -12,5 +12,5 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the tables that are missing."""
+    """Create the missing tables."""
     metadata.create_all(op.get_bind())

@@ -205,7 +205,7 @@ def test_the_pipeline_says_what_is_stale_and_why_and_is_rebuilt(repo: DvcRepo) -
             break
         time.sleep(0.1)
     app.run()
-    assert "every stage ran; commit dvc.lock to keep that" in said(app)
+    assert "every stage ran; commit dvc.lock to keep this" in said(app)
     assert "All 2 stages are up to date" in said(app)
 
 
@@ -295,7 +295,7 @@ def test_an_index_goes_live_after_its_probe_and_is_rolled_back(deck: Store, as_d
     assert "docs-v2 was not probed yet: it cannot go live" in said(open_tab("Indexes"))
     keep_probe(deck, as_demo)
     app = open_tab("Indexes")
-    assert "20 of 20 passages find themselves" in said(app)
+    assert "20 of 20 passages are found by their own text" in said(app)
     refused = swap_on_the_page(app, name="docs-v3")
     assert "type docs-v2 to confirm" in said(refused)
     assert list_aliases(deck)[0].index_name == "docs-v1"
@@ -318,7 +318,7 @@ def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live
     )
     save_probe(deck, failed, ME, live="docs-v1")
     app = open_tab("Indexes")
-    assert "It did not pass its probe, so it does not go live" in said(app)
+    assert "It did not pass its probe, so it cannot go live" in said(app)
     assert not [button for button in app.button if button.label == "Let it go live"]
     passed = ProbeReport("docs-v2", (ProbeCheck("complete", True, 1.0, "all there"),))
     save_probe(deck, passed, ME, live="docs-v0")
@@ -329,7 +329,7 @@ def test_a_swap_of_somebody_else_in_between_is_a_conflict(deck: Store, as_demo: 
     keep_probe(deck, as_demo)
     app = open_tab("Indexes")
     swap_index(deck, "default", "docs-v2", ME, expected="docs-v1")
-    assert "stands for docs-v2, not for docs-v1" in said(swap_on_the_page(app, name="docs-v2"))
+    assert "points to docs-v2, not to docs-v1" in said(swap_on_the_page(app, name="docs-v2"))
     assert find_probe(deck, "docs-v2")
 
 

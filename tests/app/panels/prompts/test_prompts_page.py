@@ -228,7 +228,7 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     app = open_page("prompts", tab=tab, experiment="trials")
     assert verdict(app) == "None of the 3 runs can be judged case by case."
-    assert "Left out of the verdict: qa-v3 has no table of cases that can be read" in said(app)
+    assert "Left out of the verdict: qa-v3 has no readable table of cases" in said(app)
     shown = {
         "Compare": lambda: "top_k" not in said(app) and "parameter" in app.dataframe[0].value.columns,
         "Runs": lambda: list(table_with(app, "run id")["run"]) == ["foreign", "qa-v3", "qa-v2", "qa-v1"],

@@ -42,7 +42,7 @@ def test_the_demos_canary_says_how_it_stands_and_what_the_next_step_takes(as_dem
     shown = text_of(" ".join(m.value for m in app.markdown))
     assert "answer-service at 5%: Too early to tell:" in shown
     assert "Missing for the next step:" in shown
-    assert "more users on green, to 100" in shown
+    assert "more users on green, of 100" in shown
     assert "Steps: **5%** → 25% → 50% → 100%." in " ".join(caption.value for caption in app.caption)
 
 
@@ -52,14 +52,14 @@ def test_a_worse_green_is_called_on_the_page_the_overview_and_in_the_table(empty
     app = open_page("rollouts", tab="Canaries")
     shown = text_of(" ".join(m.value for m in app.markdown))
     assert "Not healthy" in shown
-    assert "answers at 20%: Green's score is surely worse: 0.60 against 0.70 on blue" in shown
+    assert "answers at 20%: Green's score is significantly worse: 0.60 against 0.70 on blue" in shown
     table = app.dataframe[0].value
     assert dict(zip(table["metric"], table["so"], strict=True)) == {
-        "score": "surely worse", "error rate": "not sure yet", "latency": "within the margin"
+        "score": "significantly worse", "error rate": "not sure yet", "latency": "within the margin"
     }  # fmt: skip
     assert len(app.get("plotly_chart")) == 2
     overview = text_of(" ".join(m.value for m in open_page("overview").markdown))
-    assert "Green's score is surely worse" in overview
+    assert "Green's score is significantly worse" in overview
 
 
 def test_a_healthy_green_is_healthy_on_the_overview(empty_url: str, store: Store) -> None:

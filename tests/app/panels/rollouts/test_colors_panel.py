@@ -98,7 +98,7 @@ def test_a_visitor_who_saw_another_state_changes_nothing(scene: Scene, deck: Sto
     app = open_tab()
     switch_color(deck, scene.open(), ACT)
     app = press(app, "Switch to green", "looks good")
-    assert "changed since you looked at it" in texts_of(app)
+    assert "changed since you loaded it" in texts_of(app)
     assert list_audit(deck, AuditFilter(target=NAME))[0].actor == ACT.actor
 
 
@@ -106,7 +106,7 @@ def test_a_viewer_is_told_why_the_switch_is_locked(scene: Scene, deck: Store, mo
     monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
     (button,) = [each for each in open_tab().button if "Switch to" in each.label]
     assert button.disabled
-    assert "takes the role editor" in button.help
+    assert "requires the role editor" in button.help
 
 
 def test_what_nginx_really_does_is_shown_and_brought_in_line(scene: Scene, deck: Store) -> None:

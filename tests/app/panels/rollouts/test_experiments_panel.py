@@ -41,19 +41,19 @@ def test_a_winner_stands_on_top_with_its_interval_its_arms_and_its_table(
     serve(deck, gain=0.06)
     app = open_page("rollouts", tab="Experiments")
     assert verdict(app)
-    assert f"{NAME}: long wins: its score is surely better than short's, 0.76 against 0.70" in shown(app)
+    assert f"{NAME}: long wins: its score is significantly better than short's, 0.76 against 0.70" in shown(app)
     assert len(app.get("plotly_chart")) == 2
     table = app.dataframe[0].value
     told = {row["metric"]: (row["role"], row["so"]) for _, row in table.iterrows()}
-    assert told["score"] == ("decides", "surely better")
-    assert told["latency"] == ("guardrail", "surely kept")
+    assert told["score"] == ("decides", "significantly better")
+    assert told["latency"] == ("guardrail", "confirmed")
     assert told["error rate"][0] == "shown only"
     assert set(table["unit"]) >= {"ms a query", "of retrievals"}
     caption = text_of(" ".join(each.value for each in app.caption))
     assert "Decides: score, higher is better, from 0.020 on. Guardrails: latency at most 15% worse." in caption
     assert f"Experiment {NAME}: long wins" in caption
     overview = open_page("overview")
-    assert "long wins: its score is surely better" in shown(overview)
+    assert "long wins: its score is significantly better" in shown(overview)
     links = [element.proto.label for element in overview.get("page_link")]
     assert any(text_of(label).endswith(f"Decide the experiment {NAME}") for label in links), links
 
@@ -76,7 +76,7 @@ def test_too_few_users_are_said_with_what_is_missing(empty_url: str, store: Stor
     start(store, min_run=timedelta(days=7))
     serve(deck, gain=0.0, users=20)
     app = open_page("rollouts", tab="Experiments")
-    assert "7 days of the 7 days that it runs at least" in shown(app)
+    assert "7 days of the 7 days minimum run" in shown(app)
     assert app.error == []
 
 
@@ -104,7 +104,7 @@ def test_deciding_takes_a_reason_and_is_then_told_with_it(empty_url: str, store:
 def test_an_experiment_is_stopped_with_its_reason(empty_url: str, store: Store) -> None:
     start(store)
     app = open_page("rollouts", tab="Experiments")
-    assert "Nobody was noted yet" in shown(app)
+    assert "No exposures yet" in shown(app)
     app.text_input(key=f"experiment-stop-{NAME}-1-reason").input("the wrong question")
     app = press(app, "Stop the experiment")
     assert "no choice was made: the wrong question" in shown(app)
@@ -119,7 +119,7 @@ def test_an_experiment_is_started_by_the_form(empty_url: str, store: Store) -> N
     app.text_input(key="experiment-guardrails").input("latency=much")
     app.text_input(key="experiment-start-reason").input("users ask for detail")
     app = press(app, "Start")
-    assert "guardrail: write it like latency=0.15" in text_of(app.error[0].value)
+    assert "guardrail: write it as latency=0.15" in text_of(app.error[0].value)
     app.text_input(key="experiment-guardrails").input("latency=0.15, errors=0.02")
     app = press(app, "Start")
     assert not app.error
