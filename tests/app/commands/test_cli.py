@@ -316,7 +316,7 @@ def test_fewer_than_ten_low_queries_are_too_little_to_cluster(store: Store, url:
     append_retrievals(store, rows)
     answer = quarterdeck("topics", "--database", url, "--json")
     assert (answer.code, answer.json) == (0, [])
-    assert "too little" in answer.err
+    assert "too few queries" in answer.err
 
 
 @pytest.fixture
@@ -423,7 +423,7 @@ def test_building_the_demo_over_foreign_data_is_refused_in_one_line(lab: Store, 
 def test_an_index_of_a_folder_without_pages_is_one_line(quarterdeck: Run, tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     line = only_line(quarterdeck("index", "build", tmp_path / "pages", tmp_path / "out"), 2)
-    assert f"{tmp_path / 'pages'} holds no" in line
+    assert f"{tmp_path / 'pages'} has no" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -515,7 +515,7 @@ def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: 
     ("options", "said"),
     [
         ((), "give --steps P,P,…, --on or --off"),
-        (("--steps", "5,many"), "steps: give percentages"),
+        (("--steps", "5,many"), "steps: must be percentages"),
         (("--steps", "5", "--off"), "--off has no steps"),
         (("--steps", "5", "--hold", "a day"), "hold: must be a time like 30m"),
         (("--off", "--at", "tomorrow"), "at: give a time like"),
