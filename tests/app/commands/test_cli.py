@@ -130,7 +130,7 @@ def test_building_the_demo_over_foreign_data_is_refused_in_one_line(lab: Store, 
 def test_an_index_of_a_folder_without_pages_is_one_line(quarterdeck: Run, tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     line = only_line(quarterdeck("index", "build", tmp_path / "pages", tmp_path / "out"), 2)
-    assert f"{tmp_path / 'pages'} holds no" in line
+    assert f"{tmp_path / 'pages'} has no" in line
     assert not (tmp_path / "out").exists()
 
 
