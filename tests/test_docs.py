@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import httpx
+import httpx2
 import pytest
 
 from app.cli import main
@@ -245,9 +245,9 @@ def serving(desk: Path) -> Iterator[str]:
             for _ in range(1_200):
                 assert server.poll() is None, (desk.parent / "serve.log").read_text()
                 try:
-                    httpx.get(f"http://{address}/healthz").raise_for_status()
+                    httpx2.get(f"http://{address}/healthz").raise_for_status()
                     break
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     time.sleep(0.1)
             yield address
         finally:
