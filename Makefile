@@ -75,12 +75,12 @@ cost-check: $(RUN_STAMP)  ## Fail when the average query costs more than it may
 	$(GATE) cost-check $(if $(filter command line environment,$(origin BASE)),--base $(BASE)) \
 	  --junit $(REPORTS)/cost-check.xml --summary $(REPORTS)/cost-check.md
 
-build: | .venv  ## Make the client's wheel in dist/
+build: | .venv  ## Make the two wheels in dist/: the client's and the deck's
 	@rm -rf dist
-	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./deck
 	@cd dist && sha256sum *.whl | tee SHA256SUMS
 
-deploy:  ## Hand the wheel to DEPLOY_COMMAND; without one, say what would be deployed
+deploy:  ## Hand the wheels to DEPLOY_COMMAND; without one, say what would be deployed
 	@cd dist 2>/dev/null && sha256sum --quiet --check SHA256SUMS || { echo "make: run make build first" >&2; exit 1; }
 	@if [ -n "$$DEPLOY_COMMAND" ]; then sh -c "$$DEPLOY_COMMAND" deploy dist/*.whl; else \
 	  echo "Dry run, DEPLOY_COMMAND is not set. It would get: $$(ls dist/*.whl)"; fi

@@ -40,8 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("client")
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(PROJECT / name, source)
+    shutil.copy(PROJECT / "pyproject.toml", source)
     for package in ("quarterdeck", "core", "app", "pages"):
         shutil.copytree(PROJECT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     venv.create(folder / "env", with_pip=True)
@@ -87,7 +86,7 @@ def test_the_client_logs_and_reads_flags_on_a_new_store(client: Path, tmp_path: 
 
 def test_the_console_command_says_in_one_line_that_only_the_client_is_here(client: Path) -> None:
     said = run(client / "quarterdeck", "drift", code=1).strip()
-    assert said == "quarterdeck: this environment holds the client only; the commands run from the deck's checkout."
+    assert said == "quarterdeck: this environment holds the client only; the commands come with quarterdeck-deck."
 
 
 @pytest.mark.deep
