@@ -197,7 +197,7 @@ def render_decision(known: BacklogTopic, environment: str) -> None:
 
 def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop: dict[str, float]) -> None:
     """Every gap of the window with its state, as a table, CSV and Markdown."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for topic in coverage.topics.ranked():
         known = backlog.get(topic.topic_id)
         rows.append(

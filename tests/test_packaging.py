@@ -1,6 +1,7 @@
 """What a service gets: `pip install .` into an empty environment brings the client and its few dependencies alone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,23 @@ flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVari
 deck = Quarterdeck.from_definitions({"flags": {"new_prompt_v3": flag}})
 print(*(user for user in range(1_000) if deck.is_enabled("new_prompt_v3", f"user-{user}")))
 """
+
+
+# What a service that checks its types finds: a right use passes, each of these calls is wrong.
+RIGHT_USE = """
+from quarterdeck import Quarterdeck
+with Quarterdeck("sqlite:///x.db") as deck:
+    kept: bool = deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17")
+    name: str = deck.variant("new_prompt_v3", "user-1", {"country": "NL"})
+    on: bool = deck.is_enabled("use_reranker", "user-1", default=True)
+    print(kept, name, on)
+"""
+WRONG_USES = (
+    "deck.log_retrieval(1, 0.78)",
+    'deck.log_retrieval("what is an mbuf", "high")',
+    'deck.is_enabled("use_reranker").upper()',
+    "deck.no_such_method()",
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +114,16 @@ def test_buckets_are_the_same_in_every_process_and_environment(client: Path) -> 
     drawn.add(run(sys.executable, "-c", NAME_THE_USERS, PYTHONHASHSEED="7"))
     assert len(drawn) == 1
     assert 150 <= len(drawn.pop().split()) <= 250
+
+
+@pytest.mark.deep
+def test_a_service_that_checks_its_types_is_told_of_every_wrong_call(client: Path, tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
+    right.write_text(RIGHT_USE)
+    wrong.write_text("\n".join(("from quarterdeck import Quarterdeck", 'deck = Quarterdeck("")', *WRONG_USES)))
+    check = (sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), "--config-file=")
+    found = [*check, "--python-executable", str(client / "python")]
+    assert "Success: no issues found" in run(*found, str(right))
+    told = run(*found, str(wrong), code=1)
+    lines = {int(each) for each in re.findall(r"wrong\.py:(\d+): error", told)}
+    assert lines == {3, 4, 5, 6}, told

@@ -168,11 +168,20 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
                 ),
             )
         )
-        up = {"disabled": place == 0, "help": "Move this rule up"}
-        columns[4].button("↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), **up)
-        columns[5].button("✕", key=f"drop-{seen}-{number}", on_click=order.pop, args=(place,), help="Remove this rule")
+        columns[4].button(
+            "↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), disabled=place == 0,
+            help="Move this rule up",
+        )  # fmt: skip
+        columns[5].button(
+            "✕", key=f"drop-{seen}-{number}", on_click=drop_rule, args=(name, place), help="Remove this rule"
+        )
     st.button("Add a rule", key=f"add-{seen}", on_click=add_rule, args=(name,), type="tertiary")
     return tuple(rule for rule in rules if rule.attribute or rule.value or rule in shown.rules)
+
+
+def drop_rule(name: str, place: int) -> None:
+    """Remove a rule."""
+    del st.session_state[name][place]
 
 
 def move_up(name: str, place: int) -> None:
