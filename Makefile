@@ -1,4 +1,4 @@
-# `make run` and `make test` do all the set-up on a fresh machine: Python 3.11+, git and make are enough.
+# `make run` and `make test` do all the set-up on a fresh machine: Python 3.11.2 to 3.14, git and make are enough.
 .DEFAULT_GOAL := help
 .PHONY: help run test check format demo bench clean
 PYTHON ?= python3
@@ -30,6 +30,10 @@ demo: $(RUN_STAMP)  ## Build the demo again from nothing
 
 test: check debian  ## Format, lint, types and tests; with DEEP=1 the deep ones too
 	$(BIN)/pytest -n 2 --dist worksteal $(if $(DEEP),,-m 'not deep')
+
+.PHONY: fast
+fast: $(DEV_STAMP)  ## The tests that need no browser, model or server: a minute
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow and not deep and not browser'
 
 check: $(DEV_STAMP)  ## Format, lint and types, without tests
 	$(BIN)/ruff format --check .
@@ -100,7 +104,7 @@ clean:  ## Remove the environment and every generated file
 
 .venv:
 	@echo "[1/3] Making the environment .venv"
-	@$(PYTHON) -c 'import sys; sys.exit("Quarterdeck needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Quarterdeck needs Python 3.11.2 or newer" if sys.version_info < (3, 11, 2) else 0)'
 	@$(PYTHON) -m venv .venv
 
 # torch goes first and by itself, so that pip takes the pinned build and not the newest with its CUDA packages.

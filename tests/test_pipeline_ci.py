@@ -22,6 +22,7 @@ WORKFLOW = PROJECT / ".github" / "workflows" / "ci.yml"
 REUSABLE = PROJECT / "deploy" / "github" / "prompt-gates.yml"
 ORDER = ["lint", "test", "prompt-eval", "cost-check", "build", "deploy"]
 BESIDE = "first-paint"
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # The folders of core that the gate imports, but that cannot change what it says of a prompt.
 NEUTRAL = {"access", "audit", "config", "corpus", "errors", "log"}
 
@@ -74,8 +75,17 @@ def test_no_step_puts_what_strangers_write_into_a_shell(path: Path) -> None:
 def test_each_job_runs_the_make_target_of_its_name() -> None:
     runs = {job: step["run"] for job, step in list_steps(WORKFLOW) if step.get("run", "").startswith("make ")}
     targets = {job: run.split()[-1] for job, run in runs.items() if job != "changes"}
-    assert targets == {name: name for name in (*ORDER, BESIDE)}
+    assert targets == {name: name for name in (*ORDER, BESIDE, "fast")}
     assert "make --no-print-directory changes" in runs["changes"]
+
+
+def test_the_tests_run_on_every_python_that_the_wheels_name_and_on_debians() -> None:
+    jobs = load(WORKFLOW)["jobs"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == PYTHONS
+    assert jobs["fast"]["container"].startswith("debian:bookworm")
+    for project in ("pyproject.toml", "deck/pyproject.toml"):
+        named = re.findall(r"Python :: (3\.\d+)", (PROJECT / project).read_text(encoding="utf-8"))
+        assert named == PYTHONS
 
 
 def test_make_ci_runs_the_jobs_in_their_order() -> None:
