@@ -40,7 +40,14 @@ check: $(DEV_STAMP)  ## Format, lint and types, without tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-.PHONY: audit
+.PHONY: coverage audit
+coverage: debian  ## Say which lines the tests reach; DEEP=1 counts the long ones too
+	@mkdir -p $(REPORTS)
+	$(BIN)/pytest -n 2 --dist worksteal $(if $(DEEP),,-m 'not deep') --cov --cov-report=
+	@{ echo "## Coverage"; $(BIN)/coverage report --format=markdown; } > $(REPORTS)/coverage.md
+	@cat $(REPORTS)/coverage.md
+	@[ -z "$$GITHUB_STEP_SUMMARY" ] || cat $(REPORTS)/coverage.md >> "$$GITHUB_STEP_SUMMARY"
+
 audit: $(DEV_STAMP)  ## Ask for known weaknesses of the pinned dependencies; needs the network
 	@$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps -r constraints.txt || { \
@@ -100,7 +107,7 @@ debian: $(DEV_STAMP)
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
 
 clean:  ## Remove the environment and every generated file
-	rm -rf .venv build dist data/var .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist data/var .coverage* .pytest_cache .mypy_cache .ruff_cache
 
 .venv:
 	@echo "[1/3] Making the environment .venv"

@@ -75,7 +75,7 @@ def test_no_step_puts_what_strangers_write_into_a_shell(path: Path) -> None:
 def test_each_job_runs_the_make_target_of_its_name() -> None:
     runs = {job: step["run"] for job, step in list_steps(WORKFLOW) if step.get("run", "").startswith("make ")}
     targets = {job: run.split()[-1] for job, run in runs.items() if job != "changes"}
-    assert targets == {name: name for name in (*ORDER, BESIDE, "fast")}
+    assert targets == {name: name for name in (*ORDER, BESIDE, "fast", "coverage")}
     assert "make --no-print-directory changes" in runs["changes"]
 
 
