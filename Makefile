@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
+TOOLS := build/tools
 export HF_HUB_OFFLINE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
@@ -40,7 +41,7 @@ check: $(DEV_STAMP)  ## Format, lint and types, without tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-.PHONY: coverage audit
+.PHONY: coverage audit sbom
 coverage: debian  ## Say which lines the tests reach; DEEP=1 counts the long ones too
 	@mkdir -p $(REPORTS)
 	$(BIN)/pytest -n 2 --dist worksteal $(if $(DEEP),,-m 'not deep') --cov --cov-report=
@@ -48,10 +49,14 @@ coverage: debian  ## Say which lines the tests reach; DEEP=1 counts the long one
 	@cat $(REPORTS)/coverage.md
 	@[ -z "$$GITHUB_STEP_SUMMARY" ] || cat $(REPORTS)/coverage.md >> "$$GITHUB_STEP_SUMMARY"
 
-audit: $(DEV_STAMP)  ## Ask for known weaknesses of the pinned dependencies; needs the network
-	@$(BIN)/pip install --quiet --disable-pip-version-check pip-audit
-	@$(BIN)/pip-audit --strict --disable-pip --no-deps -r constraints.txt || { \
+audit: $(TOOLS)  ## Ask for known weaknesses of the pinned dependencies; needs the network
+	@$(TOOLS)/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt || { \
 	  echo "make: there is a weakness above, or a package that could not be asked about" >&2; exit 1; }
+
+sbom: $(TOOLS) $(RUN_STAMP)  ## List what the deck runs on as CycloneDX: build/sbom/quarterdeck.cdx.json
+	@mkdir -p build/sbom
+	@$(TOOLS)/bin/cyclonedx-py environment --pyproject deck/pyproject.toml --output-reproducible \
+	  --output-file build/sbom/quarterdeck.cdx.json $(BIN)/python
 
 format: $(DEV_STAMP)  ## Put the code in its format
 	$(BIN)/ruff format .
@@ -91,6 +96,16 @@ build: | .venv  ## Make the two wheels in dist/: the client's and the deck's
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . ./deck
 	@cd dist && sha256sum *.whl | tee SHA256SUMS
 
+.PHONY: release-notes
+release-notes:  ## Fail unless TAG is the version of both wheels; take CHANGELOG.md's section of it to build/release/notes.md
+	@version=$${TAG#v}; for file in pyproject.toml deck/pyproject.toml; do \
+	  grep -qxF "version = \"$$version\"" $$file || { \
+	    echo "make: the tag '$$TAG' is not the version in $$file" >&2; exit 1; }; done
+	@mkdir -p build/release
+	@awk -v start="## $${TAG#v} " '/^## / {on = index($$0, start) == 1; next} on' CHANGELOG.md > build/release/notes.md
+	@grep -q '[^[:space:]]' build/release/notes.md && ! grep -qF "## $${TAG#v} (unreleased)" CHANGELOG.md || { \
+	  echo "make: CHANGELOG.md has no dated section of $${TAG#v}" >&2; exit 1; }
+
 deploy:  ## Hand the wheels to DEPLOY_COMMAND; without one, say what would be deployed
 	@cd dist 2>/dev/null && sha256sum --quiet --check SHA256SUMS || { echo "make: run make build first" >&2; exit 1; }
 	@if [ -n "$$DEPLOY_COMMAND" ]; then sh -c "$$DEPLOY_COMMAND" deploy dist/*.whl; else \
@@ -121,6 +136,12 @@ $(RUN_STAMP): requirements.txt constraints.txt pyproject.toml | .venv
 	@echo "[3/3] Installing the pinned dependencies (some minutes, once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
+
+# What asks about the dependencies is none of them.
+$(TOOLS): requirements-tools.txt
+	@rm -rf $@
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check -r requirements-tools.txt
 
 $(DEV_STAMP): $(RUN_STAMP) requirements-dev.txt
 	@echo "Installing what the tests need"
