@@ -20,7 +20,10 @@ from core.config import PROJECT, load_config
 from tests.conftest import Demo, copy_home
 
 GUIDES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-PAGES = [*GUIDES, *(PROJECT / name for name in ("SECURITY.md", "STYLE.md", "DECISIONS.md", "CHANGELOG.md"))]
+PAGES = [
+    *GUIDES,
+    *(PROJECT / name for name in ("SECURITY.md", "STYLE.md", "DECISIONS.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+]
 RUN, SHOWN = {"bash", "console", "python"}, {"text", "yaml", "json", "nginx"}
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL

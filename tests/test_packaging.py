@@ -117,6 +117,15 @@ def test_buckets_are_the_same_in_every_process_and_environment(client: Path) -> 
 
 
 @pytest.mark.deep
+def test_the_example_of_the_clients_own_readme_runs(client: Path, tmp_path: Path) -> None:
+    text = (PROJECT / "quarterdeck" / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
+    example = example.replace("deck.db", str(tmp_path / "deck.db"))
+    assert run(client / "python", "-c", example, XDG_CACHE_HOME=str(tmp_path)) == "off\n"
+    assert (tmp_path / "deck.db").exists()
+
+
+@pytest.mark.deep
 def test_a_service_that_checks_its_types_is_told_of_every_wrong_call(client: Path, tmp_path: Path) -> None:
     right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
     right.write_text(RIGHT_USE)
