@@ -35,7 +35,7 @@ READ_SETTINGS = """
 import sys
 import quarterdeck_deck
 sys.path.insert(0, *quarterdeck_deck.__path__)
-from app.server import SCRIPT
+from app.http.server import SCRIPT
 from streamlit import config
 from streamlit.starlette import App
 App(SCRIPT)

@@ -29,7 +29,7 @@ from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from quarterdeck.store import Store
 
-SCRIPT = Path(__file__).with_name("main.py")
+SCRIPT = Path(__file__).parents[1] / "main.py"
 STOP_WITHIN_S = 5
 SWITCH_EVERY_S = 0.0002  # a page that reads rows beside one that draws waits for so long at each row, not for 5 ms
 FETCH_EVERY_S = 120.0  # how old the copy of a corpus repository elsewhere may be
