@@ -6,6 +6,7 @@ BIN := .venv/bin
 RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
 TOOLS := build/tools
+DOCS_STAMP := .venv-docs/.installed
 export HF_HUB_OFFLINE = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export DVC_NO_ANALYTICS = 1
@@ -41,6 +42,11 @@ check: $(DEV_STAMP)  ## Format, lint and types, without tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(DOCS_STAMP)  ## Build the docs site in build/site; a broken link fails it
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "The docs are in build/site/index.html"
+
 .PHONY: coverage audit sbom
 coverage: debian  ## Say which lines the tests reach; DEEP=1 counts the long ones too
 	@mkdir -p $(REPORTS)
@@ -66,6 +72,7 @@ format: $(DEV_STAMP)  ## Put the code in its format
 .PHONY: ci lint first-paint changes prompt-eval cost-check build deploy
 ci:  ## The whole pipeline on this machine
 	$(MAKE) lint
+	$(MAKE) docs
 	$(MAKE) test DEEP=1
 	$(MAKE) first-paint
 	$(MAKE) prompt-eval
@@ -102,9 +109,10 @@ release-notes:  ## Fail unless TAG is the version of both wheels; take CHANGELOG
 	  grep -qxF "version = \"$$version\"" $$file || { \
 	    echo "make: the tag '$$TAG' is not the version in $$file" >&2; exit 1; }; done
 	@mkdir -p build/release
-	@awk -v start="## $${TAG#v} " '/^## / {on = index($$0, start) == 1; next} on' CHANGELOG.md > build/release/notes.md
-	@grep -q '[^[:space:]]' build/release/notes.md && ! grep -qF "## $${TAG#v} (unreleased)" CHANGELOG.md || { \
-	  echo "make: CHANGELOG.md has no dated section of $${TAG#v}" >&2; exit 1; }
+	@awk -v version="$${TAG#v}" '/^## / {on = $$2 == version || $$2 == "[" version "]"; next} on' CHANGELOG.md \
+	  > build/release/notes.md
+	@grep -q '[^[:space:]]' build/release/notes.md || { \
+	  echo "make: CHANGELOG.md has no section of $${TAG#v}" >&2; exit 1; }
 
 deploy:  ## Hand the wheels to DEPLOY_COMMAND; without one, say what would be deployed
 	@cd dist 2>/dev/null && sha256sum --quiet --check SHA256SUMS || { echo "make: run make build first" >&2; exit 1; }
@@ -122,7 +130,7 @@ debian: $(DEV_STAMP)
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; }
 
 clean:  ## Remove the environment and every generated file
-	rm -rf .venv build dist data/var .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-docs build dist data/var .coverage* .pytest_cache .mypy_cache .ruff_cache
 
 .venv:
 	@echo "[1/3] Making the environment .venv"
@@ -146,4 +154,11 @@ $(TOOLS): requirements-tools.txt
 $(DEV_STAMP): $(RUN_STAMP) requirements-dev.txt
 	@echo "Installing what the tests need"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# The site is built in an environment of its own: the deck needs none of what builds it.
+$(DOCS_STAMP): docs/requirements.txt
+	@echo "Making the environment .venv-docs"
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install --quiet --disable-pip-version-check -r docs/requirements.txt
 	@touch $@

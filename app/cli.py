@@ -79,8 +79,8 @@ def demo(config: Config, *, reset: bool, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="The port to listen on.")
 @common
 def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
     """Serve the pages and the HTTP API from one process.

@@ -25,6 +25,9 @@ CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 ACCENT, WARNING, GREEN, _, LIGHT, DANGER = CATEGORIES
 QUIET = "#8a94a6"
 ARM_COLORS = {"blue": ACCENT, "green": GREEN}
+# By when a change of a flag, an index or a token has reached everybody: clients and servers look once a second.
+FLIP_SEEN_WITHIN_S = 2
+FLIP_SEEN = f"Services see it within {FLIP_SEEN_WITHIN_S} seconds."
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch show them
 
 _FIRST_LOOK_S = 0.1

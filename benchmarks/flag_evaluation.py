@@ -17,8 +17,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from quarterdeck.client import Quarterdeck
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag
+from quarterdeck.definitions import boolean_flag
 from quarterdeck.flags import FlagSet
+from quarterdeck.rules import RuleOperator, TargetingRule
 from tests.flag_generator import find_differences, make_cases
 
 KEY = "new-ranker"
@@ -198,8 +199,8 @@ def compare_answers(seed: int, pairs: int) -> bool:
 
 def _many_flags(count: int) -> dict[str, Any]:
     rules = [
-        Rule("country", RuleOperator.ONE_OF, ["DE", "FR", "NL"], "on"),
-        Rule("version", RuleOperator.VERSION_LESS, "2.0.0", "off"),
+        TargetingRule("country", RuleOperator.ONE_OF, ["DE", "FR", "NL"], "on"),
+        TargetingRule("version", RuleOperator.VERSION_LESS, "2.0.0", "off"),
     ]
     return {f"flag-{number}": boolean_flag(on=True, rollout_pct=25, rules=rules) for number in range(count)}
 

@@ -43,7 +43,7 @@ PAGE = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 from core.tracking import Experiments
-from core.runs import RunFilter, RunSort, SortKind, choose_columns
+from core.tracking.runs import RunFilter, RunSort, SortKind, choose_columns
 dear, small = RunSort(SortKind.METRIC, "cost_usd_mean"), RunSort(SortKind.PARAM, "top_k", descending=False)
 where, sort, offset = {
     "newest": (RunFilter("bench"), RunSort(), 0),

@@ -1,4 +1,4 @@
-"""Gateway to the configuration: read once from the environment, checked as a whole, then passed around as a value."""
+"""Gateway to the configuration: read once from the environment, validated as a whole, then passed around as a value."""
 
 import getpass
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed d
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Where everything is. Each field has an environment variable of its own; the README lists them."""
+    """Where everything is. Each field has an environment variable of its own; docs/settings.md lists them."""
 
     home: Path
     database_url: str

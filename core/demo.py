@@ -1,7 +1,7 @@
-"""Shell that builds the demo from nothing: a corpus in git and DVC, its indexes, a retrieval log, experiments, flags.
+"""Shell: builds the demo from nothing: a corpus in git and DVC, its indexes, a retrieval log, runs, flags.
 
-Everything is real but the traffic: which question is asked when is drawn from a seeded generator, and each question is
-then really embedded, searched, answered and judged. Nobody rated an answer, so that no feedback is logged.
+Only the traffic is simulated: a seeded generator draws which question is asked when. Each question is then really
+embedded, searched, answered and judged. Nobody rated an answer, so no feedback is logged.
 """
 
 import json

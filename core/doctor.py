@@ -1,6 +1,6 @@
-"""Shell that looks at everything the deck depends on, one thing after the other: what is well, what is not, what to do.
+"""Shell: checks everything the deck depends on, one thing after another: what is fine, what is not, and what to do.
 
-It changes nothing. A thing that fails takes none of the others along.
+It changes nothing, and one failing check does not stop the others.
 """
 
 import os
@@ -24,9 +24,11 @@ from core.errors import QuarterdeckError, SourceUnavailable
 from core.indexes.backends import open_indexes
 from core.indexes.registry import list_aliases, list_indexes
 from core.tracking.gateway import Tracking
+from quarterdeck.buckets import find_bucketing_problem
 from quarterdeck.log import as_log
 from quarterdeck.schema import REVISION
 from quarterdeck.store import Store, database_path
+from quarterdeck.validation import HASH_VERSION
 
 LEAST_FREE_BYTES = 1_000_000_000
 _AHEAD = timedelta(minutes=5)
@@ -55,6 +57,7 @@ def examine(config: Config, *, now: datetime, quick: bool = False) -> Iterator[F
     store = Store(config.database_url, log_url=config.log_url)
     checks: list[tuple[str, Callable[[], Finding], str]] = [
         ("programs", _check_programs, ""),
+        ("buckets", _check_buckets, ""),
         ("home", lambda: _check_home(config.home), ""),
         ("store", lambda: _check_store(store), "check QUARTERDECK_DATABASE_URL; `quarterdeck demo` makes a store"),
         ("store, writing", lambda: _check_writing(store), "give the user who runs this the right to write there"),
@@ -83,6 +86,19 @@ def _check_programs() -> Finding:
         return Finding("programs", State.FAIL, f"{versions}; git is not there", "install git: the corpus is read by it")
     said = subprocess.run([git, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     return Finding("programs", State.OK, f"{versions}, {said}")
+
+
+def _check_buckets() -> Finding:
+    """Whether users fall into the same buckets here as in every client."""
+    problem = find_bucketing_problem()
+    if problem is None:
+        return Finding("buckets", State.OK, f"users fall into the buckets of {HASH_VERSION}")
+    return Finding(
+        "buckets",
+        State.FAIL,
+        problem,
+        "install the pinned versions: pip install -c constraints.txt -r requirements.txt",
+    )
 
 
 def _check_home(home: Path) -> Finding:

@@ -1,7 +1,6 @@
-"""The deck's errors: those of the client package, and the one that only the deck can raise.
+"""The deck's errors: those of the client package, and two that only the deck can raise.
 
-The tree is drawn in `quarterdeck.errors`; Forbidden hangs under QuarterdeckError too. "Not enough data" is not among
-them: it is a status on a report.
+The tree is drawn in `quarterdeck.errors`. "Not enough data" is not an error: it is a status on a report.
 """
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable

@@ -1,4 +1,4 @@
-"""Shell that says in one sentence per area how it stands, each with its number. An area that fails takes none along."""
+"""Shell: says in one sentence per area how it stands, with its number. One failing area does not stop the others."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
-"""Shell of the way back: the state before any audit entry, brought back by a change with an entry of its own.
+"""Shell: brings back the state before any audit entry, by a change with an entry of its own.
 
-Nothing is taken out of the trail. What an entry did is undone whatever was changed since, unless somebody changed the
-same thing after it was looked at.
+Nothing is taken out of the trail. A revert is refused if somebody changed the same thing after it was looked at.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""Gateway to a retrieval log in ClickHouse: a cluster's, a server's, or the embedded engine's (`chdb:///path`).
+"""Gateway to a retrieval log in ClickHouse: a cluster, a server, or the embedded engine (`chdb:///path`).
 
-Rows go into a MergeTree partitioned by month; materialised views keep the rollups whoever inserts.
+Rows go into a MergeTree partitioned by month. Materialized views maintain the rollups, whoever inserts.
 """
 
 import uuid
@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from sqlalchemy import Connection
 
 from quarterdeck.clock import DAY_MS, HOUR_MS
 from quarterdeck.errors import InvalidInput, SourceUnavailable
@@ -20,15 +22,16 @@ _DEFAULT_DATABASE = "quarterdeck"
 
 
 def is_clickhouse(url: str) -> bool:
-    """Tell whether a URL means ClickHouse."""
+    """Return whether a URL names ClickHouse."""
     return url.partition(":")[0] in SCHEMES
 
 
 class ClickHouseLog:
-    """The log in ClickHouse. Opening is lazy: the first use connects, and with `create=True` makes the tables.
+    """The log in ClickHouse. The first use connects, and with `create=True` creates the tables.
 
-    `clickhouse://user:password@host:8123/database?cluster=name` (`clickhouses://` over TLS), or `chdb:///folder`, whose
-    `?database=` defaults to quarterdeck. With a cluster, the tables are made on all its hosts, replicated.
+    The URL is `clickhouse://user:password@host:8123/database?cluster=name` (`clickhouses://` for TLS), or
+    `chdb:///folder?database=name`. The database is `quarterdeck` by default. With a cluster, the tables are created on
+    all its hosts, replicated.
     """
 
     def __init__(self, url: str, *, create: bool = False) -> None:
@@ -48,10 +51,11 @@ class ClickHouseLog:
         """The log's URL without its password."""
         return self._url._replace(netloc=self._url.netloc.rpartition("@")[2]).geturl()
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:  # noqa: ARG002 - another database
         """Store checked rows; the views add them to the rollups. Raises SourceUnavailable.
 
-        The very same batch, sent again after a fault, counts once: its token tells the tables.
+        The rows are stored before this returns, whatever becomes of `within`. Sending the very same batch again after
+        a fault stores it once: the tables recognize its token.
         """
         former, token = self._refused
         token = token if former is rows else uuid.uuid4().hex
@@ -61,17 +65,17 @@ class ClickHouseLog:
         self._refused = (None, "")
 
     def query(self, sql: str, **parameters: Any) -> Sequence[Sequence[Any]]:
-        """Return the rows of a SELECT; `{name:Type}` in it stands for a parameter. Raises SourceUnavailable."""
+        """Return the rows of a SELECT with parameters written as `{name:Type}`. Raises SourceUnavailable."""
         rows: Sequence[Sequence[Any]] = self._run("query", sql, parameters=parameters).result_rows
         return rows
 
     def count_before(self, before_ms: int) -> int:
-        """Return how many rows are older than a moment."""
+        """Return how many rows are older than `before_ms`."""
         counted = f"SELECT count() FROM {self.database}.retrievals WHERE ts_ms < {{before:Int64}}"
         return int(self.query(counted, before=before_ms)[0][0])
 
     def purge(self, before_ms: int) -> int:
-        """Delete the rows older than a moment; return how many. The rollups stay: they hold no text."""
+        """Delete rows older than `before_ms`; return how many. The rollups stay: they hold no text."""
         found = self.count_before(before_ms)
         if found:
             table = f"{self.database}.retrievals{_on(self._cluster)}"
@@ -79,14 +83,14 @@ class ClickHouseLog:
         return found
 
     def close(self) -> None:
-        """Close the connection. A later use opens a new one."""
+        """Close the connection. The next use opens a new one."""
         with self._opening:
             if self._opened is not None:
                 self._opened.close()
             self._opened = None
 
     def forget_connections(self) -> None:
-        """Drop what a forked child inherited, without closing the parent's."""
+        """Drop the connection that a forked child inherited, without closing the parent's."""
         self._opened, self._opening = None, Lock()
 
     def _run(self, method: str, *arguments: Any, **options: Any) -> Any:
@@ -109,11 +113,11 @@ class ClickHouseLog:
 
 
 def make_ddl(database: str, cluster: str = "") -> list[str]:
-    """Return the statements that make what is missing of the log: database, rows, rollups and their views."""
+    """Return the statements that create whatever is missing: database, rows, rollups and their views."""
     on = _on(cluster)
     replicated = "Replicated" if cluster else ""
     label = "LowCardinality(Nullable(String))"
-    # Views are fed block by block: a batch that is sent again after a fault is known by its token in every table.
+    # Views are fed block by block: every table recognizes a batch that is sent again by its token.
     once = "" if cluster else " SETTINGS non_replicated_deduplication_window = 1000"
     made = [
         f"CREATE DATABASE IF NOT EXISTS {database}{on}",

@@ -1,8 +1,8 @@
-"""The client that a service holds: report retrievals, read flags, ask for the route and the live index.
+"""The client that a service holds: reports retrievals, reads flags, and names the route and the live index.
 
-Flags are answered from a snapshot in memory; a thread looks for a newer one every `poll_s`, and as soon as PostgreSQL
-announces one. While the store is down, the last good snapshot answers, from disk after a restart. Reading a flag never
-raises and never waits for the store.
+Flags are answered from a snapshot in memory. A thread looks for a newer snapshot every `poll_s` seconds, and at once
+when PostgreSQL announces one. While the store is down, the last good snapshot answers; after a restart it is read from
+disk. Reading a flag never raises and never waits for the store.
 """
 
 import logging
@@ -43,17 +43,30 @@ _PATIENCE_S = 5.0
 
 
 class Quarterdeck:
-    """A service's connection to the shared store.
+    """A service's connection to the shared store. Make one per process, and close it at exit.
 
-        deck = Quarterdeck("sqlite:///data/var/quarterdeck.db")
-        deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17", prompt_version="v2")
-        if deck.is_enabled("use_reranker", user_id): ...
-        arm = deck.route("answer-service", user_id)
+    >>> with Quarterdeck("sqlite:///deck.db") as deck:
+    ...     deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17", prompt_version="v2")
+    ...     deck.is_enabled("use_reranker", "user-42")
+    ...     deck.route("answer-service", "user-42")
+    True
+    False
+    'blue'
 
-    A SQLite store that does not exist yet is made. `environment` chooses whose flags are read. Retrievals go to
-    `log_url`, if it is given: another database, or ClickHouse. `redact` takes personal data and secrets out of each
-    query before it is queued; another function replaces it, None turns it off. How often each flag is evaluated, and
-    which users are in an A/B test, is reported every `report_s`.
+    - `url`: the store, `sqlite:///path` or `postgresql://user:password@host/database`. A SQLite file that does not
+      exist is created.
+    - `log_url`: where retrievals go instead of the store: another such database, or ClickHouse
+      (`clickhouse://user:password@host:8123/database`).
+    - `redact`: removes personal data and secrets from each query before it is queued. Pass your own function to
+      replace it, or None to store queries as they are.
+    - `environment`: whose flags are read; "production" by default.
+    - `poll_s`: seconds between two looks for newer flags, 1 by default.
+    - `report_s`: seconds between two reports of flag evaluations and of the users of A/B tests, 10 by default.
+    - `snapshot_path`: the file that keeps the last good flags between starts; a file in the user's cache folder by
+      default.
+
+    Raises InvalidInput for a URL that is not supported. A store that cannot be reached raises nothing: flags come
+    from the last good snapshot and retrievals wait in the queue.
     """
 
     def __init__(
@@ -76,7 +89,7 @@ class Quarterdeck:
         self._snapshot = EMPTY
         self._listen_to_nobody()
         self._start_afresh()
-        self._refresh()
+        self.refresh()
         if self._snapshot is EMPTY and self._snapshot_path:
             self._snapshot = load_snapshot(self._snapshot_path) or EMPTY
             self._exposures.follow(self._snapshot.definitions)
@@ -85,12 +98,20 @@ class Quarterdeck:
 
     @classmethod
     def from_definitions(cls, definitions: Mapping[str, Any] | str | Path) -> "Quarterdeck":
-        """Return a client without a store, for flags given as flagd JSON: a document, or the path of its file."""
+        """Return a client without a store: its flags come from a flagd document, or the path of its JSON file.
+
+        Raises InvalidInput if the file cannot be read or is not a flagd document.
+
+        >>> flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"use_reranker": flag}})
+        >>> deck.is_enabled("use_reranker", "user-42")
+        True
+        """
         client = cls.__new__(cls)
         client._store = client._recorder = client._exposures = None
         client._environment = DEFAULT_ENVIRONMENT
-        document = load_definitions(definitions)
-        client._snapshot = Snapshot(0, dict(document), FlagSet.from_definitions(document), {})
+        flags = FlagSet.from_definitions(load_definitions(definitions))
+        client._snapshot = Snapshot(0, flags.definitions()["flags"], flags, {})
         client._listen_to_nobody()
         client._start_afresh()
         return client
@@ -110,9 +131,26 @@ class Quarterdeck:
         feedback: float | None = None,
         ts: datetime | None = None,
     ) -> bool:
-        """Queue one retrieval for the store: `score` is the top-1 similarity, None when nothing was found.
+        """Queue one retrieval for the store; return False if the queue stayed full and the row was dropped.
 
-        Returns False when the queue stayed full and the row was dropped (see `dropped`). Raises InvalidInput.
+        A background thread writes batches, so this returns in microseconds. While the queue is full (100,000 rows) it
+        waits for up to 5 seconds.
+
+        - `query`: what the user asked, 1 to 8,192 characters.
+        - `score`: the similarity of the best hit, 0 to 1; None if the search found nothing or failed.
+        - `session_id`: the user or session. Experiments and canaries compare arms user by user.
+        - `arm`, `prompt_version`, `index_version`: what served the request; charts can be split by each.
+        - `latency_ms`: milliseconds, 0 or more. `cost_usd`: US dollars, 0 or more.
+        - `faithfulness`: 0 to 1. `feedback`: -1 to 1.
+        - `ts`: the time of the retrieval, with a time zone; now by default.
+
+        Raises InvalidInput, naming the field, and SourceUnavailable after `close`.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17", latency_ms=41.0)
+        ...     deck.log_retrieval("how do I resize a ring", None)
+        True
+        True
         """
         recorder = self._recorder or self._log()
         ts_ms = now_ms() if ts is None else ts_to_ms(ts)
@@ -128,7 +166,19 @@ class Quarterdeck:
     def is_enabled(
         self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None, *, default: bool = False
     ) -> bool:
-        """Tell whether a boolean flag is on for this user; `default` when it is unknown, off or not to be evaluated."""
+        """Return whether a boolean flag is on for this user. Never raises.
+
+        `default` is the answer if the flag does not exist, is switched off or cannot be evaluated. `context` holds
+        further attributes that targeting rules may ask for.
+
+        >>> rule = {"if": [{"==": [{"var": "country"}, "DE"]}, "on"]}
+        >>> flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"use_reranker": {**flag, "targeting": rule}}})
+        >>> deck.is_enabled("use_reranker", "user-42", {"country": "DE"})
+        True
+        >>> deck.is_enabled("no_such_flag", "user-42", default=True)
+        True
+        """
         found = self._snapshot.flags.decide(key, user_id, context, default)
         if self._exposures is not None and found.error_code is None:
             self._exposures.count(key, found.variant, user_id)
@@ -138,7 +188,17 @@ class Quarterdeck:
     def variant(
         self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None, *, default: str = ""
     ) -> str:
-        """Return the name of the variant that this user gets; `default` when the flag is unknown or switched off."""
+        """Return the name of the variant that this user gets. Never raises.
+
+        `default` is the answer if the flag does not exist, is switched off or cannot be evaluated.
+
+        >>> flag = {"state": "ENABLED", "variants": {"short": "s", "long": "l"}, "defaultVariant": "long"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"answer_style": flag}})
+        >>> deck.variant("answer_style", "user-42")
+        'long'
+        >>> deck.variant("no_such_flag", "user-42", default="short")
+        'short'
+        """
         try:
             whole = {**(context or {}), "targetingKey": user_id}
         except TypeError:  # the context is no mapping: the code's default, never a failed request
@@ -146,13 +206,29 @@ class Quarterdeck:
         return self.evaluate(key, None, whole).variant or default
 
     def route(self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None) -> str:
-        """Return "green" for the users in the canary `key`, "blue" for everybody else and when in doubt."""
+        """Return "green" for users in the canary `key`, "blue" for everyone else and if in doubt. Never raises.
+
+        >>> split = {"fractional": [["green", 20], ["blue", 80]]}
+        >>> flag = {"state": "ENABLED", "variants": {"blue": "blue", "green": "green"}, "defaultVariant": "blue"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"answer-service": {**flag, "targeting": split}}})
+        >>> deck.route("answer-service", "user-42"), deck.route("answer-service", "user-7")
+        ('green', 'blue')
+        """
         return "green" if self.variant(key, user_id, context) == "green" else "blue"
 
     def evaluate(self, key: str, default: Any, context: Mapping[str, Any] | None = None) -> Evaluation:
-        """Return value, variant, reason and error code of a flag; `targetingKey` in the context names the user.
+        """Return value, variant, reason and error code of a flag, of any type. Never raises.
 
-        The type of `default` is the type asked for. Never raises: an error code says what was wrong.
+        `targetingKey` in the context names the user. The type of `default` is the type that is expected; None accepts
+        every type. If the flag cannot be evaluated, the value is `default` and the error code says why.
+
+        >>> flag = {"state": "ENABLED", "variants": {"few": 3, "many": 10}, "defaultVariant": "many"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"top_k": flag}})
+        >>> found = deck.evaluate("top_k", 5, {"targetingKey": "user-42"})
+        >>> found.value, found.variant, found.reason
+        (10, 'many', 'STATIC')
+        >>> deck.evaluate("top_k", "five").error_code
+        'TYPE_MISMATCH'
         """
         found = self._snapshot.flags.evaluate(key, default, context)
         if self._exposures is not None and found.error_code is None:
@@ -167,44 +243,114 @@ class Quarterdeck:
         value: float | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Queue an event of a user, such as a rating, for the store; False when the queue is full.
+        """Queue an event of a user, such as a rating, for the store; return False if the queue is full.
 
-        Raises InvalidInput, naming the field.
+        `event` is its name, 1 to 256 characters; `value` any finite number; `attributes` at most 10,000 characters as
+        JSON. Raises InvalidInput, naming the field, and for a client without a store.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     deck.track("answer-rated", "user-42", value=0.5, attributes={"page": "chat"})
+        True
         """
         if self._exposures is None:
             raise InvalidInput("database URL", "this client has no store; make it with Quarterdeck(url) to track")
         return self._exposures.track(event, user_id, value, attributes or {})
 
     def active_index(self, alias: str = "default") -> str | None:
-        """Return the name of the vector index that `alias` stands for now, or None when there is none."""
+        """Return the name of the vector index that `alias` points to now, or None if there is none.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     deck.active_index() or "no index is live yet"
+        'no index is live yet'
+        """
         return self._snapshot.aliases.get(alias)
 
+    def refresh(self) -> bool:
+        """Read the newest flags and aliases now instead of at the next poll; return False if the store cannot be read.
+
+        Then the flags stay as they are. Listeners are called before this returns. Never raises.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     deck.refresh()
+        True
+        """
+        if self._store is None:
+            return True
+        with self._refreshing:  # or an older read could replace a newer one
+            try:
+                fresh = read_snapshot(self._store, self._environment, current=self._snapshot)
+            except QuarterdeckError as error:
+                return self._say_stale(str(error))
+            except Exception as error:  # noqa: BLE001 - a thread that dies of it would freeze the flags for good
+                return self._say_stale(f"{type(error).__name__}: {error}")
+            if fresh is not self._snapshot:
+                self._take(fresh)
+            return self._say_stale("")
+
     def on_change(self, listener: Listener) -> None:
-        """Call `listener(changed_flag_keys)` from the watching thread after each newer snapshot."""
+        """Call `listener(keys)` with the keys of the flags that changed, each time newer flags were read.
+
+        It is called in the thread that read them: the client's own, or the one that called `refresh`. An exception in
+        it is logged.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     deck.on_change(lambda keys: print("changed:", *sorted(keys)))
+        """
         self._listeners.append(listener)
 
     def on_stale(self, listener: Callable[[str], None]) -> None:
-        """Call `listener(problem)` when the store cannot be read any more, and with "" when it can again."""
+        """Call `listener(problem)` when the store can no longer be read, and with "" when it can again.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     deck.on_stale(lambda problem: print(problem or "flags are current"))
+        """
         self._stale_listeners.append(listener)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The flags and aliases that answer now; its `version` is -1 while none could be read yet."""
+        """The flags and aliases that answer now. Its `version` is -1 until flags could be read for the first time.
+
+        `definitions` holds the flags as flagd JSON by key, `aliases` the live index by alias.
+
+        >>> flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"use_reranker": flag}})
+        >>> deck.snapshot.version, list(deck.snapshot.definitions)
+        (0, ['use_reranker'])
+        """
         return self._snapshot
 
     @property
     def dropped(self) -> int:
-        """How many retrievals found no place in the queue since the start."""
+        """How many retrievals were dropped since the start because the queue stayed full.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     deck.dropped
+        0
+        """
         return self._recorder.dropped if self._recorder else 0
 
     def flush(self, timeout_s: float = 10.0) -> None:
-        """Return when every retrieval and evaluation so far is stored. Raises SourceUnavailable when that fails."""
+        """Return once everything reported so far is stored: retrievals, evaluations, users of A/B tests, events.
+
+        Raises SourceUnavailable if retrievals are still waiting after `timeout_s` seconds (they stay queued), or if
+        the store refuses the rest; InvalidInput for a client without a store.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     accepted = deck.log_retrieval("what is an mbuf", 0.78)
+        ...     deck.flush()
+        """
         self._log().flush(timeout_s)
         if self._exposures:
             self._exposures.flush()
 
     def close(self) -> None:
-        """Store what is queued and stop the threads. Safe to call twice."""
+        """Store what is queued and stop the threads. Safe to call twice; `with` calls it at its end.
+
+        Raises SourceUnavailable if the queue cannot be stored within 10 seconds.
+
+        >>> deck = Quarterdeck("sqlite:///deck.db")
+        >>> deck.close()
+        """
         self._stop.set()
         if self._watcher and self._watcher is not threading.current_thread():
             self._watcher.join(_PATIENCE_S)  # or the connection that it reads with outlives the client
@@ -236,6 +382,7 @@ class Quarterdeck:
 
     def _start_afresh(self) -> None:
         self._stop = threading.Event()
+        self._refreshing = threading.RLock()  # a listener may refresh
         self._watcher: threading.Thread | None = None
 
     def _start_watching(self) -> None:
@@ -244,23 +391,8 @@ class Quarterdeck:
             self._watcher = threading.Thread(target=_watch, args=what, name="quarterdeck-flags", daemon=True)
             self._watcher.start()
 
-    def _refresh(self) -> None:
-        if self._store is None:
-            return
-        try:
-            fresh = read_snapshot(self._store, self._environment, current=self._snapshot)
-        except QuarterdeckError as error:
-            self._say_stale(str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - a thread that dies of it would freeze the flags for good
-            self._say_stale(f"{type(error).__name__}: {error}")
-            return
-        if fresh is not self._snapshot:
-            self._take(fresh)
-        self._say_stale("")
-
     def _take(self, fresh: Snapshot) -> None:
-        """Answer from a newer snapshot from now on, keep it on disk, and tell who wants to know."""
+        """Answer from a newer snapshot from now on, save it to disk, and call the listeners."""
         former, self._snapshot = self._snapshot, fresh
         if self._exposures:
             self._exposures.follow(fresh.definitions)
@@ -268,22 +400,23 @@ class Quarterdeck:
             if self._snapshot_path:
                 save_snapshot(fresh, self._snapshot_path)
         except OSError as error:
-            logger.warning("the flags could not be kept at %s: %s", self._snapshot_path, error)
+            logger.warning("the flags could not be saved to %s: %s", self._snapshot_path, error)
         changed = former.changed_flags(fresh)
         for listener in tuple(self._listeners) if changed else ():
             _tell(listener, changed)
 
-    def _say_stale(self, problem: str) -> None:
-        """Log and tell, once, that the store cannot be read any more, or that it can again."""
+    def _say_stale(self, problem: str) -> bool:
+        """Log and tell listeners, once, that the store can no longer be read, or that it can again."""
         was, self._problem = self._problem, problem
         if bool(problem) == bool(was):
-            return
+            return not problem
         if problem:
             logger.warning("flags stay as they were: %s", problem)
         else:
             logger.warning("flags are read from the store again")
         for listener in tuple(self._stale_listeners):
             _tell(listener, problem)
+        return not problem
 
 
 def _watch(reference: "weakref.ref[Quarterdeck]", news: News, stop: threading.Event, poll_s: float) -> None:
@@ -293,7 +426,7 @@ def _watch(reference: "weakref.ref[Quarterdeck]", news: News, stop: threading.Ev
             client = reference()
             if client is None or stop.is_set():
                 return
-            client._refresh()
+            client.refresh()
             del client
 
 
@@ -315,7 +448,7 @@ _clients: "weakref.WeakSet[Quarterdeck]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Threads do not survive a fork, and connections must not: a child watches the flags with its own of both."""
+    """Give a forked child its own watching thread and connections: threads do not survive a fork, sockets must not."""
     for client in list(_clients):
         if client._stop.is_set():
             continue  # closed before the fork

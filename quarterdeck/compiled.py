@@ -1,6 +1,6 @@
-"""Compiles the common shapes of a flag's targeting into closures that answer exactly as flagd-core does.
+"""Rule: compiles common shapes of targeting into closures that answer exactly as flagd-core does.
 
-Whatever is not certain to be the same (scoped operators, clocks, odd weights) is left to flagd-core's interpreter.
+Everything that might differ (scoped operators, clocks, odd weights) is left to flagd-core's interpreter.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from openfeature.contrib.tools.flagd.core.targeting import custom_ops
 Context = dict[str, Any]
 Run = Callable[[Context], Any]
 Answer = TypeVar("Answer")
-# From targeting key to the answer; None where the whole rule has to be asked.
+# From targeting key to the answer; None if the whole targeting must be evaluated.
 Decider = Callable[[Any], Answer | None]
 
 _MAX_DEPTH = 40
 _MAX_CACHED_VERSION = 64
 _CACHED_VERSIONS = 128
-# These read the data they are evaluated in, or print; everything else in the table looks at its arguments alone.
+# These read the context, or print. Every other operator depends on its arguments alone.
 _NOT_PURE = {"var", "missing", "missing_some", "log"}
 _PURE: dict[str, Callable[..., Any]] = {
     **{name: function for name, function in BUILTINS.items() if name not in _NOT_PURE and callable(function)},
@@ -53,9 +53,9 @@ _COMPARE_VERSIONS: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A `fractional` over literal variants, keyed by the targeting key alone: what `is_enabled` can answer at once.
+    """A `fractional` over literal variants, bucketed by the targeting key alone: the fast path of `is_enabled`.
 
-    `heads` gives the bytes to hash before a key of that length, `limits` the hash below which each variant ends.
+    `heads` gives the bytes to hash before a key of a given length, `limits` the hash below which each variant ends.
     """
 
     heads: Mapping[int, bytes]
@@ -64,7 +64,7 @@ class Rollout:
     accepts_empty_key: bool
 
     def decider(self, answers: Sequence[Answer | None]) -> Decider[Answer]:
-        """What `is_enabled` asks, given what each bucket's variant means to it."""
+        """Return a function from targeting key to one of `answers`, which holds one for each bucket."""
         heads, limits, accepts_empty_key = self.heads, self.limits, self.accepts_empty_key
         digest = mmh3.hash
 
@@ -81,7 +81,7 @@ class Rollout:
 
 
 class Compiled(NamedTuple):
-    """A node of targeting as a function of the evaluation context. (A tuple: a large set makes very many of them.)"""
+    """A node of targeting as a function of the evaluation context. (A tuple, because a large set has very many.)"""
 
     run: Run
     is_constant: bool = False
@@ -89,13 +89,13 @@ class Compiled(NamedTuple):
 
 
 class _NotCommon(Exception):
-    """This shape is left to flagd-core."""
+    """This shape is left to flagd-core's interpreter."""
 
 
 def compile_targeting(key: str, targeting: Any) -> Compiled | None:
-    """The targeting of flag `key` as one function of the context, or None where flagd-core should interpret it.
+    """Return the targeting of flag `key` as one function of the context; None if flagd-core should interpret it.
 
-    The context is the caller's own dictionary; `targetingKey` is one of its entries. `$flagd.flagKey` is known here.
+    The context is the caller's dictionary, with `targetingKey` as one of its entries. `$flagd.flagKey` is compiled in.
     """
     if not isinstance(targeting, dict):
         return None
@@ -106,7 +106,7 @@ def compile_targeting(key: str, targeting: Any) -> Compiled | None:
 
 
 class _Compiler:
-    """Walks one flag's targeting; every method gives a node that does what json_logic's `apply` would."""
+    """Walks one flag's targeting. Every method returns a node that does what json_logic's `apply` would."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -251,7 +251,7 @@ class _Compiler:
             version = _version(value)
             return None if version is None else compare(version, wanted)
 
-        # Parsing and comparing cost more than all else together, and services run few versions at a time.
+        # Parsing and comparing versions cost more than the rest together, and services run few versions at a time.
         known = lru_cache(maxsize=_CACHED_VERSIONS)(matches)
 
         def meets(data: Context) -> bool | None:
@@ -274,7 +274,7 @@ class _Compiler:
 
         def pick(data: Context) -> Any:
             value = by(data)
-            # flagd-core works out every bucket's variant before it picks one, and fails if any of them fails.
+            # flagd-core evaluates the variant of every bucket before it picks one, and fails if any of them fails.
             found = literals if literals is not None else [choice.run(data) for choice in choices]
             if not isinstance(value, str):
                 return None if is_shorthand or value is None else self._pick_unusual(data, value, found, weights)
@@ -292,7 +292,7 @@ class _Compiler:
         return Compiled(pick, rollout=Rollout(heads, limits, literals, accepts_empty_key=not is_shorthand))
 
     def _pick_unusual(self, data: Context, value: Any, found: list[Any], weights: list[list[int]]) -> Any:
-        """Numbers and structures are hashed by flagd-core itself."""
+        """Let flagd-core itself hash numbers and structures."""
         known = {"targetingKey": data.get("targetingKey"), "$flagd": {"flagKey": self._key}}
         return custom_ops.fractional(known, value, *[[pick, *rest] for pick, rest in zip(found, weights, strict=True)])
 
@@ -312,7 +312,7 @@ _SHAPES: dict[str, Callable[[_Compiler, list[Any], int], Compiled]] = {
 
 
 class _Heads(dict[int, bytes]):
-    """What goes before a text of n bytes when it is hashed: fixed bytes, then CBOR's head for a text of that length."""
+    """The bytes to hash before a text of n bytes: fixed bytes, then CBOR's head for a text of that length."""
 
     def __init__(self, fixed: bytes) -> None:
         super().__init__()
@@ -326,7 +326,7 @@ class _Heads(dict[int, bytes]):
 
 
 def _text_head(length: int) -> bytes:
-    """CBOR's major type 3 in its shortest form (RFC 8949, 3.1 and 4.2.1)."""
+    """Return the head of CBOR's major type 3 in its shortest form (RFC 8949, 3.1 and 4.2.1)."""
     if length < 24:
         return bytes([0x60 | length])
     for mark, size in ((0x78, 1), (0x79, 2), (0x7A, 4)):
@@ -350,7 +350,7 @@ def _weight(bucket: Any) -> int:
 
 
 def _limits(weights: list[int]) -> tuple[int, ...]:
-    """The 32-bit hash below which each bucket ends: `(hash * total) >> 32 < end` exactly when `hash < limit`."""
+    """Return the 32-bit hash below which each bucket ends: `(hash * total) >> 32 < end` iff `hash < limit`."""
     total = sum(weights)
     if not 0 < total <= custom_ops.MAX_WEIGHT_SUM:
         raise _NotCommon
@@ -362,7 +362,7 @@ def _limits(weights: list[int]) -> tuple[int, ...]:
 
 
 def _variable_name(logic: Any) -> Any:
-    """The name in `{"var": name}` or `{"var": [name]}`, or None."""
+    """Return the name in `{"var": name}` or `{"var": [name]}`, or None."""
     name = logic.get("var") if isinstance(logic, dict) and len(logic) == 1 else None
     return name[0] if isinstance(name, list) and len(name) == 1 else name
 
@@ -380,7 +380,7 @@ def _truth(value: Any) -> bool:
 
 
 def _version(value: Any) -> Any:
-    """The parsed version, or None where flagd-core's `sem_ver` gives up."""
+    """Return the parsed version, or None if flagd-core's `sem_ver` rejects it."""
     try:
         return custom_ops.normalize_version(value)
     except ValueError:

@@ -1,6 +1,6 @@
-"""flagd documents as they arrive: parsed from text, their outer shape checked, their shared evaluators put in place.
+"""Rule: flagd documents as they arrive: parses text, checks the outer shape, and resolves shared evaluators.
 
-Whether one flag is fit to be saved is judged in `quarterdeck.validation`.
+`quarterdeck.validation` decides whether a flag may be saved.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 
 from quarterdeck.errors import InvalidInput
 
-# Far beyond any real document: a thousand flags with twenty references of fifty parts each.
+# A thousand flags with twenty references of fifty parts each: far beyond any real document.
 _MAX_ADDED_PARTS = 1_000_000
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 
 
 def parse_document(text: str | bytes) -> dict[str, Any]:
-    """The flagd document in a JSON text. Raises InvalidInput for bad JSON, NaN, or a name that appears twice."""
+    """Return the flagd document in a JSON text. Raises InvalidInput for bad JSON, NaN, or a duplicate name."""
     return check_document(parse_json(text))
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text holds. Raises InvalidInput for bad JSON, NaN, or a name that appears twice in one object."""
+    """Return what a JSON text holds. Raises InvalidInput for bad JSON, NaN, or a duplicate name in an object."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -32,7 +32,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def check_document(definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a flagd document whose outer shape is right; raises InvalidInput naming the field otherwise."""
+    """Return a copy of a flagd document. Raises InvalidInput, naming the field, if its outer shape is wrong."""
     if not isinstance(definitions, Mapping):
         raise InvalidInput("definitions", "give a flagd document: an object with `flags`")
     try:
@@ -50,7 +50,7 @@ def check_document(definitions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_metadata(metadata: Any) -> None:
-    """Raises InvalidInput unless metadata is a flat object of text, numbers and booleans."""
+    """Raise InvalidInput unless metadata is a flat object of text, numbers and booleans."""
     if not isinstance(metadata, Mapping):
         raise InvalidInput("metadata", "give an object")
     for name, value in metadata.items():
@@ -61,11 +61,11 @@ def check_metadata(metadata: Any) -> None:
 
 
 def resolve_references(flags: dict[str, Any], evaluators: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags with each `{"$ref": name}` replaced by that evaluator, as flagd does: in order, one pass for each.
+    """Return the flags with each `{"$ref": name}` replaced by that evaluator, as flagd does: in order, one pass each.
 
-    So an evaluator may refer to one defined after it; a reference backwards, to itself or to nothing stays, and is a
-    parse error where it is evaluated. (flagd replaces text; a name that JSON escapes is never found by it.)
-    Raises InvalidInput where references to references grow beyond all measure.
+    So an evaluator may refer to a later one. A reference to an earlier one, to itself or to nothing stays, and is a
+    parse error when it is evaluated. (flagd replaces text; it never finds a name that JSON escapes.) Raises
+    InvalidInput if references to references grow beyond a million parts.
     """
     replacing = _Replacing()
     try:
@@ -77,7 +77,7 @@ def resolve_references(flags: dict[str, Any], evaluators: Mapping[str, Any]) -> 
 
 
 def copy_json(value: Any) -> Any:
-    """A copy that shares no list or dictionary with `value`; mappings become plain dictionaries."""
+    """Return a copy that shares no list or dictionary with `value`. Mappings become dictionaries."""
     if type(value) in _LEAVES:
         return value
     if isinstance(value, dict | Mapping):
@@ -88,7 +88,7 @@ def copy_json(value: Any) -> Any:
 
 
 class _Replacing:
-    """Puts one evaluator after another in the place of its references, and counts what that adds."""
+    """Replaces references to one evaluator after another, and counts the parts that this adds."""
 
     def __init__(self) -> None:
         self._left = _MAX_ADDED_PARTS
@@ -110,7 +110,7 @@ class _Replacing:
 
 
 def _reference(value: dict[str, Any]) -> str | None:
-    """The name that a `{"$ref": name}` has in JSON text, or None."""
+    """Return the name in a `{"$ref": name}` as JSON text shows it, or None."""
     name = value.get("$ref") if len(value) == 1 else None
     return json.dumps(name)[1:-1] if isinstance(name, str) else None
 

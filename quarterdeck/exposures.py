@@ -1,7 +1,7 @@
-"""What the client tells the store about its flags, in batches: how often each was evaluated, and who was in a test.
+"""What the client reports about flags, in batches: evaluation counts, exposures (users of A/B tests) and events.
 
 Counting takes no lock and never waits. What the store refuses is kept for the next batch, in bounded memory: one number
-for each flag and variant; of users and events only so many wait, and only so many users are remembered as noted.
+per flag and variant, and at most MAX_WAITING exposures and as many events.
 """
 
 import atexit
@@ -38,15 +38,15 @@ _ADD_EXPOSURES = text(
 )
 
 Name = tuple[str, str | None]
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 class ExposureLog:
-    """Counts evaluations by flag, variant and hour, and notes the users of A/B tests at their first evaluation.
+    """Counts evaluations by flag, variant and hour, and records the users of A/B tests at their first evaluation.
 
-    A batch goes out every `report_s`; what was counted while the store was down belongs to the hour in which it is
-    back. Users and events that find no place in the queue are counted in `dropped`; such a user is noted at the next
-    evaluation. `definitions.experiment_variants` says whose users are noted; the deck reads by `core.log.exposures`.
+    A batch is sent every `report_s` seconds. What was counted while the store was down is reported for the hour in
+    which it is back. Users and events that do not fit into the queue are counted in `dropped`; such a user is recorded
+    at the next evaluation. `definitions.experiment_variants` decides whose users are recorded.
     """
 
     def __init__(self, store: Store, environment: str, *, report_s: float = 10.0) -> None:
@@ -58,15 +58,15 @@ class ExposureLog:
         _logs.add(self)
 
     def follow(self, definitions: Mapping[str, Any]) -> None:
-        """Learn from the newest flags whose users are to be noted."""
+        """Take from the newest flags whose users are to be recorded."""
         self._noted = frozenset(
             (key, variant) for key, definition in definitions.items() for variant in experiment_variants(definition)
         )
 
     def count(self, key: str, variant: str | None, targeting_key: Any) -> None:
-        """Count an evaluation of a flag that exists; `variant` is None where the caller's default was the answer.
+        """Count an evaluation of an existing flag; `variant` is None if the caller's default was the answer.
 
-        Never raises. A counter's step is one call in C, so that threads which count at the same moment lose nothing.
+        Never raises. A counter's step is one call in C, so threads that count at the same moment lose nothing.
         """
         try:
             name = (key, variant)
@@ -77,9 +77,9 @@ class ExposureLog:
             logger.exception("an evaluation of %r was not counted", key)
 
     def track(self, event: str, targeting_key: str, value: float | None, attributes: Mapping[str, Any]) -> bool:
-        """Queue one event of a user; False when the queue is full. Raises InvalidInput, naming the field."""
+        """Queue one event of a user; return False if the queue is full. Raises InvalidInput, naming the field."""
         if not _is_name(event):
-            raise InvalidInput("event", f"a name has 1 to {MAX_NAME} characters")
+            raise InvalidInput("event", f"must be 1 to {MAX_NAME} characters")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InvalidInput("value", f"must be a number, not {value!r}")
         if value is not None and not math.isfinite(value):
@@ -96,13 +96,18 @@ class ExposureLog:
         }  # fmt: skip
         return self._line_up(self._events, row)
 
+    @property
+    def remembered(self) -> int:
+        """How many users are remembered as recorded: at most twice MAX_REMEMBERED."""
+        return len(self._known) + len(self._known_before)
+
     def flush(self) -> None:
-        """Return when all that was counted is stored. Raises SourceUnavailable; it then waits for the next batch."""
+        """Return once everything counted is stored. Raises SourceUnavailable; nothing is lost then."""
         with self._sending:
             counted = {}
             for name, tick in list(self._ticks.items()):
                 counted[name] = tick() - self._sent[name]
-                self._sent[name] += 1  # asking the counter was a step of it
+                self._sent[name] += 1  # reading the counter advances it
             users, events = _take_all(self._users), _take_all(self._events)
             if not any(counted.values()) and not users and not events:
                 return
@@ -116,7 +121,7 @@ class ExposureLog:
                 self._sent[name] += evaluations
 
     def close(self) -> None:
-        """Send what is left and stop the thread. Safe to call twice."""
+        """Send what is left and stop the thread. Safe to call twice, and never raises SourceUnavailable."""
         self._stop.set()
         try:
             self.flush()
@@ -126,8 +131,8 @@ class ExposureLog:
     def _start_afresh(self) -> None:
         self._ticks: dict[Name, Callable[[], int]] = {}
         self._sent: dict[Name, int] = {}
-        self._users: deque[Row] = deque()
-        self._events: deque[Row] = deque()
+        self._users: deque[_Row] = deque()
+        self._events: deque[_Row] = deque()
         self._known: set[int] = set()
         self._known_before: set[int] = set()
         self._stop = threading.Event()
@@ -143,7 +148,7 @@ class ExposureLog:
         return tick
 
     def _note(self, key: str, variant: str | None, targeting_key: Any) -> None:
-        """Queue a user's first evaluation. One who was forgotten here and comes again changes nothing in the store."""
+        """Queue a user's first evaluation. A user who was forgotten here is queued again; the store ignores it."""
         if not _is_name(targeting_key):
             return
         mark = hash((key, variant, targeting_key))
@@ -158,7 +163,7 @@ class ExposureLog:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known_before, self._known = self._known, set()
 
-    def _line_up(self, line: deque[Row], row: Row) -> bool:
+    def _line_up(self, line: deque[_Row], row: _Row) -> bool:
         if len(line) >= MAX_WAITING:
             self.dropped += 1
             return False
@@ -166,14 +171,14 @@ class ExposureLog:
         self._start_reporting()
         return True
 
-    def _send(self, counted: Mapping[Name, int], users: list[Row], events: list[Row]) -> None:
+    def _send(self, counted: Mapping[Name, int], users: list[_Row], events: list[_Row]) -> None:
         hour_ms = now_ms() // HOUR_MS * HOUR_MS
         evaluations = [
             {"environment": self._environment, "flag": key, "hour_ms": hour_ms, "variant": variant or "", "n": n}
             for (key, variant), n in counted.items()
             if n
         ]
-        # In one order, so that clients which write at the same moment do not wait for each other's rows in a circle.
+        # In one order, so that clients that write at the same moment do not deadlock.
         evaluations.sort(key=lambda row: (row["flag"], row["variant"]))
         users.sort(key=lambda row: (row["flag"], row["targeting_key"], row["variant"]))
         with self._store.begin_in_turn() as connection:
@@ -206,19 +211,19 @@ def _report(reference: "weakref.ref[ExposureLog]", stop: threading.Event, report
             failing = False
         except SourceUnavailable as error:
             if not failing:
-                logger.warning("counts of flag evaluations wait, the store refuses them: %s", error)
+                logger.warning("the store refuses the counts of flag evaluations, they are kept: %s", error)
             failing = True
         except Exception:
-            logger.exception("counts of flag evaluations wait")
+            logger.exception("the counts of flag evaluations could not be sent, they are kept")
         del log
 
 
-def _take_all(line: deque[Row]) -> list[Row]:
+def _take_all(line: deque[_Row]) -> list[_Row]:
     return [line.popleft() for _ in range(len(line))]
 
 
 def _is_name(name: Any) -> bool:
-    """Whether this can be a name in the store: some text that every database takes, of sane length."""
+    """Return whether this can be a name in the store: text that every database accepts, of at most MAX_NAME."""
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or "\x00" in name:
         return False
     try:
@@ -237,7 +242,7 @@ def _close_all() -> None:
 
 
 def _after_fork() -> None:
-    """A child counts from nothing: the parent still holds, and sends, what was counted before the fork."""
+    """Start a forked child's counts at zero: the parent still sends what was counted before the fork."""
     for log in list(_logs):
         log._start_afresh()
 

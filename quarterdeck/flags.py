@@ -1,7 +1,7 @@
-"""The rule that resolves flags: flagd definitions and an evaluation context in, an `Evaluation` out.
+"""Rule: evaluates flags: flagd definitions and an evaluation context in, an `Evaluation` out.
 
-flagd-core decides what every flag means; common shapes are compiled (`quarterdeck.compiled`) and answer the same.
-Building and checking definitions is in `quarterdeck.definitions`; storing and fetching them is left to others.
+flagd-core defines what every flag means; common shapes are compiled (`quarterdeck.compiled`) and answer the same.
+`quarterdeck.definitions` builds definitions, `quarterdeck.validation` checks them, `quarterdeck.snapshot` fetches them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode, OpenFeatureError
 from openfeature.flag_evaluation import Reason
 
+from quarterdeck.buckets import find_bucketing_problem, uses_fractional
 from quarterdeck.compiled import Context, Decider, Rollout, Run, compile_targeting
 from quarterdeck.documents import check_document, copy_json, resolve_references
 from quarterdeck.errors import NotFound
@@ -25,7 +26,15 @@ _STATIC, _MATCH, _DEFAULT = Reason.STATIC.value, Reason.TARGETING_MATCH.value, R
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a flag resolved to, in OpenFeature's words. On an error the value is the caller's default."""
+    """What a flag evaluated to, in OpenFeature's terms. On an error, the value is the caller's default.
+
+    `variant` is None if the caller's default was the answer. `reason` is STATIC, TARGETING_MATCH, DEFAULT, DISABLED or
+    ERROR; `error_code` is FLAG_NOT_FOUND, PARSE_ERROR, TYPE_MISMATCH, INVALID_CONTEXT or GENERAL, with one line in
+    `error_message`. `flag_metadata` is the flag's own.
+
+    >>> Evaluation(10, "many", "STATIC").error_code is None
+    True
+    """
 
     value: Any
     variant: str | None
@@ -36,7 +45,7 @@ class Evaluation:
 
 
 class FlagSet:
-    """An immutable set of parsed flags; an evaluation costs the same in a set of one and in a set of thousands.
+    """An immutable set of parsed flags. An evaluation costs the same in a set of one and in a set of thousands.
 
     >>> flags = FlagSet.from_definitions({"flags": {"new-ranker": {
     ...     "state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}}})
@@ -53,10 +62,10 @@ class FlagSet:
 
     @classmethod
     def from_definitions(cls, definitions: Mapping[str, Any]) -> FlagSet:
-        """The flags of a flagd document: `flags`, and optionally `$evaluators` and `metadata`.
+        """Return the flags of a flagd document: `flags`, and optionally `$evaluators` and `metadata`.
 
-        A single flag that is wrong does not take the others down: it resolves to the caller's default with
-        PARSE_ERROR. Raises InvalidInput, naming the field, where the document itself is not one.
+        A flag that is wrong does not affect the others: it evaluates to the caller's default with PARSE_ERROR. Raises
+        InvalidInput, naming the field, if the document itself is wrong.
         """
         document = check_document(definitions)
         metadata = document.get("metadata") or {}
@@ -64,31 +73,31 @@ class FlagSet:
         return cls(document, {key: _parse_flag(key, definition, metadata) for key, definition in parsed.items()})
 
     def keys(self) -> tuple[str, ...]:
-        """The keys of all flags, in the document's order."""
+        """Return the keys of all flags, in the document's order."""
         return tuple(self._flags)
 
     def definition(self, key: str) -> dict[str, Any]:
-        """A copy of one flag's definition as it was given. Raises NotFound."""
+        """Return a copy of one flag's definition as it was given. Raises NotFound."""
         if key not in self._flags:
             raise NotFound(f"flag {key!r} does not exist")
         found: dict[str, Any] = copy_json(self._document["flags"][key])
         return found
 
     def definitions(self) -> dict[str, Any]:
-        """A copy of the whole document as it was given."""
+        """Return a copy of the whole document as it was given."""
         document: dict[str, Any] = copy_json(self._document)
         return document
 
     def problem(self, key: str) -> str | None:
-        """Why a flag cannot be evaluated at all, or None where it can."""
+        """Return why a flag cannot be evaluated at all, in one line; None if it can."""
         flag = self._flags.get(key)
         return flag.problem if flag else None
 
     def evaluate(self, key: str, default: Any, context: Mapping[str, Any] | None = None) -> Evaluation:
-        """The flag's value for this context, typed by `default` (bool, str, int, float, dict or list) as in flagd.
+        """Return the flag's value for this context, in the type of `default`: bool, str, int, float, dict or list.
 
-        A whole number satisfies a float default. Any other default, such as None, takes a value of every type.
-        `targetingKey` in the context names the user. Never raises: an error has a code and gives back the default.
+        A whole number satisfies a float default. Any other default, such as None, accepts every type. `targetingKey`
+        in the context names the user. Never raises: on an error, the value is `default` and the code says why.
         """
         try:
             flag = self._flags.get(key)
@@ -103,19 +112,19 @@ class FlagSet:
             return _failed(default, ErrorCode.GENERAL, f"{type(error).__name__}: {error}")
 
     def resolve(self, key: str, context: Mapping[str, Any] | None = None) -> Evaluation:
-        """The flag's value of whatever type for this context; None where there is none. Never raises."""
+        """Return the flag's value of any type for this context, None if there is no value. Never raises."""
         return self.evaluate(key, None, context)
 
     def is_enabled(
         self, key: str, targeting_key: str | None, context: Mapping[str, Any] | None = None, default: bool = False
     ) -> bool:
-        """Whether a boolean flag is on for this user; `default` where it is unknown, disabled or in error."""
+        """Return whether a boolean flag is on for this user; `default` if it is unknown, disabled or in error."""
         return bool(self.decide(key, targeting_key, context, default).value)
 
     def decide(
         self, key: str, targeting_key: str | None, context: Mapping[str, Any] | None = None, default: bool = False
     ) -> Evaluation:
-        """The same as `evaluate` with `targetingKey` set, for a boolean flag: quicker by far for a plain rollout."""
+        """Return what `evaluate` returns for a boolean flag and this user, much faster for a plain rollout."""
         try:
             decide = self._at_once.get(key) or self._learn(key)
             answer = decide(targeting_key)
@@ -127,13 +136,13 @@ class FlagSet:
         return self.evaluate(key, default, whole)
 
     def _learn(self, key: str) -> Decider[Evaluation]:
-        """How to decide this flag at once; worked out when it is first asked for, so that a large set loads fast."""
+        """Return the fast path of this flag, built on first use so that a large set loads quickly."""
         flag = self._flags.get(key)
         return _undecided if flag is None else self._at_once.setdefault(key, flag.decider() or _undecided)
 
 
 class _Flag:
-    """One parsed flag: its targeting as a function, and the answers that it has already put together."""
+    """One parsed flag: its targeting as a function, and the evaluations built so far."""
 
     __slots__ = (
         "_answers", "_code", "_default", "_key", "_metadata", "_rollout", "_run", "_targeting", "_variants",
@@ -157,7 +166,7 @@ class _Flag:
 
     @classmethod
     def of(cls, flag: Flag, metadata: Mapping[str, Any]) -> _Flag:
-        """A flag that flagd-core accepts; its own metadata wins over the set's."""
+        """Return a flag that flagd-core accepts. Its own metadata overrides the set's."""
         if flag.metadata is not None and not isinstance(flag.metadata, dict):
             # flagd-core lets an empty list or text pass here and then fails on every evaluation.
             return cls(metadata, f"flag {flag.key!r}: metadata is not an object", ErrorCode.GENERAL)
@@ -180,14 +189,14 @@ class _Flag:
         return known if known is not None else self._answer(kind, name, default)
 
     def _prepare(self) -> Run:
-        """Targeting as a function, made on first use. Threads that race make it twice and get the same."""
+        """Return targeting as a function, built on first use. Threads that race build the same one twice."""
         compiled = compile_targeting(self._key, self._targeting)
         self._rollout = compiled.rollout if compiled else None
         self._run = compiled.run if compiled else _interpreted(self._key, self._targeting)
         return self._run
 
     def _answer(self, kind: str, name: str | None, default: Any) -> Evaluation:
-        """Resolves a targeting result (None: no match) to an evaluation, and keeps it where it can be shared."""
+        """Turn a targeting result (None: no match) into an evaluation, and cache it if callers may share it."""
         if self.problem is not None:
             return _failed(default, self._code, self.problem)
         if self.disabled:
@@ -210,7 +219,7 @@ class _Flag:
         return self._answers.setdefault((kind, name), Evaluation(value, variant, reason, flag_metadata=self._metadata))
 
     def decider(self) -> Decider[Evaluation] | None:
-        """A function from targeting key to the answer, where nothing else of the context matters; or None."""
+        """Return a function from targeting key to evaluation if nothing else in the context matters, else None."""
         if self.problem is not None or self.disabled:
             return None
         if self._targeting is None:
@@ -223,16 +232,20 @@ class _Flag:
         return self._rollout.decider([self._boolean(variant) for variant in self._rollout.variants])
 
     def _boolean(self, result: Any) -> Evaluation | None:
-        """What a targeting result means to a boolean caller, or None where that depends on the caller's default."""
+        """Return what a targeting result means to a boolean caller; None if that depends on the caller's default."""
         name = result if result is None else _variant_name(result)
         answer = self._answer("boolean", name, None)
         return answer if isinstance(answer.value, bool) else None
 
 
 def _parse_flag(key: str, definition: Any, metadata: Mapping[str, Any]) -> _Flag:
-    """flagd-core's own parser judges the flag; what it refuses is kept as a flag that always fails."""
+    """Return a flag as flagd-core's own parser reads it; one that it refuses becomes a flag that always fails."""
     if not isinstance(definition, dict):
         return _Flag(metadata, f"flag {key!r}: a definition is an object")
+    if definition.get("targeting") and definition.get("state") != "DISABLED":
+        bucketing = find_bucketing_problem()
+        if bucketing is not None and uses_fractional(definition["targeting"]):
+            return _Flag(metadata, f"flag {key!r}: {bucketing}", ErrorCode.GENERAL)
     try:
         return _Flag.of(Flag.from_dict(key, dict(definition)), metadata)
     except OpenFeatureError as error:
@@ -281,7 +294,7 @@ _ACCEPTED: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def _kind_of(default: Any) -> str:
-    """The kind of a default of a derived type, such as an enumeration over text."""
+    """Return the kind of a default whose type is derived, such as a StrEnum."""
     return next((kind for base, kind in _KINDS.items() if isinstance(default, base)), "any")
 
 

@@ -1,6 +1,6 @@
-"""Gateway to the retrieval log, the writing side: rows and their rollups land together, or not at all.
+"""Gateway to the retrieval log, writing only: rows and their rollups are stored together, or not at all.
 
-`open_log` chooses by URL: SQLite and PostgreSQL here, ClickHouse in `clickhouse.py`. Reading is for the deck.
+`open_log` chooses by URL: SQLite and PostgreSQL here, ClickHouse in `clickhouse.py`. The deck does the reading.
 """
 
 import time
@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
 from quarterdeck.retrieval import COLUMNS, Row
@@ -18,7 +18,7 @@ from quarterdeck.rollups import Rollups, roll_up
 from quarterdeck.schema import ROLLUP_LOCK, ROLLUPS, daily, upsert_daily, upsert_rollup
 from quarterdeck.store import Store
 
-_ROWS_A_STATEMENT = 100  # SQLite works through one statement without Python's lock: fewer, larger steps
+_ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
 _PURGE_SLICE = 10_000
 _NAMES = ", ".join(COLUMNS)
 _HOLES = f"({', '.join('?' * len(COLUMNS))}, 1)"
@@ -27,35 +27,39 @@ _INSERT_MANY = f"{_INSERT_ONE}{f', {_HOLES}' * (_ROWS_A_STATEMENT - 1)}"
 
 
 class RetrievalLog(Protocol):
-    """Where retrievals are kept, whatever the database."""
+    """Where retrievals are stored, in any database."""
 
     @property
     def name(self) -> str:
         """The log's URL without its password."""
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Store checked rows and what they add to the rollups, all or none. Raises SourceUnavailable."""
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:
+        """Store checked rows and what they add to the rollups, all or none. Raises SourceUnavailable.
+
+        `within` is a writing transaction that is already open. If it is of the store that holds this log, the rows
+        are committed or rolled back with it. A log that lies elsewhere stores the rows before this returns.
+        """
 
     def count_before(self, before_ms: int) -> int:
-        """Return how many rows are older than a moment."""
+        """Return how many rows are older than `before_ms`, milliseconds since the epoch."""
 
     def purge(self, before_ms: int) -> int:
-        """Delete the rows older than a moment, in slices; return how many. The rollups stay: they hold no text."""
+        """Delete rows older than `before_ms`, in slices; return how many. The rollups stay: they hold no text."""
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
 
     def forget_connections(self) -> None:
-        """Drop what a forked child inherited, without closing the parent's."""
+        """Drop the connections that a forked child inherited, without closing the parent's."""
 
 
 def open_log(url: str, *, create: bool = False) -> RetrievalLog:
-    """Return the log behind a URL, opened by its first use. Raises InvalidInput for a URL that is none."""
+    """Return the log behind a URL; its first use connects. Raises InvalidInput for a URL that is not supported."""
     return ClickHouseLog(url, create=create) if is_clickhouse(url) else SqlLog(Store(url, create=create))
 
 
 def as_log(log: "Store | RetrievalLog") -> RetrievalLog:
-    """Return the log itself; a store stands for the log in it, or for the one that its `log_url` names."""
+    """Return a log as it is; for a store, the log in it or the one that its `log_url` names."""
     if not isinstance(log, Store):
         return log
     if log.log_url is None:
@@ -82,27 +86,23 @@ class SqlLog:
         """The log's URL without its password."""
         return self.store.name
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:
         """Store checked rows and what they add to the rollups, in one transaction. Raises SourceUnavailable."""
         added = roll_up(rows)
+        if within is not None and self.store.owns(within):
+            _append(within, rows, added)
+            return
         with self.store.begin_in_turn() as connection:
-            driver = connection.connection.driver_connection
-            if self.store.dialect == "sqlite":
-                _insert_into_sqlite(driver, rows, added)
-            else:
-                _copy_into_postgresql(driver, rows)
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-                for statement, values in _list_upserts(added, "%s"):
-                    connection.exec_driver_sql(statement, values)
+            _append(connection, rows, added)
 
     def count_before(self, before_ms: int) -> int:
-        """Return how many rows are older than a moment."""
+        """Return how many rows are older than `before_ms`."""
         counted = text("SELECT COUNT(*) FROM retrievals WHERE ts_ms < :before")
         with self.store.read() as connection:
             return int(connection.scalar(counted, {"before": before_ms}) or 0)
 
     def purge(self, before_ms: int, *, slice_rows: int = _PURGE_SLICE) -> int:
-        """Delete the rows older than a moment; return how many. Other writers get their turn between the slices."""
+        """Delete rows older than `before_ms`; return how many. Other writers get their turn between the slices."""
         deleted, slice_ = 0, (
             "DELETE FROM retrievals WHERE id IN "
             "(SELECT id FROM retrievals WHERE ts_ms < :before ORDER BY ts_ms LIMIT :most)"
@@ -116,12 +116,23 @@ class SqlLog:
             time.sleep(0.002)
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         self.store.close()
 
     def forget_connections(self) -> None:
-        """Drop what a forked child inherited, without closing the parent's."""
+        """Drop the connections that a forked child inherited, without closing the parent's."""
         self.store.forget_connections()
+
+
+def _append(connection: Connection, rows: Sequence[Row], added: Rollups) -> None:
+    driver = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        _insert_into_sqlite(driver, rows, added)
+        return
+    _copy_into_postgresql(driver, rows)
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+    for statement, values in _list_upserts(added, "%s"):
+        connection.exec_driver_sql(statement, values)
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[Row], added: Rollups) -> None:

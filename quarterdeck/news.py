@@ -1,7 +1,7 @@
-"""Hears that flags or aliases changed, where the database can say so: PostgreSQL's LISTEN and NOTIFY.
+"""Gateway to change notifications: PostgreSQL's LISTEN and NOTIFY, sent when flags or aliases change.
 
-News only say that it is time to look. Whoever waits for them looks again after a while all the same, so that a lost
-connection, a pooler that forwards none, or SQLite, which has none, make a change late and never lost.
+A notification only says that it is time to read. The client polls as well, so a lost connection, a pooler that forwards
+no notifications, or SQLite, which has none, delays a change by one poll at most.
 """
 
 import logging
@@ -16,17 +16,17 @@ from quarterdeck.store import Store
 logger = logging.getLogger("quarterdeck")
 
 _CHANNEL = "quarterdeck"
-_LOOK_UP_S = 0.25  # how long a thread that waits for news may take to see that it is to stop
+_LOOK_UP_S = 0.25  # seconds within which a waiting thread notices that it should stop
 
 
 def tell_news(connection: Connection) -> None:
-    """Tell everybody who waits for news, once the transaction lands."""
+    """Notify every listening client once the transaction commits."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_notify(_CHANNEL, "")))
 
 
 class News:
-    """What one thread hears over a connection of its own, which is made at the first `wait`, and again when lost."""
+    """The notifications of one thread, over its own connection; `wait` opens it, and reopens it when it was lost."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -34,10 +34,10 @@ class News:
         self._problem = ""
 
     def wait(self, stop: threading.Event, timeout_s: float) -> None:
-        """Return when there are news, when some may have been missed, after `timeout_s`, or when told to stop."""
+        """Return on a notification, when one may have been missed, after `timeout_s` seconds, or when `stop` is set."""
         end = time.monotonic() + timeout_s
         if self._connection is None and self._connect():
-            return  # what changed before is not announced again
+            return  # changes before LISTEN are not announced
         while not stop.is_set() and (left_s := end - time.monotonic()) > 0:
             if self._connection is None:
                 stop.wait(left_s)
@@ -45,7 +45,7 @@ class News:
                 return
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -60,7 +60,7 @@ class News:
         return self._connection is not None
 
     def _hear(self, timeout_s: float) -> bool:
-        """Whether something was announced, or the connection was lost, with which an announcement may be."""
+        """Return whether something was announced, or the connection, and perhaps an announcement with it, was lost."""
         try:
             return bool([*self._connection.notifies(timeout=timeout_s, stop_after=1)])
         except Exception as error:  # noqa: BLE001 - as above
@@ -69,6 +69,6 @@ class News:
 
     def _lose(self, problem: str) -> None:
         if not self._problem:
-            logger.info("the store announces no changes, they are looked for instead: %s", problem)
+            logger.info("the store sends no notifications, polling goes on: %s", problem)
         self._problem = problem
         self.close()

@@ -1,12 +1,12 @@
-"""For people, ahead of a save: what a user gets and why, and how many users would get something else.
+"""Rule: explains to people what a user gets from a flag, and why.
 
-The answer itself always comes from `quarterdeck.flags`; this only retells how targeting arrived at it.
+The answer itself always comes from `quarterdeck.flags`; this retraces how targeting arrived at it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +23,14 @@ from quarterdeck.rules import decode_rule
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a user gets, and the steps that led there, each one line for a person."""
+    """What a user gets, and the steps that led there, one line each."""
 
     evaluation: Evaluation
     steps: tuple[str, ...]
 
 
 def explain(key: str, definition: Mapping[str, Any], context: Mapping[str, Any]) -> Explanation:
-    """What this context gets from this definition, and why. Never raises for a definition: its problem is a step."""
+    """Return what this context gets from this definition, and why. A broken definition is a step, not an error."""
     flags = FlagSet.from_definitions({"flags": {key: definition}})
     found = flags.resolve(key, context)
     problem = flags.problem(key)
@@ -44,21 +44,8 @@ def explain(key: str, definition: Mapping[str, Any], context: Mapping[str, Any])
     return Explanation(found, tuple(steps))
 
 
-def share_changed(
-    key: str, before: Mapping[str, Any], after: Mapping[str, Any], contexts: Iterable[Mapping[str, Any]]
-) -> float:
-    """The share (0 to 1) of these contexts whose variant or value would change; 0 where there are none."""
-    old, new = (FlagSet.from_definitions({"flags": {key: definition}}) for definition in (before, after))
-    asked = changed = 0
-    for context in contexts:
-        was, now = old.resolve(key, context), new.resolve(key, context)
-        asked += 1
-        changed += (was.variant, was.value) != (now.variant, now.value)
-    return changed / asked if asked else 0.0
-
-
 class _Story:
-    """Retells one evaluation. Where targeting fails, the story ends: the evaluation says with what error."""
+    """Retraces one evaluation. If targeting fails, the story ends there: the evaluation holds the error."""
 
     def __init__(self, key: str, context: Mapping[str, Any]) -> None:
         self._key = key

@@ -1,9 +1,6 @@
-"""The OpenFeature provider over a client: values, reasons, events, tracking; hooks run as OpenFeature runs them.
+"""The OpenFeature provider over a client: values, reasons, events, tracking and hooks.
 
->>> from openfeature import api                                            # doctest: +SKIP
->>> from quarterdeck import Quarterdeck                                    # doctest: +SKIP
->>> from quarterdeck.provider import QuarterdeckProvider                   # doctest: +SKIP
->>> api.set_provider_and_wait(QuarterdeckProvider(Quarterdeck(url)))       # doctest: +SKIP
+Public: `QuarterdeckProvider`.
 """
 
 import logging
@@ -21,16 +18,26 @@ from openfeature.track import TrackingEventDetails
 from quarterdeck.client import Quarterdeck
 from quarterdeck.errors import InvalidInput
 
+__all__ = ["QuarterdeckProvider"]
+
 logger = logging.getLogger("quarterdeck")
 
 Value = TypeVar("Value", bound=FlagValueType)
 
 
 class QuarterdeckProvider(AbstractProvider):
-    """Answers OpenFeature's clients from a Quarterdeck client, which stays the caller's to close.
+    """Answers OpenFeature's clients from a Quarterdeck client. The caller closes that client.
 
-    It is READY once flags could be read, from the store or from the last good snapshot; STALE while the store cannot be
-    read, READY again when it can; and says which flags changed. `hooks` run around every evaluation.
+    The provider is READY once flags could be read, from the store or from the last good snapshot. While the store
+    cannot be read it is STALE. Each change of flags is announced with their keys. `hooks` run around every evaluation.
+
+    >>> from openfeature import api
+    >>> flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
+    >>> deck = Quarterdeck.from_definitions({"flags": {"use_reranker": flag}})
+    >>> api.set_provider_and_wait(QuarterdeckProvider(deck))
+    >>> api.get_client().get_boolean_value("use_reranker", False, EvaluationContext("user-42"))
+    True
+    >>> api.shutdown()
     """
 
     def __init__(self, deck: Quarterdeck, *, hooks: Sequence[Hook] = ()) -> None:
@@ -41,40 +48,75 @@ class QuarterdeckProvider(AbstractProvider):
         deck.on_stale(self._tell_staleness)
 
     def get_metadata(self) -> Metadata:
-        """Return the provider's name."""
+        """Return the provider's name.
+
+        >>> QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {}})).get_metadata().name
+        'Quarterdeck'
+        """
         return Metadata(name="Quarterdeck")
 
     def get_provider_hooks(self) -> list[Hook]:
-        """Return the hooks that run around every evaluation."""
+        """Return the hooks that run around every evaluation.
+
+        >>> QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {}})).get_provider_hooks()
+        []
+        """
         return self._hooks
 
     def initialize(self, evaluation_context: EvaluationContext) -> None:  # noqa: ARG002 - OpenFeature merges it itself
-        """Raise ProviderNotReadyError while no flags could be read yet; the provider becomes ready when they can."""
+        """Raise ProviderNotReadyError until flags could be read; the provider becomes ready when they can.
+
+        >>> QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {}})).initialize(EvaluationContext())
+        """
         if self._deck.snapshot.version < 0:
             raise ProviderNotReadyError("no flags could be read yet, from the store or from the last good snapshot")
 
     def resolve_boolean_details(
         self, flag_key: str, default_value: bool, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[bool]:
-        """Return the value of a boolean flag."""
+        """Return the value of a boolean flag, with its variant, reason and error code. Never raises.
+
+        >>> flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"}
+        >>> provider = QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {"use_reranker": flag}}))
+        >>> provider.resolve_boolean_details("use_reranker", False, EvaluationContext("user-42")).value
+        True
+        """
         return self._resolve(flag_key, default_value, False, evaluation_context)
 
     def resolve_string_details(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
-        """Return the value of a text flag."""
+        """Return the value of a text flag, with its variant, reason and error code. Never raises.
+
+        >>> flag = {"state": "ENABLED", "variants": {"brief": "Be brief.", "long": "Explain"}, "defaultVariant": "long"}
+        >>> provider = QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {"style": flag}}))
+        >>> provider.resolve_string_details("style", "", EvaluationContext("user-42")).value
+        'Explain'
+        """
         return self._resolve(flag_key, default_value, "", evaluation_context)
 
     def resolve_integer_details(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
-        """Return the value of a whole-number flag."""
+        """Return the value of a whole-number flag, with variant, reason and error code. Never raises.
+
+        >>> flag = {"state": "ENABLED", "variants": {"few": 3, "many": 10}, "defaultVariant": "many"}
+        >>> provider = QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {"top_k": flag}}))
+        >>> provider.resolve_integer_details("top_k", 5, EvaluationContext("user-42")).value
+        10
+        """
         return self._resolve(flag_key, default_value, 0, evaluation_context)
 
     def resolve_float_details(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
-        """Return the value of a number flag."""
+        """Return the value of a number flag, with its variant, reason and error code. Never raises.
+
+        >>> flag = {"state": "ENABLED", "variants": {"low": 0.2, "high": 1}, "defaultVariant": "high"}
+        >>> provider = QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {"temperature": flag}}))
+        >>> provider.resolve_float_details("temperature", 0.0, EvaluationContext("user-42")).value
+        1.0
+        """
         return self._resolve(flag_key, default_value, 0.0, evaluation_context)
 
     def resolve_object_details(
@@ -83,7 +125,13 @@ class QuarterdeckProvider(AbstractProvider):
         default_value: Sequence[FlagValueType] | Mapping[str, FlagValueType],
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
-        """Return the value of a flag whose variants are objects or lists."""
+        """Return the value of a flag whose variants are objects or lists. Never raises.
+
+        >>> flag = {"state": "ENABLED", "variants": {"bm25": {"k1": 1.2}}, "defaultVariant": "bm25"}
+        >>> provider = QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {"ranker": flag}}))
+        >>> provider.resolve_object_details("ranker", {}, EvaluationContext("user-42")).value
+        {'k1': 1.2}
+        """
         return self._resolve(flag_key, default_value, {}, evaluation_context)
 
     def track(
@@ -92,7 +140,12 @@ class QuarterdeckProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
         tracking_event_details: TrackingEventDetails | None = None,
     ) -> None:
-        """Queue an event of a user for the store. What cannot be stored is logged: tracking fails no request."""
+        """Queue an event of a user for the store, as `Quarterdeck.track` does. An event it refuses is logged only.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     details = TrackingEventDetails(0.5, {"page": "chat"})
+        ...     QuarterdeckProvider(deck).track("answer-rated", EvaluationContext("user-42"), details)
+        """
         user = evaluation_context.targeting_key if evaluation_context else None
         value = tracking_event_details.value if tracking_event_details else None
         attributes = tracking_event_details.attributes if tracking_event_details else {}
@@ -104,7 +157,7 @@ class QuarterdeckProvider(AbstractProvider):
     def _resolve(
         self, key: str, default: Value, example: Any, context: EvaluationContext | None
     ) -> FlagResolutionDetails[Value]:
-        """The evaluation in the type of `example`: the caller's default may be of another, such as 0 for a float."""
+        """Evaluate in the type of `example`: the caller's default may have another, such as 0 for a float."""
         found = self._deck.evaluate(key, example, _to_dict(context))
         has_value = found.error_code is None and found.variant is not None
         return FlagResolutionDetails(

@@ -1,7 +1,7 @@
-"""The batched writer behind `log_retrieval`: a bounded queue, one thread, one transaction a batch.
+"""The batched writer behind `log_retrieval`: a bounded queue, one thread, one transaction per batch.
 
-Rows and their rollups land together. When the queue is full the caller waits for up to `block_s`; a row that still
-finds no place is dropped, counted in `dropped` and logged. A batch that the store refuses is kept and tried again.
+Rows and their rollups are stored together. When the queue is full, the caller waits for up to `block_s` seconds; then
+the row is dropped, counted in `dropped` and logged. A batch that the store refuses is kept and retried.
 """
 
 import atexit
@@ -14,6 +14,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+
+from sqlalchemy import Connection
 
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.log import RetrievalLog, as_log
@@ -28,19 +30,19 @@ _CLOSED = "The recorder is closed; make a new Quarterdeck client to log again."
 
 
 class Recorder:
-    """Appends retrievals to the log in batches of `batch_rows`, or every `batch_s`, whichever comes first.
+    """Appends retrievals to the log in batches of `batch_rows`, or every `batch_s` seconds, whichever comes first.
 
-    `redact` is applied to each query before it is queued. Recording takes no lock while there is room and nobody has
-    to be woken, so that threads that record at the same moment may overfill the queue by one row each.
+    `redact` is applied to each query before it is queued. Recording takes no lock while there is room and the thread
+    need not be woken, so threads that record at the same moment may overfill the queue by one row each.
     """
 
     _queue: deque[Row]
-    _batch: list[Row]  # taken from the queue, not durable yet
+    _batch: list[Row]  # taken from the queue, not stored yet
     _changed: threading.Condition
     _thread: threading.Thread | None
     _written: int
-    _room: int  # how long the queue may get: less while a batch is under way, nothing once closed
-    _wake_at: int  # at this length of the queue the thread wants to be woken
+    _room: int  # the queue's limit: lower while a batch is being written, 0 once closed
+    _wake_at: int  # queue length at which to wake the thread
     _flush_wanted: bool
     _closed: bool
     _stopped: bool
@@ -62,16 +64,16 @@ class Recorder:
         self._batch_s = batch_s
         self._max_queue = max_queue
         self._block_s = block_s
-        self._redact = lru_cache(_REDACTED_KEPT)(redact) if redact else None  # the same questions come again and again
+        self._redact = lru_cache(_REDACTED_KEPT)(redact) if redact else None  # questions repeat
         self._start_afresh()
         _recorders.add(self)
 
     def record(self, retrieval: Retrieval) -> bool:
-        """Queue one retrieval; True when it was accepted, False when the queue stayed full and it was dropped."""
+        """Queue one retrieval; return False if the queue stayed full and it was dropped."""
         return self.record_row(retrieval.row)
 
     def record_row(self, row: Row) -> bool:
-        """Queue one checked row; True when it was accepted, False when the queue stayed full and it was dropped."""
+        """Queue one checked row; return False if the queue stayed full and it was dropped."""
         if self._redact is not None:
             row = (row[0], self._redact(row[1]), *row[2:])
         queue = self._queue
@@ -83,7 +85,7 @@ class Recorder:
         return True
 
     def flush(self, timeout_s: float = 10.0) -> None:
-        """Return when every retrieval accepted so far is durable. Raises SourceUnavailable when that takes longer."""
+        """Return once every retrieval accepted so far is stored. Raises SourceUnavailable after `timeout_s` seconds."""
         with self._changed:
             target = self._written + len(self._batch) + len(self._queue)
             self._flush_wanted = True
@@ -96,7 +98,7 @@ class Recorder:
                 )
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Take no more rows, flush, then stop the thread. Safe to call twice."""
+        """Accept no more rows, flush, and stop the thread. Safe to call twice. Raises as `flush` does."""
         if self._closed:
             return
         with self._changed:
@@ -107,7 +109,7 @@ class Recorder:
         finally:
             with self._changed:
                 self._stopped = True
-                self._wake_at = 1  # whoever was let in just before the closing is told, see `_wake`
+                self._wake_at = 1  # a caller who got in just before is told, see `_wake`
                 self._changed.notify_all()
 
     def _start_afresh(self) -> None:
@@ -160,7 +162,7 @@ class Recorder:
                 self._forget_batch()
 
     def _take_batch(self) -> bool:
-        """Wait for work, then for a full batch or the time limit; False when stopped. A refused batch comes again."""
+        """Wait for rows, then for a full batch or the time limit; return False once stopped. Keeps a refused batch."""
         with self._changed:
             if not self._batch:
                 self._wait_until(1, lambda: False, None)
@@ -189,11 +191,16 @@ class Recorder:
             self._changed.notify_all()
 
 
-def append_retrievals(log: Store | RetrievalLog, retrievals: Iterable[Retrieval]) -> int:
-    """Write retrievals and their rollups in one transaction; return how many. Raises SourceUnavailable."""
+def append_retrievals(
+    log: Store | RetrievalLog, retrievals: Iterable[Retrieval], *, within: Connection | None = None
+) -> int:
+    """Write retrievals and their rollups in one transaction; return how many. Raises SourceUnavailable.
+
+    `within` is an open transaction to write them in, see `RetrievalLog.append`.
+    """
     batch = [retrieval.row for retrieval in retrievals]
     if batch:
-        as_log(log).append(batch)
+        as_log(log).append(batch, within)
     return len(batch)
 
 
@@ -209,7 +216,7 @@ def _for_each_recorder(act: Callable[[Recorder], None]) -> None:
 
 
 def _after_fork() -> None:
-    """A child starts with an empty queue: the parent still holds, and writes, what was queued before the fork."""
+    """Empty a forked child's queue: the parent still holds, and writes, what was queued before the fork."""
     for recorder in list(_recorders):
         recorder.log.forget_connections()
         recorder._start_afresh()

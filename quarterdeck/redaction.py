@@ -1,7 +1,7 @@
-"""Takes personal data and secrets out of a query before it is stored: e-mail, phone and card numbers, keys.
+"""Rule: removes personal data and secrets from a query before it is stored: e-mail, phone and card numbers, keys.
 
-A rule: text in, text out, in time that grows with the length. It knows patterns, not people: names and street addresses
-stay. Technical text stays too: versions, IP and PCI addresses, hashes, dates, error codes, short numbers.
+It runs in linear time and recognizes patterns, not people: names and street addresses stay. So does technical text:
+versions, IP and PCI addresses, hashes, dates, error codes, short numbers.
 """
 
 import re
@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 Redactor = Callable[[str], str]
 
-# Every quantifier is bounded, or what follows it cannot be matched by it, so that no text makes a match try twice.
+# Each quantifier is bounded, or followed by something it cannot match: no text can cause backtracking.
 _GAP = "[ \u00a0\u2009\u202f\u2010-\u2013-]"
-_ALONE = r"(?<!\w)(?<!\w[-.])"  # at the start of a number, not inside of a name such as ORD-12
+_ALONE = r"(?<!\w)(?<!\w[-.])"  # at the start of a number, not inside a name such as ORD-12
 _DIGIT = re.compile(r"\d")
 _FEWEST_DIGITS = 7  # of a phone number
-_SHORTEST_SECRET = 15  # but for passwords
+_SHORTEST_SECRET = 15  # except passwords
 
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}-----|\Z)", re.DOTALL)
 _LOGIN_IN_URL = re.compile(r"(://[^\s:/@]{0,64}:)[^\s@/]{1,256}(?=@)")
@@ -36,7 +36,7 @@ _ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 _E_MAIL = re.compile(r"([\w.+%-]{1,64})@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}")
-# A UUID or an ISO date is matched first, and left alone, so that no card number is seen in two dates on end.
+# UUIDs and ISO dates are matched first and kept, so that two dates in a row do not look like a card number.
 _CARD = re.compile(
     r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|\d{4}-\d\d-\d\d(?!\d)"
     rf"|{_ALONE}(?P<digits>\d(?:{_GAP}?\d){{12,}})(?!\w)"
@@ -60,7 +60,7 @@ _CALLED = re.compile(
 
 
 def redact(text: str) -> str:
-    """Return the text with `[e-mail]`, `[phone]`, `[card]` and `[key]` in place of what they name.
+    """Return the text with e-mail addresses, phone and card numbers, and keys replaced by their kind in brackets.
 
     >>> redact("mail bob@example.com or call +49 30 901820")
     'mail [e-mail] or call [phone]'
@@ -76,7 +76,7 @@ def redact(text: str) -> str:
 
 
 def compose(*redactors: Redactor) -> Redactor:
-    """Return one redactor that applies the given ones in turn; with none, text stays as it is."""
+    """Return a redactor that applies the given ones in turn. Without any, text stays as it is."""
 
     def apply(text: str) -> str:
         for redactor in redactors:
@@ -105,7 +105,7 @@ def _has_digit(text: str) -> bool:
 
 
 def _looks_random(text: str) -> bool:
-    """Tell a secret from a name: digits among hex or both cases, or several digits in one unbroken word."""
+    """Return whether a word looks like a secret: digits among hex or mixed case, or several digits in one word."""
     digits = sum(map(str.isdigit, text))
     if not digits:
         return False
@@ -115,7 +115,7 @@ def _looks_random(text: str) -> bool:
 
 
 def _redact_cards(found: re.Match[str]) -> str:
-    """Replace each run of whole groups in which 13 to 19 digits pass Luhn's check; a security code may follow it."""
+    """Replace each run of whole groups whose 13 to 19 digits pass the Luhn check; a security code may follow."""
     run = found["digits"]
     if run is None:
         return found[0]
@@ -132,7 +132,7 @@ def _redact_cards(found: re.Match[str]) -> str:
 
 
 def _find_card(run: str, groups: list[tuple[int, int]], first: int) -> int | None:
-    """Return the last group of the longest card number that starts with group `first`, or None."""
+    """Return the index of the last group of the longest card number that starts at group `first`, or None."""
     if run[groups[first][0]] not in "23456":
         return None
     digits, best = "", None

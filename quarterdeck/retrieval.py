@@ -1,13 +1,12 @@
-"""The retrieval: one user query and how well the index covered it. A value and its checks, nothing stored."""
+"""Rule: the retrieval, one user query and how well the index covered it: a value and its checks."""
 
 import math
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from quarterdeck.clock import to_ms
 from quarterdeck.errors import InvalidInput
-from quarterdeck.schema import EMPTY_BIN, HISTOGRAM_BINS
 
 MAX_QUERY_CHARACTERS = 8_192
 MAX_LABEL_CHARACTERS = 256
@@ -16,9 +15,10 @@ COLUMNS = (
     "latency_ms", "cost_usd", "faithfulness", "feedback",
 )  # fmt: skip
 _NUMBERS = ("score", "latency_ms", "cost_usd", "faithfulness", "feedback")
-_LAST_MS = 4_102_444_800_000  # 2100-01-01: what lies outside of 1970 to 2100 is a wrong unit, not a time
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)  # a time outside 1970 to 2100 is a wrong unit, not a time
+_LATEST_MS = 4_102_444_800_000  # the same
 
-# A retrieval as the log stores it: its fields in the order of COLUMNS, checked.
+# A retrieval as the log stores it: checked fields in the order of COLUMNS.
 Row = tuple[
     int, str, float | None, str | None, str | None, str | None, str | None,
     float | None, float | None, float | None, float | None,
@@ -27,10 +27,18 @@ Row = tuple[
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """One user query and its top-1 similarity.
+    """One user query and the similarity of its best hit.
 
-    `score` is 0 to 1, or None when the search found nothing at all. `ts` is an aware time. `arm` is blue or green, or
-    an experiment's variant. `faithfulness` is 0 to 1, `feedback` -1 to 1. Raises InvalidInput, naming the field.
+    `ts` is a time with a time zone, from 1970 to 2099. `score` is 0 to 1, None if the search found nothing or failed.
+    `arm` is blue or green, or an experiment's variant. `latency_ms` and `cost_usd` are 0 or more, `faithfulness` is
+    0 to 1, `feedback` -1 to 1. `row` holds the fields as the log stores them. Raises InvalidInput, naming the field.
+
+    >>> retrieval = Retrieval(datetime(2026, 3, 1, 12, tzinfo=UTC), "what is an mbuf", 0.78, session_id="s-17")
+    >>> retrieval.score, retrieval.arm
+    (0.78, None)
+    >>> Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "what is an mbuf", 1.2)
+    Traceback (most recent call last):
+    quarterdeck.errors.InvalidInput: score: must be a number between 0 and 1, not 1.2
     """
 
     ts: datetime
@@ -44,30 +52,33 @@ class Retrieval:
     cost_usd: float | None = None
     faithfulness: float | None = None
     feedback: float | None = None
+    row: Row = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        checked = check_row(self.row)
-        for name, value in zip(_NUMBERS, (checked[2], *checked[7:]), strict=True):
-            object.__setattr__(self, name, value)  # a whole number is kept as a float: SQLite takes none past 64 bits
+        row = check_row(
+            (
+                ts_to_ms(self.ts), self.query, self.score, self.session_id, self.arm, self.prompt_version,
+                self.index_version, self.latency_ms, self.cost_usd, self.faithfulness, self.feedback,
+            )
+        )  # fmt: skip
+        for name, value in zip(_NUMBERS, (row[2], *row[7:]), strict=True):
+            object.__setattr__(self, name, value)  # whole numbers become floats: SQLite takes none beyond 64 bits
+        object.__setattr__(self, "row", row)
 
     @property
     def ts_ms(self) -> int:
-        """The time in milliseconds since the epoch."""
-        return ts_to_ms(self.ts)
+        """The time in milliseconds since 1970-01-01 UTC.
 
-    @property
-    def row(self) -> Row:
-        """The fields as the log stores them."""
-        return (
-            self.ts_ms, self.query, self.score, self.session_id, self.arm, self.prompt_version, self.index_version,
-            self.latency_ms, self.cost_usd, self.faithfulness, self.feedback,
-        )  # fmt: skip
+        >>> Retrieval(datetime(2026, 3, 1, 12, tzinfo=UTC), "what is an mbuf", 0.78).ts_ms
+        1772366400000
+        """
+        return self.row[0]
 
 
 def check_row(row: Row) -> Row:
-    """Return the row, numbers as floats. Raises InvalidInput, naming the field.
+    """Return the row with its numbers as floats. Raises InvalidInput, naming the field.
 
-    Nearly every row is of the usual kind, which one expression tells; only the others are looked at field by field.
+    One expression recognizes an ordinary row; only the others are checked field by field.
     """
     ts_ms, query, score, session, arm, prompt, index, latency_ms, cost_usd, faithfulness, feedback = row
     try:
@@ -77,7 +88,7 @@ def check_row(row: Row) -> Row:
             and (session is None or (type(session) is str and session.isprintable() and 0 < len(session) <= 256))
             and arm in _known_labels and prompt in _known_labels and index in _known_labels
             and (latency_ms is None or (type(latency_ms) is float and 0.0 <= latency_ms < math.inf))
-            and cost_usd is None and faithfulness is None and feedback is None and 0 <= ts_ms < _LAST_MS
+            and cost_usd is None and faithfulness is None and feedback is None and 0 <= ts_ms < _LATEST_MS
         )  # fmt: skip
     except TypeError:  # a label that cannot be hashed
         usual = False
@@ -85,15 +96,10 @@ def check_row(row: Row) -> Row:
 
 
 def ts_to_ms(ts: Any) -> int:
-    """Return the time of a retrieval in milliseconds. Raises InvalidInput unless it is an aware time."""
+    """Return the time of a retrieval in milliseconds. Raises InvalidInput unless it has a time zone."""
     if not isinstance(ts, datetime) or ts.tzinfo is None:
-        raise InvalidInput("ts", f"must be a time with a zone, not {ts!r}")
+        raise InvalidInput("ts", f"must be a time with a time zone, not {ts!r}")
     return to_ms(ts)
-
-
-def score_bin(score: float | None) -> int:
-    """Return the histogram bin of a score: 0 to 49, or -1 for an empty hit list."""
-    return EMPTY_BIN if score is None else min(HISTOGRAM_BINS - 1, int(score * HISTOGRAM_BINS))
 
 
 _MOST_KNOWN_LABELS = 10_000
@@ -102,7 +108,7 @@ _known_labels: set[str | None] = {None}
 
 def _check_fields(row: Row) -> Row:
     ts_ms, query, score, session, arm, prompt, index, latency_ms, cost_usd, faithfulness, feedback = row
-    if not 0 <= ts_ms < _LAST_MS:
+    if not 0 <= ts_ms < _LATEST_MS:
         raise InvalidInput("ts", "must be between the years 1970 and 2100")
     _check_query(query)
     score = _check_number("score", score, 0.0, 1.0)

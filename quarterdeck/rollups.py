@@ -1,6 +1,6 @@
-"""Rule: a batch of rows in; what it adds to the rollups out: by hour, by day, and by day for each segment's value.
+"""Rule: computes what a batch of rows adds to the rollups: by hour, by day, and by day and segment value.
 
-The store's triggers do the same for rows of other writers; a test holds the two together.
+The store's triggers do the same for rows of other writers; a test compares the two.
 """
 
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ _Sums = dict[tuple[str, str, int], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Rollups:
-    """Rows to add to the rollups, sorted, so that concurrent writers touch them in one order.
+    """Rows to add to the rollups, sorted so that concurrent writers lock them in the same order.
 
     `by_period` holds (start, segment, bin, n, sum, sum of squares); `daily` holds (dimension, value, start, n, sum,
-    sum of squares, empty, counts a bin).
+    sum of squares, empty hit lists, one count per bin).
     """
 
     by_period: dict[int, list[tuple[object, ...]]]
@@ -27,7 +27,7 @@ class Rollups:
 
 
 def roll_up(rows: Iterable[Row]) -> Rollups:
-    """Return what `rows` add to each rollup."""
+    """Return what these rows add to each rollup."""
     hours = _count_hours(rows)
     return Rollups(
         {HOUR_MS: _sorted_rows(hours), DAY_MS: _sorted_rows(_merge_into_days(hours))},
@@ -36,7 +36,7 @@ def roll_up(rows: Iterable[Row]) -> Rollups:
 
 
 def _count_hours(rows: Iterable[Row]) -> _Cells:
-    """The only pass over the rows: each costs one lookup."""
+    """Count the rows by hour, segment and bin: the only pass over them, one lookup per row."""
     raw: dict[tuple[int, str | None, str | None, str | None, int], list[float]] = {}
     for ts_ms, _, score, _, arm, prompt_version, index_version, _, _, _, _ in rows:
         if score is None:

@@ -1,6 +1,6 @@
 """Routes a service's users between its stable and its new build, and logs each retrieval with the arm that served it.
 
-The share, and who is in it, is a flag; see `Quarterdeck.route`. Watching the arms is for the deck.
+A flag decides which users get the new build; see `Quarterdeck.route`. The deck compares the two arms.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,13 @@ Target = TypeVar("Target")
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[Target]):
-    """Where one request goes: the arm, what stands behind it, and the way to log what it retrieved."""
+    """Where one request goes: the arm ("blue" or "green"), its target, and a way to log what it retrieved.
+
+    >>> deck = Quarterdeck.from_definitions({"flags": {}})
+    >>> route = CanaryRouter(deck, "answer-service", blue="stable build", green="new build").route("user-42")
+    >>> route.arm, route.target, route.user_id
+    ('blue', 'stable build', 'user-42')
+    """
 
     arm: str
     target: Target
@@ -22,23 +28,31 @@ class Route(Generic[Target]):
     deck: Quarterdeck
 
     def log_retrieval(self, query: str, score: float | None, **fields: Any) -> bool:
-        """Queue a retrieval of this request, as `Quarterdeck.log_retrieval` does, with its arm and its user.
+        """Queue a retrieval of this request with its arm, and its user as the session id.
 
-        The user is the session id: the deck compares the arms user by user. A search that failed is logged with the
-        score None, and counts as an error.
+        `fields` are those of `Quarterdeck.log_retrieval`, which also says what is returned and raised. The deck
+        compares the arms user by user; a failed search is logged with the score None and counts as an error.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     route = CanaryRouter(deck, "answer-service", blue=str.upper, green=str.lower).route("user-42")
+        ...     route.log_retrieval("what is an mbuf", 0.78, latency_ms=41.0)
+        True
         """
         return self.deck.log_retrieval(query, score, **{**fields, "arm": self.arm, "session_id": self.user_id or None})
 
 
 class CanaryRouter(Generic[Target]):
-    """Chooses between the two builds of a service, the same for a user each time: by the canary flag `key`.
+    """Chooses between the two builds of a service by the canary flag `key`, always the same one for a user.
 
-        router = CanaryRouter(deck, "answer-service", blue=answer, green=new_answer)
-        route = router.route(user_id)
-        hits = route.target(question)
-        route.log_retrieval(question, hits[0].score if hits else None, latency_ms=took)
+    >>> with Quarterdeck("sqlite:///deck.db") as deck:
+    ...     router = CanaryRouter(deck, "answer-service", blue=lambda text: [0.78], green=lambda text: [0.81])
+    ...     route = router.route("user-42")
+    ...     scores = route.target("what is an mbuf")
+    ...     route.log_retrieval("what is an mbuf", scores[0] if scores else None, latency_ms=41.0)
+    True
 
-    A user who is in at 5% is in at 25%: the bucket is the flag's. While the flag is unknown or off, all are on blue.
+    `blue` and `green` may be anything: functions, clients, addresses. A user who is on green at 5% stays there at 25%.
+    While the flag does not exist or is switched off, everyone is on blue.
     """
 
     def __init__(self, deck: Quarterdeck, key: str, *, blue: Target, green: Target) -> None:
@@ -47,6 +61,17 @@ class CanaryRouter(Generic[Target]):
         self._targets = {"blue": blue, "green": green}
 
     def route(self, user_id: str, context: Mapping[str, Any] | None = None) -> Route[Target]:
-        """Return where this user goes now. Never raises. Keep the route for the whole request: shares may change."""
+        """Return where this user goes now. Never raises.
+
+        Keep the route for the whole request: the share may change meanwhile. `context` holds attributes that the
+        flag's targeting rules may ask for.
+
+        >>> rule = {"if": [{"==": [{"var": "plan"}, "beta"]}, "green"]}
+        >>> flag = {"state": "ENABLED", "variants": {"blue": "blue", "green": "green"}, "defaultVariant": "blue"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"answer-service": {**flag, "targeting": rule}}})
+        >>> router = CanaryRouter(deck, "answer-service", blue="stable build", green="new build")
+        >>> router.route("user-42").target, router.route("user-7", {"plan": "beta"}).target
+        ('stable build', 'new build')
+        """
         arm = self._deck.route(self._key, user_id, context)
         return Route(arm, self._targets[arm], user_id, self._deck)

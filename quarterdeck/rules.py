@@ -1,4 +1,4 @@
-"""One targeting rule of a flag, as a person edits it: attribute, operator, value, variant; to and from JsonLogic."""
+"""Rule: a flag's targeting rule as a form edits it (attribute, operator, value, variant), to and from JsonLogic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quarterdeck.errors import InvalidInput
 
 
 class RuleOperator(StrEnum):
-    """How a rule compares an attribute of the context with its value."""
+    """How a targeting rule compares an attribute of the context with its value."""
 
     EQUALS = "=="
     DIFFERS = "!="
@@ -35,8 +35,8 @@ class RuleOperator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """Whoever has this attribute gets the variant `serve`, ahead of the rollout. The first rule that fits wins."""
+class TargetingRule:
+    """Users whose attribute matches get the variant `serve`, before the rollout. The first rule that matches wins."""
 
     attribute: str
     operator: RuleOperator
@@ -44,8 +44,8 @@ class Rule:
     serve: str
 
 
-def encode_rule(rule: Rule, variants: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule as JsonLogic. Raises InvalidInput for a rule that cannot work."""
+def encode_rule(rule: TargetingRule, variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a rule as JsonLogic. Raises InvalidInput for a rule that cannot work."""
     if not rule.attribute:
         raise InvalidInput("rule.attribute", "name the attribute of the context")
     if rule.serve not in variants:
@@ -71,24 +71,24 @@ def encode_rule(rule: Rule, variants: Mapping[str, Any]) -> dict[str, Any]:
     return {kind.value: [attribute, rule.value]}
 
 
-def decode_rule(test: Any, serve: Any) -> Rule | None:
-    """The rule that was encoded so, or None where the test was written by hand."""
+def decode_rule(test: Any, serve: Any) -> TargetingRule | None:
+    """Return the rule that `encode_rule` would write like this; None for a test written by hand."""
     for kind in RuleOperator:
         found = _attribute_and_value(kind, test)
         if found is not None and isinstance(serve, str):
-            rule = Rule(found[0], kind, found[1], serve)
+            rule = TargetingRule(found[0], kind, found[1], serve)
             return rule if _is_same(rule, test) else None
     return None
 
 
-def _text_value(rule: Rule) -> str:
+def _text_value(rule: TargetingRule) -> str:
     if not isinstance(rule.value, str) or not rule.value:
         raise InvalidInput("rule.value", f"give text, not {rule.value!r}")
     return rule.value
 
 
 def _attribute_and_value(kind: RuleOperator, test: Any) -> tuple[str, Any] | None:
-    """Looks for the attribute and the value where `encode_rule` puts them for this operator."""
+    """Return attribute and value from where `encode_rule` puts them for this operator, or None."""
     if kind is RuleOperator.NONE_OF:
         inner = test.get("!") if isinstance(test, dict) else None
         return _attribute_and_value(RuleOperator.ONE_OF, inner[0]) if isinstance(inner, list) and inner else None
@@ -104,7 +104,7 @@ def _attribute_and_value(kind: RuleOperator, test: Any) -> tuple[str, Any] | Non
     return (attribute, value) if isinstance(attribute, str) else None
 
 
-def _is_same(rule: Rule, test: Any) -> bool:
+def _is_same(rule: TargetingRule, test: Any) -> bool:
     try:
         return bool(encode_rule(rule, {rule.serve: None}) == test)
     except InvalidInput:

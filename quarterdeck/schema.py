@@ -1,7 +1,7 @@
-"""The shared store's tables, and the triggers that keep the rollups whole whoever inserts a row.
+"""The shared store's tables, and the triggers that keep the rollups complete whoever inserts a row.
 
-Only shapes live here; reading and writing them is for `store.py` and the deck's gateways.
-Times are integer milliseconds since the epoch, UTC. Money is USD. Scores and shares are 0 to 1.
+Only the schema lives here; `store.py` and the deck's gateways read and write it.
+Times are integer milliseconds since the epoch, UTC. Money is in USD. Scores and shares are 0 to 1.
 """
 
 from sqlalchemy import (
@@ -22,20 +22,20 @@ from sqlalchemy import (
 
 from quarterdeck.clock import DAY_MS, HOUR_MS
 
-REVISION = "0003"  # a later one that still serves clients of this says so in its name: 0004_serves_0003
+REVISION = "0003"  # a later one that still serves clients of this one is named 0004_serves_0003
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
-ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer adds to the rollups
+ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
 DIMENSIONS = ("arm", "prompt_version", "index_version")
-LOW_SCORE_CEILING = 0.6  # scores below it are indexed together with their query, for the coverage page
+LOW_SCORE_CEILING = 0.6  # scores below it are indexed with their query, for the coverage page
 
 metadata = MetaData()
 _ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 
 alembic_version = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
 
-# One user query and its top-1 similarity. `score` is null when the search came back empty.
-# `rolled_up` is 1 on rows whose writer has added them to the rollups itself; the triggers do it for all others.
+# One user query and the similarity of its best hit. `score` is null if the search found nothing or failed.
+# `rolled_up` is 1 on rows whose writer updated the rollups itself; triggers do it for all others.
 retrievals = Table(
     "retrievals",
     metadata,
@@ -56,7 +56,7 @@ retrievals = Table(
 )
 
 
-# Each batch updates the same few rows: room on their page lets PostgreSQL do it in place and tidy up as it goes.
+# Each batch updates the same few rows: free space on their page lets PostgreSQL update in place (HOT).
 _OFTEN_UPDATED = {"fillfactor": 40}
 
 
@@ -77,13 +77,13 @@ def _rollup(name: str) -> Table:
     )
 
 
-# Counts, sums and sums of squares by period, segment ("" where none was given) and score bin (-1: empty hit list).
+# Counts, sums and sums of squares by period, segment ("" if none was given) and score bin (-1: no hits).
 ROLLUPS = {HOUR_MS: _rollup("rollups_hour"), DAY_MS: _rollup("rollups_day")}
 
 BINS = tuple(f"b{number:02}" for number in range(HISTOGRAM_BINS))
 
-# What the drift page reads: one row a day for all traffic (dimension and value "") and for each value of a dimension,
-# the histogram in columns. A year is then a few thousand rows and not hundreds of thousands.
+# What the drift page reads: one row per day for all traffic (dimension and value "") and for each value of a dimension,
+# with the histogram in columns. A year is then a few thousand rows instead of hundreds of thousands.
 daily = Table(
     "rollups_daily",
     metadata,
@@ -110,7 +110,7 @@ flags = Table(
     Column("updated_by", Text, nullable=False),
 )
 
-# Small named facts as JSON, each with the version that the next writer has to expect.
+# Small named values as JSON, each with a version for optimistic locking.
 settings = Table(
     "settings",
     metadata,
@@ -170,7 +170,7 @@ vectors = Table(
 )
 
 
-# Coverage gaps that were seen, so that a gap keeps its id, and what was decided about each.
+# Coverage gaps seen so far, so that a gap keeps its id, and what was decided about each.
 topics = Table(
     "topics",
     metadata,
@@ -186,8 +186,8 @@ topics = Table(
     Column("version", Integer, nullable=False),
 )
 
-# What came in from outside and must not come in twice: a request's idempotency key, or a trace's id, by its source.
-# `digest` is that of the request's body, `answer` what was answered. Old keys are removed by those who add new ones.
+# What was taken in and must not be taken in twice: a request's idempotency key or a trace's id, by its source.
+# `digest` is of the request's body, `answer` the response. Whoever adds keys removes old ones.
 ingest_keys = Table(
     "ingest_keys",
     metadata,
@@ -200,7 +200,7 @@ ingest_keys = Table(
     sqlite_with_rowid=False,
 )
 
-# Who runs what only one of several servers may run. `beat` moves with every renewal; `renewed_ms` is for people alone.
+# Leases: who runs what only one of several servers may run. `beat` moves at each renewal; `renewed_ms` is for people.
 leases = Table(
     "leases",
     metadata,
@@ -210,7 +210,7 @@ leases = Table(
     Column("renewed_ms", BigInteger, nullable=False),
 )
 
-# How often flags were evaluated, counted by the clients: `variant` is "" where callers got the default in their code.
+# How often flags were evaluated, counted by the clients. `variant` is "" if callers got the default in their code.
 flag_evaluations = Table(
     "flag_evaluations",
     metadata,
@@ -223,7 +223,7 @@ flag_evaluations = Table(
     postgresql_with=_OFTEN_UPDATED,
 )
 
-# Who was given which variant of an A/B test, and when first; a user with two variants has two rows.
+# Exposures: who got which variant of an A/B test, and when first. A user with two variants has two rows.
 flag_exposures = Table(
     "flag_exposures",
     metadata,
@@ -235,7 +235,7 @@ flag_exposures = Table(
     sqlite_with_rowid=False,
 )
 
-# What services reported through OpenFeature's tracking; `attributes` is a JSON object.
+# Events that services reported by tracking. `attributes` is a JSON object.
 tracked_events = Table(
     "tracked_events",
     metadata,
@@ -249,7 +249,7 @@ tracked_events = Table(
     Index("tracked_events_by_time", "environment", "event", "ts_ms"),
 )
 
-# Bearer tokens of the HTTP API: of a secret only its SHA-256 is kept. `scopes` are words with spaces between.
+# Bearer tokens of the HTTP API. Only the SHA-256 of the secret is stored. `scopes` are words separated by spaces.
 tokens = Table(
     "tokens",
     metadata,
@@ -264,7 +264,7 @@ tokens = Table(
     Column("revoked_ms", BigInteger),
 )
 
-# What is to be changed later of a flag; `body` is the rest of it as JSON. One open schedule a flag.
+# Planned changes of flags; `body` holds the steps as JSON. At most one open schedule per flag.
 schedules = Table(
     "schedules",
     metadata,
@@ -285,7 +285,7 @@ schedules = Table(
     ),
 )
 
-# Sign-ins that were ended before their time, each by a hash of its token.
+# Sessions that were ended before they expired, each by a hash of its token.
 ended_sessions = Table(
     "ended_sessions",
     metadata,
@@ -295,14 +295,14 @@ ended_sessions = Table(
 
 
 def create_schema(connection: Connection) -> None:
-    """Create every table, index and trigger that is missing, and stamp the schema's revision."""
+    """Create every table, index and trigger that is missing, and record the schema's revision."""
     metadata.create_all(connection)
     make_triggers(connection)
     connection.execute(alembic_version.insert().values(version_num=REVISION))
 
 
 def make_triggers(connection: Connection) -> None:
-    """Make the triggers of this release, in the place of a former one's, and the index that metadata cannot say."""
+    """Create this release's triggers, replacing older ones, and the index that SQLAlchemy's metadata cannot express."""
     _execute(connection, _indexes_and_triggers(connection.dialect.name))
 
 
@@ -338,8 +338,8 @@ def _upsert(table: Table, values: str) -> str:
 def _indexes_and_triggers(dialect: str) -> list[str]:
     if dialect == "sqlite":
         return [
-            # With the query inside, the coverage page never touches the rows. PostgreSQL's index entries are too small
-            # for long queries; it reads the rows, which lie in the order of time.
+            # A covering index: with the query in it, the coverage page never reads the rows. PostgreSQL's index entries
+            # are too small for long queries; it reads the rows, which are stored in the order of time.
             "CREATE INDEX IF NOT EXISTS retrievals_low ON retrievals (ts_ms, query, score) "
             f"WHERE score < {LOW_SCORE_CEILING}",
             "DROP TRIGGER IF EXISTS retrievals_roll_up",

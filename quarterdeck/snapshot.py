@@ -1,6 +1,6 @@
-"""The client's copy of the flags and index aliases: read from the store, kept on disk, swapped as one value.
+"""The client's copy of the flags and index aliases: read from the store, saved to disk, replaced as one value.
 
-Reads a version counter first, and everything else only when it moved.
+Reading starts with a version counter; the rest is read only if the counter has moved.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ STATE_VERSION = "state_version"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The flags and aliases of one environment as of one moment. `version` is -1 before anything was read.
+    """The flags and aliases of one environment at one moment. `version` is -1 before anything was read.
 
-    `lineage` tells whose versions they are: another store in the same place counts its own.
+    `lineage` identifies the store that counted `version`: another store in the same place counts its own.
     """
 
     version: int
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 def make_snapshot(version: int, definitions: dict[str, Any], aliases: dict[str, str], *, lineage: str = "") -> Snapshot:
-    """Return a snapshot with its flags ready to be evaluated."""
+    """Return a snapshot whose flags can be evaluated."""
     return Snapshot(version, definitions, FlagSet.from_definitions({"flags": definitions}), aliases, lineage)
 
 
@@ -51,7 +51,7 @@ EMPTY = make_snapshot(-1, {}, {})
 
 
 def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) -> Snapshot:
-    """Return the newest snapshot, or `current` itself when nothing changed. Raises SourceUnavailable."""
+    """Return the newest snapshot, or `current` itself if nothing changed. Raises SourceUnavailable."""
     with store.read() as connection:
         version, lineage = read_state_version(connection)
         if (version, lineage) == (current.version, current.lineage):
@@ -63,14 +63,14 @@ def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) 
 
 
 def read_state_version(connection: Connection) -> tuple[int, str]:
-    """Return the counter that every change of a flag or alias moves, 0 in a new store, and the store's own mark."""
+    """Return the counter that every change of a flag or alias moves, 0 in a new store, and the store's lineage."""
     counter = select(settings.c.version, settings.c.value).where(settings.c.name == STATE_VERSION)
     row = connection.execute(counter).first()
     return (row.version, row.value) if row else (0, "")
 
 
 def default_snapshot_path(store: Store, environment: str) -> Path | None:
-    """Return where the last good snapshot of that store is kept between starts; None for a user without a home."""
+    """Return where the last good snapshot of a store is saved; None if the user has no home folder."""
     name = hashlib.sha256(f"{store.name}\n{environment}".encode()).hexdigest()[:24]
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -80,7 +80,7 @@ def default_snapshot_path(store: Store, environment: str) -> Path | None:
 
 
 def save_snapshot(snapshot: Snapshot, path: Path) -> None:
-    """Write the snapshot so that a reader sees the old file or the new one, never half of either. Raises OSError."""
+    """Write the snapshot atomically: a reader sees the old file or the new one. Raises OSError."""
     body = json.dumps(
         {
             "version": snapshot.version, "lineage": snapshot.lineage,
@@ -100,7 +100,7 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
 
 
 def load_snapshot(path: Path) -> Snapshot | None:
-    """Return the snapshot kept at `path`, or None when there is none or the file is damaged."""
+    """Return the snapshot saved at `path`, or None if there is none or the file is damaged."""
     try:
         digest, _, body = path.read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):
@@ -110,12 +110,12 @@ def load_snapshot(path: Path) -> Snapshot | None:
     try:
         kept = json.loads(body)
         return make_snapshot(kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""))
-    except (ValueError, KeyError, TypeError):  # of another release
+    except (ValueError, KeyError, TypeError):  # written by another release
         return None
 
 
 def _parse_definition(stored: str) -> Any:
-    """The definition as JSON; a text that is none stays a text: a flag that always fails, and takes no other down."""
+    """Parse a definition. Text that is not JSON stays text: that flag always fails, and no other flag with it."""
     try:
         return json.loads(stored)
     except ValueError:
@@ -123,7 +123,7 @@ def _parse_definition(stored: str) -> Any:
 
 
 def load_definitions(source: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
-    """Return a flagd document given as one, or as the path of its JSON file. Raises InvalidInput."""
+    """Return a flagd document, given as such or as the path of its JSON file. Raises InvalidInput."""
     if isinstance(source, Mapping):
         return source
     try:

@@ -1,6 +1,6 @@
-"""Gateway to the shared store: engines, transactions and the schema's revision. Knows SQLite and PostgreSQL.
+"""Gateway to the shared store in SQLite or PostgreSQL: engines, transactions and the schema's revision.
 
-What the rows mean is for others: `recorder.py` appends retrievals, `client.py` reads flags, the deck does the rest.
+What rows mean is not its concern: `recorder.py` appends retrievals, `snapshot.py` reads flags, the deck does the rest.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 
 try:
     import fcntl
-except ModuleNotFoundError:  # Windows: writers go without waiting in line
+except ModuleNotFoundError:  # Windows: writers do not queue
     fcntl = None  # type: ignore[assignment]
 
 from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, func, inspect, make_url, select, text
@@ -29,28 +29,29 @@ from quarterdeck.schema import REVISION, alembic_version, create_schema
 DEFAULT_ENVIRONMENT = "production"
 logger = logging.getLogger("quarterdeck")
 
-_CHECKPOINT_PAGES = 8_000  # 32 MB: a checkpoint waits for the disk, so the default of 1,000 slows a busy writer
+_CHECKPOINT_PAGES = 8_000  # 32 MB. Checkpoints wait for the disk: the default of 1,000 slows a busy writer
 _UNPACKED_AT_ONCE = 1_000
-_SCHEMA_LOCK = 0x71756172  # "quar": PostgreSQL's advisory lock while the schema is made
+_SCHEMA_LOCK = 0x71756172  # "quar": PostgreSQL's advisory lock while the schema is created
 
-_REMEDIES = {  # by SQLite's words
-    "file is not a database": "Bring a copy back with `quarterdeck restore`, or name another file",
-    "disk image is malformed": "Bring a copy back with `quarterdeck restore`",
-    "database is locked": "Another program holds it; try again when that is done",
+_REMEDIES = {  # by SQLite's message
+    "file is not a database": "Restore a backup with `quarterdeck restore`, or name another file",
+    "disk image is malformed": "Restore a backup with `quarterdeck restore`",
+    "database is locked": "Another program is writing to it; try again when that is done",
     "readonly database": "Let the user of this process write the file and its folder",
-    "unable to open database file": "Look whether this user may read and write the file and its folder",
-    "disk is full": "Make room on the disk; nothing was lost that had been stored",
+    "unable to open database file": "Check that this user may read and write the file and its folder",
+    "disk is full": "Free space on the disk; nothing that was stored is lost",
 }
 
 
 class Store:
     """The shared store behind one database URL. Opening is lazy: the first transaction connects.
 
-    `begin()` gives a writing transaction, `read()` a reading one; both turn database errors into SourceUnavailable.
-    With `create=True` a store that is not there yet is made; otherwise a missing one is reported, never created.
-    A store of another release is refused, unless it is newer, says that it still serves clients of this one, and the
-    caller is `tolerant`, as clients are: an upgrade of the deck stops no service.
-    `log_url` says where the retrieval log is, if not in this very store; see `log.as_log`.
+    `begin()` opens a writing transaction, `read()` a reading one; both turn database errors into SourceUnavailable.
+    With `create=True` a store that does not exist is created; otherwise a missing one is an error.
+    A store of another release is refused. Only a `tolerant` caller, such as a client, accepts a newer store that says
+    it still serves clients of this release: upgrading the deck stops no service.
+    `wait_s` is how long to wait for a lock or a server, in seconds. `log_url` names the retrieval log if it is not in
+    this store; see `log.as_log`.
     """
 
     log_url: str | None = None
@@ -69,14 +70,14 @@ class Store:
         self.name = self.url.render_as_string(hide_password=True)
         self.create = create
         self._tolerant = tolerant
-        self._ready: tuple[int, int] | None = None  # the file whose tables were seen; (0, 0) stands for a server's
+        self._ready: tuple[int, int] | None = None  # the file whose schema was checked; (0, 0) for a server
         self._writer = _make_engine(self.url, create=create, read_only=False, wait_s=wait_s)
         self._reader = _make_engine(self.url, create=False, read_only=True, wait_s=min(wait_s, 2.0))
         weakref.finalize(self, _give_back, self._writer, self._reader, os.getpid()).atexit = False
 
     @property
     def _driver_error(self) -> type[Exception]:
-        """What the driver raises where SQLAlchemy is not between."""
+        """The driver's own error class, for calls that bypass SQLAlchemy."""
         return self._writer.dialect.loaded_dbapi.Error
 
     @property
@@ -86,9 +87,9 @@ class Store:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Open a writing transaction: all of it lands, or none.
+        """Open a writing transaction: all of it is committed, or nothing. Raises SourceUnavailable.
 
-        SQLite transactions start IMMEDIATE, so that a reader turned writer cannot fail half-way.
+        SQLite transactions start IMMEDIATE, so that a reader that turns writer cannot fail halfway.
         """
         with self._translated_errors():
             self._ensure_schema()
@@ -97,10 +98,10 @@ class Store:
 
     @contextmanager
     def begin_in_turn(self) -> Iterator[Connection]:
-        """Open a writing transaction as `begin` does, after waiting in line with the others that do.
+        """Open a writing transaction as `begin` does, after queueing for a file lock with other such writers.
 
-        SQLite lets a writer that finds the file locked look again now and then: beside three busy processes it may find
-        no gap for seconds. A lock on a file beside the store is handed on by the system as soon as it is free.
+        A SQLite writer that finds the store locked polls, and may starve for seconds beside three busy processes. The
+        operating system hands a lock on a file beside the store to the next writer at once.
         """
         path = database_path(self.url)
         if path is None or fcntl is None or not path.parent.exists():
@@ -114,16 +115,20 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a reading transaction: everything in it is seen as of one moment."""
+        """Open a reading transaction: it sees the store as of one moment. Raises SourceUnavailable."""
         with self._translated_errors():
             self._ensure_schema()
             with self._reader.begin() as connection:
                 yield connection
 
-    def listen(self, channel: str) -> Any:
-        """Return a connection of PostgreSQL's driver that hears what is announced on `channel`; None for SQLite's.
+    def owns(self, connection: Connection) -> bool:
+        """Return whether a connection comes from `begin` or `begin_in_turn` of this very store."""
+        return connection.engine is self._writer
 
-        It belongs to the caller alone, who closes it.
+    def listen(self, channel: str) -> Any:
+        """Return a connection of PostgreSQL's driver that listens on `channel`; None for SQLite.
+
+        The caller owns it and closes it.
         """
         if self.dialect != "postgresql":
             return None
@@ -141,7 +146,7 @@ class Store:
             return connection
 
     def find_revision(self) -> str | None:
-        """Return the schema's revision, whatever it is; None where there is no store yet."""
+        """Return the schema's revision, of any release; None if there is no store yet."""
         path = database_path(self.url)
         if path is not None and not path.exists():
             return None
@@ -150,18 +155,18 @@ class Store:
 
     @contextmanager
     def begin_schema(self) -> Iterator[tuple[Connection, str | None]]:
-        """Open the transaction of a change of the schema, one at a time; the revision is the one found in it."""
+        """Open a transaction that changes the schema, one at a time, with the revision found in it."""
         with self._translated_errors(), self._writer.begin() as connection:
             self._lock_schema(connection)
             yield connection, _read_revision(connection)
 
     def describe_foreign(self, revision: str) -> str:
-        """Return in one line what to do with a store of another revision."""
+        """Return one line that says what to do with a store of another revision."""
         remedy = "Run: quarterdeck migrate" if revision < REVISION else "Upgrade Quarterdeck"
         return f"{self.name} has schema revision {revision}, this release knows {REVISION}. {remedy}."
 
     def close(self) -> None:
-        """Give back every connection. A later transaction opens new ones."""
+        """Close every connection. A later transaction opens new ones."""
         self._writer.dispose()
         self._reader.dispose()
 
@@ -175,7 +180,7 @@ class Store:
         if self._ready is not None:
             if self._ready == _identify(path):
                 return
-            self.close()  # the file was replaced under us: what is open belongs to the former one
+            self.close()  # the file was replaced: open connections belong to the former one
             self._ready = None
         if path is not None and not self.create and not path.exists():
             raise SourceUnavailable(
@@ -198,7 +203,7 @@ class Store:
         self._ready = _identify(path)
 
     def _lock_schema(self, connection: Connection) -> None:
-        """Let one at a time make or change tables; SQLite's writing transactions are alone anyway."""
+        """Let only one process create or change tables; SQLite allows one writer anyway."""
         if self.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _SCHEMA_LOCK})
 
@@ -214,23 +219,23 @@ class Store:
             raise SourceUnavailable(self._describe_failure(error)) from error
 
     def _describe_failure(self, error: BaseException | None) -> str:
-        """What went wrong in one line, and what to do where that is known."""
+        """Return what went wrong in one line, and what to do if that is known."""
         line = _first_line(error)
         remedy = next((f" {remedy}." for sign, remedy in _REMEDIES.items() if sign in line), "")
         return f"The store {self.name} failed: {line}.{remedy}"
 
 
 def fetch_many(connection: Connection, query: Select[Any]) -> Iterable[Sequence[Any]]:
-    """Return the rows of a query that has thousands, in its order.
+    """Return the rows of a query with thousands of rows, in its order.
 
-    Python lets go of its lock for each row that it steps to in SQLite, and where another thread is busy gets it back
-    milliseconds later: 86,000 rows took 286 s that way instead of 0.8. So SQLite packs them into one, a line each, and
-    they are unpacked a thousand at a time, for the lock is held as long as one text is read.
+    sqlite3 releases Python's lock for every row, and beside a busy thread gets it back milliseconds later: 86,000 rows
+    took 286 s instead of 0.8. So SQLite packs all rows into one text, a line each. They are unpacked a thousand at a
+    time, because the lock is held while one text is parsed.
     """
     if connection.dialect.name != "sqlite":
         return connection.execute(query)
     packed = connection.scalar(select(func.group_concat(func.json_array(*query.subquery().c), "\n")))
-    lines = packed.split("\n") if packed else []  # a break within a text is escaped
+    lines = packed.split("\n") if packed else []  # a line break within a text is escaped
     rows: list[list[Any]] = []
     for first in range(0, len(lines), _UNPACKED_AT_ONCE):
         rows += json.loads(f"[{','.join(lines[first : first + _UNPACKED_AT_ONCE])}]")
@@ -238,7 +243,7 @@ def fetch_many(connection: Connection, query: Select[Any]) -> Iterable[Sequence[
 
 
 def _give_back(writer: Engine, reader: Engine, pid: int) -> None:
-    """Close what a store that nobody holds any more has open. A forked child's copies are the parent's to close."""
+    """Close the connections of a store that was garbage-collected. Only the process that opened them may."""
     if os.getpid() == pid:
         writer.dispose()
         reader.dispose()
@@ -251,12 +256,12 @@ def _read_revision(connection: Connection) -> str | None:
 
 
 def _serves_us(revision: str) -> bool:
-    """Whether a newer schema says in its name that it still serves clients of ours."""
+    """Return whether a newer revision names ours as one that it still serves."""
     return "" < revision.partition("_serves_")[2] <= REVISION
 
 
 def _identify(path: Path | None) -> tuple[int, int] | None:
-    """Return what tells a file from another one at the same path; None when there is none."""
+    """Return what distinguishes a file from another one at the same path; None if there is none."""
     if path is None:
         return (0, 0)
     try:
@@ -327,7 +332,7 @@ def _make_sqlite_engine(path: Path, *, create: bool, read_only: bool, wait_s: fl
 
 
 def _write_ahead(connection: Any, wait_s: float) -> None:
-    """Turn to write-ahead logging. Where several open a new file at once SQLite refuses all but one without waiting."""
+    """Switch to write-ahead logging. If several open a new file at once, SQLite refuses all but one without waiting."""
     end = time.monotonic() + wait_s
     while True:
         try:

@@ -1,6 +1,6 @@
-"""Judges a flag definition before it is saved: stricter than evaluation, which lives with what is already there.
+"""Rule: decides whether a flag definition may be saved. Stricter than evaluation, which copes with what is stored.
 
-Every complaint is an InvalidInput that starts with the field's name.
+Every problem is an InvalidInput that starts with the field's name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from quarterdeck.documents import check_document, check_metadata
 from quarterdeck.errors import InvalidInput
 
 MAX_KEY_LENGTH = 256
-# flagd's name for how users are put into buckets, murmur3-32 of CBOR. flagd changed it twice, and moved everyone.
+# flagd's name for the hash that buckets users: murmur3-32 of CBOR. flagd changed it twice, which moved every user.
 HASH_VERSION = "fractional-v3"
 
 _FIELDS = {"state", "variants", "defaultVariant", "targeting", "metadata", "source", "selector"}
@@ -24,7 +24,7 @@ _STATES = ("ENABLED", "DISABLED")
 _MAX_DEPTH = 40
 _MAX_NODES = 10_000
 _ANY = 10_000
-# Operator: fewest and most arguments. `log` is left out on purpose: it prints to the service's output.
+# Operator: fewest and most arguments. Without `log`, which prints to the service's output.
 _ARGUMENTS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("and", "or", "cat", "merge", "missing", "+", "*", "min", "max", "if", "?:"), (1, _ANY)),
     **dict.fromkeys(("==", "!=", "===", "!==", "in", "/", "%", "starts_with", "ends_with", "missing_some"), (2, 2)),
@@ -48,7 +48,7 @@ _VERSION_SIGNS = ("=", "!=", "<", "<=", ">", ">=", "^", "~")
 def validate_definition(
     key: str, definition: Mapping[str, Any], *, evaluators: Mapping[str, Any] | None = None
 ) -> None:
-    """Raises InvalidInput, naming the field, unless this flag is fit to be saved under this key.
+    """Raise InvalidInput, naming the field, unless this flag may be saved under this key.
 
     `evaluators` are the document's `$evaluators`, which targeting may refer to.
     """
@@ -72,7 +72,7 @@ def validate_definition(
 
 
 def validate_document(definitions: Mapping[str, Any]) -> None:
-    """Raises InvalidInput unless every flag of this flagd document is fit to be saved; the message names the flag."""
+    """Raise InvalidInput, naming flag and field, unless every flag of this flagd document may be saved."""
     document = check_document(definitions)
     evaluators = document.get("$evaluators") or {}
     for key, definition in document["flags"].items():
@@ -83,7 +83,7 @@ def validate_document(definitions: Mapping[str, Any]) -> None:
 
 
 def validate_key(key: Any) -> None:
-    """Raises InvalidInput unless `key` can name a flag."""
+    """Raise InvalidInput unless `key` can name a flag."""
     if not isinstance(key, str) or not key:
         raise InvalidInput("key", "give the flag a name")
     if len(key) > MAX_KEY_LENGTH:
@@ -140,7 +140,7 @@ def _check_metadata(metadata: Any) -> None:
     check_metadata(metadata)
     hashed_by = metadata.get("hash_version", HASH_VERSION)
     if hashed_by != HASH_VERSION:
-        problem = f"users are put into buckets by {HASH_VERSION} here, by {hashed_by!r} there: they would move"
+        problem = f"users are bucketed by {HASH_VERSION} here and by {hashed_by!r} there: they would move"
         raise InvalidInput("metadata.hash_version", problem)
 
 
@@ -149,7 +149,7 @@ def _result_name(result: Any) -> str:
 
 
 class _Targeting:
-    """Walks one flag's targeting: every operator known and fed, every reference found, every result a variant."""
+    """Walks a flag's targeting: operators must be known, arguments complete, references found, results variants."""
 
     def __init__(self, variants: Mapping[str, Any], evaluators: Mapping[str, Any]) -> None:
         self._variants = variants
@@ -188,7 +188,7 @@ class _Targeting:
         self._check_logic(self._evaluators[name], f"$evaluators.{name}", depth + 1, (*inside, name))
 
     def _reaches(self, start: str, goal: str) -> bool:
-        """Whether following references from `start` comes to `goal`: then a circle is the better complaint."""
+        """Return whether references lead from `start` to `goal`: then a circle is the better message."""
         seen, waiting = set(), [start]
         while waiting:
             name = waiting.pop()
@@ -200,7 +200,7 @@ class _Targeting:
         return False
 
     def _check_result(self, logic: Any, field: str) -> None:
-        """Literal results must be variants; what an expression will give cannot be known here."""
+        """Literal results must be variants. The result of an expression cannot be known here."""
         if not isinstance(logic, Mapping):
             if logic is not None and _result_name(logic) not in self._variants:
                 raise InvalidInput(field, f"{logic!r} is not among the variants: {', '.join(self._variants)}")
@@ -264,7 +264,7 @@ def _buckets(arguments: Sequence[Any]) -> Sequence[Any]:
 
 
 def _results_of_if(count: int) -> list[int]:
-    """The places of an `if`'s arguments that can be its result: each second one, and an odd last one."""
+    """Return the indices of an `if`'s arguments that can be its result: every second one, and an odd last one."""
     return [*range(1, count, 2), *([count - 1] if count % 2 else [])]
 
 

@@ -32,7 +32,7 @@ from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rules, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.rules import Rule, RuleOperator
+from quarterdeck.rules import RuleOperator, TargetingRule
 from quarterdeck.store import Store
 from tests.color_site import deploy_both
 from tests.dvc_repos import DvcRepo
@@ -69,8 +69,8 @@ def write_flags(store: Store) -> None:
     details = {"owner": LETTERS, "tags": f"{LETTERS},{SCRIPTS[:60]}"}
     create_flag(store, KEY, boolean_flag(on=True, rollout_pct=20, description=HOSTILE, metadata=details), ACT)
     rules = [
-        Rule("user.email", RuleOperator.ENDS_WITH, HOSTILE, "on"),
-        Rule(SCRIPTS, RuleOperator.ONE_OF, [LETTERS], "off"),
+        TargetingRule("user.email", RuleOperator.ENDS_WITH, HOSTILE, "on"),
+        TargetingRule(SCRIPTS, RuleOperator.ONE_OF, [LETTERS], "off"),
     ]
     create_flag(store, f"rules {LETTERS}", set_rules(boolean_flag(on=True), rules), ACT)
     create_flag(store, "k" * 200, boolean_flag(on=True, description="d" * 5_000), ACT)

@@ -24,6 +24,7 @@ RELEASE = PROJECT / ".github" / "workflows" / "release.yml"
 WORKFLOWS = [WORKFLOW, REUSABLE, RELEASE]
 ORDER = ["lint", "test", "prompt-eval", "cost-check", "build", "deploy"]
 BESIDE = "first-paint"
+DOCS = "docs"
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # The folders of core that the gate imports, but that cannot change what it says of a prompt.
 NEUTRAL = {"access", "audit", "config", "corpus", "errors", "log"}
@@ -103,7 +104,7 @@ def test_no_step_puts_what_strangers_write_into_a_shell(path: Path) -> None:
 def test_each_job_runs_the_make_target_of_its_name() -> None:
     runs = {job: step["run"] for job, step in list_steps(WORKFLOW) if step.get("run", "").startswith("make ")}
     targets = {job: run.split()[-1] for job, run in runs.items() if job != "changes"}
-    assert targets == {name: name for name in (*ORDER, BESIDE, "fast", "coverage")}
+    assert targets == {name: name for name in (*ORDER, BESIDE, DOCS, "fast", "coverage")}
     assert "make --no-print-directory changes" in runs["changes"]
 
 
@@ -121,7 +122,7 @@ def test_make_ci_runs_the_jobs_in_their_order() -> None:
         ["make", "--silent", "MAKE=echo target", "ci"],
         cwd=PROJECT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert re.findall(r"target (\S+)", shown) == ["lint", "test", BESIDE, *ORDER[2:]]
+    assert re.findall(r"target (\S+)", shown) == ["lint", DOCS, "test", BESIDE, *ORDER[2:]]
 
 
 def test_each_job_waits_for_the_one_before_it() -> None:
@@ -129,7 +130,8 @@ def test_each_job_waits_for_the_one_before_it() -> None:
     for before, name in pairwise(ORDER):
         assert before in jobs[name]["needs"]
     assert jobs[BESIDE]["needs"] == "test"
-    assert BESIDE in jobs["build"]["needs"]
+    assert jobs[DOCS]["needs"] == "lint"
+    assert {BESIDE, DOCS} <= set(jobs["build"]["needs"])
 
 
 def test_a_skipped_prompt_eval_blocks_nothing_and_a_failed_one_everything() -> None:
@@ -283,13 +285,13 @@ def test_a_deployment_needs_a_build_that_nobody_changed(warm: Clone) -> None:
 
 
 @pytest.mark.slow
-def test_a_release_needs_a_tag_that_is_the_version_and_a_dated_section_of_the_changelog(warm: Clone) -> None:
+def test_a_release_needs_a_tag_that_is_the_version_and_a_section_of_the_changelog(warm: Clone) -> None:
     version = re.search(r'^version = "(.+)"$', (warm.folder / "pyproject.toml").read_text(), re.MULTILINE)
     assert version
     assert "is not the version in pyproject.toml" in warm.make("release-notes", "TAG=v99.0.0").stderr
     changes = warm.folder / "CHANGELOG.md"
-    changes.write_text(f"# Changelog\n\n## {version[1]} (unreleased)\n\n- new\n")
-    assert "no dated section" in warm.make("release-notes", f"TAG=v{version[1]}").stderr
-    changes.write_text(f"# Changelog\n\n## {version[1]} (2026-02-03)\n\n- new\n\n## 0.0.1 (2025-01-02)\n\n- old\n")
+    changes.write_text("# Changelog\n\n## Unreleased\n\n- new\n")
+    assert "no section" in warm.make("release-notes", f"TAG=v{version[1]}").stderr
+    changes.write_text(f"# Changelog\n\n## {version[1]} - 2026-02-03\n\n- new\n\n## 0.0.1 - 2025-01-02\n\n- old\n")
     assert warm.make("release-notes", f"TAG=v{version[1]}").returncode == 0
     assert (warm.folder / "build" / "release" / "notes.md").read_text().strip() == "- new"

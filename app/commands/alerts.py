@@ -32,7 +32,13 @@ def alerts_list(config: Config, *, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("url")
 @click.option("--secret", envvar="QUARTERDECK_ALERT_SECRET", required=True, help="Signs the body; at least 16 letters.")
-@click.option("--from-status", type=click.Choice(["watch", "drifting"]), default="drifting", show_default=True)
+@click.option(
+    "--from-status",
+    type=click.Choice(["watch", "drifting"]),
+    default="drifting",
+    show_default=True,
+    help="Alert from this state on.",
+)
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def alerts_add(

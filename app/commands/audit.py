@@ -40,7 +40,9 @@ def _filter(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @audit.command("list")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100_000))
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(1, 100_000), help="How many changes to list."
+)
 @_chosen
 @common
 def audit_list(config: Config, *, limit: int, as_json: bool, **chosen: Any) -> None:

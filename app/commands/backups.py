@@ -31,7 +31,9 @@ def backup(config: Config, *, file: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Only say whether FILE is whole.")
 @click.option("--replace", is_flag=True, help="Restore over a store that holds something.")
-@click.option("--reason", default="restored from the command line", show_default=True)
+@click.option(
+    "--reason", default="restored from the command line", show_default=True, help="Why: it goes into the audit trail."
+)
 @common
 def restore(config: Config, *, file: Path, check: bool, replace: bool, reason: str, as_json: bool) -> None:
     """Bring the store back from FILE. Stop what has the store open first.

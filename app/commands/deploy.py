@@ -106,7 +106,9 @@ def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json
 
 @deploy.command("teardown")
 @click.option("--now", is_flag=True, help="Even while it is kept for the way back.")
-@click.option("--reason", default="taken down from the command line", show_default=True)
+@click.option(
+    "--reason", default="taken down from the command line", show_default=True, help="Why: it goes into the audit trail."
+)
 @_on_site
 def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: str, as_json: bool) -> None:
     """Stop the color without traffic; the server does so by itself when it was kept for long enough.
@@ -120,7 +122,9 @@ def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: s
 
 
 @deploy.command("resume")
-@click.option("--reason", default="resumed from the command line", show_default=True)
+@click.option(
+    "--reason", default="resumed from the command line", show_default=True, help="Why: it goes into the audit trail."
+)
 @_on_site
 def deploy_resume(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
     """Make it as the store says: finish a switch that was cut off, start what should be live, have nginx follow.

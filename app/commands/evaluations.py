@@ -35,16 +35,40 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("eval")
 @click.argument("prompts", nargs=-1, required=True, type=_PATH, metavar="PROMPT...")
 @click.option("--cases", type=_PATH, metavar="FILE", help="The questions, one JSON a line (default: the demo's).")
-@click.option("--answerer", default="extractive", type=click.Choice(["extractive", "openai", "anthropic"]))
+@click.option(
+    "--answerer",
+    default="extractive",
+    type=click.Choice(["extractive", "openai", "anthropic"]),
+    help="What answers: the offline machine, or a model.",
+)
 @click.option("--model", default="", metavar="NAME", help="The answering model, as in the price table.")
 @click.option("--base-url", metavar="URL", help="Another server that speaks the answerer's protocol.")
-@click.option("--judge", default="offline", show_default=True, type=click.Choice(["offline", "llm"]))
+@click.option(
+    "--judge",
+    default="offline",
+    show_default=True,
+    type=click.Choice(["offline", "llm"]),
+    help="What judges: offline rules, or a model.",
+)
 @click.option("--judge-model", default="", metavar="NAME", help="The judging model (default: the answering one).")
-@click.option("--judge-answerer", default="", type=click.Choice(["", "openai", "anthropic"]), show_default=False)
+@click.option(
+    "--judge-answerer",
+    default="",
+    type=click.Choice(["", "openai", "anthropic"]),
+    show_default=False,
+    help="The judging model's protocol.",
+)
 @click.option("--index", default="", metavar="NAME", help="The index to search (default: the live one).")
 @click.option("--corpus", multiple=True, type=_PATH, metavar="FOLDER", help="Index these documents for this run.")
 @click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml).")
-@click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 64), metavar="N")
+@click.option(
+    "--concurrency",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="How many model calls at the same time.",
+)
 @click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run has spent more.")
 @common
 def evaluate(

@@ -72,7 +72,9 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 @click.option("--direction", type=click.Choice(["up", "down"]), help="Which way is better (default: the metric's).")
 @click.option("--control", default="", help="The variant that the others are compared with.")
 @click.option("--guardrail", "guardrails", multiple=True, help="How much worse a metric may be, like latency=0.15.")
-@click.option("--min-days", default=7.0, show_default=True, type=click.FloatRange(0, 365))
+@click.option(
+    "--min-days", default=7.0, show_default=True, type=click.FloatRange(0, 365), help="The minimum run, in days."
+)
 @_reason_option
 @common
 def experiments_start(

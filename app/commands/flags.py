@@ -72,7 +72,7 @@ def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - al
 
 @flags.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--reason", default="imported from a file", show_default=True)
+@click.option("--reason", default="imported from a file", show_default=True, help="Why: it goes into the audit trail.")
 @common
 def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> None:
     """Add or replace flags: of a flagd document, or of an export of Unleash or GrowthBook.

@@ -37,7 +37,9 @@ _golden_option = click.option(
 @click.argument("source")
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @click.option("--name", help="The index's name (default: from the corpus version and the content).")
-@click.option("--reason", default="built from the command line", show_default=True)
+@click.option(
+    "--reason", default="built from the command line", show_default=True, help="Why: it goes into the audit trail."
+)
 @common
 def index_build(config: Config, *, source: str, out: Path | None, name: str | None, reason: str, as_json: bool) -> None:
     """Index SOURCE, a corpus version or a folder; readers see it when it is swapped in. Safe to run again after a kill.
@@ -131,7 +133,7 @@ def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, a
 def index_swap(
     config: Config, *, name: str, alias: str, golden: Path | None, unprobed: bool, reason: str, as_json: bool
 ) -> None:
-    """Probe an index and let the alias stand for it; readers follow within two seconds.
+    """Probe an index and let the alias stand for it; readers follow within 2 seconds.
 
     Example: quarterdeck index swap docs-v2 --reason "covers VPP"
     """
@@ -165,8 +167,14 @@ def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) ->
 
 @index.command("gc")
 @click.option("--keep", default=3, show_default=True, type=click.IntRange(0), help="How many unused ones to keep.")
-@click.option("--grace-minutes", default=60, show_default=True, type=click.IntRange(0))
-@click.option("--reason", default="no longer needed", show_default=True)
+@click.option(
+    "--grace-minutes",
+    default=60,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Keep an index that was in use within this time.",
+)
+@click.option("--reason", default="no longer needed", show_default=True, help="Why: it goes into the audit trail.")
 @common
 def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_json: bool) -> None:
     """Remove old indexes: never a live one, the one to roll back to, or one that was in use within the grace period.
@@ -184,7 +192,9 @@ def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_j
 @index.command("predict")
 @click.argument("source")
 @_alias_option
-@click.option("--window-days", default=7, show_default=True, type=click.IntRange(1, 365))
+@click.option(
+    "--window-days", default=7, show_default=True, type=click.IntRange(1, 365), help="How many recent days to look at."
+)
 @click.option("--on-top", is_flag=True, help="SOURCE is a folder that is added to what is live, and replaces nothing.")
 @click.option("--measure", is_flag=True, help="Compare the kept prediction with the index built from SOURCE instead.")
 @common

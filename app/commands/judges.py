@@ -16,10 +16,23 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.option("--cases", type=_PATH, metavar="FOLDER", help="Holds judge_faithfulness.jsonl, _relevancy and _refusal.")
 @click.option("--judge-model", default="", metavar="NAME", help="A model to examine too, as in the price table.")
-@click.option("--judge-answerer", default="", type=click.Choice(["", "openai", "anthropic"]), show_default=False)
+@click.option(
+    "--judge-answerer",
+    default="",
+    type=click.Choice(["", "openai", "anthropic"]),
+    show_default=False,
+    help="The judging model's protocol.",
+)
 @click.option("--base-url", metavar="URL", help="Another server that speaks the model's protocol.")
 @click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml).")
-@click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 64), metavar="N")
+@click.option(
+    "--concurrency",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="How many model calls at the same time.",
+)
 @click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run has spent more.")
 @click.option(
     "--at-least", default=85.0, show_default=True, type=click.FloatRange(0, 100), metavar="P",

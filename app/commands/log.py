@@ -16,8 +16,16 @@ from core.log.operations import purge_retrievals
 
 
 @click.command()
-@click.option("--window-days", default=7, show_default=True, type=click.IntRange(1, 365))
-@click.option("--baseline-days", default=30, show_default=True, type=click.IntRange(1, 730))
+@click.option(
+    "--window-days", default=7, show_default=True, type=click.IntRange(1, 365), help="How many recent days to look at."
+)
+@click.option(
+    "--baseline-days",
+    default=30,
+    show_default=True,
+    type=click.IntRange(1, 730),
+    help="How many days before them to compare with.",
+)
 @common
 def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool) -> None:
     """Tell whether retrieval scores drift, since when, and what to do.
@@ -38,7 +46,9 @@ def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool
 
 @click.command()
 @click.option("--clusters", default="auto", show_default=True, metavar="N|auto", help="How many topics to look for.")
-@click.option("--window-days", default=7, show_default=True, type=click.IntRange(1, 365))
+@click.option(
+    "--window-days", default=7, show_default=True, type=click.IntRange(1, 365), help="How many recent days to look at."
+)
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Group the queries of this CSV instead.")
 @click.option("--column", default="text", show_default=True, help="The CSV's column with the queries.")
 @click.option("--assignments", type=click.Path(path_type=Path), help="Write the CSV with a column `cluster` here.")

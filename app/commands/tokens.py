@@ -37,7 +37,14 @@ def tokens_list(config: Config, *, as_json: bool) -> None:
 
 @tokens.command("create")
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, required=True, type=click.Choice([str(scope) for scope in Scope]))
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice([str(scope) for scope in Scope]),
+    help="What the token may do.",
+)
 @click.option("--expires", metavar="DAYS", type=click.IntRange(1, LONGEST_DAYS), help="Good for so many days.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
@@ -58,7 +65,7 @@ def tokens_create(
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def tokens_revoke(config: Config, *, name: str, reason: str, as_json: bool) -> None:
-    """Let a token open nothing any more; running servers know within about a second.
+    """Revoke a token; running servers refuse it within 2 seconds.
 
     Example: quarterdeck tokens revoke search-service --reason "leaked into a log"
     """

@@ -1,4 +1,4 @@
-"""Shell that issues and revokes bearer tokens, each with its audit entry. A secret is shown once and not kept."""
+"""Shell: issues and revokes bearer tokens, each with its audit entry. A secret is shown once and never stored."""
 
 import secrets
 from collections.abc import Collection
@@ -45,7 +45,7 @@ def issue_token(
 
 
 def revoke_token(store: Store, name: str, by: Act) -> int:
-    """Let a token open nothing any more; servers know within about a second. Raises NotFound, and Conflict if it is."""
+    """Revoke a token; servers refuse it within 2 seconds. Raises NotFound, and Conflict when it is revoked already."""
     token = get_token(store, name)
     with changing(store, replace(by, environment=token.environment)) as change:
         if not mark_revoked(change.connection, token, revoked_ms=change.at_ms):

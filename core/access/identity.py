@@ -1,6 +1,6 @@
-"""Rule of who somebody is: how visitors sign in, and what turns an OpenID token or a proxy's header into a person.
+"""Rule: who a visitor is. Turns an OpenID token or a proxy's header into a person.
 
-Values in, values out: the sign-in itself is the door's, what a person may do is for `permissions`.
+The doors run the sign-in itself; `core.audit.permissions` decides what a person may do.
 """
 
 import hashlib

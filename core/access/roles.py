@@ -1,6 +1,6 @@
-"""Shell around who holds which role: the grants are a setting of the store, each change of them is audited.
+"""Shell: grants and revokes roles. The grants are one setting of the store, and every change is audited.
 
-What a role allows is for `permissions`; who somebody is, for the doors.
+`core.audit.permissions` decides what a role allows; the doors find out who somebody is.
 """
 
 from collections.abc import Iterable

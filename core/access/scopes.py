@@ -1,6 +1,6 @@
-"""Rule that says what a bearer token may do: a token, a scope and the present in; nothing, or why not, out.
+"""Rule: what a bearer token may do. Takes a token, a scope and the time; returns a denial with its reason, or None.
 
-A token's secret is random and long, so that its plain SHA-256 is all that has to be kept of it.
+A token's secret is long and random, so its plain SHA-256 is all that the store keeps.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""Gateway to the sign-ins that were ended before their time: who signed out is out in every tab, on every server.
+"""Gateway to ended sign-ins: a visitor who signs out is signed out in every tab and on every server.
 
-Kept as long as a session could have lasted; a session is known by a hash of its token, never by the token.
+An entry is kept as long as the session could have lasted. It holds a hash of the session's token, not the token.
 """
 
 from datetime import datetime, timedelta

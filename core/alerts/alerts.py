@@ -1,4 +1,4 @@
-"""Rule that says which alerts are due: rules, what was last told and today's verdict in, messages out."""
+"""Rule: which alerts are due. Takes the alert rules, what was sent last and today's verdict; returns messages."""
 
 import hashlib
 import hmac

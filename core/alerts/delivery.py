@@ -1,4 +1,4 @@
-"""Shell that looks at the verdict from time to time and tells who asked to be told. The server and the CLI run it."""
+"""Shell: checks the verdict regularly and sends alerts. The server and the command line run it."""
 
 import logging
 from collections.abc import Callable, Mapping

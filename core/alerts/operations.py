@@ -1,4 +1,4 @@
-"""Shell that saves and deletes alert rules, each change with its audit entry."""
+"""Shell: saves and deletes alert rules, each change with its audit entry."""
 
 from dataclasses import asdict
 from typing import Any

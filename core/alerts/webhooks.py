@@ -1,4 +1,4 @@
-"""Gateway to webhooks: one signed POST, tried again when the other side is busy or gone. Follows no redirect."""
+"""Gateway to webhooks: one signed POST, retried when the receiver is busy or away. Follows no redirect."""
 
 import json
 import time

@@ -1,7 +1,7 @@
-"""Rule that turns what the log holds of users into what is known of arms: one value a user, metric and arm.
+"""Rule: turns per-user sums from the log into what is known of each arm: one value per user, metric and arm.
 
-A user is a session id. Rows come added up by user and hour; a tally takes them in hour by hour and knows each arm's
-moments at any time. Whether arms differ is for `sequential.py`, reading the rows for `core.arms.histories`.
+A user is a session id. Rows arrive summed by user and hour. A tally adds them hour by hour and can give each arm's
+moments at any time. `sequential.py` decides whether arms differ; `histories.py` reads the rows.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

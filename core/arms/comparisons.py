@@ -1,6 +1,6 @@
-"""Rule that sets one arm beside another, metric by metric: how much worse it is, and whether that is allowed.
+"""Rule: compares one arm with another, metric by metric: how much worse it is, and whether that is allowed.
 
-Which verdict follows is for `canary.py` and `experiment.py`.
+`canary.py` and `experiment.py` in `core/rollouts` turn this into a verdict.
 """
 
 from collections.abc import Iterable, Sequence

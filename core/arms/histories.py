@@ -1,9 +1,8 @@
-"""Gateway that reads how the arms of a rollout went, hour by hour, from the retrieval log, and remembers what it read.
+"""Gateway: reads the arms of a rollout hour by hour from the retrieval log, and caches what it read.
 
-Hours that are over are kept as a tally, and a look reads what came after them. Where that is a lot, each user's sums
-of it are kept too, so that a look reads the newest rows alone. Rows that come in late are noticed by the count of the
-rollups, when everything is read again; those of a busy hour under way are noticed once it is over.
-A user is a session id.
+Finished hours are cached as a tally, and each read adds what came later. In busy hours, per-user sums are cached as
+well, so each read fetches only new rows. Late rows change the rollup's row count, which triggers a full re-read; for
+an hour still in progress this check runs when the hour ends. A user is a session id.
 """
 
 from collections import OrderedDict

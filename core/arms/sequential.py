@@ -1,7 +1,7 @@
-"""Rule of comparing two arms that may be looked at all the time: an always-valid interval, and how long it takes.
+"""Rule: compares two arms with an always-valid interval, which you may check at any time, and plans how long it takes.
 
-It knows counts of users, means and variances. What they measure is for `arms.py`; what follows from an interval is for
-`canary.py` and `experiment.py`.
+It works on user counts, means and variances. `arms.py` computes them; `canary.py` and `experiment.py` decide what
+follows.
 """
 
 import math

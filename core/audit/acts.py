@@ -1,6 +1,6 @@
-"""Gateway of every change: who, why and where, and one transaction that holds the change and its audit entry.
+"""Gateway to changes: who makes one and why, and one transaction that holds the change and its audit entry.
 
-What is changed is for `operations.py` and the other shells that change something.
+What is changed is up to the `operations.py` of each folder.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Gateway to the names of the environments: each has flags of its own, with their own state."""
+"""Gateway to the names of the environments. Each has flags of its own, with their own state."""
 
 from sqlalchemy import select, union
 

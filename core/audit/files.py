@@ -1,4 +1,4 @@
-"""Gateway to files of audit entries, as CSV or JSON: all of them, with before, after and the chain of hashes."""
+"""Gateway to exports of the audit trail, as CSV or JSON: every entry with before, after and the chain of hashes."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Rule: two states as JSON -> the lines that differ, so that nobody compares two walls of text by eye."""
+"""Rule: the lines that differ between two states as JSON, so that nobody compares two walls of text by eye."""
 
 import difflib
 import json

@@ -1,4 +1,4 @@
-"""Shell that adds environments, each with its audit entry."""
+"""Shell: adds environments, each with its audit entry."""
 
 from core.audit.acts import Act, changing
 from core.audit.environments import ENVIRONMENTS, check_environment, list_environments

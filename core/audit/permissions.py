@@ -1,6 +1,6 @@
-"""Rule of who may do what: the roles, and the one table that says which role each change needs.
+"""Rule: who may do what. Holds the roles, and the one table that says which role each change needs.
 
-`acts.changing` asks it before every change, pages ask it to say why a control is locked.
+`acts.changing` asks it before every change; pages ask it to explain why a control is locked.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,6 @@
-"""Gateway to the settings: named facts in the store, each with a version that the next writer has to expect.
+"""Gateway to the settings: named values in the store, each with the version that the next writer has to expect.
 
-Writing functions take the open transaction of `core.audit.acts.changing`, so that no change lands without its audit
-entry.
+Writing functions take the open transaction of `core.audit.acts.changing`, so no change lands without its audit entry.
 """
 
 import json

@@ -1,8 +1,7 @@
-"""Rule: a dated drop, the changes around it and what the log shows -> which of them explains it, and how sure that is.
+"""Rule: ranks the causes of a dated drop by the changes around it and by what the log shows, with probabilities.
 
-"Users ask about something new" and "nothing we know of" are always among the causes. Where the changes come from is
-left to `core.causes.timeline` and `core.causes.changes`; that and when the score fell is decided in
-`core.drift.verdict`.
+"Users ask about something new" and "nothing we know of" are always among the causes. `changes.py` gathers the changes,
+`timeline.py` words them, and `core.drift.verdict` dates the drop.
 """
 
 import math

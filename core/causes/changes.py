@@ -1,4 +1,4 @@
-"""Shell that gathers what changed from every source, and explains a dated drop by it. A source that fails is named."""
+"""Shell: gathers changes from every source and explains a dated drop. A source that fails is named, not hidden."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,6 @@
-"""Rule: what the log says about a drop: where it sits, when it began, and what became of the scores' shape.
+"""Rule: what the log says about a drop: which segments carry it, when it began, and how the scores' shape changed.
 
-Measures only. How much each measure speaks for which cause, and how likely causes are, is decided in
-`core.causes.causes`.
+It only measures. `causes.py` decides how much each measure speaks for a cause.
 """
 
 import math

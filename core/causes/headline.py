@@ -1,4 +1,4 @@
-"""Rule: the sentence on top. What fell, since when, which topics hold it, and what most likely caused it."""
+"""Rule: words the sentence on top: what fell, since when, which topics carry it, and the most likely cause."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Rule: what any source recorded -> dated changes in plain words, with what of the log each can have touched.
+"""Rule: turns what any source recorded into dated changes in plain words, with the part of the log each can affect.
 
-Audit entries, corpus versions and prompt versions are given as values; reading them is left to `core.causes.changes`,
-and which change explains a drop is decided in `core.causes.causes`.
+Audit entries, corpus versions and prompt versions come in as values: `changes.py` reads them, and `causes.py` decides
+which change explains a drop.
 """
 
 from collections import defaultdict

@@ -1,6 +1,6 @@
-"""Gateway to git repositories elsewhere: keeps a bare copy of each in the user's cache, fetched anew when asked.
+"""Gateway to remote git repositories: keeps a bare copy of each in the user's cache and fetches it when asked.
 
-Runs the `git` command, because credentials helpers, SSH agents and proxies are its business.
+It runs the `git` command, which knows credential helpers, SSH agents and proxies.
 """
 
 import hashlib

@@ -1,8 +1,7 @@
-"""Gateway to the corpus: the versions of a git + DVC repository, their files, and what differs between two.
+"""Gateway to the corpus: the versions of a git and DVC repository, their files, and the difference between two.
 
-Read only: nothing is checked out, no lock is taken. Git is read by `core.corpus.git_history`, the working copy by
-`core.corpus.checkout`, what DVC stored by `core.corpus.storage`; how manifests are compared is decided in
-`core.corpus.manifests`.
+Read only: it checks nothing out and takes no lock. `git_history.py` reads git, `checkout.py` the working copy and
+`storage.py` what DVC stored; `manifests.py` compares versions.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Gateway to git: which commits touched the `.dvc` files of a repository, and what those files said.
 
-Reads objects through libgit2, microseconds each; checks nothing out and takes no lock.
+It reads objects through libgit2 in microseconds, checks nothing out and takes no lock.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Gateway to what a killed DVC leaves in a repository: its entries in `.dvc/tmp/rwlock`, which stop the next one.
+"""Gateway to what a killed DVC leaves behind: entries in `.dvc/tmp/rwlock` that block the next run.
 
-DVC forgets an entry when no process has its number any more. It believes a process that ended and whose end nobody
-asked for, or another program that was given the number since, and it gives up on a file that was half written.
+DVC drops an entry once no process has its number. It is fooled by a zombie process, and by another program that got
+the number later; and it gives up on a half-written file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Rule: what DVC wrote down about a version (`.dvc` files and `.dir` manifests), and how two versions differ.
+"""Rule: what DVC recorded about a version (`.dvc` files and `.dir` manifests), and how two versions differ.
 
 Works on bytes that somebody else has read; knows neither git nor any storage.
 """

@@ -1,6 +1,6 @@
-"""Gateway to the pipeline of a DVC repository: the stages of its `dvc.yaml` as a graph, and which are stale and why.
+"""Gateway to the pipeline of a DVC repository: the stages of its `dvc.yaml` as a graph, which are stale, and why.
 
-Compares `dvc.lock` with the working copy itself: `dvc status` would wait for DVC's lock. Runs nothing.
+It compares `dvc.lock` with the working copy itself, because `dvc status` would wait for DVC's lock. It runs nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

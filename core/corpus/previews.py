@@ -1,6 +1,6 @@
-"""Gateway to what a page can show of a file: text, Markdown, pictures and PDF. Bytes in, one preview out; knows Pillow.
+"""Gateway to previews: what a page can show of a text, Markdown, picture or PDF file. Bytes in, one preview out.
 
-Nothing of the file runs, and nothing outside of it is loaded.
+Nothing in the file runs, and nothing outside of it is loaded.
 """
 
 import io

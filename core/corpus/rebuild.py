@@ -1,6 +1,6 @@
-"""Shell that lets `dvc repro` run in the background, and says in one line how that ended.
+"""Shell: runs `dvc repro` in the background and says in one line how it ended.
 
-One rebuild of a repository at a time, whichever server or user started it: the job lies in the repository itself.
+A repository has one rebuild at a time, whichever server or user started it: the job lies in the repository itself.
 """
 
 import os

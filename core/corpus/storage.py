@@ -1,6 +1,6 @@
-"""Gateway to what a DVC repository stores by hash: its cache, and behind it the remotes. Only reads, takes no lock.
+"""Gateway to what a DVC repository stores by hash: its cache, and behind it the remotes. Reads only, takes no lock.
 
-Knows nothing about git or versions: `core.corpus.corpus` asks for hashes.
+It knows nothing about git or versions; `corpus.py` asks for hashes.
 """
 
 import asyncio

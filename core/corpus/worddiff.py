@@ -1,4 +1,4 @@
-"""Rule: two texts -> what stayed, went and came, word by word."""
+"""Rule: compares two texts word by word: what stayed, what went and what came."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Gateway to the backlog of coverage gaps: which topics were ever seen, and what was decided about each.
+"""Gateway to the backlog of gaps: which topics were ever seen, and what was decided about each.
 
 Sightings are observations and are recorded as they come; decisions go through `operations.mark_topic`.
 """

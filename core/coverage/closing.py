@@ -1,4 +1,4 @@
-"""Shell that closes a gap by measurement: what its questions scored before an index went live, and after."""
+"""Shell: measures whether a gap is closed: what its questions scored before an index went live, and after."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta

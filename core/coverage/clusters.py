@@ -1,6 +1,6 @@
-"""Rule: vectors and weights in, clusters out. Ward's tree on smoothed unit vectors, refined by weighted k-means.
+"""Rule: clusters weighted vectors. Ward's tree on smoothed unit vectors, refined by weighted k-means.
 
-Knows nothing of texts, scores or topics: `core.coverage.topics` names and ranks what is found here.
+Knows nothing of texts, scores or topics: `topics.py` names and ranks what is found here.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Rule: the texts of clusters in, a short name for each out, by class-based TF-IDF over phrases of 1 to 3 words.
+"""Rule: names clusters of texts, by class-based TF-IDF over phrases of one to three words.
 
-Knows nothing of vectors. A cluster whose texts share no phrase is named after its most typical text instead.
+Knows nothing of vectors. A cluster whose texts share no phrase is named after its most typical text.
 """
 
 import html

@@ -1,4 +1,4 @@
-"""Shell that decides about topics on the backlog, each decision with its audit entry."""
+"""Shell: decides about topics on the backlog, each decision with its audit entry."""
 
 from core.audit.acts import MAX_TEXT, Act, changing
 from core.coverage.backlog import BacklogTopic, TopicState, save_decision

@@ -1,4 +1,4 @@
-"""Shell that answers what users asked that the index hardly covers: topics of low-scoring questions, and their map."""
+"""Shell: reports what users asked that the index hardly covers: topics of low-scoring questions, and their map."""
 
 import logging
 from collections.abc import Callable, Sequence

@@ -1,7 +1,6 @@
-"""Rule: queries, their vectors, counts and scores in; named, ranked topics with a lasting identity out.
+"""Rule: turns questions with vectors, counts and scores into named, ranked topics that keep their identity over time.
 
-Leaves the clustering of vectors to `core.coverage.clusters` and the wording of names to `core.coverage.labels`. Knows
-no store or model.
+`clusters.py` groups the vectors and `labels.py` finds the names. Knows no store and no model.
 """
 
 import hashlib

@@ -1,7 +1,6 @@
-"""Rule: one service in two colors, one of them live -> what may be started, switched, rolled back or taken down.
+"""Rule: what may be started, switched, rolled back or taken down when one of a service's two colors is live.
 
-Deployments in, deployments out; processes, nginx and the store are for `core.deployments.deployments` and the
-gateways below it.
+Deployments in, deployments out; `deployments.py` and the gateways deal with processes, nginx and the store.
 """
 
 from dataclasses import dataclass, replace

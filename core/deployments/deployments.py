@@ -1,7 +1,7 @@
-"""Shell of blue-green: start a release aside, check it, give it the traffic, go back, take the former down.
+"""Shell: blue-green deployments. Starts a release aside, checks it, gives it the traffic, goes back, ends the old one.
 
-The store says what should be and is written first, with the audit entry; nginx follows. A deployer that dies leaves a
-decision that is not settled: whoever comes next, by any command, settles it or takes it back.
+The intended state is written to the store first, with its audit entry; nginx follows. A deployer that dies leaves an
+unsettled decision, which the next command settles or takes back.
 """
 
 import fcntl

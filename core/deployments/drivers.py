@@ -1,7 +1,7 @@
-"""Gateway to what runs a color's release: a process of this machine, or Docker Compose.
+"""Gateway to what runs a color's release: a process on this machine, or Docker Compose.
 
-Whether a color runs is asked of the system, never of a note that a killed deployer may have left: a process holds a
-lock that ends with it, and Compose is asked.
+It asks the system whether a color runs, never a note that a killed deployer may have left: a process holds a lock
+that ends with it, and Compose is asked.
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""Gateway to addresses that should answer over HTTP: whether one does, and what. Follows no redirect and no proxy."""
+"""Gateway to health checks over HTTP: whether an address answers, and with what. Follows no redirect and no proxy."""
 
 import http.client
 import urllib.error

@@ -1,7 +1,7 @@
-"""Gateway to the nginx in front of a service: the upstream file that says who gets the traffic, its reload, its answer.
+"""Gateway to the nginx in front of a service: writes the upstream file, reloads nginx, and asks which file it follows.
 
-The file holds the upstream and a mark, `green 17`, that nginx answers under MARK_PATH: so the deployer sees what nginx
-really follows, and not only what is written.
+The file holds the upstream and a mark such as `green 17`, which nginx returns under MARK_PATH. So the deployer sees
+what nginx really follows, not just what was written.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Gateway to the file that says which services are deployed in two colors on this machine, and how.
+"""Gateway to the file that lists the services deployed in two colors on this machine, and how to run them.
 
 Commands and paths stay in this file: the shared store, which many may write to, never says what is run here.
 """

@@ -1,6 +1,6 @@
-"""Rule that detects change points sequentially: daily means in, dated drops and recoveries out.
+"""Rule: detects change points sequentially. Daily means in, dated drops and recoveries out.
 
-Pure numpy. It knows indices, not dates or words: `core/drift/verdict.py` turns what it finds into a report.
+Pure numpy. It knows indices, not dates or words; `verdict.py` turns what it finds into a report.
 """
 
 import math

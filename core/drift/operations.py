@@ -1,4 +1,4 @@
-"""Shell that accepts a level of scores as the new normal, with its audit entry."""
+"""Shell: accepts a level of scores as the new normal, with its audit entry."""
 
 from datetime import date
 

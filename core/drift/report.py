@@ -1,4 +1,4 @@
-"""Shell that answers whether retrieval drifts: loads daily scores, asks the rules, returns the report."""
+"""Shell: reports whether retrieval drifts. Loads daily scores, asks the rules, returns the report."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -1,7 +1,6 @@
-"""Rule: daily score summaries of a segment in, one verdict with its reason and numbers out.
+"""Rule: turns daily score summaries of a segment into one verdict with its reason and numbers.
 
-`core/drift/changepoint.py` finds and dates the change; this room words it, measures it and looks at many segments at
-once. Reading the summaries, the clock and who accepts a new level are left to others.
+`changepoint.py` finds and dates the change; this module words it, measures it and compares many segments at once.
 """
 
 import math
@@ -138,11 +137,10 @@ def decide_drift(
     """The verdict at the end of `today`, from all days since `accepted_on` (or the first one).
 
     - drifting: the detector of `core.drift.changepoint.replay` (formula, assumptions and source are there) called a
-      drop,
-      the days being 45 times likelier with it than without, and the level has neither been accepted nor recovered. The
-      days before the change stay the reference, however long ago that was. At least 20 queries are needed before and
-      after a change.
-    - watch: a drop is ten times likelier than none, or a rise 45 times.
+      drop, the days being 100 times likelier with it than without, and the level has neither been accepted nor
+      recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
+      needed before and after a change.
+    - watch: the days are 25 times likelier with a drop than without, or a rise reaches the evidence of a called drop.
     - insufficient_data: no traffic in the window, or not even a drop of 0.10 would be called with a chance of 80%.
     - stable: none of these.
 

@@ -1,4 +1,4 @@
-"""Shell that embeds what is new in the background, with its progress, so that no page waits for the model."""
+"""Shell: embeds new texts in the background and reports progress, so that no page waits for the model."""
 
 import threading
 from collections.abc import Sequence

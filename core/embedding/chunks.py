@@ -1,6 +1,6 @@
-"""Rule that cuts a document into the passages that are embedded. Sections of text in, chunks out.
+"""Rule: cuts a document into the passages that are embedded. Sections of text in, chunks out.
 
-Markdown is read here; the formats that need a library are read in `core.embedding.formats`.
+Markdown is read here; `formats.py` reads the formats that need a library.
 """
 
 import hashlib

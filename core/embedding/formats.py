@@ -1,6 +1,6 @@
-"""Gateway to the formats that documents come in: Markdown, reStructuredText, plain text, HTML and PDF.
+"""Gateway to document formats: Markdown, reStructuredText, plain text, HTML and PDF. Bytes in, chunks out.
 
-Bytes in, chunks out. Knows docutils, BeautifulSoup and pypdf; nothing outside the given bytes is ever opened.
+Knows docutils, BeautifulSoup and pypdf; nothing outside the given bytes is ever opened.
 """
 
 import io

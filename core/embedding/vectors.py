@@ -1,4 +1,4 @@
-"""Gateway to the vector cache in the shared store: each text is embedded once a model, whoever asks for it."""
+"""Gateway to the vector cache in the shared store: each text is embedded once per model, whoever asks for it."""
 
 import hashlib
 from collections.abc import Sequence

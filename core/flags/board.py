@@ -1,4 +1,4 @@
-"""Shell that puts together what the list of flags shows: each flag with its state everywhere, its use and its age."""
+"""Shell: assembles the list of flags: each flag with its state in every environment, its use and its age."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Rule of a canary's plan: the steps, margins and limits in a flag's metadata, checked field by field.
+"""Rule: reads a canary's plan from a flag's metadata: steps, margins and limits, checked field by field.
 
-What follows from the plan and from how the arms do is for `canary.py`.
+`core.rollouts.canary` decides what follows from the plan and the arms.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Rule that turns another tool's flags into flagd definitions: steps that were read there in, definitions out.
+"""Rule: turns another tool's flags into flagd definitions.
 
-The tools' own words are read in `unleash.py` and `growthbook.py`. What has no counterpart in flagd is refused, flag by
-flag, with the reason; nothing is converted halfway. Users land in flagd's buckets, not in the ones they had.
+`unleash.py` and `growthbook.py` read the tools' own formats. A flag without a counterpart in flagd is refused with the
+reason; nothing is converted halfway. Users land in flagd's buckets, not in the ones they had.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidInput
-from quarterdeck.definitions import HASH_VERSION, TOTAL_WEIGHT
-from quarterdeck.validation import validate_definition
+from quarterdeck.validation import HASH_VERSION, validate_definition
+from quarterdeck.weights import TOTAL_WEIGHT
 
 TARGETING_KEY = "targetingKey"
 ALWAYS = True

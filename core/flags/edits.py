@@ -1,7 +1,7 @@
-"""Rule: what a person set in the form of a flag -> its new definition; and a definition -> what the form shows.
+"""Rule: turns what a person set in a flag's form into its new definition, and a definition into the form.
 
-Which flags have a rollout, weights or rules that a form can hold is decided in `quarterdeck.definitions`; all others
-are edited as JSON.
+`quarterdeck.definitions` decides which flags have a rollout, weights or rules that a form can hold; all others are
+edited as JSON.
 """
 
 import json
@@ -12,8 +12,10 @@ from typing import Any
 from core.errors import InvalidInput
 from core.flags.upkeep import Details, read_details, set_details
 from quarterdeck import definitions
-from quarterdeck.definitions import TOTAL_WEIGHT, Rule, RuleOperator, validate_definition
 from quarterdeck.documents import parse_document
+from quarterdeck.rules import RuleOperator, TargetingRule
+from quarterdeck.validation import validate_definition
+from quarterdeck.weights import TOTAL_WEIGHT
 
 LISTS = (RuleOperator.ONE_OF, RuleOperator.NONE_OF)
 _COMPARED = (
@@ -141,16 +143,16 @@ def _apply_weights(definition: Mapping[str, Any], weights: Sequence[tuple[str, f
     return definitions.set_weights({**definition, "variants": named}, dict(weights))
 
 
-def _read_rules(texts: Sequence[RuleText]) -> list[Rule]:
+def _read_rules(texts: Sequence[RuleText]) -> list[TargetingRule]:
     rules = []
     for number, rule in enumerate(texts, start=1):
         value = parse_value(rule.value, rule.operator)
         if value in ("", []):
             raise InvalidInput(f"rule {number}", "give a value to compare with")
-        rules.append(Rule(rule.attribute.strip(), rule.operator, value, rule.serve))
+        rules.append(TargetingRule(rule.attribute.strip(), rule.operator, value, rule.serve))
     return rules
 
 
-def _write_rule(rule: Rule) -> RuleText:
+def _write_rule(rule: TargetingRule) -> RuleText:
     text = write_value(rule.value) if rule.operator in (*LISTS, *_COMPARED) else str(rule.value)
     return RuleText(rule.attribute, rule.operator, text, rule.serve)

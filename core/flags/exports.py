@@ -1,4 +1,4 @@
-"""Rule that tells whose export a file of flags is, and reads it: flagd's, Unleash's or GrowthBook's."""
+"""Rule: recognizes whose export a file of flags is (flagd, Unleash or GrowthBook), and reads it."""
 
 from typing import Any
 

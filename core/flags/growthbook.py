@@ -1,6 +1,6 @@
-"""Rule that reads GrowthBook's features: its SDK's document, and its REST API's list of features.
+"""Rule: reads GrowthBook's features: its SDK's document, and its REST API's list.
 
-The first rule that fits and whose share a user is in decides, as there; `id` is the targeting key.
+As in GrowthBook, the first rule that matches and whose share includes the user decides; `id` is the targeting key.
 """
 
 import json

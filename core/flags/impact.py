@@ -1,9 +1,10 @@
-"""Rule: a change of a flag and some users -> for how many of them the answer changes, and whether that is dangerous."""
+"""Rule: for how many users a change of a flag changes the answer, and whether that is dangerous."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quarterdeck.buckets import check_bucketing
 from quarterdeck.flags import FlagSet
 from quarterdeck.store import DEFAULT_ENVIRONMENT
 
@@ -34,7 +35,10 @@ def measure_impact(
 
     Where a flag gives no answer (off, or not there) a user gets the default in the caller's code, taken to be the
     client's own: off, or blue for a canary. Users are known by their id alone, so rules on other attributes catch none.
+    Raises InvalidInput where this process would put users into other buckets than clients do.
     """
+    for definition in (before, after):
+        check_bucketing(definition or {})
     ids = list(user_ids)
     are_made_up = not ids
     if are_made_up:

@@ -1,4 +1,4 @@
-"""Shell that changes flags: create, update, switch, import and remove, each with its audit entry in one transaction.
+"""Shell: creates, updates, switches, imports and removes flags, each change with its audit entry in one transaction.
 
 Every function takes the `Act` (who, why, and in which environment) and returns the audit entry's id. A change that
 carries a stale version raises Conflict and leaves everything as it was.
@@ -19,10 +19,9 @@ from core.flags.store import Flag, delete_flag, list_flags, save_flag
 from core.flags.timetable import list_schedules
 from quarterdeck import definitions
 from quarterdeck.clock import from_ms
-from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import check_document, resolve_references
 from quarterdeck.store import Store
-from quarterdeck.validation import validate_document
+from quarterdeck.validation import validate_definition, validate_document
 
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:

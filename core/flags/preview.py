@@ -1,4 +1,4 @@
-"""Shell that shows what a change of a flag would do to recent users before it is saved."""
+"""Shell: shows what a change of a flag would do to recent users, before it is saved."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Rule: changes of a flag that happen later, by themselves: one at a time of day, or a rollout in steps.
+"""Rule: scheduled changes of a flag: one at a time of day, or a rollout in steps.
 
-Times are given. A step is due at an instant and the next one its hold time after the step was *made*, so that a clock
-that jumps or a server that was away makes steps late, and never two at once.
+Times are passed in. The first step is due at a set time, each later one a hold time after the previous step was
+*made*. So a clock that jumps, or a server that was away, makes steps late but never two at once.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Gateway to the schedules of flags: what is to be changed later. `schedule.py` decides when a step is due."""
+"""Gateway to the schedules of flags. `schedule.py` decides when a step is due."""
 
 import json
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""Rule that reads Unleash's exports: of one environment, of the whole state, and what its client API gives.
+"""Rule: reads Unleash's exports: of one environment, of the whole state, and what its client API returns.
 
-Any strategy that fits lets a user in, as there; `userId` is the targeting key.
+As in Unleash, any strategy that matches lets a user in; `userId` is the targeting key.
 """
 
 import json
@@ -22,7 +22,7 @@ from core.flags.conversion import (
     make_definition,
     read_share,
 )
-from quarterdeck.definitions import TOTAL_WEIGHT
+from quarterdeck.weights import TOTAL_WEIGHT
 
 OUTSIDE = "disabled"  # what Unleash calls the variant of who is not let in
 _STICKINESS = {"default": TARGETING_KEY, "userId": TARGETING_KEY}

@@ -1,4 +1,4 @@
-"""Rule: who looks after a flag, as its metadata says, and whether the flag has outlived its purpose."""
+"""Rule: who owns a flag according to its metadata, and whether the flag has outlived its purpose."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from core.errors import InvalidInput
-from quarterdeck.definitions import copy_json, rollout_pct
+from quarterdeck.definitions import rollout_pct
+from quarterdeck.documents import copy_json
 
 FULL_DAYS = 30
 UNUSED_DAYS = 14

@@ -1,6 +1,7 @@
-"""Shell around an index's life: build it aside, probe it, let an alias stand for it, roll back, remove old ones.
+"""Shell: an index's life: build it aside, probe it, put it live, roll back, remove old ones.
 
-The vectors are the cache's (`ingest`), the tables `indexes`', the aliases `operations`'; what may go, `retention` says.
+`ingest.py` gets the vectors, `backends.py` holds the tables, `operations.py` moves the aliases, and `retention.py`
+decides what may be removed.
 """
 
 import re

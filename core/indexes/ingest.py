@@ -1,4 +1,4 @@
-"""Shell that reads a corpus version or a folder into chunks and embeds them; the DVC stage `ingest` runs it."""
+"""Shell: reads a corpus version or a folder into chunks and embeds them. The DVC stage `ingest` runs it."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Shell that registers, swaps, rolls back and retires indexes, each with its audit entry in one transaction."""
+"""Shell: registers, swaps, rolls back and retires indexes, each change with its audit entry in one transaction."""
 
 from sqlalchemy import delete, insert, select, update
 

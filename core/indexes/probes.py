@@ -1,4 +1,4 @@
-"""Rule that decides whether a new index may go live: what was found in it, in; passed or not with reasons, out."""
+"""Rule: decides whether a new index may go live, from what searches of it found: passed or not, with reasons."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

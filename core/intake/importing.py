@@ -1,6 +1,6 @@
-"""Shell that imports retrievals from a file of rows or from MLflow's traces. Resumable, and nothing is lost silently.
+"""Shell: imports retrievals from a file of rows or from MLflow's traces. Resumable, and nothing is lost silently.
 
-What is read is stored or refused, and each batch lands together with the note how far the import has come.
+Every row is stored or refused, and each batch commits together with the note of how far the import has come.
 """
 
 from collections.abc import Callable, Iterator, Sequence

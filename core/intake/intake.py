@@ -1,12 +1,11 @@
-"""Gateway through which retrievals from outside enter the log, together with the mark that they have.
+"""Gateway through which retrievals from outside enter the log, together with a mark that they have.
 
-The mark (an idempotency key, the progress of an import, the ids of traces) lands in the rows' own transaction: a killed
-import or a repeated request stores nothing twice.
+The mark (an idempotency key, an import's progress, the ids of traces) commits with the rows: a killed import or a
+repeated request stores nothing twice.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +38,7 @@ def store_retrievals(
     """Append rows and call `mark`, which records that they came, in one transaction. Raises SourceUnavailable."""
     with store.begin() as connection:
         mark(connection)
-        _append(store, connection, rows)
+        append_retrievals(store, rows, within=connection)  # a log elsewhere stores them before the mark
 
 
 def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: Any, *, now_ms: int) -> Any:
@@ -52,7 +51,7 @@ def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: 
         if not _add_key(connection, {**values, "answer": json.dumps(answer), "created_ms": now_ms}):
             return _first_answer(connection, ticket)
         forget_keys(connection, ticket.source, before_ms=now_ms - KEYS_KEPT_MS)
-        _append(store, connection, rows)
+        append_retrievals(store, rows, within=connection)
     return answer
 
 
@@ -92,11 +91,6 @@ def count_keys(store: Store, source: str) -> int:
         return connection.scalar(query) or 0
 
 
-def _append(store: Store, connection: Connection, rows: Sequence[Retrieval]) -> None:
-    """Append within a transaction that is open; a log elsewhere has its rows before the mark is committed."""
-    append_retrievals(_Within(store, connection) if store.log_url is None else store, rows)
-
-
 def _add_key(connection: Connection, row: dict[str, Any]) -> bool:
     """Add a key; False when it is known. A concurrent writer of it is waited for."""
     return connection.execute(_insert_new(connection).returning(ingest_keys.c.key), row).first() is not None
@@ -115,21 +109,3 @@ def _first_answer(connection: Connection, ticket: Ticket) -> Any | None:
     if first.digest != ticket.digest:
         raise Conflict(f"Idempotency-Key: {ticket.key!r} was used with another body; give each request its own")
     return json.loads(first.answer)
-
-
-class _Within(Store):
-    """A store whose writing transaction is one that is open already."""
-
-    def __init__(self, store: Store, connection: Connection) -> None:
-        self.url, self.name = store.url, store.name
-        self._connection = connection
-
-    @property
-    def dialect(self) -> str:
-        return self._connection.dialect.name
-
-    @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        yield self._connection
-
-    begin_in_turn = begin  # the open transaction has the file already

@@ -1,6 +1,6 @@
-"""Rule that reads retrievals from an OTLP trace request (OpenInference, GenAI, MLflow spans) and renders the answer.
+"""Rule: reads retrievals from an OTLP trace request (OpenInference, GenAI, MLflow spans) and renders the answer.
 
-A rule: bytes in, retrievals and refused spans out. Spans of other kinds are accepted and not looked at.
+Bytes in, retrievals and refused spans out. Spans of other kinds are accepted and ignored.
 """
 
 import base64
@@ -16,7 +16,7 @@ from core.intake.rows import Parsed, RefusedRow, parse_record, parse_rows
 from core.intake.spans import find_fields, find_query, find_top_score, parse_json
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import Retrieval
+from quarterdeck.retrieval import LATEST, Retrieval
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
@@ -163,8 +163,8 @@ def _parse_span(found: Any, *, redact: Redactor) -> Retrieval:
 
 
 def _start(span: Any) -> Any:
-    if not 0 < span.start_time_unix_nano < 7_258_118_400 * 10**9:  # the year 2200
-        raise InvalidInput("ts", "the span has no start time between 1970 and 2200")
+    if not 0 < span.start_time_unix_nano < int(LATEST.timestamp()) * 10**9:
+        raise InvalidInput("ts", "the span has no start time between 1970 and 2100")
     return from_ms(span.start_time_unix_nano // 1_000_000)
 
 

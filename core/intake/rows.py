@@ -1,6 +1,6 @@
-"""Rule that reads retrievals from rows: records with typed values (JSON, Parquet), or cells of text (CSV).
+"""Rule: reads retrievals from rows: records with typed values (JSON, Parquet), or cells of text (CSV).
 
-A rule: a row is either a retrieval or refused with its number, field and problem. None is repaired or lost.
+A row is either a retrieval or refused with its number, field and problem. None is repaired or lost.
 """
 
 from collections import Counter
@@ -11,14 +11,13 @@ from datetime import UTC, datetime, tzinfo
 from core.errors import InvalidInput
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import MAX_QUERY_CHARACTERS, Retrieval
+from quarterdeck.retrieval import COLUMNS, LATEST, MAX_QUERY_CHARACTERS, Retrieval
 
-FIELDS = tuple(Retrieval.__dataclass_fields__)
+FIELDS = ("ts", *COLUMNS[1:])
 NUMBERS = frozenset({"score", "latency_ms", "cost_usd", "faithfulness", "feedback"})
 
 _FIELD_NAMES = frozenset(FIELDS)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 # Below, a number is an epoch in seconds (from 1973 to 5138), from there to the next limit one in milliseconds.
 _FIRST_SECOND, _FIRST_MILLISECOND, _TOO_LARGE = 1e8, 1e11, 1e14
 
@@ -143,8 +142,8 @@ def _from_iso(text: str) -> datetime:
 
 
 def _in_range(ts: datetime, given: object) -> datetime:
-    if ts.tzinfo and not _EARLIEST <= ts < _LATEST:
-        raise InvalidInput("ts", f"must be between 1970 and 2200, not {_shortened(given)}")
+    if ts.tzinfo and not _EARLIEST <= ts < LATEST:
+        raise InvalidInput("ts", f"must be between 1970 and 2100, not {_shortened(given)}")
     return ts
 
 

@@ -1,6 +1,6 @@
-"""Rule that reads a retriever span, whoever wrote it: its query, and the best score among its documents.
+"""Rule: reads a retriever span, whoever wrote it: its query, and the best score among its documents.
 
-A rule over plain values; how spans arrive is for `core.intake.otlp` and `core.intake.traces`.
+Works on plain values; `otlp.py` and `traces.py` deal with how spans arrive.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Gateway to files of rows: CSV, Parquet and JSON Lines, read as a stream, with the columns named like fields.
+"""Gateway to files of rows: CSV, Parquet and JSON Lines, read as a stream, with columns named like the fields.
 
-What a row means is for `core.intake.rows`; here a row is found, or it is told why it cannot be read.
+`rows.py` decides what a row means; here a row is found, or the reason why it cannot be read.
 """
 
 import csv

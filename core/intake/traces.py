@@ -1,6 +1,6 @@
-"""Gateway to MLflow's traces: which hold retriever spans, and what those say. A database is never migrated.
+"""Gateway to MLflow's traces: which hold retriever spans, and what those say. It never migrates a database.
 
-Storing them, and remembering which came in, is for `core.intake.importing`.
+`importing.py` stores them and remembers which came in.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Gateway to programs that run beside the server: started by a page, watched by any, one of a kind at a time.
+"""Gateway to background programs: started by a page, visible to all, one of a kind at a time.
 
-A job is a process group of its own, so it outlives the page and the server that started it. It holds a lock on a file
-until its last process ends, whatever ends it; what it prints goes to a file. POSIX only.
+A job is a process group of its own, so it outlives the page and the server that started it. It holds a file lock until
+its last process ends, however that happens; its output goes to a file. POSIX only.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Shell that starts a job and writes its audit entry: nothing runs in the background without one."""
+"""Shell: starts a job and writes its audit entry. Nothing runs in the background without one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,8 +1,9 @@
-"""Gateway to the leases of the shared store: of several servers, one at a time may act under a lease's name.
+"""Gateway to the leases of the shared store: leader election, so that one of several servers acts at a time.
 
-No wall clock decides. The holder moves a counter, the beat; who waits takes over once the beat has stood still for as
-long as the lease lasts, by its own monotonic clock. So a clock that jumps, or two that disagree, give nobody the lease
-twice and leave it with no dead server. The holder stops counting on it as long after its last renewal *began*.
+No wall clock decides. The holder moves a counter, the beat. A waiting server takes over once the beat has stood still
+for as long as the lease lasts, by its own monotonic clock. So clocks that jump or disagree never give the lease to two
+servers, nor leave it with a dead one. The holder treats the lease as lost once `lasts_s` has passed since it started
+its last successful renewal.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Shell that runs what has to happen by itself: named jobs, each every so often, in one of all the running servers.
+"""Shell: runs periodic jobs. When several servers share a store, one (the lease holder) runs them.
 
-What a job does is for the module of its subject; which jobs there are is said by the server.
+Each subject's module says what a job does; the server says which jobs there are.
 """
 
 import logging

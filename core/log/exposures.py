@@ -1,7 +1,7 @@
-"""Gateway to what clients report about flags: how often each was evaluated, who was in an A/B test, what was tracked.
+"""Gateway to what clients report about flags: how often each was evaluated, who saw an experiment, what was tracked.
 
-Written by `quarterdeck.exposures`, some ten seconds behind the evaluations. Whose users are noted is said by
-`quarterdeck.definitions.experiment_variants`: every A/B split, and every flag with `experiment` in its metadata.
+Clients write it through `quarterdeck.exposures`, about ten seconds after the evaluations. Users are recorded for every
+A/B split and for every flag with `experiment` in its metadata (`quarterdeck.definitions.experiment_variants`).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Rule that reads score histograms: sums and quantiles of counts in 50 equal bins over 0..1."""
+"""Rule: reads score histograms: sums and quantiles of counts in 50 equal bins over 0..1."""
 
 from collections.abc import Iterable, Sequence
 

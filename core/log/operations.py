@@ -1,4 +1,4 @@
-"""Shell that purges old retrievals, with its audit entry."""
+"""Shell: purges old retrievals, with its audit entry."""
 
 from datetime import datetime
 

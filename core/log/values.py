@@ -1,4 +1,4 @@
-"""Rule: the values that every kind of retrieval log answers with."""
+"""Rule: the values that every kind of retrieval log answers with, and what such a log has to answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

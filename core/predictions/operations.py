@@ -1,4 +1,4 @@
-"""Shell that keeps predictions, each with its audit entry."""
+"""Shell: saves predictions, each with its audit entry."""
 
 from dataclasses import asdict
 

@@ -1,6 +1,6 @@
-"""Rule that says what a new corpus version would do to the queries: vectors and scores in, predicted lift out.
+"""Rule: predicts what a new corpus version would do to the scores of recent questions, from vectors and scores.
 
-Also sets the prediction beside what was measured once the version was live.
+Also compares the prediction with what was measured once the version was live.
 """
 
 from collections.abc import Mapping, Sequence

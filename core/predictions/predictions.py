@@ -1,4 +1,4 @@
-"""Shell that predicts what a corpus version would do before it ships, and measures what it did afterwards."""
+"""Shell: predicts what a corpus version would do before it ships, and measures what it did afterwards."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

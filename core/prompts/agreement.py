@@ -1,6 +1,6 @@
-"""Rule that says how far a judge can be trusted: labeled rows and its verdicts in, its agreement with them out.
+"""Rule: how far a judge can be trusted. Compares its verdicts with labeled rows.
 
-Who asks the judge is `core.prompts.calibration`.
+`calibration.py` asks the judge.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Shell of the answerers: a prompt and a question in, an answer out, by copying sentences or by a model's API.
+"""Shell: the answerers. Turns a prompt and a question into an answer, by copying sentences or through a model's API.
 
-Retrieval comes in as a function, so that any index can be behind it; what is judged of the answer is elsewhere.
+Retrieval comes in as a function, so any index can stand behind it; `judges.py` judges the answer.
 """
 
 import threading

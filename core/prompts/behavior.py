@@ -1,4 +1,4 @@
-"""Shell that sets what each prompt version does in production beside what its evaluation promised."""
+"""Shell: compares what each prompt version does in production with what its evaluation promised."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
-"""Shell behind `quarterdeck judges`: has each judge judge what people have labeled, to see how far it can be trusted.
+"""Shell behind `quarterdeck judges`: has each judge judge labeled rows, to see how far it can be trusted.
 
-The judges are the very functions that `quarterdeck eval` uses (`core.prompts.judges`).
+The judges are the very functions that `quarterdeck eval` uses (`judges.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

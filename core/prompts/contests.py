@@ -1,4 +1,4 @@
-"""Shell that sets chosen runs side by side: loads them with their cases and prompts, and asks who wins."""
+"""Shell: compares chosen runs: loads them with their cases and prompts, and asks which one wins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Rule that names the better of several evaluated prompts, or says that the cases cannot tell yet.
+"""Rule: names the best of several evaluated prompts, or says that the cases cannot tell yet.
 
 Values in, verdict out. Which runs are compared, and what is done about the verdict, is decided elsewhere.
 """

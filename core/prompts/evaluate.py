@@ -1,7 +1,6 @@
-"""Shell that runs prompts over a test set and keeps each as an MLflow run: settings, scores, cases, prompt, test set.
+"""Shell: runs prompts over a test set and keeps each as an MLflow run: settings, scores, cases, prompt, test set.
 
-Who answers and who judges is put in (`core.prompts.answerers`, `core.prompts.judges`). What is finished is kept in a
-journal at once.
+Answerers and judges are passed in (`answerers.py`, `judges.py`). Finished cases are kept in a journal at once.
 """
 
 import hashlib

@@ -1,7 +1,6 @@
-"""Shell that runs the gates: finds the prompts that changed and what to compare them with, and evaluates both offline.
+"""Shell: runs the gates. Finds the changed prompts and their baseline, and evaluates both offline.
 
-The index is built in a temporary folder from the corpus in the checkout. The verdict is the rule of
-`core.prompts.gates`.
+The index is built in a temporary folder from the corpus in the checkout. `gates.py` decides the verdict.
 """
 
 import subprocess

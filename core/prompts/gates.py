@@ -1,7 +1,6 @@
-"""Rule of the gates: case results and thresholds in, a report out that passes or says which case failed and why.
+"""Rule of the gates: takes case results and thresholds; the report passes, or says which case failed and why.
 
-Values in, values out. Running the evaluation is the business of `core.prompts.gatekeeper`, showing a report of
-`core.prompts.verdicts`.
+`gatekeeper.py` runs the evaluation, `verdicts.py` shows the report.
 """
 
 from collections.abc import Mapping, Sequence

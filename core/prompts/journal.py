@@ -1,6 +1,6 @@
-"""Gateway to the journal of an evaluation: what is done is on disk at once; a killed run goes on from there.
+"""Gateway to the journal of an evaluation: results reach the disk at once, so a killed run resumes from there.
 
-One JSON line for each answer and each judged case. A torn last line is one case to do again, nothing more.
+One JSON line per answer and per judged case. A torn last line costs one case, nothing more.
 """
 
 import json

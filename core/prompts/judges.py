@@ -1,6 +1,6 @@
-"""Shell of the judges: what an answer is worth, by wording and embeddings, or by a language model with a rubric.
+"""Shell: the judges. Scores an answer by wording and embeddings, or by a language model with a rubric.
 
-What the scores mean is the rule of `core.prompts.answers`; here is who looks.
+`answers.py` decides what the scores mean.
 """
 
 import json

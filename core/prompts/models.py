@@ -1,7 +1,7 @@
-"""Gateway to language models: a text in, a text with its token counts out, over the OpenAI or the Anthropic protocol.
+"""Gateway to language models over the OpenAI or the Anthropic protocol: a text in, a text with its token counts out.
 
-Speaks through the official libraries, which are optional extras. Waits, tries again and gives up within bounds; what
-goes wrong with one question is a ModelFailure, in one line that holds no key.
+Speaks through the official libraries, which are optional extras. Retries within bounds; what goes wrong with one
+question is a ModelFailure in one line that holds no key.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Rule that sets two runs side by side, case by case: where the first was better, where the second.
+"""Rule: compares two runs case by case: where the first was better, where the second.
 
-Values in, values out. Which of them is better altogether is decided in `core.prompts.decisions`.
+`decisions.py` decides which is better overall.
 """
 
 from collections import Counter

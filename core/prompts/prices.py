@@ -1,4 +1,4 @@
-"""Rule for what an answer costs: token counts and a price table that its user owns, in USD. Nothing is guessed.
+"""Rule: what an answer costs, in USD, from token counts and a price table that its user owns. Nothing is guessed.
 
 `data/prices.yaml` is such a table. A model that is not in it is an error, never free of charge.
 """

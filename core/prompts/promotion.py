@@ -1,7 +1,7 @@
-"""Shell that puts a prompt version into production and takes it back: MLflow and the serving flag, in one operation.
+"""Shell: puts a prompt version into production and takes it back: MLflow and the serving flag, in one operation.
 
-MLflow has no transaction over several calls. So each step leaves its way back, and a promotion that fails is undone,
-newest step first; what cannot be undone is said and kept for the next reader (`find_unfinished`).
+MLflow has no transaction over several calls, so this is a saga: each step leaves its compensation. A promotion that
+fails is undone, newest step first; what cannot be undone is reported and kept for the next reader (`find_unfinished`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +17,9 @@ from core.flags.store import Flag, list_flags, save_flag
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
-from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag, validate_definition
+from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag
 from quarterdeck.store import Store
+from quarterdeck.validation import validate_definition
 
 PROMOTE, ROLL_BACK = "prompt.promote", "prompt.rollback"
 _LONGEST_MS = 120_000  # after this long, a promotion that has not ended never will

@@ -1,6 +1,6 @@
-"""Rule for prompt files: YAML front matter and a text with {context} and {question}.
+"""Rule: reads prompt files: YAML front matter and a text with {context} and {question}.
 
-Text in, values out. Registering prompts is the business of `core.tracking.gateway`.
+Text in, values out. `core.tracking.gateway` registers prompts.
 """
 
 import re

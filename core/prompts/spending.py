@@ -1,6 +1,6 @@
-"""Rule that keeps an evaluation under its spending ceiling: money is set aside before a call, and settled after it.
+"""Rule: keeps an evaluation under its spending ceiling. Money is reserved before a call and settled after it.
 
-Knows nothing of models and prices. Safe to share between threads.
+Knows nothing of models and prices. Thread-safe.
 """
 
 import threading

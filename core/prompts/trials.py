@@ -1,6 +1,6 @@
-"""Shell behind `quarterdeck eval`: puts a bench together, evaluates prompt files on it, and keeps whole runs in MLflow.
+"""Shell behind `quarterdeck eval`: assembles a bench, evaluates prompt files on it, and keeps whole runs in MLflow.
 
-A run that was killed, or stopped by its spending ceiling, goes on from its journal when it is started again.
+A run that was killed, or stopped by its spending ceiling, resumes from its journal when it is started again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Rule that puts gate reports into words: plain text for a terminal, Markdown for a comment, JUnit XML for a CI.
+"""Rule: puts gate reports into words: plain text for a terminal, Markdown for a comment, JUnit XML for CI.
 
-What questions and answers say is shown as quoted text only: nothing in them can become a link, a mention or markup.
+Questions and answers are shown as quoted text only: nothing in them can become a link, a mention or markup.
 """
 
 import re

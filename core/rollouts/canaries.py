@@ -1,6 +1,6 @@
-"""Shell of the canaries: how each stands by the log, the next step, the way back, and what happens without a person.
+"""Shell: canaries. Reports each from the log, makes the next step, rolls back, and runs what is automatic.
 
-The verdict is `canary.py`'s. What is done without a person is done by the actor `canary`, for the verdict's reason.
+`canary.py` decides the verdict. Automatic actions are done by the actor `canary`, with the verdict's reason.
 """
 
 import logging

@@ -1,6 +1,6 @@
-"""Rule of canaries: what follows from how the two arms do: promote, hold, or roll back, with the reason.
+"""Rule: how a canary is judged. From how the two arms do: promote, hold or roll back, with the reason.
 
-It decides and does nothing: `core.rollouts.canaries` reads the log and acts. The plan is read by `canary_plan.py`.
+It decides and does nothing: `canaries.py` reads the log and acts, `core.flags.canary_plan` reads the plan.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,6 @@
-"""Rule of experiments: what follows from how the arms do: a winner, none yet, a stop, or figures not to be trusted.
+"""Rule: how an experiment is judged. From how the arms do: a winner, none yet, a stop, or figures not to be trusted.
 
-It decides and does nothing: `core.rollouts.experiments` reads the log and acts. The design is read by
-`experiment_design.py`.
+It decides and does nothing: `experiments.py` reads the log and acts, `experiment_design.py` reads the design.
 """
 
 import math

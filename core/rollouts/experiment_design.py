@@ -1,6 +1,6 @@
-"""Rule of an experiment's design: whose variants are compared on what, checked field by field before it starts.
+"""Rule: an experiment's design: which variants are compared on which metrics, checked field by field before it starts.
 
-What follows from how the arms do is for `experiment.py`.
+`experiment.py` decides what follows from how the arms do.
 """
 
 import math

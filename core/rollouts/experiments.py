@@ -1,6 +1,6 @@
-"""Shell of the experiments: how each stands by the log and by whom clients noted, its start, its stop, its decision.
+"""Shell for A/B experiments: report, start, stop and decide them, from the log and the recorded exposures.
 
-The verdict is decided in `experiment.py`. An experiment never changes a flag by itself; a person decides.
+`experiment.py` decides the verdict. An experiment never changes a flag by itself; a person decides.
 """
 
 from collections.abc import Sequence

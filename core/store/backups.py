@@ -1,7 +1,7 @@
-"""Gateway to backups of the shared store: one file with everything in it as of one moment, checked before it counts.
+"""Gateway to backups of the shared store: one file with everything in it as of one moment, verified before it counts.
 
-SQLite is copied by its own online backup, PostgreSQL by COPY in one transaction: neither holds up who writes. A
-retrieval log that is elsewhere, MLflow and the corpus have backups of their own.
+SQLite is copied by its own online backup, PostgreSQL by COPY in one transaction; neither blocks writers. A retrieval
+log elsewhere, MLflow and the corpus need backups of their own.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Gateway to the store's schema over time: brings a store that an earlier release made to this release, by Alembic.
+"""Gateway to the store's schema over time: upgrades a store of an earlier release to this one, with Alembic.
 
 The migrations live here, with the deck; the client package makes new stores and refuses old ones. An upgrade is one
 transaction: a server that is killed in the middle of it leaves the former store, and of two servers one upgrades.

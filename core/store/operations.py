@@ -1,4 +1,4 @@
-"""Shell that notes a restored backup in the audit trail."""
+"""Shell: notes a restored backup in the audit trail."""
 
 from core.audit.acts import Act, changing
 from quarterdeck.store import Store

@@ -1,4 +1,4 @@
-"""Rule for evaluation cases: one question with what a good answer needs, and what came of it in one run.
+"""Rule: evaluation cases: one question with what a good answer needs, and its result in one run.
 
 Text in, values out: a JSONL file of cases, and the per-case table that every evaluation keeps beside its metrics.
 """

@@ -1,6 +1,6 @@
 """Gateway to MLflow over HTTP: MLflow's own client, set up for a dashboard, and what is read through it.
 
-Databases are read by `core.tracking.sql`; MLflow's exceptions do not travel further than this module.
+`sql.py` reads databases; MLflow's exceptions do not travel further than this module.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Gateway to MLflow: runs with their artifacts, prompts with their versions, and what evaluations and promotions write.
 
-Reading never writes to a store nor migrates it (databases: `core.tracking.sql`, servers: `core.tracking.client`).
+Reading never writes to a store nor migrates it (`sql.py` for databases, `client.py` for servers).
 """
 
 import json

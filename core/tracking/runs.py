@@ -1,6 +1,6 @@
-"""Rule of runs and prompt versions: which of many runs to look at, and in what they differ.
+"""Rule: runs and prompt versions: which of many runs to look at, and in what they differ.
 
-Values only: where they are read from is known to `core.tracking.gateway`.
+Values only; `gateway.py` reads them.
 """
 
 import json

@@ -1,7 +1,6 @@
 """Gateway to an MLflow database by SQL, read-only: MLflow's own client would migrate its schema.
 
-About 30 times faster than that client, too. Writing, and servers over HTTP, are the business of
-`core.tracking.gateway`.
+It is also about 30 times faster than that client. `gateway.py` writes, and reads servers over HTTP.
 """
 
 import importlib.util

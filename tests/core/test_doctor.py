@@ -99,7 +99,7 @@ def test_what_is_broken_fails_by_its_name_and_the_rest_is_still_looked_at(what: 
     assert found[name].state is State.FAIL
     assert said in found[name].found
     assert found[name].remedy
-    assert len(found) == 10
+    assert len(found) == 11
     assert found["programs"].state is State.OK
 
 

@@ -448,7 +448,7 @@ def test_flipping_a_flag_stores_it_and_shows_its_audit_entry(demo_url: str) -> N
         demo_url, "SELECT id, actor, reason FROM audit WHERE action = 'flag.update' AND target = 'use_reranker'"
     )
     assert (actor, reason) == ("tester", "costs too much")
-    assert [s.value for s in app.success] == [f"Recorded as audit entry {entry}. Services see it within two seconds."]
+    assert [s.value for s in app.success] == [f"Recorded as audit entry {entry}. Services see it within 2 seconds."]
     assert stored_flag(demo_url, "use_reranker") == before | {"state": "DISABLED"}
     shown = open_page("audit", entry=str(entry))
     assert shown.selectbox(key="entry").value == entry

@@ -68,6 +68,28 @@ def test_a_flip_reaches_a_running_client_and_its_listeners(deck, store):
     assert wait_until(lambda: told == [frozenset({"use_reranker"})])
 
 
+def test_a_refresh_reads_the_flags_at_once_and_its_listeners_may_refresh_too(store, url, tmp_path):
+    create_flag(store, "use_reranker", boolean_flag(on=True), ME)
+    with Quarterdeck(url, poll_s=3_600, snapshot_path=tmp_path / "own.json") as deck:
+        told = []
+        deck.on_change(lambda keys: told.append((keys, deck.refresh())))
+        switch_flag(store, get_flag(store, "production", "use_reranker"), ME, on=False)
+        assert deck.refresh() is True
+        assert deck.is_enabled("use_reranker", "u1") is False
+        assert told == [(frozenset({"use_reranker"}), True)]
+
+
+def test_a_refresh_that_fails_says_so_and_keeps_the_flags(deck, store):
+    with store.begin() as connection:
+        connection.execute(text("ALTER TABLE settings RENAME TO away"))
+    assert deck.refresh() is False
+    assert deck.is_enabled("use_reranker", "u1") is True
+    with store.begin() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO settings"))
+    assert deck.refresh() is True
+    assert Quarterdeck.from_definitions({"flags": {}}).refresh() is True
+
+
 def test_bucketing_is_the_same_in_every_process(deck, url):
     script = "import sys; from quarterdeck import Quarterdeck; d = Quarterdeck(sys.argv[1])\n"
     script += "print([u for u in range(1000) if d.is_enabled('new_prompt_v3', f'user-{u}')])"

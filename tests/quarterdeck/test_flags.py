@@ -15,12 +15,8 @@ import pytest
 from core.config import PROJECT
 from quarterdeck.compiled import compile_targeting
 from quarterdeck.definitions import (
-    HASH_VERSION,
-    Rule,
-    RuleOperator,
     boolean_flag,
     canary_flag,
-    parse_document,
     read_rules,
     read_weights,
     rollout_pct,
@@ -29,11 +25,12 @@ from quarterdeck.definitions import (
     set_weights,
     split_flag,
     switch_flag,
-    validate_definition,
-    validate_document,
 )
+from quarterdeck.documents import parse_document
 from quarterdeck.errors import InvalidInput, NotFound
 from quarterdeck.flags import Evaluation, FlagSet
+from quarterdeck.rules import RuleOperator, TargetingRule
+from quarterdeck.validation import HASH_VERSION, validate_definition, validate_document
 from tests.flag_generator import find_differences, flagd_answer, load_flagd, make_cases, our_answer
 
 CASES = json.loads((PROJECT / "tests" / "flag_cases.json").read_text(encoding="utf-8"))
@@ -112,8 +109,8 @@ def test_generator_reaches_compiled_and_interpreted_targeting_and_every_reason()
     [
         boolean_flag(on=True, rollout_pct=20),
         boolean_flag(on=True, rollout_pct=20, bucket_by="account"),
-        boolean_flag(on=True, rules=[Rule("country", RuleOperator.ONE_OF, ["DE"], "off")]),
-        boolean_flag(on=True, rollout_pct=5, rules=[Rule("v", RuleOperator.VERSION_LESS, "2.0", "on")]),
+        boolean_flag(on=True, rules=[TargetingRule("country", RuleOperator.ONE_OF, ["DE"], "off")]),
+        boolean_flag(on=True, rollout_pct=5, rules=[TargetingRule("v", RuleOperator.VERSION_LESS, "2.0", "on")]),
         canary_flag(5),
         split_flag({"a": 1, "b": 1}, 50),
     ],
@@ -234,7 +231,7 @@ def test_rounded_weights_add_up() -> None:
     [
         boolean_flag(on=True, rollout_pct=7),
         boolean_flag(on=True),
-        boolean_flag(on=True, rules=[Rule("country", RuleOperator.EQUALS, "DE", "off")]),
+        boolean_flag(on=True, rules=[TargetingRule("country", RuleOperator.EQUALS, "DE", "off")]),
         boolean_flag(on=True, rollout_pct=50, bucket_by="account"),
         canary_flag(7),
         split_flag({"a": 1, "b": 2}, 7),
@@ -297,25 +294,25 @@ def test_kill_switch_gives_every_caller_the_default_in_its_code() -> None:
 
 
 RULES = [
-    Rule("country", RuleOperator.EQUALS, "DE", "on"),
-    Rule("country", RuleOperator.DIFFERS, "DE", "off"),
-    Rule("age", RuleOperator.LESS, 18, "off"),
-    Rule("age", RuleOperator.AT_MOST, 18, "off"),
-    Rule("age", RuleOperator.MORE, 18, "on"),
-    Rule("age", RuleOperator.AT_LEAST, 18.5, "on"),
-    Rule("country", RuleOperator.ONE_OF, ["DE", "FR"], "on"),
-    Rule("country", RuleOperator.NONE_OF, ["DE", "FR"], "off"),
-    Rule("email", RuleOperator.CONTAINS, "@", "on"),
-    Rule("email", RuleOperator.STARTS_WITH, "ann", "on"),
-    Rule("user.email", RuleOperator.ENDS_WITH, ".com", "on"),
-    Rule("version", RuleOperator.VERSION_EQUALS, "1.0.0", "on"),
-    Rule("version", RuleOperator.VERSION_SAME_MAJOR, "1.0.0", "on"),
-    Rule("beta", RuleOperator.EQUALS, True, "on"),
+    TargetingRule("country", RuleOperator.EQUALS, "DE", "on"),
+    TargetingRule("country", RuleOperator.DIFFERS, "DE", "off"),
+    TargetingRule("age", RuleOperator.LESS, 18, "off"),
+    TargetingRule("age", RuleOperator.AT_MOST, 18, "off"),
+    TargetingRule("age", RuleOperator.MORE, 18, "on"),
+    TargetingRule("age", RuleOperator.AT_LEAST, 18.5, "on"),
+    TargetingRule("country", RuleOperator.ONE_OF, ["DE", "FR"], "on"),
+    TargetingRule("country", RuleOperator.NONE_OF, ["DE", "FR"], "off"),
+    TargetingRule("email", RuleOperator.CONTAINS, "@", "on"),
+    TargetingRule("email", RuleOperator.STARTS_WITH, "ann", "on"),
+    TargetingRule("user.email", RuleOperator.ENDS_WITH, ".com", "on"),
+    TargetingRule("version", RuleOperator.VERSION_EQUALS, "1.0.0", "on"),
+    TargetingRule("version", RuleOperator.VERSION_SAME_MAJOR, "1.0.0", "on"),
+    TargetingRule("beta", RuleOperator.EQUALS, True, "on"),
 ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.operator} {rule.value}")
-def test_rule_that_is_set_is_the_rule_that_is_read(rule: Rule) -> None:
+def test_rule_that_is_set_is_the_rule_that_is_read(rule: TargetingRule) -> None:
     built = set_rules(boolean_flag(on=True, rollout_pct=10), [rule, RULES[0]])
     validate_definition("flag", built)
     assert read_rules(built) == (rule, RULES[0])
@@ -325,14 +322,14 @@ def test_rule_that_is_set_is_the_rule_that_is_read(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("rule", "fits", "does_not"),
     [
-        (Rule("x", RuleOperator.NONE_OF, ["DE"], "on"), "US", "DE"),
-        (Rule("x", RuleOperator.CONTAINS, "@", "on"), "a@b", "ab"),
-        (Rule("x", RuleOperator.VERSION_AT_LEAST, "2.0", "on"), "2.0.0", "1.9"),
-        (Rule("x", RuleOperator.MORE, 5, "on"), 6, 5),
-        (Rule("x", RuleOperator.ENDS_WITH, "z", "on"), "xyz", "zy"),
+        (TargetingRule("x", RuleOperator.NONE_OF, ["DE"], "on"), "US", "DE"),
+        (TargetingRule("x", RuleOperator.CONTAINS, "@", "on"), "a@b", "ab"),
+        (TargetingRule("x", RuleOperator.VERSION_AT_LEAST, "2.0", "on"), "2.0.0", "1.9"),
+        (TargetingRule("x", RuleOperator.MORE, 5, "on"), 6, 5),
+        (TargetingRule("x", RuleOperator.ENDS_WITH, "z", "on"), "xyz", "zy"),
     ],
 )
-def test_rule_decides_ahead_of_the_rollout(rule: Rule, fits: Any, does_not: Any) -> None:
+def test_rule_decides_ahead_of_the_rollout(rule: TargetingRule, fits: Any, does_not: Any) -> None:
     flags = flag_set(boolean_flag(on=True, rollout_pct=0, rules=[rule]))
     assert flags.is_enabled("flag", "ann", {"x": fits})
     assert not flags.is_enabled("flag", "ann", {"x": does_not})
@@ -341,15 +338,15 @@ def test_rule_decides_ahead_of_the_rollout(rule: Rule, fits: Any, does_not: Any)
 @pytest.mark.parametrize(
     ("rule", "field"),
     [
-        (Rule("", RuleOperator.EQUALS, "DE", "on"), "rule.attribute"),
-        (Rule("country", "matches", "DE", "on"), "rule.operator"),
-        (Rule("country", RuleOperator.ONE_OF, "DE", "on"), "rule.value"),
-        (Rule("country", RuleOperator.STARTS_WITH, 5, "on"), "rule.value"),
-        (Rule("country", RuleOperator.EQUALS, {"a": 1}, "on"), "rule.value"),
-        (Rule("country", RuleOperator.EQUALS, "DE", "red"), "rule.serve"),
+        (TargetingRule("", RuleOperator.EQUALS, "DE", "on"), "rule.attribute"),
+        (TargetingRule("country", "matches", "DE", "on"), "rule.operator"),
+        (TargetingRule("country", RuleOperator.ONE_OF, "DE", "on"), "rule.value"),
+        (TargetingRule("country", RuleOperator.STARTS_WITH, 5, "on"), "rule.value"),
+        (TargetingRule("country", RuleOperator.EQUALS, {"a": 1}, "on"), "rule.value"),
+        (TargetingRule("country", RuleOperator.EQUALS, "DE", "red"), "rule.serve"),
     ],
 )
-def test_rule_that_cannot_work_is_refused(rule: Rule, field: str) -> None:
+def test_rule_that_cannot_work_is_refused(rule: TargetingRule, field: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         boolean_flag(on=True, rules=[rule])
     assert refused.value.field == field
@@ -456,7 +453,7 @@ class Hostile(dict[str, Any]):
 @pytest.mark.parametrize("context", [5, "text", ["a"], Hostile(a=1), {"country": object()}, {5: 5}])
 @pytest.mark.parametrize("key", ["flag", "unknown", "", None, 5, ["a"]])
 def test_evaluation_never_raises(key: Any, context: Any) -> None:
-    flags = flag_set(boolean_flag(on=True, rollout_pct=0, rules=[Rule("country", RuleOperator.MORE, 1, "on")]))
+    flags = flag_set(boolean_flag(on=True, rollout_pct=0, rules=[TargetingRule("country", RuleOperator.MORE, 1, "on")]))
     assert flags.evaluate(key, False, context).value is False
     assert flags.is_enabled(key, "ann", context) is False
     assert flags.resolve(key, context).value in (None, False)

@@ -19,9 +19,9 @@ from app.http import api, backends
 from core.audit.acts import Act
 from core.flags.operations import import_flags
 from quarterdeck import InvalidInput, Quarterdeck
-from quarterdeck.definitions import validate_definition
 from quarterdeck.documents import resolve_references
 from quarterdeck.store import Store
+from quarterdeck.validation import validate_definition
 from tests.flag_generator import Case, _evaluation_context, _shown, make_cases, our_answer
 
 ME = Act("ada", "because")

@@ -26,9 +26,9 @@ NEVER_S = 600.0
 LISTENERS = "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
 FLIP = """
 import sys
-from core.acts import Act
-from core.control import get_flag
-from core.operations import switch_flag
+from core.audit.acts import Act
+from core.flags.store import get_flag
+from core.flags.operations import switch_flag
 from quarterdeck.store import Store
 store = Store(sys.argv[1])
 switch_flag(store, get_flag(store, "production", "use_reranker"), Act("bob", "from elsewhere"), on=False)
@@ -106,7 +106,7 @@ def test_a_client_that_may_not_listen_any_more_looks_at_its_poll_and_says_so_onc
             flip(shared, on=on)
             assert wait_until(lambda on=on: deck.is_enabled("use_reranker", "u1") is on)
         assert count_listeners(shared) == 0
-    assert caplog.text.count("the store announces no changes") == 1
+    assert caplog.text.count("the store sends no notifications") == 1
 
 
 def refuse(store: Store, channel: str) -> None:

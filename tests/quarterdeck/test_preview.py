@@ -4,15 +4,18 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, set_rollout, split_flag, switch_flag
-from quarterdeck.preview import explain, share_changed
+from quarterdeck.definitions import boolean_flag, split_flag, switch_flag
+from quarterdeck.preview import explain
+from quarterdeck.rules import RuleOperator, TargetingRule
 from tests.flag_generator import make_cases
 
-USERS = [{"targetingKey": f"user-{number}"} for number in range(5_000)]
 RULED = boolean_flag(
     on=True,
     rollout_pct=20,
-    rules=[Rule("country", RuleOperator.ONE_OF, ["DE"], "off"), Rule("plan", RuleOperator.EQUALS, "pro", "on")],
+    rules=[
+        TargetingRule("country", RuleOperator.ONE_OF, ["DE"], "off"),
+        TargetingRule("plan", RuleOperator.EQUALS, "pro", "on"),
+    ],
 )
 
 
@@ -64,11 +67,3 @@ def test_every_generated_flag_has_a_story_and_the_answer_of_the_rule() -> None:
             if falls and falls[-1] == told.steps[-2] and told.evaluation.reason == "TARGETING_MATCH":
                 # Names like 1 or true are written as JSON in the story and as text in the answer.
                 assert f'falls to "{told.evaluation.variant}"'.replace('"', "") in falls[-1].replace('"', "")
-
-
-def test_share_changed_is_the_growth_of_the_rollout() -> None:
-    before = boolean_flag(on=True, rollout_pct=5)
-    share = share_changed("flag", before, set_rollout(before, 20), USERS)
-    assert abs(share - 0.15) < 0.021  # four standard errors
-    assert share_changed("flag", before, before, USERS) == 0
-    assert share_changed("flag", before, set_rollout(before, 20), []) == 0

@@ -20,8 +20,9 @@ from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
 from core.log.exposures import list_tracked_events
 from quarterdeck import Quarterdeck
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, split_flag
+from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.provider import QuarterdeckProvider
+from quarterdeck.rules import RuleOperator, TargetingRule
 
 ME = Act("ada", "because")
 U1 = EvaluationContext("u1")
@@ -29,7 +30,7 @@ FLAGS = {
     "on": boolean_flag(on=True, metadata={"team": "search"}),
     "dark": boolean_flag(on=False),
     "half": boolean_flag(on=True, rollout_pct=50),
-    "vips": boolean_flag(on=True, rollout_pct=0, rules=[Rule("vip", RuleOperator.EQUALS, True, "on")]),
+    "vips": boolean_flag(on=True, rollout_pct=0, rules=[TargetingRule("vip", RuleOperator.EQUALS, True, "on")]),
     "prompt": split_flag({"a": 1, "b": 1}, 100, values={"a": "short", "b": "long"}),
     "size": {"state": "ENABLED", "variants": {"small": 1, "big": 100}, "defaultVariant": "big"},
     "share": {"state": "ENABLED", "variants": {"low": 0.5, "high": 2}, "defaultVariant": "high"},

@@ -1,11 +1,14 @@
 import math
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from quarterdeck.clock import from_ms, to_ms
+from core.intake.rows import read_api_time
+from quarterdeck.clock import HOUR_MS, from_ms, to_ms
 from quarterdeck.errors import InvalidInput
-from quarterdeck.retrieval import MAX_QUERY_CHARACTERS, Retrieval, score_bin
+from quarterdeck.retrieval import COLUMNS, LATEST, MAX_QUERY_CHARACTERS, Retrieval
+from quarterdeck.rollups import roll_up
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -55,7 +58,29 @@ def test_times_survive_the_way_to_milliseconds_and_back():
 
 @pytest.mark.parametrize(("score", "expected"), [(0.0, 0), (0.0199, 0), (0.5, 25), (0.999, 49), (1.0, 49), (None, -1)])
 def test_each_score_has_one_bin_of_fifty_and_an_empty_hit_list_its_own(score, expected):
-    assert score_bin(score) == expected
+    ((*_, number, count, _total, _squares),) = roll_up([Retrieval(NOON, "q", score).row]).by_period[HOUR_MS]
+    assert (number, count) == (expected, 1)
+
+
+def test_the_row_is_built_once_and_no_part_of_what_is_compared_or_shown():
+    retrieval = Retrieval(NOON, "what is an mbuf", 1, arm="blue")
+    assert retrieval.row is retrieval.row
+    assert dict(zip(COLUMNS, retrieval.row, strict=True))["score"] == retrieval.score == 1.0
+    assert (retrieval.row[0], retrieval.ts_ms) == (to_ms(NOON), to_ms(NOON))
+    later = replace(retrieval, ts=from_ms(to_ms(NOON) + 5), score=0.25)
+    assert (later.row[0], later.row[2]) == (to_ms(NOON) + 5, 0.25)
+    assert "row=" not in repr(retrieval)
+    assert retrieval == Retrieval(NOON, "what is an mbuf", 1.0, arm="blue")
+
+
+def test_time_ends_in_2100_for_every_way_in():
+    last = LATEST - timedelta(milliseconds=1)
+    assert Retrieval(last, "q", 0.5).ts_ms == to_ms(LATEST) - 1
+    assert read_api_time(to_ms(last), now=NOON) == last
+    with pytest.raises(InvalidInput, match="between the years 1970 and 2100"):
+        Retrieval(LATEST, "q", 0.5)
+    with pytest.raises(InvalidInput, match="between 1970 and 2100"):
+        read_api_time(to_ms(LATEST), now=NOON)
 
 
 def test_a_whole_number_of_any_size_is_kept_as_a_float():

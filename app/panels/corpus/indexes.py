@@ -158,8 +158,8 @@ def render_swap(alias: str, live: str | None, name: str) -> None:
     with st.form(f"swap-{seen}"):
         was = f" instead of {ui.plain(live)}" if live else ""
         st.markdown(
-            f"Every reader of **{ui.plain(alias)}** searches **{ui.plain(name)}**{was} within two seconds. "
-            "A roll-back takes as long."
+            f"Every reader of **{ui.plain(alias)}** searches **{ui.plain(name)}**{was} "
+            f"within {ui.FLIP_SEEN_WITHIN_S} seconds. A roll-back takes as long."
         )
         st.text_input("Reason", key=f"swap-reason-{seen}", max_chars=500)
         st.text_input(f"Type the index's name, {ui.plain(name)}", key=f"swap-name-{seen}")
@@ -180,7 +180,8 @@ def swap(alias: str, live: str | None, name: str) -> None:
         return ship_probed_index(get_store(), alias, name, act, expected=live)
 
     ui.record_change(
-        change, effect=f"Readers follow within two seconds; “Roll back” is the way back from {ui.plain(name)}."
+        change,
+        effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds; “Roll back” returns from {ui.plain(name)}.",
     )
 
 
@@ -206,7 +207,7 @@ def roll_back(alias: str, live: str, former: str) -> None:
         act = make_act(st.session_state[f"rollback-reason-{live}"], get_config().environment)
         return swap_index(get_store(), alias, former, act, expected=live, rollback=True)
 
-    ui.record_change(change, effect="Readers follow within two seconds.")
+    ui.record_change(change, effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds.")
 
 
 def render_garbage() -> None:

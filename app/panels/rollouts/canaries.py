@@ -177,7 +177,7 @@ def render_form(action: str, label: str, flag: Flag, change: Callable[..., int],
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
             ui.plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
-            kwargs={"effect": "Services see it within two seconds."}, **lock(f"canary.{action}", flag.environment),
+            kwargs={"effect": ui.FLIP_SEEN}, **lock(f"canary.{action}", flag.environment),
         )  # fmt: skip
 
 

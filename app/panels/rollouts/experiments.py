@@ -282,7 +282,7 @@ def submit(key: str, label: str, change: Callable[[Act], int], action: str, envi
     st.text_input("Reason", key=f"{key}-reason", max_chars=500)
     st.form_submit_button(
         label, type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
-        kwargs={"effect": "Services see it within two seconds."}, **lock(action, environment),
+        kwargs={"effect": ui.FLIP_SEEN}, **lock(action, environment),
     )  # fmt: skip
 
 

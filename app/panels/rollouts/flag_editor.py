@@ -23,8 +23,9 @@ from core.flags.operations import save_edit
 from core.flags.preview import Users
 from core.flags.store import Flag
 from core.flags.upkeep import Details, split_tags
-from quarterdeck.definitions import RuleOperator, read_rules
+from quarterdeck.definitions import read_rules
 from quarterdeck.preview import explain
+from quarterdeck.rules import RuleOperator
 
 Definition = dict[str, Any]
 
@@ -289,7 +290,7 @@ def save(base: Flag, wanted: Definition) -> None:
         drop_edit(base)
         return entry
 
-    ui.record_change(change, effect="Services see it within two seconds.")
+    ui.record_change(change, effect=ui.FLIP_SEEN)
 
 
 def render_conflict(base: Flag, stored: Flag, wanted: Definition) -> None:

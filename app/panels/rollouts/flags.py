@@ -22,7 +22,6 @@ from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 
 KINDS = ("On or off", "A/B test", "Canary")
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
-EFFECT = "Services see it within two seconds."
 
 
 def is_on(flag: Flag) -> bool:
@@ -103,7 +102,7 @@ def kill(flag: Flag) -> None:
     """Turn the flag off."""
     ui.record_change(
         lambda: switch_flag(get_store(), flag, make_act("kill switch", flag.environment), on=False),
-        effect=f"{ui.plain(flag.key)} is off. {EFFECT}",
+        effect=f"{ui.plain(flag.key)} is off. {ui.FLIP_SEEN}",
     )
 
 

@@ -76,7 +76,7 @@ def create(environment: str) -> None:
         state["token-secret"] = secret
         return entry
 
-    ui.record_change(change, effect="Servers let it in within a second.")
+    ui.record_change(change, effect=f"Servers accept it within {ui.FLIP_SEEN_WITHIN_S} seconds.")
 
 
 def render_revocation(active: Sequence[Token], environment: str) -> None:
@@ -87,7 +87,8 @@ def render_revocation(active: Sequence[Token], environment: str) -> None:
         st.text_input("Reason", key="token-revoke-reason", max_chars=500)
         st.form_submit_button(
             "Revoke", on_click=ui.record_change, args=(lambda: _revoke(environment),),
-            kwargs={"effect": "It opens nothing within a second."}, **lock("token.revoke", environment),
+            kwargs={"effect": f"Servers refuse it within {ui.FLIP_SEEN_WITHIN_S} seconds."},
+            **lock("token.revoke", environment),
         )  # fmt: skip
 
 

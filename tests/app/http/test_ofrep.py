@@ -31,7 +31,9 @@ from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
 from core.log.exposures import list_usage
 from quarterdeck import Quarterdeck
-from quarterdeck.definitions import Rule, RuleOperator, boolean_flag, canary_flag, parse_document
+from quarterdeck.definitions import boolean_flag, canary_flag
+from quarterdeck.documents import parse_document
+from quarterdeck.rules import RuleOperator, TargetingRule
 from quarterdeck.store import Store
 
 DOCUMENT = locate("conformance", "ofrep", "openapi.yaml")
@@ -46,7 +48,7 @@ SIZES = {
 SHARES = {"state": "ENABLED", "variants": {"low": 0.5, "high": 1}, "defaultVariant": "high"}
 SETTINGS = {"state": "ENABLED", "variants": {"a": {"depth": 3}, "b": {}}, "defaultVariant": "a"}
 NO_DEFAULT = {"state": "ENABLED", "variants": {"a": "A"}, "targeting": {"if": [{"var": "vip"}, "a"]}}
-FOR_VIPS = boolean_flag(on=True, rollout_pct=0, rules=[Rule("vip", RuleOperator.EQUALS, True, "on")])
+FOR_VIPS = boolean_flag(on=True, rollout_pct=0, rules=[TargetingRule("vip", RuleOperator.EQUALS, True, "on")])
 
 
 @dataclass(frozen=True)

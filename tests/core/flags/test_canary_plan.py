@@ -8,7 +8,8 @@ import pytest
 from core.arms.arms import Metric
 from core.errors import InvalidInput
 from core.flags.canary_plan import Automation, PlanStep, is_canary, read_plan, share_of
-from quarterdeck.definitions import boolean_flag, canary_flag, switch_flag, validate_definition
+from quarterdeck.definitions import boolean_flag, canary_flag, switch_flag
+from quarterdeck.validation import validate_definition
 
 STEPS = "5% for 24h, 25% for 1.5 d, 50% for 90m, 100%"
 

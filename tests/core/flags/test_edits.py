@@ -11,8 +11,6 @@ from core.flags.edits import RuleText, apply_edit, parse_definition, parse_value
 from core.flags.impact import Impact, measure_impact, must_type_name
 from core.flags.upkeep import Details, Use, find_staleness, read_details, set_details, split_tags
 from quarterdeck.definitions import (
-    Rule,
-    RuleOperator,
     boolean_flag,
     canary_flag,
     read_bucket_by,
@@ -24,11 +22,12 @@ from quarterdeck.definitions import (
     switch_flag,
 )
 from quarterdeck.flags import FlagSet
+from quarterdeck.rules import RuleOperator, TargetingRule
 from tests.flag_generator import make_cases
 
 USERS = [f"user-{number}" for number in range(4_000)]
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
-RULED = boolean_flag(on=True, rollout_pct=20, rules=[Rule("plan", RuleOperator.EQUALS, "pro", "on")])
+RULED = boolean_flag(on=True, rollout_pct=20, rules=[TargetingRule("plan", RuleOperator.EQUALS, "pro", "on")])
 SPLIT = split_flag({"a": 50, "b": 30, "c": 20}, 80)
 
 

@@ -18,6 +18,7 @@ from quarterdeck import Quarterdeck, exposures
 from quarterdeck.clock import HOUR_MS, to_ms
 from quarterdeck.definitions import boolean_flag, canary_flag, experiment_variants, split_flag
 from quarterdeck.errors import InvalidInput, SourceUnavailable
+from quarterdeck.exposures import ExposureLog
 
 ME = Act("ada", "because")
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -31,6 +32,15 @@ def deck(url, store, tmp_path):
     create_flag(store, "prompt-test", split_flag({"a": 1, "b": 1}, 60), ME)
     with Quarterdeck(url, poll_s=0.05, report_s=NEVER_S, snapshot_path=tmp_path / "snapshot.json") as client:
         yield client
+
+
+@pytest.fixture
+def log(store):
+    """The part of a client that reports on flags, following one A/B test."""
+    reports = ExposureLog(store, "production", report_s=NEVER_S)
+    reports.follow({"prompt-test": split_flag({"a": 1, "b": 1})})
+    yield reports
+    reports.close()
 
 
 def used(store, flag, environment="production"):
@@ -114,7 +124,7 @@ def test_what_the_store_refuses_is_counted_once_when_it_is_back(deck, store):
         with store.begin() as connection:
             connection.execute(text("ALTER TABLE flag_evaluations RENAME TO away"))
         with pytest.raises(SourceUnavailable):
-            deck._exposures.flush()
+            deck.flush()
         with store.begin() as connection:
             connection.execute(text("ALTER TABLE away RENAME TO flag_evaluations"))
     deck.is_enabled("dark", "u1")
@@ -177,30 +187,29 @@ def test_a_user_whose_name_no_store_takes_is_answered_and_not_noted(deck, store,
     assert list_exposures(store, "production", "prompt-test") == ()
 
 
-def test_memory_for_users_is_bounded_and_what_was_forgotten_is_noted_only_once(deck, store, monkeypatch):
+def test_memory_for_users_is_bounded_and_what_was_forgotten_is_noted_only_once(log, store, monkeypatch):
     monkeypatch.setattr(exposures, "MAX_REMEMBERED", 10)
     for _ in range(2):
         for number in range(100):
-            deck.variant("prompt-test", f"u{number}")
-    log = deck._exposures
-    assert len(log._known) + len(log._known_before) <= 20
-    deck.flush()
+            log.count("prompt-test", "a", f"u{number}")
+    assert log.remembered <= 20
+    log.flush()
     users = [each.targeting_key for each in list_exposures(store, "production", "prompt-test")]
-    assert len(users) == len(set(users)) > 30
+    assert len(users) == len(set(users)) == 100
 
 
-def test_a_full_queue_drops_counted_and_notes_the_user_later(deck, store, monkeypatch):
+def test_a_full_queue_drops_counted_and_notes_the_user_later(log, store, monkeypatch):
     monkeypatch.setattr(exposures, "MAX_WAITING", 5)
     for number in range(100):
-        deck.variant("prompt-test", f"u{number}")
-    assert deck._exposures.dropped > 30
-    deck.flush()
-    assert sum(count_exposures(store, "production", "prompt-test").values()) == 5
+        log.count("prompt-test", "a", f"u{number}")
+    assert log.dropped == 95
+    log.flush()
+    assert count_exposures(store, "production", "prompt-test") == {"a": 5}
     monkeypatch.undo()
     for number in range(100):
-        deck.variant("prompt-test", f"u{number}")
-    deck.flush()
-    assert sum(count_exposures(store, "production", "prompt-test").values()) > 30
+        log.count("prompt-test", "a", f"u{number}")
+    log.flush()
+    assert count_exposures(store, "production", "prompt-test") == {"a": 100}
 
 
 def test_which_flags_are_experiments_is_told_by_shape_or_by_metadata():
@@ -230,8 +239,8 @@ def test_a_flag_that_becomes_an_experiment_is_noted_without_a_restart(deck, stor
 
 
 def test_an_event_is_stored_with_its_value_and_attributes(deck, store):
-    assert deck._exposures.track("answer-rated", "u1", 0.5, {"page": "chat"})
-    deck._exposures.track("opened", "", None, {})
+    assert deck.track("answer-rated", "u1", value=0.5, attributes={"page": "chat"})
+    deck.track("opened")
     deck.flush()
     (event,) = list_tracked_events(store, "production", "answer-rated")
     assert (event.targeting_key, event.value, event.attributes) == ("u1", 0.5, {"page": "chat"})
@@ -253,13 +262,13 @@ def test_an_event_is_stored_with_its_value_and_attributes(deck, store):
 )
 def test_an_event_that_cannot_be_stored_is_refused_by_field(deck, event, value, attributes, field):
     with pytest.raises(InvalidInput) as refused:
-        deck._exposures.track(event, "u1", value, attributes)
+        deck.track(event, "u1", value=value, attributes=attributes)
     assert refused.value.field == field
 
 
 def test_a_purge_takes_old_counts_users_and_events_too(deck, store):
     user = next(f"u{i}" for i in range(100) if deck.variant("prompt-test", f"u{i}") != "off")
-    deck._exposures.track("opened", user, None, {})
+    deck.track("opened", user)
     deck.flush()
     purge_retrievals(store, datetime.now(UTC) - timedelta(days=1), ME)
     assert used(store, "prompt-test")
@@ -280,7 +289,7 @@ def test_a_forked_child_counts_its_own_and_only_its_own(deck, store):
     if child == 0:  # whatever happens here, pytest must not go on twice
         try:
             deck.is_enabled("dark", "u1")
-            deck._exposures.flush()
+            deck.flush()
         finally:
             os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

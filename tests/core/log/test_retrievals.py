@@ -25,7 +25,7 @@ from quarterdeck.clickhouse import ClickHouseLog, make_ddl
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.log import RetrievalLog, SqlLog, open_log
 from quarterdeck.recorder import Recorder, append_retrievals
-from quarterdeck.retrieval import Retrieval, score_bin
+from quarterdeck.retrieval import Retrieval
 from tests.backends import BACKENDS, make_url, open_new_log
 
 __all__ = ["open_new_log"]
@@ -83,7 +83,7 @@ def summarize(rows: Iterable[Retrieval]) -> list[tuple[date, int, float, float, 
     return [
         (
             day, len(scores), sum(scores) / len(scores), sum(score * score for score in scores) / len(scores),
-            tuple(sum(score_bin(score) == number for score in scores) for number in range(50)),
+            tuple(sum(min(49, int(score * 50)) == number for score in scores) for number in range(50)),
         )
         for day, scores in sorted(days.items())
     ]  # fmt: skip

@@ -59,7 +59,7 @@ def deck(url: str, store: Store, tmp_path: Path) -> Iterator[Quarterdeck]:
 
 
 def refresh(deck: Quarterdeck) -> None:
-    deck._refresh()
+    deck.refresh()
 
 
 def serve(deck: Quarterdeck, *, green_score: float, users: int = 900, key: str = KEY, green_fails: float = 0.0) -> None:
@@ -211,8 +211,7 @@ def test_two_canaries_at_once_are_told_apart_by_whom_clients_noted(store: Store,
     for number in range(900):
         deck.route("search-service", f"user-{number}")
     serve(deck, green_score=0.5)
-    assert deck._exposures is not None
-    deck._exposures.flush()
+    deck.flush()
     assert report(store).verdict.call is CanaryCall.ROLL_BACK
     assert report(store, "search-service").verdict.call is not CanaryCall.ROLL_BACK
 

@@ -34,16 +34,9 @@ from core.rollouts.experiment_design import (
     read_design,
     write_design,
 )
-from quarterdeck.definitions import (
-    Rule,
-    RuleOperator,
-    boolean_flag,
-    canary_flag,
-    serve_to_all,
-    split_flag,
-    switch_flag,
-)
+from quarterdeck.definitions import boolean_flag, canary_flag, serve_to_all, split_flag, switch_flag
 from quarterdeck.flags import FlagSet
+from quarterdeck.rules import RuleOperator, TargetingRule
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 NOW = START + timedelta(days=10)
@@ -327,7 +320,7 @@ def test_looked_at_every_day_a_true_effect_is_found_and_none_is_invented() -> No
             "flag: style is a canary with a plan",
         ),
         (
-            boolean_flag(on=True, rollout_pct=50, rules=[Rule("country", RuleOperator.EQUALS, "DE", "on")]), {},
+            boolean_flag(on=True, rollout_pct=50, rules=[TargetingRule("land", RuleOperator.EQUALS, "DE", "on")]), {},
             "flag: rules of style give some users a variant that is not drawn",
         ),
     ],
@@ -341,7 +334,7 @@ def test_a_design_that_cannot_tell_anything_is_refused(
 
 
 def test_arms_and_shares_are_those_that_users_really_get() -> None:
-    half = boolean_flag(on=True, rollout_pct=20, rules=[Rule("staff", RuleOperator.EQUALS, "yes", "on")])
+    half = boolean_flag(on=True, rollout_pct=20, rules=[TargetingRule("staff", RuleOperator.EQUALS, "yes", "on")])
     assert list_arms(half) == ()
     assert list_arms(boolean_flag(on=True, rollout_pct=20)) == ("on", "off")
     found = plan_experiment("x", boolean_flag(on=True, rollout_pct=20), name="a", metric=Metric.COST, effect=0.1)
@@ -361,7 +354,7 @@ def test_arms_and_shares_are_those_that_users_really_get() -> None:
 
 
 def test_a_decided_flag_gives_everybody_the_winner_and_keeps_its_rules() -> None:
-    rule = Rule("country", RuleOperator.EQUALS, "DE", "off")
+    rule = TargetingRule("country", RuleOperator.EQUALS, "DE", "off")
     decided = serve_to_all(split_flag({"short": 1, "long": 1}) | {}, "long")
     flags = FlagSet.from_definitions({"flags": {"style": decided}})
     assert {flags.resolve("style", {"targetingKey": f"u{n}"}).variant for n in range(500)} == {"long"}

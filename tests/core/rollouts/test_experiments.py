@@ -65,7 +65,7 @@ def start(store: Store, *, days_ago: float = 0.0, definition: dict[str, Any] | N
 
 def serve(deck: Quarterdeck, *, gain: float, users: int = 1_500, slower_ms: float = 0.0, lose: float = 0.0) -> None:
     """Answer two questions of each user within the last two hours: by the variant that the client says, and logged."""
-    deck._refresh()
+    deck.refresh()
     rng, now = random.Random(3), datetime.now(UTC)
     for number in range(users):
         user = f"user-{number}"
@@ -80,8 +80,6 @@ def serve(deck: Quarterdeck, *, gain: float, users: int = 1_500, slower_ms: floa
                 ts=now - timedelta(seconds=rng.randrange(60, 7_000)),
             )  # fmt: skip
     deck.flush()
-    assert deck._exposures is not None
-    deck._exposures.flush()
 
 
 def report(store: Store, *, later: timedelta = timedelta(0)) -> ExperimentReport:
@@ -137,16 +135,15 @@ def test_a_flag_that_was_not_noted_is_noted_from_the_start_of_its_experiment_on(
     store: Store, deck: Quarterdeck
 ) -> None:
     create_flag(store, KEY, boolean_flag(on=True, rollout_pct=50), SETUP)
-    deck._refresh()
+    deck.refresh()
     deck.variant(KEY, "before")
     flag = get_flag(store, ENVIRONMENT, KEY)
     design = plan_experiment(KEY, flag.definition, name=NAME, metric=Metric.SCORE, effect=0.02)
     before = {f"u{n}": deck.variant(KEY, f"u{n}") for n in range(200)}
     start_experiment(store, flag, design, ME)
-    deck._refresh()
+    deck.refresh()
     assert {user: deck.variant(KEY, user) for user in before} == before
-    assert deck._exposures is not None
-    deck._exposures.flush()
+    deck.flush()
     assert report(store, later=timedelta(minutes=1)).noted == {
         arm: sum(each == arm for each in before.values()) for arm in ("off", "on")
     }
@@ -205,7 +202,7 @@ def test_a_decision_gives_everybody_the_winner_ends_it_and_stays_as_it_was_then(
     start(store, days_ago=1)
     serve(deck, gain=0.06)
     decide_for(store, running(store), "long", ME, typed_name=None, now=datetime.now(UTC))
-    deck._refresh()
+    deck.refresh()
     assert {deck.variant(KEY, f"user-{number}") for number in range(300)} == {"long"}
     flag = get_flag(store, ENVIRONMENT, KEY)
     assert "experiment" not in flag.definition["metadata"]
@@ -219,13 +216,13 @@ def test_a_decision_gives_everybody_the_winner_ends_it_and_stays_as_it_was_then(
 
 def test_a_stop_leaves_the_flag_as_it_serves(store: Store, deck: Quarterdeck) -> None:
     start(store)
-    deck._refresh()
+    deck.refresh()
     before = {f"u{n}": deck.variant(KEY, f"u{n}") for n in range(200)}
     definition = get_flag(store, ENVIRONMENT, KEY).definition
     assert definition["metadata"]["experiment"] == NAME
     stop_experiment(store, running(store), Act("bob", "the wrong question"))
     assert get_flag(store, ENVIRONMENT, KEY).definition == split_flag({"short": 1, "long": 1})
-    deck._refresh()
+    deck.refresh()
     assert {user: deck.variant(KEY, user) for user in before} == before
     assert (running(store).state, running(store).conclusion) == (ExperimentState.STOPPED, "the wrong question")
 

@@ -1,0 +1,97 @@
+"""Checks that this process puts users into the buckets of `fractional-v3`, the hash that flags chose their users by.
+
+A release of flagd-core, mmh3 or cbor2 that hashes in another way would move users between variants without a word. So
+known users are looked up once in a process, before the first flag that hashes is used; `flags` refuses such flags where
+one of them lands in another bucket. How a definition is evaluated is left to `flags` and `compiled`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from openfeature.contrib.tools.flagd.core.targeting import targeting as interpret
+from openfeature.evaluation_context import EvaluationContext
+
+from quarterdeck.compiled import compile_targeting
+from quarterdeck.errors import InvalidInput
+from quarterdeck.validation import HASH_VERSION
+
+logger = logging.getLogger("quarterdeck")
+
+_FLAG = "bucketing-check"
+_BUCKETS = [[str(number), 1] for number in range(100)]
+# Bucket of 100 by targeting key, and by a number as the attribute `account`. Computed once with flagd-core 2.0.0.
+_BY_USER = {"ann": 77, "bob": 98, "jürgen": 85, "用户-7": 43, "user-00000000000000000001": 39, "x" * 300: 13}
+_BY_ACCOUNT = {7: 40, -1: 49, 2.5: 41, 2**40: 35}
+_DECIDED_BY = ("openfeature-flagd-core", "mmh3", "cbor2")
+
+_Ask = Callable[[dict[str, Any]], Any]
+
+
+@lru_cache(maxsize=1)
+def find_bucketing_problem() -> str | None:
+    """Return why flags with a `fractional` cannot be trusted here, in one line, or None where they can.
+
+    The answer is found once in a process, in a few milliseconds, and a problem is logged then.
+    """
+    problem = next(_list_problems(), None)
+    if problem is not None:
+        logger.warning("flags that share users out by weight give the default in the code: %s", problem)
+    return problem
+
+
+def check_bucketing(definition: Mapping[str, Any]) -> None:
+    """Raise InvalidInput where this flag shares users out by weight, and this process cannot be trusted to."""
+    if uses_fractional(definition.get("targeting")) and (problem := find_bucketing_problem()) is not None:
+        raise InvalidInput("targeting.fractional", problem)
+
+
+def uses_fractional(logic: Any) -> bool:
+    """Return whether a `fractional` stands anywhere in this targeting."""
+    if isinstance(logic, Mapping):
+        return "fractional" in logic or any(uses_fractional(part) for part in logic.values())
+    return isinstance(logic, list) and any(uses_fractional(part) for part in logic)
+
+
+def _list_problems() -> Iterator[str]:
+    by_account = [{"var": "account"}, *_BUCKETS]
+    yield from _compare({"fractional": _BUCKETS}, "targetingKey", _BY_USER)
+    yield from _compare({"fractional": by_account}, "account", _BY_ACCOUNT)
+
+
+def _compare(logic: dict[str, Any], attribute: str, known: Mapping[Any, int]) -> Iterator[str]:
+    for way, ask in _list_ways(logic):
+        for value, bucket in known.items():
+            try:
+                found = ask({attribute: value})
+            except Exception as error:  # noqa: BLE001 - a broken library is a problem to report, not one to fail of
+                found = f"{type(error).__name__} ({error})"
+            if found != str(bucket):
+                where = f"{attribute} {value!r:.24} falls into bucket {found} instead of {bucket}"
+                yield f"{where} of {HASH_VERSION} ({way}; {_versions()}); install what quarterdeck requires"
+
+
+def _list_ways(logic: dict[str, Any]) -> Iterator[tuple[str, _Ask]]:
+    """Every way in which a `fractional` is answered: by flagd-core, compiled, and at once by the targeting key."""
+    yield "flagd-core", lambda data: interpret(_FLAG, logic, EvaluationContext(data.get("targetingKey"), data))
+    compiled = compile_targeting(_FLAG, logic)
+    if compiled is not None:
+        yield "compiled", compiled.run
+        if compiled.rollout is not None:
+            decide = compiled.rollout.decider(compiled.rollout.variants)
+            yield "compiled, at once", lambda data: decide(data["targetingKey"])
+
+
+def _versions() -> str:
+    """The installed versions of what decides about buckets."""
+    found = []
+    for name in _DECIDED_BY:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} of unknown version")
+    return ", ".join(found)
