@@ -67,7 +67,7 @@ def main() -> None:
 @click.option("--reset", is_flag=True, help="Remove the former demo first.")
 @common
 def demo(config: Config, *, reset: bool, as_json: bool) -> None:
-    """Build the demo in QUARTERDECK_HOME: corpus, indexes, retrievals, experiments, flags.
+    """Build the demo in QUARTERDECK_HOME: corpus, indexes, retrievals, MLflow runs, flags.
 
     Example: quarterdeck demo --reset
     """

@@ -1,4 +1,4 @@
-"""The pages by name, so that navigation and links between pages speak of the same ones."""
+"""The pages by name. This is their one list: navigation, links, tests, benchmarks and pictures read it."""
 
 from typing import Any
 
@@ -15,9 +15,14 @@ TITLES = {
 }
 
 
+def path_of(name: str) -> str:
+    """Return the path of the page under the server's address; the first page is at the root."""
+    return "" if name == next(iter(TITLES)) else name
+
+
 def get_page(name: str) -> Any:
-    """Return the page of that name; the overview is the one at the root address."""
-    return st.Page(f"../pages/{name}.py", title=TITLES[name], url_path=name, default=name == "overview")
+    """Return the page of that name."""
+    return st.Page(f"../pages/{name}.py", title=TITLES[name], url_path=name, default=not path_of(name))
 
 
 def link_to(name: str, label: str, **filters: str) -> None:

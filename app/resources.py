@@ -1,60 +1,26 @@
-"""Everything that Streamlit keeps between runs: the only place with `st.cache_resource`.
+"""Everything shared that Streamlit keeps between runs; what one page reads is in `app/panels/<page>/resources.py`.
 
-Handles (store, model, gateways) are shared by all visitors. Reads are kept for some seconds, by their arguments, and
-shared as they are: they are values that nobody changes, and `st.cache_data` would copy them for every visitor. What is
-read anew in the background is shown up to twice as old as its `ttl`, and nobody waits for it.
+Modules of the name `resources` are the only ones with `st.cache_resource`. Handles (store, model, gateways) are shared
+by all visitors. Reads are kept for some seconds, by their arguments, and shared as they are: they are values that
+nobody changes, and `st.cache_data` would copy them for every visitor. What is read anew in the background is shown up
+to twice as old as its `ttl`, and nobody waits for it.
 """
 
 import os
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from core.access.roles import list_grants
 from core.access.sessions import is_ended
-from core.arms.histories import ArmHistories, share_histories
-from core.audit.environments import list_environments as read_environments
+from core.audit import environments
 from core.audit.permissions import Grant
-from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.config import Config, load_config
-from core.corpus.corpus import Corpus, Version, VersionDiff
-from core.corpus.manifests import CorpusFile
-from core.corpus.pipeline import Stage, StaleStage
-from core.corpus.previews import MOST_BYTES, Preview, preview_file
-from core.corpus.worddiff import TextSegment
-from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
-from core.drift.report import DriftOverview, report_drift
-from core.embedding.backfill import Backfill
+from core.corpus.corpus import Corpus
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.errors import QuarterdeckError
-from core.flags.preview import Users, list_recent_users
 from core.jobs.jobs import Jobs
-from core.log.retrievals import Window
-from core.overview import (
-    Area,
-    describe_areas,
-    describe_corpus,
-    describe_coverage,
-    describe_drift,
-    describe_prompts,
-    describe_rollouts,
-)
-from core.predictions.nearest import Nearest, find_nearest
-from core.predictions.prediction import PredictionCheck
-from core.predictions.predictions import get_prediction, measure_in_log, measure_prediction
-from core.prompts.behavior import BehaviorReport, report_behavior
-from core.prompts.contests import LOOKED_AT, PromptComparison, report_prompts
-from core.prompts.decisions import WinnerRule
-from core.rollouts.canaries import CanaryReport, report_canaries
-from core.rollouts.experiments import ExperimentReport, report_experiments
 from core.tracking.gateway import Tracking
-from core.tracking.runs import Run, RunFilter, RunPage, RunSort
-from quarterdeck.clock import start_of
 from quarterdeck.store import Store
 
 
@@ -82,21 +48,9 @@ def list_environments() -> tuple[str, ...]:
     """Return the configured environment and then the others that the store knows of; never fails."""
     own = get_config().environment
     try:
-        return read_environments(get_store(), own)
+        return environments.list_environments(get_store(), own)
     except QuarterdeckError:  # the page that needs the store says what is wrong with it
         return (own,)
-
-
-@st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking for recent users …")
-def load_users(environment: str, flag: str) -> Users:
-    """Return the recent users that a change of the flag is tried on."""
-    return list_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
-
-
-def get_histories() -> ArmHistories:
-    """Return what is kept of the arms' histories; what the scheduler read a moment ago is not read again."""
-    config = get_config()
-    return share_histories(config.database_url, config.log_url).up_to(timedelta(seconds=10))
 
 
 @st.cache_resource(ttl=2, show_spinner=False)
@@ -118,12 +72,6 @@ def get_embedder() -> Embedder:
 
 
 @st.cache_resource
-def get_backfill() -> Backfill:
-    """Return the background embedding of new queries."""
-    return Backfill(get_embedder())
-
-
-@st.cache_resource
 def get_tracking() -> Tracking:
     """Return the MLflow gateway."""
     return Tracking(get_config().tracking_uri)
@@ -139,181 +87,3 @@ def get_corpus() -> Corpus:
 def get_jobs() -> Jobs:
     """Return the jobs that run beside this server, whichever server of this home started them."""
     return Jobs(get_config().home / "jobs")
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
-def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
-    """Return the drift verdict and what it rests on."""
-    return report_drift(
-        get_store(), environment=environment, today=today, window_days=window_days, baseline_days=baseline_days
-    )
-
-
-@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
-def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
-    """Return how every canary stands."""
-    return report_canaries(get_store(), get_histories(), environment, now=datetime.now(UTC))
-
-
-@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
-def load_experiments(environment: str) -> tuple[ExperimentReport, ...]:
-    """Return how every experiment on a flag stands."""
-    return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))
-
-
-@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
-def load_coverage(environment: str, today: date, window_days: int, clusters: int | None) -> Coverage:
-    """Return the coverage gaps of the window."""
-    return report_coverage(
-        get_store(),
-        get_embedder(),
-        environment=environment,
-        today=today,
-        window_days=window_days,
-        clusters=clusters,
-        low_score=get_config().low_score,
-        embed_new=False,
-    )
-
-
-@st.cache_resource(max_entries=20, show_spinner="Drawing the map …")
-def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return where the texts lie on the map: computed once, as long as they stay the same."""
-    return place_texts(texts, get_embedder())
-
-
-def load_map(environment: str, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
-    """Return the low-scoring queries of the window as points of a map."""
-    return map_coverage(load_coverage(environment, today, window_days, clusters), load_places)
-
-
-@st.cache_resource(
-    refresh_mode="background", ttl=60, max_entries=100, show_spinner="Looking for the nearest documents …"
-)
-def load_nearest(typical: tuple[str, ...]) -> Nearest:
-    """Return the documents of the live index nearest to the typical questions of a topic."""
-    return find_nearest(get_store(), get_embedder(), typical)
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading MLflow …")
-def load_comparison(
-    experiment: str, rule: WinnerRule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
-) -> PromptComparison:
-    """Return the chosen runs (or the newest of each version) side by side, and the winner by the rule."""
-    return report_prompts(
-        get_tracking(),
-        experiment=experiment,
-        rule=rule,
-        ceiling_usd=ceiling_usd,
-        run_ids=run_ids,
-        shared_only=shared_only,
-    )
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the runs …")
-def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> RunPage:
-    """Return one page of the runs that pass the filters."""
-    return get_tracking().page_runs(where, sort, limit=limit, offset=offset)
-
-
-@st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Reading the runs …")
-def load_choices(experiment: str) -> tuple[Run, ...]:
-    """Return the newest runs of an experiment: what its filters offer."""
-    return get_tracking().list_runs(experiment, limit=LOOKED_AT)
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
-def load_behavior(name: str, experiment: str, window: Window) -> BehaviorReport:
-    """Return what each version of a prompt does in production, beside its offline figures."""
-    return report_behavior(get_store(), get_tracking(), name, experiment=experiment, window=window)
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, show_spinner="Reading git and DVC …")
-def load_versions() -> tuple[Version, ...]:
-    """Return the corpus versions, newest first."""
-    return get_corpus().list_versions()
-
-
-@st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the manifest …")
-def load_files(revision: str) -> tuple[CorpusFile, ...]:
-    """Return the files of one corpus version."""
-    return get_corpus().list_files(revision)
-
-
-@st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the versions …")
-def load_diff(old: str, new: str) -> VersionDiff:
-    """Return what differs between two corpus versions."""
-    return get_corpus().compare_versions(old, new)
-
-
-@st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the file …")
-def load_preview(revision: str, path: str) -> Preview:
-    """Return what can be shown of a file."""
-    return preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
-
-
-def load_archive(revision: str) -> bytes:
-    """Return all files of a corpus version as a zip file."""
-    with TemporaryDirectory(prefix="quarterdeck-archive-") as folder:
-        return get_corpus().archive(revision, Path(folder) / "archive.zip").read_bytes()
-
-
-@st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the words …")
-def load_text_diff(old: str, new: str, path: str, old_path: str | None) -> tuple[TextSegment, ...]:
-    """Return the words that differ in one file."""
-    return get_corpus().compare_text(old, new, path, old_path=old_path)
-
-
-@st.cache_resource(ttl=5, max_entries=2, show_spinner="Comparing the pipeline with the working copy …")
-def load_pipeline(last_rebuild: str) -> tuple[tuple[Stage, ...], tuple[StaleStage, ...]]:  # noqa: ARG001 - a key
-    """Return the stages of the working copy, and which are stale and why; anew when a rebuild ended since."""
-    return get_corpus().list_stages(), get_corpus().list_stale_stages()
-
-
-@st.cache_resource(ttl=300, max_entries=5, show_spinner="Searching the built index …")
-def load_search_check(target: str, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
-    """Return the prediction for a corpus version beside what the index built from it finds."""
-    return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target))
-
-
-@st.cache_resource(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")
-def load_log_check(target: str, window: Window) -> PredictionCheck:
-    """Return the prediction for a corpus version beside what its queries scored in the log."""
-    return measure_in_log(get_store(), get_prediction(get_store(), target), window)
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Looking for what changed …")
-def load_what_changed(environment: str, today: date) -> WhatChanged:
-    """Return the changes of the last four months, and what of them explains the drop if there is one."""
-    since = start_of(today - timedelta(days=120))
-    return explain_drift(
-        get_store(),
-        load_drift(environment, today, 7, 30),
-        gather_changes(get_store(), get_corpus, get_tracking, environment=environment, since=since),
-        today=today,
-        coverage=lambda: load_coverage(environment, today, 7, None),
-    )
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")
-def load_areas(environment: str, today: date) -> tuple[Area, ...]:
-    """Return how each area stands."""
-    store, config = get_store(), get_config()
-
-    def explain() -> WhatChanged:
-        return load_what_changed(environment, today)
-
-    return describe_areas(
-        (
-            ("drift", lambda: describe_drift(load_drift(environment, today, 7, 30), explain)),
-            ("coverage", lambda: describe_coverage(store, get_embedder(), environment, today, config.low_score)),
-            ("prompts", lambda: describe_prompts(get_tracking())),
-            ("corpus", lambda: describe_corpus(store, get_corpus())),
-            (
-                "rollouts",
-                lambda: describe_rollouts(
-                    store, environment, lambda: load_canaries(environment), lambda: load_experiments(environment)
-                ),
-            ),
-        )
-    )

@@ -12,6 +12,7 @@ from app.resources import get_config, get_store, load_grants, load_is_ended
 from app.ui import plain
 from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers
 from core.access.sessions import end_session
+from core.audit.actions import Action
 from core.audit.acts import Act
 from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
@@ -44,10 +45,10 @@ def make_act(reason: str, environment: str) -> Act:
     return Act(visitor.name, reason, environment, roles=visitor.roles)
 
 
-def lock(action: str, environment: str) -> dict[str, Any]:
+def lock(action: Action, environment: str) -> dict[str, Any]:
     """Return the options that lock a control and say why, when the visitor may not do this; {} when they may.
 
-    `st.button("Save", **lock("flag.update", environment))`; the operation itself refuses too.
+    `st.button("Save", **lock(Action.FLAG_UPDATE, environment))`; the operation itself refuses too.
     """
     refusal = explain_refusal(get_visitor().roles, action, environment)
     return {"disabled": True, "help": plain(refusal)} if refusal else {}

@@ -17,12 +17,13 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.first_paint import FLAGS, find_port, served
+from app.navigation import TITLES, path_of
+from benchmarks.first_paint import find_port, served
+from tests.chromium import FLAGS
 
-PAGES = (
-    "", "corpus", "corpus?tab=Files&version=v25", "corpus?tab=Diff", "drift", "prompts", "rollouts", "audit",
-    "coverage", "coverage?days=30d",
-)  # fmt: skip
+FIRST = ("", "corpus", "corpus?tab=Files&version=v25", "corpus?tab=Diff")  # idle is what is there before the corpus
+LAST = ("coverage", "coverage?days=30d")  # they load the embedding model
+PAGES = (*FIRST, *(path for path in map(path_of, TITLES) if path not in (*FIRST, *LAST)), *LAST)
 MOST_MB, MOST_CORPUS_MB, VISITS = 1500, 300, 3
 
 

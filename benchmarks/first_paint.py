@@ -27,14 +27,12 @@ from pathlib import Path
 import httpx2
 from playwright.sync_api import BrowserContext, TimeoutError, sync_playwright
 
+from app.navigation import TITLES, path_of
+from tests.chromium import FLAGS
+
 PATIENCE_MS, SETTLED_MS = 120_000, 20_000
 WARMING = 3  # the browser keeps a script's compiled code once it has seen it a few times
 PROJECT = Path(__file__).resolve().parents[1]
-PAGES = ("", "drift", "coverage", "prompts", "corpus", "rollouts", "audit")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
 EMPTY = 'import streamlit as st\n\nst.title("Empty", anchor=False)\nst.markdown("#### Nothing but this sentence.")\n'
 # Playwright's own waiting looks between the page's long tasks and is late by up to half a second.
 SHOWN = """
@@ -124,9 +122,8 @@ def main() -> int:
         browser.add_init_script(SHOWN)
         with served(empty, empty_port, "/_stcore/health") as bare, served(deck, deck_port, "/healthz") as address:
             ratios = {}
-            for page in PAGES:
-                name = page or "overview"
-                empty_s, page_s = measure(browser, bare, f"{address}/{page}", options.visits)
+            for name in TITLES:
+                empty_s, page_s = measure(browser, bare, f"{address}/{path_of(name)}", options.visits)
                 ratios[name] = page_s / empty_s
                 row = f"{page_s * 1e3:7.0f} ms, empty page {empty_s * 1e3:7.0f} ms: {ratios[name]:5.2f} times"
                 print(f"{name:<12} {row}", flush=True)

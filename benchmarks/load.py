@@ -37,10 +37,11 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from app.navigation import TITLES, path_of
 from benchmarks.app_memory import find_server, read_mb
 from benchmarks.first_paint import find_port, served
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.config import load_config
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
@@ -50,9 +51,10 @@ from quarterdeck.store import Store
 
 # What people do: open a page, or change one of its filters, which live in the address.
 VISITS = (
-    "", "drift", "drift?days=7d", "drift?days=30d", "coverage", "coverage?days=30d", "prompts", "prompts?tab=Runs",
-    "prompts?tab=Live", "corpus", "corpus?tab=Files&version=v1", "corpus?tab=Diff", "corpus?tab=Indexes", "rollouts",
-    "rollouts?flag=new_prompt_v3", "rollouts?search=prompt", "rollouts?tab=Canaries", "audit", "audit?entry=3",
+    *map(path_of, TITLES),
+    "drift?days=7d", "drift?days=30d", "coverage?days=30d", "prompts?tab=Runs", "prompts?tab=Live",
+    "corpus?tab=Files&version=v1", "corpus?tab=Diff", "corpus?tab=Indexes", "rollouts?flag=new_prompt_v3",
+    "rollouts?search=prompt", "rollouts?tab=Canaries", "audit?entry=3",
 )  # fmt: skip
 LOOKS_S, LOGGERS, FLIPPERS, USERS = (5.0, 35.0), 4, 2, 100_000
 MOST_P95_S, MOST_GROWTH = 1.5, 0.05
@@ -216,7 +218,7 @@ def _list_losses(url: str, reports: Sequence[tuple[str, int, int, float]], logge
                 if {count, found, rows} != {count} or dropped:
                     lost.append(f"{name}: {count:,} logged, {rows:,} found, {found:,} rolled up, {dropped:,} dropped")
             else:
-                entries = len(list_audit(store, target=name, limit=count + 10)) - 1  # one is its creation
+                entries = len(list_audit(store, AuditFilter(target=name), limit=count + 10)) - 1  # one is its creation
                 print(f"{name}: {count:,} flips, {entries:,} audit entries")
                 if entries != count:
                     lost.append(f"{name}: {count:,} flips, {entries:,} audit entries")

@@ -129,13 +129,14 @@ def _serve(what: str, argument: str) -> None:
 def _ours(url: str) -> ASGIApp:
     from starlette.responses import PlainTextResponse
 
-    from app.http.api import ApiAhead
+    from app.http.api import ROUTES, ApiAhead
     from app.http.guard import Guard
     from app.http.observing import Observing
     from core.config import load_config
 
     os.environ["QUARTERDECK_DATABASE_URL"] = url
-    return Observing(Guard(ApiAhead(PlainTextResponse("pages")), load_config(os.environ).access, "127.0.0.1"))
+    guarded = Guard(ApiAhead(PlainTextResponse("pages")), load_config(os.environ).access, "127.0.0.1")
+    return Observing(guarded, ROUTES)
 
 
 def _bare(sizes: list[int]) -> ASGIApp:

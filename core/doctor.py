@@ -163,7 +163,7 @@ def _check_log(store: Store) -> Finding:
 def _check_mlflow(config: Config) -> Finding:
     tracking = Tracking(config.tracking_uri)
     names = tracking.list_experiments()
-    return Finding("MLflow", State.OK, f"{len(names)} experiments can be read")
+    return Finding("MLflow", State.OK, f"{len(names)} MLflow experiments can be read")
 
 
 def _check_corpus(config: Config) -> Finding:

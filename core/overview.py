@@ -77,7 +77,7 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
 
 
 def describe_coverage(store: Store, embedder: Embedder, environment: str, today: date, low_score: float | None) -> Area:
-    """Say how many gaps the last week has and what the biggest is called."""
+    """Say how many topics scored low in the last week, and which is the most worth indexing."""
     coverage = report_coverage(
         store, embedder, environment=environment, today=today, window_days=GAP_DAYS, low_score=low_score,
         embed_new=False,
@@ -88,11 +88,12 @@ def describe_coverage(store: Store, embedder: Embedder, environment: str, today:
         return Area("coverage", Standing.DECIDE, said)
     if not ranked:
         standing = Standing.GOOD if coverage.scored_count else Standing.EMPTY
-        return Area("coverage", standing, f"No coverage gaps to show: {coverage.topics.reason}.", "0")
+        return Area("coverage", standing, f"No topics to show: {coverage.topics.reason}.", "0")
     biggest = ranked[0]
     share = biggest.count / coverage.scored_count if coverage.scored_count else 0.0
+    score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     sentence = (
-        f"{len(ranked)} topics score low in the last {GAP_DAYS} days; the one most worth indexing is "
+        f"{score_low} in the last {GAP_DAYS} days; the one most worth indexing is "
         f"“{biggest.label}”: {share:.0%} of all queries."
     )
     return Area(
@@ -160,7 +161,7 @@ def describe_rollouts(
     flags = list_flags(store, environment)
     if not flags:
         return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
-    partly, said = describe_partly({flag.key: flag.definition for flag in flags})
+    partly, said = describe_partly({flag.key: flag.view for flag in flags})
     watched = [report for report in canaries() if report.is_running]
     standing, health, decision = _describe_canaries(watched)
     if not decision:

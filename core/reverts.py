@@ -4,43 +4,55 @@ Nothing is taken out of the trail. A revert is refused if somebody changed the s
 """
 
 from dataclasses import replace
-from datetime import date
 from typing import Any
 
+from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
-from core.audit.trail import AuditEntry, get_audit_entry, list_audit
-from core.coverage.backlog import TopicState, get_backlog_topic
+from core.audit.trail import AuditEntry, AuditFilter, get_audit_entry, list_audit
+from core.coverage.backlog import TopicDecision, get_backlog_topic
 from core.coverage.operations import mark_topic
+from core.drift.audited import AcceptedLevel
 from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput
 from core.flags.operations import create_flag, update_flag
 from core.flags.store import Flag, delete_flag, get_flag, list_flags
+from core.indexes.audited import SwapState
 from core.indexes.operations import swap_index
 from core.indexes.registry import list_aliases
+from core.rollouts.audited import ExperimentAudit
 from core.rollouts.experiment_design import note_users
 from quarterdeck.store import Store
 
-_OF_FLAGS = ("flag.create", "flag.update", "flag.delete", "canary.promote", "canary.rollback", "experiment.decide")
+_OF_FLAGS = (
+    Action.FLAG_CREATE,
+    Action.FLAG_UPDATE,
+    Action.FLAG_DELETE,
+    Action.CANARY_PROMOTE,
+    Action.CANARY_ROLLBACK,
+    Action.EXPERIMENT_DECIDE,
+)
 
 
 def explain_irreversible(entry: AuditEntry) -> str:
     """Return why the state before an entry cannot be brought back from here, and what to do; "" when it can."""
-    if entry.action in _OF_FLAGS or entry.action == "drift.accept":
+    if entry.action in _OF_FLAGS or entry.action == Action.DRIFT_ACCEPT:
         return ""
-    if entry.action in ("index.swap", "topic.mark") and entry.before:
+    if entry.action == Action.INDEX_SWAP and SwapState.read(entry.before):
         return ""
-    if entry.action == "prompt.promote":
+    if entry.action == Action.TOPIC_MARK and entry.before:
+        return ""
+    if entry.action == Action.PROMPT_PROMOTE:
         page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
         return f"{entry.entry_id} is in MLflow too: {page}"
-    if entry.action.startswith("experiment."):
+    if subject_of(entry.action) is Subject.EXPERIMENT:
         return f"{entry.entry_id} ({entry.action}) is not undone from here: stop or start experiments on Rollouts"
     return f"{entry.entry_id} ({entry.action}) has no former state to bring back"
 
 
 def find_newest(store: Store, entry: AuditEntry) -> int:
     """Return the newest entry about the same thing: what a visitor who looks now has seen."""
-    environment = None if entry.action == "index.swap" else entry.environment  # an alias is that of all of them
-    return list_audit(store, target=entry.target, environment=environment, limit=1)[0].entry_id
+    environment = None if entry.action == Action.INDEX_SWAP else entry.environment  # an alias is that of all of them
+    return list_audit(store, AuditFilter(target=entry.target, environment=environment), limit=1)[0].entry_id
 
 
 def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:
@@ -51,9 +63,10 @@ def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:
 
 def former_state(entry: AuditEntry) -> dict[str, Any] | None:
     """Return the state that `revert` brings back; None for nothing."""
-    if entry.action != "experiment.decide":
+    if entry.action != Action.EXPERIMENT_DECIDE:
         return entry.before
-    return note_users((entry.before or {})["flag"], None)  # the experiment is over: nobody is noted for it
+    flag = ExperimentAudit.read(entry.before).flag
+    return note_users(flag, None) if flag else None  # the experiment is over: nobody is noted for it
 
 
 def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> int:
@@ -64,21 +77,22 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
     entry = get_audit_entry(store, entry_id)
     if problem := explain_irreversible(entry):
         raise InvalidInput("audit entry", problem)
-    by, former = replace(by, environment=entry.environment), former_state(entry)
-    if entry.action == "index.swap":
+    by = replace(by, environment=entry.environment)
+    if entry.action == Action.INDEX_SWAP and (swapped := SwapState.read(entry.before)):
         live = next(alias for alias in list_aliases(store) if alias.alias == entry.target)
         _check_seen(store, entry, seen)
-        return swap_index(store, entry.target, (former or {})["index"], by, expected=live.index_name)
-    if entry.action == "topic.mark":
-        topic, told = get_backlog_topic(store, entry.target), former or {}
+        return swap_index(store, entry.target, swapped.index, by, expected=live.index_name)
+    if entry.action == Action.TOPIC_MARK and (decided := TopicDecision.read(entry.before)):
+        topic = get_backlog_topic(store, entry.target)
         _check_seen(store, entry, seen)
-        return mark_topic(store, topic, TopicState(told["state"]), by, owner=told["owner"], note=told["note"])
-    if entry.action == "drift.accept":
+        return mark_topic(store, topic, decided.state, by, owner=decided.owner, note=decided.note)
+    if entry.action == Action.DRIFT_ACCEPT:
         _check_seen(store, entry, seen)
-        return accept_level(store, date.fromisoformat(former["accepted_on"]) if former else None, by)
+        level = AcceptedLevel.read(entry.before)
+        return accept_level(store, level.accepted_on if level else None, by)
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
     _check_seen(store, entry, seen)  # after the flag was read: whoever comes between is met by its version
-    return _revert_flag(store, entry, known, former, by)
+    return _revert_flag(store, entry, known, former_state(entry), by)
 
 
 def _revert_flag(
@@ -88,7 +102,7 @@ def _revert_flag(
         flag = known.get(entry.target) or get_flag(store, entry.environment, entry.target)
         with changing(store, by) as change:
             delete_flag(change.connection, flag)
-            change.record("flag.delete", flag.key, flag.definition, None)
+            change.record(Action.FLAG_DELETE, flag.key, flag.definition, None)
         return change.entry_id
     if entry.target in known:
         return update_flag(store, known[entry.target], former, by)

@@ -15,25 +15,22 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from benchmarks.first_paint import FLAGS, find_port, served
+from app.navigation import TITLES, path_of
+from benchmarks.first_paint import find_port, served
+from tests.chromium import FLAGS
 
 PROJECT = Path(__file__).resolve().parents[1]
 IMAGES = PROJECT / "docs" / "images"
 WIDTH, PATIENCE_MS = 1280, 300_000
-# The picture's name, the page's address, and how much of it from the top.
-PICTURES = {
-    "overview": ("", 1_240),
-    "drift": ("drift", 900),
+# How much of a page its picture shows, from the top.
+HEIGHTS = {"overview": 1_240, "coverage": 1_500, "corpus": 820, "rollouts": 860}
+# The picture's name, the page's address, and how much of it.
+PICTURES = {name: (path_of(name), HEIGHTS.get(name, 900)) for name in TITLES} | {
     "drift-causes": ("drift", 1_500),
-    "coverage": ("coverage", 1_500),
-    "prompts": ("prompts", 900),
     "prompts-runs": ("prompts?tab=Runs", 1_050),
-    "corpus": ("corpus", 820),
     "corpus-diff": ("corpus?tab=Diff", 760),
     "corpus-indexes": ("corpus?tab=Indexes", 820),
-    "rollouts": ("rollouts", 860),
     "rollouts-canaries": ("rollouts?tab=Canaries", 1_000),
-    "audit": ("audit", 900),
 }
 
 

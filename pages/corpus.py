@@ -9,9 +9,10 @@ from app.panels.corpus.differences import render_differences
 from app.panels.corpus.files import render_files
 from app.panels.corpus.indexes import render_indexes
 from app.panels.corpus.pipeline import render_pipeline
-from app.panels.corpus.prediction import render_forecast
+from app.panels.corpus.prediction import render_prediction
+from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
-from app.resources import get_corpus, get_store, list_environments, load_versions
+from app.resources import get_corpus, get_store, list_environments
 from core.corpus.corpus import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
@@ -55,7 +56,10 @@ def render() -> None:
         "Diff": ("The versions could not be compared", lambda: render_differences(versions)),
         "Pipeline": ("The pipeline could not be read", render_pipeline),
         "Indexes": ("The indexes could not be read", lambda: render_indexes(versions, indexes, aliases)),
-        "What would it fix?": ("The prediction could not be read", lambda: render_forecast(versions, indexes, aliases)),
+        "What would it fix?": (
+            "The prediction could not be read",
+            lambda: render_prediction(versions, indexes, aliases),
+        ),
     }
     tabs = st.tabs(list(panels), on_change="rerun", key="tab", bind="query-params")
     for tab, (what, draw) in zip(tabs, panels.values(), strict=True):

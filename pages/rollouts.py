@@ -10,8 +10,9 @@ from app.panels.rollouts.canaries import is_news, render_canaries, say_standing
 from app.panels.rollouts.colors import render_colors
 from app.panels.rollouts.experiments import must_stop, render_experiments, say_standings
 from app.panels.rollouts.flags import render_flags
+from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.panels.rollouts.tokens import render_tokens
-from app.resources import get_store, list_environments, load_canaries, load_experiments
+from app.resources import get_store, list_environments
 from core.errors import QuarterdeckError
 from core.flags.board import BoardRow, list_board
 from core.flags.schedule import ScheduleState, say_next
@@ -20,7 +21,7 @@ from core.flags.upkeep import describe_partly
 
 def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.StatusLook]:
     """The sentence on top: what is partly rolled out, what is planned next, and whether a plan got stuck."""
-    partly, sentence = describe_partly({row.flag.key: row.flag.definition for row in board})
+    partly, sentence = describe_partly({row.flag.key: row.flag.view for row in board})
     said = ui.plain(sentence)
     planned = [row.schedule for row in board if row.schedule]
     stuck = [each for each in planned if each.state is ScheduleState.PAUSED]
@@ -41,9 +42,11 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
     sentence, look = say_what_rolls_out(board, now=now)
     try:
         canaries = [each for each in load_canaries(environment) if is_news(each)]
-        tests = load_experiments(environment)
-        detail = " ".join([*(f"Canary {say_standing(each)}" for each in canaries), say_standings(tests)]).strip()
-        is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(must_stop(each) for each in tests)
+        experiments = load_experiments(environment)
+        detail = " ".join([*(f"Canary {say_standing(each)}" for each in canaries), say_standings(experiments)]).strip()
+        is_healthy = all(each.verdict.is_healthy for each in canaries) and not any(
+            must_stop(each) for each in experiments
+        )
         look = look if is_healthy else ui.StatusLook("Not healthy", "red", "▼")
     except QuarterdeckError as error:
         detail = f"How canaries and experiments do cannot be read: {ui.plain_error(error)}"

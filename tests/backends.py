@@ -5,14 +5,12 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from quarterdeck.log import RetrievalLog, open_log
 from quarterdeck.store import Store
 
 SLOW_BACKENDS = ("postgresql", "clickhouse")
@@ -69,17 +67,3 @@ def _engine_folder() -> str:
     folder = tempfile.mkdtemp(prefix="qd-ch-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-@pytest.fixture(scope="module")
-def open_new_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], RetrievalLog]]:
-    """A function that opens an empty log in the backend named."""
-    opened: list[RetrievalLog] = []
-
-    def open_new(backend: str) -> RetrievalLog:
-        opened.append(open_log(make_url(backend, tmp_path_factory.mktemp("log")), create=True))
-        return opened[-1]
-
-    yield open_new
-    for log in opened:
-        log.close()

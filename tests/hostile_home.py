@@ -78,7 +78,7 @@ def write_flags(store: Store) -> None:
     create_flag(store, f"canary {LETTERS}", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), ACT)
     now, flag = datetime.now(UTC), get_flag(store, "production", LETTERS)
     design = plan_experiment(
-        LETTERS, flag.definition, name=LETTERS[:90].strip(), metric=Metric.SCORE, effect=0.02, control="control"
+        LETTERS, flag.view, name=LETTERS[:90].strip(), metric=Metric.SCORE, effect=0.02, control="control"
     )
     start_experiment(store, flag, design, ACT)
     planned = get_flag(store, "production", KEY)

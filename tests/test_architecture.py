@@ -5,21 +5,24 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from app.navigation import TITLES
+from core.audit.actions import Action, Subject
 from core.audit.acts import Act
 from core.audit.permissions import NEEDS
+from core.audit.settings import Family
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 # The subjects, lower floor first: a folder imports only folders that stand before it here.
 FOLDERS = (
     "errors", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding", "drift",
-    "corpus", "arms", "config", "coverage", "flags", "causes", "indexes", "rollouts", "prompts", "predictions",
+    "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "causes",
     "alerts",
 )  # fmt: skip
 TOP = {"demo", "doctor", "overview", "reverts"}  # shells over everything
@@ -151,12 +154,33 @@ def test_a_module_imports_its_own_layer_and_those_below_only(name: str) -> None:
     assert {other for other in used if layer_of(core[other]) > own} == set()
 
 
-def test_no_modules_import_each_other() -> None:
-    core = list_core()
-    uses = {name: list_rooms(path) & set(core) for name, path in core.items()}
+@pytest.mark.parametrize("folder", ["core", "app", "quarterdeck"])
+def test_no_modules_import_each_other(folder: str) -> None:
+    modules = {module_name(path): path for path in list_modules(folder)}
+    uses = {name: set(list_imports(path)) & set(modules) for name, path in modules.items()}
     while leaves := {name for name, used in uses.items() if not used & set(uses)}:
         uses = {name: used for name, used in uses.items() if name not in leaves}
     assert set(uses) == set(), "these import each other in a circle"
+
+
+def test_the_pages_are_listed_in_navigation_only() -> None:
+    """A new page is one more title there: whoever lists all pages reads that list."""
+    names = set(TITLES) - {"overview"}
+    listing = [
+        f"{path.relative_to(PROJECT)}:{node.lineno}"
+        for folder in ("app", "pages", "benchmarks", "docs", "tests")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        if names <= (texts := {each.value for each in node.elts if isinstance(each, ast.Constant)})
+        if texts & {"", "overview"}
+    ]
+    assert listing == []
+
+
+def module_name(path: Path) -> str:
+    """`app.http.api` for app/http/api.py."""
+    return ".".join(path.relative_to(PROJECT).with_suffix("").parts)
 
 
 def test_rules_touch_no_file_socket_database_clock_or_environment() -> None:
@@ -173,20 +197,85 @@ def test_heavy_libraries_are_imported_inside_functions_only(folder: str) -> None
     assert find_imports(folder, HEAVY, top_level_only=True) == []
 
 
-def test_every_change_has_its_row_among_the_permissions() -> None:
+def test_every_action_has_its_row_among_the_permissions() -> None:
+    assert set(NEEDS) == set(Action), "add a row to core/audit/permissions.py"
+
+
+def test_every_action_is_recorded_somewhere_by_its_name() -> None:
     recorded = {
-        text
+        name.attr
         for path in list_modules("core")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "change.record"
-        for text in _list_texts(node.args[0])
+        for name in ast.walk(node.args[0])
+        if isinstance(name, ast.Attribute) and ast.unparse(name.value) == "Action"
     }
-    assert recorded - set(NEEDS) == set(), "add a row to core/audit/permissions.py"
+    assert recorded == {action.name for action in Action}
 
 
-def _list_texts(node: ast.AST) -> list[str]:
-    texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-    return texts or [f"{ast.unparse(node)} (write the action's name where it is recorded)"]
+def list_texts(path: Path) -> Iterator[ast.Constant]:
+    """The string literals of a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node
+
+
+def list_prefixes(path: Path) -> Iterator[ast.Constant]:
+    """The texts that an f-string begins with, or that the beginning of a text is compared with."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        found: list[ast.AST] = []
+        if isinstance(node, ast.JoinedStr):
+            found = list(node.values[:1])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".startswith", ".removeprefix")):
+            found = [each for argument in node.args for each in ast.walk(argument)]
+        yield from (each for each in found if isinstance(each, ast.Constant) and isinstance(each.value, str))
+
+
+def find_spelled(
+    wanted: Container[str], texts: Callable[[Path], Iterator[ast.Constant]], *, except_in: str
+) -> list[str]:
+    """`file:line spells text` for each such text outside of one module."""
+    return [
+        f"{path.relative_to(PROJECT)}:{node.lineno} spells {node.value!r}"
+        for folder in ("core", "app", "pages")
+        for path in list_modules(folder)
+        if path.relative_to(PROJECT).as_posix() != except_in
+        for node in texts(path)
+        if node.value in wanted
+    ]
+
+
+def test_actions_are_spelled_in_one_module_only() -> None:
+    actions, subjects = {str(action) for action in Action}, {f"{subject}." for subject in Subject}
+    assert find_spelled(actions, list_texts, except_in="core/audit/actions.py") == []
+    assert find_spelled(subjects, list_prefixes, except_in="core/audit/actions.py") == []
+
+
+def test_the_names_of_settings_are_made_in_one_module_only() -> None:
+    families = {str(family) for family in Family if str(family).endswith(":")}
+    assert find_spelled(families, list_prefixes, except_in="core/audit/settings.py") == []
+    calls = [
+        f"{path.relative_to(PROJECT)}:{node.lineno} calls {ast.unparse(node)}"
+        for folder in ("core", "app", "pages")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("get_setting", "save_setting", "SettingKey")
+        if isinstance(node.args[-1] if len(node.args) < 3 else node.args[1], ast.Constant | ast.JoinedStr)
+    ]
+    assert calls == [], "use core.audit.settings.setting_key"
+
+
+@pytest.mark.parametrize("folder", ["core", "app", "pages"])
+def test_the_states_of_audit_entries_are_read_by_their_own_classes(folder: str) -> None:
+    reading = [
+        f"{path.relative_to(PROJECT)}:{node.lineno} reads {ast.unparse(node)}"
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr == "get")
+        for each in ast.walk(node.value)
+        if isinstance(each, ast.Attribute) and each.attr in ("before", "after")
+    ]
+    assert reading == [], "give the state a class with `to_audit` and `read` in its subject's folder"
 
 
 def find_operations() -> Iterator[str]:
@@ -228,6 +317,17 @@ def test_only_a_door_that_knows_who_comes_in_makes_an_act() -> None:
     assert {path for path in making if not path.startswith("app/commands/")} == {"app/visitor.py"}
 
 
+def test_flagds_words_for_on_and_off_are_known_to_the_view_of_a_definition_only() -> None:
+    knowing = {
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("core", "app", "pages")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in ("ENABLED", "DISABLED")
+    }
+    assert knowing == {"core/flags/definition.py"}, "ask FlagDefinition.is_on, change it by definitions.switch_flag"
+
+
 @pytest.mark.slow
 def test_importing_every_room_loads_no_heavy_library() -> None:
     modules = [
@@ -242,13 +342,15 @@ def test_importing_every_room_loads_no_heavy_library() -> None:
 
 def test_streamlit_caches_are_in_resources_only() -> None:
     using = {
-        path.relative_to(PROJECT).as_posix()
+        path.relative_to(PROJECT)
         for folder in ("app", "pages")
         for path in list_modules(folder)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr.startswith("cache_")
     }
-    assert using == {"app/resources.py"}
+    subjects = {PROJECT.joinpath(path).parent.name for path in using if path.name == "resources.py"}
+    assert {path.as_posix() for path in using if path.name != "resources.py"} == set()
+    assert subjects <= {"app", *TITLES}, "resources are shared by all pages or belong to one"
 
 
 @pytest.mark.parametrize("folder", ["app", "pages", "core"])

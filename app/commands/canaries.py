@@ -70,16 +70,15 @@ def canary_promote(config: Config, *, key: str, anyway: bool, reason: str, as_js
     """
     from core.arms.histories import ArmHistories
     from core.errors import InvalidInput
-    from core.flags.canary_plan import share_of
     from core.rollouts.canaries import get_canary, promote_canary, report_canary
 
     store = open_store(config)
     flag = get_canary(store, config.environment, key)
     verdict = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC)).verdict
-    if share_of(flag.definition) and verdict.call is not CanaryCall.PROMOTE and not anyway:
+    if flag.view.green_pct and verdict.call is not CanaryCall.PROMOTE and not anyway:
         raise InvalidInput("canary promote", f"the verdict is {verdict.call}: {verdict.reason} --anyway overrides it")
     entry = promote_canary(store, flag, Act(config.operator, reason, config.environment))
-    share = share_of(get_canary(store, config.environment, key).definition)
+    share = get_canary(store, config.environment, key).view.green_pct
     show(as_json, {"entry": entry, "share_pct": share}, [f"{key} is at {share:g}% (audit entry {entry})"])
 
 

@@ -1,4 +1,4 @@
-"""The commands `experiments …`: A/B tests on a flag's variants: start, how they stand, stop, decide."""
+"""The commands `experiments …`: experiments on a flag's variants: start, how they stand, stop, decide."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -93,7 +93,7 @@ def experiments_start(
     store = open_store(config)
     flag = get_flag(store, config.environment, key)
     design = plan_experiment(
-        key, flag.definition, name=name, metric=parse_metric(metric), effect=effect, control=control,
+        key, flag.view, name=name, metric=parse_metric(metric), effect=effect, control=control,
         direction=Direction(direction) if direction else None,
         guardrails=[parse_guardrail(each) for each in guardrails], min_run=timedelta(days=min_days),
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -11,9 +10,9 @@ from app.commands.schedules import schedule
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
+from core.flags.definition import FlagDefinition
 from core.flags.operations import change_rollout, import_flags, switch_flag
 from core.flags.store import get_flag, list_flags
-from quarterdeck.definitions import rollout_pct
 
 
 @click.group()
@@ -32,7 +31,7 @@ def flags_list(config: Config, *, as_json: bool) -> None:
     Example: quarterdeck flags list
     """
     found = list_flags(open_store(config), config.environment)
-    lines = [f"{flag.key:<28} {_state(flag.definition):<10} version {flag.version}" for flag in found]
+    lines = [f"{flag.key:<28} {_state(flag.view):<10} version {flag.version}" for flag in found]
     show(as_json, found, lines or ["no flags yet; `quarterdeck flags import FILE` brings some"])
 
 
@@ -55,7 +54,7 @@ def flags_set(config: Config, *, key: str, on: bool | None, rollout: float | Non
     if on is not None:
         switch_flag(store, get_flag(store, config.environment, key), act, on=on)
     flag = get_flag(store, config.environment, key)
-    show(as_json, flag, [f"{key} is {_state(flag.definition)} (version {flag.version})"])
+    show(as_json, flag, [f"{key} is {_state(flag.view)} (version {flag.version})"])
 
 
 @flags.command("export")
@@ -102,8 +101,8 @@ def _read(file: Path) -> bytes:
         raise InvalidInput("definitions", f"{file} cannot be read: {error.strerror}") from error
 
 
-def _state(definition: dict[str, Any]) -> str:
-    if definition.get("state") == "DISABLED":
+def _state(definition: FlagDefinition) -> str:
+    if not definition.is_on:
         return "off"
-    share = rollout_pct(definition)
+    share = definition.rollout_pct
     return "on" if share is None or share == 100 else f"on {share:g}%"

@@ -145,7 +145,7 @@ def import_command(
 
 @click.command("import-traces")
 @click.option("--tracking-uri", metavar="URI", help="MLflow's address (default: MLFLOW_TRACKING_URI).")
-@click.option("--experiment", metavar="NAME", help="Only the traces of this experiment.")
+@click.option("--experiment", metavar="NAME", help="Only the traces of this MLflow experiment.")
 @common
 def import_traces_command(config: Config, *, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
     """Store the retriever spans of MLflow's traces that did not come in before.

@@ -11,16 +11,16 @@ from functools import partial
 from typing import Any
 
 from anyio import to_thread
+from starlette import types
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http import ofrep, operations_api
 from app.http.backends import admit, get_config, get_store
 from app.http.bodies import parse_json, read_body
 from app.http.refusals import RequestRefused, challenge, refuse, status_of
-from core.access.scopes import Scope as Access
+from core.access.scopes import Scope
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake import otlp
 from core.intake.intake import Ticket, find_answer, store_once, store_retrievals
@@ -48,7 +48,7 @@ async def retrievals(request: Request) -> Response:
     used within the last two days is answered as the first time, and stores nothing; with another body it is refused.
     """
     try:
-        await admit(request, Access.INGEST)
+        await admit(request, Scope.INGEST)
         ticket_key = _read_key(request)
         content_type = _content_type(request, *_JSON_TYPES, *_LINE_TYPES)
         body = await read_body(request)
@@ -62,7 +62,7 @@ async def traces(request: Request) -> Response:
     content_type = otlp.PROTOBUF
     try:
         content_type = _content_type(request, otlp.PROTOBUF, otlp.JSON)
-        await admit(request, Access.INGEST)
+        await admit(request, Scope.INGEST)
         body = await read_body(request)
         answer = await to_thread.run_sync(_store_spans, body, content_type)
         return Response(answer, media_type=content_type)
@@ -83,11 +83,11 @@ ROUTES = [
 class ApiAhead:
     """Answers the API's addresses ahead of the pages, whose rules for paths and methods are not the API's."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: types.ASGIApp) -> None:
         self._pages = app
         self._api = Router(ROUTES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Route a request by its path alone: a wrong method is for the API to refuse."""
         if scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
             own = {name: value for name, value in scope.items() if name != "app"}

@@ -23,17 +23,16 @@ from quarterdeck.store import Store
 logger = logging.getLogger("quarterdeck")
 
 TOKENS_KNOWN_FOR_S = 1.0
-_opening = threading.Lock()
 
 
 def get_config() -> Config:
     """Return the configuration that the server was started with."""
-    return _open().config
+    return _backends.open().config
 
 
 def get_store() -> Store:
     """Return the shared store, which is made where there is none."""
-    return _open().store
+    return _backends.open().store
 
 
 async def get_deck(environment: str) -> Quarterdeck:
@@ -41,8 +40,8 @@ async def get_deck(environment: str) -> Quarterdeck:
 
     Raises NotFound for an environment that there is not, and SourceUnavailable while its flags could not be read yet.
     """
-    known = _open().decks.get(environment)
-    deck = known if known is not None else await to_thread.run_sync(_open_deck, environment)
+    known = _backends.open().decks.get(environment)
+    deck = known if known is not None else await to_thread.run_sync(_backends.open_deck, environment)
     if deck.snapshot.version < 0:
         raise SourceUnavailable(f"The flags of {environment} cannot be read yet. Is the store there?")
     return deck
@@ -53,7 +52,7 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
 
     A token is of one environment; where none is needed the request may name another than the deck's own.
     """
-    token = await _open().guard.admit(request.headers, scope)
+    token = await _backends.open().guard.admit(request.headers, scope)
     if token is None:
         return environment or get_config().environment
     if environment not in (None, token.environment):
@@ -63,13 +62,7 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
 
 def close() -> None:
     """Give back everything; the next request opens it anew."""
-    with _opening:
-        opened = tuple(_backends)
-        _backends.clear()
-    for backends in opened:
-        for deck in backends.decks.values():
-            deck.close()
-        backends.store.close()
+    _backends.close()
 
 
 class TokenGuard:
@@ -113,36 +106,56 @@ class TokenGuard:
 
 
 @dataclass(frozen=True, slots=True)
-class _Backends:
+class _Opened:
     config: Config
     store: Store
     guard: TokenGuard
     decks: dict[str, Quarterdeck]
 
 
-_backends: list[_Backends] = []  # one of them, or none yet
+class Backends:
+    """What is open: nothing before the first use and after `close`, which the next use ends. For many threads."""
 
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._changing = threading.Lock()
+        self._opened: _Opened | None = None
 
-def _open() -> _Backends:
-    if not _backends:
-        with _opening:
-            if not _backends:
-                config = load_config(os.environ)
+    def open(self) -> _Opened:
+        """Return what is open, and open it before if need be."""
+        return self._opened or self._open()
+
+    def open_deck(self, environment: str) -> Quarterdeck:
+        """Return the client of an environment. Raises NotFound for an environment that there is not."""
+        opened = self.open()
+        own = opened.config.environment
+        with self._changing:
+            if environment not in opened.decks:
+                if environment != own and environment not in list_environments(opened.store, own):
+                    raise NotFound(f"environment: there is no {environment!r}")
+                url, log_url = opened.config.database_url, opened.config.log_url
+                opened.decks[environment] = Quarterdeck(url, log_url, environment=environment)
+            return opened.decks[environment]
+
+    def close(self) -> None:
+        """Give back everything."""
+        with self._changing:
+            opened, self._opened = self._opened, None
+        if opened:
+            for deck in opened.decks.values():
+                deck.close()
+            opened.store.close()
+
+    def _open(self) -> _Opened:
+        with self._changing:
+            if self._opened is None:
+                config = load_config(self._environ)
                 store = Store(config.database_url, create=True, log_url=config.log_url)
-                _backends.append(_Backends(config, store, TokenGuard(store, always=config.require_tokens), {}))
-    return _backends[0]
+                self._opened = _Opened(config, store, TokenGuard(store, always=config.require_tokens), {})
+            return self._opened
 
 
-def _open_deck(environment: str) -> Quarterdeck:
-    opened = _open()
-    own = opened.config.environment
-    with _opening:
-        if environment not in opened.decks:
-            if environment != own and environment not in list_environments(opened.store, own):
-                raise NotFound(f"environment: there is no {environment!r}")
-            url, log_url = opened.config.database_url, opened.config.log_url
-            opened.decks[environment] = Quarterdeck(url, log_url, environment=environment)
-        return opened.decks[environment]
+_backends = Backends(os.environ)  # those of this process
 
 
 def _read_secrets(headers: Mapping[str, str]) -> tuple[str, ...]:

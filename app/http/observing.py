@@ -1,4 +1,4 @@
-"""What every request leaves: its id, a log line, and what is counted of it. Knows no address but those of the API.
+"""What every request leaves: its id, a log line, and what is counted of it.
 
 Query strings are never written down: what people type stands in them.
 """
@@ -7,10 +7,12 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.datastructures import MutableHeaders
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-ID"
@@ -33,10 +35,14 @@ STORE_UP = Gauge("quarterdeck_store_up", "1 if the store could be read when it w
 
 
 class Observing:
-    """Gives each request an id (its own, if it brings one), times it, counts it and writes a line about it."""
+    """Gives each request an id (its own, if it brings one), times it, counts it and writes a line about it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Requests are counted by the route among `routes` that they belong to, or else as `pages`.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
         self._app = app
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and watch its answer."""
@@ -57,11 +63,11 @@ class Observing:
             try:
                 await self._app(scope, receive, answer)
             finally:
-                _note(scope, status, time.perf_counter() - began)
+                _note(find_route(scope["path"], self._routes), scope, status, time.perf_counter() - began)
 
 
-def _note(scope: Scope, status: int, seconds: float) -> None:
-    route, method = find_route(scope["path"]), scope["method"]
+def _note(route: str, scope: Scope, status: int, seconds: float) -> None:
+    method = scope["method"]
     REQUESTS.labels(route, method if method in _METHODS else "other", status).inc()
     SECONDS.labels(route).observe(seconds)
     level = logging.ERROR if status >= 500 else logging.DEBUG if route == PAGES else logging.INFO
@@ -72,11 +78,9 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-def find_route(path: str) -> str:
-    """Return the API's route that a path belongs to, as it is written there, else `pages`: labels must stay few."""
-    from app.http.api import ROUTES
-
-    return next((route.path for route in ROUTES if route.path_regex.match(path)), PAGES)
+def find_route(path: str, routes: Sequence[Route]) -> str:
+    """Return the route that a path belongs to, as it is written there, else `pages`: labels must stay few."""
+    return next((route.path for route in routes if route.path_regex.match(path)), PAGES)
 
 
 def _read_id(scope: Scope) -> str | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.http import backends
-from app.http.api import ApiAhead
+from app.http.api import ROUTES, ApiAhead
 from app.http.guard import Guard
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
@@ -56,7 +56,11 @@ def serve(host: str, port: int) -> None:
     write_logs(config, sys.stderr)
     app = App(
         SCRIPT,
-        middleware=[Middleware(Observing), Middleware(Guard, access=access, host=host), Middleware(ApiAhead)],
+        middleware=[
+            Middleware(Observing, routes=ROUTES),
+            Middleware(Guard, access=access, host=host),
+            Middleware(ApiAhead),
+        ],  # the first is the outermost
         secrets=settings,
         lifespan=_scheduling,
     )

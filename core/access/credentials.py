@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from core.access.scopes import Scope, Token, hash_secret
 from core.access.tokens import get_token, list_tokens, mark_revoked, save_token
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.errors import Conflict, InvalidInput
 from quarterdeck.clock import from_ms
@@ -40,7 +41,7 @@ def issue_token(
         if former and former.describe_state(now) == "active":
             raise Conflict(f"token {token.name!r} is in use; revoke it first, or take another name")
         save_token(change.connection, token, instead_of=former)
-        change.record("token.create", token.name, None, _describe(token))
+        change.record(Action.TOKEN_CREATE, token.name, None, _describe(token))
     return secret, change.entry_id
 
 
@@ -50,7 +51,7 @@ def revoke_token(store: Store, name: str, by: Act) -> int:
     with changing(store, replace(by, environment=token.environment)) as change:
         if not mark_revoked(change.connection, token, revoked_ms=change.at_ms):
             raise Conflict(f"token {name!r} is revoked already, or somebody has just replaced it")
-        change.record("token.revoke", name, _describe(token), _describe(token) | {"revoked": True})
+        change.record(Action.TOKEN_REVOKE, name, _describe(token), _describe(token) | {"revoked": True})
     return change.entry_id
 
 

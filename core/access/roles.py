@@ -6,13 +6,14 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.permissions import Grant, Role, Roles, combine_grants
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.errors import NotFound
 from quarterdeck.store import Store
 
-_SETTING = "roles"
+_SETTING = setting_key(Family.ROLES)
 
 
 def list_grants(store: Store) -> tuple[Grant, ...]:
@@ -57,7 +58,7 @@ def _save(
     with changing(store, by) as change:
         save_setting(change.connection, _SETTING, stored, expected_version=version)
         former, new = ({"role": str(each.role)} if each else None for each in (before, after))
-        change.record("role.grant" if after else "role.revoke", about.who, former, new)
+        change.record(Action.ROLE_GRANT if after else Action.ROLE_REVOKE, about.who, former, new)
     return change.entry_id
 
 

@@ -1,16 +1,18 @@
 """Gateway to changes: who makes one and why, and one transaction that holds the change and its audit entry.
 
-What is changed is up to the `operations.py` of each folder.
+What is changed is for the shells of each subject. What is only observed (sightings, sessions, cached vectors, an
+import's progress) is written without an act; the architecture test lists who does so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from core.audit.actions import Action
 from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
 from core.errors import InvalidInput
@@ -45,6 +47,17 @@ class Act:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
 
 
+class Audited(Protocol):
+    """A state that knows how the audit trail keeps it; its class reads it back by `read`."""
+
+    def to_audit(self) -> dict[str, Any]:
+        """Return the state as JSON knows it."""
+        ...
+
+
+Side = Audited | Mapping[str, Any] | None
+
+
 @dataclass(slots=True)
 class Change:
     """An open change: its transaction, its time, and the audit entry's id once `record` was called."""
@@ -54,8 +67,8 @@ class Change:
     at_ms: int
     entry_id: int = 0
 
-    def record(self, action: str, target: str, before: Any, after: Any) -> None:
-        """Write the audit entry: `before` and `after` are JSON-like, or None for nothing.
+    def record(self, action: Action, target: str, before: Side, after: Side) -> None:
+        """Write the audit entry: `before` and `after` are states or JSON objects, or None for nothing.
 
         Raises Forbidden, and with it undoes the change, when the actor's roles do not allow this action.
         """
@@ -68,9 +81,13 @@ class Change:
             action=action,
             target=target,
             reason=self.act.reason.strip(),
-            before=before,
-            after=after,
+            before=_write(before),
+            after=_write(after),
         )
+
+
+def _write(state: Side) -> Mapping[str, Any] | None:
+    return state if state is None or isinstance(state, Mapping) else state.to_audit()
 
 
 @contextmanager
@@ -84,6 +101,6 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
         yield Change(connection, act, to_ms(act.at) if act.at else now_ms())
 
 
-def require(act: Act, action: str) -> None:
+def require(act: Act, action: Action) -> None:
     """Raise Forbidden unless the actor may do this: for work that begins before its change is opened."""
     check_allowed(act.roles, action, act.environment)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from core.audit.actions import Action
 from core.errors import Forbidden, InvalidInput
 
 EVERYWHERE = "*"
@@ -31,53 +32,53 @@ _RANKS = {role: rank for rank, role in enumerate(Role)}
 
 # One row a change, by the name it has in the audit trail. What is missing here only an admin may do, and a test fails.
 NEEDS = {
-    "flag.create": Role.EDITOR,
-    "flag.update": Role.EDITOR,
-    "flag.delete": Role.EDITOR,
-    "canary.promote": Role.EDITOR,
-    "canary.rollback": Role.EDITOR,
-    "experiment.start": Role.EDITOR,
-    "experiment.stop": Role.EDITOR,
-    "experiment.decide": Role.EDITOR,
-    "schedule.create": Role.EDITOR,
-    "schedule.pause": Role.EDITOR,
-    "schedule.resume": Role.EDITOR,
-    "schedule.cancel": Role.EDITOR,
-    "topic.mark": Role.EDITOR,
-    "drift.accept": Role.EDITOR,
-    "prediction.save": Role.EDITOR,
-    "alert.save": Role.ADMIN,  # the server calls the address that a rule names
-    "alert.delete": Role.ADMIN,
-    "index.register": Role.EDITOR,
-    "index.swap": Role.EDITOR,
-    "probe.save": Role.EDITOR,
-    "job.start": Role.EDITOR,
-    "job.cancel": Role.EDITOR,
-    "index.retire": Role.ADMIN,
-    "index.remove": Role.ADMIN,
-    "log.purge": Role.ADMIN,
-    "token.create": Role.ADMIN,
-    "token.revoke": Role.ADMIN,
-    "environment.add": Role.ADMIN,
-    "deployment.start": Role.ADMIN,  # runs a command on the server's machine
-    "deployment.fail": Role.ADMIN,
-    "deployment.switch": Role.EDITOR,
-    "deployment.rollback": Role.EDITOR,
-    "deployment.teardown": Role.EDITOR,
-    "deployment.resume": Role.EDITOR,
-    "store.restore": Role.ADMIN,
-    "prompt.promote": Role.EDITOR,
-    "prompt.rollback": Role.EDITOR,
-    "role.grant": Role.ADMIN,
-    "role.revoke": Role.ADMIN,
+    Action.FLAG_CREATE: Role.EDITOR,
+    Action.FLAG_UPDATE: Role.EDITOR,
+    Action.FLAG_DELETE: Role.EDITOR,
+    Action.CANARY_PROMOTE: Role.EDITOR,
+    Action.CANARY_ROLLBACK: Role.EDITOR,
+    Action.EXPERIMENT_START: Role.EDITOR,
+    Action.EXPERIMENT_STOP: Role.EDITOR,
+    Action.EXPERIMENT_DECIDE: Role.EDITOR,
+    Action.SCHEDULE_CREATE: Role.EDITOR,
+    Action.SCHEDULE_PAUSE: Role.EDITOR,
+    Action.SCHEDULE_RESUME: Role.EDITOR,
+    Action.SCHEDULE_CANCEL: Role.EDITOR,
+    Action.TOPIC_MARK: Role.EDITOR,
+    Action.DRIFT_ACCEPT: Role.EDITOR,
+    Action.PREDICTION_SAVE: Role.EDITOR,
+    Action.ALERT_SAVE: Role.ADMIN,  # the server calls the address that a rule names
+    Action.ALERT_DELETE: Role.ADMIN,
+    Action.INDEX_REGISTER: Role.EDITOR,
+    Action.INDEX_SWAP: Role.EDITOR,
+    Action.PROBE_SAVE: Role.EDITOR,
+    Action.JOB_START: Role.EDITOR,
+    Action.JOB_CANCEL: Role.EDITOR,
+    Action.INDEX_RETIRE: Role.ADMIN,
+    Action.INDEX_REMOVE: Role.ADMIN,
+    Action.LOG_PURGE: Role.ADMIN,
+    Action.TOKEN_CREATE: Role.ADMIN,
+    Action.TOKEN_REVOKE: Role.ADMIN,
+    Action.ENVIRONMENT_ADD: Role.ADMIN,
+    Action.DEPLOYMENT_START: Role.ADMIN,  # runs a command on the server's machine
+    Action.DEPLOYMENT_FAIL: Role.ADMIN,
+    Action.DEPLOYMENT_SWITCH: Role.EDITOR,
+    Action.DEPLOYMENT_ROLLBACK: Role.EDITOR,
+    Action.DEPLOYMENT_TEARDOWN: Role.EDITOR,
+    Action.DEPLOYMENT_RESUME: Role.EDITOR,
+    Action.STORE_RESTORE: Role.ADMIN,
+    Action.PROMPT_PROMOTE: Role.EDITOR,
+    Action.PROMPT_ROLLBACK: Role.EDITOR,
+    Action.ROLE_GRANT: Role.ADMIN,
+    Action.ROLE_REVOKE: Role.ADMIN,
 }
 
 # What every environment shares takes a role that is held everywhere: an editor of staging swaps nobody's live index.
 SHARED = frozenset(
     {
-        "index.register", "index.swap", "index.retire", "index.remove", "probe.save", "job.start", "job.cancel",
-        "log.purge", "environment.add", "store.restore", "prompt.promote",
-        "prompt.rollback",
+        Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
+        Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.ENVIRONMENT_ADD, Action.STORE_RESTORE,
+        Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK,
     }
 )  # fmt: skip
 
@@ -139,7 +140,7 @@ def is_personal_name(text: str) -> bool:
     return is_name(text) and lowered != EVERYONE and not lowered.startswith(GROUP)
 
 
-def explain_refusal(roles: Roles, action: str, environment: str) -> str:
+def explain_refusal(roles: Roles, action: Action, environment: str) -> str:
     """Return why these roles do not allow an action in an environment, as one sentence; "" when they do."""
     needed = NEEDS.get(action, Role.ADMIN)
     where = EVERYWHERE if action in SHARED else environment
@@ -150,7 +151,7 @@ def explain_refusal(roles: Roles, action: str, environment: str) -> str:
     return f"{action} takes the role {needed} {place}; you hold {held or 'none'}. Ask an admin."
 
 
-def check_allowed(roles: Roles, action: str, environment: str) -> None:
+def check_allowed(roles: Roles, action: Action, environment: str) -> None:
     """Raise Forbidden when these roles do not allow an action in an environment."""
     if refusal := explain_refusal(roles, action, environment):
         raise Forbidden(refusal)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, text
 
+from core.audit.actions import Action, Subject, read_action
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import audit
@@ -19,13 +20,16 @@ _AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, so that the chai
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One change: who, when, why, and the stored state before and after it (None: there was or is nothing)."""
+    """One change: who, when, why, and the stored state before and after it (None: there was or is nothing).
+
+    `action` is a plain string where another release recorded one that is unknown here.
+    """
 
     entry_id: int
     ts: datetime
     environment: str
     actor: str
-    action: str
+    action: Action | str
     target: str
     reason: str
     before: dict[str, Any] | None
@@ -34,20 +38,31 @@ class AuditEntry:
     hash: str
 
 
-def list_audit(
-    store: Store,
-    *,
-    target: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
-    environment: str | None = None,
-    since_ms: int | None = None,
-    until_ms: int | None = None,
-    limit: int | None = 500,
-) -> tuple[AuditEntry, ...]:
-    """Return audit entries, newest first; None for `limit` means all of them."""
-    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
-    query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries are meant: those that have every given value, from `since_ms` on and before `until_ms`."""
+
+    target: str | None = None
+    action: str | None = None
+    actor: str | None = None
+    environment: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return what has to hold for a row of the trail."""
+        texts = ("target", "action", "actor", "environment")
+        found = [audit.c[name] == value for name in texts if (value := getattr(self, name)) is not None]
+        found += [audit.c.ts_ms >= self.since_ms] if self.since_ms is not None else []
+        return found + ([audit.c.ts_ms < self.until_ms] if self.until_ms is not None else [])
+
+
+EVERY_ENTRY = AuditFilter()
+
+
+def list_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY, *, limit: int | None = 500) -> tuple[AuditEntry, ...]:
+    """Return the entries that are meant, newest first; None for `limit` means all of them."""
+    query = select(audit).where(*wanted.conditions()).order_by(audit.c.id.desc()).limit(limit)
     return _read_entries(store, query)
 
 
@@ -59,7 +74,7 @@ def list_audit_by_hour(
     Of what was done alike to one target within an hour of the clock, only the newest `most_an_hour` entries, so that
     somebody who flips a flag all day hides nothing else.
     """
-    shared = (audit.c.action.startswith(family) for family in ("index.", "prompt."))
+    shared = (audit.c.action.startswith(f"{subject}.") for subject in (Subject.INDEX, Subject.PROMPT))
     hour = (audit.c.environment, audit.c.target, audit.c.action, audit.c.ts_ms // 3_600_000)
     place = func.row_number().over(partition_by=hour, order_by=audit.c.id.desc()).label("place")
     ranked = (
@@ -72,20 +87,10 @@ def list_audit_by_hour(
     return _read_entries(store, query)
 
 
-def count_audit(
-    store: Store,
-    *,
-    target: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
-    environment: str | None = None,
-    since_ms: int | None = None,
-    until_ms: int | None = None,
-) -> int:
+def count_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY) -> int:
     """Return how many entries `list_audit` would find without a limit."""
-    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
     with store.read() as connection:
-        query = select(func.count()).select_from(audit).where(*_chosen(wanted, since_ms, until_ms))
+        query = select(func.count()).select_from(audit).where(*wanted.conditions())
         return int(connection.scalar(query) or 0)
 
 
@@ -93,12 +98,6 @@ def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple
     """Return what stands in a column of the audit trail (actor, action, target, environment), in order."""
     with store.read() as connection:
         return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
-
-
-def _chosen(wanted: dict[str, str | None], since_ms: int | None, until_ms: int | None) -> list[ColumnElement[bool]]:
-    found = [audit.c[name] == value for name, value in wanted.items() if value is not None]
-    found += [audit.c.ts_ms >= since_ms] if since_ms is not None else []
-    return found + ([audit.c.ts_ms < until_ms] if until_ms is not None else [])
 
 
 def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:
@@ -153,6 +152,6 @@ def _read_entries(store: Store, query: Select[Any]) -> tuple[AuditEntry, ...]:
 def _entry(row: Any) -> AuditEntry:
     before, after = (json.loads(row[side]) if row[side] is not None else None for side in ("before", "after"))
     return AuditEntry(
-        row["id"], from_ms(row["ts_ms"]), row["environment"], row["actor"], row["action"], row["target"],
-        row["reason"], before, after, row["previous_hash"], row["hash"],
+        row["id"], from_ms(row["ts_ms"]), row["environment"], row["actor"],
+        read_action(row["action"]), row["target"], row["reason"], before, after, row["previous_hash"], row["hash"],
     )  # fmt: skip

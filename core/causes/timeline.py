@@ -5,21 +5,25 @@ which change explains a drop.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import chain
 from typing import Any, Protocol
 
-from core.errors import InvalidInput
+from core.audit.actions import Action, Subject, subject_of, verb_of
+from core.deployments.audited import IdleState, LiveState
+from core.drift.audited import AcceptedLevel
+from core.flags.definition import FlagDefinition
+from core.indexes.audited import BuildState, SwapState
+from core.prompts.audited import NO_VERSION, ProductionState
+from core.rollouts.audited import ExperimentAudit
 from core.tracking.runs import PRODUCTION, PromptVersion
-from quarterdeck.definitions import read_rules, read_weights, rollout_pct
 
 DIMENSIONS = ("arm", "prompt_version", "index_version")
 MOST_AN_HOUR = 12
 _ARMS = {"blue", "green"}
-_NO_VERSION = "none"
 
 
 class ChangeKind(StrEnum):
@@ -102,19 +106,10 @@ def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
     A flag tells which segment it acts on by a metadata entry named like a dimension, `{"prompt_version": "v3"}`; a
     canary acts on the arm green.
     """
-    family, _, verb = entry.action.partition(".")
-    describe = {
-        "flag": _describe_flag,
-        "canary": _describe_flag,
-        "experiment": _describe_experiment,
-        "index": _describe_index,
-        "prompt": _describe_prompt,
-        "deployment": _describe_deployment,
-        "drift": _describe_level,
-    }.get(family)
-    if describe is None:
+    subject = subject_of(entry.action)
+    if subject is None or subject not in _DESCRIBE:
         return None
-    kind, summary, touches, reach = describe(verb, entry)
+    kind, summary, touches, reach = _DESCRIBE[subject](entry)
     return TimelineChange(
         entry.ts, kind, entry.target, summary, entry.actor, entry.reason, touches, entry.entry_id, reach
     )
@@ -174,119 +169,104 @@ def _fold(changes: Sequence[TimelineChange]) -> TimelineChange:
 _Told = tuple[ChangeKind, str, tuple[tuple[str, str], ...], float]
 
 
-def _describe_flag(_verb: str, entry: AuditedEntry) -> _Told:
-    definition = entry.after or entry.before or {}
-    canary = set(definition.get("variants") or ()) == _ARMS
+def _describe_flag(entry: AuditedEntry) -> _Told:
+    definition = FlagDefinition(entry.after or entry.before or {})
+    canary = set(definition.variants) == _ARMS
     kind = ChangeKind.CANARY if canary else ChangeKind.FLAG
-    metadata = definition.get("metadata") or {}
-    named = tuple((dimension, str(metadata[dimension])) for dimension in DIMENSIONS if dimension in metadata)
+    said = definition.metadata
+    named = tuple((dimension, str(said[dimension])) for dimension in DIMENSIONS if dimension in said)
     touches = named or ((("arm", "green"),) if canary else ())
     name = f"canary {entry.target}" if canary else entry.target
     summary, reach = _compare_flags(name, entry.before, entry.after)
     return kind, summary, touches, reach
 
 
-def _describe_experiment(verb: str, entry: AuditedEntry) -> _Told:
+def _describe_experiment(entry: AuditedEntry) -> _Told:
     """Its start and its stop move nobody; a decision reaches those who get another variant now."""
-    before, after = entry.before or {}, entry.after or {}
-    told = after.get("experiment")
-    if verb == "start" and isinstance(told, Mapping):
-        others = ", ".join(arm for arm in told["arms"] if arm != told["control"])
-        summary = f"experiment {told['name']} started on {entry.target}: {told['metric']} of {others}"
-        return ChangeKind.EXPERIMENT, f"{summary} against {told['control']}", (), 0.0
-    if verb == "stop":
-        return ChangeKind.EXPERIMENT, f"experiment {told} on {entry.target} stopped", (), 0.0
-    shares = (before.get("flag") or {}, after.get("flag") or {})
-    summary = f"experiment {told} decided: everybody gets {after.get('winner')} of {entry.target}"
-    return ChangeKind.EXPERIMENT, summary, (), _compare_flags(entry.target, *shares)[1]
+    before, after = ExperimentAudit.read(entry.before), ExperimentAudit.read(entry.after)
+    if entry.action != Action.EXPERIMENT_DECIDE:
+        return ChangeKind.EXPERIMENT, _say_experiment(entry, after), (), 0.0
+    summary = f"experiment {after.name} decided: everybody gets {after.winner} of {entry.target}"
+    return ChangeKind.EXPERIMENT, summary, (), _compare_flags(entry.target, before.flag or {}, after.flag or {})[1]
 
 
-def _compare_flags(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> tuple[str, float]:
+def _say_experiment(entry: AuditedEntry, after: ExperimentAudit) -> str:
+    """How an experiment began, or ended without a choice."""
+    if entry.action == Action.EXPERIMENT_START:
+        started, design = f"experiment {after.name} started on {entry.target}", after.design
+        others = ", ".join(design.treatments) if design else ""
+        return f"{started}: {design.metric} of {others} against {design.control}" if design else started
+    verb = "stopped" if entry.action == Action.EXPERIMENT_STOP else verb_of(entry.action)
+    return f"experiment {after.name} on {entry.target} {verb}"
+
+
+def _compare_flags(name: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[str, float]:
     """What changed between two definitions in words, and the share of users that it can have reached."""
-    old, new = _share_on(before), _share_on(after)
-    reach = 1.0 if old is None or new is None else abs(new - old) / 100
+    old, new = FlagDefinition(before or {}), FlagDefinition(after or {})
+    was, is_now = old.share_pct, new.share_pct
+    reach = 1.0 if was is None or is_now is None else abs(is_now - was) / 100
     if before is None:
-        return f"{name} created{_at(after, new)}", 0.0 if not _is_on(after) else reach
+        return f"{name} created{_at(new)}", reach if new.is_on else 0.0
     if after is None:
-        return f"{name} deleted{f', was at {old:g}%' if old else ''}", 0.0 if not _is_on(before) else reach
-    if _is_on(before) != _is_on(after):
-        return f"{name} switched {'on' + _at(after, new) if _is_on(after) else 'off'}", reach
-    served = 1.0 if _is_on(after) else 0.0
-    if read_rules(before) != read_rules(after):
+        return f"{name} deleted{f', was at {was:g}%' if was else ''}", reach if old.is_on else 0.0
+    if old.is_on != new.is_on:
+        return f"{name} switched {'on' + _at(new) if new.is_on else 'off'}", reach
+    served = 1.0 if new.is_on else 0.0
+    if old.rules != new.rules:
         return f"{name}: rules changed", served
-    if old is not None and new is not None and old != new:
-        verb = "rolled out" if new > old else "rolled back"
-        return f"{name} {verb} from {old:g}% to {new:g}%", reach * served
-    weights = _weights(before), _weights(after)
-    if weights[0] and weights[1] and weights[0] != weights[1]:
-        moved = sum(abs(weights[1].get(v, 0) - weights[0].get(v, 0)) for v in {*weights[0], *weights[1]}) / 200
-        return f"{name}: shares from {_say_shares(weights[0])} to {_say_shares(weights[1])}", moved * served
-    changed = [part for part in ("variants", "defaultVariant", "targeting") if before.get(part) != after.get(part)]
-    if not changed:
-        return f"{name}: description changed, nothing else", 0.0
+    if was is not None and is_now is not None and was != is_now:
+        verb = "rolled out" if is_now > was else "rolled back"
+        return f"{name} {verb} from {was:g}% to {is_now:g}%", reach * served
+    said, reach = _compare_targeting(old, new)
+    return f"{name}: {said}", reach * served
+
+
+def _compare_targeting(old: FlagDefinition, new: FlagDefinition) -> tuple[str, float]:
+    """What else differs in what two definitions serve, and the share of users that it can have reached."""
+    if old.weights and new.weights and old.weights != new.weights:
+        moved = sum(abs(new.weights.get(v, 0) - old.weights.get(v, 0)) for v in {*old.weights, *new.weights}) / 200
+        return f"shares from {_say_shares(old.weights)} to {_say_shares(new.weights)}", moved
     words = {"variants": "variants", "defaultVariant": "default", "targeting": "rules"}
-    return f"{name}: {' and '.join(words[part] for part in changed)} changed", served
+    changed = [word for part, word in words.items() if old.raw.get(part) != new.raw.get(part)]
+    return (f"{' and '.join(changed)} changed", 1.0) if changed else ("description changed, nothing else", 0.0)
 
 
-def _is_on(definition: Mapping[str, Any] | None) -> bool:
-    return bool(definition) and (definition or {}).get("state") == "ENABLED"
-
-
-def _share_on(definition: Mapping[str, Any] | None) -> float | None:
-    """Percent of users who get what the flag brings: none where there is no flag or it is off; None if unknown."""
-    if definition is None or not _is_on(definition):
-        return 0.0
-    return rollout_pct(definition)
-
-
-def _at(definition: Mapping[str, Any] | None, share: float | None) -> str:
-    if not _is_on(definition):
+def _at(definition: FlagDefinition) -> str:
+    if not definition.is_on:
         return ", switched off"
-    return "" if share is None else f" at {share:g}%"
-
-
-def _weights(definition: Mapping[str, Any]) -> dict[str, float]:
-    """The shares of an A/B split in percent; empty for a flag that is none."""
-    try:
-        return {name: weight / 1000 for name, weight in read_weights(definition).items()}
-    except InvalidInput:
-        return {}
+    return "" if definition.share_pct is None else f" at {definition.share_pct:g}%"
 
 
 def _say_shares(weights: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {share:g}%" for name, share in weights.items())
 
 
-def _describe_index(verb: str, entry: AuditedEntry) -> _Told:
-    after = entry.after or {}
-    if verb == "swap":
-        new, old = after.get("index"), (entry.before or {}).get("index")
-        summary = f"{entry.target} swapped from {old} to {new}" if old else f"{entry.target} set to {new}"
-        return ChangeKind.INDEX, summary, (("index_version", str(new)),), 1.0
-    if verb == "register":
-        built = (
-            f"index {entry.target} built from corpus {after.get('corpus_version')}: {after.get('chunks', 0):,} chunks"
-        )
-        return ChangeKind.INDEX, built, (("index_version", entry.target),), 0.0
-    return ChangeKind.INDEX, f"index {entry.target}: {verb}", (), 0.0  # what is live is never retired nor removed
+def _describe_index(entry: AuditedEntry) -> _Told:
+    if entry.action == Action.INDEX_SWAP and (new := SwapState.read(entry.after)):
+        old = SwapState.read(entry.before)
+        moved = f"swapped from {old.index} to {new.index}" if old else f"set to {new.index}"
+        return ChangeKind.INDEX, f"{entry.target} {moved}", (("index_version", new.index),), 1.0
+    if entry.action == Action.INDEX_REGISTER:
+        built = BuildState.read(entry.after)
+        summary = f"index {entry.target} built from corpus {built.corpus_version}: {built.chunks:,} chunks"
+        return ChangeKind.INDEX, summary, (("index_version", entry.target),), 0.0
+    # what is live is never retired nor removed
+    return ChangeKind.INDEX, f"index {entry.target}: {verb_of(entry.action)}", (), 0.0
 
 
-def _describe_prompt(verb: str, entry: AuditedEntry) -> _Told:
+def _describe_prompt(entry: AuditedEntry) -> _Told:
     """A promotion or its roll-back; with a flag, it reaches those for whom the flag changed."""
-    before, after = entry.before or {}, entry.after or {}
-    new, old = _label(after), _label(before)
-    verbs = {"promote": f"{new} promoted", "rollback": f"rolled back to {new}"}
-    was = f", was {old}" if old != _NO_VERSION else ""
-    summary, reach = f"prompt {entry.target} {verbs.get(verb, verb)}{was}", 1.0
-    if flag := after.get("flag"):
-        said, reach = _compare_flags(flag["key"], (before.get("flag") or {}).get("definition"), flag.get("definition"))
+    before, after = ProductionState.read(entry.before), ProductionState.read(entry.after)
+    new, old = after.name, before.name
+    done: dict[str, str] = {Action.PROMPT_PROMOTE: f"{new} promoted", Action.PROMPT_ROLLBACK: f"rolled back to {new}"}
+    was = f", was {old}" if old != NO_VERSION else ""
+    summary, reach = f"prompt {entry.target} {done.get(entry.action, verb_of(entry.action))}{was}", 1.0
+    if after.flag:
+        former = before.flag.definition if before.flag else None
+        said, reach = _compare_flags(after.flag.key, former, after.flag.definition)
         summary = f"{summary}; {said}"
-    touched = old if verb == "rollback" else new
-    return ChangeKind.PROMPT, summary, _prompt_touches(touched) if touched != _NO_VERSION else (), reach
-
-
-def _label(side: Mapping[str, Any]) -> str:
-    return str(side.get("label") or (f"v{side['version']}" if side.get("version") is not None else _NO_VERSION))
+    touched = old if entry.action == Action.PROMPT_ROLLBACK else new
+    return ChangeKind.PROMPT, summary, _prompt_touches(touched) if touched != NO_VERSION else (), reach
 
 
 def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:
@@ -294,32 +274,39 @@ def _prompt_touches(version: str) -> tuple[tuple[str, str], ...]:
     return (("prompt_version", f"v{number}"), ("prompt_version", number))
 
 
-def _describe_deployment(verb: str, entry: AuditedEntry) -> _Told:
-    before, after = entry.before or {}, entry.after or {}
-    if verb == "resume":
-        return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {_say_color(after)} again", (), 0.0
-    if verb in ("switch", "rollback"):
-        word = "switched" if verb == "switch" else "rolled back"
-        origin = f" from {_say_color(before)}" if before else ""
-        return ChangeKind.DEPLOYMENT, f"{entry.target} {word}{origin} to {_say_color(after)}", (), 1.0
-    summary = {
-        "start": f"{after.get('release')} started in {after.get('in')}, without traffic",
-        "fail": f"{before.get('release')} failed in {before.get('in')}, without traffic",
-        "teardown": f"{before.get('release')} taken down in {before.get('in')}",
-    }.get(verb, verb)
-    return ChangeKind.DEPLOYMENT, f"{entry.target}: {summary}", (), 0.0
+def _describe_deployment(entry: AuditedEntry) -> _Told:
+    if entry.action in (Action.DEPLOYMENT_SWITCH, Action.DEPLOYMENT_ROLLBACK, Action.DEPLOYMENT_RESUME):
+        before, live = LiveState.read(entry.before), LiveState.read(entry.after) or "no color"
+        if entry.action == Action.DEPLOYMENT_RESUME:
+            return ChangeKind.DEPLOYMENT, f"{entry.target} made to follow {live} again", (), 0.0
+        word = "switched" if entry.action == Action.DEPLOYMENT_SWITCH else "rolled back"
+        origin = f" from {before}" if before else ""
+        return ChangeKind.DEPLOYMENT, f"{entry.target} {word}{origin} to {live}", (), 1.0
+    words: dict[str, str] = {
+        Action.DEPLOYMENT_START: "started in {}, without traffic",
+        Action.DEPLOYMENT_FAIL: "failed in {}, without traffic",
+        Action.DEPLOYMENT_TEARDOWN: "taken down in {}",
+    }
+    run = IdleState.read(entry.after) or IdleState.read(entry.before)
+    done = f"{run.release} {words[entry.action].format(run.color)}" if run and entry.action in words else ""
+    return ChangeKind.DEPLOYMENT, f"{entry.target}: {done or verb_of(entry.action)}", (), 0.0
 
 
-def _say_color(told: Mapping[str, Any]) -> str:
-    if not told:
-        return "no color"
-    color = told.get("color") or told["colour"]  # entries of earlier releases spell it so
-    return f"{color} ({told['release']})" if told.get("release") else str(color)
-
-
-def _describe_level(_verb: str, entry: AuditedEntry) -> _Told:
-    since = (entry.after or {}).get("accepted_on", "today")
+def _describe_level(entry: AuditedEntry) -> _Told:
+    level = AcceptedLevel.read(entry.after)
+    since = level.accepted_on.isoformat() if level else "today"
     return ChangeKind.LEVEL, f"level accepted as normal from {since}", (), 0.0
+
+
+_DESCRIBE: Mapping[Subject, Callable[[AuditedEntry], _Told]] = {
+    Subject.FLAG: _describe_flag,
+    Subject.CANARY: _describe_flag,
+    Subject.EXPERIMENT: _describe_experiment,
+    Subject.INDEX: _describe_index,
+    Subject.PROMPT: _describe_prompt,
+    Subject.DEPLOYMENT: _describe_deployment,
+    Subject.DRIFT: _describe_level,
+}
 
 
 def _say_version(version: CommittedVersion) -> str:

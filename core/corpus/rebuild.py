@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from core.audit.actions import Action
 from core.audit.acts import Act, require
 from core.corpus.corpus import WORKSPACE, Corpus
 from core.corpus.leftovers import remove_leftovers
@@ -52,7 +53,7 @@ def start_rebuild(store: Store, corpus: Corpus, by: Act) -> int:
     cannot be understood, InvalidInput when there is nothing to run, and Conflict while another rebuild of the
     repository runs.
     """
-    require(by, "job.start")
+    require(by, Action.JOB_START)
     jobs = jobs_of(corpus)
     corpus.list_files(WORKSPACE)  # names a broken .dvc file, or data that are not there
     if not corpus.list_stages():

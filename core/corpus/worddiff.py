@@ -56,7 +56,7 @@ def _by_word(removed: str, added: str) -> Iterator[TextSegment]:
 
 
 def _merged(pieces: list[TextSegment]) -> Iterator[TextSegment]:
-    """Join neighbours of one kind and leave out empty ones."""
+    """Join neighbors of one kind and leave out empty ones."""
     filled = (piece for piece in pieces if piece.text)
     for kind, run in groupby(filled, key=lambda piece: piece.kind):
         yield TextSegment(kind, "".join(piece.text for piece in run))

@@ -1,9 +1,9 @@
 """Gateway to the backlog of gaps: which topics were ever seen, and what was decided about each.
 
-Sightings are observations and are recorded as they come; decisions go through `operations.mark_topic`.
+Sightings are observations and are recorded as they come; decisions go through `core.coverage.operations`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -21,7 +21,7 @@ from quarterdeck.store import Store
 
 
 class TopicState(StrEnum):
-    """What was decided about a gap."""
+    """What was decided about a topic; one that is open is a gap."""
 
     OPEN = "open"
     PLANNED = "planned"
@@ -30,8 +30,31 @@ class TopicState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TopicDecision:
+    """What was decided about a gap, as the audit trail keeps it; `label` is what the gap was called then."""
+
+    state: TopicState
+    owner: str = ""
+    note: str = ""
+    label: str = ""
+
+    def to_audit(self) -> dict[str, Any]:
+        """Return the decision as JSON knows it."""
+        told = {"state": str(self.state), "owner": self.owner, "note": self.note}
+        return told | ({"label": self.label} if self.label else {})
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any] | None) -> "TopicDecision | None":
+        """Return the decision that `to_audit` wrote; None where nothing was decided."""
+        if not told:
+            return None
+        texts = (str(told.get(name) or "") for name in ("owner", "note", "label"))
+        return cls(TopicState(told["state"]), *texts)
+
+
+@dataclass(frozen=True, slots=True)
 class BacklogTopic:
-    """One gap: when it was first and last seen, and what was decided. `centroid` has length 1."""
+    """A topic on the backlog: when it was first and last seen, and what was decided. `centroid` has length 1."""
 
     topic_id: str
     label: str
@@ -45,12 +68,12 @@ class BacklogTopic:
 
     @property
     def known(self) -> KnownTopic:
-        """What the rule needs to recognize the gap in a later run."""
+        """What the rule needs to recognize the topic in a later run."""
         return KnownTopic(self.topic_id, self.centroid)
 
 
 def list_backlog(store: Store, model: str) -> tuple[BacklogTopic, ...]:
-    """Return every gap that was seen with this embedding model, the latest first."""
+    """Return every topic that was seen with this embedding model, the latest first."""
     with store.read() as connection:
         rows = connection.execute(
             select(topics).where(topics.c.model == model).order_by(topics.c.last_seen_ms.desc(), topics.c.topic_id)
@@ -59,7 +82,7 @@ def list_backlog(store: Store, model: str) -> tuple[BacklogTopic, ...]:
 
 
 def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
-    """Return one gap. Raises NotFound."""
+    """Return one topic. Raises NotFound."""
     with store.read() as connection:
         row = connection.execute(select(topics).where(topics.c.topic_id == topic_id)).mappings().first()
     if row is None:
@@ -85,7 +108,7 @@ def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: 
 
 
 def save_decision(connection: Connection, topic: BacklogTopic, state: TopicState, *, owner: str, note: str) -> None:
-    """Store what was decided about the gap as it was read. Raises Conflict when somebody decided first."""
+    """Store what was decided about the topic as it was read. Raises Conflict when somebody decided first."""
     values = {"state": str(state), "owner": owner, "note": note}
     save_versioned(connection, topics, {"topic_id": topic.topic_id}, values, expected_version=topic.version)
 

@@ -5,9 +5,11 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from core.audit.trail import list_audit
+from core.audit.actions import Action
+from core.audit.trail import AuditFilter, list_audit
 from core.coverage.backlog import BacklogTopic
 from core.embedding.embed import Embedder
+from core.indexes.audited import SwapState
 from core.log.retrievals import Window, list_questions
 from core.log.values import AskedQuery
 from quarterdeck.store import Store
@@ -44,8 +46,9 @@ def measure_closing(
     reaches `threshold`, under which a question counts as hardly covered. The day of the swap itself counts as neither.
     Uses cached vectors only, so that no page waits. Raises SourceUnavailable.
     """
-    swaps = list_audit(store, action="index.swap", limit=1)
-    if not swaps or swaps[0].ts < topic.first_seen or swaps[0].after is None:
+    swaps = list_audit(store, AuditFilter(action=Action.INDEX_SWAP), limit=1)
+    live = SwapState.read(swaps[0].after) if swaps else None
+    if not live or swaps[0].ts < topic.first_seen:
         return None
     shipped = swaps[0].ts.date()
     before = Window(shipped - timedelta(days=LONGEST_DAYS), shipped - timedelta(days=1))
@@ -58,8 +61,7 @@ def measure_closing(
     after_count, after_score = _average([query for query, _ in since])
     measured = after_score is not None and after_count >= MIN_QUERIES
     closed = after_score >= threshold if measured and after_score is not None else None
-    name = str(swaps[0].after.get("index", ""))
-    return Closing(name, shipped, before_count, before_score, after_count, after_score, closed)
+    return Closing(live.index, shipped, before_count, before_score, after_count, after_score, closed)
 
 
 def _near(

@@ -14,9 +14,9 @@ Labels = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
 TREE_LIMIT = 5_000  # Ward's tree holds n^2/2 distances: 100 MB at this size
-POOL_LIMIT = 10_000  # neighbours are looked for among so many vectors at most
+POOL_LIMIT = 10_000  # neighbors are looked for among so many vectors at most
 _BLOCK = 512  # rows a matrix product: bounds memory at _BLOCK x POOL_LIMIT
-_SMOOTHING = 0.7  # how much of a vector its neighbours replace
+_SMOOTHING = 0.7  # how much of a vector its neighbors replace
 _MOST_CLUSTERS = 300
 _NEARLY_BEST = 0.88  # see `_choose_clusters`
 
@@ -32,14 +32,14 @@ class Clustering:
 
 
 @dataclass(frozen=True, slots=True)
-class _Neighbours:
+class _Neighbors:
     """The nearest other vectors of each vector, nearest first, with their similarity."""
 
     at: Labels
     similarity: Vectors
 
-    def first(self, count: int) -> "_Neighbours":
-        return _Neighbours(self.at[:, :count], self.similarity[:, :count])
+    def first(self, count: int) -> "_Neighbors":
+        return _Neighbors(self.at[:, :count], self.similarity[:, :count])
 
 
 def normalize(vectors: Vectors) -> Vectors:
@@ -51,14 +51,14 @@ def normalize(vectors: Vectors) -> Vectors:
 def cluster_vectors(vectors: Vectors, weights: Weights, *, clusters: int | None = None, seed: int = 0) -> Clustering:
     """Return `clusters` groups of unit vectors, or as many as the silhouette asks for.
 
-    1. Vectors whose nearest neighbours are no nearer than strangers are set aside as outliers.
-    2. Each vector moves towards its nearest neighbours, which evens out wording.
+    1. Vectors whose nearest neighbors are no nearer than strangers are set aside as outliers.
+    2. Each vector moves towards its nearest neighbors, which evens out wording.
     3. Ward's tree over at most `TREE_LIMIT` vectors (beyond that a seeded sample) is cut at the wanted number.
     4. The cut starts a spherical k-means over all vectors, where a vector pulls by its weight.
 
     Needs at least as many vectors as clusters. The same vectors in the same order give the same answer.
     """
-    near = _find_neighbours(vectors, max(1, min(8, int(np.sqrt(len(vectors)) / 2))), seed)
+    near = _find_neighbors(vectors, max(1, min(8, int(np.sqrt(len(vectors)) / 2))), seed)
     smooth = _smooth(vectors, weights, near)
     outlying = _find_outliers(vectors, smooth, weights, near, seed)
     if (~outlying).sum() < max(2, clusters or 0):
@@ -134,7 +134,7 @@ def _centers(vectors: Vectors, labels: Labels, weights: Weights, clusters: int) 
     return normalize(sums.astype(np.float32))
 
 
-def _find_neighbours(vectors: Vectors, count: int, seed: int) -> _Neighbours:
+def _find_neighbors(vectors: Vectors, count: int, seed: int) -> _Neighbors:
     pool = _sample(len(vectors), POOL_LIMIT, seed)
     count = min(count, len(pool) - 1)
     place = np.full(len(vectors), -1)
@@ -150,15 +150,15 @@ def _find_neighbours(vectors: Vectors, count: int, seed: int) -> _Neighbours:
         order = np.argsort(-values, axis=1, kind="stable")
         at[rows] = pool[np.take_along_axis(best, order, axis=1)]
         found[rows] = np.take_along_axis(values, order, axis=1)
-    return _Neighbours(at, found)
+    return _Neighbors(at, found)
 
 
-def _smooth(vectors: Vectors, weights: Weights, near: _Neighbours) -> Vectors:
-    """Return each unit vector mixed with the mean of its nearest neighbours, at length 1.
+def _smooth(vectors: Vectors, weights: Weights, near: _Neighbors) -> Vectors:
+    """Return each unit vector mixed with the mean of its nearest neighbors, at length 1.
 
-    Neighbours count by their squared similarity. Their number grows with the square root of the vectors, from none
+    Neighbors count by their squared similarity. Their number grows with the square root of the vectors, from none
     below 16 vectors to 8 from about 1,000 on, so that small sets are left as they are. A query asked often is moved
-    less: its own copies are among its neighbours.
+    less: its own copies are among its neighbors.
     """
     near = near.first(min(8, int(np.sqrt(len(vectors)) / 4)))
     if not near.at.size:
@@ -174,11 +174,11 @@ def _smooth(vectors: Vectors, weights: Weights, near: _Neighbours) -> Vectors:
 
 
 def _find_outliers(
-    vectors: Vectors, smooth: Vectors, weights: Weights, near: _Neighbours, seed: int
+    vectors: Vectors, smooth: Vectors, weights: Weights, near: _Neighbors, seed: int
 ) -> NDArray[np.bool_]:
-    """Return which vectors belong nowhere: their nearest neighbours are no nearer than strangers are.
+    """Return which vectors belong nowhere: their nearest neighbors are no nearer than strangers are.
 
-    The mean similarity to the nearest five others (a query asked again is its own neighbour) is held against pairs
+    The mean similarity to the nearest five others (a query asked again is its own neighbor) is held against pairs
     from different branches of the tree (its finest good cut up to sqrt(n)); an outlier stays below 99 of 100 of those.
     """
     few = near.first(5).similarity

@@ -1,7 +1,8 @@
 """Shell: decides about topics on the backlog, each decision with its audit entry."""
 
+from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, changing
-from core.coverage.backlog import BacklogTopic, TopicState, save_decision
+from core.coverage.backlog import BacklogTopic, TopicDecision, TopicState, save_decision
 from core.errors import InvalidInput
 from quarterdeck.store import Store
 
@@ -9,13 +10,13 @@ from quarterdeck.store import Store
 def mark_topic(
     store: Store, topic: BacklogTopic, state: TopicState, by: Act, *, owner: str = "", note: str = ""
 ) -> int:
-    """Decide about a coverage gap, as it was read. Raises InvalidInput, and Conflict when somebody was faster."""
+    """Decide about a topic, as it was read. Raises InvalidInput, and Conflict when somebody was faster."""
     for name, value in (("owner", owner), ("note", note)):
         if len(value) > MAX_TEXT or "\x00" in value:
             raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
-    before = {"state": topic.state, "owner": topic.owner, "note": topic.note}
+    before = TopicDecision(topic.state, topic.owner, topic.note)
     with changing(store, by) as change:
         save_decision(change.connection, topic, state, owner=owner.strip(), note=note.strip())
-        after = {"state": str(state), "owner": owner.strip(), "note": note.strip(), "label": topic.label}
-        change.record("topic.mark", topic.topic_id, before, after)
+        after = TopicDecision(state, owner.strip(), note.strip(), topic.label)
+        change.record(Action.TOPIC_MARK, topic.topic_id, before, after)
     return change.entry_id

@@ -37,8 +37,8 @@ class Coverage:
     """What users asked that the index hardly covers, in one window.
 
     `threshold` is the score under which a query counts as low; `low_count` of `scored_count` queries did.
-    `empty_count` queries found nothing at all: a possible outage, and no gap. `pending` distinct queries wait for their
-    vectors and are in no topic yet.
+    `empty_count` queries found nothing at all: a possible outage, in no topic. `pending` distinct queries wait for
+    their vectors and are in no topic yet.
     """
 
     topics: Topics
@@ -85,7 +85,7 @@ def report_coverage(
     grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
     known = [topic.known for topic in list_backlog(store, embedder.model)]
     topics = recognize(_group(embedder, grouped, clusters, median), known)
-    if clusters is None and not pending:  # half a picture, or a number tried by hand, makes no new gaps
+    if clusters is None and not pending:  # half a picture, or a number tried by hand, opens no new topics
         _remember(store, topics, embedder.model)
     return Coverage(
         topics=topics,
@@ -138,11 +138,11 @@ def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | 
 
 
 def _remember(store: Store, topics: Topics, model: str) -> None:
-    """Record the sightings; a store that can only be read still shows its gaps."""
+    """Record the sightings; a store that can only be read still shows its topics."""
     try:
         record_sightings(store, topics.topics, model, at_ms=now_ms())
     except SourceUnavailable as error:
-        logger.warning("the gaps seen are not remembered: %s", error)
+        logger.warning("the topics seen are not remembered: %s", error)
 
 
 def _list_reference(store: Store, environment: str, today: date) -> tuple[DailyScores, ...]:

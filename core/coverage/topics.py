@@ -18,7 +18,7 @@ from core.log.values import AskedQuery, normalize_query
 
 FEWEST_ASKED = 10  # below this nothing can be said about groups
 LOW_SCORE_SHARE = 0.10
-SAME_TOPIC_SIMILARITY = 0.80  # between the centroids of one gap in two runs; see `_match_known`
+SAME_TOPIC_SIMILARITY = 0.80  # between the centroids of one topic in two runs; see `_match_known`
 MAP_LIMIT = 2_000
 SAMPLES = 5
 
@@ -129,7 +129,7 @@ def find_topics(
     """Return the topics of the (low-scoring) queries, one vector each; `clusters=None` chooses their number.
 
     Give the queries that score below `low_score_threshold` and, as `baseline_median`, the median score of all traffic:
-    clustering everything dilutes the gaps, and without the baseline the gain is measured against the queries given.
+    clustering everything dilutes the topics, and without the baseline the gain is measured against the queries given.
     A query weighs as often as it was asked; texts that differ only in case and spaces are taken together. The answer
     does not depend on the order of the queries. A topic keeps the id of the `previous` one it matches.
 
@@ -167,7 +167,8 @@ def gain_of(count: int, mean_score: float, cohesion: float, *, baseline_median: 
 
     The first two factors are the score that its queries lack in sum. Cohesion^2 is the mean similarity of two queries
     of the topic; squared again it keeps off-topic chatter, which scores lowest of all but has nothing in common, below
-    the gaps that one document could close (measured in benchmarks/gap_ranking.py, where ^2 and ^4 stand side by side).
+    the topics that one document could answer (measured in benchmarks/gap_ranking.py, which shows ^2 and ^4 side by
+    side).
     """
     return max(0.0, count * (baseline_median - mean_score) * cohesion**4)
 

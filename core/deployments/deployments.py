@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing, require
-from core.audit.settings import get_setting, list_settings, save_setting
+from core.audit.settings import Family, get_setting, list_settings, save_setting, setting_key
+from core.deployments.audited import IdleState, LiveState
 from core.deployments.colors import (
     Color,
     Deployment,
@@ -80,14 +82,13 @@ def open_site(service: Service, home: Path, *, on_step: OnStep = _say_nothing) -
 
 def get_deployment(store: Store, environment: str, service: str) -> Deployment:
     """Return what should be of a service; one that was never deployed has no live color."""
-    value, version = get_setting(store, _setting(environment, service))
+    value, version = get_setting(store, setting_key(Family.DEPLOYMENT, environment, service))
     return _read(value, version) if value else Deployment(service, environment)
 
 
 def list_deployments(store: Store, environment: str) -> tuple[Deployment, ...]:
     """Return every deployed service of the environment, by name."""
-    found = list_settings(store, _setting(environment, ""))
-    return tuple(_read(value, 0) for value in found.values())
+    return tuple(_read(value, version) for value, version in list_settings(store, Family.DEPLOYMENT, environment))
 
 
 def look(site: Site) -> Sight:
@@ -114,7 +115,7 @@ def start_release(store: Store, site: Site, release: str, by: Act) -> Deployment
     Raises SourceUnavailable when it does not become healthy (it is stopped again), and Conflict while that color is
     kept for the way back.
     """
-    require(by, "deployment.start")
+    require(by, Action.DEPLOYMENT_START)
     with _at_work(site):
         return _start(store, site, release, by, _resume(store, site, by))
 
@@ -125,7 +126,7 @@ def switch_color(store: Store, site: Site, by: Act, *, seen: int | None = None) 
     `seen` is the version that was looked at; Conflict if it is another one now. Raises SourceUnavailable when the
     release is not healthy or nginx does not follow: the traffic is then where it was.
     """
-    require(by, "deployment.switch")
+    require(by, Action.DEPLOYMENT_SWITCH)
     with _at_work(site):
         cut_off = _get_seen(store, site, by, seen)
         found = _resume(store, site, by)
@@ -136,7 +137,7 @@ def switch_color(store: Store, site: Site, by: Act, *, seen: int | None = None) 
 
 def deploy_release(store: Store, site: Site, release: str, by: Act) -> Deployment:
     """Start a release and give it the traffic: `start_release` and `switch_color` in one, going on where it stands."""
-    for action in ("deployment.start", "deployment.switch"):
+    for action in (Action.DEPLOYMENT_START, Action.DEPLOYMENT_SWITCH):
         require(by, action)
     with _at_work(site):
         found = _resume(store, site, by)
@@ -148,7 +149,7 @@ def deploy_release(store: Store, site: Site, release: str, by: Act) -> Deploymen
 
 def roll_back(store: Store, site: Site, by: Act, *, seen: int | None = None) -> Deployment:
     """Give the traffic back to the color that had it before, if it is healthy. Raises as `switch_color` does."""
-    require(by, "deployment.rollback")
+    require(by, Action.DEPLOYMENT_ROLLBACK)
     with _at_work(site):
         cut_off = _get_seen(store, site, by, seen)
         found = _resume(store, site, by)
@@ -158,7 +159,7 @@ def roll_back(store: Store, site: Site, by: Act, *, seen: int | None = None) -> 
         planned = plan_rollback(found, now=_now(), keep=keep)
         return _turn(
             store, site, found, planned, by,
-            lambda change, *told: change.record("deployment.rollback", *told),
+            lambda change, *told: change.record(Action.DEPLOYMENT_ROLLBACK, *told),
         )  # fmt: skip
 
 
@@ -167,7 +168,7 @@ def tear_down(store: Store, site: Site, by: Act, *, early: bool = False, seen: i
 
     Raises Conflict while it is kept and `early` is not given, NotFound when nothing runs there.
     """
-    require(by, "deployment.teardown")
+    require(by, Action.DEPLOYMENT_TEARDOWN)
     with _at_work(site):
         _get_seen(store, site, by, seen)
         found = _resume(store, site, by)
@@ -175,7 +176,7 @@ def tear_down(store: Store, site: Site, by: Act, *, early: bool = False, seen: i
         _stop(site, found.idle)
         told = _told(found.idle, found.run(found.idle))
         return _save(
-            store, planned, by, lambda change: change.record("deployment.teardown", site.service.name, told, None)
+            store, planned, by, lambda change: change.record(Action.DEPLOYMENT_TEARDOWN, site.service.name, told, None)
         )
 
 
@@ -184,12 +185,12 @@ def resume(store: Store, site: Site, by: Act) -> Deployment:
 
     For after a kill, after a reboot, and to undo a change that somebody made to the upstream file by hand.
     """
-    require(by, "deployment.resume")
+    require(by, Action.DEPLOYMENT_RESUME)
     with _at_work(site):
         found = _resume(store, site, by, by_hand_too=True)
         return _save(
             store, found, by,
-            lambda change: change.record("deployment.resume", site.service.name, None, _told_live(found)),
+            lambda change: change.record(Action.DEPLOYMENT_RESUME, site.service.name, None, _told_live(found)),
         )  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def tend(store: Store, site: Site, by: Act) -> Deployment | None:
 
     Raises Conflict when a deployer is at work.
     """
-    require(by, "deployment.teardown")
+    require(by, Action.DEPLOYMENT_TEARDOWN)
     found = get_deployment(store, by.environment, site.service.name)
     if not found.settled:
         return resume(store, site, by)
@@ -243,7 +244,7 @@ def _start(store: Store, site: Site, release: str, by: Act, found: Deployment) -
     if planned != found:
         before, after = _told(color, found.run(color)), _told(color, planned.run(color))
         found = _save(
-            store, planned, by, lambda change: change.record("deployment.start", found.service, before, after)
+            store, planned, by, lambda change: change.record(Action.DEPLOYMENT_START, found.service, before, after)
         )
     site.on_step("recorded")
     site.driver.start(color, release)
@@ -255,7 +256,7 @@ def _start(store: Store, site: Site, release: str, by: Act, found: Deployment) -
         failed = replace(by, reason=f"{release} did not become healthy: {problem}"[:MAX_TEXT])
         gone = plan_teardown(found, now=_now(), early=True)
         told = _told(color, found.run(color))
-        _save(store, gone, failed, lambda change: change.record("deployment.fail", found.service, told, None))
+        _save(store, gone, failed, lambda change: change.record(Action.DEPLOYMENT_FAIL, found.service, told, None))
         raise SourceUnavailable(
             f"{found.name(color)} got no traffic: it did not become healthy within "
             f"{site.service.start_timeout_s:g} s: {problem}{f'; it said: {said}' if said else ''}"
@@ -266,7 +267,7 @@ def _start(store: Store, site: Site, release: str, by: Act, found: Deployment) -
 
 def _switch(store: Store, site: Site, by: Act, found: Deployment) -> Deployment:
     planned = plan_switch(found, now=_now(), keep=timedelta(minutes=site.service.keep_minutes))
-    return _turn(store, site, found, planned, by, lambda change, *told: change.record("deployment.switch", *told))
+    return _turn(store, site, found, planned, by, lambda change, *told: change.record(Action.DEPLOYMENT_SWITCH, *told))
 
 
 def _turn(
@@ -318,7 +319,7 @@ def _confirm(store: Store, site: Site, found: Deployment, by: Act) -> Deployment
 def _take_back(store: Store, site: Site, found: Deployment, by: Act) -> Deployment:
     former = take_back(found, now=_now())
     told = (found.service, _told_live(found), _told_live(former))
-    saved = _save(store, former, by, lambda change: change.record("deployment.rollback", *told))
+    saved = _save(store, former, by, lambda change: change.record(Action.DEPLOYMENT_ROLLBACK, *told))
     _point(site, saved)
     return _confirm(store, site, saved, by)
 
@@ -415,7 +416,7 @@ def _at_work(site: Site) -> Iterator[None]:
 
 def _save(store: Store, planned: Deployment, by: Act, record: Callable[[Change], None]) -> Deployment:
     with changing(store, by) as change:
-        name = _setting(planned.environment, planned.service)
+        name = setting_key(Family.DEPLOYMENT, planned.environment, planned.service)
         save_setting(change.connection, name, _write(planned), expected_version=planned.version)
         record(change)
     return replace(planned, version=planned.version + 1)
@@ -425,21 +426,17 @@ def _mark(found: Deployment) -> str:
     return f"{found.live or 'none'} {found.version}"
 
 
-def _told(color: Color, run: ReleaseRun | None) -> dict[str, str] | None:
-    return {"in": str(color), "release": run.release} if run else None
+def _told(color: Color, run: ReleaseRun | None) -> IdleState | None:
+    return IdleState(str(color), run.release) if run else None
 
 
-def _told_live(found: Deployment) -> dict[str, str] | None:
+def _told_live(found: Deployment) -> LiveState | None:
     run = found.run(found.live) if found.live else None
-    return {"color": str(found.live), "release": run.release if run else ""} if found.live else None
+    return LiveState(str(found.live), run.release if run else "") if found.live else None
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _setting(environment: str, service: str) -> str:
-    return f"deployment:{environment}:{service}"
 
 
 def _write(found: Deployment) -> dict[str, Any]:

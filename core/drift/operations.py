@@ -2,9 +2,10 @@
 
 from datetime import date
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import get_setting, save_setting
-from core.drift.report import accepted_level_setting
+from core.audit.settings import Family, get_setting, save_setting, setting_key
+from core.drift.audited import AcceptedLevel
 from quarterdeck.store import Store
 
 
@@ -13,10 +14,10 @@ def accept_level(store: Store, accepted_on: date | None, by: Act) -> int:
 
     None takes back whatever was accepted.
     """
-    name = accepted_level_setting(by.environment)
-    former, version = get_setting(store, name)
-    after = {"accepted_on": accepted_on.isoformat()} if accepted_on else None
+    name = setting_key(Family.ACCEPTED_LEVEL, by.environment)
+    stored, version = get_setting(store, name)
+    after = AcceptedLevel(accepted_on) if accepted_on else None
     with changing(store, by) as change:
-        save_setting(change.connection, name, after, expected_version=version)
-        change.record("drift.accept", "retrieval score", former, after)
+        save_setting(change.connection, name, after.to_audit() if after else None, expected_version=version)
+        change.record(Action.DRIFT_ACCEPT, "retrieval score", AcceptedLevel.read(stored), after)
     return change.entry_id

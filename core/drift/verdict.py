@@ -282,7 +282,7 @@ def _worded(
                 f"since {_say(report.changed_on)}: {_windows(report)}; first called on {_say(report.called_on)}."
             ),
             action=(
-                "Look at the coverage gaps and at what changed around that day, then re-index what is missing. "
+                "Look at the topics that score low and at what changed around that day, then re-index what is missing. "
                 "If this level is meant to stay, accept it as the new one."
             ),
         )

@@ -40,7 +40,7 @@ def list_board(store: Store, environment: str, *, environments: Sequence[str], n
     usage = list_usage(store, environment, since=now - DAY)
     planned = {each.flag: each for each in list_schedules(store, environment=environment, states=OPEN)}
     others = {
-        name: {flag.key: describe_state(flag.definition) for flag in list_flags(store, name)}
+        name: {flag.key: describe_state(flag.view) for flag in list_flags(store, name)}
         for name in environments
         if name != environment
     }
@@ -51,10 +51,10 @@ def list_board(store: Store, environment: str, *, environments: Sequence[str], n
         rows.append(
             BoardRow(
                 flag,
-                read_details(flag.definition),
+                read_details(flag.view),
                 tuple((name, states.get(flag.key, "")) for name, states in others.items()),
                 (used.evaluations if used else 0) if usage else None,
-                find_staleness(flag.definition, updated=flag.updated, use=use, now=now),
+                find_staleness(flag.view, updated=flag.updated, use=use, now=now),
                 planned.get(flag.key),
             )
         )

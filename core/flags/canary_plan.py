@@ -14,7 +14,6 @@ from core.arms.arms import Metric
 from core.arms.comparisons import Margin
 from core.arms.sequential import LEAST_USERS
 from core.errors import InvalidInput
-from quarterdeck.definitions import rollout_pct
 
 STABLE, CANARY = "blue", "green"
 _MOST_STEPS = 20
@@ -58,17 +57,7 @@ class Plan:
         return next((step.share_pct for step in self.steps if step.share_pct > share_pct), None)
 
 
-def is_canary(definition: Mapping[str, Any]) -> bool:
-    """Tell whether a flag is a canary: a rollout with the variants blue and green."""
-    return set(definition["variants"]) == {STABLE, CANARY} and rollout_pct(definition) is not None
-
-
-def share_of(definition: Mapping[str, Any]) -> float:
-    """Return the percentage of users on green; 0 where the flag is switched off."""
-    return (rollout_pct(definition) or 0.0) if definition.get("state") == "ENABLED" else 0.0
-
-
-def read_plan(definition: Mapping[str, Any]) -> Plan | None:
+def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
     """Return the plan in a flag's metadata, or None where it has none. Raises InvalidInput, naming the field.
 
     Fields, flat as flagd wants them: `canary_steps` ("5% for 24h, 25% for 1d, 100%"), `canary_automation` (full,
@@ -76,29 +65,16 @@ def read_plan(definition: Mapping[str, Any]) -> Plan | None:
     `canary_score_margin`, `canary_error_margin`, `canary_faithfulness_margin`, `canary_feedback_margin` in the metric's
     unit, `canary_latency_margin` and `canary_cost_margin` as a share of blue's mean.
     """
-    given = {name: value for name, value in (definition.get("metadata") or {}).items() if name.startswith("canary_")}
+    given = {name: value for name, value in metadata.items() if name.startswith("canary_")}
     if not given:
         return None
-    if unknown := sorted(given.keys() - _FIELDS):
-        raise InvalidInput(
-            f"metadata.{unknown[0]}", f"a canary has no such field; there are: {', '.join(sorted(_FIELDS))}"
-        )
-    if not is_canary(definition):
-        raise InvalidInput("metadata.canary_steps", "only a plain rollout with the variants blue and green is a canary")
-    if "canary_steps" not in given:
-        raise InvalidInput("metadata.canary_steps", 'is missing; give steps like "5% for 24h, 25% for 24h, 100%"')
-    automation = given.get("canary_automation", Automation.ROLLBACK.value)
-    if automation not in set(Automation):
-        raise InvalidInput("metadata.canary_automation", f"must be {', '.join(Automation)}, not {automation!r}")
-    users = given.get("canary_min_users", _MIN_USERS)
-    if type(users) is not int or users < LEAST_USERS:
-        raise InvalidInput("metadata.canary_min_users", f"must be a whole number from {LEAST_USERS} on, not {users!r}")
+    _check_fields(given, is_canary=is_canary)
     return Plan(
         _read_steps(given["canary_steps"]),
         tuple(Margin(metric, _read_share(given, name, default)) for name, (metric, default) in _MARGINS.items()),
         _read_share(given, "canary_error_ceiling", _ERROR_CEILING),
-        users,
-        Automation(automation),
+        _read_users(given.get("canary_min_users", _MIN_USERS)),
+        _read_automation(given.get("canary_automation", Automation.ROLLBACK.value)),
     )
 
 
@@ -124,6 +100,17 @@ DEFAULT_PLAN = Plan(
     _MIN_USERS,
     Automation.OFF,
 )
+
+
+def _check_fields(given: Mapping[str, Any], *, is_canary: bool) -> None:
+    if unknown := sorted(given.keys() - _FIELDS):
+        raise InvalidInput(
+            f"metadata.{unknown[0]}", f"a canary has no such field; there are: {', '.join(sorted(_FIELDS))}"
+        )
+    if not is_canary:
+        raise InvalidInput("metadata.canary_steps", "only a plain rollout with the variants blue and green is a canary")
+    if "canary_steps" not in given:
+        raise InvalidInput("metadata.canary_steps", 'is missing; give steps like "5% for 24h, 25% for 24h, 100%"')
 
 
 def _read_steps(text: Any) -> tuple[PlanStep, ...]:
@@ -156,6 +143,18 @@ def _read_hold(number: str, unit: str) -> timedelta:
     if not float(number) * _SECONDS[unit] <= _LONGEST_HOLD.total_seconds():
         raise InvalidInput("metadata.canary_steps", f"a step is held for a year at most, not {number[:20]}{unit}")
     return timedelta(seconds=float(number) * _SECONDS[unit])
+
+
+def _read_users(users: Any) -> int:
+    if type(users) is not int or users < LEAST_USERS:
+        raise InvalidInput("metadata.canary_min_users", f"must be a whole number from {LEAST_USERS} on, not {users!r}")
+    return users
+
+
+def _read_automation(automation: Any) -> Automation:
+    if automation not in set(Automation):
+        raise InvalidInput("metadata.canary_automation", f"must be {', '.join(Automation)}, not {automation!r}")
+    return Automation(automation)
 
 
 def _read_share(given: Mapping[str, Any], name: str, default: float) -> float:

@@ -4,11 +4,12 @@
 reason; nothing is converted halfway. Users land in flagd's buckets, not in the ones they had.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidInput
+from core.flags.definition import say_state
 from quarterdeck.validation import HASH_VERSION, validate_definition
 from quarterdeck.weights import TOTAL_WEIGHT
 
@@ -56,7 +57,7 @@ def make_definition(
     """Return a flag in which the first step that fits a user decides, and `default` is for everybody else."""
     targeting = _make_targeting(steps, default)
     return {
-        "state": "ENABLED" if on else "DISABLED",
+        "state": say_state(on=on),
         "variants": dict(variants),
         "defaultVariant": _default_of(steps, default),
         **({"targeting": targeting} if targeting else {}),
@@ -64,17 +65,19 @@ def make_definition(
     }
 
 
-def check_converted(source: str, found: Mapping[str, dict[str, Any] | NoCounterpart]) -> Converted:
-    """Return what can be saved of the definitions found, and a line for each that cannot."""
+def convert_each(source: str, found: Mapping[str, Any], convert: Callable[[Any], dict[str, Any]]) -> Converted:
+    """Return the definitions of the flags that were found, by key, and a line for each that cannot be converted."""
     flags, refused = {}, []
-    for key, definition in found.items():
+    for key, flag in found.items():
         try:
-            if isinstance(definition, NoCounterpart):
-                raise definition
+            definition = convert(flag)
             validate_definition(key, definition)
             flags[key] = definition
         except (NoCounterpart, InvalidInput) as error:
             refused.append(RefusedFlag(key, str(error)))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            reason = f"it is not written as {source} does: {type(error).__name__} {error}"
+            refused.append(RefusedFlag(key, reason))
     return Converted(source, flags, tuple(refused))
 
 

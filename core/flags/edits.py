@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidInput
+from core.flags.definition import FlagDefinition
 from core.flags.upkeep import Details, read_details, set_details
 from quarterdeck import definitions
 from quarterdeck.documents import parse_document
 from quarterdeck.rules import RuleOperator, TargetingRule
 from quarterdeck.validation import validate_definition
-from quarterdeck.weights import TOTAL_WEIGHT
 
 LISTS = (RuleOperator.ONE_OF, RuleOperator.NONE_OF)
 _COMPARED = (
@@ -48,15 +48,10 @@ class Edit:
 
 def read_edit(definition: Mapping[str, Any]) -> Edit:
     """Return what the form of this flag shows."""
-    rules = definitions.read_rules(definition)
-    return Edit(
-        definition.get("state") == "ENABLED",
-        definitions.rollout_pct(definition),
-        definitions.read_bucket_by(definition),
-        _read_weights(definition),
-        None if rules is None else tuple(_write_rule(rule) for rule in rules),
-        read_details(definition),
-    )
+    said = FlagDefinition(definition)
+    rules = None if said.rules is None else tuple(_write_rule(rule) for rule in said.rules)
+    weights = tuple(said.weights.items()) or None
+    return Edit(said.is_on, said.rollout_pct, said.bucket_by, weights, rules, read_details(said))
 
 
 def apply_edit(definition: Mapping[str, Any], edit: Edit) -> dict[str, Any]:
@@ -122,14 +117,6 @@ def _parse_scalar(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return found if isinstance(found, str | int | float) else text
-
-
-def _read_weights(definition: Mapping[str, Any]) -> tuple[tuple[str, float], ...] | None:
-    try:
-        weights = definitions.read_weights(definition)
-    except InvalidInput:
-        return None
-    return tuple((name, weight * 100 / TOTAL_WEIGHT) for name, weight in weights.items())
 
 
 def _apply_weights(definition: Mapping[str, Any], weights: Sequence[tuple[str, float]]) -> dict[str, Any]:

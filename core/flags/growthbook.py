@@ -16,7 +16,7 @@ from core.flags.conversion import (
     TargetingStep,
     all_of,
     any_of,
-    check_converted,
+    convert_each,
     describe_kind,
     make_definition,
     read_share,
@@ -40,34 +40,24 @@ def convert_growthbook(export: Mapping[str, Any], environment: str) -> Converted
     """
     groups = export.get("savedGroups") or {}
     if isinstance(export["features"], Mapping):
-        features = {str(key): (feature, True) for key, feature in export["features"].items()}
-        found = {key: _try_to_convert(feature, on, groups) for key, (feature, on) in features.items()}
-        return check_converted("GrowthBook", found)
+        features = {str(key): feature for key, feature in export["features"].items()}
+        return convert_each("GrowthBook", features, lambda feature: _convert(feature, True, groups))
     listed = {str(each["id"]): (each.get("environments") or {}).get(environment) for each in export["features"]}
     if listed and not any(listed.values()):
         names = sorted({name for each in export["features"] for name in each.get("environments") or {}})
         raise InvalidInput("environment", f"the export holds {', '.join(names)}; name one of them with --environment")
-    return check_converted("GrowthBook", {key: _convert_listed(here, groups) for key, here in listed.items()})
+    return convert_each("GrowthBook", listed, lambda here: _convert_listed(here, groups))
 
 
-def _convert_listed(here: Mapping[str, Any] | None, groups: Mapping[str, Any]) -> dict[str, Any] | NoCounterpart:
+def _convert_listed(here: Mapping[str, Any] | None, groups: Mapping[str, Any]) -> dict[str, Any]:
     """A feature of the REST API: what the SDK gets of it is among its fields, as text."""
     if here is None:
-        return NoCounterpart("it is not in this environment")
+        raise NoCounterpart("it is not in this environment")
     try:
         definition = json.loads(here["definition"])
     except (KeyError, TypeError, ValueError):
-        return NoCounterpart("it comes without its `definition`; take the SDK endpoint's document")
-    return _try_to_convert(definition, bool(here.get("enabled")), groups)
-
-
-def _try_to_convert(feature: Any, on: bool, groups: Mapping[str, Any]) -> dict[str, Any] | NoCounterpart:
-    try:
-        return _convert(feature, on, groups)
-    except NoCounterpart as error:
-        return error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        return NoCounterpart(f"it is not written as GrowthBook does: {type(error).__name__} {error}")
+        raise NoCounterpart("it comes without its `definition`; take the SDK endpoint's document") from None
+    return _convert(definition, bool(here.get("enabled")), groups)
 
 
 def _convert(feature: Mapping[str, Any], on: bool, groups: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.flags.definition import FlagDefinition
 from quarterdeck.buckets import check_bucketing
 from quarterdeck.flags import FlagSet
 from quarterdeck.store import DEFAULT_ENVIRONMENT
@@ -71,7 +72,7 @@ class _Answers:
 
 def _usual_default(definition: Mapping[str, Any]) -> tuple[str | None, Any]:
     """The answer that a caller's default usually stands for."""
-    variants: Mapping[str, Any] = definition.get("variants") or {}
+    variants = FlagDefinition(definition).variants
     for name, value in variants.items():
         if value is False or (name == "blue" and set(variants) == {"blue", "green"}) or name == "off":
             return name, value

@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import InvalidInput
-from core.flags.canary_plan import read_plan
+from core.flags.definition import FlagDefinition
 from core.flags.impact import must_type_name
 from core.flags.preview import preview_change
 from core.flags.schedule import OPEN, check_one_plan
@@ -26,11 +27,9 @@ from quarterdeck.validation import validate_definition, validate_document
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:
     """Add a flag. Raises InvalidInput for a bad definition and Conflict when there is a flag of that key."""
-    check_definition(key, definition)
-    _check_schedules(store, by.environment, key, definition)
+    _check_schedules(store, by.environment, key, check_definition(key, definition))
     with changing(store, by) as change:
-        flag = Flag(by.environment, key, dict(definition), 0, from_ms(change.at_ms), by.actor)
-        _save_flag(change, flag, before=None)
+        replace_definition(change, _new_flag(change, key), definition)
     return change.entry_id
 
 
@@ -39,31 +38,32 @@ def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act
 
     Conflict, too, for a canary's plan while a schedule moves the flag's share.
     """
-    check_definition(flag.key, definition)
-    _check_schedules(store, by.environment, flag.key, definition)
+    _check_schedules(store, by.environment, flag.key, check_definition(flag.key, definition))
     with changing(store, by) as change:
-        _save_flag(change, replace(flag, definition=dict(definition), updated_by=by.actor), before=flag.definition)
+        replace_definition(change, flag, definition)
     return change.entry_id
 
 
-def check_definition(key: str, definition: Mapping[str, Any]) -> None:
-    """Raises InvalidInput, naming the field, unless this definition and its canary's plan are fit to be saved."""
+def check_definition(key: str, definition: Mapping[str, Any]) -> FlagDefinition:
+    """Return the definition, fit to be saved with its canary's plan. Raises InvalidInput, naming the field."""
     validate_definition(key, definition)
-    check_plan("", definition)
+    return _check_plan("", definition)
 
 
-def _check_schedules(store: Store, environment: str, key: str, definition: Mapping[str, Any]) -> None:
-    if read_plan(definition) is not None:
+def _check_schedules(store: Store, environment: str, key: str, definition: FlagDefinition) -> None:
+    if definition.plan is not None:
         for schedule in list_schedules(store, environment=environment, flag=key, states=OPEN):
             check_one_plan(key, definition, schedule.steps[schedule.next_step :])
 
 
-def check_plan(prefix: str, definition: Mapping[str, Any]) -> None:
+def _check_plan(prefix: str, definition: Mapping[str, Any]) -> FlagDefinition:
     """Raises InvalidInput, its field after `prefix`, where a canary's plan in the metadata is wrong."""
+    said = FlagDefinition(definition)
     try:
-        read_plan(definition)
+        said.plan  # noqa: B018 - read here, and not again
     except InvalidInput as error:
         raise InvalidInput(f"{prefix}{error.field}", error.problem) from None
+    return said
 
 
 def switch_flag(store: Store, flag: Flag, by: Act, *, on: bool) -> int:
@@ -85,23 +85,34 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     validate_document(given)  # with its evaluators: a circle of references is named as one
     validate_document({"flags": wanted})
     for key, definition in wanted.items():
-        check_plan(f"flags.{key}.", definition)
-        _check_schedules(store, by.environment, key, definition)
+        _check_schedules(store, by.environment, key, _check_plan(f"flags.{key}.", definition))
     known = {flag.key: flag for flag in list_flags(store, by.environment)}
     changed = []
     with changing(store, by) as change:
         for key, definition in wanted.items():
-            former = known.get(key) or Flag(by.environment, key, {}, 0, from_ms(change.at_ms), by.actor)
+            former = known.get(key) or _new_flag(change, key)
             if former.definition != definition:
-                flag = replace(former, definition=dict(definition), updated_by=by.actor)
-                _save_flag(change, flag, before=former.definition or None)
+                replace_definition(change, former, definition)
                 changed.append(key)
     return tuple(changed)
 
 
-def _save_flag(change: Change, flag: Flag, *, before: dict[str, Any] | None) -> None:
-    save_flag(change.connection, flag, updated_ms=change.at_ms)
-    change.record("flag.update" if before else "flag.create", flag.key, before, flag.definition)
+def replace_definition(change: Change, flag: Flag, definition: Mapping[str, Any]) -> None:
+    """Save a definition over the one that was read, with its audit entry, an update or a creation. Raises Conflict."""
+    save_definition(change, flag, definition)
+    before = flag.definition or None
+    change.record(Action.FLAG_UPDATE if before else Action.FLAG_CREATE, flag.key, before, dict(definition))
+
+
+def save_definition(change: Change, flag: Flag, definition: Mapping[str, Any]) -> None:
+    """Save a definition over the one that was read; the audit entry is the caller's. Raises Conflict."""
+    saved = replace(flag, definition=dict(definition), updated_by=change.act.actor)
+    save_flag(change.connection, saved, updated_ms=change.at_ms)
+
+
+def _new_flag(change: Change, key: str) -> Flag:
+    """The empty place where a flag will be."""
+    return Flag(change.act.environment, key, {}, 0, from_ms(change.at_ms), change.act.actor)
 
 
 def save_edit(store: Store, flag: Flag, wanted: Mapping[str, Any], by: Act, *, typed_name: str, now: datetime) -> int:
@@ -119,7 +130,7 @@ def remove_flag(store: Store, flag: Flag, by: Act, *, typed_name: str) -> int:
         raise InvalidInput("name", f"type {flag.key} to delete it")
     with changing(store, by) as change:
         delete_flag(change.connection, flag)
-        change.record("flag.delete", flag.key, flag.definition, None)
+        change.record(Action.FLAG_DELETE, flag.key, flag.definition, None)
     return change.entry_id
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from core.errors import SourceUnavailable
 from core.flags.impact import Impact, measure_impact
 from core.log.exposures import list_exposures
-from core.log.retrievals import list_recent_users as list_session_ids
+from core.log.retrievals import list_recent_users
 from quarterdeck.clock import to_ms
 from quarterdeck.store import Store
 
@@ -24,16 +24,16 @@ class Users:
     problem: str = ""
 
 
-def list_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
-    """Return the users of the last week: the retrieval log's session ids, else whoever is noted as a test's user."""
+def find_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
+    """Return the users of the last week: the retrieval log's session ids, else the users of the flag's experiment."""
     since = now - timedelta(days=RECENT_DAYS)
     try:
-        if ids := list_session_ids(store, since_ms=to_ms(since)):
+        if ids := list_recent_users(store, since_ms=to_ms(since)):
             return Users(ids, f"session ids of the last {RECENT_DAYS} days")
         exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
     except SourceUnavailable as error:  # flags must be changeable while the log is away
         return Users(problem=str(error))
-    return Users(tuple(exposed), "users of the test") if exposed else Users()
+    return Users(tuple(exposed), "users of its experiment") if exposed else Users()
 
 
 def preview_change(
@@ -41,5 +41,5 @@ def preview_change(
     now: datetime,
 ) -> tuple[Impact, Users]:  # fmt: skip
     """Return for how many recent users the answer would change, and who they are."""
-    users = list_recent_users(store, environment, key, now=now)
+    users = find_recent_users(store, environment, key, now=now)
     return measure_impact(key, before, after, users.ids), users

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from core.errors import Conflict, InvalidInput
-from core.flags.canary_plan import read_plan
+from core.flags.definition import FlagDefinition
 from quarterdeck import definitions
 
 MAX_STEPS = 50
@@ -103,13 +103,13 @@ def plan_schedule(
     changed: Mapping[str, Any] = definition
     for step in steps:
         changed = apply_step(changed, step)
-    is_on, share = read_setting(definition)
-    return Schedule(0, environment, flag, tuple(steps), starts, is_on, share, actor, reason)
+    said = FlagDefinition(definition)
+    return Schedule(0, environment, flag, tuple(steps), starts, said.is_on, said.rollout_pct, actor, reason)
 
 
-def check_one_plan(flag: str, definition: Mapping[str, Any], steps: Sequence[ScheduleStep]) -> None:
+def check_one_plan(flag: str, definition: FlagDefinition, steps: Sequence[ScheduleStep]) -> None:
     """Raise Conflict where a canary's plan and steps of a schedule would both move the share of a flag's users."""
-    if read_plan(definition) is not None and any(step.rollout_pct is not None for step in steps):
+    if definition.plan is not None and any(step.rollout_pct is not None for step in steps):
         raise Conflict(
             f"{flag} has a canary's plan (canary_steps), which moves its share already; a schedule cannot do so too. "
             "Take the plan out of its metadata, or cancel the schedule"
@@ -124,26 +124,20 @@ def apply_step(definition: Mapping[str, Any], step: ScheduleStep) -> dict[str, A
     return changed if step.on is None else definitions.switch_flag(changed, on=step.on)
 
 
-def read_setting(definition: Mapping[str, Any]) -> tuple[bool, float | None]:
-    """Return what steps set of a flag: whether it is on, and its percentage."""
-    return definition.get("state") == "ENABLED", definitions.rollout_pct(definition)
-
-
 def is_due(schedule: Schedule, now: datetime) -> bool:
     """Whether the next step is to be made now."""
     return schedule.state is ScheduleState.WAITING and schedule.due is not None and schedule.due <= now
 
 
-def was_changed_by_hand(schedule: Schedule, definition: Mapping[str, Any]) -> bool:
+def was_changed_by_hand(schedule: Schedule, definition: FlagDefinition) -> bool:
     """Whether somebody moved what the steps set, since the schedule was made or its last step was."""
-    return (schedule.is_on, schedule.rollout_pct) != read_setting(definition)
+    return (schedule.is_on, schedule.rollout_pct) != (definition.is_on, definition.rollout_pct)
 
 
-def advance(schedule: Schedule, definition: Mapping[str, Any], *, now: datetime) -> Schedule:
+def advance(schedule: Schedule, definition: FlagDefinition, *, now: datetime) -> Schedule:
     """Return the schedule once its due step was made, which left the flag with this definition."""
     made, following = schedule.steps[schedule.next_step], schedule.next_step + 1
-    is_on, share = read_setting(definition)
-    moved = replace(schedule, next_step=following, is_on=is_on, rollout_pct=share, note="")
+    moved = replace(schedule, next_step=following, is_on=definition.is_on, rollout_pct=definition.rollout_pct, note="")
     if following == len(schedule.steps):
         return replace(moved, state=ScheduleState.DONE, due=None)
     return replace(moved, due=now + timedelta(seconds=made.hold_s))
@@ -157,13 +151,15 @@ def pause(schedule: Schedule, *, now: datetime, note: str = "") -> Schedule:
     return replace(schedule, state=ScheduleState.PAUSED, due=None, left_s=left_s, note=note)
 
 
-def resume(schedule: Schedule, definition: Mapping[str, Any], *, now: datetime) -> Schedule:
+def resume(schedule: Schedule, definition: FlagDefinition, *, now: datetime) -> Schedule:
     """Return the schedule going on from the flag as it is now. Raises Conflict when it is not paused."""
     if schedule.state is not ScheduleState.PAUSED:
         raise Conflict(f"schedule {schedule.schedule_id} is {schedule.state}; only a paused one can be resumed")
-    is_on, share = read_setting(definition)
     due = now + timedelta(seconds=schedule.left_s)
-    return replace(schedule, state=ScheduleState.WAITING, due=due, left_s=0.0, note="", is_on=is_on, rollout_pct=share)
+    return replace(
+        schedule, state=ScheduleState.WAITING, due=due, left_s=0.0, note="",
+        is_on=definition.is_on, rollout_pct=definition.rollout_pct,
+    )  # fmt: skip
 
 
 def cancel(schedule: Schedule) -> Schedule:

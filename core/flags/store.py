@@ -6,6 +6,7 @@ Writing functions take the open transaction of `core.audit.acts.changing`, so no
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
@@ -13,14 +14,18 @@ from sqlalchemy import Connection, delete, select
 from core.audit.settings import move_state_version, save_versioned
 from core.audit.trail import _to_json
 from core.errors import Conflict, NotFound
+from core.flags.definition import FlagDefinition
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import flags
 from quarterdeck.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, so that the view is made once
 class Flag:
-    """One flag of one environment: a flagd definition, and the version that the next writer has to expect."""
+    """One flag of one environment: a flagd definition, and the version that the next writer has to expect.
+
+    `definition` is the JSON exactly as it is stored; what it says is asked of `view`.
+    """
 
     environment: str
     key: str
@@ -28,6 +33,11 @@ class Flag:
     version: int
     updated: datetime
     updated_by: str
+
+    @cached_property
+    def view(self) -> FlagDefinition:
+        """What the definition says."""
+        return FlagDefinition(self.definition)
 
 
 def list_flags(store: Store, environment: str) -> tuple[Flag, ...]:

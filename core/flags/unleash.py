@@ -17,7 +17,7 @@ from core.flags.conversion import (
     TargetingStep,
     all_of,
     any_of,
-    check_converted,
+    convert_each,
     describe_kind,
     make_definition,
     read_share,
@@ -45,16 +45,8 @@ def convert_unleash(export: Mapping[str, Any], environment: str) -> Converted:
     """
     chosen = _choose_environment(export, environment)
     segments = {segment.get("id"): segment for segment in export.get("segments") or ()}
-    found: dict[str, dict[str, Any] | NoCounterpart] = {}
-    for feature in export["features"]:
-        try:
-            found[str(feature["name"])] = _convert(_gather(export, feature, chosen), segments)
-        except NoCounterpart as error:
-            found[str(feature["name"])] = error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"it is not written as Unleash does: {type(error).__name__} {error}"
-            found[str(feature.get("name"))] = NoCounterpart(reason)
-    return check_converted("Unleash", found)
+    found = {str(feature.get("name")): feature for feature in export["features"]}
+    return convert_each("Unleash", found, lambda feature: _convert(_gather(export, feature, chosen), segments))
 
 
 def _choose_environment(export: Mapping[str, Any], wanted: str) -> str | None:
@@ -71,18 +63,19 @@ def _choose_environment(export: Mapping[str, Any], wanted: str) -> str | None:
 
 def _gather(export: Mapping[str, Any], feature: Mapping[str, Any], environment: str | None) -> dict[str, Any]:
     """A feature with its strategies, variants and switch, wherever the export keeps them."""
+    name = feature["name"]
     if "strategies" in feature:  # the client API's document
         return dict(feature)
 
     def belongs(each: Mapping[str, Any]) -> bool:
-        return each.get("featureName") == feature["name"] and each.get("environment") in (None, environment)
+        return each.get("featureName") == name and each.get("environment") in (None, environment)
 
     strategies = [each for each in export.get("featureStrategies") or () if belongs(each)]
     here: Mapping[str, Any] = next((each for each in export.get("featureEnvironments") or () if belongs(each)), {})
     of_strategies: dict[Any, list[Any]] = {}
     for link in export.get("featureStrategySegments") or ():
         of_strategies.setdefault(link.get("featureStrategyId"), []).append(link.get("segmentId"))
-    depends = any(each.get("feature") == feature["name"] for each in export.get("dependencies") or ())
+    depends = any(each.get("feature") == name for each in export.get("dependencies") or ())
     return {
         **feature,
         "enabled": bool(here.get("enabled")),

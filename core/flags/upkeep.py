@@ -6,8 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from core.errors import InvalidInput
-from quarterdeck.definitions import rollout_pct
-from quarterdeck.documents import copy_json
+from core.flags.definition import FlagDefinition, set_metadata
 
 FULL_DAYS = 30
 UNUSED_DAYS = 14
@@ -33,9 +32,9 @@ class Use:
     is_reported: bool = False
 
 
-def read_details(definition: Mapping[str, Any]) -> Details:
+def read_details(definition: FlagDefinition) -> Details:
     """Return what a definition's metadata says; whatever is no text or no date is taken for nothing."""
-    metadata = definition.get("metadata") or {}
+    metadata = definition.metadata
     found = {name: metadata[name] if isinstance(metadata.get(name), str) else "" for name in _NAMES}
     return Details(found["description"], found["owner"], split_tags(found["tags"]), _read_day(found["expires"]))
 
@@ -51,18 +50,13 @@ def set_details(definition: Mapping[str, Any], details: Details) -> dict[str, An
     for name, text in texts.items():
         if len(text) > MAX_DETAIL or "\x00" in text:
             raise InvalidInput(name, f"must be at most {MAX_DETAIL:,} characters, without null characters")
-    changed: dict[str, Any] = copy_json(definition)
-    kept = {name: value for name, value in (changed.get("metadata") or {}).items() if name not in texts}
-    changed["metadata"] = kept | {name: text for name, text in texts.items() if text}
-    return changed
+    return set_metadata(definition, {name: text or None for name, text in texts.items()})
 
 
-def describe_partly(definitions: Mapping[str, Mapping[str, Any]]) -> tuple[int, str]:
+def describe_partly(definitions: Mapping[str, FlagDefinition]) -> tuple[int, str]:
     """Return how many of these flags (by key) are on for a part of the users, and a sentence that names them."""
     partly = [
-        f"{key} at {share:g}%"
-        for key, definition in definitions.items()
-        if definition.get("state") == "ENABLED" and 0 < (share := rollout_pct(definition) or 0) < 100
+        f"{key} at {definition.share_pct:g}%" for key, definition in definitions.items() if definition.is_partly_on
     ]
     if not partly:
         return 0, f"No flag is partly rolled out ({len(definitions)} in all)."
@@ -70,11 +64,11 @@ def describe_partly(definitions: Mapping[str, Mapping[str, Any]]) -> tuple[int, 
     return len(partly), f"{len(partly)} of {len(definitions)} flags {verb} partly rolled out: {', '.join(partly)}."
 
 
-def describe_state(definition: Mapping[str, Any]) -> str:
+def describe_state(definition: FlagDefinition) -> str:
     """Return a flag's state as a person says it: off, on, or on for how many percent."""
-    share = rollout_pct(definition)
-    if definition.get("state") != "ENABLED":
+    if not definition.is_on:
         return "off"
+    share = definition.rollout_pct
     return "on" if share is None or share == 100 else f"on for {share:g}%"
 
 
@@ -83,7 +77,7 @@ def split_tags(text: str) -> tuple[str, ...]:
     return tuple(sorted({tag.strip() for tag in text.split(",") if tag.strip()}))
 
 
-def find_staleness(definition: Mapping[str, Any], *, updated: datetime, use: Use, now: datetime) -> tuple[str, ...]:
+def find_staleness(definition: FlagDefinition, *, updated: datetime, use: Use, now: datetime) -> tuple[str, ...]:
     """Return why a flag looks as if it could go, each reason in a few words; () for one that does not.
 
     A flag that is on for everybody counts from its last change of any kind: it was so at least as long. Metadata
@@ -93,10 +87,10 @@ def find_staleness(definition: Mapping[str, Any], *, updated: datetime, use: Use
     expires = read_details(definition).expires
     if expires is not None and expires < now.date():
         reasons.append(f"expired on {expires.day} {expires:%b %Y}")
-    if (definition.get("metadata") or {}).get("permanent") is True:
+    if definition.metadata.get("permanent") is True:
         return tuple(reasons)
     age = now - updated
-    if definition.get("state") == "ENABLED" and rollout_pct(definition) == 100 and age >= timedelta(days=FULL_DAYS):
+    if definition.share_pct == 100 and age >= timedelta(days=FULL_DAYS):
         reasons.append(f"at 100% for {age.days} days")
     quiet = now - max(updated, use.last_evaluated or updated)
     if use.is_reported and quiet >= timedelta(days=UNUSED_DAYS):

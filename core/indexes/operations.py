@@ -2,9 +2,11 @@
 
 from sqlalchemy import delete, insert, select, update
 
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import move_state_version, save_versioned
 from core.errors import Conflict, NotFound
+from core.indexes.audited import BuildState, SwapState
 from core.indexes.registry import Index, IndexState, list_aliases, list_indexes, list_swaps, lock_index, newest_swap_id
 from core.indexes.retention import former_indexes
 from quarterdeck.clock import to_ms
@@ -16,13 +18,13 @@ def register_index(store: Store, index: Index, by: Act) -> int:
     """Make a finished vector index known. Raises Conflict when its name is taken."""
     if index.name in {known.name for known in list_indexes(store)}:
         raise Conflict(f"index {index.name!r} is registered already")
-    values = {
-        "location": index.location, "corpus_version": index.corpus_version, "model": index.model,
-        "chunks": index.chunks, "built_ms": to_ms(index.built), "built_by": index.built_by, "chunking": index.chunking,
-    }  # fmt: skip
+    built = BuildState(
+        index.location, index.corpus_version, index.model, index.chunks, to_ms(index.built), index.built_by,
+        index.chunking,
+    )  # fmt: skip
     with changing(store, by) as change:
-        change.connection.execute(insert(indexes).values(name=index.name, **values))
-        change.record("index.register", index.name, None, values)
+        change.connection.execute(insert(indexes).values(name=index.name, **built.to_audit()))
+        change.record(Action.INDEX_REGISTER, index.name, None, built)
     return change.entry_id
 
 
@@ -34,7 +36,7 @@ def swap_index(
     `probe` is kept in the audit trail: what was checked before. Raises NotFound for an index that is not registered,
     or is being removed.
     """
-    after = {"index": index_name} | ({"probe": probe} if probe else {}) | ({"rollback": True} if rollback else {})
+    before, after = SwapState(expected) if expected else None, SwapState(index_name, probe, is_rollback=rollback)
     with changing(store, by) as change:
         if lock_index(change.connection, index_name) != IndexState.READY:
             raise NotFound(f"index: no index {index_name!r} is registered; build it first")
@@ -45,7 +47,7 @@ def swap_index(
         version = live.version if live else 0
         save_versioned(change.connection, aliases, {"alias": alias}, values, expected_version=version)
         move_state_version(change.connection)
-        change.record("index.swap", alias, {"index": expected} if expected else None, after)
+        change.record(Action.INDEX_SWAP, alias, before, after)
     return change.entry_id
 
 
@@ -85,7 +87,7 @@ def retire_index(store: Store, name: str, by: Act, *, newest_swap: int) -> int:
         if newest_swap_id(change.connection) != newest_swap:
             raise Conflict(f"an alias was swapped while index {name!r} was to be removed; look again")
         change.connection.execute(update(indexes).where(indexes.c.name == name).values(state=IndexState.RETIRED))
-        change.record("index.retire", name, {"state": state}, {"state": str(IndexState.RETIRED)})
+        change.record(Action.INDEX_RETIRE, name, {"state": state}, {"state": str(IndexState.RETIRED)})
     return change.entry_id
 
 
@@ -96,5 +98,7 @@ def forget_index(store: Store, name: str, by: Act) -> int:
             raise Conflict(f"index {name!r} is not retired; nothing was removed")
         row = change.connection.execute(select(indexes).where(indexes.c.name == name)).mappings().one()
         change.connection.execute(delete(indexes).where(indexes.c.name == name))
-        change.record("index.remove", name, {key: row[key] for key in ("corpus_version", "chunks", "built_ms")}, None)
+        change.record(
+            Action.INDEX_REMOVE, name, {key: row[key] for key in ("corpus_version", "chunks", "built_ms")}, None
+        )
     return change.entry_id

@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from core.audit.trail import list_audit
+from core.audit.actions import Action
+from core.audit.trail import AuditFilter, list_audit
 from core.errors import NotFound
+from core.indexes.audited import SwapState
 from core.indexes.retention import Swap
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import aliases, audit, indexes
@@ -68,15 +70,12 @@ def get_index(store: Store, name: str) -> Index:
 
 def list_swaps(store: Store, alias: str) -> tuple[Swap, ...]:
     """Return what the alias stood for over time, oldest first, from the audit trail."""
-    entries = list_audit(store, target=alias, action="index.swap", limit=_MOST_SWAPS)
+    entries = list_audit(store, AuditFilter(target=alias, action=Action.INDEX_SWAP), limit=_MOST_SWAPS)
+    sides = ((entry.ts, SwapState.read(entry.before), SwapState.read(entry.after)) for entry in reversed(entries))
     return tuple(
-        Swap(
-            entry.ts,
-            (entry.before or {}).get("index"),
-            (entry.after or {})["index"],
-            is_rollback=bool((entry.after or {}).get("rollback")),
-        )
-        for entry in reversed(entries)
+        Swap(at, former.index if former else None, now.index, is_rollback=now.is_rollback)
+        for at, former, now in sides
+        if now
     )
 
 
@@ -97,7 +96,7 @@ def lock_index(connection: Connection, name: str) -> str | None:
 
 def newest_swap_id(connection: Connection) -> int:
     """Return the audit entry of the last swap of any alias; 0 before the first."""
-    return connection.scalar(select(func.max(audit.c.id)).where(audit.c.action == "index.swap")) or 0
+    return connection.scalar(select(func.max(audit.c.id)).where(audit.c.action == Action.INDEX_SWAP)) or 0
 
 
 def _index(row: Any) -> Index:

@@ -75,7 +75,7 @@ def list_usage(store: Store, environment: str, *, since: datetime) -> dict[str, 
 
 
 def list_exposures(store: Store, environment: str, flag: str, *, since: datetime | None = None) -> tuple[Exposure, ...]:
-    """Return who was given which variant of an A/B test, by first sight; a user with two variants comes twice."""
+    """Return who was given which variant of an experiment, by first sight; a user with two variants comes twice."""
     noted = flag_exposures.c
     query = (
         select(noted.targeting_key, noted.variant, noted.first_seen_ms)
@@ -89,7 +89,7 @@ def list_exposures(store: Store, environment: str, flag: str, *, since: datetime
 
 
 def count_exposures(store: Store, environment: str, flag: str) -> dict[str, int]:
-    """Return how many users were given each variant of an A/B test."""
+    """Return how many users were given each variant of an experiment."""
     noted = flag_exposures.c
     query = (
         select(noted.variant, func.count())

@@ -1,4 +1,4 @@
-"""Rule: why the passages nearest to a gap's questions do not answer them: which words of the questions they lack."""
+"""Rule: why the passages nearest to a topic's questions do not answer them: which words of the questions they lack."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class NearPassage:
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """One document near a gap: its best passage, how many questions found it, and what it lacks of them."""
+    """One document near a topic: its best passage, how many questions found it, and what it lacks of them."""
 
     document: str
     section: str

@@ -1,4 +1,4 @@
-"""Shell: finds what the live index holds nearest to a gap, and what each corpus version is predicted to do."""
+"""Shell: finds what the live index holds nearest to a topic, and what each corpus version is predicted to do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -9,19 +9,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing, require
-from core.audit.settings import get_setting, save_setting
-from core.audit.trail import AuditEntry, list_audit
+from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
+from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
-from core.flags.store import Flag, list_flags, save_flag
+from core.flags.definition import FlagDefinition, set_metadata
+from core.flags.operations import save_definition
+from core.flags.store import Flag, list_flags
+from core.prompts.audited import ProductionState, ServingFlag
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
-from quarterdeck.definitions import boolean_flag, rollout_pct, set_rollout, switch_flag
+from quarterdeck.definitions import boolean_flag, set_rollout, switch_flag
 from quarterdeck.store import Store
 from quarterdeck.validation import validate_definition
 
-PROMOTE, ROLL_BACK = "prompt.promote", "prompt.rollback"
 _LONGEST_MS = 120_000  # after this long, a promotion that has not ended never will
 _MOST_ENTRIES = 10_000
 
@@ -32,6 +35,15 @@ class Serving:
 
     key: str
     rollout_pct: float
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A recorded promotion: its audit entry, what was in production before, and what it put there."""
+
+    entry: AuditEntry
+    former: ProductionState
+    promoted: ProductionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ def get_promoted(tracking: Tracking, run_id: str) -> tuple[Run, PromptVersion]:
 def suggest_flag(flags: Sequence[Flag], prompt: PromptVersion) -> str:
     """Return the key of the flag that serves this version by its metadata, or what a new one would be called."""
     for flag in flags:
-        if (flag.definition.get("metadata") or {}).get("prompt_version") in prompt.spellings:
+        if flag.view.prompt_version in prompt.spellings:
             return flag.key
     return f"new_prompt_{prompt.label}"
 
@@ -78,7 +90,7 @@ def promote(
     version that is in production now; Conflict if it is not. Raises InvalidInput for a version that is there already or
     a flag that serves another one, Forbidden, SourceUnavailable, and HalfDone for a failure that could not be undone.
     """
-    require(by, PROMOTE)
+    require(by, Action.PROMPT_PROMOTE)
     run, prompt = get_promoted(tracking, run_id)
     former = tracking.production_version(prompt.name, with_runs=False)
     _check_production(prompt.name, former.version if former else None, expected)
@@ -89,17 +101,17 @@ def promote(
     flag = _get_flag(store, by.environment, serving.key) if serving else None
     wanted = _serve(flag, prompt, serving) if flag and serving else None
     release = tracking.production_release(prompt.name)
-    before = {**_describe(former), "release": release, "flag": _state_of(flag)}
-    after = {**_describe(prompt), "run_id": run_id, "flag": _state_of(flag, wanted)}
-    note = _note(f"Promoted to production by {by.actor}", by, after["flag"])
+    before, served = _state_of(former, release, _serving(flag)), _serving(flag, wanted)
+    note = _note(f"Promoted to production by {by.actor}", by, served)
     with _steps(store, prompt.name, by, f"The promotion of {prompt.name} {prompt.label}") as steps:
         _set_description(steps, tracking, run, note)
-        after["release"] = _move_release(steps, tracking, prompt, run_id, former=release)
+        entered = _move_release(steps, tracking, prompt, run_id, former=release)
         _move_alias(steps, tracking, prompt.name, prompt.version, former=former.version if former else None)
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
-            change.record("prompt.promote", prompt.name, before, after)
+            after = replace(_state_of(prompt, entered, served), run_id=run_id)
+            change.record(Action.PROMPT_PROMOTE, prompt.name, before, after)
     return change.entry_id
 
 
@@ -109,52 +121,53 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     A flag that the promotion made is switched off. Twice in a row goes back two. Raises NotFound when nothing was
     promoted, Conflict when the alias was moved since, and what `promote` raises.
     """
-    entry = find_promotion(store, name)
-    if entry is None:
+    found = find_promotion(store, name)
+    if found is None:
         raise NotFound(f"prompt: no promotion of {name!r} is recorded here; there is nothing to go back to")
-    by = replace(by, environment=entry.environment)
-    require(by, ROLL_BACK)
-    promoted, former = entry.after or {}, entry.before or {}
+    by = replace(by, environment=found.entry.environment)
+    require(by, Action.PROMPT_ROLLBACK)
+    promoted, former = found.promoted, found.former
     live = tracking.production_version(name, with_runs=False)
-    _check_production(name, live.version if live else None, promoted["version"])
-    flag = _get_flag(store, by.environment, promoted["flag"]["key"]) if promoted["flag"] else None
-    wanted = _former_definition(flag, former["flag"]) if flag else None
-    before = {key: promoted[key] for key in ("version", "label", "release")} | {"flag": _state_of(flag)}
-    after = {key: former[key] for key in ("version", "label", "release")} | {"flag": _state_of(flag, wanted)}
-    back_to = former["label"] or "none"
+    _check_production(name, live.version if live else None, promoted.version)
+    flag = _get_flag(store, by.environment, promoted.flag.key) if promoted.flag else None
+    wanted = _former_definition(flag, former.flag) if flag else None
+    before = replace(promoted, flag=_serving(flag), run_id=None)
+    after = replace(former, flag=_serving(flag, wanted), run_id=None)
+    back_to = former.name
     with _steps(store, name, by, f"The roll-back of {name} to {back_to}") as steps:
-        with suppress(NotFound):  # a run that was deleted since needs no note
-            run = tracking.get_run(promoted["run_id"])
-            _set_description(steps, tracking, run, _note(f"Rolled back to {back_to} by {by.actor}", by, after["flag"]))
+        if promoted.run_id:
+            with suppress(NotFound):  # a run that was deleted since needs no note
+                run = tracking.get_run(promoted.run_id)
+                _set_description(steps, tracking, run, _note(f"Rolled back to {back_to} by {by.actor}", by, after.flag))
         steps.do(
             "the entry in the model registry",
-            lambda: tracking.set_production_release(name, former["release"]),
-            lambda: tracking.set_production_release(name, promoted["release"]),
+            lambda: tracking.set_production_release(name, former.release),
+            lambda: tracking.set_production_release(name, promoted.release),
         )
-        _move_alias(steps, tracking, name, former["version"], former=promoted["version"])
+        _move_alias(steps, tracking, name, former.version, former=promoted.version)
         with changing(store, by) as change:
             _save(change, flag, wanted)
             steps.finish(change)
-            change.record("prompt.rollback", name, before, after)
+            change.record(Action.PROMPT_ROLLBACK, name, before, after)
     return change.entry_id
 
 
-def find_promotion(store: Store, name: str) -> AuditEntry | None:
+def find_promotion(store: Store, name: str) -> Promotion | None:
     """Return the promotion that a roll-back would take back: the last one that was not rolled back already."""
     rolled_back = 0
-    for entry in list_audit(store, target=name, limit=_MOST_ENTRIES):
-        if entry.action == ROLL_BACK:
+    for entry in list_audit(store, AuditFilter(target=name), limit=_MOST_ENTRIES):
+        if entry.action == Action.PROMPT_ROLLBACK:
             rolled_back += 1
-        elif entry.action == PROMOTE:
+        elif entry.action == Action.PROMPT_PROMOTE:
             if not rolled_back:
-                return entry
+                return Promotion(entry, ProductionState.read(entry.before), ProductionState.read(entry.after))
             rolled_back -= 1
     return None
 
 
 def find_unfinished(store: Store, name: str) -> Unfinished | None:
     """Return the last promotion of a prompt when it was cut off, or failed and could not be undone."""
-    claim, _ = get_setting(store, _setting(name))
+    claim, _ = get_setting(store, setting_key(Family.PROMOTION, name))
     if not claim or (not claim["left"] and claim["began_ms"] + _LONGEST_MS > now_ms()):
         return None
     left = claim["left"] or "it was cut off; MLflow may be changed, and the flag is not"
@@ -164,7 +177,7 @@ def find_unfinished(store: Store, name: str) -> Unfinished | None:
 class _Steps:
     """The steps done so far, each with its way back, under a claim that keeps others out."""
 
-    def __init__(self, setting: str, claim: Mapping[str, Any], version: int) -> None:
+    def __init__(self, setting: SettingKey, claim: Mapping[str, Any], version: int) -> None:
         self.setting = setting
         self.claim = claim
         self.version = version
@@ -207,7 +220,7 @@ def _steps(store: Store, name: str, by: Act, what: str) -> Iterator[_Steps]:
 
 
 def _claim(store: Store, name: str, by: Act, what: str) -> _Steps:
-    setting = _setting(name)
+    setting = setting_key(Family.PROMOTION, name)
     former, version = get_setting(store, setting)
     now = now_ms()
     if former and not former["left"] and former["began_ms"] + _LONGEST_MS > now:
@@ -216,10 +229,6 @@ def _claim(store: Store, name: str, by: Act, what: str) -> _Steps:
     with store.begin() as connection:
         save_setting(connection, setting, claim, expected_version=version)
     return _Steps(setting, claim, version + 1)
-
-
-def _setting(name: str) -> str:
-    return f"promotion:{name}"
 
 
 def _check_production(name: str, live: int | None, expected: int | None) -> None:
@@ -245,42 +254,40 @@ def _serve(flag: Flag, prompt: PromptVersion, serving: Serving) -> dict[str, Any
         )
         validate_definition(flag.key, definition)
         return definition
-    served = (flag.definition.get("metadata") or {}).get("prompt_version")
+    served = flag.view.prompt_version
     if served is not None and served not in prompt.spellings:
         raise InvalidInput("flag", f"{flag.key} serves prompt version {served}, not {prompt.label}; name another flag")
     definition = switch_flag(set_rollout(flag.definition, serving.rollout_pct), on=True)
-    return {**definition, "metadata": {**definition.get("metadata", {}), "prompt_version": served or prompt.label}}
+    return set_metadata(definition, {"prompt_version": served or prompt.label})
 
 
-def _former_definition(flag: Flag, former: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _former_definition(flag: Flag, former: ServingFlag | None) -> dict[str, Any] | None:
     """Return what the flag was before the promotion; one that the promotion made is switched off, not forgotten."""
-    definition = (former or {}).get("definition")
-    if definition:
-        return dict(definition)
+    if former and former.definition:
+        return former.definition
     return switch_flag(flag.definition, on=False) if flag.definition else None
 
 
 def _save(change: Change, flag: Flag | None, wanted: Mapping[str, Any] | None) -> None:
     if flag and wanted and wanted != flag.definition:
-        changed = replace(flag, definition=dict(wanted), updated_by=change.act.actor)
-        save_flag(change.connection, changed, updated_ms=change.at_ms)
+        save_definition(change, flag, wanted)
 
 
-def _describe(prompt: PromptVersion | None) -> dict[str, Any]:
-    return {"version": prompt.version if prompt else None, "label": prompt.label if prompt else None}
+def _state_of(prompt: PromptVersion | None, release: int | None, flag: ServingFlag | None) -> ProductionState:
+    return ProductionState(prompt.version if prompt else None, prompt.label if prompt else None, release, flag)
 
 
-def _state_of(flag: Flag | None, definition: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    return {"key": flag.key, "definition": dict(definition or flag.definition) or None} if flag else None
+def _serving(flag: Flag | None, definition: Mapping[str, Any] | None = None) -> ServingFlag | None:
+    return ServingFlag(flag.key, dict(definition or flag.definition) or None) if flag else None
 
 
-def _note(what: str, by: Act, flag: Mapping[str, Any] | None) -> str:
+def _note(what: str, by: Act, flag: ServingFlag | None) -> str:
     """Return what the run's description is to say, newest first."""
     at = by.at or from_ms(now_ms())
     served = ""
-    if flag and flag["definition"]:
-        share = rollout_pct(flag["definition"]) if flag["definition"].get("state") == "ENABLED" else 0.0
-        served = f" Flag {flag['key']} in {by.environment}: {'set' if share is None else f'{share:g}% of users'}."
+    if flag and flag.definition:
+        share = FlagDefinition(flag.definition).share_pct
+        served = f" Flag {flag.key} in {by.environment}: {'set' if share is None else f'{share:g}% of users'}."
     return f"{what} on {at:%d %b %Y, %H:%M} UTC.{served}\n\n{by.reason.strip()}"
 
 

@@ -4,27 +4,26 @@
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from core.arms.arms import ArmsReading
 from core.arms.histories import ArmHistories, Watched
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
-from core.audit.trail import AuditEntry, list_audit
+from core.audit.trail import AuditEntry
 from core.errors import InvalidInput, NotFound, QuarterdeckError
-from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan, is_canary, read_plan, share_of
-from core.flags.operations import check_definition
-from core.flags.store import Flag, list_flags, save_flag
+from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan
+from core.flags.operations import check_definition, save_definition
+from core.flags.store import Flag, list_flags
 from core.log.exposures import list_exposures
 from core.rollouts.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
-from quarterdeck.definitions import read_rules, set_rollout, switch_flag
+from core.rollouts.history import list_flag_entries
+from quarterdeck.definitions import set_rollout, switch_flag
 from quarterdeck.store import Store
 
 ACTOR = "canary"
-_MOST_ENTRIES = 1_000
 logger = logging.getLogger("quarterdeck")
 
 
@@ -53,7 +52,7 @@ class CanaryReport:
 
 def list_canaries(store: Store, environment: str) -> tuple[Flag, ...]:
     """Return the flags that are canaries, by key."""
-    return tuple(flag for flag in list_flags(store, environment) if is_canary(flag.definition))
+    return tuple(flag for flag in list_flags(store, environment) if flag.view.is_canary)
 
 
 def get_canary(store: Store, environment: str, key: str) -> Flag:
@@ -83,16 +82,17 @@ def promote_canary(store: Store, flag: Flag, by: Act) -> int:
 
     Raises InvalidInput without a plan or a further step, and Conflict when somebody was faster.
     """
-    plan = read_plan(flag.definition)
+    plan = flag.view.plan
     if plan is None:
         raise InvalidInput("metadata.canary_steps", f"{flag.key} has no steps; add a plan to its metadata first")
-    following = plan.share_after(share_of(flag.definition))
+    following = plan.share_after(flag.view.green_pct)
     if following is None:
         raise InvalidInput("canary", f"everybody is on green of {flag.key} already")
-    changed = _changed(flag, switch_flag(set_rollout(flag.definition, following), on=True), by)
+    wanted = switch_flag(set_rollout(flag.definition, following), on=True)
+    check_definition(flag.key, wanted)
     with changing(store, by) as change:
-        save_flag(change.connection, changed, updated_ms=change.at_ms)
-        change.record("canary.promote", flag.key, flag.definition, changed.definition)
+        save_definition(change, flag, wanted)
+        change.record(Action.CANARY_PROMOTE, flag.key, flag.definition, wanted)
     return change.entry_id
 
 
@@ -101,12 +101,13 @@ def roll_back_canary(store: Store, flag: Flag, by: Act) -> int:
 
     Raises InvalidInput when everybody is there already, and Conflict when somebody was faster.
     """
-    if share_of(flag.definition) == 0:
+    if flag.view.green_pct == 0:
         raise InvalidInput("canary", f"nobody is on green of {flag.key}")
-    changed = _changed(flag, set_rollout(flag.definition, 0), by)
+    wanted = set_rollout(flag.definition, 0)
+    check_definition(flag.key, wanted)
     with changing(store, by) as change:
-        save_flag(change.connection, changed, updated_ms=change.at_ms)
-        change.record("canary.rollback", flag.key, flag.definition, changed.definition)
+        save_definition(change, flag, wanted)
+        change.record(Action.CANARY_ROLLBACK, flag.key, flag.definition, wanted)
     return change.entry_id
 
 
@@ -120,7 +121,8 @@ def run_canaries(store: Store, histories: ArmHistories, environment: str, *, now
     running = _list_running(store, environment)
     for flag in list_canaries(store, environment):
         try:
-            if _automation(flag.definition) is not Automation.OFF and 0 < share_of(flag.definition) < 100:
+            plan = flag.view.plan
+            if plan and plan.automation is not Automation.OFF and flag.view.is_partly_on:
                 lines += _act_on(store, _report(store, histories, flag, running, now))
         except QuarterdeckError as error:
             logger.warning("canary %s was not looked at: %s", flag.key, error)
@@ -150,21 +152,21 @@ def _act_on(store: Store, report: CanaryReport) -> list[str]:
 def _report(
     store: Store, histories: ArmHistories, flag: Flag, running: tuple[Flag, ...], now: datetime
 ) -> CanaryReport:
-    planned = read_plan(flag.definition)
-    plan, share = planned or DEFAULT_PLAN, share_of(flag.definition)
-    entries = _list_entries(store, flag)
+    planned = flag.view.plan
+    plan, share = planned or DEFAULT_PLAN, flag.view.green_pct
+    entries = list_flag_entries(store, flag.environment, flag.key)
     since = find_start(entries) or flag.updated
     looks: tuple[ArmsReading, ...] = ()
     if 0 < share < 100:
         same = flag.environment, flag.key
         others = [each for each in running if (each.environment, each.key) != same]
-        if others and not _is_noted(flag.definition):
+        if others and not flag.view.experiment:
             return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(flag, others[0]))
         looks = _read(store, histories, flag, since, now)
-    random = not read_rules(flag.definition)
+    random = not flag.view.rules
     verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random)
     begun = next((entry for entry in entries if entry.ts == since), None)
-    rollback = begun if begun and begun.action == "canary.rollback" else None
+    rollback = begun if begun and begun.action == Action.CANARY_ROLLBACK else None
     if rollback:
         verdict = replace(verdict, reason=f"Rolled back by {rollback.actor}. {rollback.reason}")
     return CanaryReport(flag, plan, planned is not None, share, since, looks, verdict, rollback)
@@ -172,21 +174,16 @@ def _report(
 
 def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime) -> tuple[ArmsReading, ...]:
     arms = (STABLE, CANARY)
-    if _is_noted(flag.definition):
+    if flag.view.experiment:  # clients record who is on which arm, whatever the log says
         exposures = list_exposures(store, flag.environment, flag.key, since=since)
         return histories.read(Watched("", arms, since), until=now, exposures=exposures)
     return histories.read(Watched("arm", arms, since), until=now)
 
 
-def _is_noted(definition: Mapping[str, Any]) -> bool:
-    """Whether clients note who is on which arm, so that the arm is known without the log saying it."""
-    return bool((definition.get("metadata") or {}).get("experiment"))
-
-
 def _list_running(store: Store, own: str) -> tuple[Flag, ...]:
     """Every canary with both arms, of all environments: one log holds the retrievals of all of them."""
     flags = (flag for name in list_environments(store, own) for flag in list_canaries(store, name))
-    return tuple(flag for flag in flags if 0 < share_of(flag.definition) < 100)
+    return tuple(flag for flag in flags if flag.view.is_partly_on)
 
 
 def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
@@ -194,18 +191,3 @@ def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
     reason = f"The log's arm cannot say whose it is while the canary {name} runs too, so no figure can be trusted."
     remedy = "one canary at a time, or `experiment: true` in the metadata of each, so that clients note their users"
     return CanaryVerdict(CanaryCall.HOLD, reason, (remedy,), is_healthy=False)
-
-
-def _list_entries(store: Store, flag: Flag) -> list[AuditEntry]:
-    own = list_audit(store, target=flag.key, environment=flag.environment, limit=_MOST_ENTRIES)
-    return [entry for entry in own if entry.action.startswith(("flag.", "canary."))]
-
-
-def _automation(definition: Mapping[str, Any]) -> Automation:
-    plan = read_plan(definition)
-    return plan.automation if plan else Automation.OFF
-
-
-def _changed(flag: Flag, definition: dict[str, Any], by: Act) -> Flag:
-    check_definition(flag.key, definition)
-    return replace(flag, definition=definition, updated_by=by.actor)

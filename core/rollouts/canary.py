@@ -13,6 +13,7 @@ from core.arms.arms import Arm, ArmsReading, Metric, Stretch
 from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_time, say_value
 from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
+from core.flags.definition import FlagDefinition
 
 CEILING_USERS = 20  # of green, under which its error rate is not held against the ceiling
 RECENT_HOURS = 2
@@ -60,20 +61,20 @@ def find_start(entries: Iterable[FlagEntry]) -> datetime | None:
     since = None
     for entry in entries:
         since = entry.ts
-        if read_served(entry.before) != read_served(entry.after):
+        if not serves_alike(entry.before, entry.after):
             return since
     return since
 
 
+def serves_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
+    """Return whether every user gets the same by both definitions; None stands for no flag."""
+    return FlagDefinition(before or {}).served == FlagDefinition(after or {}).served
+
+
 def decide_canary(
-    plan: Plan,
-    looks: Sequence[ArmsReading],
-    *,
-    share_pct: float,
-    since: datetime,
-    now: datetime,
+    plan: Plan, looks: Sequence[ArmsReading], *, share_pct: float, since: datetime, now: datetime,
     is_random: bool = True,
-) -> CanaryVerdict:
+) -> CanaryVerdict:  # fmt: skip
     """Return what to do with a canary whose share is `share_pct` since then, by what the log says of its two arms.
 
     Shares are not checked where users do not come to green by the rollout alone (`is_random` False).
@@ -86,44 +87,48 @@ def decide_canary(
     Looking at it all the time rolls back a green that is as good as blue with a chance of at most 5% a step, all
     metrics together (see `sequential.half_width`). Smallest sample: 30 users an arm, 20 for the ceiling.
     """
-    if share_pct == 0:
-        return CanaryVerdict(
-            CanaryCall.HOLD, "Nobody gets green.", (f"a person starts it: the first step is {_first(plan)}",)
-        )
-    if share_pct == 100:
-        return CanaryVerdict(CanaryCall.HOLD, "Everybody gets green: there is no stable arm left to compare it with.")
+    if share_pct in (0, 100):
+        return _say_one_arm(plan, share_pct)
     arms = looks[-1].arms if looks else {}
     blue, green = arms.get(STABLE, Arm()), arms.get(CANARY, Arm())
-    if over := _over_ceiling(plan, looks, blue, green):
-        return CanaryVerdict(
-            CanaryCall.ROLL_BACK,
-            over,
-            is_healthy=False,
-            comparisons=compare_arms(blue, green, plan.margins, alpha=ALPHA),
-        )
     found = compare_arms(blue, green, plan.margins, alpha=ALPHA)
+    if over := _over_ceiling(plan, looks, blue, green):
+        return CanaryVerdict(CanaryCall.ROLL_BACK, over, (), found, is_healthy=False)
     p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
     if is_random and p is not None and p < MISMATCH_P:
-        seen = green.users / (blue.users + green.users)
-        reason = (
-            f"{seen:.1%} of users were seen on green where {share_pct:g}% belong there: some are lost or counted "
-            "twice, so no figure can be trusted."
-        )
-        return CanaryVerdict(
-            CanaryCall.HOLD, reason, ("users shared out as the flag says",), found, p, is_healthy=False
-        )
-    worse = [each for each in found if each.is_worse]
-    if worse:
+        reason, due = _say_mismatch(blue, green, share_pct), ("users shared out as the flag says",)
+        return CanaryVerdict(CanaryCall.HOLD, reason, due, found, p, is_healthy=False)
+    if worse := [each for each in found if each.is_worse]:
         return CanaryVerdict(CanaryCall.ROLL_BACK, _say_worse(worse[0]), (), found, p, is_healthy=False)
-    missing = _list_missing(plan, blue, green, found, share_pct=share_pct, elapsed=now - since)
-    if missing:
+    if missing := _list_missing(plan, blue, green, found, share_pct=share_pct, elapsed=now - since):
         return CanaryVerdict(CanaryCall.HOLD, _say_held(green, found), missing, found, p)
     following = plan.share_after(share_pct)
     if following is None:
         return CanaryVerdict(CanaryCall.HOLD, f"{share_pct:g}% is the last step of the plan.", (), found, p)
-    safe = f"{', '.join(each.metric for each in found)} surely within the margin{'s' if len(found) > 1 else ''}"
-    reason = f"Green can go from {share_pct:g}% to {following:g}%: {safe} over {green.users:,} users."
+    reason = f"Green can go from {share_pct:g}% to {following:g}%: {_say_safe(green, found)}."
     return CanaryVerdict(CanaryCall.PROMOTE, reason, (), found, p)
+
+
+def _say_one_arm(plan: Plan, share_pct: float) -> CanaryVerdict:
+    if share_pct:
+        reason = "Everybody gets green: there is no stable arm left to compare it with."
+        return CanaryVerdict(CanaryCall.HOLD, reason)
+    return CanaryVerdict(
+        CanaryCall.HOLD, "Nobody gets green.", (f"a person starts it: the first step is {_first(plan)}",)
+    )
+
+
+def _say_mismatch(blue: Arm, green: Arm, share_pct: float) -> str:
+    seen = green.users / (blue.users + green.users)
+    return (
+        f"{seen:.1%} of users were seen on green where {share_pct:g}% belong there: some are lost or counted "
+        "twice, so no figure can be trusted."
+    )
+
+
+def _say_safe(green: Arm, found: Sequence[ArmComparison]) -> str:
+    margins = f"surely within the margin{'s' if len(found) > 1 else ''}"
+    return f"{', '.join(each.metric for each in found)} {margins} over {green.users:,} users"
 
 
 def _over_ceiling(plan: Plan, looks: Sequence[ArmsReading], blue: Arm, green: Arm) -> str:
@@ -225,8 +230,3 @@ def _say_held(green: Arm, found: Sequence[ArmComparison]) -> str:
 
 def _first(plan: Plan) -> str:
     return f"{plan.steps[0].share_pct:g}%"
-
-
-def read_served(definition: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    """Return what of a definition decides who gets what."""
-    return tuple((definition or {}).get(part) for part in ("state", "variants", "defaultVariant", "targeting"))

@@ -13,8 +13,8 @@ from typing import Any
 from core.arms.arms import HIGHER_IS_BETTER, Metric
 from core.arms.comparisons import RELATIVE, Margin
 from core.errors import InvalidInput
-from core.flags.canary_plan import read_plan
-from quarterdeck.definitions import experiment_variants, read_bucket_by, read_rules, read_shares
+from core.flags.definition import FlagDefinition, set_metadata
+from quarterdeck.definitions import experiment_variants, read_shares
 
 MAX_NAME = 100
 LONGEST_RUN = timedelta(days=365)
@@ -60,7 +60,7 @@ class Design:
 
 
 def plan_experiment(
-    key: str, definition: Mapping[str, Any], *, name: str, metric: Metric, effect: float, control: str = "",
+    key: str, definition: FlagDefinition, *, name: str, metric: Metric, effect: float, control: str = "",
     direction: Direction | None = None, guardrails: Iterable[Margin] = (), min_run: timedelta = USUAL_RUN,
 ) -> Design:  # fmt: skip
     """Return the design of an experiment on this flag. Raises InvalidInput, naming the field.
@@ -88,7 +88,7 @@ def plan_experiment(
     )  # fmt: skip
 
 
-def list_arms(definition: Mapping[str, Any]) -> tuple[str, ...]:
+def list_arms(definition: FlagDefinition) -> tuple[str, ...]:
     """Return the variants that an experiment on this flag would compare; () where it cannot have one."""
     try:
         return tuple(_read_arms("", definition))
@@ -96,16 +96,15 @@ def list_arms(definition: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
 
 
-def find_control(arms: Iterable[str], definition: Mapping[str, Any]) -> str:
+def find_control(arms: Iterable[str], definition: FlagDefinition) -> str:
     """Return the arm that is the control as far as names tell; "" where they do not."""
     known = set(arms)
-    return str(next((name for name in (*_CONTROLS, definition.get("defaultVariant")) if name in known), ""))
+    return str(next((name for name in (*_CONTROLS, definition.default_variant) if name in known), ""))
 
 
 def note_users(definition: Mapping[str, Any], noted: Any) -> dict[str, Any]:
     """Return the flag with `experiment` in its metadata, on which clients note whom they serve; None takes it out."""
-    kept = {name: value for name, value in (definition.get("metadata") or {}).items() if name != "experiment"}
-    return {**definition, "metadata": kept | ({"experiment": noted} if noted is not None else {})}
+    return set_metadata(definition, {"experiment": noted})
 
 
 def parse_metric(text: str) -> Metric:
@@ -147,21 +146,20 @@ def read_design(kept: Mapping[str, Any]) -> Design:
     )  # fmt: skip
 
 
-def _read_arms(key: str, definition: Mapping[str, Any]) -> dict[str, float]:
+def _read_arms(key: str, definition: FlagDefinition) -> dict[str, float]:
     """The variants that are compared, with their shares of all who get one of them."""
-    if definition.get("state") != "ENABLED":
+    if not definition.is_on:
         raise InvalidInput("flag", f"{key} is switched off, so that nobody is given a variant; switch it on first")
-    if read_plan(definition):
+    if definition.plan:
         raise InvalidInput("flag", f"{key} is a canary with a plan, which moves users between the variants")
-    noted = experiment_variants(note_users(definition, "planned"))
-    shares = {arm: share for arm, share in read_shares(definition).items() if share and arm in noted}
+    noted = experiment_variants(note_users(definition.raw, "planned"))
+    shares = {arm: share for arm, share in read_shares(definition.raw).items() if share and arm in noted}
     if not 2 <= len(shares) <= _MOST_ARMS:
         said = f"users get {len(shares)} of its variants" if len(shares) != 1 else "every user gets the same variant"
         raise InvalidInput("flag", f"{key} cannot be compared: {said}; 2 to {_MOST_ARMS} are needed")
-    rules = read_rules(definition)
-    if rules is None or any(rule.serve in shares for rule in rules):
+    if definition.rules is None or any(rule.serve in shares for rule in definition.rules):
         raise InvalidInput("flag", f"rules of {key} give some users a variant that is not drawn; take them out first")
-    if (read_bucket_by(definition) or "targetingKey") != "targetingKey":
+    if (definition.bucket_by or "targetingKey") != "targetingKey":
         raise InvalidInput("flag", f"{key} is sticky by another attribute than the user, so users do not count apart")
     whole = math.fsum(shares.values())
     return {arm: share / whole for arm, share in shares.items()}

@@ -3,24 +3,23 @@
 `experiment.py` decides the verdict. An experiment never changes a flag by itself; a person decides.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from core.arms.arms import ArmsReading
 from core.arms.histories import ArmHistories, Watched
+from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
-from core.audit.trail import AuditEntry, list_audit
 from core.errors import Conflict, InvalidInput
-from core.flags.operations import check_definition, check_typed_name
+from core.flags.operations import check_definition, check_typed_name, save_definition
 from core.flags.schedule import OPEN
-from core.flags.store import Flag, list_flags, save_flag
+from core.flags.store import Flag, list_flags
 from core.flags.timetable import list_schedules
 from core.log.exposures import list_exposures
-from core.rollouts.canary import find_start, read_served
+from core.rollouts.audited import ExperimentAudit
+from core.rollouts.canary import find_start, serves_alike
 from core.rollouts.experiment import ExperimentProgress, ExperimentVerdict, decide_experiment, pick_users
-from core.rollouts.experiment_design import Design, note_users, write_design
+from core.rollouts.experiment_design import Design, note_users
 from core.rollouts.experiment_records import (
     Experiment,
     ExperimentState,
@@ -28,11 +27,10 @@ from core.rollouts.experiment_records import (
     list_experiments,
     save_experiment,
 )
+from core.rollouts.history import list_flag_entries
 from quarterdeck.clock import from_ms
 from quarterdeck.definitions import experiment_variants, serve_to_all
 from quarterdeck.store import Store
-
-_MOST_ENTRIES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +79,16 @@ def start_experiment(store: Store, flag: Flag, design: Design, by: Act) -> int:
         raise Conflict(f"there was an experiment {design.name!r} already; give this one another name")
     definition = note_users(flag.definition, design.name)
     check_definition(flag.key, definition)
-    drawn_since = find_start(_list_entries(store, flag.environment, flag.key)) or flag.updated
-    noted_before = (flag.definition.get("metadata") or {}).get("experiment")
+    drawn_since = find_start(list_flag_entries(store, flag.environment, flag.key)) or flag.updated
+    noted_before = flag.view.experiment
     with changing(store, by) as change:
         started = from_ms(change.at_ms)
         made = Experiment(flag.environment, design, definition, started, by.actor, drawn_since, noted_before)
         save_experiment(change.connection, made)
-        _save_flag(change, flag, definition, by)
+        save_definition(change, flag, definition)
         change.record(
-            "experiment.start", flag.key, {"flag": flag.definition},
-            {"flag": definition, "experiment": write_design(design)},
+            Action.EXPERIMENT_START, flag.key, ExperimentAudit(flag.definition),
+            ExperimentAudit(definition, design=design),
         )  # fmt: skip
     return change.entry_id
 
@@ -104,13 +102,11 @@ def stop_experiment(store: Store, experiment: Experiment, by: Act) -> int:
     flag = _find_flag(store, experiment)
     with changing(store, by) as change:
         save_experiment(change.connection, _ended(experiment, ExperimentState.STOPPED, change, by))
-        after: dict[str, Any] = {"experiment": experiment.design.name, "state": str(ExperimentState.STOPPED)}
-        if flag is not None:
-            definition = note_users(flag.definition, experiment.noted_before)
-            _save_flag(change, flag, definition, by)
-            after["flag"] = definition
-        before = {"experiment": experiment.design.name, "state": str(experiment.state)}
-        change.record("experiment.stop", experiment.design.flag, before | _given(flag), after)
+        definition = note_users(flag.definition, experiment.noted_before) if flag else None
+        if flag and definition:
+            save_definition(change, flag, definition)
+        after = ExperimentAudit(definition, experiment.design.name, str(ExperimentState.STOPPED))
+        change.record(Action.EXPERIMENT_STOP, experiment.design.flag, _audit(experiment, flag), after)
     return change.entry_id
 
 
@@ -126,7 +122,7 @@ def decide_for(
     if arm not in experiment.design.arms:
         raise InvalidInput("variant", f"{arm!r} is not compared; there are: {', '.join(experiment.design.arms)}")
     flag = _find_flag(store, experiment)
-    if flag is None or flag.definition.get("state") != "ENABLED":
+    if flag is None or not flag.view.is_on:
         gone = "gone" if flag is None else "switched off"
         raise InvalidInput("flag", f"{experiment.design.flag} is {gone}, so nobody would get {arm}; stop it instead")
     definition = serve_to_all(note_users(flag.definition, experiment.noted_before), arm)
@@ -136,12 +132,9 @@ def decide_for(
     with changing(store, by) as change:
         ended = replace(_ended(experiment, ExperimentState.DECIDED, change, by), winner=arm)
         save_experiment(change.connection, ended)
-        _save_flag(change, flag, definition, by)
-        name = experiment.design.name
-        change.record(
-            "experiment.decide", flag.key, {"experiment": name, "state": str(experiment.state)} | _given(flag),
-            {"experiment": name, "state": str(ended.state), "winner": arm, "flag": definition},
-        )  # fmt: skip
+        save_definition(change, flag, definition)
+        after = ExperimentAudit(definition, experiment.design.name, str(ended.state), winner=arm)
+        change.record(Action.EXPERIMENT_DECIDE, flag.key, _audit(experiment, flag), after)
     return change.entry_id
 
 
@@ -160,38 +153,21 @@ def _find_flag(store: Store, experiment: Experiment) -> Flag | None:
     return next((flag for flag in known if flag.key == experiment.design.flag), None)
 
 
-def _given(flag: Flag | None) -> dict[str, Any]:
-    return {"flag": flag.definition} if flag else {}
-
-
-def _save_flag(change: Change, flag: Flag, definition: dict[str, Any], by: Act) -> None:
-    saved = replace(flag, definition=definition, updated_by=by.actor)
-    save_flag(change.connection, saved, updated_ms=change.at_ms)
-
-
-def _list_entries(store: Store, environment: str, key: str) -> Sequence[AuditEntry]:
-    """What was done to a flag, newest first; what an experiment did to it is told as that of any other change."""
-    own = list_audit(store, target=key, environment=environment, limit=_MOST_ENTRIES)
-    return [_unwrapped(entry) for entry in own if entry.action.startswith(("flag.", "canary.", "experiment."))]
-
-
-def _unwrapped(entry: AuditEntry) -> AuditEntry:
-    if not entry.action.startswith("experiment."):
-        return entry
-    return replace(entry, before=(entry.before or {}).get("flag"), after=(entry.after or {}).get("flag"))
+def _audit(experiment: Experiment, flag: Flag | None) -> ExperimentAudit:
+    return ExperimentAudit(flag.definition if flag else None, experiment.design.name, str(experiment.state))
 
 
 def _find_disturbance(store: Store, experiment: Experiment) -> str:
     """Why users are not drawn as they were at the start; "" where they are."""
     design, until = experiment.design, experiment.ended
-    for entry in reversed(_list_entries(store, experiment.environment, design.flag)):
+    for entry in reversed(list_flag_entries(store, experiment.environment, design.flag)):
         during = experiment.started < entry.ts and (until is None or entry.ts < until)
-        if during and read_served(entry.before) != read_served(entry.after):
+        if during and not serves_alike(entry.before, entry.after):
             return f"{entry.actor} changed {design.flag} on {entry.ts:%d %b at %H:%M} UTC, while the experiment ran"
     if not experiment.is_running:
         return ""
     flag = _find_flag(store, experiment)
-    if flag is None or read_served(flag.definition) != read_served(experiment.definition):
+    if flag is None or not serves_alike(flag.definition, experiment.definition):
         return f"{design.flag} is not as it was when the experiment started"
     if not set(design.arms) <= experiment_variants(flag.definition):
         return f"clients note no users of {design.flag} any more, for `experiment` is gone from its metadata"

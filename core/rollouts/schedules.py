@@ -7,9 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing
 from core.errors import Conflict, InvalidInput, QuarterdeckError
-from core.flags.operations import check_typed_name
+from core.flags.definition import FlagDefinition
+from core.flags.operations import check_typed_name, replace_definition
 from core.flags.schedule import (
     Schedule,
     ScheduleState,
@@ -25,7 +27,7 @@ from core.flags.schedule import (
     say_step,
     was_changed_by_hand,
 )
-from core.flags.store import Flag, get_flag, list_flags, save_flag
+from core.flags.store import Flag, get_flag, list_flags
 from core.flags.timetable import add_schedule, list_schedules, save_schedule
 from core.rollouts.experiment_records import find_running
 from quarterdeck.store import Store
@@ -45,7 +47,7 @@ def create_schedule(
     """
     if running := find_running(store, flag.environment, flag.key):
         raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; a schedule would move its users")
-    check_one_plan(flag.key, flag.definition, steps)
+    check_one_plan(flag.key, flag.view, steps)
     planned = plan_schedule(
         flag.environment, flag.key, flag.definition, steps,
         starts=starts, now=now, actor=by.actor.strip(), reason=by.reason.strip(),
@@ -57,7 +59,7 @@ def create_schedule(
         check_typed_name(store, flag, wanted, typed_name, now=now)
     with changing(store, by) as change:
         made = add_schedule(change.connection, planned)
-        change.record("schedule.create", flag.key, None, _describe(made))
+        change.record(Action.SCHEDULE_CREATE, flag.key, None, _describe(made))
     return change.entry_id
 
 
@@ -65,17 +67,17 @@ def pause_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime, 
     """Stop a schedule, as it was read, until it is resumed. Raises Conflict."""
     wanted = pause(schedule, now=now, note=note)
     with _replacing(store, schedule, wanted, by) as change:
-        change.record("schedule.pause", schedule.flag, _describe(schedule), _describe(wanted))
+        change.record(Action.SCHEDULE_PAUSE, schedule.flag, _describe(schedule), _describe(wanted))
     return change.entry_id
 
 
 def resume_schedule(store: Store, schedule: Schedule, by: Act, *, now: datetime) -> int:
     """Let a paused schedule go on from the flag as it is now. Raises Conflict and NotFound."""
     flag = get_flag(store, schedule.environment, schedule.flag)
-    check_one_plan(flag.key, flag.definition, schedule.steps[schedule.next_step :])
-    wanted = resume(schedule, flag.definition, now=now)
+    check_one_plan(flag.key, flag.view, schedule.steps[schedule.next_step :])
+    wanted = resume(schedule, flag.view, now=now)
     with _replacing(store, schedule, wanted, by) as change:
-        change.record("schedule.resume", schedule.flag, _describe(schedule), _describe(wanted))
+        change.record(Action.SCHEDULE_RESUME, schedule.flag, _describe(schedule), _describe(wanted))
     return change.entry_id
 
 
@@ -83,7 +85,7 @@ def cancel_schedule(store: Store, schedule: Schedule, by: Act) -> int:
     """End a schedule; the flag stays as it is. Raises Conflict."""
     wanted = cancel(schedule)
     with _replacing(store, schedule, wanted, by) as change:
-        change.record("schedule.cancel", schedule.flag, _describe(schedule), _describe(wanted))
+        change.record(Action.SCHEDULE_CANCEL, schedule.flag, _describe(schedule), _describe(wanted))
     return change.entry_id
 
 
@@ -106,7 +108,7 @@ def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
     flag = next((f for f in list_flags(store, schedule.environment) if f.key == schedule.flag), None)
     if flag is None:
         return _stop(store, schedule, "the flag is gone", now=now)
-    if was_changed_by_hand(schedule, flag.definition):
+    if was_changed_by_hand(schedule, flag.view):
         return _stop(store, schedule, f"{flag.updated_by} changed the flag", now=now)
     if not is_due(schedule, now):
         return ""
@@ -123,11 +125,9 @@ def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep,
     reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"
     act = Act(f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now)
     with changing(store, act) as change:
-        save_schedule(change.connection, advance(schedule, wanted, now=now))
+        save_schedule(change.connection, advance(schedule, FlagDefinition(wanted), now=now))
         if wanted != flag.definition:
-            changed = replace(flag, definition=wanted, updated_by=act.actor)
-            save_flag(change.connection, changed, updated_ms=change.at_ms)
-            change.record("flag.update", flag.key, flag.definition, wanted)
+            replace_definition(change, flag, wanted)
     return f"{flag.key}: {say_step(step)}, step {number} of {count}"
 
 

@@ -9,8 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import ui
 from tests.conftest import Demo
-from tests.pages.test_pages import _clean_streamlit as _clean_streamlit
-from tests.pages.test_pages import open_page
+from tests.pages.opening import open_page
 
 OKABE_ITO = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
 CHARTS = {
@@ -24,7 +23,7 @@ CHARTS = {
     ("audit", ""): 0,
 }
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
 def list_colors(value: Any) -> set[str]:

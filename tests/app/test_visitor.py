@@ -1,24 +1,16 @@
 """What the pages let a visitor do: controls that change something are locked, with the reason, for who only looks."""
 
-from collections.abc import Iterator
-
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.navigation import TITLES
 from tests.conftest import Demo
-from tests.pages.test_pages import PAGES, _forget, only_error, open_page, text_of
+from tests.pages.opening import forget, only_error, open_page, text_of
 
 # Buttons that change nothing stored begin like this; a rule that is added belongs to a draft until it is saved.
 READING = ("Show", "Look", "Compare", "Preview", "Search", "Sign out", "Add a rule")
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _clean_streamlit() -> Iterator[None]:
-    _forget()
-    yield
-    _forget()
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
 @pytest.fixture
@@ -33,7 +25,7 @@ def list_changing(app: AppTest) -> list[tuple[str, bool, str]]:
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", TITLES)
 def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_viewer: Demo) -> None:
     app = open_page(page)
     assert not app.exception
@@ -54,7 +46,7 @@ def test_a_change_sent_past_a_locked_control_is_refused_in_one_line(
     as_demo: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
-    _forget()  # the visitor's role is taken away while the page stands open
+    forget()  # the visitor's role is taken away while the page stands open
     monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
     app.button(key="kill-new_prompt_v3").click().run()
     assert only_error(app).startswith("**Nothing was changed** — a change takes the role editor in production")

@@ -10,14 +10,15 @@ import httpx2
 import pytest
 from playwright.sync_api import expect
 
+from app.navigation import TITLES, path_of
 from core.audit.acts import Act
 from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
-PAGES = {
-    "": "Retrieval score fell",
+SENTENCES = {  # what the first sentence says of the demo
+    "overview": "Retrieval score fell",
     "drift": "Retrieval score fell",
     "coverage": "score low",
     "prompts": "wins by faithfulness per cost",
@@ -42,18 +43,18 @@ while time.monotonic() < end:
     time.sleep(0.05)
 """
 
-QUICK = ("", "rollouts")  # the other pages are opened by `make test DEEP=1`
+QUICK = ("overview", "rollouts")  # the other pages are opened by `make test DEEP=1`
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[] if path in QUICK else [pytest.mark.deep], id=path or "overview") for path in PAGES],
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.deep], id=name) for name in TITLES],
 )
-def test_a_page_opens_with_its_sentence_and_without_errors(path: str, visit: Visit) -> None:
-    page = visit.open(path)
-    assert PAGES[path] in visit.sentence
+def test_a_page_opens_with_its_sentence_and_without_errors(name: str, visit: Visit) -> None:
+    page = visit.open(path_of(name))
+    assert SENTENCES.get(name, "") in visit.sentence
     assert page.locator("h4").first.is_visible()
     assert page.get_by_test_id("stException").count() == 0
     assert page.get_by_test_id("stAlertContentError").count() == 0
@@ -64,10 +65,8 @@ def test_a_page_opens_with_its_sentence_and_without_errors(path: str, visit: Vis
 def test_the_navigation_leads_to_every_page_and_the_overview_is_the_root(visit: Visit) -> None:
     page = visit.open()
     links = page.get_by_test_id("stSidebarNavLink")
-    assert [link.inner_text() for link in links.all()] == [
-        "Overview", "Drift", "Coverage", "Prompts", "Corpus", "Rollouts", "Audit",
-    ]  # fmt: skip
-    links.nth(4).click()
+    assert [link.inner_text() for link in links.all()] == list(TITLES.values())
+    links.filter(has_text=TITLES["corpus"]).click()
     page.wait_for_url("**/corpus")
     visit.wait()
     assert "v1 is live" in visit.sentence
@@ -115,7 +114,7 @@ def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
 )
 def test_the_page_follows_the_visitors_theme(visit: Visit, request: pytest.FixtureRequest) -> None:
     page = visit.open("drift")
-    assert PAGES["drift"] in visit.sentence
+    assert SENTENCES["drift"] in visit.sentence
     color = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
     is_dark = "dark" in request.node.callspec.id
     assert color == ("rgb(16, 20, 29)" if is_dark else "rgb(255, 255, 255)")
@@ -154,7 +153,7 @@ def test_hostile_queries_and_reasons_are_shown_as_text(visit: Visit, server: Ser
     assert httpx2.post(f"{server.address}/v1/retrievals", json=rows).json() == {"stored": 40}
     visit.open("rollouts?flag=contextual_retrieval")
     switch_on(visit, "contextual_retrieval", reason=HOSTILE)
-    for path in PAGES:
+    for path in map(path_of, TITLES):
         page = visit.open(f"{path}?days=7+days")
         assert page.evaluate("window.stolen") is None
         assert page.locator("[data-testid=stMain] script, [data-testid=stMain] img[src=x]").count() == 0

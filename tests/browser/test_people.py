@@ -6,16 +6,17 @@ from importlib.resources import files
 import pytest
 from playwright.sync_api import Browser, Page
 
+from app.navigation import TITLES, path_of
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
 # Every page, and every tab of those that have some.
+FILTERS = {"coverage": "?days=7d"}
 PLACES = (
-    "", "drift", "coverage?days=7d",
-    "prompts", "prompts?tab=Runs", "prompts?tab=Promote", "prompts?tab=Live",
-    "corpus", "corpus?tab=Files", "corpus?tab=Diff", "corpus?tab=Pipeline", "corpus?tab=Indexes",
+    *(path_of(name) + FILTERS.get(name, "") for name in TITLES),
+    "prompts?tab=Runs", "prompts?tab=Promote", "prompts?tab=Live",
+    "corpus?tab=Files", "corpus?tab=Diff", "corpus?tab=Pipeline", "corpus?tab=Indexes",
     "corpus?tab=What+would+it+fix%3F",
-    "rollouts", "rollouts?tab=Experiments", "rollouts?tab=Canaries", "rollouts?tab=Blue-green", "rollouts?tab=Access",
-    "audit",
+    "rollouts?tab=Experiments", "rollouts?tab=Canaries", "rollouts?tab=Blue-green", "rollouts?tab=Access",
 )  # fmt: skip
 # axe-core, and what it calls serious or critical, a line each.
 AXE = files("axe_playwright_python").joinpath("axe.min.js")

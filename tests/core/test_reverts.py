@@ -16,10 +16,9 @@ from core.arms.arms import Metric
 from core.audit.acts import Act
 from core.audit.files import write_csv, write_json
 from core.audit.permissions import Grant, Role
-from core.audit.settings import get_setting
-from core.audit.trail import count_audit, list_audit, list_audit_values, list_broken_audit_entries
+from core.audit.settings import Family, get_setting, setting_key
+from core.audit.trail import AuditFilter, count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from core.drift.operations import accept_level
-from core.drift.report import accepted_level_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.operations import change_rollout, create_flag, switch_flag
 from core.flags.store import get_flag
@@ -30,9 +29,8 @@ from core.rollouts.experiments import decide_for, start_experiment
 from quarterdeck.clock import to_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
 from quarterdeck.store import Store
-from tests.pages.test_pages import _clean_streamlit, empty_url, open_page, text_of, verdict
+from tests.pages.opening import open_page, text_of, verdict
 
-__all__ = ["_clean_streamlit", "empty_url"]
 ME, KEY = Act("ada", "because"), "use_hyde"
 
 
@@ -63,7 +61,7 @@ def test_what_happens_in_another_environment_hides_nothing(moved: Store) -> None
     create_flag(moved, KEY, boolean_flag(on=False), staging)
     for on in (True, False):
         switch_flag(moved, get_flag(moved, "staging", KEY), staging, on=on)
-    newest = list_audit(moved, environment="production", limit=1)[0]
+    newest = list_audit(moved, AuditFilter(environment="production"), limit=1)[0]
     assert newest.reason == "to 80"
     assert find_newest(moved, newest) == newest.entry_id
 
@@ -90,16 +88,16 @@ def test_an_accepted_level_is_taken_back_to_the_one_before_and_to_none(store: St
     first = accept_level(store, date(2026, 3, 1), ME)
     second = accept_level(store, date(2026, 4, 1), ME)
     revert(store, second, ME)
-    assert get_setting(store, accepted_level_setting("production"))[0] == {"accepted_on": "2026-03-01"}
+    assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] == {"accepted_on": "2026-03-01"}
     revert(store, first, ME)
-    assert get_setting(store, accepted_level_setting("production"))[0] is None
+    assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] is None
 
 
 def test_a_decided_experiment_is_undone_for_the_flag_and_stays_over(store: Store) -> None:
     before = split_flag({"control": 1, "long": 1})
     create_flag(store, KEY, before, ME)
     flag = get_flag(store, "production", KEY)
-    design = plan_experiment(KEY, before, name="a", metric=Metric.SCORE, effect=0.02)
+    design = plan_experiment(KEY, flag.view, name="a", metric=Metric.SCORE, effect=0.02)
     started = start_experiment(store, flag, design, ME)
     running = get_experiment(store, "production", "a")
     decided = decide_for(store, running, "long", ME, typed_name=None, now=datetime.now(UTC))
@@ -130,9 +128,9 @@ def test_the_filter_finds_counts_and_exports_the_same_entries(moved: Store) -> N
         ({"since_ms": to_ms(datetime.now(UTC) + timedelta(days=1))}, []),
         ({"until_ms": to_ms(datetime.now(UTC) + timedelta(days=1))}, [5, 4, 3, 2, 1]),
     ):  # fmt: skip
-        found = list_audit(moved, limit=None, **chosen)
+        found = list_audit(moved, AuditFilter(**chosen), limit=None)
         assert [entry.entry_id for entry in found] == ids
-        assert count_audit(moved, **chosen) == len(ids)
+        assert count_audit(moved, AuditFilter(**chosen)) == len(ids)
 
 
 def test_the_files_hold_both_states_and_the_chain_of_hashes(moved: Store) -> None:
@@ -168,6 +166,7 @@ def test_the_command_line_shows_exports_and_reverts(moved: Store, url: str, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_shows_what_differs_and_what_the_way_back_would_change(empty_url: str, moved: Store) -> None:
     app = open_page("audit", entry="3")
     diff, way_back = (block.value for block in app.code[:2])
@@ -184,6 +183,7 @@ def test_the_page_shows_what_differs_and_what_the_way_back_would_change(empty_ur
 
 @pytest.mark.deep
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_overwrites_nothing_that_came_in_between(empty_url: str, moved: Store) -> None:
     app = open_page("audit", entry="3")
     change_rollout(moved, get_flag(moved, "production", KEY), 90, Act("bob", "meanwhile"))
@@ -195,6 +195,7 @@ def test_the_page_overwrites_nothing_that_came_in_between(empty_url: str, moved:
 
 @pytest.mark.deep
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_the_page_filters_in_the_store_and_hands_out_all_that_fits(empty_url: str, moved: Store) -> None:
     with moved.begin() as connection:
         connection.execute(text(
@@ -213,6 +214,7 @@ def test_the_page_filters_in_the_store_and_hands_out_all_that_fits(empty_url: st
 
 @pytest.mark.deep
 @pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
 def test_an_entry_without_a_way_back_has_no_form(empty_url: str, store: Store) -> None:
     grant_role(store, Grant("ada", Role.VIEWER), ME)
     app = open_page("audit")

@@ -66,7 +66,7 @@ def door(url: str, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     create_flag(store, "new_prompt_v3", boolean_flag(on=True, rollout_pct=20), Act("ada", "a test"))
     backends.close()
     access = load_config({"QUARTERDECK_HOME": str(tmp_path)}).access
-    yield Observing(Guard(api.ApiAhead(PlainTextResponse("pages")), access, "127.0.0.1"))
+    yield Observing(Guard(api.ApiAhead(PlainTextResponse("pages")), access, "127.0.0.1"), api.ROUTES)
     backends.close()
 
 

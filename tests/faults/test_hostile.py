@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Dialog, Page
 
+from app.navigation import TITLES, path_of
 from core.access.credentials import issue_token
 from core.access.scopes import Scope
 from core.audit.acts import Act
@@ -26,10 +27,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.browser]
 
 MEGABYTE = "y" * (1 << 20)
 FILE = "corpus/<img src=x onerror=stolen=1> :red[r] www.evil.example.md"
-VIEWS: dict[str, tuple[dict[str, str], ...]] = {
-    "": ({},),
+VIEWS: dict[str, tuple[dict[str, str], ...]] = {path_of(name): ({},) for name in TITLES} | {
     "drift": ({}, {"days": "7d"}),
-    "coverage": ({},),
     "prompts": tuple(
         {"experiment": EXPERIMENT, **more}
         for more in (

@@ -11,9 +11,14 @@ from threading import Event, Thread
 import pytest
 
 from core.tracking import client
-from tests.pages.test_pages import only_error, open_page, text_of
+from tests.pages.opening import only_error, open_page, text_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.deep, pytest.mark.sqlite_only("of the store it needs an empty one alone")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.deep,
+    pytest.mark.sqlite_only("of the store it needs an empty one alone"),
+    pytest.mark.usefixtures("clean_streamlit"),
+]
 
 
 @contextmanager

@@ -10,9 +10,7 @@ from core.log.retrievals import list_daily_scores
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.retrieval import Retrieval, Row
 from quarterdeck.store import Store
-from tests.backends import BACKENDS, make_url, open_new_log
-
-__all__ = ["open_new_log"]
+from tests.backends import BACKENDS, make_url
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 ROWS: list[Row] = [Retrieval(START + timedelta(minutes=at), f"question {at}", 0.5).row for at in range(40)]

@@ -6,9 +6,10 @@ from functools import partial
 import streamlit as st
 
 from app import ui
+from app.panels.corpus.resources import load_diff, load_text_diff
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.words import render_words
-from app.resources import get_corpus, load_diff, load_text_diff
+from app.resources import get_corpus
 from core.corpus.corpus import WORKSPACE, Version, VersionDiff
 from core.corpus.manifests import FileChange, FileChangeKind
 

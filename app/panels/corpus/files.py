@@ -6,10 +6,12 @@ from functools import partial
 import streamlit as st
 
 from app import ui
+from app.panels.corpus.resources import load_archive, load_files, load_preview
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
-from app.resources import get_config, get_corpus, load_archive, load_files, load_preview
+from app.resources import get_config, get_corpus
 from app.visitor import lock
+from core.audit.actions import Action
 from core.corpus.corpus import WORKSPACE, Version
 from core.corpus.folders import FolderEntry, add_sizes, list_folder
 from core.corpus.manifests import CorpusFile
@@ -145,7 +147,7 @@ def render_verify(revision: str) -> None:
     st.button(
         "Verify", key="corpus-verify", on_click=verify, args=(revision,),
         **{"help": "Fetches every file of this version from the remote into a temporary place and checks its hash.",
-           **lock("job.start", get_config().environment)},
+           **lock(Action.JOB_START, get_config().environment)},
     )  # fmt: skip
     render_command("verify", "Verify")
 

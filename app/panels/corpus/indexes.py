@@ -11,6 +11,7 @@ from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.corpus.corpus import Version
 from core.errors import InvalidInput, QuarterdeckError
 from core.indexes.builds import collect_garbage, find_probe, plan_garbage, ship_probed_index
@@ -100,7 +101,7 @@ def render_build(versions: Sequence[Version]) -> None:
             choose_revision("Corpus version", versions, key="build-version", default=versions[0].name, linked=False)
             st.text_input("Reason", key="build-reason", max_chars=500)
             st.form_submit_button(
-                "Build index", type="primary", on_click=build, **lock("job.start", get_config().environment)
+                "Build index", type="primary", on_click=build, **lock(Action.JOB_START, get_config().environment)
             )
     render_command("build", "Build")
 
@@ -127,7 +128,7 @@ def render_candidate(
     st.button(
         "Probe", key="corpus-probe", on_click=probe, args=(alias, name),
         **{"help": "Searches it with its own passages, the golden set and recent queries, beside what is live.",
-           **lock("job.start", get_config().environment)},
+           **lock(Action.JOB_START, get_config().environment)},
     )  # fmt: skip
     render_command("probe", "Probe")
     record = probes.get(name)
@@ -165,7 +166,7 @@ def render_swap(alias: str, live: str | None, name: str) -> None:
         st.text_input(f"Type the index's name, {ui.plain(name)}", key=f"swap-name-{seen}")
         st.form_submit_button(
             "Let it go live", type="primary", on_click=swap, args=(alias, live, name),
-            **lock("index.swap", get_config().environment),
+            **lock(Action.INDEX_SWAP, get_config().environment),
         )  # fmt: skip
 
 
@@ -196,7 +197,7 @@ def render_rollback(alias: str, live: str) -> None:
         st.text_input("Reason", key=f"rollback-reason-{live}", max_chars=500)
         label = f"Roll back to {ui.plain(former)}"
         st.form_submit_button(
-            label, on_click=roll_back, args=(alias, live, former), **lock("index.swap", get_config().environment)
+            label, on_click=roll_back, args=(alias, live, former), **lock(Action.INDEX_SWAP, get_config().environment)
         )
 
 
@@ -226,7 +227,7 @@ def render_garbage() -> None:
         st.text_input("Reason", key="garbage-reason", max_chars=500)
         st.form_submit_button(
             f"Remove {len(plan.removable)}", on_click=remove, args=(keep,),
-            **lock("index.remove", get_config().environment),
+            **lock(Action.INDEX_REMOVE, get_config().environment),
         )  # fmt: skip
 
 

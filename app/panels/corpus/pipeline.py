@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
+from app.panels.corpus.resources import load_pipeline
 from app.panels.shared.jobs import render_job
-from app.resources import get_config, get_corpus, get_store, load_pipeline
+from app.resources import get_config, get_corpus, get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.corpus.pipeline import Stage, StaleStage
 from core.corpus.rebuild import KIND, cancel_rebuild, explain_end, find_rebuild, jobs_of, start_rebuild
 from core.jobs.jobs import JobState
@@ -67,7 +69,9 @@ def render_form(stale: Sequence[StaleStage]) -> None:
     with st.form("rebuild", clear_on_submit=True):
         st.text_input("Reason", key="rebuild-reason", max_chars=500)
         label = f"Rebuild {len(stale)} stale stages" if len(stale) > 1 else "Rebuild"
-        st.form_submit_button(label, type="primary", on_click=rebuild, **lock("job.start", get_config().environment))
+        st.form_submit_button(
+            label, type="primary", on_click=rebuild, **lock(Action.JOB_START, get_config().environment)
+        )
 
 
 def rebuild() -> None:

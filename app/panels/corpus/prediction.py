@@ -9,11 +9,13 @@ import streamlit as st
 
 from app import ui
 from app.background import start_command
+from app.panels.corpus.resources import load_log_check, load_search_check
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
-from app.resources import get_config, get_corpus, get_jobs, get_store, load_log_check, load_search_check
+from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.visitor import lock, make_act
-from core.audit.trail import list_audit
+from core.audit.actions import Action
+from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import WORKSPACE, Version
 from core.errors import InvalidInput
 from core.indexes.registry import Alias, Index, list_swaps
@@ -26,7 +28,7 @@ _FOLDER = "a folder"
 _MOST_TOPICS = 20
 
 
-def render_forecast(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
+def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
     """Draw the prediction of the chosen version, or say how to make it."""
     if not aliases:
         ui.render_empty(
@@ -39,7 +41,7 @@ def render_forecast(versions: Sequence[Version], indexes: Sequence[Index], alias
     if job is None or job.state is not JobState.RUNNING:
         st.button(
             "Predict", type="primary", key="corpus-predict", on_click=predict, args=(target,),
-            **lock("job.start", get_config().environment),
+            **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     render_command("predict", "Prediction", explain=explain_end)
     found = find_prediction(get_store(), _name_of(target))
@@ -49,7 +51,7 @@ def render_forecast(versions: Sequence[Version], indexes: Sequence[Index], alias
             "index, and searches it with the low-scoring queries of the last week."
         )
         return
-    render_prediction(found)
+    render_details(found)
     render_measured(found, indexes, aliases)
 
 
@@ -102,10 +104,10 @@ def _name_of(target: str) -> str:
     return get_corpus().name_revision(target)
 
 
-def render_prediction(found: Prediction) -> None:
+def render_details(found: Prediction) -> None:
     """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
     st.markdown(say_what_it_fixes(found))
-    made = list_audit(get_store(), target=found.target, action="prediction.save", limit=1)
+    made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
     when = f", {ui.format_ago(made[0].ts)} by {ui.plain(made[0].actor)}" if made else ""
     st.caption(
         f"Predicted against {ui.plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
@@ -113,7 +115,7 @@ def render_prediction(found: Prediction) -> None:
         f"{found.removed_chunks:,} passages go."
     )
     if found.topics:
-        ui.show_chart(draw_topics(found), key="corpus-forecast", alt="Score of each topic, live and predicted")
+        ui.show_chart(draw_topics(found), key="corpus-prediction", alt="Score of each topic, live and predicted")
     ui.show_table(
         [
             {"topic": topic.label, "asked": topic.count, "live score": round(topic.live_score, 3),
@@ -121,7 +123,7 @@ def render_prediction(found: Prediction) -> None:
              "lifted by": ", ".join(topic.documents[:5])}
             for topic in sorted(found.topics, key=lambda topic: -topic.count)
         ],
-        key="corpus-forecast-topics", file_name=f"forecast-{found.target}.csv",
+        key="corpus-prediction-topics", file_name=f"prediction-{found.target}.csv",
         column_config={
             "lifted share": ui.share_column(),
             **dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
@@ -191,7 +193,7 @@ def render_lifting(found: Prediction) -> None:
              "score won in sum": round(each.gain, 2)}
             for each in found.lifting
         ],
-        key="corpus-forecast-lifting", file_name=f"lifting-{found.target}.csv",
+        key="corpus-prediction-lifting", file_name=f"lifting-{found.target}.csv",
         column_config={"score won in sum": ui.score_column()},
     )  # fmt: skip
 
@@ -204,7 +206,7 @@ def render_unreached(found: Prediction) -> None:
     if not rows:
         st.caption("Every document is reached by some query.")
         return
-    ui.show_table(rows, key="corpus-forecast-unreached", file_name=f"unreached-{found.target}.csv")
+    ui.show_table(rows, key="corpus-prediction-unreached", file_name=f"unreached-{found.target}.csv")
 
 
 def render_worse(found: Prediction) -> None:
@@ -218,7 +220,7 @@ def render_worse(found: Prediction) -> None:
              "predicted score": round(query.predicted_score, 3)}
             for query in sorted(found.worse, key=lambda query: query.predicted_score - query.live_score)
         ],
-        key="corpus-forecast-worse", file_name=f"worse-{found.target}.csv",
+        key="corpus-prediction-worse", file_name=f"worse-{found.target}.csv",
         column_config=dict.fromkeys(("live score", "predicted score"), ui.score_column(3)),
     )  # fmt: skip
 

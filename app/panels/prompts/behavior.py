@@ -6,7 +6,7 @@ from datetime import date
 import streamlit as st
 
 from app import ui
-from app.resources import load_behavior
+from app.panels.prompts.resources import load_behavior
 from core.log.retrievals import last_days
 from core.log.values import LIVE_FIGURES, Measured
 from core.prompts.behavior import VersionBehavior

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
-from app.resources import get_store, get_tracking, load_comparison
+from app.panels.prompts.resources import load_comparison
+from app.resources import get_store, get_tracking
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.flags.store import Flag, list_flags
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.promotion import Serving, find_promotion, find_unfinished, promote, roll_back, suggest_flag
 from core.tracking.runs import PromptVersion
-from quarterdeck.definitions import rollout_pct
 
 _FIRST_SHARE = 20.0
 
@@ -36,18 +37,18 @@ def render_promotion(found: PromptComparison, environment: str) -> None:
 
 def render_roll_back(name: str, live: PromptVersion | None, environment: str) -> None:
     """The one click back to what the last promotion replaced."""
-    entry = find_promotion(get_store(), name)
-    if entry is None:
+    found = find_promotion(get_store(), name)
+    if found is None:
         return
-    former, promoted = entry.before or {}, entry.after or {}
+    entry = found.entry
     by = f"{ui.plain(entry.actor)}, {ui.format_ago(entry.ts)}: {ui.plain(ui.shorten(entry.reason, 200))}"
-    st.caption(f"{ui.plain(str(promoted['label']))} was promoted by {by}")
-    if live is None or live.version != promoted["version"]:
+    st.caption(f"{ui.plain(found.promoted.name)} was promoted by {by}")
+    if live is None or live.version != found.promoted.version:
         now = live.label if live else "none"
         st.warning(f"The alias “production” is at {ui.plain(now)}: it was moved outside of this deck since.")
         return
-    back_to = former["label"] or "none"
-    options = lock("prompt.rollback", environment)
+    back_to = found.former.name
+    options = lock(Action.PROMPT_ROLLBACK, environment)
     reason = f"rolled back to {back_to} on the page"
     args = (name, reason, environment)
     st.button(f"Roll back to {ui.plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
@@ -78,7 +79,7 @@ def render_form(found: PromptComparison, waiting: Sequence[Contender], environme
         st.form_submit_button(
             f"Promote {ui.plain(prompt.label)}", type="primary", on_click=save,
             args=(contender, found.production.version if found.production else None, environment),
-            **lock("prompt.promote", environment),
+            **lock(Action.PROMPT_PROMOTE, environment),
         )  # fmt: skip
 
 
@@ -90,9 +91,8 @@ def say_what_changes(found: PromptComparison, prompt: PromptVersion, flags: Sequ
     flag = next((flag for flag in flags if flag.key == key), None)
     if flag is None:
         return f"{said} The flag {ui.plain(key)} is made." if key else f"{said} No flag is set."
-    now = rollout_pct(flag.definition)
-    is_on = flag.definition.get("state") == "ENABLED"
-    at = "off" if not is_on else f"at {now:g}%" if now is not None else "on by rules"
+    now = flag.view.rollout_pct
+    at = "off" if not flag.view.is_on else f"at {now:g}%" if now is not None else "on by rules"
     return f"{said} The flag {ui.plain(key)} is {at} now."
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import ui
-from app.resources import load_choices, load_run_page
+from app.panels.prompts.resources import load_choices, load_run_page
 from core.errors import InvalidInput
 from core.tracking.runs import MOST_COMPARED, Run, RunFilter, RunPage, RunSort, SortKind, choose_columns
 from quarterdeck.clock import start_of

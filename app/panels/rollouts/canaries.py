@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_store, load_canaries
+from app.panels.rollouts.resources import load_canaries
+from app.resources import get_store
 from app.visitor import lock, make_act
 from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_harm
 from core.arms.sequential import ALPHA, LEAST_USERS
+from core.audit.actions import Action, verb_of
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
 from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
@@ -155,16 +157,18 @@ def render_actions(report: CanaryReport) -> None:
             label = f"{'Go on' if report.share_pct else 'Start'} with {following:g}%"
             if report.share_pct and report.verdict.call is not CanaryCall.PROMOTE:
                 label += f", although the verdict is {report.verdict.call}"
-            render_form("promote", label, flag, promote_canary, primary=report.verdict.call is CanaryCall.PROMOTE)
+            render_form(
+                Action.CANARY_PROMOTE, label, flag, promote_canary, primary=report.verdict.call is CanaryCall.PROMOTE
+            )
     with right:
         if report.share_pct:
             primary = report.verdict.call is CanaryCall.ROLL_BACK
-            render_form("rollback", "Roll back: everybody on blue", flag, roll_back_canary, primary=primary)
+            render_form(Action.CANARY_ROLLBACK, "Roll back: everybody on blue", flag, roll_back_canary, primary=primary)
 
 
-def render_form(action: str, label: str, flag: Flag, change: Callable[..., int], *, primary: bool) -> None:
+def render_form(action: Action, label: str, flag: Flag, change: Callable[..., int], *, primary: bool) -> None:
     """One form: a reason and a button."""
-    key = f"canary-{action}-{flag.key}-{flag.version}"
+    key = f"canary-{verb_of(action)}-{flag.key}-{flag.version}"
 
     def run() -> int:
         by: Act = make_act(st.session_state[f"{key}-reason"], flag.environment)
@@ -177,16 +181,16 @@ def render_form(action: str, label: str, flag: Flag, change: Callable[..., int],
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
             ui.plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
-            kwargs={"effect": ui.FLIP_SEEN}, **lock(f"canary.{action}", flag.environment),
+            kwargs={"effect": ui.FLIP_SEEN}, **lock(action, flag.environment),
         )  # fmt: skip
 
 
 def render_history(flag: Flag) -> None:
     """The steps and rollbacks of one canary."""
-    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=10)
+    entries = list_audit(get_store(), AuditFilter(target=flag.key, environment=flag.environment), limit=10)
     if entries:
         st.caption("Last changes")
         ui.show_table(
-            [{"when": e.ts, "who": e.actor, "what": e.action, "why": e.reason} for e in entries],
+            [{"when": e.ts, "who": e.actor, "what": str(e.action), "why": e.reason} for e in entries],
             key="canaries-history", file_name="canary-history.csv",
         )  # fmt: skip

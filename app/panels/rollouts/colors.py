@@ -9,7 +9,9 @@ import streamlit as st
 from app import ui
 from app.resources import get_config, get_store
 from app.visitor import lock, make_act
-from core.audit.trail import list_audit
+from core.audit.actions import Action, Subject, subject_of, verb_of
+from core.audit.trail import AuditFilter, list_audit
+from core.deployments.audited import read_release
 from core.deployments.colors import Color, Deployment, describe_deployment
 from core.deployments.deployments import (
     Sight,
@@ -89,7 +91,12 @@ def render_sight(found: Deployment, site: Site, sight: Sight) -> None:
 def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
     """A form for each thing that can be done now; what it needs is a reason."""
     if not found.settled or (sight.serving is not found.live and not sight.proxy_problem):
-        render_form("resume", f"Bring it in line: {found.name(found.live)} gets the traffic", found, call(resume, site))
+        render_form(
+            Action.DEPLOYMENT_RESUME,
+            f"Bring it in line: {found.name(found.live)} gets the traffic",
+            found,
+            call(resume, site),
+        )
         return
     if found.run(found.idle) is None:
         st.caption(f"To bring a new release to {found.idle}, without traffic at first:")
@@ -97,13 +104,20 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
         return
     other = found.name(found.idle)
     if found.can_roll_back:
-        render_form("rollback", f"Roll back to {other}", found, call(roll_back, site, seen=found.version))
+        render_form(
+            Action.DEPLOYMENT_ROLLBACK, f"Roll back to {other}", found, call(roll_back, site, seen=found.version)
+        )
     else:
-        render_form("switch", f"Switch to {other}", found, call(switch_color, site, seen=found.version))
+        render_form(Action.DEPLOYMENT_SWITCH, f"Switch to {other}", found, call(switch_color, site, seen=found.version))
     with st.expander(f"Take down {ui.plain(other)}"):
         note = "It is kept for the way back: after this, going back takes a new start." if found.can_roll_back else ""
         st.caption(f"Its process ends once it has answered what it is busy with. {note}")
-        render_form("teardown", f"Take down {other}", found, call(tear_down, site, early=True, seen=found.version))
+        render_form(
+            Action.DEPLOYMENT_TEARDOWN,
+            f"Take down {other}",
+            found,
+            call(tear_down, site, early=True, seen=found.version),
+        )
 
 
 def call(change: Callable[..., Deployment], site: Site, **options: Any) -> Callable[[str, str], None]:
@@ -115,36 +129,36 @@ def call(change: Callable[..., Deployment], site: Site, **options: Any) -> Calla
     return act
 
 
-def render_form(action: str, label: str, found: Deployment, act: Callable[[str, str], None]) -> None:
+def render_form(action: Action, label: str, found: Deployment, act: Callable[[str, str], None]) -> None:
     """One form: a reason and a button. What became of it is said on the page drawn next."""
-    key = f"colors-{action}-{found.service}-{found.version}"
+    key = f"colors-{verb_of(action)}-{found.service}-{found.version}"
 
     def change() -> int:
         act(st.session_state[f"{key}-reason"], found.environment)
-        return list_audit(get_store(), target=found.service, limit=1)[0].entry_id
+        return list_audit(get_store(), AuditFilter(target=found.service), limit=1)[0].entry_id
 
     with st.form(key):
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
             ui.plain(label),
-            type="primary" if action in ("switch", "rollback") else "secondary",
+            type="primary" if action in (Action.DEPLOYMENT_SWITCH, Action.DEPLOYMENT_ROLLBACK) else "secondary",
             on_click=ui.record_change,
             args=(change,),
-            kwargs={"effect": "" if action == "teardown" else "nginx follows it."},
-            **lock(f"deployment.{action}", found.environment),
+            kwargs={"effect": "" if action is Action.DEPLOYMENT_TEARDOWN else "nginx follows it."},
+            **lock(action, found.environment),
         )
 
 
 def render_history(found: Deployment) -> None:
     """The last changes of the service."""
-    entries = list_audit(get_store(), target=found.service, limit=10)
+    entries = list_audit(get_store(), AuditFilter(target=found.service), limit=10)
     if entries:
         st.caption("Last changes")
         ui.show_table(
             [
-                {"when": e.ts, "who": e.actor, "what": e.action.removeprefix("deployment."),
-                 "release": (e.after or e.before or {}).get("release", ""), "why": e.reason}
-                for e in entries if e.action.startswith("deployment.")
+                {"when": e.ts, "who": e.actor, "what": verb_of(e.action),
+                 "release": read_release(e.before, e.after), "why": e.reason}
+                for e in entries if subject_of(e.action) is Subject.DEPLOYMENT
             ],
             key="colors-history", file_name="deployments.csv",
         )  # fmt: skip

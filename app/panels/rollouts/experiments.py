@@ -7,11 +7,13 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
-from app.resources import get_store, load_experiments
+from app.panels.rollouts.resources import load_experiments
+from app.resources import get_store
 from app.visitor import lock, make_act
 from core.arms.arms import Metric
 from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
 from core.arms.sequential import ALPHA, LEAST_USERS
+from core.audit.actions import Action
 from core.audit.acts import Act
 from core.flags.impact import must_type_name
 from core.flags.preview import preview_change
@@ -248,11 +250,11 @@ def render_actions(report: ExperimentReport) -> None:
         )  # fmt: skip
         if is_wide(experiment):
             st.text_input(f"Type {ui.plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
-        submit(key, "Decide", partial(decide, experiment, key), "experiment.decide", experiment.environment,
+        submit(key, "Decide", partial(decide, experiment, key), Action.EXPERIMENT_DECIDE, experiment.environment,
                primary=verdict.call in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT))  # fmt: skip
     with right, st.form(key := f"experiment-stop-{design.name}-{experiment.version}"):
         st.caption("Ends it without a choice; the flag serves as before.")
-        submit(key, "Stop the experiment", partial(stop, experiment), "experiment.stop", experiment.environment,
+        submit(key, "Stop the experiment", partial(stop, experiment), Action.EXPERIMENT_STOP, experiment.environment,
                primary=verdict.call in (ExperimentCall.STOP, ExperimentCall.INVALID))  # fmt: skip
 
 
@@ -270,7 +272,9 @@ def is_wide(experiment: Experiment) -> bool:
     return False
 
 
-def submit(key: str, label: str, change: Callable[[Act], int], action: str, environment: str, *, primary: bool) -> None:
+def submit(
+    key: str, label: str, change: Callable[[Act], int], action: Action, environment: str, *, primary: bool
+) -> None:
     """The reason and the button of a form."""
 
     def run() -> int:
@@ -302,11 +306,11 @@ def stop(experiment: Experiment, act: Act) -> int:
 
 def render_start(environment: str) -> None:
     """The form that starts an experiment on one of the flags that can have one."""
-    fitting = [flag for flag in list_flags(get_store(), environment) if list_arms(flag.definition)]
+    fitting = [flag for flag in list_flags(get_store(), environment) if list_arms(flag.view)]
     with st.expander("Start an experiment"):
         if not fitting:
             st.caption(
-                "No flag here gives its users different variants by lot: make an A/B test on the tab Flags, or roll a "
+                "No flag here gives its users different variants by lot: make an A/B split on the tab Flags, or roll a "
                 "flag out to a part of the users."
             )
             return
@@ -317,11 +321,11 @@ def render_start(environment: str) -> None:
 
 def render_design(flag: Flag) -> None:
     """The form of the design."""
-    arms = list_arms(flag.definition)
+    arms = list_arms(flag.view)
     with st.form(f"experiment-start-{flag.key}", border=False):
         left, middle, right = st.columns(3)
         left.text_input("Name of the experiment", key="experiment-name", max_chars=100)
-        usual = find_control(arms, flag.definition)
+        usual = find_control(arms, flag.view)
         middle.selectbox("Control", arms, arms.index(usual) if usual else None, key=f"control-{flag.key}")
         right.selectbox("Metric that decides", [str(metric) for metric in Metric], key="experiment-metric")
         left.number_input(
@@ -336,7 +340,7 @@ def render_design(flag: Flag) -> None:
         )  # fmt: skip
         middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
         st.caption("From then on clients note who gets which variant. Nobody's answer changes.")
-        locked = lock("experiment.start", flag.environment)
+        locked = lock(Action.EXPERIMENT_START, flag.environment)
         st.form_submit_button("Start", on_click=start, args=(flag,), **locked)
 
 
@@ -347,7 +351,7 @@ def start(flag: Flag) -> None:
     def run() -> int:
         way = state["experiment-direction"]
         design = plan_experiment(
-            flag.key, flag.definition, name=state["experiment-name"], metric=parse_metric(state["experiment-metric"]),
+            flag.key, flag.view, name=state["experiment-name"], metric=parse_metric(state["experiment-metric"]),
             effect=state["experiment-effect"], control=state[f"control-{flag.key}"] or "",
             direction=None if way == AS_USUAL else Direction(way),
             guardrails=[parse_guardrail(part) for part in _split(state["experiment-guardrails"])],

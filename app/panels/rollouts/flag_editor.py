@@ -5,16 +5,19 @@ changes are shown and nothing is overwritten.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import ui
-from app.resources import get_store, load_users
+from app.panels.rollouts.resources import load_users
+from app.resources import get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
 from core.flags.edits import Edit, RuleText, apply_edit, parse_definition, read_edit
@@ -90,9 +93,9 @@ def draw_form(base: Flag) -> Definition:
             typed = st.text_area("Definition (flagd JSON)", text, height=320, key=f"json-{seen}")
             return parse_definition(base.key, typed or "")
         shown = read_edit(base.definition)
-        edit = draw_switches(shown, seen, is_canary="green" in base.definition["variants"])
+        edit = draw_switches(shown, seen, is_canary=base.view.is_canary)
         edit = replace(edit, weights=draw_weights(shown, seen))
-        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.definition["variants"])))
+        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.view.variants)))
         return apply_edit(base.definition, replace(edit, details=draw_details(shown.details, seen)))
 
 
@@ -103,7 +106,7 @@ def draw_switches(shown: Edit, seen: str, *, is_canary: bool) -> Edit:
     if shown.rollout_pct is not None:
         label = "Canary (green) share, %" if is_canary else "Rollout, % of users"
         if shown.weights is not None:
-            label = "Enrolled in the test, % of users"
+            label = "Enrolled in the split, % of users"
         share = middle.number_input(
             label, 0.0, 100.0, float(shown.rollout_pct), 1.0, format="%.3f", key=f"share-{seen}",
             help="In steps down to 0.001. Growing takes nobody out, shrinking lets nobody in.",
@@ -155,29 +158,26 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
     rules = []
     for place, number in enumerate(order):
         known = shown.rules[number] if number < len(shown.rules) else RuleText("", RuleOperator.EQUALS, "", variants[0])
-        columns = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
-        operators = list(RuleOperator)
-        rules.append(
-            RuleText(
-                columns[0].text_input("Attribute", known.attribute, key=f"attribute-{seen}-{number}", max_chars=200),
-                columns[1].selectbox(
-                    "Operator", operators, operators.index(known.operator), key=f"operator-{seen}-{number}"
-                ),
-                columns[2].text_input("Value", known.value, key=f"value-{seen}-{number}", max_chars=2_000),
-                columns[3].selectbox(
-                    "Gets", variants, variants.index(known.serve), key=f"serve-{seen}-{number}", format_func=ui.shorten
-                ),
-            )
-        )
-        columns[4].button(
+        *fields, up, drop = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
+        rules.append(draw_rule(fields, known, f"{seen}-{number}", variants))
+        up.button(
             "↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), disabled=place == 0,
             help="Move this rule up",
         )  # fmt: skip
-        columns[5].button(
-            "✕", key=f"drop-{seen}-{number}", on_click=drop_rule, args=(name, place), help="Remove this rule"
-        )
+        drop.button("✕", key=f"drop-{seen}-{number}", on_click=drop_rule, args=(name, place), help="Remove this rule")
     st.button("Add a rule", key=f"add-{seen}", on_click=add_rule, args=(name,), type="tertiary")
     return tuple(rule for rule in rules if rule.attribute or rule.value or rule in shown.rules)
+
+
+def draw_rule(fields: Sequence[DeltaGenerator], known: RuleText, seen: str, variants: tuple[str, ...]) -> RuleText:
+    """One rule in its four fields."""
+    operators = list(RuleOperator)
+    return RuleText(
+        fields[0].text_input("Attribute", known.attribute, key=f"attribute-{seen}", max_chars=200),
+        fields[1].selectbox("Operator", operators, operators.index(known.operator), key=f"operator-{seen}"),
+        fields[2].text_input("Value", known.value, key=f"value-{seen}", max_chars=2_000),
+        fields[3].selectbox("Gets", variants, variants.index(known.serve), key=f"serve-{seen}", format_func=ui.shorten),
+    )
 
 
 def drop_rule(name: str, place: int) -> None:
@@ -275,7 +275,7 @@ def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
         if must_type_name(base.environment, impact):
             st.markdown(f":red-badge[⚠ Most of production] Type **{ui.plain(base.key)}** to change it for so many.")
             st.text_input("Name of the flag", key=f"name-{seen}", max_chars=300)
-        locked = lock("flag.update", base.environment)
+        locked = lock(Action.FLAG_UPDATE, base.environment)
         st.form_submit_button("Save", type="primary", on_click=save, args=(base, wanted), **locked)
 
 

@@ -11,22 +11,18 @@ from app.panels.rollouts.flag_editor import render_editor
 from app.panels.rollouts.schedules import render_schedule
 from app.resources import get_store
 from app.visitor import lock, make_act
-from core.audit.trail import list_audit
+from core.audit.actions import Action
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.board import BoardRow
 from core.flags.operations import create_flag, remove_flag, switch_flag
 from core.flags.schedule import say_next
 from core.flags.store import Flag
-from core.flags.upkeep import Details, set_details, split_tags
-from core.flags.upkeep import describe_state as say_state
+from core.flags.upkeep import Details, describe_state, set_details, split_tags
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
+from quarterdeck.definitions import switch_flag as switch_definition
 
-KINDS = ("On or off", "A/B test", "Canary")
+KINDS = ("On or off", "A/B split", "Canary")
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
-
-
-def is_on(flag: Flag) -> bool:
-    """Whether the flag is switched on at all."""
-    return bool(flag.definition.get("state") == "ENABLED")
 
 
 def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
@@ -59,7 +55,7 @@ def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
 
 def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
     """The table; its first column switches a flag off in one click."""
-    may = not lock("flag.update", environment)
+    may = not lock(Action.FLAG_UPDATE, environment)
     column = st.column_config.ButtonColumn(
         "kill switch", width="small", pinned=True, on_click=kill_row, args=(tuple(row.flag for row in shown),),
         key="kill-row", help="Turns the flag off at once: every caller gets the default in its code",
@@ -78,9 +74,9 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
     """One flag as a row of the table."""
     flag = row.flag
     return {
-        **({"kill": "Turn off" if is_on(flag) else None} if with_kill else {}),
+        **({"kill": "Turn off" if flag.view.is_on else None} if with_kill else {}),
         "flag": flag.key,
-        environment: say_state(flag.definition),
+        environment: describe_state(flag.view),
         **dict(row.elsewhere),
         "planned": say_next(row.schedule, now=datetime.now(UTC)) if row.schedule else "",
         "evaluations, 24 h": row.evaluations,
@@ -115,7 +111,7 @@ def render_flag(row: BoardRow) -> None:
     for reason in row.staleness:
         st.markdown(f":orange-badge[◐ Stale] {ui.plain(reason)}: is it still needed?")
     label = f"Kill switch: turn {ui.plain(flag.key)} off now"
-    options = {"disabled": not is_on(flag), **lock("flag.update", flag.environment)}
+    options = {"disabled": not flag.view.is_on, **lock(Action.FLAG_UPDATE, flag.environment)}
     st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag,), **options)
     render_editor(flag)
     render_schedule(flag, row.schedule)
@@ -125,12 +121,12 @@ def render_flag(row: BoardRow) -> None:
 
 def render_history(flag: Flag) -> None:
     """The last changes of one flag."""
-    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=50)
+    entries = list_audit(get_store(), AuditFilter(target=flag.key, environment=flag.environment), limit=50)
     if entries:
         st.caption("Last changes")
         ui.show_table(
             [
-                {"entry": e.entry_id, "when": e.ts, "who": e.actor, "what": e.action, "why": e.reason}
+                {"entry": e.entry_id, "when": e.ts, "who": e.actor, "what": str(e.action), "why": e.reason}
                 for e in entries[:10]
             ],
             key="rollouts-history", file_name="history.csv",
@@ -143,13 +139,13 @@ def render_new(environment: str) -> None:
         left, right = st.columns(2)
         left.text_input("Name", key="new-key", max_chars=300)
         right.selectbox("Kind", KINDS, key="new-kind")
-        left.text_input("Variants of an A/B test", "control, treatment", key="new-variants", max_chars=500)
+        left.text_input("Variants of an A/B split", "control, treatment", key="new-variants", max_chars=500)
         right.text_input("Owner", key="new-owner", max_chars=200)
         left.text_input("Description", key="new-description", max_chars=500)
         right.text_input("Tags, with commas between", key="new-tags", max_chars=500)
         st.text_input("Reason", key="new-reason", max_chars=500)
         st.caption(f"It starts off and for nobody, in {ui.plain(environment)}.")
-        locked = lock("flag.create", environment)
+        locked = lock(Action.FLAG_CREATE, environment)
         st.form_submit_button("Create flag", on_click=make_flag, args=(environment,), **locked)
 
 
@@ -161,10 +157,10 @@ def make_flag(environment: str) -> None:
     def create() -> int:
         definition = {
             "On or off": lambda: boolean_flag(on=False, rollout_pct=0),
-            "A/B test": lambda: split_flag(dict.fromkeys(split_tags(state["new-variants"]), 1.0), 0),
+            "A/B split": lambda: split_flag(dict.fromkeys(split_tags(state["new-variants"]), 1.0), 0),
             "Canary": lambda: canary_flag(0),
         }[state["new-kind"]]()
-        definition = set_details(definition, details) | {"state": "DISABLED"}
+        definition = switch_definition(set_details(definition, details), on=False)
         return create_flag(get_store(), state["new-key"], definition, make_act(state["new-reason"], environment))
 
     ui.record_change(create, effect=f"{ui.plain(state['new-key'])} is there, and off.")
@@ -177,7 +173,7 @@ def render_removal(flag: Flag) -> None:
         left, right = st.columns(2)
         left.text_input("Reason", key=f"delete-reason-{flag.key}", max_chars=500)
         right.text_input(f"Type {ui.plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
-        locked = lock("flag.delete", flag.environment)
+        locked = lock(Action.FLAG_DELETE, flag.environment)
         st.form_submit_button("Delete flag", on_click=remove, args=(flag,), **locked)
 
 

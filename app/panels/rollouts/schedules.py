@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.resources import get_store
 from app.visitor import lock, make_act
+from core.audit.actions import Action, verb_of
 from core.flags.schedule import (
     Schedule,
     ScheduleState,
@@ -21,7 +22,6 @@ from core.flags.store import Flag
 from core.jobs.leases import get_holder
 from core.jobs.scheduler import LEASE
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
-from quarterdeck.definitions import rollout_pct
 
 AWAY_AFTER = timedelta(minutes=1)
 IN_STEPS, SWITCH_ON, SWITCH_OFF = "Roll out in steps", "Switch on", "Switch off"
@@ -51,28 +51,28 @@ def render_absence() -> None:
 def render_controls(schedule: Schedule) -> None:
     """Pause or resume, and cancel, each with a reason."""
     is_paused = schedule.state is ScheduleState.PAUSED
-    verb = "resume" if is_paused else "pause"
+    move = Action.SCHEDULE_RESUME if is_paused else Action.SCHEDULE_PAUSE
     seen = f"{schedule.schedule_id}-{schedule.version}"
     with st.form(f"schedule-{seen}"):
         st.text_input("Reason", key=f"schedule-reason-{seen}", max_chars=500)
         left, right = st.columns(2)
-        for column, name in ((left, verb), (right, "cancel")):
+        for column, action in ((left, move), (right, Action.SCHEDULE_CANCEL)):
             with column:
-                locked = lock(f"schedule.{name}", schedule.environment)
+                locked = lock(action, schedule.environment)
                 st.form_submit_button(
-                    f"{name.capitalize()} the plan", on_click=change_plan, args=(schedule, name), **locked
+                    f"{verb_of(action).capitalize()} the plan", on_click=change_plan, args=(schedule, action), **locked
                 )
 
 
-def change_plan(schedule: Schedule, verb: str) -> None:
+def change_plan(schedule: Schedule, action: Action) -> None:
     """Pause, resume or cancel the schedule as the visitor saw it."""
 
     def change() -> int:
         reason = st.session_state[f"schedule-reason-{schedule.schedule_id}-{schedule.version}"]
         act, now = make_act(reason, schedule.environment), datetime.now(UTC)
-        if verb == "cancel":
+        if action is Action.SCHEDULE_CANCEL:
             return cancel_schedule(get_store(), schedule, act)
-        move = pause_schedule if verb == "pause" else resume_schedule
+        move = pause_schedule if action is Action.SCHEDULE_PAUSE else resume_schedule
         return move(get_store(), schedule, act, now=now)
 
     ui.record_change(change)
@@ -80,7 +80,7 @@ def change_plan(schedule: Schedule, verb: str) -> None:
 
 def render_plan(flag: Flag) -> None:
     """The form that plans."""
-    kinds = (IN_STEPS, SWITCH_ON, SWITCH_OFF) if rollout_pct(flag.definition) is not None else (SWITCH_ON, SWITCH_OFF)
+    kinds = (IN_STEPS, SWITCH_ON, SWITCH_OFF) if flag.view.rollout_pct is not None else (SWITCH_ON, SWITCH_OFF)
     with st.form(f"plan-{flag.key}-{flag.version}", border=False):
         left, middle, right = st.columns(3)
         left.selectbox("What", kinds, key=f"plan-kind-{flag.key}")
@@ -94,7 +94,7 @@ def render_plan(flag: Flag) -> None:
             help="Needed where it ends with another answer for more than half of production's users",
         )  # fmt: skip
         st.caption("A server makes the steps. The plan stops by itself when a person changes the flag meanwhile.")
-        locked = lock("schedule.create", flag.environment)
+        locked = lock(Action.SCHEDULE_CREATE, flag.environment)
         st.form_submit_button("Plan it", on_click=plan, args=(flag,), **locked)
 
 
@@ -106,9 +106,10 @@ def plan(flag: Flag) -> None:
         kind, starts = state[f"plan-kind-{flag.key}"], state[f"plan-starts-{flag.key}"]
         steps: tuple[ScheduleStep, ...] = (ScheduleStep(on=kind == SWITCH_ON),)
         if kind == IN_STEPS:
-            is_off = flag.definition.get("state") != "ENABLED"
             hold_s = parse_duration(state[f"plan-hold-{flag.key}"])
-            steps = plan_steps(parse_shares(state[f"plan-steps-{flag.key}"]), hold_s=hold_s, switch_on=is_off)
+            steps = plan_steps(
+                parse_shares(state[f"plan-steps-{flag.key}"]), hold_s=hold_s, switch_on=not flag.view.is_on
+            )
         return create_schedule(
             get_store(), flag, steps, make_act(state[f"plan-reason-{flag.key}"], flag.environment),
             starts=starts.replace(tzinfo=UTC) if starts else now, now=now,

@@ -11,6 +11,7 @@ from app.visitor import lock, make_act
 from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
 from core.access.scopes import Scope, Token
 from core.access.tokens import list_tokens
+from core.audit.actions import Action
 
 MEANINGS = {
     Scope.EVALUATE: "evaluate: read flags over OFREP and flagd",
@@ -60,7 +61,7 @@ def render_creation(environment: str) -> None:
         st.multiselect("Scopes", list(Scope), key="token-scopes", format_func=MEANINGS.__getitem__)
         st.text_input("Reason", key="token-reason", max_chars=500)
         st.form_submit_button(
-            "Make the token", on_click=create, args=(environment,), **lock("token.create", environment)
+            "Make the token", on_click=create, args=(environment,), **lock(Action.TOKEN_CREATE, environment)
         )
 
 
@@ -88,7 +89,7 @@ def render_revocation(active: Sequence[Token], environment: str) -> None:
         st.form_submit_button(
             "Revoke", on_click=ui.record_change, args=(lambda: _revoke(environment),),
             kwargs={"effect": f"Servers refuse it within {ui.FLIP_SEEN_WITHIN_S} seconds."},
-            **lock("token.revoke", environment),
+            **lock(Action.TOKEN_REVOKE, environment),
         )  # fmt: skip
 
 

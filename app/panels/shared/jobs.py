@@ -9,6 +9,7 @@ from app import ui
 from app.background import cancel_command, start_command
 from app.resources import get_config, get_jobs
 from app.visitor import lock, make_act
+from core.audit.actions import Action
 from core.jobs.jobs import Job, Jobs, JobState
 
 _WORDS = {
@@ -81,7 +82,7 @@ def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None
         key=f"cancel-{kind}",
         on_click=ui.record_change,
         args=(cancel,),
-        **lock("job.cancel", get_config().environment),
+        **lock(Action.JOB_CANCEL, get_config().environment),
     )
 
 

@@ -7,7 +7,7 @@ from core.flags.store import get_flag, list_flags
 from core.tracking.gateway import Tracking
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
-from tests.app.commands.test_cli import Run, only_line
+from tests.app.commands.running import Run, only_line
 from tests.core.prompts.test_promotion import look, run_of
 
 pytestmark = [

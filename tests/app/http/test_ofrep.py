@@ -1,5 +1,6 @@
 """The flags over HTTP: OFREP's documents, its stock provider, tags that know the context, and flagd's document."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -227,7 +228,7 @@ def test_other_methods_are_refused_by_the_api_and_not_answered_by_a_page(served)
 def test_one_flag_asked_for_counts_and_all_at_once_do_not(served):
     served.ask("half")
     served.ask()
-    backends._open().decks["production"].flush()
+    asyncio.run(backends.get_deck("production")).flush()
     usage = list_usage(served.store, "production", since=datetime(2020, 1, 1, tzinfo=UTC))
     assert {key: each.evaluations for key, each in usage.items()} == {"half": 1}
 

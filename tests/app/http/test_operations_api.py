@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.http import backends
-from app.http.api import ApiAhead
+from app.http.api import ROUTES, ApiAhead
 from app.http.logs import write_logs
 from app.http.observing import Observing
 from core.config import PROJECT, load_config
@@ -44,7 +44,7 @@ def client(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
     backends.close()
     pages = [Route("/drift", page), Route("/broken", broken)]
-    app = Starlette(routes=pages, middleware=[Middleware(Observing), Middleware(ApiAhead)])
+    app = Starlette(routes=pages, middleware=[Middleware(Observing, routes=ROUTES), Middleware(ApiAhead)])
     with TestClient(app, raise_server_exceptions=False) as opened:
         yield opened
     backends.close()

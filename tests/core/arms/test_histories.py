@@ -19,9 +19,7 @@ from core.log.retrievals import list_user_sums
 from quarterdeck.log import RetrievalLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from tests.backends import BACKENDS, open_new_log
-
-__all__ = ["open_new_log"]
+from tests.backends import BACKENDS
 
 START = datetime(2026, 3, 3, 9, 20, tzinfo=UTC)
 END = START + timedelta(hours=40, minutes=7)

@@ -7,7 +7,8 @@ import pytest
 
 from core.arms.arms import Metric
 from core.errors import InvalidInput
-from core.flags.canary_plan import Automation, PlanStep, is_canary, read_plan, share_of
+from core.flags.canary_plan import Automation, Plan, PlanStep
+from core.flags.definition import FlagDefinition
 from quarterdeck.definitions import boolean_flag, canary_flag, switch_flag
 from quarterdeck.validation import validate_definition
 
@@ -16,6 +17,10 @@ STEPS = "5% for 24h, 25% for 1.5 d, 50% for 90m, 100%"
 
 def canary(**metadata: Any) -> dict[str, Any]:
     return canary_flag(5, metadata={f"canary_{name}": value for name, value in metadata.items()})
+
+
+def read_plan(definition: dict[str, Any]) -> Plan | None:
+    return FlagDefinition(definition).plan
 
 
 def test_a_plan_has_its_steps_margins_and_limits() -> None:
@@ -83,12 +88,12 @@ def test_a_wrong_plan_is_refused_with_the_fields_name(metadata: dict[str, Any], 
 
 
 def test_only_a_flag_of_blue_and_green_is_a_canary() -> None:
-    assert is_canary(canary_flag(5))
-    assert not is_canary(boolean_flag(on=True, rollout_pct=5))
+    assert FlagDefinition(canary_flag(5)).is_canary
+    assert not FlagDefinition(boolean_flag(on=True, rollout_pct=5)).is_canary
     with pytest.raises(InvalidInput, match="only a plain rollout with the variants blue and green"):
         read_plan(boolean_flag(on=True, rollout_pct=5, metadata={"canary_steps": STEPS}))
 
 
 def test_a_canary_that_is_switched_off_has_nobody_on_green() -> None:
-    assert share_of(canary_flag(5)) == 5
-    assert share_of(switch_flag(canary_flag(5), on=False)) == 0
+    assert FlagDefinition(canary_flag(5)).green_pct == 5
+    assert FlagDefinition(switch_flag(canary_flag(5), on=False)).green_pct == 0

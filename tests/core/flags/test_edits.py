@@ -7,6 +7,7 @@ import pytest
 
 from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
+from core.flags.definition import FlagDefinition
 from core.flags.edits import RuleText, apply_edit, parse_definition, parse_value, read_edit, write_value
 from core.flags.impact import Impact, measure_impact, must_type_name
 from core.flags.upkeep import Details, Use, find_staleness, read_details, set_details, split_tags
@@ -193,7 +194,7 @@ def test_a_diff_shows_the_changed_lines_and_not_two_walls():
 def test_details_are_kept_in_the_metadata_and_all_else_there_stays():
     details = Details("what for", "ada", ("rag", "search"), date(2026, 7, 1))
     changed = set_details(RULED, details)
-    assert read_details(changed) == details
+    assert read_details(FlagDefinition(changed)) == details
     assert changed["metadata"]["hash_version"] == RULED["metadata"]["hash_version"]
     assert set_details(changed, Details()) == RULED
     assert split_tags(" b, a ,,b") == ("a", "b")
@@ -221,4 +222,5 @@ FULL = boolean_flag(on=True)
     ],
 )
 def test_a_flag_is_stale_when_it_has_outlived_its_purpose(definition, age_days, use, reasons):
-    assert find_staleness(definition, updated=NOW - timedelta(days=age_days), use=use, now=NOW) == reasons
+    said = FlagDefinition(definition)
+    assert find_staleness(said, updated=NOW - timedelta(days=age_days), use=use, now=NOW) == reasons

@@ -254,6 +254,15 @@ def test_what_has_no_counterpart_is_left_out_with_its_reason(text, words):
     assert re.search(words, refusal(text))
 
 
+def test_a_flag_without_a_name_is_left_out_and_the_others_are_taken():
+    text = json.dumps({"features": [{"strategies": []}, strategy("flag") | {"name": "flag", "strategies": []}]})
+    _, converted = read_export(text, "production")
+    assert [(each.key, each.reason) for each in converted.refused] == [
+        ("None", "it is not written as Unleash does: KeyError 'name'")
+    ]
+    assert set(converted.flags) == {"flag"}
+
+
 def test_a_rollout_of_growthbook_is_a_rollout():
     rule = {"id": "fr_1", "force": True, "coverage": 0.2, "hashAttribute": "id", "seed": "flag", "hashVersion": 2}
     definition = convert(growthbook(rule))

@@ -26,9 +26,7 @@ from quarterdeck.errors import SourceUnavailable
 from quarterdeck.log import RetrievalLog, SqlLog, open_log
 from quarterdeck.recorder import Recorder, append_retrievals
 from quarterdeck.retrieval import Retrieval
-from tests.backends import BACKENDS, make_url, open_new_log
-
-__all__ = ["open_new_log"]
+from tests.backends import BACKENDS, make_url
 
 LAST = date(2026, 3, 31)
 END = datetime(2026, 4, 1, tzinfo=UTC)

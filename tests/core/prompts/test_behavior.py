@@ -14,7 +14,7 @@ from quarterdeck.log import RetrievalLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
-from tests.backends import BACKENDS, open_new_log  # noqa: F401 - a fixture
+from tests.backends import BACKENDS
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 WINDOW = last_days(7, until=NOON.date())
@@ -38,7 +38,7 @@ ROWS = [
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_figures_are_means_over_the_queries_of_the_window_that_carry_them(
     backend: str,
-    open_new_log: Callable[[str], RetrievalLog],  # noqa: F811
+    open_new_log: Callable[[str], RetrievalLog],
 ) -> None:
     log = open_new_log(backend)
     log.append([row.row for row in ROWS])

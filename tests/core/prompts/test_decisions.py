@@ -117,6 +117,14 @@ def test_each_of_several_rivals_must_be_beaten():
     assert (against_both.winner, against_both.rival) == (None, near)
 
 
+def test_more_rivals_do_not_make_the_test_stricter():
+    best, near = candidate("best", [0.9, 0.8] * 20), candidate("near", [0.85, 0.75, 0.85, 0.85] * 10)
+    crowd = [candidate(f"far-{number}", [0.2, 0.1] * 20) for number in range(7)]
+    alone, among_many = (decide_winner([best, near, *others], rule=PER_COST) for others in ((), crowd))
+    assert alone.winner is among_many.winner is best
+    assert among_many.interval == alone.interval
+
+
 def test_the_verdict_is_the_same_each_time():
     runs = [candidate("a", [1.0, 0.2] * 10), candidate("b", [0.4, 0.6] * 10)]
     assert decide_winner(runs, rule=PER_COST) == decide_winner(runs, rule=PER_COST)

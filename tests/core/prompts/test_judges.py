@@ -21,7 +21,7 @@ from core.prompts.agreement import (
 )
 from core.prompts.answers import is_refusal
 from core.prompts.calibration import LABELED, Examination, examine_judges
-from tests.app.commands.test_cli import Run, only_line
+from tests.app.commands.running import Run, only_line
 from tests.model_server import ModelServer, Reply, serve_models
 
 

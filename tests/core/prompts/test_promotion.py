@@ -1,6 +1,5 @@
 """Promotion on a real MLflow store and a real control store: all of it happens, or none, or what is left is said."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.audit.acts import Act
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.audit.trail import list_audit, list_broken_audit_entries
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, SourceUnavailable
 from core.flags.operations import change_rollout, create_flag, switch_flag
@@ -35,30 +34,6 @@ pytestmark = [
 ]
 BY = Act("ann", "v3 is as faithful at two thirds of the cost")
 FLAG = Serving("new_prompt_v3", 20)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with three prompt versions, each with a run; version 2 is in production."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    store = Tracking(f"sqlite:///{folder}/mlflow.db")
-    for number in (1, 2, 3):
-        text = f"Prompt {number}: {{context}} {{question}}"
-        prompt = store.register_prompt("qa", text, tags={"version": str(number)}, experiment="trials")
-        store.log_evaluation(
-            "trials", f"qa-v{number}",
-            params={"prompt": "qa", "version": number}, metrics={"faithfulness_mean": 0.9, "cost_usd_mean": 0.001},
-            artifacts={"prompt.md": text}, prompt=prompt,
-        )  # fmt: skip
-    store.set_prompt_alias("qa", "production", 2)
-    store.log_evaluation("trials", "foreign", params={}, metrics={}, artifacts={})
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def tracking(template: Path, tmp_path: Path) -> Tracking:
-    shutil.copyfile(template, tmp_path / "mlflow.db")
-    return Tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def run_of(tracking: Tracking, version: int) -> str:
@@ -307,7 +282,7 @@ def test_a_promotion_whose_process_died_is_told_and_does_not_block_for_ever(
         with pytest.raises(Killed):
             promote_3(store, Dying(tracking.tracking_uri))
     assert find_unfinished(store, "qa") is None  # it may still be at work
-    assert get_setting(store, "promotion:qa")[0]["actor"] == "ann"
+    assert get_setting(store, setting_key(Family.PROMOTION, "qa"))[0]["actor"] == "ann"
     monkeypatch.setattr("core.prompts.promotion._LONGEST_MS", -1)
     assert "was cut off; MLflow may be changed" in str(find_unfinished(store, "qa"))
     promote(store, tracking, run_of(tracking, 1), BY, serving=None, expected=3)

@@ -17,7 +17,6 @@ from core.audit.trail import list_audit
 from core.causes.timeline import ChangeKind, summarize_audit
 from core.config import load_config
 from core.errors import Conflict, InvalidInput, NotFound
-from core.flags.canary_plan import share_of
 from core.flags.operations import create_flag, import_flags, update_flag
 from core.flags.schedule import ScheduleStep
 from core.flags.store import get_flag
@@ -90,7 +89,7 @@ def run_job(url: str, home: Path) -> None:
 
 
 def share(store: Store) -> float:
-    return share_of(get_flag(store, ENVIRONMENT, KEY).definition)
+    return get_flag(store, ENVIRONMENT, KEY).view.green_pct
 
 
 def report(store: Store, key: str = KEY) -> Any:
@@ -126,7 +125,7 @@ def test_the_servers_job_looks_at_every_environment_that_has_a_canary(url: str, 
     run_job(url, tmp_path)
     entry = list_audit(store, limit=1)[0]
     assert (entry.actor, entry.action, entry.environment) == ("canary", "canary.rollback", "staging")
-    assert share_of(get_flag(store, "staging", KEY).definition) == 0
+    assert get_flag(store, "staging", KEY).view.green_pct == 0
 
 
 def test_a_green_as_good_as_blue_is_left_alone(url: str, store: Store, deck: Quarterdeck, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from core.arms.arms import Arm, ArmsReading, Metric
 from core.arms.comparisons import Margin
 from core.arms.sequential import Moments
 from core.errors import InvalidInput
+from core.flags.definition import FlagDefinition
 from core.rollouts.experiment import (
     ExperimentCall,
     ExperimentProgress,
@@ -52,7 +53,7 @@ def design(definition: dict[str, Any] = SPLIT, **changed: Any) -> Design:
         "name": "longer answers", "metric": Metric.SCORE, "effect": 0.02, "control": "short",
         "guardrails": [Margin(Metric.LATENCY, 0.15)],
     }  # fmt: skip
-    return plan_experiment("style", definition, **(given | changed))
+    return plan_experiment("style", FlagDefinition(definition), **(given | changed))
 
 
 def arm(users: int, **means: float) -> Arm:
@@ -335,9 +336,10 @@ def test_a_design_that_cannot_tell_anything_is_refused(
 
 def test_arms_and_shares_are_those_that_users_really_get() -> None:
     half = boolean_flag(on=True, rollout_pct=20, rules=[TargetingRule("staff", RuleOperator.EQUALS, "yes", "on")])
-    assert list_arms(half) == ()
-    assert list_arms(boolean_flag(on=True, rollout_pct=20)) == ("on", "off")
-    found = plan_experiment("x", boolean_flag(on=True, rollout_pct=20), name="a", metric=Metric.COST, effect=0.1)
+    assert list_arms(FlagDefinition(half)) == ()
+    fifth = FlagDefinition(boolean_flag(on=True, rollout_pct=20))
+    assert list_arms(fifth) == ("on", "off")
+    found = plan_experiment("x", fifth, name="a", metric=Metric.COST, effect=0.1)
     assert (found.arms, found.direction) == (("off", "on"), Direction.DOWN)
     assert found.shares == pytest.approx((0.8, 0.2))
     part = split_flag({"short": 3, "long": 1}, 30)
@@ -350,7 +352,7 @@ def test_arms_and_shares_are_those_that_users_really_get() -> None:
         "state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a",
         "targeting": {"fractional": [["a", 50], ["b", 50]]},
     }  # fmt: skip
-    assert list_arms(plain) == ("a", "b")
+    assert list_arms(FlagDefinition(plain)) == ("a", "b")
 
 
 def test_a_decided_flag_gives_everybody_the_winner_and_keeps_its_rules() -> None:

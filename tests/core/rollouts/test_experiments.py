@@ -59,7 +59,7 @@ def start(store: Store, *, days_ago: float = 0.0, definition: dict[str, Any] | N
         "name": NAME, "metric": Metric.SCORE, "effect": 0.02, "min_run": timedelta(0), "control": "short",
         "guardrails": [Margin(Metric.LATENCY, 0.15)],
     }  # fmt: skip
-    design = plan_experiment(KEY, flag.definition, **(given | changed))
+    design = plan_experiment(KEY, flag.view, **(given | changed))
     return start_experiment(store, flag, design, replace(ME, at=datetime.now(UTC) - timedelta(days=days_ago)))
 
 
@@ -138,7 +138,7 @@ def test_a_flag_that_was_not_noted_is_noted_from_the_start_of_its_experiment_on(
     deck.refresh()
     deck.variant(KEY, "before")
     flag = get_flag(store, ENVIRONMENT, KEY)
-    design = plan_experiment(KEY, flag.definition, name=NAME, metric=Metric.SCORE, effect=0.02)
+    design = plan_experiment(KEY, flag.view, name=NAME, metric=Metric.SCORE, effect=0.02)
     before = {f"u{n}": deck.variant(KEY, f"u{n}") for n in range(200)}
     start_experiment(store, flag, design, ME)
     deck.refresh()
@@ -187,7 +187,7 @@ def test_users_from_before_a_change_of_shares_do_not_count(store: Store, deck: Q
     flag = get_flag(store, ENVIRONMENT, KEY)
     update_flag(store, flag, set_weights(flag.definition, {"short": 1, "long": 1}), ME)
     flag = get_flag(store, ENVIRONMENT, KEY)
-    design = plan_experiment(KEY, flag.definition, name=NAME, metric=Metric.SCORE, effect=0.02, control="long")
+    design = plan_experiment(KEY, flag.view, name=NAME, metric=Metric.SCORE, effect=0.02, control="long")
     start_experiment(store, flag, design, ME)
     serve(deck, gain=0.0, users=1_000)
     found = report(store, later=timedelta(minutes=1))
@@ -231,7 +231,7 @@ def test_start_stop_and_decision_are_audited_and_stand_on_the_timeline(store: St
     start(store)
     stop_experiment(store, running(store), ME)
     flag = get_flag(store, ENVIRONMENT, KEY)
-    second = plan_experiment(KEY, flag.definition, name="again", metric=Metric.COST, effect=0.1, control="short")
+    second = plan_experiment(KEY, flag.view, name="again", metric=Metric.COST, effect=0.1, control="short")
     start_experiment(store, flag, second, ME)
     decide_for(store, get_experiment(store, ENVIRONMENT, "again"), "short", ME, typed_name=None, now=datetime.now(UTC))
     entries = [entry for entry in reversed(list_audit(store)) if entry.action.startswith("experiment.")]
@@ -253,7 +253,7 @@ def test_start_stop_and_decision_are_audited_and_stand_on_the_timeline(store: St
 def test_one_experiment_a_flag_at_a_time_and_every_name_once(store: Store) -> None:
     start(store)
     flag = get_flag(store, ENVIRONMENT, KEY)
-    other = plan_experiment(KEY, flag.definition, name="other", metric=Metric.COST, effect=0.1, control="short")
+    other = plan_experiment(KEY, flag.view, name="other", metric=Metric.COST, effect=0.1, control="short")
     with pytest.raises(Conflict, match="the experiment 'longer answers' runs on answer_style already; stop it first"):
         start_experiment(store, flag, other, ME)
     stop_experiment(store, running(store), ME)
@@ -269,7 +269,7 @@ def test_one_experiment_a_flag_at_a_time_and_every_name_once(store: Store) -> No
 def test_who_was_slower_changes_nothing(store: Store) -> None:
     create_flag(store, KEY, split_flag({"short": 1, "long": 1}), SETUP)
     flag = get_flag(store, ENVIRONMENT, KEY)
-    design = plan_experiment(KEY, flag.definition, name=NAME, metric=Metric.SCORE, effect=0.02, control="short")
+    design = plan_experiment(KEY, flag.view, name=NAME, metric=Metric.SCORE, effect=0.02, control="short")
     switch_flag(store, flag, ME, on=True)
     with pytest.raises(Conflict):
         start_experiment(store, flag, design, ME)
@@ -286,7 +286,7 @@ def test_schedules_and_experiments_keep_out_of_each_others_way(store: Store) -> 
     create_flag(store, KEY, definition, SETUP)
     flag, now = get_flag(store, ENVIRONMENT, KEY), datetime.now(UTC)
     create_schedule(store, flag, [ScheduleStep(rollout_pct=60)], ME, starts=now, now=now)
-    design = plan_experiment(KEY, definition, name=NAME, metric=Metric.SCORE, effect=0.02)
+    design = plan_experiment(KEY, flag.view, name=NAME, metric=Metric.SCORE, effect=0.02)
     with pytest.raises(Conflict, match="the open schedule 1 would move users of answer_style; cancel it first"):
         start_experiment(store, flag, design, ME)
     create_flag(store, "other", definition, SETUP)

@@ -6,10 +6,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.audit.acts import Act
-from core.audit.trail import list_audit, list_broken_audit_entries
+from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound
-from core.flags.operations import change_rollout, create_flag, remove_flag, save_edit, switch_flag
-from core.flags.preview import list_recent_users, preview_change
+from core.flags import definition
+from core.flags.canary_plan import read_plan
+from core.flags.operations import (
+    change_rollout,
+    create_flag,
+    import_flags,
+    remove_flag,
+    save_edit,
+    switch_flag,
+    update_flag,
+)
+from core.flags.preview import find_recent_users, preview_change
 from core.flags.schedule import (
     ScheduleState,
     ScheduleStep,
@@ -21,13 +31,13 @@ from core.flags.schedule import (
 )
 from core.flags.store import get_flag
 from core.flags.timetable import get_schedule, list_schedules
-from core.log.retrievals import list_recent_users as list_session_ids
+from core.log.retrievals import list_recent_users
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule, run_schedules
-from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
+from quarterdeck.definitions import boolean_flag, canary_flag, rollout_pct, set_rollout, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
-from tests.backends import BACKENDS, make_url, open_new_log  # noqa: F401 - a fixture
+from tests.backends import BACKENDS, make_url
 
 ME = Act("ada", "no complaints")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -56,15 +66,15 @@ def newest(store):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_recent_users_are_the_session_ids_of_the_newest_rows_each_once(backend, open_new_log):  # noqa: F811
+def test_recent_users_are_the_session_ids_of_the_newest_rows_each_once(backend, open_new_log):
     log = open_new_log(backend)
     rows = [
         Retrieval(NOW + at * HOUR, "q", 0.5, session_id=name) for at, name in enumerate(["old", "b", None, "b", "a"])
     ]
     append_retrievals(log, rows)
     since_ms = int((NOW + HOUR).timestamp() * 1_000)
-    assert list_session_ids(log, since_ms=since_ms) == ("a", "b")
-    assert list_session_ids(log, since_ms=since_ms, limit=1) == ("a",)
+    assert list_recent_users(log, since_ms=since_ms) == ("a", "b")
+    assert list_recent_users(log, since_ms=since_ms, limit=1) == ("a",)
 
 
 def test_a_preview_asks_the_users_of_the_last_week_and_says_where_they_are_from(store, flag):
@@ -76,7 +86,7 @@ def test_a_preview_asks_the_users_of_the_last_week_and_says_where_they_are_from(
     impact, users = preview_change(store, "production", "use_hyde", flag.definition, wanted, now=NOW)
     assert (impact.asked, impact.are_made_up, users.source) == (500, False, "session ids of the last 7 days")
     assert impact.share == pytest.approx(0.3, abs=0.09)
-    assert "long ago" not in list_recent_users(store, "production", "use_hyde", now=NOW).ids
+    assert "long ago" not in find_recent_users(store, "production", "use_hyde", now=NOW).ids
 
 
 def test_a_wide_change_in_production_takes_the_flags_name_and_in_staging_none(store, flag):
@@ -131,6 +141,18 @@ def test_a_change_for_later_happens_at_its_time(store, flag):
     assert get_flag(store, "production", "use_hyde").definition["state"] == "DISABLED"
 
 
+def test_a_canarys_plan_is_read_once_on_a_save(store, monkeypatch):
+    planned = canary_flag(5, metadata={"canary_steps": "5% for 24h, 100%"})
+    create_flag(store, "answers", planned, ME)
+    flag = get_flag(store, "production", "answers")
+    create_schedule(store, flag, [ScheduleStep(on=False)], ME, starts=NOW + HOUR, now=NOW)
+    read = []
+    monkeypatch.setattr(definition, "read_plan", lambda *given, **named: read.append(1) or read_plan(*given, **named))
+    update_flag(store, flag, set_rollout(planned, 10), ME)
+    import_flags(store, {"flags": {"answers": set_rollout(planned, 20)}}, ME)
+    assert len(read) == 2
+
+
 def test_steps_never_bunch_when_the_clock_jumps_or_the_server_was_away(store, flag):
     step_up(store, flag)
     for _ in range(5):
@@ -179,7 +201,7 @@ def test_a_kill_switch_stops_the_rollout_and_no_step_turns_the_flag_on_again(sto
     assert run_schedules(store, now=NOW + 9 * HOUR) == ()
     found = get_flag(store, "production", "use_hyde").definition
     assert (found["state"], rollout_pct(found)) == ("DISABLED", 5)
-    pausing = list_audit(store, action="schedule.pause")[0]
+    pausing = list_audit(store, AuditFilter(action="schedule.pause"))[0]
     assert (pausing.actor, pausing.reason) == ("scheduler", "bob changed the flag")
     resume_schedule(store, newest(store), ME, now=NOW + 9 * HOUR)
     run_schedules(store, now=NOW + 20 * HOUR)

@@ -18,10 +18,11 @@ from core.tracking.gateway import Dataset, Tracking
 from core.tracking.runs import PromptVersion, Run, RunFilter, RunSort, SortKind
 from quarterdeck.store import Store
 from tests.backends import make_url
-from tests.pages.test_pages import only_error, open_page, verdict
+from tests.pages.opening import only_error, open_page, verdict
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("clean_streamlit"),
     pytest.mark.deep,  # MLflow takes half a minute to make its tables
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]

@@ -29,9 +29,13 @@ from core.predictions.predictions import predict_coverage
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.dvc_repos import DvcRepo
-from tests.pages.test_pages import ask, only_error, open_page, text_of, verdict
+from tests.pages.opening import ask, only_error, open_page, text_of, verdict
 
-pytestmark = [pytest.mark.slow, pytest.mark.sqlite_only("its pages read the corpus, and a store without rows")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.sqlite_only("its pages read the corpus, and a store without rows"),
+    pytest.mark.usefixtures("clean_streamlit"),
+]
 
 ME = Act("ada", "a test")
 HOSTILE = "# Title\n\n![x](https://example.org/x.png) <script>alert(1)</script> $a$ :red[b]\n"

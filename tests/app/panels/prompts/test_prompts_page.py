@@ -19,19 +19,12 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.pages.test_pages import (
-    HOSTILE,
-    ask,
-    assert_shown_as_text,
-    only_error,
-    open_page,
-    stored_flag,
-    text_of,
-    verdict,
-)
+from tests.pages.flag_form import stored_flag
+from tests.pages.opening import HOSTILE, ask, assert_shown_as_text, only_error, open_page, text_of, verdict
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("clean_streamlit"),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 

@@ -16,19 +16,9 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.pages.test_pages import (
-    HOSTILE,
-    _clean_streamlit,
-    assert_shown_as_text,
-    demo_url,
-    empty_url,
-    open_page,
-    text_of,
-    verdict,
-)
+from tests.pages.opening import HOSTILE, assert_shown_as_text, open_page, text_of, verdict
 
-__all__ = ["_clean_streamlit", "demo_url", "empty_url"]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
 def fill(store: Store, *, drop: float, key: str = "answers") -> None:

@@ -19,18 +19,10 @@ from quarterdeck.definitions import boolean_flag, split_flag
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.core.rollouts.test_experiments import ENVIRONMENT, KEY, NAME, SETUP, deck, serve, start
-from tests.pages.test_pages import (
-    HOSTILE,
-    _clean_streamlit,
-    assert_shown_as_text,
-    empty_url,
-    open_page,
-    text_of,
-    verdict,
-)
+from tests.pages.opening import HOSTILE, assert_shown_as_text, open_page, text_of, verdict
 
-__all__ = ["_clean_streamlit", "deck", "empty_url"]
-pytestmark = pytest.mark.slow
+__all__ = ["deck"]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
 def shown(app: AppTest) -> str:
@@ -73,7 +65,7 @@ def test_several_experiments_are_counted_on_top_by_their_verdict(
     serve(deck, gain=0.1, slower_ms=60)
     create_flag(store, "other", boolean_flag(on=True, rollout_pct=50), SETUP)
     flag = get_flag(store, ENVIRONMENT, "other")
-    design = plan_experiment("other", flag.definition, name="other", metric=Metric.COST, effect=0.1)
+    design = plan_experiment("other", flag.view, name="other", metric=Metric.COST, effect=0.1)
     start_experiment(store, flag, design, Act("ada", "to see"))
     app = open_page("rollouts")
     assert "2 experiments run: 1 to be stopped, 1 without a verdict yet." in " ".join(c.value for c in app.caption)

@@ -1,0 +1,52 @@
+"""One audit entry: what differs, both states in full, and the way back."""
+
+import json
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_store
+from app.visitor import lock, make_act
+from core.audit.actions import Action, Subject, subject_of
+from core.audit.jsondiff import diff_states
+from core.audit.trail import AuditEntry
+from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
+
+
+def render_entry(entry: AuditEntry) -> None:
+    """One entry in full: what differs, both states, and the way back."""
+    st.subheader(f"Entry {entry.entry_id}: {ui.plain(entry.action)} of {ui.plain(entry.target)}", anchor=False)
+    when, where = ui.plain(ui.format_moment(entry.ts)), ui.plain(entry.environment)
+    st.caption(f"{ui.plain(entry.actor)}, {when}, in {where}", help=ui.format_utc(entry.ts))
+    st.text(entry.reason)
+    st.code(diff_states(entry.before, entry.after) or "nothing that differs", language=None)
+    with st.expander("Both states in full"):
+        left, right = st.columns(2)
+        for column, title, state in ((left, "Before", entry.before), (right, "After", entry.after)):
+            column.caption(title)
+            column.code(
+                json.dumps(state, indent=2, ensure_ascii=False) if state is not None else "nothing", language=None
+            )
+    if problem := explain_irreversible(entry):
+        st.caption(ui.plain(f"Entry {problem}."))
+        return
+    render_revert(entry)
+
+
+def render_revert(entry: AuditEntry) -> None:
+    """What the way back would change now, and the form that takes it."""
+    newest = find_newest(get_store(), entry)
+    if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT):
+        now, former = find_state(get_store(), entry), former_state(entry)
+        st.markdown("**Back to the state before this entry** would change now:")
+        st.code(diff_states(now, former) or "nothing: it is as it was then", language=None)
+    key = f"revert-{entry.entry_id}-{newest}"
+    with st.form(key):
+        st.text_input("Reason for bringing the former state back", key=f"{key}-reason", max_chars=500)
+
+        def run() -> int:
+            by = make_act(st.session_state[f"{key}-reason"], entry.environment)
+            return revert(get_store(), entry.entry_id, by, seen=newest)
+
+        locked = lock(Action(entry.action), entry.environment)
+        st.form_submit_button("Revert", on_click=ui.record_change, args=(run,), **locked)

@@ -1,0 +1,62 @@
+"""The audit trail: the filter, the newest entries that fit, and all of them as files."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_store
+from core.audit.files import write_csv, write_json
+from core.audit.trail import AuditEntry, AuditFilter, list_audit, list_audit_values
+from quarterdeck.clock import to_ms
+
+SHOWN = 1_000
+
+
+def render_filter() -> AuditFilter:
+    """Draw the filter, and return which entries the visitor means."""
+    store, columns = get_store(), st.columns(5)
+    chosen: dict[str, Any] = {
+        name: column.selectbox(label, list_audit_values(store, name), None, key=key, bind="query-params")
+        for column, (name, label, key) in zip(
+            columns,
+            (("actor", "Who", "who"), ("action", "What", "what"), ("target", "On", "on"),
+             ("environment", "Where", "where")),
+            strict=False,
+        )
+    }  # fmt: skip
+    since = columns[4].date_input("Since", None, key="since", max_value="today")
+    started = datetime.combine(since, time(), UTC) if isinstance(since, date) else None
+    return AuditFilter(**chosen, since_ms=to_ms(started) if started else None)
+
+
+def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
+    """The newest entries that fit, and all of them as files."""
+    st.dataframe(
+        [
+            {
+                "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": str(e.action), "on": e.target,
+                "where": e.environment, "why": e.reason,
+            }
+            for e in entries
+        ],
+        hide_index=True, key="audit-table",
+        column_config={"when": ui.time_column()},
+    )  # fmt: skip
+    if count > len(entries):
+        st.caption(f"The newest {len(entries):,} of {count:,} that fit; the files hold all of them.")
+    left, right, _ = st.columns([1, 1, 3])
+    for column, kind, write, mime in (
+        (left, "CSV", write_csv, "text/csv"), (right, "JSON", write_json, "application/json"),
+    ):  # fmt: skip
+        column.download_button(
+            f"All {count:,} as {kind}", export(write, chosen), f"audit.{kind.lower()}", mime,
+            key=f"audit-{kind}", type="tertiary", on_click="ignore",
+        )  # fmt: skip
+
+
+def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[], str]:
+    """What writes the file once somebody asks for it: every entry that fits, with before, after and hashes."""
+    return lambda: write(list_audit(get_store(), chosen, limit=None))

@@ -1,0 +1,70 @@
+"""What the corpus page reads, kept for some seconds: versions, files, the pipeline, and how predictions turned out."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import streamlit as st
+
+from app.resources import get_corpus, get_embedder, get_store
+from core.corpus.corpus import Version, VersionDiff
+from core.corpus.manifests import CorpusFile
+from core.corpus.pipeline import Stage, StaleStage
+from core.corpus.previews import MOST_BYTES, Preview, preview_file
+from core.corpus.worddiff import TextSegment
+from core.log.retrievals import Window
+from core.predictions.prediction import PredictionCheck
+from core.predictions.predictions import get_prediction, measure_in_log, measure_prediction
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, show_spinner="Reading git and DVC …")
+def load_versions() -> tuple[Version, ...]:
+    """Return the corpus versions, newest first."""
+    return get_corpus().list_versions()
+
+
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the manifest …")
+def load_files(revision: str) -> tuple[CorpusFile, ...]:
+    """Return the files of one corpus version."""
+    return get_corpus().list_files(revision)
+
+
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the versions …")
+def load_diff(old: str, new: str) -> VersionDiff:
+    """Return what differs between two corpus versions."""
+    return get_corpus().compare_versions(old, new)
+
+
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the file …")
+def load_preview(revision: str, path: str) -> Preview:
+    """Return what can be shown of a file."""
+    return preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
+
+
+def load_archive(revision: str) -> bytes:
+    """Return all files of a corpus version as a zip file."""
+    with TemporaryDirectory(prefix="quarterdeck-archive-") as folder:
+        return get_corpus().archive(revision, Path(folder) / "archive.zip").read_bytes()
+
+
+@st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the words …")
+def load_text_diff(old: str, new: str, path: str, old_path: str | None) -> tuple[TextSegment, ...]:
+    """Return the words that differ in one file."""
+    return get_corpus().compare_text(old, new, path, old_path=old_path)
+
+
+@st.cache_resource(ttl=5, max_entries=2, show_spinner="Comparing the pipeline with the working copy …")
+def load_pipeline(last_rebuild: str) -> tuple[tuple[Stage, ...], tuple[StaleStage, ...]]:  # noqa: ARG001 - a key
+    """Return the stages of the working copy, and which are stale and why; anew when a rebuild ended since."""
+    return get_corpus().list_stages(), get_corpus().list_stale_stages()
+
+
+@st.cache_resource(ttl=300, max_entries=5, show_spinner="Searching the built index …")
+def load_search_check(target: str, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
+    """Return the prediction for a corpus version beside what the index built from it finds."""
+    return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target))
+
+
+@st.cache_resource(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")
+def load_log_check(target: str, window: Window) -> PredictionCheck:
+    """Return the prediction for a corpus version beside what its queries scored in the log."""
+    return measure_in_log(get_store(), get_prediction(get_store(), target), window)

@@ -1,0 +1,52 @@
+"""What the coverage page reads, kept for a minute: topics, their map, and the documents nearest to them."""
+
+from datetime import date
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from app.resources import get_config, get_embedder, get_store
+from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
+from core.embedding.backfill import Backfill
+from core.predictions.nearest import Nearest, find_nearest
+
+
+@st.cache_resource
+def get_backfill() -> Backfill:
+    """Return the background embedding of new queries."""
+    return Backfill(get_embedder())
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
+def load_coverage(environment: str, today: date, window_days: int, clusters: int | None) -> Coverage:
+    """Return the topics of the low-scoring queries of the window."""
+    return report_coverage(
+        get_store(),
+        get_embedder(),
+        environment=environment,
+        today=today,
+        window_days=window_days,
+        clusters=clusters,
+        low_score=get_config().low_score,
+        embed_new=False,
+    )
+
+
+@st.cache_resource(max_entries=20, show_spinner="Drawing the map …")
+def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return where the texts lie on the map: computed once, as long as they stay the same."""
+    return place_texts(texts, get_embedder())
+
+
+def load_map(environment: str, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
+    """Return the low-scoring queries of the window as points of a map."""
+    return map_coverage(load_coverage(environment, today, window_days, clusters), load_places)
+
+
+@st.cache_resource(
+    refresh_mode="background", ttl=60, max_entries=100, show_spinner="Looking for the nearest documents …"
+)
+def load_nearest(typical: tuple[str, ...]) -> Nearest:
+    """Return the documents of the live index nearest to the typical questions of a topic."""
+    return find_nearest(get_store(), get_embedder(), typical)

@@ -1,0 +1,38 @@
+"""What most likely caused a drop, each cause with its evidence."""
+
+import streamlit as st
+
+from app import ui
+from core.causes.changes import WhatChanged
+
+
+def render_causes(told: WhatChanged) -> None:
+    """The candidate causes, likeliest first, each with its evidence."""
+    if not told.causes.ranked:
+        return
+    st.subheader("Candidate causes", anchor=False)
+    st.caption("How sure: given the log and how often changes of each kind do harm, if one cause is to blame.")
+    for cause in told.causes.ranked[:2]:
+        title, evidence = ui.plain(cause.title), ui.plain(cause.evidence)
+        st.markdown(f"**{title}**, {ui.plain(say_sure(cause.confidence))} sure. {evidence}")
+    rows = [
+        {
+            "cause": ui.shorten(cause.title),
+            "how sure": say_sure(cause.confidence),
+            "explains": ui.format_share(cause.explained_share),
+            "when": cause.change.ts if cause.change else None,
+            "who": ui.shorten(cause.change.actor, 40) if cause.change else "",
+            "audit entry": cause.change.entry_id if cause.change else None,
+            "evidence": ui.shorten(cause.evidence, 300),
+        }
+        for cause in told.causes.ranked
+    ]
+    columns = {"cause": st.column_config.TextColumn(width=180), "evidence": st.column_config.TextColumn(width=310)}
+    ui.show_table(
+        rows, key="drift-causes", file_name="causes.csv", column_config=columns, row_height=72, height="content"
+    )
+
+
+def say_sure(confidence: float) -> str:
+    """A confidence in percent, never quite none nor all."""
+    return "under 1%" if confidence < 0.01 else "over 99%" if confidence > 0.99 else f"{confidence:.0%}"

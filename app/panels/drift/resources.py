@@ -1,0 +1,32 @@
+"""What the drift page reads, kept for some seconds: the verdict, and what explains it."""
+
+from datetime import date, timedelta
+
+import streamlit as st
+
+from app.panels.coverage.resources import load_coverage
+from app.resources import get_corpus, get_store, get_tracking
+from core.causes.changes import WhatChanged, explain_drift, gather_changes
+from core.drift.report import DriftOverview, report_drift
+from quarterdeck.clock import start_of
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
+def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
+    """Return the drift verdict and what it rests on."""
+    return report_drift(
+        get_store(), environment=environment, today=today, window_days=window_days, baseline_days=baseline_days
+    )
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Looking for what changed …")
+def load_what_changed(environment: str, today: date) -> WhatChanged:
+    """Return the changes of the last four months, and what of them explains the drop if there is one."""
+    since = start_of(today - timedelta(days=120))
+    return explain_drift(
+        get_store(),
+        load_drift(environment, today, 7, 30),
+        gather_changes(get_store(), get_corpus, get_tracking, environment=environment, since=since),
+        today=today,
+        coverage=lambda: load_coverage(environment, today, 7, None),
+    )

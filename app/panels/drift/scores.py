@@ -1,0 +1,104 @@
+"""The scores of the drift page: by day, by value, and by segment."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import charts, ui
+from core.causes.changes import WhatChanged
+from core.drift.report import DriftOverview
+from core.drift.verdict import DriftReport
+from core.log.histograms import add_histograms
+from core.log.values import DailyScores
+
+
+def render_figures(found: DriftOverview) -> None:
+    """The figures under the sentence: now, the reference, and the change between them."""
+    report, columns = found.report, st.columns(4)
+    since = f" since {ui.format_day(report.recent_from)}" if report.recent_from else ""
+    columns[0].metric(f"Mean score{since}", ui.format_score(report.recent_avg_score), help="Mean top-1 similarity")
+    columns[1].metric("Reference", ui.format_score(report.baseline_avg_score))
+    columns[2].metric("Change", "—" if report.delta is None else f"{report.delta:+.2f}")
+    columns[3].metric("Empty hit lists", f"{found.empty_count:,}", help="Searches that found nothing: often an outage")
+
+
+def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> None:
+    """The scores day by day beside the reference, and what changed on them."""
+    figure = charts.draw_score_band(
+        list_shown(found, frame), found.report, history=found.days,
+        title="Daily retrieval score: median and 10–90% band; in gray the 10–90% band of the reference",
+    )  # fmt: skip
+    first = frame.today - timedelta(days=frame.days - 1)
+    charts.mark_changes(figure, told.changes, first=first, last=frame.today)
+    ui.show_chart(figure, key="drift-days", alt="Daily retrieval scores with the reference level and what changed")
+    for problem in told.problems:
+        st.caption(f"Not on the chart: {ui.plain(problem)}")
+
+
+def render_distributions(found: DriftOverview) -> None:
+    """The scores now beside those of the reference, once there are both."""
+    if found.report.recent_from and found.report.baseline_from:
+        figure = draw_distributions(found.days, found.report)
+        ui.show_chart(figure, key="drift-shapes", alt="Scores now and in the reference")
+
+
+def render_table(found: DriftOverview, frame: ui.Frame) -> None:
+    """The scores day by day, as a table and CSV."""
+    ui.show_table(
+        [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in list_shown(found, frame)],
+        key="drift-table", file_name="daily-scores.csv", column_config={"mean score": ui.score_column(3)},
+    )  # fmt: skip
+
+
+def list_shown(found: DriftOverview, frame: ui.Frame) -> list[DailyScores]:
+    """The days of the range that the visitor chose."""
+    return [day for day in found.days if (frame.today - day.day).days < frame.days]
+
+
+def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.Figure:
+    """Shares of queries by score: the reference against now."""
+    figure = go.Figure()
+    periods = (
+        ("reference", ui.QUIET, [d for d in days if _between(d.day, report.baseline_from, report.baseline_until)]),
+        ("now", ui.ACCENT, [d for d in days if _between(d.day, report.recent_from, None)]),
+    )
+    for name, color, part in periods:
+        counts = add_histograms(part)
+        total = sum(counts) or 1
+        centers = [(at + 0.5) / len(counts) for at in range(len(counts))]
+        figure.add_bar(x=centers, y=[count / total for count in counts], name=name, marker_color=color, opacity=0.65)
+    figure.update_layout(barmode="overlay", bargap=0.05)
+    figure.update_xaxes(title="top-1 similarity", range=[0, 1])
+    figure.update_yaxes(title="share of queries", tickformat=".0%")
+    return ui.style_chart(figure, title="Distribution of scores: reference and now")
+
+
+def render_segments(found: DriftOverview, sentence: str) -> None:
+    """Where the drop sits: the sentence, and the table for the doubtful."""
+    rows = [
+        {
+            "segment": dimension.replace("_", " "),
+            "value": ui.shorten(verdict.segment, 60),
+            "queries": verdict.count,
+            "mean": verdict.mean,
+            "change": verdict.delta,
+            "from": verdict.delta_low,
+            "to": verdict.delta_high,
+            "verdict": ui.DRIFT_LOOKS[verdict.status].word,
+        }
+        for dimension, verdicts in found.segments
+        for verdict in verdicts
+    ]
+    if rows:
+        st.subheader("By segment", anchor=False)
+        if sentence:
+            st.markdown(ui.plain(sentence))
+        st.caption("Intervals are corrected for looking at several segments.")
+        columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
+        ui.show_table(rows, key="drift-segments", file_name="segments.csv", column_config=columns)
+
+
+def _between(day: date, first: date | None, last: date | None) -> bool:
+    return first is not None and day >= first and (last is None or day <= last)

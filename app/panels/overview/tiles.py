@@ -1,0 +1,41 @@
+"""How each area stands: its tile, and what needs a decision."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import ui
+from app.navigation import link_to
+from core.overview import GAP_DAYS, Area, Standing
+
+TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
+FILTERS = {"coverage": {"days": f"{GAP_DAYS}d"}}  # so that a page counts what its tile counts
+LOOKS = {
+    Standing.GOOD: ui.StatusLook("Good", "green", "✓"),
+    Standing.DECIDE: ui.StatusLook("Decide", "orange", "◐"),
+    Standing.BAD: ui.StatusLook("Act", "red", "▼"),
+    Standing.EMPTY: ui.StatusLook("Nothing yet", "gray", "…"),
+    Standing.BROKEN: ui.StatusLook("Not readable", "red", "⚠"),
+}
+
+
+def render_area(area: Area) -> None:
+    """Draw one tile: the number, its sentence, the way to its page."""
+    look = LOOKS[area.standing]
+    with st.container(border=True, height="stretch"):
+        st.markdown(f"**{TITLES[area.page]}** :{look.color}-badge[{look.symbol} {look.word}]")
+        st.metric(TITLES[area.page], ui.plain(area.figure), label_visibility="collapsed")
+        if area.change:
+            st.caption(ui.plain(area.change))
+        st.markdown(f":small[{ui.plain(area.sentence)}]")
+        link_to(area.page, f"Open {area.page}", **FILTERS.get(area.page, {}))
+
+
+def render_decisions(areas: Sequence[Area]) -> None:
+    """What should be decided, each with the way to its page."""
+    st.subheader("What needs a decision today", anchor=False)
+    decisions = [area for area in areas if area.decision]
+    for number, area in enumerate(decisions, start=1):
+        link_to(area.page, f"{number}. {ui.plain(area.decision)}", **FILTERS.get(area.page, {}))
+    if not decisions:
+        st.caption("Nothing: every area that can be read is as it should be.")

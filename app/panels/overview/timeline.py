@@ -1,0 +1,26 @@
+"""The daily score with everything that changed under it."""
+
+from datetime import timedelta
+
+import streamlit as st
+
+from app import charts, ui
+from app.navigation import link_to
+from app.panels.drift.resources import load_drift, load_what_changed
+
+
+def render_timeline(frame: ui.Frame) -> None:
+    """The daily score with everything that changed under it, and the same as a table."""
+    found, told = load_drift(frame.environment, frame.today, 7, 30), load_what_changed(frame.environment, frame.today)
+    first = frame.today - timedelta(days=frame.days)
+    shown = [day for day in found.days if day.day >= first]
+    if shown:
+        figure = charts.draw_score_band(shown, found.report, title="Daily retrieval score, and what changed")
+        charts.mark_changes(figure, told.changes, first=first, last=frame.today)
+        ui.show_chart(figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change")
+    for problem in told.problems:
+        st.caption(f"Not on the timeline: {ui.plain(problem)}")
+    if rows := charts.list_change_rows(told.changes, since=first):
+        with st.expander(f"What changed in the last {frame.days} days ({len(rows)})"):
+            ui.show_table(rows, key="overview-changes", file_name="changes.csv")
+            link_to("audit", "Open the audit trail to revert one")

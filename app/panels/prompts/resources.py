@@ -1,0 +1,43 @@
+"""What the prompts page reads, kept for some seconds: runs from MLflow, and how versions do in production."""
+
+import streamlit as st
+
+from app.resources import get_store, get_tracking
+from core.log.retrievals import Window
+from core.prompts.behavior import BehaviorReport, report_behavior
+from core.prompts.contests import LOOKED_AT, PromptComparison, report_prompts
+from core.prompts.decisions import WinnerRule
+from core.tracking.runs import Run, RunFilter, RunPage, RunSort
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading MLflow …")
+def load_comparison(
+    experiment: str, rule: WinnerRule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
+) -> PromptComparison:
+    """Return the chosen runs (or the newest of each version) side by side, and the winner by the rule."""
+    return report_prompts(
+        get_tracking(),
+        experiment=experiment,
+        rule=rule,
+        ceiling_usd=ceiling_usd,
+        run_ids=run_ids,
+        shared_only=shared_only,
+    )
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the runs …")
+def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> RunPage:
+    """Return one page of the runs that pass the filters."""
+    return get_tracking().page_runs(where, sort, limit=limit, offset=offset)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Reading the runs …")
+def load_choices(experiment: str) -> tuple[Run, ...]:
+    """Return the newest runs of an experiment: what its filters offer."""
+    return get_tracking().list_runs(experiment, limit=LOOKED_AT)
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
+def load_behavior(name: str, experiment: str, window: Window) -> BehaviorReport:
+    """Return what each version of a prompt does in production, beside its offline figures."""
+    return report_behavior(get_store(), get_tracking(), name, experiment=experiment, window=window)

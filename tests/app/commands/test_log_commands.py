@@ -1,0 +1,120 @@
+"""The commands that read the retrieval log: `drift` and `topics`."""
+
+import csv
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.store import Store
+from tests.app.commands.running import Run, only_line
+
+
+def test_the_lab_by_hand_is_called_drifting(lab: Store, url: str, quarterdeck: Run) -> None:
+    found = quarterdeck("drift", "--database", url, "--json").json
+    with lab.read() as connection:
+        scores = [score for (score,) in connection.exec_driver_sql("SELECT score FROM retrievals ORDER BY id")]
+    good, bad = sum(scores[:100]) / 100, sum(scores[100:]) / 50
+    assert found["status"] == "drifting"
+    assert found["baseline_avg_score"] == pytest.approx(good, abs=0.005)
+    assert found["recent_avg_score"] == pytest.approx(bad, abs=0.005)
+    assert found["delta"] == pytest.approx(bad - good, abs=0.01)
+    assert -0.6 < found["delta"] < -0.4
+    assert "re-index" in found["action"]
+    assert quarterdeck("drift", "--database", url).out.startswith("drifting: ")
+
+
+def test_a_steady_log_is_not_called_drifting(store: Store, url: str, quarterdeck: Run) -> None:
+    rng, now = random.Random(8), datetime.now(UTC)
+    append_retrievals(
+        store,
+        [
+            Retrieval(now - timedelta(days=day, minutes=at), f"query {at}", rng.uniform(0.75, 0.90))
+            for day in range(30)
+            for at in range(20)
+        ],
+    )
+    found = quarterdeck("drift", "--database", url, "--json").json
+    assert found["status"] == "stable"
+    assert abs(found["delta"]) < 0.05
+
+
+def test_an_empty_log_is_too_little_data_and_no_error(store: Store, url: str, quarterdeck: Run) -> None:
+    answer = quarterdeck("drift", "--database", url, "--json")
+    assert (answer.code, answer.json["status"], answer.json["delta"]) == (0, "insufficient_data", None)
+
+
+@pytest.mark.deep
+def test_fewer_than_ten_low_queries_are_too_little_to_cluster(store: Store, url: str, quarterdeck: Run) -> None:
+    now = datetime.now(UTC)
+    rows = [Retrieval(now - timedelta(days=15), f"good {at}", 0.8) for at in range(100)]
+    rows += [Retrieval(now - timedelta(days=1), f"bad {at}", 0.3) for at in range(9)]
+    append_retrievals(store, rows)
+    answer = quarterdeck("topics", "--database", url, "--json")
+    assert (answer.code, answer.json) == (0, [])
+    assert "too little" in answer.err
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """A CSV of 36 questions about three things, with a column to keep."""
+    subjects = ("hugepages on the NUMA node", "the salary of a nurse in Norway", "baking sourdough bread at home")
+    forms = ("what about", "how much is", "why is", "tell me about", "is there", "who knows", "when is", "where is")
+    forms += ("explain", "show me", "describe", "help with")
+    file = tmp_path / "questions.csv"
+    with file.open("w", newline="", encoding="utf-8") as out:
+        writer = csv.writer(out)
+        writer.writerow(["number", "question"])
+        rows = [f"{form} {subject}" for form in forms for subject in subjects]
+        writer.writerows(enumerate(rows))
+    return file
+
+
+@pytest.mark.slow
+def test_topics_of_a_csv_adds_a_column_cluster(questions: Path, quarterdeck: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    answer = quarterdeck(
+        "topics", "--input", questions, "--column", "question", "--clusters", "3", "--assignments", out, "--json"
+    )
+    topics = answer.json
+    assert [topic["count"] for topic in topics] == [12, 12, 12]
+    assert set(topics[0]) == {"cluster_id", "label", "count", "share", "sample_queries"}
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["number", "question", "cluster"]
+    assert [row["number"] for row in rows] == [str(at) for at in range(36)]
+    for word in ("hugepages", "nurse", "sourdough"):
+        assert len({row["cluster"] for row in rows if word in row["question"]}) == 1
+    assert {row["cluster"] for row in rows} == {str(topic["cluster_id"]) for topic in topics}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--clusters", "0"), "clusters"),
+        (("--clusters", "-3"), "clusters"),
+        (("--clusters", "many"), "'many'"),
+        (("--input", "{questions}", "--column", "text"), "no column 'text'; it has: number, question"),
+        (("--input", "{folder}/none.csv"), "none.csv"),
+        (("--input", "{folder}/empty.csv"), "holds no rows"),
+        (("--input", "{folder}/header.csv"), "holds no rows"),
+        (("--input", "{folder}/binary.csv"), "binary.csv"),
+    ],
+)
+def test_wrong_topics_input_is_one_line(
+    arguments: tuple[str, ...], named: str, questions: Path, store: Store, url: str, quarterdeck: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("text\n")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x93" * 100)
+    filled = [each.format(questions=questions, folder=tmp_path) for each in arguments]
+    assert named in only_line(quarterdeck("topics", *filled, "--database", url), 2)
+
+
+@pytest.mark.slow
+def test_more_clusters_than_queries_is_one_line(questions: Path, quarterdeck: Run) -> None:
+    answer = quarterdeck("topics", "--input", questions, "--column", "question", "--clusters", "500", "--json")
+    assert "clusters" in only_line(answer, 2)

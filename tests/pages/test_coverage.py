@@ -1,0 +1,101 @@
+"""The coverage page: on the demo, on few questions, and on hostile ones."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.audit.acts import Act
+from core.audit.trail import list_audit
+from core.config import PROJECT
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
+from core.flags.operations import create_flag
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.store import Store
+from tests.conftest import Demo
+from tests.pages.opening import (
+    HOSTILE,
+    ask,
+    assert_shown_as_text,
+    markdown_of,
+    only_error,
+    open_page,
+    text_of,
+    utc_midnight_ms,
+    verdict,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
+
+
+def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Demo) -> None:
+    app = open_page("coverage", days="7d")
+    said = re.search(r"most worth indexing is “(.+)”: (\d+)% of all queries, mean score (\d\.\d+)", verdict(app))
+    assert said, verdict(app)
+    asked = {line.strip() for line in (PROJECT / "data/demo/queries/vpp.txt").read_text().splitlines()}
+    rows = ask(
+        as_demo.config.home / "quarterdeck.db",
+        "SELECT query, score FROM retrievals WHERE ts_ms >= ?",
+        utc_midnight_ms(6),
+    )
+    threshold = float(re.search(r"under ([\d.]+)", " ".join(c.value for c in app.caption))[1])  # type: ignore[index]
+    low_vpp = [score for query, score in rows if score < threshold and query in asked]
+    assert "vpp" in said[1].lower()
+    assert int(said[2]) == pytest.approx(100 * len(low_vpp) / len(rows), abs=4)
+    assert float(said[3]) == pytest.approx(sum(low_vpp) / len(low_vpp), abs=0.02)
+
+
+WORDS = ("memif", "nat", "tap", "ipsec", "bonds", "vxlan", "acl", "lb", "gre", "mpls")
+
+
+def ask_in_vain(store: Store, words: Sequence[str]) -> None:
+    """Twenty questions about these words, which score low, and as many others, which do not."""
+    now = datetime.now(UTC)
+    asked = [f"how do I set up {word}" for word in words]
+    rows = [Retrieval(now - timedelta(minutes=at), asked[at % len(asked)], 0.1) for at in range(20)]
+    append_retrievals(store, [*rows, *(Retrieval(row.ts, "what is an mbuf", 0.9) for row in rows)])
+    Embedder(cache=VectorCache(store)).embed([row.query for row in rows])
+
+
+def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS[:1])
+    assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all queries together.")
+    overview = text_of(" ".join(markdown_of(open_page("overview"))))
+    assert "1 topic scores low in the last 7 days" in overview
+
+
+@pytest.mark.deep
+def test_a_topic_is_decided_under_the_environment_that_is_looked_at(empty_url: str, store: Store) -> None:
+    create_flag(store, "tried", boolean_flag(on=True), Act("ada", "makes the environment", "staging"))
+    ask_in_vain(store, WORDS)
+    app = open_page("coverage", environment="staging")
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert "reason" in only_error(app)
+    next(field for field in app.text_input if field.label == "Reason").set_value("asked for a lot")
+    next(field for field in app.text_input if field.label == "Owner").set_value("grace")
+    next(field for field in app.selectbox if field.label == "State").set_value("planned")
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert not app.error
+    (entry,) = [entry for entry in list_audit(store) if entry.action == "topic.mark"]
+    assert (entry.environment, entry.reason) == ("staging", "asked for a lot")
+    assert (entry.after or {})["state"] == "planned"
+
+
+def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None:
+    now = datetime.now(UTC)
+    words = ("mempool", "ring", "vector", "graph", "memif", "ipsec", "nat", "tap", "flow", "lcore", "numa", "hash")
+    rows = [
+        Retrieval(now - timedelta(minutes=at), f"{HOSTILE} {word}", score)
+        for score in (0.1, 0.9)
+        for at, word in enumerate(words)
+    ]
+    append_retrievals(store, rows)
+    Embedder(cache=VectorCache(store)).embed([row.query for row in rows])  # a page leaves this to the background
+    app = open_page("coverage")
+    assert_shown_as_text(app)
+    assert_shown_as_text(open_page("overview"))
+    assert any(HOSTILE in str(cell) for cell in app.dataframe[0].value["query"])

@@ -1,0 +1,62 @@
+"""The drift page on the demo."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app import ui
+from tests.conftest import Demo
+from tests.pages.opening import ask, open_page, utc_midnight_ms, verdict
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
+
+
+def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> None:
+    app = open_page("drift")
+    assert re.match(r"Retrieval score fell 0\.\d\d since \d+ \w+\. Most likely: users ask about", verdict(app))
+    details = " ".join(caption.value for caption in app.caption)
+    said = re.search(
+        r"fell by ([\d.]+) .* since (\d+ \w+ \d+): ([\d.]+) over ([\d,]+) .* against ([\d.]+) over", details
+    )
+    assert said, details
+    since = int(datetime.strptime(f"{said[2]} +0000", "%d %b %Y %z").timestamp() * 1000)
+    assert utc_midnight_ms(9) <= since <= utc_midnight_ms(4)
+    ((now, count),) = ask(
+        as_demo.config.home / "quarterdeck.db",
+        "SELECT AVG(score), COUNT(score) FROM retrievals WHERE ts_ms >= ?",
+        since,
+    )
+    ((before,),) = ask(
+        as_demo.config.home / "quarterdeck.db", "SELECT AVG(score) FROM retrievals WHERE ts_ms < ?", since
+    )
+    assert float(said[3]) == pytest.approx(now, abs=0.0015)
+    assert int(said[4].replace(",", "")) == count
+    assert float(said[5]) == pytest.approx(before, abs=0.0015)
+    assert float(said[1]) == pytest.approx(before - now, abs=0.02)
+    assert "re-index" in " ".join(caption.value for caption in app.caption)
+
+
+@pytest.mark.deep
+def test_drift_shows_the_mean_since_the_day_it_names(as_demo: Demo) -> None:
+    metrics = {metric.label: metric.value for metric in open_page("drift").metric}
+    label = next(label for label in metrics if label.startswith("Mean score since"))
+    days = {ui.format_day(datetime.now(UTC).date() - timedelta(days=ago)): ago for ago in range(7)}
+    since = utc_midnight_ms(days[label.removeprefix("Mean score since ")])
+    ((mean,),) = ask(
+        as_demo.config.home / "quarterdeck.db", "SELECT AVG(score) FROM retrievals WHERE ts_ms >= ?", since
+    )
+    assert metrics[label] == f"{mean:.2f}"
+    assert float(metrics["Change"]) < -0.05
+
+
+@pytest.mark.deep
+def test_accepting_the_level_restarts_the_reference(demo_url: str) -> None:
+    app = open_page("drift")
+    app.text_input(key="drift_reason").input("users moved on to VPP")
+    app.button[0].click().run()
+    assert not app.exception
+    assert ask(demo_url, "SELECT action, reason FROM audit ORDER BY id DESC LIMIT 1") == [
+        ("drift.accept", "users moved on to VPP")
+    ]
+    assert "Drifting" not in " ".join(m.value for m in open_page("drift").markdown)

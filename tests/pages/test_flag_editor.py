@@ -1,0 +1,148 @@
+"""The form that changes a flag: its preview, its rules, and what it refuses."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.audit.acts import Act
+from core.flags.operations import switch_flag
+from core.flags.store import get_flag
+from quarterdeck.store import Store
+from tests.conftest import Demo
+from tests.pages.flag_form import edit, field, last_changes, save, stored_flag
+from tests.pages.opening import ask, only_error, open_page, shown_text, text_of, verdict
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
+
+
+def differences(app: AppTest) -> Iterator[str]:
+    """The blocks of the page that hold a difference: lines that begin with + or -."""
+    return (code.value for code in app.code if re.search(r"^[+-]", code.value, re.MULTILINE))
+
+
+def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_url: str) -> None:
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0)
+    said = re.search(r"\*\*(\d+)%\*\* get another answer: ([\d,]+) of ([\d,]+) session ids", shown_text(app))
+    assert said, shown_text(app)
+    since = int((datetime.now(UTC) - timedelta(days=7)).timestamp() * 1000)
+    query = "SELECT COUNT(DISTINCT session_id) FROM retrievals WHERE ts_ms >= ?"
+    ((users,),) = ask(demo_url, query, since)
+    assert int(said[3].replace(",", "")) == pytest.approx(users, abs=10)
+    assert int(said[1]) == pytest.approx(20, abs=7)
+    diff = next(differences(app))
+    assert [line.split()[1] for line in diff.splitlines() if line[0] in "+-"]
+    assert "20000" in diff
+    assert "40000" in diff
+    assert last_changes(demo_url, "new_prompt_v3")[0] == "flag.update"
+    before = len(last_changes(demo_url, "new_prompt_v3"))
+    save(app, "no complaints")
+    assert "new_prompt_v3 at 40%" in verdict(app)
+    assert len(last_changes(demo_url, "new_prompt_v3")) == before + 1
+
+
+@pytest.mark.deep
+def test_a_wide_change_in_production_takes_the_flags_name(demo_url: str) -> None:
+    before = stored_flag(demo_url, "new_prompt_v3")
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
+    assert "Type **new_prompt_v3** to change it for so many" in shown_text(app)
+    line = only_error(save(app, "all in", name="new_prompt"))
+    assert re.search(r"name: \d+% of users get another answer; type new_prompt_v3 to go on", line)
+    assert stored_flag(demo_url, "new_prompt_v3") == before
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
+    assert "new_prompt_v3 at 95%" in verdict(save(app, "all in", name="new_prompt_v3"))
+
+
+def test_a_page_says_what_a_user_gets_now_and_after_the_change_and_why(as_demo: Demo) -> None:
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=0.0)
+    app.text_input(key="why-user-new_prompt_v3").input("user-1").run()
+    shown = shown_text(app)
+    assert "**Now**: " in shown
+    assert "**After the change**: off, with the value false" in shown
+    assert any("falls to" in text.value for text in app.text)
+
+
+@pytest.mark.deep
+def test_rules_are_added_ordered_and_taken_away(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    for attribute, value in (("country", "DE"), ("plan", "pro")):
+        next(button for button in app.button if button.label == "Add a rule").click().run()
+        [each for each in app.text_input if each.label == "Attribute"][-1].input(attribute).run()
+        [each for each in app.text_input if each.label == "Value"][-1].input(value).run()
+    [each for each in app.button if each.label == "↑"][-1].click().run()
+    save(app, "by plan first")
+    targeting = stored_flag(demo_url, "new_prompt_v3")["targeting"]["if"]
+    assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "plan"}, "pro"], [{"var": "country"}, "DE"]]
+    app = open_page("rollouts", flag="new_prompt_v3")
+    next(button for button in app.button if button.label == "✕").click().run()
+    save(app, "plan no more")
+    targeting = stored_flag(demo_url, "new_prompt_v3")["targeting"]["if"]
+    assert [test["=="] for test in targeting[:-1:2]] == [[{"var": "country"}, "DE"]]
+
+
+@pytest.mark.deep
+def test_owner_tags_and_expiry_are_kept_found_and_shown(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    field(app.text_input, "owner").input("ada").run()
+    field(app.text_input, "tags").input("prompts, rag").run()
+    save(app, "who looks after it")
+    assert stored_flag(demo_url, "new_prompt_v3")["metadata"]["tags"] == "prompts, rag"
+    found = open_page("rollouts", search="RAG ada")
+    assert list(found.dataframe[0].value["flag"]) == ["new_prompt_v3"]
+    assert list(open_page("rollouts", stale="true").dataframe[0].value["flag"]) == ["use_reranker"]
+    assert "None of the 5 flags fits the filters." in shown_text(open_page("rollouts", search="no such flag"))
+
+
+def test_a_definition_is_edited_as_json_and_a_wrong_one_is_one_line(demo_url: str) -> None:
+    app = open_page("rollouts", flag="use_hyde")
+    next(each for each in app.segmented_control if str(each.key).startswith("how-")).set_value("JSON").run()
+    area = app.text_area[0]
+    typed = json.loads(area.value)
+    area.input(json.dumps(typed | {"state": "MAYBE"})).run()
+    assert only_error(app) == "**This cannot be saved** — state: give ENABLED or DISABLED, not 'MAYBE'"
+    app.text_area[0].input(json.dumps(typed | {"metadata": typed["metadata"] | {"owner": "ada"}})).run()
+    save(app, "an owner")
+    assert stored_flag(demo_url, "use_hyde")["metadata"]["owner"] == "ada"
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("reason", ["", "   "])
+def test_a_change_without_a_reason_is_refused_in_one_line(reason: str, demo_url: str) -> None:
+    before = stored_flag(demo_url, "new_prompt_v3")
+    line = only_error(save(edit(open_page("rollouts", flag="new_prompt_v3"), share=25.0), reason))
+    assert line == "**Nothing was changed** — reason: is empty; say why, for the audit trail"
+    assert stored_flag(demo_url, "new_prompt_v3") == before
+
+
+def test_a_form_that_nobody_touched_has_nothing_to_save(as_demo: Demo) -> None:
+    app = open_page("rollouts", flag="use_hyde")
+    assert "Save" not in [button.label for button in app.button]
+    app = edit(edit(app, on=True), on=False)
+    assert "Save" not in [button.label for button in app.button]
+
+
+@pytest.mark.deep
+def test_saving_over_a_change_of_somebody_else_is_a_conflict_that_shows_both_changes(demo_url: str) -> None:
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=30.0)
+    with closing(Store(demo_url)) as store:
+        flag = get_flag(store, "production", "new_prompt_v3")
+        switch_flag(store, flag, Act("somebody else", "was faster"), on=False)
+    save(app, "mine")
+    assert not app.exception
+    lines = [text_of(error.value) for error in app.error]
+    assert any("somebody else was faster" in line for line in lines)
+    assert any(
+        "Conflict** — somebody else changed this flag just now, while you were editing" in line for line in lines
+    )
+    theirs, mine = differences(app)
+    assert '+  "state": "DISABLED"' in theirs
+    assert "30000" in mine
+    assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
+    app.button(key="drop-edit-new_prompt_v3").click().run()
+    assert [error.value for error in app.error] == []
+    assert field(app.toggle, "on").value is False
+    assert field(app.number_input, "share").value == 20.0

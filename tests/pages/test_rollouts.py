@@ -1,0 +1,118 @@
+"""The rollouts page: its sentence, the kill switch, flags made and deleted, and plans."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.conftest import Demo
+from tests.pages.flag_form import edit, flip, last_changes, stored_flag
+from tests.pages.opening import ask, only_error, open_page, shown_text, verdict
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
+
+
+@pytest.mark.deep
+def test_rollouts_says_which_flags_are_partly_rolled_out(as_demo: Demo) -> None:
+    query = "SELECT COUNT(*) FROM flags WHERE environment = 'production'"
+    ((count,),) = ask(as_demo.config.home / "quarterdeck.db", query)
+    said = verdict(open_page("rollouts"))
+    assert said == f"2 of {count} flags are partly rolled out: answer-service at 5%, new_prompt_v3 at 20%."
+
+
+@pytest.mark.deep
+def test_a_store_that_somebody_writes_to_can_be_read_but_not_changed(demo_url: str) -> None:
+    path = demo_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as once:
+        once.execute("PRAGMA journal_mode = WAL")
+    app = open_page("rollouts", flag="use_hyde")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        line = only_error(flip(app, on=True, reason="try it"))
+        other.execute("ROLLBACK")
+    assert "locked" in line
+    assert "Nothing was changed" in line
+    assert last_changes(demo_url, "use_hyde") == ["flag.create"]
+
+
+def test_flipping_a_flag_stores_it_and_shows_its_audit_entry(demo_url: str) -> None:
+    before = stored_flag(demo_url, "use_reranker")
+    app = flip(open_page("rollouts", flag="use_reranker"), on=False, reason="costs too much")
+    ((entry, actor, reason),) = ask(
+        demo_url, "SELECT id, actor, reason FROM audit WHERE action = 'flag.update' AND target = 'use_reranker'"
+    )
+    assert (actor, reason) == ("tester", "costs too much")
+    assert [s.value for s in app.success] == [f"Recorded as audit entry {entry}. Services see it within 2 seconds."]
+    assert stored_flag(demo_url, "use_reranker") == before | {"state": "DISABLED"}
+    shown = open_page("audit", entry=str(entry))
+    assert shown.selectbox(key="entry").value == entry
+    assert [text.value for text in shown.text] == ["costs too much"]
+
+
+def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    app.button(key="kill-new_prompt_v3").click().run()
+    assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
+    assert verdict(app) == "1 of 5 flags is partly rolled out: answer-service at 5%."
+
+
+@pytest.mark.deep
+def test_a_flag_is_made_off_and_deleted_by_its_typed_name(demo_url: str) -> None:
+    app = open_page("rollouts")
+    app.text_input(key="new-key").input("shiny")
+    app.text_input(key="new-reason").input("try it")
+    next(button for button in app.button if button.label == "Create flag").click().run()
+    assert verdict(app).startswith("2 of 6 flags")
+    assert stored_flag(demo_url, "shiny")["state"] == "DISABLED"
+    app = open_page("rollouts", flag="shiny")
+    app.text_input(key="delete-reason-shiny").input("was a trial")
+    app.text_input(key="delete-name-shiny").input("shin")
+    next(button for button in app.button if button.label == "Delete flag").click().run()
+    assert "type shiny to delete it" in only_error(app)
+    app.text_input(key="delete-reason-shiny").input("was a trial")
+    app.text_input(key="delete-name-shiny").input("shiny")
+    next(button for button in app.button if button.label == "Delete flag").click().run()
+    assert verdict(app).startswith("2 of 5 flags")
+    assert last_changes(demo_url, "shiny") == ["flag.delete", "flag.create"]
+
+
+@pytest.mark.parametrize(
+    ("key", "field_name"), [("x" * 300, "key: 300 characters"), ("a\tb", "control characters"), ("", "key: give")]
+)
+def test_a_flag_of_a_name_that_cannot_be_is_refused_with_the_fields_name(
+    key: str, field_name: str, demo_url: str
+) -> None:
+    app = open_page("rollouts")
+    app.text_input(key="new-key").input(key)
+    app.text_input(key="new-reason").input("try it")
+    next(button for button in app.button if button.label == "Create flag").click().run()
+    assert field_name in only_error(app)
+    assert ask(demo_url, "SELECT COUNT(*) FROM flags") == [(5 + 3,)]
+
+
+@pytest.mark.deep
+def test_a_rollout_in_steps_is_planned_paused_and_cancelled_on_the_page(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    app.text_input(key="plan-reason-new_prompt_v3").input("no complaints")
+    app.text_input(key="plan-name-new_prompt_v3").input("new_prompt_v3")
+    next(button for button in app.button if button.label == "Plan it").click().run()
+    assert "Next: new_prompt_v3, 5% now." in verdict(app)
+    assert "5% → 25% → 50% → 100%. Next: 5% now." in shown_text(app)
+    assert any("No server makes the steps at the moment" in warning.value for warning in app.warning)
+    for verb, told in (("Pause", "A plan is paused"), ("Resume", "Rolling out"), ("Cancel", "Rolling out")):
+        next(each for each in app.text_input if str(each.key).startswith("schedule-reason-")).input("look first")
+        next(button for button in app.button if button.label == f"{verb} the plan").click().run()
+        assert told in shown_text(app)
+    assert last_changes(demo_url, "new_prompt_v3")[:4] == [
+        "schedule.cancel", "schedule.resume", "schedule.pause", "schedule.create",
+    ]  # fmt: skip
+    assert "plan-reason-new_prompt_v3" in {each.key for each in app.text_input}
+
+
+@pytest.mark.deep
+def test_a_viewer_sees_the_flags_and_can_change_none(as_demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=30.0)
+    assert "kill" not in app.dataframe[0].value
+    locked = {button.label: button.disabled for button in app.button}
+    assert all(locked[label] for label in ("Save", "Create flag", "Plan it", "Delete flag"))
