@@ -101,8 +101,8 @@ def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True
 
 def shown_environment(environments: Sequence[str]) -> str:
     """Return the environment that the URL names, or else the one that the visitor looked at last, or else the first."""
-    named = (st.query_params.get("environment"), st.session_state.get("environment_kept"))
-    return next((name for name in named if name in environments), environments[0])
+    named: tuple[str | None, ...] = (st.query_params.get("environment"), st.session_state.get("environment_kept"))
+    return next((name for name in named if name is not None and name in environments), environments[0])
 
 
 def _choose_environment(environments: Sequence[str]) -> str:

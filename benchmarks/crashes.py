@@ -22,7 +22,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 from sqlalchemy import Connection, text
 
 from benchmarks.index_swap import Scene, _kill_builder, _list_inconsistencies
@@ -132,12 +132,12 @@ def _kill_server(folder: Path, url: str, number: int, rng: random.Random, outcom
 
 def _post_until_killed(address: str, number: int) -> int:
     count, size = 0, 20
-    with httpx.Client(timeout=_PATIENCE_S) as client:
+    with httpx2.Client(timeout=_PATIENCE_S) as client:
         while True:
             rows = [{"query": f"serve-{number}-{at}", "score": 0.5} for at in range(count, count + size)]
             try:
                 answer = client.post(address, json=rows)
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 return count
             assert answer.status_code == 201, answer.text
             count += size
@@ -186,8 +186,8 @@ def _wait(ready: Callable[[], bool], process: object) -> None:
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(address).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(address).status_code == 200
+    except httpx2.TransportError:
         return False
 
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 from playwright.sync_api import BrowserContext, TimeoutError, sync_playwright
 
 from app.navigation import TITLES, path_of
@@ -57,9 +57,9 @@ def served(command: list[str], port: int, health: str) -> Iterator[str]:
     try:
         for _ in range(600):
             try:
-                if httpx.get(f"{address}{health}").status_code == 200:
+                if httpx2.get(f"{address}{health}").status_code == 200:
                     break
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 time.sleep(0.1)
         yield address
     finally:

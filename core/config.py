@@ -15,7 +15,7 @@ from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
 _Value = TypeVar("_Value")
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed deck the folder of its package
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def load_config(
             problems.append(error)
             return cast(_Value, None)  # never used: the configuration is rejected below
 
-    home = Path(environ.get("QUARTERDECK_HOME") or PROJECT / "data" / "var").absolute()
+    home = Path(environ.get("QUARTERDECK_HOME") or find_home()).absolute()
     database = database_url or environ.get("QUARTERDECK_DATABASE_URL") or f"sqlite:///{home / 'quarterdeck.db'}"
     for name in ("QUARTERDECK_DATABASE_URL", "QUARTERDECK_LOG_URL"):
         check(_check_url, environ, name)
@@ -93,6 +93,15 @@ def load_config(
     if problems:
         raise problems[0]
     return config
+
+
+def find_home(project: Path = PROJECT) -> Path:
+    """Return where state lives unless somebody says otherwise: in the checkout, else in the platform's data folder."""
+    if (project / "pyproject.toml").exists():
+        return project / "data" / "var"
+    from platformdirs import user_data_path
+
+    return user_data_path("quarterdeck", appauthor=False)
 
 
 def _check_url(environ: Mapping[str, str], name: str) -> None:

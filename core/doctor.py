@@ -204,7 +204,12 @@ def _check_deployments(store: Store, config: Config) -> Finding:
 
 
 def _check_model(config: Config) -> Finding:
-    from core.embedding.embed import Embedder
+    from core.embedding.embed import DEFAULT_MODEL, WEIGHTS_SHA256, Embedder, check_bundled_weights
 
+    weights = "its weights were not checked, only the bundled model has a known sha256"
+    if config.embedding_model == DEFAULT_MODEL:
+        check_bundled_weights()
+        weights = f"its weights are the published ones (sha256 {WEIGHTS_SHA256[:12]}…)"
     length = Embedder(config.embedding_model).embed(["is anybody there?"]).shape[1]
-    return Finding("embedding model", State.OK, f"{config.embedding_model} returns vectors of {length} dimensions")
+    found = f"{config.embedding_model} returns vectors of {length} dimensions; {weights}"
+    return Finding("embedding model", State.OK, found)

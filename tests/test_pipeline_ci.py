@@ -20,9 +20,12 @@ from tests.test_architecture import list_rooms
 
 WORKFLOW = PROJECT / ".github" / "workflows" / "ci.yml"
 REUSABLE = PROJECT / "deploy" / "github" / "prompt-gates.yml"
+RELEASE = PROJECT / ".github" / "workflows" / "release.yml"
+WORKFLOWS = [WORKFLOW, REUSABLE, RELEASE]
 ORDER = ["lint", "test", "prompt-eval", "cost-check", "build", "deploy"]
 BESIDE = "first-paint"
 DOCS = "docs"
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # The folders of core that the gate imports, but that cannot change what it says of a prompt.
 NEUTRAL = {"access", "audit", "config", "corpus", "errors", "log"}
 
@@ -39,19 +42,31 @@ def list_steps(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, step
 
 
-@pytest.mark.parametrize("path", [WORKFLOW, REUSABLE], ids=lambda path: path.name)
-def test_the_workflows_follow_the_published_schema(path: Path) -> None:
+SCHEMAS = dict.fromkeys(WORKFLOWS, "github-workflows") | {
+    PROJECT / ".github" / "dependabot.yml": "dependabot",
+    PROJECT / ".github" / "ISSUE_TEMPLATE" / "config.yml": "github-issue-config",
+    PROJECT / ".github" / "ISSUE_TEMPLATE" / "bug.yml": "github-issue-forms",
+    PROJECT / ".github" / "ISSUE_TEMPLATE" / "idea.yml": "github-issue-forms",
+}
+
+
+def test_every_file_for_github_is_held_to_a_schema() -> None:
+    assert set((PROJECT / ".github").rglob("*.yml")) - set(SCHEMAS) == set()
+
+
+@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: path.name)
+def test_the_files_for_github_follow_the_published_schemas(path: Path) -> None:
     program = Path(sys.executable).with_name("check-jsonschema")
-    command = [program, "--builtin-schema", "vendor.github-workflows", path]
+    command = [program, "--builtin-schema", f"vendor.{SCHEMAS[path]}", path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", [WORKFLOW, REUSABLE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_every_action_is_pinned_by_commit_and_says_which_version_that_is(path: Path) -> None:
     used = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if "uses:" in line]
     assert len(used) >= 4
-    pattern = r"(?:- )?uses: actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
+    pattern = r"(?:- )?uses: (?:actions|pypa)/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+"
     assert [line for line in used if not re.fullmatch(pattern, line)] == []
 
 
@@ -65,7 +80,21 @@ def test_only_the_job_that_comments_may_write_and_it_runs_nothing_of_the_checkou
     assert not any("checkout" in str(step) or "make" in str(step) for job, step in list_steps(path) if job == "comment")
 
 
-@pytest.mark.parametrize("path", [WORKFLOW, REUSABLE], ids=lambda path: path.name)
+def test_of_a_release_each_right_is_held_by_one_job_that_runs_nothing_of_the_checkout() -> None:
+    workflow = load(RELEASE)
+    assert workflow["permissions"] == {}
+    granted = {name: job["permissions"] for name, job in workflow["jobs"].items()}
+    assert granted.pop("publish") == {"id-token": "write"}
+    assert granted.pop("release") == {"contents": "write"}
+    assert {str(rights) for rights in granted.values()} == {"{'contents': 'read'}"}
+    assert workflow["jobs"]["publish"]["environment"] == "pypi"
+    assert workflow["jobs"]["publish"]["needs"] == ["build", "audit", "sbom"]
+    careful = [str(step) for job, step in list_steps(RELEASE) if job in ("publish", "release")]
+    assert [step for step in careful if "checkout" in step or "make" in step] == []
+    assert "password" not in RELEASE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_no_step_puts_what_strangers_write_into_a_shell(path: Path) -> None:
     assert [step["run"] for _, step in list_steps(path) if "${{" in step.get("run", "")] == []
     checkouts = [step for _, step in list_steps(path) if "actions/checkout" in step.get("uses", "")]
@@ -75,8 +104,17 @@ def test_no_step_puts_what_strangers_write_into_a_shell(path: Path) -> None:
 def test_each_job_runs_the_make_target_of_its_name() -> None:
     runs = {job: step["run"] for job, step in list_steps(WORKFLOW) if step.get("run", "").startswith("make ")}
     targets = {job: run.split()[-1] for job, run in runs.items() if job != "changes"}
-    assert targets == {name: name for name in (*ORDER, BESIDE, DOCS)}
+    assert targets == {name: name for name in (*ORDER, BESIDE, DOCS, "fast", "coverage")}
     assert "make --no-print-directory changes" in runs["changes"]
+
+
+def test_the_tests_run_on_every_python_that_the_wheels_name_and_on_debians() -> None:
+    jobs = load(WORKFLOW)["jobs"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == PYTHONS
+    assert jobs["fast"]["container"].startswith("debian:bookworm")
+    for project in ("pyproject.toml", "deck/pyproject.toml"):
+        named = re.findall(r"Python :: (3\.\d+)", (PROJECT / project).read_text(encoding="utf-8"))
+        assert named == PYTHONS
 
 
 def test_make_ci_runs_the_jobs_in_their_order() -> None:
@@ -244,3 +282,16 @@ def test_a_deployment_needs_a_build_that_nobody_changed(warm: Clone) -> None:
     assert "handed over dist/quarterdeck-0-py3-none-any.whl" in handed.stdout, handed
     wheel.write_bytes(b"changed")
     assert warm.make("deploy").returncode == 2
+
+
+@pytest.mark.slow
+def test_a_release_needs_a_tag_that_is_the_version_and_a_section_of_the_changelog(warm: Clone) -> None:
+    version = re.search(r'^version = "(.+)"$', (warm.folder / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert "is not the version in pyproject.toml" in warm.make("release-notes", "TAG=v99.0.0").stderr
+    changes = warm.folder / "CHANGELOG.md"
+    changes.write_text("# Changelog\n\n## Unreleased\n\n- new\n")
+    assert "no section" in warm.make("release-notes", f"TAG=v{version[1]}").stderr
+    changes.write_text(f"# Changelog\n\n## {version[1]} - 2026-02-03\n\n- new\n\n## 0.0.1 - 2025-01-02\n\n- old\n")
+    assert warm.make("release-notes", f"TAG=v{version[1]}").returncode == 0
+    assert (warm.folder / "build" / "release" / "notes.md").read_text().strip() == "- new"

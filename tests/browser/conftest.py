@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
@@ -63,9 +63,9 @@ def _wait_until_healthy(address: str, process: "subprocess.Popen[bytes]", log: P
     for _ in range(600):
         assert process.poll() is None, log.read_text()
         try:
-            if httpx.get(f"{address}/healthz").status_code == 200:
+            if httpx2.get(f"{address}/healthz").status_code == 200:
                 return
-        except httpx.TransportError:
+        except httpx2.TransportError:
             time.sleep(0.1)
     pytest.fail(f"the server does not answer: {log.read_text()}")
 

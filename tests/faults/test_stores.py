@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import text
 
@@ -168,13 +168,13 @@ def served(tmp_path: Path) -> Iterator[Server]:
 
 
 def flags_of(server: Server) -> set[str]:
-    answer = httpx.get(f"{server.address}/flagd/flags.json", timeout=PATIENCE_S)
+    answer = httpx2.get(f"{server.address}/flagd/flags.json", timeout=PATIENCE_S)
     return set(answer.json().get("flags", ())) if answer.status_code == 200 else set()
 
 
-def post(server: Server, *queries: str) -> httpx.Response:
+def post(server: Server, *queries: str) -> httpx2.Response:
     rows = [{"query": query, "score": 0.5} for query in queries]
-    return httpx.post(f"{server.address}/v1/retrievals", json=rows, timeout=PATIENCE_S)
+    return httpx2.post(f"{server.address}/v1/retrievals", json=rows, timeout=PATIENCE_S)
 
 
 def test_a_store_that_is_deleted_and_replaced_under_a_running_server_is_followed(
@@ -198,7 +198,7 @@ def test_a_store_that_is_deleted_and_replaced_under_a_running_server_is_followed
         path.with_name(path.name + beside).unlink(missing_ok=True)
     shutil.move(other, path)
     assert wait_until(lambda: flags_of(served) == {"of_the_second"})
-    assert wait_until(lambda: httpx.get(f"{served.address}/readyz").status_code == 200)
+    assert wait_until(lambda: httpx2.get(f"{served.address}/readyz").status_code == 200)
     assert wait_until(lambda: post(served, "after it was replaced").status_code == 201)
     with closing(Store(served.database_url)) as store:
         assert [entry.target for entry in list_audit(store)] == ["of_the_second"]

@@ -51,7 +51,7 @@ def test_a_wide_change_in_production_takes_the_flags_name(demo_url: str) -> None
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
     assert "Type **new_prompt_v3** to change it for so many" in shown_text(app)
     line = only_error(save(app, "all in", name="new_prompt"))
-    assert re.search(r"name: \d+% of users get another answer; type new_prompt_v3 to go on", line)
+    assert re.search(r"name: \d+% of users get another answer; type new_prompt_v3 to continue", line)
     assert stored_flag(demo_url, "new_prompt_v3") == before
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
     assert "new_prompt_v3 at 95%" in verdict(save(app, "all in", name="new_prompt_v3"))

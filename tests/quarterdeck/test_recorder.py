@@ -86,7 +86,7 @@ def test_rollups_are_the_same_whether_we_or_another_program_inserts(store, tmp_p
 
 @pytest.mark.sqlite_only("it locks the file")
 def test_a_full_queue_makes_the_caller_wait_and_then_counts_the_drop(store, caplog):
-    with sqlite3.connect(str(store.url.database), isolation_level=None) as blocker:
+    with closing(sqlite3.connect(str(store.url.database), isolation_level=None)) as blocker, blocker:
         blocker.execute("BEGIN EXCLUSIVE")
         recorder = Recorder(Store(str(store.url), wait_s=0.05), max_queue=3, block_s=0.05)
         with caplog.at_level(logging.WARNING, "quarterdeck"):
@@ -199,7 +199,7 @@ def test_threads_that_record_at_once_lose_no_row(store):
 @pytest.mark.sqlite_only("it locks the file")
 def test_a_store_that_comes_back_gets_what_was_queued_meanwhile(store):
     recorder = Recorder(Store(str(store.url), wait_s=0.01))
-    with sqlite3.connect(str(store.url.database), isolation_level=None) as blocker:
+    with closing(sqlite3.connect(str(store.url.database), isolation_level=None)) as blocker, blocker:
         blocker.execute("BEGIN EXCLUSIVE")
         for _ in range(700):
             assert recorder.record(make())

@@ -40,7 +40,7 @@ def test_a_damaged_file_gives_one_line(tmp_path):
 
 def test_a_database_of_others_is_not_taken_for_a_store(tmp_path):
     path = tmp_path / "other.db"
-    with sqlite3.connect(path) as other:
+    with closing(sqlite3.connect(path)) as other, other:
         other.execute("CREATE TABLE things (id)")
     with pytest.raises(SourceUnavailable, match="holds no Quarterdeck tables"), Store(f"sqlite:///{path}").read():
         pass
@@ -101,7 +101,7 @@ def test_a_failed_transaction_leaves_nothing_behind(store):
 
 @pytest.mark.sqlite_only("it is about a file")
 def test_a_locked_store_is_reported_with_its_name(url, store):
-    with sqlite3.connect(str(store.url.database), isolation_level=None) as blocker:
+    with closing(sqlite3.connect(str(store.url.database), isolation_level=None)) as blocker, blocker:
         blocker.execute("BEGIN IMMEDIATE")
         with pytest.raises(SourceUnavailable, match="deck.db failed: database is locked"):
             with Store(url, wait_s=0.05).begin():

@@ -91,8 +91,8 @@ def choose_filter(experiment: str, choices: Choices) -> RunFilter:
             accept_new_options=True, help="Found in the newest 1,000 runs; type any other.",
         )  # fmt: skip
     first, last, _, _ = st.columns(4)
-    since: date | None = first.date_input("Started from", None, key="since", bind="query-params")  # type: ignore[assignment]
-    until: date | None = last.date_input("until", None, key="until", bind="query-params")  # type: ignore[assignment]
+    since: date | None = first.date_input("Started from", None, key="since", bind="query-params")
+    until: date | None = last.date_input("until", None, key="until", bind="query-params")
     return RunFilter(
         experiment,
         picked["prompt"],

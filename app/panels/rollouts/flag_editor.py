@@ -160,9 +160,11 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
         known = shown.rules[number] if number < len(shown.rules) else RuleText("", RuleOperator.EQUALS, "", variants[0])
         *fields, up, drop = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
         rules.append(draw_rule(fields, known, f"{seen}-{number}", variants))
-        options = {"disabled": place == 0, "help": "Move this rule up"}
-        up.button("↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), **options)
-        drop.button("✕", key=f"drop-{seen}-{number}", on_click=order.pop, args=(place,), help="Remove this rule")
+        up.button(
+            "↑", key=f"up-{seen}-{number}", on_click=move_up, args=(name, place), disabled=place == 0,
+            help="Move this rule up",
+        )  # fmt: skip
+        drop.button("✕", key=f"drop-{seen}-{number}", on_click=drop_rule, args=(name, place), help="Remove this rule")
     st.button("Add a rule", key=f"add-{seen}", on_click=add_rule, args=(name,), type="tertiary")
     return tuple(rule for rule in rules if rule.attribute or rule.value or rule in shown.rules)
 
@@ -176,6 +178,11 @@ def draw_rule(fields: Sequence[DeltaGenerator], known: RuleText, seen: str, vari
         fields[2].text_input("Value", known.value, key=f"value-{seen}", max_chars=2_000),
         fields[3].selectbox("Gets", variants, variants.index(known.serve), key=f"serve-{seen}", format_func=ui.shorten),
     )
+
+
+def drop_rule(name: str, place: int) -> None:
+    """Remove a rule."""
+    del st.session_state[name][place]
 
 
 def move_up(name: str, place: int) -> None:

@@ -149,7 +149,7 @@ def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: 
     ("options", "said"),
     [
         ((), "give --steps P,P,…, --on or --off"),
-        (("--steps", "5,many"), "steps: give percentages"),
+        (("--steps", "5,many"), "steps: must be percentages"),
         (("--steps", "5", "--off"), "--off has no steps"),
         (("--steps", "5", "--hold", "a day"), "hold: must be a time like 30m"),
         (("--off", "--at", "tomorrow"), "at: give a time like"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 import yaml
@@ -59,10 +59,10 @@ class Served:
     address: str
     store: Store
 
-    def ask(self, key: str = "", context: object = None, **options) -> httpx.Response:
+    def ask(self, key: str = "", context: object = None, **options) -> httpx2.Response:
         body = {"context": {"targetingKey": "u1"} if context is None else context}
         path = f"{FLAGS}/{key}" if key else FLAGS
-        return httpx.post(f"{self.address}{path}", **({"json": body} | options))
+        return httpx2.post(f"{self.address}{path}", **({"json": body} | options))
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_flag_that_is_off_or_has_no_default_leaves_the_value_to_the_code(serve
 
 
 def test_every_user_gets_what_the_client_gives(served, url, tmp_path):
-    with Quarterdeck(url, snapshot_path=tmp_path / "s.json") as deck, httpx.Client() as http:
+    with Quarterdeck(url, snapshot_path=tmp_path / "s.json") as deck, httpx2.Client() as http:
         for number in range(60):
             user = f"user-{number}"
             answer = http.post(f"{served.address}{FLAGS}/half", json={"context": {"targetingKey": user}}).json()
@@ -221,7 +221,7 @@ def test_what_event_streams_add_is_checked_and_nothing_more(served, value, statu
 
 def test_other_methods_are_refused_by_the_api_and_not_answered_by_a_page(served):
     for path in (FLAGS, f"{FLAGS}/half"):
-        answer = httpx.get(f"{served.address}{path}")
+        answer = httpx2.get(f"{served.address}{path}")
         assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
@@ -272,29 +272,29 @@ def test_the_stock_provider_is_refused_without_a_token_and_let_in_with_one(serve
 
 def test_a_fleet_gets_the_flags_and_then_304_until_one_changes(served):
     address = f"{served.address}/flagd/flags.json"
-    first = httpx.get(address)
+    first = httpx2.get(address)
     assert first.headers["content-type"] == "application/json"
     assert parse_document(first.content)["flags"]["sizes"] == SIZES
     known = {"If-None-Match": first.headers["etag"]}
-    assert httpx.get(address, headers=known).status_code == 304
+    assert httpx2.get(address, headers=known).status_code == 304
     switch_flag(served.store, get_flag(served.store, "production", "half"), ME, on=False)
-    assert wait_until(lambda: httpx.get(address, headers=known).status_code == 200)
+    assert wait_until(lambda: httpx2.get(address, headers=known).status_code == 200)
 
 
 @pytest.mark.deep
 def test_an_environment_is_chosen_by_the_token_or_on_an_open_deck_by_name(served):
     create_flag(served.store, "sizes", SIZES | {"defaultVariant": "big"}, replace(ME, environment="staging"))
     address = f"{served.address}/flagd/flags.json"
-    staging = httpx.get(address, params={"environment": "staging"}).json()["flags"]
+    staging = httpx2.get(address, params={"environment": "staging"}).json()["flags"]
     assert staging == {"sizes": SIZES | {"defaultVariant": "big"}}
-    missing = httpx.get(address, params={"environment": "nowhere"})
+    missing = httpx2.get(address, params={"environment": "nowhere"})
     assert (missing.status_code, missing.json()) == (404, {"error": "environment: there is no 'nowhere'"})
     secret, _ = issue_token(served.store, "stage", [Scope.EVALUATE], replace(ME, environment="staging"))
     mine = {"Authorization": f"Bearer {secret}"}
     assert wait_until(lambda: served.ask("sizes").status_code == 401)
     assert served.ask("sizes", headers=mine).json()["value"] == 100
-    assert httpx.get(address, headers=mine).json()["flags"] == staging
-    other = httpx.get(address, headers=mine, params={"environment": "production"})
+    assert httpx2.get(address, headers=mine).json()["flags"] == staging
+    other = httpx2.get(address, headers=mine, params={"environment": "production"})
     assert (other.status_code, other.json()) == (
         403, {"error": "environment: the token 'stage' is for staging alone"},
     )  # fmt: skip
@@ -319,7 +319,7 @@ def test_flags_that_were_never_read_are_500_in_one_line(url, store, monkeypatch,
         answer = running.ask("sizes")
         assert (answer.status_code, list(answer.json())) == (500, ["errorDetails"])
         assert "cannot be read yet" in answer.json()["errorDetails"]
-        assert httpx.get(f"{running.address}/flagd/flags.json").status_code == 503
+        assert httpx2.get(f"{running.address}/flagd/flags.json").status_code == 503
 
 
 def test_text_that_is_half_a_character_breaks_nothing(served):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def make_store_of(revision: str, backend: str, folder: Path) -> str:
     """Make the store that an earlier release left; return its URL."""
     url, script = make_url(backend, folder), (STORES / f"{revision}.{backend}.sql").read_text(encoding="utf-8")
     if backend == "sqlite":
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
             connection.executescript(script)
         connection.close()
     else:

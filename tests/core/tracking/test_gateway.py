@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def test_a_metric_that_is_not_a_number_stays_one(store):
 @pytest.mark.slow
 def test_runs_are_filtered_and_paged_newest_first(store):
     first, second, third = (log(store, f"r{n}", version=str(n), tags={"round": str(n % 2)}) for n in (1, 2, 3))
-    with sqlite3.connect(store.tracking_uri.removeprefix("sqlite:///")) as connection:
+    with closing(sqlite3.connect(store.tracking_uri.removeprefix("sqlite:///"))) as connection, connection:
         for hour, run_id in enumerate((first, second, third)):
             connection.execute("UPDATE runs SET start_time = ? WHERE run_uuid = ?", (hour * 3_600_000, run_id))
 
@@ -156,7 +157,7 @@ def sortable(made_by_mlflow, tmp_path_factory):
             "d": ({}, {"p": "10"})}  # fmt: skip
     for name, (metrics, params) in rows.items():
         store.log_evaluation("sorted", name, params=params, metrics=metrics, artifacts={})
-    with sqlite3.connect(folder / "mlflow.db") as connection:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
         for hour, name in enumerate("dabc"):
             connection.execute("UPDATE runs SET start_time = ? WHERE name = ?", (hour * 3_600_000, name))
     connection.close()
@@ -300,7 +301,7 @@ def make_older_schema(database: Path) -> None:
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, MLFLOW_2_12)
     engine.dispose()
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.executescript("""
             INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (7, 'old', 'active');
             INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, artifact_uri, experiment_id)
@@ -395,7 +396,7 @@ def test_a_server_and_its_database_read_the_same(server, tmp_path, capfd):
 
 
 def make_store_of(database: Path, revision: str) -> Tracking:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
         connection.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
     connection.close()
@@ -425,7 +426,7 @@ def test_a_corrupt_file_gets_one_line(tmp_path):
 
 
 def test_a_database_of_something_else_gets_one_line(tmp_path):
-    with sqlite3.connect(tmp_path / "other.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection, connection:
         connection.execute("CREATE TABLE notes (text TEXT)")
     connection.close()
     with pytest.raises(SourceUnavailable, match="has no MLflow tables"):
