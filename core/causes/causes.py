@@ -25,7 +25,9 @@ from core.causes.evidence import (
     list_contrasts,
 )
 from core.causes.timeline import ChangeKind, TimelineChange
-from core.drift.changepoint import MIN_QUERIES
+from core.drift.daily import MIN_QUERIES
+from core.drift.detector import Detector
+from core.drift.detectors import DETECTOR
 from core.drift.verdict import DriftReport
 from core.log.values import DailyScores
 
@@ -102,6 +104,7 @@ def rank_causes(
     days: Sequence[DailyScores],
     segments: Segments | None = None,
     same_questions: SameQuestions | None = None,
+    detector: Detector = DETECTOR,
 ) -> Causes:
     """Return what may have caused the dated drop of `report`, each candidate with how sure that is and why.
 
@@ -109,7 +112,7 @@ def rank_causes(
 
     - prior: `FAULT` for a change, `NEW_QUESTIONS_A_DAY` and `UNKNOWN_A_DAY` for each day the others may have begun.
     - time: exp(s^2 / (i + 1 / (reach * EFFECT_SD)^2) / 2) of an effect with exactly this onset, s and i being the score
-      and information of the weekday- and wobble-adjusted daily means (the model of `core.drift.changepoint`), an
+      and information of the weekday- and wobble-adjusted daily means (the model of `core.drift.daily`), an
       onset within a day touching that part of it. Averaged over `LAGS` and `GROWTH`; causes without a date sum it
       over all onsets. A change after the fall gets next to nothing, and one that reaches few users has to explain a
       small fall.
@@ -128,7 +131,7 @@ def rank_causes(
     """
     if report.changed_on is None or report.fall is None:
         return Causes(())
-    drop = _Drop.of(report, days, segments or {}, same_questions)
+    drop = _Drop.of(report, days, segments or {}, same_questions, detector)
     if drop is None:
         return Causes(())
     found = [drop.weigh_change(change) for change in changes if drop.is_near(change)]
@@ -153,7 +156,12 @@ class _Drop:
 
     @classmethod
     def of(
-        cls, report: DriftReport, days: Sequence[DailyScores], segments: Segments, same: SameQuestions | None
+        cls,
+        report: DriftReport,
+        days: Sequence[DailyScores],
+        segments: Segments,
+        same: SameQuestions | None,
+        detector: Detector,
     ) -> "_Drop | None":
         changed, fall = report.changed_on, report.fall
         assert changed is not None and fall is not None
@@ -164,7 +172,7 @@ class _Drop:
         if not before or not after:
             return None
         shapes = Shapes.of(_histogram(before), _histogram(after))
-        return cls(report, changed, min(fall, -1e-3), Timing.of(near, changed), shapes, segments, same)
+        return cls(report, changed, min(fall, -1e-3), Timing.of(near, changed, detector), shapes, segments, same)
 
     @property
     def low_group(self) -> LowGroup | None:

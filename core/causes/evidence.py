@@ -12,7 +12,8 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from core.drift.changepoint import MIN_QUERIES, WEEKEND_SD, DailyHistory, Noise, replay, whiten
+from core.drift.daily import MIN_QUERIES, EffectTest
+from core.drift.detector import Detector
 from core.drift.verdict import HISTOGRAM_BINS, DriftReport, as_history
 from core.log.values import DailyScores
 
@@ -262,31 +263,19 @@ def _log(chances: Floats) -> Floats:
 class Timing:
     """Evidence for an effect that begins at each onset (days after the dated day) and grows for some days."""
 
-    noise: Noise
-    ordinal: Floats
-    white: Floats
-    covariance: Floats
-    history: DailyHistory
-    origin: int
+    test: EffectTest
+    days: Floats  # of the history, counted from the dated day
 
     @classmethod
-    def of(cls, days: Sequence[DailyScores], changed_on: date) -> "Timing":
+    def of(cls, days: Sequence[DailyScores], changed_on: date, detector: Detector) -> "Timing":
         history = as_history(days)
-        noise = replay(history).noise
-        columns = np.column_stack([history.mean - history.mean[0], history.design])
-        white = whiten(history, _noise_row(noise), columns)[0][:, 0]
-        precision = np.diag([1e-6, WEEKEND_SD**-2, *[noise.weekday_sd**-2] * 7])
-        covariance = np.asarray(np.linalg.inv(white[:, 1:].T @ white[:, 1:] + precision), dtype=np.float64)
-        return cls(noise, history.ordinal.astype(np.float64), white, covariance, history, changed_on.toordinal())
+        since = history.ordinal.astype(np.float64) - changed_on.toordinal()
+        return cls(EffectTest.of(history, detector.replay(history).noise), since)
 
     def weigh(self, onsets: Floats, touched: float) -> Floats:
         """Tempered log evidence, onsets x `GROWTH_DAYS`, of an effect on the touched share of the queries."""
-        shapes = np.column_stack([_effect(self.ordinal - self.origin, t, g) for t in onsets for g in GROWTH_DAYS])
-        step = whiten(self.history, _noise_row(self.noise), shapes)[0][:, 0]
-        y, fixed = self.white[:, 0], self.white[:, 1:]
-        solved = self.covariance @ (fixed.T @ step)
-        score = step.T @ y - solved.T @ (fixed.T @ y)
-        information = (step**2).sum(axis=0) - ((fixed.T @ step) * solved).sum(axis=0)
+        shapes = np.column_stack([_effect(self.days, t, g) for t in onsets for g in GROWTH_DAYS])
+        score, information = self.test.measure(shapes)
         gain = np.where(score < 0, 0.5 * score**2 / (information + (EFFECT_SD * max(touched, 0.01)) ** -2), 0.0)
         return np.asarray(TEMPER * gain.reshape(len(onsets), len(GROWTH_DAYS)))
 
@@ -296,7 +285,3 @@ def _effect(days: Floats, onset: float, growth: float) -> Floats:
     if growth == 0:
         return np.clip(days + 1 - onset, 0.0, 1.0)
     return (np.clip(days + 1 - onset, 0.0, growth) + np.clip(days - onset, 0.0, growth)) / (2 * growth)
-
-
-def _noise_row(noise: Noise) -> Floats:
-    return np.array([[noise.day_sd, noise.correlation, noise.design_effect]])

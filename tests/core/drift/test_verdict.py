@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from core.drift.changepoint import PRIOR_NOISE, Reference, degrees_of, replay
+from core.drift.changepoint import degrees_of, replay
+from core.drift.daily import PRIOR_NOISE, Reference
 from core.drift.verdict import HISTOGRAM_BINS, DriftStatus, as_history, decide_drift, decide_segments, summarize_scores
 from core.errors import InvalidInput
 from core.log.values import DailyScores
