@@ -133,7 +133,8 @@ class LogReader(Protocol):
     """What a kind of retrieval log has to answer. Times are milliseconds; a window is `start_ms` <= time < `end_ms`.
 
     A dimension is the name of a column that has rollups, or "" for all traffic. Every method raises SourceUnavailable
-    when the log cannot be reached. `tests/log/test_retrievals.py` holds every reader to the same answers.
+    when the log cannot be reached. `core.log.readers` names the
+    readers; `tests/core/log/test_retrievals.py` holds each to the same answers.
     """
 
     def list_days(
