@@ -219,7 +219,7 @@ def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> R
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Reading the runs …")
 def load_choices(experiment: str) -> tuple[Run, ...]:
     """Return the newest runs of an experiment: what its filters offer."""
-    return get_tracking().list_runs(experiment, limit=LOOKED_AT)
+    return get_tracking().list_runs(RunFilter(experiment), limit=LOOKED_AT)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")

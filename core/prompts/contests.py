@@ -8,7 +8,7 @@ from core.prompts.decisions import Candidate, Decision, WinnerRule, decide_winne
 from core.prompts.pairs import list_shared_cases
 from core.tracking.cases import CaseResult
 from core.tracking.gateway import Tracking
-from core.tracking.runs import EVALUATED, MOST_COMPARED, PromptVersion, Run, choose_runs, label_runs
+from core.tracking.runs import EVALUATED, MOST_COMPARED, PromptVersion, Run, RunFilter, choose_runs, label_runs
 
 LOOKED_AT = 1_000  # of how many newest runs those to decide about are chosen
 
@@ -97,14 +97,14 @@ def report_prompts(
 
 def _choose(tracking: Tracking, experiment: str) -> tuple[Run, ...]:
     """The runs to decide about; the one in production is among them, however old it is."""
-    chosen = choose_runs(tracking.list_runs(experiment, limit=LOOKED_AT))
+    chosen = choose_runs(tracking.list_runs(RunFilter(experiment), limit=LOOKED_AT))
     if not chosen:
         return ()
     live = tracking.production_version(chosen[0].prompt_key[0], with_runs=False)
     if live is None or any((live.name, live.version) in run.linked_prompts for run in chosen):
         return chosen
     version = live.tags.get("version", str(live.version))
-    former = choose_runs(tracking.list_runs(experiment, prompt=live.name, version=version, limit=10), at_most=1)
+    former = choose_runs(tracking.list_runs(RunFilter(experiment, live.name, version), limit=10), at_most=1)
     return (*chosen[: MOST_COMPARED - len(former)], *former)
 
 

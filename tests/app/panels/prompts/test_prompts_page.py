@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from core.prompts.contests import report_prompts
 from core.prompts.decisions import WinnerRule
 from core.tracking.gateway import Tracking
+from core.tracking.runs import RunFilter
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -51,7 +52,7 @@ def bare(template: Path) -> Tracking:
 
 
 def run_ids(tracking: Tracking) -> dict[str, str]:
-    return {run.name: run.run_id for run in tracking.list_runs("rag-prompt-iterations")}
+    return {run.name: run.run_id for run in tracking.list_runs(RunFilter("rag-prompt-iterations"))}
 
 
 def said(app: AppTest) -> str:
@@ -254,7 +255,7 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     app = open_page("prompts", experiment="trials", runs="gone,away")
     assert [text_of(info.value) for info in app.main.info] == ["None of the chosen runs is in this store."]
-    (foreign,) = (run.run_id for run in bare.list_runs("trials") if run.name == "foreign")
+    (foreign,) = (run.run_id for run in bare.list_runs(RunFilter("trials")) if run.name == "foreign")
     app = open_page("prompts", experiment="trials", runs=foreign)
     assert verdict(app) == "The run cannot be judged case by case."
     assert "foreign has no faithfulness_mean and cost_usd_mean" in said(app)
@@ -265,7 +266,7 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
 @pytest.mark.parametrize("times", [1, 2])
 def test_no_run_is_compared_with_itself(times: int, bare: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
-    (run_id,) = (run.run_id for run in bare.list_runs("trials") if run.name == "qa-v1")
+    (run_id,) = (run.run_id for run in bare.list_runs(RunFilter("trials")) if run.name == "qa-v1")
     app = open_page("prompts", experiment="trials", runs=",".join([run_id] * times), a="qa-v1", b="qa-v1")
     assert verdict(app) == "The run cannot be judged case by case."
     assert "Two of them" not in said(app)
