@@ -36,6 +36,7 @@ from core.flags.preview import Users, list_recent_users
 from core.jobs.jobs import Jobs
 from core.log.retrievals import Window
 from core.overview import (
+    GAP_DAYS,
     Area,
     describe_areas,
     describe_corpus,
@@ -142,11 +143,9 @@ def get_jobs() -> Jobs:
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
-def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
+def load_drift(environment: str, today: date) -> DriftOverview:
     """Return the drift verdict and what it rests on."""
-    return report_drift(
-        get_store(), environment=environment, today=today, window_days=window_days, baseline_days=baseline_days
-    )
+    return report_drift(get_store(), environment=environment, today=today)
 
 
 @st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
@@ -173,6 +172,7 @@ def load_coverage(environment: str, today: date, window_days: int, clusters: int
         clusters=clusters,
         low_score=get_config().low_score,
         embed_new=False,
+        drift=load_drift(environment, today),
     )
 
 
@@ -288,25 +288,25 @@ def load_what_changed(environment: str, today: date) -> WhatChanged:
     since = start_of(today - timedelta(days=120))
     return explain_drift(
         get_store(),
-        load_drift(environment, today, 7, 30),
+        load_drift(environment, today),
         gather_changes(get_store(), get_corpus, get_tracking, environment=environment, since=since),
         today=today,
-        coverage=lambda: load_coverage(environment, today, 7, None),
+        coverage=lambda: load_coverage(environment, today, GAP_DAYS, None),
     )
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")
 def load_areas(environment: str, today: date) -> tuple[Area, ...]:
     """Return how each area stands."""
-    store, config = get_store(), get_config()
+    store = get_store()
 
     def explain() -> WhatChanged:
         return load_what_changed(environment, today)
 
     return describe_areas(
         (
-            ("drift", lambda: describe_drift(load_drift(environment, today, 7, 30), explain)),
-            ("coverage", lambda: describe_coverage(store, get_embedder(), environment, today, config.low_score)),
+            ("drift", lambda: describe_drift(load_drift(environment, today), explain)),
+            ("coverage", lambda: describe_coverage(load_coverage(environment, today, GAP_DAYS, None))),
             ("prompts", lambda: describe_prompts(get_tracking())),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
             (

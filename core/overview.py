@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
 
 from core.causes.changes import WhatChanged
 from core.corpus.corpus import Corpus
-from core.coverage.report import report_coverage
+from core.coverage.report import Coverage
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftStatus
-from core.embedding.embed import Embedder
 from core.errors import QuarterdeckError
 from core.flags.canary_plan import Automation
 from core.flags.store import list_flags
@@ -76,12 +74,8 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
     )
 
 
-def describe_coverage(store: Store, embedder: Embedder, environment: str, today: date, low_score: float | None) -> Area:
-    """Say how many gaps the last week has and what the biggest is called."""
-    coverage = report_coverage(
-        store, embedder, environment=environment, today=today, window_days=GAP_DAYS, low_score=low_score,
-        embed_new=False,
-    )  # fmt: skip
+def describe_coverage(coverage: Coverage) -> Area:
+    """Say how many gaps the last week (`GAP_DAYS`) has and what the biggest is called."""
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
         said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."

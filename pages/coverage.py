@@ -255,7 +255,7 @@ def follow_click(event: Any, coverage: Coverage) -> None:
 
 def list_drop_shares(frame: ui.Frame, coverage: Coverage) -> dict[str, float]:
     """The share of a dated drop that each topic holds, by topic id; empty when retrieval does not drift."""
-    found = load_drift(frame.environment, frame.today, 7, 30)
+    found = load_drift(frame.environment, frame.today)
     shares = share_fall(
         found.report,
         coverage.topics.topics,

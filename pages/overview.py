@@ -36,7 +36,7 @@ def render_area(area: Area) -> None:
 
 def render_timeline(frame: ui.Frame) -> None:
     """The daily score with everything that changed under it, and the same as a table."""
-    found, told = load_drift(frame.environment, frame.today, 7, 30), load_what_changed(frame.environment, frame.today)
+    found, told = load_drift(frame.environment, frame.today), load_what_changed(frame.environment, frame.today)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:
