@@ -49,7 +49,7 @@ from core.predictions.nearest import Nearest, find_nearest
 from core.predictions.prediction import PredictionCheck
 from core.predictions.predictions import get_prediction, measure_in_log, measure_prediction
 from core.prompts.behavior import BehaviorReport, report_behavior
-from core.prompts.contests import LOOKED_AT, PromptComparison, report_prompts
+from core.prompts.contests import LOOKED_AT, PromptComparison, find_experiment, report_prompts
 from core.prompts.decisions import WinnerRule
 from core.rollouts.canaries import CanaryReport, report_canaries
 from core.rollouts.experiments import ExperimentReport, report_experiments
@@ -195,6 +195,15 @@ def load_nearest(typical: tuple[str, ...]) -> Nearest:
     return find_nearest(get_store(), get_embedder(), typical)
 
 
+@st.cache_resource(ttl=15, show_spinner="Reading MLflow …")
+def load_experiment_names() -> tuple[str, ...]:
+    """Return the experiments to choose from, the one to start with first: the configured one, else the newest."""
+    first = find_experiment(get_tracking(), get_config().experiment)
+    names = get_tracking().list_experiments()
+    others = [name for name in names if name not in (first, "Default")] or [name for name in names if name != first]
+    return (first, *others) if first else tuple(others)
+
+
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading MLflow …")
 def load_comparison(
     experiment: str, rule: WinnerRule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
@@ -307,7 +316,7 @@ def load_areas(environment: str, today: date) -> tuple[Area, ...]:
         (
             ("drift", lambda: describe_drift(load_drift(environment, today), explain)),
             ("coverage", lambda: describe_coverage(load_coverage(environment, today, GAP_DAYS, None))),
-            ("prompts", lambda: describe_prompts(get_tracking())),
+            ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
             (
                 "rollouts",

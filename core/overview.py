@@ -14,9 +14,8 @@ from core.flags.canary_plan import Automation
 from core.flags.store import list_flags
 from core.flags.upkeep import describe_partly
 from core.indexes.registry import list_aliases, list_indexes
-from core.prompts.contests import report_prompts
+from core.prompts.contests import find_experiment, report_prompts
 from core.prompts.decisions import Decision, WinnerRule
-from core.prompts.evaluate import EXPERIMENT
 from core.rollouts import experiment
 from core.rollouts.canaries import CanaryReport
 from core.rollouts.canary import CanaryCall
@@ -95,11 +94,16 @@ def describe_coverage(coverage: Coverage) -> Area:
     )  # fmt: skip
 
 
-def describe_prompts(tracking: Tracking) -> Area:
-    """Say which prompt is live and whether another is ahead."""
-    found = report_prompts(tracking, experiment=EXPERIMENT, rule=WinnerRule.FAITHFULNESS_PER_COST)
-    if found.decision is None:
+def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
+    """Say which prompt is live and whether another is ahead, by the runs of one experiment (`find_experiment`)."""
+    looked_at = find_experiment(tracking, experiment)
+    if not looked_at:
         return Area("prompts", Standing.EMPTY, "No prompt was evaluated yet.")
+    found = report_prompts(tracking, experiment=looked_at, rule=WinnerRule.FAITHFULNESS_PER_COST)
+    if not found.contenders:
+        return Area("prompts", Standing.EMPTY, f"No prompt was evaluated yet in the experiment {looked_at}.")
+    if found.decision is None:
+        return Area("prompts", Standing.EMPTY, f"No run of the experiment {looked_at} can be judged case by case.")
     live = found.production.label if found.production else "none"
     winner = found.winner
     is_news = winner is not None and winner.prompt is not None and winner.prompt != found.production
@@ -108,7 +112,7 @@ def describe_prompts(tracking: Tracking) -> Area:
         Standing.DECIDE if is_news else Standing.GOOD,
         f"{live} is in production; {_who_wins(found.decision)}.",
         live,
-        f"{len(found.judged)} variants",
+        f"{len(found.judged)} variant{'s' * (len(found.judged) != 1)}",
         f"Promote {winner.label}" if winner and is_news else "",
     )
 

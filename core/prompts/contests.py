@@ -11,6 +11,7 @@ from core.tracking.gateway import Tracking
 from core.tracking.runs import EVALUATED, MOST_COMPARED, PromptVersion, Run, RunFilter, choose_runs, label_runs
 
 LOOKED_AT = 1_000  # of how many newest runs those to decide about are chosen
+_LOOKED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,23 @@ class PromptComparison:
         """The contender that won, or None."""
         won = self.decision.winner if self.decision else None
         return next((each for each in self.contenders if won and each.run.run_id == won.run_id), None)
+
+
+def find_experiment(tracking: Tracking, named: str = "") -> str:
+    """Return the experiment to look at: the one `named`, else that of the newest evaluated run; "" without any.
+
+    Among very many runs the newest are looked through, `LOOKED_AT` of them. Raises SourceUnavailable.
+    """
+    if named:
+        return named
+    for offset in range(0, LOOKED_AT, _LOOKED_AT_ONCE):
+        runs = tracking.list_runs(limit=_LOOKED_AT_ONCE, offset=offset)
+        for run in runs:
+            if run.is_evaluated:
+                return run.experiment
+        if len(runs) < _LOOKED_AT_ONCE:
+            break
+    return ""
 
 
 def report_prompts(

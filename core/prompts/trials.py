@@ -16,7 +16,14 @@ from core.indexes.backends import open_indexes
 from core.indexes.registry import list_aliases
 from core.prompts.answerers import ContextPassage, SentenceVectors
 from core.prompts.answers import EXTRACTIVE
-from core.prompts.evaluate import Bench, EvaluationResult, evaluate_offline, evaluate_prompt_variant, keep_evaluation
+from core.prompts.evaluate import (
+    EXPERIMENT,
+    Bench,
+    EvaluationResult,
+    evaluate_offline,
+    evaluate_prompt_variant,
+    keep_evaluation,
+)
 from core.prompts.gatekeeper import build_bench, head_revision, open_embedder, read_corpora, read_text
 from core.prompts.models import LanguageModel, Protocols, open_model
 from core.prompts.prices import Price, parse_prices
@@ -90,7 +97,15 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
         for prompt in prompts:
             result = _evaluate(prompt, cases, bench, on_progress)
             if result.is_complete:
-                result = keep_evaluation(result, prompt, bench, tracking, versions=versions, dataset=dataset)
+                result = keep_evaluation(
+                    result,
+                    prompt,
+                    bench,
+                    tracking,
+                    versions=versions,
+                    dataset=dataset,
+                    experiment=config.experiment or EXPERIMENT,
+                )
                 if journal := bench.journal(prompt, cases):
                     journal.remove()
             results.append(result)

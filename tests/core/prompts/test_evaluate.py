@@ -246,7 +246,7 @@ def start_eval(folder: Path, server: ModelServer, *options: str) -> subprocess.P
         "--corpus", folder / "docs", "--answerer", "openai", "--model", "gpt-4o-mini",
         "--base-url", server.base_url("openai"), "--judge", "llm", "--json", *options,
     ]  # fmt: skip
-    environ = {**os.environ, "QUARTERDECK_HOME": str(folder / "home")}
+    environ = {**os.environ, "QUARTERDECK_HOME": str(folder / "home"), "QUARTERDECK_EXPERIMENT": "support bot"}
     return subprocess.Popen(
         command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -288,7 +288,7 @@ def test_a_killed_evaluation_goes_on_and_lands_in_mlflow_when_it_is_whole(questi
     found = json.loads(out)[0]
     assert (found["failed"], found["not_run"], found["metrics"]["faithfulness_mean"]) == ({}, [], 1.0)
     run = Tracking(f"sqlite:///{questions}/home/mlflow/mlflow.db").get_run(found["run_id"])
-    assert (run.params["answerer"], run.params["model"]) == ("openai", "gpt-4o-mini")
+    assert (run.experiment, run.params["answerer"], run.params["model"]) == ("support bot", "openai", "gpt-4o-mini")
     assert run.params["judge"] == "model: gpt-4o-mini"
     assert list((questions / "home" / "evals").iterdir()) == []
 

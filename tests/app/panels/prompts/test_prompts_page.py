@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core.prompts.contests import report_prompts
@@ -272,6 +273,24 @@ def test_no_run_is_compared_with_itself(times: int, bare: Tracking, monkeypatch:
     assert "Two of them" not in said(app)
     found = report_prompts(bare, experiment="trials", rule=WinnerRule.FAITHFULNESS_PER_COST, run_ids=[run_id] * 2)
     assert len(found.contenders) == 1
+
+
+@pytest.mark.usefixtures("empty_url")
+def test_the_page_starts_with_the_configured_experiment_or_the_newest_with_evaluated_runs(
+    bare: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(bare.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    store = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    store.log_evaluation("an experiment", "epoch 1", params={}, metrics={"loss": 0.5}, artifacts={})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    (chosen,) = (box for box in open_page("prompts").selectbox if box.label == "Experiment")
+    assert (chosen.value, chosen.options) == ("trials", ["trials", "an experiment"])
+    monkeypatch.setenv("QUARTERDECK_EXPERIMENT", "planned")
+    st.cache_resource.clear()
+    app = open_page("prompts")
+    (chosen,) = (box for box in app.selectbox if box.label == "Experiment")
+    assert (chosen.value, chosen.options) == ("planned", ["planned", "an experiment", "trials"])
+    assert [text_of(info.value) for info in app.main.info] == ["No evaluated run in planned yet."]
 
 
 @pytest.mark.usefixtures("empty_url")
