@@ -1,14 +1,17 @@
 """Shell that starts a job and writes its audit entry: nothing runs in the background without one."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.audit.acts import Act, changing, require
-from core.errors import Conflict
+from core.errors import Conflict, QuarterdeckError
 from core.jobs.jobs import Jobs
 from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +26,33 @@ class Launch:
 
 
 def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[str, Any] | None = None) -> int:
-    """Start a job; return the audit entry's id. Raises Conflict while one of its kind runs."""
+    """Start a job; return the audit entry's id. Raises Conflict while one of its kind runs.
+
+    The entry is committed first and says what is to be started. A start that fails gets a second entry, which says why.
+    """
     require(by, "job.start")
+    jobs.check_free(launch.kind)
+    target = f"{launch.kind} of {launch.subject}"
     with changing(store, by) as change:
+        change.record("job.start", target, None, after)
+    try:
         jobs.start(
             launch.kind, launch.command, subject=launch.subject, actor=by.actor, folder=launch.folder,
             environ=launch.environ,
         )  # fmt: skip
-        try:
-            change.record("job.start", f"{launch.kind} of {launch.subject}", None, after)
-        except BaseException:
-            jobs.cancel(launch.kind)
-            raise
+    except QuarterdeckError as error:
+        _record_failure(store, by, target, str(error))
+        raise
     return change.entry_id
+
+
+def _record_failure(store: Store, by: Act, target: str, problem: str) -> None:
+    """Say in the audit trail that a job did not start; why it did not is what the caller has to hear in any case."""
+    try:
+        with changing(store, by) as change:
+            change.record("job.cancel", target, None, {"not_started": problem})
+    except QuarterdeckError as error:
+        logger.warning("%s did not start, and no audit entry says so: %s", target, error)
 
 
 def cancel_job(store: Store, jobs: Jobs, kind: str, by: Act) -> int:

@@ -16,7 +16,8 @@ from core.config import PROJECT
 from core.errors import InvalidInput
 from core.prompts.answerers import SentenceVectors, extractive_pipeline
 from core.prompts.answers import REFUSAL, Answer
-from core.prompts.evaluate import Bench, evaluate_offline, evaluate_prompt_variant, evaluate_prompts, keep_evaluation
+from core.prompts.bench import Bench
+from core.prompts.evaluate import evaluate_offline, evaluate_prompt_variant, evaluate_prompts, keep_evaluation
 from core.prompts.judges import offline_judge
 from core.prompts.prices import Price
 from core.prompts.prompts import Prompt
@@ -213,17 +214,18 @@ def test_a_failed_case_is_left_out_of_the_figures():
 
 def test_a_journal_belongs_to_one_prompt_one_test_set_one_answerer_and_one_index(tmp_path):
     bench = Bench(search, SentenceVectors(WordCounts()), PRICES, index_digest="a", journals=tmp_path)
+    digest = dataset_digest(CASES)
     paths = {
-        bench.journal(GROUNDED, CASES).path,
-        bench.journal(replace(GROUNDED, text=GROUNDED.text + "Be brief.\n"), CASES).path,
-        bench.journal(replace(GROUNDED, top_k=2), CASES).path,
-        bench.journal(GROUNDED, CASES[:2]).path,
-        replace(bench, protocol="openai").journal(GROUNDED, CASES).path,
-        replace(bench, index_digest="b").journal(GROUNDED, CASES).path,
+        bench.journal(GROUNDED, digest).path,
+        bench.journal(replace(GROUNDED, text=GROUNDED.text + "Be brief.\n"), digest).path,
+        bench.journal(replace(GROUNDED, top_k=2), digest).path,
+        bench.journal(GROUNDED, dataset_digest(CASES[:2])).path,
+        replace(bench, protocol="openai").journal(GROUNDED, digest).path,
+        replace(bench, index_digest="b").journal(GROUNDED, digest).path,
     }
     assert len(paths) == 6
-    assert bench.journal(GROUNDED, CASES[::-1]).path in paths
-    assert replace(bench, journals=None).journal(GROUNDED, CASES) is None
+    assert bench.journal(GROUNDED, dataset_digest(CASES[::-1])).path in paths
+    assert replace(bench, journals=None).journal(GROUNDED, digest) is None
 
 
 @pytest.fixture
