@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from core.audit.acts import Act, changing
-from core.audit.permissions import Grant, Role, Roles, combine_grants
+from core.audit.permissions import Grant, Role
 from core.audit.settings import get_setting, save_setting
 from core.errors import NotFound
 from quarterdeck.store import Store
@@ -18,11 +18,6 @@ _SETTING = "roles"
 def list_grants(store: Store) -> tuple[Grant, ...]:
     """Return every grant, by name and environment."""
     return _read_grants(store)[0]
-
-
-def find_roles(store: Store, name: str, groups: Iterable[str] = ()) -> Roles:
-    """Return the roles of a person, by name and groups, as they are granted now."""
-    return combine_grants(list_grants(store), name, groups)
 
 
 def grant_role(store: Store, grant: Grant, by: Act) -> int:

@@ -118,17 +118,6 @@ def list_contrasts(report: DriftReport, segments: Segments) -> tuple[Contrast, .
     return tuple(contrast for contrast in found if contrast is not None)
 
 
-def find_low_group(reference: Sequence[int], current: Sequence[int], *, touched_share: float = 1.0) -> LowGroup | None:
-    """Return the new group of low scores in the current histogram, and how much better it fits than a shift.
-
-    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
-    scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more. None below 100 scores
-    on either side.
-    """
-    fits = Shapes.of(reference, current)
-    return fits.low_group(touched_share) if fits else None
-
-
 @dataclass(frozen=True, slots=True)
 class _Sum:
     count: int = 0
@@ -197,7 +186,11 @@ def _cut(report: DriftReport, since: date) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Tempered log likelihoods of the recent histogram."""
+    """Tempered log likelihoods of the recent histogram: the former one with a new low group, or shifted as a whole.
+
+    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
+    scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more.
+    """
 
     reference: Floats
     current: Floats
@@ -209,6 +202,7 @@ class Shapes:
 
     @classmethod
     def of(cls, reference: Sequence[int], current: Sequence[int]) -> "Shapes | None":
+        """Fit both; None below 100 scores on either side."""
         old, new = np.array(reference, dtype=float), np.array(current, dtype=float)
         if min(old.sum(), new.sum()) < 100:
             return None

@@ -14,7 +14,7 @@ from core.coverage.topics import (
     MAP_LIMIT,
     Topics,
     find_topics,
-    low_score_threshold_of_histogram,
+    low_score_threshold,
     map_queries,
     recognize,
 )
@@ -162,4 +162,4 @@ def _list_reference(report: DriftReport, days: tuple[DailyScores, ...]) -> tuple
 def _low_threshold(histogram: Sequence[int]) -> float:
     """Return the score that nine in ten reference queries reach; 0 (nothing is low) while there is no reference."""
     edges = [step / HISTOGRAM_BINS for step in range(HISTOGRAM_BINS + 1)]
-    return low_score_threshold_of_histogram(histogram, edges) if any(histogram) else 0.0
+    return low_score_threshold(histogram, edges) if any(histogram) else 0.0

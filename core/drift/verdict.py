@@ -12,7 +12,6 @@ from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from core.drift.daily import DailyHistory, half_interval
 from core.drift.detector import CALL, Detector, Replay
@@ -94,20 +93,6 @@ class SegmentVerdict:
     @property
     def delta_high(self) -> float | None:
         return self.report.delta_high
-
-
-def summarize_scores(day: date, scores: ArrayLike) -> DailyScores:
-    """The summary of one day's scores. Raises `InvalidInput` for scores that are not numbers from 0 to 1.
-
-    >>> summarize_scores(date(2026, 1, 1), [0.25, 0.75]).mean
-    0.5
-    """
-    values = np.asarray(scores, dtype=float)
-    if values.ndim != 1 or not bool(((values >= 0) & (values <= 1)).all()):
-        raise InvalidInput("scores", "must be a list of numbers from 0 to 1")
-    bins = np.minimum((values * HISTOGRAM_BINS).astype(int), HISTOGRAM_BINS - 1)
-    histogram = tuple(int(n) for n in np.bincount(bins, minlength=HISTOGRAM_BINS))
-    return DailyScores(day, len(values), float(values.sum()), float((values**2).sum()), histogram)
 
 
 def decide_drift(

@@ -52,10 +52,10 @@ def run_prompt_gate(
     pairs = []
     for path in prompts or find_prompts(base):
         prompt = read_prompt(path)
-        former = _find_baseline(
+        baseline_and_why = _find_baseline(
             config, path, prompt, given=baseline, base=base, thresholds=thresholds, folder=files.thresholds.parent
         )
-        pairs.append((prompt, *former))
+        pairs.append((prompt, *baseline_and_why))
     wanted = [prompt for candidate, former, _ in pairs for prompt in (candidate, former) if prompt]
     done = _evaluate(config, files, [w.prompt for w in wanted], cases)
     found = dict(zip(map(id, wanted), done, strict=True))
