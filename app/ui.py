@@ -5,7 +5,7 @@ Text from users (queries, file names, reasons) reaches Markdown only through `pl
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -17,6 +17,7 @@ import streamlit as st
 from app.chart_data import list_chart_rows
 from app.navigation import TITLES, link_to
 from core.corpus.worddiff import SegmentKind, TextSegment
+from core.drift.verdict import DriftStatus
 from core.errors import HalfDone, QuarterdeckError
 
 # Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
@@ -65,11 +66,11 @@ class StatusLook:
     symbol: str
 
 
-DRIFT_LOOKS = {
-    "insufficient_data": StatusLook("Too little data", "gray", "…"),
-    "stable": StatusLook("Stable", "green", "✓"),
-    "watch": StatusLook("Watch", "orange", "◐"),
-    "drifting": StatusLook("Drifting", "red", "▼"),
+DRIFT_LOOKS: Mapping[DriftStatus, StatusLook] = {
+    DriftStatus.INSUFFICIENT_DATA: StatusLook("Too little data", "gray", "…"),
+    DriftStatus.STABLE: StatusLook("Stable", "green", "✓"),
+    DriftStatus.WATCH: StatusLook("Watch", "orange", "◐"),
+    DriftStatus.DRIFTING: StatusLook("Drifting", "red", "▼"),
 }
 
 

@@ -16,11 +16,12 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 
+from benchmarks.scores import summarize_scores
 from core.causes.causes import Cause, CauseKind, Causes, rank_causes
 from core.causes.evidence import SameQuestions
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.changepoint import replay
-from core.drift.verdict import DriftReport, as_history, decide_drift, summarize_scores
+from core.drift.verdict import DriftReport, as_history, decide_drift
 from core.log.values import DailyScores
 
 FIRST_DAY = date(2026, 1, 5)  # a Monday

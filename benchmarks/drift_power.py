@@ -22,8 +22,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.data import locate
+from benchmarks.scores import summarize_scores
 from core.drift.changepoint import replay
-from core.drift.verdict import DriftStatus, as_history, decide_drift, summarize_scores
+from core.drift.verdict import DriftStatus, as_history, decide_drift
 
 GENERATOR = locate("reference", "drift_streams.py")
 RULES = ("ours", "delta", "ks", "wasserstein")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.topics_quality import BANKING77, Labeled, read_labeled
-from core.coverage.topics import Topic, Topics, find_topics, low_score_threshold
+from core.coverage.topics import LOW_SCORE_SHARE, Topic, Topics, find_topics
 from core.embedding.embed import Embedder
 from core.log.values import AskedQuery
 
@@ -92,7 +92,7 @@ def main() -> None:
     )
     for seed in range(options.seeds):
         asked = ask(data, chatter, missing=options.missing, seed=seed)
-        low = np.flatnonzero(asked.scores < low_score_threshold(asked.healthy))
+        low = np.flatnonzero(asked.scores < np.quantile(asked.healthy, LOW_SCORE_SHARE))
         found = find_gaps(asked, low=low, clusters=options.clusters)
         hits = [real_gaps(asked, low, order(found)[: options.top]) for order in rankings.values()]
         kinds = [(asked.kind[low] == kind).sum() for kind in (MISSING, UNRELATED)]

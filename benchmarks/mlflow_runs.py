@@ -31,9 +31,10 @@ PARAMS = ("prompt", "version", "model", "top_k", "max_sentences", "embedding_mod
 OURS = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
-from core.tracking import Experiments
+from core.tracking.gateway import Tracking
+from core.tracking.runs import RunFilter
 started = time.perf_counter()
-runs = Experiments(sys.argv[1]).list_runs("bench", limit=int(sys.argv[3]), offset=int(sys.argv[4]))
+runs = Tracking(sys.argv[1]).list_runs(RunFilter("bench"), limit=int(sys.argv[3]), offset=int(sys.argv[4]))
 elapsed = time.perf_counter() - started
 assert all(len(run.metrics) == 6 and len(run.params) == 6 for run in runs)
 print(len(runs), elapsed)
@@ -42,7 +43,7 @@ print(len(runs), elapsed)
 PAGE = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
-from core.tracking import Experiments
+from core.tracking.gateway import Tracking
 from core.tracking.runs import RunFilter, RunSort, SortKind, choose_columns
 dear, small = RunSort(SortKind.METRIC, "cost_usd_mean"), RunSort(SortKind.PARAM, "top_k", descending=False)
 where, sort, offset = {
@@ -53,10 +54,10 @@ where, sort, offset = {
     "filtered": (RunFilter("bench", prompt="prompt-3", tag=("team", "team-3")), dear, 0),
 }[sys.argv[4]]
 started = time.perf_counter()
-experiments = Experiments(sys.argv[1])
-page = experiments.page_runs(where, sort, limit=100, offset=offset)
+tracking = Tracking(sys.argv[1])
+page = tracking.page_runs(where, sort, limit=100, offset=offset)
 choose_columns(page.runs)
-experiments.list_runs("bench", limit=1_000)
+tracking.list_runs(RunFilter("bench"), limit=1_000)
 elapsed = time.perf_counter() - started
 assert len(page.runs) == 100 and page.total <= int(sys.argv[3])
 print(sys.argv[3], elapsed)

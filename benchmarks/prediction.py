@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.data import locate
 from core.audit.acts import Act
-from core.coverage.topics import find_topics, low_score_threshold
+from core.coverage.topics import LOW_SCORE_SHARE, find_topics
 from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder
 from core.embedding.formats import split_document
@@ -102,7 +104,7 @@ def run(folder: Path, embedder: Embedder, store: Store, *, pages: int | None) ->
     asked = [
         AskedQuery(text, 1, found[0].score) for text, found in zip([*old_queries, *new_queries], hits, strict=True)
     ]
-    threshold = low_score_threshold(query.mean_score for query in asked[: len(old_queries)])
+    threshold = float(np.quantile([query.mean_score for query in asked[: len(old_queries)]], LOW_SCORE_SHARE))
     low = [query for query in asked if query.mean_score < threshold]
     topics = find_topics(low, embedder.embed([query.text for query in low])).topics
     queries = [*low, *(query for query in asked if query.mean_score >= threshold)]

@@ -1,6 +1,6 @@
-"""Where the time goes from new distinct queries to topics, and how long assigning cached vectors takes.
+"""Where the time goes from new distinct queries to topics.
 
-Run: `python -m benchmarks.topics_speed [--queries 5000] [--vectors 100000]`. The queries are varied from the labeled
+Run: `python -m benchmarks.topics_speed [--queries 5000]`. The queries are varied from the labeled
 ones at hand by joining halves of two of them, so that each is new to the model. The runs over a store read the queries
 from a retrieval log in SQLite, as the coverage page does: first with nothing known of them, then with nothing new.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.topics_quality import BANKING77, as_queries
 from core.coverage import clusters as rule
 from core.coverage.report import report_coverage
-from core.coverage.topics import MAP_LIMIT, assign_topics, find_topics, map_queries
+from core.coverage.topics import MAP_LIMIT, find_topics, map_queries
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from quarterdeck.log import as_log
@@ -64,7 +64,6 @@ def time_coverage(texts: Sequence[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--queries", type=int, default=5_000)
-    parser.add_argument("--vectors", type=int, default=100_000)
     options = parser.parse_args()
     texts = distinct_queries(options.queries)
     embedder = Embedder()
@@ -87,10 +86,6 @@ def main() -> None:
         map_queries(vectors[:MAP_LIMIT])
     print(f"  {topics.reason}")
     time_coverage(texts)
-    cached = np.resize(vectors, (options.vectors, vectors.shape[1]))
-    print(f"{len(cached)} cached vectors to {len(topics.topics)} topics")
-    with _timed("assign"):
-        assign_topics(cached, np.array([topic.centroid for topic in topics.topics], dtype=np.float32))
 
 
 if __name__ == "__main__":

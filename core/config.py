@@ -26,6 +26,7 @@ class Config:
     database_url: str
     log_url: str
     tracking_uri: str
+    experiment: str  # empty: the newest one with evaluated runs
     corpus_repo: str
     index_uri: str
     golden_set: Path
@@ -68,6 +69,7 @@ def load_config(
         database_url=database,
         log_url=environ.get("QUARTERDECK_LOG_URL") or database,
         tracking_uri=environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
+        experiment=environ.get("QUARTERDECK_EXPERIMENT") or "",
         corpus_repo=environ.get("QUARTERDECK_CORPUS_REPO") or str(home / "corpus"),
         index_uri=environ.get("QUARTERDECK_INDEX_URI") or str(home / "indexes"),
         golden_set=Path(environ.get("QUARTERDECK_GOLDEN_SET") or home / "golden.jsonl"),

@@ -2,23 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
 
 from core.causes.changes import WhatChanged
 from core.corpus.corpus import Corpus
-from core.coverage.report import report_coverage
+from core.coverage.report import Coverage
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftStatus
-from core.embedding.embed import Embedder
 from core.errors import QuarterdeckError
 from core.flags.canary_plan import Automation
 from core.flags.store import list_flags
 from core.flags.upkeep import describe_partly
 from core.indexes.registry import list_aliases, list_indexes
-from core.prompts.contests import report_prompts
+from core.prompts.contests import find_experiment, report_prompts
 from core.prompts.decisions import Decision, WinnerRule
-from core.prompts.evaluate import EXPERIMENT
 from core.rollouts import experiment
 from core.rollouts.canaries import CanaryReport
 from core.rollouts.canary import CanaryCall
@@ -76,12 +73,8 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
     )
 
 
-def describe_coverage(store: Store, embedder: Embedder, environment: str, today: date, low_score: float | None) -> Area:
-    """Say how many topics scored low in the last week, and which is the most worth indexing."""
-    coverage = report_coverage(
-        store, embedder, environment=environment, today=today, window_days=GAP_DAYS, low_score=low_score,
-        embed_new=False,
-    )  # fmt: skip
+def describe_coverage(coverage: Coverage) -> Area:
+    """Say how many gaps the last week (`GAP_DAYS`) has and what the biggest is called."""
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
         said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."
@@ -102,11 +95,16 @@ def describe_coverage(store: Store, embedder: Embedder, environment: str, today:
     )  # fmt: skip
 
 
-def describe_prompts(tracking: Tracking) -> Area:
-    """Say which prompt is live and whether another is ahead."""
-    found = report_prompts(tracking, experiment=EXPERIMENT, rule=WinnerRule.FAITHFULNESS_PER_COST)
+def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
+    """Say which prompt is live and whether another is ahead, by the runs of one experiment (`find_experiment`)."""
+    looked_at = find_experiment(tracking, experiment)
+    if not looked_at:
+        return Area("prompts", Standing.EMPTY, "No prompt was evaluated yet.")
+    found = report_prompts(tracking, experiment=looked_at, rule=WinnerRule.FAITHFULNESS_PER_COST)
+    if not found.contenders:
+        return Area("prompts", Standing.EMPTY, f"No prompt was evaluated yet in the experiment {looked_at}.")
     if found.decision is None:
-        return Area("prompts", Standing.EMPTY, "No prompt has been evaluated yet.")
+        return Area("prompts", Standing.EMPTY, f"No run of the experiment {looked_at} can be judged case by case.")
     live = found.production.label if found.production else "none"
     winner = found.winner
     is_news = winner is not None and winner.prompt is not None and winner.prompt != found.production
@@ -115,7 +113,7 @@ def describe_prompts(tracking: Tracking) -> Area:
         Standing.DECIDE if is_news else Standing.GOOD,
         f"{live} is in production; {_who_wins(found.decision)}.",
         live,
-        f"{len(found.judged)} variants",
+        f"{len(found.judged)} variant{'s' * (len(found.judged) != 1)}",
         f"Promote {winner.label}" if winner and is_news else "",
     )
 

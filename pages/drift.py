@@ -24,7 +24,7 @@ def render_sentence(report: DriftReport, told: WhatChanged) -> None:
 
 def render(frame: ui.Frame) -> None:
     """The page, once the log could be read."""
-    found = load_drift(frame.environment, frame.today, 7, 30)
+    found = load_drift(frame.environment, frame.today)
     if not found.days:
         ui.render_empty("No retrieval was logged yet. Build the demo, or let a service log one.", "quarterdeck demo")
         return

@@ -6,9 +6,9 @@ from app import ui
 from app.panels.prompts.behavior import render_behavior
 from app.panels.prompts.comparison import render_comparison
 from app.panels.prompts.promotion import render_promotion
-from app.panels.prompts.resources import load_choices, load_comparison
+from app.panels.prompts.resources import load_choices, load_comparison, load_experiment_names
 from app.panels.prompts.runs import read_chosen, render_runs
-from app.resources import get_tracking, list_environments
+from app.resources import list_environments
 from core.prompts.contests import PromptComparison
 from core.prompts.decisions import WinnerRule
 
@@ -18,10 +18,8 @@ _NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")
 
 def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
     """What the visitor looks at, and the rule that decides; it is stated in the verdict."""
-    names = get_tracking().list_experiments()
-    names = tuple(name for name in names if name != "Default") or names
     left, middle, right = st.columns(3)
-    experiment = left.selectbox("MLflow experiment", names, key="experiment", bind="query-params")
+    experiment = left.selectbox("MLflow experiment", load_experiment_names(), key="experiment", bind="query-params")
     chosen = middle.selectbox("Decide by", [str(rule) for rule in WinnerRule], key="rule", bind="query-params")
     rule = WinnerRule(chosen or WinnerRule.FAITHFULNESS_PER_COST)
     if rule is not WinnerRule.FAITHFULNESS_UNDER_CEILING:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.permissions import Grant, Role, Roles, combine_grants
+from core.audit.permissions import Grant, Role
 from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.errors import NotFound
 from quarterdeck.store import Store
@@ -19,11 +19,6 @@ _SETTING = setting_key(Family.ROLES)
 def list_grants(store: Store) -> tuple[Grant, ...]:
     """Return every grant, by name and environment."""
     return _read_grants(store)[0]
-
-
-def find_roles(store: Store, name: str, groups: Iterable[str] = ()) -> Roles:
-    """Return the current roles of a person, by name and groups."""
-    return combine_grants(list_grants(store), name, groups)
 
 
 def grant_role(store: Store, grant: Grant, by: Act) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.alerts.alerts import sign
+from core.deployments.health import StayHere
 from core.errors import SourceUnavailable
 
 TRIES = 3
@@ -59,9 +60,4 @@ def _post(url: str, body: bytes, secret: str, timestamp: int) -> tuple[str, bool
         return str(getattr(error, "reason", error)), False
 
 
-class _StayHere(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_StayHere)
+_OPENER = urllib.request.build_opener(StayHere)

@@ -32,7 +32,17 @@ class Metric(StrEnum):
 HIGHER_IS_BETTER = frozenset({Metric.SCORE, Metric.FAITHFULNESS, Metric.FEEDBACK})
 _METRICS = tuple(Metric)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_COUNTS, _TOTALS = [1, 0, 3, 5, 7, 9], [2, 0, 4, 6, 8, 10]  # columns of a row, from `queries` on; errors are derived
+_LOGGED_AS = {  # the columns of a UserRow that hold a metric's count and sum; errors are queries less those scored
+    Metric.SCORE: ("scored", "score"),
+    Metric.ERRORS: ("queries", "queries"),
+    Metric.LATENCY: ("timed", "latency_ms"),
+    Metric.COST: ("priced", "cost_usd"),
+    Metric.FAITHFULNESS: ("judged", "faithfulness"),
+    Metric.FEEDBACK: ("rated", "feedback"),
+}
+_FIRST_SUM = UserRow._fields.index("queries")
+_COUNTS, _TOTALS = ([UserRow._fields.index(_LOGGED_AS[m][at]) - _FIRST_SUM for m in Metric] for at in (0, 1))
+_SCORED = UserRow._fields.index("scored") - _FIRST_SUM
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +202,9 @@ class _Users:
 
 def _by_metric(rows: Sequence[UserRow]) -> _Floats:
     """Each user's count and sum for each metric."""
-    sums = np.array([row[3:] for row in rows], dtype=np.float64)
+    sums = np.array([row[_FIRST_SUM:] for row in rows], dtype=np.float64)
     found = np.stack([sums[:, _COUNTS], sums[:, _TOTALS]], axis=1)
-    found[:, 1, _METRICS.index(Metric.ERRORS)] -= sums[:, 1]
+    found[:, 1, _METRICS.index(Metric.ERRORS)] -= sums[:, _SCORED]
     return found
 
 

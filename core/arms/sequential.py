@@ -123,6 +123,8 @@ def compare_shares(users: Mapping[str, int], weights: Mapping[str, float]) -> fl
     users are lost or counted twice in one arm, and no other figure can be trusted. Source: Fabijan et al., "Diagnosing
     Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
     """
+    from scipy.special import chdtrc
+
     total, weight = sum(users.values()), math.fsum(weights.values())
     if any(count and not weights.get(arm) for arm, count in users.items()):
         return 0.0
@@ -130,14 +132,4 @@ def compare_shares(users: Mapping[str, int], weights: Mapping[str, float]) -> fl
     if len(expected) < 2 or min(expected.values()) < _LEAST_EXPECTED:
         return None
     statistic = math.fsum((users.get(arm, 0) - count) ** 2 / count for arm, count in expected.items())
-    return _chi_square_tail(statistic, len(expected) - 1)
-
-
-def _chi_square_tail(statistic: float, freedom: int) -> float:
-    """P(X > statistic), by the recurrence over degrees of freedom from 1 (erfc) or 2 (exp)."""
-    half = statistic / 2
-    tail, at = (math.erfc(math.sqrt(half)), 1) if freedom % 2 else (math.exp(-half), 2)
-    while at < freedom:
-        tail += math.exp(at / 2 * math.log(half) - half - math.lgamma(at / 2 + 1)) if half else 0.0
-        at += 2
-    return min(1.0, tail)
+    return float(chdtrc(len(expected) - 1, statistic))

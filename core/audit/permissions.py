@@ -112,9 +112,6 @@ class Roles:
         return max(found, key=_RANKS.__getitem__, default=None)
 
 
-NOBODY = Roles()
-
-
 def hold_everywhere(role: Role) -> Roles:
     """Return one role in every environment."""
     return Roles(((EVERYWHERE, role),))

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -24,16 +24,27 @@ from core.causes.evidence import (
     list_contrasts,
 )
 from core.causes.timeline import ChangeKind, TimelineChange
-from core.drift.changepoint import MIN_QUERIES
+from core.drift.daily import MIN_QUERIES
+from core.drift.detector import Detector
+from core.drift.detectors import DETECTOR
 from core.drift.verdict import DriftReport
 from core.log.values import DailyScores
+
+
+class CauseKind(StrEnum):
+    """A recorded change, a shift of what users ask, or neither."""
+
+    CHANGE = "change"
+    NEW_QUESTIONS = "new_questions"
+    UNKNOWN = "unknown"
+
 
 LOOK_BACK, LOOK_AHEAD = 21, 3  # days around the dated day in which changes are candidates
 HISTORY = 60  # days before the dated day from which the former level is estimated
 
 # Priors: the chance that a change of this kind visibly lowers the score, and how often per day the other two happen.
 # They are judgments from running retrieval products, not measurements; a factor of two in any moves few rankings.
-FAULT = {
+FAULT: Mapping[ChangeKind, float] = {
     ChangeKind.INDEX: 0.10,
     ChangeKind.PROMPT: 0.06,
     ChangeKind.CANARY: 0.05,
@@ -43,31 +54,22 @@ FAULT = {
     ChangeKind.CORPUS: 0.003,  # users see it only through an index, and its swap is a separate change
 }
 NEW_QUESTIONS_A_DAY, UNKNOWN_A_DAY = 1 / 100, 1 / 300
-LAGS = ((0.0, 0.85), (0.5, 0.05), (1.0, 0.05), (2.0, 0.05))  # days until a change takes effect, with probabilities
-GROWTH = {  # probability of each of the `GROWTH_DAYS`
-    "change": (0.85, 0.05, 0.05, 0.05),
-    "new": (0.30, 0.20, 0.25, 0.25),
-    "unknown": (0.70, 0.10, 0.10, 0.10),
+LAGS = ((0.0, 0.85), (0.5, 0.05), (1.0, 0.05), (2.0, 0.05))  # days until a change takes effect, and their chances
+GROWTH: Mapping[CauseKind, tuple[float, ...]] = {  # how likely an effect grows in each of `GROWTH_DAYS`
+    CauseKind.CHANGE: (0.85, 0.05, 0.05, 0.05),
+    CauseKind.NEW_QUESTIONS: (0.30, 0.20, 0.25, 0.25),
+    CauseKind.UNKNOWN: (0.70, 0.10, 0.10, 0.10),
 }
-NEW_LOW_GROUP = {  # the chance that some scores fall far, instead of all falling together
-    ChangeKind.INDEX: 0.30,  # an index can lack documents
+# The chance that a part of the scores falls far, instead of all of them together: an index can lack documents.
+LOW_GROUP_OF_CHANGE: Mapping[ChangeKind, float] = dict.fromkeys(ChangeKind, 0.05) | {
+    ChangeKind.INDEX: 0.30,
     ChangeKind.CORPUS: 0.30,
-    "other change": 0.05,
-    "new": 0.95,
-    "unknown": 0.40,
 }
+LOW_GROUP_OF_NEW_QUESTIONS, LOW_GROUP_OF_UNKNOWN = 0.95, 0.40
 TOLERANCE = 0.15  # how far a measured share of the fall may miss a cause's prediction
 STRAY = 0.01  # chance that a measured share is unrelated to any cause
 HIDDEN_SEGMENT = 0.3  # share of the unknown causes that are an unrecorded change of one segment
 _STEP = 0.25  # days between the onsets tried for a cause without a date
-
-
-class CauseKind(StrEnum):
-    """A recorded change, a shift in what users ask, or neither."""
-
-    CHANGE = "change"
-    NEW_QUESTIONS = "new_questions"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def rank_causes(
     days: Sequence[DailyScores],
     segments: Segments | None = None,
     same_questions: SameQuestions | None = None,
+    detector: Detector = DETECTOR,
 ) -> Causes:
     """Return what may have caused the dated drop of `report`, each candidate with its confidence and evidence.
 
@@ -108,14 +111,14 @@ def rank_causes(
 
     - prior: `FAULT` for a change; `NEW_QUESTIONS_A_DAY` and `UNKNOWN_A_DAY` for each day on which the others may start.
     - time: exp(s^2 / (i + 1 / (reach * EFFECT_SD)^2) / 2) of an effect with exactly this onset, s and i being the score
-      and information of the weekday- and wobble-adjusted daily means (the model of `core.drift.changepoint`); an
+      and information of the weekday- and wobble-adjusted daily means (the model of `core.drift.daily`); an
       onset within a day affects that part of it. Averaged over `LAGS` and `GROWTH`; causes without a date are summed
       over all onsets. A change after the fall gets next to nothing, and one that reaches few users can explain only a
       small fall.
     - place: e = fall of everything - fall outside of the touched segment, on days after the change, against N(fall, .)
       if the segment is the cause and N(0, .) if not. 1 if touched segments are unknown or have no other side.
     - shape: the recent histogram as the former one shifted (additively or by a factor, in the touched share), or as the
-      former one with a new low group. `NEW_LOW_GROUP` says which cause looks like which.
+      former one with a new low group. `LOW_GROUP_OF_…` say which cause looks like which.
     - same questions: as place, with the fall of questions compared with themselves: 0 for new questions.
 
     Time and shape are weighted with `TEMPER`; place and questions have a tolerance and a chance to stray, so none of
@@ -127,7 +130,7 @@ def rank_causes(
     """
     if report.changed_on is None or report.fall is None:
         return Causes(())
-    drop = _Drop.of(report, days, segments or {}, same_questions)
+    drop = _Drop.of(report, days, segments or {}, same_questions, detector)
     if drop is None:
         return Causes(())
     found = [drop.weigh_change(change) for change in changes if drop.is_near(change)]
@@ -152,7 +155,12 @@ class _Drop:
 
     @classmethod
     def of(
-        cls, report: DriftReport, days: Sequence[DailyScores], segments: Segments, same: SameQuestions | None
+        cls,
+        report: DriftReport,
+        days: Sequence[DailyScores],
+        segments: Segments,
+        same: SameQuestions | None,
+        detector: Detector,
     ) -> "_Drop | None":
         changed, fall = report.changed_on, report.fall
         assert changed is not None and fall is not None
@@ -163,7 +171,7 @@ class _Drop:
         if not before or not after:
             return None
         shapes = Shapes.of(_histogram(before), _histogram(after))
-        return cls(report, changed, min(fall, -1e-3), Timing.of(near, changed), shapes, segments, same)
+        return cls(report, changed, min(fall, -1e-3), Timing.of(near, changed, detector), shapes, segments, same)
 
     @property
     def low_group(self) -> LowGroup | None:
@@ -178,8 +186,8 @@ class _Drop:
         contrast = self._contrast(change)
         touched = contrast.share if contrast else change.reach
         time = _time_of_change(self.timing, _days_after(change.ts, self.changed_on), touched)
-        low = NEW_LOW_GROUP.get(change.kind, NEW_LOW_GROUP["other change"])
-        weight = math.log(FAULT.get(change.kind, 0.05)) + time + self._shape(low, touched) + self._same(regression=True)
+        low = LOW_GROUP_OF_CHANGE[change.kind]
+        weight = math.log(FAULT[change.kind]) + time + self._shape(low, touched) + self._same(regression=True)
         if contrast:
             weight += _log_odds(contrast.explained, contrast.error, self.fall)
         explained = min(1.0, max(0.0, contrast.explained / self.fall)) if contrast else None
@@ -187,16 +195,16 @@ class _Drop:
         return weight, Cause(CauseKind.CHANGE, change, change.summary, 0.0, evidence, explained)
 
     def weigh_new_questions(self) -> tuple[float, Cause]:
-        time = _time_of_any(self.timing, "new")
-        weight = math.log(NEW_QUESTIONS_A_DAY) + time + self._shape(NEW_LOW_GROUP["new"], 1.0)
+        time = _time_of_any(self.timing, CauseKind.NEW_QUESTIONS)
+        weight = math.log(NEW_QUESTIONS_A_DAY) + time + self._shape(LOW_GROUP_OF_NEW_QUESTIONS, 1.0)
         weight += self._same(regression=False)
         explained = min(1.0, max(0.0, self.shapes.fall / self.fall)) if self.shapes else None
         title = "users ask about something new"
         return weight, Cause(CauseKind.NEW_QUESTIONS, None, title, 0.0, self._tell_new_questions(), explained)
 
     def weigh_unknown(self) -> tuple[float, Cause]:
-        time = _time_of_any(self.timing, "unknown")
-        weight = math.log(UNKNOWN_A_DAY) + time + self._shape(NEW_LOW_GROUP["unknown"], 1.0)
+        time = _time_of_any(self.timing, CauseKind.UNKNOWN)
+        weight = math.log(UNKNOWN_A_DAY) + time + self._shape(LOW_GROUP_OF_UNKNOWN, 1.0)
         weight += self._same(regression=True)
         odds = [_log_odds(c.explained, c.error, self.fall) for c in list_contrasts(self.report, self.segments)]
         hidden = sum(math.exp(each) for each in odds) / len(odds) if odds else 1.0
@@ -249,13 +257,13 @@ class _Drop:
 def _time_of_change(timing: Timing, onset: float, touched: float) -> float:
     """Log evidence of an effect that begins with a change, or after a lag."""
     onsets = np.array([onset + lag for lag, _ in LAGS])
-    return _log_sum(timing.weigh(onsets, touched), np.outer([chance for _, chance in LAGS], GROWTH["change"]))
+    return _log_sum(timing.weigh(onsets, touched), np.outer([chance for _, chance in LAGS], GROWTH[CauseKind.CHANGE]))
 
 
-def _time_of_any(timing: Timing, growth: str) -> float:
+def _time_of_any(timing: Timing, kind: CauseKind) -> float:
     """Log evidence summed over all onsets, one per day."""
     onsets = np.arange(-LOOK_BACK, LOOK_AHEAD + _STEP, _STEP)
-    return _log_sum(timing.weigh(onsets, 1.0), np.tile(GROWTH[growth], (len(onsets), 1)) * _STEP)
+    return _log_sum(timing.weigh(onsets, 1.0), np.tile(GROWTH[kind], (len(onsets), 1)) * _STEP)
 
 
 def _log_sum(logs: NDArray[np.float64], chances: NDArray[np.float64]) -> float:

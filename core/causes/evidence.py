@@ -11,7 +11,8 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from core.drift.changepoint import MIN_QUERIES, WEEKEND_SD, DailyHistory, Noise, replay, whiten
+from core.drift.daily import MIN_QUERIES, EffectTest
+from core.drift.detector import Detector
 from core.drift.verdict import HISTOGRAM_BINS, DriftReport, as_history
 from core.log.values import DailyScores
 
@@ -116,17 +117,6 @@ def list_contrasts(report: DriftReport, segments: Segments) -> tuple[Contrast, .
     return tuple(contrast for contrast in found if contrast is not None)
 
 
-def find_low_group(reference: Sequence[int], current: Sequence[int], *, touched_share: float = 1.0) -> LowGroup | None:
-    """Return the new group of low scores in the current histogram, and how much better it fits than a shift.
-
-    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
-    scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for the two extra parameters. None below 100
-    scores on either side.
-    """
-    fits = Shapes.of(reference, current)
-    return fits.low_group(touched_share) if fits else None
-
-
 @dataclass(frozen=True, slots=True)
 class _Sum:
     count: int = 0
@@ -195,7 +185,11 @@ def _cut(report: DriftReport, since: date) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Tempered log likelihoods of the recent histogram."""
+    """Tempered log likelihoods of the recent histogram: the former one with a new low group, or shifted as a whole.
+
+    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
+    scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more.
+    """
 
     reference: Floats
     current: Floats
@@ -207,6 +201,7 @@ class Shapes:
 
     @classmethod
     def of(cls, reference: Sequence[int], current: Sequence[int]) -> "Shapes | None":
+        """Fit both; None below 100 scores on either side."""
         old, new = np.array(reference, dtype=float), np.array(current, dtype=float)
         if min(old.sum(), new.sum()) < 100:
             return None
@@ -261,31 +256,19 @@ def _log(chances: Floats) -> Floats:
 class Timing:
     """Evidence for an effect that begins at each onset (days after the dated day) and grows for some days."""
 
-    noise: Noise
-    ordinal: Floats
-    white: Floats
-    covariance: Floats
-    history: DailyHistory
-    origin: int
+    test: EffectTest
+    days: Floats  # of the history, counted from the dated day
 
     @classmethod
-    def of(cls, days: Sequence[DailyScores], changed_on: date) -> "Timing":
+    def of(cls, days: Sequence[DailyScores], changed_on: date, detector: Detector) -> "Timing":
         history = as_history(days)
-        noise = replay(history).noise
-        columns = np.column_stack([history.mean - history.mean[0], history.design])
-        white = whiten(history, _noise_row(noise), columns)[0][:, 0]
-        precision = np.diag([1e-6, WEEKEND_SD**-2, *[noise.weekday_sd**-2] * 7])
-        covariance = np.asarray(np.linalg.inv(white[:, 1:].T @ white[:, 1:] + precision), dtype=np.float64)
-        return cls(noise, history.ordinal.astype(np.float64), white, covariance, history, changed_on.toordinal())
+        since = history.ordinal.astype(np.float64) - changed_on.toordinal()
+        return cls(EffectTest.of(history, detector.replay(history).noise), since)
 
     def weigh(self, onsets: Floats, touched: float) -> Floats:
         """Tempered log evidence, onsets x `GROWTH_DAYS`, of an effect on the touched share of the queries."""
-        shapes = np.column_stack([_effect(self.ordinal - self.origin, t, g) for t in onsets for g in GROWTH_DAYS])
-        step = whiten(self.history, _noise_row(self.noise), shapes)[0][:, 0]
-        y, fixed = self.white[:, 0], self.white[:, 1:]
-        solved = self.covariance @ (fixed.T @ step)
-        score = step.T @ y - solved.T @ (fixed.T @ y)
-        information = (step**2).sum(axis=0) - ((fixed.T @ step) * solved).sum(axis=0)
+        shapes = np.column_stack([_effect(self.days, t, g) for t in onsets for g in GROWTH_DAYS])
+        score, information = self.test.measure(shapes)
         gain = np.where(score < 0, 0.5 * score**2 / (information + (EFFECT_SD * max(touched, 0.01)) ** -2), 0.0)
         return np.asarray(TEMPER * gain.reshape(len(onsets), len(GROWTH_DAYS)))
 
@@ -295,7 +278,3 @@ def _effect(days: Floats, onset: float, growth: float) -> Floats:
     if growth == 0:
         return np.clip(days + 1 - onset, 0.0, 1.0)
     return (np.clip(days + 1 - onset, 0.0, growth) + np.clip(days - onset, 0.0, growth)) / (2 * growth)
-
-
-def _noise_row(noise: Noise) -> Floats:
-    return np.array([[noise.day_sd, noise.correlation, noise.design_effect]])

@@ -14,12 +14,12 @@ from core.coverage.topics import (
     MAP_LIMIT,
     Topics,
     find_topics,
-    low_score_threshold_of_histogram,
+    low_score_threshold,
     map_queries,
     recognize,
 )
-from core.drift.report import WINDOW_DAYS, get_accepted_day
-from core.drift.verdict import decide_drift
+from core.drift.report import WINDOW_DAYS, DriftOverview, get_accepted_day
+from core.drift.verdict import DriftReport, decide_drift
 from core.embedding.embed import Embedder
 from core.errors import SourceUnavailable
 from core.log.histograms import add_histograms, quantile_of_histogram
@@ -65,16 +65,19 @@ def report_coverage(
     window_days: int = WINDOW_DAYS,
     low_score: float | None = None,
     embed_new: bool = True,
+    drift: DriftOverview | None = None,
 ) -> Coverage:
     """Return the topics of the low-scoring queries of the last `window_days`.
 
-    `low_score` sets the threshold by hand. Otherwise it comes from the reference of the drift verdict, which is frozen
-    while retrieval drifts, so a lasting drop does not lower its own threshold. Known topics keep their ids.
-    With `embed_new=False` only queries with cached vectors are grouped; the others are `pending`.
+    `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
+    retrieval drifts, so that a lasting drop does not become the measure of itself. `drift` is today's verdict, where it
+    was read already. Topics seen before keep their ids. With `embed_new=False` only queries whose vectors are cached
+    are grouped, the others are `pending`.
     Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
-    histogram = add_histograms(_list_reference(store, environment, today))
+    reference = _list_reference(drift.report, drift.days) if drift else _read_reference(store, environment, today)
+    histogram = add_histograms(reference)
     threshold = low_score if low_score is not None else _low_threshold(histogram)
     low = list_questions(store, window, below=threshold)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
@@ -144,10 +147,13 @@ def _remember(store: Store, topics: Topics, model: str) -> None:
         logger.warning("the topics seen are not remembered: %s", error)
 
 
-def _list_reference(store: Store, environment: str, today: date) -> tuple[DailyScores, ...]:
-    """Return the reference days of today's drift verdict; all days if it has none."""
+def _read_reference(store: Store, environment: str, today: date) -> tuple[DailyScores, ...]:
     days = list_daily_scores(store)
-    report = decide_drift(days, today=today, accepted_on=get_accepted_day(store, environment))
+    return _list_reference(decide_drift(days, today=today, accepted_on=get_accepted_day(store, environment)), days)
+
+
+def _list_reference(report: DriftReport, days: tuple[DailyScores, ...]) -> tuple[DailyScores, ...]:
+    """Return the days that the drift verdict compares with; all days while there is nothing to compare."""
     first, last = report.baseline_from, report.baseline_until
     return tuple(day for day in days if first and last and first <= day.day <= last) or days
 
@@ -155,4 +161,4 @@ def _list_reference(store: Store, environment: str, today: date) -> tuple[DailyS
 def _low_threshold(histogram: Sequence[int]) -> float:
     """Return the score that nine in ten reference queries reach; 0 (nothing is low) without a reference."""
     edges = [step / HISTOGRAM_BINS for step in range(HISTOGRAM_BINS + 1)]
-    return low_score_threshold_of_histogram(histogram, edges) if any(histogram) else 0.0
+    return low_score_threshold(histogram, edges) if any(histogram) else 0.0

@@ -4,14 +4,14 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.coverage.clusters import Clustering, cluster_sums, cluster_vectors, nearest, normalize
+from core.coverage.clusters import Clustering, cluster_sums, cluster_vectors, normalize
 from core.coverage.labels import name_clusters
 from core.errors import InvalidInput
 from core.log.values import AskedQuery, normalize_query
@@ -89,22 +89,12 @@ class Topics:
         return tuple(sorted(self.topics, key=lambda topic: (-topic.gain, topic.cluster_id)))
 
 
-def low_score_threshold(reference_scores: Iterable[float], *, share: float = LOW_SCORE_SHARE) -> float:
+def low_score_threshold(counts: Sequence[int], edges: Sequence[float], *, share: float = LOW_SCORE_SHARE) -> float:
     """Return the score below which a query counts as badly covered: the `share` quantile of the reference window.
 
-    By default, one query in ten of a healthy window is low. Off-topic and unindexed questions score far below it.
-    Use at least 100 scores; a quantile of fewer is unreliable. Raises InvalidInput without any score.
+    Of a histogram (n counts, n + 1 edges), straight between the edges of a bin. By the default, one query in ten of a
+    healthy window is low; off-topic and unindexed questions fall far below it. Use at least 100 scores.
     """
-    scores = np.asarray(list(reference_scores), dtype=np.float64)
-    if not scores.size or not np.isfinite(scores).all():
-        raise InvalidInput("reference_scores", "needs at least one score, and finite ones only")
-    return float(np.quantile(scores, _checked_share(share)))
-
-
-def low_score_threshold_of_histogram(
-    counts: Sequence[int], edges: Sequence[float], *, share: float = LOW_SCORE_SHARE
-) -> float:
-    """Return the same threshold from a histogram (n counts, n + 1 edges), interpolated linearly within a bin."""
     mass = np.asarray(counts, dtype=np.float64)
     bounds = np.asarray(edges, dtype=np.float64)
     if len(bounds) != len(mass) + 1 or mass.sum() <= 0 or (mass < 0).any():
@@ -190,18 +180,6 @@ def trend_of(weekly_counts: Sequence[int]) -> Trend:
     if abs(z) <= 2.58:
         return Trend.STEADY
     return Trend.GROWING if z > 0 else Trend.FADING
-
-
-def assign_topics(
-    vectors: NDArray[np.float32], centroids: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return for each vector the row of the nearest centroid and their cosine similarity (100,000 in a second)."""
-    vectors, centroids = np.asarray(vectors, dtype=np.float32), np.asarray(centroids, dtype=np.float32)
-    if centroids.ndim != 2 or not len(centroids):
-        raise InvalidInput("centroids", "needs at least one centroid")
-    if vectors.ndim != 2 or vectors.shape[1] != centroids.shape[1]:
-        raise InvalidInput("vectors", f"have shape {vectors.shape}, the centroids {centroids.shape}")
-    return nearest(normalize(vectors), normalize(centroids))
 
 
 def map_queries(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float64]:

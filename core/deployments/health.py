@@ -25,9 +25,11 @@ def ask(url: str, *, timeout_s: float = 2.0) -> str:
         raise SourceUnavailable(f"{url} does not answer: {reason or type(error).__name__}") from error
 
 
-class _StayHere(urllib.request.HTTPRedirectHandler):
+class StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: what answers elsewhere was not asked."""
+
     def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
         return None
 
 
-_OPENER = urllib.request.build_opener(_StayHere, urllib.request.ProxyHandler({}))
+_OPENER = urllib.request.build_opener(StayHere, urllib.request.ProxyHandler({}))

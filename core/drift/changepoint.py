@@ -1,132 +1,43 @@
 """Rule: detects change points sequentially. Daily means in, dated drops and recoveries out.
 
-Pure numpy. It knows indices, not dates or words; `verdict.py` turns what it finds into a report.
+One implementation of `core.drift.detector.Detector`: a module is one as long as it has `replay` and `smallest_drop`.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from core.drift.daily import (
+    MIN_QUERIES,
+    PRIOR_DEGREES,
+    REFERENCE,
+    DailyHistory,
+    Floats,
+    Ints,
+    Noise,
+    NoiseLikelihood,
+    Reference,
+    Shift,
+    normal_to_student,
+    scatter,
+    student_to_normal,
+    whiten,
+)
+from core.drift.detector import CALL, Episode, Replay
 
-CALL = math.log(100)  # evidence at which a drop is called: the data are 100 times likelier with a drop than without
-DROP_ERRORS = 4.0  # size of the drops to detect: sd of a normal prior, in standard errors of a usual daily mean
-LONE_DAY = 0.8  # weight of z for a change seen on one day only: odd days are likelier than under a normal distribution
-MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about this many
-LONGEST = 60  # observed days a suspected change may lie back
-REFERENCE = 180  # observed days of history, reference and suspected change together
-REVIEW, SETTLED = 7, 91  # observed days between noise estimates; four times as many once there are 91 days
-LAG = 10  # newest observed days left out of that estimate, so that a fresh drop cannot inflate it
-DATING = 7  # observed days after the call in which the date of the change is still refined
+DROP_ERRORS = 4.0  # size of the drops that are looked for: sd of a normal prior, in errors of a usual daily mean
+LONE_DAY = 0.8  # weight of the z of a change seen on one day only: an odd day is likelier than a normal error has it
+LONGEST = 60  # observed days a suspected change may reach back
+LEAST_SHARE = 0.05  # of the wobble in the noise: the sampling noise is not known perfectly either
+REVIEW, SETTLED = 7, 91  # observed days between two estimates of the noise; four times as many once it has settled
+LAG = 10  # newest observed days kept out of that estimate, so that a fresh drop cannot inflate it
+DATING = 7  # observed days after the call during which the date of the change is still refined
 RECOVERY = 14  # observed days that must be back near the reference to end an episode
-RECOVERY_ERRORS = 3.0  # standard errors by which more than half of the drop must be regained
-
-# Priors. Typical of retrieval logs of many kinds; a few weeks of data outweigh them.
-SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # sd of single scores, and its weight in queries
-SPREAD_WEIGHT = 50.0  # weight, in queries, of the pooled sd in the sd of each day
-WEEKEND_SD = 0.03  # prior sd of the weekend effect
-PRIOR_DEGREES = 8.0  # weight of the priors, in degrees of freedom
-LEAST_SHARE = 0.05  # least share of the wobble in the noise, because sampling noise is not known exactly either
-DAY_SD, DAY_SD_FACTOR = 0.011, 0.6  # typical wobble, and the sd of its logarithm
-CORRELATION, CORRELATION_SD = 0.3, 0.25
-DESIGN_EFFECT, DESIGN_EFFECT_FACTOR = 1.7, 0.45
-WEEKDAY_SDS = (0.003, 0.01)  # prior sds of single weekdays around their group
-DAY_SDS = (0.002, 0.004, 0.006, 0.008, 0.011, 0.015, 0.022)
-CORRELATIONS = (0.0, 0.25, 0.5, 0.7)
-DESIGN_EFFECTS = (1.0, 1.6, 2.6, 4.2, 7.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Why a daily mean differs from the level: a day-to-day wobble with autocorrelation, and sampling noise."""
-
-    day_sd: float  # sd of the wobble, which more queries do not average away
-    correlation: float  # of the wobble from one day to the next
-    design_effect: float  # variance of a daily mean / that of independent queries: sessions repeat themselves
-    weekday_sd: float
-
-
-PRIOR_NOISE = Noise(day_sd=0.011, correlation=0.3, design_effect=1.7, weekday_sd=0.01)
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """A change of level at observed day `start`: its size, standard error, corrected z, and log evidence that the
-    level changed in this direction on that day or any other."""
-
-    start: int
-    size: float
-    error: float
-    z: float
-    evidence: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """A drop, as indices of observed days. `dated_at_call` is the date at the call, `changed` the refined one."""
-
-    changed: int
-    dated_at_call: int
-    called: int
-    ended: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The detector's state at the end of the last day."""
-
-    episodes: tuple[Episode, ...]
-    fall: Shift | None  # the strongest suspected drop, or the called one measured against its frozen reference
-    rise: Shift | None
-    noise: Noise
-
-    @property
-    def open_episode(self) -> Episode | None:
-        """The drop that is neither accepted nor recovered, or None."""
-        return self.episodes[-1] if self.episodes and self.episodes[-1].ended is None else None
-
-
-@dataclass(frozen=True, slots=True)
-class DailyHistory:
-    """Observed days (at least one query each), ascending: ordinal of the day, queries, mean, variance of that mean
-    if queries were independent."""
-
-    ordinal: Ints
-    count: Ints
-    mean: Floats
-    variance: Floats
-
-    @classmethod
-    def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "DailyHistory":
-        """Summarize daily sums. A day's variance is shrunk towards that of all days up to it."""
-        mean = total / count
-        squares = np.maximum(total_squares - total * mean, 0.0)
-        degrees = (count - 1).astype(float)
-        pooled = (np.cumsum(squares) + SCORE_SD_DAYS * SCORE_SD**2) / (np.cumsum(degrees) + SCORE_SD_DAYS)
-        spread = (squares + SPREAD_WEIGHT * pooled) / (degrees + SPREAD_WEIGHT)
-        return cls(ordinal, count, mean, spread / count)
-
-    def __len__(self) -> int:
-        return len(self.ordinal)
-
-    def take(self, index: Ints) -> "DailyHistory":
-        return DailyHistory(self.ordinal[index], self.count[index], self.mean[index], self.variance[index])
-
-    @property
-    def gaps(self) -> Floats:
-        """Days since the observed day before (1 when there is no gap)."""
-        return np.diff(self.ordinal, prepend=self.ordinal[:1] - 1).astype(float)
-
-    @property
-    def design(self) -> Floats:
-        """Columns: level, weekend, Monday to Sunday."""
-        weekday = (self.ordinal - 1) % 7  # ordinal 1 was a Monday
-        return np.column_stack([np.ones(len(self)), weekday >= 5, weekday[:, None] == np.arange(7)]).astype(float)
+RECOVERY_ERRORS = 3.0  # and the standard errors by which at least half of the drop must be regained
 
 
 def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
@@ -171,72 +82,27 @@ def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
         position = changed + healthy
 
 
-def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Floats, Floats]:
-    """Kalman filter of an AR(1) wobble under sampling noise: independent unit-variance innovations of `columns`.
+def smallest_drop(
+    history: DailyHistory, seen: Replay, *, since: int, power: float, threshold: float = CALL
+) -> float | None:
+    """Return the drop that would be called with the chance `power` once it has lasted from the day `since` on.
 
-    `noise` has a row (day_sd, correlation, design_effect) per model. Returns days x models x columns, and the log
-    variance of each innovation (days x models).
+    The errors by which one start alone must lie off the reference, plus the normal quantile of `power`. None with fewer
+    than 20 queries in those days.
     """
-    wobble, correlation, effect = noise[:, 0] ** 2, noise[:, 1], noise[:, 2]
-    carried = correlation ** history.gaps[:, None]
-    fresh = wobble * (1 - carried**2)
-    sampling = effect * history.variance[:, None]
-    white = np.empty((len(history), len(noise), columns.shape[1]))
-    variance = np.empty((len(history), len(noise)))
-    state, spread = np.zeros(white.shape[1:]), wobble
-    for day in range(len(history)):
-        state = carried[day, :, None] * state
-        spread = carried[day] ** 2 * spread + fresh[day]
-        variance[day] = spread + sampling[day]
-        gain = spread / variance[day]
-        white[day] = columns[day] - state
-        state = state + gain[:, None] * white[day]
-        spread = spread * (1 - gain)
-    return white / np.sqrt(variance)[:, :, None], np.log(variance)
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """Level and weekday effects of some days, with their covariance; other days are measured against it."""
-
-    effects: Floats
-    covariance: Floats
-    noise: Noise
-    days: int
-
-    @classmethod
-    def of(cls, history: DailyHistory, days: range, noise: Noise) -> "Reference":
-        """Fit the last `REFERENCE` of the days (without days: the priors)."""
-        index = np.array(days[-REFERENCE:], dtype=np.int64)
-        seen = history.take(index)
-        columns = np.column_stack([seen.mean, seen.design])
-        white = whiten(seen, _row(noise), columns)[0][:, 0] if len(index) else np.zeros((0, 10))
-        covariance = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(_precision(noise.weekday_sd)))
-        effects = covariance @ (white[:, 1:].T @ white[:, 0])
-        return cls(np.asarray(effects), np.asarray(covariance), noise, len(index))
-
-    def shift(self, history: DailyHistory, index: Ints) -> Shift:
-        """The difference of these days' level from the reference, with its standard error."""
-        size, error = self.shifts(history, index[None])
-        z = _student_to_normal(size / error, PRIOR_DEGREES + self.days)
-        return Shift(int(index[0]), float(size[0]), float(error[0]), float(z[0]))
-
-    def shifts(self, history: DailyHistory, windows: Ints) -> tuple[Floats, Floats]:
-        """The same for many windows of equal length: sizes and standard errors (generalized least squares)."""
-        design = history.design[windows]
-        residual = history.mean[windows] - design @ self.effects
-        covariance = scatter(history, windows, self.noise) + design @ self.covariance @ design.transpose(0, 2, 1)
-        weight = np.linalg.solve(covariance, np.ones((*windows.shape, 1)))[..., 0]
-        information = weight.sum(axis=1)
-        return (weight * residual).sum(axis=1) / information, 1 / np.sqrt(information)
-
-
-def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
-    """Covariance of the daily means of each window around their level: autocorrelated wobble and sampling noise."""
-    ordinal = history.ordinal[windows]
-    apart = np.abs(ordinal[:, :, None] - ordinal[:, None, :]).astype(float)
-    sampling = noise.design_effect * history.variance[windows]
-    return np.asarray(noise.day_sd**2 * noise.correlation**apart + sampling[:, :, None] * np.eye(windows.shape[1]))
+    start = seen.open_episode.changed if seen.open_episode else int(np.searchsorted(history.ordinal, since))
+    recent = np.flatnonzero(history.ordinal >= since)
+    if not len(recent) or history.count[recent].sum() < MIN_QUERIES:
+        return None
+    reference = Reference.of(history, range(start), seen.noise)
+    if start:
+        error = reference.shift(history, recent).error
+    else:  # no past yet: as if it were to hold as much as the window does
+        error = float(np.sqrt(2 / np.linalg.inv(scatter(history, recent[None], seen.noise)[0]).sum()))
+    sampling = _usual_sampling(history, len(history) - 1, seen.noise)
+    degrees, drop_sd = degrees_of(start, seen.noise, sampling), _usual_drop(seen.noise, sampling)
+    drop = (_smallest_call(error, degrees, threshold, drop_sd) + NormalDist().inv_cdf(power)) * error
+    return min(drop, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +141,7 @@ class _Scan:
     def __init__(self, history: DailyHistory, threshold: float) -> None:
         self.history, self.threshold = history, threshold
         self.columns = np.column_stack([history.mean - history.mean[0], history.design])
-        self._likelihood = _NoiseLikelihood(history, self.columns)
+        self._likelihood = NoiseLikelihood(history)
         self._noises: dict[int, Noise] = {}
 
     def noise_at(self, day: int) -> Noise:
@@ -328,23 +194,23 @@ class _Scan:
         starts = np.arange(max(low + 1, first - LONGEST + 1), last)
         noise = self.noise_at(first)
         steps = (days[:, None] >= starts).astype(float)
-        white = whiten(self.history.take(days), _row(noise), np.column_stack([self.columns[low:last], steps]))[0][:, 0]
+        white = whiten(self.history.take(days), noise.row, np.column_stack([self.columns[low:last], steps]))[0][:, 0]
         fixed, step = white[:, :10], white[:, 10:]
         tail = slice(first - low, None)
         moments = np.cumsum(fixed[:, :, None] * fixed[:, None, :], axis=0)[tail]
         cross = np.cumsum(fixed[:, :, None] * step[:, None, :], axis=0)[tail]
         power = np.cumsum(step**2, axis=0)[tail]
-        solved = np.linalg.solve(moments[:, 1:, 1:] + np.diag(_precision(noise.weekday_sd)), cross[:, 1:])
+        solved = np.linalg.solve(moments[:, 1:, 1:] + np.diag(noise.precision), cross[:, 1:])
         score = cross[:, 0] - np.einsum("di,dis->ds", moments[:, 0, 1:], solved)
         information = power - np.einsum("dis,dis->ds", cross[:, 1:], solved)
         known = self._enough(days, starts)[tail] & (information > 1e-3 * power)
         information = np.where(known, information, 1.0)
-        sampling = usual_sampling(self.history, first, noise)
+        sampling = _usual_sampling(self.history, first, noise)
         degrees = degrees_of(max(0, first - LAG - low), noise, sampling)
-        z = _student_to_normal(score / np.sqrt(information), degrees)
+        z = student_to_normal(score / np.sqrt(information), degrees)
         z = np.where(days[tail, None] == starts, z * LONE_DAY, z)
         z = np.where(known, z, 0.0)
-        return _Block(starts, score / information, 1 / np.sqrt(information), z, usual_drop(noise, sampling))
+        return _Block(starts, score / information, 1 / np.sqrt(information), z, _usual_drop(noise, sampling))
 
     def _enough(self, days: Ints, starts: Ints) -> NDArray[np.bool_]:
         """Whether both sides of each start have enough queries at the end of each day, within reach."""
@@ -352,47 +218,6 @@ class _Scan:
         before = seen[starts - days[0]]
         after = seen[1:, None] - before
         return np.asarray((before >= MIN_QUERIES) & (after >= MIN_QUERIES) & (days[:, None] - starts < LONGEST))
-
-
-class _NoiseLikelihood:
-    """Restricted likelihood of each noise model on the grid, over any range of days."""
-
-    def __init__(self, history: DailyHistory, columns: Floats) -> None:
-        self.grid = np.array(list(product(DAY_SDS, CORRELATIONS, DESIGN_EFFECTS)))
-        self.white, self.log_variance = whiten(history, self.grid, columns)
-        day_sd, correlation, effect = self.grid.T
-        self.prior = -0.5 * (
-            (np.log(day_sd / DAY_SD) / DAY_SD_FACTOR) ** 2
-            + ((correlation - CORRELATION) / CORRELATION_SD) ** 2
-            + (np.log(effect / DESIGN_EFFECT) / DESIGN_EFFECT_FACTOR) ** 2
-        )
-
-    def estimate(self, low: int, high: int) -> Noise:
-        """Posterior mean of the noise from days low..high-1; the prior if there are none."""
-        if high <= low:
-            return PRIOR_NOISE
-        white = self.white[low:high].transpose(1, 2, 0)
-        moments = white @ white.transpose(0, 2, 1)
-        fit = self.prior - 0.5 * self.log_variance[low:high].sum(axis=0)
-        posterior = np.stack([fit + _profile(moments, sd) for sd in WEEKDAY_SDS])
-        weights = np.exp(posterior - posterior.max())
-        weights /= weights.sum()
-        day_sd, correlation, effect = weights.sum(axis=0) @ (self.grid ** np.array([2, 1, 1]))
-        weekday = weights.sum(axis=1) @ np.square(WEEKDAY_SDS)
-        return Noise(float(np.sqrt(day_sd)), float(correlation), float(effect), float(np.sqrt(weekday)))
-
-
-def _profile(moments: Floats, weekday_sd: float) -> Floats:
-    """Log likelihood per model with level and weekday effects integrated out, from cross products of (y, design)."""
-    prior = _precision(weekday_sd)
-    precision = moments[:, 1:, 1:] + np.diag(prior)
-    fitted = (moments[:, 1:, 0] * np.linalg.solve(precision, moments[:, 1:, :1])[..., 0]).sum(axis=1)
-    return np.asarray(-0.5 * (np.linalg.slogdet(precision)[1] - np.log(prior).sum() + moments[:, 0, 0] - fitted))
-
-
-def _precision(weekday_sd: float) -> Floats:
-    """Prior precision of level (none), weekend and weekdays."""
-    return np.array([1e-6, WEEKEND_SD**-2, *[weekday_sd**-2] * 7])
 
 
 def _block_length(day: int) -> int:
@@ -404,22 +229,18 @@ def _block_start(day: int) -> int:
     return base + (day - base) // _block_length(day) * _block_length(day)
 
 
-def _row(noise: Noise) -> Floats:
-    return np.array([[noise.day_sd, noise.correlation, noise.design_effect]])
-
-
 def _log_sum(belief: Floats) -> float:
     """Log of the summed likelihood ratios; minus infinity when no start has any."""
     top = belief.max(initial=-np.inf)
     return float(top + np.log(np.exp(belief - top).sum())) if np.isfinite(top) else -math.inf
 
 
-def usual_sampling(history: DailyHistory, day: int, noise: Noise) -> float:
+def _usual_sampling(history: DailyHistory, day: int, noise: Noise) -> float:
     """Sampling variance of a daily mean, at the traffic of the two weeks up to this day."""
     return noise.design_effect * float(np.median(history.variance[max(0, day - 13) : day + 1]))
 
 
-def usual_drop(noise: Noise, sampling: float) -> float:
+def _usual_drop(noise: Noise, sampling: float) -> float:
     """Prior sd of a drop: `DROP_ERRORS` standard errors of a daily mean."""
     return DROP_ERRORS * math.sqrt(noise.day_sd**2 + sampling)
 
@@ -430,19 +251,7 @@ def degrees_of(days: int, noise: Noise, sampling: float) -> float:
     return (PRIOR_DEGREES + days) / max(share, LEAST_SHARE) ** 2
 
 
-def smallest_call(error: float, degrees: float, threshold: float, drop_sd: float) -> float:
+def _smallest_call(error: float, degrees: float, threshold: float, drop_sd: float) -> float:
     """The number of standard errors at which a single start is called."""
     known = drop_sd**2 / (drop_sd**2 + error**2)
     return normal_to_student(math.sqrt((2 * threshold - math.log1p(-known)) / known), degrees)
-
-
-def normal_to_student(z: float, degrees: float) -> float:
-    """The inverse of the correction: the standard errors that correspond to the normal deviate z."""
-    scaled = z * (8 * degrees + 3) / (8 * degrees + 1)
-    return float(np.sqrt(degrees * np.expm1(scaled**2 / degrees)))
-
-
-def _student_to_normal(t: Floats, degrees: float) -> Floats:
-    """The normal deviate with about the same tail as Student's t, for estimated noise."""
-    scaled = np.sqrt(degrees * np.log1p(t**2 / degrees))
-    return np.asarray(np.sign(t) * scaled * (8 * degrees + 1) / (8 * degrees + 3))

@@ -1,6 +1,7 @@
 """Rule: turns daily score summaries of a segment into one verdict with its reason and numbers.
 
-`changepoint.py` finds and dates the change; this module words it, measures it and compares many segments at once.
+A detector (`core/drift/detector.py`) finds and dates the change; this module words it, measures it and compares
+segments. Reading the summaries, the clock and who accepts a new level are left to others.
 """
 
 import math
@@ -9,27 +10,12 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from itertools import pairwise
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from core.drift.changepoint import (
-    CALL,
-    MIN_QUERIES,
-    PRIOR_DEGREES,
-    DailyHistory,
-    Noise,
-    Reference,
-    Replay,
-    degrees_of,
-    normal_to_student,
-    replay,
-    scatter,
-    smallest_call,
-    usual_drop,
-    usual_sampling,
-)
+from core.drift.daily import DailyHistory, half_interval
+from core.drift.detector import CALL, Detector, Replay
+from core.drift.detectors import DETECTOR
 from core.errors import InvalidInput
 from core.log.values import DailyScores
 
@@ -37,8 +23,6 @@ HISTOGRAM_BINS = 50
 WATCH = math.log(25)  # evidence for `watch`: the data are 25 times likelier with a drop than without
 POWER = 0.8  # chance that `smallest_drop` is called within one window
 USEFUL_DROP = 0.10  # data are insufficient if even this drop would be missed
-
-Floats = NDArray[np.float64]
 
 
 class DriftStatus(StrEnum):
@@ -111,20 +95,6 @@ class SegmentVerdict:
         return self.report.delta_high
 
 
-def summarize_scores(day: date, scores: ArrayLike) -> DailyScores:
-    """Summarize one day's scores. Raises `InvalidInput` for scores that are not numbers from 0 to 1.
-
-    >>> summarize_scores(date(2026, 1, 1), [0.25, 0.75]).mean
-    0.5
-    """
-    values = np.asarray(scores, dtype=float)
-    if values.ndim != 1 or not bool(((values >= 0) & (values <= 1)).all()):
-        raise InvalidInput("scores", "must be a list of numbers from 0 to 1")
-    bins = np.minimum((values * HISTOGRAM_BINS).astype(int), HISTOGRAM_BINS - 1)
-    histogram = tuple(int(n) for n in np.bincount(bins, minlength=HISTOGRAM_BINS))
-    return DailyScores(day, len(values), float(values.sum()), float((values**2).sum()), histogram)
-
-
 def decide_drift(
     days: Sequence[DailyScores],
     *,
@@ -133,14 +103,15 @@ def decide_drift(
     baseline_days: int = 30,
     accepted_on: date | None = None,
     looks: int = 1,
+    detector: Detector = DETECTOR,
 ) -> DriftReport:
     """Return the verdict at the end of `today`, from all days since `accepted_on` (or the first one).
 
-    - drifting: the detector of `core.drift.changepoint.replay` (formula, assumptions and source are there) called a
-      drop, the days being 100 times likelier with it than without, and the level has neither been accepted nor
+    - drifting: the `detector` called a drop: the days are exp(`CALL`) = 100 times likelier with it than without
+      (formula, assumptions and source: `core.drift.changepoint.replay`), and the level has neither been accepted nor
       recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
       needed before and after a change.
-    - watch: the days are 25 times likelier with a drop than without, or a rise reaches the evidence of a called drop.
+    - watch: a drop is exp(`WATCH`) = 25 times likelier than none, or a rise 100 times (`CALL`).
     - insufficient_data: no traffic in the window, or not even a drop of 0.10 would be called with a chance of 80%.
     - stable: none of these.
 
@@ -160,9 +131,10 @@ def decide_drift(
         return _nothing_to_compare(f"No queries were recorded since {_say(since)}", accepted_on)
     history = as_history(known)
     threshold = CALL + math.log(looks)
-    seen = replay(history, threshold)
+    seen = detector.replay(history, threshold)
     report = _measured(known, history, seen, since=since, baseline_days=baseline_days, looks=looks)
-    report = replace(report, smallest_drop=_smallest_drop(history, seen, since, threshold))
+    smallest = detector.smallest_drop(history, seen, since=since.toordinal(), power=POWER, threshold=threshold)
+    report = replace(report, smallest_drop=smallest)
     return _worded(report, known, seen, threshold=threshold, window_days=window_days)
 
 
@@ -173,6 +145,7 @@ def decide_segments(
     window_days: int = 7,
     baseline_days: int = 30,
     accepted_on: date | None = None,
+    detector: Detector = DETECTOR,
 ) -> tuple[SegmentVerdict, ...]:
     """Return one verdict per segment, worst first: drifting, then by how far the score fell.
 
@@ -191,6 +164,7 @@ def decide_segments(
                 baseline_days=baseline_days,
                 accepted_on=accepted_on,
                 looks=looks,
+                detector=detector,
             ),
         )
         for name, days in segments.items()
@@ -256,7 +230,7 @@ def _measured(
     if report.recent_avg_score is None or report.baseline_avg_score is None:
         return report
     delta = report.recent_avg_score - report.baseline_avg_score
-    margin = _margin(history, seen.noise, np.array(baseline), np.array(recent), 0.05 / looks)
+    margin = half_interval(history, seen.noise, np.array(baseline), np.array(recent), error=0.05 / looks)
     ks, psi, wasserstein = _distances([known[i] for i in baseline], [known[i] for i in recent])
     return replace(
         report,
@@ -351,59 +325,6 @@ def _average(days: Iterable[DailyScores]) -> float | None:
     held = list(days)
     count = sum(d.count for d in held)
     return sum(d.total for d in held) / count if count else None
-
-
-def _margin(
-    history: DailyHistory, noise: Noise, baseline: NDArray[np.int64], recent: NDArray[np.int64], error: float
-) -> float:
-    """Half the confidence interval of the difference of the two query-weighted means."""
-    index = np.concatenate([baseline, recent])
-    weights = np.concatenate([_share(history, baseline), -_share(history, recent)])
-    mix = weights @ history.design[index]  # the windows' difference in weekdays
-    effects = Reference.of(history, range(int(baseline[0]), int(baseline[-1]) + 1), noise)
-    model = scatter(history, index[None], noise)[0]
-    expected = float(weights @ model @ weights)
-    clustered, degrees = 0.0, 0
-    for part, share in ((baseline, weights[: len(baseline)]), (recent, weights[len(baseline) :])):
-        residual = history.mean[part] - history.design[part] @ effects.effects
-        residual = residual - np.average(residual, weights=np.abs(share))
-        degrees += len(part) - 1
-        clustered += float(((share * residual) ** 2).sum()) * len(part) / max(1, len(part) - 1)
-    lonely = sum(float(s @ m @ s) for s, m in _single_days(weights, model, len(baseline)))
-    clustered = (clustered + lonely) * expected / float(weights**2 @ np.diag(model))
-    variance = (PRIOR_DEGREES * expected + degrees * clustered) / (PRIOR_DEGREES + degrees)
-    variance += float(mix @ effects.covariance @ mix)
-    deviate = normal_to_student(NormalDist().inv_cdf(1 - error / 2), PRIOR_DEGREES + degrees)
-    return deviate * float(np.sqrt(variance))
-
-
-def _single_days(weights: Floats, model: Floats, split: int) -> list[tuple[Floats, Floats]]:
-    """Windows of one day have no scatter of their own, so their part of the model variance is used."""
-    parts = (slice(0, split), slice(split, None))
-    return [(weights[p], model[p, p]) for p in parts if len(weights[p]) == 1]
-
-
-def _share(history: DailyHistory, index: NDArray[np.int64]) -> Floats:
-    count = history.count[index].astype(float)
-    return np.asarray(count / count.sum())
-
-
-def _smallest_drop(history: DailyHistory, seen: Replay, since: date, threshold: float) -> float | None:
-    """The drop that would be called with probability `POWER` after lasting for the window."""
-    ordinal = since.toordinal()
-    start = seen.open_episode.changed if seen.open_episode else int(np.searchsorted(history.ordinal, ordinal))
-    recent = np.flatnonzero(history.ordinal >= ordinal)
-    if not len(recent) or history.count[recent].sum() < MIN_QUERIES:
-        return None
-    reference = Reference.of(history, range(start), seen.noise)
-    if start:
-        error = reference.shift(history, recent).error
-    else:  # no history yet: assume as much as the window has
-        error = float(np.sqrt(2 / np.linalg.inv(scatter(history, recent[None], seen.noise)[0]).sum()))
-    sampling = usual_sampling(history, len(history) - 1, seen.noise)
-    degrees, drop_sd = degrees_of(start, seen.noise, sampling), usual_drop(seen.noise, sampling)
-    drop = (smallest_call(error, degrees, threshold, drop_sd) + NormalDist().inv_cdf(POWER)) * error
-    return min(drop, 1.0)
 
 
 def _distances(reference: list[DailyScores], current: list[DailyScores]) -> tuple[float, float, float]:

@@ -1,6 +1,7 @@
 """Gateway to the vector indexes: build, search, list, copy, remove. LanceDB by default, Chroma as an extra, embedded.
 
-Which index readers use is an alias in the shared store (`registry.py`, `operations.py`), not known here.
+Which index readers use is an alias in the shared store (`core.indexes.registry`), not known here. Another backend is a
+`VectorIndexes`, for a library that keeps its index in a folder best a subclass of `_Folder`, and its line in BACKENDS.
 """
 
 import logging
@@ -10,7 +11,7 @@ import secrets
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,9 +68,10 @@ def open_indexes(uri: str) -> VectorIndexes:
     kind, separator, folder = uri.partition(":")
     if "://" not in uri and (not separator or not kind.isalpha() or len(kind) == 1):  # a path may contain a colon
         return LanceIndexes(uri)
-    if kind not in ("lancedb", "chroma") or "://" in uri:
-        raise InvalidInput("index uri", f"{kind!r} is unknown; use a folder, lancedb:FOLDER or chroma:FOLDER")
-    return ChromaIndexes(folder) if kind == "chroma" else LanceIndexes(folder)
+    if kind not in BACKENDS or "://" in uri:
+        known = " or ".join(f"{name}:FOLDER" for name in BACKENDS)
+        raise InvalidInput("index uri", f"{kind!r} is not known; give a folder, {known}")
+    return BACKENDS[kind](folder)
 
 
 class _Folder(ABC):
@@ -302,6 +304,10 @@ class ChromaIndexes(_Folder):
         opened = self._opened.pop(name, None)
         if opened is not None:
             opened[0].close()
+
+
+# By the word before the colon in QUARTERDECK_INDEX_URI. The tests of tests/core/indexes/test_backends.py run on each.
+BACKENDS: Mapping[str, Callable[[str | Path], VectorIndexes]] = {"lancedb": LanceIndexes, "chroma": ChromaIndexes}
 
 
 def _chroma_client(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Shell: reads a corpus version or a folder into chunks and embeds them. The DVC stage `ingest` runs it."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.indexes.backends import LanceIndexes
 from quarterdeck.store import Store
 
+logger = logging.getLogger("quarterdeck")
 TABLE = "chunks"
 _SLICE = 128  # texts that a killed build has to embed again at most: some seconds
 
@@ -144,5 +146,6 @@ def _embedder(config: Config) -> Embedder:
     try:
         with store.read():
             return Embedder(config.embedding_model, cache=VectorCache(store))
-    except SourceUnavailable:
+    except SourceUnavailable as error:
+        logger.warning("vectors are not cached, so that building is slow: %s", error)
         return Embedder(config.embedding_model)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.errors import Conflict
@@ -82,13 +82,6 @@ def add_keys(connection: Connection, source: str, keys: Iterable[tuple[str, int]
 def forget_keys(connection: Connection, source: str, *, before_ms: int) -> None:
     """Delete the keys of one source that are older than `before_ms`."""
     connection.execute(delete(ingest_keys).where(ingest_keys.c.source == source, ingest_keys.c.created_ms < before_ms))
-
-
-def count_keys(store: Store, source: str) -> int:
-    """Return how many keys of one source are stored."""
-    with store.read() as connection:
-        query = select(func.count()).select_from(ingest_keys).where(ingest_keys.c.source == source)
-        return connection.scalar(query) or 0
 
 
 def _add_key(connection: Connection, row: dict[str, Any]) -> bool:

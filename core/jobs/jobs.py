@@ -90,7 +90,7 @@ class Jobs:
             place.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(place / "lock")
             if lock is None:
-                raise Conflict(f"{_name(self.find(kind), kind)} is already running; wait for it, or cancel it")
+                raise _runs_already(self.find(kind), kind)
             try:
                 for name in ("exit", "cancelled", "pid"):
                     (place / name).unlink(missing_ok=True)
@@ -104,6 +104,12 @@ class Jobs:
         found = self.find(kind)
         assert found
         return found
+
+    def check_free(self, kind: str) -> None:
+        """Raise Conflict while a job of that kind runs, as `start` would."""
+        found = self.find(kind)
+        if found and found.state is JobState.RUNNING:
+            raise _runs_already(found, kind)
 
     def find(self, kind: str) -> Job | None:
         """Return the running or last job of that kind, or None. Raises SourceUnavailable."""
@@ -250,8 +256,9 @@ def _write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _name(job: Job | None, kind: str) -> str:
-    return f"{kind} of {job.subject}, started by {job.actor}," if job else kind
+def _runs_already(job: Job | None, kind: str) -> Conflict:
+    name = f"{kind} of {job.subject}, started by {job.actor}," if job else kind
+    return Conflict(f"{name} runs already; wait for it, or cancel it")
 
 
 @contextmanager

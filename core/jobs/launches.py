@@ -1,5 +1,6 @@
 """Shell: starts a job and writes its audit entry. Nothing runs in the background without one."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing, require
-from core.errors import Conflict
+from core.errors import Conflict, QuarterdeckError
 from core.jobs.jobs import Jobs
 from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +27,33 @@ class Launch:
 
 
 def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[str, Any] | None = None) -> int:
-    """Start a job; return the audit entry's id. Raises Conflict while a job of the same kind runs."""
+    """Start a job; return the audit entry's id. Raises Conflict while a job of the same kind runs.
+
+    The entry is committed first, then the job starts. A start that fails gets a second entry with the reason.
+    """
     require(by, Action.JOB_START)
+    jobs.check_free(launch.kind)
+    target = f"{launch.kind} of {launch.subject}"
     with changing(store, by) as change:
+        change.record(Action.JOB_START, target, None, after)
+    try:
         jobs.start(
             launch.kind, launch.command, subject=launch.subject, actor=by.actor, folder=launch.folder,
             environ=launch.environ,
         )  # fmt: skip
-        try:
-            change.record(Action.JOB_START, f"{launch.kind} of {launch.subject}", None, after)
-        except BaseException:
-            jobs.cancel(launch.kind)
-            raise
+    except QuarterdeckError as error:
+        _record_failure(store, by, target, str(error))
+        raise
     return change.entry_id
+
+
+def _record_failure(store: Store, by: Act, target: str, problem: str) -> None:
+    """Record that a job did not start. If that fails too, it is only logged: the caller raises the first error."""
+    try:
+        with changing(store, by) as change:
+            change.record(Action.JOB_CANCEL, target, None, {"not_started": problem})
+    except QuarterdeckError as error:
+        logger.warning("%s did not start, and no audit entry says so: %s", target, error)
 
 
 def cancel_job(store: Store, jobs: Jobs, kind: str, by: Act) -> int:

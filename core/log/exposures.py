@@ -88,19 +88,6 @@ def list_exposures(store: Store, environment: str, flag: str, *, since: datetime
         return tuple(Exposure(key, variant, from_ms(ms)) for key, variant, ms in connection.execute(query))
 
 
-def count_exposures(store: Store, environment: str, flag: str) -> dict[str, int]:
-    """Return how many users were given each variant of an experiment."""
-    noted = flag_exposures.c
-    query = (
-        select(noted.variant, func.count())
-        .where(noted.environment == environment, noted.flag == flag)
-        .group_by(noted.variant)
-        .order_by(noted.variant)
-    )
-    with store.read() as connection:
-        return {variant: int(users) for variant, users in connection.execute(query)}
-
-
 def list_tracked_events(
     store: Store, environment: str, event: str, *, since: datetime | None = None
 ) -> tuple[TrackedEvent, ...]:

@@ -1,7 +1,7 @@
 """Gateway to the retrieval log: days, segments and questions of a time window, whatever the database.
 
-Pages read the rollups, whose size grows with the window and not with the log; only questions are read from raw rows.
-`sql.py` (SQLite, PostgreSQL) and `clickhouse.py` hold the statements. A store stands for the log in it.
+Pages read the rollups, whose size grows with the window and not with the log; raw rows are read for queries only. The
+statements are in the readers (`core/log/readers.py`). A store stands for the log in it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from core.errors import InvalidInput
-from core.log.clickhouse import ClickHouseLogReader
-from core.log.sql import SqlLogReader
-from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, LogReader, UserRow, normalize_query
-from quarterdeck.clickhouse import ClickHouseLog
+from core.log.readers import open_reader
+from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, UserRow, normalize_query
 from quarterdeck.clock import DAY_MS, from_ms, to_ms
-from quarterdeck.log import RetrievalLog, SqlLog, as_log
+from quarterdeck.log import RetrievalLog
 from quarterdeck.schema import DIMENSIONS
 from quarterdeck.store import Store
 
@@ -52,7 +50,7 @@ def list_daily_scores(
     log: Log, *, window: Window | None = None, segment: Mapping[str, str] | None = None
 ) -> tuple[DailyScores, ...]:
     """Return one summary per day with scores, oldest first. `segment` selects one arm, prompt or index version."""
-    reader = _reader(log)
+    reader = open_reader(log)
     for dimension in segment or {}:
         _check_dimension(dimension)
     if segment and len(segment) > 1:
@@ -66,19 +64,19 @@ def list_segment_scores(
 ) -> dict[str, tuple[DailyScores, ...]]:
     """Return the daily summaries of each value of `dimension`, one of SEGMENTS; "" has the rows without a value."""
     found: dict[str, list[DailyScores]] = {}
-    for value, day in _reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
+    for value, day in open_reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
         found.setdefault(value, []).append(day)
     return {value: tuple(days) for value, days in sorted(found.items())}
 
 
 def count_empty(log: Log, window: Window) -> int:
     """Return how many queries found nothing; counted separately, because an empty hit list can be an outage."""
-    return _reader(log).count(window.start_ms, window.end_ms)[1]
+    return open_reader(log).count(window.start_ms, window.end_ms)[1]
 
 
 def count_scores(log: Log, window: Window) -> int:
     """Return how many queries of the window have a score."""
-    return _reader(log).count(window.start_ms, window.end_ms)[0]
+    return open_reader(log).count(window.start_ms, window.end_ms)[0]
 
 
 def list_live_figures(log: Log, dimension: str, window: Window, *, most: int) -> tuple[LiveFigures, ...]:
@@ -86,13 +84,13 @@ def list_live_figures(log: Log, dimension: str, window: Window, *, most: int) ->
 
     Means are over the newest `most` queries of the window, because raw rows are read.
     """
-    rows = _reader(log).list_live(_check_dimension(dimension), window.start_ms, window.end_ms, most)
+    rows = open_reader(log).list_live(_check_dimension(dimension), window.start_ms, window.end_ms, most)
     return tuple(sorted(rows, key=lambda row: row.value))
 
 
 def get_span(log: Log) -> tuple[datetime, datetime] | None:
     """Return the times of the first and the last retrieval, or None for an empty log."""
-    found = _reader(log).span()
+    found = open_reader(log).span()
     return (from_ms(found[0]), from_ms(found[1])) if found else None
 
 
@@ -104,7 +102,7 @@ def list_questions(
     Queries that differ only in case or spacing are merged. Their weekly counts cover five weeks up to the window's end,
     oldest first. Of more than 20,000 spellings the least asked are left out.
     """
-    rows = _reader(log).list_asked(window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
+    rows = open_reader(log).list_asked(window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
     asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
     return tuple(AskedQuery(row.query, row.count, row.total / row.count, row.weeks) for row in asked[:limit])
 
@@ -117,25 +115,17 @@ def list_user_sums(
     The dimension "" selects all rows, whatever the values. Reads the period's rows by the index on time.
     """
     by = _check_dimension(dimension) if dimension else ""
-    return _reader(log).list_user_sums(by, values, start_ms, end_ms, hourly=hourly)
+    return open_reader(log).list_user_sums(by, values, start_ms, end_ms, hourly=hourly)
 
 
 def count_rows(log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int) -> int:
     """Return how many rows with these values there are in whole hours, from the rollup; "" is all rows."""
-    return _reader(log).count_rows(_check_dimension(dimension) if dimension else "", values, start_ms, end_ms)
+    return open_reader(log).count_rows(_check_dimension(dimension) if dimension else "", values, start_ms, end_ms)
 
 
 def list_recent_users(log: Log, *, since_ms: int, limit: int = _NEWEST_ROWS) -> tuple[str, ...]:
     """Return the distinct session ids of the newest `limit` rows since a time, in alphabetical order."""
-    return tuple(sorted(_reader(log).list_recent_users(since_ms, limit)))
-
-
-def _reader(log: Log) -> LogReader:
-    opened = as_log(log)
-    if isinstance(opened, ClickHouseLog):
-        return ClickHouseLogReader(opened)
-    assert isinstance(opened, SqlLog)
-    return SqlLogReader(opened.store)
+    return tuple(sorted(open_reader(log).list_recent_users(since_ms, limit)))
 
 
 def _bounds(window: Window | None) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from core.log.retrievals import Log, Window, list_live_figures
 from core.log.values import LiveFigures
 from core.tracking.gateway import Tracking
-from core.tracking.runs import PRODUCTION, PromptVersion, Run
+from core.tracking.runs import PRODUCTION, PromptVersion, Run, RunFilter
 
 NEWEST_QUERIES = 200_000
 _LOOKED_AT = 1_000
@@ -61,7 +61,7 @@ def report_behavior(log: Log, tracking: Tracking, name: str, *, experiment: str,
 
 def _newest_runs(tracking: Tracking, name: str, experiment: str) -> dict[tuple[str, int], Run]:
     newest: dict[tuple[str, int], Run] = {}
-    for run in tracking.list_runs(experiment, limit=_LOOKED_AT, prompt=name):
+    for run in tracking.list_runs(RunFilter(experiment, prompt=name), limit=_LOOKED_AT):
         if run.is_evaluated:
             for link in run.linked_prompts:
                 newest.setdefault(link, run)

@@ -14,7 +14,7 @@ from core.prompts import answers
 from core.prompts.agreement import Agreement, JudgeVerdict, Labeled, Skill, parse_labeled
 from core.prompts.answerers import SentenceVectors
 from core.prompts.answers import Answer
-from core.prompts.gatekeeper import open_embedder, read_text
+from core.prompts.bench import open_embedder, read_text
 from core.prompts.judges import OFFLINE, Judge, llm_judge, offline_judge
 from core.prompts.models import LanguageModel, ModelFailure, Protocols, open_model
 from core.prompts.prices import parse_prices

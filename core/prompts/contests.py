@@ -8,9 +8,10 @@ from core.prompts.decisions import Candidate, Decision, WinnerRule, decide_winne
 from core.prompts.pairs import list_shared_cases
 from core.tracking.cases import CaseResult
 from core.tracking.gateway import Tracking
-from core.tracking.runs import EVALUATED, MOST_COMPARED, PromptVersion, Run, choose_runs, label_runs
+from core.tracking.runs import EVALUATED, MOST_COMPARED, PromptVersion, Run, RunFilter, choose_runs, label_runs
 
 LOOKED_AT = 1_000  # the newest runs from which the contenders are chosen
+_LOOKED_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,23 @@ class PromptComparison:
         return next((each for each in self.contenders if won and each.run.run_id == won.run_id), None)
 
 
+def find_experiment(tracking: Tracking, named: str = "") -> str:
+    """Return the experiment to look at: the one `named`, else that of the newest evaluated run; "" without any.
+
+    Among very many runs the newest are looked through, `LOOKED_AT` of them. Raises SourceUnavailable.
+    """
+    if named:
+        return named
+    for offset in range(0, LOOKED_AT, _LOOKED_AT_ONCE):
+        runs = tracking.list_runs(limit=_LOOKED_AT_ONCE, offset=offset)
+        for run in runs:
+            if run.is_evaluated:
+                return run.experiment
+        if len(runs) < _LOOKED_AT_ONCE:
+            break
+    return ""
+
+
 def report_prompts(
     tracking: Tracking,
     *,
@@ -97,14 +115,14 @@ def report_prompts(
 
 def _choose(tracking: Tracking, experiment: str) -> tuple[Run, ...]:
     """The runs to decide between; always includes the production run, however old."""
-    chosen = choose_runs(tracking.list_runs(experiment, limit=LOOKED_AT))
+    chosen = choose_runs(tracking.list_runs(RunFilter(experiment), limit=LOOKED_AT))
     if not chosen:
         return ()
     live = tracking.production_version(chosen[0].prompt_key[0], with_runs=False)
     if live is None or any((live.name, live.version) in run.linked_prompts for run in chosen):
         return chosen
     version = live.tags.get("version", str(live.version))
-    former = choose_runs(tracking.list_runs(experiment, prompt=live.name, version=version, limit=10), at_most=1)
+    former = choose_runs(tracking.list_runs(RunFilter(experiment, live.name, version), limit=10), at_most=1)
     return (*chosen[: MOST_COMPARED - len(former)], *former)
 
 

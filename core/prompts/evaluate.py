@@ -3,13 +3,10 @@
 Answerers and judges are passed in (`answerers.py`, `judges.py`). Finished cases are kept in a journal at once.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 from core.embedding.embed import Embedder
 from core.errors import InvalidInput
@@ -18,15 +15,14 @@ from core.prompts.answerers import (
     Pipeline,
     Search,
     SentenceVectors,
-    extractive_pipeline,
     list_sentences,
-    model_pipeline,
     passages_wanted,
 )
 from core.prompts.answers import Answer
+from core.prompts.bench import Bench
 from core.prompts.journal import Journal
-from core.prompts.judges import OFFLINE, Judge, llm_judge, offline_judge
-from core.prompts.models import LanguageModel, ModelFailure
+from core.prompts.judges import Judge
+from core.prompts.models import ModelFailure
 from core.prompts.prices import Price
 from core.prompts.prompts import Prompt
 from core.prompts.spending import CeilingReached
@@ -88,52 +84,6 @@ class EvaluationResult:
         return figures | {name: _mean(values) for name, values in optional.items() if values}
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The setup for evaluating prompts: an index, the answering model and the judge. Without models both are offline.
-
-    `index_digest` changes with the index content. Journals go to the folder `journals`, if given.
-    """
-
-    search: Search
-    vectors: SentenceVectors
-    prices: Mapping[str, Price]
-    answerer: LanguageModel | None = None
-    protocol: str = answers.EXTRACTIVE
-    judge_model: LanguageModel | None = None
-    index_digest: str = ""
-    journals: Path | None = None
-    concurrency: int = 1
-
-    @property
-    def model(self) -> str:
-        """The name of the answering model, as in the price table."""
-        return self.answerer.name if self.answerer else answers.EXTRACTIVE_MODEL
-
-    @property
-    def judge_name(self) -> str:
-        """The judge's name, as saved with a run."""
-        return f"model: {self.judge_model.name}" if self.judge_model else OFFLINE
-
-    def pipeline(self, prompt: Prompt) -> Pipeline:
-        """Return the answering pipeline for this prompt."""
-        if self.answerer:
-            return model_pipeline(prompt, search=self.search, model=self.answerer)
-        return extractive_pipeline(prompt, search=self.search, vectors=self.vectors, prices=self.prices)
-
-    def judge(self) -> Judge:
-        """Return the judge of the answers."""
-        return llm_judge(self.judge_model) if self.judge_model else offline_judge(self.vectors)
-
-    def journal(self, prompt: Prompt, cases: Sequence[Case]) -> Journal | None:
-        """Return the journal of this prompt over these cases on this bench; changing any of them starts a new one."""
-        if self.journals is None:
-            return None
-        parts = [asdict(prompt), dataset_digest(cases), self.protocol, self.model, self.judge_name, self.vectors.model]
-        key = hashlib.sha256(json.dumps([*parts, self.index_digest], sort_keys=True).encode()).hexdigest()[:24]
-        return Journal(self.journals / f"{prompt.label}-{key}.jsonl")
-
-
 def evaluate_prompt_variant(
     name: str,
     version: str,
@@ -144,11 +94,13 @@ def evaluate_prompt_variant(
     on_progress: Callable[[int, int], None] | None = None,
     journal: Journal | None = None,
     concurrency: int = 1,
+    digest: str = "",
 ) -> EvaluationResult:
     """Answer each case with `pipeline` and judge it with `judge`. Calls `on_progress(done, total)` after each case.
 
-    Results in the `journal` are reused, except failed cases. A ModelFailure is kept as the `error` of its case. When
-    the spending ceiling is reached, running cases are finished and the rest is `not_run`.
+    What the `journal` holds is not done again; a case that failed there is. A ModelFailure is kept as the `error` of
+    its case. When the spending ceiling is reached, what is under way is finished and the rest is `not_run`. `digest` is
+    the `dataset_digest` of the cases, where it was computed already.
     """
     if not cases:
         raise InvalidInput("cases", "there are none to evaluate on")
@@ -166,7 +118,7 @@ def evaluate_prompt_variant(
             on_progress(len(results), len(cases))
     done = tuple(results[case.id] for case in cases if case.id in results)
     not_run = tuple(case.id for case in cases if case.id not in results)
-    return EvaluationResult(name, version, done, dataset_digest(cases), not_run=not_run, stopped=stopped)
+    return EvaluationResult(name, version, done, digest or dataset_digest(cases), not_run=not_run, stopped=stopped)
 
 
 def evaluate_prompts(
@@ -197,7 +149,9 @@ def evaluate_prompts(
     return tuple(
         keep_evaluation(result, prompt, bench, tracking, versions=versions, dataset=dataset, experiment=experiment)
         for prompt, result in zip(
-            prompts, evaluate_offline(prompts, cases, bench, on_progress=on_progress), strict=True
+            prompts,
+            evaluate_offline(prompts, cases, bench, on_progress=on_progress, digest=dataset.digest),
+            strict=True,
         )
     )
 
@@ -208,6 +162,7 @@ def evaluate_offline(
     bench: Bench,
     *,
     on_progress: Callable[[str, int, int], None] | None = None,
+    digest: str = "",
 ) -> Iterator[EvaluationResult]:
     """Evaluate each prompt with the extractive answerer, with as few embedding calls as possible."""
     if not cases:
@@ -215,10 +170,13 @@ def evaluate_offline(
     bench.vectors.learn([case.question for case in cases])
     bench = replace(bench, search=_search_once(bench.search, cases, _most_passages(prompts)))
     _learn_ahead(prompts, cases, bench)
+    digest = digest or dataset_digest(cases)
     for prompt in prompts:
         report = (lambda done, total, label=prompt.label: on_progress(label, done, total)) if on_progress else None
         pipeline, judge = bench.pipeline(prompt), bench.judge()
-        yield evaluate_prompt_variant(prompt.name, prompt.version, cases, pipeline, judge, on_progress=report)
+        yield evaluate_prompt_variant(
+            prompt.name, prompt.version, cases, pipeline, judge, on_progress=report, digest=digest
+        )
 
 
 def keep_evaluation(

@@ -3,32 +3,24 @@
 The index is built in a temporary folder from the corpus in the checkout. `gates.py` decides the verdict.
 """
 
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.config import PROJECT, Config
-from core.embedding.chunks import Chunk, digest_chunks
-from core.embedding.embed import Embedder
-from core.embedding.vectors import VectorCache
 from core.errors import InvalidInput, QuarterdeckError, SourceUnavailable
-from core.indexes.backends import LanceIndexes
-from core.indexes.ingest import read_folder
-from core.prompts.answerers import ContextPassage, SentenceVectors
-from core.prompts.evaluate import Bench, evaluate_offline
+from core.prompts.bench import ask_git, build_bench, open_embedder, read_corpora, read_text
+from core.prompts.evaluate import evaluate_offline
 from core.prompts.gates import Evaluated, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
-from core.prompts.prices import Price, parse_prices
+from core.prompts.prices import parse_prices
 from core.prompts.prompts import Prompt, parse_prompt
 from core.tracking.cases import Case, parse_cases
 from core.tracking.gateway import Tracking
-from quarterdeck.store import Store
 
 PROMPTS = "data/demo/prompts"
-INDEX = "gate"
 _BASES = ("origin/main", "main")
+logger = logging.getLogger("quarterdeck")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +51,18 @@ def run_prompt_gate(
     pairs = []
     for path in prompts or find_prompts(base):
         prompt = read_prompt(path)
-        former = _find_baseline(
+        baseline_and_why = _find_baseline(
             config, path, prompt, given=baseline, base=base, thresholds=thresholds, folder=files.thresholds.parent
         )
-        pairs.append((prompt, former))
-    wanted = [prompt for pair in pairs for prompt in pair if prompt]
+        pairs.append((prompt, *baseline_and_why))
+    wanted = [prompt for candidate, former, _ in pairs for prompt in (candidate, former) if prompt]
     done = _evaluate(config, files, [w.prompt for w in wanted], cases)
     found = dict(zip(map(id, wanted), done, strict=True))
     reports = []
-    for candidate, former in pairs:
+    for candidate, former, why in pairs:
         then = replace(found[id(former)], origin=former.origin) if former else None
-        reports.append(check_prompt(found[id(candidate)], cases, thresholds, baseline=then))
+        report = check_prompt(found[id(candidate)], cases, thresholds, baseline=then)
+        reports.append(replace(report, notes=(*report.notes, *why)))
     return tuple(reports)
 
 
@@ -127,68 +120,6 @@ def find_prompts(base: str | None = None) -> tuple[Path, ...]:
     return tuple(path for _, path in newest.values())
 
 
-@contextmanager
-def open_embedder(config: Config) -> Iterator[Embedder]:
-    """Yield an embedder with the cached vectors of the deck's store; without a store, with those of earlier gates."""
-    store = Store(config.database_url)
-    try:
-        with store.read():
-            pass
-    except SourceUnavailable:
-        config.home.mkdir(parents=True, exist_ok=True)
-        store = Store(f"sqlite:///{config.home / 'gate-vectors.db'}", create=True)
-        with store.begin():
-            pass
-    try:
-        yield Embedder(config.embedding_model, cache=VectorCache(store))
-    finally:
-        store.close()
-
-
-@contextmanager
-def build_bench(chunks: Sequence[Chunk], embedder: Embedder, prices: Mapping[str, Price]) -> Iterator[Bench]:
-    """Yield an offline bench over a temporary index of the chunks."""
-    with tempfile.TemporaryDirectory(prefix="quarterdeck-index-") as folder:
-        indexes = LanceIndexes(folder)
-        indexes.build(INDEX, chunks, embedder.embed([chunk.text for chunk in chunks]))
-        vectors = SentenceVectors(embedder)
-
-        def search(question: str, top_k: int) -> Sequence[ContextPassage]:
-            return indexes.search(INDEX, vectors.get(question)[None], top_k=top_k)[0]
-
-        yield Bench(search, vectors, prices, index_digest=digest_chunks(chunks, model=embedder.model))
-
-
-def head_revision() -> str:
-    """Return the commit of the checkout, with `+` if files differ from it; "" outside of git."""
-    commit = (_git("rev-parse", "--short=12", "HEAD") or "").strip()
-    return f"{commit}+" if commit and _git("status", "--porcelain", "--untracked-files=no") else commit
-
-
-def read_text(path: Path, *, below: Path = Path()) -> str:
-    """Return the text of a file; a relative path is relative to that folder. Raises InvalidInput."""
-    try:
-        return (below / path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(
-            str(path), f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
-        ) from error
-
-
-def read_corpora(folders: Sequence[Path]) -> tuple[Chunk, ...]:
-    """Return the chunks of all documents; later folders override documents of the same name."""
-    documents: dict[str, list[Chunk]] = {}
-    for folder in folders:
-        source = read_folder(folder)
-        if source.problems:
-            raise InvalidInput(source.problems[0].document, source.problems[0].reason)
-        replaced: dict[str, list[Chunk]] = {}
-        for chunk in source.chunks:
-            replaced.setdefault(chunk.document, []).append(chunk)
-        documents |= replaced
-    return tuple(chunk for chunks in documents.values() for chunk in chunks)
-
-
 def _evaluate(
     config: Config,
     files: Files,
@@ -211,23 +142,31 @@ def _find_baseline(
     base: str | None,
     thresholds: Thresholds,
     folder: Path,
-) -> PromptSource | None:
+) -> tuple[PromptSource | None, tuple[str, ...]]:
+    """Return what to compare with, and a note where that is not what would have come first."""
     if given:
-        return replace(read_prompt(given), origin=given.name)
-    found = _from_production(config, candidate.prompt) or _from_merge_base(path, base)
+        return replace(read_prompt(given), origin=given.name), ()
+    notes: tuple[str, ...] = ()
+    try:
+        found = _from_production(config, candidate.prompt)
+    except QuarterdeckError as error:  # no store here, as in CI: the checkout's own history is asked instead
+        notes = (f"Not compared with the prompt in production, which could not be read: {error}",)
+        logger.warning("gate: %s is not compared with the prompt in production: %s", path, error)
+        found = None
+    found = found or _from_merge_base(path, base)
     if found is None and thresholds.baseline:
         found = replace(read_prompt(folder / thresholds.baseline), origin="named by the thresholds")
-    return found
+    return found, notes
 
 
 def _from_production(config: Config, candidate: Prompt) -> PromptSource | None:
-    """Return the version behind MLflow's alias `production`, with the settings of its run."""
-    try:
-        tracking = Tracking(config.tracking_uri)
-        version = tracking.production_version(candidate.name)
-        params = tracking.get_run(version.run_ids[-1]).params if version and version.run_ids else None
-    except QuarterdeckError:
-        return None  # no store here, as in CI: use the checkout's own history instead
+    """Return the version that MLflow's alias `production` points at, with the settings that its run was made with.
+
+    None where no version is in production, or none with a run. Raises what reading MLflow raises.
+    """
+    tracking = Tracking(config.tracking_uri)
+    version = tracking.production_version(candidate.name)
+    params = tracking.get_run(version.run_ids[-1]).params if version and version.run_ids else None
     if version is None or params is None:
         return None
     refuse = params.get("refuse_below", "never")
@@ -249,7 +188,7 @@ def _from_merge_base(path: Path, base: str | None) -> PromptSource | None:
     commit = _merge_base(base, folder)
     if commit is None:
         return None
-    text = _git("show", f"{commit}:./{path.name}", folder=folder)
+    text = ask_git("show", f"{commit}:./{path.name}", folder=folder)
     return PromptSource(parse_prompt(text, source=f"{path} at {commit[:9]}"), f"at {commit[:9]}") if text else None
 
 
@@ -257,29 +196,18 @@ def _changed_files(base: str | None) -> list[Path]:
     commit = _merge_base(base)
     if commit is None:
         return []
-    listed = _git("diff", "--name-only", "--relative", commit, "--", PROMPTS) or ""
-    new = _git("ls-files", "--others", "--exclude-standard", "--", PROMPTS) or ""
+    listed = ask_git("diff", "--name-only", "--relative", commit, "--", PROMPTS) or ""
+    new = ask_git("ls-files", "--others", "--exclude-standard", "--", PROMPTS) or ""
     return [Path(line) for line in dict.fromkeys((listed + new).splitlines())]
 
 
 def _merge_base(base: str | None, folder: Path = PROJECT) -> str | None:
     for name in (base,) if base else _BASES:
-        if found := _git("merge-base", "HEAD", name, folder=folder):
+        if found := ask_git("merge-base", "HEAD", name, folder=folder):
             return found.strip()
     if base:
         raise SourceUnavailable(f"git knows no merge base with {base!r}; fetch it: git fetch --unshallow origin")
     return None
-
-
-def _git(*arguments: str, folder: Path = PROJECT) -> str | None:
-    """Return git's output in a folder, or None on failure: no repository, no such commit, no such file."""
-    try:
-        done = subprocess.run(
-            ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False, encoding="utf-8"
-        )
-    except FileNotFoundError:
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _read_thresholds(files: Files) -> Thresholds:

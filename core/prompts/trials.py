@@ -16,8 +16,14 @@ from core.indexes.backends import open_indexes
 from core.indexes.registry import list_aliases
 from core.prompts.answerers import ContextPassage, SentenceVectors
 from core.prompts.answers import EXTRACTIVE
-from core.prompts.evaluate import Bench, EvaluationResult, evaluate_offline, evaluate_prompt_variant, keep_evaluation
-from core.prompts.gatekeeper import build_bench, head_revision, open_embedder, read_corpora, read_text
+from core.prompts.bench import Bench, build_bench, head_revision, open_embedder, read_corpora, read_text
+from core.prompts.evaluate import (
+    EXPERIMENT,
+    EvaluationResult,
+    evaluate_offline,
+    evaluate_prompt_variant,
+    keep_evaluation,
+)
 from core.prompts.models import LanguageModel, Protocols, open_model
 from core.prompts.prices import Price, parse_prices
 from core.prompts.prompts import Prompt, parse_prompt
@@ -88,18 +94,28 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
         tracking = Tracking(config.tracking_uri)
         results = []
         for prompt in prompts:
-            result = _evaluate(prompt, cases, bench, on_progress)
+            result = _evaluate(prompt, cases, bench, dataset.digest, on_progress)
             if result.is_complete:
-                result = keep_evaluation(result, prompt, bench, tracking, versions=versions, dataset=dataset)
-                if journal := bench.journal(prompt, cases):
+                result = keep_evaluation(
+                    result,
+                    prompt,
+                    bench,
+                    tracking,
+                    versions=versions,
+                    dataset=dataset,
+                    experiment=config.experiment or EXPERIMENT,
+                )
+                if journal := bench.journal(prompt, dataset.digest):
                     journal.remove()
             results.append(result)
     return Outcome(tuple(results), budget.spent_usd)
 
 
-def _evaluate(prompt: Prompt, cases: Sequence[Case], bench: Bench, on_progress: OnProgress | None) -> EvaluationResult:
+def _evaluate(
+    prompt: Prompt, cases: Sequence[Case], bench: Bench, digest: str, on_progress: OnProgress | None
+) -> EvaluationResult:
     if not bench.answerer and not bench.judge_model:
-        return next(evaluate_offline([prompt], cases, bench, on_progress=on_progress))
+        return next(evaluate_offline([prompt], cases, bench, on_progress=on_progress, digest=digest))
     report = (lambda done, total: on_progress(prompt.label, done, total)) if on_progress else None
     bench.vectors.learn([case.question for case in cases])
     return evaluate_prompt_variant(
@@ -109,8 +125,9 @@ def _evaluate(prompt: Prompt, cases: Sequence[Case], bench: Bench, on_progress: 
         bench.pipeline(prompt),
         bench.judge(),
         on_progress=report,
-        journal=bench.journal(prompt, cases),
+        journal=bench.journal(prompt, digest),
         concurrency=bench.concurrency,
+        digest=digest,
     )
 
 

@@ -1,23 +1,23 @@
 """Gateway to MLflow: runs with their artifacts, prompts with their versions, and what evaluations and promotions write.
 
-Reading never writes to a store nor migrates it (`sql.py` for databases, `client.py` for servers).
+Reading never writes to a store nor migrates it (`core.tracking.readers`).
 """
 
 import json
 import posixpath
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 from core.tracking.cases import CaseResult, parse_case_results
-from core.tracking.client import TrackingHttpReader, answer_in_time, check_writable, open_client, translated_errors
+from core.tracking.client import answer_in_time, check_writable, open_client, translated_errors
+from core.tracking.readers import is_server, open_reader
 from core.tracking.runs import DESCRIPTION, LINKED_PROMPTS, PRODUCTION, PromptVersion, Run, RunFilter, RunPage, RunSort
 from core.tracking.sql import TrackingSqlReader, describe
 
@@ -41,15 +41,16 @@ class Tracking:
 
     Every method raises SourceUnavailable, in one line, for a store that is missing, corrupt, unreachable or of an
     unknown schema. `artifact_root` is where new experiments store files; by default next to the database.
+    `connect` opens the MLflow client that everything is written through, from the address.
     """
 
-    def __init__(self, tracking_uri: str, *, artifact_root: Path | None = None) -> None:
+    def __init__(
+        self, tracking_uri: str, *, artifact_root: Path | None = None, connect: Callable[[str], Any] = open_client
+    ) -> None:
         self.tracking_uri = tracking_uri
         self._artifact_root = artifact_root or _default_artifact_root(tracking_uri)
-        is_server = tracking_uri.startswith(("http://", "https://"))
-        self._reader: TrackingHttpReader | TrackingSqlReader = (
-            TrackingHttpReader(tracking_uri) if is_server else TrackingSqlReader(tracking_uri)
-        )
+        self._reader = open_reader(tracking_uri)
+        self._connect = connect
         self._client: Any = None
         self._lock = threading.Lock()
 
@@ -59,25 +60,11 @@ class Tracking:
         """Return the names of the active experiments, sorted."""
         return self._reader.list_experiments()
 
-    def list_runs(
-        self,
-        experiment: str | None = None,
-        *,
-        limit: int = 10_000,
-        offset: int = 0,
-        prompt: str | None = None,
-        version: str | None = None,
-        model: str | None = None,
-        status: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        tag: tuple[str, str] | None = None,
-    ) -> tuple[Run, ...]:
-        """Return up to `limit` active runs, newest first. `prompt`, `version` and `model` are run parameters."""
+    def list_runs(self, where: RunFilter | None = None, *, limit: int = 10_000, offset: int = 0) -> tuple[Run, ...]:
+        """Return up to `limit` of the active runs that pass the filter, newest first."""
         if limit < 1 or offset < 0:
             raise InvalidInput("limit", f"must be 1 or more with an offset of 0 or more, not {limit} and {offset}")
-        where = RunFilter(experiment, prompt, version, model, status, since, until, tag)
-        return self._reader.list_runs(where, RunSort(), limit=limit, offset=offset)
+        return self._reader.list_runs(where or RunFilter(), RunSort(), limit=limit, offset=offset)
 
     def page_runs(
         self, where: RunFilter | None = None, sort: RunSort | None = None, *, limit: int, offset: int = 0
@@ -276,19 +263,19 @@ class Tracking:
     def _writing(self) -> Iterator[Any]:
         with self._lock:
             if self._client is None:
-                if isinstance(self._reader, TrackingSqlReader):
-                    check_writable(self._reader)
+                if not is_server(self.tracking_uri):
+                    check_writable(TrackingSqlReader(self.tracking_uri))
                 if self._artifact_root:
                     self._artifact_root.mkdir(parents=True, exist_ok=True)
-                self._client = open_client(self.tracking_uri)
+                self._client = self._connect(self.tracking_uri)
         with translated_errors(self.tracking_uri):
             yield self._client
 
     def _download_text(self, uri: str, path: str, missing: NotFound) -> str:
-        if uri.startswith("mlflow-artifacts:") and isinstance(self._reader, TrackingSqlReader):
+        if uri.startswith("mlflow-artifacts:") and not is_server(self.tracking_uri):
             where = describe(self.tracking_uri)
             raise SourceUnavailable(f"artifact: {uri} is served by a tracking server; use its address, not {where}")
-        if isinstance(self._reader, TrackingHttpReader):
+        if is_server(self.tracking_uri):
             open_client(self.tracking_uri)  # sets the timeouts, also for the download
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.store import get_flag
 from core.tracking.gateway import Tracking
+from core.tracking.runs import RunFilter
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
@@ -44,7 +45,7 @@ def tick(visit: Visit, row: int, *, chosen: int) -> None:
 
 
 def test_rows_that_are_ticked_are_compared_and_stay_in_the_address(visit: Visit, server: Server) -> None:
-    runs = open_runs(server).list_runs("rag-prompt-iterations")
+    runs = open_runs(server).list_runs(RunFilter("rag-prompt-iterations"))
     page = visit.open("prompts?tab=Runs")
     page.get_by_text("None is chosen: the newest run of each of 3 versions is compared.").wait_for()
     tick(visit, 0, chosen=1)

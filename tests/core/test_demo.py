@@ -33,6 +33,7 @@ from core.prompts.prices import parse_prices
 from core.prompts.prompts import parse_prompt
 from core.tracking.cases import Case
 from core.tracking.gateway import Tracking
+from core.tracking.runs import RunFilter
 from quarterdeck import Quarterdeck, Retrieval
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.flags import FlagSet
@@ -113,7 +114,7 @@ def test_the_best_prompt_by_faithfulness_per_cost_is_named(demo: Demo) -> None:
 
 def test_each_prompt_is_a_registered_version_and_a_run_over_twenty_cases(demo: Demo) -> None:
     tracking = Tracking(demo.config.tracking_uri)
-    runs = tracking.list_runs(EXPERIMENT)
+    runs = tracking.list_runs(RunFilter(EXPERIMENT))
     assert sorted(run.params["version"] for run in runs) == ["1", "2", "3"]
     assert {len(tracking.list_case_results(run.run_id)) for run in runs} == {20}
     assert all(run.params["answerer"].startswith("extractive") for run in runs)
@@ -328,6 +329,6 @@ def test_a_demo_that_was_cut_off_is_built_again(demo: Demo) -> None:
     assert demo.said[0] == "The last build of the demo was interrupted: starting again."
     assert json.loads((demo.config.home / "demo.json").read_text())["complete"] is True
     assert not (demo.config.home / "corpus" / "half-written").exists()
-    assert len(Tracking(demo.config.tracking_uri).list_runs(EXPERIMENT)) == 3
+    assert len(Tracking(demo.config.tracking_uri).list_runs(RunFilter(EXPERIMENT))) == 3
     with closing(Store(demo.config.database_url)) as store:
         assert len(list_flags(store, "production")) == 5

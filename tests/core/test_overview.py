@@ -1,7 +1,9 @@
-"""What the overview says of the corpus is looked up: whether the newest version is live, built, or only committed."""
+"""What the overview says is looked up: which corpus version is live, and which experiment prompts were evaluated in."""
 
+import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,10 @@ from core.audit.acts import Act
 from core.corpus.corpus import Version
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
-from core.overview import Standing, describe_corpus
+from core.overview import Standing, describe_corpus, describe_prompts
+from core.prompts.contests import find_experiment
+from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.gateway import Tracking
 from quarterdeck.store import Store
 
 BUILD = "Build an index of corpus v2"
@@ -56,3 +61,58 @@ def test_a_newer_version_waits_only_once_its_index_is_built(
     area = describe_corpus(store, Repository())  # type: ignore[arg-type]
     assert (area.sentence, area.decision) == (sentence, decision)
     assert area.standing is (Standing.DECIDE if decision else Standing.GOOD)
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    """An experiment of the team's own, with a prompt in production and a better one; newer runs train something."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    opened = Tracking(f"sqlite:///{folder}/mlflow.db")
+    for experiment, version, faithfulness in (("older", 0, 0.9), ("support bot", 1, 0.5), ("support bot", 2, 1.0)):
+        prompt = opened.register_prompt("qa", f"Prompt {version}: {{context}}", tags={"version": str(version)})
+        cases = [
+            CaseResult(
+                f"c{at}", "Why?", True, "So.", False, faithfulness, 0.75, True, True, ("a.md",), ("So.",), (True,), 10,
+                2, 0.001, None,
+            )
+            for at in range(20)
+        ]  # fmt: skip
+        opened.log_evaluation(
+            experiment, f"qa-v{version}",
+            params={"prompt": "qa", "version": str(version)},
+            metrics={"faithfulness_mean": faithfulness, "cost_usd_mean": 0.001},
+            artifacts={"cases.json": render_case_results(cases)}, prompt=prompt,
+        )  # fmt: skip
+    opened.set_prompt_alias("qa", "production", 2)
+    for number in range(120):
+        opened.log_evaluation("training", f"epoch {number}", params={}, metrics={"loss": 0.5}, artifacts={})
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        connection.execute("UPDATE runs SET start_time = start_time + rowid")
+    connection.close()
+    return opened
+
+
+@pytest.mark.slow
+def test_prompts_are_those_of_the_newest_experiment_with_evaluated_runs_whatever_its_name(tracking: Tracking) -> None:
+    assert find_experiment(tracking) == "support bot"
+    area = describe_prompts(tracking)
+    assert (area.standing, area.figure, area.change) == (Standing.DECIDE, "v1", "2 variants")
+    assert area.sentence.startswith("v1 is in production; ")
+    assert area.decision == "Promote qa-v2"
+
+
+@pytest.mark.slow
+def test_a_configured_experiment_goes_first_even_while_it_is_empty(tracking: Tracking) -> None:
+    assert describe_prompts(tracking, "older").change == "1 variant"
+    assert find_experiment(tracking, "planned") == "planned"
+    area = describe_prompts(tracking, "planned")
+    assert area.standing is Standing.EMPTY
+    assert area.sentence == "No prompt was evaluated yet in the experiment planned."
+
+
+@pytest.mark.slow
+def test_a_store_without_an_evaluated_run_has_no_experiment_to_look_at(tmp_path: Path) -> None:
+    empty = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    empty.log_evaluation("training", "epoch 1", params={}, metrics={"loss": 0.5}, artifacts={})
+    assert find_experiment(empty) == ""
+    assert describe_prompts(empty).sentence == "No prompt was evaluated yet."

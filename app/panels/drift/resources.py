@@ -8,15 +8,14 @@ from app.panels.coverage.resources import load_coverage
 from app.resources import get_corpus, get_store, get_tracking
 from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.drift.report import DriftOverview, report_drift
+from core.overview import GAP_DAYS
 from quarterdeck.clock import start_of
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
-def load_drift(environment: str, today: date, window_days: int, baseline_days: int) -> DriftOverview:
+def load_drift(environment: str, today: date) -> DriftOverview:
     """Return the drift verdict and what it rests on."""
-    return report_drift(
-        get_store(), environment=environment, today=today, window_days=window_days, baseline_days=baseline_days
-    )
+    return report_drift(get_store(), environment=environment, today=today)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Looking for what changed …")
@@ -25,8 +24,8 @@ def load_what_changed(environment: str, today: date) -> WhatChanged:
     since = start_of(today - timedelta(days=120))
     return explain_drift(
         get_store(),
-        load_drift(environment, today, 7, 30),
+        load_drift(environment, today),
         gather_changes(get_store(), get_corpus, get_tracking, environment=environment, since=since),
         today=today,
-        coverage=lambda: load_coverage(environment, today, 7, None),
+        coverage=lambda: load_coverage(environment, today, GAP_DAYS, None),
     )

@@ -4,11 +4,13 @@ from datetime import date
 
 import streamlit as st
 
+from app.panels.coverage.resources import load_coverage
 from app.panels.drift.resources import load_drift, load_what_changed
 from app.panels.rollouts.resources import load_canaries, load_experiments
-from app.resources import get_config, get_corpus, get_embedder, get_store, get_tracking
+from app.resources import get_config, get_corpus, get_store, get_tracking
 from core.causes.changes import WhatChanged
 from core.overview import (
+    GAP_DAYS,
     Area,
     describe_areas,
     describe_corpus,
@@ -22,16 +24,16 @@ from core.overview import (
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")
 def load_areas(environment: str, today: date) -> tuple[Area, ...]:
     """Return how each area stands."""
-    store, config = get_store(), get_config()
+    store = get_store()
 
     def explain() -> WhatChanged:
         return load_what_changed(environment, today)
 
     return describe_areas(
         (
-            ("drift", lambda: describe_drift(load_drift(environment, today, 7, 30), explain)),
-            ("coverage", lambda: describe_coverage(store, get_embedder(), environment, today, config.low_score)),
-            ("prompts", lambda: describe_prompts(get_tracking())),
+            ("drift", lambda: describe_drift(load_drift(environment, today), explain)),
+            ("coverage", lambda: describe_coverage(load_coverage(environment, today, GAP_DAYS, None))),
+            ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
             (
                 "rollouts",

@@ -11,7 +11,7 @@ from app.panels.drift.resources import load_drift, load_what_changed
 
 def render_timeline(frame: ui.Frame) -> None:
     """The daily score with everything that changed under it, and the same as a table."""
-    found, told = load_drift(frame.environment, frame.today, 7, 30), load_what_changed(frame.environment, frame.today)
+    found, told = load_drift(frame.environment, frame.today), load_what_changed(frame.environment, frame.today)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:

@@ -2,12 +2,21 @@
 
 import streamlit as st
 
-from app.resources import get_store, get_tracking
+from app.resources import get_config, get_store, get_tracking
 from core.log.retrievals import Window
 from core.prompts.behavior import BehaviorReport, report_behavior
-from core.prompts.contests import LOOKED_AT, PromptComparison, report_prompts
+from core.prompts.contests import LOOKED_AT, PromptComparison, find_experiment, report_prompts
 from core.prompts.decisions import WinnerRule
 from core.tracking.runs import Run, RunFilter, RunPage, RunSort
+
+
+@st.cache_resource(ttl=15, show_spinner="Reading MLflow …")
+def load_experiment_names() -> tuple[str, ...]:
+    """Return the MLflow experiments to choose from, first the configured one, else the newest with evaluated runs."""
+    first = find_experiment(get_tracking(), get_config().experiment)
+    names = get_tracking().list_experiments()
+    others = [name for name in names if name not in (first, "Default")] or [name for name in names if name != first]
+    return (first, *others) if first else tuple(others)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading MLflow …")
@@ -34,7 +43,7 @@ def load_run_page(where: RunFilter, sort: RunSort, limit: int, offset: int) -> R
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Reading the runs …")
 def load_choices(experiment: str) -> tuple[Run, ...]:
     """Return the newest runs of an experiment: what its filters offer."""
-    return get_tracking().list_runs(experiment, limit=LOOKED_AT)
+    return get_tracking().list_runs(RunFilter(experiment), limit=LOOKED_AT)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from benchmarks.cause_ranking import KINDS, answer, run
-from core.causes.causes import Cause, CauseKind, Causes, rank_causes
-from core.causes.evidence import SameQuestions, contrast_segment, find_low_group, list_contrasts
+from benchmarks.scores import summarize_scores
+from core.causes.causes import FAULT, GROWTH, LOW_GROUP_OF_CHANGE, Cause, CauseKind, Causes, rank_causes
+from core.causes.evidence import SameQuestions, Shapes, contrast_segment, list_contrasts
 from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.coverage.topics import Topic, Trend
-from core.drift.verdict import DriftReport, DriftStatus, decide_drift, summarize_scores
+from core.drift.verdict import DriftReport, DriftStatus, decide_drift
 from core.log.values import AskedQuery, DailyScores
 
 FIRST = date(2026, 3, 2)  # a Monday
@@ -175,13 +176,20 @@ def test_a_contrast_needs_twenty_queries_on_each_side() -> None:
     assert list_contrasts(report, {"prompt_version": split}) == ()
 
 
+def test_every_kind_of_change_that_can_be_a_cause_has_its_prior() -> None:
+    assert set(FAULT) == set(ChangeKind) - {ChangeKind.LEVEL}
+    assert set(GROWTH) == set(CauseKind)
+    assert set(LOW_GROUP_OF_CHANGE) == set(ChangeKind)
+    assert all(sum(chances) == pytest.approx(1) for chances in GROWTH.values())
+
+
 def test_a_shifted_histogram_holds_no_new_group() -> None:
     rng = np.random.default_rng(2)
     shapes = [summarize_scores(FIRST, np.clip(rng.normal(m, 0.12, 3_000), 0, 1)).histogram for m in (0.62, 0.54)]
-    found = find_low_group(*shapes)
+    found = Shapes.of(*shapes)
     assert found is not None
-    assert found.log_odds < -1
-    assert find_low_group(shapes[0], [0] * 50) is None
+    assert found.low_group().log_odds < -1
+    assert Shapes.of(shapes[0], [0] * 50) is None
 
 
 @pytest.mark.deep

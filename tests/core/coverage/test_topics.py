@@ -12,11 +12,9 @@ from core.coverage.topics import (
     Topics,
     TopicStatus,
     Trend,
-    assign_topics,
     find_topics,
     gain_of,
     low_score_threshold,
-    low_score_threshold_of_histogram,
     map_queries,
     trend_of,
 )
@@ -198,13 +196,10 @@ def test_markup_digits_and_other_scripts_stay_text() -> None:
 
 
 def test_low_scores_start_at_a_tenth_of_the_reference() -> None:
-    scores = np.linspace(0.5, 1.0, 101)
-    assert low_score_threshold(scores) == pytest.approx(0.55)
-    assert low_score_threshold(scores, share=0.5) == pytest.approx(0.75)
-    assert low_score_threshold_of_histogram([10, 90], [0.0, 0.5, 1.0]) == pytest.approx(0.5)
-    assert low_score_threshold_of_histogram([0, 100], [0.0, 0.5, 1.0]) == pytest.approx(0.55)
-    with pytest.raises(InvalidInput, match="reference_scores"):
-        low_score_threshold([])
+    assert low_score_threshold([10, 90], [0.0, 0.5, 1.0]) == pytest.approx(0.5)
+    assert low_score_threshold([0, 100], [0.0, 0.5, 1.0]) == pytest.approx(0.55)
+    with pytest.raises(InvalidInput, match="counts"):
+        low_score_threshold([0, 0], [0.0, 0.5, 1.0])
 
 
 def test_vectors_that_do_not_fit_are_refused() -> None:
@@ -214,14 +209,6 @@ def test_vectors_that_do_not_fit_are_refused() -> None:
     broken[0, 0] = np.nan
     with pytest.raises(InvalidInput, match="vectors"):
         find_topics(asked((10,)), broken)
-
-
-def test_cached_vectors_go_to_the_nearest_centroid() -> None:
-    labels, similarity = assign_topics(blobs((3, 4)), np.eye(16, dtype=np.float32)[:2])
-    assert labels.tolist() == [0, 0, 0, 1, 1, 1, 1]
-    assert similarity.min() > 0.7
-    with pytest.raises(InvalidInput, match="centroids"):
-        assign_topics(blobs((3,)), np.empty((0, 16), dtype=np.float32))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4])

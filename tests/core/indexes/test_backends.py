@@ -1,3 +1,5 @@
+"""The contract of an index backend: every test with the fixture `indexes` holds for each backend there is."""
+
 import os
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 from core.config import PROJECT
 from core.embedding.chunks import Chunk
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
-from core.indexes.backends import ChromaIndexes, LanceIndexes, open_indexes
+from core.indexes.backends import BACKENDS, ChromaIndexes, LanceIndexes, open_indexes
 
 pytestmark = pytest.mark.slow
 
@@ -18,12 +20,12 @@ CHUNKS = [Chunk("a.md", "A", "about a"), Chunk("b.md", "B", "about b"), Chunk("c
 AXES = np.eye(3, 8, dtype=np.float32)
 
 
-@pytest.fixture(params=[LanceIndexes, ChromaIndexes])
+@pytest.fixture(params=BACKENDS)
 def indexes(request, tmp_path):
-    """An index of three passages, in each of the libraries: every test below holds for both."""
-    if request.param is ChromaIndexes:
+    """An index of three passages, in each of the libraries."""
+    if request.param == "chroma":
         pytest.importorskip("chromadb", reason="the extra `chroma` is not installed")
-    made = request.param(tmp_path / "indexes")
+    made = open_indexes(f"{request.param}:{tmp_path / 'indexes'}")
     made.build("docs-v1", CHUNKS, AXES)
     yield made
     for name in made.list_names():

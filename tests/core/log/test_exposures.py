@@ -12,7 +12,7 @@ from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
-from core.log.exposures import count_exposures, list_exposures, list_tracked_events, list_usage
+from core.log.exposures import list_exposures, list_tracked_events, list_usage
 from core.log.operations import purge_retrievals
 from quarterdeck import Quarterdeck, exposures
 from quarterdeck.clock import HOUR_MS, to_ms
@@ -159,7 +159,7 @@ def test_users_of_an_ab_test_are_noted_once_with_their_variant_and_time(deck, st
     assert len(noted) == len({each.targeting_key for each in noted})
     assert all(timedelta(seconds=-1) < each.first_seen - before < timedelta(minutes=5) for each in noted)
     variants = list(given.values())
-    assert count_exposures(store, "production", "prompt-test") == {"a": variants.count("a"), "b": variants.count("b")}
+    assert len(noted) == variants.count("a") + variants.count("b")
     assert list_exposures(store, "production", "prompt-test", since=before + timedelta(days=1)) == ()
 
 
@@ -204,12 +204,12 @@ def test_a_full_queue_drops_counted_and_notes_the_user_later(log, store, monkeyp
         log.count("prompt-test", "a", f"u{number}")
     assert log.dropped == 95
     log.flush()
-    assert count_exposures(store, "production", "prompt-test") == {"a": 5}
+    assert len(list_exposures(store, "production", "prompt-test")) == 5
     monkeypatch.undo()
     for number in range(100):
         log.count("prompt-test", "a", f"u{number}")
     log.flush()
-    assert count_exposures(store, "production", "prompt-test") == {"a": 100}
+    assert len(list_exposures(store, "production", "prompt-test")) == 100
 
 
 def test_which_flags_are_experiments_is_told_by_shape_or_by_metadata():
@@ -274,7 +274,7 @@ def test_a_purge_takes_old_counts_users_and_events_too(deck, store):
     assert used(store, "prompt-test")
     purge_retrievals(store, datetime.now(UTC) + timedelta(hours=2), ME)
     assert used(store, "prompt-test") is None
-    assert count_exposures(store, "production", "prompt-test") == {}
+    assert list_exposures(store, "production", "prompt-test") == ()
     assert list_tracked_events(store, "production", "opened") == ()
     (entry,) = list_audit(store, AuditFilter(action="log.purge"))
     assert entry.before["rows"] == 0

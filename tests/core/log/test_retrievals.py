@@ -1,4 +1,8 @@
-"""One suite over every kind of log: what it answers is what a plain loop over the same rows finds."""
+"""The contract of a retrieval log: whatever the database, it answers what a plain loop over the same rows finds.
+
+Every method of `core.log.values.LogReader` is asked here. A new kind of log goes through all of it once
+`tests/backends.py` opens it.
+"""
 
 import random
 import threading
@@ -10,17 +14,25 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from core.errors import InvalidInput
+from core.log.clickhouse import ClickHouseLogReader
+from core.log.readers import READERS, open_reader
 from core.log.retrievals import (
     SEGMENTS,
     Window,
     count_empty,
+    count_rows,
     count_scores,
     get_span,
     last_days,
     list_daily_scores,
+    list_live_figures,
     list_questions,
+    list_recent_users,
     list_segment_scores,
+    list_user_sums,
 )
+from core.log.sql import SqlLogReader
+from core.log.values import LIVE_FIGURES, USER_SUMS
 from quarterdeck.clickhouse import ClickHouseLog, make_ddl
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.log import RetrievalLog, SqlLog, open_log
@@ -49,7 +61,10 @@ def draw_rows(count: int = 4_000) -> list[Retrieval]:
                 arm=rng.choice([None, "blue", "green"]),
                 prompt_version=rng.choice(["v2", "v3"]),
                 index_version=rng.choice([None, "docs-v1"]),
-                latency_ms=rng.choice([None, 12.5]),
+                latency_ms=rng.choice([None, 12.5, 40.0]),
+                cost_usd=rng.choice([None, 0.002, 0.0045]),
+                faithfulness=rng.choice([None, rng.random()]),
+                feedback=rng.choice([None, -1.0, 1.0]),
             )
         )  # fmt: skip
     return rows
@@ -140,12 +155,12 @@ def test_the_span_runs_from_the_first_row_to_the_last(log):
     assert [round(moment.timestamp() * 1000) for moment in found] == [min(times), max(times)]
 
 
-@pytest.mark.parametrize("below", [0.37, 0.4, 0.6, 0.83])
-def test_low_queries_are_what_a_scan_of_the_rows_finds(log, below):
+@pytest.mark.parametrize("below", [0.37, 0.4, 0.6, 0.83, None])
+def test_questions_are_what_a_scan_of_the_rows_finds(log, below):
     expected: dict[str, tuple[list[float], list[int]]] = defaultdict(lambda: ([], [0] * 5))
     for row in ROWS:
         weeks_ago = (WINDOW.end_ms - 1 - row.ts_ms) // (7 * 86_400_000)
-        if row.score is None or row.score >= below or row.ts_ms >= WINDOW.end_ms:
+        if row.score is None or (below is not None and row.score >= below) or row.ts_ms >= WINDOW.end_ms:
             continue
         scores, weeks = expected[" ".join(row.query.split()).casefold()]
         if row.ts_ms >= WINDOW.start_ms:
@@ -163,11 +178,84 @@ def test_low_queries_are_what_a_scan_of_the_rows_finds(log, below):
     assert list_questions(log, WINDOW, below=below, limit=7) == found[:7]
 
 
+@pytest.mark.parametrize("most", [25, 100_000])
+def test_live_figures_are_those_of_the_newest_rows_of_the_window(log, most):
+    newest = sorted(inside(WINDOW), key=lambda row: -row.ts_ms)[:most]
+    found = list_live_figures(log, "arm", WINDOW, most=most)
+    assert [figures.value for figures in found] == sorted({row.arm or "" for row in newest})
+    for figures in found:
+        rows = [row for row in newest if (row.arm or "") == figures.value]
+        assert figures.queries == len(rows)
+        for name in LIVE_FIGURES:
+            carried = [value for row in rows if (value := getattr(row, name)) is not None]
+            measured = getattr(figures, name)
+            assert measured.count == len(carried)
+            assert measured.mean == (pytest.approx(sum(carried) / len(carried)) if carried else None)
+
+
+@pytest.mark.parametrize("hourly", [False, True])
+@pytest.mark.parametrize(("dimension", "values"), [("arm", ("blue", "green")), ("prompt_version", ("v3",)), ("", ())])
+def test_a_users_sums_are_what_a_scan_of_the_rows_finds(log, dimension, values, hourly):
+    start_ms, end_ms = WINDOW.start_ms + 1_234_567, WINDOW.end_ms - 7_654_321
+    expected: dict[tuple[int, str, str | None], list[Retrieval]] = defaultdict(list)
+    for row in ROWS:
+        value = getattr(row, dimension) if dimension else ""
+        if start_ms <= row.ts_ms < end_ms and (not dimension or value in values):
+            expected[row.ts_ms // 3_600_000 * 3_600_000 if hourly else start_ms, value, row.session_id].append(row)
+    found = list_user_sums(log, dimension, values, start_ms=start_ms, end_ms=end_ms, hourly=hourly)
+    assert {(row.start_ms, row.arm, row.user): row.queries for row in found} == {
+        key: len(rows) for key, rows in expected.items()
+    }
+    assert len(found) == len(expected) > 0
+    for row in found:
+        for at, name in enumerate(USER_SUMS):
+            carried = [value for each in expected[row[:3]] if (value := getattr(each, name)) is not None]
+            assert row[4 + 2 * at] == len(carried)
+            assert row[5 + 2 * at] == pytest.approx(sum(carried))
+
+
+@pytest.mark.parametrize(("dimension", "values"), [("arm", ("blue", "green")), ("prompt_version", ("v3",)), ("", ())])
+def test_rows_are_counted_from_the_rollup_of_whole_hours(log, dimension, values):
+    start_ms, end_ms = WINDOW.start_ms + 5 * 3_600_000, WINDOW.end_ms - 3 * 3_600_000
+    rows = [row for row in ROWS if start_ms <= row.ts_ms < end_ms]
+    counted = count_rows(log, dimension, values, start_ms=start_ms, end_ms=end_ms)
+    assert counted == sum(not dimension or getattr(row, dimension) in values for row in rows)
+
+
+def test_recent_users_are_those_of_the_newest_rows(log):
+    since_ms = WINDOW.start_ms
+    newest = sorted((row for row in ROWS if row.ts_ms >= since_ms), key=lambda row: -row.ts_ms)
+    assert list_recent_users(log, since_ms=since_ms) == ("s1", "s2")
+    users = [tuple(sorted({row.session_id for row in newest[:most]} - {None})) for most in (1, 2, 3)]
+    assert [list_recent_users(log, since_ms=since_ms, limit=most) for most in (1, 2, 3)] == users
+    assert list_recent_users(log, since_ms=WINDOW.end_ms + 30 * 86_400_000) == ()
+
+
 def test_an_empty_log_answers_with_nothing(new_log):
     assert list_daily_scores(new_log) == ()
     assert list_segment_scores(new_log, "arm") == {}
     assert (count_empty(new_log, WINDOW), count_scores(new_log, WINDOW), get_span(new_log)) == (0, 0, None)
-    assert list_questions(new_log, WINDOW, below=0.5) == ()
+    assert list_questions(new_log, WINDOW, below=0.5) == list_questions(new_log, WINDOW) == ()
+    assert list_live_figures(new_log, "arm", WINDOW, most=10) == ()
+    assert list_daily_scores(new_log, segment={"arm": "green", "prompt_version": "v3"}) == ()
+    assert list(list_user_sums(new_log, "", (), start_ms=0, end_ms=WINDOW.end_ms)) == []
+    assert count_rows(new_log, "", (), start_ms=0, end_ms=WINDOW.end_ms) == 0
+    assert list_recent_users(new_log, since_ms=0) == ()
+
+
+def test_every_kind_of_log_that_a_url_opens_has_its_reader(tmp_path):
+    urls = (f"sqlite:///{tmp_path / 'log.db'}", "postgresql://127.0.0.1/deck", "clickhouse://127.0.0.1/deck")
+    readers = [type(open_reader(open_log(url))) for url in urls]
+    assert readers == [SqlLogReader, SqlLogReader, ClickHouseLogReader]
+    assert {type(open_log(url)) for url in urls} == set(READERS)
+
+
+def test_a_log_without_a_reader_is_refused_by_name():
+    class Tape:
+        """No kind of log that the deck reads."""
+
+    with pytest.raises(InvalidInput, match="log: Tape has no reader"):
+        get_span(Tape())
 
 
 def insert_as_another_program(log: RetrievalLog, rows: list[Retrieval]) -> None:

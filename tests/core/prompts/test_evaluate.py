@@ -16,7 +16,8 @@ from core.config import PROJECT
 from core.errors import InvalidInput
 from core.prompts.answerers import SentenceVectors, extractive_pipeline
 from core.prompts.answers import REFUSAL, Answer
-from core.prompts.evaluate import Bench, evaluate_offline, evaluate_prompt_variant, evaluate_prompts, keep_evaluation
+from core.prompts.bench import Bench
+from core.prompts.evaluate import evaluate_offline, evaluate_prompt_variant, evaluate_prompts, keep_evaluation
 from core.prompts.judges import offline_judge
 from core.prompts.prices import Price
 from core.prompts.prompts import Prompt
@@ -213,17 +214,18 @@ def test_a_failed_case_is_left_out_of_the_figures():
 
 def test_a_journal_belongs_to_one_prompt_one_test_set_one_answerer_and_one_index(tmp_path):
     bench = Bench(search, SentenceVectors(WordCounts()), PRICES, index_digest="a", journals=tmp_path)
+    digest = dataset_digest(CASES)
     paths = {
-        bench.journal(GROUNDED, CASES).path,
-        bench.journal(replace(GROUNDED, text=GROUNDED.text + "Be brief.\n"), CASES).path,
-        bench.journal(replace(GROUNDED, top_k=2), CASES).path,
-        bench.journal(GROUNDED, CASES[:2]).path,
-        replace(bench, protocol="openai").journal(GROUNDED, CASES).path,
-        replace(bench, index_digest="b").journal(GROUNDED, CASES).path,
+        bench.journal(GROUNDED, digest).path,
+        bench.journal(replace(GROUNDED, text=GROUNDED.text + "Be brief.\n"), digest).path,
+        bench.journal(replace(GROUNDED, top_k=2), digest).path,
+        bench.journal(GROUNDED, dataset_digest(CASES[:2])).path,
+        replace(bench, protocol="openai").journal(GROUNDED, digest).path,
+        replace(bench, index_digest="b").journal(GROUNDED, digest).path,
     }
     assert len(paths) == 6
-    assert bench.journal(GROUNDED, CASES[::-1]).path in paths
-    assert replace(bench, journals=None).journal(GROUNDED, CASES) is None
+    assert bench.journal(GROUNDED, dataset_digest(CASES[::-1])).path in paths
+    assert replace(bench, journals=None).journal(GROUNDED, digest) is None
 
 
 @pytest.fixture
@@ -246,7 +248,7 @@ def start_eval(folder: Path, server: ModelServer, *options: str) -> subprocess.P
         "--corpus", folder / "docs", "--answerer", "openai", "--model", "gpt-4o-mini",
         "--base-url", server.base_url("openai"), "--judge", "llm", "--json", *options,
     ]  # fmt: skip
-    environ = {**os.environ, "QUARTERDECK_HOME": str(folder / "home")}
+    environ = {**os.environ, "QUARTERDECK_HOME": str(folder / "home"), "QUARTERDECK_EXPERIMENT": "support bot"}
     return subprocess.Popen(
         command, cwd=PROJECT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -288,7 +290,7 @@ def test_a_killed_evaluation_goes_on_and_lands_in_mlflow_when_it_is_whole(questi
     found = json.loads(out)[0]
     assert (found["failed"], found["not_run"], found["metrics"]["faithfulness_mean"]) == ({}, [], 1.0)
     run = Tracking(f"sqlite:///{questions}/home/mlflow/mlflow.db").get_run(found["run_id"])
-    assert (run.params["answerer"], run.params["model"]) == ("openai", "gpt-4o-mini")
+    assert (run.experiment, run.params["answerer"], run.params["model"]) == ("support bot", "openai", "gpt-4o-mini")
     assert run.params["judge"] == "model: gpt-4o-mini"
     assert list((questions / "home" / "evals").iterdir()) == []
 

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from core.errors import InvalidInput
-from core.prompts.gatekeeper import read_corpora, run_prompt_gate
+from core.prompts.bench import read_corpora
+from core.prompts.gatekeeper import run_prompt_gate
 from core.prompts.gates import Evaluated, GateCheck, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
 from core.prompts.prices import Price
 from core.prompts.verdicts import render_junit, render_markdown, render_text

@@ -24,6 +24,7 @@ from core.prompts.promotion import (
     suggest_flag,
 )
 from core.reverts import revert
+from core.tracking.client import open_client
 from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
@@ -64,7 +65,7 @@ def test_a_promotion_moves_alias_registry_description_and_flag_with_one_audit_en
     entry_id = promote_3(store, tracking)
     run = tracking.get_run(run_of(tracking, 3))
     assert tracking.production_version("qa").version == 3  # type: ignore[union-attr]
-    entry = tracking._client.get_model_version_by_alias("qa-release", "production")
+    entry = open_client(tracking.tracking_uri).get_model_version_by_alias("qa-release", "production")
     assert (entry.run_id, entry.tags["stage"], entry.tags["prompt_version"]) == (run.run_id, "production", "3")
     assert run.description.startswith("Promoted to production by ann on ")
     assert "new_prompt_v3 in production: 20% of users" in run.description
@@ -129,7 +130,7 @@ def test_a_flag_that_the_promotion_made_is_switched_off_by_its_roll_back(store: 
 def test_going_back_twice_goes_back_two_and_tags_follow(store: Store, tracking: Tracking) -> None:
     promote_3(store, tracking)
     promote(store, tracking, run_of(tracking, 1), BY, serving=None, expected=3)
-    stages = [tracking._client.get_model_version("qa-release", n).tags["stage"] for n in ("1", "2")]
+    stages = [open_client(tracking.tracking_uri).get_model_version("qa-release", n).tags["stage"] for n in ("1", "2")]
     assert stages == ["former", "production"]
     roll_back(store, tracking, "qa", BY)
     assert (tracking.production_version("qa").version, tracking.production_release("qa")) == (3, 1)  # type: ignore[union-attr]

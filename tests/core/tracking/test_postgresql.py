@@ -14,6 +14,7 @@ from core.audit.acts import Act
 from core.errors import SourceUnavailable
 from core.prompts.promotion import promote, roll_back
 from core.tracking.cases import CaseResult, render_case_results
+from core.tracking.client import open_client
 from core.tracking.gateway import Dataset, Tracking
 from core.tracking.runs import PromptVersion, Run, RunFilter, RunSort, SortKind
 from quarterdeck.store import Store
@@ -109,9 +110,9 @@ def names(runs: Sequence[Run]) -> list[str]:
 def test_our_reading_equals_that_of_the_mlflow_client_by_a_role_that_may_only_look(
     server: Tracking, reading: Tracking
 ) -> None:
-    client = server._client
+    client = open_client(server.tracking_uri)
     theirs = client.search_runs([client.get_experiment_by_name("trials").experiment_id])
-    ours = reading.list_runs("trials")
+    ours = reading.list_runs(RunFilter("trials"))
     assert names(ours) == [run.info.run_name for run in theirs] == ["bare", "odd", "qa-v2", "qa-v1"]
 
     def comparable(metrics: dict[str, float]) -> dict[str, Any]:
@@ -143,12 +144,12 @@ def test_the_store_sorts_and_pages(how: str, reading: Tracking) -> None:
 @pytest.mark.usefixtures("unchanged")
 def test_the_store_filters_by_parameter_tag_and_date(reading: Tracking) -> None:
     hours = [datetime.fromtimestamp(hour * 3600, UTC) for hour in range(4)]
-    assert names(reading.list_runs("trials", version="2")) == ["qa-v2"]
-    assert names(reading.list_runs("trials", tag=("team", "search"))) == ["qa-v2", "qa-v1"]
-    assert names(reading.list_runs("trials", since=hours[1], until=hours[3])) == ["odd", "qa-v2"]
+    assert names(reading.list_runs(RunFilter("trials", version="2"))) == ["qa-v2"]
+    assert names(reading.list_runs(RunFilter("trials", tag=("team", "search")))) == ["qa-v2", "qa-v1"]
+    assert names(reading.list_runs(RunFilter("trials", since=hours[1], until=hours[3]))) == ["odd", "qa-v2"]
     assert reading.count_runs(RunFilter("trials", prompt="qa")) == 4
     assert reading.list_experiments() == ("Default", "trials")
-    first, _, last, _ = reading.list_runs("trials")
+    first, _, last, _ = reading.list_runs(RunFilter("trials"))
     assert names(reading.get_runs([last.run_id, "nope", first.run_id])) == ["qa-v2", "bare"]
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core.prompts.contests import report_prompts
 from core.prompts.decisions import WinnerRule
 from core.tracking.gateway import Tracking
+from core.tracking.runs import RunFilter
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -44,7 +46,7 @@ def bare(template: Path) -> Tracking:
 
 
 def run_ids(tracking: Tracking) -> dict[str, str]:
-    return {run.name: run.run_id for run in tracking.list_runs("rag-prompt-iterations")}
+    return {run.name: run.run_id for run in tracking.list_runs(RunFilter("rag-prompt-iterations"))}
 
 
 def said(app: AppTest) -> str:
@@ -247,7 +249,7 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     app = open_page("prompts", experiment="trials", runs="gone,away")
     assert [text_of(info.value) for info in app.main.info] == ["None of the chosen runs is in this store."]
-    (foreign,) = (run.run_id for run in bare.list_runs("trials") if run.name == "foreign")
+    (foreign,) = (run.run_id for run in bare.list_runs(RunFilter("trials")) if run.name == "foreign")
     app = open_page("prompts", experiment="trials", runs=foreign)
     assert verdict(app) == "The run cannot be judged case by case."
     assert "foreign has no faithfulness_mean and cost_usd_mean" in said(app)
@@ -258,12 +260,30 @@ def test_chosen_runs_that_are_gone_or_were_never_evaluated_are_said_to_be(
 @pytest.mark.parametrize("times", [1, 2])
 def test_no_run_is_compared_with_itself(times: int, bare: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
-    (run_id,) = (run.run_id for run in bare.list_runs("trials") if run.name == "qa-v1")
+    (run_id,) = (run.run_id for run in bare.list_runs(RunFilter("trials")) if run.name == "qa-v1")
     app = open_page("prompts", experiment="trials", runs=",".join([run_id] * times), a="qa-v1", b="qa-v1")
     assert verdict(app) == "The run cannot be judged case by case."
     assert "Two of them" not in said(app)
     found = report_prompts(bare, experiment="trials", rule=WinnerRule.FAITHFULNESS_PER_COST, run_ids=[run_id] * 2)
     assert len(found.contenders) == 1
+
+
+@pytest.mark.usefixtures("empty_url")
+def test_the_page_starts_with_the_configured_experiment_or_the_newest_with_evaluated_runs(
+    bare: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(bare.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    store = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    store.log_evaluation("an experiment", "epoch 1", params={}, metrics={"loss": 0.5}, artifacts={})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
+    (chosen,) = (box for box in open_page("prompts").selectbox if box.label == "Experiment")
+    assert (chosen.value, chosen.options) == ("trials", ["trials", "an experiment"])
+    monkeypatch.setenv("QUARTERDECK_EXPERIMENT", "planned")
+    st.cache_resource.clear()
+    app = open_page("prompts")
+    (chosen,) = (box for box in app.selectbox if box.label == "Experiment")
+    assert (chosen.value, chosen.options) == ("planned", ["planned", "an experiment", "trials"])
+    assert [text_of(info.value) for info in app.main.info] == ["No evaluated run in planned yet."]
 
 
 @pytest.mark.usefixtures("empty_url")

@@ -1,0 +1,17 @@
+"""Days of single scores, summed up as the log's rollups hold them: what benchmarks and tests of drift start from."""
+
+from datetime import date
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from core.log.values import DailyScores
+from quarterdeck.schema import HISTOGRAM_BINS
+
+
+def summarize_scores(day: date, scores: ArrayLike) -> DailyScores:
+    """Return the summary of one day's scores, numbers from 0 to 1."""
+    values = np.asarray(scores, dtype=float)
+    bins = np.minimum((values * HISTOGRAM_BINS).astype(int), HISTOGRAM_BINS - 1)
+    histogram = tuple(int(n) for n in np.bincount(bins, minlength=HISTOGRAM_BINS))
+    return DailyScores(day, len(values), float(values.sum()), float((values**2).sum()), histogram)

@@ -1,0 +1,295 @@
+"""Rule: the model of daily means: level, weekdays, a wobble from day to day, and the noise of few queries.
+
+What a detector of changes measures with, and what causes and intervals are weighed with. Pure numpy: it knows indices
+of observed days, neither dates nor words.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about that many
+REFERENCE = 180  # observed days of history that reference and suspected change share
+
+# Priors. What one sees in retrieval logs of many kinds; a few weeks of data outweigh them.
+SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # spread of single scores, worth so many queries
+SPREAD_WEIGHT = 50.0  # queries of the pooled spread that are mixed into the spread of each day
+WEEKEND_SD = 0.03  # how far weekends may lie off the working days
+PRIOR_DEGREES = 8.0  # degrees of freedom that the priors stand for
+DAY_SD, DAY_SD_FACTOR = 0.011, 0.6  # typical wobble, and the sd of its logarithm
+CORRELATION, CORRELATION_SD = 0.3, 0.25
+DESIGN_EFFECT, DESIGN_EFFECT_FACTOR = 1.7, 0.45
+WEEKDAY_SDS = (0.003, 0.01)  # how far single weekdays may lie off their group
+DAY_SDS = (0.002, 0.004, 0.006, 0.008, 0.011, 0.015, 0.022)
+CORRELATIONS = (0.0, 0.25, 0.5, 0.7)
+DESIGN_EFFECTS = (1.0, 1.6, 2.6, 4.2, 7.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Why a daily mean differs from the level: a day-to-day wobble, correlated from day to day, and few queries."""
+
+    day_sd: float  # sd of the wobble that no number of queries averages away
+    correlation: float  # of the wobble from one day to the next
+    design_effect: float  # variance of a daily mean over that of independent queries: sessions repeat themselves
+    weekday_sd: float
+
+    @property
+    def row(self) -> Floats:
+        """These figures as one row of `whiten`'s models."""
+        return np.array([[self.day_sd, self.correlation, self.design_effect]])
+
+    @property
+    def precision(self) -> Floats:
+        """Prior precision of the level (none), the weekend and the weekdays."""
+        return np.array([1e-6, WEEKEND_SD**-2, *[self.weekday_sd**-2] * 7])
+
+
+PRIOR_NOISE = Noise(day_sd=0.011, correlation=0.3, design_effect=1.7, weekday_sd=0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A change of level at observed day `start`: its size, standard error and corrected z, and the log evidence that
+    the level changed in this direction on that day or any other."""
+
+    start: int
+    size: float
+    error: float
+    z: float
+    evidence: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DailyHistory:
+    """Observed days (at least one query each), ascending: ordinal of the day, queries, mean, variance of that mean
+    if queries were independent."""
+
+    ordinal: Ints
+    count: Ints
+    mean: Floats
+    variance: Floats
+
+    @classmethod
+    def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "DailyHistory":
+        """Summarize daily sums. The spread of a day is drawn to the spread of all days up to it."""
+        mean = total / count
+        squares = np.maximum(total_squares - total * mean, 0.0)
+        degrees = (count - 1).astype(float)
+        pooled = (np.cumsum(squares) + SCORE_SD_DAYS * SCORE_SD**2) / (np.cumsum(degrees) + SCORE_SD_DAYS)
+        spread = (squares + SPREAD_WEIGHT * pooled) / (degrees + SPREAD_WEIGHT)
+        return cls(ordinal, count, mean, spread / count)
+
+    def __len__(self) -> int:
+        return len(self.ordinal)
+
+    def take(self, index: Ints) -> "DailyHistory":
+        return DailyHistory(self.ordinal[index], self.count[index], self.mean[index], self.variance[index])
+
+    @property
+    def gaps(self) -> Floats:
+        """Days since the observed day before (1 when there is no gap)."""
+        return np.diff(self.ordinal, prepend=self.ordinal[:1] - 1).astype(float)
+
+    @property
+    def design(self) -> Floats:
+        """Columns: level, weekend, Monday to Sunday."""
+        weekday = (self.ordinal - 1) % 7  # ordinal 1 was a Monday
+        return np.column_stack([np.ones(len(self)), weekday >= 5, weekday[:, None] == np.arange(7)]).astype(float)
+
+
+def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Floats, Floats]:
+    """Kalman filter of an AR(1) wobble seen through sampling noise: independent unit-variance innovations of `columns`.
+
+    `noise` has a row (day_sd, correlation, design_effect) per model. Returns days x models x columns, and the log
+    variance of each innovation (days x models).
+    """
+    wobble, correlation, effect = noise[:, 0] ** 2, noise[:, 1], noise[:, 2]
+    carried = correlation ** history.gaps[:, None]
+    fresh = wobble * (1 - carried**2)
+    sampling = effect * history.variance[:, None]
+    white = np.empty((len(history), len(noise), columns.shape[1]))
+    variance = np.empty((len(history), len(noise)))
+    state, spread = np.zeros(white.shape[1:]), wobble
+    for day in range(len(history)):
+        state = carried[day, :, None] * state
+        spread = carried[day] ** 2 * spread + fresh[day]
+        variance[day] = spread + sampling[day]
+        gain = spread / variance[day]
+        white[day] = columns[day] - state
+        state = state + gain[:, None] * white[day]
+        spread = spread * (1 - gain)
+    return white / np.sqrt(variance)[:, :, None], np.log(variance)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Level and weekday effects of some days, with their covariance: what other days are measured against."""
+
+    effects: Floats
+    covariance: Floats
+    noise: Noise
+    days: int
+
+    @classmethod
+    def of(cls, history: DailyHistory, days: range, noise: Noise) -> "Reference":
+        """Fit the last `REFERENCE` of the days (with no days at all: the priors)."""
+        index = np.array(days[-REFERENCE:], dtype=np.int64)
+        seen = history.take(index)
+        columns = np.column_stack([seen.mean, seen.design])
+        white = whiten(seen, noise.row, columns)[0][:, 0] if len(index) else np.zeros((0, 10))
+        covariance = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(noise.precision))
+        effects = covariance @ (white[:, 1:].T @ white[:, 0])
+        return cls(np.asarray(effects), np.asarray(covariance), noise, len(index))
+
+    def shift(self, history: DailyHistory, index: Ints) -> Shift:
+        """How far the level of these days lies from the reference, with its standard error."""
+        size, error = self.shifts(history, index[None])
+        z = student_to_normal(size / error, PRIOR_DEGREES + self.days)
+        return Shift(int(index[0]), float(size[0]), float(error[0]), float(z[0]))
+
+    def shifts(self, history: DailyHistory, windows: Ints) -> tuple[Floats, Floats]:
+        """The same for many windows of equal length: sizes and standard errors (generalised least squares)."""
+        design = history.design[windows]
+        residual = history.mean[windows] - design @ self.effects
+        covariance = scatter(history, windows, self.noise) + design @ self.covariance @ design.transpose(0, 2, 1)
+        weight = np.linalg.solve(covariance, np.ones((*windows.shape, 1)))[..., 0]
+        information = weight.sum(axis=1)
+        return (weight * residual).sum(axis=1) / information, 1 / np.sqrt(information)
+
+
+def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
+    """Covariance of the daily means of each window round their level: correlated wobble and sampling noise."""
+    ordinal = history.ordinal[windows]
+    apart = np.abs(ordinal[:, :, None] - ordinal[:, None, :]).astype(float)
+    sampling = noise.design_effect * history.variance[windows]
+    return np.asarray(noise.day_sd**2 * noise.correlation**apart + sampling[:, :, None] * np.eye(windows.shape[1]))
+
+
+class NoiseLikelihood:
+    """The restricted likelihood of each noise model on a grid, over any stretch of days of one history."""
+
+    def __init__(self, history: DailyHistory) -> None:
+        columns = np.column_stack([history.mean - history.mean[0], history.design])
+        self.grid = np.array(list(product(DAY_SDS, CORRELATIONS, DESIGN_EFFECTS)))
+        self.white, self.log_variance = whiten(history, self.grid, columns)
+        day_sd, correlation, effect = self.grid.T
+        self.prior = -0.5 * (
+            (np.log(day_sd / DAY_SD) / DAY_SD_FACTOR) ** 2
+            + ((correlation - CORRELATION) / CORRELATION_SD) ** 2
+            + (np.log(effect / DESIGN_EFFECT) / DESIGN_EFFECT_FACTOR) ** 2
+        )
+
+    def estimate(self, low: int, high: int) -> Noise:
+        """Posterior mean of the noise from days low..high-1; the prior when there are none."""
+        if high <= low:
+            return PRIOR_NOISE
+        white = self.white[low:high].transpose(1, 2, 0)
+        moments = white @ white.transpose(0, 2, 1)
+        fit = self.prior - 0.5 * self.log_variance[low:high].sum(axis=0)
+        posterior = np.stack([fit + _profile(moments, sd) for sd in WEEKDAY_SDS])
+        weights = np.exp(posterior - posterior.max())
+        weights /= weights.sum()
+        day_sd, correlation, effect = weights.sum(axis=0) @ (self.grid ** np.array([2, 1, 1]))
+        weekday = weights.sum(axis=1) @ np.square(WEEKDAY_SDS)
+        return Noise(float(np.sqrt(day_sd)), float(correlation), float(effect), float(np.sqrt(weekday)))
+
+
+def _profile(moments: Floats, weekday_sd: float) -> Floats:
+    """Log likelihood per model with level and weekday effects integrated out, from cross products of (y, design)."""
+    prior = Noise(0.0, 0.0, 0.0, weekday_sd).precision
+    precision = moments[:, 1:, 1:] + np.diag(prior)
+    fitted = (moments[:, 1:, 0] * np.linalg.solve(precision, moments[:, 1:, :1])[..., 0]).sum(axis=1)
+    return np.asarray(-0.5 * (np.linalg.slogdet(precision)[1] - np.log(prior).sum() + moments[:, 0, 0] - fitted))
+
+
+def estimate_noise(history: DailyHistory) -> Noise:
+    """Return the noise of a history, estimated from its last `REFERENCE` observed days.
+
+    Days after a change belong to another level and look like noise: leave them out.
+    """
+    return NoiseLikelihood(history).estimate(max(0, len(history) - REFERENCE), len(history))
+
+
+@dataclass(frozen=True, slots=True)
+class EffectTest:
+    """A history with its level and weekdays fitted, so that effects of any shape can be tested on it."""
+
+    history: DailyHistory
+    noise: Noise
+    white: Floats
+    covariance: Floats
+
+    @classmethod
+    def of(cls, history: DailyHistory, noise: Noise) -> "EffectTest":
+        """Fit level and weekdays to the whole history."""
+        columns = np.column_stack([history.mean - history.mean[0], history.design])
+        white = whiten(history, noise.row, columns)[0][:, 0]
+        covariance = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(noise.precision))
+        return cls(history, noise, white, np.asarray(covariance, dtype=np.float64))
+
+    def measure(self, shapes: Floats) -> tuple[Floats, Floats]:
+        """Return score and information of each effect: `shapes` has a column per effect, its part on each day.
+
+        An effect's size is estimated by score / information, with the standard error 1 / sqrt(information).
+        """
+        step = whiten(self.history, self.noise.row, shapes)[0][:, 0]
+        y, fixed = self.white[:, 0], self.white[:, 1:]
+        solved = self.covariance @ (fixed.T @ step)
+        score = step.T @ y - solved.T @ (fixed.T @ y)
+        return score, (step**2).sum(axis=0) - ((fixed.T @ step) * solved).sum(axis=0)
+
+
+def half_interval(history: DailyHistory, noise: Noise, before: Ints, after: Ints, *, error: float) -> float:
+    """Return half the confidence interval of the difference of the query-weighted means of two sets of days.
+
+    `error` is the chance that the interval misses: 0.05 for one of 95%. Each day is a cluster; their variance
+    is widened by the correlation from day to day and drawn to the noise model with the weight of `PRIOR_DEGREES` days.
+    """
+    index = np.concatenate([before, after])
+    weights = np.concatenate([_share(history, before), -_share(history, after)])
+    mix = weights @ history.design[index]  # what the windows differ in weekdays
+    effects = Reference.of(history, range(int(before[0]), int(before[-1]) + 1), noise)
+    model = scatter(history, index[None], noise)[0]
+    expected = float(weights @ model @ weights)
+    clustered, degrees = 0.0, 0
+    for part, share in ((before, weights[: len(before)]), (after, weights[len(before) :])):
+        residual = history.mean[part] - history.design[part] @ effects.effects
+        residual = residual - np.average(residual, weights=np.abs(share))
+        degrees += len(part) - 1
+        clustered += float(((share * residual) ** 2).sum()) * len(part) / max(1, len(part) - 1)
+    lonely = sum(float(s @ m @ s) for s, m in _single_days(weights, model, len(before)))
+    clustered = (clustered + lonely) * expected / float(weights**2 @ np.diag(model))
+    variance = (PRIOR_DEGREES * expected + degrees * clustered) / (PRIOR_DEGREES + degrees)
+    variance += float(mix @ effects.covariance @ mix)
+    deviate = normal_to_student(NormalDist().inv_cdf(1 - error / 2), PRIOR_DEGREES + degrees)
+    return deviate * float(np.sqrt(variance))
+
+
+def _single_days(weights: Floats, model: Floats, split: int) -> list[tuple[Floats, Floats]]:
+    """Windows of one day have no scatter of their own: their part of the model variance stands in."""
+    parts = (slice(0, split), slice(split, None))
+    return [(weights[p], model[p, p]) for p in parts if len(weights[p]) == 1]
+
+
+def _share(history: DailyHistory, index: Ints) -> Floats:
+    count = history.count[index].astype(float)
+    return np.asarray(count / count.sum())
+
+
+def normal_to_student(z: float, degrees: float) -> float:
+    """Return how many standard errors stand for the normal deviate z."""
+    scaled = z * (8 * degrees + 3) / (8 * degrees + 1)
+    return float(np.sqrt(degrees * np.expm1(scaled**2 / degrees)))
+
+
+def student_to_normal(t: Floats, degrees: float) -> Floats:
+    """Return the normal deviate with about the tail of Student's t, for noise that was estimated (Wallace 1959)."""
+    scaled = np.sqrt(degrees * np.log1p(t**2 / degrees))
+    return np.asarray(np.sign(t) * scaled * (8 * degrees + 1) / (8 * degrees + 3))

@@ -1,0 +1,65 @@
+"""Rule: what a detector of drops has to answer, and the values it answers with.
+
+The verdict (`core.drift.verdict`) and the causes of a drop (`core.causes`) know a detector by this protocol alone. To
+add one, write a module (or an object) with the two functions of `Detector` and name it in `core.drift.detectors`; the
+tests of tests/core/drift/test_detector.py then hold it to what every detector promises. `core.drift.daily` has what
+most need: the noise of a history, a reference level, and how far other days lie from it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.drift.daily import DailyHistory, Noise, Shift
+
+CALL = math.log(100)  # evidence at which a drop is called: the days are 100 times likelier with a drop than without
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A drop, as indices of observed days. `dated_at_call` is the date as first told, `changed` the refined one."""
+
+    changed: int
+    dated_at_call: int
+    called: int
+    ended: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What the detector knows at the end of the last day."""
+
+    episodes: tuple[Episode, ...]
+    fall: Shift | None  # the strongest suspected drop, or the called one measured against its frozen reference
+    rise: Shift | None
+    noise: Noise
+
+    @property
+    def open_episode(self) -> Episode | None:
+        """The drop that nobody has accepted and that has not recovered."""
+        return self.episodes[-1] if self.episodes and self.episodes[-1].ended is None else None
+
+
+class Detector(Protocol):
+    """Finds drops of the level in a history of daily means. Evidence is a log likelihood ratio: with a drop to without.
+
+    A detector keeps nothing between two calls, and a verdict as of one day uses no later day: a history that is cut
+    off gives the episodes of that time.
+    """
+
+    def replay(self, history: DailyHistory, threshold: float = CALL) -> Replay:
+        """Return every drop, as of the end of the last day; one is called once its evidence reaches `threshold`.
+
+        While a drop is open, `fall` is its size against the days before it. Otherwise `fall` and `rise` are the
+        strongest suspicions, None without any. Their evidence stays under the threshold.
+        """
+        ...
+
+    def smallest_drop(
+        self, history: DailyHistory, seen: Replay, *, since: int, power: float, threshold: float = CALL
+    ) -> float | None:
+        """Return the drop that would be called with the chance `power` once it has lasted from day `since` to the end.
+
+        `since` is the ordinal of a day, `seen` the answer of `replay` to this history. None without enough queries.
+        """
+        ...

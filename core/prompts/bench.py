@@ -1,0 +1,164 @@
+"""Shell that sets up what prompts are evaluated with: an index, an embedder, who answers and who judges, and the files.
+
+Evaluating on a bench is for `core.prompts.evaluate`.
+"""
+
+import hashlib
+import json
+import logging
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from core.config import PROJECT, Config
+from core.embedding.chunks import Chunk, digest_chunks
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
+from core.errors import InvalidInput, SourceUnavailable
+from core.indexes.backends import LanceIndexes
+from core.indexes.ingest import read_folder
+from core.prompts import answers
+from core.prompts.answerers import (
+    ContextPassage,
+    Pipeline,
+    Search,
+    SentenceVectors,
+    extractive_pipeline,
+    model_pipeline,
+)
+from core.prompts.journal import Journal
+from core.prompts.judges import OFFLINE, Judge, llm_judge, offline_judge
+from core.prompts.models import LanguageModel
+from core.prompts.prices import Price
+from core.prompts.prompts import Prompt
+from quarterdeck.store import Store
+
+INDEX = "bench"
+logger = logging.getLogger("quarterdeck")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What prompts are evaluated with: an index, who answers and who judges. Without models both are offline.
+
+    `index_digest` changes with what the index holds. Journals are kept in the folder `journals`, when there is one.
+    """
+
+    search: Search
+    vectors: SentenceVectors
+    prices: Mapping[str, Price]
+    answerer: LanguageModel | None = None
+    protocol: str = answers.EXTRACTIVE
+    judge_model: LanguageModel | None = None
+    index_digest: str = ""
+    journals: Path | None = None
+    concurrency: int = 1
+
+    @property
+    def model(self) -> str:
+        """The name of the answering model, as in the price table."""
+        return self.answerer.name if self.answerer else answers.EXTRACTIVE_MODEL
+
+    @property
+    def judge_name(self) -> str:
+        """Who judges, as it is kept with a run."""
+        return f"model: {self.judge_model.name}" if self.judge_model else OFFLINE
+
+    def pipeline(self, prompt: Prompt) -> Pipeline:
+        """Return what answers with this prompt."""
+        if self.answerer:
+            return model_pipeline(prompt, search=self.search, model=self.answerer)
+        return extractive_pipeline(prompt, search=self.search, vectors=self.vectors, prices=self.prices)
+
+    def judge(self) -> Judge:
+        """Return what judges the answers."""
+        return llm_judge(self.judge_model) if self.judge_model else offline_judge(self.vectors)
+
+    def journal(self, prompt: Prompt, digest: str) -> Journal | None:
+        """Return the journal of this prompt over a test set on this bench; any change of them starts another one.
+
+        `digest` is the `dataset_digest` of the cases.
+        """
+        if self.journals is None:
+            return None
+        parts = [asdict(prompt), digest, self.protocol, self.model, self.judge_name, self.vectors.model]
+        key = hashlib.sha256(json.dumps([*parts, self.index_digest], sort_keys=True).encode()).hexdigest()[:24]
+        return Journal(self.journals / f"{prompt.label}-{key}.jsonl")
+
+
+@contextmanager
+def open_embedder(config: Config) -> Iterator[Embedder]:
+    """Give an embedder with the vectors of the deck's store; without a store, those that former gates kept."""
+    store = Store(config.database_url)
+    try:
+        with store.read():
+            pass
+    except SourceUnavailable as error:
+        kept = config.home / "gate-vectors.db"
+        logger.warning("vectors are kept in %s, because the deck's store cannot be read: %s", kept, error)
+        config.home.mkdir(parents=True, exist_ok=True)
+        store = Store(f"sqlite:///{kept}", create=True)
+        with store.begin():
+            pass
+    try:
+        yield Embedder(config.embedding_model, cache=VectorCache(store))
+    finally:
+        store.close()
+
+
+@contextmanager
+def build_bench(chunks: Sequence[Chunk], embedder: Embedder, prices: Mapping[str, Price]) -> Iterator[Bench]:
+    """Give an offline bench over a temporary index of the chunks."""
+    with tempfile.TemporaryDirectory(prefix="quarterdeck-index-") as folder:
+        indexes = LanceIndexes(folder)
+        indexes.build(INDEX, chunks, embedder.embed([chunk.text for chunk in chunks]))
+        vectors = SentenceVectors(embedder)
+
+        def search(question: str, top_k: int) -> Sequence[ContextPassage]:
+            return indexes.search(INDEX, vectors.get(question)[None], top_k=top_k)[0]
+
+        yield Bench(search, vectors, prices, index_digest=digest_chunks(chunks, model=embedder.model))
+
+
+def head_revision() -> str:
+    """Return the commit that the checkout is at, with `+` when files differ from it; empty outside of git."""
+    commit = (ask_git("rev-parse", "--short=12", "HEAD") or "").strip()
+    return f"{commit}+" if commit and ask_git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def read_text(path: Path, *, below: Path = Path()) -> str:
+    """Return a text file; a relative path is one below that folder. Raises InvalidInput."""
+    try:
+        return (below / path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            str(path), f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
+        ) from error
+
+
+def read_corpora(folders: Sequence[Path]) -> tuple[Chunk, ...]:
+    """Return the chunks of all documents; a document of a later folder replaces one of the same name before it."""
+    documents: dict[str, list[Chunk]] = {}
+    for folder in folders:
+        source = read_folder(folder)
+        if source.problems:
+            raise InvalidInput(source.problems[0].document, source.problems[0].reason)
+        replaced: dict[str, list[Chunk]] = {}
+        for chunk in source.chunks:
+            replaced.setdefault(chunk.document, []).append(chunk)
+        documents |= replaced
+    return tuple(chunk for chunks in documents.values() for chunk in chunks)
+
+
+def ask_git(*arguments: str, folder: Path = PROJECT) -> str | None:
+    """Return what git prints in a folder, or None when it fails: no repository, no such commit, no such file."""
+    try:
+        done = subprocess.run(
+            ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False, encoding="utf-8"
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
