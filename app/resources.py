@@ -7,6 +7,7 @@ to twice as old as its `ttl`, and nobody waits for it.
 """
 
 import os
+from datetime import date
 
 import streamlit as st
 
@@ -16,6 +17,7 @@ from core.audit import environments
 from core.audit.permissions import Grant
 from core.config import Config, load_config
 from core.corpus.corpus import Corpus
+from core.drift.report import DriftOverview, report_drift
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.errors import QuarterdeckError
@@ -87,3 +89,9 @@ def get_corpus() -> Corpus:
 def get_jobs() -> Jobs:
     """Return the jobs that run beside this server, whichever server of this home started them."""
     return Jobs(get_config().home / "jobs")
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
+def load_drift(environment: str, today: date) -> DriftOverview:
+    """Return the drift verdict and what it rests on."""
+    return report_drift(get_store(), environment=environment, today=today)

@@ -3,7 +3,7 @@
 from app import ui
 from app.panels.drift.causes import render_causes
 from app.panels.drift.changes import render_acceptance, render_alerts
-from app.panels.drift.resources import load_drift, load_what_changed
+from app.panels.drift.resources import load_what_changed
 from app.panels.drift.scores import (
     render_days,
     render_distributions,
@@ -11,7 +11,7 @@ from app.panels.drift.scores import (
     render_segments,
     render_table,
 )
-from app.resources import list_environments
+from app.resources import list_environments, load_drift
 from core.causes.changes import WhatChanged
 from core.drift.verdict import DriftReport, DriftStatus
 

@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from app import ui
-from app.panels.drift.resources import load_drift
+from app.resources import load_drift
 from core.causes.headline import share_fall
 from core.coverage.backlog import BacklogTopic
 from core.coverage.report import Coverage

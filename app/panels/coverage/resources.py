@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from app.resources import get_config, get_embedder, get_store
+from app.resources import get_config, get_embedder, get_store, load_drift
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.embedding.backfill import Backfill
 from core.predictions.nearest import Nearest, find_nearest
@@ -30,6 +30,7 @@ def load_coverage(environment: str, today: date, window_days: int, clusters: int
         clusters=clusters,
         low_score=get_config().low_score,
         embed_new=False,
+        drift=load_drift(environment, today),
     )
 
 

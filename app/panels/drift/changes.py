@@ -3,8 +3,7 @@
 import streamlit as st
 
 from app import ui
-from app.panels.drift.resources import load_drift
-from app.resources import get_store
+from app.resources import get_store, load_drift
 from app.visitor import lock, make_act
 from core.alerts.alerts import AlertRule
 from core.alerts.delivery import list_alert_rules

@@ -5,17 +5,10 @@ from datetime import date, timedelta
 import streamlit as st
 
 from app.panels.coverage.resources import load_coverage
-from app.resources import get_corpus, get_store, get_tracking
+from app.resources import get_corpus, get_store, get_tracking, load_drift
 from core.causes.changes import WhatChanged, explain_drift, gather_changes
-from core.drift.report import DriftOverview, report_drift
 from core.overview import GAP_DAYS
 from quarterdeck.clock import start_of
-
-
-@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
-def load_drift(environment: str, today: date) -> DriftOverview:
-    """Return the drift verdict and what it rests on."""
-    return report_drift(get_store(), environment=environment, today=today)
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Looking for what changed …")

@@ -5,9 +5,9 @@ from datetime import date
 import streamlit as st
 
 from app.panels.coverage.resources import load_coverage
-from app.panels.drift.resources import load_drift, load_what_changed
+from app.panels.drift.resources import load_what_changed
 from app.panels.rollouts.resources import load_canaries, load_experiments
-from app.resources import get_config, get_corpus, get_store, get_tracking
+from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift
 from core.causes.changes import WhatChanged
 from core.overview import (
     GAP_DAYS,

@@ -6,7 +6,8 @@ import streamlit as st
 
 from app import charts, ui
 from app.navigation import link_to
-from app.panels.drift.resources import load_drift, load_what_changed
+from app.panels.drift.resources import load_what_changed
+from app.resources import load_drift
 
 
 def render_timeline(frame: ui.Frame) -> None:
