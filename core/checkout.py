@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -11,25 +12,30 @@ from typing import Any
 
 import pygit2
 
+from core.boundary import Boundary, confine_dvc
 from core.errors import NotFound, SourceUnavailable
 from core.manifests import CorpusFile, Tracked, parse_tracked
-from core.storage import hash_file, read_most
+from core.storage import Storage, hash_file, read_most
 
 _SETTLED_SECONDS = 2.0
 
 
 class Checkout:
-    """The data below `root` that `.dvc` files track, as they are on disk. Hashes are remembered while files rest."""
+    """The data below `root` that `.dvc` files track, as they are on disk. Hashes are remembered while files rest.
+
+    What leads out of the repository is not followed: such a file is listed without size and hash, and cannot be read.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._boundary = Boundary(root, caches=lambda: Storage(root / ".dvc").caches)
         self._hashes: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     def tracked(self) -> tuple[Tracked, ...]:
         """Return what the `.dvc` files of the working copy track. Raises SourceUnavailable when one is broken."""
         outs: list[Tracked] = []
         for path in self.find_files("*.dvc"):
-            outs += parse_tracked(path.read_bytes(), path.relative_to(self.root).as_posix())
+            outs += parse_tracked(self.read_own(path), path.relative_to(self.root).as_posix())
         return tuple(outs)
 
     def files(self) -> tuple[CorpusFile, ...]:
@@ -40,22 +46,41 @@ class Checkout:
         found: list[CorpusFile] = []
         for out in self.tracked():
             top = self.root / out.path
-            if not top.exists():
+            if not os.path.lexists(top):
                 raise SourceUnavailable(f"{out.path} is missing from the workspace. Run: dvc checkout {out.dvc_file}")
-            paths = self._walk(top) if top.is_dir() else [str(top)]
-            found += (self._describe(path, legacy=out.legacy) for path in paths)
+            paths = self._walk(top) if self.holds(out.path) and top.is_dir() else [str(top)]
+            folders: dict[str, bool] = {}
+            found += (self._describe(path, folders, legacy=out.legacy) for path in paths)
         return tuple(sorted(found, key=lambda file: file.path))
 
     def read(self, path: str, *, most_bytes: int | None = None) -> bytes:
-        """Return the content of a tracked file. Raises NotFound for anything else, InvalidInput for one too large."""
+        """Return the content of a tracked file. Raises NotFound for anything else, InvalidInput for one too large.
+
+        Raises SourceUnavailable for a link that leads out of the repository, and for what is no regular file.
+        """
         inside = not path.startswith("/") and ".." not in path.split("/")
         if not inside or not any(f"{path}/".startswith(f"{out.path}/") for out in self.tracked()):
             raise NotFound(f"{path} is not tracked in the workspace")
         try:
-            with (self.root / path).open("rb") as stream:
+            with self._boundary.open(self.root / path) as stream:
                 return read_most(stream, path, most_bytes)
         except OSError as error:
             raise NotFound(f"{path} is not in the workspace: {error.strerror}") from error
+
+    def read_own(self, path: Path) -> bytes:
+        """Return the content of a file that git keeps, such as a `.dvc` file. Raises SourceUnavailable."""
+        try:
+            return self._boundary.read(path)
+        except OSError as error:
+            raise SourceUnavailable(f"{path} cannot be read: {error.strerror}") from error
+
+    def holds(self, path: str) -> bool:
+        """Tell whether a path relative to the repository, every link in it followed, stays in the repository."""
+        return self._boundary.holds(self.root / path)
+
+    def files_of_dvc(self) -> Any:
+        """Return the working copy as DVC's own code reads it; nothing outside of the repository is opened."""
+        return confine_dvc(self._boundary)
 
     def find_files(self, pattern: str) -> Iterator[Path]:
         """Yield the files of that name, without descending into what git ignores: tracked data, environments."""
@@ -76,9 +101,11 @@ class Checkout:
         top = self.root / path
         if not top.is_dir():
             return self.hash_of(str(top), legacy=legacy)
+        folders: dict[str, bool] = {}
         entries = (
             {"md5": self.hash_of(name, legacy=legacy), "relpath": Path(name).relative_to(top).as_posix()}
             for name in self._walk(top)
+            if self._is_readable(name, folders)
         )
         manifest = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
         return hashlib.md5(manifest.encode(), usedforsecurity=False).hexdigest() + ".dir"
@@ -96,15 +123,28 @@ class Checkout:
             self._hashes[path] = (mark, md5)
         return md5
 
-    def _describe(self, path: str, *, legacy: bool) -> CorpusFile:
-        size = os.stat(path).st_size  # noqa: PTH116
-        return CorpusFile(
-            os.path.relpath(path, self.root).replace(os.sep, "/"), size, self.hash_of(path, legacy=legacy)
-        )
+    def _describe(self, path: str, folders: dict[str, bool], *, legacy: bool) -> CorpusFile:
+        name = os.path.relpath(path, self.root).replace(os.sep, "/")
+        if not self._is_readable(path, folders):
+            return CorpusFile(name, None, "")
+        return CorpusFile(name, os.stat(path).st_size, self.hash_of(path, legacy=legacy))  # noqa: PTH116
+
+    def _is_readable(self, path: str, folders: dict[str, bool]) -> bool:
+        """Tell whether a path is a regular file of the repository. `folders` keeps what is known of their folders."""
+        folder = path.rpartition(os.sep)[0]
+        if folder not in folders:
+            folders[folder] = self._boundary.holds(folder)
+        try:
+            mode = os.lstat(path).st_mode  # called for every file
+            if stat.S_ISLNK(mode) and self._boundary.holds(path):
+                mode = os.stat(path).st_mode  # noqa: PTH116
+        except OSError:
+            return False
+        return folders[folder] and stat.S_ISREG(mode)
 
     def _walk(self, folder: Path) -> Iterator[str]:
         """Yield the files of a tracked folder that `.dvcignore` leaves in."""
         from dvc.fs import localfs
         from dvc.ignore import DvcIgnoreFilter
 
-        return iter(DvcIgnoreFilter(localfs, str(self.root)).find(localfs, str(folder)))
+        return iter(DvcIgnoreFilter(self.files_of_dvc(), str(self.root)).find(localfs, str(folder)))

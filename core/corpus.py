@@ -206,8 +206,10 @@ class Corpus:
         """Return a file's content, from the cache or else from the remote.
 
         Raises NotFound when the revision has no such file, or when its content is neither here nor in the remote;
-        InvalidInput when it is larger than `most_bytes`.
+        InvalidInput when it is larger than `most_bytes`, or `path` is none.
         """
+        if "\x00" in path:
+            raise InvalidInput("path", "holds a null character")
         if revision == WORKSPACE:
             return self._workspace().read(path, most_bytes=most_bytes)
         storage = self._storage()

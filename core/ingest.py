@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.boundary import Boundary
 from core.chunks import Chunk
 from core.config import Config
 from core.corpus import Corpus
@@ -14,6 +15,7 @@ from core.embed import Embedder, Vectors
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.formats import is_readable, split_document
 from core.indexes import LanceIndexes
+from core.storage import find_caches
 from core.vectors import VectorCache
 from quarterdeck.store import Store
 
@@ -67,12 +69,13 @@ def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> Sourc
     """Return the chunks of every document below a folder. Raises InvalidInput when there is no such folder."""
     if not folder.is_dir():
         raise InvalidInput("folder", f"{folder} is no folder")
+    boundary = Boundary(folder, caches=lambda: find_caches(folder))
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    return _read_source(folder.resolve().name, names, lambda name: (folder / name).read_bytes(), on_progress)
+    return _read_source(folder.resolve().name, names, lambda name: boundary.read(folder / name), on_progress)
 
 
 def embed_chunks(

@@ -23,9 +23,11 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+from core.boundary import refuse_links
 from core.errors import Conflict, SourceUnavailable
 
 _RUN = 'log=$1; shift; "$@"; echo $? > "$log.part" && mv "$log.part" "$log"'
+_FILES = ("job.json", "lock", "log", "exit", "cancelled", "pid")
 _TAIL_BYTES = 64_000
 _PATIENCE_S = 5.0
 _PROGRESS = re.compile(r"^progress: (\w+) (\d+) of (\d+)$")
@@ -85,7 +87,7 @@ class Jobs:
 
         Raises SourceUnavailable when the folder of the jobs cannot be written, or the command not be run.
         """
-        place = self._folder / kind
+        place = self._place(kind)
         with _explained(place):
             place.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(place / "lock")
@@ -107,7 +109,7 @@ class Jobs:
 
     def find(self, kind: str) -> Job | None:
         """Return the job of that kind that runs or ran last; None before the first. Raises SourceUnavailable."""
-        place = self._folder / kind
+        place = self._place(kind)
         with _explained(place):
             if not (place / "job.json").is_file():
                 return None
@@ -124,13 +126,14 @@ class Jobs:
 
     def read_log(self, kind: str) -> str:
         """Return the end of what the job printed, without its lines of progress; "" when there is nothing."""
-        with _explained(self._folder / kind):
-            lines = _tail(self._folder / kind / "log").splitlines()
+        place = self._place(kind)
+        with _explained(place):
+            lines = _tail(place / "log").splitlines()
         return "\n".join(line for line in lines if not _PROGRESS.match(line))
 
     def cancel(self, kind: str, *, patience_s: float = _PATIENCE_S) -> bool:
         """End the job with all its processes, by force if they do not go; False when none runs."""
-        place = self._folder / kind
+        place = self._place(kind)
         with _explained(place):
             if not (place / "job.json").is_file() or not _is_locked(place / "lock"):
                 return False
@@ -140,6 +143,14 @@ class Jobs:
                 if _wait_until_free(place / "lock", patience_s):
                     return True
         raise SourceUnavailable(f"{kind} does not end; its processes are those of the group in {place / 'pid'}")
+
+    def _place(self, kind: str) -> Path:
+        """Return the folder of a kind. Raises SourceUnavailable for links in it: some lie in a repository of others."""
+        place = self._folder / kind
+        for name in _FILES:
+            for each in (place / name, place / f"{name}.part"):
+                refuse_links(self._folder, each)
+        return place
 
 
 def format_step(step: str, done: int, total: int) -> str:

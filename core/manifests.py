@@ -231,7 +231,19 @@ def _parse_listing(files: Any, folder: str) -> tuple[CorpusFile, ...] | None:
     """Cloud-versioned data carry their list of files in the `.dvc` file itself."""
     if files is None:
         return None
-    return tuple(CorpusFile(join(folder, f["relpath"]), _int_or_none(f.get("size")), f["md5"]) for f in files)
+    return tuple(CorpusFile(_inside(folder, f["relpath"]), _int_or_none(f.get("size")), _hash(f["md5"])) for f in files)
+
+
+def _inside(folder: str, path: str) -> str:
+    if isabs(path) or ".." in path.split("/"):
+        raise ValueError(f"{path} lies outside of {folder}")
+    return join(folder, path)
+
+
+def _hash(text: str) -> str:
+    if not text.isalnum():
+        raise ValueError(f"{text} is no md5")
+    return text
 
 
 def _int_or_none(text: str | None) -> int | None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from core.acts import Act, require
+from core.boundary import refuse_links
 from core.corpus import WORKSPACE, Corpus
 from core.errors import InvalidInput
 from core.jobs import Job, Jobs, JobState
@@ -32,12 +33,17 @@ _ENDS = (
 
 
 def jobs_of(corpus: Corpus) -> Jobs:
-    """Return the jobs that lie in the repository. Raises InvalidInput when it has no working copy."""
+    """Return the jobs that lie in the repository.
+
+    Raises InvalidInput when it has no working copy, SourceUnavailable when a link leads their folder elsewhere.
+    """
     if corpus.root is None:
         raise InvalidInput(
             "corpus", "a repository without a working copy cannot be rebuilt: clone it, and set its path"
         )
-    return Jobs(corpus.root / ".dvc" / "tmp" / "quarterdeck")
+    folder = corpus.root / ".dvc" / "tmp" / "quarterdeck"
+    refuse_links(corpus.root, folder)
+    return Jobs(folder)
 
 
 def find_rebuild(corpus: Corpus) -> Job | None:

@@ -25,7 +25,7 @@ RULES = {
     "timeline", "topics", "unleash", "upkeep", "verdicts", "worddiff",
 }  # fmt: skip
 GATEWAYS = {
-    "abtest_records", "audit_files", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config",
+    "abtest_records", "audit_files", "backlog", "backups", "boundary", "checkout", "clickhouse_log", "clones", "config",
     "control", "corpus", "drivers", "embed", "environments", "experiments", "exposures", "formats", "health",
     "histories", "history", "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator",
     "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals", "services", "sessions",
