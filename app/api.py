@@ -18,12 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import ofrep, operations_api
 from app.backends import admit, get_config, get_store
-from app.bodies import parse_json, read_body
+from app.bodies import read_body
 from app.refusals import RequestRefused, challenge, refuse, status_of
 from core import otlp
 from core.access import Scope as Access
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake import Ticket, find_answer, store_once, store_retrievals
+from core.letters import check_letters, parse_any_json
 from core.rows import Parsed, parse_record, parse_rows, read_api_time
 from quarterdeck.redaction import Redactor, compose, redact
 from quarterdeck.retrieval import to_ms
@@ -159,16 +160,25 @@ def _parse_body(body: bytes, content_type: str) -> list[Any]:
     if content_type in _LINE_TYPES:
         rows = [_parse_line(line) for line in body.splitlines() if line.strip()]
     else:
-        rows = parse_json(body)
+        rows = parse_any_json(body)
         rows = rows["retrievals"] if isinstance(rows, dict) and rows.keys() == {"retrievals"} else rows
         rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list):
         raise InvalidInput("body", "must be a retrieval, a list of them, or an object with the list `retrievals`")
-    return rows
+    return [_check_names(row) for row in rows]
 
 
 def _parse_line(line: bytes) -> Any:
     try:
-        return parse_json(line)
+        return parse_any_json(line)
     except InvalidInput as error:
         return InvalidInput("row", error.problem)
+
+
+def _check_names(row: Any) -> Any:
+    """Refuse a row for half a letter in a field's name; one in a value is named by its field."""
+    try:
+        check_letters(list(row) if isinstance(row, dict) else None, "row")
+    except InvalidInput as error:
+        return error
+    return row

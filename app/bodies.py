@@ -1,8 +1,6 @@
-"""Reads the bodies of HTTP requests: to a limit, unzipped, parsed as JSON. What they mean is for the handlers."""
+"""Reads the bodies of HTTP requests: to a limit, unzipped. What they mean is for the handlers."""
 
-import json
 import zlib
-from typing import Any
 
 from starlette.requests import Request
 
@@ -23,14 +21,6 @@ async def read_body(request: Request) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             raise _too_large()
     return _unzip(bytes(body)) if encoding == "gzip" else bytes(body)
-
-
-def parse_json(text: bytes) -> Any:
-    """Return the JSON in a body. Raises InvalidInput."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("body", f"is not JSON: {error}") from error
 
 
 def _unzip(body: bytes) -> bytes:

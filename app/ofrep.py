@@ -14,10 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.backends import admit, get_deck
-from app.bodies import parse_json, read_body
+from app.bodies import read_body
 from app.refusals import challenge, refuse, status_of
 from core.access import Scope
 from core.errors import InvalidInput, QuarterdeckError
+from core.letters import parse_json
 from quarterdeck.client import Quarterdeck
 from quarterdeck.flags import Evaluation
 from quarterdeck.snapshot import Snapshot

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 
 from core.errors import InvalidInput
+from core.letters import parse_json as read_json
+from core.letters import show_text
 from core.rows import Parsed, Refused, parse_record, parse_rows
 from core.spans import find_fields, find_query, find_top_score, parse_json
 from quarterdeck.redaction import Redactor
@@ -58,6 +60,7 @@ def render_response(refused: Sequence[Refused], content_type: str) -> bytes:
 
 def render_failure(message: str, content_type: str) -> bytes:
     """Return the Status message that OTLP wants in the body of a failed request."""
+    message = show_text(message)
     if content_type == JSON:
         return json.dumps({"message": message}, ensure_ascii=False).encode()
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTracePartialSuccess
@@ -69,7 +72,7 @@ def render_failure(message: str, content_type: str) -> bytes:
 def describe_refused(refused: Sequence[Refused]) -> str:
     """Return one line about the refused spans; it names the first five."""
     first = "; ".join(f"retrieval span {each.row}: {each.field}: {each.problem}" for each in refused[:_SHOWN])
-    return first + (f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else "")
+    return show_text(first) + (f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else "")
 
 
 def _decode(body: bytes, content_type: str) -> Any:
@@ -80,11 +83,11 @@ def _decode(body: bytes, content_type: str) -> Any:
     try:
         if content_type == PROTOBUF:
             return ExportTraceServiceRequest.FromString(body)
-        document = _with_base64_ids(json.loads(body))
+        document = _with_base64_ids(read_json(body))
         return ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
     # protobuf's reader of JSON lets what is no object, and names that hold half a character, end in errors of Python
     except (DecodeError, ParseError, ValueError, RecursionError, TypeError, AttributeError, SystemError) as error:
-        problem = (str(error).splitlines() or ["unreadable"])[0]
+        problem = show_text((str(error).splitlines() or ["unreadable"])[0])
         raise InvalidInput("body", f"is no OTLP trace request in {content_type}: {problem[:200]}") from error
 
 

@@ -23,13 +23,15 @@ RULES = {
     "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction",
     "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending",
     "timeline", "topics", "unleash", "upkeep", "verdicts", "worddiff",
+    "letters", "scrubbing",
 }  # fmt: skip
 GATEWAYS = {
-    "abtest_records", "audit_files", "backlog", "backups", "boundary", "checkout", "clickhouse_log", "clones", "config",
+    "abtest_records", "audit_files", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config",
     "control", "corpus", "drivers", "embed", "environments", "experiments", "exposures", "formats", "health",
     "histories", "history", "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator",
     "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals", "services", "sessions",
     "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
+    "boundary",
 }  # fmt: skip
 SHELLS = {
     "abtests", "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",

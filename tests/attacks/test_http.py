@@ -1,0 +1,152 @@
+"""What a stranger or a careless service can do through the HTTP API of a running server."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app.logs import write_logs
+from core.config import load_config
+from core.scrubbing import list_secrets, scrub
+from tests.attacks.conftest import Target, attacking
+
+pytestmark = pytest.mark.slow
+
+COOKIE = "_streamlit_user=2|1:0|10:1764000000|15:_streamlit_user|200:signed-and-secret"
+HALVES = {
+    "a field's name": b'{"\\ud800": 1, "query": "q", "score": 1}',
+    "a field's name among good ones": b'{"query": "q", "score": 1, "a\\udfffb": 1}',
+    "a query": b'{"query": "\\ud800", "score": 1}',
+    "a label": b'{"query": "q", "score": 1, "arm": "\\udc00"}',
+    "a session": b'{"query": "q", "score": 1, "session_id": "\\ud83d"}',
+    "a number's place": b'{"query": "q", "score": "\\ud800"}',
+    "a time": b'{"query": "q", "score": 1, "ts": "\\ud800"}',
+    "raw bytes": b'{"query": "\xed\xa0\x80", "score": 1}',
+    "a name deep inside": b'{"query": {"\\ud800": 1}, "score": 1}',
+}
+
+
+@pytest.fixture(scope="module")
+def json_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A server whose log is JSON."""
+    home = tmp_path_factory.mktemp("attacked-json") / "home"
+    with attacking(home, QUARTERDECK_LOG_FORMAT="json", QUARTERDECK_LOG_LEVEL="debug") as running:
+        yield running
+
+
+@pytest.fixture(params=["text", "json"])
+def logging_target(request: pytest.FixtureRequest, target: Target, json_target: Target) -> Target:
+    return target if request.param == "text" else json_target
+
+
+@pytest.mark.parametrize("kind", HALVES)
+def test_half_a_letter_in_a_row_is_a_bad_request(target: Target, kind: str) -> None:
+    for body in (HALVES[kind], b"[" + HALVES[kind] + b"]", b'{"retrievals": [' + HALVES[kind] + b"]}"):
+        answer = target.post("/v1/retrievals", body)
+        assert answer.status_code == 400
+        assert json.dumps(answer.json(), ensure_ascii=False).encode()
+    answer = target.post("/v1/retrievals", HALVES[kind] + b"\n", **{"Content-Type": "application/x-ndjson"})
+    assert answer.status_code == 400
+
+
+def test_a_row_with_half_a_letter_does_not_take_good_rows_along(target: Target) -> None:
+    body = b'[{"query": "what is an mbuf", "score": 0.5}, ' + HALVES["a field's name"] + b"]"
+    answer = target.post("/v1/retrievals", body)
+    assert (answer.status_code, answer.json()["stored"]) == (207, 1)
+    assert [(each["row"], each["field"]) for each in answer.json()["errors"]] == [(1, "row")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\\ud800": 1, "context": {"targetingKey": "u"}}',
+        b'{"context": {"targetingKey": "\\ud800"}}',
+        b'{"context": {"targetingKey": "u", "\\udfff": 1}}',
+        b'{"context": {"targetingKey": "u", "deep": [{"x": "\\ud800"}]}}',
+    ],
+)
+@pytest.mark.parametrize("path", ["/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/use_hyde"])
+def test_half_a_letter_in_a_context_is_a_bad_request(target: Target, path: str, body: bytes) -> None:
+    answer = target.post(path, body, scope="evaluate")
+    assert (answer.status_code, answer.json()["errorCode"]) == (400, "PARSE_ERROR")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\\ud800": 1}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "\\ud800"}]}]}]}',
+        b'{"resourceSpans": [{"\\ud800": 1}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "\\ud800"}]}]}]}',
+    ],
+)
+def test_half_a_letter_in_a_trace_is_a_bad_request(target: Target, body: bytes) -> None:
+    answer = target.post("/v1/traces", body)
+    assert (answer.status_code, list(answer.json())) == (400, ["message"])
+
+
+def test_no_token_and_no_cookie_reaches_the_log(logging_target: Target) -> None:
+    secret = logging_target.tokens["ingest"]
+    for body in (*HALVES.values(), b"{", b"\xff\xfe"):
+        logging_target.post("/v1/retrievals", body, Cookie=COOKIE)
+    httpx.get(
+        f"{logging_target.address}/v1/retrievals", headers={**logging_target.authorize("admin"), "Cookie": COOKIE}
+    )
+    httpx.get(f"{logging_target.address}/nowhere?token={secret}", headers={"X-Api-Key": secret})
+    assert "/v1/retrievals" in logging_target.log
+    assert secret not in logging_target.log
+    assert "signed-and-secret" not in logging_target.log
+    assert "Traceback" not in logging_target.log
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_a_traceback_shows_no_variables_and_no_secret_in_its_words(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERDECK_OIDC_CLIENT_SECRET", "of-the-provider")
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    write_logs(load_config({"QUARTERDECK_LOG_FORMAT": kind}), stream)
+    try:
+        local = "only-in-a-" + "variable"
+        try:
+            raise RuntimeError(
+                "Authorization: Bearer qd_0123456789abcdef, postgresql://deck:pw-of-db@host/db, of-the-provider "
+                f"Cookie: {COOKIE}; theme=dark"
+            )
+        except RuntimeError:
+            logging.getLogger("quarterdeck").exception("failed \ud800 with %s", {"x-api-key": "qd_zyxwvutsrqponm"})
+        assert local
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        logging.getLogger("quarterdeck").setLevel(logging.NOTSET)
+    told = stream.getvalue()
+    assert "RuntimeError" in told
+    assert "test_http.py" in told
+    for secret in (local, "0123456789abcdef", "zyxwvutsrqponm", "pw-of-db", "of-the-provider", "signed-and-secret"):
+        assert secret not in told
+    if kind == "json":
+        assert [json.loads(line)["level"] for line in told.splitlines()] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("GET /v1/retrievals 201 in 3.2 ms", "GET /v1/retrievals 201 in 3.2 ms"),
+        ("bearer of good news", "bearer of good news"),
+        ("see https://example.org/a@b and ada@example.org", "see https://example.org/a@b and ada@example.org"),
+        ("docs-v2-qd index", "docs-v2-qd index"),
+    ],
+)
+def test_what_is_no_secret_stays_in_the_log(text: str, kept: str) -> None:
+    assert scrub(text) == kept
+
+
+def test_the_values_of_settings_that_are_called_secret_are_hidden_and_others_stay() -> None:
+    environ = {
+        "QUARTERDECK_COOKIE_SECRET": "c" * 40, "OPENAI_API_KEY": "sk-12345678", "QUARTERDECK_REQUIRE_TOKENS": "on",
+        "QUARTERDECK_DATABASE_URL": "postgresql://deck:hunter22@db/deck", "HOME": "/home/deck",
+    }  # fmt: skip
+    assert set(list_secrets(environ)) == {"c" * 40, "sk-12345678", "hunter22"}
