@@ -42,7 +42,8 @@ from core.overview import (
 )
 from core.permissions import Grant
 from core.prediction import PredictionCheck
-from core.previews import MOST_BYTES, Preview, preview_file
+from core.previews import MOST_BYTES, Preview
+from core.readers import share_readers
 from core.reports import (
     Coverage,
     DriftOverview,
@@ -253,7 +254,7 @@ def load_diff(old: str, new: str) -> VersionDiff:
 @st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the file …")
 def load_preview(revision: str, path: str) -> Preview:
     """Return what can be shown of a file."""
-    return preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
+    return share_readers().preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
 
 
 def load_archive(revision: str) -> bytes:

@@ -31,8 +31,9 @@ from core.manifests import (
     diff_manifests,
 )
 from core.pipeline import Stage, StaleStage, list_stages, list_stale_stages
+from core.readers import share_readers
 from core.storage import Storage, hash_file
-from core.worddiff import TextSegment, compare_words
+from core.worddiff import TextSegment
 
 __all__ = [
     "WORKSPACE",
@@ -229,7 +230,7 @@ class Corpus:
         before, after = self._text(old, old_path or path), self._text(new, path)
         if before is None and after is None:
             raise NotFound(f"{path} is neither in version {old} nor in {new}")
-        return compare_words(before or "", after or "")
+        return share_readers().compare_words(path, before or "", after or "")
 
     def verify_version(
         self, revision: str, *, remote: str | None = None, on_progress: OnProgress | None = None

@@ -13,8 +13,9 @@ from core.config import Config
 from core.corpus import Corpus
 from core.embed import Embedder, Vectors
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.formats import is_readable, split_document
+from core.formats import is_readable
 from core.indexes import LanceIndexes
+from core.readers import share_readers
 from core.storage import find_caches
 from core.vectors import VectorCache
 from quarterdeck.store import Store
@@ -128,9 +129,10 @@ def _read_source(
     wanted = [name for name in names if is_readable(name)]
     chunks: list[Chunk] = []
     problems = []
+    readers = share_readers()
     for done, name in enumerate(wanted, start=1):
         try:
-            chunks += split_document(name, read(name))
+            chunks += readers.split_document(name, read(name))
         except InvalidInput as error:
             problems.append(Problem(name, error.problem))
         except (NotFound, SourceUnavailable, OSError) as error:

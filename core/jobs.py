@@ -30,7 +30,7 @@ _RUN = 'log=$1; shift; "$@"; echo $? > "$log.part" && mv "$log.part" "$log"'
 _FILES = ("job.json", "lock", "log", "exit", "cancelled", "pid")
 _TAIL_BYTES = 64_000
 _PATIENCE_S = 5.0
-_PROGRESS = re.compile(r"^progress: (\w+) (\d+) of (\d+)$")
+_PROGRESS = re.compile(r"^progress: (\w{1,60}) (\d{1,15}) of (\d{1,15})$")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

@@ -24,11 +24,17 @@ _QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
 # What DVC prints about why it stopped, and what a person needs to know of it.
 _ENDS = (
     (r"Unable to acquire lock", "DVC's lock is held: another DVC program works in this repository; wait for it to end"),
-    (r"is busy, it is being blocked by:\s*\(PID (\d+)\)", "DVC's lock is held: process {} works on the same files"),
-    (r"missing data 'source': (.+)", "{} is not in the working copy; run there: dvc pull"),
-    (r"failed to reproduce '(.+?)': failed to run: .*, exited with (\d+)", "stage {} failed with exit code {}"),
-    (r"failed to reproduce '(.+?)': (.+)", "stage {} failed: {}"),
-    (r"^ERROR: (.+)", "{}"),
+    (
+        r"is busy, it is being blocked by:\s{0,20}\(PID (\d{1,9})\)",
+        "DVC's lock is held: process {} works on the same files",
+    ),
+    (r"missing data 'source': (.{1,500})", "{} is not in the working copy; run there: dvc pull"),
+    (
+        r"failed to reproduce '(.{1,200}?)': failed to run: .{0,2000}, exited with (\d{1,9})",
+        "stage {} failed with exit code {}",
+    ),
+    (r"failed to reproduce '(.{1,200}?)': (.{1,500})", "stage {} failed: {}"),
+    (r"^ERROR: (.{1,500})", "{}"),
 )
 
 

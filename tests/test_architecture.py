@@ -31,7 +31,7 @@ GATEWAYS = {
     "histories", "history", "indexes", "intake", "jobs", "journal", "leases", "leftovers", "migrator",
     "mlflow_client", "mlflow_sql", "models", "pipeline", "previews", "proxy", "retrievals", "services", "sessions",
     "sql_log", "storage", "tables", "timetable", "tokens", "traces", "vectors", "webhooks",
-    "boundary",
+    "boundary", "readers",
 }  # fmt: skip
 SHELLS = {
     "abtests", "acts", "answerers", "backfill", "behaviour", "board", "builds", "calibration", "canaries", "changes",
