@@ -52,6 +52,7 @@ def serve(host: str, port: int) -> None:
 
     sys.setswitchinterval(SWITCH_EVERY_S)
     _give_memory_back()
+    _keep_to_itself()
     load_services(config.deployments)
     write_logs(config, sys.stderr)
     app = App(
@@ -97,6 +98,13 @@ def _give_memory_back() -> None:
         mallopt(arena_max, ARENAS)
         mallopt(mmap_threshold, KEPT_FREE_BYTES)
         mallopt(trim_threshold, KEPT_FREE_BYTES)
+
+
+def _keep_to_itself() -> None:
+    """Keep other processes of the same user, such as a pipeline's, out of this one's memory and environment (Linux)."""
+    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
+        set_dumpable = 4
+        prctl(set_dumpable, 0, 0, 0, 0)
 
 
 def _sign_in_settings(access: Access) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from core.embed import DEFAULT_MODEL
 from core.errors import InvalidInput, SourceUnavailable
 from core.identity import Access, read_access
+from core.inheritance import list_passed
 from core.permissions import Role
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
@@ -88,6 +89,7 @@ def load_config(
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
     )
+    check(list_passed, environ)
     if len(problems) > 1:
         raise InvalidInput("configuration", f"{len(problems)} values are wrong. {'. '.join(map(str, problems))}")
     if problems:

@@ -17,6 +17,8 @@ from typing import Protocol
 
 from core.colours import Colour
 from core.errors import Conflict, SourceUnavailable
+from core.inheritance import inherit
+from core.scrubbing import list_secrets, scrub
 from core.services import DriverKind, Service
 
 STOP_S = 20.0
@@ -122,7 +124,7 @@ class ProcessDriver:
             lines = (self._folder / colour / "log").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(lines[-_LOG_LINES:])
+        return scrub("\n".join(lines[-_LOG_LINES:]), list_secrets(os.environ))
 
     def _launch(self, colour: Colour, release: str, lock: int) -> None:
         values = _values(self._service, colour, release)
@@ -200,7 +202,8 @@ class ComposeDriver:
     def read_log(self, colour: Colour) -> str:
         """See Driver."""
         with suppress(SourceUnavailable):
-            return self._compose(colour, "logs", "--no-color", "--tail", str(_LOG_LINES)).strip()
+            said = self._compose(colour, "logs", "--no-color", "--tail", str(_LOG_LINES)).strip()
+            return scrub(said, list_secrets(os.environ))
         return ""
 
     def _compose(self, colour: Colour, *arguments: str) -> str:
@@ -233,7 +236,7 @@ def _fill(word: str, values: Mapping[str, str]) -> str:
 
 def _environment(service: Service, values: Mapping[str, str]) -> dict[str, str]:
     given = {name.upper(): values[name] for name in ("release", "colour", "port")}
-    return {**os.environ, **given, "SERVICE": service.name}
+    return {**inherit(os.environ), **given, "SERVICE": service.name}
 
 
 def _lock(handle: int) -> None:

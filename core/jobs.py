@@ -25,6 +25,8 @@ except ModuleNotFoundError:  # Windows
 
 from core.boundary import refuse_links
 from core.errors import Conflict, SourceUnavailable
+from core.inheritance import inherit
+from core.scrubbing import list_secrets, scrub
 
 _RUN = 'log=$1; shift; "$@"; echo $? > "$log.part" && mv "$log.part" "$log"'
 _FILES = ("job.json", "lock", "log", "exit", "cancelled", "pid")
@@ -85,6 +87,7 @@ class Jobs:
     ) -> Job:
         """Run a command in the background, below `folder`. Raises Conflict while one of its kind runs.
 
+        It inherits what `inheritance.inherit` lets through, and has `environ` besides.
         Raises SourceUnavailable when the folder of the jobs cannot be written, or the command not be run.
         """
         place = self._place(kind)
@@ -98,7 +101,7 @@ class Jobs:
                     (place / name).unlink(missing_ok=True)
                 about = {"subject": subject, "actor": actor, "started": datetime.now(UTC).isoformat()}
                 _write(place / "job.json", json.dumps(about))
-                process = _spawn(command, place, lock, folder, {**os.environ, **(environ or {})})
+                process = _spawn(command, place, lock, folder, inherit(os.environ) | dict(environ or {}))
                 _write(place / "pid", str(process.pid))
             finally:
                 os.close(lock)  # the job has its own
@@ -125,7 +128,7 @@ class Jobs:
         )  # fmt: skip
 
     def read_log(self, kind: str) -> str:
-        """Return the end of what the job printed, without its lines of progress; "" when there is nothing."""
+        """Return the end of what the job printed, without its lines of progress and secrets; "" for nothing."""
         place = self._place(kind)
         with _explained(place):
             lines = _tail(place / "log").splitlines()
@@ -238,7 +241,7 @@ def _signal(place: Path, number: int) -> None:
 
 
 def _tail(path: Path) -> str:
-    """Return the end of a log as a terminal would show it."""
+    """Return the end of a log as a terminal would show it, its secrets hidden: everybody who may look reads it."""
     if not path.is_file():
         return ""
     with path.open("rb") as log:
@@ -247,7 +250,8 @@ def _tail(path: Path) -> str:
         text = log.read().decode("utf-8", "replace")
     if size > _TAIL_BYTES:
         text = text.partition("\n")[2]
-    return "\n".join(_ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
+    shown = "\n".join(_ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
+    return scrub(shown, list_secrets(os.environ))
 
 
 def _last_touched(place: Path) -> datetime:

@@ -1,5 +1,6 @@
 """Shell that starts a job and writes its audit entry: nothing runs in the background without one."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,17 @@ from quarterdeck.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What is to run: a job of `kind` about `subject`, a command below `folder`, with settings of its own."""
+    """What is to run: a job of `kind` about `subject`, a command below `folder`, with settings of its own.
+
+    A command of the deck itself (`is_own`) has the deck's whole environment; others inherit little of it.
+    """
 
     kind: str
     subject: str
     command: Sequence[str]
     folder: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    is_own: bool = False
 
 
 def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[str, Any] | None = None) -> int:
@@ -28,7 +33,7 @@ def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[
     with changing(store, by) as change:
         jobs.start(
             launch.kind, launch.command, subject=launch.subject, actor=by.actor, folder=launch.folder,
-            environ=launch.environ,
+            environ={**os.environ, **launch.environ} if launch.is_own else launch.environ,
         )  # fmt: skip
         try:
             change.record("job.start", f"{launch.kind} of {launch.subject}", None, after)

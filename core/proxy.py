@@ -14,6 +14,7 @@ from string import Template
 from core.colours import Colour
 from core.errors import SourceUnavailable
 from core.health import ask
+from core.inheritance import inherit
 from core.services import Service
 
 MARK_PATH = "/.quarterdeck-colour"
@@ -78,8 +79,9 @@ class Proxy:
         said = f"`{' '.join(command)}` failed"
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_S, check=False
-            )
+                command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_S, check=False,
+                env=inherit(os.environ),
+            )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end within 30 s'}") from error
         if done.returncode:

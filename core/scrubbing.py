@@ -60,6 +60,11 @@ def is_called_secret(name: str) -> bool:
     return bool(_CALLED_SECRET.search(name))
 
 
+def has_login(value: str) -> bool:
+    """Tell whether a value is an address with a user or a password in it."""
+    return bool(_LOGIN_IN_URL.search(value))
+
+
 def list_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the secrets among environment variables, longest first: by their names, and passwords in addresses."""
     found = {value for name, value in environ.items() if is_called_secret(name)}
