@@ -17,6 +17,7 @@ import streamlit as st
 from app.chart_data import list_chart_rows
 from app.navigation import TITLES, link_to
 from core.errors import HalfDone, QuarterdeckError
+from core.letters import show_text
 from core.worddiff import SegmentKind, TextSegment
 
 # Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
@@ -38,7 +39,8 @@ _ALIVE = re.compile(
 # Controls but tabs and breaks, marks that turn the direction of what follows, and what takes no room at all. The marks
 # between letters that Persian, Hindi and emoji are written with (U+200C and U+200D) stay.
 _UNSEEN = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    r"\ud800-\udfff]"
 )
 _SIGN = "\ufffd"
 _COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=-]*`)")
@@ -350,7 +352,8 @@ def show_table(
     """
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows))
+    rows = [_show_row(row) for row in rows]
+    frame = pd.DataFrame(rows)
     columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
     event = st.dataframe(
         frame, hide_index=True, key=key, column_config=columns | (column_config or {}),
@@ -358,6 +361,11 @@ def show_table(
     )  # fmt: skip
     _offer_csv("Download CSV", lambda: _write_csv(rows), file_name, key=key)
     return event
+
+
+def _show_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose texts a browser can be sent: none holds half a letter."""
+    return {name: show_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def score_column(decimals: int = 2, **options: Any) -> Any:

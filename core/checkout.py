@@ -14,6 +14,7 @@ import pygit2
 
 from core.boundary import Boundary, confine_dvc
 from core.errors import NotFound, SourceUnavailable
+from core.letters import quote_bytes, unquote_bytes
 from core.manifests import CorpusFile, Tracked, parse_tracked
 from core.storage import Storage, hash_file, read_most
 
@@ -35,7 +36,8 @@ class Checkout:
         """Return what the `.dvc` files of the working copy track. Raises SourceUnavailable when one is broken."""
         outs: list[Tracked] = []
         for path in self.find_files("*.dvc"):
-            outs += parse_tracked(self.read_own(path), path.relative_to(self.root).as_posix())
+            name = quote_bytes(path.relative_to(self.root).as_posix())
+            outs += parse_tracked(self.read_own(path), name)
         return tuple(outs)
 
     def files(self) -> tuple[CorpusFile, ...]:
@@ -62,7 +64,10 @@ class Checkout:
         if not inside or not any(f"{path}/".startswith(f"{out.path}/") for out in self.tracked()):
             raise NotFound(f"{path} is not tracked in the workspace")
         try:
-            with self._boundary.open(self.root / path) as stream:
+            found = self.root / path
+            if not os.path.lexists(found):  # its name may be shown as git quotes it
+                found = self.root / unquote_bytes(path)
+            with self._boundary.open(found) as stream:
                 return read_most(stream, path, most_bytes)
         except OSError as error:
             raise NotFound(f"{path} is not in the workspace: {error.strerror}") from error
@@ -92,7 +97,7 @@ class Checkout:
             folders[:] = sorted(
                 name
                 for name in folders
-                if name not in (".git", ".dvc") and not git.path_is_ignored(f"{inside}/{name}/".removeprefix("/"))
+                if name not in (".git", ".dvc") and not _is_ignored(git, f"{inside}/{name}/".removeprefix("/"))
             )
             yield from (here / name for name in sorted(names) if fnmatchcase(name, pattern))
 
@@ -124,7 +129,7 @@ class Checkout:
         return md5
 
     def _describe(self, path: str, folders: dict[str, bool], *, legacy: bool) -> CorpusFile:
-        name = os.path.relpath(path, self.root).replace(os.sep, "/")
+        name = quote_bytes(os.path.relpath(path, self.root).replace(os.sep, "/"))
         if not self._is_readable(path, folders):
             return CorpusFile(name, None, "")
         return CorpusFile(name, os.stat(path).st_size, self.hash_of(path, legacy=legacy))  # noqa: PTH116
@@ -148,3 +153,10 @@ class Checkout:
         from dvc.ignore import DvcIgnoreFilter
 
         return iter(DvcIgnoreFilter(self.files_of_dvc(), str(self.root)).find(localfs, str(folder)))
+
+
+def _is_ignored(git: Any, path: str) -> bool:
+    try:
+        return bool(git.path_is_ignored(path))
+    except UnicodeEncodeError:  # libgit2 is asked in UTF-8, and the name is not
+        return False

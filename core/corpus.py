@@ -290,7 +290,7 @@ class Corpus:
     def restore_commands(self, revision: str) -> tuple[str, ...]:
         """Return the commands that bring a version back into a working copy."""
         snapshot = self._history.get_snapshot(revision)
-        name = snapshot.tags[0] if snapshot.tags else snapshot.revision
+        name = next((tag for tag in snapshot.tags if "\\" not in tag), snapshot.revision)
         dvc_files = sorted({out.dvc_file for out in snapshot.outs})
         enter = f"cd {quote(str(self.root))}" if self.root else f"git clone {quote(self.location)} corpus && cd corpus"
         return enter, f"git checkout {quote(name)}", " ".join(("dvc pull", *map(quote, dvc_files)))

@@ -8,14 +8,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from core.checkout import Checkout
 from core.corpus import WORKSPACE, Corpus
 from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 from core.ingest import read_folder, read_version
 from core.leftovers import remove_leftovers
+from core.manifests import Manifest
 from core.pipeline import list_stages, list_stale_stages
 from core.rebuild import KIND, find_rebuild, jobs_of
+from tests.attacks.conftest import attacking
+from tests.browser.conftest import PATIENCE_MS, Visit
 from tests.dvc_repos import DvcRepo
 
 SECRET = "QUARTERDECK_COOKIE_SECRET=topsecret"
@@ -251,3 +255,78 @@ def test_git_itself_keeps_a_link_as_the_attacks_suppose(repo: DvcRepo, outside: 
     corpus = Corpus(tmp_path / "clone")
     with pytest.raises(SourceUnavailable, match="leads elsewhere"):
         corpus.read_file(WORKSPACE, "cookie.env")
+
+
+LATIN = b"caf\xe9".decode(errors="surrogateescape")
+SHOWN = "caf\\351"
+
+
+def break_names(repo: DvcRepo) -> None:
+    """Names whose bytes are not UTF-8, wherever git, DVC and the file system allow them."""
+    (repo.root / "corpus" / f"{LATIN}.md").write_text("# Coffee\n\nText.\n")
+    (repo.root / LATIN).mkdir()
+    (repo.root / LATIN / f"{LATIN}.txt").write_text("text")
+    (repo.root / LATIN / f"{LATIN}.dvc").write_text("outs:\n- path: data\n")
+    subprocess.run(["git", "add", "--all"], cwd=repo.root, check=True)
+    repo.git("commit", "--quiet", "--message", "CAFE au lait", "--author", "CAFE <a@example.org>")
+    raw = repo.git("cat-file", "commit", "HEAD").encode().replace(b"CAFE", b"caf\xe9")  # git would mend what we type
+    write = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
+    commit = subprocess.run(write, cwd=repo.root, input=raw, capture_output=True, check=True).stdout.decode().strip()
+    repo.git("update-ref", "HEAD", commit)
+    subprocess.run(["git", "tag", LATIN], cwd=repo.root, check=True)
+    subprocess.run(["git", "branch", f"branch-{LATIN}"], cwd=repo.root, check=True)
+
+
+def test_names_that_are_not_utf8_are_shown_as_git_quotes_them_and_can_be_given_back(repo: DvcRepo) -> None:
+    break_names(repo)
+    corpus = Corpus(repo.root)
+    newest = corpus.list_versions()[0]
+    assert newest.tags == (SHOWN,)
+    assert newest.author == "caf\ufffd"
+    assert newest.message == "caf\ufffd au lait"
+    assert f"{SHOWN}/{SHOWN}.dvc" in newest.problem
+    assert corpus.name_revision(SHOWN) == SHOWN
+    assert corpus.find_commit(SHOWN) == newest.revision
+    assert newest.revision in corpus.restore_commands(SHOWN)[1]
+    json.dumps([version.name for version in corpus.list_versions()], ensure_ascii=False).encode()
+    (repo.root / LATIN / f"{LATIN}.dvc").unlink()
+    assert f"corpus/{SHOWN}.md" in [file.path for file in corpus.list_files(WORKSPACE)]
+    assert corpus.read_file(WORKSPACE, f"corpus/{SHOWN}.md") == b"# Coffee\n\nText.\n"
+    source = read_version(corpus, WORKSPACE)
+    assert [chunk.document for chunk in source.chunks if "Coffee" in chunk.text] == [f"{SHOWN}.md"]
+    assert list_stages(Checkout(repo.root)) == ()
+
+
+def test_a_name_in_a_manifest_that_is_not_utf8_is_shown_as_git_quotes_it() -> None:
+    md5 = "d41d8cd98f00b204e9800998ecf8427e"
+    raw = json.dumps([{"md5": md5, "relpath": f"{LATIN}.md"}, {"md5": md5, "relpath": "a.md"}]).encode()
+    assert Manifest(raw, "m.dir").entries("corpus") == {f"corpus/{SHOWN}.md": md5, "corpus/a.md": md5}
+
+
+def test_a_name_with_a_backslash_of_its_own_is_found(repo: DvcRepo) -> None:
+    (repo.root / "corpus" / "a\\351.md").write_text("x")
+    assert Corpus(repo.root).read_file(WORKSPACE, "corpus/a\\351.md") == b"x"
+    with pytest.raises(NotFound):
+        Corpus(repo.root).find_commit("no\\351")
+
+
+@pytest.mark.browser
+def test_pages_show_a_hostile_repository_and_no_file_of_the_server(
+    repo: DvcRepo, outside: Path, tmp_path: Path, chromium: Browser
+) -> None:
+    break_names(repo)
+    (repo.root / LATIN / f"{LATIN}.dvc").unlink()
+    (repo.root / "corpus" / "cookie.env").symlink_to(outside / "cookie.env")
+    with attacking(tmp_path / "home", QUARTERDECK_CORPUS_REPO=str(repo.root)) as running:
+        page = chromium.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        visit = Visit(page, running.address, [])
+        for path in ("corpus", "", "drift", "corpus?tab=Files&version=caf%5C351", "corpus?tab=Files&version=workspace"):
+            visit.open(path)
+            assert page.get_by_test_id("stException").count() == 0, path
+        visit.open("corpus?tab=Files&version=workspace&path=corpus%2Fcookie.env")
+        assert page.get_by_text("leads elsewhere").count() >= 1
+        assert "topsecret" not in page.content()
+        page.close()
+        assert "Traceback" not in running.log
+        assert "topsecret" not in running.log
