@@ -41,6 +41,7 @@ def serve(host: str, port: int) -> None:
     """Serve until stopped. The address is 127.0.0.1 unless somebody asked for another."""
     os.environ.setdefault("STREAMLIT_SERVER_ADDRESS", host)
     os.environ.setdefault("STREAMLIT_SERVER_PORT", str(port))
+    os.environ["STREAMLIT_SERVER_MAX_UPLOAD_SIZE"] = "1"  # MB: no page takes a file, and the guard lets none through
     config = load_config(os.environ)
     access = config.access
     settings = _sign_in_settings(access)

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import socket
+import uuid
 from collections.abc import Iterator
 
 import httpx
@@ -150,3 +152,36 @@ def test_the_values_of_settings_that_are_called_secret_are_hidden_and_others_sta
         "QUARTERDECK_DATABASE_URL": "postgresql://deck:hunter22@db/deck", "HOME": "/home/deck",
     }  # fmt: skip
     assert set(list_secrets(environ)) == {"c" * 40, "sk-12345678", "hunter22"}
+
+
+INNER = (
+    "/_stcore/upload_file/0b0b0b0b-0000-4000-8000-000000000000/1", "/_stcore/upload_file/x", "/_stcore/metrics",
+    "/_stcore/script-health-check", "/_stcore/agent/interact", "/_stcore/agent/openapi.json", "/_stcore/agent/mcp",
+    "//_stcore/metrics", "/drift/_stcore/metrics", "/%5fstcore/metrics", "/_stcore/health/../metrics", "/_stcore/new",
+    "/_stcore/health/_stcore/metrics",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", INNER)
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE", "OPTIONS"])
+def test_what_no_page_uses_of_streamlits_addresses_is_not_there(target: Target, method: str, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", int(target.address.rpartition(":")[2])), timeout=60) as connection:
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 403", b"HTTP/1.1 400"))
+    assert b"cache_" not in answer
+
+
+def test_a_file_for_a_session_is_not_taken(target: Target) -> None:
+    cookies = {"_streamlit_xsrf": "a"}
+    answer = httpx.put(
+        f"{target.address}/_stcore/upload_file/{uuid.uuid4()}/1", files={"file": b"x" * 5_000_000},
+        headers={"X-Xsrftoken": "a"}, cookies=cookies,
+    )  # fmt: skip
+    assert (answer.status_code, answer.json()) == (404, {"error": "there is nothing here"})
+
+
+@pytest.mark.parametrize("path", ["/_stcore/health", "/_stcore/host-config"])
+def test_what_the_pages_use_is_answered(target: Target, path: str) -> None:
+    assert httpx.get(f"{target.address}{path}").status_code == 200
