@@ -18,6 +18,7 @@ from app.chart_data import list_chart_rows
 from app.navigation import TITLES, link_to
 from core.errors import HalfDone, QuarterdeckError
 from core.letters import show_text
+from core.spreadsheets import write_row
 from core.worddiff import SegmentKind, TextSegment
 
 # Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
@@ -399,6 +400,7 @@ def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as CSV. Both breaks end its lines, so that a cell with either is quoted and starts no line."""
     import pandas as pd
 
-    return pd.DataFrame(list(rows)).to_csv(index=False)
+    return pd.DataFrame([write_row(_show_row(row)) for row in rows]).to_csv(index=False, lineterminator="\r\n")

@@ -23,7 +23,7 @@ RULES = {
     "jsondiff", "labels", "log_rows", "manifests", "markdown", "misses", "otlp", "pairs", "permissions", "prediction",
     "prices", "probes", "prompts", "retention", "rows", "runs", "schedules", "sequential", "spans", "spending",
     "timeline", "topics", "unleash", "upkeep", "verdicts", "worddiff",
-    "inheritance", "letters", "scrubbing",
+    "inheritance", "letters", "scrubbing", "spreadsheets",
 }  # fmt: skip
 GATEWAYS = {
     "abtest_records", "audit_files", "backlog", "backups", "checkout", "clickhouse_log", "clones", "config",
