@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from core.errors import Forbidden, InvalidInput
-from core.permissions import is_name, is_personal_name
+from core.permissions import is_own_name, is_personal_name
 
 MAX_GROUPS = 500
 _MIN_SECRET = 32
@@ -132,7 +132,9 @@ def read_claims(login: OidcLogin, claims: Mapping[str, Any], *, now: datetime) -
     found = groups if isinstance(groups, list) else [groups]
     sign_in = [claims.get(key) for key in ("iss", "sub", "iat", "sid", "nonce", "at_hash")]
     session = hashlib.sha256(json.dumps(sign_in, default=str).encode()).hexdigest()
-    return Person(name, tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_name(each)), session)
+    return Person(
+        name, tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_own_name(each)), session
+    )
 
 
 def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
@@ -142,7 +144,7 @@ def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
         raise Forbidden("the proxy named nobody; come through its address and sign in there")
     groups = headers.get(proxy.groups_header, "") if proxy.groups_header else ""
     found = [each.strip() for each in groups.split(",")[:MAX_GROUPS]]
-    return Person(name, tuple(each for each in found if is_name(each)))
+    return Person(name, tuple(each for each in found if is_own_name(each)))
 
 
 def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLogin | None:

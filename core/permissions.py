@@ -3,6 +3,7 @@
 `acts.changing` asks it before every change, pages ask it to say why a control is locked.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -123,9 +124,14 @@ ADMIN_EVERYWHERE = hold_everywhere(Role.ADMIN)
 
 
 def combine_grants(grants: Iterable[Grant], name: str, groups: Iterable[str] = ()) -> Roles:
-    """Return the roles of the person called `name` who is in these groups; grants add up, capitals do not matter."""
-    own = {name.casefold(), EVERYONE} | {f"{GROUP}{group}".casefold() for group in groups}
-    return Roles(tuple((grant.environment, grant.role) for grant in grants if grant.who.casefold() in own))
+    """Return the roles of the person called `name` who is in these groups; grants add up. See `fold_name`."""
+    own = {fold_name(name), EVERYONE} | {fold_name(f"{GROUP}{group}") for group in groups}
+    return Roles(tuple((grant.environment, grant.role) for grant in grants if fold_name(grant.who) in own))
+
+
+def fold_name(text: str) -> str:
+    """Return a name to compare by: the capitals of ASCII do not matter, and no other letter stands for one."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def is_name(text: str) -> bool:
@@ -135,8 +141,13 @@ def is_name(text: str) -> bool:
 
 def is_personal_name(text: str) -> bool:
     """Whether a person can be called this: a name that no grant takes for a group or for everyone."""
-    lowered = text.casefold()
-    return is_name(text) and lowered != EVERYONE and not lowered.startswith(GROUP)
+    lowered = fold_name(text)
+    return is_own_name(text) and lowered != EVERYONE and not lowered.startswith(GROUP)
+
+
+def is_own_name(text: str) -> bool:
+    """Whether a name that a provider gives is its own: none of its letters stands for another, as ſ does for s."""
+    return is_name(text) and unicodedata.normalize("NFKC", text) == text
 
 
 def explain_refusal(roles: Roles, action: str, environment: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from core.acts import Act, changing
 from core.control import get_setting, save_setting
 from core.errors import NotFound
-from core.permissions import Grant, Role, Roles, combine_grants
+from core.permissions import Grant, Role, Roles, combine_grants, fold_name
 from quarterdeck.store import Store
 
 _SETTING = "roles"
@@ -68,12 +68,12 @@ def _read_grants(store: Store) -> tuple[tuple[Grant, ...], int]:
 
 def _find(grants: Iterable[Grant], wanted: Grant) -> Grant | None:
     """The grant of the same person for the same environment."""
-    same = (wanted.who.casefold(), wanted.environment)
-    return next((each for each in grants if (each.who.casefold(), each.environment) == same), None)
+    same = (fold_name(wanted.who), wanted.environment)
+    return next((each for each in grants if (fold_name(each.who), each.environment) == same), None)
 
 
 def _order(grant: Grant) -> tuple[str, str]:
-    return grant.who.casefold(), grant.environment
+    return fold_name(grant.who), grant.environment
 
 
 def _to_row(grant: Grant) -> dict[str, str]:
