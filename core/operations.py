@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 
 from core.acts import MAX_TEXT, Act, Change, changing
-from core.alerts import AlertRule, alert_rules_setting
+from core.alerts import AlertRule, alert_rules_setting, check_url
 from core.backlog import BacklogTopic, TopicState, save_decision
 from core.canary_plan import read_plan
 from core.config import check_environment
@@ -295,7 +295,11 @@ def accepted_level_setting(environment: str) -> str:
 
 
 def save_alert_rule(store: Store, rule: AlertRule, by: Act) -> int:
-    """Add an alert rule or replace the one of its name. Its secret is stored and never shown or audited."""
+    """Add an alert rule or replace the one of its name. Its secret is stored and never shown or audited.
+
+    Raises InvalidInput for an address that cannot be called.
+    """
+    check_url(rule.url)
     return _change_alert_rules(store, rule.name, rule, by)
 
 
