@@ -4,10 +4,12 @@ Flags for OFREP's clients and flagd's fleets are in `ofrep.py`; what all handler
 """
 
 import hashlib
+import io
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from anyio import to_thread
@@ -17,7 +19,7 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import ofrep, operations_api
-from app.backends import admit, get_config, get_store
+from app.backends import admit, get_config, get_store, identify
 from app.bodies import read_body
 from app.refusals import RequestRefused, challenge, refuse, status_of
 from core import otlp
@@ -30,6 +32,8 @@ from quarterdeck.redaction import Redactor, compose, redact
 from quarterdeck.retrieval import to_ms
 
 MAX_KEY_CHARACTERS = 256
+MAX_ROWS = 20_000  # of a request
+MOST_NAMED = 100  # refused rows of a request, with what is wrong; the others are counted
 
 _JSON_TYPES = ("application/json", "")
 _LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
@@ -45,15 +49,19 @@ async def healthz(_request: Request) -> Response:
 async def retrievals(request: Request) -> Response:
     """Store the good rows of a list, an object or JSON lines; name the wrong ones by index from 0, field and problem.
 
-    Status 201 when all were stored, 207 when some were, 400 when none was. A request with an Idempotency-Key that was
-    used within the last two days is answered as the first time, and stores nothing; with another body it is refused.
+    At most 20,000 rows; of the wrong ones the first hundred are named, and all are counted.
+
+    Status 201 when all were stored, 207 when some were, 400 when none was. A request with an Idempotency-Key that its
+    token used within the last two days is answered as the first time, and stores nothing; with another body it is
+    refused.
     """
     try:
-        await admit(request, Access.INGEST)
+        token = await identify(request, Access.INGEST)
         ticket_key = _read_key(request)
         content_type = _content_type(request, *_JSON_TYPES, *_LINE_TYPES)
         body = await read_body(request)
-        return await to_thread.run_sync(_store_rows, body, content_type, ticket_key)
+        source = f"http:{token.digest[:16]}" if token else "http"  # keys of one service are no other's
+        return await to_thread.run_sync(_store_rows, body, content_type, ticket_key, source)
     except QuarterdeckError as error:
         return refuse(error)
 
@@ -97,8 +105,8 @@ class ApiAhead:
             await self._pages(scope, receive, send)
 
 
-def _store_rows(body: bytes, content_type: str, key: str | None) -> Response:
-    ticket = Ticket("http", key, hashlib.sha256(body).hexdigest()) if key else None
+def _store_rows(body: bytes, content_type: str, key: str | None, source: str) -> Response:
+    ticket = Ticket(source, key, hashlib.sha256(body).hexdigest()) if key else None
     first = find_answer(get_store(), ticket) if ticket else None
     if first is None:
         now = datetime.now(UTC)
@@ -132,7 +140,8 @@ def _describe(parsed: Parsed) -> dict[str, Any]:
     if parsed.refused:
         first = parsed.refused[0]
         answer["error"] = f"row {first.row}: {first.field}: {first.problem}"
-        answer["errors"] = [asdict(each) for each in parsed.refused]
+        answer["errors"] = [asdict(each) for each in parsed.refused[:MOST_NAMED]]
+        answer["refused"] = len(parsed.refused)
     return answer
 
 
@@ -158,13 +167,16 @@ def _read_key(request: Request) -> str | None:
 def _parse_body(body: bytes, content_type: str) -> list[Any]:
     """Return the rows of a body; a line that is not JSON is a row that is refused by itself."""
     if content_type in _LINE_TYPES:
-        rows = [_parse_line(line) for line in body.splitlines() if line.strip()]
+        lines = (line for line in io.BytesIO(body.replace(b"\r", b"\n")) if line.strip())
+        rows = [_parse_line(line) for line in islice(lines, MAX_ROWS + 1)]
     else:
         rows = parse_any_json(body)
         rows = rows["retrievals"] if isinstance(rows, dict) and rows.keys() == {"retrievals"} else rows
         rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list):
         raise InvalidInput("body", "must be a retrieval, a list of them, or an object with the list `retrievals`")
+    if len(rows) > MAX_ROWS:
+        raise RequestRefused(413, f"body: holds more than {MAX_ROWS:,} rows; send it in parts")
     return [_check_names(row) for row in rows]
 
 

@@ -1,5 +1,6 @@
 """What a stranger or a careless service can do through the HTTP API of a running server."""
 
+import gzip
 import io
 import json
 import logging
@@ -185,3 +186,40 @@ def test_a_file_for_a_session_is_not_taken(target: Target) -> None:
 @pytest.mark.parametrize("path", ["/_stcore/health", "/_stcore/host-config"])
 def test_what_the_pages_use_is_answered(target: Target, path: str) -> None:
     assert httpx.get(f"{target.address}{path}").status_code == 200
+
+
+def test_a_small_body_does_not_make_a_large_answer(target: Target) -> None:
+    packed = gzip.compress(b"1\n" * 2_000_000)
+    headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+    answer = target.post("/v1/retrievals", packed, **headers)
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "body: holds more than 20,000 rows; send it in parts"
+    assert target.post("/v1/retrievals", b"[" + b"1," * 2_000_000 + b"1]").status_code == 413
+
+
+def test_of_many_refused_rows_the_first_hundred_are_named_and_all_are_counted(target: Target) -> None:
+    good = b'{"query": "what is an mbuf", "score": 0.5}\n'
+    answer = target.post("/v1/retrievals", b"1\n" * 19_999 + good, **{"Content-Type": "application/x-ndjson"})
+    told = answer.json()
+    assert (answer.status_code, told["stored"], told["refused"], len(told["errors"])) == (207, 1, 19_999, 100)
+    assert [each["row"] for each in told["errors"]] == list(range(100))
+    assert len(answer.content) < 20_000
+
+
+def test_a_large_context_is_refused_and_one_that_fits_is_evaluated(target: Target) -> None:
+    for path in ("/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/use_hyde"):
+        large = json.dumps({"context": {"targetingKey": "u", "x": "y" * 70_000}}).encode()
+        assert target.post(path, large, scope="evaluate").status_code == 413
+        packed = {"Content-Encoding": "gzip"}
+        assert target.post(path, gzip.compress(large), scope="evaluate", **packed).status_code == 413
+        fits = json.dumps({"context": {"targetingKey": "u", "x": "y" * 50_000}}).encode()
+        assert target.post(path, fits, scope="evaluate").status_code == 200
+
+
+def test_an_idempotency_key_is_its_tokens_own(target: Target) -> None:
+    body, other = (json.dumps({"query": f"of service {name}", "score": 0.5}).encode() for name in "ab")
+    key = {"Idempotency-Key": "batch-1"}
+    assert target.post("/v1/retrievals", body, scope="ingest", **key).status_code == 201
+    assert target.post("/v1/retrievals", other, scope="admin", **key).status_code == 201
+    assert target.post("/v1/retrievals", other, scope="ingest", **key).status_code == 409
+    assert target.post("/v1/retrievals", body, scope="ingest", **key).json() == {"stored": 1}
