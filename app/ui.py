@@ -396,7 +396,9 @@ def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
 
 def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str) -> None:
     """The button under a chart or a table; its file is made when it is asked for."""
-    st.download_button(label, write, file_name, "text/csv", key=f"{key}-csv", type="tertiary", on_click="ignore")
+    from app.downloads import offer_file  # it draws with what is here
+
+    offer_file(label, lambda _roles: write(), file_name, "text/csv", key=f"{key}-csv")
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ so that no change lands without its audit entry.
 import hashlib
 import json
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -170,10 +171,14 @@ def list_audit(
     since_ms: int | None = None,
     until_ms: int | None = None,
     limit: int | None = 500,
+    among: Collection[str] | None = None,
 ) -> tuple[AuditEntry, ...]:
-    """Return audit entries, newest first; None for `limit` means all of them."""
+    """Return audit entries, newest first; None for `limit` means all of them.
+
+    `among` names the environments whose entries may be read, None for all.
+    """
     wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
-    query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
+    query = select(audit).where(*_chosen(wanted, since_ms, until_ms, among)).order_by(audit.c.id.desc()).limit(limit)
     return _read_entries(store, query)
 
 
@@ -207,22 +212,29 @@ def count_audit(
     environment: str | None = None,
     since_ms: int | None = None,
     until_ms: int | None = None,
+    among: Collection[str] | None = None,
 ) -> int:
     """Return how many entries `list_audit` would find without a limit."""
     wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
     with store.read() as connection:
-        query = select(func.count()).select_from(audit).where(*_chosen(wanted, since_ms, until_ms))
+        query = select(func.count()).select_from(audit).where(*_chosen(wanted, since_ms, until_ms, among))
         return int(connection.scalar(query) or 0)
 
 
-def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple[str, ...]:
+def list_audit_values(
+    store: Store, column: str, *, limit: int = 1_000, among: Collection[str] | None = None
+) -> tuple[str, ...]:
     """Return what stands in a column of the audit trail (actor, action, target, environment), in order."""
+    query = select(audit.c[column]).where(*_chosen({}, None, None, among)).distinct()
     with store.read() as connection:
-        return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
+        return tuple(connection.scalars(query.order_by(audit.c[column]).limit(limit)))
 
 
-def _chosen(wanted: dict[str, str | None], since_ms: int | None, until_ms: int | None) -> list[ColumnElement[bool]]:
+def _chosen(
+    wanted: dict[str, str | None], since_ms: int | None, until_ms: int | None, among: Collection[str] | None
+) -> list[ColumnElement[bool]]:
     found = [audit.c[name] == value for name, value in wanted.items() if value is not None]
+    found += [audit.c.environment.in_(among)] if among is not None else []
     found += [audit.c.ts_ms >= since_ms] if since_ms is not None else []
     return found + ([audit.c.ts_ms < until_ms] if until_ms is not None else [])
 

@@ -69,11 +69,15 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who is known: by name, in these groups. `session` tells one sign-in from another ("" for none)."""
+    """Somebody who is known: by name, in these groups. `session` tells one sign-in from another ("" for none).
+
+    `ends` is when the session has to be begun anew, None for none.
+    """
 
     name: str
     groups: tuple[str, ...] = ()
     session: str = ""
+    ends: datetime | None = None
 
 
 def _read_at_once(read: Callable[..., Any], *arguments: Any) -> Any:
@@ -132,9 +136,8 @@ def read_claims(login: OidcLogin, claims: Mapping[str, Any], *, now: datetime) -
     found = groups if isinstance(groups, list) else [groups]
     sign_in = [claims.get(key) for key in ("iss", "sub", "iat", "sid", "nonce", "at_hash")]
     session = hashlib.sha256(json.dumps(sign_in, default=str).encode()).hexdigest()
-    return Person(
-        name, tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_own_name(each)), session
-    )
+    own = tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_own_name(each))
+    return Person(name, own, session, datetime.fromtimestamp(issued, UTC) + login.session)
 
 
 def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:

@@ -129,6 +129,14 @@ def combine_grants(grants: Iterable[Grant], name: str, groups: Iterable[str] = (
     return Roles(tuple((grant.environment, grant.role) for grant in grants if fold_name(grant.who) in own))
 
 
+def list_readable(roles: Roles) -> tuple[str, ...] | None:
+    """Return the environments whose entries of the audit trail these roles may read; None for every entry.
+
+    What concerns every environment (`*`) takes a role that is held everywhere.
+    """
+    return None if roles.role_in(EVERYWHERE) else tuple(sorted({environment for environment, _ in roles.held}))
+
+
 def fold_name(text: str) -> str:
     """Return a name to compare by: the capitals of ASCII do not matter, and no other letter stands for one."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)

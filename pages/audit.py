@@ -8,11 +8,13 @@ from typing import Any
 import streamlit as st
 
 from app import ui
+from app.downloads import offer_file
 from app.resources import get_store, list_environments
-from app.visitor import lock, make_act
+from app.visitor import get_visitor, lock, make_act
 from core.audit_files import write_csv, write_json
 from core.control import AuditEntry, count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from core.jsondiff import diff_states
+from core.permissions import Roles, list_readable
 from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
 from quarterdeck.retrieval import to_ms
 
@@ -21,9 +23,9 @@ SHOWN = 1_000
 
 def render_filter() -> dict[str, Any]:
     """Draw the filter, and return it as `list_audit` takes it; None for whatever the visitor does not mind."""
-    store, columns = get_store(), st.columns(5)
+    store, columns, among = get_store(), st.columns(5), list_readable(get_visitor().roles)
     chosen: dict[str, Any] = {
-        name: column.selectbox(label, list_audit_values(store, name), None, key=key, bind="query-params")
+        name: column.selectbox(label, list_audit_values(store, name, among=among), None, key=key, bind="query-params")
         for column, (name, label, key) in zip(
             columns,
             (("actor", "Who", "who"), ("action", "What", "what"), ("target", "On", "on"),
@@ -55,15 +57,15 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: dict[str, 
     for column, kind, write, mime in (
         (left, "CSV", write_csv, "text/csv"), (right, "JSON", write_json, "application/json"),
     ):  # fmt: skip
-        column.download_button(
-            f"All {count:,} as {kind}", export(write, chosen), f"audit.{kind.lower()}", mime,
-            key=f"audit-{kind}", type="tertiary", on_click="ignore",
-        )  # fmt: skip
+        with column:
+            offer_file(
+                f"All {count:,} as {kind}", export(write, chosen), f"audit.{kind.lower()}", mime, key=f"audit-{kind}"
+            )
 
 
-def export(write: Callable[..., str], chosen: dict[str, Any]) -> Callable[[], str]:
+def export(write: Callable[..., str], chosen: dict[str, Any]) -> Callable[[Roles], str]:
     """What writes the file once somebody asks for it: every entry that fits, with before, after and hashes."""
-    return lambda: write(list_audit(get_store(), limit=None, **chosen))
+    return lambda roles: write(list_audit(get_store(), limit=None, **chosen, among=list_readable(roles)))
 
 
 def render_entry(entry: AuditEntry) -> None:
@@ -107,23 +109,24 @@ def render_revert(entry: AuditEntry) -> None:
 
 def render() -> None:
     """The page, once the store could be read."""
-    newest = next(iter(list_audit(get_store(), limit=1)), None)
+    among = list_readable(get_visitor().roles)
+    newest = next(iter(list_audit(get_store(), limit=1, among=among)), None)
     if newest is None:
         ui.render_empty("Nothing was changed yet. The first flip of a flag will stand here.", "quarterdeck demo")
         return
     broken = list_broken_audit_entries(get_store())
     what = f"{newest.actor} did {newest.action} of {newest.target} {ui.format_ago(newest.ts)}"
-    last = f"The last of {count_audit(get_store()):,} changes: {ui.plain(what)}."
+    last = f"The last of {count_audit(get_store(), among=among):,} changes: {ui.plain(what)}."
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
     ui.render_verdict(last, ui.Look("Chain broken", "red", "⚠") if broken else ui.Look("Chain verified", "green", "✓"))
     ui.render_said()
     chosen = render_filter()
-    shown = list_audit(get_store(), limit=SHOWN, **chosen)
+    shown = list_audit(get_store(), limit=SHOWN, **chosen, among=among)
     if not shown:
         st.caption("None of the changes fits the filter.")
         return
-    render_table(shown, count_audit(get_store(), **chosen), chosen)
+    render_table(shown, count_audit(get_store(), **chosen, among=among), chosen)
     number = st.selectbox("Entry", [entry.entry_id for entry in shown], key="entry", bind="query-params")
     render_entry(next((e for e in shown if e.entry_id == number), shown[0]))
 

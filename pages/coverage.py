@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
+from app.downloads import offer_file
 from app.resources import (
     get_backfill,
     get_config,
@@ -220,9 +221,7 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
     columns = dict.fromkeys(shares, ui.share_column()) | dict.fromkeys(scores, ui.score_column())
     ui.show_table(rows, key="coverage-table", file_name="gaps.csv", column_config=columns)
     told = [row | {name: ui.format_share(row[name]) for name in shares} for row in rows]
-    st.download_button(
-        "Download Markdown", ui.markdown_table(told), "gaps.md", "text/markdown", type="tertiary", on_click="ignore"
-    )
+    offer_file("Download Markdown", lambda _roles: ui.markdown_table(told), "gaps.md", "text/markdown")
 
 
 @st.fragment(run_every=1.0)
