@@ -17,7 +17,7 @@ from typing import Protocol
 
 from core.colours import Colour
 from core.errors import Conflict, SourceUnavailable
-from core.inheritance import inherit
+from core.inheritance import USUAL_UMASK, inherit
 from core.scrubbing import list_secrets, scrub
 from core.services import DriverKind, Service
 
@@ -135,7 +135,7 @@ class ProcessDriver:
                 subprocess.run(
                     ["/bin/sh", "-c", _DETACH, _BECOME, str(folder / "pid"), *command],
                     cwd=self._service.directory, env=_environment(self._service, values), stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, check=True,
+                    stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, check=True, umask=USUAL_UMASK,
                 )  # fmt: skip
             except (OSError, subprocess.CalledProcessError) as error:
                 raise SourceUnavailable(f"{self._service.name}: {colour} could not be started: {error}") from error

@@ -24,6 +24,7 @@ _NAMES = frozenset(
     """.split()  # noqa: SIM905
 )
 _BEGINNINGS = ("LC_", "COMPOSE_")
+USUAL_UMASK = 0o022  # files of pipelines and releases are for others too; those of the deck are not
 _NEVER = frozenset({"QUARTERDECK_COOKIE_SECRET", "QUARTERDECK_OIDC_CLIENT_SECRET", "STREAMLIT_SERVER_COOKIE_SECRET"})
 
 

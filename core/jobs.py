@@ -25,7 +25,7 @@ except ModuleNotFoundError:  # Windows
 
 from core.boundary import refuse_links
 from core.errors import Conflict, SourceUnavailable
-from core.inheritance import inherit
+from core.inheritance import USUAL_UMASK, inherit
 from core.scrubbing import list_secrets, scrub
 
 _RUN = 'log=$1; shift; "$@"; echo $? > "$log.part" && mv "$log.part" "$log"'
@@ -84,6 +84,7 @@ class Jobs:
         actor: str,
         folder: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        umask: int = USUAL_UMASK,
     ) -> Job:
         """Run a command in the background, below `folder`. Raises Conflict while one of its kind runs.
 
@@ -101,7 +102,7 @@ class Jobs:
                     (place / name).unlink(missing_ok=True)
                 about = {"subject": subject, "actor": actor, "started": datetime.now(UTC).isoformat()}
                 _write(place / "job.json", json.dumps(about))
-                process = _spawn(command, place, lock, folder, inherit(os.environ) | dict(environ or {}))
+                process = _spawn(command, place, lock, folder, inherit(os.environ) | dict(environ or {}), umask)
                 _write(place / "pid", str(process.pid))
             finally:
                 os.close(lock)  # the job has its own
@@ -167,7 +168,7 @@ def _read_step(line: str) -> Step | None:
 
 
 def _spawn(
-    command: Sequence[str], place: Path, lock: int, folder: Path | None, environ: Mapping[str, str]
+    command: Sequence[str], place: Path, lock: int, folder: Path | None, environ: Mapping[str, str], umask: int
 ) -> "subprocess.Popen[bytes]":
     with (place / "log").open("wb") as log:
         return subprocess.Popen(
@@ -179,6 +180,7 @@ def _spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock,),
+            umask=umask,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.acts import Act, changing, require
 from core.errors import Conflict
+from core.inheritance import USUAL_UMASK
 from core.jobs import Jobs
 from quarterdeck.store import Store
 
@@ -34,6 +35,7 @@ def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[
         jobs.start(
             launch.kind, launch.command, subject=launch.subject, actor=by.actor, folder=launch.folder,
             environ={**os.environ, **launch.environ} if launch.is_own else launch.environ,
+            umask=-1 if launch.is_own else USUAL_UMASK,
         )  # fmt: skip
         try:
             change.record("job.start", f"{launch.kind} of {launch.subject}", None, after)

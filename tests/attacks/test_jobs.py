@@ -1,15 +1,18 @@
 """What a pipeline, a release or a job can learn of the deck's secrets, and what its log tells who reads it."""
 
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from core.acts import Act
 from core.colours import Colour
-from core.config import load_config
+from core.config import PROJECT, load_config
 from core.corpus import Corpus
 from core.drivers import make_driver
 from core.errors import InvalidInput
@@ -133,3 +136,44 @@ def test_a_number_that_no_step_has_does_not_break_the_job(tmp_path: Path) -> Non
     until(lambda: (found := jobs.find("build")) and found.state is not JobState.RUNNING)
     job = jobs.find("build")
     assert job and job.step is None
+
+
+def test_what_the_deck_writes_is_for_its_user_alone_and_doctor_warns_of_what_is_not(tmp_path: Path) -> None:
+    home, environ = tmp_path / "home", {"QUARTERDECK_HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "quarterdeck", *arguments], cwd=PROJECT, env=environ, capture_output=True, text=True,
+            check=False, umask=0o000,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    run("flags", "create", "odd", "--reason", "because")
+    run("tokens", "create", "search", "--scope", "ingest", "--reason", "because")
+    run("backup", str(home / "all.zip"))
+    run("restore", str(home / "all.zip"), "--replace", "--reason", "because")
+    modes = {path: path.stat().st_mode & 0o077 for path in (home, *home.rglob("*"))}
+    assert (home / "quarterdeck.db") in modes
+    assert [path for path, mode in modes.items() if mode] == []
+    assert "other users may read it" not in run("doctor", "--quick")
+    (home / "quarterdeck.db").chmod(0o644)
+    assert "other users may read it" in run("doctor", "--quick")
+
+
+def test_a_store_is_made_for_its_user_alone_whoever_makes_it(tmp_path: Path) -> None:
+    with closing(Store(f"sqlite:///{tmp_path / 'deck.db'}", create=True)) as made, made.begin():
+        pass
+    assert {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
+    assert [path for path in tmp_path.iterdir() if path.stat().st_mode & 0o077] == []
+
+
+def test_files_of_a_pipeline_are_as_others_expect_them(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "jobs")
+    former = os.umask(0o077)
+    try:
+        jobs.start("build", ["/bin/sh", "-c", f"touch {tmp_path / 'out'}"], subject="s", actor="a")
+        until(lambda: (found := jobs.find("build")) and found.state is not JobState.RUNNING)
+    finally:
+        os.umask(former)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "jobs" / "build" / "log").stat().st_mode & 0o077 == 0
