@@ -3,6 +3,7 @@
 What is changed is for `operations.py` and the other shells that change something.
 """
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Act:
     def __post_init__(self) -> None:
         for name, remedy in (("actor", "say who acts"), ("reason", "say why, for the audit trail")):
             value = getattr(self, name)
-            if not value.strip():
+            if not any(unicodedata.category(letter)[0] in "LNPS" for letter in value):
                 raise InvalidInput(name, f"is empty; {remedy}")
             if len(value) > MAX_TEXT or "\x00" in value:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")

@@ -111,7 +111,9 @@ def _check_store(store: Store) -> Finding:
     if mode != "wal":
         return Finding("store", State.WARN, found, "put it on a local disk: over a network drive there is no WAL")
     if status.st_mode & 0o077:
-        return Finding("store", State.WARN, f"{found}; other users may read it", f"chmod 600 {database_path(store.url)}")
+        return Finding(
+            "store", State.WARN, f"{found}; other users may read it", f"chmod 600 {database_path(store.url)}"
+        )
     return Finding("store", State.OK, found)
 
 

@@ -17,6 +17,7 @@ from core.permissions import is_own_name, is_personal_name
 
 MAX_GROUPS = 500
 _MIN_SECRET = 32
+_MIN_LETTERS = 8  # different ones; 32 random hexadecimal digits have fewer once in some millions
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +176,13 @@ def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLo
 def _check_secret(secret: str) -> None:
     if len(secret) < _MIN_SECRET:
         raise InvalidInput("QUARTERDECK_COOKIE_SECRET", f"must be at least {_MIN_SECRET} characters, drawn at random")
+    if len(set(secret)) < _MIN_LETTERS:
+        raise InvalidInput("QUARTERDECK_COOKIE_SECRET", "must be drawn at random, like: openssl rand -hex 32")
 
 
 def _check_metadata_url(url: str) -> None:
-    if urlsplit(url).scheme not in ("http", "https"):
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise InvalidInput("QUARTERDECK_OIDC_METADATA_URL", "must be an https address ending in openid-configuration")
 
 

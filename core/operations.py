@@ -329,5 +329,7 @@ def _without_secret(rule: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _save_flag(change: Change, flag: Flag, *, before: dict[str, Any] | None) -> None:
+    if flag.environment != change.act.environment:  # the roles that were asked are those held there
+        raise InvalidInput("environment", f"{flag.key} is of {flag.environment}, the act of {change.act.environment}")
     save_flag(change.connection, flag, updated_ms=change.at_ms)
     change.record("flag.update" if before else "flag.create", flag.key, before, flag.definition)

@@ -4,9 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.errors import Forbidden
-from core.identity import OidcLogin, TrustedProxy, read_claims, read_headers
-from core.permissions import Grant, Role, combine_grants
+from core.acts import Act
+from core.control import get_flag
+from core.errors import Forbidden, InvalidInput
+from core.identity import OidcLogin, TrustedProxy, read_access, read_claims, read_headers
+from core.operations import create_flag, update_flag
+from core.permissions import Grant, Role, Roles, combine_grants
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.store import Store
+from tests.test_identity import OIDC
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 LOGIN = OidcLogin("https://id.example.org/.well-known/openid-configuration", "deck", "secret", "c" * 40)
@@ -55,3 +61,38 @@ def test_capitals_of_ascii_do_not_matter(name: str) -> None:
 def test_names_in_other_letters_are_names(name: str) -> None:
     claims = {"iat": NOW.timestamp(), "email": name, "email_verified": True}
     assert read_claims(LOGIN, claims, now=NOW).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QUARTERDECK_OIDC_METADATA_URL", "http://id.example.org/.well-known/openid-configuration"),
+        ("QUARTERDECK_OIDC_METADATA_URL", "http://127.0.0.1.example.org/.well-known/openid-configuration"),
+        ("QUARTERDECK_COOKIE_SECRET", "c" * 40),
+        ("QUARTERDECK_COOKIE_SECRET", "abcabc" * 10),
+    ],
+)
+def test_a_sign_in_that_others_can_read_or_guess_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{name}: "):
+        read_access(OIDC | {name: value})
+
+
+def test_a_provider_on_this_machine_may_speak_plain_http() -> None:
+    local = "http://127.0.0.1:5556/.well-known/openid-configuration"
+    assert read_access(OIDC | {"QUARTERDECK_OIDC_METADATA_URL": local}).login is not None
+
+
+@pytest.mark.parametrize("reason", ["\u200b", " \u200b\u2060\ufeff ", "\u202e\u202c", "\t\n", "\u3164\u200d"[1:]])
+def test_a_reason_that_nobody_sees_is_none(reason: str) -> None:
+    with pytest.raises(InvalidInput, match="^reason: is empty"):
+        Act("ada", reason)
+    assert Act("ada", "\u66f4\u65b0").reason
+
+
+@pytest.mark.sqlite_only("the check is made before the store")
+def test_an_editor_of_staging_changes_no_flag_of_production(store: Store) -> None:
+    create_flag(store, "f", boolean_flag(on=True), Act("ada", "because"))
+    staging = Act("eve", "because", "staging", roles=Roles((("staging", Role.EDITOR),)))
+    with pytest.raises(InvalidInput, match="f is of production, the act of staging"):
+        update_flag(store, get_flag(store, "production", "f"), boolean_flag(on=False), staging)
+    assert get_flag(store, "production", "f").definition == boolean_flag(on=True)
