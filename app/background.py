@@ -21,7 +21,7 @@ def start_command(kind: str, *arguments: str, subject: str, act: Act) -> int:
         "QUARTERDECK_OPERATOR": act.actor,
     }
     command = (sys.executable, "-m", "quarterdeck", *arguments)
-    return start_job(get_store(), get_jobs(), Launch(kind, subject, command, environ=settings), act)
+    return start_job(get_store(), get_jobs(), Launch(kind, subject, command, environ=settings, is_own=True), act)
 
 
 def cancel_command(kind: str, act: Act) -> int:

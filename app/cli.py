@@ -61,6 +61,7 @@ def run() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Quarterdeck: the operations deck of a RAG product."""
+    os.umask(0o077)  # what users asked and the secrets of webhooks are for this user alone
 
 
 @main.command()

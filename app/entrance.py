@@ -4,8 +4,9 @@ from contextlib import suppress
 
 import streamlit as st
 
+from app.navigation import shown_environment
 from app.resources import get_config, is_demo, list_environments
-from app.ui import plain, shown_environment
+from app.text import plain
 from app.visitor import Visitor, get_visitor, sign_out
 from core.audit.permissions import Role
 from core.errors import QuarterdeckError

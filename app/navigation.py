@@ -1,5 +1,6 @@
 """The pages by name. This is their one list: navigation, links, tests, benchmarks and pictures read it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -28,3 +29,9 @@ def get_page(name: str) -> Any:
 def link_to(name: str, label: str, **filters: str) -> None:
     """Draw a link to a page, with filters of its address."""
     st.page_link(get_page(name), label=label, query_params=filters or None)
+
+
+def shown_environment(environments: Sequence[str]) -> str:
+    """Return the environment that the URL names, or else the one that the visitor looked at last, or else the first."""
+    named: tuple[str | None, ...] = (st.query_params.get("environment"), st.session_state.get("environment_kept"))
+    return next((name for name in named if name is not None and name in environments), environments[0])

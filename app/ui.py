@@ -3,7 +3,6 @@
 Text from users (queries, file names, reasons) reaches Markdown only through `plain`.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,17 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from app.chart_data import list_chart_rows
-from app.navigation import TITLES, link_to
+from app.downloads import offer_file
+from app.navigation import TITLES, link_to, shown_environment
+from app.text import escape as escape
+from app.text import plain as plain
+from app.text import plain_error as plain_error
+from app.text import show_unseen as show_unseen
 from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
 from core.errors import HalfDone, QuarterdeckError
+from core.safety.letters import show_text
+from core.safety.spreadsheets import write_row
 
 # Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
 # common color blindness, on light and on dark. Gray is for what is only a background to compare with.
@@ -32,20 +38,6 @@ FLIP_SEEN = f"Services see it within {FLIP_SEEN_WITHIN_S} seconds."
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch show them
 
 _FIRST_LOOK_S = 0.1
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~&=^])")
-# What Streamlit makes of text whatever its escapes: links of bare addresses, icons, emoji, arrows. A joiner, which
-# nobody sees, keeps their letters apart.
-_JOINER = "\u2060"
-_ALIVE = re.compile(
-    r"(?<=:)(?=//|[\w+/-]+:)|(?<=@)(?=[\w-])|(?<=www)(?=\.)|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)", re.IGNORECASE
-)
-# Controls but tabs and breaks, marks that turn the direction of what follows, and what takes no room at all. The marks
-# between letters that Persian, Hindi and emoji are written with (U+200C and U+200D) stay.
-_UNSEEN = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
-)
-_SIGN = "\ufffd"
-_COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=-]*`)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +90,6 @@ def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True
     with right:
         environment = _choose_environment(environments)
     return Frame(environment, RANGES[chosen or "30d"], datetime.now(UTC).date())
-
-
-def shown_environment(environments: Sequence[str]) -> str:
-    """Return the environment that the URL names, or else the one that the visitor looked at last, or else the first."""
-    named: tuple[str | None, ...] = (st.query_params.get("environment"), st.session_state.get("environment_kept"))
-    return next((name for name in named if name is not None and name in environments), environments[0])
 
 
 def _choose_environment(environments: Sequence[str]) -> str:
@@ -182,41 +168,6 @@ def render_said() -> None:
     kind, said = st.session_state.pop("said", ("", ""))
     if said:
         {"success": st.success, "info": st.info, "error": st.error}[kind](said)
-
-
-def plain(text: str) -> str:
-    """Return any text so that Markdown shows it letter by letter: no HTML, links, formulas, icons or colors.
-
-    What nobody would see, or what would turn the direction of the text behind it, is shown as a sign of its own.
-
-    >>> plain("a <b> & *c*")
-    'a \\\\<b\\\\> \\\\& \\\\*c\\\\*'
-    """
-    return escape(" ".join(show_unseen(text).split()))
-
-
-def plain_error(error: QuarterdeckError) -> str:
-    """Return the line of an error as `plain` does, but for the commands in it, which are set as code.
-
-    >>> plain_error(QuarterdeckError("No <b>. Run `quarterdeck demo`"))
-    'No \\<b\\>\\. Run `quarterdeck demo`'
-    """
-    parts = _COMMAND.split(" ".join(show_unseen(str(error)).split()))
-    return "".join(part if number % 2 else escape(part) for number, part in enumerate(parts))
-
-
-def escape(text: str) -> str:
-    """Return what `plain` does of a text whose spaces matter."""
-    return _SPECIAL.sub(r"\\\1", _ALIVE.sub(_JOINER, show_unseen(text)))
-
-
-def show_unseen(text: str) -> str:
-    """Return the text with a sign in place of each control character and mark of direction; breaks and tabs stay.
-
-    >>> show_unseen("gnp\\u202eexe")
-    'gnp\ufffdexe'
-    """
-    return _UNSEEN.sub(_SIGN, text)
 
 
 def mark_words(segments: Sequence[TextSegment], *, removed: bool, added: bool) -> str:
@@ -354,7 +305,8 @@ def show_table(
     """
     import pandas as pd
 
-    frame = pd.DataFrame(list(rows))
+    rows = [_show_row(row) for row in rows]
+    frame = pd.DataFrame(rows)
     columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
     event = st.dataframe(
         frame, hide_index=True, key=key, column_config=columns | (column_config or {}),
@@ -362,6 +314,11 @@ def show_table(
     )  # fmt: skip
     _offer_csv("Download CSV", lambda: _write_csv(rows), file_name, key=key)
     return event
+
+
+def _show_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose texts a browser can be sent: none holds half a letter."""
+    return {name: show_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def score_column(decimals: int = 2, **options: Any) -> Any:
@@ -391,10 +348,11 @@ def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
 
 def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str) -> None:
     """The button under a chart or a table; its file is made when it is asked for."""
-    st.download_button(label, write, file_name, "text/csv", key=f"{key}-csv", type="tertiary", on_click="ignore")
+    offer_file(label, lambda _roles: write(), file_name, "text/csv", key=f"{key}-csv")
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as CSV. Both breaks end its lines, so that a cell with either is quoted and starts no line."""
     import pandas as pd
 
-    return pd.DataFrame(list(rows)).to_csv(index=False)
+    return pd.DataFrame([write_row(_show_row(row)) for row in rows]).to_csv(index=False, lineterminator="\r\n")

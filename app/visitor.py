@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.http.guard import SEAL_HEADER, get_seal
 from app.resources import get_config, get_store, load_grants, load_is_ended
-from app.ui import plain
+from app.text import plain
 from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers
 from core.access.sessions import end_session
 from core.audit.actions import Action
@@ -22,11 +22,16 @@ ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (what Streamlit listens on when nobody sa
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """One person at the pages; `session` tells their sign-in from others ("" for none to sign out of)."""
+    """One person at the pages; `session` tells their sign-in from others ("" for none to sign out of).
+
+    `ends` is when they have to sign in again, None where somebody else decides that.
+    """
 
     name: str
     roles: Roles
     session: str = ""
+    groups: tuple[str, ...] = ()
+    ends: datetime | None = None
 
 
 def get_visitor() -> Visitor:
@@ -36,7 +41,8 @@ def get_visitor() -> Visitor:
         check_bind(config.access, st.get_option("server.address") or ANY_ADDRESS)
         return Visitor(config.operator, hold_everywhere(config.operator_role))
     person = _find_person(config.access)
-    return Visitor(person.name, combine_grants(load_grants(), person.name, person.groups), person.session)
+    roles = combine_grants(load_grants(), person.name, person.groups)
+    return Visitor(person.name, roles, person.session, person.groups, person.ends)
 
 
 def make_act(reason: str, environment: str) -> Act:

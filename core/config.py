@@ -11,6 +11,7 @@ from core.audit.environments import check_environment
 from core.audit.permissions import Role
 from core.embedding.embed import DEFAULT_MODEL
 from core.errors import InvalidInput, SourceUnavailable
+from core.safety.inheritance import list_passed
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
@@ -90,6 +91,7 @@ def load_config(
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
     )
+    check(list_passed, environ)
     if len(problems) > 1:
         raise InvalidInput("configuration", f"{len(problems)} values are invalid. {'. '.join(map(str, problems))}")
     if problems:

@@ -122,10 +122,15 @@ def _check_store(store: Store) -> Finding:
             version = connection.exec_driver_sql("SHOW server_version").scalar()
             return Finding("store", State.OK, f"{store.name}, PostgreSQL {version}")
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-    size = Path(str(database_path(store.url))).stat().st_size
+    status = Path(str(database_path(store.url))).stat()
+    size = status.st_size
     found = f"{store.name}, {size / 1e6:.1f} MB, journal {mode}"
     if mode != "wal":
         return Finding("store", State.WARN, found, "move it to a local disk; WAL does not work on network drives")
+    if status.st_mode & 0o077:
+        return Finding(
+            "store", State.WARN, f"{found}; other users may read it", f"chmod 600 {database_path(store.url)}"
+        )
     return Finding("store", State.OK, found)
 
 

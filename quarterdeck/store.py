@@ -188,6 +188,7 @@ class Store:
             )
         if path is not None and self.create:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # what users asked is in it; SQLite gives the files beside it the same rights
         with (self._writer if self.create else self._reader).begin() as connection:
             if self.create:
                 self._lock_schema(connection)

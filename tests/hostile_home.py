@@ -84,7 +84,7 @@ def write_flags(store: Store) -> None:
     planned = get_flag(store, "production", KEY)
     create_schedule(store, planned, (ScheduleStep(on=False),), ACT, starts=now + timedelta(days=1), now=now)
     issue_token(store, "search", [Scope.EVALUATE], ACT, expires_days=30)
-    webhook = f"https://127.0.0.1:9/x?{HOSTILE}"
+    webhook = f"https://127.0.0.1:9/x?{''.join(each for each in HOSTILE if '!' <= each <= '~')}"
     save_alert_rule(store, AlertRule(LETTERS[:90].strip(), webhook, "s" * 40, DriftStatus.DRIFTING), ACT)
 
 

@@ -21,7 +21,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # The subjects, lower floor first: a folder imports only folders that stand before it here.
 FOLDERS = (
-    "errors", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding", "drift",
+    "errors", "safety", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding",
+    "drift",
     "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "causes",
     "alerts",
 )  # fmt: skip

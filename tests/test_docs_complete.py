@@ -74,7 +74,7 @@ def list_asked() -> set[str]:
     login = {
         "QUARTERDECK_OIDC_METADATA_URL": "https://id.example.org/.well-known/openid-configuration",
         "QUARTERDECK_OIDC_CLIENT_ID": "deck", "QUARTERDECK_OIDC_CLIENT_SECRET": "secret",
-        "QUARTERDECK_COOKIE_SECRET": "s" * 32, "QUARTERDECK_PUBLIC_URL": "https://deck.example.org",
+        "QUARTERDECK_COOKIE_SECRET": "a-secret-of-the-tests-for-cookies", "QUARTERDECK_PUBLIC_URL": "https://deck.example.org",
     }  # fmt: skip
     asked: set[str] = set()
     for given in (login, {"QUARTERDECK_PROXY_USER_HEADER": "X-User", "QUARTERDECK_PROXY_ADDRESSES": "10.0.0.1"}):

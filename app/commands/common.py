@@ -13,6 +13,7 @@ import click
 
 from core.config import Config, load_config
 from core.jobs.jobs import format_step
+from core.safety.letters import show_text
 from quarterdeck.store import Store
 
 Command = Callable[..., Any]
@@ -36,10 +37,10 @@ def common(command: Command) -> Command:
 
 def show(as_json: bool, value: Any, lines: Iterable[str]) -> None:
     if as_json:
-        click.echo(json.dumps(to_json(value), indent=2, ensure_ascii=False))
+        click.echo(show_text(json.dumps(to_json(value), indent=2, ensure_ascii=False)))
     else:
         for line in lines:
-            click.echo(line)
+            click.echo(show_text(line))
 
 
 def to_json(value: Any) -> Any:

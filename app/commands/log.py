@@ -13,6 +13,7 @@ from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
 from core.log.operations import purge_retrievals
+from core.safety.spreadsheets import write_row
 
 
 @click.command()
@@ -225,9 +226,10 @@ def _group_csv(config: Config, path: Path, column: str, clusters: int | None, as
     found = find_topics(queries, Embedder(config.embedding_model).embed([q.text for q in queries]), clusters=clusters)
     if assignments:
         with assignments.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [*rows[0], "cluster"])
+            written = [write_row(row | {"cluster": found.assignments[at]}) for at, row in enumerate(rows)]
+            writer = csv.DictWriter(file, list(written[0]))
             writer.writeheader()
-            writer.writerows(row | {"cluster": found.assignments[at]} for at, row in enumerate(rows))
+            writer.writerows(written)
     return found
 
 

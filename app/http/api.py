@@ -4,10 +4,12 @@ Flags for OFREP's clients and flagd's fleets are in `ofrep.py`; what all handler
 """
 
 import hashlib
+import io
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from anyio import to_thread
@@ -17,18 +19,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 
 from app.http import ofrep, operations_api
-from app.http.backends import admit, get_config, get_store
-from app.http.bodies import parse_json, read_body
+from app.http.backends import admit, get_config, get_store, identify
+from app.http.bodies import read_body
 from app.http.refusals import RequestRefused, challenge, refuse, status_of
 from core.access.scopes import Scope
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake import otlp
 from core.intake.intake import Ticket, find_answer, store_once, store_retrievals
 from core.intake.rows import Parsed, parse_record, parse_rows, read_api_time
+from core.safety.letters import check_letters, parse_any_json
 from quarterdeck.clock import to_ms
 from quarterdeck.redaction import Redactor, compose, redact
 
 MAX_KEY_CHARACTERS = 256
+MAX_ROWS = 20_000  # of a request
+MOST_NAMED = 100  # refused rows of a request, with what is wrong; the others are counted
 
 _JSON_TYPES = ("application/json", "")
 _LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
@@ -44,15 +49,19 @@ async def healthz(_request: Request) -> Response:
 async def retrievals(request: Request) -> Response:
     """Store the good rows of a list, an object or JSON lines; name the wrong ones by index from 0, field and problem.
 
-    Status 201 when all were stored, 207 when some were, 400 when none was. A request with an Idempotency-Key that was
-    used within the last two days is answered as the first time, and stores nothing; with another body it is refused.
+    At most 20,000 rows; of the wrong ones the first hundred are named, and all are counted.
+
+    Status 201 when all were stored, 207 when some were, 400 when none was. A request with an Idempotency-Key that its
+    token used within the last two days is answered as the first time, and stores nothing; with another body it is
+    refused.
     """
     try:
-        await admit(request, Scope.INGEST)
+        token = await identify(request, Scope.INGEST)
         ticket_key = _read_key(request)
         content_type = _content_type(request, *_JSON_TYPES, *_LINE_TYPES)
         body = await read_body(request)
-        return await to_thread.run_sync(_store_rows, body, content_type, ticket_key)
+        source = f"http:{token.digest[:16]}" if token else "http"  # keys of one service are no other's
+        return await to_thread.run_sync(_store_rows, body, content_type, ticket_key, source)
     except QuarterdeckError as error:
         return refuse(error)
 
@@ -96,8 +105,8 @@ class ApiAhead:
             await self._pages(scope, receive, send)
 
 
-def _store_rows(body: bytes, content_type: str, key: str | None) -> Response:
-    ticket = Ticket("http", key, hashlib.sha256(body).hexdigest()) if key else None
+def _store_rows(body: bytes, content_type: str, key: str | None, source: str) -> Response:
+    ticket = Ticket(source, key, hashlib.sha256(body).hexdigest()) if key else None
     first = find_answer(get_store(), ticket) if ticket else None
     if first is None:
         now = datetime.now(UTC)
@@ -131,7 +140,8 @@ def _describe(parsed: Parsed) -> dict[str, Any]:
     if parsed.refused:
         first = parsed.refused[0]
         answer["error"] = f"row {first.row}: {first.field}: {first.problem}"
-        answer["errors"] = [asdict(each) for each in parsed.refused]
+        answer["errors"] = [asdict(each) for each in parsed.refused[:MOST_NAMED]]
+        answer["refused"] = len(parsed.refused)
     return answer
 
 
@@ -157,18 +167,30 @@ def _read_key(request: Request) -> str | None:
 def _parse_body(body: bytes, content_type: str) -> list[Any]:
     """Return the rows of a body; a line that is not JSON is a row that is refused by itself."""
     if content_type in _LINE_TYPES:
-        rows = [_parse_line(line) for line in body.splitlines() if line.strip()]
+        lines = (line for line in io.BytesIO(body.replace(b"\r", b"\n")) if line.strip())
+        rows = [_parse_line(line) for line in islice(lines, MAX_ROWS + 1)]
     else:
-        rows = parse_json(body)
+        rows = parse_any_json(body)
         rows = rows["retrievals"] if isinstance(rows, dict) and rows.keys() == {"retrievals"} else rows
         rows = [rows] if isinstance(rows, dict) else rows
     if not isinstance(rows, list):
         raise InvalidInput("body", "must be a retrieval, a list of them, or an object with the list `retrievals`")
-    return rows
+    if len(rows) > MAX_ROWS:
+        raise RequestRefused(413, f"body: holds more than {MAX_ROWS:,} rows; send it in parts")
+    return [_check_names(row) for row in rows]
 
 
 def _parse_line(line: bytes) -> Any:
     try:
-        return parse_json(line)
+        return parse_any_json(line)
     except InvalidInput as error:
         return InvalidInput("row", error.problem)
+
+
+def _check_names(row: Any) -> Any:
+    """Refuse a row for half a letter in a field's name; one in a value is named by its field."""
+    try:
+        check_letters(list(row) if isinstance(row, dict) else None, "row")
+    except InvalidInput as error:
+        return error
+    return row

@@ -52,12 +52,17 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
 
     A token is of one environment; where none is needed the request may name another than the deck's own.
     """
-    token = await _backends.open().guard.admit(request.headers, scope)
+    token = await identify(request, scope)
     if token is None:
         return environment or get_config().environment
     if environment not in (None, token.environment):
         raise RequestRefused(403, f"environment: the token {token.name!r} is for {token.environment} alone")
     return token.environment
+
+
+async def identify(request: Request, scope: Scope) -> Token | None:
+    """Return the token that a request brought, None where none is needed. Raises RequestRefused with 401 or 403."""
+    return await _backends.open().guard.admit(request.headers, scope)
 
 
 def close() -> None:

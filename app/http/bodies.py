@@ -1,8 +1,6 @@
-"""Reads the bodies of HTTP requests: to a limit, unzipped, parsed as JSON. What they mean is for the handlers."""
+"""Reads the bodies of HTTP requests: to a limit, unzipped. What they mean is for the handlers."""
 
-import json
 import zlib
-from typing import Any
 
 from starlette.requests import Request
 
@@ -12,39 +10,31 @@ from core.errors import InvalidInput
 MAX_BODY_BYTES = 10_000_000
 
 
-async def read_body(request: Request) -> bytes:
-    """Return a request's body, unzipped. Raises RequestRefused and InvalidInput."""
+async def read_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Return a request's body, unzipped, of at most so many bytes. Raises RequestRefused and InvalidInput."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip or none")
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
-    return _unzip(bytes(body)) if encoding == "gzip" else bytes(body)
+        if len(body) > most_bytes:
+            raise _too_large(most_bytes)
+    return _unzip(bytes(body), most_bytes) if encoding == "gzip" else bytes(body)
 
 
-def parse_json(text: bytes) -> Any:
-    """Return the JSON in a body. Raises InvalidInput."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("body", f"is not JSON: {error}") from error
-
-
-def _unzip(body: bytes) -> bytes:
+def _unzip(body: bytes, most_bytes: int) -> bytes:
     unzipper = zlib.decompressobj(wbits=31)
     try:
-        plain = unzipper.decompress(body, MAX_BODY_BYTES + 1)
+        plain = unzipper.decompress(body, most_bytes + 1)
     except zlib.error as error:
         raise InvalidInput("body", f"is not gzip: {error}") from error
-    if len(plain) > MAX_BODY_BYTES:
-        raise _too_large()
+    if len(plain) > most_bytes:
+        raise _too_large(most_bytes)
     if not unzipper.eof:
         raise InvalidInput("body", "is not gzip: it ends too early")
     return plain
 
 
-def _too_large() -> RequestRefused:
-    return RequestRefused(413, f"body: is larger than {MAX_BODY_BYTES:,} bytes; send it in parts")
+def _too_large(most_bytes: int) -> RequestRefused:
+    return RequestRefused(413, f"body: is larger than {most_bytes:,} bytes; send it in parts")

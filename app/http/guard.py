@@ -16,6 +16,10 @@ from core.access.identity import SignIn, is_loopback
 SEAL_HEADER = "x-quarterdeck-seal"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _LOGOUT = "/auth/logout"
+# What the pages use of Streamlit's own addresses. No page takes a file, and the deck's counts are at /metrics.
+_INNER = "/_stcore/"
+_USED = ("health", "host-config", "stream")
+_USED_BELOW = ("bidi-components/",)
 
 # Streamlit puts styles into the page and one line of script, Plotly's WebGL charts compile their drawing code, and
 # components live in frames of blobs. Nothing is loaded from, sent to, or framed by anybody else.
@@ -48,6 +52,8 @@ def get_seal() -> str:
 class Guard:
     """Stands before the whole server.
 
+    Of Streamlit's own addresses it knows those that the pages use.
+
     It refuses requests that another site's page sends, and names of this machine that somebody else invented (DNS
     rebinding) where everybody is the local operator. It drops the proxy's headers when they come from elsewhere or
     twice, and puts its seal on what it lets through. Answers carry the security headers, cookies `Secure` under HTTPS.
@@ -70,12 +76,13 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        refusal = self._refuse(scope)
+        hidden = _is_hidden(scope["path"])
+        refusal = "there is nothing here" if hidden else self._refuse(scope)
         answering = self._with_headers(send)
         if refusal and scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal})
         elif refusal:
-            await JSONResponse({"error": refusal}, 403)(scope, receive, answering)
+            await JSONResponse({"error": refusal}, 404 if hidden else 403)(scope, receive, answering)
         else:
             await self._app({**scope, "headers": self._seal(scope)}, receive, answering)
 
@@ -124,6 +131,12 @@ class Guard:
     def _secure(self, cookie: bytes) -> bytes:
         has = any(part.strip().lower() == b"secure" for part in cookie.split(b";"))
         return cookie if has or not self._is_https else cookie + b"; Secure"
+
+
+def _is_hidden(path: str) -> bool:
+    """Tell whether a path is one of Streamlit's own that no page uses."""
+    _, inner, rest = path.partition(_INNER)
+    return bool(inner) and rest not in _USED and not rest.startswith(_USED_BELOW)
 
 
 def _get(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:

@@ -1,11 +1,16 @@
-"""What the server writes about itself: one line an event, for people or as JSON, each with the id of its request."""
+"""What the server writes about itself: one line an event, for people or as JSON, each with the id of its request.
+
+Tracebacks show lines of code and no values of variables, and no line holds a secret.
+"""
 
 import logging
+import os
 from typing import TextIO
 
 import structlog
 
 from core.config import Config
+from core.safety.scrubbing import list_secrets, scrub_all
 
 
 def write_logs(config: Config, stream: TextIO) -> None:
@@ -18,11 +23,22 @@ def write_logs(config: Config, stream: TextIO) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
     ]
-    last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    secrets = list_secrets(os.environ)
+
+    def hide_secrets(_logger: object, _method: str, told: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {name: scrub_all(value, secrets) for name, value in told.items()}
+
+    last: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        hide_secrets,
+    ]
     if config.log_format == "json":
-        last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        last += [structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
-        last += [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0)]
+        plain = structlog.dev.plain_traceback
+        last += [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, exception_formatter=plain)]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -5,19 +5,21 @@ Answers come from the clients' snapshots in memory. https://openfeature.dev/docs
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from app.http.backends import admit, get_deck
-from app.http.bodies import parse_json, read_body
+from app.http.bodies import read_body
 from app.http.refusals import challenge, refuse, status_of
 from core.access.scopes import Scope
 from core.errors import InvalidInput, QuarterdeckError
+from core.safety.letters import parse_json
 from quarterdeck.client import Quarterdeck
 from quarterdeck.flags import Evaluation
 from quarterdeck.snapshot import Snapshot
@@ -27,6 +29,10 @@ _FAILURES = ("FLAG_NOT_FOUND", "PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_
 # OFREP's document has no DEFAULT among its reasons; STATIC would invite clients to keep the value for everybody.
 _REASONS = {"DEFAULT": "UNKNOWN"}
 
+MAX_CONTEXT_BYTES = 64_000
+_LARGE_BYTES = 4_000  # a context of more is evaluated beside the loop that answers everybody
+
+_Found = TypeVar("_Found")
 _exports: dict[str, tuple[Snapshot, bytes, str]] = {}
 
 
@@ -35,10 +41,12 @@ async def evaluate_flag(request: Request) -> Response:
     key = request.path_params["key"]
     try:
         deck = await get_deck(await admit(request, Scope.EVALUATE))
-        context = _read_context(await read_body(request))
+        body = await read_body(request, MAX_CONTEXT_BYTES)
+        context = _read_context(body)
     except QuarterdeckError as error:
         return _refuse(error, key=key)
-    answer = _describe(key, deck.evaluate(key, None, context), deck.snapshot)
+    found = await _beside(body, lambda: deck.evaluate(key, None, context))
+    answer = _describe(key, found, deck.snapshot)
     code = answer.get("errorCode")
     return _respond(answer, 200 if code is None else 404 if code == "FLAG_NOT_FOUND" else 400)
 
@@ -51,13 +59,12 @@ async def evaluate_flags(request: Request) -> Response:
     try:
         deck = await get_deck(await admit(request, Scope.EVALUATE))
         _check_query(request.query_params)
-        context = _read_context(await read_body(request))
+        asked = await read_body(request, MAX_CONTEXT_BYTES)
+        context = _read_context(asked)
     except QuarterdeckError as error:
         return _refuse(error)
-    snapshot = deck.snapshot
-    flags = [_describe(key, snapshot.flags.resolve(key, context), snapshot) for key in snapshot.flags.keys()]  # noqa: SIM118
-    body = _to_json({"flags": flags})
-    return _respond_unless_known(request, body, _tag(body, _to_json(context)))
+    body, tag = await _beside(asked, lambda: _resolve_all(deck.snapshot, context))
+    return _respond_unless_known(request, body, tag)
 
 
 async def flagd_flags(request: Request) -> Response:
@@ -75,6 +82,18 @@ ROUTES = [
     Route("/ofrep/v1/evaluate/flags/{key:path}", evaluate_flag, methods=["POST"]),
     Route("/flagd/flags.json", flagd_flags),
 ]
+
+
+async def _beside(body: bytes, work: Callable[[], _Found]) -> _Found:
+    """Do the work for a body: at once, or in a thread when the body is large."""
+    return work() if len(body) <= _LARGE_BYTES else await to_thread.run_sync(work)
+
+
+def _resolve_all(snapshot: Snapshot, context: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Every flag for a context, as it is answered, and its tag."""
+    flags = [_describe(key, snapshot.flags.resolve(key, context), snapshot) for key in snapshot.flags.keys()]  # noqa: SIM118
+    body = _to_json({"flags": flags})
+    return body, _tag(body, _to_json(context))
 
 
 def _read_context(body: bytes) -> dict[str, Any]:

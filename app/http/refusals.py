@@ -3,6 +3,7 @@
 from starlette.responses import JSONResponse, Response
 
 from core.errors import Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
+from core.safety.letters import show_text
 
 _STATUSES = {InvalidInput: 400, Forbidden: 403, NotFound: 404, Conflict: 409, SourceUnavailable: 503}
 
@@ -17,7 +18,7 @@ class RequestRefused(QuarterdeckError):
 
 def refuse(error: QuarterdeckError) -> Response:
     """Return the answer that says why."""
-    return JSONResponse({"error": str(error)}, status_of(error), challenge(error))
+    return JSONResponse({"error": show_text(str(error))}, status_of(error), challenge(error))
 
 
 def status_of(error: QuarterdeckError) -> int:

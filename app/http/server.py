@@ -41,6 +41,7 @@ def serve(host: str, port: int) -> None:
     """Serve until stopped. The address is 127.0.0.1 unless somebody asked for another."""
     os.environ.setdefault("STREAMLIT_SERVER_ADDRESS", host)
     os.environ.setdefault("STREAMLIT_SERVER_PORT", str(port))
+    os.environ["STREAMLIT_SERVER_MAX_UPLOAD_SIZE"] = "1"  # MB: no page takes a file, and the guard lets none through
     config = load_config(os.environ)
     access = config.access
     settings = _sign_in_settings(access)
@@ -52,6 +53,7 @@ def serve(host: str, port: int) -> None:
 
     sys.setswitchinterval(SWITCH_EVERY_S)
     _give_memory_back()
+    _keep_to_itself()
     load_services(config.deployments)
     write_logs(config, sys.stderr)
     app = App(
@@ -101,6 +103,13 @@ def _give_memory_back() -> None:
         mallopt(arena_max, ARENAS)
         mallopt(mmap_threshold, KEPT_FREE_BYTES)
         mallopt(trim_threshold, KEPT_FREE_BYTES)
+
+
+def _keep_to_itself() -> None:
+    """Keep other processes of the same user, such as a pipeline's, out of this one's memory and environment (Linux)."""
+    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
+        set_dumpable = 4
+        prctl(set_dumpable, 0, 0, 0, 0)
 
 
 def _sign_in_settings(access: SignIn) -> dict[str, Any]:

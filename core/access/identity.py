@@ -12,11 +12,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-from core.audit.permissions import is_name, is_personal_name
+from core.audit.permissions import is_own_name, is_personal_name
 from core.errors import Forbidden, InvalidInput
 
 MAX_GROUPS = 500
 _MIN_SECRET = 32
+_MIN_LETTERS = 8  # different ones; 32 random hexadecimal digits have fewer once in some millions
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,15 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A known visitor, with name and groups. `session` identifies the sign-in ("" for none)."""
+    """Somebody who is known: by name, in these groups. `session` tells one sign-in from another ("" for none).
+
+    `ends` is when the session has to be begun anew, None for none.
+    """
 
     name: str
     groups: tuple[str, ...] = ()
     session: str = ""
+    ends: datetime | None = None
 
 
 def _read_at_once(read: Callable[..., Any], *arguments: Any) -> Any:
@@ -132,7 +137,8 @@ def read_claims(login: OidcLogin, claims: Mapping[str, Any], *, now: datetime) -
     found = groups if isinstance(groups, list) else [groups]
     sign_in = [claims.get(key) for key in ("iss", "sub", "iat", "sid", "nonce", "at_hash")]
     session = hashlib.sha256(json.dumps(sign_in, default=str).encode()).hexdigest()
-    return Person(name, tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_name(each)), session)
+    own = tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_own_name(each))
+    return Person(name, own, session, datetime.fromtimestamp(issued, UTC) + login.session)
 
 
 def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
@@ -142,7 +148,7 @@ def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
         raise Forbidden("the proxy named no user; use the proxy's address and sign in there")
     groups = headers.get(proxy.groups_header, "") if proxy.groups_header else ""
     found = [each.strip() for each in groups.split(",")[:MAX_GROUPS]]
-    return Person(name, tuple(each for each in found if is_name(each)))
+    return Person(name, tuple(each for each in found if is_own_name(each)))
 
 
 def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLogin | None:
@@ -170,10 +176,13 @@ def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLo
 def _check_secret(secret: str) -> None:
     if len(secret) < _MIN_SECRET:
         raise InvalidInput("QUARTERDECK_COOKIE_SECRET", f"must be at least {_MIN_SECRET} random characters")
+    if len(set(secret)) < _MIN_LETTERS:
+        raise InvalidInput("QUARTERDECK_COOKIE_SECRET", "must be drawn at random, like: openssl rand -hex 32")
 
 
 def _check_metadata_url(url: str) -> None:
-    if urlsplit(url).scheme not in ("http", "https"):
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise InvalidInput("QUARTERDECK_OIDC_METADATA_URL", "must be an https address ending in openid-configuration")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.permissions import Grant, Role
+from core.audit.permissions import Grant, Role, fold_name
 from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.errors import NotFound
 from quarterdeck.store import Store
@@ -64,12 +64,12 @@ def _read_grants(store: Store) -> tuple[tuple[Grant, ...], int]:
 
 def _find(grants: Iterable[Grant], wanted: Grant) -> Grant | None:
     """Return the grant of the same person for the same environment."""
-    same = (wanted.who.casefold(), wanted.environment)
-    return next((each for each in grants if (each.who.casefold(), each.environment) == same), None)
+    same = (fold_name(wanted.who), wanted.environment)
+    return next((each for each in grants if (fold_name(each.who), each.environment) == same), None)
 
 
 def _order(grant: Grant) -> tuple[str, str]:
-    return grant.who.casefold(), grant.environment
+    return fold_name(grant.who), grant.environment
 
 
 def _to_row(grant: Grant) -> dict[str, str]:

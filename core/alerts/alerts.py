@@ -11,6 +11,7 @@ from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import InvalidInput
 
 SHORTEST_SECRET = 16
+MOST_URL = 2_000
 _RANK = {DriftStatus.INSUFFICIENT_DATA: 0, DriftStatus.STABLE: 0, DriftStatus.WATCH: 1, DriftStatus.DRIFTING: 2}
 
 
@@ -36,6 +37,16 @@ class AlertRule:
             raise InvalidInput("secret", f"must have at least {SHORTEST_SECRET} characters, because it signs messages")
         if self.from_status not in (DriftStatus.WATCH, DriftStatus.DRIFTING):
             raise InvalidInput("from_status", "must be watch or drifting")
+
+
+def check_url(url: str) -> None:
+    """Raise InvalidInput when an address cannot be called: it holds spaces, breaks, or a port that is none."""
+    try:
+        port = urlsplit(url).port
+    except ValueError as error:
+        raise InvalidInput("url", f"{error}") from error
+    if port == 0 or len(url) > MOST_URL or not all("!" <= letter <= "~" for letter in url):
+        raise InvalidInput("url", f"must be at most {MOST_URL:,} printable ASCII characters without spaces")
 
 
 @dataclass(frozen=True, slots=True)

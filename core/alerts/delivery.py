@@ -51,6 +51,9 @@ def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = 
             _claim(store, name, told, version + 1)
             lines.append(f"{rule.name}: {error}")
             logger.warning("alert %s: %s", rule.name, error)
+        except BaseException:
+            _claim(store, name, told, version + 1)  # nobody was told
+            raise
     return tuple(lines)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from core.alerts.alerts import AlertRule
+from core.alerts.alerts import AlertRule, check_url
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import Family, get_setting, save_setting, setting_key
@@ -12,7 +12,11 @@ from quarterdeck.store import Store
 
 
 def save_alert_rule(store: Store, rule: AlertRule, by: Act) -> int:
-    """Add an alert rule or replace the one with its name. Its secret is stored, but never shown or audited."""
+    """Add an alert rule or replace the one with its name. Its secret is stored, but never shown or audited.
+
+    Raises InvalidInput for an address that cannot be called.
+    """
+    check_url(rule.url)
     return _change_alert_rules(store, rule.name, rule, by)
 
 

@@ -1,10 +1,17 @@
-"""Gateway to webhooks: one signed POST, retried when the receiver is busy or away. Follows no redirect."""
+"""Gateway to webhooks: one signed POST, tried again when the other side is busy or gone. Follows no redirect.
 
+A try has a total time, however slowly the other side answers.
+"""
+
+import http.client
 import json
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from core.alerts.alerts import sign
@@ -13,6 +20,7 @@ from core.errors import SourceUnavailable
 
 TRIES = 3
 _TIMEOUT_S = 5.0
+_TOTAL_S = 10.0
 
 
 def post_signed(
@@ -56,8 +64,38 @@ def _post(url: str, body: bytes, secret: str, timestamp: int) -> tuple[str, bool
     except urllib.error.HTTPError as error:
         error.close()
         return f"it answered {error.code}", 300 <= error.code < 500 and error.code not in (408, 429)
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", error)), False
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        said = " ".join(str(getattr(error, "reason", error)).split())[:200]
+        return said or f"it did not speak HTTP ({type(error).__name__})", False
 
 
-_OPENER = urllib.request.build_opener(StayHere)
+class _WithinTime(http.client.HTTPConnection):
+    """A connection that is cut when its time is up: a time limit of a socket is one of each read."""
+
+    def connect(self) -> None:
+        super().connect()
+        timer = threading.Timer(_TOTAL_S, _cut, [self])
+        timer.daemon = True
+        timer.start()
+
+
+class _SecureWithinTime(http.client.HTTPSConnection, _WithinTime):
+    """The same over TLS. The time begins before the handshake."""
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_WithinTime, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureWithinTime, request)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    with suppress(OSError, AttributeError):  # it has ended
+        connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+_OPENER = urllib.request.build_opener(StayHere, _Http, _Https)

@@ -4,6 +4,7 @@ What is changed is for the shells of each subject. What is only observed (sighti
 import's progress) is written without an act; the architecture test lists who does so.
 """
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Act:
     def __post_init__(self) -> None:
         for name, remedy in (("actor", "name who acts"), ("reason", "give a reason for the audit trail")):
             value = getattr(self, name)
-            if not value.strip():
+            if not any(unicodedata.category(letter)[0] in "LNPS" for letter in value):
                 raise InvalidInput(name, f"is empty; {remedy}")
             if len(value) > MAX_TEXT or "\x00" in value:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")

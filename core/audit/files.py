@@ -8,12 +8,17 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from core.safety.spreadsheets import write_cell
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
 def write_csv(entries: Iterable["DataclassInstance"]) -> str:
-    """Return one CSV line per entry, with field names as header; `before` and `after` are JSON."""
+    """Return a line an entry, under the names of its fields; `before` and `after` are JSON in their cells.
+
+    Cells that a spreadsheet would run start with an apostrophe.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     for number, entry in enumerate(entries):
@@ -34,4 +39,6 @@ def _write(value: Any, *, in_cell: bool) -> Any:
         return value.isoformat()
     if in_cell and isinstance(value, dict):
         return json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return "" if in_cell and value is None else value
+    if in_cell:
+        return "" if value is None else write_cell(value)
+    return value

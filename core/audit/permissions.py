@@ -3,6 +3,7 @@
 `acts.changing` asks it before every change; pages ask it to explain why a control is locked.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -121,9 +122,22 @@ ADMIN_EVERYWHERE = hold_everywhere(Role.ADMIN)
 
 
 def combine_grants(grants: Iterable[Grant], name: str, groups: Iterable[str] = ()) -> Roles:
-    """Return the roles of the person `name` in these groups; grants add up, names are case-insensitive."""
-    own = {name.casefold(), EVERYONE} | {f"{GROUP}{group}".casefold() for group in groups}
-    return Roles(tuple((grant.environment, grant.role) for grant in grants if grant.who.casefold() in own))
+    """Return the roles of the person `name` in these groups; grants add up. `fold_name` says which names are equal."""
+    own = {fold_name(name), EVERYONE} | {fold_name(f"{GROUP}{group}") for group in groups}
+    return Roles(tuple((grant.environment, grant.role) for grant in grants if fold_name(grant.who) in own))
+
+
+def list_readable(roles: Roles) -> tuple[str, ...] | None:
+    """Return the environments whose audit entries these roles may read; None for every entry.
+
+    Entries that concern every environment (`*`) need a role that is held everywhere.
+    """
+    return None if roles.role_in(EVERYWHERE) else tuple(sorted({environment for environment, _ in roles.held}))
+
+
+def fold_name(text: str) -> str:
+    """Return a name for comparison: ASCII letters in lower case, every other letter as it is."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def is_name(text: str) -> bool:
@@ -133,8 +147,13 @@ def is_name(text: str) -> bool:
 
 def is_personal_name(text: str) -> bool:
     """Whether this is a valid name of a person, which no grant reads as a group or everyone."""
-    lowered = text.casefold()
-    return is_name(text) and lowered != EVERYONE and not lowered.startswith(GROUP)
+    lowered = fold_name(text)
+    return is_own_name(text) and lowered != EVERYONE and not lowered.startswith(GROUP)
+
+
+def is_own_name(text: str) -> bool:
+    """Whether a provider's name for somebody is unambiguous: no letter that NFKC would replace, as it does ſ by s."""
+    return is_name(text) and unicodedata.normalize("NFKC", text) == text
 
 
 def explain_refusal(roles: Roles, action: Action, environment: str) -> str:

@@ -40,7 +40,10 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which entries are meant: those that have every given value, from `since_ms` on and before `until_ms`."""
+    """Which entries are meant: those that have every given value, from `since_ms` on and before `until_ms`.
+
+    `among` names the environments whose entries may be read; None for all.
+    """
 
     target: str | None = None
     action: str | None = None
@@ -48,11 +51,13 @@ class AuditFilter:
     environment: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    among: tuple[str, ...] | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return what has to hold for a row of the trail."""
         texts = ("target", "action", "actor", "environment")
         found = [audit.c[name] == value for name in texts if (value := getattr(self, name)) is not None]
+        found += [audit.c.environment.in_(self.among)] if self.among is not None else []
         found += [audit.c.ts_ms >= self.since_ms] if self.since_ms is not None else []
         return found + ([audit.c.ts_ms < self.until_ms] if self.until_ms is not None else [])
 
@@ -94,10 +99,16 @@ def count_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY) -> int:
         return int(connection.scalar(query) or 0)
 
 
-def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple[str, ...]:
-    """Return the distinct values in a column of the audit trail (actor, action, target, environment), sorted."""
+def list_audit_values(
+    store: Store, column: str, *, among: tuple[str, ...] | None = None, limit: int = 1_000
+) -> tuple[str, ...]:
+    """Return the distinct values in a column of the audit trail (actor, action, target, environment), sorted.
+
+    `among` names the environments whose entries may be read; None for all.
+    """
+    query = select(audit.c[column]).where(*AuditFilter(among=among).conditions()).distinct()
     with store.read() as connection:
-        return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
+        return tuple(connection.scalars(query.order_by(audit.c[column]).limit(limit)))
 
 
 def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -12,24 +13,31 @@ from typing import Any
 import pygit2
 
 from core.corpus.manifests import CorpusFile, Tracked, parse_tracked
-from core.corpus.storage import hash_file, read_most
+from core.corpus.storage import Storage, hash_file, read_most
 from core.errors import NotFound, SourceUnavailable
+from core.safety.boundary import Boundary, confine_dvc
+from core.safety.letters import quote_bytes, unquote_bytes
 
 _SETTLED_SECONDS = 2.0
 
 
 class Checkout:
-    """The data below `root` that `.dvc` files track, as on disk. Hashes are cached while files are unchanged."""
+    """The data below `root` that `.dvc` files track, as they are on disk. Hashes are remembered while files rest.
+
+    What leads out of the repository is not followed: such a file is listed without size and hash, and cannot be read.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._boundary = Boundary(root, caches=lambda: Storage(root / ".dvc").caches)
         self._hashes: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     def tracked(self) -> tuple[Tracked, ...]:
         """Return what the `.dvc` files of the working copy track. Raises SourceUnavailable when one is broken."""
         outs: list[Tracked] = []
         for path in self.find_files("*.dvc"):
-            outs += parse_tracked(path.read_bytes(), path.relative_to(self.root).as_posix())
+            name = quote_bytes(path.relative_to(self.root).as_posix())
+            outs += parse_tracked(self.read_own(path), name)
         return tuple(outs)
 
     def files(self) -> tuple[CorpusFile, ...]:
@@ -40,22 +48,44 @@ class Checkout:
         found: list[CorpusFile] = []
         for out in self.tracked():
             top = self.root / out.path
-            if not top.exists():
+            if not os.path.lexists(top):
                 raise SourceUnavailable(f"{out.path} is missing from the workspace. Run: dvc checkout {out.dvc_file}")
-            paths = self._walk(top) if top.is_dir() else [str(top)]
-            found += (self._describe(path, legacy=out.legacy) for path in paths)
+            paths = self._walk(top) if self.holds(out.path) and top.is_dir() else [str(top)]
+            folders: dict[str, bool] = {}
+            found += (self._describe(path, folders, legacy=out.legacy) for path in paths)
         return tuple(sorted(found, key=lambda file: file.path))
 
     def read(self, path: str, *, most_bytes: int | None = None) -> bytes:
-        """Return the content of a tracked file. Raises NotFound for anything else, InvalidInput for one too large."""
+        """Return the content of a tracked file. Raises NotFound for anything else, InvalidInput for one too large.
+
+        Raises SourceUnavailable for a link that leads out of the repository, and for what is no regular file.
+        """
         inside = not path.startswith("/") and ".." not in path.split("/")
         if not inside or not any(f"{path}/".startswith(f"{out.path}/") for out in self.tracked()):
             raise NotFound(f"{path} is not tracked in the workspace")
         try:
-            with (self.root / path).open("rb") as stream:
+            found = self.root / path
+            if not os.path.lexists(found):  # its name may be shown as git quotes it
+                found = self.root / unquote_bytes(path)
+            with self._boundary.open(found) as stream:
                 return read_most(stream, path, most_bytes)
         except OSError as error:
             raise NotFound(f"{path} is not in the workspace: {error.strerror}") from error
+
+    def read_own(self, path: Path) -> bytes:
+        """Return the content of a file that git keeps, such as a `.dvc` file. Raises SourceUnavailable."""
+        try:
+            return self._boundary.read(path)
+        except OSError as error:
+            raise SourceUnavailable(f"{path} cannot be read: {error.strerror}") from error
+
+    def holds(self, path: str) -> bool:
+        """Tell whether a path relative to the repository, every link in it followed, stays in the repository."""
+        return self._boundary.holds(self.root / path)
+
+    def files_of_dvc(self) -> Any:
+        """Return the working copy as DVC's own code reads it; nothing outside of the repository is opened."""
+        return confine_dvc(self._boundary)
 
     def find_files(self, pattern: str) -> Iterator[Path]:
         """Yield the files with that name, skipping what git ignores: tracked data, virtual environments."""
@@ -67,7 +97,7 @@ class Checkout:
             folders[:] = sorted(
                 name
                 for name in folders
-                if name not in (".git", ".dvc") and not git.path_is_ignored(f"{inside}/{name}/".removeprefix("/"))
+                if name not in (".git", ".dvc") and not _is_ignored(git, f"{inside}/{name}/".removeprefix("/"))
             )
             yield from (here / name for name in sorted(names) if fnmatchcase(name, pattern))
 
@@ -76,9 +106,11 @@ class Checkout:
         top = self.root / path
         if not top.is_dir():
             return self.hash_of(str(top), legacy=legacy)
+        folders: dict[str, bool] = {}
         entries = (
             {"md5": self.hash_of(name, legacy=legacy), "relpath": Path(name).relative_to(top).as_posix()}
             for name in self._walk(top)
+            if self._is_readable(name, folders)
         )
         manifest = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
         return hashlib.md5(manifest.encode(), usedforsecurity=False).hexdigest() + ".dir"
@@ -96,15 +128,35 @@ class Checkout:
             self._hashes[path] = (mark, md5)
         return md5
 
-    def _describe(self, path: str, *, legacy: bool) -> CorpusFile:
-        size = os.stat(path).st_size  # noqa: PTH116
-        return CorpusFile(
-            os.path.relpath(path, self.root).replace(os.sep, "/"), size, self.hash_of(path, legacy=legacy)
-        )
+    def _describe(self, path: str, folders: dict[str, bool], *, legacy: bool) -> CorpusFile:
+        name = quote_bytes(os.path.relpath(path, self.root).replace(os.sep, "/"))
+        if not self._is_readable(path, folders):
+            return CorpusFile(name, None, "")
+        return CorpusFile(name, os.stat(path).st_size, self.hash_of(path, legacy=legacy))  # noqa: PTH116
+
+    def _is_readable(self, path: str, folders: dict[str, bool]) -> bool:
+        """Tell whether a path is a regular file of the repository. `folders` keeps what is known of their folders."""
+        folder = path.rpartition(os.sep)[0]
+        if folder not in folders:
+            folders[folder] = self._boundary.holds(folder)
+        try:
+            mode = os.lstat(path).st_mode  # called for every file
+            if stat.S_ISLNK(mode) and self._boundary.holds(path):
+                mode = os.stat(path).st_mode  # noqa: PTH116
+        except OSError:
+            return False
+        return folders[folder] and stat.S_ISREG(mode)
 
     def _walk(self, folder: Path) -> Iterator[str]:
         """Yield the files of a tracked folder, without those excluded by `.dvcignore`."""
         from dvc.fs import localfs
         from dvc.ignore import DvcIgnoreFilter
 
-        return iter(DvcIgnoreFilter(localfs, str(self.root)).find(localfs, str(folder)))
+        return iter(DvcIgnoreFilter(self.files_of_dvc(), str(self.root)).find(localfs, str(folder)))
+
+
+def _is_ignored(git: Any, path: str) -> bool:
+    try:
+        return bool(git.path_is_ignored(path))
+    except UnicodeEncodeError:  # libgit2 is asked in UTF-8, and the name is not
+        return False

@@ -30,8 +30,9 @@ from core.corpus.manifests import (
     diff_manifests,
 )
 from core.corpus.pipeline import Stage, StaleStage, list_stages, list_stale_stages
+from core.corpus.readers import share_readers
 from core.corpus.storage import Storage, hash_file
-from core.corpus.worddiff import TextSegment, compare_words
+from core.corpus.worddiff import TextSegment
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 
 WORKSPACE = "workspace"
@@ -192,9 +193,11 @@ class Corpus:
     def read_file(self, revision: str, path: str, *, most_bytes: int | None = None) -> bytes:
         """Return a file's content, from the cache or the remote.
 
-        Raises NotFound when the revision has no such file, or when its content is in neither place; InvalidInput when
-        it is larger than `most_bytes`.
+        Raises NotFound when the revision has no such file, or when its content is neither here nor in the remote;
+        InvalidInput when it is larger than `most_bytes`, or `path` is none.
         """
+        if "\x00" in path:
+            raise InvalidInput("path", "holds a null character")
         if revision == WORKSPACE:
             return self._workspace().read(path, most_bytes=most_bytes)
         storage = self._storage()
@@ -214,7 +217,7 @@ class Corpus:
         before, after = self._text(old, old_path or path), self._text(new, path)
         if before is None and after is None:
             raise NotFound(f"{path} is neither in version {old} nor in {new}")
-        return compare_words(before or "", after or "")
+        return share_readers().compare_words(path, before or "", after or "")
 
     def verify_version(
         self, revision: str, *, remote: str | None = None, on_progress: OnProgress | None = None
@@ -274,7 +277,7 @@ class Corpus:
     def restore_commands(self, revision: str) -> tuple[str, ...]:
         """Return the commands that restore a version in a working copy."""
         snapshot = self._history.get_snapshot(revision)
-        name = snapshot.tags[0] if snapshot.tags else snapshot.revision
+        name = next((tag for tag in snapshot.tags if "\\" not in tag), snapshot.revision)
         dvc_files = sorted({out.dvc_file for out in snapshot.outs})
         enter = f"cd {quote(str(self.root))}" if self.root else f"git clone {quote(self.location)} corpus && cd corpus"
         return enter, f"git checkout {quote(name)}", " ".join(("dvc pull", *map(quote, dvc_files)))

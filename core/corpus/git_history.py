@@ -15,6 +15,7 @@ import pygit2
 
 from core.corpus.manifests import Tracked, parse_tracked
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.safety.letters import decode_bytes, quote_bytes, unquote_bytes
 
 _Blobs = tuple[tuple[str, Any], ...]
 
@@ -88,8 +89,8 @@ class GitHistory:
             revision=str(commit.id),
             tags=tuple(sorted(tags.get(commit.id, ()))),
             committed=datetime.fromtimestamp(commit.commit_time, UTC),
-            author=commit.author.name,
-            message=(commit.message.strip().splitlines() or [""])[0],
+            author=decode_bytes(commit.author.raw_name, commit.message_encoding),
+            message=(decode_bytes(commit.raw_message, commit.message_encoding).strip().splitlines() or [""])[0],
             outs=tuple(outs),
             problem=problem,
         )
@@ -105,10 +106,11 @@ class GitHistory:
         if found is None:
             files: list[tuple[str, Any]] = []
             for entry in tree:
-                if isinstance(entry, pygit2.Tree) and entry.name != ".dvc":
-                    files += ((f"{entry.name}/{path}", blob) for path, blob in self._blobs_below(entry))
-                elif isinstance(entry, pygit2.Blob) and str(entry.name).endswith(".dvc"):
-                    files.append((str(entry.name), entry.id))
+                name = quote_bytes(str(entry.name))
+                if isinstance(entry, pygit2.Tree) and name != ".dvc":
+                    files += ((f"{name}/{path}", blob) for path, blob in self._blobs_below(entry))
+                elif isinstance(entry, pygit2.Blob) and name.endswith(".dvc"):
+                    files.append((name, entry.id))
             found = self._trees[tree.id] = tuple(files)
         return found
 
@@ -123,7 +125,7 @@ class GitHistory:
         if not revision.strip():
             raise InvalidInput("revision", "is empty; use a tag, a branch or a commit")
         try:
-            return git.revparse_single(revision).peel(pygit2.Commit)
+            return _find(git, revision).peel(pygit2.Commit)
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise NotFound(
                 f"there is no revision {revision!r} in {self.folder}. See: git log --oneline --decorate --all"
@@ -169,7 +171,9 @@ def _not_dvc(folder: Path) -> SourceUnavailable:
 
 def _commits(git: Any, tags: dict[Any, list[str]]) -> Iterator[Any]:
     starts = set(tags) | ({git.head.target} if not git.head_is_unborn else set())
-    starts |= {git.branches.local[name].peel(pygit2.Commit).id for name in git.branches.local}
+    for reference in git.references.iterator(pygit2.enums.ReferenceFilter.BRANCHES):
+        if reference.raw_name.startswith(b"refs/heads/"):
+            starts.add(reference.peel(pygit2.Commit).id)
     if not starts:
         return
     walker = git.walk(None, pygit2.enums.SortMode.TOPOLOGICAL | pygit2.enums.SortMode.TIME)
@@ -186,5 +190,19 @@ def _tags(git: Any) -> dict[Any, list[str]]:
             commit = reference.peel(pygit2.Commit)
         except (pygit2.GitError, ValueError, KeyError):
             continue  # a tag on a file or a folder is not a version
-        tags.setdefault(commit.id, []).append(reference.shorthand)
+        tags.setdefault(commit.id, []).append(_show(reference))
     return tags
+
+
+def _show(reference: Any) -> str:
+    """Return the short name of a tag as git quotes it: its bytes need not be UTF-8."""
+    return quote_bytes(reference.raw_shorthand.decode(errors="surrogateescape"))
+
+
+def _find(git: Any, revision: str) -> Any:
+    """Return what a revision names; a tag is found by its name as it is shown, too."""
+    if "\\" not in revision:  # git allows none in a name
+        return git.revparse_single(revision)
+    wanted = unquote_bytes(revision).encode(errors="surrogateescape")
+    tags = git.references.iterator(pygit2.enums.ReferenceFilter.TAGS)
+    return next((tag for tag in tags if tag.raw_shorthand == wanted), None) or git.revparse_single(revision)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import SourceUnavailable
+from core.safety.boundary import refuse_links
 
 
 def remove_leftovers(root: Path) -> tuple[str, ...]:
@@ -21,6 +22,8 @@ def remove_leftovers(root: Path) -> tuple[str, ...]:
     from dvc.lock import Lock, LockError
 
     path = root / ".dvc" / "tmp" / "rwlock"
+    for each in (path, path.with_name("rwlock.lock")):
+        refuse_links(root, each)  # one that was committed would have us write to where it leads
     if not path.is_file():
         return ()
     try:

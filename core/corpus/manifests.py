@@ -4,6 +4,7 @@ Works on bytes that somebody else has read; knows neither git nor any storage.
 """
 
 import hashlib
+import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import orjson
 import yaml
 
 from core.errors import SourceUnavailable
+from core.safety.letters import quote_bytes
 
 # In a manifest a quotation mark inside a path is escaped, so these never occur within an entry.
 _HEAD, _BETWEEN, _TAIL = b'[{"md5": "', b'"}, {"md5": "', b'"}]'
@@ -110,7 +112,7 @@ class Manifest:
 
     def _parse(self, raw: bytes, folder: str) -> dict[str, str]:
         try:
-            entries = {f"{folder}/{entry['relpath']}": entry["md5"] for entry in orjson.loads(raw)}
+            entries = {f"{folder}/{entry['relpath']}": entry["md5"] for entry in _load(raw)}
             hashes = "".join(entries.values()).encode()  # all at once, in a tenth of the time of one by one
             well_formed = not hashes or (hashes.isalnum() and all(entries.values()))
             if not well_formed or (b".." in raw and any(".." in path.split("/") for path in entries)):
@@ -120,6 +122,15 @@ class Manifest:
                 f"manifest {self.md5} is damaged ({error}). Delete it from the cache and run: dvc fetch"
             ) from error
         return entries
+
+
+def _load(raw: bytes) -> Any:
+    """Return what a manifest lists. A name whose bytes are not UTF-8 is shown as git quotes it."""
+    try:
+        return orjson.loads(raw)
+    except ValueError:
+        entries = json.loads(raw)
+    return [entry | {"relpath": quote_bytes(entry["relpath"])} for entry in entries]
 
 
 def diff_manifests(old: Manifest, new: Manifest, folder: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -231,7 +242,19 @@ def _parse_listing(files: Any, folder: str) -> tuple[CorpusFile, ...] | None:
     """Cloud-versioned data has its list of files in the `.dvc` file itself."""
     if files is None:
         return None
-    return tuple(CorpusFile(join(folder, f["relpath"]), _int_or_none(f.get("size")), f["md5"]) for f in files)
+    return tuple(CorpusFile(_inside(folder, f["relpath"]), _int_or_none(f.get("size")), _hash(f["md5"])) for f in files)
+
+
+def _inside(folder: str, path: str) -> str:
+    if isabs(path) or ".." in path.split("/"):
+        raise ValueError(f"{path} lies outside of {folder}")
+    return join(folder, path)
+
+
+def _hash(text: str) -> str:
+    if not text.isalnum():
+        raise ValueError(f"{text} is no md5")
+    return text
 
 
 def _int_or_none(text: str | None) -> int | None:

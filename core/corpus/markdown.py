@@ -10,7 +10,7 @@ from collections.abc import Iterator
 # can recognize for sure. Streamlit makes icons and emoji even of escaped text.
 _JOINER = "\u2060"
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
-_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
+_RUN = re.compile(r"`+")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _DIRECTIVE = re.compile(r"(?<![\\\w]):(?=[a-z][\w+/-]*[\[:])")  # :red[x], :material/home:, :smile:
 
@@ -47,10 +47,31 @@ def _blocks(text: str) -> Iterator[tuple[bool, str]]:
 
 def _outside_code(block: str) -> str:
     parts, at = [], 0
-    for code in _CODE.finditer(block):
-        parts += [_escape(block[at : code.start()]), code[0]]
-        at = code.end()
+    for start, end in _code_spans(block):
+        parts += [_escape(block[at:start]), block[start:end]]
+        at = end
     return "".join([*parts, _escape(block[at:])])
+
+
+def _code_spans(block: str) -> Iterator[tuple[int, int]]:
+    """Yield where code begins and ends: a run of backticks to the next run that is as long, as CommonMark has it.
+
+    Each run is looked at once. A pattern with a reference back takes the cube of their number.
+    """
+    runs = [(found.start(), found.end()) for found in _RUN.finditer(block)]
+    next_of_length: dict[int, int] = {}
+    closing: list[int | None] = []
+    for number in reversed(range(len(runs))):
+        length = runs[number][1] - runs[number][0]
+        closing.append(next_of_length.get(length))
+        next_of_length[length] = number
+    closing.reverse()
+    number = 0
+    while number < len(runs):
+        end = closing[number]
+        if end is not None:
+            yield runs[number][0], runs[end][1]
+        number = (number if end is None else end) + 1
 
 
 def _escape(text: str) -> str:

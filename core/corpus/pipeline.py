@@ -128,7 +128,7 @@ def _changed_paths(role: str, paths: Mapping[str, str], locked: Any, checkout: C
     known = {str(entry["path"]): entry for entry in locked or ()}
     for name, path in paths.items():
         entry = known.get(name)
-        if "://" in path:
+        if "://" in path or not checkout.holds(path):
             continue
         if entry is None:
             yield f"{role} {path} is new"
@@ -140,15 +140,16 @@ def _changed_paths(role: str, paths: Mapping[str, str], locked: Any, checkout: C
 
 def _changed_params(stage: _Definition, locked: Mapping[str, Any], checkout: Checkout) -> Iterator[str]:
     from dvc.dependency.param import read_param_file
-    from dvc.fs import localfs
 
     for file, keys in stage.params.items():
         path, before = stage.place(file), locked.get(file)
+        if not checkout.holds(path):
+            continue
         if not (checkout.root / path).is_file():
             yield f"parameter file {path} is missing"
             continue
         with _understood(path):
-            now = read_param_file(localfs, str(checkout.root / path), keys or None, flatten=True)
+            now = read_param_file(checkout.files_of_dvc(), str(checkout.root / path), keys or None, flatten=True)
         for key in keys or [*now, *(key for key in before or {} if key not in now)]:
             if before is None or key not in before:
                 yield f"parameter {path}:{key} is new"
@@ -164,30 +165,30 @@ def _definitions(checkout: Checkout) -> Iterator[_Definition]:
         folder = "" if folder == "." else folder
         relative = join(folder, "dvc.yaml")
         with _understood(relative):
-            lock = _load(path.with_suffix(".lock")).get("stages") or {}
-            for name, body in _resolve(path).items():
+            files = checkout.files_of_dvc()
+            lock = _load(path.with_suffix(".lock"), files).get("stages") or {}
+            for name, body in _resolve(path, files).items():
                 label = f"{relative}:{name}" if folder else name
                 yield _Definition(label, join(folder, str(body.get("wdir") or "")), body, lock.get(name))
 
 
-def _resolve(path: Path) -> dict[str, dict[str, Any]]:
+def _resolve(path: Path, files: Any) -> dict[str, dict[str, Any]]:
     """Fill in templates with DVC's own resolver, which needs only files and settings of a repository."""
-    from dvc.fs import localfs
     from dvc.parsing import DataResolver
     from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
 
-    repository: Any = SimpleNamespace(fs=localfs, config={})
-    resolver = DataResolver(repository, str(path.parent), COMPILED_MULTI_STAGE_SCHEMA(_load(path)))
+    repository: Any = SimpleNamespace(fs=files, config={})
+    resolver = DataResolver(repository, str(path.parent), COMPILED_MULTI_STAGE_SCHEMA(_load(path, files)))
     stages: dict[str, dict[str, Any]] = {}
     for key in resolver.get_keys():
         stages |= resolver.resolve_one(key)
     return stages
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, files: Any) -> dict[str, Any]:
     from dvc.utils.serialize import load_yaml
 
-    return (load_yaml(str(path)) or {}) if path.is_file() else {}
+    return (load_yaml(str(path), fs=files) or {}) if path.is_file() else {}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ MOST_BYTES = 20_000_000
 _MOST_CHARACTERS = 200_000
 _MOST_PIXELS = 40_000_000
 _SIDE = 1_600
-_PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class PreviewKind(StrEnum):
@@ -46,7 +46,7 @@ def preview_file(path: str, content: bytes) -> Preview:
     suffix = PurePosixPath(path).suffix.lower()
     if suffix == ".pdf":
         return _preview_pdf(content)
-    if suffix in _PICTURES:
+    if suffix in PICTURES:
         return _preview_picture(content)
     return _preview_text(content, is_markdown=suffix in (".md", ".markdown"))
 

@@ -15,6 +15,7 @@ from core.corpus.leftovers import remove_leftovers
 from core.errors import InvalidInput
 from core.jobs.jobs import Job, Jobs, JobState
 from core.jobs.launches import Launch, cancel_job, start_job
+from core.safety.boundary import refuse_links
 from quarterdeck.store import Store
 
 KIND = "rebuild"
@@ -23,22 +24,33 @@ _QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
 
 # DVC's messages on failure, and their meaning for a person.
 _ENDS = (
-    (r"Unable to acquire lock", "DVC's lock is held: another DVC process is running in this repository; wait for it"),
-    (r"is busy, it is being blocked by:\s*\(PID (\d+)\)", "DVC's lock is held: process {} is using the same files"),
-    (r"missing data 'source': (.+)", "{} is not in the working copy; run there: dvc pull"),
-    (r"failed to reproduce '(.+?)': failed to run: .*, exited with (\d+)", "stage {} failed with exit code {}"),
-    (r"failed to reproduce '(.+?)': (.+)", "stage {} failed: {}"),
-    (r"^ERROR: (.+)", "{}"),
+    (r"Unable to acquire lock", "DVC's lock is held: another DVC program works in this repository; wait for it to end"),
+    (
+        r"is busy, it is being blocked by:\s{0,20}\(PID (\d{1,9})\)",
+        "DVC's lock is held: process {} works on the same files",
+    ),
+    (r"missing data 'source': (.{1,500})", "{} is not in the working copy; run there: dvc pull"),
+    (
+        r"failed to reproduce '(.{1,200}?)': failed to run: .{0,2000}, exited with (\d{1,9})",
+        "stage {} failed with exit code {}",
+    ),
+    (r"failed to reproduce '(.{1,200}?)': (.{1,500})", "stage {} failed: {}"),
+    (r"^ERROR: (.{1,500})", "{}"),
 )
 
 
 def jobs_of(corpus: Corpus) -> Jobs:
-    """Return the jobs of the repository. Raises InvalidInput if it has no working copy."""
+    """Return the jobs that lie in the repository.
+
+    Raises InvalidInput when it has no working copy, SourceUnavailable when a link leads their folder elsewhere.
+    """
     if corpus.root is None:
         raise InvalidInput(
             "corpus", "a repository without a working copy cannot be rebuilt: clone it, and set its path"
         )
-    return Jobs(corpus.root / ".dvc" / "tmp" / "quarterdeck")
+    folder = corpus.root / ".dvc" / "tmp" / "quarterdeck"
+    refuse_links(corpus.root, folder)
+    return Jobs(folder)
 
 
 def find_rebuild(corpus: Corpus) -> Job | None:

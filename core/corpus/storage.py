@@ -7,14 +7,17 @@ import asyncio
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeGuard
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.safety.boundary import Boundary
 
 _CONNECT_TIMEOUT_SECONDS = 10
+_HASH = re.compile(r"[0-9a-f]{32}(?:\.dir)?")  # what is no hash would be a path that a repository chose
 # Status codes stand alone, so that a port like 14013 does not match.
 _NO_ACCESS = re.compile(
     r"credential|forbidden|access ?denied|unauthorized|permission|(?<![\w:.])40[13](?!\w)", re.IGNORECASE
@@ -32,6 +35,7 @@ class Storage:
         self._config = _load_config(dvc_dir)
         cache = Path(self._config["cache"].get("dir") or dvc_dir / "cache")
         self.default_remote: str | None = self._config["core"].get("remote")
+        self.caches = (cache,)
         folders = [cache, *self._folder_remotes()]
         # DVC 3 keeps objects under files/md5, its elders in folders of two hex digits at the top.
         elders = (top for top in folders if next(top.glob("[0-9a-f][0-9a-f]"), None))
@@ -39,19 +43,20 @@ class Storage:
 
     def find(self, md5: str) -> Path | None:
         """Return the object's file on this machine (in the cache or in a remote that is a folder), or None."""
+        if not _HASH.fullmatch(md5):
+            return None
         for root in self._roots:
-            path = f"{root}/{md5[:2]}/{md5[2:]}"
-            if os.path.isfile(path):  # noqa: PTH113  (called 20,000 times for one list)
+            if _is_plain(path := f"{root}/{md5[:2]}/{md5[2:]}"):
                 return Path(path)
         return None
 
     def sizes_bytes(self, md5s: Iterable[str]) -> dict[str, int]:
         """Return the sizes of the objects that are on this machine."""
         sizes: dict[str, int] = {}
-        for md5 in md5s:
+        for md5 in filter(_HASH.fullmatch, md5s):
             for root in self._roots:
                 try:
-                    sizes[md5] = os.stat(f"{root}/{md5[:2]}/{md5[2:]}").st_size  # noqa: PTH116
+                    sizes[md5] = os.lstat(f"{root}/{md5[:2]}/{md5[2:]}").st_size
                     break
                 except OSError:
                     continue
@@ -149,7 +154,19 @@ class Remote:
 
     def _join(self, md5: str, *, legacy: bool = False) -> str:
         below = () if legacy else ("files", "md5")
-        return str(self._fs.join(self._path, *below, md5[:2], md5[2:]))
+        path = str(self._fs.join(self._path, *below, md5[:2], md5[2:]))
+        is_trap = self._fs.protocol == "local" and os.path.lexists(path) and not _is_plain(path)
+        if is_trap or not _HASH.fullmatch(md5):
+            raise SourceUnavailable(f"{self._label} holds no file under {md5!r}, but a link or what is no hash")
+        return path
+
+
+def find_caches(folder: Path) -> tuple[Path, ...]:
+    """Return the caches of the DVC repository that a folder lies in; none when it lies in none."""
+    for each in (folder.resolve(), *folder.resolve().parents):
+        if (each / ".dvc").is_dir():
+            return Storage(each / ".dvc").caches
+    return ()
 
 
 def hash_file(path: Path, *, legacy: bool = False) -> str:
@@ -204,6 +221,15 @@ def _reason(error: BaseException) -> str:
     return f"cannot be reached: {text or kind}. Check the network and the address with: dvc remote list"
 
 
+def _is_plain(path: str) -> bool:
+    """Tell whether an object is a file itself: DVC keeps no links, so that one would be somebody's trap."""
+    try:
+        is_file = stat.S_ISREG(os.lstat(path).st_mode)  # called 20,000 times for one list
+    except OSError:
+        return False
+    return is_file and not os.path.islink(os.path.dirname(path))  # noqa: PTH114, PTH120
+
+
 def _missing(md5: str, what: str, remote: str | None) -> NotFound:
     return NotFound(
         f"{what}: {md5} is neither in the cache nor in the remote {remote!r}. Run dvc push on a machine that has it"
@@ -213,6 +239,8 @@ def _missing(md5: str, what: str, remote: str | None) -> NotFound:
 def _load_config(dvc_dir: Path) -> dict[str, Any]:
     from dvc.config import Config, ConfigError
 
+    for name in ("config", "config.local"):
+        Boundary(dvc_dir.parent).require(dvc_dir / name)
     try:
         return dict(Config(os.fspath(dvc_dir)))
     except (ConfigError, OSError) as error:

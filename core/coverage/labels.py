@@ -13,7 +13,8 @@ from dataclasses import dataclass
 LONGEST_LABEL = 60
 
 _TAG = re.compile(r"<[^<>]{0,200}>")
-_SPLIT = re.compile(r"[.,;:!?()\[\]{}\"“”|\n]+(?=\s|$)|[;!?()\[\]{}\"“”|]+|\s[-–—]+\s")
+# Marks that end words are looked at once a run of them: from within it, nothing new can be found.
+_SPLIT = re.compile(r"(?<![.,;:!?()\[\]{}\"“”|\n])[.,;:!?()\[\]{}\"“”|\n]+(?=\s|$)|[;!?()\[\]{}\"“”|]+|\s[-–—]+\s")
 _WORD = re.compile(r"[^\W_]+(?:['’_\-./+#&@][^\W_]+)*[+#]*")
 _PHRASE_WORDS = 3
 

@@ -18,6 +18,8 @@ from typing import Protocol
 from core.deployments.colors import Color
 from core.deployments.services import DriverKind, Service
 from core.errors import Conflict, SourceUnavailable
+from core.safety.inheritance import USUAL_UMASK, inherit
+from core.safety.scrubbing import list_secrets, scrub
 
 STOP_S = 20.0
 _PAUSE_S = 0.05
@@ -122,7 +124,7 @@ class ProcessDriver:
             lines = (self._folder / color / "log").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(lines[-_LOG_LINES:])
+        return scrub("\n".join(lines[-_LOG_LINES:]), list_secrets(os.environ))
 
     def _launch(self, color: Color, release: str, lock: int) -> None:
         values = _values(self._service, color, release)
@@ -133,7 +135,7 @@ class ProcessDriver:
                 subprocess.run(
                     ["/bin/sh", "-c", _DETACH, _BECOME, str(folder / "pid"), *command],
                     cwd=self._service.directory, env=_environment(self._service, values), stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, check=True,
+                    stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, check=True, umask=USUAL_UMASK,
                 )  # fmt: skip
             except (OSError, subprocess.CalledProcessError) as error:
                 raise SourceUnavailable(f"{self._service.name}: {color} could not be started: {error}") from error
@@ -200,7 +202,8 @@ class ComposeDriver:
     def read_log(self, color: Color) -> str:
         """See Driver."""
         with suppress(SourceUnavailable):
-            return self._compose(color, "logs", "--no-color", "--tail", str(_LOG_LINES)).strip()
+            said = self._compose(color, "logs", "--no-color", "--tail", str(_LOG_LINES)).strip()
+            return scrub(said, list_secrets(os.environ))
         return ""
 
     def _compose(self, color: Color, *arguments: str) -> str:
@@ -234,7 +237,7 @@ def _fill(word: str, values: Mapping[str, str]) -> str:
 
 def _environment(service: Service, values: Mapping[str, str]) -> dict[str, str]:
     given = {name.upper(): values[name] for name in ("release", "color", "colour", "port")}
-    return {**os.environ, **given, "SERVICE": service.name}
+    return {**inherit(os.environ), **given, "SERVICE": service.name}
 
 
 def _lock(handle: int) -> None:

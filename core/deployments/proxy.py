@@ -15,6 +15,7 @@ from core.deployments.colors import Color
 from core.deployments.health import ask
 from core.deployments.services import Service
 from core.errors import SourceUnavailable
+from core.safety.inheritance import inherit
 
 # The spelling of nginx sites rendered by earlier releases; both sides of a switch must agree.
 MARK_PATH = "/.quarterdeck-colour"
@@ -80,8 +81,9 @@ class Proxy:
         said = f"`{' '.join(command)}` failed"
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_S, check=False
-            )
+                command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_S, check=False,
+                env=inherit(os.environ),
+            )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end in 30 s'}") from error
         if done.returncode:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+_HEADING = re.compile(r"(#{1,6})\s+(?=\S)")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 MAX_CHARACTERS = 900
 CHUNKING = f"sections-{MAX_CHARACTERS}"  # the chunking rule of new indexes; change it together with the rule below
@@ -72,12 +72,17 @@ def _sections(text: str) -> list[Section]:
         fenced ^= bool(_FENCE.match(line))
         heading = None if fenced else _HEADING.match(line)
         if heading:
-            level = len(heading[1])
-            path = [*(step for step in path if step[0] < level), (level, heading[2])]
+            level, title = len(heading[1]), _title(line[heading.end() :])
+            path = [*(step for step in path if step[0] < level), (level, title)]
             sections.append((tuple(title for _, title in path), []))
         else:
             sections[-1][1].append(line)
     return [Section(headings, "\n".join(lines)) for headings, lines in sections]
+
+
+def _title(text: str) -> str:
+    """Return a heading without the signs that may close it, all of them unless it has nothing else."""
+    return text.rstrip("#").rstrip() or text[:1]
 
 
 def _split_long(body: str, max_characters: int) -> list[str]:
@@ -105,10 +110,12 @@ def _pieces(paragraph: str, max_characters: int) -> Iterable[tuple[str, str]]:
 
 
 def _cut_line(line: str, max_characters: int) -> list[str]:
-    pieces = []
-    while len(line) > max_characters:
-        at = line.rfind(" ", 0, max_characters)
-        at = at if at > 0 else max_characters
-        pieces.append(line[:at])
-        line = line[at:].lstrip()
-    return [*pieces, line]
+    pieces, start = [], 0
+    while len(line) - start > max_characters:
+        at = line.rfind(" ", start, start + max_characters)
+        at = at if at > start else start + max_characters
+        pieces.append(line[start:at])
+        while at < len(line) and line[at].isspace():
+            at += 1
+        start = at
+    return [*pieces, line[start:]]

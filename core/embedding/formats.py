@@ -12,7 +12,7 @@ from typing import Any
 from core.embedding.chunks import MAX_CHARACTERS, Chunk, Section, cut_sections, split_markdown
 from core.errors import InvalidInput
 
-_ROLE = re.compile(r":[\w.+:-]+:`[~!]?([^`<]*?)(?:\s*<[^<>`]*>)?`")
+_ROLE = re.compile(r":[\w.+:-]{1,80}:`[~!]?([^`<]*)(?:<[^<>`]*>)?`")
 _DIRECTIVE = re.compile(r"^\.\.\s+([\w.:+-]+)::")
 _OPTION = re.compile(r"^:[\w -]+:")
 _WITHOUT_PROSE = {"toctree", "index", "currentmodule", "highlight", "literalinclude", "doxygenfile", "include", "raw"}
@@ -35,7 +35,7 @@ def split_document(path: str, content: bytes, *, max_characters: int = MAX_CHARA
         raise InvalidInput(path, f"has no format that can be indexed ({', '.join(_READERS)})")
     try:
         return _READERS[suffix](path, content, max_characters)
-    except InvalidInput:
+    except (InvalidInput, MemoryError):
         raise
     except Exception as error:  # parsers fail on hostile files in many ways
         said = str(error).strip().splitlines()
@@ -67,12 +67,17 @@ def _read_rst(path: str, content: bytes, max_characters: int) -> tuple[Chunk, ..
             "_disable_config": True, "file_insertion_enabled": False, "raw_enabled": False, "report_level": 5,
             "halt_level": 6, "doctitle_xform": False, "sectsubtitle_xform": False, "docinfo_xform": False,
             "syntax_highlight": "none", "smart_quotes": False, "warning_stream": False, "input_encoding": "unicode",
+            "line_length_limit": max(10_000, len(content)),  # docutils drops the whole text for one longer line
         },
     )  # fmt: skip
     severe = [each for each in tree.findall(nodes.system_message) if each["level"] >= 4]
     if severe and not any(isinstance(child, nodes.section | nodes.paragraph) for child in tree.children):
         raise InvalidInput(path, f"cannot be read as rst: {severe[0].children[0].astext().splitlines()[0]}")
-    return cut_sections(path, _rst_sections(tree, ()), max_characters=max_characters)
+    chunks = cut_sections(path, _rst_sections(tree, ()), max_characters=max_characters)
+    errors = [each for each in tree.findall(nodes.system_message) if each["level"] >= 3]
+    if errors and not chunks:
+        raise InvalidInput(path, f"cannot be read as rst: {errors[0].children[0].astext().splitlines()[0]}")
+    return chunks
 
 
 def _rst_sections(node: Any, headings: tuple[str, ...]) -> Iterator[Section]:
@@ -102,7 +107,7 @@ def _rst_block(node: Any) -> str:
 
 
 def _rst_inline(node: Any) -> str:
-    return _ROLE.sub(r"\1", node.astext()).strip()
+    return _without_roles(node.astext()).strip()
 
 
 def _rst_unknown_directive(node: Any) -> str:
@@ -117,7 +122,11 @@ def _rst_unknown_directive(node: Any) -> str:
     lines = [line.strip() for line in rest.splitlines()]
     while lines and (not lines[0] or _OPTION.match(lines[0])):
         del lines[0]
-    return _ROLE.sub(r"\1", "\n".join(lines)).strip()
+    return _without_roles("\n".join(lines)).strip()
+
+
+def _without_roles(text: str) -> str:
+    return _ROLE.sub(lambda found: found[1].rstrip() if found[0].endswith(">`") else found[1], text)
 
 
 def _read_html(path: str, content: bytes, max_characters: int) -> tuple[Chunk, ...]:
@@ -134,7 +143,10 @@ def _html_sections(root: Any) -> Iterator[Section]:
     headings: list[tuple[int, str]] = []
     body: list[str] = []
     block = None
+    blocks: dict[int, Any] = {id(root): root if root.name in _HTML_BLOCKS else root.find_parent(_HTML_BLOCKS)}
     for node in root.descendants:
+        if node.name is not None:
+            blocks[id(node)] = node if node.name in _HTML_BLOCKS else blocks[id(node.parent)]
         if node.name in _HTML_HEADINGS:
             yield Section(tuple(title for _, title in headings), "".join(body))
             level, body, block = _HTML_HEADINGS[node.name], [], None
@@ -142,7 +154,7 @@ def _html_sections(root: Any) -> Iterator[Section]:
         elif node.name == "br":
             body.append("\n")
         elif node.name is None and type(node).__name__ == "NavigableString":
-            around = node.find_parent(_HTML_BLOCKS)
+            around = blocks[id(node.parent)]
             if around is not None and around.name in _HTML_HEADINGS:
                 continue
             text = str(node) if around is not None and around.name == "pre" else re.sub(r"\s+", " ", node)

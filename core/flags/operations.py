@@ -105,7 +105,12 @@ def replace_definition(change: Change, flag: Flag, definition: Mapping[str, Any]
 
 
 def save_definition(change: Change, flag: Flag, definition: Mapping[str, Any]) -> None:
-    """Save a definition over the one that was read; the audit entry is the caller's. Raises Conflict."""
+    """Save a definition over the one that was read; the audit entry is the caller's. Raises Conflict.
+
+    Raises InvalidInput for a flag of another environment than the act's, whose roles were not checked.
+    """
+    if flag.environment != change.act.environment:
+        raise InvalidInput("environment", f"{flag.key} is of {flag.environment}, the act of {change.act.environment}")
     saved = replace(flag, definition=dict(definition), updated_by=change.act.actor)
     save_flag(change.connection, saved, updated_ms=change.at_ms)
 

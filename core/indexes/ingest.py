@@ -10,12 +10,15 @@ import numpy as np
 
 from core.config import Config
 from core.corpus.corpus import Corpus
+from core.corpus.readers import share_readers
+from core.corpus.storage import find_caches
 from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder, Vectors
-from core.embedding.formats import is_readable, split_document
+from core.embedding.formats import is_readable
 from core.embedding.vectors import VectorCache
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.indexes.backends import LanceIndexes
+from core.safety.boundary import Boundary
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -69,12 +72,13 @@ def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> Docum
     """Return the chunks of every document below a folder. Raises InvalidInput if the folder does not exist."""
     if not folder.is_dir():
         raise InvalidInput("folder", f"{folder} is not a folder")
+    boundary = Boundary(folder, caches=lambda: find_caches(folder))
     names = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    return _read_source(folder.resolve().name, names, lambda name: (folder / name).read_bytes(), on_progress)
+    return _read_source(folder.resolve().name, names, lambda name: boundary.read(folder / name), on_progress)
 
 
 def embed_chunks(
@@ -127,9 +131,10 @@ def _read_source(
     wanted = [name for name in names if is_readable(name)]
     chunks: list[Chunk] = []
     problems = []
+    readers = share_readers()
     for done, name in enumerate(wanted, start=1):
         try:
-            chunks += split_document(name, read(name))
+            chunks += readers.split_document(name, read(name))
         except InvalidInput as error:
             problems.append(Problem(name, error.problem))
         except (NotFound, SourceUnavailable, OSError) as error:

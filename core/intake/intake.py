@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.errors import Conflict
@@ -80,8 +80,10 @@ def add_keys(connection: Connection, source: str, keys: Iterable[tuple[str, int]
 
 
 def forget_keys(connection: Connection, source: str, *, before_ms: int) -> None:
-    """Delete the keys of one source that are older than `before_ms`."""
-    connection.execute(delete(ingest_keys).where(ingest_keys.c.source == source, ingest_keys.c.created_ms < before_ms))
+    """Remove the marks of one source, and of all that have its name before a colon, older than `before_ms`."""
+    family = source.partition(":")[0]
+    same = or_(ingest_keys.c.source == family, ingest_keys.c.source.startswith(f"{family}:", autoescape=True))
+    connection.execute(delete(ingest_keys).where(same, ingest_keys.c.created_ms < before_ms))
 
 
 def _add_key(connection: Connection, row: dict[str, Any]) -> bool:

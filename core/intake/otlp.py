@@ -14,6 +14,8 @@ from typing import Any
 from core.errors import InvalidInput
 from core.intake.rows import Parsed, RefusedRow, parse_record, parse_rows
 from core.intake.spans import find_fields, find_query, find_top_score, parse_json
+from core.safety.letters import parse_json as read_json
+from core.safety.letters import show_text
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import LATEST, Retrieval
@@ -59,6 +61,7 @@ def render_response(refused: Sequence[RefusedRow], content_type: str) -> bytes:
 
 def render_failure(message: str, content_type: str) -> bytes:
     """Return the Status message that OTLP requires in the body of a failed request."""
+    message = show_text(message)
     if content_type == JSON:
         return json.dumps({"message": message}, ensure_ascii=False).encode()
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTracePartialSuccess
@@ -70,7 +73,7 @@ def render_failure(message: str, content_type: str) -> bytes:
 def describe_refused(refused: Sequence[RefusedRow]) -> str:
     """Return one line about the refused spans; it names the first five."""
     first = "; ".join(f"retrieval span {each.row}: {each.field}: {each.problem}" for each in refused[:_SHOWN])
-    return first + (f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else "")
+    return show_text(first) + (f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else "")
 
 
 def _decode(body: bytes, content_type: str) -> Any:
@@ -81,11 +84,11 @@ def _decode(body: bytes, content_type: str) -> Any:
     try:
         if content_type == PROTOBUF:
             return ExportTraceServiceRequest.FromString(body)
-        document = _with_base64_ids(json.loads(body))
+        document = _with_base64_ids(read_json(body))
         return ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
     # protobuf's JSON parser lets non-objects, and names with lone surrogates, end in Python errors
     except (DecodeError, ParseError, ValueError, RecursionError, TypeError, AttributeError, SystemError) as error:
-        problem = (str(error).splitlines() or ["unreadable"])[0]
+        problem = show_text((str(error).splitlines() or ["unreadable"])[0])
         raise InvalidInput("body", f"is not an OTLP trace request in {content_type}: {problem[:200]}") from error
 
 

@@ -24,11 +24,15 @@ except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 from core.errors import Conflict, SourceUnavailable
+from core.safety.boundary import refuse_links
+from core.safety.inheritance import USUAL_UMASK, inherit
+from core.safety.scrubbing import list_secrets, scrub
 
 _RUN = 'log=$1; shift; "$@"; echo $? > "$log.part" && mv "$log.part" "$log"'
+_FILES = ("job.json", "lock", "log", "exit", "cancelled", "pid")
 _TAIL_BYTES = 64_000
 _PATIENCE_S = 5.0
-_PROGRESS = re.compile(r"^progress: (\w+) (\d+) of (\d+)$")
+_PROGRESS = re.compile(r"^progress: (\w{1,60}) (\d{1,15}) of (\d{1,15})$")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -80,12 +84,14 @@ class Jobs:
         actor: str,
         folder: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        umask: int = USUAL_UMASK,
     ) -> Job:
         """Run a command in the background, in `folder`. Raises Conflict while a job of the same kind runs.
 
+        It inherits what `inheritance.inherit` lets through, and has `environ` besides.
         Raises SourceUnavailable if the jobs' folder is not writable or the command cannot be run.
         """
-        place = self._folder / kind
+        place = self._place(kind)
         with _explained(place):
             place.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(place / "lock")
@@ -96,7 +102,7 @@ class Jobs:
                     (place / name).unlink(missing_ok=True)
                 about = {"subject": subject, "actor": actor, "started": datetime.now(UTC).isoformat()}
                 _write(place / "job.json", json.dumps(about))
-                process = _spawn(command, place, lock, folder, {**os.environ, **(environ or {})})
+                process = _spawn(command, place, lock, folder, inherit(os.environ) | dict(environ or {}), umask)
                 _write(place / "pid", str(process.pid))
             finally:
                 os.close(lock)  # the job has its own descriptor
@@ -113,7 +119,7 @@ class Jobs:
 
     def find(self, kind: str) -> Job | None:
         """Return the running or last job of that kind, or None. Raises SourceUnavailable."""
-        place = self._folder / kind
+        place = self._place(kind)
         with _explained(place):
             if not (place / "job.json").is_file():
                 return None
@@ -129,14 +135,15 @@ class Jobs:
         )  # fmt: skip
 
     def read_log(self, kind: str) -> str:
-        """Return the end of the job's output without progress lines; "" if there is none."""
-        with _explained(self._folder / kind):
-            lines = _tail(self._folder / kind / "log").splitlines()
+        """Return the end of what the job printed, without its lines of progress and secrets; "" for nothing."""
+        place = self._place(kind)
+        with _explained(place):
+            lines = _tail(place / "log").splitlines()
         return "\n".join(line for line in lines if not _PROGRESS.match(line))
 
     def cancel(self, kind: str, *, patience_s: float = _PATIENCE_S) -> bool:
         """Stop the job and all its processes, by force if necessary; False if none runs."""
-        place = self._folder / kind
+        place = self._place(kind)
         with _explained(place):
             if not (place / "job.json").is_file() or not _is_locked(place / "lock"):
                 return False
@@ -146,6 +153,14 @@ class Jobs:
                 if _wait_until_free(place / "lock", patience_s):
                     return True
         raise SourceUnavailable(f"{kind} does not end; {place / 'pid'} has the id of its process group")
+
+    def _place(self, kind: str) -> Path:
+        """Return the folder of a kind. Raises SourceUnavailable for links in it: some lie in a repository of others."""
+        place = self._folder / kind
+        for name in _FILES:
+            for each in (place / name, place / f"{name}.part"):
+                refuse_links(self._folder, each)
+        return place
 
 
 def format_step(step: str, done: int, total: int) -> str:
@@ -159,7 +174,7 @@ def _read_step(line: str) -> JobStep | None:
 
 
 def _spawn(
-    command: Sequence[str], place: Path, lock: int, folder: Path | None, environ: Mapping[str, str]
+    command: Sequence[str], place: Path, lock: int, folder: Path | None, environ: Mapping[str, str], umask: int
 ) -> "subprocess.Popen[bytes]":
     with (place / "log").open("wb") as log:
         return subprocess.Popen(
@@ -171,6 +186,7 @@ def _spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock,),
+            umask=umask,
         )
 
 
@@ -233,7 +249,7 @@ def _signal(place: Path, number: int) -> None:
 
 
 def _tail(path: Path) -> str:
-    """Return the end of a log as a terminal would show it."""
+    """Return the end of a log as a terminal would show it, its secrets hidden: everybody who may look reads it."""
     if not path.is_file():
         return ""
     with path.open("rb") as log:
@@ -242,7 +258,8 @@ def _tail(path: Path) -> str:
         text = log.read().decode("utf-8", "replace")
     if size > _TAIL_BYTES:
         text = text.partition("\n")[2]
-    return "\n".join(_ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
+    shown = "\n".join(_ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
+    return scrub(shown, list_secrets(os.environ))
 
 
 def _last_touched(place: Path) -> datetime:

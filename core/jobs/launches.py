@@ -1,6 +1,7 @@
 """Shell: starts a job and writes its audit entry. Nothing runs in the background without one."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from core.audit.actions import Action
 from core.audit.acts import Act, changing, require
 from core.errors import Conflict, QuarterdeckError
 from core.jobs.jobs import Jobs
+from core.safety.inheritance import USUAL_UMASK
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -17,13 +19,17 @@ logger = logging.getLogger("quarterdeck")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to run: a job of `kind` about `subject`, its command, folder and environment."""
+    """What to run: a job of `kind` about `subject`, its command, folder and environment.
+
+    A command of the deck itself (`is_own`) has the deck's whole environment; others inherit little of it.
+    """
 
     kind: str
     subject: str
     command: Sequence[str]
     folder: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    is_own: bool = False
 
 
 def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[str, Any] | None = None) -> int:
@@ -39,7 +45,8 @@ def start_job(store: Store, jobs: Jobs, launch: Launch, by: Act, *, after: dict[
     try:
         jobs.start(
             launch.kind, launch.command, subject=launch.subject, actor=by.actor, folder=launch.folder,
-            environ=launch.environ,
+            environ={**os.environ, **launch.environ} if launch.is_own else launch.environ,
+            umask=-1 if launch.is_own else USUAL_UMASK,
         )  # fmt: skip
     except QuarterdeckError as error:
         _record_failure(store, by, target, str(error))

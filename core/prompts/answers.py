@@ -18,7 +18,7 @@ EXTRACTIVE_MODEL = "extractive-offline"
 MIN_SIMILARITY = 0.55
 MIN_COVERAGE = 0.65
 
-_FENCED = re.compile(r"^\s*(```|~~~).*?^\s*\1[^\n]*$", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^[^\S\n]*(```|~~~).*?^[^\S\n]*\1[^\n]*$", re.DOTALL | re.MULTILINE)
 _LIST_MARK = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'`(]?[A-Z0-9`-])")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|No|Fig)\.$")
@@ -35,7 +35,7 @@ _STOP = frozenset(
     )
 )
 _NEGATIONS = frozenset(_TOKEN.findall("not no never none nor neither cannot without nothing nobody nowhere"))
-_NEGATING_ENDING = re.compile(r"(?!regardless|unless|nonetheless|nevertheless)\w{3,}less|\w+n't")
+_NEGATING_ENDING = re.compile(r"(?!regardless|unless|nonetheless|nevertheless)\w{3,60}less|\w{1,60}n't")
 _OPPOSITES = tuple(
     frozenset(pair)
     for pair in re.findall(

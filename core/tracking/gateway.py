@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
+from core.safety.boundary import Boundary
 from core.tracking.cases import CaseResult, parse_case_results
 from core.tracking.client import answer_in_time, check_writable, open_client, translated_errors
 from core.tracking.readers import is_server, open_reader
@@ -96,7 +97,7 @@ class Tracking:
         if folder is not None:
             if not (folder / path).is_file():
                 raise missing
-            return (folder / path).read_text(encoding="utf-8")
+            return _read_text(folder, folder / path)
         return answer_in_time(self.tracking_uri, lambda: self._download_text(uri, path, missing))
 
     def list_case_results(self, run_id: str) -> tuple[CaseResult, ...]:
@@ -284,7 +285,7 @@ class Tracking:
             parent = posixpath.dirname(path) or None
             if path not in {entry.path for entry in repository.list_artifacts(parent)}:
                 raise missing
-            return Path(repository.download_artifacts(path, folder)).read_text(encoding="utf-8")
+            return _read_text(Path(folder), repository.download_artifacts(path, folder))
 
 
 def _release_of(name: str) -> str:
@@ -316,6 +317,10 @@ def _await_prompt_links() -> None:
 def _default_artifact_root(uri: str) -> Path | None:
     database = uri.removeprefix("sqlite:///")
     return Path(database).absolute().parent / "artifacts" if database != uri else None
+
+
+def _read_text(folder: Path, path: Path | str) -> str:
+    return Boundary(folder).read(path).decode("utf-8").replace("\r\n", "\n")
 
 
 def _local_folder(uri: str) -> Path | None:

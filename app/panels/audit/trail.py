@@ -1,14 +1,18 @@
 """The audit trail: the filter, the newest entries that fit, and all of them as files."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 import streamlit as st
 
 from app import ui
+from app.downloads import offer_file
 from app.resources import get_store
+from app.visitor import get_visitor
 from core.audit.files import write_csv, write_json
+from core.audit.permissions import Roles, list_readable
 from core.audit.trail import AuditEntry, AuditFilter, list_audit, list_audit_values
 from quarterdeck.clock import to_ms
 
@@ -17,9 +21,9 @@ SHOWN = 1_000
 
 def render_filter() -> AuditFilter:
     """Draw the filter, and return which entries the visitor means."""
-    store, columns = get_store(), st.columns(5)
+    store, columns, among = get_store(), st.columns(5), list_readable(get_visitor().roles)
     chosen: dict[str, Any] = {
-        name: column.selectbox(label, list_audit_values(store, name), None, key=key, bind="query-params")
+        name: column.selectbox(label, list_audit_values(store, name, among=among), None, key=key, bind="query-params")
         for column, (name, label, key) in zip(
             columns,
             (("actor", "Who", "who"), ("action", "What", "what"), ("target", "On", "on"),
@@ -29,7 +33,7 @@ def render_filter() -> AuditFilter:
     }  # fmt: skip
     since = columns[4].date_input("Since", None, key="since", max_value="today")
     started = datetime.combine(since, time(), UTC) if isinstance(since, date) else None
-    return AuditFilter(**chosen, since_ms=to_ms(started) if started else None)
+    return AuditFilter(**chosen, since_ms=to_ms(started) if started else None, among=among)
 
 
 def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
@@ -51,12 +55,12 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
     for column, kind, write, mime in (
         (left, "CSV", write_csv, "text/csv"), (right, "JSON", write_json, "application/json"),
     ):  # fmt: skip
-        column.download_button(
-            f"All {count:,} as {kind}", export(write, chosen), f"audit.{kind.lower()}", mime,
-            key=f"audit-{kind}", type="tertiary", on_click="ignore",
-        )  # fmt: skip
+        with column:
+            offer_file(
+                f"All {count:,} as {kind}", export(write, chosen), f"audit.{kind.lower()}", mime, key=f"audit-{kind}"
+            )
 
 
-def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[], str]:
+def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[Roles], str]:
     """What writes the file once somebody asks for it: every entry that fits, with before, after and hashes."""
-    return lambda: write(list_audit(get_store(), chosen, limit=None))
+    return lambda roles: write(list_audit(get_store(), replace(chosen, among=list_readable(roles)), limit=None))

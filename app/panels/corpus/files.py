@@ -6,6 +6,7 @@ from functools import partial
 import streamlit as st
 
 from app import ui
+from app.downloads import offer_file
 from app.panels.corpus.resources import load_archive, load_files, load_preview
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
@@ -88,9 +89,9 @@ def render_file(revision: str, file: CorpusFile) -> None:
     st.caption(f"{ui.format_bytes(file.size_bytes)} · md5 {file.md5}")
     corpus = get_corpus()
     if (file.size_bytes or 0) <= _MOST_DOWNLOAD_BYTES:
-        st.download_button(
-            "Download", partial(corpus.read_file, revision, file.path, most_bytes=_MOST_DOWNLOAD_BYTES),
-            file.path.rpartition("/")[2], key="corpus-file", on_click="ignore",
+        offer_file(
+            "Download", lambda _roles: corpus.read_file(revision, file.path, most_bytes=_MOST_DOWNLOAD_BYTES),
+            file.path.rpartition("/")[2], key="corpus-file", type="secondary",
         )  # fmt: skip
     if revision != WORKSPACE:
         with st.expander("Restore this file"):
@@ -131,9 +132,9 @@ def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
     else:
         st.code("\n".join(corpus.restore_commands(revision)), language=None)
     if (size_bytes or 0) <= _MOST_DOWNLOAD_BYTES:
-        st.download_button(
-            "Download as an archive", partial(load_archive, revision), f"{_file_name(revision)}.zip",
-            "application/zip", key="corpus-archive", on_click="ignore",
+        offer_file(
+            "Download as an archive", lambda _roles: load_archive(revision), f"{_file_name(revision)}.zip",
+            "application/zip", key="corpus-archive", type="secondary",
         )  # fmt: skip
     else:
         st.caption(f"More than {ui.format_bytes(_MOST_DOWNLOAD_BYTES)} are not packed for a browser. On the server:")

@@ -9,7 +9,8 @@ from app.resources import get_corpus, get_embedder, get_store
 from core.corpus.corpus import Version, VersionDiff
 from core.corpus.manifests import CorpusFile
 from core.corpus.pipeline import Stage, StaleStage
-from core.corpus.previews import MOST_BYTES, Preview, preview_file
+from core.corpus.previews import MOST_BYTES, Preview
+from core.corpus.readers import share_readers
 from core.corpus.worddiff import TextSegment
 from core.log.retrievals import Window
 from core.predictions.prediction import PredictionCheck
@@ -37,7 +38,7 @@ def load_diff(old: str, new: str) -> VersionDiff:
 @st.cache_resource(ttl=15, max_entries=4, show_spinner="Reading the file …")
 def load_preview(revision: str, path: str) -> Preview:
     """Return what can be shown of a file."""
-    return preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
+    return share_readers().preview_file(path, get_corpus().read_file(revision, path, most_bytes=MOST_BYTES))
 
 
 def load_archive(revision: str) -> bytes:

@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from app import ui
+from app.downloads import offer_file
 from app.resources import load_drift
 from core.causes.headline import share_fall
 from core.coverage.backlog import BacklogTopic
@@ -36,9 +37,7 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
     columns = dict.fromkeys(shares, ui.share_column()) | dict.fromkeys(scores, ui.score_column())
     ui.show_table(rows, key="coverage-table", file_name="topics.csv", column_config=columns)
     told = [row | {name: ui.format_share(row[name]) for name in shares} for row in rows]
-    st.download_button(
-        "Download Markdown", ui.markdown_table(told), "topics.md", "text/markdown", type="tertiary", on_click="ignore"
-    )
+    offer_file("Download Markdown", lambda _roles: ui.markdown_table(told), "topics.md", "text/markdown")
 
 
 def list_drop_shares(frame: ui.Frame, coverage: Coverage) -> dict[str, float]:

@@ -135,7 +135,9 @@ def render_form(action: Action, label: str, found: Deployment, act: Callable[[st
 
     def change() -> int:
         act(st.session_state[f"{key}-reason"], found.environment)
-        return list_audit(get_store(), AuditFilter(target=found.service), limit=1)[0].entry_id
+        return list_audit(get_store(), AuditFilter(target=found.service, environment=found.environment), limit=1)[
+            0
+        ].entry_id
 
     with st.form(key):
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
@@ -151,7 +153,7 @@ def render_form(action: Action, label: str, found: Deployment, act: Callable[[st
 
 def render_history(found: Deployment) -> None:
     """The last changes of the service."""
-    entries = list_audit(get_store(), AuditFilter(target=found.service), limit=10)
+    entries = list_audit(get_store(), AuditFilter(target=found.service, environment=found.environment), limit=10)
     if entries:
         st.caption("Last changes")
         ui.show_table(

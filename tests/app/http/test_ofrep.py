@@ -154,7 +154,7 @@ def test_an_unknown_flag_is_404_with_its_key(served):
     [
         (b"", "PARSE_ERROR", "body"),
         (b"{", "PARSE_ERROR", "body"),
-        (b"[" * 100_000, "PARSE_ERROR", "body"),
+        (b"[" * 60_000, "PARSE_ERROR", "body"),
         (b"\xff\xfe", "PARSE_ERROR", "body"),
         (b"[]", "INVALID_CONTEXT", "context"),
         (b"{}", "INVALID_CONTEXT", "context"),
@@ -326,7 +326,7 @@ def test_text_that_is_half_a_character_breaks_nothing(served):
     create_flag(served.store, "odd", {**NO_DEFAULT, "targeting": {"if": [True, {"var": "name"}]}}, ME)
     body = b'{"context": {"targetingKey": "u1", "name": "\\ud800"}}'
     assert wait_until(lambda: served.ask("odd", json=None, content=body).status_code == 400)
-    assert json.loads(served.ask("odd", json=None, content=body).content)["errorCode"] == "GENERAL"
+    assert json.loads(served.ask("odd", json=None, content=body).content)["errorCode"] == "PARSE_ERROR"
 
 
 @pytest.mark.deep

@@ -24,7 +24,7 @@ CLAIMS = {
 }  # fmt: skip
 OIDC = {
     "QUARTERDECK_OIDC_METADATA_URL": LOGIN.metadata_url, "QUARTERDECK_OIDC_CLIENT_ID": "deck",
-    "QUARTERDECK_OIDC_CLIENT_SECRET": "hidden", "QUARTERDECK_COOKIE_SECRET": "c" * 32,
+    "QUARTERDECK_OIDC_CLIENT_SECRET": "hidden", "QUARTERDECK_COOKIE_SECRET": "a-secret-of-the-tests-for-cookies",
     "QUARTERDECK_PUBLIC_URL": "https://Deck.example.org/",
 }  # fmt: skip
 PROXY = {

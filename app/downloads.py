@@ -1,0 +1,51 @@
+"""Files that pages offer: each is made when somebody asks for it, and only for who may still look at the page.
+
+Streamlit asks for a file without drawing the page anew, so that a sign-out or a revoked role would not be noticed.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import streamlit as st
+
+from app.navigation import shown_environment
+from app.resources import get_config, get_store, list_environments
+from app.visitor import Visitor, get_visitor
+from core.access.roles import list_grants
+from core.access.sessions import is_ended
+from core.audit.permissions import Roles, combine_grants, hold_everywhere
+from core.errors import Forbidden, QuarterdeckError
+
+
+def offer_file(
+    label: str, write: Callable[[Roles], str | bytes], file_name: str, mime: str | None = None, **options: Any
+) -> None:
+    """Draw the button of a file. `write` is called with the roles that the visitor holds when they ask for it."""
+    visitor, environment = None, shown_environment(list_environments())
+    with suppress(QuarterdeckError):  # whoever is nobody gets no file
+        visitor = get_visitor()
+
+    def make() -> str | bytes:
+        return write(require_still(visitor, environment, now=datetime.now(UTC)))
+
+    options = {"type": "tertiary", "on_click": "ignore", **options}
+    st.download_button(label, make, file_name, mime, **options)
+
+
+def require_still(visitor: Visitor | None, environment: str, *, now: datetime) -> Roles:
+    """Return the roles that a visitor holds now. Raises Forbidden when they signed out or hold none any more."""
+    config = get_config()
+    if visitor is None:
+        raise Forbidden("nobody is signed in")
+    if config.access.is_local:
+        return hold_everywhere(config.operator_role)
+    if visitor.session and is_ended(get_store(), visitor.session):
+        raise Forbidden("you signed out; sign in again")
+    if visitor.ends is not None and visitor.ends <= now:
+        raise Forbidden("your session has ended; sign in again")
+    roles = combine_grants(list_grants(get_store()), visitor.name, visitor.groups)
+    if roles.role_in(environment) is None:
+        raise Forbidden(f"you hold no role in {environment} any more")
+    return roles
