@@ -259,7 +259,7 @@ def test_two_promotions_at_the_same_time_do_not_mix(store: Store, tracking: Trac
 
         def set_run_description(self, run_id: str, text: str) -> None:
             if text:
-                with pytest.raises(Conflict, match="The promotion of qa v3 by ann is under way"):
+                with pytest.raises(Conflict, match="The promotion of qa v3 by ann is running"):
                     promote(store, tracking, run_of(tracking, 1), BY, serving=None, expected=2)
             super().set_run_description(run_id, text)
 
