@@ -74,7 +74,7 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
 
 
 def describe_coverage(coverage: Coverage) -> Area:
-    """Say how many gaps the last week (`GAP_DAYS`) has and what the biggest is called."""
+    """Say how many topics scored low in the last week (`GAP_DAYS`), and which is the most worth indexing."""
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
         said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."
@@ -99,10 +99,10 @@ def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
     """Say which prompt is live and whether another is ahead, by the runs of one experiment (`find_experiment`)."""
     looked_at = find_experiment(tracking, experiment)
     if not looked_at:
-        return Area("prompts", Standing.EMPTY, "No prompt was evaluated yet.")
+        return Area("prompts", Standing.EMPTY, "No prompt has been evaluated yet.")
     found = report_prompts(tracking, experiment=looked_at, rule=WinnerRule.FAITHFULNESS_PER_COST)
     if not found.contenders:
-        return Area("prompts", Standing.EMPTY, f"No prompt was evaluated yet in the experiment {looked_at}.")
+        return Area("prompts", Standing.EMPTY, f"No prompt has been evaluated yet in the experiment {looked_at}.")
     if found.decision is None:
         return Area("prompts", Standing.EMPTY, f"No run of the experiment {looked_at} can be judged case by case.")
     live = found.production.label if found.production else "none"

@@ -1,4 +1,4 @@
-"""Rule: detects change points sequentially. Daily means in, dated drops and recoveries out.
+"""Rule that detects change points sequentially: daily means in, dated drops and recoveries out.
 
 One implementation of `core.drift.detector.Detector`: a module is one as long as it has `replay` and `smallest_drop`.
 """
@@ -29,15 +29,15 @@ from core.drift.daily import (
 )
 from core.drift.detector import CALL, Episode, Replay
 
-DROP_ERRORS = 4.0  # size of the drops that are looked for: sd of a normal prior, in errors of a usual daily mean
-LONE_DAY = 0.8  # weight of the z of a change seen on one day only: an odd day is likelier than a normal error has it
-LONGEST = 60  # observed days a suspected change may reach back
-LEAST_SHARE = 0.05  # of the wobble in the noise: the sampling noise is not known perfectly either
-REVIEW, SETTLED = 7, 91  # observed days between two estimates of the noise; four times as many once it has settled
-LAG = 10  # newest observed days kept out of that estimate, so that a fresh drop cannot inflate it
-DATING = 7  # observed days after the call during which the date of the change is still refined
+DROP_ERRORS = 4.0  # size of the drops to detect: sd of a normal prior, in standard errors of a usual daily mean
+LONE_DAY = 0.8  # weight of z for a change seen on one day only: odd days are likelier than under a normal distribution
+LONGEST = 60  # observed days a suspected change may lie back
+LEAST_SHARE = 0.05  # least share of the wobble in the noise, because sampling noise is not known exactly either
+REVIEW, SETTLED = 7, 91  # observed days between noise estimates; four times as many once there are 91 days
+LAG = 10  # newest observed days left out of that estimate, so that a fresh drop cannot inflate it
+DATING = 7  # observed days after the call in which the date of the change is still refined
 RECOVERY = 14  # observed days that must be back near the reference to end an episode
-RECOVERY_ERRORS = 3.0  # and the standard errors by which at least half of the drop must be regained
+RECOVERY_ERRORS = 3.0  # standard errors by which more than half of the drop must be regained
 
 
 def replay(history: DailyHistory, threshold: float = CALL) -> Replay:

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about that many
-REFERENCE = 180  # observed days of history that reference and suspected change share
+MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about this many
+REFERENCE = 180  # observed days of history, reference and suspected change together
 
-# Priors. What one sees in retrieval logs of many kinds; a few weeks of data outweigh them.
-SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # spread of single scores, worth so many queries
-SPREAD_WEIGHT = 50.0  # queries of the pooled spread that are mixed into the spread of each day
-WEEKEND_SD = 0.03  # how far weekends may lie off the working days
-PRIOR_DEGREES = 8.0  # degrees of freedom that the priors stand for
+# Priors. Typical of retrieval logs of many kinds; a few weeks of data outweigh them.
+SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # sd of single scores, and its weight in queries
+SPREAD_WEIGHT = 50.0  # weight, in queries, of the pooled sd in the sd of each day
+WEEKEND_SD = 0.03  # prior sd of the weekend effect
+PRIOR_DEGREES = 8.0  # weight of the priors, in degrees of freedom
 DAY_SD, DAY_SD_FACTOR = 0.011, 0.6  # typical wobble, and the sd of its logarithm
 CORRELATION, CORRELATION_SD = 0.3, 0.25
 DESIGN_EFFECT, DESIGN_EFFECT_FACTOR = 1.7, 0.45
-WEEKDAY_SDS = (0.003, 0.01)  # how far single weekdays may lie off their group
+WEEKDAY_SDS = (0.003, 0.01)  # prior sds of single weekdays around their group
 DAY_SDS = (0.002, 0.004, 0.006, 0.008, 0.011, 0.015, 0.022)
 CORRELATIONS = (0.0, 0.25, 0.5, 0.7)
 DESIGN_EFFECTS = (1.0, 1.6, 2.6, 4.2, 7.0)
@@ -33,11 +33,11 @@ DESIGN_EFFECTS = (1.0, 1.6, 2.6, 4.2, 7.0)
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Why a daily mean differs from the level: a day-to-day wobble, correlated from day to day, and few queries."""
+    """Why a daily mean differs from the level: a day-to-day wobble with autocorrelation, and sampling noise."""
 
-    day_sd: float  # sd of the wobble that no number of queries averages away
+    day_sd: float  # sd of the wobble, which more queries do not average away
     correlation: float  # of the wobble from one day to the next
-    design_effect: float  # variance of a daily mean over that of independent queries: sessions repeat themselves
+    design_effect: float  # variance of a daily mean / that of independent queries: sessions repeat themselves
     weekday_sd: float
 
     @property
@@ -56,8 +56,8 @@ PRIOR_NOISE = Noise(day_sd=0.011, correlation=0.3, design_effect=1.7, weekday_sd
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A change of level at observed day `start`: its size, standard error and corrected z, and the log evidence that
-    the level changed in this direction on that day or any other."""
+    """A change of level at observed day `start`: its size, standard error, corrected z, and log evidence that the
+    level changed in this direction on that day or any other."""
 
     start: int
     size: float
@@ -78,7 +78,7 @@ class DailyHistory:
 
     @classmethod
     def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "DailyHistory":
-        """Summarize daily sums. The spread of a day is drawn to the spread of all days up to it."""
+        """Summarize daily sums. A day's variance is shrunk towards that of all days up to it."""
         mean = total / count
         squares = np.maximum(total_squares - total * mean, 0.0)
         degrees = (count - 1).astype(float)
@@ -105,7 +105,7 @@ class DailyHistory:
 
 
 def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Floats, Floats]:
-    """Kalman filter of an AR(1) wobble seen through sampling noise: independent unit-variance innovations of `columns`.
+    """Kalman filter of an AR(1) wobble under sampling noise: independent unit-variance innovations of `columns`.
 
     `noise` has a row (day_sd, correlation, design_effect) per model. Returns days x models x columns, and the log
     variance of each innovation (days x models).
@@ -130,7 +130,7 @@ def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Float
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Level and weekday effects of some days, with their covariance: what other days are measured against."""
+    """Level and weekday effects of some days, with their covariance; other days are measured against it."""
 
     effects: Floats
     covariance: Floats
@@ -139,7 +139,7 @@ class Reference:
 
     @classmethod
     def of(cls, history: DailyHistory, days: range, noise: Noise) -> "Reference":
-        """Fit the last `REFERENCE` of the days (with no days at all: the priors)."""
+        """Fit the last `REFERENCE` of the days (without days: the priors)."""
         index = np.array(days[-REFERENCE:], dtype=np.int64)
         seen = history.take(index)
         columns = np.column_stack([seen.mean, seen.design])
@@ -149,13 +149,13 @@ class Reference:
         return cls(np.asarray(effects), np.asarray(covariance), noise, len(index))
 
     def shift(self, history: DailyHistory, index: Ints) -> Shift:
-        """How far the level of these days lies from the reference, with its standard error."""
+        """The difference of these days' level from the reference, with its standard error."""
         size, error = self.shifts(history, index[None])
         z = student_to_normal(size / error, PRIOR_DEGREES + self.days)
         return Shift(int(index[0]), float(size[0]), float(error[0]), float(z[0]))
 
     def shifts(self, history: DailyHistory, windows: Ints) -> tuple[Floats, Floats]:
-        """The same for many windows of equal length: sizes and standard errors (generalised least squares)."""
+        """The same for many windows of equal length: sizes and standard errors (generalized least squares)."""
         design = history.design[windows]
         residual = history.mean[windows] - design @ self.effects
         covariance = scatter(history, windows, self.noise) + design @ self.covariance @ design.transpose(0, 2, 1)
@@ -165,7 +165,7 @@ class Reference:
 
 
 def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
-    """Covariance of the daily means of each window round their level: correlated wobble and sampling noise."""
+    """Covariance of the daily means of each window around their level: autocorrelated wobble and sampling noise."""
     ordinal = history.ordinal[windows]
     apart = np.abs(ordinal[:, :, None] - ordinal[:, None, :]).astype(float)
     sampling = noise.design_effect * history.variance[windows]
@@ -173,7 +173,7 @@ def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
 
 
 class NoiseLikelihood:
-    """The restricted likelihood of each noise model on a grid, over any stretch of days of one history."""
+    """Restricted likelihood of each noise model on the grid, over any range of days."""
 
     def __init__(self, history: DailyHistory) -> None:
         columns = np.column_stack([history.mean - history.mean[0], history.design])
@@ -187,7 +187,7 @@ class NoiseLikelihood:
         )
 
     def estimate(self, low: int, high: int) -> Noise:
-        """Posterior mean of the noise from days low..high-1; the prior when there are none."""
+        """Posterior mean of the noise from days low..high-1; the prior if there are none."""
         if high <= low:
             return PRIOR_NOISE
         white = self.white[low:high].transpose(1, 2, 0)
@@ -284,12 +284,12 @@ def _share(history: DailyHistory, index: Ints) -> Floats:
 
 
 def normal_to_student(z: float, degrees: float) -> float:
-    """Return how many standard errors stand for the normal deviate z."""
+    """Return the number of standard errors that corresponds to the normal deviate z."""
     scaled = z * (8 * degrees + 3) / (8 * degrees + 1)
     return float(np.sqrt(degrees * np.expm1(scaled**2 / degrees)))
 
 
 def student_to_normal(t: Floats, degrees: float) -> Floats:
-    """Return the normal deviate with about the tail of Student's t, for noise that was estimated (Wallace 1959)."""
+    """Return the normal deviate with about the same tail as Student's t, for estimated noise (Wallace 1959)."""
     scaled = np.sqrt(degrees * np.log1p(t**2 / degrees))
     return np.asarray(np.sign(t) * scaled * (8 * degrees + 1) / (8 * degrees + 3))

@@ -17,7 +17,7 @@ CALL = math.log(100)  # evidence at which a drop is called: the days are 100 tim
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A drop, as indices of observed days. `dated_at_call` is the date as first told, `changed` the refined one."""
+    """A drop, as indices of observed days. `dated_at_call` is the date at the call, `changed` the refined one."""
 
     changed: int
     dated_at_call: int
@@ -27,7 +27,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What the detector knows at the end of the last day."""
+    """The detector's state at the end of the last day."""
 
     episodes: tuple[Episode, ...]
     fall: Shift | None  # the strongest suspected drop, or the called one measured against its frozen reference
@@ -36,7 +36,7 @@ class Replay:
 
     @property
     def open_episode(self) -> Episode | None:
-        """The drop that nobody has accepted and that has not recovered."""
+        """The drop that is neither accepted nor recovered, or None."""
         return self.episodes[-1] if self.episodes and self.episodes[-1].ended is None else None
 
 

@@ -1,7 +1,6 @@
 """Rule: turns daily score summaries of a segment into one verdict with its reason and numbers.
 
-A detector (`core/drift/detector.py`) finds and dates the change; this module words it, measures it and compares
-segments. Reading the summaries, the clock and who accepts a new level are left to others.
+A detector (`detector.py`) finds and dates the change; this module words it, measures it and compares many segments.
 """
 
 import math
@@ -111,7 +110,7 @@ def decide_drift(
       (formula, assumptions and source: `core.drift.changepoint.replay`), and the level has neither been accepted nor
       recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
       needed before and after a change.
-    - watch: a drop is exp(`WATCH`) = 25 times likelier than none, or a rise 100 times (`CALL`).
+    - watch: the days are exp(`WATCH`) = 25 times likelier with a drop than without, or a rise reaches `CALL`.
     - insufficient_data: no traffic in the window, or not even a drop of 0.10 would be called with a chance of 80%.
     - stable: none of these.
 

@@ -1,7 +1,8 @@
 """Gateway to the vector indexes: build, search, list, copy, remove. LanceDB by default, Chroma as an extra, embedded.
 
-Which index readers use is an alias in the shared store (`core.indexes.registry`), not known here. Another backend is a
-`VectorIndexes`, for a library that keeps its index in a folder best a subclass of `_Folder`, and its line in BACKENDS.
+Which index readers use is an alias in the shared store (`registry.py`, `operations.py`), not known here. To add a
+backend, implement `VectorIndexes` (a library that keeps its index in a folder: subclass `_Folder`) and name it in
+BACKENDS.
 """
 
 import logging
@@ -70,7 +71,7 @@ def open_indexes(uri: str) -> VectorIndexes:
         return LanceIndexes(uri)
     if kind not in BACKENDS or "://" in uri:
         known = " or ".join(f"{name}:FOLDER" for name in BACKENDS)
-        raise InvalidInput("index uri", f"{kind!r} is not known; give a folder, {known}")
+        raise InvalidInput("index uri", f"{kind!r} is unknown; use a folder, {known}")
     return BACKENDS[kind](folder)
 
 

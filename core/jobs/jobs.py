@@ -275,7 +275,7 @@ def _write(path: Path, text: str) -> None:
 
 def _runs_already(job: Job | None, kind: str) -> Conflict:
     name = f"{kind} of {job.subject}, started by {job.actor}," if job else kind
-    return Conflict(f"{name} runs already; wait for it, or cancel it")
+    return Conflict(f"{name} is already running; wait for it, or cancel it")
 
 
 @contextmanager

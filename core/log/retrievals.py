@@ -1,7 +1,7 @@
 """Gateway to the retrieval log: days, segments and questions of a time window, whatever the database.
 
-Pages read the rollups, whose size grows with the window and not with the log; raw rows are read for queries only. The
-statements are in the readers (`core/log/readers.py`). A store stands for the log in it.
+Pages read the rollups, whose size grows with the window and not with the log; only questions are read from raw rows.
+`readers.py` finds the reader of a database, which holds its statements. A store stands for the log in it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -132,9 +132,9 @@ def normalize_query(text: str) -> str:
 class LogReader(Protocol):
     """The queries that every kind of retrieval log answers. Times are ms; a window is `start_ms` <= time < `end_ms`.
 
-    A dimension is the name of a column that has rollups, or "" for all traffic. Every method raises SourceUnavailable
-    when the log cannot be reached. `core.log.readers` names the
-    readers; `tests/core/log/test_retrievals.py` holds each to the same answers.
+    A dimension is the name of a column with rollups, or "" for all traffic. Every method raises SourceUnavailable when
+    the log is unreachable. `core.log.readers` names the readers; `tests/core/log/test_retrievals.py` checks that all
+    give the same answers.
     """
 
     def list_days(

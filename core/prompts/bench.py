@@ -1,6 +1,6 @@
-"""Shell that sets up what prompts are evaluated with: an index, an embedder, who answers and who judges, and the files.
+"""Shell: sets up the bench that prompts are evaluated on: index, embedder, answering model, judge and input files.
 
-Evaluating on a bench is for `core.prompts.evaluate`.
+`evaluate.py` runs prompts on it.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ logger = logging.getLogger("quarterdeck")
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What prompts are evaluated with: an index, who answers and who judges. Without models both are offline.
+    """The setup for evaluating prompts: an index, the answering model and the judge. Without models both are offline.
 
-    `index_digest` changes with what the index holds. Journals are kept in the folder `journals`, when there is one.
+    `index_digest` changes with the index content. Journals go to the folder `journals`, if given.
     """
 
     search: Search
@@ -64,17 +64,17 @@ class Bench:
 
     @property
     def judge_name(self) -> str:
-        """Who judges, as it is kept with a run."""
+        """The judge's name, as saved with a run."""
         return f"model: {self.judge_model.name}" if self.judge_model else OFFLINE
 
     def pipeline(self, prompt: Prompt) -> Pipeline:
-        """Return what answers with this prompt."""
+        """Return the answering pipeline for this prompt."""
         if self.answerer:
             return model_pipeline(prompt, search=self.search, model=self.answerer)
         return extractive_pipeline(prompt, search=self.search, vectors=self.vectors, prices=self.prices)
 
     def judge(self) -> Judge:
-        """Return what judges the answers."""
+        """Return the judge of the answers."""
         return llm_judge(self.judge_model) if self.judge_model else offline_judge(self.vectors)
 
     def journal(self, prompt: Prompt, digest: str) -> Journal | None:
@@ -91,7 +91,7 @@ class Bench:
 
 @contextmanager
 def open_embedder(config: Config) -> Iterator[Embedder]:
-    """Give an embedder with the vectors of the deck's store; without a store, those that former gates kept."""
+    """Yield an embedder with the cached vectors of the deck's store; without a store, with those of earlier gates."""
     store = Store(config.database_url)
     try:
         with store.read():
@@ -111,7 +111,7 @@ def open_embedder(config: Config) -> Iterator[Embedder]:
 
 @contextmanager
 def build_bench(chunks: Sequence[Chunk], embedder: Embedder, prices: Mapping[str, Price]) -> Iterator[Bench]:
-    """Give an offline bench over a temporary index of the chunks."""
+    """Yield an offline bench over a temporary index of the chunks."""
     with tempfile.TemporaryDirectory(prefix="quarterdeck-index-") as folder:
         indexes = LanceIndexes(folder)
         indexes.build(INDEX, chunks, embedder.embed([chunk.text for chunk in chunks]))
@@ -124,13 +124,13 @@ def build_bench(chunks: Sequence[Chunk], embedder: Embedder, prices: Mapping[str
 
 
 def head_revision() -> str:
-    """Return the commit that the checkout is at, with `+` when files differ from it; empty outside of git."""
+    """Return the commit of the checkout, with `+` if files differ from it; "" outside of git."""
     commit = (ask_git("rev-parse", "--short=12", "HEAD") or "").strip()
     return f"{commit}+" if commit and ask_git("status", "--porcelain", "--untracked-files=no") else commit
 
 
 def read_text(path: Path, *, below: Path = Path()) -> str:
-    """Return a text file; a relative path is one below that folder. Raises InvalidInput."""
+    """Return the text of a file; a relative path is relative to that folder. Raises InvalidInput."""
     try:
         return (below / path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -140,7 +140,7 @@ def read_text(path: Path, *, below: Path = Path()) -> str:
 
 
 def read_corpora(folders: Sequence[Path]) -> tuple[Chunk, ...]:
-    """Return the chunks of all documents; a document of a later folder replaces one of the same name before it."""
+    """Return the chunks of all documents; later folders override documents of the same name."""
     documents: dict[str, list[Chunk]] = {}
     for folder in folders:
         source = read_folder(folder)
@@ -154,7 +154,7 @@ def read_corpora(folders: Sequence[Path]) -> tuple[Chunk, ...]:
 
 
 def ask_git(*arguments: str, folder: Path = PROJECT) -> str | None:
-    """Return what git prints in a folder, or None when it fails: no repository, no such commit, no such file."""
+    """Return git's output in a folder, or None on failure: no repository, no such commit, no such file."""
     try:
         done = subprocess.run(
             ("git", *arguments), cwd=folder, capture_output=True, text=True, check=False, encoding="utf-8"

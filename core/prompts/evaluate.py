@@ -98,9 +98,9 @@ def evaluate_prompt_variant(
 ) -> EvaluationResult:
     """Answer each case with `pipeline` and judge it with `judge`. Calls `on_progress(done, total)` after each case.
 
-    What the `journal` holds is not done again; a case that failed there is. A ModelFailure is kept as the `error` of
-    its case. When the spending ceiling is reached, what is under way is finished and the rest is `not_run`. `digest` is
-    the `dataset_digest` of the cases, where it was computed already.
+    Results in the `journal` are reused, except failed cases. A ModelFailure is kept as the `error` of its case. When
+    the spending ceiling is reached, running cases are finished and the rest is `not_run`. `digest` is the
+    `dataset_digest` of the cases, if it was computed already.
     """
     if not cases:
         raise InvalidInput("cases", "there are none to evaluate on")

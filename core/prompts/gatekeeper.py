@@ -160,9 +160,9 @@ def _find_baseline(
 
 
 def _from_production(config: Config, candidate: Prompt) -> PromptSource | None:
-    """Return the version that MLflow's alias `production` points at, with the settings that its run was made with.
+    """Return the version behind MLflow's alias `production`, with the settings of its run.
 
-    None where no version is in production, or none with a run. Raises what reading MLflow raises.
+    None if no version with a run is in production. Raises what reading MLflow raises.
     """
     tracking = Tracking(config.tracking_uri)
     version = tracking.production_version(candidate.name)

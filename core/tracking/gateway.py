@@ -1,6 +1,6 @@
 """Gateway to MLflow: runs with their artifacts, prompts with their versions, and what evaluations and promotions write.
 
-Reading never writes to a store nor migrates it (`core.tracking.readers`).
+Reading never writes to a store nor migrates it (`readers.py`).
 """
 
 import json
@@ -42,7 +42,7 @@ class Tracking:
 
     Every method raises SourceUnavailable, in one line, for a store that is missing, corrupt, unreachable or of an
     unknown schema. `artifact_root` is where new experiments store files; by default next to the database.
-    `connect` opens the MLflow client that everything is written through, from the address.
+    `connect` opens the MLflow client that writes, from the address.
     """
 
     def __init__(

@@ -106,7 +106,7 @@ class TrackingSqlReader:
         return tuple(found[run_id] for run_id in run_ids if run_id in found)
 
     def get_alias(self, name: str, alias: str) -> int | None:
-        """Return the version of a registered model or prompt behind the alias, or None."""
+        """Return the version of a registered model behind the alias, or None."""
         with self._connect() as query:
             rows = query(
                 "SELECT version FROM registered_model_aliases WHERE name = :name AND alias = :alias",

@@ -107,7 +107,7 @@ def test_a_configured_experiment_goes_first_even_while_it_is_empty(tracking: Tra
     assert find_experiment(tracking, "planned") == "planned"
     area = describe_prompts(tracking, "planned")
     assert area.standing is Standing.EMPTY
-    assert area.sentence == "No prompt was evaluated yet in the experiment planned."
+    assert area.sentence == "No prompt has been evaluated yet in the experiment planned."
 
 
 @pytest.mark.slow
@@ -115,4 +115,4 @@ def test_a_store_without_an_evaluated_run_has_no_experiment_to_look_at(tmp_path:
     empty = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
     empty.log_evaluation("training", "epoch 1", params={}, metrics={"loss": 0.5}, artifacts={})
     assert find_experiment(empty) == ""
-    assert describe_prompts(empty).sentence == "No prompt was evaluated yet."
+    assert describe_prompts(empty).sentence == "No prompt has been evaluated yet."

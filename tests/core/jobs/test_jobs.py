@@ -82,7 +82,7 @@ def test_there_are_never_two_of_a_kind(jobs: Jobs, tmp_path: Path) -> None:
         [sys.executable, "-c", script, str(tmp_path / "jobs")],
         cwd=PROJECT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "Conflict: build of v2, started by ada, runs already" in done.stderr
+    assert "Conflict: build of v2, started by ada, is already running" in done.stderr
     assert jobs.cancel("build")
     assert start(jobs, SLEEP).state is JobState.RUNNING
 

@@ -81,7 +81,7 @@ def test_a_start_that_fails_is_taken_back_in_the_trail(store: Store, jobs: Jobs,
 
 def test_while_one_runs_another_is_refused_without_an_entry(store: Store, jobs: Jobs) -> None:
     start_job(store, jobs, SLEEP, BY)
-    with pytest.raises(Conflict, match="build of v2, started by ada, runs already"):
+    with pytest.raises(Conflict, match="build of v2, started by ada, is already running"):
         start_job(store, jobs, SLEEP, BY)
     assert [action for action, _, _ in trail(store)] == ["job.start"]
 
@@ -91,7 +91,7 @@ def test_two_that_start_at_once_leave_one_running_and_the_other_taken_back(
 ) -> None:
     start_job(store, jobs, SLEEP, BY)
     monkeypatch.setattr(jobs, "check_free", lambda _kind: None)  # the first had not begun when the second looked
-    with pytest.raises(Conflict, match="runs already"):
+    with pytest.raises(Conflict, match="is already running"):
         start_job(store, jobs, SLEEP, Act("bob", "me too"))
     assert [action for action, _, _ in trail(store)] == ["job.start", "job.start", "job.cancel"]
     running = jobs.find("build")

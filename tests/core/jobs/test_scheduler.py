@@ -238,7 +238,7 @@ def test_the_server_watches_over_drift(store, url, tmp_path):
 ACT = """
 import sys, threading
 from sqlalchemy import text
-from core.scheduler import Job, Scheduler
+from core.jobs.scheduler import Job, Scheduler
 from quarterdeck.store import Store
 
 store, name = Store(sys.argv[1]), sys.argv[2]

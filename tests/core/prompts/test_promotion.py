@@ -151,12 +151,12 @@ def test_the_first_promotion_of_a_prompt_rolls_back_to_none(store: Store, tracki
 def test_what_is_in_production_is_checked_against_what_the_visitor_saw(store: Store, tracking: Tracking) -> None:
     tracking.set_prompt_alias("qa", "production", 1)
     before = look(store, tracking)
-    with pytest.raises(Conflict, match="is version 1, not version 2"):
+    with pytest.raises(Conflict, match="has version 1 in production, not version 2"):
         promote_3(store, tracking)
     assert look(store, tracking) == before
     promote(store, tracking, run_of(tracking, 3), BY, serving=None, expected=1)
     tracking.set_prompt_alias("qa", "production", 2)
-    with pytest.raises(Conflict, match="is version 2, not version 3"):
+    with pytest.raises(Conflict, match="has version 2 in production, not version 3"):
         roll_back(store, tracking, "qa", BY)
 
 
@@ -259,7 +259,7 @@ def test_two_promotions_at_the_same_time_do_not_mix(store: Store, tracking: Trac
 
         def set_run_description(self, run_id: str, text: str) -> None:
             if text:
-                with pytest.raises(Conflict, match="The promotion of qa v3 by ann is under way"):
+                with pytest.raises(Conflict, match="The promotion of qa v3 by ann is running"):
                     promote(store, tracking, run_of(tracking, 1), BY, serving=None, expected=2)
             super().set_run_description(run_id, text)
 

@@ -268,7 +268,7 @@ def test_an_artifact_is_found_inside_its_run_only(store, tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     with pytest.raises(InvalidInput, match="is outside of"):
         store.read_artifact_text(run_id, "../../../../secret.txt")
-    with pytest.raises(NotFound, match=r"keeps no 'missing\.txt'"):
+    with pytest.raises(NotFound, match=r"has no 'missing\.txt'"):
         store.read_artifact_text(run_id, "missing.txt")
     with pytest.raises(NotFound, match="no run 'nope'"):
         store.read_artifact_text("nope", "cases.json")
@@ -373,7 +373,7 @@ def test_a_server_and_its_database_read_the_same(server, tmp_path, capfd):
     assert server.production_release("qa") is database.production_release("qa") is None
     with pytest.raises(NotFound, match="nope"):
         server.get_run("nope")
-    with pytest.raises(NotFound, match="keeps no"):
+    with pytest.raises(NotFound, match="has no 'missing"):
         server.read_artifact_text(run_id, "missing.txt")
     with pytest.raises(SourceUnavailable, match="served by a tracking server"):
         database.read_artifact_text(run_id, "cases.json")
@@ -405,7 +405,7 @@ def test_a_missing_file_is_named_and_not_created(tmp_path):
 
 def test_a_corrupt_file_gets_one_line(tmp_path):
     (tmp_path / "bad.db").write_bytes(b"not a database" * 1000)
-    with pytest.raises(SourceUnavailable, match=r"not a database\. Give `MLFLOW_TRACKING_URI`") as caught:
+    with pytest.raises(SourceUnavailable, match=r"not a database\. Set `MLFLOW_TRACKING_URI`") as caught:
         Tracking(f"sqlite:///{tmp_path}/bad.db").list_runs()
     assert "\n" not in str(caught.value)
 

@@ -276,12 +276,12 @@ def test_the_page_starts_with_the_configured_experiment_or_the_newest_with_evalu
     store = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
     store.log_evaluation("an experiment", "epoch 1", params={}, metrics={"loss": 0.5}, artifacts={})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
-    (chosen,) = (box for box in open_page("prompts").selectbox if box.label == "Experiment")
+    (chosen,) = (box for box in open_page("prompts").selectbox if box.label == "MLflow experiment")
     assert (chosen.value, chosen.options) == ("trials", ["trials", "an experiment"])
     monkeypatch.setenv("QUARTERDECK_EXPERIMENT", "planned")
     st.cache_resource.clear()
     app = open_page("prompts")
-    (chosen,) = (box for box in app.selectbox if box.label == "Experiment")
+    (chosen,) = (box for box in app.selectbox if box.label == "MLflow experiment")
     assert (chosen.value, chosen.options) == ("planned", ["planned", "an experiment", "trials"])
     assert [text_of(info.value) for info in app.main.info] == ["No evaluated run in planned yet."]
 
