@@ -33,6 +33,7 @@ def findings(config: Config) -> dict[str, Finding]:
 @pytest.fixture
 def own(demo: Demo, tmp_path: Path) -> Config:
     """The demo with a store of its own, which a test may break."""
+    (tmp_path / "deck.db").touch(mode=0o600)
     with (
         closing(sqlite3.connect(demo.config.home / "quarterdeck.db")) as source,
         closing(sqlite3.connect(tmp_path / "deck.db")) as target,
