@@ -108,7 +108,7 @@ def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: 
 
 
 def save_decision(connection: Connection, topic: BacklogTopic, state: TopicState, *, owner: str, note: str) -> None:
-    """Store what was decided about the topic as it was read. Raises Conflict when somebody decided first."""
+    """Save a decision about a topic with optimistic locking. Raises Conflict if it was changed since the read."""
     values = {"state": str(state), "owner": owner, "note": note}
     save_versioned(connection, topics, {"topic_id": topic.topic_id}, values, expected_version=topic.version)
 

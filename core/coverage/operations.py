@@ -10,7 +10,7 @@ from quarterdeck.store import Store
 def mark_topic(
     store: Store, topic: BacklogTopic, state: TopicState, by: Act, *, owner: str = "", note: str = ""
 ) -> int:
-    """Decide about a topic, as it was read. Raises InvalidInput, and Conflict when somebody was faster."""
+    """Record the decision about a topic, with optimistic locking. Raises InvalidInput and Conflict."""
     for name, value in (("owner", owner), ("note", note)):
         if len(value) > MAX_TEXT or "\x00" in value:
             raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")

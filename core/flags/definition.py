@@ -23,7 +23,7 @@ _SERVED = ("state", "variants", "defaultVariant", "targeting")
 class FlagDefinition:
     """What a definition says. `raw` is the JSON as it is stored, with every field that only others know of.
 
-    An empty definition stands for no flag: it is off and has no variants.
+    An empty definition means that there is no flag: it is off and has no variants.
     """
 
     raw: Mapping[str, Any]

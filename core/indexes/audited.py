@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SwapState:
-    """Which index an alias stands for. `probe` says what was checked before it went live, "" for nothing."""
+    """The index behind an alias. `probe` says what was checked before it went live, "" for nothing."""
 
     index: str
     probe: str = ""

@@ -70,7 +70,7 @@ def build_version(
     Run it again after a kill: only texts that the store's cache does not know are embedded. The default name holds the
     hash of the content, so that the same content is built once. Raises InvalidInput when there is nothing to index
     or the name is too long,
-    Conflict when the given name stands for other content, Forbidden before anything is built.
+    Conflict when the given name is in use for other content, Forbidden before anything is built.
     """
     require(by, Action.INDEX_REGISTER)
     if not source.chunks:

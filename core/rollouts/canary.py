@@ -67,7 +67,7 @@ def find_start(entries: Iterable[FlagEntry]) -> datetime | None:
 
 
 def serves_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
-    """Return whether every user gets the same by both definitions; None stands for no flag."""
+    """Return whether both definitions serve every user the same; None means that there is no flag."""
     return FlagDefinition(before or {}).served == FlagDefinition(after or {}).served
 
 

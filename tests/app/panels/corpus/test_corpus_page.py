@@ -228,7 +228,7 @@ def test_a_rebuild_without_a_reason_starts_nothing(repo: DvcRepo) -> None:
         ("away", {"tab": "Files", "version": "v1", "path": "corpus/gone.md"}, "'origin' .* cannot be reached"),
         ("half", {"tab": "Files", "version": "workspace"}, "corpus.dvc is half written"),
         ("conflict", {"tab": "Diff", "old": "v1", "new": "workspace"}, "corpus.dvc is in a merge conflict"),
-        ("pipeline", {"tab": "Pipeline"}, "dvc.yaml cannot be understood"),
+        ("pipeline", {"tab": "Pipeline"}, "dvc.yaml is invalid"),
         ("jobs", {"tab": "Files"}, "job.json cannot be read"),
     ],
 )
@@ -318,7 +318,7 @@ def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live
     )
     save_probe(deck, failed, ME, live="docs-v1")
     app = open_tab("Indexes")
-    assert "It did not pass its probe, so it cannot go live" in said(app)
+    assert "It did not pass its probe, so it does not go live" in said(app)
     assert not [button for button in app.button if button.label == "Let it go live"]
     passed = ProbeReport("docs-v2", (ProbeCheck("complete", True, 1.0, "all there"),))
     save_probe(deck, passed, ME, live="docs-v0")
