@@ -14,6 +14,7 @@ import pytest
 from core.audit.actions import Action, Subject
 from core.audit.acts import Act
 from core.audit.permissions import NEEDS
+from core.audit.settings import Family
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -226,6 +227,20 @@ def test_actions_are_spelled_in_one_module_only() -> None:
     actions, subjects = {str(action) for action in Action}, {f"{subject}." for subject in Subject}
     assert find_spelled(actions, list_texts, except_in="core/audit/actions.py") == []
     assert find_spelled(subjects, list_prefixes, except_in="core/audit/actions.py") == []
+
+
+def test_the_names_of_settings_are_made_in_one_module_only() -> None:
+    families = {str(family) for family in Family if str(family).endswith(":")}
+    assert find_spelled(families, list_prefixes, except_in="core/audit/settings.py") == []
+    calls = [
+        f"{path.relative_to(PROJECT)}:{node.lineno} calls {ast.unparse(node)}"
+        for folder in ("core", "app", "pages")
+        for path in list_modules(folder)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("get_setting", "save_setting", "SettingKey")
+        if isinstance(node.args[-1] if len(node.args) < 3 else node.args[1], ast.Constant | ast.JoinedStr)
+    ]
+    assert calls == [], "use core.audit.settings.setting_key"
 
 
 @pytest.mark.parametrize("folder", ["core", "app", "pages"])

@@ -12,7 +12,7 @@ from app.http.backends import admit, get_config, get_store
 from app.http.observing import REGISTRY, STORE_UP
 from app.http.refusals import refuse
 from core.access.scopes import Scope
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.errors import QuarterdeckError, SourceUnavailable
 
 
@@ -41,7 +41,7 @@ ROUTES = [Route("/readyz", readyz), Route("/metrics", metrics)]
 def _find_problem() -> str:
     """What keeps this server from its work, without the store's address: anybody may ask."""
     try:
-        get_setting(get_store(), "readyz")
+        get_setting(get_store(), setting_key(Family.ENVIRONMENTS))
     except SourceUnavailable:
         STORE_UP.set(0)
         return "the store cannot be read; the log and `quarterdeck doctor` say why"

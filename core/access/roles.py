@@ -9,11 +9,11 @@ from dataclasses import replace
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.permissions import Grant, Role, Roles, combine_grants
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.errors import NotFound
 from quarterdeck.store import Store
 
-_SETTING = "roles"
+_SETTING = setting_key(Family.ROLES)
 
 
 def list_grants(store: Store) -> tuple[Grant, ...]:

@@ -46,11 +46,6 @@ class Told:
     changed_on: str = ""
 
 
-def alert_rules_setting(environment: str) -> str:
-    """Return the name of the setting that holds the environment's alert rules."""
-    return f"alert_rules:{environment}"
-
-
 def decide_alert(rule: AlertRule, told: Told, report: DriftReport) -> Told | None:
     """Return what the webhook should be told now, or None when it knows already.
 

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from core.alerts.alerts import AlertRule, Told, alert_rules_setting, compose_message, decide_alert
+from core.alerts.alerts import AlertRule, Told, compose_message, decide_alert
 from core.alerts.webhooks import post_signed
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.drift.report import report_drift
 from core.drift.verdict import DriftStatus
 from core.errors import Conflict, SourceUnavailable
@@ -21,7 +21,7 @@ Send = Callable[[str, Mapping[str, Any], str], int]
 
 def list_alert_rules(store: Store, environment: str) -> tuple[AlertRule, ...]:
     """Return the environment's alert rules, by name."""
-    stored, _ = get_setting(store, alert_rules_setting(environment))
+    stored, _ = get_setting(store, setting_key(Family.ALERT_RULES, environment))
     rules = [AlertRule(r["name"], r["url"], r["secret"], DriftStatus(r["from_status"])) for r in stored or ()]
     return tuple(sorted(rules, key=lambda rule: rule.name))
 
@@ -38,7 +38,7 @@ def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = 
         return ()
     report = report_drift(store, environment=environment, today=now.date()).report
     for rule in rules:
-        name = f"alert_told:{environment}:{rule.name}"
+        name = setting_key(Family.ALERT_TOLD, environment, rule.name)
         stored, version = get_setting(store, name)
         told = Told(**stored) if stored else Told()
         due = decide_alert(rule, told, report)
@@ -54,7 +54,7 @@ def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = 
     return tuple(lines)
 
 
-def _claim(store: Store, name: str, told: Told, version: int) -> bool:
+def _claim(store: Store, name: SettingKey, told: Told, version: int) -> bool:
     try:
         with store.begin() as connection:
             save_setting(connection, name, asdict(told), expected_version=version)

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from core.alerts.alerts import AlertRule, alert_rules_setting
+from core.alerts.alerts import AlertRule
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.errors import NotFound
 from quarterdeck.store import Store
 
@@ -22,7 +22,7 @@ def delete_alert_rule(store: Store, name: str, by: Act) -> int:
 
 
 def _change_alert_rules(store: Store, name: str, rule: AlertRule | None, by: Act) -> int:
-    setting = alert_rules_setting(by.environment)
+    setting = setting_key(Family.ALERT_RULES, by.environment)
     stored, version = get_setting(store, setting)
     known = {each["name"]: each for each in stored or ()}
     before = known.pop(name, None)

@@ -2,17 +2,15 @@
 
 from sqlalchemy import select, union
 
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.errors import InvalidInput
 from quarterdeck.schema import flags, tokens
 from quarterdeck.store import Store
 
-ENVIRONMENTS = "environments"
-
 
 def list_environments(store: Store, own: str) -> tuple[str, ...]:
     """Return the deck's `own` environment, then by name those that were added and those with flags or tokens."""
-    added, _ = get_setting(store, ENVIRONMENTS)
+    added, _ = get_setting(store, setting_key(Family.ENVIRONMENTS))
     with store.read() as connection:
         used = connection.scalars(union(select(flags.c.environment), select(tokens.c.environment))).all()
     return (own, *sorted({*(added or ()), *used} - {own}))

@@ -2,8 +2,8 @@
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.environments import ENVIRONMENTS, check_environment, list_environments
-from core.audit.settings import get_setting, save_setting
+from core.audit.environments import check_environment, list_environments
+from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.errors import Conflict
 from quarterdeck.store import Store
 
@@ -13,8 +13,9 @@ def add_environment(store: Store, name: str, by: Act) -> int:
     check_environment(name)
     if name in list_environments(store, by.environment):
         raise Conflict(f"environment {name!r} is there already")
-    added, version = get_setting(store, ENVIRONMENTS)
+    key = setting_key(Family.ENVIRONMENTS)
+    added, version = get_setting(store, key)
     with changing(store, by) as change:
-        save_setting(change.connection, ENVIRONMENTS, sorted([*(added or ()), name]), expected_version=version)
+        save_setting(change.connection, key, sorted([*(added or ()), name]), expected_version=version)
         change.record(Action.ENVIRONMENT_ADD, name, None, {"name": name})
     return change.entry_id

@@ -1,32 +1,81 @@
 """Gateway to the settings: named facts in the store, each with a version that the next writer has to expect.
 
-Writing functions take the open transaction of `core.audit.acts.changing`, so that no change lands without its audit
-entry.
+Every name is made by `setting_key`, so that no two facts can share one. Writing functions take the open transaction of
+`core.audit.acts.changing`, so that no change lands without its audit entry.
 """
 
 import json
 import uuid
-from typing import Any
+from enum import StrEnum
+from typing import Any, NewType
 
 from sqlalchemy import Connection, Table, insert, select, update
 
-from core.errors import Conflict
+from core.errors import Conflict, InvalidInput
 from quarterdeck.news import tell_news
 from quarterdeck.schema import settings
 from quarterdeck.snapshot import STATE_VERSION
 from quarterdeck.store import Store
 
+SettingKey = NewType("SettingKey", str)
 
-def get_setting(store: Store, name: str) -> tuple[Any, int]:
+
+class Family(StrEnum):
+    """Which facts are kept as settings: how the names of each family begin in the stores that there are."""
+
+    ROLES = "roles"
+    ENVIRONMENTS = "environments"
+    ACCEPTED_LEVEL = "accepted_level:"
+    ALERT_RULES = "alert_rules:"
+    ALERT_TOLD = "alert_told:"
+    DEPLOYMENT = "deployment:"
+    EXPERIMENT = "experiment:"
+    PREDICTION = "prediction:"
+    PROBE = "probe:"
+    PROMOTION = "promotion:"
+    IMPORTED_FILE = "import."
+    IMPORTED_TRACES = "mlflow."
+
+
+MAX_KEY = 256  # what the column of the names holds
+_SAID = {  # what the last part of a name is, for whoever gave one that is too long
+    Family.ACCEPTED_LEVEL: "environment",
+    Family.ALERT_RULES: "environment",
+    Family.ALERT_TOLD: "alert rule",
+    Family.DEPLOYMENT: "service",
+    Family.EXPERIMENT: "experiment",
+    Family.PREDICTION: "corpus version",
+    Family.PROBE: "index",
+    Family.PROMOTION: "prompt",
+}
+
+
+def setting_key(family: Family, *parts: str) -> SettingKey:
+    """Return the name of a setting: all parts but the last are environments.
+
+    Raises InvalidInput where two facts would share a name: for one that would have to be cut, and for an environment
+    with a colon.
+    """
+    if any(":" in part for part in parts[:-1]):
+        raise InvalidInput("environment", f"must not hold a colon, as {parts[0][:80]!r} does")
+    key = f"{family}{':'.join(parts)}"
+    if len(key) > MAX_KEY:
+        longest = MAX_KEY - len(key) + len(parts[-1])
+        problem = f"must be at most {max(0, longest)} characters to be kept, not {len(parts[-1])}"
+        raise InvalidInput(_SAID.get(family, str(family)), problem)
+    return SettingKey(key)
+
+
+def get_setting(store: Store, name: SettingKey) -> tuple[Any, int]:
     """Return a setting's value and version; (None, 0) when it was never set."""
     with store.read() as connection:
         row = connection.execute(select(settings.c.value, settings.c.version).where(settings.c.name == name)).first()
     return (json.loads(row.value), row.version) if row else (None, 0)
 
 
-def list_settings(store: Store, prefix: str) -> dict[str, Any]:
-    """Return the values of the settings whose names start with `prefix`, by name."""
-    wanted = settings.c.name.startswith(prefix, autoescape=True)
+def list_settings(store: Store, family: Family, *parts: str) -> dict[str, Any]:
+    """Return the values of a family's settings whose names go on with these parts, by name."""
+    wanted = settings.c.name.startswith(f"{family}{''.join(f'{part}:' for part in parts)}", autoescape=True)
     with store.read() as connection:
         rows = connection.execute(select(settings.c.name, settings.c.value).where(wanted).order_by(settings.c.name))
         return {row.name: json.loads(row.value) for row in rows}
@@ -50,7 +99,7 @@ def save_versioned(
         connection.execute(insert(table).values(**identity, **values, version=1))
 
 
-def save_setting(connection: Connection, name: str, value: Any, *, expected_version: int) -> None:
+def save_setting(connection: Connection, name: SettingKey, value: Any, *, expected_version: int) -> None:
     """Store a named fact. Raises Conflict when somebody else changed it first."""
     save_versioned(
         connection, settings, {"name": name}, {"value": json.dumps(value)}, expected_version=expected_version

@@ -16,7 +16,7 @@ from typing import Any
 
 from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing, require
-from core.audit.settings import get_setting, list_settings, save_setting
+from core.audit.settings import Family, get_setting, list_settings, save_setting, setting_key
 from core.deployments.audited import IdleState, LiveState
 from core.deployments.colors import (
     Color,
@@ -82,13 +82,13 @@ def open_site(service: Service, home: Path, *, on_step: OnStep = _say_nothing) -
 
 def get_deployment(store: Store, environment: str, service: str) -> Deployment:
     """Return what should be of a service; one that was never deployed has no live color."""
-    value, version = get_setting(store, _setting(environment, service))
+    value, version = get_setting(store, setting_key(Family.DEPLOYMENT, environment, service))
     return _read(value, version) if value else Deployment(service, environment)
 
 
 def list_deployments(store: Store, environment: str) -> tuple[Deployment, ...]:
     """Return every deployed service of the environment, by name."""
-    found = list_settings(store, _setting(environment, ""))
+    found = list_settings(store, Family.DEPLOYMENT, environment)
     return tuple(_read(value, 0) for value in found.values())
 
 
@@ -417,7 +417,7 @@ def _at_work(site: Site) -> Iterator[None]:
 
 def _save(store: Store, planned: Deployment, by: Act, record: Callable[[Change], None]) -> Deployment:
     with changing(store, by) as change:
-        name = _setting(planned.environment, planned.service)
+        name = setting_key(Family.DEPLOYMENT, planned.environment, planned.service)
         save_setting(change.connection, name, _write(planned), expected_version=planned.version)
         record(change)
     return replace(planned, version=planned.version + 1)
@@ -438,10 +438,6 @@ def _told_live(found: Deployment) -> LiveState | None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _setting(environment: str, service: str) -> str:
-    return f"deployment:{environment}:{service}"
 
 
 def _write(found: Deployment) -> dict[str, Any]:

@@ -4,9 +4,8 @@ from datetime import date
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.drift.audited import AcceptedLevel
-from core.drift.report import accepted_level_setting
 from quarterdeck.store import Store
 
 
@@ -15,7 +14,7 @@ def accept_level(store: Store, accepted_on: date | None, by: Act) -> int:
 
     None takes back whatever was accepted.
     """
-    name = accepted_level_setting(by.environment)
+    name = setting_key(Family.ACCEPTED_LEVEL, by.environment)
     stored, version = get_setting(store, name)
     after = AcceptedLevel(accepted_on) if accepted_on else None
     with changing(store, by) as change:

@@ -4,18 +4,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.drift.audited import AcceptedLevel
 from core.drift.verdict import DriftReport, SegmentVerdict, decide_drift, decide_segments
 from core.log.retrievals import SEGMENTS, count_empty, last_days, list_daily_scores, list_segment_scores
 from core.log.values import DailyScores
 from quarterdeck.store import Store
-
-
-def accepted_level_setting(environment: str) -> str:
-    """Return the name of the setting that holds since when the present level counts as normal."""
-    return f"accepted_level:{environment}"
-
 
 WINDOW_DAYS = 7
 BASELINE_DAYS = 30
@@ -53,6 +47,6 @@ def report_drift(
 
 def get_accepted_day(store: Store, environment: str) -> date | None:
     """Return the day from which on the level of scores was accepted as normal, if somebody did."""
-    stored, _ = get_setting(store, accepted_level_setting(environment))
+    stored, _ = get_setting(store, setting_key(Family.ACCEPTED_LEVEL, environment))
     accepted = AcceptedLevel.read(stored)
     return accepted.accepted_on if accepted else None

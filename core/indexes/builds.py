@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing, require
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.embedding.chunks import CHUNKING, Chunk, digest_chunks
 from core.embedding.embed import Embedder, Vectors
 from core.errors import Conflict, InvalidInput, NotFound
@@ -30,7 +30,6 @@ from core.indexes.probes import (
     check_recall,
     check_scores,
     parse_probe,
-    probe_setting,
 )
 from core.indexes.registry import Index, IndexState, get_index, list_aliases, list_indexes, list_swaps, newest_swap_id
 from core.indexes.retention import GRACE, KEEP, Kept, Retention, decide_retention
@@ -68,7 +67,8 @@ def build_version(
     """Build the index of a corpus version at `location` and register it; no alias stands for it yet.
 
     Run it again after a kill: only texts that the store's cache does not know are embedded. The default name holds the
-    hash of the content, so that the same content is built once. Raises InvalidInput when there is nothing to index,
+    hash of the content, so that the same content is built once. Raises InvalidInput when there is nothing to index
+    or the name is too long,
     Conflict when the given name stands for other content, Forbidden before anything is built.
     """
     require(by, Action.INDEX_REGISTER)
@@ -76,6 +76,7 @@ def build_version(
         raise InvalidInput("corpus version", f"{source.version} holds no document with text to index")
     digest = digest_chunks(source.chunks, model=embedder.model)
     name = name or f"docs-{_slug(source.version)}-{digest[:8]}"
+    setting_key(Family.PROBE, name)  # an index whose name is too long for its probe to be kept is not built
     indexes = open_indexes(location)
     known = next((index for index in list_indexes(store) if index.name == name), None)
     if known is not None:
@@ -162,18 +163,19 @@ def ship_index(store: Store, alias: str, report: ProbeReport, by: Act, *, expect
 
 def save_probe(store: Store, report: ProbeReport, by: Act, *, live: str | None) -> int:
     """Keep what a probe found beside the index `live`, in place of the last one; return the audit entry's id."""
-    _, version = get_setting(store, probe_setting(report.index_name))
+    key = setting_key(Family.PROBE, report.index_name)
+    _, version = get_setting(store, key)
     with changing(store, by) as change:
         record = ProbeRecord(report, live, from_ms(change.at_ms))
         stored = asdict(record) | {"probed": record.probed.isoformat()}
-        save_setting(change.connection, probe_setting(report.index_name), stored, expected_version=version)
+        save_setting(change.connection, key, stored, expected_version=version)
         change.record(Action.PROBE_SAVE, report.index_name, None, {"passed": report.passed, "summary": report.summary})
     return change.entry_id
 
 
 def find_probe(store: Store, index_name: str) -> ProbeRecord | None:
     """Return the last probe of an index that was kept, None before the first."""
-    stored, _ = get_setting(store, probe_setting(index_name))
+    stored, _ = get_setting(store, setting_key(Family.PROBE, index_name))
     return parse_probe(stored) if stored else None
 
 

@@ -90,11 +90,6 @@ class ProbeRecord:
     probed: datetime
 
 
-def probe_setting(index_name: str) -> str:
-    """Return the name of the setting that keeps the last probe of an index."""
-    return f"probe:{index_name}"[:256]
-
-
 def parse_probe(stored: Mapping[str, Any]) -> ProbeRecord:
     """Return the record that `dataclasses.asdict` made a dictionary of, its time as ISO text."""
     report = stored["report"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.errors import InvalidInput
 from core.intake.intake import add_keys, find_keys, forget_keys, store_retrievals
 from core.intake.rows import FileTimes, Parsed, RefusedRow, parse_cells, parse_record, parse_rows
@@ -81,7 +81,7 @@ def import_file(
     `on_progress` hears how much of the file is dealt with (0 to 1). Raises InvalidInput and SourceUnavailable, and
     Conflict when another import of the same file is under way.
     """
-    name = f"import.{file.digest()}"
+    name = setting_key(Family.IMPORTED_FILE, file.digest())
     skip, version = _find_progress(store, name, resume=resume, again=again)
     times = FileTimes(zone)
     parse = parse_cells if file.is_text else parse_record
@@ -133,7 +133,7 @@ def parse_zone(name: str) -> tzinfo:
         raise InvalidInput("timezone", f"{name!r} is no time zone; give one like Europe/Berlin") from error
 
 
-def _find_progress(store: Store, name: str, *, resume: bool, again: bool) -> tuple[int, int]:
+def _find_progress(store: Store, name: SettingKey, *, resume: bool, again: bool) -> tuple[int, int]:
     """Return how many rows to skip, and the version of the note that says so."""
     with store.begin():
         pass  # makes the store when there is none yet
@@ -151,7 +151,7 @@ def _import_experiment(
     store: Store, source: TraceSource, experiment_id: str, *, tally: _Tally, redact: Redactor
 ) -> Iterator[Sequence[Trace]]:
     """Store the new traces of one experiment, and yield each batch that is durable."""
-    known = f"mlflow.{source.digest(experiment_id)}"
+    known = setting_key(Family.IMPORTED_TRACES, source.digest(experiment_id))
     state, version = get_setting(store, known)
     until_ms = int(state["until_ms"]) if state else 0
     for ids in source.list_traces(experiment_id, since_ms=until_ms - _LATE_MS if state else None):
@@ -176,7 +176,9 @@ def _parse_traces(traces: Sequence[Trace], redact: Redactor, *, first: int) -> P
     return parse_rows([(trace, span) for trace in traces for span in trace.spans], read, first=first)
 
 
-def _mark_traces(connection: Connection, *, source: str, traces: Sequence[Trace], until_ms: int, version: int) -> None:
+def _mark_traces(
+    connection: Connection, *, source: SettingKey, traces: Sequence[Trace], until_ms: int, version: int
+) -> None:
     save_setting(connection, source, {"until_ms": until_ms}, expected_version=version)
     add_keys(connection, source, [(trace.trace_id, to_ms(trace.started)) for trace in traces])
     forget_keys(connection, source, before_ms=until_ms - _LATE_MS)

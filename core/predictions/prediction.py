@@ -213,11 +213,6 @@ def compare_prediction(prediction: Prediction, measured: Mapping[str, float]) ->
     )
 
 
-def prediction_setting(target: str) -> str:
-    """Return the name of the setting that keeps the last prediction for a corpus version; `target` "" is the prefix."""
-    return f"prediction:{target}"[:256]
-
-
 def parse_prediction(stored: Mapping[str, Any]) -> Prediction:
     """Return the prediction that `dataclasses.asdict` made a dictionary of."""
     return Prediction(

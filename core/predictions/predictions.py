@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audit.settings import get_setting, list_settings
+from core.audit.settings import Family, get_setting, list_settings, setting_key
 from core.coverage.report import Coverage
 from core.coverage.topics import Topic
 from core.embedding.embed import Embedder, Vectors
@@ -24,7 +24,6 @@ from core.predictions.prediction import (
     compare_prediction,
     parse_prediction,
     predict_lift,
-    prediction_setting,
 )
 from quarterdeck.store import Store
 
@@ -43,7 +42,7 @@ def predict_coverage(
 ) -> Prediction:
     """Return what `source` would do to the gaps of `coverage`, and to the well covered queries of the same days.
 
-    Of the latter the most asked are taken, up to 2,000. Raises what `forecast_lift` raises.
+    Of the latter the most asked are taken, up to 2,000. Raises what `predict_version` raises.
     """
     low = {query.text for query in coverage.queries}
     others = [query for query in list_questions(store, coverage.window, limit=_MOST_QUERIES) if query.text not in low]
@@ -67,9 +66,10 @@ def predict_version(
     """Return the prediction for `queries`, those that the topics index first.
 
     Embeds only what the live index does not hold and the cache does not know; an index that is built from the source
-    later finds these vectors in the cache. Raises InvalidInput when the live index is of another model, NotFound and
-    SourceUnavailable when it cannot be read.
+    later finds these vectors in the cache. Raises InvalidInput when the live index is of another model or the
+    name of the version is too long to be kept, NotFound and SourceUnavailable when it cannot be read.
     """
+    setting_key(Family.PREDICTION, source.version)  # a version whose prediction cannot be kept is not predicted
     if live.model != embedder.model:
         raise InvalidInput("model", f"the live index {live.name} is of {live.model}, not of {embedder.model}")
     indexes = open_indexes(live.location)
@@ -125,7 +125,7 @@ def measure_in_log(store: Store, prediction: Prediction, window: Window) -> Pred
 
 def find_prediction(store: Store, target: str) -> Prediction | None:
     """Return the last prediction that was kept for a corpus version, None before the first."""
-    stored, _ = get_setting(store, prediction_setting(target))
+    stored, _ = get_setting(store, setting_key(Family.PREDICTION, target))
     return parse_prediction(stored) if stored else None
 
 
@@ -139,7 +139,7 @@ def get_prediction(store: Store, target: str) -> Prediction:
 
 def list_predictions(store: Store) -> tuple[Prediction, ...]:
     """Return the predictions that are kept, the last of each corpus version."""
-    return tuple(parse_prediction(stored) for stored in list_settings(store, prediction_setting("")).values())
+    return tuple(parse_prediction(stored) for stored in list_settings(store, Family.PREDICTION).values())
 
 
 def _search_past(live: Index, vectors: Vectors, gone: set[str], top_k: int) -> list[tuple[Passage, ...]]:

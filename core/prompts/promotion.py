@@ -11,7 +11,7 @@ from typing import Any
 
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing, require
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.audit.trail import AuditEntry, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
 from core.flags.store import Flag, list_flags, save_flag
@@ -164,7 +164,7 @@ def find_promotion(store: Store, name: str) -> Promotion | None:
 
 def find_unfinished(store: Store, name: str) -> Unfinished | None:
     """Return the last promotion of a prompt when it was cut off, or failed and could not be undone."""
-    claim, _ = get_setting(store, _setting(name))
+    claim, _ = get_setting(store, setting_key(Family.PROMOTION, name))
     if not claim or (not claim["left"] and claim["began_ms"] + _LONGEST_MS > now_ms()):
         return None
     left = claim["left"] or "it was cut off; MLflow may be changed, and the flag is not"
@@ -174,7 +174,7 @@ def find_unfinished(store: Store, name: str) -> Unfinished | None:
 class _Steps:
     """The steps done so far, each with its way back, under a claim that keeps others out."""
 
-    def __init__(self, setting: str, claim: Mapping[str, Any], version: int) -> None:
+    def __init__(self, setting: SettingKey, claim: Mapping[str, Any], version: int) -> None:
         self.setting = setting
         self.claim = claim
         self.version = version
@@ -217,7 +217,7 @@ def _steps(store: Store, name: str, by: Act, what: str) -> Iterator[_Steps]:
 
 
 def _claim(store: Store, name: str, by: Act, what: str) -> _Steps:
-    setting = _setting(name)
+    setting = setting_key(Family.PROMOTION, name)
     former, version = get_setting(store, setting)
     now = now_ms()
     if former and not former["left"] and former["began_ms"] + _LONGEST_MS > now:
@@ -226,10 +226,6 @@ def _claim(store: Store, name: str, by: Act, what: str) -> _Steps:
     with store.begin() as connection:
         save_setting(connection, setting, claim, expected_version=version)
     return _Steps(setting, claim, version + 1)
-
-
-def _setting(name: str) -> str:
-    return f"promotion:{name}"
 
 
 def _check_production(name: str, live: int | None, expected: int | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.audit.settings import get_setting, list_settings, save_setting
+from core.audit.settings import Family, SettingKey, get_setting, list_settings, save_setting, setting_key
 from core.errors import NotFound
 from core.rollouts.experiment_design import Design, read_design, write_design
 from quarterdeck.clock import from_ms, to_ms
@@ -55,15 +55,15 @@ class Experiment:
 
 def list_experiments(store: Store, environment: str, *, flag: str | None = None) -> tuple[Experiment, ...]:
     """Return the experiments of the environment, those that run first, the newest first of each."""
-    names = list_settings(store, _setting(environment, ""))
-    found = [_read(environment, *get_setting(store, name)) for name in names]
+    names = list_settings(store, Family.EXPERIMENT, environment)
+    found = [_read(environment, *get_setting(store, SettingKey(name))) for name in names]
     wanted = [each for each in found if flag is None or each.design.flag == flag]
     return tuple(sorted(wanted, key=lambda each: (each.is_running, each.started), reverse=True))
 
 
 def get_experiment(store: Store, environment: str, name: str) -> Experiment:
     """Return one experiment. Raises NotFound, naming those that there are."""
-    kept, version = get_setting(store, _setting(environment, name))
+    kept, version = get_setting(store, setting_key(Family.EXPERIMENT, environment, name))
     if kept is not None:
         return _read(environment, kept, version)
     names = ", ".join(each.design.name for each in list_experiments(store, environment)) or "none"
@@ -84,12 +84,8 @@ def save_experiment(connection: Connection, experiment: Experiment) -> None:
         "state": str(experiment.state), "ended_ms": to_ms(experiment.ended) if experiment.ended else None,
         "ended_by": experiment.ended_by, "conclusion": experiment.conclusion, "winner": experiment.winner,
     }  # fmt: skip
-    name = _setting(experiment.environment, experiment.design.name)
+    name = setting_key(Family.EXPERIMENT, experiment.environment, experiment.design.name)
     save_setting(connection, name, kept, expected_version=experiment.version)
-
-
-def _setting(environment: str, name: str) -> str:
-    return f"experiment:{environment}:{name}"
 
 
 def _read(environment: str, kept: Any, version: int) -> Experiment:

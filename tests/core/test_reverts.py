@@ -16,10 +16,9 @@ from core.arms.arms import Metric
 from core.audit.acts import Act
 from core.audit.files import write_csv, write_json
 from core.audit.permissions import Grant, Role
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.audit.trail import count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from core.drift.operations import accept_level
-from core.drift.report import accepted_level_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.operations import change_rollout, create_flag, switch_flag
 from core.flags.store import get_flag
@@ -90,9 +89,9 @@ def test_an_accepted_level_is_taken_back_to_the_one_before_and_to_none(store: St
     first = accept_level(store, date(2026, 3, 1), ME)
     second = accept_level(store, date(2026, 4, 1), ME)
     revert(store, second, ME)
-    assert get_setting(store, accepted_level_setting("production"))[0] == {"accepted_on": "2026-03-01"}
+    assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] == {"accepted_on": "2026-03-01"}
     revert(store, first, ME)
-    assert get_setting(store, accepted_level_setting("production"))[0] is None
+    assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] is None
 
 
 def test_a_decided_experiment_is_undone_for_the_flag_and_stays_over(store: Store) -> None:

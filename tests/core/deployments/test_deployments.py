@@ -363,11 +363,11 @@ def test_a_second_deployer_is_told_that_one_is_at_work(scene: Scene, deck: Store
 
 
 def test_a_deployment_that_somebody_else_changed_in_the_store_is_not_overwritten(scene: Scene, deck: Store) -> None:
-    from core.audit.settings import get_setting, save_setting
+    from core.audit.settings import Family, get_setting, save_setting, setting_key
 
     def change_too(step: str) -> None:
         if step == "checked":
-            name = f"deployment:{ACT.environment}:{NAME}"
+            name = setting_key(Family.DEPLOYMENT, ACT.environment, NAME)
             value, version = get_setting(deck, name)
             with deck.begin() as connection:
                 save_setting(connection, name, value, expected_version=version)

@@ -6,10 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from core.audit.acts import Act
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.audit.trail import list_audit, list_broken_audit_entries
 from core.drift.operations import accept_level
-from core.drift.report import accepted_level_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.operations import change_rollout, create_flag, import_flags, switch_flag, update_flag
 from core.flags.store import get_flag, list_flags
@@ -116,7 +115,7 @@ def test_an_index_swap_names_the_index_it_replaces(store):
 
 def test_an_accepted_level_is_stored_and_audited(store):
     accept_level(store, date(2026, 3, 1), ME)
-    assert get_setting(store, accepted_level_setting("production")) == ({"accepted_on": "2026-03-01"}, 1)
+    assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production")) == ({"accepted_on": "2026-03-01"}, 1)
     assert list_audit(store)[0].action == "drift.accept"
 
 

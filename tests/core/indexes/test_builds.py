@@ -87,6 +87,12 @@ def test_the_same_build_twice_is_one_index_and_other_content_needs_another_name(
         build_version(store, HashEmbedder(16, store), DocumentSource("v9", 0, ()), ME, location=location)
 
 
+def test_an_index_whose_name_is_too_long_for_its_probe_to_be_kept_is_not_built(store, build):
+    with pytest.raises(InvalidInput, match="index: must be at most 250 characters to be kept, not 251"):
+        build(1, name="d" * 251)
+    assert list_indexes(store) == ()
+
+
 def test_a_build_killed_before_it_was_registered_is_taken_up(store, build, location):
     source = make_source(1, 40)
     vectors = HashEmbedder(16, store).embed([chunk.text for chunk in source.chunks])

@@ -13,7 +13,6 @@ from core.predictions.prediction import (
     compare_prediction,
     parse_prediction,
     predict_lift,
-    prediction_setting,
 )
 
 NEVER = [-1.0, -1.0]
@@ -139,7 +138,6 @@ def test_queries_that_were_not_measured_are_left_out_on_both_sides():
 def test_a_prediction_survives_being_stored():
     found = predict(QUERIES, VECTORS, LIVE, KEPT, [(unit(0, 1, 0), "cli.md")], [topic("t", 0, 1)])
     assert parse_prediction(json.loads(json.dumps(asdict(found)))) == found
-    assert prediction_setting("v2") == "prediction:v2"
 
 
 def test_shapes_that_do_not_fit_are_refused():

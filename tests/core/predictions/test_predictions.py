@@ -88,6 +88,14 @@ def test_a_version_that_drops_nearly_everything_is_predicted_exactly_too(store, 
     assert (found.new_chunks, found.removed_chunks, found.unreached) == (0, 38, ())
 
 
+def test_a_version_whose_name_is_too_long_to_be_kept_is_refused_before_anything_is_embedded(store, live):
+    embedder = HashEmbedder(16, store)
+    target = DocumentSource("v" * 246, 1, (Chunk("vpp.md", "", "what is vpp"),))
+    with pytest.raises(InvalidInput, match="corpus version: must be at most 245 characters to be kept, not 246"):
+        predict_version(embedder, target, live, asked("what is vpp"), (), threshold=0.95)
+    assert embedder.get_known(["what is vpp"]) == {}
+
+
 def test_a_prediction_is_kept_and_compared_with_the_log_after_the_swap(store, live):
     embedder = HashEmbedder(16, store)
     target = DocumentSource("v2", 1, (*make_source(1, 40).chunks, Chunk("vpp.md", "", "what is vpp")))

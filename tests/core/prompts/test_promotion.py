@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.audit.acts import Act
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.audit.trail import list_audit, list_broken_audit_entries
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, SourceUnavailable
 from core.flags.operations import change_rollout, create_flag, switch_flag
@@ -307,7 +307,7 @@ def test_a_promotion_whose_process_died_is_told_and_does_not_block_for_ever(
         with pytest.raises(Killed):
             promote_3(store, Dying(tracking.tracking_uri))
     assert find_unfinished(store, "qa") is None  # it may still be at work
-    assert get_setting(store, "promotion:qa")[0]["actor"] == "ann"
+    assert get_setting(store, setting_key(Family.PROMOTION, "qa"))[0]["actor"] == "ann"
     monkeypatch.setattr("core.prompts.promotion._LONGEST_MS", -1)
     assert "was cut off; MLflow may be changed" in str(find_unfinished(store, "qa"))
     promote(store, tracking, run_of(tracking, 1), BY, serving=None, expected=3)

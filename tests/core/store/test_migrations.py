@@ -16,10 +16,9 @@ import pytest
 from sqlalchemy import inspect, select, text
 
 from core.audit.acts import Act
-from core.audit.settings import get_setting
+from core.audit.settings import Family, get_setting, setting_key
 from core.audit.trail import list_audit, list_broken_audit_entries
 from core.config import PROJECT
-from core.drift.report import accepted_level_setting
 from core.errors import Conflict, SourceUnavailable
 from core.flags.operations import change_rollout
 from core.flags.store import get_flag
@@ -128,7 +127,7 @@ def test_a_store_of_an_earlier_release_is_upgraded_with_its_data(
     assert (rollout_pct(flag.definition), flag.version, flag.updated_by) == (35, 2, "ada")
     assert get_index(store, "docs-v1").chunks == 40
     assert [(alias.alias, alias.index_name) for alias in list_aliases(store)] == [("default", "docs-v1")]
-    assert get_setting(store, accepted_level_setting("production"))[0] == {"accepted_on": "2026-03-01"}
+    assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] == {"accepted_on": "2026-03-01"}
     assert list_broken_audit_entries(store) == ()
     assert len(list_audit(store)) == 8
     assert [(day.day, day.count) for day in list_daily_scores(store)] == [(date(2026, 2, 27), 1), (date(2026, 3, 1), 2)]
