@@ -27,7 +27,7 @@ from sqlalchemy import Connection, text
 
 from benchmarks.index_swap import Scene, _kill_builder, _list_inconsistencies
 from core.audit.acts import Act
-from core.audit.trail import list_audit, list_broken_audit_entries
+from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
 from core.indexes.builds import build_version
@@ -87,7 +87,7 @@ def _kill_flipper(folder: Path, url: str, number: int, rng: random.Random, outco
     told = [tuple(line.split()) for line in _kill(_flip, (url,), folder / f"told-{number}", rng)]
     outcome.flips += len(told)
     with closing(Store(url)) as store:
-        found = {entry.entry_id: entry for entry in list_audit(store, target=FLAG, limit=len(told) + 10)}
+        found = {entry.entry_id: entry for entry in list_audit(store, AuditFilter(target=FLAG), limit=len(told) + 10)}
     for entry_id, state in told:
         entry = found.get(int(entry_id))
         if entry is None or (entry.after or {})["state"] != state:
@@ -206,7 +206,7 @@ def _list_faults(url: str) -> Iterator[str]:
         if broken := list_broken_audit_entries(store):
             yield f"the audit chain is broken at {broken}"
         flag = get_flag(store, "production", FLAG)
-        (last,) = list_audit(store, target=FLAG, limit=1)
+        (last,) = list_audit(store, AuditFilter(target=FLAG), limit=1)
         if last.after != flag.definition:
             yield f"the flag is {flag.definition}, its last entry says {last.after}"
         with store.read() as connection:

@@ -40,7 +40,7 @@ from websockets.typing import Subprotocol
 from benchmarks.app_memory import find_server, read_mb
 from benchmarks.first_paint import find_port, served
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.config import load_config
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
@@ -216,7 +216,7 @@ def _list_losses(url: str, reports: Sequence[tuple[str, int, int, float]], logge
                 if {count, found, rows} != {count} or dropped:
                     lost.append(f"{name}: {count:,} logged, {rows:,} found, {found:,} rolled up, {dropped:,} dropped")
             else:
-                entries = len(list_audit(store, target=name, limit=count + 10)) - 1  # one is its creation
+                entries = len(list_audit(store, AuditFilter(target=name), limit=count + 10)) - 1  # one is its creation
                 print(f"{name}: {count:,} flips, {entries:,} audit entries")
                 if entries != count:
                     lost.append(f"{name}: {count:,} flips, {entries:,} audit entries")

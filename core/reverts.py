@@ -9,7 +9,7 @@ from typing import Any
 
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
-from core.audit.trail import AuditEntry, get_audit_entry, list_audit
+from core.audit.trail import AuditEntry, AuditFilter, get_audit_entry, list_audit
 from core.coverage.backlog import TopicDecision, get_backlog_topic
 from core.coverage.operations import mark_topic
 from core.drift.audited import AcceptedLevel
@@ -53,7 +53,7 @@ def explain_irreversible(entry: AuditEntry) -> str:
 def find_newest(store: Store, entry: AuditEntry) -> int:
     """Return the newest entry about the same thing: what a visitor who looks now has seen."""
     environment = None if entry.action == Action.INDEX_SWAP else entry.environment  # an alias is that of all of them
-    return list_audit(store, target=entry.target, environment=environment, limit=1)[0].entry_id
+    return list_audit(store, AuditFilter(target=entry.target, environment=environment), limit=1)[0].entry_id
 
 
 def find_state(store: Store, entry: AuditEntry) -> dict[str, Any] | None:

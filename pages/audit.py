@@ -13,15 +13,22 @@ from app.visitor import lock, make_act
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.files import write_csv, write_json
 from core.audit.jsondiff import diff_states
-from core.audit.trail import AuditEntry, count_audit, list_audit, list_audit_values, list_broken_audit_entries
+from core.audit.trail import (
+    AuditEntry,
+    AuditFilter,
+    count_audit,
+    list_audit,
+    list_audit_values,
+    list_broken_audit_entries,
+)
 from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
 from quarterdeck.clock import to_ms
 
 SHOWN = 1_000
 
 
-def render_filter() -> dict[str, Any]:
-    """Draw the filter, and return it as `list_audit` takes it; None for whatever the visitor does not mind."""
+def render_filter() -> AuditFilter:
+    """Draw the filter, and return which entries the visitor means."""
     store, columns = get_store(), st.columns(5)
     chosen: dict[str, Any] = {
         name: column.selectbox(label, list_audit_values(store, name), None, key=key, bind="query-params")
@@ -34,10 +41,10 @@ def render_filter() -> dict[str, Any]:
     }  # fmt: skip
     since = columns[4].date_input("Since", None, key="since", max_value="today")
     started = datetime.combine(since, time(), UTC) if isinstance(since, date) else None
-    return {**chosen, "since_ms": to_ms(started) if started else None}
+    return AuditFilter(**chosen, since_ms=to_ms(started) if started else None)
 
 
-def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: dict[str, Any]) -> None:
+def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
     """The newest entries that fit, and all of them as files."""
     st.dataframe(
         [
@@ -62,9 +69,9 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: dict[str, 
         )  # fmt: skip
 
 
-def export(write: Callable[..., str], chosen: dict[str, Any]) -> Callable[[], str]:
+def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[], str]:
     """What writes the file once somebody asks for it: every entry that fits, with before, after and hashes."""
-    return lambda: write(list_audit(get_store(), limit=None, **chosen))
+    return lambda: write(list_audit(get_store(), chosen, limit=None))
 
 
 def render_entry(entry: AuditEntry) -> None:
@@ -122,11 +129,11 @@ def render() -> None:
     )
     ui.render_said()
     chosen = render_filter()
-    shown = list_audit(get_store(), limit=SHOWN, **chosen)
+    shown = list_audit(get_store(), chosen, limit=SHOWN)
     if not shown:
         st.caption("None of the changes fits the filter.")
         return
-    render_table(shown, count_audit(get_store(), **chosen), chosen)
+    render_table(shown, count_audit(get_store(), chosen), chosen)
     number = st.selectbox("Entry", [entry.entry_id for entry in shown], key="entry", bind="query-params")
     render_entry(next((e for e in shown if e.entry_id == number), shown[0]))
 

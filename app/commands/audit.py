@@ -10,7 +10,7 @@ import click
 
 from app.commands.common import common, open_store, show
 from core.audit.acts import Act
-from core.audit.trail import get_audit_entry, list_audit, list_broken_audit_entries
+from core.audit.trail import AuditFilter, get_audit_entry, list_audit, list_broken_audit_entries
 from core.config import Config
 from quarterdeck.clock import to_ms
 
@@ -33,10 +33,11 @@ def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _filter(options: dict[str, Any]) -> dict[str, Any]:
-    since: datetime | None = options.pop("since")
-    where = options.pop("environment_of")
-    return {**options, "environment": where, "since_ms": to_ms(since.replace(tzinfo=UTC)) if since else None}
+def _filter(
+    *, actor: str | None, action: str | None, target: str | None, environment_of: str | None, since: datetime | None
+) -> AuditFilter:
+    since_ms = to_ms(since.replace(tzinfo=UTC)) if since else None
+    return AuditFilter(target, action, actor, environment_of, since_ms)
 
 
 @audit.command("list")
@@ -48,7 +49,7 @@ def audit_list(config: Config, *, limit: int, as_json: bool, **chosen: Any) -> N
 
     Example: quarterdeck audit list --limit 5 --on use_hyde
     """
-    entries = list_audit(open_store(config), limit=limit, **_filter(chosen))
+    entries = list_audit(open_store(config), _filter(**chosen), limit=limit)
     show(
         as_json,
         entries,
@@ -90,7 +91,7 @@ def audit_export(config: Config, *, file: Path, as_json: bool, **chosen: Any) ->
     from core.audit.files import write_csv, write_json
     from core.errors import SourceUnavailable
 
-    entries = list_audit(open_store(config), limit=None, **_filter(chosen))
+    entries = list_audit(open_store(config), _filter(**chosen), limit=None)
     try:
         with file.open("w", encoding="utf-8", newline="") as out:
             out.write((write_json if file.suffix == ".json" else write_csv)(entries))

@@ -7,7 +7,7 @@ Every name is made by `setting_key`, so that no two facts can share one. Writing
 import json
 import uuid
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, NamedTuple, NewType
 
 from sqlalchemy import Connection, Table, insert, select, update
 
@@ -66,19 +66,26 @@ def setting_key(family: Family, *parts: str) -> SettingKey:
     return SettingKey(key)
 
 
-def get_setting(store: Store, name: SettingKey) -> tuple[Any, int]:
-    """Return a setting's value and version; (None, 0) when it was never set."""
+class Setting(NamedTuple):
+    """A named fact, and the version that the next writer has to expect."""
+
+    value: Any
+    version: int
+
+
+def get_setting(store: Store, name: SettingKey) -> Setting:
+    """Return a setting; None with version 0 when it was never set."""
     with store.read() as connection:
         row = connection.execute(select(settings.c.value, settings.c.version).where(settings.c.name == name)).first()
-    return (json.loads(row.value), row.version) if row else (None, 0)
+    return Setting(json.loads(row.value), row.version) if row else Setting(None, 0)
 
 
-def list_settings(store: Store, family: Family, *parts: str) -> dict[str, Any]:
-    """Return the values of a family's settings whose names go on with these parts, by name."""
-    wanted = settings.c.name.startswith(f"{family}{''.join(f'{part}:' for part in parts)}", autoescape=True)
+def list_settings(store: Store, family: Family, environment: str | None = None) -> tuple[Setting, ...]:
+    """Return the settings of a family, of one environment where the family has them, in the order of their names."""
+    wanted = settings.c.name.startswith(f"{family}{environment}:" if environment else family, autoescape=True)
     with store.read() as connection:
-        rows = connection.execute(select(settings.c.name, settings.c.value).where(wanted).order_by(settings.c.name))
-        return {row.name: json.loads(row.value) for row in rows}
+        query = select(settings.c.value, settings.c.version).where(wanted).order_by(settings.c.name)
+        return tuple(Setting(json.loads(row.value), row.version) for row in connection.execute(query))
 
 
 def save_versioned(

@@ -38,20 +38,31 @@ class AuditEntry:
     hash: str
 
 
-def list_audit(
-    store: Store,
-    *,
-    target: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
-    environment: str | None = None,
-    since_ms: int | None = None,
-    until_ms: int | None = None,
-    limit: int | None = 500,
-) -> tuple[AuditEntry, ...]:
-    """Return audit entries, newest first; None for `limit` means all of them."""
-    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
-    query = select(audit).where(*_chosen(wanted, since_ms, until_ms)).order_by(audit.c.id.desc()).limit(limit)
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries are meant: those that have every given value, from `since_ms` on and before `until_ms`."""
+
+    target: str | None = None
+    action: str | None = None
+    actor: str | None = None
+    environment: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return what has to hold for a row of the trail."""
+        texts = ("target", "action", "actor", "environment")
+        found = [audit.c[name] == value for name in texts if (value := getattr(self, name)) is not None]
+        found += [audit.c.ts_ms >= self.since_ms] if self.since_ms is not None else []
+        return found + ([audit.c.ts_ms < self.until_ms] if self.until_ms is not None else [])
+
+
+EVERY_ENTRY = AuditFilter()
+
+
+def list_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY, *, limit: int | None = 500) -> tuple[AuditEntry, ...]:
+    """Return the entries that are meant, newest first; None for `limit` means all of them."""
+    query = select(audit).where(*wanted.conditions()).order_by(audit.c.id.desc()).limit(limit)
     return _read_entries(store, query)
 
 
@@ -76,20 +87,10 @@ def list_audit_by_hour(
     return _read_entries(store, query)
 
 
-def count_audit(
-    store: Store,
-    *,
-    target: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
-    environment: str | None = None,
-    since_ms: int | None = None,
-    until_ms: int | None = None,
-) -> int:
+def count_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY) -> int:
     """Return how many entries `list_audit` would find without a limit."""
-    wanted = {"target": target, "action": action, "actor": actor, "environment": environment}
     with store.read() as connection:
-        query = select(func.count()).select_from(audit).where(*_chosen(wanted, since_ms, until_ms))
+        query = select(func.count()).select_from(audit).where(*wanted.conditions())
         return int(connection.scalar(query) or 0)
 
 
@@ -97,12 +98,6 @@ def list_audit_values(store: Store, column: str, *, limit: int = 1_000) -> tuple
     """Return what stands in a column of the audit trail (actor, action, target, environment), in order."""
     with store.read() as connection:
         return tuple(connection.scalars(select(audit.c[column]).distinct().order_by(audit.c[column]).limit(limit)))
-
-
-def _chosen(wanted: dict[str, str | None], since_ms: int | None, until_ms: int | None) -> list[ColumnElement[bool]]:
-    found = [audit.c[name] == value for name, value in wanted.items() if value is not None]
-    found += [audit.c.ts_ms >= since_ms] if since_ms is not None else []
-    return found + ([audit.c.ts_ms < until_ms] if until_ms is not None else [])
 
 
 def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from core.audit.actions import Action
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.coverage.backlog import BacklogTopic
 from core.embedding.embed import Embedder
 from core.indexes.audited import SwapState
@@ -46,7 +46,7 @@ def measure_closing(
     reaches `threshold`, under which a question counts as hardly covered. The day of the swap itself counts as neither.
     Uses cached vectors only, so that no page waits. Raises SourceUnavailable.
     """
-    swaps = list_audit(store, action=Action.INDEX_SWAP, limit=1)
+    swaps = list_audit(store, AuditFilter(action=Action.INDEX_SWAP), limit=1)
     live = SwapState.read(swaps[0].after) if swaps else None
     if not live or swaps[0].ts < topic.first_seen:
         return None

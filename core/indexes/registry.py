@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from core.audit.actions import Action
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.errors import NotFound
 from core.indexes.audited import SwapState
 from core.indexes.retention import Swap
@@ -70,7 +70,7 @@ def get_index(store: Store, name: str) -> Index:
 
 def list_swaps(store: Store, alias: str) -> tuple[Swap, ...]:
     """Return what the alias stood for over time, oldest first, from the audit trail."""
-    entries = list_audit(store, target=alias, action=Action.INDEX_SWAP, limit=_MOST_SWAPS)
+    entries = list_audit(store, AuditFilter(target=alias, action=Action.INDEX_SWAP), limit=_MOST_SWAPS)
     sides = ((entry.ts, SwapState.read(entry.before), SwapState.read(entry.after)) for entry in reversed(entries))
     return tuple(
         Swap(at, former.index if former else None, now.index, is_rollback=now.is_rollback)

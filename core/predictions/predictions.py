@@ -139,7 +139,7 @@ def get_prediction(store: Store, target: str) -> Prediction:
 
 def list_predictions(store: Store) -> tuple[Prediction, ...]:
     """Return the predictions that are kept, the last of each corpus version."""
-    return tuple(parse_prediction(stored) for stored in list_settings(store, Family.PREDICTION).values())
+    return tuple(parse_prediction(stored.value) for stored in list_settings(store, Family.PREDICTION))
 
 
 def _search_past(live: Index, vectors: Vectors, gone: set[str], top_k: int) -> list[tuple[Passage, ...]]:

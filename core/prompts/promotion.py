@@ -12,7 +12,7 @@ from typing import Any
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing, require
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
-from core.audit.trail import AuditEntry, list_audit
+from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
 from core.flags.store import Flag, list_flags, save_flag
 from core.prompts.audited import ProductionState, ServingFlag
@@ -152,7 +152,7 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
 def find_promotion(store: Store, name: str) -> Promotion | None:
     """Return the promotion that a roll-back would take back: the last one that was not rolled back already."""
     rolled_back = 0
-    for entry in list_audit(store, target=name, limit=_MOST_ENTRIES):
+    for entry in list_audit(store, AuditFilter(target=name), limit=_MOST_ENTRIES):
         if entry.action == Action.PROMPT_ROLLBACK:
             rolled_back += 1
         elif entry.action == Action.PROMPT_PROMOTE:

@@ -14,7 +14,7 @@ from core.arms.histories import ArmHistories, Watched
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
-from core.audit.trail import AuditEntry, list_audit
+from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import InvalidInput, NotFound, QuarterdeckError
 from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan, is_canary, read_plan, share_of
 from core.flags.operations import check_definition
@@ -198,7 +198,7 @@ def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
 
 
 def _list_entries(store: Store, flag: Flag) -> list[AuditEntry]:
-    own = list_audit(store, target=flag.key, environment=flag.environment, limit=_MOST_ENTRIES)
+    own = list_audit(store, AuditFilter(target=flag.key, environment=flag.environment), limit=_MOST_ENTRIES)
     return [entry for entry in own if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from core.audit.settings import Family, SettingKey, get_setting, list_settings, save_setting, setting_key
+from core.audit.settings import Family, get_setting, list_settings, save_setting, setting_key
 from core.errors import NotFound
 from core.rollouts.experiment_design import Design, read_design, write_design
 from quarterdeck.clock import from_ms, to_ms
@@ -55,8 +55,7 @@ class Experiment:
 
 def list_experiments(store: Store, environment: str, *, flag: str | None = None) -> tuple[Experiment, ...]:
     """Return the experiments of the environment, those that run first, the newest first of each."""
-    names = list_settings(store, Family.EXPERIMENT, environment)
-    found = [_read(environment, *get_setting(store, SettingKey(name))) for name in names]
+    found = [_read(environment, *kept) for kept in list_settings(store, Family.EXPERIMENT, environment)]
     wanted = [each for each in found if flag is None or each.design.flag == flag]
     return tuple(sorted(wanted, key=lambda each: (each.is_running, each.started), reverse=True))
 

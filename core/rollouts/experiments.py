@@ -12,7 +12,7 @@ from core.arms.arms import ArmsReading
 from core.arms.histories import ArmHistories, Watched
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, Change, changing
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.errors import Conflict, InvalidInput
 from core.flags.operations import check_definition, check_typed_name
 from core.flags.schedule import OPEN
@@ -169,7 +169,7 @@ def _save_flag(change: Change, flag: Flag, definition: dict[str, Any], by: Act) 
 
 def _list_changes(store: Store, environment: str, key: str) -> Sequence[FlagChange]:
     """What was done to a flag, newest first, by experiments too."""
-    own = list_audit(store, target=key, environment=environment, limit=_MOST_ENTRIES)
+    own = list_audit(store, AuditFilter(target=key, environment=environment), limit=_MOST_ENTRIES)
     return [read_flag_change(entry) for entry in own if subject_of(entry.action) in _OF_FLAGS]
 
 

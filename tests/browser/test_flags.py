@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.operations import create_flag
 from core.flags.store import Flag, get_flag
 from quarterdeck.definitions import boolean_flag, rollout_pct
@@ -103,7 +103,7 @@ def test_one_click_in_the_list_turns_a_flag_off(visit: Visit, server: Server) ->
     page.get_by_text("has_to_stop is off.").wait_for()
     assert stored(server, "has_to_stop").definition["state"] == "DISABLED"
     with closing(Store(server.database_url)) as store:
-        newest = list_audit(store, target="has_to_stop", limit=1)[0]
+        newest = list_audit(store, AuditFilter(target="has_to_stop"), limit=1)[0]
     assert (newest.actor, newest.reason) == ("tester", "kill switch")
 
 
@@ -120,7 +120,7 @@ def test_a_rollout_in_steps_is_planned_and_the_server_makes_its_first_step(visit
             break
         page.wait_for_timeout(1_000)
     with closing(Store(server.database_url)) as store:
-        newest = list_audit(store, target="goes_up", limit=1)[0]
+        newest = list_audit(store, AuditFilter(target="goes_up"), limit=1)[0]
     assert (newest.action, newest.actor) == ("flag.update", "scheduler for tester")
     assert newest.reason.startswith("step 1 of 4 of schedule ")
     page = visit.open("rollouts?flag=goes_up&search=goes_up")

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.store import get_flag
 from core.tracking.gateway import Tracking
 from quarterdeck.definitions import rollout_pct
@@ -80,7 +80,7 @@ def test_a_prompt_is_promoted_with_its_flag_and_one_click_takes_it_back(visit: V
     page.get_by_role("button", name="Roll back to v2").click()
     page.get_by_text("In production: qa v2.").wait_for()
     with closing(Store(server.database_url)) as store:
-        back, forth = list_audit(store, target="qa", limit=2)
+        back, forth = list_audit(store, AuditFilter(target="qa"), limit=2)
         assert (back.action, forth.action) == ("prompt.rollback", "prompt.promote")
         assert (forth.actor, forth.reason) == ("tester", "as faithful, a quarter cheaper")
         assert rollout_pct(get_flag(store, "production", "new_prompt_v3").definition) == 20

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from core import demo as demo_room
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.config import PROJECT, load_config
 from core.coverage.report import report_coverage
 from core.demo import build_demo
@@ -193,7 +193,7 @@ def test_a_rollout_of_twenty_percent_reaches_a_fifth_of_the_users(demo: Demo, tm
 
 @pytest.mark.deep
 def test_raising_the_rollout_from_five_to_twenty_percent_moves_nobody_out(demo_store: Store) -> None:
-    changed = next(e for e in list_audit(demo_store, target="new_prompt_v3") if e.action == "flag.update")
+    changed = next(e for e in list_audit(demo_store, AuditFilter(target="new_prompt_v3")) if e.action == "flag.update")
     states = (changed.before or {}, changed.after or {})
     assert [rollout_pct(state) for state in states] == [5, 20]
     few, more = (

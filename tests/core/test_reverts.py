@@ -17,7 +17,7 @@ from core.audit.acts import Act
 from core.audit.files import write_csv, write_json
 from core.audit.permissions import Grant, Role
 from core.audit.settings import Family, get_setting, setting_key
-from core.audit.trail import count_audit, list_audit, list_audit_values, list_broken_audit_entries
+from core.audit.trail import AuditFilter, count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.operations import change_rollout, create_flag, switch_flag
@@ -62,7 +62,7 @@ def test_what_happens_in_another_environment_hides_nothing(moved: Store) -> None
     create_flag(moved, KEY, boolean_flag(on=False), staging)
     for on in (True, False):
         switch_flag(moved, get_flag(moved, "staging", KEY), staging, on=on)
-    newest = list_audit(moved, environment="production", limit=1)[0]
+    newest = list_audit(moved, AuditFilter(environment="production"), limit=1)[0]
     assert newest.reason == "to 80"
     assert find_newest(moved, newest) == newest.entry_id
 
@@ -129,9 +129,9 @@ def test_the_filter_finds_counts_and_exports_the_same_entries(moved: Store) -> N
         ({"since_ms": to_ms(datetime.now(UTC) + timedelta(days=1))}, []),
         ({"until_ms": to_ms(datetime.now(UTC) + timedelta(days=1))}, [5, 4, 3, 2, 1]),
     ):  # fmt: skip
-        found = list_audit(moved, limit=None, **chosen)
+        found = list_audit(moved, AuditFilter(**chosen), limit=None)
         assert [entry.entry_id for entry in found] == ids
-        assert count_audit(moved, **chosen) == len(ids)
+        assert count_audit(moved, AuditFilter(**chosen)) == len(ids)
 
 
 def test_the_files_hold_both_states_and_the_chain_of_hashes(moved: Store) -> None:

@@ -14,7 +14,7 @@ from app.panels.shared.jobs import last_line, render_command
 from app.resources import get_config, get_corpus, get_jobs, get_store, load_log_check, load_search_check
 from app.visitor import lock, make_act
 from core.audit.actions import Action
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import WORKSPACE, Version
 from core.errors import InvalidInput
 from core.indexes.registry import Alias, Index, list_swaps
@@ -106,7 +106,7 @@ def _name_of(target: str) -> str:
 def render_prediction(found: Prediction) -> None:
     """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
     st.markdown(say_what_it_fixes(found))
-    made = list_audit(get_store(), target=found.target, action=Action.PREDICTION_SAVE, limit=1)
+    made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
     when = f", {ui.format_ago(made[0].ts)} by {ui.plain(made[0].actor)}" if made else ""
     st.caption(
         f"Predicted against {ui.plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "

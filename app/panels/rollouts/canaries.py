@@ -12,7 +12,7 @@ from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_ha
 from core.arms.sequential import ALPHA, LEAST_USERS
 from core.audit.actions import Action, verb_of
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
 from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
@@ -186,7 +186,7 @@ def render_form(action: Action, label: str, flag: Flag, change: Callable[..., in
 
 def render_history(flag: Flag) -> None:
     """The steps and rollbacks of one canary."""
-    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=10)
+    entries = list_audit(get_store(), AuditFilter(target=flag.key, environment=flag.environment), limit=10)
     if entries:
         st.caption("Last changes")
         ui.show_table(

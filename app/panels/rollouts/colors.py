@@ -10,7 +10,7 @@ from app import ui
 from app.resources import get_config, get_store
 from app.visitor import lock, make_act
 from core.audit.actions import Action, Subject, subject_of, verb_of
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.deployments.audited import read_release
 from core.deployments.colors import Color, Deployment, describe_deployment
 from core.deployments.deployments import (
@@ -135,7 +135,7 @@ def render_form(action: Action, label: str, found: Deployment, act: Callable[[st
 
     def change() -> int:
         act(st.session_state[f"{key}-reason"], found.environment)
-        return list_audit(get_store(), target=found.service, limit=1)[0].entry_id
+        return list_audit(get_store(), AuditFilter(target=found.service), limit=1)[0].entry_id
 
     with st.form(key):
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
@@ -151,7 +151,7 @@ def render_form(action: Action, label: str, found: Deployment, act: Callable[[st
 
 def render_history(found: Deployment) -> None:
     """The last changes of the service."""
-    entries = list_audit(get_store(), target=found.service, limit=10)
+    entries = list_audit(get_store(), AuditFilter(target=found.service), limit=10)
     if entries:
         st.caption("Last changes")
         ui.show_table(

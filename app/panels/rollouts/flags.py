@@ -12,7 +12,7 @@ from app.panels.rollouts.schedules import render_schedule
 from app.resources import get_store
 from app.visitor import lock, make_act
 from core.audit.actions import Action
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.board import BoardRow
 from core.flags.operations import create_flag, remove_flag, switch_flag
 from core.flags.schedule import say_next
@@ -127,7 +127,7 @@ def render_flag(row: BoardRow) -> None:
 
 def render_history(flag: Flag) -> None:
     """The last changes of one flag."""
-    entries = list_audit(get_store(), target=flag.key, environment=flag.environment, limit=50)
+    entries = list_audit(get_store(), AuditFilter(target=flag.key, environment=flag.environment), limit=50)
     if entries:
         st.caption("Last changes")
         ui.show_table(

@@ -18,7 +18,7 @@ import pytest
 from app import cli
 from app.commands import common
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.config import PROJECT
 from core.flags.operations import create_flag
 from core.flags.store import get_flag
@@ -506,7 +506,7 @@ def test_a_rollout_in_steps_is_planned_listed_paused_and_cancelled(quarterdeck: 
         told = quarterdeck("flags", "schedule", verb, "1", "--reason", "look first", *where)
         assert told.out.startswith(f"schedule 1 of use_hyde is {done} (audit entry "), told
     assert quarterdeck("flags", "schedule", "list", *where).out == "nothing is planned\n"
-    assert [entry.action for entry in list_audit(store, target="use_hyde")] == [
+    assert [entry.action for entry in list_audit(store, AuditFilter(target="use_hyde"))] == [
         "schedule.cancel", "schedule.resume", "schedule.pause", "schedule.create", "flag.create",
     ]  # fmt: skip
 

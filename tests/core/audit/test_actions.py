@@ -7,7 +7,7 @@ import pytest
 from core.audit.actions import Action, Subject, read_action, subject_of, verb_of
 from core.audit.acts import Act
 from core.audit.files import write_csv, write_json
-from core.audit.trail import get_audit_entry, list_audit, list_broken_audit_entries, record_audit
+from core.audit.trail import AuditFilter, get_audit_entry, list_audit, list_broken_audit_entries, record_audit
 from core.causes.timeline import summarize_audit
 from core.errors import InvalidInput
 from core.reverts import explain_irreversible, revert
@@ -36,7 +36,7 @@ def test_an_entry_of_an_unknown_action_is_shown_and_not_brought_back(store, acti
             connection, ts_ms=0, environment="production", actor="ada", action=action, target="docs-v1",
             reason="by another release", before=None, after={"what": 1},
         )  # fmt: skip
-    (entry,) = list_audit(store, action=action)
+    (entry,) = list_audit(store, AuditFilter(action=action))
     assert (entry, entry.action) == (get_audit_entry(store, entry_id), action)
     assert list_broken_audit_entries(store) == ()
     assert json.loads(write_json([entry]))[0]["action"] == action

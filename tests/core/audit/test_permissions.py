@@ -32,7 +32,7 @@ from core.audit.permissions import (
     explain_refusal,
     hold_everywhere,
 )
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import Corpus
 from core.corpus.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic
@@ -295,7 +295,7 @@ def _cancel_rebuild(world: World, by: Act) -> None:
 
 
 def _entry_of(world: World, action: str) -> int:
-    return list_audit(world.store, action=action, limit=1)[0].entry_id
+    return list_audit(world.store, AuditFilter(action=action), limit=1)[0].entry_id
 
 
 def _schedule(world: World, flag: str = "planned") -> Schedule:

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from app.cli import main
 from benchmarks.blue_green import ACT, NAME, Scene, describe, list_inconsistencies, run, staging, start_deployer
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.causes.changes import gather_changes
 from core.causes.timeline import ChangeKind
 from core.config import PROJECT
@@ -213,7 +213,7 @@ def test_a_deployer_killed_at_any_step_of_a_switch_leaves_one_color_and_the_next
         assert releases_of(scene) == {"r2"}
         assert list(list_inconsistencies(scene, deck)) == []
         roll_back(deck, site, ACT)
-    assert len(list_audit(deck, action="deployment.switch")) == 1 + len(TURN_STEPS) - 1
+    assert len(list_audit(deck, AuditFilter(action="deployment.switch"))) == 1 + len(TURN_STEPS) - 1
 
 
 @pytest.mark.deep
@@ -275,7 +275,7 @@ def test_a_switch_that_was_cut_off_is_taken_back_when_the_new_color_is_no_longer
     assert tend(deck, scene.open(), BY_ITSELF) is not None
     assert (stored(deck).live, stored(deck).settled) == (Color.BLUE, True)
     assert releases_of(scene) == {"r1"}
-    assert "not healthy now" in list_audit(deck, action="deployment.rollback")[0].reason
+    assert "not healthy now" in list_audit(deck, AuditFilter(action="deployment.rollback"))[0].reason
 
 
 def test_a_request_that_is_on_its_way_is_answered_before_its_color_is_taken_down(scene: Scene, deck: Store) -> None:
@@ -403,7 +403,7 @@ def test_every_switch_has_its_audit_entry_and_stands_on_the_timeline(scene: Scen
     site = scene.open()
     switch_color(deck, site, replace(ACT, actor="ada", reason="faster"))
     roll_back(deck, site, replace(ACT, actor="bob", reason="too fast"))
-    told = [(entry.action, entry.actor, entry.reason) for entry in list_audit(deck, target=NAME)[:2]]
+    told = [(entry.action, entry.actor, entry.reason) for entry in list_audit(deck, AuditFilter(target=NAME))[:2]]
     assert told == [("deployment.rollback", "bob", "too fast"), ("deployment.switch", "ada", "faster")]
     since = datetime(2020, 1, 1, tzinfo=UTC)
     changes, _ = gather_changes(deck, _nothing, _nothing, environment=ACT.environment, since=since)

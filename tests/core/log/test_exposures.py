@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from core.audit.acts import Act
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
 from core.log.exposures import count_exposures, list_exposures, list_tracked_events, list_usage
@@ -267,7 +267,7 @@ def test_a_purge_takes_old_counts_users_and_events_too(deck, store):
     assert used(store, "prompt-test") is None
     assert count_exposures(store, "production", "prompt-test") == {}
     assert list_tracked_events(store, "production", "opened") == ()
-    (entry,) = list_audit(store, action="log.purge")
+    (entry,) = list_audit(store, AuditFilter(action="log.purge"))
     assert entry.before["rows"] == 0
     assert entry.before["flag_reports"] >= 3
 

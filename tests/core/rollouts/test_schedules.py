@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.audit.acts import Act
-from core.audit.trail import list_audit, list_broken_audit_entries
+from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.operations import change_rollout, create_flag, remove_flag, save_edit, switch_flag
 from core.flags.preview import list_recent_users, preview_change
@@ -179,7 +179,7 @@ def test_a_kill_switch_stops_the_rollout_and_no_step_turns_the_flag_on_again(sto
     assert run_schedules(store, now=NOW + 9 * HOUR) == ()
     found = get_flag(store, "production", "use_hyde").definition
     assert (found["state"], rollout_pct(found)) == ("DISABLED", 5)
-    pausing = list_audit(store, action="schedule.pause")[0]
+    pausing = list_audit(store, AuditFilter(action="schedule.pause"))[0]
     assert (pausing.actor, pausing.reason) == ("scheduler", "bob changed the flag")
     resume_schedule(store, newest(store), ME, now=NOW + 9 * HOUR)
     run_schedules(store, now=NOW + 20 * HOUR)

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.blue_green import ACT, NAME, Scene, staging
-from core.audit.trail import list_audit
+from core.audit.trail import AuditFilter, list_audit
 from core.config import PROJECT
 from core.deployments.colors import Color
 from core.deployments.deployments import deploy_release, get_deployment, start_release, switch_color
@@ -102,7 +102,7 @@ def test_a_visitor_switches_rolls_back_and_takes_down_each_with_a_reason(scene: 
     assert "Recorded as audit entry" in texts_of(app)
     app = press(app, "Take down green (**r2**)", "not needed")
     assert "green is free for the next release" in texts_of(app)
-    told = [(entry.action, entry.actor, entry.reason) for entry in list_audit(deck, target=NAME, limit=3)]
+    told = [(entry.action, entry.actor, entry.reason) for entry in list_audit(deck, AuditFilter(target=NAME), limit=3)]
     assert told == [
         ("deployment.teardown", "grace", "not needed"),
         ("deployment.rollback", "grace", "looks bad"),
@@ -115,7 +115,7 @@ def test_a_visitor_who_saw_another_state_changes_nothing(scene: Scene, deck: Sto
     switch_color(deck, scene.open(), ACT)
     app = press(app, "Switch to green", "looks good")
     assert "changed since you looked at it" in texts_of(app)
-    assert list_audit(deck, target=NAME)[0].actor == ACT.actor
+    assert list_audit(deck, AuditFilter(target=NAME))[0].actor == ACT.actor
 
 
 def test_a_viewer_is_told_why_the_switch_is_locked(scene: Scene, deck: Store, monkeypatch: pytest.MonkeyPatch) -> None:
