@@ -88,8 +88,7 @@ def get_deployment(store: Store, environment: str, service: str) -> Deployment:
 
 def list_deployments(store: Store, environment: str) -> tuple[Deployment, ...]:
     """Return every deployed service of the environment, by name."""
-    found = list_settings(store, Family.DEPLOYMENT, environment)
-    return tuple(_read(value, 0) for value, _ in found)
+    return tuple(_read(value, version) for value, version in list_settings(store, Family.DEPLOYMENT, environment))
 
 
 def look(site: Site) -> Sight:
