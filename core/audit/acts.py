@@ -1,6 +1,7 @@
 """Gateway of every change: who, why and where, and one transaction that holds the change and its audit entry.
 
-What is changed is for `operations.py` and the other shells that change something.
+What is changed is for the shells of each subject. What is only observed (sightings, sessions, cached vectors, an
+import's progress) is written without an act; the architecture test lists who does so.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Gateway to the audit trail: every change of stored state, each entry chained to the one before it by its hash."""
+"""Gateway to the audit trail: one entry for each act that changed something, chained to the one before by its hash."""
 
 import hashlib
 import json

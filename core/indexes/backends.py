@@ -1,6 +1,6 @@
 """Gateway to the vector indexes: build, search, list, copy, remove. LanceDB by default, Chroma as an extra, embedded.
 
-Which index readers use is an alias in the shared store (`control.py`, `operations.py`), not known here.
+Which index readers use is an alias in the shared store (`registry.py`), not known here.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Shell around an index's life: build it aside, probe it, let an alias stand for it, roll back, remove old ones.
 
-The vectors are the cache's (`ingest`), the tables `indexes`', the aliases `operations`'; what may go, `retention` says.
+`ingest` embeds, `backends` keeps the vectors, `operations` moves the aliases, and `retention` says what may go.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Rule for which vector indexes are kept: what an alias stood for over time, and what may be removed.
 
-Names and times in, names out; the swaps come from `control.py`, the removing is done by `builds.py`.
+Names and times in, names out; the swaps come from `registry.py`, `builds.py` removes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Gateway to the experiments in the control store: each is a setting of its environment, with a version of its own.
 
-Reads return our own types. `save_experiment` takes an open transaction: `core.rollouts.experiments` is its only caller.
+Reads return our own types. `save_experiment` takes the open transaction of `core.audit.acts.changing`.
 """
 
 from dataclasses import dataclass
