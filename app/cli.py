@@ -65,7 +65,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--reset", is_flag=True, help="Remove the former demo first.")
+@click.option("--reset", is_flag=True, help="Remove the existing demo first.")
 @common
 def demo(config: Config, *, reset: bool, as_json: bool) -> None:
     """Build the demo in QUARTERDECK_HOME: corpus, indexes, retrievals, MLflow runs, flags.

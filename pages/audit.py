@@ -26,14 +26,14 @@ def render() -> None:
     readable = AuditFilter(among=list_readable(get_visitor().roles))
     newest = next(iter(list_audit(get_store(), readable, limit=1)), None)
     if newest is None:
-        ui.render_empty("Nothing was changed yet. The first flip of a flag will stand here.", "quarterdeck demo")
+        ui.render_empty("There are no changes yet. The first flip of a flag will appear here.", "quarterdeck demo")
         return
     render_sentence(newest, readable)
     ui.render_said()
     chosen = render_filter()
     shown = list_audit(get_store(), chosen, limit=SHOWN)
     if not shown:
-        st.caption("None of the changes fits the filter.")
+        st.caption("No change matches the filter.")
         return
     render_table(shown, count_audit(get_store(), chosen), chosen)
     number = st.selectbox("Entry", [entry.entry_id for entry in shown], key="entry", bind="query-params")

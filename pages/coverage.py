@@ -21,7 +21,7 @@ MOST_DAYS = 30
 def choose_clusters() -> int | None:
     """How many topics the visitor wants; None lets the measure choose."""
     return st.number_input(
-        "Topics (empty: chosen by measure)", 1, 200, None, key="clusters", bind="query-params", width=260
+        "Number of topics (empty: automatic)", 1, 200, None, key="clusters", bind="query-params", width=260
     )
 
 
@@ -50,7 +50,9 @@ def render(frame: ui.Frame) -> None:
     clusters, days = choose_clusters(), min(frame.days, MOST_DAYS)
     coverage = load_coverage(frame.environment, frame.today, days, clusters)
     if not coverage.scored_count:
-        ui.render_empty("No retrieval in this range yet. Build the demo, or let a service log one.", "quarterdeck demo")
+        ui.render_empty(
+            "There is no retrieval in this range yet. Build the demo, or let a service log one.", "quarterdeck demo"
+        )
         return
     ui.render_said()
     if coverage.pending:

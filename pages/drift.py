@@ -26,7 +26,9 @@ def render(frame: ui.Frame) -> None:
     """The page, once the log could be read."""
     found = load_drift(frame.environment, frame.today)
     if not found.days:
-        ui.render_empty("No retrieval was logged yet. Build the demo, or let a service log one.", "quarterdeck demo")
+        ui.render_empty(
+            "No retrieval has been logged yet. Build the demo, or let a service log one.", "quarterdeck demo"
+        )
         return
     told = load_what_changed(frame.environment, frame.today)
     render_sentence(found.report, told)

@@ -14,7 +14,7 @@ frame = ui.render_frame("Overview", environments=list_environments(), ranges=Fal
 areas = load_areas(frame.environment, frame.today)
 is_new = all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas)
 if is_new and areas[0].standing is Standing.EMPTY:
-    ui.render_verdict("Nothing to look at yet: no question was logged.", LOOKS[Standing.EMPTY])
+    ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])
 else:
     lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
     ui.render_verdict(ui.plain(lead.sentence), LOOKS[lead.standing])

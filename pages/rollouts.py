@@ -49,7 +49,7 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
         )
         look = look if is_healthy else ui.StatusLook("Not healthy", "red", "▼")
     except QuarterdeckError as error:
-        detail = f"How canaries and experiments do cannot be read: {ui.plain_error(error)}"
+        detail = f"The canaries and experiments could not be read: {ui.plain_error(error)}"
     ui.render_verdict(sentence, look, detail=detail)
 
 

@@ -204,12 +204,12 @@ def test_the_page_filters_in_the_store_and_hands_out_all_that_fits(empty_url: st
             "'old', 'topic.mark', 'many', 'r', NULL, NULL, 'x' || i, 'y' FROM n"
         ))  # fmt: skip
     app = open_page("audit", on="many")
-    assert "The newest 1,000 of 1,200 that fit; the files hold all of them." in [c.value for c in app.caption]
+    assert "The newest 1,000 of 1,200 matching entries; the files have all of them." in [c.value for c in app.caption]
     labels = [button.proto.label for button in app.get("download_button")]
     assert labels == ["All 1,200 as CSV", "All 1,200 as JSON"]
     old = open_page("audit", who="bob")
     assert list(old.dataframe[0].value["entry"]) == [4, 3, 2]
-    assert open_page("audit", who="ada", what="flag.update").caption[-1].value == "None of the changes fits the filter."
+    assert open_page("audit", who="ada", what="flag.update").caption[-1].value == "No change matches the filter."
 
 
 @pytest.mark.deep

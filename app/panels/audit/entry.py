@@ -38,11 +38,11 @@ def render_revert(entry: AuditEntry) -> None:
     newest = find_newest(get_store(), entry)
     if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT):
         now, former = find_state(get_store(), entry), former_state(entry)
-        st.markdown("**Back to the state before this entry** would change now:")
-        st.code(diff_states(now, former) or "nothing: it is as it was then", language=None)
+        st.markdown("**Restoring the state before this entry** would change:")
+        st.code(diff_states(now, former) or "nothing: the state is the same", language=None)
     key = f"revert-{entry.entry_id}-{newest}"
     with st.form(key):
-        st.text_input("Reason for bringing the former state back", key=f"{key}-reason", max_chars=500)
+        st.text_input("Reason for restoring the earlier state", key=f"{key}-reason", max_chars=500)
 
         def run() -> int:
             by = make_act(st.session_state[f"{key}-reason"], entry.environment)

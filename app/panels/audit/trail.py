@@ -50,7 +50,7 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
         column_config={"when": ui.time_column()},
     )  # fmt: skip
     if count > len(entries):
-        st.caption(f"The newest {len(entries):,} of {count:,} that fit; the files hold all of them.")
+        st.caption(f"The newest {len(entries):,} of {count:,} matching entries; the files have all of them.")
     left, right, _ = st.columns([1, 1, 3])
     for column, kind, write, mime in (
         (left, "CSV", write_csv, "text/csv"), (right, "JSON", write_json, "application/json"),

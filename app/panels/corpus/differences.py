@@ -72,7 +72,7 @@ def choose_changes(diff: VersionDiff) -> list[FileChange]:
 def render_changes(diff: VersionDiff, shown: Sequence[FileChange]) -> None:
     """The files that differ, as a table."""
     if not shown:
-        st.caption("No change fits the filter.")
+        st.caption("No change matches the filter.")
         return
     listed = shown[:_MOST_ROWS]
     key = f"corpus-diff-{diff.old}-{diff.new}-{len(shown)}"

@@ -92,8 +92,8 @@ def render_build(versions: Sequence[Version]) -> None:
     """The form that builds an index of a version beside the live one, and how that goes."""
     st.subheader("Build", anchor=False)
     st.caption(
-        "Readers notice nothing: it is built aside, and only texts that were never embedded cost time. "
-        "A build that was killed goes on where it was."
+        "Readers notice nothing: it is built beside the live one, and only new texts are embedded. "
+        "A build that was killed resumes where it stopped."
     )
     job = get_jobs().find("build")
     if job is None or job.state is not JobState.RUNNING:
@@ -115,7 +115,7 @@ def build() -> None:
         name = get_corpus().name_revision(state["build-version"])
         return start_command("build", "index", "build", name, "--reason", act.reason, subject=name, act=act)
 
-    ui.record_change(change, effect="Its progress is shown below; it goes on when this page is closed.")
+    ui.record_change(change, effect="Its progress is shown below; it continues when this page is closed.")
 
 
 def render_candidate(
@@ -160,7 +160,7 @@ def render_swap(alias: str, live: str | None, name: str) -> None:
         was = f" instead of {ui.plain(live)}" if live else ""
         st.markdown(
             f"Every reader of **{ui.plain(alias)}** searches **{ui.plain(name)}**{was} "
-            f"within {ui.FLIP_SEEN_WITHIN_S} seconds. A roll-back takes as long."
+            f"within {ui.FLIP_SEEN_WITHIN_S} seconds. A rollback takes as long."
         )
         st.text_input("Reason", key=f"swap-reason-{seen}", max_chars=500)
         st.text_input(f"Type the index's name, {ui.plain(name)}", key=f"swap-name-{seen}")
@@ -214,7 +214,7 @@ def roll_back(alias: str, live: str, former: str) -> None:
 def render_garbage() -> None:
     """Which indexes nobody needs any more, why the others stay, and the form that removes the former."""
     st.subheader("Clean up", anchor=False)
-    keep = st.number_input("Keep of those that are not live", 0, 50, KEEP, key="corpus-keep")
+    keep = st.number_input("Indexes to keep besides the live ones", 0, 50, KEEP, key="corpus-keep")
     plan = plan_garbage(get_store(), keep=keep, now=datetime.now(UTC))
     if plan.kept:
         with st.expander(f"{len(plan.kept)} stay"):

@@ -55,7 +55,7 @@ def say_what_is_stale(stages: Sequence[Stage], stale: Sequence[StaleStage]) -> s
         return f"All {len(stages)} stages are up to date." if len(stages) > 1 else "The one stage is up to date."
     first = stale[0]
     return (
-        f"**{len(stale)} of {len(stages)}** stages are stale, first of all {ui.plain(first.name)}: "
+        f"**{len(stale)} of {len(stages)}** stages are stale, starting with {ui.plain(first.name)}: "
         f"{ui.plain(first.reasons[0])}."
     )
 
@@ -63,7 +63,7 @@ def say_what_is_stale(stages: Sequence[Stage], stale: Sequence[StaleStage]) -> s
 def render_form(stale: Sequence[StaleStage]) -> None:
     """The form that starts a rebuild."""
     st.caption(
-        "Runs dvc repro in the working copy, one at a time. It goes on when this page is closed; what it makes is "
+        "Runs dvc repro in the working copy, one at a time. It continues when this page is closed; its results are "
         "not committed."
     )
     with st.form("rebuild", clear_on_submit=True):

@@ -32,7 +32,7 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
     """Draw the prediction of the chosen version, or say how to make it."""
     if not aliases:
         ui.render_empty(
-            "A prediction compares with what is live, and no index is. Build one and let it go live:",
+            "A prediction needs a live index, and there is none. Build one and put it live:",
             "quarterdeck index build " + versions[0].name, link="",
         )  # fmt: skip
         return

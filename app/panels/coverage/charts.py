@@ -33,9 +33,7 @@ def render_charts(coverage: Coverage, points: Sequence[MapPoint]) -> None:
             selection_mode="points",
         )  # fmt: skip
         follow_click(event, coverage)
-        st.caption(
-            "Click a point to choose its topic. Distances on a map mislead: it shows neighbors, it measures nothing."
-        )
+        st.caption("Click a point to choose its topic. Neighbors are similar questions; other distances mean nothing.")
 
 
 def draw_topics(coverage: Coverage) -> go.Figure:
@@ -60,7 +58,9 @@ def draw_topics(coverage: Coverage) -> go.Figure:
     figure.update_layout(showlegend=True)
     height = max(240, 110 + 34 * len(topics))
     first = f": the first {len(topics)} of {len(ranked)}" if len(ranked) > len(topics) else ""
-    return ui.style_chart(figure, title=f"Topics by what indexing them would bring{first}", height=height)
+    return ui.style_chart(
+        figure, title=f"Topics by share of all queries, most worth indexing on top{first}", height=height
+    )
 
 
 def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:

@@ -23,4 +23,4 @@ def render_progress(pending: Sequence[str]) -> None:
         st.error(f"**New queries are not grouped** — {ui.plain(progress.problem)}")
     else:
         share = progress.done / progress.total if progress.total else 0.0
-        st.progress(share, f"Reading {len(pending):,} new queries: {progress.done:,} done. They join the topics then.")
+        st.progress(share, f"Reading {len(pending):,} new queries: {progress.done:,} done. They will join the topics.")

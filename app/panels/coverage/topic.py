@@ -35,7 +35,7 @@ def render_topic(
     columns = st.columns(5)
     columns[0].metric("Asked", f"{topic.count:,}")
     columns[1].metric("Share of all queries", ui.format_share(topic.count / max(1, coverage.scored_count)))
-    columns[2].metric("Share of the drop", ui.format_share(of_drop), help="Of the fall that the drift page dates")
+    columns[2].metric("Share of the drop", ui.format_share(of_drop), help="Of the drop that the drift page dates")
     columns[3].metric("Mean score", ui.format_score(topic.mean_score))
     columns[4].metric("Trend", topic.trend)
     st.caption("Typical questions")
@@ -49,7 +49,7 @@ def render_topic(
         render_closing(known, coverage)
         render_decision(known, environment)
     else:
-        trial = "topics whose number is set by hand are a trial, and new queries have to be read first"
+        trial = "a number of topics set by hand is a trial, and new queries have to be read first"
         st.caption(f"Not in the backlog yet: {trial}.")
 
 
@@ -98,7 +98,7 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
     )
     if found is None:
         return
-    verdict = {True: "closed", False: "still open", None: "too few questions since to tell"}[found.closed]
+    verdict = {True: "closed", False: "still open", None: "too few questions since then to tell"}[found.closed]
     st.markdown(
         f"Since **{ui.plain(found.index_name)}** went live on {ui.format_day(found.shipped)}: "
         f"{ui.format_score(found.before_score)} over {found.before_count:,} questions before, "
@@ -120,7 +120,7 @@ def save_decision(known: BacklogTopic, environment: str) -> None:
 
 def render_decision(known: BacklogTopic, environment: str) -> None:
     """The form that decides about a topic."""
-    st.caption(f"First seen {ui.format_ago(known.first_seen)}. Decided so far: {known.state}.")
+    st.caption(f"First seen {ui.format_ago(known.first_seen)}. State: {known.state}.")
     seen = f"{known.topic_id}-{known.version}"
     with st.form(f"topic-{seen}"):
         columns = st.columns([1, 1, 2])

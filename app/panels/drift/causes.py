@@ -11,7 +11,7 @@ def render_causes(told: WhatChanged) -> None:
     if not told.causes.ranked:
         return
     st.subheader("Candidate causes", anchor=False)
-    st.caption("How sure: given the log and how often changes of each kind do harm, if one cause is to blame.")
+    st.caption("Probability given the log and how often each kind of change does harm, if there is one cause.")
     for cause in told.causes.ranked[:2]:
         title, evidence = ui.plain(cause.title), ui.plain(cause.evidence)
         st.markdown(f"**{title}**, {ui.plain(say_sure(cause.confidence))} sure. {evidence}")

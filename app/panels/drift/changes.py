@@ -30,15 +30,19 @@ def render_alerts(frame: ui.Frame) -> None:
     with st.expander("Alert rules"):
         rules = list_alert_rules(get_store(), frame.environment)
         if rules:
-            rows = [{"name": rule.name, "told from": str(rule.from_status), "webhook": rule.url} for rule in rules]
+            rows = [
+                {"name": rule.name, "alert from state": str(rule.from_status), "webhook": rule.url} for rule in rules
+            ]
             ui.show_table(rows, key="drift-alerts", file_name="alert-rules.csv")
         else:
-            st.caption("Nobody is told yet. A webhook gets a signed message once when retrieval drifts and once after.")
+            st.caption(
+                "There is no alert rule yet. A webhook gets a signed message when drift begins and when it ends."
+            )
         with st.form("drift-alert", border=False):
             left, right = st.columns(2)
             name = left.text_input("Name", max_chars=100)
             url = right.text_input("Webhook address", max_chars=500)
-            status = left.selectbox("Told from", [str(DriftStatus.DRIFTING), str(DriftStatus.WATCH)])
+            status = left.selectbox("Alert from state", [str(DriftStatus.DRIFTING), str(DriftStatus.WATCH)])
             secret = right.text_input("Secret that signs the message", type="password", max_chars=200)
             reason = st.text_input("Reason", key="drift_alert_reason", max_chars=500)
             if st.form_submit_button("Save alert rule", **lock(Action.ALERT_SAVE, frame.environment)):

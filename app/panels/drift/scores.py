@@ -95,7 +95,7 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
         st.subheader("By segment", anchor=False)
         if sentence:
             st.markdown(ui.plain(sentence))
-        st.caption("Intervals are corrected for looking at several segments.")
+        st.caption("Intervals are corrected for comparing several segments.")
         columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
         ui.show_table(rows, key="drift-segments", file_name="segments.csv", column_config=columns)
 

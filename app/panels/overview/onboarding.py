@@ -19,7 +19,7 @@ deck.close()"""
 def render_onboarding() -> None:
     """Draw the steps; each can be taken alone, and fills the pages by itself."""
     st.subheader("Three steps to the first data", anchor=False)
-    st.markdown("**1. Bring in what was asked before**, from CSV, Parquet or JSON Lines with ts, query and score:")
+    st.markdown("**1. Import earlier questions** from CSV, Parquet or JSON Lines with ts, query and score:")
     st.code("quarterdeck import log.csv", language=None)
     st.markdown("**2. Report a question over HTTP**, from any language; the score is the top-1 similarity, 0 to 1:")
     st.code(say_report(st.context.url or _USUAL), language=None, wrap_lines=True)

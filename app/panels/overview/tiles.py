@@ -38,4 +38,4 @@ def render_decisions(areas: Sequence[Area]) -> None:
     for number, area in enumerate(decisions, start=1):
         link_to(area.page, f"{number}. {ui.plain(area.decision)}", **FILTERS.get(area.page, {}))
     if not decisions:
-        st.caption("Nothing: every area that can be read is as it should be.")
+        st.caption("Nothing: every area that could be read is fine.")

@@ -21,7 +21,7 @@ def render_behavior(name: str, experiment: str, today: date) -> None:
     window = last_days(ui.RANGES[days or "30d"], until=today)
     found = load_behavior(name, experiment, window)
     if not found.queries:
-        ui.render_empty("The retrieval log holds no query of these days.", "quarterdeck import log.csv", link="drift")
+        ui.render_empty("The retrieval log has no query in these days.", "quarterdeck import log.csv", link="drift")
         return
     st.markdown(say_who_answers(found.versions, found.queries))
     cut = " There are more: these are the newest." if found.is_cut else ""

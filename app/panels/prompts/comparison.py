@@ -195,7 +195,7 @@ def render_case(pair: CasePair, first: str, second: str) -> None:
     """Both answers to one question, sentence by sentence."""
     st.text(pair.first.question)
     if not pair.first.answerable:
-        st.caption("The documents do not hold the answer: a refusal is right.")
+        st.caption("The documents do not contain the answer: a refusal is right.")
     for place, case, name in zip(st.columns(2), (pair.first, pair.second), (first, second), strict=True):
         with place:
             relevancy = f"relevancy {case.relevancy:.2f}, ${case.cost_usd:.6f}"

@@ -32,7 +32,7 @@ def render_promotion(found: PromptComparison, environment: str) -> None:
     if waiting:
         render_form(found, waiting, environment)
     else:
-        st.caption("The compared runs hold no other version; choose more under Runs.")
+        st.caption("The compared runs have no other version; choose more under Runs.")
 
 
 def render_roll_back(name: str, live: PromptVersion | None, environment: str) -> None:

@@ -28,9 +28,9 @@ UNTRUSTED = ui.StatusLook("Hold, not to be trusted", "orange", "⚠")
 STOPPED = ui.StatusLook("Rolled back", "orange", "↩")
 NEWS = timedelta(days=7)
 ALONE = {
-    Automation.FULL: "The server takes steps and rolls back by itself.",
-    Automation.ROLLBACK: "The server rolls back by itself; a step is taken by a person.",
-    Automation.OFF: "Nothing happens by itself.",
+    Automation.FULL: "The server takes steps and rolls back automatically.",
+    Automation.ROLLBACK: "The server rolls back automatically; a person takes each step.",
+    Automation.OFF: "Nothing is automatic.",
 }
 
 
@@ -76,7 +76,7 @@ def render_verdict(report: CanaryReport) -> None:
         f"**{step.share_pct:g}%**" if step.share_pct == report.share_pct else f"{step.share_pct:g}%"
         for step in report.plan.steps
     )
-    planned = f"Steps: {steps}." if report.is_planned else "No steps are planned, so the usual limits are applied."
+    planned = f"Steps: {steps}." if report.is_planned else "No steps are planned, so the default limits apply."
     since = f"{report.share_pct:g}% on green since {ui.format_moment(report.since)}, {ui.format_ago(report.since)}."
     st.caption(f"{since} {planned} {ALONE[report.plan.automation]}", help=ui.format_utc(report.since))
     if verdict.missing:
@@ -89,8 +89,8 @@ def render_comparisons(found: Sequence[ArmComparison]) -> None:
         return
     ui.show_table([_row(each) for each in found], key="canaries-metrics", file_name="canary.csv")
     st.caption(
-        "A user is a session id and counts once, however much the user asked. An error is a retrieval without a score. "
-        f"What is sure holds at every look at once, all metrics together with {1 - ALPHA:.0%}."
+        "A user is a session id and counts once, however often they asked. An error is a retrieval without a score. "
+        f"The verdict is always valid: all metrics together hold at every check with {1 - ALPHA:.0%}."
     )
 
 

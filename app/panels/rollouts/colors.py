@@ -110,8 +110,8 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
     else:
         render_form(Action.DEPLOYMENT_SWITCH, f"Switch to {other}", found, call(switch_color, site, seen=found.version))
     with st.expander(f"Take down {ui.plain(other)}"):
-        note = "It is kept for the way back: after this, going back takes a new start." if found.can_roll_back else ""
-        st.caption(f"Its process ends once it has answered what it is busy with. {note}")
+        note = "It is kept for a rollback: after this, rolling back needs a new start." if found.can_roll_back else ""
+        st.caption(f"Its process ends once it has answered its open requests. {note}")
         render_form(
             Action.DEPLOYMENT_TEARDOWN,
             f"Take down {other}",

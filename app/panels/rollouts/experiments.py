@@ -201,8 +201,8 @@ def render_table(report: ExperimentReport) -> None:
     }
     ui.show_table(rows, key="experiments-table", file_name="experiment.csv", column_config=columns)
     st.caption(
-        "A user is a session id and counts once, however much the user asked. An error is a retrieval without a score. "
-        f"All claims together hold at every look with {1 - ALPHA:.0%}."
+        "A user is a session id and counts once, however often they asked. An error is a retrieval without a score. "
+        f"All claims together are always valid, with {1 - ALPHA:.0%}."
     )
 
 
@@ -310,7 +310,7 @@ def render_start(environment: str) -> None:
     with st.expander("Start an experiment"):
         if not fitting:
             st.caption(
-                "No flag here gives its users different variants by lot: make an A/B split on the tab Flags, or roll a "
+                "No flag here splits its users at random: make an A/B split on the tab Flags, or roll a "
                 "flag out to a part of the users."
             )
             return
@@ -339,7 +339,7 @@ def render_design(flag: Flag) -> None:
             help="How much worse a metric may be; of latency and cost a share. None if left empty",
         )  # fmt: skip
         middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
-        st.caption("From then on clients note who gets which variant. Nobody's answer changes.")
+        st.caption("From then on, clients record who gets which variant. Nobody's answer changes.")
         locked = lock(Action.EXPERIMENT_START, flag.environment)
         st.form_submit_button("Start", on_click=start, args=(flag,), **locked)
 
@@ -363,7 +363,7 @@ def start(flag: Flag) -> None:
         finally:
             load_experiments.clear()
 
-    ui.record_change(run, effect="Clients note their users from now on.")
+    ui.record_change(run, effect="Clients record their users from now on.")
 
 
 def _split(text: str) -> Sequence[str]:

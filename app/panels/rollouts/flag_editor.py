@@ -206,7 +206,7 @@ def draw_details(shown: Details, seen: str) -> Details:
         middle.text_input("Owner", shown.owner, key=f"owner-{seen}", max_chars=200),
         split_tags(right.text_input("Tags", ", ".join(shown.tags), key=f"tags-{seen}", max_chars=500)),
         last.date_input(
-            "Gone by", shown.expires, key=f"expires-{seen}", help="After this day the flag counts as stale"
+            "Expires on", shown.expires, key=f"expires-{seen}", help="After this day the flag counts as stale"
         ),
     )
 

@@ -142,9 +142,9 @@ def render_new(environment: str) -> None:
         left.text_input("Variants of an A/B split", "control, treatment", key="new-variants", max_chars=500)
         right.text_input("Owner", key="new-owner", max_chars=200)
         left.text_input("Description", key="new-description", max_chars=500)
-        right.text_input("Tags, with commas between", key="new-tags", max_chars=500)
+        right.text_input("Tags, separated by commas", key="new-tags", max_chars=500)
         st.text_input("Reason", key="new-reason", max_chars=500)
-        st.caption(f"It starts off and for nobody, in {ui.plain(environment)}.")
+        st.caption(f"It starts switched off, in {ui.plain(environment)}.")
         locked = lock(Action.FLAG_CREATE, environment)
         st.form_submit_button("Create flag", on_click=make_flag, args=(environment,), **locked)
 

@@ -23,13 +23,13 @@ def get_histories() -> ArmHistories:
     return share_histories(config.database_url, config.log_url).up_to(timedelta(seconds=10))
 
 
-@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the canaries do …")
+@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading the canaries …")
 def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
     """Return how every canary stands."""
     return report_canaries(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
-@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading how the experiments do …")
+@st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading the experiments …")
 def load_experiments(environment: str) -> tuple[ExperimentReport, ...]:
     """Return how every experiment on a flag stands."""
     return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))

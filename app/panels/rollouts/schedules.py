@@ -45,7 +45,7 @@ def render_absence() -> None:
     """Say so when no server runs, which makes the steps."""
     holder = get_holder(get_store(), LEASE)
     if holder is None or datetime.now(UTC) - holder.renewed > AWAY_AFTER:
-        st.warning("No server makes the steps at the moment. `quarterdeck serve` does; the pages alone do not.")
+        st.warning("No server is making the steps at the moment. `quarterdeck serve` does; the pages alone do not.")
 
 
 def render_controls(schedule: Schedule) -> None:
@@ -91,9 +91,9 @@ def render_plan(flag: Flag) -> None:
         middle.text_input("Reason", key=f"plan-reason-{flag.key}", max_chars=500)
         right.text_input(
             "Name of the flag", key=f"plan-name-{flag.key}", max_chars=300,
-            help="Needed where it ends with another answer for more than half of production's users",
+            help="Needed if more than half of production's users would end with another answer",
         )  # fmt: skip
-        st.caption("A server makes the steps. The plan stops by itself when a person changes the flag meanwhile.")
+        st.caption("A server makes the steps. The schedule pauses when a person changes the flag.")
         locked = lock(Action.SCHEDULE_CREATE, flag.environment)
         st.form_submit_button("Plan it", on_click=plan, args=(flag,), **locked)
 

@@ -38,14 +38,14 @@ def describe_access(tokens: Sequence[Token], active: Sequence[Token], *, demande
     """The sentence that says who is let in."""
     if tokens or demanded:
         return f"Every request to the HTTP API needs a token; {len(active)} of {len(tokens)} are active."
-    return "The HTTP API is open to everybody who reaches this server; the first token closes it for good."
+    return "The HTTP API is open to everyone who can reach this server until the first token is made."
 
 
 def render_secret() -> None:
     """Show the secret of the token that was just made, this once."""
     secret = st.session_state.pop("token-secret", None)
     if secret:
-        st.warning("Copy this token now: it is kept nowhere and not shown again.")
+        st.warning("Copy this token now: it is not stored and not shown again.")
         st.code(secret, language=None)
 
 
@@ -56,7 +56,7 @@ def render_creation(environment: str) -> None:
         left, right = st.columns([2, 1])
         left.text_input("Name", key="token-name", max_chars=64, placeholder="search-service")
         right.number_input(
-            "Good for days (empty: for good)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="for good"
+            "Valid for days (empty: no expiry)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="for good"
         )
         st.multiselect("Scopes", list(Scope), key="token-scopes", format_func=MEANINGS.__getitem__)
         st.text_input("Reason", key="token-reason", max_chars=500)

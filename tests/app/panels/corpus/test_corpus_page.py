@@ -194,7 +194,7 @@ def test_what_is_not_committed_is_compared_too(repo: DvcRepo) -> None:
 @pytest.mark.deep
 def test_the_pipeline_says_what_is_stale_and_why_and_is_rebuilt(repo: DvcRepo) -> None:
     app = open_tab("Pipeline")
-    assert "**2 of 2** stages are stale, first of all chunk: was never run here" in said(app)
+    assert "**2 of 2** stages are stale, starting with chunk: was never run here" in said(app)
     assert rows(app)[1]["why"] == "was never run here: it is not in dvc.lock; stage chunk is stale"
     app.text_input(key="rebuild-reason").input("a new page")
     next(button for button in app.button if "Rebuild" in button.label).click().run()
