@@ -228,7 +228,7 @@ def _compare_targeting(old: FlagDefinition, new: FlagDefinition) -> tuple[str, f
         return f"shares from {_say_shares(old.weights)} to {_say_shares(new.weights)}", moved
     words = {"variants": "variants", "defaultVariant": "default", "targeting": "rules"}
     changed = [word for part, word in words.items() if old.raw.get(part) != new.raw.get(part)]
-    return (f"{' and '.join(changed)} changed", 1.0) if changed else ("description changed, nothing else", 0.0)
+    return (f"{' and '.join(changed)} changed", 1.0) if changed else ("only the description changed", 0.0)
 
 
 def _at(definition: FlagDefinition) -> str:

@@ -148,7 +148,7 @@ def test_a_page_that_stays_and_that_no_query_reaches_is_named(store, live):
 
 
 def test_vectors_of_another_model_are_refused(store, live):
-    with pytest.raises(InvalidInput, match="docs-v1 is of hash-16, not of hash-8"):
+    with pytest.raises(InvalidInput, match="docs-v1 was built with hash-16, not hash-8"):
         predict_version(HashEmbedder(8, store), make_source(2, 40), live, asked("q"), (), threshold=0.5)
 
 
