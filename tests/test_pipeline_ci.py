@@ -27,7 +27,7 @@ BESIDE = "first-paint"
 DOCS = "docs"
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 # The folders of core that the gate imports, but that cannot change what it says of a prompt.
-NEUTRAL = {"access", "audit", "config", "corpus", "errors", "log"}
+NEUTRAL = {"access", "audit", "config", "corpus", "errors", "log", "safety"}
 
 
 def load(path: Path) -> dict[Any, Any]:

@@ -24,10 +24,10 @@ _QUIET = {"DVC_NO_ANALYTICS": "1", "GIT_TERMINAL_PROMPT": "0"}
 
 # DVC's messages on failure, and their meaning for a person.
 _ENDS = (
-    (r"Unable to acquire lock", "DVC's lock is held: another DVC program works in this repository; wait for it to end"),
+    (r"Unable to acquire lock", "DVC's lock is held: another DVC process is running in this repository; wait for it"),
     (
         r"is busy, it is being blocked by:\s{0,20}\(PID (\d{1,9})\)",
-        "DVC's lock is held: process {} works on the same files",
+        "DVC's lock is held: process {} is using the same files",
     ),
     (r"missing data 'source': (.{1,500})", "{} is not in the working copy; run there: dvc pull"),
     (

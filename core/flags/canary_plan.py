@@ -147,7 +147,7 @@ def _read_hold(number: str, unit: str) -> timedelta:
 
 def _read_users(users: Any) -> int:
     if type(users) is not int or users < LEAST_USERS:
-        raise InvalidInput("metadata.canary_min_users", f"must be a whole number from {LEAST_USERS} on, not {users!r}")
+        raise InvalidInput("metadata.canary_min_users", f"must be a whole number from {LEAST_USERS} up, not {users!r}")
     return users
 
 

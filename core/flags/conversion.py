@@ -76,7 +76,7 @@ def convert_each(source: str, found: Mapping[str, Any], convert: Callable[[Any],
         except (NoCounterpart, InvalidInput) as error:
             refused.append(RefusedFlag(key, str(error)))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            reason = f"it is not written as {source} does: {type(error).__name__} {error}"
+            reason = f"it is not in {source}'s format: {type(error).__name__} {error}"
             refused.append(RefusedFlag(key, reason))
     return Converted(source, flags, tuple(refused))
 

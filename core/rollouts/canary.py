@@ -124,13 +124,13 @@ def _say_one_arm(plan: Plan, share_pct: float) -> CanaryVerdict:
 def _say_mismatch(blue: Arm, green: Arm, share_pct: float) -> str:
     seen = green.users / (blue.users + green.users)
     return (
-        f"{seen:.1%} of users were seen on green where {share_pct:g}% belong there: some are lost or counted "
-        "twice, so no figure can be trusted."
+        f"{seen:.1%} of users were on green where {share_pct:g}% are expected: some users are lost or "
+        "counted twice, so no figure can be trusted."
     )
 
 
 def _say_safe(green: Arm, found: Sequence[ArmComparison]) -> str:
-    margins = f"surely within the margin{'s' if len(found) > 1 else ''}"
+    margins = f"confirmed within the margin{'s' if len(found) > 1 else ''}"
     return f"{', '.join(each.metric for each in found)} {margins} over {green.users:,} users"
 
 

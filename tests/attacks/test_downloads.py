@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, TimeoutError
 from core.access.roles import grant_role, revoke_role
 from core.audit.acts import Act
 from core.audit.permissions import Grant, Role, Roles, combine_grants, list_readable
-from core.audit.trail import count_audit, list_audit, list_audit_values
+from core.audit.trail import AuditFilter, count_audit, list_audit, list_audit_values
 from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
@@ -122,10 +122,10 @@ def test_a_viewer_of_one_environment_reads_no_entry_of_another(store: Store) -> 
     grant_role(store, Grant("eve", Role.VIEWER, "staging"), SETUP)
     grant_role(store, Grant("bo", Role.VIEWER), SETUP)
     among = list_readable(combine_grants([Grant("eve", Role.VIEWER, "staging")], "eve"))
-    found = list_audit(store, among=among)
+    found = list_audit(store, AuditFilter(among=among))
     assert {entry.environment for entry in found} == {"staging"}
-    assert count_audit(store, among=among) == len(found) == 2
+    assert count_audit(store, AuditFilter(among=among)) == len(found) == 2
     assert list_audit_values(store, "environment", among=among) == ("staging",)
-    assert list_audit(store, among=among, environment="production") == ()
+    assert list_audit(store, AuditFilter(among=among, environment="production")) == ()
     assert set(list_audit_values(store, "environment")) == {"*", "production", "staging"}
-    assert list_audit(store, among=()) == ()
+    assert list_audit(store, AuditFilter(among=())) == ()

@@ -467,7 +467,7 @@ def test_a_remote_that_refuses_and_one_that_is_away_are_told_apart(copy: DvcRepo
     shutil.rmtree(copy.cache)
     with served(_Refusing) as url:
         copy.set_remote(url)
-        with pytest.raises(SourceUnavailable, match=r"'origin' .* refused access: no credentials"):
+        with pytest.raises(SourceUnavailable, match=r"'origin' .* refused access: credentials are missing"):
             Corpus(copy.root).read_file("v1", "faq/faq.md")
     with pytest.raises(SourceUnavailable, match=r"'origin' .* cannot be reached"):
         Corpus(copy.root).read_file("v1", "faq/faq.md")
@@ -532,7 +532,7 @@ def test_a_server_that_runs_for_long_sees_what_was_pushed_to_the_url_meanwhile(
 def test_a_url_that_wants_a_password_says_so_without_showing_one(tmp_path: Path) -> None:
     with served(_Refusing) as address:
         url = address.replace("//", "//ada:secret@") + "/corpus.git"
-        with pytest.raises(SourceUnavailable, match="refused access: no credentials") as caught:
+        with pytest.raises(SourceUnavailable, match="refused access: credentials are missing") as caught:
             Corpus(url, clones=tmp_path)
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []

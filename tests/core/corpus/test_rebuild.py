@@ -135,7 +135,7 @@ def test_what_cannot_be_rebuilt_is_refused_before_anything_starts(store, repo: D
         start_rebuild(store, corpus, ME)
     repo.git("checkout", "--quiet", "corpus.dvc")
     repo.write({"dvc.yaml": "stages: ["})
-    with pytest.raises(SourceUnavailable, match=r"dvc\.yaml cannot be understood"):
+    with pytest.raises(SourceUnavailable, match=r"dvc\.yaml is invalid"):
         start_rebuild(store, corpus, ME)
     repo.write({"dvc.yaml": None})
     with pytest.raises(InvalidInput, match=r"dvc\.yaml has no stages"):
