@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 def test_a_token_is_made_shown_once_and_revoked_on_the_access_tab(empty_url: str) -> None:
     app = open_page("rollouts", tab="Access")
-    assert "open to everybody" in " ".join(each.value for each in app.markdown)
+    assert "open to everyone" in " ".join(each.value for each in app.markdown)
     app.text_input(key="token-name").set_value("search")
     app.multiselect(key="token-scopes").set_value(["evaluate"])
     app.text_input(key="token-reason").set_value("OFREP for search")

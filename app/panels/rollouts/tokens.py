@@ -56,7 +56,7 @@ def render_creation(environment: str) -> None:
         left, right = st.columns([2, 1])
         left.text_input("Name", key="token-name", max_chars=64, placeholder="search-service")
         right.number_input(
-            "Valid for days (empty: no expiry)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="for good"
+            "Valid for days (empty: no expiry)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="no expiry"
         )
         st.multiselect("Scopes", list(Scope), key="token-scopes", format_func=MEANINGS.__getitem__)
         st.text_input("Reason", key="token-reason", max_chars=500)
@@ -102,6 +102,6 @@ def _row(token: Token, now: datetime) -> dict[str, str]:
     return {
         "token": token.name, "starts with": f"{token.hint}…", "state": token.describe_state(now),
         "scopes": ", ".join(token.scopes), "environment": token.environment,
-        "good until": f"{token.expires:%d %b %Y}" if token.expires else "for good",
+        "valid until": f"{token.expires:%d %b %Y}" if token.expires else "no expiry",
         "made": ui.format_ago(token.created), "by": token.created_by,
     }  # fmt: skip

@@ -258,7 +258,7 @@ def test_a_flag_without_a_name_is_left_out_and_the_others_are_taken():
     text = json.dumps({"features": [{"strategies": []}, strategy("flag") | {"name": "flag", "strategies": []}]})
     _, converted = read_export(text, "production")
     assert [(each.key, each.reason) for each in converted.refused] == [
-        ("None", "it is not written as Unleash does: KeyError 'name'")
+        ("None", "it is not in Unleash's format: KeyError 'name'")
     ]
     assert set(converted.flags) == {"flag"}
 

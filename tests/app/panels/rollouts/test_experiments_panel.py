@@ -133,7 +133,7 @@ def test_without_a_flag_that_fits_the_form_says_how_to_get_one(empty_url: str, s
     create_flag(store, KEY, boolean_flag(on=True), SETUP)
     app = open_page("rollouts", tab="Experiments")
     assert not app.exception
-    assert "No flag here gives its users different variants by lot" in " ".join(each.value for each in app.caption)
+    assert "No flag here splits its users at random" in " ".join(each.value for each in app.caption)
 
 
 @pytest.mark.deep
