@@ -19,7 +19,7 @@ from core.audit.settings import Family
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-# The subjects, lower floor first: a folder imports only folders that stand before it here.
+# The subjects (folders, and two single files), lowest first: each imports only those that stand before it here.
 FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding",
     "drift",

@@ -11,7 +11,7 @@ from core.config import Config
 
 @click.group()
 def alerts() -> None:
-    """Say who is told when retrieval drifts."""
+    """Manage the webhooks that are alerted when retrieval drifts."""
 
 
 @alerts.command("list")
@@ -54,7 +54,7 @@ def alerts_add(
 
     rule = AlertRule(name, url, secret, DriftStatus(from_status))
     entry = save_alert_rule(open_store(config), rule, Act(config.operator, reason, config.environment))
-    show(as_json, {"entry": entry}, [f"{name} is told from {from_status} on (audit entry {entry})"])
+    show(as_json, {"entry": entry}, [f"{name} is alerted from {from_status} on (audit entry {entry})"])
 
 
 @alerts.command("remove")
@@ -75,7 +75,7 @@ def alerts_remove(config: Config, *, name: str, reason: str, as_json: bool) -> N
 @alerts.command("check")
 @common
 def alerts_check(config: Config, *, as_json: bool) -> None:
-    """Tell every webhook what it does not know yet; the server does this each minute by itself.
+    """Send due alerts now; the server does this automatically every minute.
 
     Example: quarterdeck alerts check
     """

@@ -15,7 +15,7 @@ _reason_option = click.option("--reason", required=True, help="Why: it goes into
 
 @click.group()
 def canary() -> None:
-    """Watch the canaries, take the next step, roll back. The server does by itself what each plan allows."""
+    """Watch the canaries, take the next step, roll back. The server automates what each plan allows."""
 
 
 @canary.command("list")

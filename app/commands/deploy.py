@@ -111,7 +111,7 @@ def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json
 )
 @_on_site
 def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: str, as_json: bool) -> None:
-    """Stop the color without traffic; the server does so by itself when it was kept for long enough.
+    """Stop the color without traffic; the server does so automatically when it was kept long enough.
 
     Example: quarterdeck deploy teardown --now
     """

@@ -1,6 +1,6 @@
 """The guard before pages and API: who may speak to this server, what a proxy's headers are worth, what browsers refuse.
 
-It knows nothing about flags or people; `visitor.py` reads the headers that it lets through.
+It knows nothing about flags or people; `app/visitor.py` reads the headers that it lets through.
 """
 
 import secrets

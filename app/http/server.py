@@ -74,7 +74,7 @@ def serve(host: str, port: int) -> None:
 
 
 def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
-    """Return what one of the servers that share a store does by itself, and how often."""
+    """Return the periodic jobs of the shared store, which one of its servers runs."""
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
@@ -86,7 +86,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
 
 
 def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
-    """Return what one of the servers on this machine does by itself, for its deployments and copies are only here."""
+    """Return the periodic jobs of this machine, whose deployments and copies are only here."""
     jobs = []
     if config.deployments.exists():
         tend = partial(tend_services, store, config.deployments, config.home, config.environment)

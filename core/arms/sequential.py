@@ -1,7 +1,7 @@
 """Rule: compares two arms with an always-valid interval, which you may check at any time, and plans how long it takes.
 
-It works on user counts, means and variances. `arms.py` computes them; `canary.py` and `experiment.py` decide what
-follows.
+It works on user counts, means and variances. `arms.py` computes them; `canary.py` and `experiment.py` of
+`core/rollouts` decide what follows.
 """
 
 import math

@@ -157,7 +157,7 @@ class Remote:
         path = str(self._fs.join(self._path, *below, md5[:2], md5[2:]))
         is_trap = self._fs.protocol == "local" and os.path.lexists(path) and not _is_plain(path)
         if is_trap or not _HASH.fullmatch(md5):
-            raise SourceUnavailable(f"{self._label} holds no file under {md5!r}, but a link or what is no hash")
+            raise SourceUnavailable(f"{self._label} holds no file under {md5!r}, only a link or an invalid hash")
         return path
 
 

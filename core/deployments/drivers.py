@@ -216,7 +216,9 @@ class ComposeDriver:
                 text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=_COMPOSE_S, check=False,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end in 10 min'}") from error
+            raise SourceUnavailable(
+                f"{said}: {getattr(error, 'strerror', None) or 'it did not finish within 10 min'}"
+            ) from error
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise SourceUnavailable(f"{said}: {lines[-1] if lines else f'exit code {done.returncode}'}")

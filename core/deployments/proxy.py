@@ -85,7 +85,9 @@ class Proxy:
                 env=inherit(os.environ),
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SourceUnavailable(f"{said}: {getattr(error, 'strerror', None) or 'no end in 30 s'}") from error
+            raise SourceUnavailable(
+                f"{said}: {getattr(error, 'strerror', None) or 'it did not finish within 30 s'}"
+            ) from error
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             worst = next((line for line in lines if "[emerg]" in line or "[error]" in line), lines[-1] if lines else "")

@@ -152,7 +152,7 @@ class Jobs:
                 _signal(place, number)
                 if _wait_until_free(place / "lock", patience_s):
                     return True
-        raise SourceUnavailable(f"{kind} does not end; {place / 'pid'} has the id of its process group")
+        raise SourceUnavailable(f"{kind} does not stop; its process group id is in {place / 'pid'}")
 
     def _place(self, kind: str) -> Path:
         """Return the folder of a kind. Raises SourceUnavailable for links in it: some lie in a repository of others."""

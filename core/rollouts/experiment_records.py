@@ -1,4 +1,4 @@
-"""Gateway to the experiments in the control store: each is a setting of its environment, with a version of its own.
+"""Gateway to the experiments in the shared store: each is a setting of its environment, with a version of its own.
 
 Reads return our own types. `save_experiment` takes the open transaction of `core.audit.acts.changing`.
 """

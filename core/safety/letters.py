@@ -35,7 +35,7 @@ def show_text(text: str) -> str:
 
 
 def decode_bytes(raw: bytes, encoding: str | None = None) -> str:
-    """Return bytes as text: in the encoding that they claim, else UTF-8, else with a sign for what is none."""
+    """Return bytes as text: in the encoding that they claim, else UTF-8, else with replacement characters."""
     for each in filter(None, (encoding, "utf-8")):
         try:
             return show_text(raw.decode(each))
@@ -45,7 +45,7 @@ def decode_bytes(raw: bytes, encoding: str | None = None) -> str:
 
 
 def parse_json(text: bytes) -> Any:
-    """Return the JSON in a text of UTF-8. Raises InvalidInput for what is none, and for half a letter in it."""
+    """Return the JSON in a text of UTF-8. Raises InvalidInput for invalid JSON, and for a lone surrogate."""
     value = parse_any_json(text)
     if _ESCAPED_HALF.search(text):
         check_letters(value)
@@ -53,7 +53,7 @@ def parse_json(text: bytes) -> Any:
 
 
 def parse_any_json(text: bytes) -> Any:
-    """Return the JSON in a text of UTF-8, whose names and values may hold half letters. Raises InvalidInput."""
+    """Return the JSON in a text of UTF-8, whose names and values may have lone surrogates. Raises InvalidInput."""
     try:
         return json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,6 @@
 """Gateway to an MLflow database by SQL, read-only: MLflow's own client would migrate its schema.
 
-It is also about 30 times faster than that client. `gateway.py` writes, and reads servers over HTTP.
+It is also about 30 times faster than that client. `client.py` reads servers over HTTP, and `gateway.py` writes.
 """
 
 import importlib.util

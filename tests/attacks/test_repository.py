@@ -153,9 +153,9 @@ def test_an_object_that_is_a_link_or_no_hash_is_not_read(repo: DvcRepo, outside:
     for top in (repo.cache, repo.storage / "files" / "md5"):
         (top / md5[:2] / md5[2:]).unlink()
         (top / md5[:2] / md5[2:]).symlink_to(outside / "cookie.env")
-    with pytest.raises(SourceUnavailable, match="but a link or what is no hash"):
+    with pytest.raises(SourceUnavailable, match="only a link or an invalid hash"):
         corpus.read_file("v1", "corpus/a.md")
-    with pytest.raises(SourceUnavailable, match="but a link or what is no hash"):
+    with pytest.raises(SourceUnavailable, match="only a link or an invalid hash"):
         corpus.verify_version("v1")
 
 

@@ -1,4 +1,4 @@
-"""The commands `quarterdeck prompts …` on a real MLflow store and a real control store."""
+"""The commands `quarterdeck prompts …` on a real MLflow store and a real shared store."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Promotion on a real MLflow store and a real control store: all of it happens, or none, or what is left is said."""
+"""Promotion on a real MLflow store and a real shared store: all of it happens, or none, or what is left is said."""
 
 import subprocess
 import sys
