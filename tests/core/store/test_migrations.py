@@ -195,7 +195,7 @@ def test_of_two_servers_that_start_at_once_one_upgrades(backend: str, tmp_path: 
 # Upgrades a store, but stands still in the last step until it is killed.
 STANDING_STILL = """
 import sys, time
-from core import migrator
+from core.store import migrator
 from quarterdeck.store import Store
 def stand(connection):
     print("in the middle", flush=True)
