@@ -47,8 +47,8 @@ def own(demo: Demo, tmp_path: Path) -> Config:
 def test_on_the_demo_everything_is_well_with_the_model_too(own: Config) -> None:
     found = list(examine(own, now=datetime.now(UTC)))
     assert [each for each in found if each.state is not State.OK] == []
-    assert len(found) == 11
-    assert "384 numbers; its weights are the published ones (sha256 53aa51172d14…)" in found[-1].found
+    assert len(found) == 12
+    assert "384 dimensions; its weights are the published ones (sha256 53aa51172d14…)" in found[-1].found
 
 
 def test_on_nothing_every_line_that_fails_says_what_to_do(tmp_path: Path) -> None:
