@@ -21,8 +21,7 @@ from sqlalchemy import create_engine, text
 from core.log.retrievals import (
     SEGMENTS,
     Window,
-    count_empty,
-    count_scores,
+    count_states,
     get_span,
     last_days,
     list_daily_scores,
@@ -117,7 +116,7 @@ def read_drift_page(log: RetrievalLog) -> None:
     list_daily_scores(log)
     for dimension in SEGMENTS:
         list_segment_scores(log, dimension)
-    count_empty(log, last_days(7, until=LAST))
+    count_states(log, last_days(7, until=LAST))
     get_span(log)
 
 
@@ -151,7 +150,7 @@ def check(log: RetrievalLog, window: Window) -> float:
         assert day.histogram == tuple(n for n, _ in bins), day.day
         largest = max(largest, abs(day.mean - sum(total for _, total in bins) / day.count))
     assert {day for day, _ in truth} == {int(d.day.toordinal()) - date(1970, 1, 1).toordinal() for d in days}
-    assert count_scores(log, window) == sum(n for n, _ in truth.values())
+    assert count_states(log, window).scored == sum(n for n, _ in truth.values())
     assert largest <= 1e-9, largest
     return largest
 

@@ -11,14 +11,29 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from sqlalchemy import Connection
 
-from quarterdeck.clock import DAY_MS, HOUR_MS
+from quarterdeck.clock import HOUR_MS
 from quarterdeck.errors import InvalidInput, SourceUnavailable
-from quarterdeck.retrieval import COLUMNS, Row
-from quarterdeck.schema import DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS
+from quarterdeck.retrieval import COLUMNS, Row, to_columns
+from quarterdeck.schema import DIMENSIONS, HISTOGRAM_BINS, SUMS
+from quarterdeck.scope import DEFAULT_SCOPE
 
 SCHEMES = ("clickhouse", "clickhouses", "chdb")
-ROLLUP_TABLES = {HOUR_MS: "rollups_hour", DAY_MS: "rollups_day"}
+ROLLUP_TABLE = "rollups_by_hour"
 _DEFAULT_DATABASE = "quarterdeck"
+_LABEL, _NUMBER, _TEXT = "LowCardinality(Nullable(String))", "Nullable(Float64)", "Nullable(String)"
+_ROW_TYPES = {
+    "ts_ms": "Int64", "query": "String", "score": _NUMBER, "session_id": _TEXT, "arm": _LABEL,
+    "prompt_version": _LABEL, "index_version": _LABEL, "latency_ms": _NUMBER, "cost_usd": _NUMBER,
+    "faithfulness": _NUMBER, "feedback": _NUMBER, "retrieval_id": _TEXT, "user_id": _TEXT, "model": _LABEL,
+    "raw_score": _NUMBER, "score_kind": _LABEL, "state": "Nullable(UInt8)", "documents": _TEXT, "attributes": _TEXT,
+    "trace_id": _TEXT, "span_id": _TEXT, "answer": _TEXT, "tokens": _NUMBER, "weight": "Nullable(UInt32)",
+    "environment": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.environment}'",
+    "service": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.service}'",
+}  # fmt: skip
+_NEW_COLUMNS = frozenset(list(_ROW_TYPES)[list(_ROW_TYPES).index("retrieval_id") :])
+_SERIES = (
+    "environment LowCardinality(String), service LowCardinality(String), dimension LowCardinality(String), value String"
+)
 
 
 def is_clickhouse(url: str) -> bool:
@@ -51,8 +66,10 @@ class ClickHouseLog:
         """The log's URL without its password."""
         return self._url._replace(netloc=self._url.netloc.rpartition("@")[2]).geturl()
 
-    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:  # noqa: ARG002 - another database
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:  # noqa: ARG002 - another database
         """Store checked rows; the views add them to the rollups. Raises SourceUnavailable.
+
+        Return 0: rows that are stored already are not looked for.
 
         The rows are stored before this returns, whatever becomes of `within`. Sending the very same batch again after
         a fault stores it once: the tables recognize its token.
@@ -61,8 +78,11 @@ class ClickHouseLog:
         token = token if former is rows else uuid.uuid4().hex
         self._refused = (rows, token)
         once = {"insert_deduplication_token": token, "deduplicate_blocks_in_dependent_materialized_views": 1}
-        self._run("insert", f"{self.database}.retrievals", rows, COLUMNS, settings=once)
+        stored = [(*to_columns(row)[:-1], *row[-1]) for row in rows]
+        columns = (*COLUMNS, "environment", "service")
+        self._run("insert", f"{self.database}.retrievals", stored, columns, settings=once)
         self._refused = (None, "")
+        return 0
 
     def query(self, sql: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Return the rows of a SELECT with parameters written as `{name:Type}`. Raises SourceUnavailable."""
@@ -116,37 +136,51 @@ def make_ddl(database: str, cluster: str = "") -> list[str]:
     """Return the statements that create whatever is missing: database, rows, rollups and their views."""
     on = _on(cluster)
     replicated = "Replicated" if cluster else ""
-    label = "LowCardinality(Nullable(String))"
     # Views are fed block by block: every table recognizes a batch that is sent again by its token.
     once = "" if cluster else " SETTINGS non_replicated_deduplication_window = 1000"
-    made = [
+    return [
         f"CREATE DATABASE IF NOT EXISTS {database}{on}",
-        f"CREATE TABLE IF NOT EXISTS {database}.retrievals{on} (ts_ms Int64, query String, score Nullable(Float64), "
-        f"session_id Nullable(String), {', '.join(f'{name} {label}' for name in DIMENSIONS)}, "
-        "latency_ms Nullable(Float64), cost_usd Nullable(Float64), faithfulness Nullable(Float64), "
-        f"feedback Nullable(Float64)) ENGINE = {replicated}MergeTree "
-        f"PARTITION BY toYYYYMM(fromUnixTimestamp64Milli(ts_ms, 'UTC')) ORDER BY ts_ms{once}",
+        f"CREATE TABLE IF NOT EXISTS {database}.retrievals{on} "
+        f"({', '.join(f'{name} {kind}' for name, kind in _ROW_TYPES.items())}) ENGINE = {replicated}MergeTree "
+        f"PARTITION BY toYYYYMM(fromUnixTimestamp64Milli(ts_ms, 'UTC')) ORDER BY (environment, service, ts_ms){once}",
+        *(
+            f"ALTER TABLE {database}.retrievals{on} ADD COLUMN IF NOT EXISTS {name} {kind}"
+            for name, kind in _ROW_TYPES.items()
+            if name in _NEW_COLUMNS
+        ),
+        f"CREATE TABLE IF NOT EXISTS {database}.{ROLLUP_TABLE}{on} ({_SERIES}, start_ms Int64, "
+        f"{', '.join(f'{name} {_sum_type(name)}' for name in SUMS)}) "
+        f"ENGINE = {replicated}SummingMergeTree(({', '.join(SUMS)})) "
+        f"ORDER BY (environment, service, dimension, value, start_ms){once}",
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{ROLLUP_TABLE}_view{on} TO {database}.{ROLLUP_TABLE} AS "
+        f"{_roll_up(f'{database}.retrievals')}",
     ]
-    for period_ms, table in ROLLUP_TABLES.items():
-        segment = ", ".join(DIMENSIONS)
-        made += [
-            f"CREATE TABLE IF NOT EXISTS {database}.{table}{on} (start_ms Int64, "
-            f"{', '.join(f'{name} LowCardinality(String)' for name in DIMENSIONS)}, bin Int16, n UInt64, "
-            f"total Float64, total_squares Float64) ENGINE = {replicated}SummingMergeTree((n, total, total_squares)) "
-            f"ORDER BY (start_ms, {segment}, bin){once}",
-            f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{table}_view{on} TO {database}.{table} AS "
-            f"SELECT start_ms, {', '.join(f'given_{name} AS {name}' for name in DIMENSIONS)}, bin, count() AS n, "
-            "sum(value) AS total, sum(value * value) AS total_squares FROM ("
-            f"SELECT intDiv(ts_ms, {period_ms}) * {period_ms} AS start_ms, "
-            f"{', '.join(_given(name) for name in DIMENSIONS)}, ifNull(score, 0) AS value, "
-            f"if(isNull(score), {EMPTY_BIN}, least({HISTOGRAM_BINS - 1}, toInt16(floor(value * {HISTOGRAM_BINS})))) "
-            f"AS bin FROM {database}.retrievals) GROUP BY start_ms, {segment}, bin",
-        ]
-    return made
 
 
-def _given(name: str) -> str:
-    return f"toLowCardinality(ifNull({name}, '')) AS given_{name}"
+def _sum_type(name: str) -> str:
+    return "Float64" if "total" in name else "UInt64"
+
+
+def _roll_up(rows: str) -> str:
+    """Return the SELECT that counts rows by hour, for all of a scope and for each value of a dimension."""
+    series = ", ".join(["('', '')", *(f"('{name}', ifNull(toString({name}), ''))" for name in DIMENSIONS)])
+    weight = "toUInt64(ifNull(weight, 1))"
+    scored = "isNotNull(score)"
+    states = (f"sumIf({weight}, NOT {scored} AND given_state = {place})" for place in range(4))
+    bins = (f"sumIf({weight}, {scored} AND bin = {place})" for place in range(HISTOGRAM_BINS))
+    sums = (
+        f"sumIf({weight}, {scored})", f"countIf({scored})", f"sum({weight} * ifNull(score, 0))",
+        f"sum({weight} * ifNull(score, 0) * ifNull(score, 0))", *states, *bins,
+    )  # fmt: skip
+    named = ", ".join(f"{what} AS {name}" for what, name in zip(sums, SUMS, strict=True))
+    return (
+        "SELECT environment, service, each.1 AS dimension, each.2 AS value, start_ms, " + named + " FROM ("
+        f"SELECT environment, service, intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS} AS start_ms, score, weight, "
+        f"ifNull(state, if(isNull(score), 2, 0)) AS given_state, "
+        f"least({HISTOGRAM_BINS - 1}, toInt16(floor(ifNull(score, 0) * {HISTOGRAM_BINS}))) AS bin, "
+        f"arrayJoin([{series}]) AS each FROM {rows}) "
+        "GROUP BY environment, service, dimension, value, start_ms"
+    )
 
 
 def _connect(url: SplitResult) -> Any:

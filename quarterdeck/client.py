@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +20,15 @@ from quarterdeck.clock import now_ms
 from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck.exposures import ExposureLog
 from quarterdeck.flags import Evaluation, FlagSet
+from quarterdeck.ids import new_id
+from quarterdeck.intake import IntakeCounter
 from quarterdeck.news import News
 from quarterdeck.recorder import Recorder
 from quarterdeck.redaction import Redactor, redact
-from quarterdeck.retrieval import check_row, ts_to_ms
+from quarterdeck.retrieval import COLUMNS, make_row, ts_to_ms
+from quarterdeck.sampling import make_sampler
+from quarterdeck.scope import DEFAULT_SCOPE, make_scope, service_of_process
+from quarterdeck.scores import check_score
 from quarterdeck.snapshot import (
     EMPTY,
     Snapshot,
@@ -40,6 +45,7 @@ logger = logging.getLogger("quarterdeck")
 Listener = Callable[[frozenset[str]], None]
 
 _PATIENCE_S = 5.0
+_ID = COLUMNS.index("retrieval_id")
 
 
 class Quarterdeck:
@@ -59,7 +65,13 @@ class Quarterdeck:
       (`clickhouse://user:password@host:8123/database`).
     - `redact`: removes personal data and secrets from each query before it is queued. Pass your own function to
       replace it, or None to store queries as they are.
-    - `environment`: whose flags are read; "production" by default.
+    - `environment`: whose flags are read, and where the rows belong; "production" by default.
+    - `service`: the name under which this service reports; by default the one that OpenTelemetry's variables name
+      (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES), else "default".
+    - `sample`: the share of retrievals to store, above 0 and at most 1. Each stored one then counts for several.
+    - `keep_answers`: whether `log_retrieval` stores answers.
+    - `strict`: whether `log_retrieval` and `score` raise InvalidInput and SourceUnavailable instead of counting what
+      they refuse. For tests and scripts.
     - `poll_s`: seconds between two looks for newer flags, 1 by default.
     - `report_s`: seconds between two reports of flag evaluations and of the users of A/B tests, 10 by default.
     - `snapshot_path`: the file that keeps the last good flags between starts; a file in the user's cache folder by
@@ -76,13 +88,24 @@ class Quarterdeck:
         *,
         redact: Redactor | None = redact,
         environment: str = DEFAULT_ENVIRONMENT,
+        service: str | None = None,
+        sample: float = 1.0,
+        keep_answers: bool = False,
+        strict: bool = False,
         poll_s: float = 1.0,
         report_s: float = 10.0,
         snapshot_path: Path | None = None,
     ) -> None:
+        self._scope = make_scope(environment, service or service_of_process())
+        self._sample = make_sampler(sample)
+        self._keep_answers = keep_answers
+        self._strict = strict
         self._store: Store | None = Store(url, create=True, tolerant=True, log_url=log_url)
-        self._recorder: Recorder | None = Recorder(self._store, redact=redact)
-        self._exposures: ExposureLog | None = ExposureLog(self._store, environment, report_s=report_s)
+        self._intake = IntakeCounter(self._scope)
+        self._recorder: Recorder | None = Recorder(self._store, redact=redact, intake=self._intake)
+        self._exposures: ExposureLog | None = ExposureLog(
+            self._store, environment, service=self._scope.service, report_s=report_s, intake=self._intake
+        )
         self._environment = environment
         self._poll_s = poll_s
         self._snapshot_path = snapshot_path or default_snapshot_path(self._store, environment)
@@ -110,6 +133,8 @@ class Quarterdeck:
         client = cls.__new__(cls)
         client._store = client._recorder = client._exposures = None
         client._environment = DEFAULT_ENVIRONMENT
+        client._scope, client._sample, client._keep_answers, client._strict = DEFAULT_SCOPE, None, False, False
+        client._intake = IntakeCounter(DEFAULT_SCOPE)
         flags = FlagSet.from_definitions(load_definitions(definitions))
         client._snapshot = Snapshot(0, flags.definitions()["flags"], flags, {})
         client._listen_to_nobody()
@@ -119,49 +144,78 @@ class Quarterdeck:
     def log_retrieval(
         self,
         query: str,
-        score: float | None,
+        score: float | None = None,
         *,
+        documents: Sequence[Any] | None = None,
+        score_kind: str | None = None,
+        error: object = None,
         session_id: str | None = None,
+        user_id: str | None = None,
         arm: str | None = None,
         prompt_version: str | None = None,
         index_version: str | None = None,
+        model: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
         latency_ms: float | None = None,
         cost_usd: float | None = None,
+        tokens: float | None = None,
         faithfulness: float | None = None,
         feedback: float | None = None,
+        answer: str | None = None,
+        trace_id: str | None = None,
+        span_id: str | None = None,
+        retrieval_id: str | None = None,
         ts: datetime | None = None,
-    ) -> bool:
-        """Queue one retrieval for the store; return False if the queue stayed full and the row was dropped.
+    ) -> str | None:
+        """Queue one retrieval for the store; return its id, or None if it was refused or dropped.
 
         A background thread writes batches, so this returns in microseconds. While the queue is full (100,000 rows) it
-        waits for up to 5 seconds.
+        waits for up to 5 seconds, then drops the row. It never raises, unless the client is `strict`: a row that cannot
+        be stored is counted with its reason, which `quarterdeck intake` and the pages show, and logged once per reason.
 
         - `query`: what the user asked, 1 to 8,192 characters.
-        - `score`: the similarity of the best hit, 0 to 1; None if the search found nothing or failed.
-        - `session_id`: the user or session. Experiments and canaries compare arms user by user.
-        - `arm`, `prompt_version`, `index_version`: what served the request; charts can be split by each.
-        - `latency_ms`: milliseconds, 0 or more. `cost_usd`: US dollars, 0 or more.
-        - `faithfulness`: 0 to 1. `feedback`: -1 to 1.
-        - `ts`: the time of the retrieval, with a time zone; now by default.
-
-        Raises InvalidInput, naming the field, and SourceUnavailable after `close`.
+        - `score`: the retriever's number for its best hit. `score_kind` says what it is: `cosine` (the default),
+          `probability`, `cosine_distance`, `l2`, `squared_l2`, `dot`, `bm25`, `rrf` or `rerank`.
+        - `documents`: the hits in order, each an id, an (id, score), or an object with `id` and `score`; the first 20
+          are kept. An empty list means that the search found nothing, and so does no list and no score.
+        - `error`: what made the search fail, for example the exception.
+        - `session_id`, `user_id`: who asked. `user_id` is the targeting key of the flags: experiments and canaries
+          compare arms user by user, or session by session without it.
+        - `arm`, `prompt_version`, `index_version`, `model`: what served the request; charts can be split by each.
+        - `attributes`: up to 32 further names and values, such as the tenant.
+        - `latency_ms`: milliseconds. `cost_usd`: US dollars. `tokens`: a count. All are 0 or more.
+        - `faithfulness`: 0 to 1. `feedback`: -1 to 1. Scores that come later: see `score`.
+        - `answer`: kept only by a client made with `keep_answers=True`, and redacted like the query.
+        - `trace_id`, `span_id`: the trace of this request, for a link to it.
+        - `retrieval_id`: an id of your own; a second row with it is ignored. `ts`: the time, with a time zone.
 
         >>> with Quarterdeck("sqlite:///deck.db") as deck:
-        ...     deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17", latency_ms=41.0)
-        ...     deck.log_retrieval("how do I resize a ring", None)
-        True
-        True
+        ...     hits = [("docs/mbuf.md", 0.78), ("docs/ring.md", 0.41)]
+        ...     retrieval_id = deck.log_retrieval("what is an mbuf", documents=hits, user_id="user-42")
+        ...     nothing_found = deck.log_retrieval("how do I resize a ring", documents=[])
+        >>> len(retrieval_id)
+        36
         """
-        recorder = self._recorder or self._log()
-        ts_ms = now_ms() if ts is None else ts_to_ms(ts)
-        return recorder.record_row(
-            check_row(
-                (
-                    ts_ms, query, score, session_id, arm, prompt_version, index_version,
-                    latency_ms, cost_usd, faithfulness, feedback,
-                )
-            )
-        )  # fmt: skip
+        weight = None
+        if self._sample is not None:
+            weight = self._sample()
+            if not weight:
+                return new_id()
+        try:
+            recorder = self._recorder or self._log()
+            row = make_row(
+                now_ms() if ts is None else ts_to_ms(ts), query, score, session_id, arm, prompt_version, index_version,
+                latency_ms, cost_usd, faithfulness, feedback, retrieval_id, user_id, model, score_kind, documents,
+                attributes, error, trace_id, span_id, answer if self._keep_answers else None, tokens, weight,
+                self._scope,
+            )  # fmt: skip
+            if recorder.record_row(row):
+                return str(row[_ID])
+            return self._refuse(InvalidInput("queue", "stayed full; the row was dropped"), query)
+        except QuarterdeckError as refusal:
+            return self._refuse(refusal, query)
+        except Exception as error:  # noqa: BLE001 - whatever a service passes, its request goes on
+            return self._refuse(InvalidInput("retrieval", f"{type(error).__name__}: {error}"), query)
 
     def is_enabled(
         self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None, *, default: bool = False
@@ -255,6 +309,30 @@ class Quarterdeck:
         if self._exposures is None:
             raise InvalidInput("database URL", "this client has no store; make it with Quarterdeck(url) to track")
         return self._exposures.track(event, user_id, value, attributes or {})
+
+    def score(self, retrieval_id: str, name: str, value: float, *, comment: str = "", source: str = "user") -> bool:
+        """Queue a judgement of a retrieval, such as feedback that came later; return False if it was refused.
+
+        - `retrieval_id`: what `log_retrieval` returned. The score may arrive before the row, up to 7 days.
+        - `name`: what was judged, for example `feedback` (-1 to 1), `faithfulness` (0 to 1) or a name of your own.
+        - `value`: a finite number. `source`: who judged: `user`, `reviewer`, `judge`, `code`, or the judge's name.
+
+        A second score of the same name and source replaces the first. Never raises, unless the client is `strict`.
+
+        >>> with Quarterdeck("sqlite:///deck.db") as deck:
+        ...     retrieval_id = deck.log_retrieval("what is an mbuf", 0.78)
+        ...     deck.score(retrieval_id, "feedback", 1, comment="spot on")
+        True
+        """
+        try:
+            if self._exposures is None:
+                raise InvalidInput("database URL", "this client has no store; make it with Quarterdeck(url) to score")
+            row = check_score(retrieval_id, name, value, comment=comment, source=source)
+            return self._exposures.add_score(row)
+        except Exception as error:  # noqa: BLE001 - whatever a service passes, its request goes on
+            refusal = error if isinstance(error, QuarterdeckError) else InvalidInput("score", str(error))
+            self._refuse(refusal, name)
+            return False
 
     def active_index(self, alias: str = "default") -> str | None:
         """Return the name of the vector index that `alias` points to now, or None if there is none.
@@ -369,6 +447,12 @@ class Quarterdeck:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _refuse(self, refusal: QuarterdeckError, text: object) -> None:
+        """Count what was refused, or raise it in a strict client."""
+        if self._strict:
+            raise refusal
+        self._intake.refuse(refusal, text)
 
     def _log(self) -> Recorder:
         if self._recorder is None:

@@ -1,4 +1,4 @@
-"""What the client reports about flags, in batches: evaluation counts, exposures (users of A/B tests) and events.
+"""What the client reports besides retrievals, in batches: flag evaluations, exposures, events, scores and its intake.
 
 Counting takes no lock and never waits. What the store refuses is kept for the next batch, in bounded memory: one number
 per flag and variant, and at most MAX_WAITING exposures and as many events.
@@ -12,16 +12,19 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import Connection, insert, text
 
 from quarterdeck.clock import HOUR_MS, now_ms
 from quarterdeck.definitions import experiment_variants
 from quarterdeck.errors import InvalidInput, SourceUnavailable
+from quarterdeck.intake import Counted, IntakeCounter, store_counts
 from quarterdeck.schema import tracked_events, upsert_evaluations
+from quarterdeck.scope import DEFAULT_SERVICE
+from quarterdeck.scores import Score
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -33,8 +36,8 @@ MAX_ATTRIBUTES = 10_000
 
 _ADD_EVALUATIONS = text(upsert_evaluations("VALUES (:environment, :flag, :hour_ms, :variant, :n)"))
 _ADD_EXPOSURES = text(
-    "INSERT INTO flag_exposures (environment, flag, targeting_key, variant, first_seen_ms) "
-    "VALUES (:environment, :flag, :targeting_key, :variant, :first_seen_ms) ON CONFLICT DO NOTHING"
+    "INSERT INTO flag_exposures (environment, flag, targeting_key, variant, first_seen_ms, service) "
+    "VALUES (:environment, :flag, :targeting_key, :variant, :first_seen_ms, :service) ON CONFLICT DO NOTHING"
 )
 
 Name = tuple[str, str | None]
@@ -49,9 +52,21 @@ class ExposureLog:
     at the next evaluation. `definitions.experiment_variants` decides whose users are recorded.
     """
 
-    def __init__(self, store: Store, environment: str, *, report_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        environment: str,
+        *,
+        service: str = DEFAULT_SERVICE,
+        report_s: float = 10.0,
+        intake: IntakeCounter | None = None,
+    ) -> None:
         self._store = store
         self._environment = environment
+        self._service = service
+        self._intake = intake
+        if intake is not None:
+            intake.on_count = self._start_reporting
         self._report_s = report_s
         self._noted: frozenset[Name] = frozenset()
         self._start_afresh()
@@ -91,10 +106,16 @@ class ExposureLog:
         if len(kept) > MAX_ATTRIBUTES:
             raise InvalidInput("attributes", f"must be at most {MAX_ATTRIBUTES:,} characters of JSON")
         row = {
-            "environment": self._environment, "event": event, "ts_ms": now_ms(), "value": value, "attributes": kept,
+            "environment": self._environment, "service": self._service,
+            "event": event, "ts_ms": now_ms(), "value": value, "attributes": kept,
             "targeting_key": targeting_key if _is_name(targeting_key) else "",
         }  # fmt: skip
         return self._line_up(self._events, row)
+
+    def add_score(self, score: Score) -> bool:
+        """Queue one score of a retrieval; return False if the queue is full."""
+        row = {**score._asdict(), "environment": self._environment, "service": self._service}
+        return self._line_up(self._scores, row)
 
     @property
     def remembered(self) -> int:
@@ -108,14 +129,17 @@ class ExposureLog:
             for name, tick in list(self._ticks.items()):
                 counted[name] = tick() - self._sent[name]
                 self._sent[name] += 1  # reading the counter advances it
-            users, events = _take_all(self._users), _take_all(self._events)
-            if not any(counted.values()) and not users and not events:
+            lines = [_take_all(line) for line in (self._users, self._events, self._scores)]
+            intake = self._intake.take_all() if self._intake else {}
+            if not any(counted.values()) and not any(lines) and not intake:
                 return
             try:
-                self._send(counted, users, events)
+                self._send(counted, *lines, intake)
             except BaseException:
-                self._users.extend(users)
-                self._events.extend(events)
+                for line, rows in zip((self._users, self._events, self._scores), lines, strict=True):
+                    line.extendleft(reversed(rows))
+                if self._intake:
+                    self._intake.put_back(intake)
                 raise
             for name, evaluations in counted.items():
                 self._sent[name] += evaluations
@@ -133,6 +157,7 @@ class ExposureLog:
         self._sent: dict[Name, int] = {}
         self._users: deque[_Row] = deque()
         self._events: deque[_Row] = deque()
+        self._scores: deque[_Row] = deque()
         self._known: set[int] = set()
         self._known_before: set[int] = set()
         self._stop = threading.Event()
@@ -156,7 +181,7 @@ class ExposureLog:
             return
         row = {
             "environment": self._environment, "flag": key, "variant": variant or "", "targeting_key": targeting_key,
-            "first_seen_ms": now_ms(),
+            "first_seen_ms": now_ms(), "service": self._service,
         }  # fmt: skip
         if self._line_up(self._users, row):
             self._known.add(mark)
@@ -171,7 +196,14 @@ class ExposureLog:
         self._start_reporting()
         return True
 
-    def _send(self, counted: Mapping[Name, int], users: list[_Row], events: list[_Row]) -> None:
+    def _send(
+        self,
+        counted: Mapping[Name, int],
+        users: list[_Row],
+        events: list[_Row],
+        scores: list[_Row],
+        intake: Mapping[Counted, tuple[int, str]],
+    ) -> None:
         hour_ms = now_ms() // HOUR_MS * HOUR_MS
         evaluations = [
             {"environment": self._environment, "flag": key, "hour_ms": hour_ms, "variant": variant or "", "n": n}
@@ -187,6 +219,8 @@ class ExposureLog:
                     connection.execute(statement, rows)
             if events:
                 connection.execute(insert(tracked_events), events)
+            store_scores(connection, scores)
+            store_counts(connection, intake)
 
     def _start_reporting(self) -> None:
         if self._thread is not None or self._stop.is_set():
@@ -198,6 +232,21 @@ class ExposureLog:
                     target=_report, args=arguments, name="quarterdeck-exposures", daemon=True
                 )
                 self._thread.start()
+
+
+_ADD_SCORES = text(
+    "INSERT INTO scores (retrieval_id, name, source, value, comment, environment, service, ts_ms, pending) "
+    "VALUES (:retrieval_id, :name, :source, :value, :comment, :environment, :service, :ts_ms, 1) "
+    "ON CONFLICT (retrieval_id, name, source) DO UPDATE SET value = excluded.value, comment = excluded.comment, "
+    "ts_ms = excluded.ts_ms, pending = 1 WHERE scores.ts_ms <= excluded.ts_ms"
+)
+
+
+def store_scores(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store scores, each with its environment and service; a later one replaces an earlier one of the same source."""
+    if rows:
+        ordered = sorted(rows, key=lambda row: (row["retrieval_id"], row["name"], row["source"]))
+        connection.execute(_ADD_SCORES, [dict(row) for row in ordered])
 
 
 def _report(reference: "weakref.ref[ExposureLog]", stop: threading.Event, report_s: float) -> None:
@@ -245,6 +294,8 @@ def _after_fork() -> None:
     """Start a forked child's counts at zero: the parent still sends what was counted before the fork."""
     for log in list(_logs):
         log._start_afresh()
+        if log._intake is not None:
+            log._intake.take_all()
 
 
 atexit.register(_close_all)

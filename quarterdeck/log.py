@@ -3,26 +3,41 @@
 `open_log` chooses by URL: SQLite and PostgreSQL here, ClickHouse in `clickhouse.py`. The deck does the reading.
 """
 
+import sqlite3
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
-from quarterdeck.retrieval import COLUMNS, Row
-from quarterdeck.rollups import Rollups, roll_up
-from quarterdeck.schema import ROLLUP_LOCK, ROLLUPS, daily, upsert_daily, upsert_rollup
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck.registry import Registry, registry_of
+from quarterdeck.retrieval import COLUMNS, Row, to_columns
+from quarterdeck.rollups import Rollups, bound, roll_up
+from quarterdeck.schema import (
+    COUNTED_BY_WRITER,
+    ROLLUP_LOCK,
+    document_days,
+    metric_bins,
+    metric_sums,
+    retrievals,
+    rollups,
+    upsert,
+)
 from quarterdeck.store import Store
 
 _ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
 _PURGE_SLICE = 10_000
-_NAMES = ", ".join(COLUMNS)
-_HOLES = f"({', '.join('?' * len(COLUMNS))}, 1)"
-_INSERT_ONE = f"INSERT INTO retrievals ({_NAMES}, rolled_up) VALUES {_HOLES}"
+_IDS_A_STATEMENT = 500
+_ID = COLUMNS.index("retrieval_id")
+_NAMES = ", ".join((*COLUMNS, "scope_id", "rolled_up"))
+_HOLES = f"({', '.join('?' * (len(COLUMNS) + 1))}, {COUNTED_BY_WRITER})"
+_INSERT_ONE = f"INSERT INTO retrievals ({_NAMES}) VALUES {_HOLES}"
 _INSERT_MANY = f"{_INSERT_ONE}{f', {_HOLES}' * (_ROWS_A_STATEMENT - 1)}"
 
 
@@ -33,9 +48,10 @@ class RetrievalLog(Protocol):
     def name(self) -> str:
         """The log's URL without its password."""
 
-    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:
         """Store checked rows and what they add to the rollups, all or none. Raises SourceUnavailable.
 
+        Return how many rows were left out because a row with their id is stored already.
         `within` is a writing transaction that is already open. If it is of the store that holds this log, the rows
         are committed or rolled back with it. A log that lies elsewhere stores the rows before this returns.
         """
@@ -80,20 +96,36 @@ class SqlLog:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._registry = registry_of(store)
 
     @property
     def name(self) -> str:
         """The log's URL without its password."""
         return self.store.name
 
-    def append(self, rows: Sequence[Row], within: Connection | None = None) -> None:
-        """Store checked rows and what they add to the rollups, in one transaction. Raises SourceUnavailable."""
-        added = roll_up(rows)
+    def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:
+        """Store checked rows and what they add to the rollups, in one transaction; see `RetrievalLog.append`."""
         if within is not None and self.store.owns(within):
-            _append(within, rows, added)
-            return
-        with self.store.begin_in_turn() as connection:
-            _append(connection, rows, added)
+            new = _find_new(within, rows)
+            _append(within, new, registry_of(self.store).lend())
+            return len(rows) - len(new)
+        try:
+            return self._append_alone(rows)
+        except _KnownId:
+            return self._append_alone(rows, find_new=True)
+
+    def _append_alone(self, rows: Sequence[Row], *, find_new: bool = False) -> int:
+        registry, added = registry_of(self.store), None
+        if not find_new and (declared := registry.find_declared({row[-1].service for row in rows})) is not None:
+            added = roll_up(rows, declared)  # before the transaction, for which other writers wait
+        try:
+            with self.store.begin_in_turn() as connection:
+                new = _find_new(connection, rows) if find_new else rows
+                _append(connection, new, registry, added)
+        except BaseException:
+            registry.forget()  # it may know what was rolled back
+            raise
+        return len(rows) - len(new)
 
     def count_before(self, before_ms: int) -> int:
         """Return how many rows are older than `before_ms`."""
@@ -124,40 +156,59 @@ class SqlLog:
         self.store.forget_connections()
 
 
-def _append(connection: Connection, rows: Sequence[Row], added: Rollups) -> None:
-    driver = connection.connection.driver_connection
+class _KnownId(QuarterdeckError):
+    """A row with the id of one of these is stored already: they were sent before, and the answer was lost."""
+
+
+def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows whose id is not stored yet, each id once."""
+    by_id = {row[_ID]: row for row in reversed(rows)}
+    names, known = list(by_id), set[str]()
+    for start in range(0, len(names), _IDS_A_STATEMENT):
+        some = names[start : start + _IDS_A_STATEMENT]
+        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    return [row for row in rows if row[_ID] not in known and by_id[row[_ID]] is row]
+
+
+def _append(connection: Connection, rows: Sequence[Row], registry: Registry, added: Rollups | None = None) -> None:
+    scopes = {row[-1] for row in rows}
+    ids = registry.find_ids(connection, scopes)
+    if added is None:
+        added = roll_up(rows, registry.list_declared(connection, {scope.service for scope in scopes}))
+    stored, driver = [(*to_columns(row)[:-1], ids[row[-1]]) for row in rows], connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        _insert_into_sqlite(driver, rows, added)
-        return
-    _copy_into_postgresql(driver, rows)
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-    for statement, values in _list_upserts(added, "%s"):
-        connection.exec_driver_sql(statement, values)
+        mark = "?"
+        _insert_into_sqlite(driver, stored)
+    else:
+        mark = "%s"
+        _copy_into_postgresql(driver, stored)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+    added = bound(added, partial(registry.admit, connection))
+    for table in (rollups, metric_sums, metric_bins, document_days):
+        if sums := getattr(added, table.name):
+            values = [(ids[scope], *rest) for scope, *rest in sums]
+            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
 
 
-def _insert_into_sqlite(driver: Any, rows: Sequence[Row], added: Rollups) -> None:
+def _insert_into_sqlite(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
     whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
-    for start in range(0, whole, _ROWS_A_STATEMENT):
-        driver.execute(_INSERT_MANY, tuple(chain.from_iterable(rows[start : start + _ROWS_A_STATEMENT])))
-    driver.executemany(_INSERT_ONE, rows[whole:])
-    for statement, values in _list_upserts(added, "?"):
-        driver.executemany(statement, values)
+    try:
+        for start in range(0, whole, _ROWS_A_STATEMENT):
+            driver.execute(_INSERT_MANY, tuple(chain.from_iterable(rows[start : start + _ROWS_A_STATEMENT])))
+        driver.executemany(_INSERT_ONE, rows[whole:])
+    except sqlite3.IntegrityError as error:
+        raise _KnownId from error
 
 
-def _copy_into_postgresql(driver: Any, rows: Sequence[Row]) -> None:
-    with driver.cursor() as cursor, cursor.copy(f"COPY retrievals ({_NAMES}, rolled_up) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row((*row, 1))
+def _copy_into_postgresql(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+    from psycopg.errors import UniqueViolation
 
-
-def _list_upserts(added: Rollups, mark: str) -> list[tuple[str, list[tuple[object, ...]]]]:
-    return [
-        *(
-            (upsert_rollup(ROLLUPS[period_ms].name, _holes(mark, 8)), rows)
-            for period_ms, rows in added.by_period.items()
-        ),
-        (upsert_daily(_holes(mark, len(daily.columns))), added.daily),
-    ]
+    try:
+        with driver.cursor() as cursor, cursor.copy(f"COPY retrievals ({_NAMES}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row((*row, COUNTED_BY_WRITER))
+    except UniqueViolation as error:
+        raise _KnownId from error
 
 
 def _holes(mark: str, count: int) -> str:

@@ -18,22 +18,24 @@ from functools import lru_cache
 from sqlalchemy import Connection
 
 from quarterdeck.errors import SourceUnavailable
+from quarterdeck.intake import IntakeCounter
 from quarterdeck.log import RetrievalLog, as_log
-from quarterdeck.retrieval import Retrieval, Row
+from quarterdeck.retrieval import COLUMNS, Retrieval, Row
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
 
 _LARGEST_BATCH = 10_000
 _REDACTED_KEPT = 2_048
+_ANSWER = COLUMNS.index("answer")
 _CLOSED = "The recorder is closed; make a new Quarterdeck client to log again."
 
 
 class Recorder:
     """Appends retrievals to the log in batches of `batch_rows`, or every `batch_s` seconds, whichever comes first.
 
-    `redact` is applied to each query before it is queued. Recording takes no lock while there is room and the thread
-    need not be woken, so threads that record at the same moment may overfill the queue by one row each.
+    `redact` is applied to each query and answer before it is queued. Recording takes no lock while there is room and
+    the thread need not be woken, so threads that record at the same moment may overfill the queue by one row each.
     """
 
     _queue: deque[Row]
@@ -58,8 +60,10 @@ class Recorder:
         max_queue: int = 100_000,
         block_s: float = 5.0,
         redact: Callable[[str], str] | None = None,
+        intake: IntakeCounter | None = None,
     ) -> None:
         self.log = as_log(log)
+        self._intake = intake
         self._batch_rows = batch_rows
         self._batch_s = batch_s
         self._max_queue = max_queue
@@ -75,7 +79,11 @@ class Recorder:
     def record_row(self, row: Row) -> bool:
         """Queue one checked row; return False if the queue stayed full and it was dropped."""
         if self._redact is not None:
-            row = (row[0], self._redact(row[1]), *row[2:])
+            redacted = self._redact(row[1])
+            if redacted is not row[1]:
+                row = (row[0], redacted, *row[2:])
+            if row[_ANSWER] is not None:
+                row = (*row[:_ANSWER], self._redact(row[_ANSWER]), *row[_ANSWER + 1 :])
         queue = self._queue
         if len(queue) >= self._room and not self._wait_for_room():
             return False
@@ -149,7 +157,7 @@ class Recorder:
         pause_s = 0.0
         while self._take_batch():
             try:
-                self.log.append(self._batch)
+                known = self.log.append(self._batch)
             except SourceUnavailable as error:
                 logger.warning("retrievals stay queued, the store refuses them: %s", error)
                 self._failure = str(error)
@@ -159,6 +167,9 @@ class Recorder:
                 time.sleep(pause_s)
             else:
                 pause_s = 0.0
+                if self._intake is not None:
+                    self._intake.take(len(self._batch) - known)
+                    self._intake.ignore(known)
                 self._forget_batch()
 
     def _take_batch(self) -> bool:
@@ -194,14 +205,12 @@ class Recorder:
 def append_retrievals(
     log: Store | RetrievalLog, retrievals: Iterable[Retrieval], *, within: Connection | None = None
 ) -> int:
-    """Write retrievals and their rollups in one transaction; return how many. Raises SourceUnavailable.
+    """Write retrievals and their rollups in one transaction; return how many are new. Raises SourceUnavailable.
 
     `within` is an open transaction to write them in, see `RetrievalLog.append`.
     """
     batch = [retrieval.row for retrieval in retrievals]
-    if batch:
-        as_log(log).append(batch, within)
-    return len(batch)
+    return len(batch) - as_log(log).append(batch, within) if batch else 0
 
 
 _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()

@@ -4,6 +4,8 @@ Only the schema lives here; `store.py` and the deck's gateways read and write it
 Times are integer milliseconds since the epoch, UTC. Money is in USD. Scores and shares are 0 to 1.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -20,22 +22,42 @@ from sqlalchemy import (
     text,
 )
 
-from quarterdeck.clock import DAY_MS, HOUR_MS
+from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
 
-REVISION = "0003"  # a later one that still serves clients of this one is named 0004_serves_0003
+REVISION = "0004_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
-DIMENSIONS = ("arm", "prompt_version", "index_version")
+DIMENSIONS = ("arm", "prompt_version", "index_version", "model")
+METRICS = ("latency_ms", "cost_usd", "tokens", "faithfulness", "feedback")  # a row's own numbers, besides its score
 LOW_SCORE_CEILING = 0.6  # scores below it are indexed with their query, for the coverage page
+FIRST_SCOPE = 1  # the id of the scope of rows that name none: production, default
+COUNTED_BY_WRITER = 2  # in `rolled_up`: the writer updated the rollups; anything less is counted by the triggers
+MOST_VALUES = 200  # of a dimension that are counted by name on one day
+MOST_DOCUMENTS = 20_000  # of a scope that are counted by name on one day
+OTHER = "(other)"  # counts the values beyond these bounds
 
 metadata = MetaData()
 _ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 
 alembic_version = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
 
-# One user query and the similarity of its best hit. `score` is null if the search found nothing or failed.
-# `rolled_up` is 1 on rows whose writer updated the rollups itself; triggers do it for all others.
+# Who reports: an environment and a service in it. Rows refer to it by its id.
+scopes = Table(
+    "scopes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("environment", String(64), nullable=False),
+    Column("service", String(128), nullable=False),
+    Column("first_seen_ms", BigInteger, nullable=False),
+    UniqueConstraint("environment", "service", name="one_scope_a_service"),
+)
+
+# One user query. `score` is the similarity of the best hit, 0 to 1; null if there is none (yet): see `state`.
+# `raw_score` is the retriever's own number where that is another one, and `score_kind` says what it is (null: cosine).
+# `state` is one of `quarterdeck.retrieval.STATES` by its place; rows of earlier releases have none: scored or empty.
+# `documents` and `attributes` are JSON. `weight` is how many questions the row stands for (null: 1).
+# `rolled_up` is COUNTED_BY_WRITER on rows whose writer updated the rollups itself; triggers do it for all others.
 retrievals = Table(
     "retrievals",
     metadata,
@@ -52,7 +74,29 @@ retrievals = Table(
     Column("faithfulness", Double),
     Column("feedback", Double),
     Column("rolled_up", Integer, nullable=False, server_default="0"),
-    Index("retrievals_by_time", "ts_ms", "score"),
+    Column("scope_id", Integer, nullable=False, server_default=str(FIRST_SCOPE)),
+    Column("retrieval_id", Text),
+    Column("user_id", Text),
+    Column("model", Text),
+    Column("raw_score", Double),
+    Column("score_kind", Text),
+    Column("state", Integer),
+    Column("documents", Text),
+    Column("attributes", Text),
+    Column("trace_id", Text),
+    Column("span_id", Text),
+    Column("answer", Text),
+    Column("tokens", Double),
+    Column("answerability", Double),
+    Column("weight", Integer),
+    Index("retrievals_by_scope", "scope_id", "ts_ms", "score"),
+    Index(
+        "retrievals_by_name",
+        "retrieval_id",
+        unique=True,
+        sqlite_where=text("retrieval_id IS NOT NULL"),
+        postgresql_where=text("retrieval_id IS NOT NULL"),
+    ),
 )
 
 
@@ -60,7 +104,7 @@ retrievals = Table(
 _OFTEN_UPDATED = {"fillfactor": 40}
 
 
-def _rollup(name: str) -> Table:
+def _former_rollup(name: str) -> Table:
     return Table(
         name,
         metadata,
@@ -77,26 +121,190 @@ def _rollup(name: str) -> Table:
     )
 
 
-# Counts, sums and sums of squares by period, segment ("" if none was given) and score bin (-1: no hits).
-ROLLUPS = {HOUR_MS: _rollup("rollups_hour"), DAY_MS: _rollup("rollups_day")}
-
 BINS = tuple(f"b{number:02}" for number in range(HISTOGRAM_BINS))
 
-# What the drift page reads: one row per day for all traffic (dimension and value "") and for each value of a dimension,
-# with the histogram in columns. A year is then a few thousand rows instead of hundreds of thousands.
-daily = Table(
-    "rollups_daily",
+# What clients of 0003 add to. Nobody reads these tables, and the deck empties them from time to time.
+FORMER_ROLLUPS = (
+    _former_rollup("rollups_hour"),
+    _former_rollup("rollups_day"),
+    Table(
+        "rollups_daily",
+        metadata,
+        Column("dimension", String(32), primary_key=True),
+        Column("value", Text, primary_key=True),
+        Column("start_ms", BigInteger, primary_key=True),
+        Column("n", BigInteger, nullable=False),
+        Column("total", Double, nullable=False),
+        Column("total_squares", Double, nullable=False),
+        Column("empty", BigInteger, nullable=False),
+        *(Column(name, BigInteger, nullable=False) for name in BINS),
+        sqlite_with_rowid=False,
+        postgresql_with=_OFTEN_UPDATED,
+    ),
+)
+
+
+def _series(*further: Column[Any]) -> list[Column[Any]]:
+    """Return what a rollup counts: one value of one dimension of a scope; "" and "" are all its rows."""
+    return [
+        Column("scope_id", Integer, primary_key=True, autoincrement=False),
+        Column("dimension", String(64), primary_key=True),
+        Column("value", Text, primary_key=True),
+        *further,
+    ]
+
+
+# The sums of a histogram of similarities. `n` questions have one, in `logged` rows (more than one question a row if the
+# service samples). The others are counted by state: `unmapped` have a number that is no similarity yet.
+SUMS = ("n", "logged", "total", "total_squares", "unmapped", "unscored", "empty", "failed", *BINS)
+
+
+def _sums() -> list[Column[Any]]:
+    return [Column(name, Double if "total" in name else BigInteger, nullable=False) for name in SUMS]
+
+
+# By hour, for all rows of a scope and for each value of a dimension.
+rollups = Table(
+    "rollups",
     metadata,
-    Column("dimension", String(32), primary_key=True),
-    Column("value", Text, primary_key=True),
-    Column("start_ms", BigInteger, primary_key=True),
+    *_series(Column("start_ms", BigInteger, primary_key=True)),
+    *_sums(),
+    sqlite_with_rowid=False,
+    postgresql_with=_OFTEN_UPDATED,
+)
+
+# The same by day of the service's time zone, as the deck closed it. `counted` and `summed` are the hours' count of
+# questions and total of similarities then: where they differ now, rows came later and the day is read by hours.
+# `capped` is the mean in which no session and no text weighs more than 1% of the day.
+days = Table(
+    "days",
+    metadata,
+    *_series(Column("day", String(10), primary_key=True)),
+    *_sums(),
+    Column("counted", BigInteger, nullable=False),
+    Column("summed", Double, nullable=False),
+    Column("capped", Double),
+    sqlite_with_rowid=False,
+)
+
+# Numbers other than the similarity, by name: METRICS and the scores that came later.
+metric_sums = Table(
+    "metric_sums",
+    metadata,
+    *_series(Column("metric", String(128), primary_key=True), Column("start_ms", BigInteger, primary_key=True)),
     Column("n", BigInteger, nullable=False),
     Column("total", Double, nullable=False),
     Column("total_squares", Double, nullable=False),
-    Column("empty", BigInteger, nullable=False),
-    *(Column(name, BigInteger, nullable=False) for name in BINS),
     sqlite_with_rowid=False,
     postgresql_with=_OFTEN_UPDATED,
+)
+
+# Their histograms by UTC day, in the bins of `quarterdeck.rollups.bin_of`.
+metric_bins = Table(
+    "metric_bins",
+    metadata,
+    *_series(
+        Column("metric", String(128), primary_key=True),
+        Column("day_ms", BigInteger, primary_key=True),
+        Column("bin", Integer, primary_key=True),
+    ),
+    Column("n", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+    postgresql_with=_OFTEN_UPDATED,
+)
+
+# The values of a dimension that are counted by name on a UTC day: the first MOST_VALUES.
+dimension_values = Table(
+    "dimension_values",
+    metadata,
+    Column("scope_id", Integer, primary_key=True, autoincrement=False),
+    Column("dimension", String(64), primary_key=True),
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("value", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+TENTHS = tuple(f"t{number}" for number in range(10))
+
+# How often a document was among the hits on a UTC day, how often it was the first, the sum of its ranks (from 1) and of
+# its similarities where it has one; and of the questions: the histogram of their similarity in tenths, bad feedback.
+document_days = Table(
+    "document_days",
+    metadata,
+    Column("scope_id", Integer, primary_key=True, autoincrement=False),
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("document", Text, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("firsts", BigInteger, nullable=False),
+    Column("rank_total", BigInteger, nullable=False),
+    Column("scored", BigInteger, nullable=False),
+    Column("score_total", Double, nullable=False),
+    Column("bad", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in TENTHS),
+    sqlite_with_rowid=False,
+    postgresql_with=_OFTEN_UPDATED,
+)
+
+# A judgement of an answer that came after its row, or before it: by its name and who gave it. The deck adds pending
+# ones to the rollups; `applied` is the value that it added last.
+scores = Table(
+    "scores",
+    metadata,
+    Column("retrieval_id", String(256), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("source", String(128), primary_key=True),
+    Column("value", Double, nullable=False),
+    Column("comment", Text, nullable=False, server_default=""),
+    Column("environment", String(64), nullable=False),
+    Column("service", String(128), nullable=False),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("applied", Double),
+    Column("pending", Integer, nullable=False, server_default="1"),
+    Index("scores_to_apply", "ts_ms", sqlite_where=text("pending = 1"), postgresql_where=text("pending = 1")),
+    sqlite_with_rowid=False,
+)
+
+# How numbers of a kind without bounds become similarities: quantiles as JSON, frozen, by version.
+score_maps = Table(
+    "score_maps",
+    metadata,
+    Column("scope_id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(32), primary_key=True),
+    Column("model", String(256), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("quantiles", Text, nullable=False),
+    Column("learned_from", Integer, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+# What came in and what did not, by hour, entry point and reason ("" is what was taken). `example` is one refused input,
+# redacted and shortened.
+intake = Table(
+    "intake",
+    metadata,
+    Column("environment", String(64), primary_key=True),
+    Column("service", String(128), primary_key=True),
+    Column("source", String(64), primary_key=True),
+    Column("reason", String(64), primary_key=True),
+    Column("hour_ms", BigInteger, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+    Column("example", Text, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Spans of traces that are still open: what a span says about a question, as JSON. A trace is closed a minute after its
+# last span came; `settled` is 1 once its rows were stored and no span came since.
+trace_spans = Table(
+    "trace_spans",
+    metadata,
+    Column("trace_id", String(64), primary_key=True),
+    Column("span_id", String(32), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Column("settled", Integer, nullable=False, server_default="0"),
+    Index("trace_spans_by_age", "received_ms"),
+    sqlite_with_rowid=False,
 )
 
 flags = Table(
@@ -184,6 +392,7 @@ topics = Table(
     Column("owner", Text, nullable=False),
     Column("note", Text, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("scope_id", Integer, nullable=False, server_default=str(FIRST_SCOPE)),
 )
 
 # What was taken in and must not be taken in twice: a request's idempotency key or a trace's id, by its source.
@@ -232,6 +441,7 @@ flag_exposures = Table(
     Column("targeting_key", String(256), primary_key=True),
     Column("variant", String(256), primary_key=True),
     Column("first_seen_ms", BigInteger, nullable=False),
+    Column("service", String(128), nullable=False, server_default="default"),
     sqlite_with_rowid=False,
 )
 
@@ -246,10 +456,12 @@ tracked_events = Table(
     Column("targeting_key", String(256), nullable=False),
     Column("value", Double),
     Column("attributes", Text, nullable=False),
+    Column("service", String(128), nullable=False, server_default="default"),
     Index("tracked_events_by_time", "environment", "event", "ts_ms"),
 )
 
-# Bearer tokens of the HTTP API. Only the SHA-256 of the secret is stored. `scopes` are words separated by spaces.
+# Bearer tokens of the HTTP API. Only the SHA-256 of the secret is stored. `scopes` and `services`
+# are words separated by spaces; no services means all of the environment.
 tokens = Table(
     "tokens",
     metadata,
@@ -262,6 +474,7 @@ tokens = Table(
     Column("created_by", Text, nullable=False),
     Column("expires_ms", BigInteger),
     Column("revoked_ms", BigInteger),
+    Column("services", Text, nullable=False, server_default=""),
 )
 
 # Planned changes of flags; `body` holds the steps as JSON. At most one open schedule per flag.
@@ -297,8 +510,15 @@ ended_sessions = Table(
 def create_schema(connection: Connection) -> None:
     """Create every table, index and trigger that is missing, and record the schema's revision."""
     metadata.create_all(connection)
+    add_first_scope(connection)
     make_triggers(connection)
     connection.execute(alembic_version.insert().values(version_num=REVISION))
+
+
+def add_first_scope(connection: Connection) -> None:
+    """Add the scope of rows that name none."""
+    first = {"environment": "production", "service": "default", "first_seen_ms": now_ms()}
+    connection.execute(scopes.insert().values(first))
 
 
 def make_triggers(connection: Connection) -> None:
@@ -311,22 +531,8 @@ def _execute(connection: Connection, statements: list[str]) -> None:
         connection.exec_driver_sql(statement, execution_options={"no_parameters": True})  # a % is a % here
 
 
-def upsert_rollup(table: str, values: str) -> str:
-    """Return the SQL that adds `values` (a VALUES list or a SELECT, in column order) to the rollup `table`."""
-    return _upsert(metadata.tables[table], values)
-
-
-def upsert_daily(values: str) -> str:
-    """Return the SQL that adds `values` (a VALUES list or a SELECT, in column order) to the daily rollup."""
-    return _upsert(daily, values)
-
-
-def upsert_evaluations(values: str) -> str:
-    """Return the SQL that adds `values` (a VALUES list, in column order) to the counts of flag evaluations."""
-    return _upsert(flag_evaluations, values)
-
-
-def _upsert(table: Table, values: str) -> str:
+def upsert(table: Table, values: str) -> str:
+    """Return the SQL that adds `values` (a VALUES list or a SELECT, keys first, in column order) to a rollup."""
     keys = [column.name for column in table.primary_key]
     sums = [column.name for column in table.columns if not column.primary_key]
     return (
@@ -340,41 +546,66 @@ def _indexes_and_triggers(dialect: str) -> list[str]:
         return [
             # A covering index: with the query in it, the coverage page never reads the rows. PostgreSQL's index entries
             # are too small for long queries; it reads the rows, which are stored in the order of time.
-            "CREATE INDEX IF NOT EXISTS retrievals_low ON retrievals (ts_ms, query, score) "
+            "DROP INDEX IF EXISTS retrievals_low",
+            "CREATE INDEX retrievals_low ON retrievals (scope_id, ts_ms, query, score) "
             f"WHERE score < {LOW_SCORE_CEILING}",
             "DROP TRIGGER IF EXISTS retrievals_roll_up",
-            "CREATE TRIGGER retrievals_roll_up AFTER INSERT ON retrievals WHEN NEW.rolled_up = 0 BEGIN "
-            f"{_add_new_row('CAST(NEW.score * {} AS INTEGER)', 'MIN')} END",
+            f"CREATE TRIGGER retrievals_roll_up AFTER INSERT ON retrievals WHEN NEW.rolled_up < {COUNTED_BY_WRITER} "
+            f"BEGIN {_add_new_row('CAST(NEW.score * {} AS INTEGER)', 'MIN')} END",
         ]
     return [
         "CREATE OR REPLACE FUNCTION retrievals_roll_up() RETURNS trigger AS $$ BEGIN "
         f"PERFORM pg_advisory_xact_lock({ROLLUP_LOCK}); "
         f"{_add_new_row('FLOOR(NEW.score * {})::int', 'LEAST')} RETURN NULL; END $$ LANGUAGE plpgsql",
         "CREATE OR REPLACE TRIGGER retrievals_roll_up AFTER INSERT ON retrievals FOR EACH ROW "
-        "WHEN (NEW.rolled_up = 0) EXECUTE FUNCTION retrievals_roll_up()",
+        f"WHEN (NEW.rolled_up < {COUNTED_BY_WRITER}) EXECUTE FUNCTION retrievals_roll_up()",
     ]
 
 
 def _add_new_row(bin_sql: str, least: str) -> str:
-    bin_number = (
+    """Return the statements that add a row of an earlier client, or of another program, to the rollups."""
+    hour, day = (f"NEW.ts_ms - NEW.ts_ms % {period_ms}" for period_ms in (HOUR_MS, DAY_MS))
+    number = (
         f"CASE WHEN NEW.score IS NULL THEN {EMPTY_BIN} "
         f"ELSE {least}({HISTOGRAM_BINS - 1}, {bin_sql.format(HISTOGRAM_BINS)}) END"
     )
-    sums = "COALESCE(NEW.score, 0), COALESCE(NEW.score * NEW.score, 0)"
-    segment = ", ".join(f"COALESCE(NEW.{dimension}, '')" for dimension in DIMENSIONS)
-    added = [
-        upsert_rollup(table.name, f"VALUES (NEW.ts_ms - NEW.ts_ms % {period_ms}, {segment}, {bin_number}, 1, {sums})")
-        for period_ms, table in ROLLUPS.items()
-    ]
-    series = " UNION ALL ".join(f"SELECT '{name}', COALESCE(NEW.{name}, '')" for name in DIMENSIONS)
-    day = f"NEW.ts_ms - NEW.ts_ms % {DAY_MS}"
-    counts = ", ".join(f"CASE WHEN b = {number} THEN 1 ELSE 0 END" for number in range(HISTOGRAM_BINS))
-    added.append(
-        upsert_daily(
-            f"SELECT s.dimension, s.value, {day}, CASE WHEN b = {EMPTY_BIN} THEN 0 ELSE 1 END, {sums}, "
-            f"CASE WHEN b = {EMPTY_BIN} THEN 1 ELSE 0 END, {counts} "
-            f"FROM (SELECT '' AS dimension, '' AS value UNION ALL {series}) AS s, (SELECT {bin_number} AS b) AS bins "
-            "WHERE true"
-        )
+    state = "COALESCE(NEW.state, CASE WHEN NEW.score IS NULL THEN 2 ELSE 0 END)"
+    states = [f"CASE WHEN NEW.score IS NULL AND {state} = {place} THEN 1 ELSE 0 END" for place in range(4)]
+    scored = "CASE WHEN NEW.score IS NULL THEN 0 ELSE 1 END"
+    bins = [f"CASE WHEN b = {place} THEN 1 ELSE 0 END" for place in range(HISTOGRAM_BINS)]
+    sums = [scored, scored, "COALESCE(NEW.score, 0)", "COALESCE(NEW.score * NEW.score, 0)", *states, *bins]
+    values = " UNION ALL ".join(
+        f"SELECT '{name}' AS dimension, COALESCE(NEW.{name}, '') AS value" for name in DIMENSIONS
     )
+    is_counted = "v.scope_id = NEW.scope_id AND v.dimension = s.dimension AND v.day_ms = "
+    admit = (
+        "INSERT INTO dimension_values (scope_id, dimension, day_ms, value) "
+        f"SELECT NEW.scope_id, s.dimension, {day}, s.value FROM ({values}) AS s WHERE "
+        f"(SELECT COUNT(*) FROM dimension_values AS v WHERE {is_counted}{day}) < {MOST_VALUES} "
+        "ON CONFLICT DO NOTHING"
+    )
+    series = (
+        "(SELECT '' AS dimension, '' AS value UNION ALL SELECT s.dimension, CASE WHEN EXISTS (SELECT 1 FROM "
+        f"dimension_values AS v WHERE {is_counted}{day} AND v.value = s.value) THEN s.value ELSE '{OTHER}' END "
+        f"FROM ({values}) AS s) AS series"
+    )
+    numbers = " UNION ALL ".join(f"SELECT '{name}' AS metric, NEW.{name} AS number" for name in METRICS)
+    added = [
+        admit,
+        upsert(
+            rollups,
+            f"SELECT NEW.scope_id, series.dimension, series.value, {hour}, {', '.join(sums)} "
+            f"FROM {series}, (SELECT {number} AS b) AS bins WHERE true",
+        ),
+        upsert(
+            metric_sums,
+            f"SELECT NEW.scope_id, series.dimension, series.value, metric, {hour}, 1, number, number * number "
+            f"FROM {series}, ({numbers}) AS numbers WHERE number IS NOT NULL",
+        ),
+    ]
     return " ".join(f"{statement};" for statement in added)
+
+
+def upsert_evaluations(values: str) -> str:
+    """Return the SQL that adds `values` (a VALUES list, in column order) to the counts of flag evaluations."""
+    return upsert(flag_evaluations, values)

@@ -25,8 +25,8 @@ from sqlalchemy.pool import QueuePool
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError, SourceUnavailable
 from quarterdeck.schema import REVISION, alembic_version, create_schema
+from quarterdeck.scope import DEFAULT_ENVIRONMENT as DEFAULT_ENVIRONMENT
 
-DEFAULT_ENVIRONMENT = "production"
 logger = logging.getLogger("quarterdeck")
 
 _CHECKPOINT_PAGES = 8_000  # 32 MB. Checkpoints wait for the disk: the default of 1,000 slows a busy writer

@@ -23,7 +23,7 @@ from core.drift.verdict import DriftReport, decide_drift
 from core.embedding.embed import Embedder
 from core.errors import SourceUnavailable
 from core.log.histograms import add_histograms, quantile_of_histogram
-from core.log.retrievals import Window, count_empty, count_scores, last_days, list_daily_scores, list_questions
+from core.log.retrievals import Window, count_states, last_days, list_daily_scores, list_questions
 from core.log.values import AskedQuery, DailyScores
 from quarterdeck.clock import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
@@ -89,6 +89,7 @@ def report_coverage(
     topics = recognize(_group(embedder, grouped, clusters, median), known)
     if clusters is None and not pending:  # half a picture, or a number tried by hand, opens no new topics
         _remember(store, topics, embedder.model)
+    states = count_states(store, window)
     return Coverage(
         topics=topics,
         queries=grouped,
@@ -96,8 +97,8 @@ def report_coverage(
         window=window,
         threshold=threshold,
         low_count=sum(query.count for query in low),
-        scored_count=count_scores(store, window),
-        empty_count=count_empty(store, window),
+        scored_count=states.scored,
+        empty_count=states.empty,
     )
 
 

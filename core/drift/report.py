@@ -7,7 +7,7 @@ from typing import Any
 from core.audit.settings import Family, get_setting, setting_key
 from core.drift.audited import AcceptedLevel
 from core.drift.verdict import DriftReport, SegmentVerdict, decide_drift, decide_segments
-from core.log.retrievals import SEGMENTS, count_empty, last_days, list_daily_scores, list_segment_scores
+from core.log.retrievals import SEGMENTS, count_states, last_days, list_daily_scores, list_segment_scores
 from core.log.values import DailyScores
 from quarterdeck.store import Store
 
@@ -42,7 +42,7 @@ def report_drift(
         scores = {value: found for value, found in list_segment_scores(store, dimension).items() if value}
         if scores:
             segments.append((dimension, decide_segments(scores, **options)))
-    return DriftOverview(report, days, tuple(segments), count_empty(store, last_days(window_days, until=today)))
+    return DriftOverview(report, days, tuple(segments), count_states(store, last_days(window_days, until=today)).empty)
 
 
 def get_accepted_day(store: Store, environment: str) -> date | None:

@@ -1,6 +1,6 @@
 """Gateway to a retrieval log in ClickHouse: the statements that read it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from core.log.values import (
@@ -14,34 +14,45 @@ from core.log.values import (
     read_live_figures,
     trend_start_ms,
 )
-from quarterdeck.clickhouse import ROLLUP_TABLES, ClickHouseLog
+from quarterdeck.clickhouse import ROLLUP_TABLE, ClickHouseLog
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
-from quarterdeck.schema import EMPTY_BIN, HISTOGRAM_BINS
+from quarterdeck.schema import SUMS
+from quarterdeck.scope import Scope
 
 _INSIDE = "start_ms >= {start:Int64} AND start_ms < {end:Int64}"
+_USER = "ifNull(user_id, session_id)"
 
 
 class ClickHouseLogReader:
-    """Reads days from the rollups of the materialized views, and low-scoring queries from the rows, ordered by time."""
+    """Reads days from the rollup of the materialized view, and low-scoring queries from the rows, ordered by time."""
 
     def __init__(self, log: ClickHouseLog) -> None:
         self._log = log
-        self._days = f"{log.database}.{ROLLUP_TABLES[DAY_MS]}"
+        self._hours = f"{log.database}.{ROLLUP_TABLE}"
         self._rows = f"{log.database}.retrievals"
 
-    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[tuple[str, DailyScores]]:
-        """Return the days with scores for one value of a dimension, or for all its values, each with its value.
+    def list_scopes(self) -> Sequence[Scope]:
+        """Return the scopes that have rows or rollups."""
+        found = self._log.query(
+            f"SELECT DISTINCT environment, service FROM {self._hours} ORDER BY environment, service"
+        )
+        return [Scope(*row) for row in found]
 
-        The dimension "" is all traffic.
-        """
-        kept = {} if value is None else {dimension: value}
-        return self._list_days(f"toString({dimension})" if dimension else "''", kept, start_ms, end_ms)
+    def list_days(
+        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int
+    ) -> list[tuple[str, DailyScores]]:
+        """Return the days with rows for one value of a dimension, or for all its values, each with its value."""
+        sums = ", ".join(f"sum({name})" for name in SUMS)
+        kept = "" if value is None else " AND value = {value:String}"
+        found = self._log.query(
+            f"SELECT value, intDiv(start_ms, {DAY_MS}) * {DAY_MS} AS day, {sums} FROM {self._hours} "
+            f"WHERE {_within(scope)} AND dimension = {{dimension:String}} AND {_INSIDE}{kept} GROUP BY value, day "
+            "ORDER BY day",
+            start=start_ms, end=end_ms, dimension=dimension, value=value or "", **_names(scope),
+        )  # fmt: skip
+        return [(str(name), DailyScores.of_sums(day, numbers)) for name, day, *numbers in found]
 
-    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DailyScores]:
-        """Return the days of the rows that have all these values, one per dimension."""
-        return [day for _, day in self._list_days("''", segment, start_ms, end_ms)]
-
-    def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
+    def list_asked(self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first.
 
         Includes texts of earlier weeks, because another spelling of them may be asked in the window.
@@ -51,93 +62,73 @@ class ClickHouseLogReader:
         weeks = ", ".join(f"countIf({ago} = {week})" for week in reversed(range(TREND_WEEKS)))
         found = self._log.query(
             "SELECT query, countIf(ts_ms >= {start:Int64}) AS asked, sumIf(ifNull(score, 0), ts_ms >= {start:Int64}), "
-            f"{weeks} FROM {self._rows} WHERE ts_ms >= {{since:Int64}} AND ts_ms < {{end:Int64}} "
+            f"{weeks} FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{since:Int64}} AND ts_ms < {{end:Int64}} "
             f"AND {low} GROUP BY query ORDER BY asked DESC, count() DESC, query LIMIT {{most:Int64}}",
-            start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), most=limit,
+            start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), most=limit, **_names(scope),
             **({} if below is None else {"below": below}),
         )  # fmt: skip
         return [AskedRow(text, n, total, tuple(counts)) for text, n, total, *counts in found]
 
-    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
+    def list_live(self, scope: Scope, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
         """Return the figures of each value of a dimension over the newest `most` rows of a window."""
         sums = ", ".join(f"count({name}), avg({name})" for name in LIVE_FIGURES)
         found = self._log.query(
             f"SELECT value, count(), {sums} FROM (SELECT toString({dimension}) AS value, {', '.join(LIVE_FIGURES)} "
-            f"FROM {self._rows} WHERE ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} ORDER BY ts_ms DESC "
-            "LIMIT {most:Int64}) GROUP BY value",
-            start=start_ms, end=end_ms, most=most,
+            f"FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} "
+            "ORDER BY ts_ms DESC LIMIT {most:Int64}) GROUP BY value",
+            start=start_ms, end=end_ms, most=most, **_names(scope),
         )  # fmt: skip
         return [read_live_figures(row) for row in found]
 
-    def count(self, start_ms: int, end_ms: int) -> tuple[int, int]:
-        """Return how many queries of a window have a score, and how many found nothing."""
-        ((scored, empty),) = self._log.query(
-            f"SELECT sumIf(n, bin != {EMPTY_BIN}), sumIf(n, bin = {EMPTY_BIN}) FROM {self._days} WHERE {_INSIDE}",
-            start=start_ms, end=end_ms,
-        )  # fmt: skip
-        return int(scored), int(empty)
-
     def list_user_sums(
-        self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
+        self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> list[UserRow]:
         """Return the sums of each user's rows for each value, per hour or over the whole period."""
         start = f"intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS}" if hourly else "{start:Int64}"
         sums = ", ".join(f"count({name}), ifNull(sum({name}), 0)" for name in USER_SUMS)
         value, kept = (f"toString({dimension})", _kept(dimension)) if dimension else ("''", "")
         found = self._log.query(
-            f"SELECT {start} AS start_ms, {value} AS value, session_id, count(), {sums} FROM {self._rows} "
-            f"WHERE ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}}{kept} GROUP BY start_ms, value, session_id",
-            start=start_ms, end=end_ms, values=list(values),
+            f"SELECT {start} AS start_ms, {value} AS value, {_USER} AS user, count(), {sums} FROM {self._rows} "
+            f"WHERE {_within(scope)} AND ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}}{kept} "
+            "GROUP BY start_ms, value, user",
+            start=start_ms, end=end_ms, values=list(values), **_names(scope),
         )  # fmt: skip
         return [UserRow._make(row) for row in found]
 
-    def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
-        """Return how many rows with these values there are in whole hours, from the rollup."""
+    def count_rows(self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
+        """Return how many questions with these values there are in whole hours, from the rollup."""
         ((found,),) = self._log.query(
-            f"SELECT sum(n) FROM {self._log.database}.{ROLLUP_TABLES[HOUR_MS]} "
-            f"WHERE {_INSIDE}{_kept(dimension) if dimension else ''}",
-            start=start_ms, end=end_ms, values=list(values),
+            f"SELECT sum(n + unmapped + unscored + empty + failed) FROM {self._hours} WHERE {_within(scope)} "
+            f"AND dimension = {{dimension:String}} AND {_INSIDE}{_kept('value') if dimension else ''}",
+            start=start_ms, end=end_ms, dimension=dimension, values=list(values), **_names(scope),
         )  # fmt: skip
         return int(found)
 
-    def list_recent_users(self, since_ms: int, limit: int) -> list[str]:
-        """Return the distinct session ids of the newest rows since a time."""
+    def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> list[str]:
+        """Return the distinct users of the newest rows since a time."""
         found = self._log.query(
-            f"SELECT DISTINCT session_id FROM (SELECT session_id FROM {self._rows} WHERE ts_ms >= {{start:Int64}} "
-            "ORDER BY ts_ms DESC LIMIT {most:Int64}) WHERE session_id IS NOT NULL",
-            start=since_ms, most=limit,
+            f"SELECT DISTINCT user FROM (SELECT {_USER} AS user FROM {self._rows} WHERE {_within(scope)} "
+            "AND ts_ms >= {start:Int64} ORDER BY ts_ms DESC LIMIT {most:Int64}) WHERE user IS NOT NULL",
+            start=since_ms, most=limit, **_names(scope),
         )  # fmt: skip
-        return [str(session_id) for (session_id,) in found]
+        return [str(user) for (user,) in found]
 
-    def span(self) -> tuple[int, int] | None:
+    def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""
-        ((rows, first, last),) = self._log.query(f"SELECT count(), min(ts_ms), max(ts_ms) FROM {self._rows}")
+        ((rows, first, last),) = self._log.query(
+            f"SELECT count(), min(ts_ms), max(ts_ms) FROM {self._rows} WHERE {_within(scope)}", **_names(scope)
+        )
         return (first, last) if rows else None
 
-    def _list_days(
-        self, value: str, kept: Mapping[str, str], start_ms: int, end_ms: int
-    ) -> list[tuple[str, DailyScores]]:
-        conditions = "".join(f" AND {name} = {{kept_{name}:String}}" for name in kept)
-        given: dict[str, Any] = {f"kept_{name}": wanted for name, wanted in kept.items()}
-        found = self._log.query(
-            "SELECT value, start_ms, sum(count), sum(scores), sum(squares), groupArray(bin), groupArray(count) FROM ("
-            f"SELECT {value} AS value, start_ms, bin, sum(n) AS count, sum(total) AS scores, "
-            f"sum(total_squares) AS squares FROM {self._days} WHERE bin != {EMPTY_BIN} AND {_INSIDE}{conditions} "
-            "GROUP BY value, start_ms, bin) GROUP BY value, start_ms ORDER BY start_ms",
-            start=start_ms, end=end_ms, **given,
-        )  # fmt: skip
-        return [
-            (name, DailyScores.starting_at(day, n, total, squares, _spread(bins, counts)))
-            for name, day, n, total, squares, bins, counts in found
-        ]
+
+def _within(scope: Scope) -> str:
+    named = [f"{name} = {{scope_{name}:String}}" for name, value in scope._asdict().items() if value]
+    return " AND ".join(named) or "1"
 
 
-def _kept(dimension: str) -> str:
-    return f" AND {dimension} IN {{values:Array(String)}}"
+def _names(scope: Scope) -> dict[str, Any]:
+    return {f"scope_{name}": value for name, value in scope._asdict().items() if value}
 
 
-def _spread(bins: list[int], counts: list[int]) -> tuple[int, ...]:
-    histogram = [0] * HISTOGRAM_BINS
-    for number, n in zip(bins, counts, strict=True):
-        histogram[number] = n
-    return tuple(histogram)
+def _kept(column: str) -> str:
+    return f" AND {column} IN {{values:Array(String)}}"

@@ -4,16 +4,17 @@ Pages read the rollups, whose size grows with the window and not with the log; o
 `readers.py` finds the reader of a database, which holds its statements. A store stands for the log in it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from core.errors import InvalidInput
 from core.log.readers import open_reader
-from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, UserRow, normalize_query
+from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, States, UserRow, normalize_query
 from quarterdeck.clock import DAY_MS, from_ms, to_ms
 from quarterdeck.log import RetrievalLog
 from quarterdeck.schema import DIMENSIONS
+from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.store import Store
 
 SEGMENTS = DIMENSIONS
@@ -46,86 +47,112 @@ def last_days(count: int, *, until: date) -> Window:
     return Window(until - timedelta(days=count - 1), until)
 
 
-def list_daily_scores(
-    log: Log, *, window: Window | None = None, segment: Mapping[str, str] | None = None
+def list_scopes(log: Log) -> tuple[Scope, ...]:
+    """Return the environments and services that reported anything, in alphabetical order."""
+    return tuple(open_reader(log).list_scopes())
+
+
+def list_days(
+    log: Log, *, window: Window | None = None, segment: tuple[str, str] | None = None, scope: Scope = EVERYTHING
 ) -> tuple[DailyScores, ...]:
-    """Return one summary per day with scores, oldest first. `segment` selects one arm, prompt or index version."""
-    reader = open_reader(log)
-    for dimension in segment or {}:
-        _check_dimension(dimension)
-    if segment and len(segment) > 1:
-        return tuple(reader.list_crossed_days(segment, *_bounds(window)))
-    ((dimension, value),) = segment.items() if segment else (("", None),)
-    return tuple(day for _, day in reader.list_days(dimension, value, *_bounds(window)))
+    """Return one summary per day with questions, oldest first. `segment` is a dimension and its value."""
+    dimension, value = segment or ("", None)
+    return tuple(day for _, day in open_reader(log).list_days(scope, dimension, value, *_bounds(window)))
+
+
+def list_daily_scores(
+    log: Log, *, window: Window | None = None, segment: tuple[str, str] | None = None, scope: Scope = EVERYTHING
+) -> tuple[DailyScores, ...]:
+    """Return the same without the days on which no question has a score."""
+    return tuple(day for day in list_days(log, window=window, segment=segment, scope=scope) if day.count)
+
+
+def count_states(log: Log, window: Window, scope: Scope = EVERYTHING) -> States:
+    """Return how many questions of a window are in each state; an empty hit list can be an outage."""
+    days = list_days(log, window=window, scope=scope)
+    return States(
+        *(sum(getattr(day, name) for day in days) for name in ("count", "unmapped", "unscored", "empty", "failed"))
+    )
 
 
 def list_segment_scores(
-    log: Log, dimension: str, *, window: Window | None = None
+    log: Log, dimension: str, *, window: Window | None = None, scope: Scope = EVERYTHING
 ) -> dict[str, tuple[DailyScores, ...]]:
-    """Return the daily summaries of each value of `dimension`, one of SEGMENTS; "" has the rows without a value."""
+    """Return the daily summaries of each value of a dimension; "" has the rows without a value."""
     found: dict[str, list[DailyScores]] = {}
-    for value, day in open_reader(log).list_days(_check_dimension(dimension), None, *_bounds(window)):
-        found.setdefault(value, []).append(day)
+    for value, day in open_reader(log).list_days(scope, _check_dimension(dimension), None, *_bounds(window)):
+        if day.count:
+            found.setdefault(value, []).append(day)
     return {value: tuple(days) for value, days in sorted(found.items())}
 
 
-def count_empty(log: Log, window: Window) -> int:
-    """Return how many queries found nothing; counted separately, because an empty hit list can be an outage."""
-    return open_reader(log).count(window.start_ms, window.end_ms)[1]
-
-
-def count_scores(log: Log, window: Window) -> int:
-    """Return how many queries of the window have a score."""
-    return open_reader(log).count(window.start_ms, window.end_ms)[0]
-
-
-def list_live_figures(log: Log, dimension: str, window: Window, *, most: int) -> tuple[LiveFigures, ...]:
+def list_live_figures(
+    log: Log, dimension: str, window: Window, *, most: int, scope: Scope = EVERYTHING
+) -> tuple[LiveFigures, ...]:
     """Return score, faithfulness, cost, latency and feedback for each value of `dimension`, one of SEGMENTS.
 
     Means are over the newest `most` queries of the window, because raw rows are read.
     """
-    rows = open_reader(log).list_live(_check_dimension(dimension), window.start_ms, window.end_ms, most)
+    rows = open_reader(log).list_live(scope, _check_dimension(dimension), window.start_ms, window.end_ms, most)
     return tuple(sorted(rows, key=lambda row: row.value))
 
 
-def get_span(log: Log) -> tuple[datetime, datetime] | None:
+def get_span(log: Log, scope: Scope = EVERYTHING) -> tuple[datetime, datetime] | None:
     """Return the times of the first and the last retrieval, or None for an empty log."""
-    found = open_reader(log).span()
+    found = open_reader(log).span(scope)
     return (from_ms(found[0]), from_ms(found[1])) if found else None
 
 
 def list_questions(
-    log: Log, window: Window, *, below: float | None = None, limit: int = _MAX_DISTINCT
+    log: Log,
+    window: Window,
+    *,
+    below: float | None = None,
+    limit: int = _MAX_DISTINCT,
+    scope: Scope = EVERYTHING,
 ) -> tuple[AskedQuery, ...]:
     """Return the distinct questions of the window with a score (under `below`, if given), the most asked first.
 
     Queries that differ only in case or spacing are merged. Their weekly counts cover five weeks up to the window's end,
     oldest first. Of more than 20,000 spellings the least asked are left out.
     """
-    rows = open_reader(log).list_asked(window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
+    rows = open_reader(log).list_asked(scope, window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
     asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
     return tuple(AskedQuery(row.query, row.count, row.total / row.count, row.weeks) for row in asked[:limit])
 
 
 def list_user_sums(
-    log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int, hourly: bool = False
+    log: Log,
+    dimension: str,
+    values: Sequence[str],
+    *,
+    start_ms: int,
+    end_ms: int,
+    hourly: bool = False,
+    scope: Scope = EVERYTHING,
 ) -> Sequence[UserRow]:
-    """Return the sums of each user's rows (by session id) for each value of a dimension, per hour or in total.
+    """Return the sums of each user's rows (by user id, else session id) for each value of a dimension.
 
-    The dimension "" selects all rows, whatever the values. Reads the period's rows by the index on time.
+    They are per hour or in total. The dimension "" selects all rows, whatever the values. Reads the period's rows by
+    the index on time.
     """
     by = _check_dimension(dimension) if dimension else ""
-    return open_reader(log).list_user_sums(by, values, start_ms, end_ms, hourly=hourly)
+    return open_reader(log).list_user_sums(scope, by, values, start_ms, end_ms, hourly=hourly)
 
 
-def count_rows(log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int) -> int:
-    """Return how many rows with these values there are in whole hours, from the rollup; "" is all rows."""
-    return open_reader(log).count_rows(_check_dimension(dimension) if dimension else "", values, start_ms, end_ms)
+def count_rows(
+    log: Log, dimension: str, values: Sequence[str], *, start_ms: int, end_ms: int, scope: Scope = EVERYTHING
+) -> int:
+    """Return how many questions with these values there are in whole hours, from the rollup; "" is all of them."""
+    by = _check_dimension(dimension) if dimension else ""
+    return open_reader(log).count_rows(scope, by, values, start_ms, end_ms)
 
 
-def list_recent_users(log: Log, *, since_ms: int, limit: int = _NEWEST_ROWS) -> tuple[str, ...]:
-    """Return the distinct session ids of the newest `limit` rows since a time, in alphabetical order."""
-    return tuple(sorted(open_reader(log).list_recent_users(since_ms, limit)))
+def list_recent_users(
+    log: Log, *, since_ms: int, limit: int = _NEWEST_ROWS, scope: Scope = EVERYTHING
+) -> tuple[str, ...]:
+    """Return the distinct users of the newest `limit` rows since a time, in alphabetical order."""
+    return tuple(sorted(open_reader(log).list_recent_users(scope, since_ms, limit)))
 
 
 def _bounds(window: Window | None) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Gateway to a retrieval log in SQLite or PostgreSQL: the statements that read it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, case, collate, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Select, case, collate, func, literal, literal_column, select
 
 from core.log.values import (
     LIVE_FIGURES,
@@ -16,10 +16,9 @@ from core.log.values import (
     trend_start_ms,
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
-from quarterdeck.schema import BINS, EMPTY_BIN, HISTOGRAM_BINS, LOW_SCORE_CEILING, ROLLUPS, daily, retrievals
+from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, retrievals, rollups, scopes
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
-
-_SUMS = ("n", "total", "total_squares")
 
 
 class SqlLogReader:
@@ -28,40 +27,34 @@ class SqlLogReader:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def list_days(self, dimension: str, value: str | None, start_ms: int, end_ms: int) -> list[tuple[str, DailyScores]]:
-        """Return the days with scores for one value of a dimension, or for all its values, each with its value.
+    def list_scopes(self) -> Sequence[Scope]:
+        """Return the scopes that have rows or rollups."""
+        c = scopes.c
+        has_rows = select(rollups.c.scope_id).where(rollups.c.scope_id == c.id).exists()
+        query = select(c.environment, c.service).where(has_rows).order_by(c.environment, c.service)
+        with self._store.read() as connection:
+            return [Scope(*row) for row in connection.execute(query)]
 
-        The dimension "" is all traffic.
-        """
-        c = daily.c
-        query = select(c.value, c.start_ms, *(c[name] for name in (*_SUMS, *BINS))).where(
-            c.dimension == dimension, c.start_ms >= start_ms, c.start_ms < end_ms, c.n > 0
+    def list_days(
+        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int
+    ) -> list[tuple[str, DailyScores]]:
+        """Return the days with rows for one value of a dimension, or for all its values, each with its value."""
+        c = rollups.c
+        day = c.start_ms - c.start_ms % DAY_MS
+        query = (
+            select(c.value, day, *(func.sum(c[name]) for name in SUMS))
+            .where(_within(c.scope_id, scope), c.dimension == dimension, c.start_ms >= start_ms, c.start_ms < end_ms)
+            .group_by(c.value, day)
+            .order_by(day)
         )
         if value is not None:
             query = query.where(c.value == value)
         with self._store.read() as connection:
-            return [
-                (found, DailyScores.starting_at(day, n, total, squares, tuple(histogram)))
-                for found, day, n, total, squares, *histogram in connection.execute(query.order_by(c.start_ms))
-            ]
+            return [(found, DailyScores.of_sums(at, sums)) for found, at, *sums in connection.execute(query)]
 
-    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> list[DailyScores]:
-        """Return the days of the rows that have all these values, one per dimension."""
-        c = ROLLUPS[DAY_MS].c
-        keys = (c.start_ms, c.bin)
-        query = (
-            select(*keys, *(func.sum(c[name]) for name in _SUMS))
-            .where(c.bin != EMPTY_BIN, c.start_ms >= start_ms, c.start_ms < end_ms)
-            .where(*(c[dimension] == value for dimension, value in segment.items()))
-            .group_by(*keys)
-        )
-        days: dict[int, dict[int, tuple[int, float, float]]] = {}
-        with self._store.read() as connection:
-            for day, number, n, total, squares in connection.execute(query):
-                days.setdefault(day, {})[number] = (int(n), total, squares)
-        return [_sum_bins(day, bins) for day, bins in sorted(days.items())]
-
-    def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> Iterable[AskedRow]:
+    def list_asked(
+        self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
+    ) -> Iterable[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first.
 
         Includes texts of earlier weeks, because another spelling of them may be asked in the window.
@@ -77,7 +70,12 @@ class SqlLogReader:
                 func.sum(inside * c.score),
                 *(func.sum(case((weeks_ago == ago, 1), else_=0)) for ago in reversed(range(TREND_WEEKS))),
             )
-            .where(c.ts_ms >= trend_start_ms(start_ms, end_ms), c.ts_ms < end_ms, *_low(below))
+            .where(
+                _within(c.scope_id, scope),
+                c.ts_ms >= trend_start_ms(start_ms, end_ms),
+                c.ts_ms < end_ms,
+                *_low(below),
+            )
             .group_by(c.query)
             .order_by(
                 asked.desc(), func.count().desc(), c.query if self._store.dialect == "sqlite" else collate(c.query, "C")
@@ -90,12 +88,12 @@ class SqlLogReader:
                 for text, n, total, *weeks in fetch_many(connection, query)
             ]
 
-    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
+    def list_live(self, scope: Scope, dimension: str, start_ms: int, end_ms: int, most: int) -> list[LiveFigures]:
         """Return the figures of each value of a dimension over the newest `most` rows of a window."""
         c = retrievals.c
         newest = (
             select(c[dimension], *(c[name] for name in LIVE_FIGURES))
-            .where(c.ts_ms >= start_ms, c.ts_ms < end_ms)
+            .where(_within(c.scope_id, scope), c.ts_ms >= start_ms, c.ts_ms < end_ms)
             .order_by(c.ts_ms.desc())
             .limit(most)
             .subquery()
@@ -105,55 +103,77 @@ class SqlLogReader:
         with self._store.read() as connection:
             return [read_live_figures(tuple(row)) for row in connection.execute(query)]
 
-    def count(self, start_ms: int, end_ms: int) -> tuple[int, int]:
-        """Return how many queries of a window have a score, and how many found nothing."""
-        sums = [func.coalesce(func.sum(column), 0) for column in (daily.c.n, daily.c.empty)]
-        query = select(*sums).where(daily.c.dimension == "", daily.c.start_ms >= start_ms, daily.c.start_ms < end_ms)
-        with self._store.read() as connection:
-            scored, empty = connection.execute(query).one()
-        return int(scored), int(empty)
-
     def list_user_sums(
-        self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
+        self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> list[UserRow]:
         """Return the sums of each user's rows for each value, per hour or over the whole period."""
         c = retrievals.c
         start = c.ts_ms - c.ts_ms % HOUR_MS if hourly else literal(start_ms)
         value = c[dimension] if dimension else literal("")
+        user = func.coalesce(c.user_id, c.session_id)
         sums = [column for name in USER_SUMS for column in (func.count(c[name]), func.coalesce(func.sum(c[name]), 0.0))]
         query = (
-            select(start.label("start_ms"), value, c.session_id, func.count(), *sums)
-            .where(c.ts_ms >= start_ms, c.ts_ms < end_ms)
-            .group_by(*([start] if hourly else []), *([value] if dimension else []), c.session_id)
+            select(start.label("start_ms"), value, user.label("user"), func.count(), *sums)
+            .where(_within(c.scope_id, scope), c.ts_ms >= start_ms, c.ts_ms < end_ms)
+            .group_by(*([start] if hourly else []), *([value] if dimension else []), user)
         )
         if dimension:
             query = query.where(value.in_(values))
         with self._store.read() as connection:
             return [UserRow._make(row) for row in fetch_many(connection, query)]
 
-    def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
-        """Return how many rows with these values there are in whole hours, from the rollup."""
-        c = ROLLUPS[HOUR_MS].c
-        query = select(func.coalesce(func.sum(c.n), 0)).where(c.start_ms >= start_ms, c.start_ms < end_ms)
+    def count_rows(self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
+        """Return how many questions with these values there are in whole hours, from the rollup."""
+        c = rollups.c
+        questions = c.n + c.unmapped + c.unscored + c.empty + c.failed
+        query = select(func.coalesce(func.sum(questions), 0)).where(
+            _within(c.scope_id, scope), c.dimension == dimension, c.start_ms >= start_ms, c.start_ms < end_ms
+        )
         if dimension:
-            query = query.where(c[dimension].in_(values))
+            query = query.where(c.value.in_(values))
         with self._store.read() as connection:
             return int(connection.scalar(query) or 0)
 
-    def list_recent_users(self, since_ms: int, limit: int) -> list[str]:
-        """Return the distinct session ids of the newest rows since a time."""
+    def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> list[str]:
+        """Return the distinct users of the newest rows since a time."""
         c = retrievals.c
-        newest = select(c.session_id).where(c.ts_ms >= since_ms).order_by(c.ts_ms.desc()).limit(limit).subquery()
-        query = select(newest.c.session_id).where(newest.c.session_id.is_not(None)).distinct()
+        user = func.coalesce(c.user_id, c.session_id).label("user")
+        newest = (
+            select(user)
+            .where(_within(c.scope_id, scope), c.ts_ms >= since_ms)
+            .order_by(c.ts_ms.desc())
+            .limit(limit)
+            .subquery()
+        )
+        query = select(newest.c.user).where(newest.c.user.is_not(None)).distinct()
         with self._store.read() as connection:
             return list(connection.scalars(query))
 
-    def span(self) -> tuple[int, int] | None:
+    def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""
-        ends = [select(end(retrievals.c.ts_ms)).scalar_subquery() for end in (func.min, func.max)]
+        c = retrievals.c
         with self._store.read() as connection:
-            first, last = connection.execute(select(*ends)).one()
-        return None if first is None else (first, last)
+            found = [
+                connection.execute(select(func.min(c.ts_ms), func.max(c.ts_ms)).where(c.scope_id == scope_id)).one()
+                for scope_id in connection.scalars(_ids(scope))
+            ]
+        ends = [ms for pair in found for ms in pair if ms is not None]
+        return (min(ends), max(ends)) if ends else None
+
+
+def _ids(scope: Scope) -> Select[int]:
+    """Return the query for the ids of a scope; an empty name stands for all."""
+    query = select(scopes.c.id)
+    for column, name in zip((scopes.c.environment, scopes.c.service), scope, strict=True):
+        if name:
+            query = query.where(column == name)
+    return query
+
+
+def _within(scope_id: ColumnElement[int], scope: Scope) -> ColumnElement[bool]:
+    if all(scope):
+        return scope_id == _ids(scope).scalar_subquery()
+    return scope_id.in_(_ids(scope))
 
 
 def _low(below: float | None) -> list[ColumnElement[bool]]:
@@ -164,9 +184,3 @@ def _low(below: float | None) -> list[ColumnElement[bool]]:
     if below <= LOW_SCORE_CEILING:
         low.append(retrievals.c.score < literal_column(str(LOW_SCORE_CEILING)))
     return low
-
-
-def _sum_bins(day: int, bins: Mapping[int, tuple[int, float, float]]) -> DailyScores:
-    n, total, squares = (sum(parts) for parts in zip(*bins.values(), strict=True))
-    histogram = tuple(bins[number][0] if number in bins else 0 for number in range(HISTOGRAM_BINS))
-    return DailyScores.starting_at(day, int(n), total, squares, histogram)

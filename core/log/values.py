@@ -1,36 +1,71 @@
 """Rule: the values that every kind of retrieval log answers with, and what such a log has to answer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple, Protocol
 
 from quarterdeck.clock import WEEK_MS, from_ms
+from quarterdeck.scope import Scope
 
 TREND_WEEKS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class DailyScores:
-    """One UTC day of one segment, from the rollups: scores are top-1 similarities from 0 to 1."""
+    """One day of one segment, from the rollups: scores are top-1 similarities from 0 to 1.
+
+    `count` questions have one, in `logged` rows. The others are counted by state: `unmapped` have a number that is no
+    similarity yet, `unscored` hits without a number, `empty` no hits, and `failed` ones ended in an error.
+    """
 
     day: date
     count: int
     total: float
     total_squares: float
     histogram: tuple[int, ...]  # counts in `HISTOGRAM_BINS` equal bins over 0..1, the last one closed
+    logged: int = 0
+    unmapped: int = 0
+    unscored: int = 0
+    empty: int = 0
+    failed: int = 0
 
     @classmethod
-    def starting_at(
-        cls, start_ms: int, count: int, total: float, total_squares: float, histogram: tuple[int, ...]
-    ) -> "DailyScores":
-        """Return the summary of the day that starts at this time."""
-        return cls(from_ms(start_ms).date(), count, total, total_squares, histogram)
+    def of_sums(cls, start_ms: int, sums: Sequence[Any]) -> "DailyScores":
+        """Return the summary of the day that starts at this time, from the sums in the order of `schema.SUMS`."""
+        count, logged, total, squares, *states = sums[:8]
+        unmapped, unscored, empty, failed = map(int, states)
+        histogram = tuple(map(int, sums[8:]))
+        return cls(
+            from_ms(start_ms).date(), int(count), total, squares, histogram,
+            logged=int(logged), unmapped=unmapped, unscored=unscored, empty=empty, failed=failed,
+        )  # fmt: skip
 
     @property
     def mean(self) -> float:
-        """Mean score of the day; NaN on a day without queries."""
+        """Mean score of the day; NaN on a day without scores."""
         return self.total / self.count if self.count else float("nan")
+
+    @property
+    def questions(self) -> int:
+        """All questions of the day, whatever became of them."""
+        return self.count + self.unmapped + self.unscored + self.empty + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """How many questions have a similarity, a number that is none yet, hits without a number, no hits, an error."""
+
+    scored: int = 0
+    unmapped: int = 0
+    unscored: int = 0
+    empty: int = 0
+    failed: int = 0
+
+    @property
+    def questions(self) -> int:
+        """All of them."""
+        return self.scored + self.unmapped + self.unscored + self.empty + self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,38 +167,38 @@ def normalize_query(text: str) -> str:
 class LogReader(Protocol):
     """The queries that every kind of retrieval log answers. Times are ms; a window is `start_ms` <= time < `end_ms`.
 
-    A dimension is the name of a column with rollups, or "" for all traffic. Every method raises SourceUnavailable when
-    the log is unreachable. `core.log.readers` names the readers; `tests/core/log/test_retrievals.py` checks that all
-    give the same answers.
+    `scope` says whose rows: an empty environment or service in it stands for all of them. A dimension is the name of a
+    column or an attribute with rollups, or "" for all traffic. Every method raises SourceUnavailable when the log is
+    unreachable. `core.log.readers` names the readers; `tests/core/log/test_retrievals.py` checks that all give the same
+    answers.
     """
 
+    def list_scopes(self) -> Sequence[Scope]:
+        """Return the scopes that have rows or rollups."""
+
     def list_days(
-        self, dimension: str, value: str | None, start_ms: int, end_ms: int
+        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int
     ) -> Iterable[tuple[str, DailyScores]]:
-        """Return the days with scores for one value of a dimension, or for all its values, each with its value."""
+        """Return the days with rows for one value of a dimension, or for all its values, each with its value."""
 
-    def list_crossed_days(self, segment: Mapping[str, str], start_ms: int, end_ms: int) -> Iterable[DailyScores]:
-        """Return the days of the rows that have all these values, one per dimension."""
-
-    def list_asked(self, start_ms: int, end_ms: int, below: float | None, limit: int) -> Iterable[AskedRow]:
+    def list_asked(
+        self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
+    ) -> Iterable[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first."""
 
-    def list_live(self, dimension: str, start_ms: int, end_ms: int, most: int) -> Iterable[LiveFigures]:
+    def list_live(self, scope: Scope, dimension: str, start_ms: int, end_ms: int, most: int) -> Iterable[LiveFigures]:
         """Return the figures of each value of a dimension over the newest `most` rows of a window."""
 
-    def count(self, start_ms: int, end_ms: int) -> tuple[int, int]:
-        """Return how many queries of a window have a score, and how many found nothing."""
-
-    def span(self) -> tuple[int, int] | None:
-        """Return the times of the first and the last row, None for an empty log."""
+    def span(self, scope: Scope) -> tuple[int, int] | None:
+        """Return the times of the first and the last row, None if there is none."""
 
     def list_user_sums(
-        self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
+        self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> Sequence[UserRow]:
         """Return the sums of each user's rows for each value, per hour or over the whole period."""
 
-    def count_rows(self, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
-        """Return how many rows with these values there are in whole hours, from the rollup."""
+    def count_rows(self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int) -> int:
+        """Return how many questions with these values there are in whole hours, from the rollup."""
 
-    def list_recent_users(self, since_ms: int, limit: int) -> Sequence[str]:
-        """Return the distinct session ids of the newest `limit` rows since a time."""
+    def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> Sequence[str]:
+        """Return the distinct users of the newest `limit` rows since a time."""

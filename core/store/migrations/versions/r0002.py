@@ -3,9 +3,6 @@
 import sqlalchemy as sa
 from alembic import op
 
-from quarterdeck.clock import DAY_MS
-from quarterdeck.schema import DIMENSIONS, EMPTY_BIN, HISTOGRAM_BINS, ROLLUPS, upsert_daily
-
 revision = "0002"
 down_revision = "0001"
 
@@ -31,14 +28,12 @@ def upgrade() -> None:
 
 
 def _fill_daily() -> list[str]:
-    counts = ", ".join(f"SUM(CASE WHEN bin = {number} THEN n ELSE 0 END)" for number in range(HISTOGRAM_BINS))
-    scored = f"SUM(CASE WHEN bin = {EMPTY_BIN} THEN 0 ELSE n END)"
-    empty = f"SUM(CASE WHEN bin = {EMPTY_BIN} THEN n ELSE 0 END)"
-    series = [("''", "''"), *((f"'{name}'", name) for name in DIMENSIONS)]
+    counts = ", ".join(f"SUM(CASE WHEN bin = {number} THEN n ELSE 0 END)" for number in range(len(_BINS)))
+    scored, empty = (f"SUM(CASE WHEN bin {sign} 0 THEN n ELSE 0 END)" for sign in (">=", "<"))
+    series = [("''", "''"), *((f"'{name}'", name) for name in ("arm", "prompt_version", "index_version"))]
+    columns = ", ".join(("dimension", "value", "start_ms", "n", "total", "total_squares", "empty", *_BINS))
     return [
-        upsert_daily(
-            f"SELECT {dimension}, {value}, start_ms, {scored}, SUM(total), SUM(total_squares), {empty}, {counts} "
-            f"FROM {ROLLUPS[DAY_MS].name} WHERE true GROUP BY 1, 2, 3"
-        )
+        f"INSERT INTO rollups_daily ({columns}) SELECT {dimension}, {value}, start_ms, {scored}, SUM(total), "
+        f"SUM(total_squares), {empty}, {counts} FROM rollups_day GROUP BY 1, 2, 3"
         for dimension, value in series
     ]

@@ -1,0 +1,120 @@
+"""Rule: the documents behind a retrieval, and its attributes: what services give, brought into one form."""
+
+import json
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from itertools import islice
+from typing import Any
+
+from quarterdeck.errors import InvalidInput
+from quarterdeck.similarity import best, is_number
+
+MAX_DOCUMENTS = 20
+MAX_ID_CHARACTERS = 512
+MAX_ATTRIBUTES = 32
+MAX_NAME_CHARACTERS = 64
+MAX_VALUE_CHARACTERS = 256
+
+Hits = tuple[tuple[str, float | None], ...]  # in order, the best rank first: id and the retriever's own number
+
+
+def read_documents(documents: Any) -> Hits:
+    """Return the hits of a retrieval in order, at most 20.
+
+    A hit is an id, an (id, score), or an object with `id`, `score` and perhaps `rank`. A hit without an id is named by
+    its text. Raises InvalidInput.
+
+    >>> read_documents(["docs/mbuf.md", ("docs/ring.md", 0.7), {"id": 7, "score": 0.5}])
+    (('docs/mbuf.md', None), ('docs/ring.md', 0.7), ('7', 0.5))
+    """
+    if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+        raise InvalidInput("documents", f"must be a list of hits, not {type(documents).__name__}")
+    found = [_read_hit(place, each) for place, each in enumerate(islice(documents, 1_000))]
+    if any(rank != place for place, (rank, _) in enumerate(found)):
+        found.sort(key=lambda each: each[0])
+    return tuple(hit for _, hit in found[:MAX_DOCUMENTS])
+
+
+def best_score(hits: Hits, kind: str) -> float | None:
+    """Return the best hit's number; None if no hit has one."""
+    scores = [score for _, score in hits if score is not None]
+    return best(scores, kind) if scores else None
+
+
+def read_attributes(attributes: Any) -> dict[str, Any] | None:
+    """Return attributes as names with texts, numbers and truth values; None if there are none. Raises InvalidInput.
+
+    Further names than 32 are left out, other values become text, and long texts are cut at 256 characters.
+
+    >>> read_attributes({"tenant": "acme", "top_k": 5, "beta": None})
+    {'tenant': 'acme', 'top_k': 5}
+    """
+    if attributes is None:
+        return None
+    if not isinstance(attributes, Mapping):
+        raise InvalidInput("attributes", f"must be names and values, not {type(attributes).__name__}")
+    kept: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if value is None or len(kept) >= MAX_ATTRIBUTES:
+            continue
+        named = _plain(str(name), MAX_NAME_CHARACTERS)
+        if named:
+            kept[named] = value if type(value) in (int, bool) and abs(value) < 2**53 else _read_value(value)
+    return kept or None
+
+
+def dump_hits(hits: Hits) -> str:
+    """Return hits as the JSON that the log stores: [[id, score], …]."""
+    return json.dumps(hits, separators=(",", ":"), ensure_ascii=False)
+
+
+def dump_attributes(attributes: Mapping[str, Any]) -> str:
+    """Return attributes as the JSON that the log stores."""
+    return json.dumps(attributes, separators=(",", ":"), ensure_ascii=False)
+
+
+def _read_hit(place: int, hit: Any) -> tuple[float, tuple[str, float | None]]:
+    if type(hit) is tuple and len(hit) == 2 and type(hit[0]) is str and type(hit[1]) is float:
+        return place, (_check_id(hit[0]), _check_score(hit[1]))
+    if isinstance(hit, str | int) and not isinstance(hit, bool):
+        return place, (_check_id(str(hit)), None)
+    if isinstance(hit, list | tuple) and len(hit) == 2:
+        return place, (_check_id(hit[0]), _check_score(hit[1]))
+    if not isinstance(hit, Mapping):
+        raise InvalidInput(
+            "documents", f"a hit is an id, an (id, score) or an object with id, not {type(hit).__name__}"
+        )
+    rank = hit.get("rank", place)
+    name = hit.get("id")
+    if name is None or name == "":
+        text = hit.get("text") or hit.get("content")
+        if not isinstance(text, str):
+            raise InvalidInput("documents", f"hit {place + 1} has no id")
+        name = sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    return float(rank) if is_number(rank) else place, (_check_id(name), _check_score(hit.get("score")))
+
+
+def _check_id(name: Any) -> str:
+    kept = _plain(name if isinstance(name, str) else str(name), MAX_ID_CHARACTERS)
+    if not kept:
+        raise InvalidInput("documents", "the id of a hit is empty")
+    return kept
+
+
+def _check_score(score: Any) -> float | None:
+    return float(score) if score is not None and is_number(score) else None  # NaN is no number either
+
+
+def _read_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return _plain(value, MAX_VALUE_CHARACTERS)
+    if is_number(value):
+        return float(value)
+    return _plain(str(value), MAX_VALUE_CHARACTERS)
+
+
+def _plain(text: str, longest: int) -> str:
+    """Return the text with what databases and pages cannot show left out, cut to a length."""
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else " " for each in text).strip()
+    return text[:longest]
