@@ -2,9 +2,8 @@
 
 >>> from quarterdeck import Quarterdeck
 >>> with Quarterdeck("sqlite:///deck.db") as deck:
-...     deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17")
+...     retrieval_id = deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17")
 ...     deck.is_enabled("use_reranker", "user-42")
-True
 False
 
 The public API is the names in `__all__` below and `quarterdeck.provider.QuarterdeckProvider`; see the stability policy.

@@ -52,10 +52,9 @@ class Quarterdeck:
     """A service's connection to the shared store. Make one per process, and close it at exit.
 
     >>> with Quarterdeck("sqlite:///deck.db") as deck:
-    ...     deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17", prompt_version="v2")
+    ...     retrieval_id = deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17", prompt_version="v2")
     ...     deck.is_enabled("use_reranker", "user-42")
     ...     deck.route("answer-service", "user-42")
-    True
     False
     'blue'
 
@@ -432,13 +431,16 @@ class Quarterdeck:
         self._stop.set()
         if self._watcher and self._watcher is not threading.current_thread():
             self._watcher.join(_PATIENCE_S)  # or the connection that it reads with outlives the client
-        if self._exposures:
-            self._exposures.close()
-        if self._recorder:
-            self._recorder.close()
-            self._recorder.log.close()
-        if self._store:
-            self._store.close()
+        try:
+            if self._recorder:
+                self._recorder.close()
+        finally:
+            if self._exposures:
+                self._exposures.close()  # after the recorder, whose last rows it counts
+            if self._recorder:
+                self._recorder.log.close()
+            if self._store:
+                self._store.close()
 
     def __enter__(self) -> "Quarterdeck":
         return self

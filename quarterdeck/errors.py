@@ -58,7 +58,7 @@ class SourceUnavailable(QuarterdeckError):
     """A store, server or repository could not be read or written.
 
     >>> from quarterdeck import Quarterdeck
-    >>> deck = Quarterdeck("sqlite:///deck.db")
+    >>> deck = Quarterdeck("sqlite:///deck.db", strict=True)
     >>> deck.close()
     >>> deck.log_retrieval("what is an mbuf", 0.78)
     Traceback (most recent call last):

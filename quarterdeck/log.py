@@ -162,12 +162,12 @@ class _KnownId(QuarterdeckError):
 
 def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """Return the rows whose id is not stored yet, each id once."""
-    by_id = {row[_ID]: row for row in reversed(rows)}
+    by_id = {row[_ID]: row for row in rows}
     names, known = list(by_id), set[str]()
     for start in range(0, len(names), _IDS_A_STATEMENT):
         some = names[start : start + _IDS_A_STATEMENT]
         known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
-    return [row for row in rows if row[_ID] not in known and by_id[row[_ID]] is row]
+    return [row for name, row in by_id.items() if name not in known]
 
 
 def _append(connection: Connection, rows: Sequence[Row], registry: Registry, added: Rollups | None = None) -> None:

@@ -125,8 +125,7 @@ class Retrieval:
 
 
 _REWRITTEN = {
-    name: COLUMNS.index(name)
-    for name in (*LABELS, "retrieval_id", "latency_ms", "cost_usd", "faithfulness", "feedback", "tokens")
+    name: COLUMNS.index(name) for name in (*LABELS, "latency_ms", "cost_usd", "faithfulness", "feedback", "tokens")
 }
 
 
@@ -151,6 +150,7 @@ def make_row(
             and cost_usd is None and faithfulness is None and feedback is None and documents is None
             and kind is None and attributes is None and error is None and retrieval_id is None
             and trace_id is None and span_id is None and answer is None and tokens is None and 0 <= ts_ms < _LATEST_MS
+            and (weight is None or (type(weight) is int and 1 < weight <= 1_000_000))
         )  # fmt: skip
     except TypeError:  # a label that cannot be hashed
         usual = False

@@ -27,18 +27,18 @@ class Route(Generic[Target]):
     user_id: str
     deck: Quarterdeck
 
-    def log_retrieval(self, query: str, score: float | None, **fields: Any) -> bool:
-        """Queue a retrieval of this request with its arm, and its user as the session id.
+    def log_retrieval(self, query: str, score: float | None = None, **fields: Any) -> str | None:
+        """Queue a retrieval of this request with its arm and its user; return its id, or None if it was refused.
 
-        `fields` are those of `Quarterdeck.log_retrieval`, which also says what is returned and raised. The deck
-        compares the arms user by user; a failed search is logged with the score None and counts as an error.
+        `fields` are those of `Quarterdeck.log_retrieval`. The deck compares the arms user by user. The user is the
+        session too, unless you name another one. A search that failed (`error`) or found nothing counts as an error.
 
         >>> with Quarterdeck("sqlite:///deck.db") as deck:
         ...     route = CanaryRouter(deck, "answer-service", blue=str.upper, green=str.lower).route("user-42")
-        ...     route.log_retrieval("what is an mbuf", 0.78, latency_ms=41.0)
-        True
+        ...     retrieval_id = route.log_retrieval("what is an mbuf", 0.78, latency_ms=41.0)
         """
-        return self.deck.log_retrieval(query, score, **{**fields, "arm": self.arm, "session_id": self.user_id or None})
+        user = self.user_id or None
+        return self.deck.log_retrieval(query, score, **{"session_id": user, **fields, "arm": self.arm, "user_id": user})
 
 
 class CanaryRouter(Generic[Target]):
@@ -48,8 +48,7 @@ class CanaryRouter(Generic[Target]):
     ...     router = CanaryRouter(deck, "answer-service", blue=lambda text: [0.78], green=lambda text: [0.81])
     ...     route = router.route("user-42")
     ...     scores = route.target("what is an mbuf")
-    ...     route.log_retrieval("what is an mbuf", scores[0] if scores else None, latency_ms=41.0)
-    True
+    ...     retrieval_id = route.log_retrieval("what is an mbuf", scores[0] if scores else None, latency_ms=41.0)
 
     `blue` and `green` may be anything: functions, clients, addresses. A user who is on green at 5% stays there at 25%.
     While the flag does not exist or is switched off, everyone is on blue.

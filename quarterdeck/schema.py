@@ -580,12 +580,12 @@ def _add_new_row(bin_sql: str, least: str) -> str:
     is_counted = "v.scope_id = NEW.scope_id AND v.dimension = s.dimension AND v.day_ms = "
     admit = (
         "INSERT INTO dimension_values (scope_id, dimension, day_ms, value) "
-        f"SELECT NEW.scope_id, s.dimension, {day}, s.value FROM ({values}) AS s WHERE "
+        f"SELECT NEW.scope_id, s.dimension, {day}, s.value FROM ({values}) AS s WHERE s.value <> '' AND "
         f"(SELECT COUNT(*) FROM dimension_values AS v WHERE {is_counted}{day}) < {MOST_VALUES} "
         "ON CONFLICT DO NOTHING"
     )
     series = (
-        "(SELECT '' AS dimension, '' AS value UNION ALL SELECT s.dimension, CASE WHEN EXISTS (SELECT 1 FROM "
+        "(SELECT '' AS dimension, '' AS value UNION ALL SELECT s.dimension, CASE WHEN s.value = '' OR EXISTS (SELECT 1 FROM "
         f"dimension_values AS v WHERE {is_counted}{day} AND v.value = s.value) THEN s.value ELSE '{OTHER}' END "
         f"FROM ({values}) AS s) AS series"
     )

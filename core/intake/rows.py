@@ -11,10 +11,15 @@ from datetime import UTC, datetime, tzinfo
 from core.errors import InvalidInput
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import COLUMNS, LATEST, MAX_QUERY_CHARACTERS, Retrieval
+from quarterdeck.retrieval import LATEST, MAX_QUERY_CHARACTERS, Retrieval
+from quarterdeck.scope import make_scope
 
-FIELDS = ("ts", *COLUMNS[1:])
-NUMBERS = frozenset({"score", "latency_ms", "cost_usd", "faithfulness", "feedback"})
+FIELDS = (
+    "ts", "query", "score", "score_kind", "documents", "error", "session_id", "user_id", "service", "environment",
+    "arm", "prompt_version", "index_version", "model", "latency_ms", "cost_usd", "tokens", "faithfulness", "feedback",
+    "attributes", "answer", "trace_id", "span_id", "retrieval_id", "weight",
+)  # fmt: skip
+NUMBERS = frozenset({"score", "latency_ms", "cost_usd", "tokens", "faithfulness", "feedback"})
 
 _FIELD_NAMES = frozenset(FIELDS)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,14 +70,15 @@ def parse_rows(
 def parse_record(record: object, *, read_time: TimeReader, redact: Redactor) -> Retrieval:
     """Return the retrieval of one record of typed values, with a redacted query. Raises InvalidInput with the field."""
     if not isinstance(record, Mapping):
-        raise InvalidInput("row", "must be an object with query and score")
+        raise InvalidInput("row", "must be an object with a query")
     if unknown := record.keys() - _FIELD_NAMES:
         raise InvalidInput(min(map(str, unknown)), f"is not a field of a retrieval; there are: {', '.join(FIELDS)}")
-    for name in ("query", "score"):
-        if name not in record:
-            raise InvalidInput(name, "is missing")
+    if "query" not in record:
+        raise InvalidInput("query", "is missing")
+    fields = {name: value for name, value in record.items() if name not in ("service", "environment")}
+    scope = make_scope(record.get("environment"), record.get("service"))
     ts = read_time(record.get("ts"))
-    return Retrieval(**{**record, "ts": ts, "query": _redacted(record["query"], redact)})
+    return Retrieval(**{**fields, "ts": ts, "query": _redacted(record["query"], redact), "scope": scope})
 
 
 def parse_cells(cells: Mapping[str, str], *, read_time: TimeReader, redact: Redactor) -> Retrieval:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Table, func, select, text
 
 from core.audit.trail import list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
-from quarterdeck.schema import REVISION, alembic_version, metadata
+from quarterdeck.schema import REVISION, alembic_version, metadata, scopes
 from quarterdeck.store import Store, database_path
 
 _MANIFEST, _DATABASE = "manifest.json", "store.db"
@@ -177,6 +177,7 @@ def _restore_postgresql(store: Store, folder: Path, backup: Backup, *, replace: 
         raise InvalidInput("backup", f"is of revision {backup.revision}; restore it with the release that wrote it")
     with store.begin() as connection:
         filled = [t.name for t in _tables() if connection.scalar(select(func.count()).select_from(t))]
+        filled = [name for name in filled if name != scopes.name]  # a new store has its first scope
         if filled and not replace:
             raise Conflict(f"{store.name} already has {', '.join(filled)}; use --replace to empty it and restore")
         connection.execute(text(f"TRUNCATE {', '.join(table.name for table in _tables())}"))

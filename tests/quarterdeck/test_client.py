@@ -140,8 +140,9 @@ def test_a_client_from_definitions_needs_no_store(tmp_path):
     path.write_text(json.dumps(document))
     for client in (Quarterdeck.from_definitions(document), Quarterdeck.from_definitions(path)):
         assert client.is_enabled("a", "u1")
+        assert client.log_retrieval("q", 0.5) is None
         with pytest.raises(InvalidInput, match="has no store"):
-            client.log_retrieval("q", 0.5)
+            client.track("rated")
         client.close()
     with pytest.raises(InvalidInput, match="definitions: .*cannot be read"):
         Quarterdeck.from_definitions(tmp_path / "none.json")
@@ -150,18 +151,29 @@ def test_a_client_from_definitions_needs_no_store(tmp_path):
 def test_a_retrieval_of_bad_input_is_refused_and_the_good_ones_are_kept(deck, store):
     deck.log_retrieval("good", 0.5)
     for bad in ({"query": "", "score": 0.5}, {"query": "q", "score": float("nan")}):
-        with pytest.raises(InvalidInput):
-            deck.log_retrieval(**bad)
+        assert deck.log_retrieval(**bad) is None
     deck.log_retrieval("good", None)
     deck.close()
     with store.read() as connection:
         assert connection.scalar(text("SELECT COUNT(*) FROM retrievals")) == 2
+        counted = connection.execute(text("SELECT reason, n FROM intake ORDER BY reason")).all()
+    assert [tuple(each) for each in counted] == [("", 2), ("query", 1), ("score", 1)]
 
 
-def test_a_closed_client_says_so(deck):
+def test_a_closed_client_takes_nothing_and_says_so(deck, caplog):
     deck.close()
+    assert deck.log_retrieval("q", 0.5) is None
+    assert "The recorder is closed" in caplog.text
+
+
+def test_a_strict_client_raises_what_it_refuses(url):
+    with Quarterdeck(url, strict=True) as strict:
+        with pytest.raises(InvalidInput, match="^score: "):
+            strict.log_retrieval("q", float("nan"))
+        with pytest.raises(InvalidInput, match="^value: "):
+            strict.score("an-id", "feedback", 3)
     with pytest.raises(SourceUnavailable, match="closed"):
-        deck.log_retrieval("q", 0.5)
+        strict.log_retrieval("q", 0.5)
 
 
 @pytest.mark.parametrize("context", ["text", 5, ["a"], {1: 2}, {"targetingKey": ["x"]}, object()])

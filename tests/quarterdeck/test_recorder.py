@@ -17,7 +17,7 @@ from quarterdeck import Quarterdeck
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.recorder import Recorder, append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import ROLLUPS, retrievals
+from quarterdeck.schema import dimension_values, metric_sums, retrievals, rollups
 from quarterdeck.store import Store
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -32,11 +32,10 @@ def count_rows(store: Store) -> int:
         return connection.scalar(select(func.count()).select_from(retrievals)) or 0
 
 
-def read_rollups(store: Store) -> dict[int, list[tuple]]:
+def read_rollups(store: Store) -> dict[str, list[tuple]]:
+    tables = (rollups, metric_sums, dimension_values)
     with store.read() as connection:
-        return {
-            period: sorted(tuple(row) for row in connection.execute(select(table))) for period, table in ROLLUPS.items()
-        }
+        return {table.name: sorted(tuple(row) for row in connection.execute(select(table))) for table in tables}
 
 
 def test_a_flush_returns_when_every_row_is_durable(url, store):
@@ -63,7 +62,8 @@ def test_rows_land_after_the_time_limit_without_a_flush(store):
 def test_rollups_are_the_same_whether_we_or_another_program_inserts(store, tmp_path):
     rows = [
         make(0.1), make(0.999), make(1.0), make(None), make(0.37, arm="green", prompt_version="v3"),
-        make(0.37, arm="green", prompt_version="v3", index_version="docs-v2"),
+        make(0.37, arm="green", prompt_version="v3", index_version="docs-v2", latency_ms=40.0, feedback=-1.0),
+        make(0.25, arm="green", latency_ms=20.5, cost_usd=0.002),
     ]  # fmt: skip
     append_retrievals(store, rows)
     other = Store(f"sqlite:///{tmp_path / 'other.db'}", create=True)
@@ -71,16 +71,16 @@ def test_rollups_are_the_same_whether_we_or_another_program_inserts(store, tmp_p
         for r in rows:
             connection.execute(
                 text(
-                    "INSERT INTO retrievals (ts_ms, query, score, arm, prompt_version, index_version) "
-                    "VALUES (:ts, :query, :score, :arm, :prompt, :index)"
+                    "INSERT INTO retrievals (ts_ms, query, score, arm, prompt_version, index_version, latency_ms, "
+                    "cost_usd, feedback) VALUES (:ts, :query, :score, :arm, :prompt, :index, :ms, :cost, :feedback)"
                 ),
                 {"ts": r.ts_ms, "query": r.query, "score": r.score, "arm": r.arm, "prompt": r.prompt_version,
-                 "index": r.index_version},
+                 "index": r.index_version, "ms": r.latency_ms, "cost": r.cost_usd, "feedback": r.feedback},
             )  # fmt: skip
     assert read_rollups(store) == read_rollups(other)
-    (hour,) = {row[0] for row in read_rollups(store)[3_600_000]}
-    assert hour == 1_772_366_400_000  # noon
-    assert sum(row[5] for row in read_rollups(store)[86_400_000]) == len(rows)
+    found = read_rollups(store)["rollups"]
+    assert {row[3] for row in found} == {1_772_366_400_000}  # noon
+    assert [(row[4], row[10]) for row in found if row[1] == ""] == [(len(rows) - 1, 1)]
     other.close()
 
 
@@ -193,7 +193,7 @@ def test_threads_that_record_at_once_lose_no_row(store):
         thread.join()
     recorder.close()
     assert (count_rows(store), recorder.dropped) == (12_000, 0)
-    assert sum(row[5] for row in read_rollups(store)[86_400_000]) == 12_000
+    assert sum(row[4] for row in read_rollups(store)["rollups"] if row[1] == "") == 12_000
 
 
 @pytest.mark.sqlite_only("it locks the file")

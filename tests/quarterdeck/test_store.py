@@ -137,13 +137,13 @@ def test_a_password_never_shows_in_the_name_of_a_store():
 def test_a_store_that_is_replaced_while_it_is_open_is_opened_again(url, store, tmp_path):
     append_retrievals(store, [RETRIEVAL])
     other = Store(f"sqlite:///{tmp_path / 'other.db'}", create=True)
-    append_retrievals(other, [RETRIEVAL] * 3)
+    append_retrievals(other, [replace(RETRIEVAL) for _ in range(3)])
     other.close()
     for beside in ("deck.db-wal", "deck.db-shm"):
         (tmp_path / beside).unlink(missing_ok=True)  # they belong to the former file
     (tmp_path / "other.db").replace(tmp_path / "deck.db")
     assert sum(day.count for day in list_daily_scores(store)) == 3
-    append_retrievals(store, [RETRIEVAL])
+    append_retrievals(store, [replace(RETRIEVAL)])
     assert sum(day.count for day in list_daily_scores(store)) == 4
 
 
@@ -157,7 +157,7 @@ def test_a_store_that_is_removed_while_it_is_open_is_reported_and_found_again(ur
         path.unlink()
     with pytest.raises(SourceUnavailable, match="No store at"):
         list_daily_scores(reader)
-    append_retrievals(store, [RETRIEVAL] * 2)
+    append_retrievals(store, [replace(RETRIEVAL), replace(RETRIEVAL)])
     assert [day.count for day in list_daily_scores(reader)] == [2]
     reader.close()
 

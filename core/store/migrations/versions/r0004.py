@@ -73,7 +73,7 @@ def _name_values() -> list[str]:
         "INSERT INTO dimension_values (scope_id, dimension, day_ms, value) "
         f"SELECT {schema.FIRST_SCOPE}, '{name}', day_ms, value FROM (SELECT {day} AS day_ms, {name} AS value, "
         f"ROW_NUMBER() OVER (PARTITION BY {day} ORDER BY SUM(n) DESC, {name}) AS place "
-        f"FROM rollups_hour GROUP BY {day}, {name}) AS ranked WHERE place <= {schema.MOST_VALUES}"
+        f"FROM rollups_hour WHERE {name} <> '' GROUP BY {day}, {name}) AS ranked WHERE place <= {schema.MOST_VALUES}"
         for name in _DIMENSIONS
     ]
 
@@ -96,4 +96,4 @@ def _bounded(name: str) -> str:
         f"SELECT 1 FROM dimension_values AS v WHERE v.scope_id = {schema.FIRST_SCOPE} AND v.dimension = '{name}' "
         f"AND v.day_ms = h.start_ms - h.start_ms % {DAY_MS} AND v.value = h.{name}"
     )
-    return f"CASE WHEN EXISTS ({is_named}) THEN h.{name} ELSE '{schema.OTHER}' END"
+    return f"CASE WHEN h.{name} = '' OR EXISTS ({is_named}) THEN h.{name} ELSE '{schema.OTHER}' END"
