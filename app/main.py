@@ -15,7 +15,7 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 from app.entrance import find_admitted, render_entrance, render_visitor, render_warning
 from app.navigation import TITLES, get_page
 from app.resources import get_config
-from app.ui import plain
+from app.text import plain
 from core.errors import InvalidInput
 
 # Streamlit puts this folder on the path, where `http` would hide Python's own from new processes.

@@ -16,10 +16,7 @@ import streamlit as st
 from app.chart_data import list_chart_rows
 from app.downloads import offer_file
 from app.navigation import TITLES, link_to, shown_environment
-from app.text import escape as escape
-from app.text import plain as plain
-from app.text import plain_error as plain_error
-from app.text import show_unseen as show_unseen
+from app.text import plain, plain_error, show_unseen
 from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
 from core.errors import HalfDone, QuarterdeckError

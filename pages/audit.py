@@ -6,6 +6,7 @@ from app import ui
 from app.panels.audit.entry import render_entry
 from app.panels.audit.trail import SHOWN, render_filter, render_table
 from app.resources import get_store, list_environments
+from app.text import plain
 from app.visitor import get_visitor
 from core.audit.permissions import list_readable
 from core.audit.trail import AuditEntry, AuditFilter, count_audit, list_audit, list_broken_audit_entries
@@ -18,7 +19,7 @@ def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
     look = ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
-    ui.render_verdict(f"The last of {count_audit(get_store(), readable):,} changes: {ui.plain(what)}.", look)
+    ui.render_verdict(f"The last of {count_audit(get_store(), readable):,} changes: {plain(what)}.", look)
 
 
 def render() -> None:

@@ -9,6 +9,7 @@ from app.panels.prompts.promotion import render_promotion
 from app.panels.prompts.resources import load_choices, load_comparison, load_experiment_names
 from app.panels.prompts.runs import read_chosen, render_runs
 from app.resources import list_environments
+from app.text import plain
 from core.prompts.contests import PromptComparison
 from core.prompts.decisions import WinnerRule
 
@@ -32,16 +33,16 @@ def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
 
 def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
     """The verdict, the rule it rests on, and what it is over."""
-    live = ui.plain(found.production.label) if found.production else "no version"
+    live = plain(found.production.label) if found.production else "no version"
     those = f"the {len(found.contenders)} chosen runs" if found.is_chosen else "the newest run of each version"
     detail = f"Rule: {rule}. Compared: {those}. In production: {live}."
     if all(each.run.params.get("answerer", "").startswith("extractive") for each in found.contenders):
         detail += _EXTRACTIVE
     sentence, look = say_verdict(found)
-    ui.render_verdict(ui.plain(sentence), look, detail=detail)
+    ui.render_verdict(plain(sentence), look, detail=detail)
     for each in found.contenders:
         if each.problem:
-            st.caption(f"Left out of the verdict: {ui.plain(each.label)} {ui.plain(each.problem)}.")
+            st.caption(f"Left out of the verdict: {plain(each.label)} {plain(each.problem)}.")
     if found.missing:
         st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
 
@@ -98,7 +99,7 @@ def render(frame: ui.Frame) -> None:
         none = (
             "None of the chosen runs is in this store." if found.missing else f"No evaluated run in {experiment} yet."
         )
-        ui.render_empty(ui.plain(none), "quarterdeck demo")
+        ui.render_empty(plain(none), "quarterdeck demo")
         if load_choices(experiment):
             render_runs(experiment, ())
         return

@@ -11,6 +11,7 @@ from app.panels.corpus.resources import load_archive, load_files, load_preview
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus
+from app.text import plain
 from app.visitor import lock
 from core.audit.actions import Action
 from core.corpus.corpus import WORKSPACE, Version
@@ -50,12 +51,12 @@ def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, s
     if search:
         found = [file for file in files if search in file.path.casefold()]
         entries = [FolderEntry(file.path, file.path, False, 1, file.size_bytes, file.md5) for file in found]
-        said = f"{len(found):,} of {len(files):,} files of {ui.plain(revision)} have “{ui.plain(search)}” in their path"
+        said = f"{len(found):,} of {len(files):,} files of {plain(revision)} have “{plain(search)}” in their path"
     else:
         entries = list(list_folder(files, folder))
-        where = f"in {ui.plain(folder)}/" if folder else f"in {ui.plain(revision)}"
+        where = f"in {plain(folder)}/" if folder else f"in {plain(revision)}"
         count = sum(entry.files for entry in entries)
-        said = f"{count:,} files {where}" if entries else f"There is no {ui.plain(folder)} in {ui.plain(revision)}"
+        said = f"{count:,} files {where}" if entries else f"There is no {plain(folder)} in {plain(revision)}"
         if folder:
             entries = [FolderEntry(folder.rpartition("/")[0], "..", True, 0, None), *entries]
     cut = f"; the first {_MOST_ROWS:,} are listed" if len(entries) > _MOST_ROWS else ""
@@ -85,7 +86,7 @@ def follow_click(key: str, shown: Sequence[FolderEntry]) -> None:
 
 def render_file(revision: str, file: CorpusFile) -> None:
     """One file: what it is, its download, how to restore it, and what is in it."""
-    st.subheader(ui.plain(file.path), anchor=False)
+    st.subheader(plain(file.path), anchor=False)
     st.caption(f"{ui.format_bytes(file.size_bytes)} · md5 {file.md5}")
     corpus = get_corpus()
     if (file.size_bytes or 0) <= _MOST_DOWNLOAD_BYTES:
@@ -106,7 +107,7 @@ def render_file(revision: str, file: CorpusFile) -> None:
 def render_preview(preview: Preview, path: str) -> None:
     """What is in a file, as far as a page can show it."""
     if preview.kind is PreviewKind.NONE:
-        st.info(ui.plain(preview.note))
+        st.info(plain(preview.note))
         return
     with st.container(border=True, height=520):
         if preview.kind is PreviewKind.MARKDOWN:
@@ -118,13 +119,13 @@ def render_preview(preview: Preview, path: str) -> None:
         else:
             st.code(preview.text, language=None, wrap_lines=True)
     if preview.note:
-        st.caption(ui.plain(preview.note))
+        st.caption(plain(preview.note))
 
 
 def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
     """The whole version: how to restore it, as an archive, and whether the remote still has all of it."""
     size_bytes = add_sizes(files)
-    st.subheader(f"All of {ui.plain(revision)}", anchor=False)
+    st.subheader(f"All of {plain(revision)}", anchor=False)
     st.caption(f"{len(files):,} files, {ui.format_bytes(size_bytes)}. Restore these in a clone with:")
     corpus = get_corpus()
     if revision == WORKSPACE:

@@ -10,6 +10,7 @@ from app.background import start_command
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus, get_jobs, get_store
+from app.text import plain, plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.corpus.corpus import Version
@@ -57,13 +58,13 @@ def say_what_is_live(alias: str, live: str | None, indexes: Sequence[Index]) -> 
     """The sentence over the table, in Markdown."""
     index = next((index for index in indexes if index.name == live), None)
     if live is None:
-        return f"**{ui.plain(alias)}** points to no index yet: readers find none."
+        return f"**{plain(alias)}** points to no index yet: readers find none."
     if index is None:
-        return f"**{ui.plain(alias)}** points to {ui.plain(live)}, which is not registered."
+        return f"**{plain(alias)}** points to {plain(live)}, which is not registered."
     swaps = list_swaps(get_store(), alias)
     since = f", since {ui.format_ago(swaps[-1].at).removesuffix(' ago')}" if swaps else ""
     return (
-        f"**{ui.plain(alias)}** points to **{ui.plain(live)}**: corpus {ui.plain(index.corpus_version)}, "
+        f"**{plain(alias)}** points to **{plain(live)}**: corpus {plain(index.corpus_version)}, "
         f"{index.chunks:,} chunks{since}."
     )
 
@@ -133,13 +134,13 @@ def render_candidate(
     render_command("probe", "Probe")
     record = probes.get(name)
     if record is None:
-        st.caption(f"{ui.plain(name)} was not probed yet: it cannot go live.")
+        st.caption(f"{plain(name)} was not probed yet: it cannot go live.")
         return
-    beside = f" beside {ui.plain(record.live)}" if record.live else ""
-    st.caption(f"Last probe of {ui.plain(name)}{beside}, {ui.format_ago(record.probed)}:")
+    beside = f" beside {plain(record.live)}" if record.live else ""
+    st.caption(f"Last probe of {plain(name)}{beside}, {ui.format_ago(record.probed)}:")
     for check in record.report.checks:
         mark = ":green[✓]" if check.passed else ":red[✗]"
-        st.markdown(f"{mark} **{ui.plain(check.name)}** · {ui.plain(check.reason)}")
+        st.markdown(f"{mark} **{plain(check.name)}** · {plain(check.reason)}")
     if not record.report.passed:
         st.error("It did not pass its probe, so it does not go live.")
     elif record.live != live:
@@ -157,13 +158,13 @@ def render_swap(alias: str, live: str | None, name: str) -> None:
     """The form that lets an index go live."""
     seen = f"{alias}-{live}-{name}"
     with st.form(f"swap-{seen}"):
-        was = f" instead of {ui.plain(live)}" if live else ""
+        was = f" instead of {plain(live)}" if live else ""
         st.markdown(
-            f"Every reader of **{ui.plain(alias)}** searches **{ui.plain(name)}**{was} "
+            f"Every reader of **{plain(alias)}** searches **{plain(name)}**{was} "
             f"within {ui.FLIP_SEEN_WITHIN_S} seconds. A rollback takes as long."
         )
         st.text_input("Reason", key=f"swap-reason-{seen}", max_chars=500)
-        st.text_input(f"Type the index's name, {ui.plain(name)}", key=f"swap-name-{seen}")
+        st.text_input(f"Type the index's name, {plain(name)}", key=f"swap-name-{seen}")
         st.form_submit_button(
             "Let it go live", type="primary", on_click=swap, args=(alias, live, name),
             **lock(Action.INDEX_SWAP, get_config().environment),
@@ -182,7 +183,7 @@ def swap(alias: str, live: str | None, name: str) -> None:
 
     ui.record_change(
         change,
-        effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds; “Roll back” returns from {ui.plain(name)}.",
+        effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds; “Roll back” returns from {plain(name)}.",
     )
 
 
@@ -191,11 +192,11 @@ def render_rollback(alias: str, live: str) -> None:
     st.subheader("Roll back", anchor=False)
     former = find_rollback(get_store(), alias)
     if former is None:
-        st.caption(f"{ui.plain(alias)} has no previous index that still exists.")
+        st.caption(f"{plain(alias)} has no previous index that still exists.")
         return
     with st.form(f"rollback-{live}"):
         st.text_input("Reason", key=f"rollback-reason-{live}", max_chars=500)
-        label = f"Roll back to {ui.plain(former)}"
+        label = f"Roll back to {plain(former)}"
         st.form_submit_button(
             label, on_click=roll_back, args=(alias, live, former), **lock(Action.INDEX_SWAP, get_config().environment)
         )
@@ -236,7 +237,7 @@ def remove(keep: int) -> None:
     try:
         act = make_act(st.session_state["garbage-reason"], get_config().environment)
         done = collect_garbage(get_store(), act, keep=keep)
-        said = "success", f"Removed {len(done.removable)} indexes: {ui.plain(', '.join(done.removable)) or 'none'}."
+        said = "success", f"Removed {len(done.removable)} indexes: {plain(', '.join(done.removable)) or 'none'}."
     except QuarterdeckError as error:
-        said = "error", f"**Nothing was changed** — {ui.plain_error(error)}"
+        said = "error", f"**Nothing was changed** — {plain_error(error)}"
     st.session_state["said"] = said

@@ -8,6 +8,7 @@ from app import ui
 from app.panels.corpus.resources import load_pipeline
 from app.panels.shared.jobs import render_job
 from app.resources import get_config, get_corpus, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.corpus.pipeline import Stage, StaleStage
@@ -55,8 +56,8 @@ def say_what_is_stale(stages: Sequence[Stage], stale: Sequence[StaleStage]) -> s
         return f"All {len(stages)} stages are up to date." if len(stages) > 1 else "The one stage is up to date."
     first = stale[0]
     return (
-        f"**{len(stale)} of {len(stages)}** stages are stale, starting with {ui.plain(first.name)}: "
-        f"{ui.plain(first.reasons[0])}."
+        f"**{len(stale)} of {len(stages)}** stages are stale, starting with {plain(first.name)}: "
+        f"{plain(first.reasons[0])}."
     )
 
 

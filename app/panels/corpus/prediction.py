@@ -13,6 +13,7 @@ from app.panels.corpus.resources import load_log_check, load_search_check
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
 from app.resources import get_config, get_corpus, get_jobs, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.trail import AuditFilter, list_audit
@@ -47,7 +48,7 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
     found = find_prediction(get_store(), _name_of(target))
     if found is None:
         st.info(
-            f"There is no prediction for {ui.plain(_name_of(target))} yet. It embeds what is new against the live "
+            f"There is no prediction for {plain(_name_of(target))} yet. It embeds what is new against the live "
             "index, and searches it with the low-scoring queries of the last week."
         )
         return
@@ -108,9 +109,9 @@ def render_details(found: Prediction) -> None:
     """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
     st.markdown(say_what_it_fixes(found))
     made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
-    when = f", {ui.format_ago(made[0].ts)} by {ui.plain(made[0].actor)}" if made else ""
+    when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
     st.caption(
-        f"Predicted against {ui.plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
+        f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
         f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {found.new_documents:,} documents, "
         f"{found.removed_chunks:,} passages go."
     )
@@ -140,13 +141,13 @@ def render_details(found: Prediction) -> None:
 def say_what_it_fixes(found: Prediction) -> str:
     """The sentence over the evidence, in Markdown."""
     lifted = (
-        f"**{ui.plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring queries"
+        f"**{plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring queries"
     )
     best = max(found.topics, key=lambda topic: topic.count * topic.lifted_share, default=None)
     closed = ""
     if best and best.lifted_share:
         closed = (
-            f", most of all “{ui.plain(best.label)}” ({ui.format_score(best.live_score)} to "
+            f", most of all “{plain(best.label)}” ({ui.format_score(best.live_score)} to "
             f"{ui.format_score(best.predicted_score)})"
         )
     worse = f"; {len(found.worse):,} distinct queries would score lower" if found.worse else ""
@@ -235,11 +236,11 @@ def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequen
     render_check(check, f"searched in {built.name}", key="search")
     shipped = _shipped_on(built, aliases)
     if shipped is None:
-        st.caption(f"{ui.plain(built.name)} did not go live yet; afterwards the log is measured too.")
+        st.caption(f"{plain(built.name)} did not go live yet; afterwards the log is measured too.")
         return
     first, today = shipped.date() + timedelta(days=1), datetime.now(UTC).date()
     if first > today:
-        st.caption(f"{ui.plain(built.name)} went live today; the log is measured from tomorrow on, in whole days.")
+        st.caption(f"{plain(built.name)} went live today; the log is measured from tomorrow on, in whole days.")
         return
     check = load_log_check(found.target, Window(first, today))
     if check.total is None:
@@ -254,7 +255,7 @@ def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
         return
     total = check.total
     st.markdown(
-        f"Predicted **{total.predicted_score:.3f}**, measured **{total.measured_score:.3f}** {ui.plain(where)}: "
+        f"Predicted **{total.predicted_score:.3f}**, measured **{total.measured_score:.3f}** {plain(where)}: "
         f"off by {abs(total.error):.3f} over {total.queries:,} queries."
     )
     ui.show_table(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import ui
 from app.panels.coverage.resources import get_backfill, load_coverage
+from app.text import plain
 
 
 @st.fragment(run_every=1.0)
@@ -20,7 +20,7 @@ def render_progress(pending: Sequence[str]) -> None:
         progress = get_backfill().start(pending)
         st.session_state["coverage_embedding"] = True
     if progress.problem:
-        st.error(f"**New queries are not grouped** — {ui.plain(progress.problem)}")
+        st.error(f"**New queries are not grouped** — {plain(progress.problem)}")
     else:
         share = progress.done / progress.total if progress.total else 0.0
         st.progress(share, f"Reading {len(pending):,} new queries: {progress.done:,} done. They will join the topics.")

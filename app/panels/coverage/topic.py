@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.panels.coverage.resources import load_nearest
 from app.resources import get_embedder, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.coverage.backlog import BacklogTopic, TopicState
@@ -31,7 +32,7 @@ def render_topic(
     topic: Topic, known: BacklogTopic | None, coverage: Coverage, of_drop: float | None, environment: str
 ) -> None:
     """One topic: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
-    st.subheader(ui.plain(topic.label), anchor=False)
+    st.subheader(plain(topic.label), anchor=False)
     columns = st.columns(5)
     columns[0].metric("Asked", f"{topic.count:,}")
     columns[1].metric("Share of all queries", ui.format_share(topic.count / max(1, coverage.scored_count)))
@@ -61,7 +62,7 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
             st.caption("Nearest documents: no index of this embedding model is live yet.")
             return
         st.caption(
-            f"Nearest documents in {ui.plain(nearest.index_name)}; a question scores low under {coverage.threshold:.2f}"
+            f"Nearest documents in {plain(nearest.index_name)}; a question scores low under {coverage.threshold:.2f}"
         )
         rows = [
             {
@@ -84,9 +85,9 @@ def render_predictions(topic: Topic) -> None:
         return
     for version, found in predicted:
         documents = ", ".join(ui.shorten(document, 60) for document in found.documents[:3])
-        helped = f", thanks to {ui.plain(documents)}" if documents else ": nothing new in it helps"
+        helped = f", thanks to {plain(documents)}" if documents else ": nothing new in it helps"
         st.markdown(
-            f"With corpus **{ui.plain(version)}**: {found.live_score:.2f} → **{found.predicted_score:.2f}** predicted, "
+            f"With corpus **{plain(version)}**: {found.live_score:.2f} → **{found.predicted_score:.2f}** predicted, "
             f"{ui.format_share(found.lifted_share)} of its questions covered{helped}."
         )
 
@@ -100,7 +101,7 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
         return
     verdict = {True: "closed", False: "still open", None: "too few questions since then to tell"}[found.closed]
     st.markdown(
-        f"Since **{ui.plain(found.index_name)}** went live on {ui.format_day(found.shipped)}: "
+        f"Since **{plain(found.index_name)}** went live on {ui.format_day(found.shipped)}: "
         f"{ui.format_score(found.before_score)} over {found.before_count:,} questions before, "
         f"{ui.format_score(found.after_score)} over {found.after_count:,} after: **{verdict}**."
     )

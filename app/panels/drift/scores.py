@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, ui
+from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftReport
@@ -34,7 +35,7 @@ def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> Non
     charts.mark_changes(figure, told.changes, first=first, last=frame.today)
     ui.show_chart(figure, key="drift-days", alt="Daily retrieval scores with the reference level and what changed")
     for problem in told.problems:
-        st.caption(f"Not on the chart: {ui.plain(problem)}")
+        st.caption(f"Not on the chart: {plain(problem)}")
 
 
 def render_distributions(found: DriftOverview) -> None:
@@ -94,7 +95,7 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
     if rows:
         st.subheader("By segment", anchor=False)
         if sentence:
-            st.markdown(ui.plain(sentence))
+            st.markdown(plain(sentence))
         st.caption("Intervals are corrected for comparing several segments.")
         columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
         ui.show_table(rows, key="drift-segments", file_name="segments.csv", column_config=columns)

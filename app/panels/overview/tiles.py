@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.navigation import link_to
+from app.text import plain
 from core.overview import GAP_DAYS, Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
@@ -24,10 +25,10 @@ def render_area(area: Area) -> None:
     look = LOOKS[area.standing]
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{TITLES[area.page]}** :{look.color}-badge[{look.symbol} {look.word}]")
-        st.metric(TITLES[area.page], ui.plain(area.figure), label_visibility="collapsed")
+        st.metric(TITLES[area.page], plain(area.figure), label_visibility="collapsed")
         if area.change:
-            st.caption(ui.plain(area.change))
-        st.markdown(f":small[{ui.plain(area.sentence)}]")
+            st.caption(plain(area.change))
+        st.markdown(f":small[{plain(area.sentence)}]")
         link_to(area.page, f"Open {area.page}", **FILTERS.get(area.page, {}))
 
 
@@ -36,6 +37,6 @@ def render_decisions(areas: Sequence[Area]) -> None:
     st.subheader("What needs a decision today", anchor=False)
     decisions = [area for area in areas if area.decision]
     for number, area in enumerate(decisions, start=1):
-        link_to(area.page, f"{number}. {ui.plain(area.decision)}", **FILTERS.get(area.page, {}))
+        link_to(area.page, f"{number}. {plain(area.decision)}", **FILTERS.get(area.page, {}))
     if not decisions:
         st.caption("Nothing: every area that could be read is fine.")

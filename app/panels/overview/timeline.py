@@ -8,6 +8,7 @@ from app import charts, ui
 from app.navigation import link_to
 from app.panels.drift.resources import load_what_changed
 from app.resources import load_drift
+from app.text import plain
 
 
 def render_timeline(frame: ui.Frame) -> None:
@@ -20,7 +21,7 @@ def render_timeline(frame: ui.Frame) -> None:
         charts.mark_changes(figure, told.changes, first=first, last=frame.today)
         ui.show_chart(figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change")
     for problem in told.problems:
-        st.caption(f"Not on the timeline: {ui.plain(problem)}")
+        st.caption(f"Not on the timeline: {plain(problem)}")
     if rows := charts.list_change_rows(told.changes, since=first):
         with st.expander(f"What changed in the last {frame.days} days ({len(rows)})"):
             ui.show_table(rows, key="overview-changes", file_name="changes.csv")

@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts, ui
 from app.panels.rollouts.resources import load_canaries
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_harm
 from core.arms.sequential import ALPHA, LEAST_USERS
@@ -62,7 +63,7 @@ def is_news(report: CanaryReport) -> bool:
 
 def say_standing(report: CanaryReport) -> str:
     """One canary in one sentence; Markdown."""
-    return f"{ui.plain(report.flag.key)} at {report.share_pct:g}%: {ui.plain(report.verdict.reason)}"
+    return f"{plain(report.flag.key)} at {report.share_pct:g}%: {plain(report.verdict.reason)}"
 
 
 def render_verdict(report: CanaryReport) -> None:
@@ -80,7 +81,7 @@ def render_verdict(report: CanaryReport) -> None:
     since = f"{report.share_pct:g}% on green since {ui.format_moment(report.since)}, {ui.format_ago(report.since)}."
     st.caption(f"{since} {planned} {ALONE[report.plan.automation]}", help=ui.format_utc(report.since))
     if verdict.missing:
-        st.markdown("Missing for the next step:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
+        st.markdown("Missing for the next step:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
 
 
 def render_comparisons(found: Sequence[ArmComparison]) -> None:
@@ -180,7 +181,7 @@ def render_form(action: Action, label: str, flag: Flag, change: Callable[..., in
     with st.form(key):
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
-            ui.plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
+            plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
             kwargs={"effect": ui.FLIP_SEEN}, **lock(action, flag.environment),
         )  # fmt: skip
 

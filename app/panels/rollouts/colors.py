@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_config, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action, Subject, subject_of, verb_of
 from core.audit.trail import AuditFilter, list_audit
@@ -53,7 +54,7 @@ def render_colors(environment: str) -> None:
         render_sight(found, site, sight)
         render_actions(found, site, sight)
     else:
-        st.info(f"{ui.plain(name)} is not defined on this server's machine: switch it where it runs.")
+        st.info(f"{plain(name)} is not defined on this server's machine: switch it where it runs.")
         st.code(f'quarterdeck deploy rollback --service {name} --reason "why"', language=None)
     render_history(found)
 
@@ -64,13 +65,13 @@ def render_state(found: Deployment) -> None:
         st.markdown(f":{BADGES[found.live]}-badge[● {found.live} is live]")
     else:
         st.markdown(":gray-badge[… nothing is live]")
-    st.markdown(f"**{ui.plain(describe_deployment(found, now=datetime.now(UTC)))}**")
+    st.markdown(f"**{plain(describe_deployment(found, now=datetime.now(UTC)))}**")
 
 
 def render_sight(found: Deployment, site: Site, sight: Sight) -> None:
     """What is really there, and where that is not what should be."""
     if sight.proxy_problem:
-        st.error(f"**nginx could not be asked** — {ui.plain(sight.proxy_problem)}")
+        st.error(f"**nginx could not be asked** — {plain(sight.proxy_problem)}")
     elif sight.serving is not found.live and found.settled:
         st.error(
             f"**nginx follows {sight.serving or 'no color'}, the store says {found.live or 'none'}** — somebody "
@@ -109,7 +110,7 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
         )
     else:
         render_form(Action.DEPLOYMENT_SWITCH, f"Switch to {other}", found, call(switch_color, site, seen=found.version))
-    with st.expander(f"Take down {ui.plain(other)}"):
+    with st.expander(f"Take down {plain(other)}"):
         note = "It is kept for a rollback: after this, rolling back needs a new start." if found.can_roll_back else ""
         st.caption(f"Its process ends once it has answered its open requests. {note}")
         render_form(
@@ -142,7 +143,7 @@ def render_form(action: Action, label: str, found: Deployment, act: Callable[[st
     with st.form(key):
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
-            ui.plain(label),
+            plain(label),
             type="primary" if action in (Action.DEPLOYMENT_SWITCH, Action.DEPLOYMENT_ROLLBACK) else "secondary",
             on_click=ui.record_change,
             args=(change,),

@@ -9,6 +9,7 @@ import streamlit as st
 from app import charts, ui
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.arms.arms import Metric
 from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
@@ -72,7 +73,7 @@ def render_experiments(environment: str) -> None:
 
 def say_standing(report: ExperimentReport) -> str:
     """One experiment in one sentence; Markdown."""
-    return f"{ui.plain(report.experiment.design.name)}: {ui.plain(report.verdict.reason)}"
+    return f"{plain(report.experiment.design.name)}: {plain(report.verdict.reason)}"
 
 
 def must_stop(report: ExperimentReport) -> bool:
@@ -115,10 +116,10 @@ def render_verdict(report: ExperimentReport) -> None:
     if found.ended:
         what = f"everybody gets {found.winner}" if found.winner else "no choice was made"
         ended = f"Ended by {found.ended_by} {ui.format_ago(found.ended)}, {what}: {found.conclusion}"
-        st.markdown(ui.plain(ended))
-    st.caption(ui.plain(say_design(report)))
+        st.markdown(plain(ended))
+    st.caption(plain(say_design(report)))
     if found.is_running and verdict.missing:
-        st.markdown("Missing for a verdict:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
+        st.markdown("Missing for a verdict:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
 
 
 def say_design(report: ExperimentReport) -> str:
@@ -151,7 +152,7 @@ def render_charts(report: ExperimentReport) -> None:
     if len(design.treatments) > 1:
         treatment = st.segmented_control(
             "Arm", design.treatments, default=treatment, required=True, key="experiment_arm",
-            label_visibility="collapsed", format_func=ui.plain,
+            label_visibility="collapsed", format_func=plain,
         ) or treatment  # fmt: skip
     colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
     left, right = st.columns(2)
@@ -182,7 +183,7 @@ def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None
     ends = [end for each in settled for end in (each.least, each.most, lift.compared.margin, 0.0)]
     room = 0.05 * (max(ends) - min(ends))
     figure.update_yaxes(range=[min(ends) - room, max(ends) + room])
-    alt = f"By how much {ui.plain(treatment)} is better, with the interval that holds at every look, over time"
+    alt = f"By how much {plain(treatment)} is better, with the interval that holds at every look, over time"
     ui.show_chart(figure, key="experiments-lift", alt=alt)
 
 
@@ -246,10 +247,10 @@ def render_actions(report: ExperimentReport) -> None:
         arms = list(design.arms)
         st.selectbox(
             "Everybody gets", arms, arms.index(verdict.winner) if verdict.winner else 0, key=f"{key}-arm",
-            help=f"The verdict is: {ui.plain(verdict.call)}",
+            help=f"The verdict is: {plain(verdict.call)}",
         )  # fmt: skip
         if is_wide(experiment):
-            st.text_input(f"Type {ui.plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
+            st.text_input(f"Type {plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
         submit(key, "Decide", partial(decide, experiment, key), Action.EXPERIMENT_DECIDE, experiment.environment,
                primary=verdict.call in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT))  # fmt: skip
     with right, st.form(key := f"experiment-stop-{design.name}-{experiment.version}"):

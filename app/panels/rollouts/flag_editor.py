@@ -16,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app import ui
 from app.panels.rollouts.resources import load_users
 from app.resources import get_store
+from app.text import plain, plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.jsondiff import diff_states
@@ -45,7 +46,7 @@ def render_editor(stored: Flag) -> None:
             with place.container():  # a rerun would take away what was just said about a change
                 wanted = draw_form(base)
     except InvalidInput as error:
-        st.error(f"**This cannot be saved** — {ui.plain_error(error)}")
+        st.error(f"**This cannot be saved** — {plain_error(error)}")
         return
     is_same, is_old = wanted == base.definition, base.version != stored.version
     users = Users() if is_same else load_users(base.environment, base.key)
@@ -131,7 +132,7 @@ def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None
     columns = st.columns(min(len(shown.weights) + 1, 5))
     weights = [
         (name, columns[at % len(columns)].number_input(
-            f"{ui.plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%.3f", key=f"weight-{seen}-{name}"
+            f"{plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%.3f", key=f"weight-{seen}-{name}"
         ))
         for at, (name, share) in enumerate(shown.weights)
     ]  # fmt: skip
@@ -140,7 +141,7 @@ def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None
     )
     if added and added.strip() not in dict(weights):
         share = columns[-1].number_input(
-            f"{ui.plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%.3f", key=f"weight-{seen}-+{added}"
+            f"{plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%.3f", key=f"weight-{seen}-+{added}"
         )
         weights.append((added.strip(), share))
     shares = tuple((name, round(share, 3)) for name, share in shown.weights)
@@ -216,7 +217,7 @@ def render_preview(base: Flag, wanted: Definition, impact: Impact, users: Users)
     st.markdown("##### Before you save")
     st.markdown(say_impact(impact, users.source))
     if users.problem:
-        st.caption(f"Recent users cannot be read: {ui.plain(users.problem)}")
+        st.caption(f"Recent users cannot be read: {plain(users.problem)}")
     if read_rules(wanted) != ():
         st.caption("Rules on attributes are not in this share: of recent users only the id is known. Try one below.")
     st.code(diff_states(base.definition, wanted), language=None)
@@ -226,7 +227,7 @@ def say_impact(impact: Impact, source: str) -> str:
     """How many users get another answer, as a sentence."""
     who = f"{impact.asked:,} made-up users (none is known yet)" if impact.are_made_up else f"{impact.asked:,} {source}"
     share = "Nobody gets" if not impact.changed else f"**{ui.format_share(impact.share)}** get"
-    return f"{share} another answer: {impact.changed:,} of {ui.plain(who)}."
+    return f"{share} another answer: {impact.changed:,} of {plain(who)}."
 
 
 def render_why(key: str, stored: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> None:
@@ -240,12 +241,12 @@ def render_why(key: str, stored: Mapping[str, Any], wanted: Mapping[str, Any] | 
         try:
             context = parse_context(user, text or "")
         except InvalidInput as error:
-            st.error(ui.plain_error(error))
+            st.error(plain_error(error))
             return
         for title, definition in (("Now", stored), ("After the change", wanted)):
             if definition is not None:
                 told = explain(key, definition, context)
-                st.markdown(f"**{title}**: {ui.plain(say_answer(told.evaluation.variant, told.evaluation.value))}")
+                st.markdown(f"**{title}**: {plain(say_answer(told.evaluation.variant, told.evaluation.value))}")
                 st.text("\n".join(told.steps))
 
 
@@ -273,7 +274,7 @@ def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
     with st.form(f"save-{seen}"):
         st.text_input("Reason", key=f"reason-{seen}", max_chars=500)
         if must_type_name(base.environment, impact):
-            st.markdown(f":red-badge[⚠ Most of production] Type **{ui.plain(base.key)}** to change it for so many.")
+            st.markdown(f":red-badge[⚠ Most of production] Type **{plain(base.key)}** to change it for so many.")
             st.text_input("Name of the flag", key=f"name-{seen}", max_chars=300)
         locked = lock(Action.FLAG_UPDATE, base.environment)
         st.form_submit_button("Save", type="primary", on_click=save, args=(base, wanted), **locked)
@@ -295,7 +296,7 @@ def save(base: Flag, wanted: Definition) -> None:
 
 def render_conflict(base: Flag, stored: Flag, wanted: Definition) -> None:
     """Both changes side by side: somebody saved while the visitor was editing."""
-    who = f"{ui.plain(stored.updated_by)} changed this flag {ui.format_ago(stored.updated)}"
+    who = f"{plain(stored.updated_by)} changed this flag {ui.format_ago(stored.updated)}"
     st.error(f"**Conflict** — {who}, while you were editing. Nothing was overwritten, and yours is not saved.")
     left, right = st.columns(2)
     left.markdown("**Their change**")

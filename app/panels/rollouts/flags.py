@@ -10,6 +10,7 @@ from app import ui
 from app.panels.rollouts.flag_editor import render_editor
 from app.panels.rollouts.schedules import render_schedule
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.trail import AuditFilter, list_audit
@@ -98,19 +99,19 @@ def kill(flag: Flag) -> None:
     """Turn the flag off."""
     ui.record_change(
         lambda: switch_flag(get_store(), flag, make_act("kill switch", flag.environment), on=False),
-        effect=f"{ui.plain(flag.key)} is off. {ui.FLIP_SEEN}",
+        effect=f"{plain(flag.key)} is off. {ui.FLIP_SEEN}",
     )
 
 
 def render_flag(row: BoardRow) -> None:
     """One flag: what it is for, its switches, what is planned, its history, and the way out."""
     flag = row.flag
-    st.subheader(ui.plain(flag.key), anchor=False)
+    st.subheader(plain(flag.key), anchor=False)
     if row.details.description:
-        st.caption(ui.plain(row.details.description))
+        st.caption(plain(row.details.description))
     for reason in row.staleness:
-        st.markdown(f":orange-badge[◐ Stale] {ui.plain(reason)}: is it still needed?")
-    label = f"Kill switch: turn {ui.plain(flag.key)} off now"
+        st.markdown(f":orange-badge[◐ Stale] {plain(reason)}: is it still needed?")
+    label = f"Kill switch: turn {plain(flag.key)} off now"
     options = {"disabled": not flag.view.is_on, **lock(Action.FLAG_UPDATE, flag.environment)}
     st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag,), **options)
     render_editor(flag)
@@ -144,7 +145,7 @@ def render_new(environment: str) -> None:
         left.text_input("Description", key="new-description", max_chars=500)
         right.text_input("Tags, separated by commas", key="new-tags", max_chars=500)
         st.text_input("Reason", key="new-reason", max_chars=500)
-        st.caption(f"It starts switched off, in {ui.plain(environment)}.")
+        st.caption(f"It starts switched off, in {plain(environment)}.")
         locked = lock(Action.FLAG_CREATE, environment)
         st.form_submit_button("Create flag", on_click=make_flag, args=(environment,), **locked)
 
@@ -163,7 +164,7 @@ def make_flag(environment: str) -> None:
         definition = switch_definition(set_details(definition, details), on=False)
         return create_flag(get_store(), state["new-key"], definition, make_act(state["new-reason"], environment))
 
-    ui.record_change(create, effect=f"{ui.plain(state['new-key'])} is there, and off.")
+    ui.record_change(create, effect=f"{plain(state['new-key'])} is there, and off.")
 
 
 def render_removal(flag: Flag) -> None:
@@ -172,7 +173,7 @@ def render_removal(flag: Flag) -> None:
         st.caption("Every caller gets the default in its code. The audit trail keeps the flag, to bring it back.")
         left, right = st.columns(2)
         left.text_input("Reason", key=f"delete-reason-{flag.key}", max_chars=500)
-        right.text_input(f"Type {ui.plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
+        right.text_input(f"Type {plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
         locked = lock(Action.FLAG_DELETE, flag.environment)
         st.form_submit_button("Delete flag", on_click=remove, args=(flag,), **locked)
 
@@ -185,5 +186,5 @@ def remove(flag: Flag) -> None:
             get_store(), flag, make_act(state[f"delete-reason-{flag.key}"], flag.environment),
             typed_name=state[f"delete-name-{flag.key}"],
         ),
-        effect=f"{ui.plain(flag.key)} is gone.",
+        effect=f"{plain(flag.key)} is gone.",
     )  # fmt: skip

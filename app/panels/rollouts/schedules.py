@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action, verb_of
 from core.flags.schedule import (
@@ -35,8 +36,8 @@ def render_schedule(flag: Flag, schedule: Schedule | None) -> None:
         return
     st.markdown("##### Planned")
     look = ":orange-badge[◐ Paused]" if schedule.state is ScheduleState.PAUSED else ":blue-badge[◐ Waiting]"
-    st.markdown(f"{look} {ui.plain(say_steps(schedule))}. Next: {ui.plain(say_next(schedule, now=datetime.now(UTC)))}.")
-    st.caption(f"Planned by {ui.plain(schedule.actor)}: {ui.plain(schedule.reason)}")
+    st.markdown(f"{look} {plain(say_steps(schedule))}. Next: {plain(say_next(schedule, now=datetime.now(UTC)))}.")
+    st.caption(f"Planned by {plain(schedule.actor)}: {plain(schedule.reason)}")
     render_absence()
     render_controls(schedule)
 

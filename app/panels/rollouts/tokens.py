@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_config, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
 from core.access.scopes import Scope, Token
@@ -52,7 +53,7 @@ def render_secret() -> None:
 def render_creation(environment: str) -> None:
     """The form that makes a token of this environment."""
     with st.form("token-create", clear_on_submit=False):
-        st.markdown(f"**New token** for the flags of {ui.plain(environment)}")
+        st.markdown(f"**New token** for the flags of {plain(environment)}")
         left, right = st.columns([2, 1])
         left.text_input("Name", key="token-name", max_chars=64, placeholder="search-service")
         right.number_input(

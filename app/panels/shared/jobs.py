@@ -8,6 +8,7 @@ import streamlit as st
 from app import ui
 from app.background import cancel_command, start_command
 from app.resources import get_config, get_jobs
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.jobs.jobs import Job, Jobs, JobState
@@ -73,7 +74,7 @@ def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None
     _render_badge(job, title, "")
     if job.step and job.step.total:
         step = job.step
-        st.progress(min(1.0, step.done / step.total), f"{ui.plain(step.name)}: {step.done:,} of {step.total:,}")
+        st.progress(min(1.0, step.done / step.total), f"{plain(step.name)}: {step.done:,} of {step.total:,}")
     log = jobs.read_log(kind)
     if log:
         st.code(log, language=None, height=240)
@@ -89,8 +90,8 @@ def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None
 def _render_badge(job: Job, title: str, said: str) -> None:
     color, symbol, word = _WORDS[job.state]
     when = f"started {ui.format_ago(job.started)}" if job.ended is None else f"ended {ui.format_ago(job.ended)}"
-    who = f"{ui.plain(title)} of {ui.plain(job.subject)}, {when}, by {ui.plain(job.actor)}"
-    st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + ui.plain(said) if said else ''}")
+    who = f"{plain(title)} of {plain(job.subject)}, {when}, by {plain(job.actor)}"
+    st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + plain(said) if said else ''}")
 
 
 def last_line(job: Job) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import streamlit as st
 
-from app import ui
+from app.text import escape
 from core.corpus.worddiff import SegmentKind, TextSegment
 
 _CONTEXT = 2
@@ -59,7 +59,7 @@ def _draw(piece: _Piece) -> str:
     kind, text = piece
     if kind is SegmentKind.SAME:
         indent = len(text) - len(text.lstrip())
-        return _NO_BREAK * indent + ui.escape(text.lstrip())
+        return _NO_BREAK * indent + escape(text.lstrip())
     if not text:
         return ""
     core = text.strip()
@@ -68,4 +68,4 @@ def _draw(piece: _Piece) -> str:
     else:
         before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     color, mark = ("red", "~~") if kind is SegmentKind.REMOVED else ("green", "**")
-    return f"{before}:{color}-background[{mark}{ui.escape(core)}{mark}]{after}"
+    return f"{before}:{color}-background[{mark}{escape(core)}{mark}]{after}"
