@@ -1,4 +1,4 @@
-"""The entry of the pages: navigation and who you are. `streamlit run app/main.py` and `quarterdeck serve` run it."""
+"""Entry point of the pages: navigation and identity. `streamlit run app/main.py` and `quarterdeck serve` run it."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ import streamlit as st
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LANCE_LOG", "error")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost two to three times the work
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost two to three times as much
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 

@@ -1,4 +1,4 @@
-"""Audit: who changed what, when and why; what differs; the way back; and whether the chain of entries is whole."""
+"""Audit: who changed what, when and why; what differs; reverting; and whether the hash chain is intact."""
 
 import streamlit as st
 
@@ -13,7 +13,7 @@ from core.audit.trail import AuditEntry, AuditFilter, count_audit, list_audit, l
 
 
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
-    """The newest change, and whether the chain of entries is whole."""
+    """The newest change, and whether the hash chain is intact."""
     broken = list_broken_audit_entries(get_store())
     what = f"{newest.actor} did {newest.action} of {newest.target} {ui.format_ago(newest.ts)}"
     look = ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
@@ -27,7 +27,7 @@ def render() -> None:
     readable = AuditFilter(among=list_readable(get_visitor().roles))
     newest = next(iter(list_audit(get_store(), readable, limit=1)), None)
     if newest is None:
-        ui.render_empty("There are no changes yet. The first flip of a flag will appear here.", "quarterdeck demo")
+        ui.render_empty("There are no changes yet. The first change of a flag will appear here.", "quarterdeck demo")
         return
     render_sentence(newest, readable)
     ui.render_said()

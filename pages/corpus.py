@@ -1,4 +1,4 @@
-"""Corpus: what the index knew on a day, and what a newer version adds."""
+"""Corpus: which version is live, what is newer, and what it would fix."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,7 +21,7 @@ from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 def say_what_is_live(
     versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]
 ) -> tuple[str, ui.StatusLook]:
-    """The sentence on top: what is live, how old it is, what is newer."""
+    """The sentence at the top: what is live, how old it is, what is newer."""
     newest = versions[0]
     known = next((version for version in versions if list_live(version, indexes, aliases)), None)
     if known is None:

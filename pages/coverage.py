@@ -20,7 +20,7 @@ MOST_DAYS = 30
 
 
 def choose_clusters() -> int | None:
-    """How many topics the visitor wants; None lets the measure choose."""
+    """The number of topics that the visitor entered; None chooses it automatically."""
     return st.number_input(
         "Number of topics (empty: automatic)", 1, 200, None, key="clusters", bind="query-params", width=260
     )
@@ -52,7 +52,7 @@ def render(frame: ui.Frame) -> None:
     coverage = load_coverage(frame.environment, frame.today, days, clusters)
     if not coverage.scored_count:
         ui.render_empty(
-            "There is no retrieval in this range yet. Build the demo, or let a service log one.", "quarterdeck demo"
+            "No retrieval was logged in this range. Build the demo, or let a service log one.", "quarterdeck demo"
         )
         return
     ui.render_said()

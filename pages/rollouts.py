@@ -1,4 +1,4 @@
-"""Rollouts: what is being rolled out, and the switches. Every change names a reason and lands in the audit trail."""
+"""Rollouts: what is being rolled out, and the switches. Every change has a reason and an audit entry."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from core.flags.upkeep import describe_partly
 
 
 def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.StatusLook]:
-    """The sentence on top: what is partly rolled out, what is planned next, and whether a plan got stuck."""
+    """The sentence at the top: what is partly rolled out, what is scheduled next, and what got stuck."""
     partly, sentence = describe_partly({row.flag.key: row.flag.view for row in board})
     said = plain(sentence)
     planned = [row.schedule for row in board if row.schedule]
@@ -39,7 +39,7 @@ def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str
 
 
 def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetime) -> None:
-    """What is rolling out and how its canaries do; without the latter where the log cannot be read."""
+    """Flags that are partly rolled out and the health of canaries; without the latter if the log cannot be read."""
     sentence, look = say_what_rolls_out(board, now=now)
     try:
         canaries = [each for each in load_canaries(environment) if is_news(each)]

@@ -39,12 +39,12 @@ def render_differences(versions: Sequence[Version]) -> None:
 
 
 def swap_sides(old: str, new: str) -> None:
-    """Compare the other way round."""
+    """Swap the two sides."""
     st.session_state.update(old=new, new=old)
 
 
 def say_what_differs(diff: VersionDiff) -> str:
-    """The sentence over the table, in Markdown."""
+    """The sentence above the table, in Markdown."""
     between = f"between {plain(_say_side(diff.old))} and {plain(_say_side(diff.new))}"
     if not diff.changes:
         return f"No file differs {between}."
@@ -55,7 +55,7 @@ def say_what_differs(diff: VersionDiff) -> str:
 
 
 def choose_changes(diff: VersionDiff) -> list[FileChange]:
-    """The filters, and the changes that they leave."""
+    """The filters, and the matching changes."""
     left, right = st.columns(2, vertical_alignment="bottom")
     kinds = left.pills(
         "Show", [str(kind) for kind in FileChangeKind if diff.count(kind)], selection_mode="multi", key="kinds",

@@ -1,4 +1,4 @@
-"""The files of one corpus version: where they lie, what is in one, and how to have them."""
+"""The files of one corpus version: browse, search, preview, download, restore, verify."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +24,7 @@ _MOST_DOWNLOAD_BYTES = 64_000_000
 
 
 def render_files(versions: Sequence[Version]) -> None:
-    """Draw the files of the chosen version: one folder of them or what the search finds, and one file."""
+    """Draw the files of the chosen version: a folder or the search results, and one file."""
     corpus = get_corpus()
     columns = st.columns([1, 2, 1])
     with columns[0]:
@@ -47,7 +47,7 @@ def render_files(versions: Sequence[Version]) -> None:
 
 
 def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, search: str) -> None:
-    """One folder as a table, or the files of the version whose path contains what is searched."""
+    """One folder as a table, or the files whose path contains the search text."""
     if search:
         found = [file for file in files if search in file.path.casefold()]
         entries = [FolderEntry(file.path, file.path, False, 1, file.size_bytes, file.md5) for file in found]
@@ -76,7 +76,7 @@ def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, s
 
 
 def follow_click(key: str, shown: Sequence[FolderEntry]) -> None:
-    """Open what was clicked: a folder is listed, a file is shown."""
+    """Open the clicked row: list a folder, show a file."""
     rows = st.session_state[key]["selection"]["rows"]
     if rows and rows[0] < len(shown):
         st.session_state["path"] = shown[rows[0]].path
@@ -105,7 +105,7 @@ def render_file(revision: str, file: CorpusFile) -> None:
 
 
 def render_preview(preview: Preview, path: str) -> None:
-    """What is in a file, as far as a page can show it."""
+    """The preview of a file."""
     if preview.kind is PreviewKind.NONE:
         st.info(plain(preview.note))
         return
@@ -145,7 +145,7 @@ def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
 
 
 def render_verify(revision: str) -> None:
-    """The button that checks the version against its remote, and how that goes."""
+    """The button that verifies the version against its remote, and the job's status."""
     st.button(
         "Verify", key="corpus-verify", on_click=verify, args=(revision,),
         **{"help": "Fetches every file of this version from the remote into a temporary place and checks its hash.",

@@ -1,4 +1,4 @@
-"""The vector indexes of the corpus page: build one aside, probe it, let it go live, roll back, remove old ones."""
+"""The vector indexes of the corpus page: build, probe, swap in, roll back, remove old ones."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ DEFAULT_ALIAS = "default"
 
 
 def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """Draw what is live, every index, and what can be done with them."""
+    """Draw the live index, all indexes, and the forms for them."""
     names = list(dict.fromkeys([*(alias.alias for alias in aliases), DEFAULT_ALIAS]))
     chosen = st.selectbox(
         "Alias that readers use", names, key="alias", bind="query-params", accept_new_options=True, width=320
@@ -51,11 +51,11 @@ def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliase
             render_candidate(alias, live, others, probes)
         else:
             st.subheader("Go live", anchor=False)
-            st.caption("There is no other index to go live. Build one.")
+            st.caption("There is no other index that could go live. Build one.")
 
 
 def say_what_is_live(alias: str, live: str | None, indexes: Sequence[Index]) -> str:
-    """The sentence over the table, in Markdown."""
+    """The sentence above the table, in Markdown."""
     index = next((index for index in indexes if index.name == live), None)
     if live is None:
         return f"**{plain(alias)}** points to no index yet: readers find none."
@@ -90,10 +90,10 @@ def _say_probe(record: ProbeRecord | None) -> str:
 
 
 def render_build(versions: Sequence[Version]) -> None:
-    """The form that builds an index of a version beside the live one, and how that goes."""
+    """The form that builds an index of a version next to the live one, and the job's status."""
     st.subheader("Build", anchor=False)
     st.caption(
-        "Readers notice nothing: it is built beside the live one, and only new texts are embedded. "
+        "Readers are not affected: the index is built next to the live one, and only new texts are embedded. "
         "A build that was killed resumes where it stopped."
     )
     job = get_jobs().find("build")
@@ -122,13 +122,13 @@ def build() -> None:
 def render_candidate(
     alias: str, live: str | None, others: Sequence[Index], probes: dict[str, ProbeRecord | None]
 ) -> None:
-    """One index that is not live: its probe, and the form that lets it go live."""
+    """One index that is not live: its probe, and the form that swaps it in."""
     st.subheader("Go live", anchor=False)
     names = [index.name for index in others]
     name = st.selectbox("Index", names, key="index", bind="query-params") or names[0]
     st.button(
         "Probe", key="corpus-probe", on_click=probe, args=(alias, name),
-        **{"help": "Searches it with its own passages, the golden set and recent queries, beside what is live.",
+        **{"help": "Searches it with its own passages, the golden set and recent queries, next to the live index.",
            **lock(Action.JOB_START, get_config().environment)},
     )  # fmt: skip
     render_command("probe", "Probe")
@@ -136,26 +136,26 @@ def render_candidate(
     if record is None:
         st.caption(f"{plain(name)} was not probed yet: it cannot go live.")
         return
-    beside = f" beside {plain(record.live)}" if record.live else ""
-    st.caption(f"Last probe of {plain(name)}{beside}, {ui.format_ago(record.probed)}:")
+    against = f" against {plain(record.live)}" if record.live else ""
+    st.caption(f"Last probe of {plain(name)}{against}, {ui.format_ago(record.probed)}:")
     for check in record.report.checks:
         mark = ":green[✓]" if check.passed else ":red[✗]"
         st.markdown(f"{mark} **{plain(check.name)}** · {plain(check.reason)}")
     if not record.report.passed:
         st.error("It did not pass its probe, so it does not go live.")
     elif record.live != live:
-        st.warning("Something else is live since that probe. Probe again.")
+        st.warning("Another index went live after that probe. Probe again.")
     else:
         render_swap(alias, live, name)
 
 
 def probe(alias: str, name: str) -> None:
     """Start the probe. Runs before the page is drawn."""
-    start("probe", "index", "probe", name, "--alias", alias, subject=name, reason=f"may it stand for {alias}?")
+    start("probe", "index", "probe", name, "--alias", alias, subject=name, reason=f"may {alias} point at it?")
 
 
 def render_swap(alias: str, live: str | None, name: str) -> None:
-    """The form that lets an index go live."""
+    """The form that swaps an index in."""
     seen = f"{alias}-{live}-{name}"
     with st.form(f"swap-{seen}"):
         was = f" instead of {plain(live)}" if live else ""
@@ -172,7 +172,7 @@ def render_swap(alias: str, live: str | None, name: str) -> None:
 
 
 def swap(alias: str, live: str | None, name: str) -> None:
-    """Let the index go live in place of the one that the visitor saw."""
+    """Swap the index in for the one that the visitor saw."""
     seen, state = f"{alias}-{live}-{name}", st.session_state
 
     def change() -> int:
@@ -188,7 +188,7 @@ def swap(alias: str, live: str | None, name: str) -> None:
 
 
 def render_rollback(alias: str, live: str) -> None:
-    """The form that goes back to the index before."""
+    """The form that rolls back to the previous index."""
     st.subheader("Roll back", anchor=False)
     former = find_rollback(get_store(), alias)
     if former is None:
@@ -203,7 +203,7 @@ def render_rollback(alias: str, live: str) -> None:
 
 
 def roll_back(alias: str, live: str, former: str) -> None:
-    """Go back from the index that the visitor saw to the one before."""
+    """Roll back from the index that the visitor saw to the previous one."""
 
     def change() -> int:
         act = make_act(st.session_state[f"rollback-reason-{live}"], get_config().environment)
@@ -213,7 +213,7 @@ def roll_back(alias: str, live: str, former: str) -> None:
 
 
 def render_garbage() -> None:
-    """Which indexes nobody needs any more, why the others stay, and the form that removes the former."""
+    """Which indexes are unused, why the others stay, and the form that removes unused ones."""
     st.subheader("Clean up", anchor=False)
     keep = st.number_input("Indexes to keep besides the live ones", 0, 50, KEEP, key="corpus-keep")
     plan = plan_garbage(get_store(), keep=keep, now=datetime.now(UTC))
@@ -233,7 +233,7 @@ def render_garbage() -> None:
 
 
 def remove(keep: int) -> None:
-    """Remove what nobody needs; what became live or was used in the meantime stays."""
+    """Remove unused indexes; one that went live or was used in the meantime stays."""
     try:
         act = make_act(st.session_state["garbage-reason"], get_config().environment)
         done = collect_garbage(get_store(), act, keep=keep)

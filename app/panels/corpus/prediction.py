@@ -1,4 +1,4 @@
-"""What a corpus version would fix: predicted before it ships, and set beside what was measured once it did."""
+"""What a corpus version would fix: predicted before it ships, and compared with what was measured afterwards."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,10 +30,10 @@ _MOST_TOPICS = 20
 
 
 def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """Draw the prediction of the chosen version, or say how to make it."""
+    """Draw the prediction for the chosen version, or how to make one."""
     if not aliases:
         ui.render_empty(
-            "A prediction needs a live index, and there is none. Build one and put it live:",
+            "A prediction needs a live index, and there is none. Build one and swap it in:",
             "quarterdeck index build " + versions[0].name, link="",
         )  # fmt: skip
         return
@@ -57,12 +57,12 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
 
 
 def explain_end(job: Job, _log: str) -> str:
-    """How a prediction ended; what it found is drawn below."""
+    """How a prediction job ended; its result is drawn below."""
     return "" if job.state is JobState.DONE else last_line(job)
 
 
 def choose_target(versions: Sequence[Version]) -> str:
-    """A version, the working copy, or the path of a folder in it that git does not even know."""
+    """The target: a version, the working copy, or a folder of it, which need not be in git."""
     has_workspace = get_corpus().root is not None
     left, right = st.columns(2)
     with left:
@@ -94,7 +94,7 @@ def _arguments(target: str) -> list[str]:
         root = Path(str(corpus.root)).resolve()
         folder = (root / target.removeprefix(_FOLDER).strip()).resolve()
         if not folder.is_relative_to(root) or not folder.is_dir():
-            raise InvalidInput("folder", f"{folder} is no folder of the working copy {root}")
+            raise InvalidInput("folder", f"{folder} is not a folder of the working copy {root}")
         return [str(folder), "--on-top"]
     return [target if target == WORKSPACE else corpus.find_commit(target)]
 
@@ -106,7 +106,7 @@ def _name_of(target: str) -> str:
 
 
 def render_details(found: Prediction) -> None:
-    """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
+    """The prediction: the sentence, each topic, the documents that raise scores, and those that no query reaches."""
     st.markdown(say_what_it_fixes(found))
     made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
     when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
@@ -139,7 +139,7 @@ def render_details(found: Prediction) -> None:
 
 
 def say_what_it_fixes(found: Prediction) -> str:
-    """The sentence over the evidence, in Markdown."""
+    """The sentence above the evidence, in Markdown."""
     lifted = (
         f"**{plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring queries"
     )
@@ -155,7 +155,7 @@ def say_what_it_fixes(found: Prediction) -> str:
 
 
 def draw_topics(found: Prediction) -> go.Figure:
-    """Each topic's mean score, live and predicted, the most asked on top."""
+    """Each topic's mean score, live and predicted, most asked first."""
     topics = sorted(found.topics, key=lambda topic: -topic.count)[:_MOST_TOPICS][::-1]
     names = [f"{ui.chart_text(topic.label, 36)} ({topic.count:,})" for topic in topics]
     figure = go.Figure()
@@ -183,7 +183,7 @@ def draw_topics(found: Prediction) -> go.Figure:
 
 
 def render_lifting(found: Prediction) -> None:
-    """The new documents that do the lifting."""
+    """The new documents that raise scores."""
     st.subheader("Documents that lift", anchor=False)
     if not found.lifting:
         st.caption("No new document answers any query better than what is live.")
@@ -200,7 +200,7 @@ def render_lifting(found: Prediction) -> None:
 
 
 def render_unreached(found: Prediction) -> None:
-    """The documents that no query reaches: among its best passages, with a score that counts as covered."""
+    """The documents that no query reaches, meaning among its best passages and with a score that counts as covered."""
     st.subheader("Documents that no query reaches", anchor=False)
     rows = [{"document": name, "is": "new"} for name in found.unreached]
     rows += [{"document": name, "is": "live already"} for name in found.idle]
@@ -227,7 +227,7 @@ def render_worse(found: Prediction) -> None:
 
 
 def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """What was predicted beside what the built index finds, and beside what the log says since it went live."""
+    """The prediction compared with what the built index finds, and with the log since it went live."""
     built = next((index for index in indexes if index.corpus_version == found.target), None)
     if built is None:
         return
@@ -250,7 +250,7 @@ def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequen
 
 
 def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
-    """Predicted beside measured, for all queries and by topic."""
+    """Predicted against measured, for all queries and by topic."""
     if check.total is None:
         return
     total = check.total

@@ -1,4 +1,4 @@
-"""How far new queries are read, in the background: they join the topics once they are."""
+"""Progress of embedding new queries in the background; they join the topics when it is done."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from app.text import plain
 
 @st.fragment(run_every=1.0)
 def render_progress(pending: Sequence[str]) -> None:
-    """How far the new queries are embedded; the page is drawn again when they are."""
+    """Progress of embedding; the page reruns when it is done."""
     progress = get_backfill().progress
     if not progress.running and not progress.problem:
         if progress.total and progress.done >= progress.total and st.session_state.get("coverage_embedding"):

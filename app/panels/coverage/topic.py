@@ -19,7 +19,7 @@ from core.predictions.nearest import list_topic_predictions
 
 
 def choose_topic(ranked: Sequence[Topic]) -> Topic:
-    """The topic that the visitor chose, in the list or on the map; else the first."""
+    """The topic that the visitor chose in the list or on the map, else the first."""
     topics = {topic.topic_id: topic for topic in ranked}
     chosen = st.selectbox(
         "Topic", list(topics), format_func=lambda key: ui.shorten(topics[key].label, 60), key="topic",
@@ -50,12 +50,12 @@ def render_topic(
         render_closing(known, coverage)
         render_decision(known, environment)
     else:
-        trial = "a number of topics set by hand is a trial, and new queries have to be read first"
-        st.caption(f"Not in the backlog yet: {trial}.")
+        when = "it is added when all new queries are embedded and the number of topics is automatic"
+        st.caption(f"Not in the backlog yet: {when}.")
 
 
 def render_nearest(topic: Topic, coverage: Coverage) -> None:
-    """The documents that come nearest, and why they do not answer."""
+    """The nearest documents, and why they do not answer."""
     with ui.showing_errors("The live index could not be searched"):
         nearest = load_nearest(topic.sample_queries)
         if not nearest.misses:
@@ -78,10 +78,10 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
 
 
 def render_predictions(topic: Topic) -> None:
-    """What each corpus version would make of the topic, as far as it was predicted."""
+    """What each predicted corpus version would do to the topic."""
     predicted = list_topic_predictions(get_store(), topic.topic_id)
     if not predicted:
-        st.caption("No corpus version was tried on this topic yet. To predict its score: quarterdeck index predict v2")
+        st.caption("No prediction covers this topic yet. To make one: quarterdeck index predict v2")
         return
     for version, found in predicted:
         documents = ", ".join(ui.shorten(document, 60) for document in found.documents[:3])
@@ -93,7 +93,7 @@ def render_predictions(topic: Topic) -> None:
 
 
 def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
-    """What the newest index did to the topic, measured."""
+    """The measured effect of the newest index on the topic."""
     found = measure_closing(
         get_store(), get_embedder(), known, threshold=coverage.threshold, today=coverage.window.last
     )
@@ -108,7 +108,7 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
 
 
 def save_decision(known: BacklogTopic, environment: str) -> None:
-    """Store what the form says about the topic as the visitor saw it."""
+    """Store the form's decision about the topic that the visitor saw."""
     state, seen = st.session_state, f"{known.topic_id}-{known.version}"
 
     def mark() -> int:

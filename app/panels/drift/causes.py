@@ -35,5 +35,5 @@ def render_causes(told: WhatChanged) -> None:
 
 
 def say_sure(confidence: float) -> str:
-    """A confidence in percent, never quite none nor all."""
+    """A confidence in percent, never 0% or 100%."""
     return "under 1%" if confidence < 0.01 else "over 99%" if confidence > 0.99 else f"{confidence:.0%}"

@@ -1,4 +1,4 @@
-"""How each area stands: its tile, and what needs a decision."""
+"""The state of each area: its tile, and what needs a decision."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ LOOKS = {
 
 
 def render_area(area: Area) -> None:
-    """Draw one tile: the number, its sentence, the way to its page."""
+    """Draw one tile: the number, its sentence, the link to its page."""
     look = LOOKS[area.standing]
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{TITLES[area.page]}** :{look.color}-badge[{look.symbol} {look.word}]")
@@ -33,7 +33,7 @@ def render_area(area: Area) -> None:
 
 
 def render_decisions(areas: Sequence[Area]) -> None:
-    """What should be decided, each with the way to its page."""
+    """The pending decisions, each with a link to its page."""
     st.subheader("What needs a decision today", anchor=False)
     decisions = [area for area in areas if area.decision]
     for number, area in enumerate(decisions, start=1):

@@ -1,4 +1,4 @@
-"""The daily score with everything that changed under it."""
+"""The daily score with a marker for every change."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from app.text import plain
 
 
 def render_timeline(frame: ui.Frame) -> None:
-    """The daily score with everything that changed under it, and the same as a table."""
+    """The daily score with a marker for every change, and the changes as a table."""
     found, told = load_drift(frame.environment, frame.today), load_what_changed(frame.environment, frame.today)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]

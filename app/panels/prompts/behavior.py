@@ -1,4 +1,4 @@
-"""The live figures of the prompts page: what each version does in production, beside its offline figures."""
+"""The live figures of the prompts page: what each version does in production, next to its offline figures."""
 
 from collections.abc import Collection, Sequence
 from datetime import date

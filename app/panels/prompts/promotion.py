@@ -19,7 +19,7 @@ _FIRST_SHARE = 20.0
 
 
 def render_promotion(found: PromptComparison, environment: str) -> None:
-    """Draw what is in production, the way back, and the form that promotes another version."""
+    """Draw what is in production, the rollback, and the form that promotes another version."""
     name = next((each.prompt.name for each in found.contenders if each.prompt), "")
     if not name:
         st.info("None of these runs is linked to a registered prompt: `quarterdeck eval` links the runs it makes.")

@@ -1,4 +1,4 @@
-"""The canaries of the rollouts page: the verdict, what the next step takes, both arms, the steps and the way back."""
+"""The canaries of the rollouts page: verdict, missing evidence, both arms, next step and rollback."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -57,7 +57,7 @@ def render_canaries(environment: str) -> None:
 
 
 def is_news(report: CanaryReport) -> bool:
-    """Whether a canary is told of on top of the page: it is running, or was rolled back in the last week."""
+    """Whether the sentence at the top mentions a canary: it is running, or was rolled back in the last week."""
     return report.is_running or (report.rollback is not None and datetime.now(UTC) - report.since < NEWS)
 
 
@@ -67,7 +67,7 @@ def say_standing(report: CanaryReport) -> str:
 
 
 def render_verdict(report: CanaryReport) -> None:
-    """What to do and why, where the canary is in its plan, and what the next step takes."""
+    """What to do and why, the position in the plan, and what is missing for the next step."""
     verdict = report.verdict
     look = LOOKS[verdict.call] if verdict.is_healthy or verdict.call is not CanaryCall.HOLD else UNTRUSTED
     look = STOPPED if report.rollback else look
@@ -120,7 +120,7 @@ def _say_so(each: ArmComparison) -> str:
 
 
 def render_charts(report: CanaryReport) -> None:
-    """Both arms over time, and how the knowledge of their difference grew."""
+    """Both arms over time, and the confidence sequence of their difference."""
     logged = [each.metric for each in report.verdict.comparisons]
     if not logged:
         return
@@ -138,7 +138,7 @@ def render_charts(report: CanaryReport) -> None:
     with right:
         traced = trace_harm(report.looks, metric, report.plan.margins, stable=STABLE, other=CANARY, alpha=ALPHA)
         if not traced:
-            st.caption(f"How sure the difference is can be drawn from {LEAST_USERS} users on each arm on.")
+            st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
             return
         margin = next(each.margin for each in report.verdict.comparisons if each.metric is metric)
         figure = charts.draw_interval(
@@ -150,7 +150,7 @@ def render_charts(report: CanaryReport) -> None:
 
 
 def render_actions(report: CanaryReport) -> None:
-    """The next step and the way back, whatever the verdict: each takes a reason."""
+    """The forms for the next step and the rollback, whatever the verdict; each requires a reason."""
     flag, following = report.flag, report.plan.share_after(report.share_pct)
     left, right = st.columns(2)
     with left:

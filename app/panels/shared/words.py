@@ -1,4 +1,4 @@
-"""A text's changes word by word: what went is struck out, what came is bold, and color says it again."""
+"""A word diff of a text: removed words are struck out, added ones bold, and both colored."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ _NO_BREAK = "\u00a0"
 
 
 def render_words(segments: Sequence[TextSegment]) -> None:
-    """Draw the lines that differ, each with two lines around it."""
+    """Draw the lines that differ, with two lines of context."""
     lines = _lines(segments)
     shown = list(_without_long_sames(lines))
     with st.container(border=True):
@@ -30,7 +30,7 @@ def _lines(segments: Sequence[TextSegment]) -> list[list[_Piece]]:
         lines[-1].append((segment.kind, first))
         for text in others:
             if segment.kind is not SegmentKind.SAME and not lines[-1][-1][1]:
-                lines[-1][-1] = (segment.kind, "¶")  # an empty line that came or went
+                lines[-1][-1] = (segment.kind, "¶")  # an added or removed empty line
             lines.append([(segment.kind, text)])
     return lines
 

@@ -54,7 +54,7 @@ def test_an_index_is_predicted_built_probed_swapped_rolled_back_and_measured(qua
     built = json.loads(out)
     assert (code, built["embedded"], built["problems"]) == (0, 0, [])
     name = built["index"]["name"]
-    assert f"{name} is there already" in quarterdeck("build", "v2")[1]
+    assert f"{name} already exists" in quarterdeck("build", "v2")[1]
 
     golden = PROJECT / "data" / "demo" / "cases" / "qa.jsonl"
     code, out, _ = quarterdeck("probe", name, "--golden", golden)

@@ -165,7 +165,7 @@ def test_a_version_is_verified_in_the_background_and_its_end_is_told(repo: DvcRe
         if job and job.state is not JobState.RUNNING:
             break
         time.sleep(0.1)
-    assert "Whole: each of 8 files of v1 in the remote origin has its hash" in said(app.run())
+    assert "Intact: each of 8 files of v1 in the remote origin matches its hash" in said(app.run())
 
 
 @pytest.mark.deep
@@ -322,7 +322,7 @@ def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live
     assert not [button for button in app.button if button.label == "Let it go live"]
     passed = ProbeReport("docs-v2", (ProbeCheck("complete", True, 1.0, "all there"),))
     save_probe(deck, passed, ME, live="docs-v0")
-    assert "Something else is live since that probe" in said(open_tab("Indexes"))
+    assert "Another index went live after that probe" in said(open_tab("Indexes"))
 
 
 def test_a_swap_of_somebody_else_in_between_is_a_conflict(deck: Store, as_demo: Demo) -> None:
@@ -359,7 +359,7 @@ def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store
 def test_a_folder_outside_of_the_working_copy_is_not_read(deck: Store, as_demo: Demo) -> None:
     app = open_tab("What would it fix?", drafts="../../../../etc")
     app.button(key="corpus-predict").click().run()
-    assert "is no folder of the working copy" in said(app)
+    assert "is not a folder of the working copy" in said(app)
 
 
 @pytest.mark.deep
