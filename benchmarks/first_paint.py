@@ -1,4 +1,4 @@
-"""How long a visitor waits for the sentence on top of each page, in Chromium, beside an empty Streamlit page.
+"""How long the first paint of each page takes in Chromium, compared with an empty Streamlit page.
 
     .venv/bin/python -m benchmarks.first_paint [--home FOLDER] [--visits 7] [--check 2.0]
 
@@ -89,7 +89,7 @@ def visit(context: BrowserContext, url: str) -> float:
 def measure(context: BrowserContext, bare: str, page: str, visits: int) -> tuple[float, float]:
     """Return the median seconds of the empty page and of the page.
 
-    They take turns, so that what else the machine does falls on both alike; the first visits warm the caches.
+    They take turns, so that other load on the machine affects both alike; the first visits warm the caches.
     """
     turns = [(visit(context, bare), visit(context, page)) for _ in range(WARMING + visits)][WARMING:]
     return statistics.median(turn[0] for turn in turns), statistics.median(turn[1] for turn in turns)

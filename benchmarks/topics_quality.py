@@ -1,4 +1,4 @@
-"""Topics against the true labels of real queries: ours, plain KMeans and Ward on the same vectors, in one run.
+"""Topics compared with the true labels of real queries: ours, plain KMeans and Ward on the same vectors, in one run.
 
 Run: `python -m benchmarks.topics_quality [FILE.csv --text text --label category]`; default is BANKING77's test split.
 Prints NMI and ARI at the true number of classes, on the whole and on harder samples of it, the number that `auto`

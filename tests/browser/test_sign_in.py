@@ -166,7 +166,7 @@ def test_a_viewer_finds_the_switches_locked_and_a_role_taken_away_closes_the_pag
     wait_until_drawn(page)
     expect(page.get_by_test_id("stSidebar")).to_contain_text("here as viewer")
     assert page.get_by_role("button", name="Kill switch").is_disabled()
-    page.get_by_text("On", exact=True).click()  # trying out what a change would do is for everybody
+    page.get_by_text("On", exact=True).click()  # everybody may preview a change
     expect(page.get_by_role("button", name="Save")).to_be_disabled(timeout=PATIENCE_MS)
     revoke_role(store, "eve@example.org", "production", SETUP)
     page.wait_for_timeout(KNOWN_FOR_MS)

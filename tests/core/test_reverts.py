@@ -1,4 +1,4 @@
-"""The way back from the audit trail, in the store, on the command line and on the page; and the trail as files."""
+"""Reverting from the audit trail, in the store, on the command line and on the page; and the trail as files."""
 
 import csv
 import io

@@ -284,7 +284,7 @@ def test_a_file_that_is_not_there_is_named(store, tmp_path):
 
 
 class Killed(Exception):
-    """Stands for whatever ends an import between two batches."""
+    """Stands for whatever interrupts an import between two batches."""
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])

@@ -1,4 +1,4 @@
-"""The corpus page as a visitor meets it: on the demo, on repositories of its own, and with each thing broken."""
+"""The corpus page as a visitor sees it: on the demo, on repositories of its own, and with each source broken."""
 
 import io
 import re
@@ -274,7 +274,7 @@ def test_without_any_index_the_next_step_is_named(tab: str, repo: DvcRepo) -> No
 
 @pytest.fixture
 def deck(demo_url: str, as_demo: Demo) -> Iterator[Store]:
-    """A copy of the demo's store, opened beside the page's."""
+    """A copy of the demo's store, opened separately from the page's."""
     with closing(Store(demo_url)) as store:
         yield store
 

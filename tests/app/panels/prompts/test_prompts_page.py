@@ -1,4 +1,4 @@
-"""The prompts page as its visitor meets it: which runs, who wins, what differs, and what is promoted."""
+"""The prompts page as a visitor sees it: which runs, who wins, what differs, and what is promoted."""
 
 import re
 import shutil
@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture
 def own(demo_url: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracking]:
-    """A copy of the demo's MLflow database that a test may change, beside a copy of its store."""
+    """A copy of the demo's MLflow database that a test may change, with a copy of its store."""
     shutil.copyfile(as_demo.config.home / "mlflow" / "mlflow.db", tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return Tracking(f"sqlite:///{tmp_path}/mlflow.db")

@@ -1,4 +1,4 @@
-"""The tab Blue-green as a visitor meets it, over a real nginx and real processes."""
+"""The tab Blue-green as a visitor sees it, with a real nginx and real processes."""
 
 import re
 from collections.abc import Iterator
