@@ -1,4 +1,4 @@
-"""Exports of Unleash and GrowthBook in their own formats: what becomes of each flag, and the reason for each skipped one."""
+"""Exports of Unleash and GrowthBook in their own formats: what becomes of each flag, what is skipped and why."""
 
 import json
 import re
