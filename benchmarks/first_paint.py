@@ -6,7 +6,7 @@ Serves the deck over QUARTERDECK_HOME (default: the demo's) and, from a second p
 and nothing else. After three visits that warm the caches each page is opened in turn with the empty one; the median
 time from the start of the navigation until the sentence was painted, by the browser's own clock, is printed, and its
 ratio to the empty page's. The browser keeps its profile on disk, as people's do: without one (a private window) it
-compiles Streamlit's scripts anew at each visit, which takes about a third of a second longer.
+compiles Streamlit's scripts again at each visit, which takes about a third of a second longer.
 `--check R` exits with 1 when a page takes more than R times as long. With `--home` it measures any prepared home, for
 example one with 10M retrievals, 10,000 runs and 20,000 files.
 """

@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, default=BANKING77)
     parser.add_argument("--text", default="text")
     parser.add_argument("--label", default="category")
-    parser.add_argument("--names", action="store_true", help="print every topic's name beside its majority class")
+    parser.add_argument("--names", action="store_true", help="print every topic's name and its majority class")
     options = parser.parse_args()
     data = read_labeled(options.file, text=options.text, label=options.label)
     print(f"{'sample':30} {'queries':>7} {'classes':>7} {'ours':>13} {'KMeans':>13} {'Ward':>13} {'auto':>5} outliers")

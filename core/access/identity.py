@@ -70,7 +70,7 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who is known: by name, in these groups. `session` tells one sign-in from another ("" for none).
+    """An identified person: name and groups. `session` identifies the sign-in ("" for none).
 
     `ends` is when the person has to sign in again, None for never.
     """
