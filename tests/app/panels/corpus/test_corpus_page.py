@@ -269,7 +269,7 @@ def test_a_repository_without_a_working_copy_says_what_it_cannot_do(
 @pytest.mark.parametrize("tab", ["Indexes", "What would it fix?"])
 def test_without_any_index_the_next_step_is_named(tab: str, repo: DvcRepo) -> None:
     app = open_tab(tab)
-    assert ("No index is built yet" if tab == "Indexes" else "no index is") in said(app)
+    assert ("No index is built yet" if tab == "Indexes" else "A prediction needs a live index") in said(app)
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
         "Compare": lambda: "top_k" not in said(app) and "parameter" in app.dataframe[0].value.columns,
         "Runs": lambda: list(table_with(app, "run id")["run"]) == ["foreign", "qa-v3", "qa-v2", "qa-v1"],
         "Promote": lambda: "In production: **qa v2**" in said(app),
-        "Live": lambda: "holds no query of these days" in app.main.info[0].value,
+        "Live": lambda: "has no query in these days" in app.main.info[0].value,
     }
     assert shown[tab](), said(app)
 
