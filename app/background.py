@@ -1,4 +1,4 @@
-"""Commands of our own command line that pages start in the background, as the visitor."""
+"""Runs commands of our own command line in the background, on behalf of the visitor of a page."""
 
 import sys
 
@@ -25,5 +25,5 @@ def start_command(kind: str, *arguments: str, subject: str, act: Act) -> int:
 
 
 def cancel_command(kind: str, act: Act) -> int:
-    """End the command of that kind; return the audit entry's id. Raises Conflict when none runs."""
+    """Cancel the command of that kind; return the audit entry's id. Raises Conflict when none runs."""
     return cancel_job(get_store(), get_jobs(), kind, act)

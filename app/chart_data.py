@@ -1,4 +1,4 @@
-"""What a chart shows, as rows of a CSV file, read off the figure itself so that the two cannot differ."""
+"""The data of a chart as rows of a CSV file, read from the figure itself so that the two cannot differ."""
 
 import html
 import re
@@ -10,7 +10,7 @@ _TAG = re.compile(r"<[^<>]*>")
 
 
 def list_chart_rows(figure: Any) -> list[dict[str, Any]]:
-    """Return a row for each point of a Plotly figure: its series, its place on both axes, and what it is called.
+    """Return a row for each point of a Plotly figure: its series, its values on both axes, and its label.
 
     Lines that only guide the eye (`hoverinfo="skip"`) hold no data.
     """

@@ -1,4 +1,4 @@
-"""Charts that several pages draw: the daily score band, and the markers of what changed on it."""
+"""Charts that several pages draw: the daily score band, and the markers of changes on it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,13 +24,13 @@ _MARKERS = {
 }
 _FORMATS = dict.fromkeys(Metric, ".3f") | {Metric.ERRORS: ".1%", Metric.LATENCY: ",.0f", Metric.COST: "$.4f"}
 _UNITS = {metric: str(metric) for metric in Metric} | {Metric.LATENCY: "latency, ms", Metric.COST: "cost of a query"}
-_LANES = (0.04, 0.10, 0.16)  # where on the axis of scores the markers lie, so that few cover each other
+_LANES = (0.04, 0.10, 0.16)  # where the markers lie on the axis of scores, so that few overlap
 
 
 def draw_score_band(
     days: Sequence[DailyScores], report: DriftReport, *, title: str, history: Sequence[DailyScores] = ()
 ) -> go.Figure:
-    """The daily median and its 10–90% band, that of the reference days in `history`, and the day of the change."""
+    """The daily median with its 10–90% band, the band of the reference days in `history`, and the day of the change."""
     dates = [day.day for day in days]
     low, middle, high = ([quantile_of_histogram(day.histogram, share) for day in days] for share in (0.1, 0.5, 0.9))
     band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": "%{y:.2f}"}
@@ -63,7 +63,7 @@ def _draw_reference_band(figure: go.Figure, days: Sequence[DailyScores], report:
 
 
 def mark_changes(figure: go.Figure, changes: Iterable[TimelineChange], *, first: date, last: date) -> go.Figure:
-    """Put a marker on the figure for each change from `first` to `last`; hovering says what, who and why."""
+    """Put a marker on the figure for each change from `first` to `last`; the hover text says what, who and why."""
     start, end = (datetime.combine(day, time(), UTC) for day in (first, last + timedelta(days=1)))
     shown = [change for change in changes if start <= change.ts < end]
     for at, (kind, (symbol, color)) in enumerate(_MARKERS.items()):
@@ -105,7 +105,7 @@ def list_change_rows(changes: Iterable[TimelineChange], *, since: date) -> list[
 
 
 def draw_arms(looks: Sequence[ArmsReading], metric: Metric, *, colors: Mapping[str, str], title: str) -> go.Figure:
-    """Each arm's mean over time, by the hour in the first two days and by the day after that."""
+    """Each arm's mean over time, per hour in the first two days and per day after that."""
     whole = looks[-1].at - looks[0].start if looks else timedelta()
     periods = add_stretches(looks, timedelta(hours=1) if whole <= timedelta(days=2) else timedelta(days=1))
     figure = go.Figure()
@@ -129,15 +129,15 @@ def draw_interval(
     at: Sequence[datetime], middle: Sequence[float], ends: tuple[Sequence[float], Sequence[float]], metric: Metric,
     *, limits: Mapping[str, float], color: str, title: str,
 ) -> go.Figure:  # fmt: skip
-    """An estimate with its always-valid interval over time, the line of no difference, and named limits."""
+    """An estimate with its always-valid interval over time, the zero line, and named limits."""
     (low, high), fill = ends, _fade(color)
     band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": f"%{{y:{_FORMATS[metric]}}}"}
     figure = go.Figure(
         [
             go.Scatter(x=at, y=high, name="at most", showlegend=False, **band),
-            go.Scatter(x=at, y=low, name="what is possible at every look", fill="tonexty", fillcolor=fill, **band),
+            go.Scatter(x=at, y=low, name="always-valid interval", fill="tonexty", fillcolor=fill, **band),
             go.Scatter(
-                x=at, y=middle, name="as it seems", line={"color": color, "width": 2},
+                x=at, y=middle, name="estimate", line={"color": color, "width": 2},
                 hovertemplate=f"%{{y:{_FORMATS[metric]}}}",
             ),
         ]

@@ -1,4 +1,4 @@
-"""The command line: translates arguments to calls into `core/`, reports to text or JSON, and errors to exit codes.
+"""The command line: turns arguments into calls of `core/`, reports into text or JSON, and errors into exit codes.
 
 Exit codes: 0 done, 1 a source failed or somebody else was faster, 2 the input was wrong.
 """
@@ -43,9 +43,9 @@ def run() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("LANCE_LOG", "error")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for others must not burn their cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads must not spin
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave nothing behind when asked to go
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up on SIGTERM
     try:
         main(standalone_mode=False)
     except click.ClickException as error:
@@ -61,7 +61,7 @@ def run() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Quarterdeck: the operations deck of a RAG product."""
-    os.umask(0o077)  # what users asked and the secrets of webhooks are for this user alone
+    os.umask(0o077)  # only this user may read queries and webhook secrets
 
 
 @main.command()
@@ -75,7 +75,7 @@ def demo(config: Config, *, reset: bool, as_json: bool) -> None:
     from core.demo import build_demo
 
     built = build_demo(config, now=datetime.now(UTC), reset=reset, say=lambda line: click.echo(line, err=as_json))
-    text = f"The demo is ready in {config.home}." if built else f"There is a demo in {config.home} already."
+    text = f"The demo is ready in {config.home}." if built else f"There already is a demo in {config.home}."
     show(as_json, {"home": str(config.home), "built": built}, [text])
 
 
@@ -99,19 +99,19 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 
 
 def _migrate(config: Config) -> None:
-    """Bring the store to this release; one that cannot be read now is left to the pages, which say why."""
+    """Migrate the store to this release. If it cannot be read now, the pages say why."""
     from core.store.migrator import migrate
 
     store = open_store(config)
     try:
         done = migrate(store)
     except SourceUnavailable as error:
-        logger.warning("the store was not looked at: %s", error)
+        logger.warning("the store was not checked for migrations: %s", error)
         return
     finally:
         store.close()
     if done.was_needed:
-        logger.warning("%s was brought from schema revision %s to %s", store.name, done.before, done.after)
+        logger.warning("%s was migrated from schema revision %s to %s", store.name, done.before, done.after)
 
 
 for command in (

@@ -1,6 +1,6 @@
-"""Files that pages offer: each is made when somebody asks for it, and only for who may still look at the page.
+"""Downloads on pages: a file is built when it is requested, and only for visitors who may still see the page.
 
-Streamlit asks for a file without drawing the page anew, so that a sign-out or a revoked role would not be noticed.
+Streamlit requests a file without rerunning the page, so a sign-out or a revoked role would go unnoticed otherwise.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from core.errors import Forbidden, QuarterdeckError
 def offer_file(
     label: str, write: Callable[[Roles], str | bytes], file_name: str, mime: str | None = None, **options: Any
 ) -> None:
-    """Draw the button of a file. `write` is called with the roles that the visitor holds when they ask for it."""
+    """Draw a download button. `write` is called on click, with the roles that the visitor holds then."""
     visitor, environment = None, shown_environment(list_environments())
-    with suppress(QuarterdeckError):  # whoever is nobody gets no file
+    with suppress(QuarterdeckError):  # no file for unknown visitors
         visitor = get_visitor()
 
     def make() -> str | bytes:

@@ -1,4 +1,4 @@
-"""The entrance: what somebody sees who is not known or holds no role, and who one is, at the bottom of the sidebar."""
+"""Access to the pages: the sign-in page, the warnings, and the visitor's name and role at the bottom of the sidebar."""
 
 from contextlib import suppress
 
@@ -13,7 +13,7 @@ from core.errors import QuarterdeckError
 
 
 def find_admitted() -> tuple[Visitor | None, str]:
-    """Return the visitor who may look at the pages, or None and why not."""
+    """Return the visitor if they may see the pages, else None and the reason."""
     try:
         visitor = get_visitor()
     except QuarterdeckError as error:
@@ -26,7 +26,7 @@ def find_admitted() -> tuple[Visitor | None, str]:
 
 
 def render_entrance(refusal: str) -> None:
-    """Draw the way in, with the one line that says why it is closed."""
+    """Draw the sign-in page, with one line that says why access is refused."""
     st.title("Quarterdeck", anchor=False)
     st.markdown(f"#### {plain(refusal[:1].upper() + refusal[1:])}.")
     if get_config().access.login:
@@ -40,7 +40,7 @@ def render_entrance(refusal: str) -> None:
 
 
 def render_visitor(visitor: Visitor) -> None:
-    """Draw who one is, and what one may do in the environment that is shown."""
+    """Draw the visitor's name, and what they may do in the environment that is shown."""
     config = get_config()
     access, role = config.access, visitor.roles.role_in(shown_environment(list_environments()))
     if access.is_local:
@@ -57,7 +57,7 @@ def render_visitor(visitor: Visitor) -> None:
 
 
 def render_warning() -> None:
-    """Warn on every page when other machines get in without a login."""
+    """Warn on every page when other machines have access without a login."""
     config = get_config()
     if config.access.is_local and config.access.open_to_all:
         st.warning(
@@ -77,7 +77,7 @@ def _look_at(environment: str) -> None:
 
 def _say_no_role(visitor: Visitor, environment: str) -> str:
     return (
-        f"you are {visitor.name}, and nobody gave you a role in {environment} yet. Ask an admin for: "
+        f"you are {visitor.name}, and you have no role in {environment} yet. Ask an admin for: "
         f'quarterdeck roles grant {visitor.name} viewer --reason "…"'
     )
 

@@ -1,4 +1,4 @@
-"""The entry of the pages: navigation and who you are. `streamlit run app/main.py` and `quarterdeck serve` run it."""
+"""Entry point of the pages: navigation and identity. `streamlit run app/main.py` and `quarterdeck serve` run it."""
 
 import os
 import sys
@@ -8,14 +8,14 @@ import streamlit as st
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LANCE_LOG", "error")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost two to three times the work
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost two to three times as much
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 
 from app.entrance import find_admitted, render_entrance, render_visitor, render_warning
 from app.navigation import TITLES, get_page
 from app.resources import get_config
-from app.ui import plain
+from app.text import plain
 from core.errors import InvalidInput
 
 # Streamlit puts this folder on the path, where `http` would hide Python's own from new processes.

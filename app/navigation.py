@@ -1,4 +1,4 @@
-"""The pages by name. This is their one list: navigation, links, tests, benchmarks and pictures read it."""
+"""The one list of pages, read by navigation, links, tests, benchmarks and screenshots."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +32,6 @@ def link_to(name: str, label: str, **filters: str) -> None:
 
 
 def shown_environment(environments: Sequence[str]) -> str:
-    """Return the environment that the URL names, or else the one that the visitor looked at last, or else the first."""
+    """Return the environment in the URL, else the one that the visitor saw last, else the first."""
     named: tuple[str | None, ...] = (st.query_params.get("environment"), st.session_state.get("environment_kept"))
     return next((name for name in named if name is not None and name in environments), environments[0])

@@ -1,9 +1,9 @@
-"""Everything shared that Streamlit keeps between runs; what one page reads is in `app/panels/<page>/resources.py`.
+"""What Streamlit caches for all pages; what one page reads is cached in `app/panels/<page>/resources.py`.
 
 Modules of the name `resources` are the only ones with `st.cache_resource`. Handles (store, model, gateways) are shared
-by all visitors. Reads are kept for some seconds, by their arguments, and shared as they are: they are values that
-nobody changes, and `st.cache_data` would copy them for every visitor. What is read anew in the background is shown up
-to twice as old as its `ttl`, and nobody waits for it.
+by all visitors. Reads are cached for some seconds by their arguments and shared without a copy, because they are
+immutable; `st.cache_data` would copy them for every visitor. Entries with `refresh_mode="background"` are
+stale-while-revalidate: they may be up to twice as old as their `ttl`, and no visitor waits for a refresh.
 """
 
 import os
@@ -34,7 +34,7 @@ def get_config() -> Config:
 
 @st.cache_resource(ttl=60)
 def is_demo() -> bool:
-    """Tell whether what is shown is the demo's data."""
+    """Return whether the demo's data is shown."""
     config = get_config()
     return (config.home / "demo.json").exists() and str(config.home) in config.database_url
 
@@ -47,23 +47,23 @@ def get_store() -> Store:
 
 @st.cache_resource(refresh_mode="background", ttl=5)
 def list_environments() -> tuple[str, ...]:
-    """Return the configured environment and then the others that the store knows of; never fails."""
+    """Return the configured environment, then the others in the store; never fails."""
     own = get_config().environment
     try:
         return environments.list_environments(get_store(), own)
-    except QuarterdeckError:  # the page that needs the store says what is wrong with it
+    except QuarterdeckError:  # the pages report what is wrong with the store
         return (own,)
 
 
 @st.cache_resource(ttl=2, show_spinner=False)
 def load_grants() -> tuple[Grant, ...]:
-    """Return who holds which role; what is taken away is gone two seconds later."""
+    """Return who holds which role, at most two seconds old."""
     return list_grants(get_store())
 
 
 @st.cache_resource(ttl=2, max_entries=10_000, show_spinner=False)
 def load_is_ended(session: str) -> bool:
-    """Return whether somebody signed out of this session."""
+    """Return whether this session was signed out."""
     return is_ended(get_store(), session)
 
 
@@ -87,11 +87,11 @@ def get_corpus() -> Corpus:
 
 @st.cache_resource
 def get_jobs() -> Jobs:
-    """Return the jobs that run beside this server, whichever server of this home started them."""
+    """Return the background jobs of this home, whichever of its servers started them."""
     return Jobs(get_config().home / "jobs")
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
 def load_drift(environment: str, today: date) -> DriftOverview:
-    """Return the drift verdict and what it rests on."""
+    """Return the drift verdict and its evidence."""
     return report_drift(get_store(), environment=environment, today=today)

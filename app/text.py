@@ -1,17 +1,17 @@
-"""Users' text on pages: shown letter by letter, whatever Markdown would make of it."""
+"""Users' text on pages, escaped so that Markdown shows every character literally."""
 
 import re
 
 from core.errors import QuarterdeckError
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>$:~&=^])")
-# What Streamlit makes of text whatever its escapes: links of bare addresses, icons, emoji, arrows. A joiner, which
-# nobody sees, keeps their letters apart.
+# What Streamlit replaces even when it is escaped: bare addresses, icons, emoji, arrows. An invisible joiner between
+# the characters prevents it.
 _JOINER = "\u2060"
 _ALIVE = re.compile(
     r"(?<=:)(?=//|[\w+/-]+:)|(?<=@)(?=[\w-])|(?<=www)(?=\.)|(?<=-)(?=[->])|(?<=<)(?=[-=])|(?<=[>~])(?==)", re.IGNORECASE
 )
-# Controls but tabs and breaks, marks that turn the direction of what follows, and what takes no room at all. The marks
+# Control characters except tabs and line breaks, direction marks, and zero-width characters. The marks
 # between letters that Persian, Hindi and emoji are written with (U+200C and U+200D) stay.
 _UNSEEN = re.compile(
     r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
@@ -24,7 +24,7 @@ _COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=-]*`)")
 def plain(text: str) -> str:
     """Return any text so that Markdown shows it letter by letter: no HTML, links, formulas, icons or colors.
 
-    What nobody would see, or what would turn the direction of the text behind it, is shown as a sign of its own.
+    Invisible characters and direction marks are replaced by a visible sign.
 
     >>> plain("a <b> & *c*")
     'a \\\\<b\\\\> \\\\& \\\\*c\\\\*'
@@ -33,7 +33,7 @@ def plain(text: str) -> str:
 
 
 def plain_error(error: QuarterdeckError) -> str:
-    """Return the line of an error as `plain` does, but for the commands in it, which are set as code.
+    """Return an error's line as `plain` does, with the commands in it set as code.
 
     >>> plain_error(QuarterdeckError("No <b>. Run `quarterdeck demo`"))
     'No \\<b\\>\\. Run `quarterdeck demo`'
@@ -43,7 +43,7 @@ def plain_error(error: QuarterdeckError) -> str:
 
 
 def escape(text: str) -> str:
-    """Return what `plain` does of a text whose spaces matter."""
+    """Return the text as `plain` does, keeping its spaces."""
     return _SPECIAL.sub(r"\\\1", _ALIVE.sub(_JOINER, show_unseen(text)))
 
 

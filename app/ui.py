@@ -1,4 +1,4 @@
-"""Shared looks of the pages: frame, verdicts, states, charts. Draws what it is given and decides nothing.
+"""Shared elements of the pages: frame, verdicts, states, charts. Draws what it is given and decides nothing.
 
 Text from users (queries, file names, reasons) reaches Markdown only through `plain`.
 """
@@ -16,33 +16,30 @@ import streamlit as st
 from app.chart_data import list_chart_rows
 from app.downloads import offer_file
 from app.navigation import TITLES, link_to, shown_environment
-from app.text import escape as escape
-from app.text import plain as plain
-from app.text import plain_error as plain_error
-from app.text import show_unseen as show_unseen
+from app.text import plain, plain_error, show_unseen
 from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
 from core.errors import HalfDone, QuarterdeckError
 from core.safety.letters import show_text
 from core.safety.spreadsheets import write_row
 
-# Okabe and Ito's hues but for their yellow and black, which one of the two themes swallows: told apart with every
-# common color blindness, on light and on dark. Gray is for what is only a background to compare with.
+# Okabe and Ito's palette, distinguishable with every common color blindness, without its yellow and black, which are
+# hard to see in one of the two themes. Gray is only for what others are compared with.
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 ACCENT, WARNING, GREEN, _, LIGHT, DANGER = CATEGORIES
 QUIET = "#8a94a6"
 ARM_COLORS = {"blue": ACCENT, "green": GREEN}
-# By when a change of a flag, an index or a token has reached everybody: clients and servers look once a second.
+# How long a change of a flag, an index or a token takes to reach everybody: clients and servers poll once a second.
 FLIP_SEEN_WITHIN_S = 2
 FLIP_SEEN = f"Services see it within {FLIP_SEEN_WITHIN_S} seconds."
-RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as the URL and the switch show them
+RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as in the URL and the switch
 
 _FIRST_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the visitor looks at: the environment, the last `days` days, and today's date (UTC)."""
+    """What the visitor chose to see: the environment, the last `days` days, and today's date (UTC)."""
 
     environment: str
     days: int
@@ -67,7 +64,7 @@ DRIFT_LOOKS: Mapping[DriftStatus, StatusLook] = {
 
 
 def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True) -> Frame:
-    """Draw the page's title and its filters, which live in the URL; return what the visitor looks at.
+    """Draw the page's title and its filters, which live in the URL; return what the visitor chose.
 
     The first of the environments is shown unless the visitor chose another.
     """
@@ -93,7 +90,7 @@ def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True
 
 
 def _choose_environment(environments: Sequence[str]) -> str:
-    """Draw the switch between environments, which the URL and the visitor's next pages keep.
+    """Draw the environment switch; the choice stays in the URL and on the visitor's next pages.
 
     Not by `bind`: on the first page after a deep link its widget shows the default while the page shows the other one.
     """
@@ -111,7 +108,7 @@ def _choose_environment(environments: Sequence[str]) -> str:
 
 
 def _keep_environment(default: str) -> None:
-    """Take the environment that the switch stands on into the URL, where it is not the default."""
+    """Put the chosen environment into the URL, unless it is the default."""
     chosen = st.session_state["environment_kept"] = st.session_state["environment"]
     if chosen != default:
         st.query_params["environment"] = chosen
@@ -122,22 +119,22 @@ def _keep_environment(default: str) -> None:
 def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None:
     """Draw the one sentence that answers the page's question; `sentence` is Markdown, users' text escaped.
 
-    On a page that was just opened the rest follows a moment later: a browser that gets all at once draws all at once.
+    On a page that was just opened the rest follows a moment later, so that the browser paints the sentence first.
     """
     st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
     st.markdown(f"#### {sentence}")
     if detail:
         st.caption(detail)
-    if st.session_state.pop("is_first_look", False) and st.context.headers:  # a browser listens
+    if st.session_state.pop("is_first_look", False) and st.context.headers:  # not in tests without a browser
         time.sleep(_FIRST_LOOK_S)
 
 
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:
-    """Draw a page that has nothing yet: one sentence, one command to copy, one link (`link=""` for none)."""
+    """Draw the empty state: one sentence, one command to copy, one link (`link=""` for none)."""
     st.info(sentence)
     st.code(command, language=None)
     if link:
-        link_to(link, f"Or look at: {TITLES[link]}")
+        link_to(link, f"See also: {TITLES[link]}")
 
 
 @contextmanager
@@ -150,28 +147,28 @@ def showing_errors(what: str) -> Iterator[None]:
 
 
 def record_change(change: Callable[[], int], *, effect: str = "") -> None:
-    """Run one operation from a form's callback, and keep what became of it for `render_said` on the page drawn next.
+    """Run one operation from a form's callback, and keep its outcome for `render_said` on the next run of the page.
 
-    A callback runs before the page is drawn anew, so that it changes the version which the visitor saw.
+    A callback runs before the page's script, so the operation applies to the version that the visitor saw.
     """
     try:
         said = "success", f"Recorded as audit entry {change()}. {effect}".strip()
     except HalfDone as error:
-        said = "error", f"**Half of it was done** — {plain_error(error)}"
+        said = "error", f"**Only partly done** — {plain_error(error)}"
     except QuarterdeckError as error:
         said = "error", f"**Nothing was changed** — {plain_error(error)}"
     st.session_state["said"] = said
 
 
 def render_said() -> None:
-    """Say once what became of the last change."""
+    """Show the outcome of the last change, once."""
     kind, said = st.session_state.pop("said", ("", ""))
     if said:
         {"success": st.success, "info": st.info, "error": st.error}[kind](said)
 
 
 def mark_words(segments: Sequence[TextSegment], *, removed: bool, added: bool) -> str:
-    """Return a difference of words as Markdown: removed ones struck out, added ones bold, on their colors."""
+    """Return a word diff as Markdown: removed words struck out, added words bold, each on its color."""
     marks = {
         SegmentKind.SAME: "{}",
         SegmentKind.REMOVED: ":red-background[~~{}~~]" if removed else "",
@@ -197,12 +194,12 @@ def shorten(text: str, length: int = 120) -> str:
 
 
 def chart_text(text: str, length: int = 60) -> str:
-    """Return users' text for a chart, where Plotly reads tags: the angle brackets are harmless."""
+    """Return users' text for a chart: shortened, and escaped because Plotly interprets tags."""
     return shorten(show_unseen(text), length).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return rows as a Markdown table, users' text letter by letter."""
+    """Return rows as a Markdown table with escaped cells."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([plain(str(cell)) for cell in row.values()] for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
@@ -213,7 +210,7 @@ def format_score(score: float | None) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """Return a share of 0..1 in percent; one that is there never reads as none."""
+    """Return a share of 0..1 in percent; a small one is never shown as 0%."""
     if share is None:
         return "—"
     if 0 < share < 0.0005:
@@ -234,7 +231,7 @@ def format_bytes(size: int | None) -> str:
         return "—"
     value = float(size)
     for unit in ("B", "kB", "MB"):
-        if value < (1000 if unit == "B" else 999.95):  # what would be rounded to 1000.0 takes the next unit
+        if value < (1000 if unit == "B" else 999.95):  # 1000.0 after rounding takes the next unit
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} GB"
@@ -255,7 +252,7 @@ def format_day(day: date) -> str:
 
 
 def viewer_zone() -> str:
-    """Return the name of the visitor's time zone, as their browser tells it; UTC for none that is known here."""
+    """Return the name of the browser's time zone, or UTC if it is unknown here."""
     try:
         return ZoneInfo(st.context.timezone or "UTC").key
     except (ValueError, OSError, LookupError):  # whatever a browser may send
@@ -263,13 +260,13 @@ def viewer_zone() -> str:
 
 
 def format_moment(moment: datetime) -> str:
-    """Return a time as the visitor's clock shows it."""
+    """Return a time in the visitor's time zone."""
     local = moment.astimezone(ZoneInfo(viewer_zone()))
     return f"{local.day} {local:%b %Y, %H:%M}"
 
 
 def format_utc(moment: datetime) -> str:
-    """Return a time in UTC: what stands on hover beside `format_moment`."""
+    """Return a time in UTC, for the hover text of `format_moment`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -286,9 +283,9 @@ def style_chart(figure: Any, *, title: str, height: int = 320, hover: str = "x u
 
 
 def show_chart(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
-    """Draw a Plotly figure without its tool bar, with its data as CSV beneath.
+    """Draw a Plotly figure without its tool bar, and a CSV button below it.
 
-    `alt` describes it to who cannot see it.
+    `alt` describes it to people who cannot see it.
     """
     event = st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False, "scrollZoom": False}, **options)
     _offer_csv("Chart as CSV", lambda: _write_csv(list_chart_rows(figure)), f"{key}.csv", key=key)
@@ -299,9 +296,9 @@ def show_table(
     rows: Sequence[dict[str, Any]], *, key: str, file_name: str, column_config: dict[str, Any] | None = None,
     **options: Any,
 ) -> Any:  # fmt: skip
-    """Draw rows as a table with its CSV beneath; cells are shown as text, never as Markdown, empty ones as a dash.
+    """Draw rows as a table with a CSV button below it. Cells are shown as text, never Markdown, empty ones as a dash.
 
-    Times are shown in the visitor's zone and counts with their thousands apart, unless `column_config` says otherwise.
+    Times are shown in the visitor's zone and counts with thousands separators, unless `column_config` says otherwise.
     """
     import pandas as pd
 
@@ -317,29 +314,29 @@ def show_table(
 
 
 def _show_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row whose texts a browser can be sent: none holds half a letter."""
+    """Return a row that can be sent to a browser: lone surrogates in its texts are replaced."""
     return {name: show_text(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def score_column(decimals: int = 2, **options: Any) -> Any:
-    """Return how a table shows scores."""
+    """Return the column type of scores."""
     return st.column_config.NumberColumn(format=f"%.{decimals}f", **options)
 
 
 def share_column(**options: Any) -> Any:
-    """Return how a table shows shares of 0..1: in percent."""
+    """Return the column type of shares of 0..1, in percent."""
     return st.column_config.NumberColumn(format="percent", **options)
 
 
 def time_column() -> Any:
-    """Return how a table shows times: as the visitor's clock does, whose zone its header tells."""
+    """Return the column type of times: in the visitor's zone, which the header's help names."""
     zone = viewer_zone()
     said = f"In your time zone, {zone}. The CSV has UTC." if zone != "UTC" else "UTC"
     return st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm", timezone=zone, help=said)
 
 
 def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
-    """How a column of times or counts is shown; None for any other."""
+    """The column type for times or counts; None for any other."""
     kinds = {type(row[name]) for row in rows if row.get(name) is not None}
     if kinds == {datetime}:
         return time_column()
@@ -347,12 +344,12 @@ def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
 
 
 def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str) -> None:
-    """The button under a chart or a table; its file is made when it is asked for."""
+    """The button below a chart or a table; the file is built on click."""
     offer_file(label, lambda _roles: write(), file_name, "text/csv", key=f"{key}-csv")
 
 
 def _write_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Return rows as CSV. Both breaks end its lines, so that a cell with either is quoted and starts no line."""
+    """Return rows as CSV. Lines end in CR LF, so that cells with either character are quoted."""
     import pandas as pd
 
     return pd.DataFrame([write_row(_show_row(row)) for row in rows]).to_csv(index=False, lineterminator="\r\n")

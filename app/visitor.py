@@ -1,4 +1,4 @@
-"""Who looks at the pages, and what they may do: changes through the pages are made under this name and role."""
+"""The visitor of the pages and their permissions: changes on the pages are made under this name and role."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from core.audit.acts import Act
 from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
 
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (what Streamlit listens on when nobody says otherwise)
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (Streamlit's default address)
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """One person at the pages; `session` tells their sign-in from others ("" for none to sign out of).
+    """The person who uses the pages; `session` identifies their sign-in ("" where there is none).
 
-    `ends` is when they have to sign in again, None where somebody else decides that.
+    `ends` is when they have to sign in again, None where the proxy decides that or nobody signs in.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Visitor:
 
 
 def get_visitor() -> Visitor:
-    """Return who looks at the page that is being drawn. Raises Forbidden while nobody is known, with what to do."""
+    """Return the visitor of the page that is being drawn. Raises Forbidden, with what to do, if nobody is known."""
     config = get_config()
     if config.access.is_local:
         check_bind(config.access, st.get_option("server.address") or ANY_ADDRESS)
@@ -46,13 +46,13 @@ def get_visitor() -> Visitor:
 
 
 def make_act(reason: str, environment: str) -> Act:
-    """Return what the visitor does as an act. Raises InvalidInput when the reason is empty or too long."""
+    """Return the visitor's change as an act. Raises InvalidInput when the reason is empty or too long."""
     visitor = get_visitor()
     return Act(visitor.name, reason, environment, roles=visitor.roles)
 
 
 def lock(action: Action, environment: str) -> dict[str, Any]:
-    """Return the options that lock a control and say why, when the visitor may not do this; {} when they may.
+    """Return the widget options that lock a control, with the reason, if the visitor may not do this; else {}.
 
     `st.button("Save", **lock(Action.FLAG_UPDATE, environment))`; the operation itself refuses too.
     """
@@ -64,7 +64,7 @@ def sign_out() -> None:
     """End the visitor's session here and everywhere else, and send them to their provider's end of session."""
     login = get_config().access.login
     if login:
-        with suppress(QuarterdeckError):  # over already, or the store is down: the cookie goes in any case
+        with suppress(QuarterdeckError):  # already over, or the store is down: the cookie is removed in any case
             end_session(get_store(), get_visitor().session, now=datetime.now(UTC), lasts=login.session)
         load_is_ended.clear()
         st.logout()
@@ -72,7 +72,7 @@ def sign_out() -> None:
 
 def _find_person(access: SignIn) -> Person:
     if st.context.headers.get(SEAL_HEADER) != get_seal():
-        raise Forbidden("a login works with `quarterdeck serve` only, which guards the way in")
+        raise Forbidden("a login works with `quarterdeck serve` only, which checks every request")
     if access.proxy:
         return read_headers(access.proxy, st.context.headers)
     claims = st.user.to_dict()

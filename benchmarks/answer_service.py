@@ -1,4 +1,4 @@
-"""The small service that `blue_green` and the tests deploy: it answers which release and which process it is.
+"""The small service that `blue_green` and the tests deploy: it answers with its release and process id.
 
 Run: `python -m benchmarks.answer_service PORT RELEASE`. A release named `sick…` is never healthy, `dead…` ends at once.
 """
@@ -23,7 +23,7 @@ async def answer(request: Request) -> Response:
 
 
 async def healthz(_request: Request) -> Response:
-    """Say how it is."""
+    """Health check."""
     return JSONResponse({"release": RELEASE}, status_code=503 if RELEASE.startswith("sick") else 200)
 
 

@@ -1,4 +1,4 @@
-"""The memory of the server while its pages are looked at in Chromium, page by page.
+"""The memory of the server while Chromium opens its pages one by one.
 
     python -m benchmarks.big_home FOLDER
     python -m benchmarks.app_memory --home FOLDER
@@ -21,7 +21,7 @@ from app.navigation import TITLES, path_of
 from benchmarks.first_paint import find_port, served
 from tests.chromium import FLAGS
 
-FIRST = ("", "corpus", "corpus?tab=Files&version=v25", "corpus?tab=Diff")  # idle is what is there before the corpus
+FIRST = ("", "corpus", "corpus?tab=Files&version=v25", "corpus?tab=Diff")  # idle is measured before the corpus page
 LAST = ("coverage", "coverage?days=30d")  # they load the embedding model
 PAGES = (*FIRST, *(path for path in map(path_of, TITLES) if path not in (*FIRST, *LAST)), *LAST)
 MOST_MB, MOST_CORPUS_MB, VISITS = 1500, 300, 3
@@ -40,7 +40,7 @@ def main() -> int:
         server = find_server(port)
         for page in PAGES:
             before = read_mb(server, "VmRSS")
-            Path(f"/proc/{server}/clear_refs").write_text("5")  # the peak counts from here
+            Path(f"/proc/{server}/clear_refs").write_text("5")  # reset the peak
             for _ in range(VISITS):
                 visit(browser, f"{address}/{page}")
             peaks[page] = (before, read_mb(server, "VmHWM"))
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def visit(browser: Browser, url: str) -> None:
-    """Open a page in a session of its own, and leave it when it stands."""
+    """Open a page in a session of its own, and leave it once it is complete."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     page.goto(url)
@@ -65,7 +65,7 @@ def visit(browser: Browser, url: str) -> None:
 
 
 def find_server(port: int) -> int:
-    """Return the process that serves on the port."""
+    """Return the process that listens on the port."""
     found = subprocess.run(
         ["pgrep", "-f", f"quarterdeck serve --port {port}"], check=True, capture_output=True, text=True
     )
@@ -73,7 +73,7 @@ def find_server(port: int) -> int:
 
 
 def read_mb(process: int, name: str) -> float:
-    """Return one of the sizes that Linux keeps of a process."""
+    """Return one of the sizes in a process's /proc status."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 

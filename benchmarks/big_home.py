@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def fill_log(home: Path, rows: int) -> None:
-    """Append the seeded rows so that the last of them is of this moment."""
+    """Append the seeded rows, the last of them dated now."""
     log = open_log(f"sqlite:///{home / 'quarterdeck.db'}")
     later = int(datetime.now(UTC).timestamp() * 1000) - END_MS
     for batch in draw_rows(rows, DAYS, SEED):

@@ -50,7 +50,7 @@ NAME = "answers"
 ACT = Act("harness", "under load")
 LOADERS = 2
 _THREADS = 24
-_SLOW_EVERY, _SLOW_MS = 40, 1_000  # some requests are on their way for longer than a switch takes
+_SLOW_EVERY, _SLOW_MS = 40, 1_000  # some requests take longer than a switch
 _NEW_EVERY = 4
 
 _SERVICE = [sys.executable, "-m", "benchmarks.answer_service", "{port}", "{release}"]
@@ -123,7 +123,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of everything."""
+    """The outcome of all processes."""
 
     made: int
     failures: tuple[str, ...]
@@ -140,7 +140,7 @@ class Outcome:
 def staging(
     folder: Path, *, start_timeout_s: float = 60, green_upstream: int = 0, compose: Sequence[str] = ()
 ) -> Iterator[Scene]:
-    """Set up a scene with a running nginx; at the end nothing of it runs any more."""
+    """Set up a scene with a running nginx; at the end everything is stopped."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise SystemExit("this needs Debian's nginx: apt-get install nginx")
@@ -251,7 +251,7 @@ def _clients(scene: Scene, rate: float) -> Iterator[list[Path]]:
 
 
 def _load(address: str, rate: float, stop: Path, output: Path) -> None:
-    """Ask at the given rate, in threads that catch up when they are late, until told to stop."""
+    """Ask at the given rate, in threads that catch up when they are late, until stopped."""
     latencies: list[float] = []
     failures: list[str] = []
     releases: Counter[str] = Counter()

@@ -3,7 +3,7 @@
 Run: python -m benchmarks.cause_ranking [--scenarios 200] [--first-seed 0] [--jobs 2] The log is drawn with the noise
 of the reference drift streams (weekday pattern, correlated wobble of days, sessions), the drop is dated by
 `core.drift.verdict.decide_drift`, some days after it was first called, and the changes around it hold decoys of other
-kinds. A drop that is not called or whose true cause is not first counts as wrong. Beside ours stands the simple rule:
+kinds. A drop that is not called or whose true cause is not first counts as wrong. The baseline is a simple rule:
 the latest change before the dated day is to blame, and without one users ask something new.
 """
 
@@ -25,7 +25,7 @@ from core.drift.verdict import DriftReport, as_history, decide_drift
 from core.log.values import DailyScores
 
 FIRST_DAY = date(2026, 1, 5)  # a Monday
-DAYS, WATCHED = 75, 60  # the last day, and the days at most until the drop is looked at
+DAYS, WATCHED = 75, 60  # the last day, and the most days until the causes are ranked
 KINDS = (
     "prompt regression", "bad index", "bad canary", "bad flag", "new questions, no change", "new questions, decoys",
     "unknown regression", "no segments recorded",

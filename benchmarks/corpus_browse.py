@@ -69,7 +69,7 @@ def _many(root: Path) -> bool:
 
 
 def _compare_with_dvc(root: Path, old: str, new: str, ours: VersionDiff) -> bool:
-    """Time both in turn, so that a busy machine slows both alike."""
+    """Time both alternately, so that a busy machine slows both alike."""
     from dvc.repo import Repo
 
     def diff() -> Any:

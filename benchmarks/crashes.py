@@ -1,4 +1,4 @@
-"""Is anything lost, or torn, when those who write are killed in the middle of it?
+"""Is anything lost or torn when writers are killed in the middle of a write?
 
 Run: `python -m benchmarks.crashes [--rounds 200] [--database postgresql://…]`. Each round starts one process that
 writes for all it is worth: a service that logs, somebody who flips a flag, a builder of an index, or a server that
@@ -39,7 +39,18 @@ from quarterdeck.store import Store
 PROJECT = Path(__file__).resolve().parents[1]
 ACT = Act("harness", "under fire")
 FLAG = "under-fire"
-TURNS = ("log", "flip", "log", "flip", "build", "log", "flip", "log", "flip", "serve")  # who is killed, in this order
+TURNS = (
+    "log",
+    "flip",
+    "log",
+    "flip",
+    "build",
+    "log",
+    "flip",
+    "log",
+    "flip",
+    "serve",
+)  # the roles that are killed, in this order
 _PATIENCE_S = 120.0
 
 
@@ -56,7 +67,7 @@ class Outcome:
 
 
 def run(folder: Path, url: str, *, rounds: int, seed: int = 1) -> Outcome:
-    """Kill `rounds` writers, one after the other; return what became of what they had been told is stored."""
+    """Kill `rounds` writers, one after the other; return what became of the writes that were acknowledged."""
     rng, outcome = random.Random(seed), Outcome()
     scene = Scene(folder, 200, 8, str(folder / "indexes"))
     with closing(Store(url, create=True)) as store:
@@ -101,7 +112,7 @@ def _kill_build(scene: Scene, rng: random.Random) -> None:
 
 
 def _next_version(scene: Scene) -> int:
-    """The version whose index is not registered yet: a killed builder's is begun again."""
+    """The version whose index is not registered yet: a killed build is started again."""
     with closing(Store(scene.url, create=True)) as store, store.begin():
         pass
     with closing(Store(scene.url)) as store:
@@ -192,7 +203,7 @@ def _answers(address: str) -> bool:
 
 
 def _list_missing(url: str, prefix: str, told: int) -> list[str]:
-    """Name the rows that were told to be stored and are not, or are there twice."""
+    """Return the acknowledged rows that are missing or stored twice."""
     with closing(Store(url)) as store, store.read() as connection:
         stored = Counter(
             connection.scalars(text("SELECT query FROM retrievals WHERE query LIKE :prefix"), {"prefix": f"{prefix}-%"})
@@ -201,7 +212,7 @@ def _list_missing(url: str, prefix: str, told: int) -> list[str]:
 
 
 def _list_faults(url: str) -> Iterator[str]:
-    """Whatever says that a change is there by half."""
+    """Every sign of a partly stored change."""
     with closing(Store(url)) as store:
         if broken := list_broken_audit_entries(store):
             yield f"the audit chain is broken at {broken}"
@@ -228,7 +239,7 @@ def _count(connection: Connection, query: str) -> int:
 
 
 def _list_broken_indexes(scene: Scene) -> list[str]:
-    """Build the next index over what the killed builders left; then only whole ones may be there."""
+    """Build the next index over what the killed builders left; afterwards only complete ones may exist."""
     if not Path(scene.location).exists():
         return []
     from benchmarks.index_swap import ALIAS, HashEmbedder, make_source

@@ -1,4 +1,4 @@
-"""Where the public data lies: under the folder that QUARTERDECK_BENCH_DATA names. It is not part of the repository."""
+"""The public data, in the folder that QUARTERDECK_BENCH_DATA names. It is not part of the repository."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How soon and how falsely the drift rule calls, beside three simple rules on the same seeded streams.
+"""How soon the drift rule calls a drop and how often falsely, compared with three simple rules on the same streams.
 
 Run: python -m benchmarks.drift_power [--streams 200] [--jobs 2]
 One verdict at the end of each of 90 watched days. Ours sees day summaries. The simple rules compare the last 7 days

@@ -1,4 +1,4 @@
-"""How long a visitor waits for the sentence on top of each page, in Chromium, beside an empty Streamlit page.
+"""How long the first paint of each page takes in Chromium, compared with an empty Streamlit page.
 
     .venv/bin/python -m benchmarks.first_paint [--home FOLDER] [--visits 7] [--check 2.0]
 
@@ -6,7 +6,7 @@ Serves the deck over QUARTERDECK_HOME (default: the demo's) and, from a second p
 and nothing else. After three visits that warm the caches each page is opened in turn with the empty one; the median
 time from the start of the navigation until the sentence was painted, by the browser's own clock, is printed, and its
 ratio to the empty page's. The browser keeps its profile on disk, as people's do: without one (a private window) it
-compiles Streamlit's scripts anew at each visit, which takes about a third of a second longer.
+compiles Streamlit's scripts again at each visit, which takes about a third of a second longer.
 `--check R` exits with 1 when a page takes more than R times as long. With `--home` it measures any prepared home, for
 example one with 10M retrievals, 10,000 runs and 20,000 files.
 """
@@ -89,7 +89,7 @@ def visit(context: BrowserContext, url: str) -> float:
 def measure(context: BrowserContext, bare: str, page: str, visits: int) -> tuple[float, float]:
     """Return the median seconds of the empty page and of the page.
 
-    They take turns, so that what else the machine does falls on both alike; the first visits warm the caches.
+    They take turns, so that other load on the machine affects both alike; the first visits warm the caches.
     """
     turns = [(visit(context, bare), visit(context, page)) for _ in range(WARMING + visits)][WARMING:]
     return statistics.median(turn[0] for turn in turns), statistics.median(turn[1] for turn in turns)

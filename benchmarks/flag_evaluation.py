@@ -1,4 +1,4 @@
-"""What a flag costs: one evaluation of a 20% rollout beside three other clients, loading, scale, agreement with flagd.
+"""What a flag costs: an evaluation of a 20% rollout compared with three other clients, loading, scale, conformance.
 
     python -m benchmarks.flag_evaluation [--pairs 100000] [--seed 1]
 
@@ -45,7 +45,7 @@ def flagd_provider(document: dict[str, Any]) -> Iterator[Ask]:
 
 @contextmanager
 def flagd_through_openfeature(document: dict[str, Any]) -> Iterator[Ask]:
-    """The same provider the way applications use it, behind OpenFeature's client."""
+    """The same provider behind OpenFeature's client, as applications use it."""
     from openfeature import api
     from openfeature.contrib.provider.flagd import FlagdProvider
     from openfeature.contrib.provider.flagd.config import ResolverType
@@ -110,7 +110,7 @@ def our_rule(document: dict[str, Any]) -> Iterator[Ask]:
     yield lambda user: flags.evaluate(KEY, False, {"targetingKey": user}).value
 
 
-# Name, the module it needs, how to set it up, and how many times faster we mean to be.
+# Name, the module it needs, how to set it up, and the targeted speed-up.
 PEERS = [
     ("flagd's Python provider", "openfeature.contrib.provider.flagd", flagd_provider, 10.0),
     ("the same, through OpenFeature's client", "openfeature.contrib.provider.flagd", flagd_through_openfeature, 10.0),
@@ -130,7 +130,7 @@ def main() -> int:
 
 
 def compare_evaluation() -> bool:
-    """Ours and every installed peer in turns, so that a busy machine slows all alike; the best round counts."""
+    """Ours and every installed peer alternately, so that a busy machine slows all alike; the best round counts."""
     document = {"flags": {KEY: boolean_flag(on=True, rollout_pct=20)}}
     print(f"One boolean flag, 20% rollout, {len(USERS):,} users, ns per evaluation:")
     with ExitStack() as stack:
@@ -155,7 +155,7 @@ def compare_evaluation() -> bool:
 
 
 def measure_loading() -> bool:
-    """A flag is compiled when it is first asked for, so both are told: loading, and loading with every flag asked."""
+    """A flag is compiled at its first evaluation, so two times are shown: loading, and loading plus evaluating all."""
     document = {"flags": _many_flags(1_000)}
 
     def load_and_ask() -> None:

@@ -1,4 +1,4 @@
-"""Do the topics at the top of the list stand for what the index lacks? By gain, beside a ranking by size.
+"""Are the topics at the top of the list those that the index lacks? Ranked by gain, compared with a ranking by size.
 
 Some classes of labeled queries are left out of the index. Half the queries of each other class are its documents, one
 text each; the other half, all queries of the missing classes and 300 unrelated ones (`chatter.txt`) are asked. Each

@@ -1,6 +1,6 @@
 """Do readers notice when the index under their alias is swapped, rolled back, removed, and its builder killed?
 
-Run: `python -m benchmarks.index_swap [--chunks 5000] [--swaps 200]`. Reader processes ask through the alias all the
+Run: `python -m benchmarks.index_swap [--chunks 5000] [--swaps 200]`. Reader processes query through the alias all the
 while; each answer is checked against what only the whole index of that name can answer. `tests/faults` runs it small.
 """
 
@@ -66,7 +66,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one reader saw: queries, the errors, the answers that a whole index would not give, and its times."""
+    """What one reader saw: queries, the errors, the answers that a complete index would not give, and its times."""
 
     queries: int
     failures: list[str]
@@ -77,7 +77,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of everything."""
+    """The outcome of all processes."""
 
     readings: tuple[Reading, ...]
     swaps: int
@@ -97,7 +97,7 @@ class HashEmbedder(Embedder):
         self._dimension = dimension
 
     def _encode(self, texts: list[str]) -> Vectors:
-        time.sleep(0.02)  # leaves the killer time to strike
+        time.sleep(0.02)  # gives the killer time
         rows = np.stack([_direction(text, self._dimension) for text in texts])
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -242,7 +242,7 @@ def _list_inconsistencies(scene: Scene, store: Store) -> Iterator[str]:
 
 
 def _read(scene: Scene, output: Path) -> None:
-    """Ask through the alias until told to stop; every answer has to be that of the whole index of that name."""
+    """Query through the alias until stopped; every answer must come from the complete index of that name."""
     indexes = open_indexes(scene.location)
     stop = scene.folder / "stop"
     failures: list[str] = []

@@ -1,4 +1,4 @@
-"""Fifty visitors on the pages while four services log and two people flip flags: are the pages quick, is all kept?
+"""Fifty visitors while four services log and two people flip flags: are the pages fast, and is anything lost?
 
     python -m benchmarks.load [--home FOLDER] [--minutes 30] [--sessions 50] [--rows-per-s 20000] [--plot FILE.svg]
 
@@ -49,7 +49,7 @@ from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 
-# What people do: open a page, or change one of its filters, which live in the address.
+# What visitors do: open a page, or change one of its filters, which are in the address.
 VISITS = (
     *map(path_of, TITLES),
     "drift?days=7d", "drift?days=30d", "coverage?days=30d", "prompts?tab=Runs", "prompts?tab=Live",
@@ -63,7 +63,7 @@ _BURST_S, _SAMPLE_S, _SHOWN_S, _PATIENCE_S = 0.05, 5.0, 120.0, 120.0
 
 @dataclass
 class Outcome:
-    """What was seen: each interaction's page, begin and length, faults, and the memory; times in seconds of the run."""
+    """What was observed: each interaction's page, start and duration, errors, memory; times in seconds of the run."""
 
     interactions: list[tuple[str, float, float]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -71,14 +71,14 @@ class Outcome:
 
 
 class Visitor:
-    """One session of a browser: what it is sent is read to the end of each run of the page."""
+    """One browser session, which reads every message until the page's run ends."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._pages: dict[str, str] = {}
 
     async def open(self, visit: str) -> str | None:
-        """Open a page by its address; return the first fault that it shows, if any."""
+        """Open a page by its address; return the first error that it shows, if any."""
         page, _, query = visit.partition("?")
         message = BackMsg()
         message.rerun_script.query_string = query
@@ -116,7 +116,7 @@ async def warm_up(address: str) -> None:
 
 
 async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random) -> None:
-    """Be one visitor until the end."""
+    """Act as one visitor until the end."""
     start = time.perf_counter()
     await asyncio.sleep(rng.uniform(0, LOOKS_S[1]))  # they do not all come at once
     async with visitor_of(address) as visitor:
@@ -131,7 +131,7 @@ async def visit(address: str, outcome: Outcome, ends: float, rng: random.Random)
 
 
 async def sample_memory(server: int, outcome: Outcome, ends: float) -> None:
-    """Note the server's resident memory now and then."""
+    """Record the server's resident memory periodically."""
     began = time.perf_counter()
     while (now := time.perf_counter()) < ends:
         outcome.memory.append((now - began, read_mb(server, "VmRSS")))
@@ -139,7 +139,7 @@ async def sample_memory(server: int, outcome: Outcome, ends: float) -> None:
 
 
 def log(url: str, name: str, rows_per_s: float, stop: Event, told: "Queue[Any]") -> None:
-    """Log at an even pace until told to stop; report how many rows there were, how many were dropped, and the pace."""
+    """Log at an even pace until stopped; report the rows, the dropped rows and the pace."""
     rng, count, began = random.Random(name), 0, time.perf_counter()
     with Quarterdeck(url) as deck:
         while not stop.is_set():
@@ -158,7 +158,7 @@ def log(url: str, name: str, rows_per_s: float, stop: Event, told: "Queue[Any]")
 
 
 def flip(url: str, key: str, stop: Event, told: "Queue[Any]") -> None:
-    """Flip a flag every second; report how often it was told to be done."""
+    """Flip a flag every second; report how many flips were acknowledged."""
     count = 0
     with closing(Store(url)) as store:
         while not stop.is_set():
@@ -170,7 +170,7 @@ def flip(url: str, key: str, stop: Event, told: "Queue[Any]") -> None:
 
 
 def run(address: str, url: str, server: int, options: argparse.Namespace) -> tuple[Outcome, list[str]]:
-    """Put the load on; return what was seen and what was lost."""
+    """Run the load; return what was observed and what was lost."""
     asyncio.run(warm_up(address))
     processes = multiprocessing.get_context("spawn")
     stop, told = processes.Event(), processes.Queue()
@@ -226,7 +226,7 @@ def _list_losses(url: str, reports: Sequence[tuple[str, int, int, float]], logge
 
 
 def measure_growth(memory: Sequence[tuple[float, float]]) -> float:
-    """Return by what share the last third of the run lies above the second, medians compared."""
+    """Return by what share the median of the run's last third exceeds that of the second."""
     third = len(memory) // 3
     middle, last = (statistics.median(mb for _, mb in part) for part in (memory[third : 2 * third], memory[-third:]))
     return last / middle - 1

@@ -1,4 +1,4 @@
-"""How many flag evaluations a second does the HTTP API answer over OFREP, and how late is the slowest in a hundred?
+"""How many flag evaluations per second does the HTTP API answer over OFREP, with which 99th percentile of latency?
 
 Run: `python -m benchmarks.ofrep [--seconds 10] [--connections 8]`. The peer is a bare Starlette route that reads a JSON
 body and answers one of the same size, served by the same uvicorn, in turns with ours in the same run. Ours stands
@@ -30,12 +30,12 @@ PROJECT = Path(__file__).resolve().parents[1]
 FLAGS = 20
 SINGLE, BULK = "/ofrep/v1/evaluate/flags/flag-7", "/ofrep/v1/evaluate/flags"
 BODY = json.dumps({"context": {"targetingKey": "user-42", "country": "DE"}}).encode()
-_TURNS = 4  # ours and the peer's share the time in so many turns each
+_TURNS = 4  # turns of ours and of the peer
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Requests a second, and the latency that one in a hundred exceeds."""
+    """Requests per second, and the 99th percentile of latency."""
 
     per_s: float
     p99_ms: float
@@ -60,7 +60,7 @@ def measure(url: str, *, seconds: float, connections: int) -> dict[str, Measured
 
 
 async def _load(port: int, path: str, seconds: float, connections: int) -> list[float]:
-    """Ask over so many connections at once, each without a pause; return every latency in seconds."""
+    """Send requests over this many connections, without a pause; return every latency in seconds."""
     end = time.perf_counter() + seconds
     times: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Is the lift that is predicted for a new corpus version the one that is measured when it is live?
+"""Does the predicted lift of a new corpus version match the lift that is measured once it is live?
 
 Run: `python -m benchmarks.prediction [--pages 40] [--cache FILE]`. DPDK's documentation is v1, FD.io VPP's is added as
 v2. The queries are section headings of both, taken out of every passage of the index. Embedding all 4,541 passages

@@ -1,4 +1,4 @@
-"""How often the right prompt is named, and how often a wrong one: simulated evaluations over shared cases.
+"""How often the best prompt is named the winner, and how often a wrong one, in simulated evaluations over shared cases.
 
 Run: `python -m benchmarks.prompt_winners [--trials 1000] [--first-seed 0]`. Prints a Markdown table. A case scores its
 difficulty plus noise, cut to 0..1, and every variant answers the same cases. The worst case for a wrong winner is
@@ -17,7 +17,7 @@ CASE_SD, NOISE_SD = 0.10, 0.12
 
 
 def draw(means: Sequence[float], cases: int, rng: np.random.Generator) -> list[Candidate]:
-    """One evaluation of variants with these true means, up to what is cut off at 1."""
+    """One evaluation of variants with these true means, apart from the clipping to 0..1."""
     difficulty = rng.normal(0.0, CASE_SD, cases)
     found = []
     for number, mean in enumerate(means):

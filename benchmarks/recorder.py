@@ -1,4 +1,4 @@
-"""Rows a second of `log_retrieval`, validated, redacted and rolled up, beside a connection and a commit for each row.
+"""Rows per second of `log_retrieval`, validated, redacted and rolled up, compared with a connection and commit per row.
 
     python -m benchmarks.recorder [--rows 200000] [--folder FOLDER]
 
@@ -78,7 +78,7 @@ def check(path: Path, rows: int) -> None:
 
 
 def record_in_processes(path: Path, rows: int) -> float:
-    """Let four processes log at once; return the seconds of the slowest. Whatever one of them complains of ends it."""
+    """Let four processes log at once; return the seconds of the slowest. A failure of one ends the run."""
     command = [sys.executable, "-m", "benchmarks.recorder", "--write-to", str(path), "--rows", str(rows)]
     writers = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(PROCESSES)

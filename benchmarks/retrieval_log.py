@@ -1,4 +1,4 @@
-"""What ten million retrievals cost: to add, and to read for the drift and coverage pages, beside a scan of the rows.
+"""What ten million retrievals cost to add, and to read for the drift and coverage pages, compared with a scan.
 
     python -m benchmarks.retrieval_log [--rows 10000000] [--days 90] [--seed 1] [--backends sqlite postgresql]
 
@@ -162,7 +162,7 @@ def measure(backend: str, options: argparse.Namespace, folder: Path) -> dict[str
     speeds = fill(log, options)
     if isinstance(log, SqlLog) and log.store.dialect == "postgresql":
         with create_engine(log.store.url, isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(text("VACUUM ANALYZE"))  # what the server does by itself, a little later
+            connection.execute(text("VACUUM ANALYZE"))  # the server does this automatically, a little later
     month, week, everything = (last_days(days, until=LAST) for days in (30, 7, options.days))
     histogram_ms = median_ms(lambda: list_daily_scores(log, window=month), 20)
     scan_ms = median_ms(lambda: scan(log, month), 1)

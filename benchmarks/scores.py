@@ -1,4 +1,4 @@
-"""Days of single scores, summed up as the log's rollups hold them: what benchmarks and tests of drift start from."""
+"""Daily summaries of single scores, as in the log's rollups, for benchmarks and tests of drift."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""How falsely and how soon a canary is rolled back and an A/B test is called, looked at all the time, beside z-tests.
+"""False alarms and power of canaries and A/B tests that are checked continuously, compared with z-tests.
 
 Run: python -m benchmarks.sequential_tests [--runs 1000] [--users 6000] [--looks 100] [--jobs 2] [--only experiments]
 As it stands it takes about 40 minutes on two cores (24 for canaries, 14 for experiments).
@@ -181,7 +181,7 @@ class Trial:
 
 
 def run_experiment(seed: int, world: World, users: int, looks: int) -> Trial:
-    """Watch one experiment; the first winner or stop ends it, figures called invalid are counted beside."""
+    """Watch one experiment; the first winner or stop ends it, invalid verdicts are counted separately."""
     rng = np.random.default_rng(500_000_000 + seed)
     tally, seen, per_query = Tally((STABLE, CANARY)), [], _PerQuery()
     calls: dict[str, int] = {}
@@ -210,7 +210,7 @@ def first_of(trial: Trial, names: Sequence[str]) -> int | None:
 
 
 def print_experiments(results: dict[str, list[Trial]], looks: int) -> None:
-    """False calls and power of experiments, the plain z-test of the score beside them."""
+    """False calls and power of experiments, compared with a plain z-test of the score."""
     print("| experiment, 50:50 | green wins | blue wins | stopped | invalid | z-test over users | over retrievals |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, found in results.items():
@@ -247,7 +247,7 @@ def say_median(found: Sequence[int | None], looks: int) -> str:
 
 
 def print_false_alarms(results: dict[str, list[Outcome]]) -> None:
-    """False alarms of worlds without a difference: the canary as a whole, and each metric by each rule."""
+    """False alarms in worlds without a difference: the canary as a whole, and each metric by each rule."""
     print("| no difference: called worse at any look | bar | ours | z-test over users | z-test over retrievals |")
     print("| --- | --- | --- | --- | --- |")
     for name, found in results.items():

@@ -1,4 +1,4 @@
-"""Topics against the true labels of real queries: ours, plain KMeans and Ward on the same vectors, in one run.
+"""Topics compared with the true labels of real queries: ours, plain KMeans and Ward on the same vectors, in one run.
 
 Run: `python -m benchmarks.topics_quality [FILE.csv --text text --label category]`; default is BANKING77's test split.
 Prints NMI and ARI at the true number of classes, on the whole and on harder samples of it, the number that `auto`
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, default=BANKING77)
     parser.add_argument("--text", default="text")
     parser.add_argument("--label", default="category")
-    parser.add_argument("--names", action="store_true", help="print every topic's name beside its majority class")
+    parser.add_argument("--names", action="store_true", help="print every topic's name and its majority class")
     options = parser.parse_args()
     data = read_labeled(options.file, text=options.text, label=options.label)
     print(f"{'sample':30} {'queries':>7} {'classes':>7} {'ours':>13} {'KMeans':>13} {'Ward':>13} {'auto':>5} outliers")

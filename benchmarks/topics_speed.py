@@ -1,4 +1,4 @@
-"""Where the time goes from new distinct queries to topics.
+"""How long each step from new distinct queries to topics takes.
 
 Run: `python -m benchmarks.topics_speed [--queries 5000]`. The queries are varied from the labeled
 ones at hand by joining halves of two of them, so that each is new to the model. The runs over a store read the queries

@@ -1,6 +1,6 @@
 """Shell: brings back the state before any audit entry, by a change with an entry of its own.
 
-Nothing is taken out of the trail. A revert is refused if somebody changed the same thing after it was looked at.
+Nothing is taken out of the trail. A revert is refused if somebody changed the same thing since the visitor saw it.
 """
 
 from dataclasses import replace

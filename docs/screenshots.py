@@ -35,7 +35,7 @@ PICTURES = {name: (path_of(name), HEIGHTS.get(name, 900)) for name in TITLES} | 
 
 
 def take_pictures(address: str, browser: Browser, names: Sequence[str]) -> None:
-    """Photograph pages once they stand still, in the light theme."""
+    """Take screenshots of pages once they stop changing, in the light theme."""
     context = browser.new_context(color_scheme="light")
     context.set_default_timeout(PATIENCE_MS)
     for name in names:

@@ -1,4 +1,4 @@
-"""Audit: who changed what, when and why; what differs; the way back; and whether the chain of entries is whole."""
+"""Audit: who changed what, when and why; what differs; reverting; and whether the hash chain is intact."""
 
 import streamlit as st
 
@@ -6,19 +6,20 @@ from app import ui
 from app.panels.audit.entry import render_entry
 from app.panels.audit.trail import SHOWN, render_filter, render_table
 from app.resources import get_store, list_environments
+from app.text import plain
 from app.visitor import get_visitor
 from core.audit.permissions import list_readable
 from core.audit.trail import AuditEntry, AuditFilter, count_audit, list_audit, list_broken_audit_entries
 
 
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
-    """The newest change, and whether the chain of entries is whole."""
+    """The newest change, and whether the hash chain is intact."""
     broken = list_broken_audit_entries(get_store())
     what = f"{newest.actor} did {newest.action} of {newest.target} {ui.format_ago(newest.ts)}"
     look = ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
-    ui.render_verdict(f"The last of {count_audit(get_store(), readable):,} changes: {ui.plain(what)}.", look)
+    ui.render_verdict(f"The last of {count_audit(get_store(), readable):,} changes: {plain(what)}.", look)
 
 
 def render() -> None:
@@ -26,7 +27,7 @@ def render() -> None:
     readable = AuditFilter(among=list_readable(get_visitor().roles))
     newest = next(iter(list_audit(get_store(), readable, limit=1)), None)
     if newest is None:
-        ui.render_empty("There are no changes yet. The first flip of a flag will appear here.", "quarterdeck demo")
+        ui.render_empty("There are no changes yet. The first change of a flag will appear here.", "quarterdeck demo")
         return
     render_sentence(newest, readable)
     ui.render_said()

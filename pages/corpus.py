@@ -1,4 +1,4 @@
-"""Corpus: what the index knew on a day, and what a newer version adds."""
+"""Corpus: which version is live, what is newer, and what it would fix."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,6 +13,7 @@ from app.panels.corpus.prediction import render_prediction
 from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments
+from app.text import plain
 from core.corpus.corpus import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
@@ -20,18 +21,18 @@ from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 def say_what_is_live(
     versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]
 ) -> tuple[str, ui.StatusLook]:
-    """The sentence on top: what is live, how old it is, what is newer."""
+    """The sentence at the top: what is live, how old it is, what is newer."""
     newest = versions[0]
     known = next((version for version in versions if list_live(version, indexes, aliases)), None)
     if known is None:
-        return f"No version is live; the newest is {ui.plain(newest.name)}.", ui.StatusLook("Not live", "gray", "…")
-    age = f"{ui.plain(known.name)} is live, {ui.format_ago(known.committed).removesuffix(' ago')} old"
+        return f"No version is live; the newest is {plain(newest.name)}.", ui.StatusLook("Not live", "gray", "…")
+    age = f"{plain(known.name)} is live, {ui.format_ago(known.committed).removesuffix(' ago')} old"
     if known.revision == newest.revision:
         return f"{age}, and it is the newest.", ui.StatusLook("Up to date", "green", "✓")
     counts = get_corpus().count_changes(known.revision, newest.revision)
     told = [f"{n:,} {what}" for n, what in zip(counts, ("added", "removed", "modified", "renamed"), strict=True) if n]
     changes = ", ".join(told) or ("unknown changes" if None in counts else "the same files")
-    return f"{age}; {ui.plain(newest.name)} is newer (files: {changes}).", ui.StatusLook(
+    return f"{age}; {plain(newest.name)} is newer (files: {changes}).", ui.StatusLook(
         "Newer version waits", "orange", "◐"
     )
 

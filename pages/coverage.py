@@ -11,6 +11,7 @@ from app.panels.coverage.progress import render_progress
 from app.panels.coverage.resources import load_coverage, load_map
 from app.panels.coverage.topic import choose_topic, render_topic
 from app.resources import get_config, get_store, list_environments
+from app.text import plain
 from core.coverage.backlog import list_backlog
 from core.coverage.report import Coverage
 from core.coverage.topics import Topic
@@ -19,7 +20,7 @@ MOST_DAYS = 30
 
 
 def choose_clusters() -> int | None:
-    """How many topics the visitor wants; None lets the measure choose."""
+    """The number of topics that the visitor entered; None chooses it automatically."""
     return st.number_input(
         "Number of topics (empty: automatic)", 1, 200, None, key="clusters", bind="query-params", width=260
     )
@@ -29,14 +30,14 @@ def render_sentence(coverage: Coverage, ranked: Sequence[Topic]) -> None:
     """How many topics score low, which is the most worth indexing, and what counts as low."""
     if not ranked:
         look = ui.StatusLook("No topics", "green", "✓")
-        ui.render_verdict(f"No topics to show: {ui.plain(coverage.topics.reason)}.", look)
+        ui.render_verdict(f"No topics to show: {plain(coverage.topics.reason)}.", look)
         return
     first = ranked[0]
     share = ui.format_share(first.count / coverage.scored_count)
     together = ui.format_share(sum(topic.count for topic in ranked) / coverage.scored_count)
     score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     ui.render_verdict(
-        f"{score_low}, {together} of all queries together. The one most worth indexing is “{ui.plain(first.label)}”: "
+        f"{score_low}, {together} of all queries together. The one most worth indexing is “{plain(first.label)}”: "
         f"{share} of all queries, mean score {ui.format_score(first.mean_score)}.",
         ui.StatusLook("1 topic" if len(ranked) == 1 else f"{len(ranked)} topics", "orange", "◐"),
         detail=f"Low means under {coverage.threshold:.2f}, which one in ten queries of the reference month did; "
@@ -51,7 +52,7 @@ def render(frame: ui.Frame) -> None:
     coverage = load_coverage(frame.environment, frame.today, days, clusters)
     if not coverage.scored_count:
         ui.render_empty(
-            "There is no retrieval in this range yet. Build the demo, or let a service log one.", "quarterdeck demo"
+            "No retrieval was logged in this range. Build the demo, or let a service log one.", "quarterdeck demo"
         )
         return
     ui.render_said()

@@ -12,6 +12,7 @@ from app.panels.drift.scores import (
     render_table,
 )
 from app.resources import list_environments, load_drift
+from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.verdict import DriftReport, DriftStatus
 
@@ -19,7 +20,7 @@ from core.drift.verdict import DriftReport, DriftStatus
 def render_sentence(report: DriftReport, told: WhatChanged) -> None:
     """The verdict with its likeliest cause, and what to do about it."""
     detail = f"{report.reason} {report.action}" if told.sentence != report.reason else report.action
-    ui.render_verdict(ui.plain(told.sentence), ui.DRIFT_LOOKS[report.status], detail=detail)
+    ui.render_verdict(plain(told.sentence), ui.DRIFT_LOOKS[report.status], detail=detail)
 
 
 def render(frame: ui.Frame) -> None:

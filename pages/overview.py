@@ -8,6 +8,7 @@ from app.panels.overview.resources import load_areas
 from app.panels.overview.tiles import LOOKS, render_area, render_decisions
 from app.panels.overview.timeline import render_timeline
 from app.resources import list_environments
+from app.text import plain
 from core.overview import Standing
 
 frame = ui.render_frame("Overview", environments=list_environments(), ranges=False)
@@ -17,7 +18,7 @@ if is_new and areas[0].standing is Standing.EMPTY:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])
 else:
     lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
-    ui.render_verdict(ui.plain(lead.sentence), LOOKS[lead.standing])
+    ui.render_verdict(plain(lead.sentence), LOOKS[lead.standing])
 if is_new:
     render_onboarding()
 

@@ -9,6 +9,7 @@ from app.panels.prompts.promotion import render_promotion
 from app.panels.prompts.resources import load_choices, load_comparison, load_experiment_names
 from app.panels.prompts.runs import read_chosen, render_runs
 from app.resources import list_environments
+from app.text import plain
 from core.prompts.contests import PromptComparison
 from core.prompts.decisions import WinnerRule
 
@@ -17,7 +18,7 @@ _NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")
 
 
 def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
-    """What the visitor looks at, and the rule that decides; it is stated in the verdict."""
+    """The choice of experiment and rule; the verdict states both."""
     left, middle, right = st.columns(3)
     experiment = left.selectbox("MLflow experiment", load_experiment_names(), key="experiment", bind="query-params")
     chosen = middle.selectbox("Decide by", [str(rule) for rule in WinnerRule], key="rule", bind="query-params")
@@ -31,23 +32,23 @@ def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
 
 
 def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
-    """The verdict, the rule it rests on, and what it is over."""
-    live = ui.plain(found.production.label) if found.production else "no version"
+    """The verdict, its rule, and the runs that it compares."""
+    live = plain(found.production.label) if found.production else "no version"
     those = f"the {len(found.contenders)} chosen runs" if found.is_chosen else "the newest run of each version"
     detail = f"Rule: {rule}. Compared: {those}. In production: {live}."
     if all(each.run.params.get("answerer", "").startswith("extractive") for each in found.contenders):
         detail += _EXTRACTIVE
     sentence, look = say_verdict(found)
-    ui.render_verdict(ui.plain(sentence), look, detail=detail)
+    ui.render_verdict(plain(sentence), look, detail=detail)
     for each in found.contenders:
         if each.problem:
-            st.caption(f"Left out of the verdict: {ui.plain(each.label)} {ui.plain(each.problem)}.")
+            st.caption(f"Left out of the verdict: {plain(each.label)} {plain(each.problem)}.")
     if found.missing:
         st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
 
 
 def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
-    """The sentence on top and its badge."""
+    """The sentence at the top and its badge."""
     if found.decision is None:
         count = len(found.contenders)
         none = f"None of the {count} runs can" if count > 1 else "The run cannot"
@@ -59,7 +60,7 @@ def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
 
 
 def offer_shared_cases(found: PromptComparison) -> None:
-    """Runs over different cases are compared over those that they share, when the visitor asks for it."""
+    """The switch that compares runs over different cases on the cases that they share."""
     if wants_shared() or (found.decision and not found.decision.comparable and found.shared):
         label = f"Compare over the {len(found.shared)} cases that all of them share"
         st.toggle(label, key="shared", bind="query-params")
@@ -98,7 +99,7 @@ def render(frame: ui.Frame) -> None:
         none = (
             "None of the chosen runs is in this store." if found.missing else f"No evaluated run in {experiment} yet."
         )
-        ui.render_empty(ui.plain(none), "quarterdeck demo")
+        ui.render_empty(plain(none), "quarterdeck demo")
         if load_choices(experiment):
             render_runs(experiment, ())
         return

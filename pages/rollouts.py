@@ -1,4 +1,4 @@
-"""Rollouts: what is being rolled out, and the switches. Every change names a reason and lands in the audit trail."""
+"""Rollouts: what is being rolled out, and the switches. Every change has a reason and an audit entry."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from app.panels.rollouts.flags import render_flags
 from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.panels.rollouts.tokens import render_tokens
 from app.resources import get_store, list_environments
+from app.text import plain, plain_error
 from core.errors import QuarterdeckError
 from core.flags.board import BoardRow, list_board
 from core.flags.schedule import ScheduleState, say_next
@@ -20,16 +21,16 @@ from core.flags.upkeep import describe_partly
 
 
 def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.StatusLook]:
-    """The sentence on top: what is partly rolled out, what is planned next, and whether a plan got stuck."""
+    """The sentence at the top: what is partly rolled out, what is scheduled next, and what got stuck."""
     partly, sentence = describe_partly({row.flag.key: row.flag.view for row in board})
-    said = ui.plain(sentence)
+    said = plain(sentence)
     planned = [row.schedule for row in board if row.schedule]
     stuck = [each for each in planned if each.state is ScheduleState.PAUSED]
     due = sorted((each for each in planned if each.due), key=lambda each: each.due or now)
     for each in stuck[:1]:
-        said += f" {ui.plain(each.flag)} is {ui.plain(say_next(each, now=now))}."
+        said += f" {plain(each.flag)} is {plain(say_next(each, now=now))}."
     for each in due[:1]:
-        said += f" Next: {ui.plain(each.flag)}, {ui.plain(say_next(each, now=now))}."
+        said += f" Next: {plain(each.flag)}, {plain(say_next(each, now=now))}."
     if stuck:
         return said, ui.StatusLook("A plan is paused", "orange", "⚠")
     return said, ui.StatusLook("Rolling out", "blue", "◐") if partly or planned else ui.StatusLook(
@@ -38,7 +39,7 @@ def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str
 
 
 def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetime) -> None:
-    """What is rolling out and how its canaries do; without the latter where the log cannot be read."""
+    """Flags that are partly rolled out and the health of canaries; without the latter if the log cannot be read."""
     sentence, look = say_what_rolls_out(board, now=now)
     try:
         canaries = [each for each in load_canaries(environment) if is_news(each)]
@@ -49,7 +50,7 @@ def render_sentence(board: Sequence[BoardRow], environment: str, *, now: datetim
         )
         look = look if is_healthy else ui.StatusLook("Not healthy", "red", "▼")
     except QuarterdeckError as error:
-        detail = f"The canaries and experiments could not be read: {ui.plain_error(error)}"
+        detail = f"The canaries and experiments could not be read: {plain_error(error)}"
     ui.render_verdict(sentence, look, detail=detail)
 
 

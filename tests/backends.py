@@ -1,4 +1,4 @@
-"""The three databases that can hold a retrieval log, all of them real: SQLite, PostgreSQL, ClickHouse's own engine."""
+"""The three databases that can hold a retrieval log, all real: SQLite, PostgreSQL, ClickHouse's embedded engine."""
 
 import atexit
 import shutil
@@ -28,10 +28,10 @@ def start_postgresql() -> str:
 
 @cache
 def _start_with_template() -> str:
-    """Start the server once for this process, and keep an empty store in it to make others from."""
+    """Start the server once per process, with an empty store as the template of others."""
     server = start_postgresql()
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")  # what it holds is gone with the test
+        connection.execute("ALTER SYSTEM SET fsync = off")  # its data ends with the test
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("CREATE DATABASE empty_store")
     store = Store(server.replace("/postgres?", "/empty_store?"), create=True)

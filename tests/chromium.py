@@ -1,4 +1,4 @@
-"""How Chromium is started, by the tests, the benchmarks and for the pictures of the guides."""
+"""How Chromium is started for tests, benchmarks and the screenshots of the guides."""
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -1,4 +1,4 @@
-"""A site without processes and nginx, for tests of what is decided and by whom: everything runs and follows at once."""
+"""A stand-in site without processes and nginx, for tests of decisions and permissions: everything succeeds at once."""
 
 import threading
 from functools import cache
@@ -15,7 +15,7 @@ WAITING, KEPT = "search", "answers"
 
 
 class AlwaysThere:
-    """A driver under which whatever should run does."""
+    """A driver whose releases always run."""
 
     def __init__(self, store: Store, service: str) -> None:
         self._store, self._service = store, service

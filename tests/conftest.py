@@ -57,7 +57,7 @@ def clean_settings() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that uses the shared store one of each database, unless it says why SQLite alone will do."""
+    """Run a test that uses the shared store on each database, unless it says why SQLite is enough."""
     if "store_backend" in metafunc.fixturenames:
         alone = metafunc.definition.get_closest_marker("sqlite_only")
         metafunc.parametrize("store_backend", STORES[:1] if alone else STORES, indirect=True)
@@ -90,7 +90,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo, made by the first test process that asks, shared by all of them.
 
     Building it takes a minute and a half; a built one is kept for the rest of the day, as long as nothing that it is
-    made from changes, and every run starts with a fresh copy. A second run beside this one builds its own.
+    made from changes, and every run starts with a fresh copy. A second test run at the same time builds its own.
     """
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
@@ -112,7 +112,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 def copy_home(source: Path, target: Path) -> None:
-    """Copy a home while others may be using its databases: those through SQLite itself, the rest as it is."""
+    """Copy a home while others may be using its databases: those with SQLite's backup, the rest as files."""
     shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("*.db", "*.db-wal", "*.db-shm"))
     for path in source.rglob("*.db"):
         with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(target / path.relative_to(source))) as new:
@@ -136,8 +136,8 @@ def _restore_demo(kept: Path) -> Path:
 def _digest_sources() -> str:
     """Return a name for everything that decides what the demo holds: the code, its texts, the libraries, the day."""
     digest = hashlib.sha256(f"{datetime.now(UTC):%Y-%m-%d}".encode())
-    rooms = ("core", "quarterdeck", "app/commands", "data/demo")
-    paths = [path for room in rooms for path in (PROJECT / room).rglob("*.*")]
+    folders = ("core", "quarterdeck", "app/commands", "data/demo")
+    paths = [path for folder in folders for path in (PROJECT / folder).rglob("*.*")]
     for path in sorted([*paths, PROJECT / "data" / "prices.yaml", PROJECT / "constraints.txt", Path(__file__)]):
         if "__pycache__" not in path.parts:
             digest.update(str(path).encode() + path.read_bytes())
@@ -158,7 +158,7 @@ def _configure(home: Path) -> Config:
 
 
 def _leave_half_a_demo(config: Config) -> None:
-    """Leave what a build that was cut off leaves: a marker, half a repository and a store with a flag."""
+    """Leave what an interrupted build leaves: a marker, half a repository and a store with a flag."""
     (config.home / "corpus").mkdir(parents=True)
     (config.home / "corpus" / "half-written").write_text("half")
     store = Store(config.database_url, create=True)
@@ -187,7 +187,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with one test that builds the demo, so that it is built while the other processes run what needs none."""
+    """Start with one test that builds the demo, so that it is built while other processes run tests without it."""
     needing = [item for item in items if {"demo", "as_demo"} & set(getattr(item, "fixturenames", ()))]
     others = [item for item in items if item not in set(needing)]
     items[:] = [*needing[:1], *others, *needing[1:]]

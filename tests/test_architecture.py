@@ -1,4 +1,4 @@
-"""The map of the rooms: who may import whom. A module that is on no list yet fails here, and its author places it."""
+"""The map of the folders and layers: who may import whom. A folder that is not on the list yet fails here."""
 
 import ast
 import inspect
@@ -29,8 +29,8 @@ FOLDERS = (
 TOP = {"demo", "doctor", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 
-# They write what was seen, computed, received or brought back, not what somebody decides: no audit entry, no role.
-# A promotion writes its claim, which keeps a second one out.
+# They write observations, computed values, imports and restored data, not decisions: no audit entry, no role.
+# A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
     "access/sessions", "alerts/delivery", "coverage/backlog", "demo", "doctor", "embedding/vectors",
     "intake/importing", "intake/intake", "jobs/leases", "prompts/bench", "prompts/promotion", "store/backups",
@@ -53,7 +53,7 @@ def list_imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path.name}:{node.lineno} imports relatively; the rooms use full names"
+            assert not node.level, f"{path.name}:{node.lineno} imports relatively; use full names"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             modules = {name for name in names if PROJECT.joinpath(*name.split(".")).with_suffix(".py").exists()}
             yield from modules
@@ -88,12 +88,12 @@ def test_the_console_command_imports_nothing_of_the_deck_but_its_command_line() 
     assert {name for name in names if name.split(".")[0] in {"core", "app", "pages"}} == {"app.cli"}
 
 
-def test_core_imports_no_door_and_no_streamlit() -> None:
+def test_core_imports_no_entry_point_and_no_streamlit() -> None:
     assert find_imports("core", {"app", "pages", "streamlit"}) == []
 
 
 @pytest.mark.parametrize("folder", ["pages", "app"])
-def test_doors_reach_outside_systems_through_core_only(folder: str) -> None:
+def test_entry_points_reach_outside_systems_through_core_only(folder: str) -> None:
     assert find_imports(folder, OUTSIDE_SYSTEMS) == []
 
 
@@ -124,7 +124,7 @@ def list_core() -> dict[str, Path]:
     return {name_of(path): path for path in list_modules("core") if path.stem != "errors"}
 
 
-def list_rooms(path: Path) -> set[str]:
+def list_core_imports(path: Path) -> set[str]:
     """The modules of core that a file imports."""
     found = set()
     for name in list_imports(path):
@@ -141,17 +141,17 @@ def test_every_folder_of_core_has_its_place_on_the_map() -> None:
 
 @pytest.mark.parametrize("name", sorted(list_core()))
 def test_a_module_imports_its_own_folder_and_those_below_only(name: str) -> None:
-    floors = {folder: floor for floor, folder in enumerate(FOLDERS)} | dict.fromkeys(TOP, len(FOLDERS))
-    own = floors[folder_of(name)]
-    used = {other for other in list_rooms(list_core()[name]) if folder_of(other) != folder_of(name)}
-    assert {other for other in used if floors[folder_of(other)] >= own} == set()
+    ranks = {folder: rank for rank, folder in enumerate(FOLDERS)} | dict.fromkeys(TOP, len(FOLDERS))
+    own = ranks[folder_of(name)]
+    used = {other for other in list_core_imports(list_core()[name]) if folder_of(other) != folder_of(name)}
+    assert {other for other in used if ranks[folder_of(other)] >= own} == set()
 
 
 @pytest.mark.parametrize("name", sorted(list_core()))
 def test_a_module_imports_its_own_layer_and_those_below_only(name: str) -> None:
     core = list_core()
     own = layer_of(core[name])
-    used = {other for other in list_rooms(core[name]) if other in core}
+    used = {other for other in list_core_imports(core[name]) if other in core}
     assert {other for other in used if layer_of(core[other]) > own} == set()
 
 
@@ -161,11 +161,11 @@ def test_no_modules_import_each_other(folder: str) -> None:
     uses = {name: set(list_imports(path)) & set(modules) for name, path in modules.items()}
     while leaves := {name for name, used in uses.items() if not used & set(uses)}:
         uses = {name: used for name, used in uses.items() if name not in leaves}
-    assert set(uses) == set(), "these import each other in a circle"
+    assert set(uses) == set(), "these imports are circular"
 
 
 def test_the_pages_are_listed_in_navigation_only() -> None:
-    """A new page is one more title there: whoever lists all pages reads that list."""
+    """A new page is one more title there, and everything that lists pages reads it."""
     names = set(TITLES) - {"overview"}
     listing = [
         f"{path.relative_to(PROJECT)}:{node.lineno}"
@@ -308,7 +308,7 @@ def test_what_is_written_past_the_gate_of_changes_is_observed_and_not_decided() 
     )
 
 
-def test_only_a_door_that_knows_who_comes_in_makes_an_act() -> None:
+def test_only_entry_points_that_identify_the_actor_make_an_act() -> None:
     making = [
         path.relative_to(PROJECT).as_posix()
         for folder in ("pages", "app")
@@ -318,7 +318,7 @@ def test_only_a_door_that_knows_who_comes_in_makes_an_act() -> None:
     assert {path for path in making if not path.startswith("app/commands/")} == {"app/visitor.py"}
 
 
-def test_flagds_words_for_on_and_off_are_known_to_the_view_of_a_definition_only() -> None:
+def test_flagds_states_on_and_off_are_known_to_the_view_of_a_definition_only() -> None:
     knowing = {
         path.relative_to(PROJECT).as_posix()
         for folder in ("core", "app", "pages")
@@ -330,7 +330,7 @@ def test_flagds_words_for_on_and_off_are_known_to_the_view_of_a_definition_only(
 
 
 @pytest.mark.slow
-def test_importing_every_room_loads_no_heavy_library() -> None:
+def test_importing_every_module_loads_no_heavy_library() -> None:
     modules = [
         ".".join(path.relative_to(PROJECT).with_suffix("").parts)
         for folder in ("core", "quarterdeck")

@@ -76,7 +76,7 @@ class Installed:
         self.pip("install", "--no-index", "--no-deps", "--force-reinstall", "--find-links", str(self.wheels), *names)
 
     def list_missing(self, name: str) -> list[str]:
-        """Return the files of an installed distribution that are gone; its commands count."""
+        """Return the missing files of an installed distribution, including its commands."""
         (site,) = self.programs.parent.glob("lib/python*/site-packages")
         (found,) = [each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == name]
         assert isinstance(found, PathDistribution)

@@ -1,4 +1,4 @@
-"""README and docs are true: their commands run on the demo, their links and file names lead somewhere."""
+"""README and docs are correct: their commands run on the demo, their links and file names exist."""
 
 import os
 import re
@@ -67,7 +67,7 @@ def slug_of(heading: str) -> str:
 
 
 def test_no_command_is_written_where_it_would_not_be_run() -> None:
-    """A block names its language, and code is fenced: what is only indented is run by nobody."""
+    """Every block names its language, and code is fenced, because indented blocks are not run."""
     assert [block.name for block in BLOCKS if block.language not in RUN | SHOWN] == []
     indented = {path.name: re.findall(r"^(?: {4}|\t)\S.*$", prose_of(path), re.MULTILINE) for path in GUIDES}
     assert {name: lines for name, lines in indented.items() if lines} == {}

@@ -1,4 +1,4 @@
-"""What a service gets: `pip install .` into an empty environment brings the client and its few dependencies alone."""
+"""What a service installs: `pip install .` into an empty environment brings the client and its few dependencies."""
 
 import os
 import re

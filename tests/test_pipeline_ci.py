@@ -1,4 +1,4 @@
-"""The pipeline: its workflow is valid, careful and the same as `make ci`; and a broken prompt does not get through."""
+"""The pipeline: its workflow is valid, careful and the same as `make ci`; and a broken prompt does not pass."""
 
 import os
 import re
@@ -145,7 +145,7 @@ def test_a_skipped_prompt_eval_blocks_nothing_and_a_failed_one_everything() -> N
 
 
 def test_what_decides_about_prompts_is_all_on_the_path_filter() -> None:
-    """Every room that the gate imports is on the list, or is named here as one that cannot change its verdict."""
+    """Every module that the gate imports is on the list, or is named here as one that cannot change its verdict."""
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     line = re.search(r"^PROMPT_PATHS = (.*)$", makefile, re.MULTILINE)
     assert line

@@ -1,4 +1,4 @@
-"""The commands `alerts …`: who is told when retrieval drifts."""
+"""The commands `alerts …`: which webhooks are called when retrieval drifts."""
 
 from datetime import UTC, datetime
 
@@ -31,13 +31,15 @@ def alerts_list(config: Config, *, as_json: bool) -> None:
 @alerts.command("add")
 @click.argument("name")
 @click.argument("url")
-@click.option("--secret", envvar="QUARTERDECK_ALERT_SECRET", required=True, help="Signs the body; at least 16 letters.")
+@click.option(
+    "--secret", envvar="QUARTERDECK_ALERT_SECRET", required=True, help="Signs the body; at least 16 characters."
+)
 @click.option(
     "--from-status",
     type=click.Choice(["watch", "drifting"]),
     default="drifting",
     show_default=True,
-    help="Alert from this state on.",
+    help="Alert from this state (watch includes drifting).",
 )
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
@@ -64,7 +66,7 @@ def alerts_add(
 def alerts_remove(config: Config, *, name: str, reason: str, as_json: bool) -> None:
     """Remove an alert rule.
 
-    Example: quarterdeck alerts remove on-call --reason "team is gone"
+    Example: quarterdeck alerts remove on-call --reason "team was dissolved"
     """
     from core.alerts.operations import delete_alert_rule
 
@@ -82,4 +84,4 @@ def alerts_check(config: Config, *, as_json: bool) -> None:
     from core.alerts.delivery import check_alerts
 
     lines = check_alerts(open_store(config), config.environment, now=datetime.now(UTC))
-    show(as_json, lines, lines or ["nothing to tell"])
+    show(as_json, lines, lines or ["no alert is due"])

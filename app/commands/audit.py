@@ -1,4 +1,4 @@
-"""The commands `audit …`: read, compare, export and verify the audit trail, and bring a former state back."""
+"""The commands `audit …`: read, export and verify the audit trail, and restore an earlier state."""
 
 import sys
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from quarterdeck.clock import to_ms
 
 @click.group()
 def audit() -> None:
-    """Read, export and verify the audit trail, and bring a former state back."""
+    """Read, export and verify the audit trail, and restore an earlier state."""
 
 
 def _chosen(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which entries are meant."""
+    """The options that select entries."""
     for option in (
         click.option("--who", "actor", help="Changes by this actor."),
         click.option("--what", "action", help="Changes of this kind, like flag.update."),
@@ -76,7 +76,7 @@ def audit_show(config: Config, *, entry_id: int, as_json: bool) -> None:
     lines = [
         f"{entry.action} of {entry.target} in {entry.environment}",
         f"{entry.actor}, {entry.ts:%Y-%m-%d %H:%M:%S} UTC: {entry.reason}",
-        diff_states(entry.before, entry.after) or "nothing that differs",
+        diff_states(entry.before, entry.after) or "no difference",
     ]
     show(as_json, entry, lines)
 
@@ -86,7 +86,7 @@ def audit_show(config: Config, *, entry_id: int, as_json: bool) -> None:
 @_chosen
 @common
 def audit_export(config: Config, *, file: Path, as_json: bool, **chosen: Any) -> None:
-    """Write every change that fits to FILE: CSV, or JSON where its name ends so; with both states and the hashes.
+    """Write all matching changes to FILE as CSV, or as JSON if its name ends in .json, with both states and the hashes.
 
     Example: quarterdeck audit export audit.csv --since 2026-01-01
     """
@@ -107,20 +107,20 @@ def audit_export(config: Config, *, file: Path, as_json: bool, **chosen: Any) ->
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def audit_revert(config: Config, *, entry_id: int, reason: str, as_json: bool) -> None:
-    """Bring back the state before a change, whatever was changed since.
+    """Restore the state before a change, even if there were changes since.
 
     Example: quarterdeck audit revert 17 --reason "it was a mistake"
     """
     from core.reverts import revert
 
     entry = revert(open_store(config), entry_id, Act(config.operator, reason, config.environment))
-    show(as_json, {"entry": entry}, [f"the state before entry {entry_id} is back (audit entry {entry})"])
+    show(as_json, {"entry": entry}, [f"the state before entry {entry_id} is restored (audit entry {entry})"])
 
 
 @audit.command("verify")
 @common
 def audit_verify(config: Config, *, as_json: bool) -> None:
-    """Check the chain of hashes: a changed or removed entry breaks it (exit code 1).
+    """Verify the hash chain: a changed or removed entry breaks it (exit code 1).
 
     Example: quarterdeck audit verify
     """
@@ -128,7 +128,7 @@ def audit_verify(config: Config, *, as_json: bool) -> None:
     said = (
         f"the chain is broken at entries {', '.join(map(str, broken))}"
         if broken
-        else "every entry is as it was written"
+        else "the chain is intact: no entry was changed or removed"
     )
     show(as_json, {"broken": broken}, [said])
     if broken:

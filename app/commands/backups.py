@@ -1,4 +1,4 @@
-"""The commands `backup` and `restore`: the shared store as one file, and back."""
+"""The commands `backup` and `restore`: the shared store to one file and back."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,29 +14,31 @@ from core.config import Config
 @click.argument("file", type=click.Path(path_type=Path))
 @common
 def backup(config: Config, *, file: Path, as_json: bool) -> None:
-    """Write the store into FILE, while it is in use, and check what was written.
+    """Back up the store to FILE while it is in use, and verify the copy.
 
     Example: quarterdeck backup /srv/backups/deck-$(date +%F).zip
     """
     from core.store.backups import write_backup
 
     made = write_backup(open_store(config), file, now=datetime.now(UTC))
-    lines = [f"{sum(made.rows.values()):,} rows of {len(made.rows)} tables are in {file}, and checked"]
+    lines = [f"{sum(made.rows.values()):,} rows of {len(made.rows)} tables are in {file}, verified"]
     if config.log_url != config.database_url:
-        lines.append("The retrieval log is elsewhere and not in it: back it up by its own means.")
+        lines.append(
+            "The retrieval log is in another database and not included: back it up with that database's tools."
+        )
     show(as_json, made, lines)
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--check", is_flag=True, help="Only say whether FILE is whole.")
-@click.option("--replace", is_flag=True, help="Restore over a store that holds something.")
+@click.option("--check", is_flag=True, help="Only verify FILE.")
+@click.option("--replace", is_flag=True, help="Replace a store that is not empty.")
 @click.option(
     "--reason", default="restored from the command line", show_default=True, help="Why: it goes into the audit trail."
 )
 @common
 def restore(config: Config, *, file: Path, check: bool, replace: bool, reason: str, as_json: bool) -> None:
-    """Bring the store back from FILE. Stop what has the store open first.
+    """Restore the store from FILE. First stop everything that has the store open.
 
     Example: quarterdeck restore /srv/backups/deck-2026-11-25.zip --reason "the disk failed"
     """
@@ -45,7 +47,7 @@ def restore(config: Config, *, file: Path, check: bool, replace: bool, reason: s
 
     if check:
         found = verify_backup(file)
-        show(as_json, found, [f"{file} is whole: {sum(found.rows.values()):,} rows, written {found.created}"])
+        show(as_json, found, [f"{file} is intact: {sum(found.rows.values()):,} rows, written {found.created}"])
         return
     act = Act(config.operator, reason, config.environment)
     found, former = restore_backup(file, config.database_url, replace=replace, now=datetime.now(UTC))

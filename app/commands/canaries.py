@@ -1,4 +1,4 @@
-"""The commands `canary …`: how the canaries stand, the next step, and the way back."""
+"""The commands `canary …`: status, next step, and rollback."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ _reason_option = click.option("--reason", required=True, help="Why: it goes into
 
 @click.group()
 def canary() -> None:
-    """Watch the canaries, take the next step, roll back. The server automates what each plan allows."""
+    """Show canaries, take the next step, roll back. The server automates what each plan allows."""
 
 
 @canary.command("list")
@@ -38,7 +38,7 @@ def canary_list(config: Config, *, as_json: bool) -> None:
 @click.argument("key")
 @common
 def canary_status(config: Config, *, key: str, as_json: bool) -> None:
-    """Say how a canary stands: the verdict, what is missing for the next step, and every metric of both arms.
+    """Show a canary: the verdict, what is missing for the next step, and every metric of both arms.
 
     Example: quarterdeck canary status answer-service
     """
@@ -60,11 +60,11 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
 
 @canary.command("promote")
 @click.argument("key")
-@click.option("--anyway", is_flag=True, help="Take the step although the verdict does not call for it.")
+@click.option("--anyway", is_flag=True, help="Take the step even if the verdict does not say promote.")
 @_reason_option
 @common
 def canary_promote(config: Config, *, key: str, anyway: bool, reason: str, as_json: bool) -> None:
-    """Take a canary to the next step of its plan; from nobody, to the first.
+    """Take a canary to the next step of its plan; from 0%, to the first.
 
     Example: quarterdeck canary promote answer-service --reason "a quiet day"
     """
@@ -87,7 +87,7 @@ def canary_promote(config: Config, *, key: str, anyway: bool, reason: str, as_js
 @_reason_option
 @common
 def canary_rollback(config: Config, *, key: str, reason: str, as_json: bool) -> None:
-    """Put everybody back on blue, now.
+    """Put everybody back on blue at once.
 
     Example: quarterdeck canary rollback answer-service --reason "complaints about empty answers"
     """

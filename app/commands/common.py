@@ -1,4 +1,4 @@
-"""What all commands share: their three options, the configuration, and printing as text or JSON."""
+"""Shared by all commands: their three options, the configuration, and printing as text or JSON."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ def show(as_json: bool, value: Any, lines: Iterable[str]) -> None:
 
 
 def to_json(value: Any) -> Any:
-    """Return a value as JSON knows it: our types as objects, times and days as ISO text."""
+    """Return a value in JSON's types: our types as objects, times and days as ISO text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "_asdict"):
@@ -83,7 +83,7 @@ def redactor_of(config: Config) -> Callable[[str], str]:
 
 
 def show_progress(step: str, done: int, total: int) -> None:
-    """Show a step's progress: to a person in place, to the page that started the command a line at a time."""
+    """Show a step's progress: in place on a terminal, else one line at a time for the page that started the command."""
     if os.environ.get(PROGRESS) == "lines":
         click.echo(format_step(step, done, total), err=True)
     elif sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The commands `corpus …`: the versions that git and DVC hold."""
+"""The commands `corpus …`: corpus versions in git and DVC."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from core.config import Config
 
 @click.group()
 def corpus() -> None:
-    """Browse the corpus versions that git and DVC hold."""
+    """Browse the corpus versions in git and DVC."""
 
 
 @corpus.command("versions")
@@ -45,7 +45,7 @@ def corpus_files(config: Config, *, revision: str, as_json: bool) -> None:
 @click.argument("new")
 @common
 def corpus_diff(config: Config, *, old: str, new: str, as_json: bool) -> None:
-    """Tell which files differ between two versions.
+    """List the files that differ between two versions.
 
     Example: quarterdeck corpus diff v1 v2
     """
@@ -59,10 +59,10 @@ def corpus_diff(config: Config, *, old: str, new: str, as_json: bool) -> None:
 
 @corpus.command("verify")
 @click.argument("revision")
-@click.option("--remote", help="The DVC remote to fetch from (default: the one that DVC would take).")
+@click.option("--remote", help="The DVC remote to fetch from (default: DVC's default remote).")
 @common
 def corpus_verify(config: Config, *, revision: str, remote: str | None, as_json: bool) -> None:
-    """Fetch every file of a version from the remote, aside, and check each hash (exit code 1 when one is wrong).
+    """Fetch every file of a version from the remote to a temporary folder and verify it (exit code 1 on a mismatch).
 
     Example: quarterdeck corpus verify v2
     """
@@ -73,9 +73,9 @@ def corpus_verify(config: Config, *, revision: str, remote: str | None, as_json:
     lines += [f"missing from the remote: {file.path} ({file.md5})" for file in report.missing]
     where = f"of {report.files:,} files of {revision} in the remote {report.remote}"
     if report.is_whole:
-        lines.append(f"Whole: each {where} has its hash; {report.size_bytes:,} bytes were fetched.")
+        lines.append(f"Intact: each {where} matches its hash; {report.size_bytes:,} bytes were fetched.")
     else:
-        lines.append(f"Not whole: {len(report.damaged):,} damaged and {len(report.missing):,} missing {where}.")
+        lines.append(f"Not intact: {len(report.damaged):,} damaged and {len(report.missing):,} missing {where}.")
     show(as_json, {**to_json(report), "is_whole": report.is_whole}, lines)
     if not report.is_whole:
         sys.exit(1)

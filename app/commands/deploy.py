@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 _STEPS = {
     "recorded": "the release is recorded",
-    "started": "it is started; waiting until it is healthy",
+    "started": "it is started; waiting for its health check",
     "healthy": "it is healthy",
     "checked": "the color that gets the traffic is healthy",
-    "decided": "the switch is recorded; nginx follows now",
+    "decided": "the switch is recorded; reloading nginx next",
     "written": "the upstream file is written",
     "tested": "nginx accepts it",
     "reloaded": "nginx reloads",
@@ -32,9 +32,9 @@ _STEPS = {
 
 @click.group()
 def deploy() -> None:
-    """Deploy a service in two colors behind nginx: start, switch, roll back, take down.
+    """Blue-green deployments behind nginx: start, switch, roll back, take down.
 
-    Every command goes on where a killed one stopped.
+    Every command continues where a killed one stopped.
     """
 
 
@@ -68,7 +68,7 @@ def deploy_release(config: Config, *, service: str | None, release: str, reason:
 def deploy_start(config: Config, *, service: str | None, release: str, reason: str, as_json: bool) -> None:
     """Start RELEASE in the color without traffic and wait until it is healthy.
 
-    Example: quarterdeck deploy start 1.4.2 --reason "to be looked at before it is live"
+    Example: quarterdeck deploy start 1.4.2 --reason "for inspection"
     """
     from core.deployments import deployments
 
@@ -80,7 +80,7 @@ def deploy_start(config: Config, *, service: str | None, release: str, reason: s
 @_reason_option
 @_on_site
 def deploy_switch(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
-    """Give the traffic to the release that was started.
+    """Send the traffic to the release that was started.
 
     Example: quarterdeck deploy switch --reason "looks good"
     """
@@ -94,7 +94,7 @@ def deploy_switch(config: Config, *, service: str | None, reason: str, as_json: 
 @_reason_option
 @_on_site
 def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
-    """Give the traffic back to the release that had it before.
+    """Send the traffic back to the previous release.
 
     Example: quarterdeck deploy rollback --reason "error rate doubled"
     """
@@ -105,13 +105,13 @@ def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json
 
 
 @deploy.command("teardown")
-@click.option("--now", is_flag=True, help="Even while it is kept for the way back.")
+@click.option("--now", is_flag=True, help="Also while it is kept for a rollback.")
 @click.option(
     "--reason", default="taken down from the command line", show_default=True, help="Why: it goes into the audit trail."
 )
 @_on_site
 def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: str, as_json: bool) -> None:
-    """Stop the color without traffic; the server does so automatically when it was kept long enough.
+    """Stop the color without traffic. The server does so automatically when its keep time is over.
 
     Example: quarterdeck deploy teardown --now
     """
@@ -127,7 +127,7 @@ def deploy_teardown(config: Config, *, service: str | None, now: bool, reason: s
 )
 @_on_site
 def deploy_resume(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
-    """Make it as the store says: finish a switch that was cut off, start what should be live, have nginx follow.
+    """Restore the intended state: finish an interrupted switch, start the live color, reload nginx.
 
     Example: quarterdeck deploy resume
     """
@@ -140,7 +140,7 @@ def deploy_resume(config: Config, *, service: str | None, reason: str, as_json: 
 @deploy.command("status")
 @_on_site
 def deploy_status(config: Config, *, service: str | None, as_json: bool) -> None:
-    """Say which color is live and what is really there (exit code 1 when the two differ).
+    """Show which color should be live and what is running (exit code 1 when the two differ).
 
     Example: quarterdeck deploy status
     """

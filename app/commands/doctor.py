@@ -1,4 +1,4 @@
-"""The command `doctor`: whether everything that the deck depends on is well, and what to do where it is not."""
+"""The command `doctor`: checks everything that the deck depends on, and says what to do about each problem."""
 
 import sys
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from core.config import Config
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Leave out loading the embedding model.")
+@click.option("--quick", is_flag=True, help="Skip loading the embedding model.")
 @common
 def doctor(config: Config, *, quick: bool, as_json: bool) -> None:
     """Check every connection, version and permission, and say what to do (exit code 1 when something fails).

@@ -1,4 +1,4 @@
-"""The commands `environments …`: each has flags of its own, with their own state."""
+"""The commands `environments …`: each has its own set of flags."""
 
 import click
 
@@ -17,7 +17,7 @@ def environments() -> None:
 @environments.command("list")
 @common
 def environments_list(config: Config, *, as_json: bool) -> None:
-    """List the environments: the configured one first, then those that were added or hold flags or tokens.
+    """List the environments: the configured one first, then those that were added or have flags or tokens.
 
     Example: quarterdeck environments list
     """
@@ -30,9 +30,9 @@ def environments_list(config: Config, *, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def environments_add(config: Config, *, name: str, reason: str, as_json: bool) -> None:
-    """Make an environment known before it holds any flag.
+    """Add an environment before it has any flag.
 
     Example: quarterdeck environments add staging --reason "flags are tried there first"
     """
     entry = add_environment(open_store(config, create=True), name, Act(config.operator, reason, config.environment))
-    show(as_json, {"name": name, "entry": entry}, [f"{name} is there (audit entry {entry})"])
+    show(as_json, {"name": name, "entry": entry}, [f"{name} is added (audit entry {entry})"])

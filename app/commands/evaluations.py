@@ -20,7 +20,11 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a gate its arguments: what to check, what with, and where to write the reports."""
     for option in (
         click.argument("prompts", nargs=-1, type=_PATH, metavar="[PROMPT]..."),
-        click.option("--base", metavar="REF", help="What changed is told by the merge base with this (default: main)."),
+        click.option(
+            "--base",
+            metavar="REF",
+            help="Check the prompts that changed since the merge base with this ref (default: origin/main, else main).",
+        ),
         click.option("--cases", type=_PATH, metavar="FILE", help="The test questions (default: the demo's)."),
         click.option("--corpus", multiple=True, type=_PATH, metavar="FOLDER", help="The documents (default: v1)."),
         click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml)."),
@@ -34,12 +38,12 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("eval")
 @click.argument("prompts", nargs=-1, required=True, type=_PATH, metavar="PROMPT...")
-@click.option("--cases", type=_PATH, metavar="FILE", help="The questions, one JSON a line (default: the demo's).")
+@click.option("--cases", type=_PATH, metavar="FILE", help="The test questions as JSON Lines (default: the demo's).")
 @click.option(
     "--answerer",
     default="extractive",
     type=click.Choice(["extractive", "openai", "anthropic"]),
-    help="What answers: the offline machine, or a model.",
+    help="What answers: the offline answerer, or a model.",
 )
 @click.option("--model", default="", metavar="NAME", help="The answering model, as in the price table.")
 @click.option("--base-url", metavar="URL", help="Another server that speaks the answerer's protocol.")
@@ -48,7 +52,7 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
     default="offline",
     show_default=True,
     type=click.Choice(["offline", "llm"]),
-    help="What judges: offline rules, or a model.",
+    help="What judges: the offline judge, or a model.",
 )
 @click.option("--judge-model", default="", metavar="NAME", help="The judging model (default: the answering one).")
 @click.option(
@@ -67,9 +71,9 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     type=click.IntRange(1, 64),
     metavar="N",
-    help="How many model calls at the same time.",
+    help="How many model calls run concurrently.",
 )
-@click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run has spent more.")
+@click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run costs more.")
 @common
 def evaluate(
     config: Config,
@@ -82,7 +86,7 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Evaluate prompt files over test cases; whole evaluations become MLflow runs. A killed run goes on.
+    """Evaluate prompt files over test cases; complete evaluations become MLflow runs. A killed run can be resumed.
 
     Example: quarterdeck eval data/demo/prompts/qa/v3.md --cases data/demo/cases/qa.jsonl
     """
@@ -106,7 +110,7 @@ def gate() -> None:
 @click.option("--baseline", type=_PATH, metavar="FILE", help="Compare with this prompt file.")
 @common
 def prompt_eval(config: Config, *, baseline: Path | None, as_json: bool, **options: Any) -> None:
-    """Evaluate changed prompts offline: do they reach the thresholds, and are they no worse than before?
+    """Evaluate changed prompts offline: do they reach the thresholds, without a regression?
 
     Example: quarterdeck gate prompt-eval data/demo/prompts/qa/v3.md --summary gate.md
     """
@@ -122,8 +126,8 @@ def prompt_eval(config: Config, *, baseline: Path | None, as_json: bool, **optio
 
 @gate.command("cost-check")
 @_reporting
-@click.option("--model", metavar="NAME", help="Count the tokens at this model's price.")
-@click.option("--max-usd", type=click.FloatRange(min=0), metavar="X", help="What the average query may cost.")
+@click.option("--model", metavar="NAME", help="Price the tokens as this model's.")
+@click.option("--max-usd", type=click.FloatRange(min=0), metavar="X", help="The most that the average query may cost.")
 @common
 def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_json: bool, **options: Any) -> None:
     """Check what the average query of changed prompts costs.
@@ -139,7 +143,7 @@ def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_j
 
 
 def _split(options: dict[str, Any]) -> tuple[Any, dict[str, Path | None]]:
-    """Return the files that the gate reads, and those that it writes. What is not given stays at its default."""
+    """Return the files that the gate reads and writes. Options that are not given keep their defaults."""
     from core.prompts.gatekeeper import Files
 
     given = {name: options[name].absolute() for name in ("cases", "prices", "thresholds") if options[name]}
@@ -210,14 +214,14 @@ def _lines(outcome: Any) -> list[str]:
         if result.not_run:
             lines.append(f"  not run: {', '.join(result.not_run)}. {result.stopped}")
         if result.run_id:
-            lines.append(f"  kept as MLflow run {result.run_id}")
+            lines.append(f"  logged as MLflow run {result.run_id}")
         else:
-            lines.append("  kept in the journal; the same command goes on from there")
+            lines.append("  saved in the journal; the same command resumes there")
     return [*lines, f"spent: ${outcome.spent_usd:.4f}"] if outcome.spent_usd else lines
 
 
 def _show_progress(label: str, done: int, total: int) -> None:
-    """Count in place on a terminal; in a log, a line for each quarter is enough."""
+    """Count in place on a terminal; in a log, print a line for each quarter."""
     if sys.stderr.isatty():
         click.echo(f"\r{label}: {done} of {total} cases", err=True, nl=done == total)
     elif done == total or done % max(1, total // 4) == 0:

@@ -1,4 +1,4 @@
-"""The commands `experiments …`: experiments on a flag's variants: start, how they stand, stop, decide."""
+"""The commands `experiments …`: A/B tests of a flag's variants: start, status, stop, decide."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,13 +15,13 @@ _reason_option = click.option("--reason", required=True, help="Why: it goes into
 
 @click.group()
 def experiments() -> None:
-    """Compare the variants of a flag on what the retrieval log says of their users."""
+    """A/B tests: compare the variants of a flag by the retrievals of their users."""
 
 
 @experiments.command("list")
 @common
 def experiments_list(config: Config, *, as_json: bool) -> None:
-    """List the experiments with their verdict, those that run first.
+    """List the experiments with their verdict, running ones first.
 
     Example: quarterdeck experiments list
     """
@@ -42,7 +42,7 @@ def experiments_list(config: Config, *, as_json: bool) -> None:
 @click.argument("name")
 @common
 def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
-    """Say how an experiment stands: the verdict, what is missing, and every metric of every arm.
+    """Show an experiment: the verdict, what is missing, and every metric of every arm.
 
     Example: quarterdeck experiments status "longer answers"
     """
@@ -67,8 +67,12 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 @experiments.command("start")
 @click.argument("name")
 @click.option("--flag", "key", required=True, help="The flag whose variants are compared.")
-@click.option("--metric", required=True, help="What decides: score, errors, latency, cost, faithfulness, feedback.")
-@click.option("--effect", required=True, type=float, help="Smallest difference worth it; of latency, cost as a share.")
+@click.option(
+    "--metric", required=True, help="The metric that decides: score, errors, latency, cost, faithfulness, feedback."
+)
+@click.option(
+    "--effect", required=True, type=float, help="Smallest effect worth having; for latency and cost, a share."
+)
 @click.option("--direction", type=click.Choice(["up", "down"]), help="Which way is better (default: the metric's).")
 @click.option("--control", default="", help="The variant that the others are compared with.")
 @click.option("--guardrail", "guardrails", multiple=True, help="How much worse a metric may be, like latency=0.15.")
@@ -81,7 +85,7 @@ def experiments_start(
     config: Config, *, name: str, key: str, metric: str, effect: float, direction: str | None, control: str,
     guardrails: tuple[str, ...], min_days: float, reason: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Start an experiment on a flag: from now on clients note who gets which variant.
+    """Start an experiment on a flag. From now on, clients record who gets which variant.
 
     Example: quarterdeck experiments start "longer answers" --flag answer_style --metric score --effect 0.02
     --guardrail latency=0.15 --reason "users ask for detail"
@@ -107,7 +111,7 @@ def experiments_start(
 @_reason_option
 @common
 def experiments_stop(config: Config, *, name: str, reason: str, as_json: bool) -> None:
-    """End an experiment without a choice; the flag serves as before.
+    """End an experiment without a winner; the flag stays as it is.
 
     Example: quarterdeck experiments stop "longer answers" --reason "the wrong question"
     """
@@ -122,12 +126,12 @@ def experiments_stop(config: Config, *, name: str, reason: str, as_json: bool) -
 
 @experiments.command("decide")
 @click.argument("name")
-@click.option("--variant", required=True, help="What everybody gets from now on.")
-@click.option("--anyway", is_flag=True, help="Although the verdict names another variant, or none.")
+@click.option("--variant", required=True, help="The variant that everybody gets from now on.")
+@click.option("--anyway", is_flag=True, help="Override a verdict that names another variant, or none.")
 @_reason_option
 @common
 def experiments_decide(config: Config, *, name: str, variant: str, anyway: bool, reason: str, as_json: bool) -> None:
-    """End an experiment with a variant that everybody gets.
+    """End an experiment and give everybody one variant.
 
     Example: quarterdeck experiments decide "longer answers" --variant long --reason "users score it higher"
     """

@@ -32,7 +32,7 @@ def flags_list(config: Config, *, as_json: bool) -> None:
     """
     found = list_flags(open_store(config), config.environment)
     lines = [f"{flag.key:<28} {_state(flag.view):<10} version {flag.version}" for flag in found]
-    show(as_json, found, lines or ["no flags yet; `quarterdeck flags import FILE` brings some"])
+    show(as_json, found, lines or ["no flags yet; `quarterdeck flags import FILE` imports some"])
 
 
 @flags.command("set")
@@ -74,10 +74,10 @@ def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - al
 @click.option("--reason", default="imported from a file", show_default=True, help="Why: it goes into the audit trail.")
 @common
 def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> None:
-    """Add or replace flags: of a flagd document, or of an export of Unleash or GrowthBook.
+    """Import flags from a flagd document, or from an export of Unleash or GrowthBook.
 
-    All flags of a flagd document are taken, or none if one is wrong. Of another tool's export those are left out, with
-    a line each, that have no counterpart in flagd.
+    All flags of a flagd document are imported, or none if one is invalid. Flags of another tool that flagd cannot
+    express are skipped, and each gets a line that says why.
 
     Example: quarterdeck flags import unleash-export.json --reason "move from Unleash"
     """
@@ -90,7 +90,7 @@ def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> N
     lines = [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"]
     lines += [f"left out: {each.key}: {each.reason}" for each in refused]
     if converted and converted.flags:
-        lines.append(f"Rollouts keep their shares but not their users: {converted.source} draws them by another hash.")
+        lines.append(f"Rollouts keep their shares but not their users: {converted.source} uses another hash.")
     show(as_json, {"changed": changed} | ({"left_out": refused} if converted else {}), lines)
 
 

@@ -42,7 +42,7 @@ _golden_option = click.option(
 )
 @common
 def index_build(config: Config, *, source: str, out: Path | None, name: str | None, reason: str, as_json: bool) -> None:
-    """Index SOURCE, a corpus version or a folder; readers see it when it is swapped in. Safe to run again after a kill.
+    """Index SOURCE, a corpus version or a folder; readers see it once it is swapped in. Can be run again after a kill.
 
     With OUT, a folder is chunked and embedded into a LanceDB table there and nothing is registered (for DVC stages).
 
@@ -68,7 +68,7 @@ def index_build(config: Config, *, source: str, out: Path | None, name: str | No
     )
     for problem in report.problems:
         click.echo(f"left out: {problem.document}: {problem.reason}", err=True)
-    verb = "is there already" if report.was_there else "is built"
+    verb = "already exists" if report.was_there else "is built"
     said = f"{report.index.chunks:,} chunks of {report.documents:,} documents, {report.embedded:,} newly embedded"
     show(as_json, report, [f"{report.index.name} {verb}: {said}. Next: quarterdeck index probe {report.index.name}"])
 
@@ -76,7 +76,7 @@ def index_build(config: Config, *, source: str, out: Path | None, name: str | No
 @index.command("list")
 @common
 def index_list(config: Config, *, as_json: bool) -> None:
-    """List the indexes, newest first, and the aliases that stand for them.
+    """List the indexes, newest first, with the aliases that point at them.
 
     Example: quarterdeck index list
     """
@@ -100,9 +100,9 @@ def index_list(config: Config, *, as_json: bool) -> None:
 @_golden_option
 @common
 def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, as_json: bool) -> None:
-    """Search an index before it goes live, also beside the live one (exit code 1 when it does not pass).
+    """Test an index before it goes live, and compare it with the live one (exit code 1 when it does not pass).
 
-    What came out is kept: the corpus page lets an index go live whose last probe passed.
+    The result is stored: on the corpus page, an index can go live only if its last probe passed.
 
     Example: quarterdeck index probe docs-v2 --golden data/demo/cases/qa.jsonl
     """
@@ -133,7 +133,7 @@ def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, a
 def index_swap(
     config: Config, *, name: str, alias: str, golden: Path | None, unprobed: bool, reason: str, as_json: bool
 ) -> None:
-    """Probe an index and let the alias stand for it; readers follow within 2 seconds.
+    """Probe an index and point the alias at it; readers follow within 2 seconds.
 
     Example: quarterdeck index swap docs-v2 --reason "covers VPP"
     """
@@ -155,7 +155,7 @@ def index_swap(
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) -> None:
-    """Let the alias stand for the index that it stood for before.
+    """Point the alias back at its previous index.
 
     Example: quarterdeck index rollback --reason "answers got worse"
     """
@@ -166,7 +166,7 @@ def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) ->
 
 
 @index.command("gc")
-@click.option("--keep", default=3, show_default=True, type=click.IntRange(0), help="How many unused ones to keep.")
+@click.option("--keep", default=3, show_default=True, type=click.IntRange(0), help="How many unused indexes to keep.")
 @click.option(
     "--grace-minutes",
     default=60,
@@ -193,10 +193,18 @@ def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_j
 @click.argument("source")
 @_alias_option
 @click.option(
-    "--window-days", default=7, show_default=True, type=click.IntRange(1, 365), help="How many recent days to look at."
+    "--window-days",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1, 365),
+    help="How many recent days of queries to use.",
 )
-@click.option("--on-top", is_flag=True, help="SOURCE is a folder that is added to what is live, and replaces nothing.")
-@click.option("--measure", is_flag=True, help="Compare the kept prediction with the index built from SOURCE instead.")
+@click.option(
+    "--on-top", is_flag=True, help="SOURCE is a folder that is added to the live documents and replaces none."
+)
+@click.option(
+    "--measure", is_flag=True, help="Instead, compare the stored prediction with the index built from SOURCE."
+)
 @common
 def index_predict(
     config: Config, *, source: str, alias: str, window_days: int, on_top: bool, measure: bool, as_json: bool

@@ -15,7 +15,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.option("--cases", type=_PATH, metavar="FOLDER", help="Holds judge_faithfulness.jsonl, _relevancy and _refusal.")
-@click.option("--judge-model", default="", metavar="NAME", help="A model to examine too, as in the price table.")
+@click.option("--judge-model", default="", metavar="NAME", help="Also check this model, named as in the price table.")
 @click.option(
     "--judge-answerer",
     default="",
@@ -31,9 +31,9 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     type=click.IntRange(1, 64),
     metavar="N",
-    help="How many model calls at the same time.",
+    help="How many model calls run concurrently.",
 )
-@click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run has spent more.")
+@click.option("--max-cost-usd", type=float, metavar="X", help="Stop before this run costs more.")
 @click.option(
     "--at-least", default=85.0, show_default=True, type=click.FloatRange(0, 100), metavar="P",
     help="Exit with 1 when a judge agrees with less than P percent.",
@@ -50,9 +50,9 @@ def judges(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Print how far each judge agrees with its labeled cases, and where it does not.
+    """Print how far each judge agrees with its labeled cases, and the cases where it does not.
 
-    The offline judges are always examined, a model when one is named.
+    The offline judges are always checked, a model when one is named.
 
     Example: quarterdeck judges --judge-answerer openai --judge-model gpt-4o-mini --max-cost-usd 0.10
     """

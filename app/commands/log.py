@@ -1,4 +1,4 @@
-"""The commands over the retrieval log: what it says (drift, topics), what comes in and what goes."""
+"""The commands on the retrieval log: drift, topics, imports and purge."""
 
 import csv
 import sys
@@ -29,7 +29,7 @@ from core.safety.spreadsheets import write_row
 )
 @common
 def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool) -> None:
-    """Tell whether retrieval scores drift, since when, and what to do.
+    """Report whether retrieval scores drift, since when, and what to do.
 
     Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
     """
@@ -103,9 +103,11 @@ def topics(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(["csv", "parquet", "jsonl"]), help="Default: by the file's name.")
 @click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="Read a field from another column.")
-@click.option("--timezone", metavar="ZONE", help="Of times without a zone, for example Europe/Berlin (default: UTC).")
-@click.option("--resume", is_flag=True, help="Go on after the rows that an earlier import of this file dealt with.")
-@click.option("--again", is_flag=True, help="Store the rows of a file that was imported before a second time.")
+@click.option(
+    "--timezone", metavar="ZONE", help="The zone of times without one, for example Europe/Berlin (default: UTC)."
+)
+@click.option("--resume", is_flag=True, help="Continue after the last row that an earlier import of this file handled.")
+@click.option("--again", is_flag=True, help="Import a file again that was imported before.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that is refused.")
 @common
 def import_command(
@@ -149,7 +151,7 @@ def import_command(
 @click.option("--experiment", metavar="NAME", help="Only the traces of this MLflow experiment.")
 @common
 def import_traces_command(config: Config, *, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
-    """Store the retriever spans of MLflow's traces that did not come in before.
+    """Import the retriever spans of MLflow's traces that were not imported before.
 
     Example: quarterdeck import-traces --tracking-uri http://127.0.0.1:5000 --experiment support-bot
     """
@@ -166,7 +168,7 @@ def import_traces_command(config: Config, *, tracking_uri: str | None, experimen
 @click.option("--reason", default="retention", show_default=True, help="Why: it goes into the audit trail.")
 @common
 def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool) -> None:
-    """Delete old retrievals. What was counted of them stays: days, segments and histograms, without any text.
+    """Delete old retrievals. Their rollups stay: counts and histograms by day and segment, without any text.
 
     Example: quarterdeck purge --older-than 90d
     """
@@ -191,7 +193,7 @@ def _parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 def _show_import(report: Any, *, what: str, as_json: bool) -> None:
     for note in report.notes:
         click.echo(note, err=True)
-    skipped = f", {report.skipped:,} came in before" if report.skipped else ""
+    skipped = f", {report.skipped:,} were imported before" if report.skipped else ""
     lines = [f"{report.read:,} {what} read, {report.stored:,} stored, {report.refused_count:,} refused{skipped}"]
     lines += [f"row {each.row}: {each.field}: {each.problem}" for each in report.refused]
     if report.refused_count > len(report.refused):

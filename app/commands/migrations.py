@@ -1,4 +1,4 @@
-"""The command `migrate`: bring the shared store to this release. `serve` and `demo` do it by themselves."""
+"""The command `migrate`: upgrade the shared store to this release. `serve` and `demo` do it automatically."""
 
 import click
 
@@ -9,12 +9,12 @@ from core.config import Config
 @click.command()
 @common
 def migrate(config: Config, *, as_json: bool) -> None:
-    """Bring the shared store that an earlier release made to this one, with its data.
+    """Upgrade a shared store of an earlier release to this one, with its data.
 
     Example: quarterdeck migrate
     """
     from core.store.migrator import migrate as migrate_store
 
     done = migrate_store(open_store(config))
-    said = f"brought from schema revision {done.before} to {done.after}" if done.was_needed else "nothing to do"
+    said = f"migrated from schema revision {done.before} to {done.after}" if done.was_needed else "nothing to do"
     show(as_json, done, [said])

@@ -35,10 +35,12 @@ def prompts_list(config: Config, *, as_json: bool) -> None:
 @prompts.command("promote")
 @click.argument("name")
 @click.argument("version")
-@click.option("--run", "run_id", metavar="ID", help="The run that speaks for it (default: its newest).")
-@click.option("--flag", metavar="KEY", help="The flag that serves it; made when there is none of that key.")
+@click.option(
+    "--run", "run_id", metavar="ID", help="The run that supports the decision (default: the version's newest)."
+)
+@click.option("--flag", metavar="KEY", help="The flag that serves it; created if it does not exist.")
 @click.option("--rollout", type=click.FloatRange(0, 100), metavar="P", help="For P percent of users; needs --flag.")
-@click.option("--reason", required=True, help="The decision: it is kept at the run and in the audit trail.")
+@click.option("--reason", required=True, help="The decision: it is stored with the run and in the audit trail.")
 @common
 def prompts_promote(
     config: Config,
@@ -76,10 +78,10 @@ def prompts_promote(
 
 @prompts.command("rollback")
 @click.argument("name")
-@click.option("--reason", required=True, help="Why: it is kept at the run and in the audit trail.")
+@click.option("--reason", required=True, help="Why: it is stored with the run and in the audit trail.")
 @common
 def prompts_rollback(config: Config, *, name: str, reason: str, as_json: bool) -> None:
-    """Put back the version of prompt NAME, and the flag, that the last promotion replaced.
+    """Undo the last promotion of prompt NAME: restore the previous version and its flag.
 
     Example: quarterdeck prompts rollback qa --reason "complaints about short answers"
     """
@@ -100,7 +102,7 @@ def _open_tracking(config: Config) -> Any:
 
 
 def _find(known: tuple[PromptVersion, ...], name: str, version: str) -> PromptVersion:
-    """The version of that label; without one, of that number in the registry."""
+    """The version with that label, else the one with that number in the registry."""
     for prompt in known:
         if version in prompt.spellings:
             return prompt

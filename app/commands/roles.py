@@ -1,4 +1,4 @@
-"""The commands `roles …`: who may look, change and administer, and in which environment."""
+"""The commands `roles …`: who may view, edit and administer, and in which environment."""
 
 import click
 
@@ -15,7 +15,7 @@ _reason_option = click.option("--reason", required=True, help="Why: it goes into
 
 @click.group()
 def roles() -> None:
-    """Say who may look, change and administer. They count for those who sign in or come through the proxy."""
+    """Manage who may view, edit and administer. Roles apply to people who sign in or come through the proxy."""
 
 
 @roles.command("list")

@@ -1,4 +1,4 @@
-"""The commands `flags schedule …`: changes of a flag that happen later or in steps; a running server makes them."""
+"""The commands `flags schedule …`: scheduled changes and stepwise rollouts of a flag; a running server makes them."""
 
 from datetime import UTC, datetime
 
@@ -17,9 +17,9 @@ def schedule() -> None:
 
 @schedule.command("add")
 @click.argument("key")
-@click.option("--steps", metavar="P,P,…", help="Percentages to go through, like 5,25,50,100.")
+@click.option("--steps", metavar="P,P,…", help="The rollout percentages, like 5,25,50,100.")
 @click.option("--hold", default="24h", show_default=True, help="How long each step is held: 30m, 24h, 2d.")
-@click.option("--on/--off", "on", default=None, help="Switch the flag; with --steps, at the first of them.")
+@click.option("--on/--off", "on", default=None, help="Switch the flag; with --steps, at the first step.")
 @click.option("--at", "starts", metavar="TIME", help="When to begin, ISO 8601, UTC unless it says otherwise (now).")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail with every step.")
 @common
@@ -55,7 +55,7 @@ def schedule_add(
 
 
 @schedule.command("list")
-@click.option("--all", "every", is_flag=True, help="Those that are over too.")
+@click.option("--all", "every", is_flag=True, help="Include those that are over.")
 @common
 def schedule_list(config: Config, *, every: bool, as_json: bool) -> None:
     """List what is planned.
@@ -93,7 +93,7 @@ def _add_change(name: str, word: str, done: str) -> None:
 
 
 _add_change("pause", "Stop a schedule until it is resumed.", "paused")
-_add_change("resume", "Let a paused schedule go on from the flag as it is now.", "resumed")
+_add_change("resume", "Resume a paused schedule from the flag's current state.", "resumed")
 _add_change("cancel", "End a schedule; the flag stays as it is.", "cancelled")
 
 

@@ -15,7 +15,7 @@ from core.config import Config
 
 @click.group()
 def tokens() -> None:
-    """Say who may use the HTTP API; once there is a token, each request needs one."""
+    """Manage access to the HTTP API; once there is a token, each request needs one."""
 
 
 @tokens.command("list")
@@ -45,13 +45,13 @@ def tokens_list(config: Config, *, as_json: bool) -> None:
     type=click.Choice([str(scope) for scope in Scope]),
     help="What the token may do.",
 )
-@click.option("--expires", metavar="DAYS", type=click.IntRange(1, LONGEST_DAYS), help="Good for so many days.")
+@click.option("--expires", metavar="DAYS", type=click.IntRange(1, LONGEST_DAYS), help="Expires after this many days.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def tokens_create(
     config: Config, *, name: str, scopes: tuple[str, ...], expires: int | None, reason: str, as_json: bool
 ) -> None:
-    """Make a token and print its secret, which is kept nowhere and shown this once.
+    """Create a token and print its secret. The secret is not stored and shown only once.
 
     Example: quarterdeck tokens create search-service --scope evaluate --expires 90 --reason "OFREP for search"
     """

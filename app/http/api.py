@@ -1,6 +1,6 @@
-"""The HTTP door: JSON and OTLP in, JSON and OTLP out, our errors as status codes. Beside the pages in one process.
+"""The HTTP API: JSON and OTLP in and out, our errors as status codes. Runs in the same process as the pages.
 
-Flags for OFREP's clients and flagd's fleets are in `ofrep.py`; what all handlers share is in `backends.py`.
+Flag endpoints (OFREP and flagd) are in `ofrep.py`; what all handlers share is in `backends.py`.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 async def healthz(_request: Request) -> Response:
-    """Answer while the process lives."""
+    """Answer 200 while the process lives."""
     return JSONResponse({"status": "ok"})
 
 
@@ -52,7 +52,7 @@ async def retrievals(request: Request) -> Response:
     At most 20,000 rows; of the wrong ones the first hundred are named, and all are counted.
 
     Status 201 when all were stored, 207 when some were, 400 when none was. A request with an Idempotency-Key that its
-    token used within the last two days is answered as the first time, and stores nothing; with another body it is
+    token used within the last two days gets the first answer again and stores nothing; with another body it is
     refused.
     """
     try:
@@ -60,14 +60,14 @@ async def retrievals(request: Request) -> Response:
         ticket_key = _read_key(request)
         content_type = _content_type(request, *_JSON_TYPES, *_LINE_TYPES)
         body = await read_body(request)
-        source = f"http:{token.digest[:16]}" if token else "http"  # keys of one service are no other's
+        source = f"http:{token.digest[:16]}" if token else "http"  # each token has keys of its own
         return await to_thread.run_sync(_store_rows, body, content_type, ticket_key, source)
     except QuarterdeckError as error:
         return refuse(error)
 
 
 async def traces(request: Request) -> Response:
-    """Store the retriever spans of an OTLP trace request; a request that is repeated stores nothing twice."""
+    """Store the retriever spans of an OTLP trace request; a repeated request stores nothing twice."""
     content_type = otlp.PROTOBUF
     try:
         content_type = _content_type(request, otlp.PROTOBUF, otlp.JSON)
@@ -90,7 +90,7 @@ ROUTES = [
 
 
 class ApiAhead:
-    """Answers the API's addresses ahead of the pages, whose rules for paths and methods are not the API's."""
+    """Routes the API's paths before the pages', because Streamlit handles paths and methods differently."""
 
     def __init__(self, app: types.ASGIApp) -> None:
         self._pages = app
@@ -125,7 +125,7 @@ def _store_spans(body: bytes, content_type: str) -> bytes:
 
 
 def _keep(parsed: Parsed, ticket: Ticket | None, answer: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Store what was good, once a ticket; return the answer to give. What stored nothing may be sent again."""
+    """Store the good rows once per ticket, and return the answer. A request that stored nothing may be sent again."""
     if not parsed.retrievals:
         return answer
     if ticket is None:

@@ -1,4 +1,4 @@
-"""What all handlers of the HTTP API share, opened at first use: configuration, store, flags, and who is let in."""
+"""What all handlers of the HTTP API share, opened at first use: configuration, store, flags, and access control."""
 
 import logging
 import os
@@ -31,14 +31,14 @@ def get_config() -> Config:
 
 
 def get_store() -> Store:
-    """Return the shared store, which is made where there is none."""
+    """Return the shared store, which is created if there is none."""
     return _backends.open().store
 
 
 async def get_deck(environment: str) -> Quarterdeck:
-    """Return the client that answers for an environment from memory.
+    """Return the client that evaluates an environment's flags from memory.
 
-    Raises NotFound for an environment that there is not, and SourceUnavailable while its flags could not be read yet.
+    Raises NotFound for an unknown environment, and SourceUnavailable until its flags were read once.
     """
     known = _backends.open().decks.get(environment)
     deck = known if known is not None else await to_thread.run_sync(_backends.open_deck, environment)
@@ -50,7 +50,7 @@ async def get_deck(environment: str) -> Quarterdeck:
 async def admit(request: Request, scope: Scope, *, environment: str | None = None) -> str:
     """Return the environment whose flags the request may ask for. Raises RequestRefused with 401 or 403.
 
-    A token is of one environment; where none is needed the request may name another than the deck's own.
+    A token belongs to one environment; where none is needed, the request may name any environment.
     """
     token = await identify(request, scope)
     if token is None:
@@ -61,20 +61,20 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
 
 
 async def identify(request: Request, scope: Scope) -> Token | None:
-    """Return the token that a request brought, None where none is needed. Raises RequestRefused with 401 or 403."""
+    """Return the request's token, None where none is needed. Raises RequestRefused with 401 or 403."""
     return await _backends.open().guard.admit(request.headers, scope)
 
 
 def close() -> None:
-    """Give back everything; the next request opens it anew."""
+    """Close everything; the next request opens it again."""
     _backends.close()
 
 
 class TokenGuard:
-    """Knows the tokens in the store, at most a second late, and lets requests in without asking the store for each.
+    """Caches the store's tokens, at most a second old, and admits requests without querying the store for each.
 
-    Without any token in the store everybody is let in, unless tokens are `always` demanded; a token that does not
-    open anything is refused even then.
+    Without any token in the store, everybody is admitted unless tokens are `always` required; an invalid token is
+    refused even then.
     """
 
     def __init__(self, store: Store, *, always: bool) -> None:
@@ -84,7 +84,7 @@ class TokenGuard:
         self._due = 0.0
 
     async def admit(self, headers: Mapping[str, str], scope: Scope) -> Token | None:
-        """Return the token that a request brought, or None where none is needed. Raises RequestRefused."""
+        """Return the request's token, or None where none is needed. Raises RequestRefused."""
         tokens = await self._know_tokens()
         brought = _read_secrets(headers)
         if not brought and not tokens and not self._always:
@@ -99,14 +99,14 @@ class TokenGuard:
 
     async def _know_tokens(self) -> Mapping[str, Token]:
         if self._tokens is None or time.monotonic() >= self._due:
-            self._due = time.monotonic() + TOKENS_KNOWN_FOR_S  # whoever comes meanwhile is judged by what is known
+            self._due = time.monotonic() + TOKENS_KNOWN_FOR_S  # other requests meanwhile use the cached tokens
             try:
                 found = await to_thread.run_sync(list_tokens, self._store)
                 self._tokens = {token.digest: token for token in found}
             except SourceUnavailable as error:
                 if self._tokens is None:
                     raise
-                logger.warning("the tokens stay as they were: %s", error)
+                logger.warning("the cached tokens stay in use: %s", error)
         return self._tokens
 
 
@@ -119,7 +119,7 @@ class _Opened:
 
 
 class Backends:
-    """What is open: nothing before the first use and after `close`, which the next use ends. For many threads."""
+    """The open backends: opened at first use, and again at the first use after `close`. Thread-safe."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -127,11 +127,11 @@ class Backends:
         self._opened: _Opened | None = None
 
     def open(self) -> _Opened:
-        """Return what is open, and open it before if need be."""
+        """Return the backends, opening them if needed."""
         return self._opened or self._open()
 
     def open_deck(self, environment: str) -> Quarterdeck:
-        """Return the client of an environment. Raises NotFound for an environment that there is not."""
+        """Return the client of an environment. Raises NotFound for an unknown environment."""
         opened = self.open()
         own = opened.config.environment
         with self._changing:
@@ -143,7 +143,7 @@ class Backends:
             return opened.decks[environment]
 
     def close(self) -> None:
-        """Give back everything."""
+        """Close everything."""
         with self._changing:
             opened, self._opened = self._opened, None
         if opened:
@@ -164,9 +164,9 @@ _backends = Backends(os.environ)  # those of this process
 
 
 def _read_secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What a request brings to be let in: a bearer token, or what OFREP calls an API key; each has to be good.
+    """The credentials of a request: a bearer token, or what OFREP calls an API key. Of two, both must be valid.
 
-    Other schemes of the Authorization header are for others, such as a proxy ahead of us.
+    Other schemes of the Authorization header are ignored: they may be meant for a proxy in front of us.
     """
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     brought = bearer.strip() if scheme.lower() == "bearer" else None

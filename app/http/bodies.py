@@ -1,4 +1,4 @@
-"""Reads the bodies of HTTP requests: to a limit, unzipped. What they mean is for the handlers."""
+"""Reads the bodies of HTTP requests, unzipped and up to a limit. Handlers interpret them."""
 
 import zlib
 
@@ -11,7 +11,7 @@ MAX_BODY_BYTES = 10_000_000
 
 
 async def read_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
-    """Return a request's body, unzipped, of at most so many bytes. Raises RequestRefused and InvalidInput."""
+    """Return a request's body, unzipped, of at most `most_bytes` bytes. Raises RequestRefused and InvalidInput."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip or none")

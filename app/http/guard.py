@@ -1,6 +1,6 @@
-"""The guard before pages and API: who may speak to this server, what a proxy's headers are worth, what browsers refuse.
+"""Middleware in front of pages and API: allowed hosts and origins, trusted proxy headers, security headers.
 
-It knows nothing about flags or people; `app/visitor.py` reads the headers that it lets through.
+It knows nothing about flags or people; `app/visitor.py` reads the headers that pass.
 """
 
 import secrets
@@ -45,18 +45,18 @@ Headers = list[tuple[bytes, bytes]]
 
 @cache
 def get_seal() -> str:
-    """Return what marks a request that came through the guard of this very process; nobody outside can know it."""
+    """Return the secret that marks a request as checked by the guard of this process; nobody outside can know it."""
     return secrets.token_hex(32)
 
 
 class Guard:
-    """Stands before the whole server.
+    """Checks every request to the server.
 
-    Of Streamlit's own addresses it knows those that the pages use.
+    Of Streamlit's own addresses it allows those that the pages use.
 
-    It refuses requests that another site's page sends, and names of this machine that somebody else invented (DNS
-    rebinding) where everybody is the local operator. It drops the proxy's headers when they come from elsewhere or
-    twice, and puts its seal on what it lets through. Answers carry the security headers, cookies `Secure` under HTTPS.
+    It refuses cross-site requests and, where everybody is the local operator, unknown host names (DNS rebinding). It
+    drops the proxy's headers when they come from another address or twice, and marks requests that passed. Responses
+    carry the security headers, and cookies are `Secure` under HTTPS.
     """
 
     def __init__(self, app: ASGIApp, access: SignIn, host: str) -> None:
@@ -72,7 +72,7 @@ class Guard:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or refuse it in one line."""
+        """Pass a request on, or refuse it in one line."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -134,7 +134,7 @@ class Guard:
 
 
 def _is_hidden(path: str) -> bool:
-    """Tell whether a path is one of Streamlit's own that no page uses."""
+    """Return whether a path is one of Streamlit's own that no page uses."""
     _, inner, rest = path.partition(_INNER)
     return bool(inner) and rest not in _USED and not rest.startswith(_USED_BELOW)
 

@@ -1,6 +1,6 @@
-"""What the server writes about itself: one line an event, for people or as JSON, each with the id of its request.
+"""The server's log: one line per event, as text or JSON, each with the id of its request.
 
-Tracebacks show lines of code and no values of variables, and no line holds a secret.
+Tracebacks show lines of code but no values of variables, and no line holds a secret.
 """
 
 import logging
@@ -14,7 +14,7 @@ from core.safety.scrubbing import list_secrets, scrub_all
 
 
 def write_logs(config: Config, stream: TextIO) -> None:
-    """Send every log line of this process to the stream, in the format and from the level that are configured."""
+    """Send every log line of this process to the stream, in the configured format and from the configured level on."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -46,7 +46,7 @@ def write_logs(config: Config, stream: TextIO) -> None:
 
 
 def take_over_logs() -> None:
-    """Send to our log what Streamlit set up to write for itself: its own lines and uvicorn's.
+    """Redirect to our log what Streamlit logs on its own: its lines and uvicorn's.
 
     Call it once Streamlit has read its settings. uvicorn's lines about requests are dropped: they hold query strings,
     and ours tell the same.

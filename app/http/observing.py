@@ -1,6 +1,6 @@
-"""What every request leaves: its id, a log line, and what is counted of it.
+"""Request observability: an id, a log line and metrics for every request.
 
-Query strings are never written down: what people type stands in them.
+Query strings are never logged, because they hold what people typed.
 """
 
 import logging
@@ -35,9 +35,9 @@ STORE_UP = Gauge("quarterdeck_store_up", "1 if the store could be read when it w
 
 
 class Observing:
-    """Gives each request an id (its own, if it brings one), times it, counts it and writes a line about it.
+    """Gives each request an id (or keeps the one it has), times it, counts it and logs a line.
 
-    Requests are counted by the route among `routes` that they belong to, or else as `pages`.
+    Requests are counted by their route in `routes`, else as `pages`.
     """
 
     def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
@@ -45,7 +45,7 @@ class Observing:
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and watch its answer."""
+        """Pass a request on and observe its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -79,12 +79,12 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def find_route(path: str, routes: Sequence[Route]) -> str:
-    """Return the route that a path belongs to, as it is written there, else `pages`: labels must stay few."""
+    """Return the route pattern that a path matches, else `pages`: labels must stay few."""
     return next((route.path for route in routes if route.path_regex.match(path)), PAGES)
 
 
 def _read_id(scope: Scope) -> str | None:
-    """The id that the request brings, if it is one: what strangers send stands in the log."""
+    """The request's own id, if it is a valid one: it is untrusted and appears in the log."""
     for name, value in scope["headers"]:
         if name == HEADER.lower().encode():
             text = value.decode("latin-1")

@@ -1,4 +1,4 @@
-"""The flags' HTTP door: OFREP for OpenFeature's remote providers, and the flagd document for fleets that poll one.
+"""Flags over HTTP: OFREP for OpenFeature's remote providers, and the flag document for flagd fleets that poll it.
 
 Answers come from the clients' snapshots in memory. https://openfeature.dev/docs/reference/other-technologies/ofrep/
 """
@@ -30,14 +30,14 @@ _FAILURES = ("FLAG_NOT_FOUND", "PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_
 _REASONS = {"DEFAULT": "UNKNOWN"}
 
 MAX_CONTEXT_BYTES = 64_000
-_LARGE_BYTES = 4_000  # a context of more is evaluated beside the loop that answers everybody
+_LARGE_BYTES = 4_000  # a larger context is evaluated outside the event loop
 
 _Found = TypeVar("_Found")
 _exports: dict[str, tuple[Snapshot, bytes, str]] = {}
 
 
 async def evaluate_flag(request: Request) -> Response:
-    """Resolve one flag for the context in the body; count it as an evaluation, as the client does."""
+    """Resolve one flag for the context in the body; counted as an evaluation, as in the client."""
     key = request.path_params["key"]
     try:
         deck = await get_deck(await admit(request, Scope.EVALUATE))
@@ -52,7 +52,7 @@ async def evaluate_flag(request: Request) -> Response:
 
 
 async def evaluate_flags(request: Request) -> Response:
-    """Resolve every flag for the context in the body; 304 without a body where that gives what the client has.
+    """Resolve every flag for the context in the body; 304 without a body if the client has the same answer.
 
     Nothing is counted: a client that keeps all answers says nothing about which flags it reads.
     """
@@ -68,7 +68,7 @@ async def evaluate_flags(request: Request) -> Response:
 
 
 async def flagd_flags(request: Request) -> Response:
-    """Give an environment's flags as a flagd document; 304 without a body where the fleet has them."""
+    """Return an environment's flags as a flagd document; 304 without a body if the fleet has them."""
     try:
         wanted = await admit(request, Scope.EVALUATE, environment=request.query_params.get("environment"))
         body, tag = _export(await get_deck(wanted), wanted)
@@ -108,7 +108,7 @@ def _read_context(body: bytes) -> dict[str, Any]:
 
 
 def _check_query(query: Mapping[str, str]) -> None:
-    """What event streams add to a request: we send none, so that it is checked and nothing more."""
+    """The event-stream part of a request: validated only, because we send no events."""
     modified = query.get("flagConfigLastModified", "0")
     try:
         if not (modified.isascii() and modified.isdigit()):
@@ -118,7 +118,7 @@ def _check_query(query: Mapping[str, str]) -> None:
 
 
 def _describe(key: str, found: Evaluation, snapshot: Snapshot) -> dict[str, Any]:
-    """An evaluation in OFREP's words. Without a value the client's code has the last word."""
+    """An evaluation in OFREP's terms. Without a value, the client uses the default in its code."""
     if found.error_code is not None:
         code = found.error_code if found.error_code in _FAILURES else "GENERAL"
         return {"key": key, "errorCode": code, "errorDetails": found.error_message or code}
@@ -136,14 +136,14 @@ def _describe(key: str, found: Evaluation, snapshot: Snapshot) -> dict[str, Any]
 
 
 def _typed(value: Any, variants: Mapping[str, Any]) -> Any:
-    """The value as JSON should show it: every number of a flag with a fraction in some variant has a decimal point."""
+    """The value for JSON: if some variant of the flag is a fraction, every number has a decimal point."""
     if type(value) is int and any(type(each) is float for each in variants.values()):
         return float(value)
     return value
 
 
 def _export(deck: Quarterdeck, environment: str) -> tuple[bytes, str]:
-    """The flagd document and its tag, put together once for each snapshot."""
+    """The flagd document and its ETag, built once per snapshot."""
     snapshot = deck.snapshot
     known = _exports.get(environment)
     if known is None or known[0] is not snapshot:
@@ -153,7 +153,7 @@ def _export(deck: Quarterdeck, environment: str) -> tuple[bytes, str]:
 
 
 def _respond_unless_known(request: Request, body: bytes, tag: str) -> Response:
-    # A body that is the same but comes from elsewhere is marked weak (W/) by what is between; it is the same to us.
+    # A body that is the same but comes from elsewhere is marked weak (W/) by proxies; it is the same to us.
     known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if known & {tag, tag.strip('"'), "*"}:

@@ -1,4 +1,4 @@
-"""What machines ask a running server about itself: whether it can do its work, and what it counted."""
+"""Endpoints for operators: readiness and metrics."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ from core.errors import QuarterdeckError, SourceUnavailable
 
 
 async def readyz(_request: Request) -> Response:
-    """Answer 200 when the store can be read, else 503: for who decides whether this server gets requests."""
+    """Readiness check: answer 200 when the store can be read, else 503."""
     problem = await to_thread.run_sync(_find_problem)
     answer: dict[str, Any] = {"status": "not ready", "problem": problem} if problem else {"status": "ready"}
     return JSONResponse(answer, status_code=503 if problem else 200)
 
 
 async def metrics(request: Request) -> Response:
-    """Give what was counted, in Prometheus' format. Once there are tokens, it takes one."""
+    """Return the metrics in Prometheus' format. Once there are tokens, it requires one."""
     try:
         await admit(request, Scope.EVALUATE)
     except QuarterdeckError as error:
         unknown = isinstance(error, SourceUnavailable) and not get_config().require_tokens
-        if not unknown:  # a store that is down is what the counts are looked at for
+        if not unknown:  # metrics stay readable while the store is down
             return refuse(error)
     await to_thread.run_sync(_find_problem)
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
@@ -39,7 +39,7 @@ ROUTES = [Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
 def _find_problem() -> str:
-    """What keeps this server from its work, without the store's address: anybody may ask."""
+    """Why this server is not ready, without the store's address, because anybody may ask."""
     try:
         get_setting(get_store(), setting_key(Family.ENVIRONMENTS))
     except SourceUnavailable:

@@ -1,4 +1,4 @@
-"""Our errors as HTTP knows them: a status code, one line, and for a missing token how to bring one."""
+"""Our errors as HTTP responses: a status code, one line, and the challenge header for a missing token."""
 
 from starlette.responses import JSONResponse, Response
 
@@ -17,7 +17,7 @@ class RequestRefused(QuarterdeckError):
 
 
 def refuse(error: QuarterdeckError) -> Response:
-    """Return the answer that says why."""
+    """Return the response that says why."""
     return JSONResponse({"error": show_text(str(error))}, status_of(error), challenge(error))
 
 
@@ -29,5 +29,5 @@ def status_of(error: QuarterdeckError) -> int:
 
 
 def challenge(error: QuarterdeckError) -> dict[str, str]:
-    """Return the header that asks for a token where none, or none that opens anything, was brought."""
+    """Return the header that asks for a token, for a response of status 401; else none."""
     return {"WWW-Authenticate": 'Bearer realm="quarterdeck"'} if status_of(error) == 401 else {}

@@ -1,4 +1,4 @@
-"""The ASGI door: the pages and the HTTP API in one process, and the scheduler of what happens by itself beside them."""
+"""The ASGI server: the pages, the HTTP API and the scheduler of periodic jobs in one process."""
 
 import ctypes
 import os
@@ -31,14 +31,14 @@ from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "main.py"
 STOP_WITHIN_S = 5
-SWITCH_EVERY_S = 0.0002  # a page that reads rows beside one that draws waits for so long at each row, not for 5 ms
-FETCH_EVERY_S = 120.0  # how old the copy of a corpus repository elsewhere may be
-ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # so many heaps for all threads; what is larger is given back when it is free
-CANARIES_EVERY_S = 10.0  # how long a breach can stand, besides what it takes to log it
+SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads waits this long; Python's default is 5 ms
+FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
+ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free memory is returned to the system
+CANARIES_EVERY_S = 10.0  # a breach is noticed at most this long after it was logged
 
 
 def serve(host: str, port: int) -> None:
-    """Serve until stopped. The address is 127.0.0.1 unless somebody asked for another."""
+    """Serve until stopped."""
     os.environ.setdefault("STREAMLIT_SERVER_ADDRESS", host)
     os.environ.setdefault("STREAMLIT_SERVER_PORT", str(port))
     os.environ["STREAMLIT_SERVER_MAX_UPLOAD_SIZE"] = "1"  # MB: no page takes a file, and the guard lets none through
@@ -46,7 +46,7 @@ def serve(host: str, port: int) -> None:
     access = config.access
     settings = _sign_in_settings(access)
     if not is_loopback(host) or not access.is_local:
-        os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # more than this machine's people reach the API
+        os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # other machines can reach the API
     import uvicorn
     from starlette.middleware import Middleware
     from streamlit.starlette import App
@@ -68,7 +68,7 @@ def serve(host: str, port: int) -> None:
     )
     uvicorn.run(
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
-        proxy_headers=False,  # the guard looks at who really connects, not at who says so
+        proxy_headers=False,  # the guard checks the real peer address, not a header
         server_header=False,
     )  # fmt: skip
 
@@ -86,7 +86,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
 
 
 def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
-    """Return the periodic jobs of this machine, whose deployments and copies are only here."""
+    """Return the periodic jobs of this machine: its deployments and its copy of the corpus."""
     jobs = []
     if config.deployments.exists():
         tend = partial(tend_services, store, config.deployments, config.home, config.environment)
@@ -97,7 +97,7 @@ def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
 
 
 def _give_memory_back() -> None:
-    """Keep glibc (other C libraries have no such settings) from leaving holes in a heap for each of many threads."""
+    """Keep glibc from fragmenting one heap per thread. Other C libraries have no such settings."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # as malloc.h numbers them
         mallopt(arena_max, ARENAS)
@@ -113,7 +113,7 @@ def _keep_to_itself() -> None:
 
 
 def _sign_in_settings(access: SignIn) -> dict[str, Any]:
-    """What Streamlit's own sign-in has to know, when there is one."""
+    """The settings of Streamlit's own sign-in, empty without a login."""
     if access.public_url:
         os.environ.setdefault("STREAMLIT_BROWSER_SERVER_ADDRESS", access.public_url.partition("://")[2].split(":")[0])
     if access.login is None:

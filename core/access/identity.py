@@ -1,6 +1,6 @@
 """Rule: who a visitor is. Turns an OpenID token or a proxy's header into a person.
 
-The doors run the sign-in itself; `core.audit.permissions` decides what a person may do.
+The entry points run the sign-in itself; `core.audit.permissions` decides what a person may do.
 """
 
 import hashlib
@@ -70,9 +70,9 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who is known: by name, in these groups. `session` tells one sign-in from another ("" for none).
+    """An identified person: name and groups. `session` identifies the sign-in ("" for none).
 
-    `ends` is when the session has to be begun anew, None for none.
+    `ends` is when the person has to sign in again, None for never.
     """
 
     name: str

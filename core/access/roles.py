@@ -1,6 +1,6 @@
 """Shell: grants and revokes roles. The grants are one setting of the store, and every change is audited.
 
-`core.audit.permissions` decides what a role allows; the doors find out who somebody is.
+`core.audit.permissions` decides what a role allows; the entry points find out who somebody is.
 """
 
 from collections.abc import Iterable

@@ -40,7 +40,7 @@ class AlertRule:
 
 
 def check_url(url: str) -> None:
-    """Raise InvalidInput when an address cannot be called: it holds spaces, breaks, or a port that is none."""
+    """Raise InvalidInput for an address that cannot be called: it has spaces, line breaks or an invalid port."""
     try:
         port = urlsplit(url).port
     except ValueError as error:

@@ -52,7 +52,7 @@ def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = 
             lines.append(f"{rule.name}: {error}")
             logger.warning("alert %s: %s", rule.name, error)
         except BaseException:
-            _claim(store, name, told, version + 1)  # nobody was told
+            _claim(store, name, told, version + 1)  # nobody was notified
             raise
     return tuple(lines)
 

@@ -1,4 +1,4 @@
-"""Rule that names every action of the audit trail. The values stand in stored trails and never change."""
+"""Rule: the names of every action of the audit trail. Stored trails contain these values, so they never change."""
 
 from enum import StrEnum
 

@@ -1,6 +1,6 @@
-"""Rule: a document in Markdown -> the same, so that showing it loads nothing from elsewhere.
+"""Rule: rewrites a Markdown document so that rendering it loads nothing from other servers.
 
-HTML in it is for the renderer to show as text, and addresses are for it to check, which Streamlit's does.
+The renderer must show HTML as text and check addresses; Streamlit's does.
 """
 
 import re

@@ -182,7 +182,7 @@ def main(handle: int) -> None:
 
 
 def _answer(what: str, path: str, parts: list[bytes]) -> tuple[dict[str, Any], bytes, bool]:
-    """Return what to tell, what to send beside it, and whether this process can go on."""
+    """Return the reply, the bytes that follow it, and whether this process can continue."""
     try:
         answer, content = _WORK[what](path, parts)
         return {"answer": answer}, content, True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 LONGEST_LABEL = 60
 
 _TAG = re.compile(r"<[^<>]{0,200}>")
-# Marks that end words are looked at once a run of them: from within it, nothing new can be found.
+# A run of marks that end words is matched once, from its first mark.
 _SPLIT = re.compile(r"(?<![.,;:!?()\[\]{}\"“”|\n])[.,;:!?()\[\]{}\"“”|\n]+(?=\s|$)|[;!?()\[\]{}\"“”|]+|\s[-–—]+\s")
 _WORD = re.compile(r"[^\W_]+(?:['’_\-./+#&@][^\W_]+)*[+#]*")
 _PHRASE_WORDS = 3

@@ -1,4 +1,4 @@
-"""Shell: blue-green deployments. Starts a release aside, checks it, gives it the traffic, goes back, ends the old one.
+"""Shell: blue-green deployments. Starts a release in the idle color, checks it, switches, rolls back, stops the old.
 
 The intended state is written to the store first, with its audit entry; nginx follows. A deployer that dies leaves an
 unsettled decision, which the next command settles or takes back.

@@ -1,4 +1,4 @@
-"""Rule of the accepted level as it is kept: in a setting of its environment, and in the audit trail."""
+"""Rule: how the accepted level is stored, in a setting of its environment and in the audit trail."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rule that detects change points sequentially: daily means in, dated drops and recoveries out.
+"""Rule: detects change points sequentially, daily means in, dated drops and recoveries out.
 
 One implementation of `core.drift.detector.Detector`: a module is one as long as it has `replay` and `smallest_drop`.
 """

@@ -1,4 +1,4 @@
-"""Rule that names the detectors there are, and the one that verdicts are made with."""
+"""Rule: the available drift detectors, and the one that the verdict uses."""
 
 from collections.abc import Mapping
 

@@ -111,7 +111,7 @@ def decide_drift(
       recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
       needed before and after a change.
     - watch: the days are exp(`WATCH`) = 25 times likelier with a drop than without, or a rise reaches `CALL`.
-    - insufficient_data: no traffic in the window, or not even a drop of 0.10 would be called with a chance of 80%.
+    - insufficient_data: no traffic in the window, or the power to detect a drop of 0.10 is below 80%.
     - stable: none of these.
 
     `delta` compares the last `window_days` (or the days since the change, if fewer) with the `baseline_days` before

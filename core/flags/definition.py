@@ -1,4 +1,4 @@
-"""Rule of what a flag's definition says: one frozen view of its flagd JSON, which nothing else takes apart.
+"""Rule: what a flag's definition says, as one frozen view of its flagd JSON, which nothing else takes apart.
 
 Definitions are changed by `quarterdeck.definitions`, whose functions take the JSON and return new JSON.
 """

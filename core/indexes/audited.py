@@ -1,4 +1,4 @@
-"""Rule of what the audit trail keeps of an index: written by `operations`, read back by whoever looks at entries."""
+"""Rule: what the audit trail keeps of an index, written by `operations` and read back from entries."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Gateway through which retrievals from outside enter the log, together with a mark that they have.
+"""Gateway to the log for retrievals from outside, each stored together with a mark that it was.
 
 The mark (an idempotency key, an import's progress, the ids of traces) commits with the rows: a killed import or a
 repeated request stores nothing twice.

@@ -1,4 +1,4 @@
-"""Gateway that finds the reader of a retrieval log: the one place where the deck learns of a kind of log.
+"""Gateway to the readers of retrieval logs: the one place that knows every kind of log.
 
 To keep the log in another database, write two classes and name them once each:
 

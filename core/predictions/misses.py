@@ -42,7 +42,7 @@ def explain_misses(passages: Sequence[NearPassage]) -> tuple[Miss, ...]:
     """Return up to five documents nearest to the questions, the nearest first, and the words that each lacks.
 
     A document lacks a word if a question that found it has this word, the word carries its subject (no stop word), and
-    none of the document's found passages has it; endings are cut off. Names the three words that most of the questions
+    none of the document's found passages has it; endings are stripped. Names the three words that most of the questions
     have. It says what is missing, not what the answer would be.
     """
     by_document: dict[str, list[NearPassage]] = {}

@@ -1,4 +1,4 @@
-"""Rules of the offline evaluation: an extractive answerer and two judges, working on given texts and similarities.
+"""Rule: the offline evaluation, with an extractive answerer and two judges, working on given texts and similarities.
 
 No language model is involved or pretended. The answerer copies sentences; the judges compare wording and embeddings.
 """

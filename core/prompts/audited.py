@@ -1,4 +1,4 @@
-"""Rule of what the audit trail keeps of a prompt in production: written by `promotion`, and read back from entries."""
+"""Rule: what the audit trail keeps of a prompt in production, written by `promotion`, and read back from entries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

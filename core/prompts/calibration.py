@@ -1,4 +1,4 @@
-"""Shell behind `quarterdeck judges`: has each judge judge labeled rows, to see how far it can be trusted.
+"""Shell: runs each judge on labeled rows for `quarterdeck judges`, to measure how far it can be trusted.
 
 The judges are the very functions that `quarterdeck eval` uses (`judges.py`).
 """

@@ -1,4 +1,4 @@
-"""Rule of the gates: takes case results and thresholds; the report passes, or says which case failed and why.
+"""Rule: the gates. Case results and thresholds in; a report out that passes, or says which case failed and why.
 
 `gatekeeper.py` runs the evaluation, `verdicts.py` shows the report.
 """

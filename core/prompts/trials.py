@@ -1,4 +1,4 @@
-"""Shell behind `quarterdeck eval`: assembles a bench, evaluates prompt files on it, and keeps whole runs in MLflow.
+"""Shell: assembles a bench for `quarterdeck eval`, evaluates prompts on it, and keeps complete runs in MLflow.
 
 A run that was killed, or stopped by its spending ceiling, resumes from its journal when it is started again.
 """

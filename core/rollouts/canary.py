@@ -99,7 +99,7 @@ def decide_canary(
         return CanaryVerdict(CanaryCall.ROLL_BACK, over, (), found, is_healthy=False)
     p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
     if is_random and p is not None and p < MISMATCH_P:
-        reason, due = _say_mismatch(blue, green, share_pct), ("users shared out as the flag says",)
+        reason, due = _say_mismatch(blue, green, share_pct), ("users split as the flag says",)
         return CanaryVerdict(CanaryCall.HOLD, reason, due, found, p, is_healthy=False)
     if worse := [each for each in found if each.is_worse]:
         return CanaryVerdict(CanaryCall.ROLL_BACK, _say_worse(worse[0]), (), found, p, is_healthy=False)

@@ -1,4 +1,4 @@
-"""Shell for A/B experiments: report, start, stop and decide them, from the log and the recorded exposures.
+"""Shell: reports, starts, stops and decides A/B experiments, from the log and the recorded exposures.
 
 `experiment.py` decides the verdict. An experiment never changes a flag by itself; a person decides.
 """

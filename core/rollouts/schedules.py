@@ -1,4 +1,4 @@
-"""Shell for scheduled changes of flags: create, pause, resume and cancel them, and make the steps that are due."""
+"""Shell: creates, pauses, resumes and cancels scheduled changes of flags, and makes the steps that are due."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Gateway that chooses how an MLflow store is read: what a reader answers, and which one an address gets.
+"""Gateway to the readers of an MLflow store: what a reader answers, and which one an address gets.
 
 A database is read by SQL (`core.tracking.sql`), a server through MLflow's client (`core.tracking.client`). Both are
 held to the same answers by `tests/core/tracking/test_readers.py`, and so is a new one, once `open_reader` opens it and

@@ -1,4 +1,4 @@
-"""Every chart of every page: a title that states what it shows, its data as CSV, and colors told apart by all."""
+"""Every chart of every page: a title that states what it shows, its data as CSV, and distinguishable colors."""
 
 import json
 import re

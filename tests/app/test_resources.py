@@ -1,4 +1,4 @@
-"""What Streamlit keeps is computed once: parts of a page share what they read, however many ask for it."""
+"""Cached reads are computed once: all parts of a page share them."""
 
 import sys
 from collections import Counter
@@ -28,7 +28,7 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture(autouse=True)
 def _cold() -> Iterator[None]:
-    """Start and end with nothing kept."""
+    """Start and end with empty caches."""
     st.cache_resource.clear()
     share_histories.cache_clear()
     yield

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app import ui
+from app.text import escape, plain, plain_error
 from core.errors import InvalidInput
 
 
@@ -75,13 +76,13 @@ TRANSFORMED = re.compile(
 )  # fmt: skip
 def test_users_text_holds_nothing_that_markdown_makes_into_something_else(text: str) -> None:
     assert TRANSFORMED.search(text)
-    for made in (ui.plain(text), ui.escape(text), ui.plain_error(InvalidInput("name", text))):
+    for made in (plain(text), escape(text), plain_error(InvalidInput("name", text))):
         read = re.sub(r"\\(.)", r"\1", made)
         assert not TRANSFORMED.search(read), read
         assert read.replace("\u2060", "").endswith(text)
 
 
-@pytest.mark.parametrize("show", [ui.plain, ui.escape, ui.chart_text])
+@pytest.mark.parametrize("show", [plain, escape, ui.chart_text])
 def test_what_nobody_would_see_is_shown_and_other_scripts_stay(show: Callable[[str], str]) -> None:
     hidden = [*range(9), *range(14, 28), *range(0x80, 0x85), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E,
               0x200F, 0x200B, 0xFEFF, 0x7F]  # fmt: skip
@@ -91,4 +92,4 @@ def test_what_nobody_would_see_is_shown_and_other_scripts_stay(show: Callable[[s
 
 
 def test_spaces_that_matter_are_kept() -> None:
-    assert ui.escape("a\n\tb  c\r\n") == "a\n\tb  c\r\n"
+    assert escape("a\n\tb  c\r\n") == "a\n\tb  c\r\n"

@@ -1,4 +1,4 @@
-"""What the pages let a visitor do: controls that change something are locked, with the reason, for who only looks."""
+"""What the pages let a visitor do: controls that change something are locked for viewers, with the reason."""
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -38,7 +38,7 @@ def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_
 @pytest.mark.deep
 @pytest.mark.parametrize("page", ["drift", "coverage", "rollouts", "audit"])
 def test_who_may_change_something_finds_it_open(page: str, as_demo: Demo) -> None:
-    filters = {"what": "flag.update"} if page == "audit" else {}  # the newest entry may have no way back
+    filters = {"what": "flag.update"} if page == "audit" else {}  # the newest entry may not be revertible
     assert [label for label, disabled, _ in list_changing(open_page(page, **filters)) if not disabled]
 
 
@@ -46,7 +46,7 @@ def test_a_change_sent_past_a_locked_control_is_refused_in_one_line(
     as_demo: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
-    forget()  # the visitor's role is taken away while the page stands open
+    forget()  # the visitor's role is revoked while the page is open
     monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
     app.button(key="kill-new_prompt_v3").click().run()
     assert only_error(app).startswith("**Nothing was changed** — a change requires the role editor in production")

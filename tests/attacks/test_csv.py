@@ -1,4 +1,4 @@
-"""What end users type into a search must not run in the spreadsheet of who downloads a CSV."""
+"""What end users type into a search must not run in the spreadsheet of whoever downloads a CSV."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What a document can do to who reads it: hang, fill the memory, take the process along, be lost without a word."""
+"""What a hostile document can do to its reader: hang it, fill the memory, kill the process, or be lost silently."""
 
 import importlib
 import io
@@ -34,7 +34,7 @@ ENDLESS = {"bomb.rst": BOMB.encode(), "comments.html": b"<!--" * 100_000}
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two seconds are enough to see that a document has no end."""
+    """Two seconds are enough to detect a document that never ends."""
     monkeypatch.setattr(readers, "SECONDS", 2)
     monkeypatch.setattr(readers, "MOST_SECONDS", 2)
 
@@ -162,7 +162,7 @@ WHOLE = ("core.services", "core.canary_plan")
 
 @pytest.mark.deep
 def test_no_pattern_takes_more_than_linear_time_for_a_long_text() -> None:
-    """Each pattern searches 30,000 characters of each text, in a process that ends when one of them has no end."""
+    """Each pattern searches 30,000 characters of each text, in a process that is stopped when one never ends."""
     done = subprocess.run(
         [sys.executable, "-c", "from tests.attacks.test_documents import search_all; search_all()"],
         cwd=PROJECT, capture_output=True, text=True, check=False, timeout=550,

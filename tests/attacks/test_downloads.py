@@ -1,4 +1,4 @@
-"""Who signed out or lost a role and has a page open still: what the page can fetch, and whose entries it shows."""
+"""A visitor signs out or loses a role while a page is open: what the page can still fetch and show."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a pipeline, a release or a job can learn of the deck's secrets, and what its log tells who reads it."""
+"""What a pipeline, a release or a job can learn of the deck's secrets, and what its log reveals."""
 
 import os
 import subprocess

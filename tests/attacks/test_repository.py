@@ -44,7 +44,7 @@ def repo(library: DvcRepo, tmp_path: Path) -> DvcRepo:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder of the server that the repository has no business with."""
+    """A folder of the server that the repository must not reach."""
     folder = tmp_path / "outside"
     folder.mkdir()
     (folder / "cookie.env").write_text(SECRET)
@@ -269,7 +269,7 @@ def break_names(repo: DvcRepo) -> None:
     (repo.root / LATIN / f"{LATIN}.dvc").write_text("outs:\n- path: data\n")
     subprocess.run(["git", "add", "--all"], cwd=repo.root, check=True)
     repo.git("commit", "--quiet", "--message", "CAFE au lait", "--author", "CAFE <a@example.org>")
-    raw = repo.git("cat-file", "commit", "HEAD").encode().replace(b"CAFE", b"caf\xe9")  # git would mend what we type
+    raw = repo.git("cat-file", "commit", "HEAD").encode().replace(b"CAFE", b"caf\xe9")  # git would correct the name
     write = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
     commit = subprocess.run(write, cwd=repo.root, input=raw, capture_output=True, check=True).stdout.decode().strip()
     repo.git("update-ref", "HEAD", commit)

@@ -1,4 +1,4 @@
-"""Who somebody can make the deck believe they are."""
+"""Whether somebody can pretend to be somebody else."""
 
 from datetime import UTC, datetime
 

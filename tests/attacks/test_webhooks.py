@@ -1,4 +1,4 @@
-"""Receivers of alerts that answer garbage, drip, hang up or cannot be called: nothing is lost, and others are told."""
+"""Webhooks that answer garbage, drip bytes, hang up or cannot be reached: no alert is lost, and others are called."""
 
 import socket
 import threading
@@ -37,7 +37,7 @@ GARBAGE = {
 
 @contextmanager
 def receiver(answer: bytes, *, drip: bool = False) -> Iterator[str]:
-    """Answer every connection with the same bytes; a dripping one sends a header that never ends."""
+    """Answer every connection with the same bytes; the dripping one sends a header that never ends."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         ended = threading.Event()
 
@@ -66,7 +66,7 @@ def test_garbage_is_a_receiver_that_was_not_told(kind: str) -> None:
 
 
 def test_a_receiver_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an end of the whole try, a byte now and then would keep it for ever."""
+    """Without a timeout for the whole attempt, a byte now and then would keep it forever."""
     monkeypatch.setattr(webhooks, "_TOTAL_S", 0.5)
     with receiver(b"HT", drip=True) as url, pytest.raises(SourceUnavailable, match="was not reached"):
         post_signed(url, {}, SECRET, sleep=lambda _s: None)

@@ -71,7 +71,7 @@ def _wait_until_healthy(address: str, process: "subprocess.Popen[bytes]", log: P
 
 
 def _faults_of(message: ConsoleMessage) -> list[str]:
-    """What a console message complains about, but for Streamlit's own search for its address below a deep link."""
+    """A console message, except for Streamlit's own search for its address below a deep link."""
     where = message.location.get("url", "")
     is_search = where.endswith(("/_stcore/health", "/_stcore/host-config")) and "404" in message.text
     return [f"{message.text} {where}"] if message.type == "error" and not is_search else []
@@ -86,7 +86,7 @@ class Visit:
     faults: list[str]
 
     def open(self, path: str = "") -> Page:
-        """Open a page of the deck and wait until its sentence stands and nothing is being computed any more."""
+        """Open a page of the deck and wait until its sentence is shown and nothing is being computed."""
         self.page.goto(f"{self.address}/{path}")
         self.wait()
         return self.page

@@ -23,7 +23,7 @@ def test_a_version_is_verified_while_the_page_shows_how_far_it_is(visit: Visit) 
     page = visit.open("corpus?tab=Files&version=v1")
     page.get_by_role("button", name="Verify").click()
     page.get_by_text("Recorded as audit entry").wait_for()
-    expect(page.get_by_text("Whole: each of 38 files of v1").first).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_text("Intact: each of 38 files of v1").first).to_be_visible(timeout=LONG_MS)
     assert visit.faults == []
 
 

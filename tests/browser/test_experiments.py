@@ -1,4 +1,4 @@
-"""An experiment in a real browser: started by the form, seen with its verdict, decided, and told with its reason."""
+"""An experiment in a real browser: started by the form, shown with its verdict, decided, and listed with its reason."""
 
 from contextlib import closing
 

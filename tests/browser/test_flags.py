@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 
 
 def make_flag(server: Server, key: str) -> str:
-    """A flag of the test's own, on for 20% of users; return the address of its page."""
+    """A flag for this test, on for 20% of users; return the address of its page."""
     with closing(Store(server.database_url)) as store:
         create_flag(store, key, boolean_flag(on=True, rollout_pct=20), Act("ada", "for a test"))
     return f"rollouts?flag={key}&search={key}"

@@ -1,4 +1,4 @@
-"""A new store: the three steps that the overview shows, run as they stand there, lead to the first data."""
+"""A new store: the three steps that the overview shows, run exactly as shown, lead to the first data."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_the_steps_of_an_empty_overview_run_as_they_stand_there_and_bring_the_fi
 
 
 def run(step: str, server: Server, folder: Path) -> None:
-    """Run what a step shows, as somebody does who pastes it: a command into a shell, or Python into Python."""
+    """Run what a step shows, as if pasted: a command into a shell, or Python into Python."""
     command = [sys.executable, "-c", step] if step.startswith("import ") else ["sh", "-c", step]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     settings = {"PATH": path, "QUARTERDECK_DATABASE_URL": server.database_url, "QUARTERDECK_HOME": str(folder / "home")}

@@ -1,4 +1,4 @@
-"""People at the pages: no serious finding of axe-core in either theme, the keyboard alone, and a narrow screen."""
+"""Accessibility: no serious finding of axe-core in either theme, keyboard only, and a narrow screen."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -38,7 +38,7 @@ def unfold(page: Page, *, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     height = main.evaluate("element => element.scrollHeight")
     page.set_viewport_size({"width": width, "height": max(900, height)})
-    page.wait_for_timeout(500)  # charts and tables draw themselves anew
+    page.wait_for_timeout(500)  # charts and tables are redrawn
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_axe_finds_nothing_serious_in_either_theme(place: str, tab: Visit) -> No
     page.wait_for_function(
         f"getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor === '{DARK}'"
     )
-    page.wait_for_timeout(500)  # colors fade into each other
+    page.wait_for_timeout(500)  # colors change gradually
     assert page.evaluate(FIND) == []
 
 

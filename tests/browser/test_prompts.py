@@ -1,4 +1,4 @@
-"""Prompts in a real browser: runs are ticked into the address, one is promoted with its flag, one click goes back."""
+"""Prompts in a real browser: runs are ticked into the address, one is promoted with its flag, one click rolls back."""
 
 from contextlib import closing, suppress
 
@@ -54,7 +54,7 @@ def test_rows_that_are_ticked_are_compared_and_stay_in_the_address(visit: Visit,
     page.wait_for_url(f"**runs={runs[0].run_id}%2C{runs[2].run_id}**")
     page.get_by_text("Compared: the 2 chosen runs.").wait_for()
 
-    page = visit.open(page.url.removeprefix(f"{visit.address}/"))  # as somebody who was sent the link
+    page = visit.open(page.url.removeprefix(f"{visit.address}/"))  # as somebody who got the link
     page.get_by_text("2 chosen.").wait_for()
     page.get_by_role("button", name="Clear the choice").click()
     page.get_by_text("None is chosen").wait_for()

@@ -120,9 +120,7 @@ def test_a_person_signs_in_changes_what_the_role_allows_and_is_out_after_signing
 ) -> None:
     server, provider = signed
     page = enter(context, server.address, "ada")
-    expect(page.locator("h4").first).to_contain_text(
-        "You are ada@example.org, and nobody gave you a role in production"
-    )
+    expect(page.locator("h4").first).to_contain_text("You are ada@example.org, and you have no role in production")
     grant_role(store, Grant("group:rag-team", Role.EDITOR), SETUP)
     page.wait_for_timeout(KNOWN_FOR_MS)
     page.goto(f"{server.address}/rollouts?flag=use_hyde")
@@ -168,12 +166,12 @@ def test_a_viewer_finds_the_switches_locked_and_a_role_taken_away_closes_the_pag
     wait_until_drawn(page)
     expect(page.get_by_test_id("stSidebar")).to_contain_text("here as viewer")
     assert page.get_by_role("button", name="Kill switch").is_disabled()
-    page.get_by_text("On", exact=True).click()  # trying out what a change would do is for everybody
+    page.get_by_text("On", exact=True).click()  # everybody may preview a change
     expect(page.get_by_role("button", name="Save")).to_be_disabled(timeout=PATIENCE_MS)
     revoke_role(store, "eve@example.org", "production", SETUP)
     page.wait_for_timeout(KNOWN_FOR_MS)
     page.goto(f"{signed[0].address}/rollouts")
-    expect(page.locator("h4").first).to_contain_text("nobody gave you a role", timeout=PATIENCE_MS)
+    expect(page.locator("h4").first).to_contain_text("you have no role", timeout=PATIENCE_MS)
 
 
 def test_an_address_that_the_provider_did_not_verify_opens_nothing(

@@ -1,4 +1,4 @@
-"""What is well, what is not, and what to do: on the demo, on nothing, and with each thing broken in turn."""
+"""The doctor's checks and remedies: on the demo, on an empty home, and with each thing broken in turn."""
 
 import json
 import os

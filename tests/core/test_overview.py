@@ -1,4 +1,4 @@
-"""What the overview says is looked up: which corpus version is live, and which experiment prompts were evaluated in."""
+"""The overview looks things up: the live corpus version, and the experiment that prompts were evaluated in."""
 
 import sqlite3
 from dataclasses import dataclass

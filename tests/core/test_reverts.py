@@ -1,4 +1,4 @@
-"""The way back from the audit trail, in the store, on the command line and on the page; and the trail as files."""
+"""Reverting from the audit trail, in the store, on the command line and on the page; and the trail as files."""
 
 import csv
 import io
@@ -161,7 +161,7 @@ def test_the_command_line_shows_exports_and_reverts(moved: Store, url: str, tmp_
     assert len(list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))) == 3
     run(url, "export", str(tmp_path / "a.json"), "--since", "2000-01-01")
     assert len(json.loads((tmp_path / "a.json").read_text())) == 4
-    assert "the state before entry 3 is back (audit entry 5)" in run(url, "revert", "3", "--reason", "a mistake")
+    assert "the state before entry 3 is restored (audit entry 5)" in run(url, "revert", "3", "--reason", "a mistake")
     assert share(moved) == 20
 
 

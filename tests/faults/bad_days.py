@@ -1,4 +1,4 @@
-"""What the tests of bad days share."""
+"""Helpers for tests of outages."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ PATIENCE_S = 120.0
 
 
 def wait_until(true: Callable[[], object]) -> bool:
-    """Ask again and again until it holds; False when it does not within two minutes."""
+    """Poll until the condition holds; False when it does not within two minutes."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := true()) and time.monotonic() < deadline:
         time.sleep(0.1)

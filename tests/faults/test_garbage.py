@@ -1,6 +1,6 @@
 """A thousand requests of garbage to every route of the HTTP API, drawn from a seed; schemathesis is in `test_ofrep.py`.
 
-They go in by ASGI, because no client of HTTP would send most of them.
+They are sent over ASGI, because no HTTP client would send most of them.
 """
 
 import asyncio
@@ -58,8 +58,8 @@ HEADERS = (
 
 
 @pytest.fixture
-def door(url: str, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ASGIApp]:
-    """The server as `quarterdeck serve` stacks it, with a word in the place of the pages."""
+def server(url: str, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ASGIApp]:
+    """The server as `quarterdeck serve` builds it, with a stub in place of the pages."""
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
     monkeypatch.setenv("QUARTERDECK_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -123,7 +123,7 @@ def draw_request(path: str, rng: random.Random) -> tuple[dict[str, Any], bytes]:
     return scope, draw_body(rng)
 
 
-async def send(door: ASGIApp, scope: dict[str, Any], body: bytes) -> tuple[int, bytes]:
+async def send(server: ASGIApp, scope: dict[str, Any], body: bytes) -> tuple[int, bytes]:
     """Send a request in two parts; return status and body of the one answer."""
     parts = [body[: len(body) // 2], body[len(body) // 2 :]]
     answers: list[Message] = []
@@ -137,20 +137,20 @@ async def send(door: ASGIApp, scope: dict[str, Any], body: bytes) -> tuple[int, 
     async def take(message: Message) -> None:
         answers.append(message)
 
-    await door(scope, receive, take)
+    await server(scope, receive, take)
     starts = [message for message in answers if message["type"] == "http.response.start"]
     assert len(starts) == 1, scope
     return starts[0]["status"], b"".join(message.get("body", b"") for message in answers)
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in api.ROUTES}))
-def test_garbage_is_refused_in_one_line_and_leaves_no_trace(path: str, door: ASGIApp, store: Store) -> None:
+def test_garbage_is_refused_in_one_line_and_leaves_no_trace(path: str, server: ASGIApp, store: Store) -> None:
     rng, statuses = random.Random(path), Counter[int]()
 
     async def send_all() -> None:
         for _ in range(REQUESTS):
             scope, body = draw_request(path, rng)
-            status, answer = await send(door, scope, body)
+            status, answer = await send(server, scope, body)
             assert 200 <= status < 500, (scope, body, answer)
             assert b"Traceback" not in answer, (scope, body)
             statuses[status] += 1

@@ -1,4 +1,4 @@
-"""Indexes under fire: real processes ask through the alias while others build, die, swap, roll back and remove."""
+"""Indexes under load: real processes query through the alias while others build, die, swap, roll back and remove."""
 
 import pytest
 

@@ -75,7 +75,7 @@ def test_postgresql_stopped_and_started_loses_nothing_and_flips_are_heard_again(
     monkeypatch.setenv("QUARTERDECK_DATABASE_URL", server.url)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     backends.close()
-    door = TestClient(Starlette(middleware=[Middleware(api.ApiAhead)]), raise_server_exceptions=False)
+    server_api = TestClient(Starlette(middleware=[Middleware(api.ApiAhead)]), raise_server_exceptions=False)
     accepted = received = 0
     with closing(Store(server.url, create=True)) as store, Quarterdeck(
         server.url, snapshot_path=tmp_path / "flags.json"
@@ -84,14 +84,14 @@ def test_postgresql_stopped_and_started_loses_nothing_and_flips_are_heard_again(
         assert wait_until(lambda: deck.is_enabled("use_hyde", "u1"))
         on = True
         for _ in range(3):
-            received += door.post("/v1/retrievals", json={"query": "up", "score": 0.5}).status_code == 201
+            received += server_api.post("/v1/retrievals", json={"query": "up", "score": 0.5}).status_code == 201
             server.stop()
             for _ in range(200):
                 accepted += deck.log_retrieval(f"while it was down {accepted}", 0.5)
             assert deck.is_enabled("use_hyde", "u1") is on
             with pytest.raises(SourceUnavailable) as refused:
                 flip(store, on=not on)
-            answer = door.post("/v1/retrievals", json={"query": "down", "score": 0.5})
+            answer = server_api.post("/v1/retrievals", json={"query": "down", "score": 0.5})
             assert answer.status_code == 503
             for line in (str(refused.value), answer.json()["error"]):
                 assert line.startswith("The store postgresql")

@@ -1,4 +1,4 @@
-"""MLflow that hangs, answers byte by byte or is gone: one line, and the rest of the page stays.
+"""MLflow that hangs, answers byte by byte or is down: one line, and the rest of the page stays.
 
 Of DVC remotes: tests/core/corpus/test_corpus.py.
 """
@@ -23,7 +23,7 @@ pytestmark = [
 
 @contextmanager
 def server_that(answers: str) -> Iterator[str]:
-    """An address where nobody listens, or somebody takes connections and answers never, or one byte a second."""
+    """An address where nobody listens, or that accepts connections and never answers, or sends one byte a second."""
     with ExitStack() as ending:
         listening = ending.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Bad days of a store in a file: a full disk, a read-only one, a lock held for long, another file in its place."""
+"""Failures of a store in a file: a full disk, a read-only one, a lock held for long, another file in its place."""
 
 import os
 import resource
@@ -91,7 +91,7 @@ def test_a_full_disk_refuses_in_one_line_and_loses_nothing_of_what_was_accepted(
         assert "\n" not in str(refused.value)
         assert "full" in str(refused.value) or "I/O" in str(refused.value)
         landed = 1
-        while True:  # what is small may still find room; sooner or later it does not
+        while True:  # small writes may still succeed for a while
             try:
                 flip(store, on=landed % 2 == 0)
             except SourceUnavailable as error:

@@ -1,4 +1,4 @@
-"""Fills in the form of a flag on the rollouts page, and looks at what was stored."""
+"""Fills in the form of a flag on the rollouts page, and reads what was stored."""
 
 import json
 from typing import Any

@@ -32,7 +32,7 @@ def forget() -> None:
 
 
 def open_page(name: str, **filters: str) -> AppTest:
-    """Open a page as its deep link does."""
+    """Open a page by its deep link."""
     app = AppTest.from_file(PROJECT / "app" / "main.py", default_timeout=120)
     app.query_params.update(filters)
     return (app if name == "overview" else app.switch_page(f"../pages/{name}.py")).run()

@@ -1,4 +1,4 @@
-"""Bad input at the gate of the store: each names its field in one line, and the former state stands, the trail too."""
+"""Invalid input is refused before it is stored: each error names its field in one line; nothing is changed."""
 
 import json
 from pathlib import Path

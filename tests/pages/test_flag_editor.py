@@ -49,7 +49,7 @@ def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_ur
 def test_a_wide_change_in_production_takes_the_flags_name(demo_url: str) -> None:
     before = stored_flag(demo_url, "new_prompt_v3")
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=95.0)
-    assert "Type **new_prompt_v3** to change it for so many" in shown_text(app)
+    assert "Type **new_prompt_v3** to change it for this many users" in shown_text(app)
     line = only_error(save(app, "all in", name="new_prompt"))
     assert re.search(r"name: \d+% of users get another answer; type new_prompt_v3 to continue", line)
     assert stored_flag(demo_url, "new_prompt_v3") == before
@@ -94,7 +94,7 @@ def test_owner_tags_and_expiry_are_kept_found_and_shown(demo_url: str) -> None:
     found = open_page("rollouts", search="RAG ada")
     assert list(found.dataframe[0].value["flag"]) == ["new_prompt_v3"]
     assert list(open_page("rollouts", stale="true").dataframe[0].value["flag"]) == ["use_reranker"]
-    assert "None of the 5 flags fits the filters." in shown_text(open_page("rollouts", search="no such flag"))
+    assert "None of the 5 flags matches the filters." in shown_text(open_page("rollouts", search="no such flag"))
 
 
 def test_a_definition_is_edited_as_json_and_a_wrong_one_is_one_line(demo_url: str) -> None:

@@ -98,7 +98,7 @@ def test_a_rollout_in_steps_is_planned_paused_and_cancelled_on_the_page(demo_url
     next(button for button in app.button if button.label == "Plan it").click().run()
     assert "Next: new_prompt_v3, 5% now." in verdict(app)
     assert "5% → 25% → 50% → 100%. Next: 5% now." in shown_text(app)
-    assert any("No server makes the steps at the moment" in warning.value for warning in app.warning)
+    assert any("No server is running that makes the steps" in warning.value for warning in app.warning)
     for verb, told in (("Pause", "A plan is paused"), ("Resume", "Rolling out"), ("Cancel", "Rolling out")):
         next(each for each in app.text_input if str(each.key).startswith("schedule-reason-")).input("look first")
         next(button for button in app.button if button.label == f"{verb} the plan").click().run()

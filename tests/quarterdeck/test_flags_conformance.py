@@ -16,7 +16,7 @@ from quarterdeck.documents import parse_document
 from quarterdeck.flags import Evaluation, FlagSet
 
 SUITE = locate("conformance", "flagd")
-# The suite keeps the expectations of older hashes beside today's.
+# The suite keeps the expectations of older hashes next to today's.
 SUPERSEDED = {"@fractional-v1", "@fractional-v2"}
 
 

@@ -1,4 +1,4 @@
-"""Flips over PostgreSQL's LISTEN and NOTIFY. The clients here poll every ten minutes: what they see, they heard."""
+"""Flips over PostgreSQL's LISTEN and NOTIFY. The clients poll every ten minutes, so they rely on notifications."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def shared() -> Iterator[Store]:
 
 @pytest.fixture
 def listening(shared: Store, tmp_path) -> Iterator[Quarterdeck]:
-    """A client that hears what is announced."""
+    """A client that receives notifications."""
     url = shared.url.render_as_string(hide_password=False)
     with Quarterdeck(url, poll_s=NEVER_S, snapshot_path=tmp_path / "snapshot.json") as deck:
         assert wait_until(lambda: count_listeners(shared) == 1)

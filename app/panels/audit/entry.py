@@ -1,4 +1,4 @@
-"""One audit entry: what differs, both states in full, and the way back."""
+"""One audit entry: what differs, both states in full, and the form that reverts it."""
 
 import json
 
@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.jsondiff import diff_states
@@ -14,12 +15,12 @@ from core.reverts import explain_irreversible, find_newest, find_state, former_s
 
 
 def render_entry(entry: AuditEntry) -> None:
-    """One entry in full: what differs, both states, and the way back."""
-    st.subheader(f"Entry {entry.entry_id}: {ui.plain(entry.action)} of {ui.plain(entry.target)}", anchor=False)
-    when, where = ui.plain(ui.format_moment(entry.ts)), ui.plain(entry.environment)
-    st.caption(f"{ui.plain(entry.actor)}, {when}, in {where}", help=ui.format_utc(entry.ts))
+    """One entry in full: what differs, both states, and the form that reverts it."""
+    st.subheader(f"Entry {entry.entry_id}: {plain(entry.action)} of {plain(entry.target)}", anchor=False)
+    when, where = plain(ui.format_moment(entry.ts)), plain(entry.environment)
+    st.caption(f"{plain(entry.actor)}, {when}, in {where}", help=ui.format_utc(entry.ts))
     st.text(entry.reason)
-    st.code(diff_states(entry.before, entry.after) or "nothing that differs", language=None)
+    st.code(diff_states(entry.before, entry.after) or "no difference", language=None)
     with st.expander("Both states in full"):
         left, right = st.columns(2)
         for column, title, state in ((left, "Before", entry.before), (right, "After", entry.after)):
@@ -28,13 +29,13 @@ def render_entry(entry: AuditEntry) -> None:
                 json.dumps(state, indent=2, ensure_ascii=False) if state is not None else "nothing", language=None
             )
     if problem := explain_irreversible(entry):
-        st.caption(ui.plain(f"Entry {problem}."))
+        st.caption(plain(f"Entry {problem}."))
         return
     render_revert(entry)
 
 
 def render_revert(entry: AuditEntry) -> None:
-    """What the way back would change now, and the form that takes it."""
+    """What reverting would change now, and the form that reverts."""
     newest = find_newest(get_store(), entry)
     if subject_of(entry.action) in (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT):
         now, former = find_state(get_store(), entry), former_state(entry)

@@ -1,4 +1,4 @@
-"""The audit trail: the filter, the newest entries that fit, and all of them as files."""
+"""The audit trail: the filter, the newest matching entries, and all of them as files."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ SHOWN = 1_000
 
 
 def render_filter() -> AuditFilter:
-    """Draw the filter, and return which entries the visitor means."""
+    """Draw the filter, and return the visitor's selection."""
     store, columns, among = get_store(), st.columns(5), list_readable(get_visitor().roles)
     chosen: dict[str, Any] = {
         name: column.selectbox(label, list_audit_values(store, name, among=among), None, key=key, bind="query-params")
@@ -37,7 +37,7 @@ def render_filter() -> AuditFilter:
 
 
 def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilter) -> None:
-    """The newest entries that fit, and all of them as files."""
+    """The newest matching entries, and all of them as files."""
     st.dataframe(
         [
             {
@@ -62,5 +62,5 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
 
 
 def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[Roles], str]:
-    """What writes the file once somebody asks for it: every entry that fits, with before, after and hashes."""
+    """Return the function that writes the file on click: every matching entry, with before, after and hashes."""
     return lambda roles: write(list_audit(get_store(), replace(chosen, among=list_readable(roles)), limit=None))

@@ -10,6 +10,7 @@ from app.panels.corpus.resources import load_diff, load_text_diff
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.words import render_words
 from app.resources import get_corpus
+from app.text import plain
 from core.corpus.corpus import WORKSPACE, Version, VersionDiff
 from core.corpus.manifests import FileChange, FileChangeKind
 
@@ -38,13 +39,13 @@ def render_differences(versions: Sequence[Version]) -> None:
 
 
 def swap_sides(old: str, new: str) -> None:
-    """Compare the other way round."""
+    """Swap the two sides."""
     st.session_state.update(old=new, new=old)
 
 
 def say_what_differs(diff: VersionDiff) -> str:
-    """The sentence over the table, in Markdown."""
-    between = f"between {ui.plain(_say_side(diff.old))} and {ui.plain(_say_side(diff.new))}"
+    """The sentence above the table, in Markdown."""
+    between = f"between {plain(_say_side(diff.old))} and {plain(_say_side(diff.new))}"
     if not diff.changes:
         return f"No file differs {between}."
     counts = ", ".join(f"**{diff.count(kind):,}** {kind}" for kind in FileChangeKind if diff.count(kind))
@@ -54,7 +55,7 @@ def say_what_differs(diff: VersionDiff) -> str:
 
 
 def choose_changes(diff: VersionDiff) -> list[FileChange]:
-    """The filters, and the changes that they leave."""
+    """The filters, and the matching changes."""
     left, right = st.columns(2, vertical_alignment="bottom")
     kinds = left.pills(
         "Show", [str(kind) for kind in FileChangeKind if diff.count(kind)], selection_mode="multi", key="kinds",
@@ -103,10 +104,10 @@ def render_change(diff: VersionDiff) -> None:
     change = next((change for change in diff.changes if change.path == path), None)
     if change is None:
         if path:
-            st.info(f"{ui.plain(path)} is the same in both.")
+            st.info(f"{plain(path)} is the same in both.")
         return
     if change.kind in (FileChangeKind.MOVED, FileChangeKind.RENAMED):
-        st.info(f"It was {ui.plain(change.old_path or '')} before; its content is the same.")
+        st.info(f"It was {plain(change.old_path or '')} before; its content is the same.")
         return
     with ui.showing_errors("The words could not be compared"):
         render_words(load_text_diff(diff.old, diff.new, change.path, change.old_path))

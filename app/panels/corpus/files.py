@@ -1,4 +1,4 @@
-"""The files of one corpus version: where they lie, what is in one, and how to have them."""
+"""The files of one corpus version: browse, search, preview, download, restore, verify."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +11,7 @@ from app.panels.corpus.resources import load_archive, load_files, load_preview
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus
+from app.text import plain
 from app.visitor import lock
 from core.audit.actions import Action
 from core.corpus.corpus import WORKSPACE, Version
@@ -23,7 +24,7 @@ _MOST_DOWNLOAD_BYTES = 64_000_000
 
 
 def render_files(versions: Sequence[Version]) -> None:
-    """Draw the files of the chosen version: one folder of them or what the search finds, and one file."""
+    """Draw the files of the chosen version: a folder or the search results, and one file."""
     corpus = get_corpus()
     columns = st.columns([1, 2, 1])
     with columns[0]:
@@ -46,16 +47,16 @@ def render_files(versions: Sequence[Version]) -> None:
 
 
 def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, search: str) -> None:
-    """One folder as a table, or the files of the version whose path contains what is searched."""
+    """One folder as a table, or the files whose path contains the search text."""
     if search:
         found = [file for file in files if search in file.path.casefold()]
         entries = [FolderEntry(file.path, file.path, False, 1, file.size_bytes, file.md5) for file in found]
-        said = f"{len(found):,} of {len(files):,} files of {ui.plain(revision)} have “{ui.plain(search)}” in their path"
+        said = f"{len(found):,} of {len(files):,} files of {plain(revision)} have “{plain(search)}” in their path"
     else:
         entries = list(list_folder(files, folder))
-        where = f"in {ui.plain(folder)}/" if folder else f"in {ui.plain(revision)}"
+        where = f"in {plain(folder)}/" if folder else f"in {plain(revision)}"
         count = sum(entry.files for entry in entries)
-        said = f"{count:,} files {where}" if entries else f"There is no {ui.plain(folder)} in {ui.plain(revision)}"
+        said = f"{count:,} files {where}" if entries else f"There is no {plain(folder)} in {plain(revision)}"
         if folder:
             entries = [FolderEntry(folder.rpartition("/")[0], "..", True, 0, None), *entries]
     cut = f"; the first {_MOST_ROWS:,} are listed" if len(entries) > _MOST_ROWS else ""
@@ -75,7 +76,7 @@ def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, s
 
 
 def follow_click(key: str, shown: Sequence[FolderEntry]) -> None:
-    """Open what was clicked: a folder is listed, a file is shown."""
+    """Open the clicked row: list a folder, show a file."""
     rows = st.session_state[key]["selection"]["rows"]
     if rows and rows[0] < len(shown):
         st.session_state["path"] = shown[rows[0]].path
@@ -85,7 +86,7 @@ def follow_click(key: str, shown: Sequence[FolderEntry]) -> None:
 
 def render_file(revision: str, file: CorpusFile) -> None:
     """One file: what it is, its download, how to restore it, and what is in it."""
-    st.subheader(ui.plain(file.path), anchor=False)
+    st.subheader(plain(file.path), anchor=False)
     st.caption(f"{ui.format_bytes(file.size_bytes)} · md5 {file.md5}")
     corpus = get_corpus()
     if (file.size_bytes or 0) <= _MOST_DOWNLOAD_BYTES:
@@ -104,9 +105,9 @@ def render_file(revision: str, file: CorpusFile) -> None:
 
 
 def render_preview(preview: Preview, path: str) -> None:
-    """What is in a file, as far as a page can show it."""
+    """The preview of a file."""
     if preview.kind is PreviewKind.NONE:
-        st.info(ui.plain(preview.note))
+        st.info(plain(preview.note))
         return
     with st.container(border=True, height=520):
         if preview.kind is PreviewKind.MARKDOWN:
@@ -118,13 +119,13 @@ def render_preview(preview: Preview, path: str) -> None:
         else:
             st.code(preview.text, language=None, wrap_lines=True)
     if preview.note:
-        st.caption(ui.plain(preview.note))
+        st.caption(plain(preview.note))
 
 
 def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
     """The whole version: how to restore it, as an archive, and whether the remote still has all of it."""
     size_bytes = add_sizes(files)
-    st.subheader(f"All of {ui.plain(revision)}", anchor=False)
+    st.subheader(f"All of {plain(revision)}", anchor=False)
     st.caption(f"{len(files):,} files, {ui.format_bytes(size_bytes)}. Restore these in a clone with:")
     corpus = get_corpus()
     if revision == WORKSPACE:
@@ -144,7 +145,7 @@ def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
 
 
 def render_verify(revision: str) -> None:
-    """The button that checks the version against its remote, and how that goes."""
+    """The button that verifies the version against its remote, and the job's status."""
     st.button(
         "Verify", key="corpus-verify", on_click=verify, args=(revision,),
         **{"help": "Fetches every file of this version from the remote into a temporary place and checks its hash.",

@@ -1,4 +1,4 @@
-"""The vector indexes of the corpus page: build one aside, probe it, let it go live, roll back, remove old ones."""
+"""The vector indexes of the corpus page: build, probe, swap in, roll back, remove old ones."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from app.background import start_command
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus, get_jobs, get_store
+from app.text import plain, plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.corpus.corpus import Version
@@ -25,7 +26,7 @@ DEFAULT_ALIAS = "default"
 
 
 def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """Draw what is live, every index, and what can be done with them."""
+    """Draw the live index, all indexes, and the forms for them."""
     names = list(dict.fromkeys([*(alias.alias for alias in aliases), DEFAULT_ALIAS]))
     chosen = st.selectbox(
         "Alias that readers use", names, key="alias", bind="query-params", accept_new_options=True, width=320
@@ -50,20 +51,20 @@ def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliase
             render_candidate(alias, live, others, probes)
         else:
             st.subheader("Go live", anchor=False)
-            st.caption("There is no other index to go live. Build one.")
+            st.caption("There is no other index that could go live. Build one.")
 
 
 def say_what_is_live(alias: str, live: str | None, indexes: Sequence[Index]) -> str:
-    """The sentence over the table, in Markdown."""
+    """The sentence above the table, in Markdown."""
     index = next((index for index in indexes if index.name == live), None)
     if live is None:
-        return f"**{ui.plain(alias)}** points to no index yet: readers find none."
+        return f"**{plain(alias)}** points to no index yet: readers find none."
     if index is None:
-        return f"**{ui.plain(alias)}** points to {ui.plain(live)}, which is not registered."
+        return f"**{plain(alias)}** points to {plain(live)}, which is not registered."
     swaps = list_swaps(get_store(), alias)
     since = f", since {ui.format_ago(swaps[-1].at).removesuffix(' ago')}" if swaps else ""
     return (
-        f"**{ui.plain(alias)}** points to **{ui.plain(live)}**: corpus {ui.plain(index.corpus_version)}, "
+        f"**{plain(alias)}** points to **{plain(live)}**: corpus {plain(index.corpus_version)}, "
         f"{index.chunks:,} chunks{since}."
     )
 
@@ -89,10 +90,10 @@ def _say_probe(record: ProbeRecord | None) -> str:
 
 
 def render_build(versions: Sequence[Version]) -> None:
-    """The form that builds an index of a version beside the live one, and how that goes."""
+    """The form that builds an index of a version next to the live one, and the job's status."""
     st.subheader("Build", anchor=False)
     st.caption(
-        "Readers notice nothing: it is built beside the live one, and only new texts are embedded. "
+        "Readers are not affected: the index is built next to the live one, and only new texts are embedded. "
         "A build that was killed resumes where it stopped."
     )
     job = get_jobs().find("build")
@@ -121,49 +122,49 @@ def build() -> None:
 def render_candidate(
     alias: str, live: str | None, others: Sequence[Index], probes: dict[str, ProbeRecord | None]
 ) -> None:
-    """One index that is not live: its probe, and the form that lets it go live."""
+    """One index that is not live: its probe, and the form that swaps it in."""
     st.subheader("Go live", anchor=False)
     names = [index.name for index in others]
     name = st.selectbox("Index", names, key="index", bind="query-params") or names[0]
     st.button(
         "Probe", key="corpus-probe", on_click=probe, args=(alias, name),
-        **{"help": "Searches it with its own passages, the golden set and recent queries, beside what is live.",
+        **{"help": "Searches it with its own passages, the golden set and recent queries, next to the live index.",
            **lock(Action.JOB_START, get_config().environment)},
     )  # fmt: skip
     render_command("probe", "Probe")
     record = probes.get(name)
     if record is None:
-        st.caption(f"{ui.plain(name)} was not probed yet: it cannot go live.")
+        st.caption(f"{plain(name)} was not probed yet: it cannot go live.")
         return
-    beside = f" beside {ui.plain(record.live)}" if record.live else ""
-    st.caption(f"Last probe of {ui.plain(name)}{beside}, {ui.format_ago(record.probed)}:")
+    against = f" against {plain(record.live)}" if record.live else ""
+    st.caption(f"Last probe of {plain(name)}{against}, {ui.format_ago(record.probed)}:")
     for check in record.report.checks:
         mark = ":green[✓]" if check.passed else ":red[✗]"
-        st.markdown(f"{mark} **{ui.plain(check.name)}** · {ui.plain(check.reason)}")
+        st.markdown(f"{mark} **{plain(check.name)}** · {plain(check.reason)}")
     if not record.report.passed:
         st.error("It did not pass its probe, so it does not go live.")
     elif record.live != live:
-        st.warning("Something else is live since that probe. Probe again.")
+        st.warning("Another index went live after that probe. Probe again.")
     else:
         render_swap(alias, live, name)
 
 
 def probe(alias: str, name: str) -> None:
     """Start the probe. Runs before the page is drawn."""
-    start("probe", "index", "probe", name, "--alias", alias, subject=name, reason=f"may it stand for {alias}?")
+    start("probe", "index", "probe", name, "--alias", alias, subject=name, reason=f"may {alias} point at it?")
 
 
 def render_swap(alias: str, live: str | None, name: str) -> None:
-    """The form that lets an index go live."""
+    """The form that swaps an index in."""
     seen = f"{alias}-{live}-{name}"
     with st.form(f"swap-{seen}"):
-        was = f" instead of {ui.plain(live)}" if live else ""
+        was = f" instead of {plain(live)}" if live else ""
         st.markdown(
-            f"Every reader of **{ui.plain(alias)}** searches **{ui.plain(name)}**{was} "
+            f"Every reader of **{plain(alias)}** searches **{plain(name)}**{was} "
             f"within {ui.FLIP_SEEN_WITHIN_S} seconds. A rollback takes as long."
         )
         st.text_input("Reason", key=f"swap-reason-{seen}", max_chars=500)
-        st.text_input(f"Type the index's name, {ui.plain(name)}", key=f"swap-name-{seen}")
+        st.text_input(f"Type the index's name, {plain(name)}", key=f"swap-name-{seen}")
         st.form_submit_button(
             "Let it go live", type="primary", on_click=swap, args=(alias, live, name),
             **lock(Action.INDEX_SWAP, get_config().environment),
@@ -171,7 +172,7 @@ def render_swap(alias: str, live: str | None, name: str) -> None:
 
 
 def swap(alias: str, live: str | None, name: str) -> None:
-    """Let the index go live in place of the one that the visitor saw."""
+    """Swap the index in for the one that the visitor saw."""
     seen, state = f"{alias}-{live}-{name}", st.session_state
 
     def change() -> int:
@@ -182,27 +183,27 @@ def swap(alias: str, live: str | None, name: str) -> None:
 
     ui.record_change(
         change,
-        effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds; “Roll back” returns from {ui.plain(name)}.",
+        effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds; “Roll back” returns from {plain(name)}.",
     )
 
 
 def render_rollback(alias: str, live: str) -> None:
-    """The form that goes back to the index before."""
+    """The form that rolls back to the previous index."""
     st.subheader("Roll back", anchor=False)
     former = find_rollback(get_store(), alias)
     if former is None:
-        st.caption(f"{ui.plain(alias)} has no previous index that still exists.")
+        st.caption(f"{plain(alias)} has no previous index that still exists.")
         return
     with st.form(f"rollback-{live}"):
         st.text_input("Reason", key=f"rollback-reason-{live}", max_chars=500)
-        label = f"Roll back to {ui.plain(former)}"
+        label = f"Roll back to {plain(former)}"
         st.form_submit_button(
             label, on_click=roll_back, args=(alias, live, former), **lock(Action.INDEX_SWAP, get_config().environment)
         )
 
 
 def roll_back(alias: str, live: str, former: str) -> None:
-    """Go back from the index that the visitor saw to the one before."""
+    """Roll back from the index that the visitor saw to the previous one."""
 
     def change() -> int:
         act = make_act(st.session_state[f"rollback-reason-{live}"], get_config().environment)
@@ -212,7 +213,7 @@ def roll_back(alias: str, live: str, former: str) -> None:
 
 
 def render_garbage() -> None:
-    """Which indexes nobody needs any more, why the others stay, and the form that removes the former."""
+    """Which indexes are unused, why the others stay, and the form that removes unused ones."""
     st.subheader("Clean up", anchor=False)
     keep = st.number_input("Indexes to keep besides the live ones", 0, 50, KEEP, key="corpus-keep")
     plan = plan_garbage(get_store(), keep=keep, now=datetime.now(UTC))
@@ -232,11 +233,11 @@ def render_garbage() -> None:
 
 
 def remove(keep: int) -> None:
-    """Remove what nobody needs; what became live or was used in the meantime stays."""
+    """Remove unused indexes; one that went live or was used in the meantime stays."""
     try:
         act = make_act(st.session_state["garbage-reason"], get_config().environment)
         done = collect_garbage(get_store(), act, keep=keep)
-        said = "success", f"Removed {len(done.removable)} indexes: {ui.plain(', '.join(done.removable)) or 'none'}."
+        said = "success", f"Removed {len(done.removable)} indexes: {plain(', '.join(done.removable)) or 'none'}."
     except QuarterdeckError as error:
-        said = "error", f"**Nothing was changed** — {ui.plain_error(error)}"
+        said = "error", f"**Nothing was changed** — {plain_error(error)}"
     st.session_state["said"] = said

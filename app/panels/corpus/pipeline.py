@@ -1,4 +1,4 @@
-"""The pipeline of the corpus: its stages as a graph, which are stale and why, and the rebuild with its log."""
+"""The pipeline of the corpus: its stages as a graph, stale ones with the reason, and the rebuild with its log."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from app import ui
 from app.panels.corpus.resources import load_pipeline
 from app.panels.shared.jobs import render_job
 from app.resources import get_config, get_corpus, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.corpus.pipeline import Stage, StaleStage
@@ -18,10 +19,10 @@ _STALE, _FRESH, _FROZEN, _DATA = "#ffe2b8", "#cdeee2", "#e3e6ec", "#ffffff"
 
 
 def render_pipeline() -> None:
-    """Draw the pipeline and let the visitor run what is stale of it."""
+    """Draw the pipeline and the form that rebuilds its stale stages."""
     corpus = get_corpus()
     if corpus.root is None:
-        st.info("The pipeline is that of a working copy; this repository has none. Clone it, and set the clone's path.")
+        st.info("A pipeline needs a working copy, and this repository has none. Clone it, and set the clone's path.")
         return
     job = find_rebuild(corpus)
     stages, stale = load_pipeline(str(job and job.ended))
@@ -50,13 +51,13 @@ def render_pipeline() -> None:
 
 
 def say_what_is_stale(stages: Sequence[Stage], stale: Sequence[StaleStage]) -> str:
-    """The sentence over the graph, in Markdown."""
+    """The sentence above the graph, in Markdown."""
     if not stale:
         return f"All {len(stages)} stages are up to date." if len(stages) > 1 else "The one stage is up to date."
     first = stale[0]
     return (
-        f"**{len(stale)} of {len(stages)}** stages are stale, starting with {ui.plain(first.name)}: "
-        f"{ui.plain(first.reasons[0])}."
+        f"**{len(stale)} of {len(stages)}** stages are stale, starting with {plain(first.name)}: "
+        f"{plain(first.reasons[0])}."
     )
 
 
@@ -81,12 +82,12 @@ def rebuild() -> None:
 
 
 def cancel() -> int:
-    """End the rebuild, and say so in the audit trail."""
+    """Cancel the rebuild, with an audit entry."""
     return cancel_rebuild(get_store(), get_corpus(), make_act("cancelled on the page", get_config().environment))
 
 
 def draw_stages(stages: Sequence[Stage], stale: Sequence[StaleStage]) -> str:
-    """The pipeline in Graphviz' language: data as folded sheets, stages as boxes with their state in words."""
+    """The pipeline in DOT, Graphviz' language: data as notes, stages as boxes with their state in words."""
     waiting = {stage.name for stage in stale}
     made = {out for stage in stages for out in stage.outs}
     sources = list(

@@ -1,4 +1,4 @@
-"""What a corpus version would fix: predicted before it ships, and set beside what was measured once it did."""
+"""What a corpus version would fix: predicted before it ships, and compared with what was measured afterwards."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from app.panels.corpus.resources import load_log_check, load_search_check
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
 from app.resources import get_config, get_corpus, get_jobs, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.trail import AuditFilter, list_audit
@@ -29,10 +30,10 @@ _MOST_TOPICS = 20
 
 
 def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """Draw the prediction of the chosen version, or say how to make it."""
+    """Draw the prediction for the chosen version, or how to make one."""
     if not aliases:
         ui.render_empty(
-            "A prediction needs a live index, and there is none. Build one and put it live:",
+            "A prediction needs a live index, and there is none. Build one and swap it in:",
             "quarterdeck index build " + versions[0].name, link="",
         )  # fmt: skip
         return
@@ -47,7 +48,7 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
     found = find_prediction(get_store(), _name_of(target))
     if found is None:
         st.info(
-            f"There is no prediction for {ui.plain(_name_of(target))} yet. It embeds what is new against the live "
+            f"There is no prediction for {plain(_name_of(target))} yet. It embeds what is new against the live "
             "index, and searches it with the low-scoring queries of the last week."
         )
         return
@@ -56,12 +57,12 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
 
 
 def explain_end(job: Job, _log: str) -> str:
-    """How a prediction ended; what it found is drawn below."""
+    """How a prediction job ended; its result is drawn below."""
     return "" if job.state is JobState.DONE else last_line(job)
 
 
 def choose_target(versions: Sequence[Version]) -> str:
-    """A version, the working copy, or the path of a folder in it that git does not even know."""
+    """The target: a version, the working copy, or a folder of it, which need not be in git."""
     has_workspace = get_corpus().root is not None
     left, right = st.columns(2)
     with left:
@@ -93,7 +94,7 @@ def _arguments(target: str) -> list[str]:
         root = Path(str(corpus.root)).resolve()
         folder = (root / target.removeprefix(_FOLDER).strip()).resolve()
         if not folder.is_relative_to(root) or not folder.is_dir():
-            raise InvalidInput("folder", f"{folder} is no folder of the working copy {root}")
+            raise InvalidInput("folder", f"{folder} is not a folder of the working copy {root}")
         return [str(folder), "--on-top"]
     return [target if target == WORKSPACE else corpus.find_commit(target)]
 
@@ -105,12 +106,12 @@ def _name_of(target: str) -> str:
 
 
 def render_details(found: Prediction) -> None:
-    """What was predicted: the sentence, each topic, the documents that lift, and those that no query reaches."""
+    """The prediction: the sentence, each topic, the documents that raise scores, and those that no query reaches."""
     st.markdown(say_what_it_fixes(found))
     made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
-    when = f", {ui.format_ago(made[0].ts)} by {ui.plain(made[0].actor)}" if made else ""
+    when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
     st.caption(
-        f"Predicted against {ui.plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
+        f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
         f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {found.new_documents:,} documents, "
         f"{found.removed_chunks:,} passages go."
     )
@@ -138,15 +139,15 @@ def render_details(found: Prediction) -> None:
 
 
 def say_what_it_fixes(found: Prediction) -> str:
-    """The sentence over the evidence, in Markdown."""
+    """The sentence above the evidence, in Markdown."""
     lifted = (
-        f"**{ui.plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring queries"
+        f"**{plain(found.target)}** would lift **{ui.format_share(found.lifted_share)}** of the low-scoring queries"
     )
     best = max(found.topics, key=lambda topic: topic.count * topic.lifted_share, default=None)
     closed = ""
     if best and best.lifted_share:
         closed = (
-            f", most of all “{ui.plain(best.label)}” ({ui.format_score(best.live_score)} to "
+            f", most of all “{plain(best.label)}” ({ui.format_score(best.live_score)} to "
             f"{ui.format_score(best.predicted_score)})"
         )
     worse = f"; {len(found.worse):,} distinct queries would score lower" if found.worse else ""
@@ -154,7 +155,7 @@ def say_what_it_fixes(found: Prediction) -> str:
 
 
 def draw_topics(found: Prediction) -> go.Figure:
-    """Each topic's mean score, live and predicted, the most asked on top."""
+    """Each topic's mean score, live and predicted, most asked first."""
     topics = sorted(found.topics, key=lambda topic: -topic.count)[:_MOST_TOPICS][::-1]
     names = [f"{ui.chart_text(topic.label, 36)} ({topic.count:,})" for topic in topics]
     figure = go.Figure()
@@ -182,7 +183,7 @@ def draw_topics(found: Prediction) -> go.Figure:
 
 
 def render_lifting(found: Prediction) -> None:
-    """The new documents that do the lifting."""
+    """The new documents that raise scores."""
     st.subheader("Documents that lift", anchor=False)
     if not found.lifting:
         st.caption("No new document answers any query better than what is live.")
@@ -199,7 +200,7 @@ def render_lifting(found: Prediction) -> None:
 
 
 def render_unreached(found: Prediction) -> None:
-    """The documents that no query reaches: among its best passages, with a score that counts as covered."""
+    """The documents that no query reaches, meaning among its best passages and with a score that counts as covered."""
     st.subheader("Documents that no query reaches", anchor=False)
     rows = [{"document": name, "is": "new"} for name in found.unreached]
     rows += [{"document": name, "is": "live already"} for name in found.idle]
@@ -226,7 +227,7 @@ def render_worse(found: Prediction) -> None:
 
 
 def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """What was predicted beside what the built index finds, and beside what the log says since it went live."""
+    """The prediction compared with what the built index finds, and with the log since it went live."""
     built = next((index for index in indexes if index.corpus_version == found.target), None)
     if built is None:
         return
@@ -235,11 +236,11 @@ def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequen
     render_check(check, f"searched in {built.name}", key="search")
     shipped = _shipped_on(built, aliases)
     if shipped is None:
-        st.caption(f"{ui.plain(built.name)} did not go live yet; afterwards the log is measured too.")
+        st.caption(f"{plain(built.name)} did not go live yet; afterwards the log is measured too.")
         return
     first, today = shipped.date() + timedelta(days=1), datetime.now(UTC).date()
     if first > today:
-        st.caption(f"{ui.plain(built.name)} went live today; the log is measured from tomorrow on, in whole days.")
+        st.caption(f"{plain(built.name)} went live today; the log is measured from tomorrow on, in whole days.")
         return
     check = load_log_check(found.target, Window(first, today))
     if check.total is None:
@@ -249,12 +250,12 @@ def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequen
 
 
 def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
-    """Predicted beside measured, for all queries and by topic."""
+    """Predicted against measured, for all queries and by topic."""
     if check.total is None:
         return
     total = check.total
     st.markdown(
-        f"Predicted **{total.predicted_score:.3f}**, measured **{total.measured_score:.3f}** {ui.plain(where)}: "
+        f"Predicted **{total.predicted_score:.3f}**, measured **{total.measured_score:.3f}** {plain(where)}: "
         f"off by {abs(total.error):.3f} over {total.queries:,} queries."
     )
     ui.show_table(

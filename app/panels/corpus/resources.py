@@ -1,4 +1,4 @@
-"""What the corpus page reads, kept for some seconds: versions, files, the pipeline, and how predictions turned out."""
+"""What the corpus page reads, cached for some seconds: versions, files, the pipeline, and measured predictions."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,17 +55,17 @@ def load_text_diff(old: str, new: str, path: str, old_path: str | None) -> tuple
 
 @st.cache_resource(ttl=5, max_entries=2, show_spinner="Comparing the pipeline with the working copy …")
 def load_pipeline(last_rebuild: str) -> tuple[tuple[Stage, ...], tuple[StaleStage, ...]]:  # noqa: ARG001 - a key
-    """Return the stages of the working copy, and which are stale and why; anew when a rebuild ended since."""
+    """Return the stages of the working copy, and which are stale and why; read again after a rebuild."""
     return get_corpus().list_stages(), get_corpus().list_stale_stages()
 
 
 @st.cache_resource(ttl=300, max_entries=5, show_spinner="Searching the built index …")
 def load_search_check(target: str, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
-    """Return the prediction for a corpus version beside what the index built from it finds."""
+    """Return the prediction for a corpus version compared with what the index built from it finds."""
     return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target))
 
 
 @st.cache_resource(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")
 def load_log_check(target: str, window: Window) -> PredictionCheck:
-    """Return the prediction for a corpus version beside what its queries scored in the log."""
+    """Return the prediction for a corpus version compared with its queries' scores in the log."""
     return measure_in_log(get_store(), get_prediction(get_store(), target), window)

@@ -13,7 +13,7 @@ _MOST_LABELS = 12
 
 
 def render_versions(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """Draw every version on a timeline, and in a table with who committed what."""
+    """Draw every version on a timeline and in a table, with author and message."""
     live = {version.revision: list_live(version, indexes, aliases) for version in versions}
     ui.show_chart(draw_versions(versions, live), key="corpus-versions", alt="Files in the corpus by version over time")
     ui.show_table(
@@ -41,7 +41,7 @@ def list_live(version: Version, indexes: Sequence[Index], aliases: Sequence[Alia
 
 
 def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go.Figure:
-    """How many files each version holds, over time; what is live is a diamond."""
+    """The number of files in each version over time; live versions are diamonds."""
     ordered = versions[::-1]
     labeled = {v.revision for v in ordered if live[v.revision] or (v.tags and len(ordered) <= _MOST_LABELS)}
     labeled |= {ordered[0].revision, ordered[-1].revision}
@@ -72,7 +72,7 @@ def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go
 def choose_revision(
     label: str, versions: Sequence[Version], *, key: str, default: str, workspace: bool = False, linked: bool = True
 ) -> str:
-    """Let the visitor choose a version, or type any tag, branch or commit; `linked` keeps the choice in the URL."""
+    """Draw the choice of a version, or of any tag, branch or commit; `linked` keeps the choice in the URL."""
     names = [*([WORKSPACE] if workspace else []), *(version.name for version in versions)]
     note = f" “{WORKSPACE}” is the working copy as it is now, committed or not." if workspace else ""
     chosen = st.selectbox(

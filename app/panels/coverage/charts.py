@@ -1,4 +1,4 @@
-"""The charts of the coverage page: topics by what indexing them would bring, and the map of the questions."""
+"""The charts of the coverage page: topics by gain, and the map of the questions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ TREND_COLORS = {
 
 
 def render_charts(coverage: Coverage, points: Sequence[MapPoint]) -> None:
-    """The topics as bars beside the map of their questions, on which a click chooses a topic."""
+    """The topics as bars next to the map of their questions, on which a click chooses a topic."""
     left, right = st.columns(2)
     with left:
         ui.show_chart(draw_topics(coverage), key="coverage-bars", alt="Topics by share of all queries")
@@ -37,7 +37,7 @@ def render_charts(coverage: Coverage, points: Sequence[MapPoint]) -> None:
 
 
 def draw_topics(coverage: Coverage) -> go.Figure:
-    """The first topics by share of all queries, the most worth indexing on top, colored by their trend."""
+    """The first topics by share of all queries, most worth indexing first, colored by trend."""
     ranked = coverage.topics.ranked()
     topics = ranked[:_MOST_DRAWN]
     figure = go.Figure()
@@ -64,7 +64,7 @@ def draw_topics(coverage: Coverage) -> go.Figure:
 
 
 def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:
-    """The queries as points: near ones ask for similar things."""
+    """The queries as points: nearby ones ask for similar things."""
     names = {topic.cluster_id: _name(topic, 24) for topic in coverage.topics.ranked()}
     colors = dict(zip(names, ui.CATEGORIES, strict=False))
     groups: dict[int, list[MapPoint]] = {cluster_id: [] for cluster_id in (*colors, _OTHERS, _NOWHERE)}
@@ -89,7 +89,7 @@ def draw_map(coverage: Coverage, points: Sequence[MapPoint]) -> go.Figure:
 
 
 def follow_click(event: Any, coverage: Coverage) -> None:
-    """Let a click on the map choose the topic, once a click: the selection stays on the map afterwards."""
+    """Choose the topic of a clicked point, once per click, because the selection stays on the map afterwards."""
     clicked = [point["customdata"][1] for point in event["selection"]["points"] if "customdata" in point]
     if clicked != st.session_state.get("coverage_clicked", []):
         st.session_state["coverage_clicked"] = clicked

@@ -1,16 +1,16 @@
-"""How far new queries are read, in the background: they join the topics once they are."""
+"""Progress of embedding new queries in the background; they join the topics when it is done."""
 
 from collections.abc import Sequence
 
 import streamlit as st
 
-from app import ui
 from app.panels.coverage.resources import get_backfill, load_coverage
+from app.text import plain
 
 
 @st.fragment(run_every=1.0)
 def render_progress(pending: Sequence[str]) -> None:
-    """How far the new queries are embedded; the page is drawn again when they are."""
+    """Progress of embedding; the page reruns when it is done."""
     progress = get_backfill().progress
     if not progress.running and not progress.problem:
         if progress.total and progress.done >= progress.total and st.session_state.get("coverage_embedding"):
@@ -20,7 +20,7 @@ def render_progress(pending: Sequence[str]) -> None:
         progress = get_backfill().start(pending)
         st.session_state["coverage_embedding"] = True
     if progress.problem:
-        st.error(f"**New queries are not grouped** — {ui.plain(progress.problem)}")
+        st.error(f"**New queries are not grouped** — {plain(progress.problem)}")
     else:
         share = progress.done / progress.total if progress.total else 0.0
         st.progress(share, f"Reading {len(pending):,} new queries: {progress.done:,} done. They will join the topics.")

@@ -1,4 +1,4 @@
-"""What the coverage page reads, kept for a minute: topics, their map, and the documents nearest to them."""
+"""What the coverage page reads, cached for a minute: topics, their map, and the documents nearest to them."""
 
 from datetime import date
 
@@ -36,7 +36,7 @@ def load_coverage(environment: str, today: date, window_days: int, clusters: int
 
 @st.cache_resource(max_entries=20, show_spinner="Drawing the map …")
 def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return where the texts lie on the map: computed once, as long as they stay the same."""
+    """Return the map positions of the texts, computed once for the same texts."""
     return place_texts(texts, get_embedder())
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.panels.coverage.resources import load_nearest
 from app.resources import get_embedder, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.coverage.backlog import BacklogTopic, TopicState
@@ -18,7 +19,7 @@ from core.predictions.nearest import list_topic_predictions
 
 
 def choose_topic(ranked: Sequence[Topic]) -> Topic:
-    """The topic that the visitor chose, in the list or on the map; else the first."""
+    """The topic that the visitor chose in the list or on the map, else the first."""
     topics = {topic.topic_id: topic for topic in ranked}
     chosen = st.selectbox(
         "Topic", list(topics), format_func=lambda key: ui.shorten(topics[key].label, 60), key="topic",
@@ -31,7 +32,7 @@ def render_topic(
     topic: Topic, known: BacklogTopic | None, coverage: Coverage, of_drop: float | None, environment: str
 ) -> None:
     """One topic: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
-    st.subheader(ui.plain(topic.label), anchor=False)
+    st.subheader(plain(topic.label), anchor=False)
     columns = st.columns(5)
     columns[0].metric("Asked", f"{topic.count:,}")
     columns[1].metric("Share of all queries", ui.format_share(topic.count / max(1, coverage.scored_count)))
@@ -49,19 +50,19 @@ def render_topic(
         render_closing(known, coverage)
         render_decision(known, environment)
     else:
-        trial = "a number of topics set by hand is a trial, and new queries have to be read first"
-        st.caption(f"Not in the backlog yet: {trial}.")
+        when = "it is added when all new queries are embedded and the number of topics is automatic"
+        st.caption(f"Not in the backlog yet: {when}.")
 
 
 def render_nearest(topic: Topic, coverage: Coverage) -> None:
-    """The documents that come nearest, and why they do not answer."""
+    """The nearest documents, and why they do not answer."""
     with ui.showing_errors("The live index could not be searched"):
         nearest = load_nearest(topic.sample_queries)
         if not nearest.misses:
             st.caption("Nearest documents: no index of this embedding model is live yet.")
             return
         st.caption(
-            f"Nearest documents in {ui.plain(nearest.index_name)}; a question scores low under {coverage.threshold:.2f}"
+            f"Nearest documents in {plain(nearest.index_name)}; a question scores low under {coverage.threshold:.2f}"
         )
         rows = [
             {
@@ -77,22 +78,22 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
 
 
 def render_predictions(topic: Topic) -> None:
-    """What each corpus version would make of the topic, as far as it was predicted."""
+    """What each predicted corpus version would do to the topic."""
     predicted = list_topic_predictions(get_store(), topic.topic_id)
     if not predicted:
-        st.caption("No corpus version was tried on this topic yet. To predict its score: quarterdeck index predict v2")
+        st.caption("No prediction covers this topic yet. To make one: quarterdeck index predict v2")
         return
     for version, found in predicted:
         documents = ", ".join(ui.shorten(document, 60) for document in found.documents[:3])
-        helped = f", thanks to {ui.plain(documents)}" if documents else ": nothing new in it helps"
+        helped = f", thanks to {plain(documents)}" if documents else ": nothing new in it helps"
         st.markdown(
-            f"With corpus **{ui.plain(version)}**: {found.live_score:.2f} → **{found.predicted_score:.2f}** predicted, "
+            f"With corpus **{plain(version)}**: {found.live_score:.2f} → **{found.predicted_score:.2f}** predicted, "
             f"{ui.format_share(found.lifted_share)} of its questions covered{helped}."
         )
 
 
 def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
-    """What the newest index did to the topic, measured."""
+    """The measured effect of the newest index on the topic."""
     found = measure_closing(
         get_store(), get_embedder(), known, threshold=coverage.threshold, today=coverage.window.last
     )
@@ -100,14 +101,14 @@ def render_closing(known: BacklogTopic, coverage: Coverage) -> None:
         return
     verdict = {True: "closed", False: "still open", None: "too few questions since then to tell"}[found.closed]
     st.markdown(
-        f"Since **{ui.plain(found.index_name)}** went live on {ui.format_day(found.shipped)}: "
+        f"Since **{plain(found.index_name)}** went live on {ui.format_day(found.shipped)}: "
         f"{ui.format_score(found.before_score)} over {found.before_count:,} questions before, "
         f"{ui.format_score(found.after_score)} over {found.after_count:,} after: **{verdict}**."
     )
 
 
 def save_decision(known: BacklogTopic, environment: str) -> None:
-    """Store what the form says about the topic as the visitor saw it."""
+    """Store the form's decision about the topic that the visitor saw."""
     state, seen = st.session_state, f"{known.topic_id}-{known.version}"
 
     def mark() -> int:

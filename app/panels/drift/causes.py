@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import ui
+from app.text import plain
 from core.causes.changes import WhatChanged
 
 
@@ -13,8 +14,8 @@ def render_causes(told: WhatChanged) -> None:
     st.subheader("Candidate causes", anchor=False)
     st.caption("Probability given the log and how often each kind of change does harm, if there is one cause.")
     for cause in told.causes.ranked[:2]:
-        title, evidence = ui.plain(cause.title), ui.plain(cause.evidence)
-        st.markdown(f"**{title}**, {ui.plain(say_sure(cause.confidence))} sure. {evidence}")
+        title, evidence = plain(cause.title), plain(cause.evidence)
+        st.markdown(f"**{title}**, {plain(say_sure(cause.confidence))} sure. {evidence}")
     rows = [
         {
             "cause": ui.shorten(cause.title),
@@ -34,5 +35,5 @@ def render_causes(told: WhatChanged) -> None:
 
 
 def say_sure(confidence: float) -> str:
-    """A confidence in percent, never quite none nor all."""
+    """A confidence in percent, never 0% or 100%."""
     return "under 1%" if confidence < 0.01 else "over 99%" if confidence > 0.99 else f"{confidence:.0%}"

@@ -1,4 +1,4 @@
-"""The forms of the drift page: accept a level, and who is alerted."""
+"""The forms of the drift page: accept a level, and alert rules."""
 
 import streamlit as st
 
@@ -26,7 +26,7 @@ def render_acceptance(frame: ui.Frame) -> None:
 
 
 def render_alerts(frame: ui.Frame) -> None:
-    """Who is told about drift, and the form that adds one."""
+    """The alert rules, and the form that adds one."""
     with st.expander("Alert rules"):
         rules = list_alert_rules(get_store(), frame.environment)
         if rules:

@@ -1,4 +1,4 @@
-"""What the drift page reads, kept for some seconds: the verdict, and what explains it."""
+"""What the drift page reads, cached for some seconds: the verdict, and what explains it."""
 
 from datetime import date, timedelta
 
@@ -13,7 +13,7 @@ from quarterdeck.clock import start_of
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Looking for what changed …")
 def load_what_changed(environment: str, today: date) -> WhatChanged:
-    """Return the changes of the last four months, and what of them explains the drop if there is one."""
+    """Return the changes of the last four months, and which of them explain the drop if there is one."""
     since = start_of(today - timedelta(days=120))
     return explain_drift(
         get_store(),

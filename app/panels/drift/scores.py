@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, ui
+from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftReport
@@ -15,7 +16,7 @@ from core.log.values import DailyScores
 
 
 def render_figures(found: DriftOverview) -> None:
-    """The figures under the sentence: now, the reference, and the change between them."""
+    """The figures below the sentence: now, the reference, and the change."""
     report, columns = found.report, st.columns(4)
     since = f" since {ui.format_day(report.recent_from)}" if report.recent_from else ""
     columns[0].metric(f"Mean score{since}", ui.format_score(report.recent_avg_score), help="Mean top-1 similarity")
@@ -25,7 +26,7 @@ def render_figures(found: DriftOverview) -> None:
 
 
 def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> None:
-    """The scores day by day beside the reference, and what changed on them."""
+    """The daily scores with the reference and markers of changes."""
     figure = charts.draw_score_band(
         list_shown(found, frame), found.report, history=found.days,
         title="Daily retrieval score: median and 10–90% band; in gray the 10–90% band of the reference",
@@ -34,11 +35,11 @@ def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> Non
     charts.mark_changes(figure, told.changes, first=first, last=frame.today)
     ui.show_chart(figure, key="drift-days", alt="Daily retrieval scores with the reference level and what changed")
     for problem in told.problems:
-        st.caption(f"Not on the chart: {ui.plain(problem)}")
+        st.caption(f"Not on the chart: {plain(problem)}")
 
 
 def render_distributions(found: DriftOverview) -> None:
-    """The scores now beside those of the reference, once there are both."""
+    """Current and reference scores, once there are both."""
     if found.report.recent_from and found.report.baseline_from:
         figure = draw_distributions(found.days, found.report)
         ui.show_chart(figure, key="drift-shapes", alt="Scores now and in the reference")
@@ -58,7 +59,7 @@ def list_shown(found: DriftOverview, frame: ui.Frame) -> list[DailyScores]:
 
 
 def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.Figure:
-    """Shares of queries by score: the reference against now."""
+    """Shares of queries by score: the reference and now."""
     figure = go.Figure()
     periods = (
         ("reference", ui.QUIET, [d for d in days if _between(d.day, report.baseline_from, report.baseline_until)]),
@@ -76,7 +77,7 @@ def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.F
 
 
 def render_segments(found: DriftOverview, sentence: str) -> None:
-    """Where the drop sits: the sentence, and the table for the doubtful."""
+    """Where the drop is: the sentence, and the table with the evidence."""
     rows = [
         {
             "segment": dimension.replace("_", " "),
@@ -94,7 +95,7 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
     if rows:
         st.subheader("By segment", anchor=False)
         if sentence:
-            st.markdown(ui.plain(sentence))
+            st.markdown(plain(sentence))
         st.caption("Intervals are corrected for comparing several segments.")
         columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
         ui.show_table(rows, key="drift-segments", file_name="segments.csv", column_config=columns)

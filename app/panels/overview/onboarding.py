@@ -1,4 +1,4 @@
-"""What the overview shows of a store that holds nothing: three steps to the first data, and the demo beside them."""
+"""What the overview shows for an empty store: three steps to the first data, and the demo as an alternative."""
 
 import shlex
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ deck.close()"""
 
 
 def render_onboarding() -> None:
-    """Draw the steps; each can be taken alone, and fills the pages by itself."""
+    """Draw the steps; each one alone brings data to the pages."""
     st.subheader("Three steps to the first data", anchor=False)
     st.markdown("**1. Import earlier questions** from CSV, Parquet or JSON Lines with ts, query and score:")
     st.code("quarterdeck import log.csv", language=None)

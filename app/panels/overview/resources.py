@@ -1,4 +1,4 @@
-"""What the overview reads, kept for some seconds: how each area stands."""
+"""What the overview reads, cached for some seconds: the state of each area."""
 
 from datetime import date
 
@@ -23,7 +23,7 @@ from core.overview import (
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")
 def load_areas(environment: str, today: date) -> tuple[Area, ...]:
-    """Return how each area stands."""
+    """Return the state of each area."""
     store = get_store()
 
     def explain() -> WhatChanged:

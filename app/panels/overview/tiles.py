@@ -1,4 +1,4 @@
-"""How each area stands: its tile, and what needs a decision."""
+"""The state of each area: its tile, and what needs a decision."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.navigation import link_to
+from app.text import plain
 from core.overview import GAP_DAYS, Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
@@ -20,22 +21,22 @@ LOOKS = {
 
 
 def render_area(area: Area) -> None:
-    """Draw one tile: the number, its sentence, the way to its page."""
+    """Draw one tile: the number, its sentence, the link to its page."""
     look = LOOKS[area.standing]
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{TITLES[area.page]}** :{look.color}-badge[{look.symbol} {look.word}]")
-        st.metric(TITLES[area.page], ui.plain(area.figure), label_visibility="collapsed")
+        st.metric(TITLES[area.page], plain(area.figure), label_visibility="collapsed")
         if area.change:
-            st.caption(ui.plain(area.change))
-        st.markdown(f":small[{ui.plain(area.sentence)}]")
+            st.caption(plain(area.change))
+        st.markdown(f":small[{plain(area.sentence)}]")
         link_to(area.page, f"Open {area.page}", **FILTERS.get(area.page, {}))
 
 
 def render_decisions(areas: Sequence[Area]) -> None:
-    """What should be decided, each with the way to its page."""
+    """The pending decisions, each with a link to its page."""
     st.subheader("What needs a decision today", anchor=False)
     decisions = [area for area in areas if area.decision]
     for number, area in enumerate(decisions, start=1):
-        link_to(area.page, f"{number}. {ui.plain(area.decision)}", **FILTERS.get(area.page, {}))
+        link_to(area.page, f"{number}. {plain(area.decision)}", **FILTERS.get(area.page, {}))
     if not decisions:
         st.caption("Nothing: every area that could be read is fine.")

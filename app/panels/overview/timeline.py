@@ -1,4 +1,4 @@
-"""The daily score with everything that changed under it."""
+"""The daily score with a marker for every change."""
 
 from datetime import timedelta
 
@@ -8,10 +8,11 @@ from app import charts, ui
 from app.navigation import link_to
 from app.panels.drift.resources import load_what_changed
 from app.resources import load_drift
+from app.text import plain
 
 
 def render_timeline(frame: ui.Frame) -> None:
-    """The daily score with everything that changed under it, and the same as a table."""
+    """The daily score with a marker for every change, and the changes as a table."""
     found, told = load_drift(frame.environment, frame.today), load_what_changed(frame.environment, frame.today)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
@@ -20,7 +21,7 @@ def render_timeline(frame: ui.Frame) -> None:
         charts.mark_changes(figure, told.changes, first=first, last=frame.today)
         ui.show_chart(figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change")
     for problem in told.problems:
-        st.caption(f"Not on the timeline: {ui.plain(problem)}")
+        st.caption(f"Not on the timeline: {plain(problem)}")
     if rows := charts.list_change_rows(told.changes, since=first):
         with st.expander(f"What changed in the last {frame.days} days ({len(rows)})"):
             ui.show_table(rows, key="overview-changes", file_name="changes.csv")

@@ -1,4 +1,4 @@
-"""The live figures of the prompts page: what each version does in production, beside its offline figures."""
+"""The live figures of the prompts page: what each version does in production, next to its offline figures."""
 
 from collections.abc import Collection, Sequence
 from datetime import date
@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.prompts.resources import load_behavior
+from app.text import plain
 from core.log.retrievals import last_days
 from core.log.values import LIVE_FIGURES, Measured
 from core.prompts.behavior import VersionBehavior
@@ -60,7 +61,7 @@ def say_who_answers(versions: tuple[VersionBehavior, ...], queries: int) -> str:
     """Which versions answer how much of the traffic."""
     answering = sorted((each for each in versions if each.live), key=lambda each: -each.live.queries)  # type: ignore[union-attr]
     named = ", ".join(
-        f"**{ui.plain(each.label) or 'no version named'}** {ui.format_share(each.live.queries / queries)}"  # type: ignore[union-attr]
+        f"**{plain(each.label) or 'no version named'}** {ui.format_share(each.live.queries / queries)}"  # type: ignore[union-attr]
         for each in answering[:6]
     )
     return f"Of the live queries, these versions answered: {named}."

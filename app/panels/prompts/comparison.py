@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.prompts.runs import label, scale
+from app.text import plain
 from core.corpus.worddiff import compare_words
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.decisions import Point, pareto_front
@@ -136,7 +137,7 @@ def render_pair(found: PromptComparison) -> None:
     if first.problem or second.problem:
         for each in (first, second):
             if each.problem:
-                st.caption(f"{ui.plain(each.label)} {ui.plain(each.problem)}.")
+                st.caption(f"{plain(each.label)} {plain(each.problem)}.")
         return
     render_cases(first, second, comparable=bool(found.decision and found.decision.comparable))
 
@@ -145,10 +146,10 @@ def render_wording(first: Contender, second: Contender) -> None:
     """How the prompt of B differs from that of A, by word: removed words are struck out, added ones are bold."""
     if first.prompt is None or second.prompt is None:
         without = next(each for each in (first, second) if each.prompt is None)
-        st.caption(f"{ui.plain(without.label)} is linked to no registered prompt, so that wordings cannot be compared.")
+        st.caption(f"{plain(without.label)} is linked to no registered prompt, so that wordings cannot be compared.")
         return
     segments = compare_words(second.prompt.text, first.prompt.text)
-    with st.expander(f"Wording: from B ({ui.plain(second.label)}) to A ({ui.plain(first.label)})", expanded=True):
+    with st.expander(f"Wording: from B ({plain(second.label)}) to A ({plain(first.label)})", expanded=True):
         how = st.segmented_control(
             "Show", ["side by side", "inline"], default="side by side", required=True, key="wording",
             bind="query-params", label_visibility="collapsed",
@@ -159,8 +160,8 @@ def render_wording(first: Contender, second: Contender) -> None:
             st.markdown(ui.mark_words(segments, removed=True, added=True))
             return
         left, right = st.columns(2)
-        left.markdown(f"**B: {ui.plain(second.label)}**\n\n" + ui.mark_words(segments, removed=True, added=False))
-        right.markdown(f"**A: {ui.plain(first.label)}**\n\n" + ui.mark_words(segments, removed=False, added=True))
+        left.markdown(f"**B: {plain(second.label)}**\n\n" + ui.mark_words(segments, removed=True, added=False))
+        right.markdown(f"**A: {plain(first.label)}**\n\n" + ui.mark_words(segments, removed=False, added=True))
 
 
 def render_cases(first: Contender, second: Contender, *, comparable: bool) -> None:
@@ -199,7 +200,7 @@ def render_case(pair: CasePair, first: str, second: str) -> None:
     for place, case, name in zip(st.columns(2), (pair.first, pair.second), (first, second), strict=True):
         with place:
             relevancy = f"relevancy {case.relevancy:.2f}, ${case.cost_usd:.6f}"
-            st.markdown(f"**{ui.plain(name)}**: faithfulness {case.faithfulness:.2f}, {relevancy}")
+            st.markdown(f"**{plain(name)}**: faithfulness {case.faithfulness:.2f}, {relevancy}")
             for line in _say_answer(case):
                 st.text(line)
 

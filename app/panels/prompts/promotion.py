@@ -7,6 +7,7 @@ import streamlit as st
 from app import ui
 from app.panels.prompts.resources import load_comparison
 from app.resources import get_store, get_tracking
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.flags.store import Flag, list_flags
@@ -18,14 +19,14 @@ _FIRST_SHARE = 20.0
 
 
 def render_promotion(found: PromptComparison, environment: str) -> None:
-    """Draw what is in production, the way back, and the form that promotes another version."""
+    """Draw what is in production, the rollback, and the form that promotes another version."""
     name = next((each.prompt.name for each in found.contenders if each.prompt), "")
     if not name:
         st.info("None of these runs is linked to a registered prompt: `quarterdeck eval` links the runs it makes.")
         return
     if unfinished := find_unfinished(get_store(), name):
-        st.warning(ui.plain(str(unfinished)))
-    live = f"{ui.plain(name)} {ui.plain(found.production.label)}" if found.production else "nothing"
+        st.warning(plain(str(unfinished)))
+    live = f"{plain(name)} {plain(found.production.label)}" if found.production else "nothing"
     st.markdown(f"In production: **{live}**.")
     render_roll_back(name, found.production, environment)
     waiting = [each for each in found.contenders if each.prompt and not _is_live(each.prompt, found.production)]
@@ -41,17 +42,17 @@ def render_roll_back(name: str, live: PromptVersion | None, environment: str) ->
     if found is None:
         return
     entry = found.entry
-    by = f"{ui.plain(entry.actor)}, {ui.format_ago(entry.ts)}: {ui.plain(ui.shorten(entry.reason, 200))}"
-    st.caption(f"{ui.plain(found.promoted.name)} was promoted by {by}")
+    by = f"{plain(entry.actor)}, {ui.format_ago(entry.ts)}: {plain(ui.shorten(entry.reason, 200))}"
+    st.caption(f"{plain(found.promoted.name)} was promoted by {by}")
     if live is None or live.version != found.promoted.version:
         now = live.label if live else "none"
-        st.warning(f"The alias “production” is at {ui.plain(now)}: it was moved outside of this deck since.")
+        st.warning(f"The alias “production” is at {plain(now)}: it was moved outside of this deck since.")
         return
     back_to = found.former.name
     options = lock(Action.PROMPT_ROLLBACK, environment)
     reason = f"rolled back to {back_to} on the page"
     args = (name, reason, environment)
-    st.button(f"Roll back to {ui.plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
+    st.button(f"Roll back to {plain(back_to)}", key="prompts-rollback", on_click=take_back, args=args, **options)
 
 
 def render_form(found: PromptComparison, waiting: Sequence[Contender], environment: str) -> None:
@@ -77,7 +78,7 @@ def render_form(found: PromptComparison, waiting: Sequence[Contender], environme
         )  # fmt: skip
         st.caption(say_what_changes(found, prompt, flags, key))
         st.form_submit_button(
-            f"Promote {ui.plain(prompt.label)}", type="primary", on_click=save,
+            f"Promote {plain(prompt.label)}", type="primary", on_click=save,
             args=(contender, found.production.version if found.production else None, environment),
             **lock(Action.PROMPT_PROMOTE, environment),
         )  # fmt: skip
@@ -85,15 +86,15 @@ def render_form(found: PromptComparison, waiting: Sequence[Contender], environme
 
 def say_what_changes(found: PromptComparison, prompt: PromptVersion, flags: Sequence[Flag], key: str) -> str:
     """In one sentence: what the promotion changes, and from what."""
-    former, to = ui.plain(found.production.label) if found.production else "nothing", ui.plain(prompt.label)
-    name = ui.plain(prompt.name)
+    former, to = plain(found.production.label) if found.production else "nothing", plain(prompt.label)
+    name = plain(prompt.name)
     said = f"The alias “production” of {name} moves from {former} to {to}; {name}-release gets an entry."
     flag = next((flag for flag in flags if flag.key == key), None)
     if flag is None:
-        return f"{said} The flag {ui.plain(key)} is made." if key else f"{said} No flag is set."
+        return f"{said} The flag {plain(key)} is made." if key else f"{said} No flag is set."
     now = flag.view.rollout_pct
     at = "off" if not flag.view.is_on else f"at {now:g}%" if now is not None else "on by rules"
-    return f"{said} The flag {ui.plain(key)} is {at} now."
+    return f"{said} The flag {plain(key)} is {at} now."
 
 
 def save(contender: Contender, expected: int | None, environment: str) -> None:

@@ -1,4 +1,4 @@
-"""What the prompts page reads, kept for some seconds: runs from MLflow, and how versions do in production."""
+"""What the prompts page reads, cached for some seconds: runs from MLflow, and how versions do in production."""
 
 import streamlit as st
 
@@ -48,5 +48,5 @@ def load_choices(experiment: str) -> tuple[Run, ...]:
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
 def load_behavior(name: str, experiment: str, window: Window) -> BehaviorReport:
-    """Return what each version of a prompt does in production, beside its offline figures."""
+    """Return what each version of a prompt does in production, next to its offline figures."""
     return report_behavior(get_store(), get_tracking(), name, experiment=experiment, window=window)

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.prompts.resources import load_choices, load_run_page
+from app.text import plain
 from core.errors import InvalidInput
 from core.tracking.runs import MOST_COMPARED, Run, RunFilter, RunPage, RunSort, SortKind, choose_columns
 from quarterdeck.clock import start_of
@@ -156,7 +157,7 @@ def draw_table(found: RunPage, where: RunFilter, sort: RunSort, page: int) -> No
     )
     told = [(name, value) for name, value in columns.same.items() if value]
     if told:
-        same = ", ".join(f"{ui.plain(name)} {ui.plain(ui.shorten(value, 40))}" for name, value in told[:12])
+        same = ", ".join(f"{plain(name)} {plain(ui.shorten(value, 40))}" for name, value in told[:12])
         st.caption(f"The same in all of them: {same}.")
 
 

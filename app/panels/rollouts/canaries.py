@@ -1,4 +1,4 @@
-"""The canaries of the rollouts page: the verdict, what the next step takes, both arms, the steps and the way back."""
+"""The canaries of the rollouts page: verdict, missing evidence, both arms, next step and rollback."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts, ui
 from app.panels.rollouts.resources import load_canaries
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_harm
 from core.arms.sequential import ALPHA, LEAST_USERS
@@ -56,17 +57,17 @@ def render_canaries(environment: str) -> None:
 
 
 def is_news(report: CanaryReport) -> bool:
-    """Whether a canary is told of on top of the page: it is running, or was rolled back in the last week."""
+    """Whether the sentence at the top mentions a canary: it is running, or was rolled back in the last week."""
     return report.is_running or (report.rollback is not None and datetime.now(UTC) - report.since < NEWS)
 
 
 def say_standing(report: CanaryReport) -> str:
     """One canary in one sentence; Markdown."""
-    return f"{ui.plain(report.flag.key)} at {report.share_pct:g}%: {ui.plain(report.verdict.reason)}"
+    return f"{plain(report.flag.key)} at {report.share_pct:g}%: {plain(report.verdict.reason)}"
 
 
 def render_verdict(report: CanaryReport) -> None:
-    """What to do and why, where the canary is in its plan, and what the next step takes."""
+    """What to do and why, the position in the plan, and what is missing for the next step."""
     verdict = report.verdict
     look = LOOKS[verdict.call] if verdict.is_healthy or verdict.call is not CanaryCall.HOLD else UNTRUSTED
     look = STOPPED if report.rollback else look
@@ -80,7 +81,7 @@ def render_verdict(report: CanaryReport) -> None:
     since = f"{report.share_pct:g}% on green since {ui.format_moment(report.since)}, {ui.format_ago(report.since)}."
     st.caption(f"{since} {planned} {ALONE[report.plan.automation]}", help=ui.format_utc(report.since))
     if verdict.missing:
-        st.markdown("Missing for the next step:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
+        st.markdown("Missing for the next step:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
 
 
 def render_comparisons(found: Sequence[ArmComparison]) -> None:
@@ -119,7 +120,7 @@ def _say_so(each: ArmComparison) -> str:
 
 
 def render_charts(report: CanaryReport) -> None:
-    """Both arms over time, and how the knowledge of their difference grew."""
+    """Both arms over time, and the confidence sequence of their difference."""
     logged = [each.metric for each in report.verdict.comparisons]
     if not logged:
         return
@@ -137,7 +138,7 @@ def render_charts(report: CanaryReport) -> None:
     with right:
         traced = trace_harm(report.looks, metric, report.plan.margins, stable=STABLE, other=CANARY, alpha=ALPHA)
         if not traced:
-            st.caption(f"How sure the difference is can be drawn from {LEAST_USERS} users on each arm on.")
+            st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
             return
         margin = next(each.margin for each in report.verdict.comparisons if each.metric is metric)
         figure = charts.draw_interval(
@@ -149,7 +150,7 @@ def render_charts(report: CanaryReport) -> None:
 
 
 def render_actions(report: CanaryReport) -> None:
-    """The next step and the way back, whatever the verdict: each takes a reason."""
+    """The forms for the next step and the rollback, whatever the verdict; each requires a reason."""
     flag, following = report.flag, report.plan.share_after(report.share_pct)
     left, right = st.columns(2)
     with left:
@@ -180,7 +181,7 @@ def render_form(action: Action, label: str, flag: Flag, change: Callable[..., in
     with st.form(key):
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
-            ui.plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
+            plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
             kwargs={"effect": ui.FLIP_SEEN}, **lock(action, flag.environment),
         )  # fmt: skip
 

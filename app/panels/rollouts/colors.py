@@ -1,4 +1,4 @@
-"""The blue-green tab of the rollouts page: which color is live, since when, and the way to the other one and back."""
+"""The blue-green tab of the rollouts page: which color is live, since when, switch and rollback."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_config, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action, Subject, subject_of, verb_of
 from core.audit.trail import AuditFilter, list_audit
@@ -32,7 +33,7 @@ FIRST = 'quarterdeck deploy release RELEASE --reason "the first"'
 
 
 def render_colors(environment: str) -> None:
-    """Draw the deployment of one service: what should be, what is there, what can be done, what was done."""
+    """Draw the deployment of one service: intended state, observed state, actions, history."""
     here = {service.name: service for service in load_services(get_config().deployments)}
     names = sorted({*here, *(found.service for found in list_deployments(get_store(), environment))})
     if not names:
@@ -53,28 +54,28 @@ def render_colors(environment: str) -> None:
         render_sight(found, site, sight)
         render_actions(found, site, sight)
     else:
-        st.info(f"{ui.plain(name)} is not defined on this server's machine: switch it where it runs.")
+        st.info(f"{plain(name)} is not defined on this server's machine: switch it where it runs.")
         st.code(f'quarterdeck deploy rollback --service {name} --reason "why"', language=None)
     render_history(found)
 
 
 def render_state(found: Deployment) -> None:
-    """The sentence: what should be."""
+    """The sentence: the intended state."""
     if found.live:
         st.markdown(f":{BADGES[found.live]}-badge[● {found.live} is live]")
     else:
         st.markdown(":gray-badge[… nothing is live]")
-    st.markdown(f"**{ui.plain(describe_deployment(found, now=datetime.now(UTC)))}**")
+    st.markdown(f"**{plain(describe_deployment(found, now=datetime.now(UTC)))}**")
 
 
 def render_sight(found: Deployment, site: Site, sight: Sight) -> None:
-    """What is really there, and where that is not what should be."""
+    """The observed state, and where it differs from the intended one."""
     if sight.proxy_problem:
-        st.error(f"**nginx could not be asked** — {ui.plain(sight.proxy_problem)}")
+        st.error(f"**nginx could not be reached** — {plain(sight.proxy_problem)}")
     elif sight.serving is not found.live and found.settled:
         st.error(
-            f"**nginx follows {sight.serving or 'no color'}, the store says {found.live or 'none'}** — somebody "
-            "changed the upstream file by hand."
+            f"**nginx follows {sight.serving or 'no color'}, not {found.live or 'none'} as intended** — somebody "
+            "edited the upstream file."
         )
     rows = []
     for color in Color:
@@ -89,7 +90,7 @@ def render_sight(found: Deployment, site: Site, sight: Sight) -> None:
 
 
 def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
-    """A form for each thing that can be done now; what it needs is a reason."""
+    """A form for each possible action; each requires a reason."""
     if not found.settled or (sight.serving is not found.live and not sight.proxy_problem):
         render_form(
             Action.DEPLOYMENT_RESUME,
@@ -109,7 +110,7 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
         )
     else:
         render_form(Action.DEPLOYMENT_SWITCH, f"Switch to {other}", found, call(switch_color, site, seen=found.version))
-    with st.expander(f"Take down {ui.plain(other)}"):
+    with st.expander(f"Take down {plain(other)}"):
         note = "It is kept for a rollback: after this, rolling back needs a new start." if found.can_roll_back else ""
         st.caption(f"Its process ends once it has answered its open requests. {note}")
         render_form(
@@ -121,7 +122,7 @@ def render_actions(found: Deployment, site: Site, sight: Sight) -> None:
 
 
 def call(change: Callable[..., Deployment], site: Site, **options: Any) -> Callable[[str, str], None]:
-    """Return what does a change on the site for a reason in an environment."""
+    """Return a callback that makes a change on the site."""
 
     def act(reason: str, environment: str) -> None:
         change(get_store(), site, make_act(reason, environment), **options)
@@ -130,7 +131,7 @@ def call(change: Callable[..., Deployment], site: Site, **options: Any) -> Calla
 
 
 def render_form(action: Action, label: str, found: Deployment, act: Callable[[str, str], None]) -> None:
-    """One form: a reason and a button. What became of it is said on the page drawn next."""
+    """One form: a reason and a button. The outcome is shown on the next run of the page."""
     key = f"colors-{verb_of(action)}-{found.service}-{found.version}"
 
     def change() -> int:
@@ -142,7 +143,7 @@ def render_form(action: Action, label: str, found: Deployment, act: Callable[[st
     with st.form(key):
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
-            ui.plain(label),
+            plain(label),
             type="primary" if action in (Action.DEPLOYMENT_SWITCH, Action.DEPLOYMENT_ROLLBACK) else "secondary",
             on_click=ui.record_change,
             args=(change,),

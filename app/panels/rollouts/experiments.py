@@ -1,4 +1,4 @@
-"""The experiments of the rollouts page: the verdict, how sure it is over time, every arm, and the forms that act."""
+"""The experiments of the rollouts page: the verdict, its confidence over time, every arm, and the forms."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,6 +9,7 @@ import streamlit as st
 from app import charts, ui
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.arms.arms import Metric
 from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
@@ -45,7 +46,7 @@ UNITS = {
     Metric.SCORE: "similarity, 0 to 1", Metric.ERRORS: "of retrievals", Metric.LATENCY: "ms a query",
     Metric.COST: "USD a query", Metric.FAITHFULNESS: "0 to 1", Metric.FEEDBACK: "as logged",
 }  # fmt: skip
-_SETTLED = 0.2  # the part of the looks before which the interval is too wide to draw the rest beside it
+_SETTLED = 0.2  # share of the looks that are not drawn, because the interval is still too wide
 
 
 def render_experiments(environment: str) -> None:
@@ -72,16 +73,16 @@ def render_experiments(environment: str) -> None:
 
 def say_standing(report: ExperimentReport) -> str:
     """One experiment in one sentence; Markdown."""
-    return f"{ui.plain(report.experiment.design.name)}: {ui.plain(report.verdict.reason)}"
+    return f"{plain(report.experiment.design.name)}: {plain(report.verdict.reason)}"
 
 
 def must_stop(report: ExperimentReport) -> bool:
-    """Whether an experiment runs that breaks a guardrail."""
+    """Whether a running experiment breaks a guardrail."""
     return report.experiment.is_running and report.verdict.call is ExperimentCall.STOP
 
 
 def say_standings(reports: Sequence[ExperimentReport]) -> str:
-    """The running experiments in one sentence; Markdown. Of several only how many stand how."""
+    """The running experiments in one sentence; Markdown. Several are counted by verdict."""
     running = [report for report in reports if report.experiment.is_running]
     if len(running) < 2:
         return "".join(f"Experiment {say_standing(report)}" for report in running)
@@ -95,7 +96,7 @@ def say_standings(reports: Sequence[ExperimentReport]) -> str:
 
 
 def render_report(report: ExperimentReport) -> None:
-    """The verdict, the evidence, the table and what can be done."""
+    """The verdict, the evidence, the table and the forms."""
     render_verdict(report)
     if report.verdict.lifts:
         render_charts(report)
@@ -105,7 +106,7 @@ def render_report(report: ExperimentReport) -> None:
 
 
 def render_verdict(report: ExperimentReport) -> None:
-    """What follows from the figures and why, what was wanted, and what is missing."""
+    """The verdict and its reason, the design, and what is missing."""
     found, verdict = report.experiment, report.verdict
     look = LOOKS[verdict.call]
     if found.state is not ExperimentState.RUNNING:
@@ -115,17 +116,17 @@ def render_verdict(report: ExperimentReport) -> None:
     if found.ended:
         what = f"everybody gets {found.winner}" if found.winner else "no choice was made"
         ended = f"Ended by {found.ended_by} {ui.format_ago(found.ended)}, {what}: {found.conclusion}"
-        st.markdown(ui.plain(ended))
-    st.caption(ui.plain(say_design(report)))
+        st.markdown(plain(ended))
+    st.caption(plain(say_design(report)))
     if found.is_running and verdict.missing:
-        st.markdown("Missing for a verdict:\n" + "\n".join(f"- {ui.plain(line)}" for line in verdict.missing))
+        st.markdown("Missing for a verdict:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
 
 
 def say_design(report: ExperimentReport) -> str:
-    """What is compared and how far it is, in a few sentences."""
+    """The design and the progress, in a few sentences."""
     found, design = report.experiment, report.experiment.design
     users = ", ".join(
-        f"{arm} {report.noted[arm]:,} users ({share:.0%} wanted)"
+        f"{arm} {report.noted[arm]:,} users ({share:.0%} expected)"
         for arm, share in zip(design.arms, design.shares, strict=True)
     )
     guards = ", ".join(
@@ -140,18 +141,18 @@ def say_design(report: ExperimentReport) -> str:
 
 
 def say_limit(metric: Metric, amount: float) -> str:
-    """An effect or a guardrail as it was given: of latency and cost a share of the control's."""
+    """An effect or a guardrail as it was entered: for latency and cost, a share of the control's mean."""
     return f"{amount:.0%}" if metric in RELATIVE else say_amount(metric, amount)
 
 
 def render_charts(report: ExperimentReport) -> None:
-    """How the knowledge of the lift grew, and all arms over time."""
+    """The confidence sequence of the lift, and all arms over time."""
     design = report.experiment.design
     treatment = design.treatments[0]
     if len(design.treatments) > 1:
         treatment = st.segmented_control(
             "Arm", design.treatments, default=treatment, required=True, key="experiment_arm",
-            label_visibility="collapsed", format_func=ui.plain,
+            label_visibility="collapsed", format_func=plain,
         ) or treatment  # fmt: skip
     colors = {arm: ui.CATEGORIES[at % len(ui.CATEGORIES)] for at, arm in enumerate(design.arms)}
     left, right = st.columns(2)
@@ -169,7 +170,7 @@ def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None
     traced = trace_lift(design, report.looks, treatment)
     lift = next((each for each in report.verdict.lifts if each.arm == treatment and each.metric is design.metric), None)
     if not traced or lift is None:
-        st.caption(f"How sure the difference is can be drawn from {LEAST_USERS} users in each arm on.")
+        st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
         return
     title = f"{treatment} {say_gain(lift, lift.gain)} than {design.control} in {design.metric}"
     figure = charts.draw_interval(
@@ -182,7 +183,7 @@ def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None
     ends = [end for each in settled for end in (each.least, each.most, lift.compared.margin, 0.0)]
     room = 0.05 * (max(ends) - min(ends))
     figure.update_yaxes(range=[min(ends) - room, max(ends) + room])
-    alt = f"By how much {ui.plain(treatment)} is better, with the interval that holds at every look, over time"
+    alt = f"By how much {plain(treatment)} is better, with its always-valid interval, over time"
     ui.show_chart(figure, key="experiments-lift", alt=alt)
 
 
@@ -238,7 +239,7 @@ def say_so(lift: Lift, *, is_guardrail: bool) -> str:
 
 
 def render_actions(report: ExperimentReport) -> None:
-    """The decision and the stop, whatever the verdict: each takes a reason."""
+    """The forms that decide and stop, whatever the verdict; each requires a reason."""
     experiment, verdict = report.experiment, report.verdict
     design = experiment.design
     left, right = st.columns(2)
@@ -246,20 +247,20 @@ def render_actions(report: ExperimentReport) -> None:
         arms = list(design.arms)
         st.selectbox(
             "Everybody gets", arms, arms.index(verdict.winner) if verdict.winner else 0, key=f"{key}-arm",
-            help=f"The verdict is: {ui.plain(verdict.call)}",
+            help=f"The verdict is: {plain(verdict.call)}",
         )  # fmt: skip
         if is_wide(experiment):
-            st.text_input(f"Type {ui.plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
+            st.text_input(f"Type {plain(design.flag)}: most of production changes", key=f"{key}-name", max_chars=300)
         submit(key, "Decide", partial(decide, experiment, key), Action.EXPERIMENT_DECIDE, experiment.environment,
                primary=verdict.call in (ExperimentCall.WINNER, ExperimentCall.NO_EFFECT))  # fmt: skip
     with right, st.form(key := f"experiment-stop-{design.name}-{experiment.version}"):
-        st.caption("Ends it without a choice; the flag serves as before.")
+        st.caption("Ends it without a winner; the flag stays as it is.")
         submit(key, "Stop the experiment", partial(stop, experiment), Action.EXPERIMENT_STOP, experiment.environment,
                primary=verdict.call in (ExperimentCall.STOP, ExperimentCall.INVALID))  # fmt: skip
 
 
 def is_wide(experiment: Experiment) -> bool:
-    """Whether any choice would change the answer for most of production's users."""
+    """Whether some choice would change the answer for most users in production."""
     flag = next((f for f in list_flags(get_store(), experiment.environment) if f.key == experiment.design.flag), None)
     if flag is None:
         return False
@@ -320,7 +321,7 @@ def render_start(environment: str) -> None:
 
 
 def render_design(flag: Flag) -> None:
-    """The form of the design."""
+    """The fields of the design."""
     arms = list_arms(flag.view)
     with st.form(f"experiment-start-{flag.key}", border=False):
         left, middle, right = st.columns(3)
@@ -345,7 +346,7 @@ def render_design(flag: Flag) -> None:
 
 
 def start(flag: Flag) -> None:
-    """Start what the form says."""
+    """Start the experiment that the form describes."""
     state = st.session_state
 
     def run() -> int:

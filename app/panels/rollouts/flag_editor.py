@@ -1,6 +1,6 @@
-"""The editor of one flag: a form or its JSON, and what a change would do, before it is saved.
+"""The editor of one flag: a form or its JSON, and a preview of the change before it is saved.
 
-What the visitor edits is the version that was seen when the editing began: where somebody else saves meanwhile, both
+The visitor edits the version that was current when editing began. If somebody else saves meanwhile, both
 changes are shown and nothing is overwritten.
 """
 
@@ -16,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app import ui
 from app.panels.rollouts.resources import load_users
 from app.resources import get_store
+from app.text import plain, plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.jsondiff import diff_states
@@ -34,23 +35,23 @@ Definition = dict[str, Any]
 
 
 def render_editor(stored: Flag) -> None:
-    """Draw the form with what is stored in it, and once something differs, what it does and how to save it."""
+    """Draw the form with the stored values, and once something differs, the preview and the form that saves."""
     base, place = get_base(stored), st.empty()
     try:
         with place.container():
             wanted = draw_form(base)
-        if wanted == base.definition and base.version != stored.version:  # nothing of the visitor's own to keep
+        if wanted == base.definition and base.version != stored.version:  # the visitor has no edits to keep
             drop_edit(base)
             base = get_base(stored)
-            with place.container():  # a rerun would take away what was just said about a change
+            with place.container():  # a rerun would remove the message about the last change
                 wanted = draw_form(base)
     except InvalidInput as error:
-        st.error(f"**This cannot be saved** — {ui.plain_error(error)}")
+        st.error(f"**This cannot be saved** — {plain_error(error)}")
         return
     is_same, is_old = wanted == base.definition, base.version != stored.version
     users = Users() if is_same else load_users(base.environment, base.key)
     impact = measure_impact(base.key, base.definition, wanted, users.ids)
-    with st.container():  # always there, so that what is opened below stays open
+    with st.container():  # always drawn, so that expanders below stay open
         if is_same:
             st.caption("Change something to see what it would do.")
         elif is_old:
@@ -72,17 +73,17 @@ def get_base(stored: Flag) -> Flag:
 
 
 def base_name(flag: Flag) -> str:
-    """Where a visitor's own starting point is kept."""
+    """The session key of the version that the visitor began to edit."""
     return f"editing-{flag.environment}-{flag.key}"
 
 
 def drop_edit(flag: Flag) -> None:
-    """Forget what the visitor edited: the next look starts from what is stored."""
+    """Discard the visitor's edits: the next run starts from the stored version."""
     st.session_state.pop(base_name(flag), None)
 
 
 def draw_form(base: Flag) -> Definition:
-    """The form, and the definition that it stands for. Raises InvalidInput, naming the field."""
+    """The form, and the definition that results from it. Raises InvalidInput, naming the field."""
     seen = f"{base.environment}-{base.key}-{base.version}"
     with st.container(border=True):
         how = st.segmented_control(
@@ -100,7 +101,7 @@ def draw_form(base: Flag) -> Definition:
 
 
 def draw_switches(shown: Edit, seen: str, *, is_canary: bool) -> Edit:
-    """On or off, for how many, and what a user's bucket sticks to."""
+    """State, rollout share, and the attribute that users are bucketed by."""
     left, middle, right = st.columns(3, vertical_alignment="bottom")
     edit = replace(shown, is_on=left.toggle("On", shown.is_on, key=f"on-{seen}"))
     if shown.rollout_pct is not None:
@@ -124,14 +125,14 @@ def draw_switches(shown: Edit, seen: str, *, is_canary: bool) -> Edit:
 
 
 def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None:
-    """The shares of an A/B split, and one more variant."""
+    """The weights of an A/B split, and a field for one more variant."""
     if shown.weights is None:
         return None
     st.markdown("**Variants** :small[relative weights; growing one moves nobody between the others]")
     columns = st.columns(min(len(shown.weights) + 1, 5))
     weights = [
         (name, columns[at % len(columns)].number_input(
-            f"{ui.plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%.3f", key=f"weight-{seen}-{name}"
+            f"{plain(name)}, %", 0.0, 100.0, round(share, 3), 1.0, format="%.3f", key=f"weight-{seen}-{name}"
         ))
         for at, (name, share) in enumerate(shown.weights)
     ]  # fmt: skip
@@ -140,7 +141,7 @@ def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None
     )
     if added and added.strip() not in dict(weights):
         share = columns[-1].number_input(
-            f"{ui.plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%.3f", key=f"weight-{seen}-+{added}"
+            f"{plain(added)}, %", 0.0, 100.0, 0.0, 1.0, format="%.3f", key=f"weight-{seen}-+{added}"
         )
         weights.append((added.strip(), share))
     shares = tuple((name, round(share, 3)) for name, share in shown.weights)
@@ -148,13 +149,13 @@ def draw_weights(shown: Edit, seen: str) -> tuple[tuple[str, float], ...] | None
 
 
 def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleText, ...] | None:
-    """The ordered rules, a line each; the first that fits wins."""
+    """The ordered rules, one per line; the first match wins."""
     if shown.rules is None:
         return None
     name = f"rules-{seen}"
     order: list[int] = st.session_state.setdefault(name, list(range(len(shown.rules))))
     if order:
-        st.markdown("**Rules** :small[from the top; the first that fits wins, ahead of the rollout]")
+        st.markdown("**Rules** :small[from the top; the first match wins, before the rollout]")
     rules = []
     for place, number in enumerate(order):
         known = shown.rules[number] if number < len(shown.rules) else RuleText("", RuleOperator.EQUALS, "", variants[0])
@@ -192,14 +193,14 @@ def move_up(name: str, place: int) -> None:
 
 
 def add_rule(name: str) -> None:
-    """Put an empty rule at the end. Numbers are never used again, so that widgets keep their texts."""
+    """Add an empty rule at the end. Numbers are never reused, so that widgets keep their texts."""
     state = st.session_state
     state[f"{name}-last"] = max(state.get(f"{name}-last", 99), *state[name], 99) + 1
     state[name].append(state[f"{name}-last"])
 
 
 def draw_details(shown: Details, seen: str) -> Details:
-    """What people write about the flag."""
+    """Description, owner, tags and expiry of the flag."""
     left, middle, right, last = st.columns([3, 2, 2, 1.5])
     return Details(
         left.text_input("Description", shown.description, key=f"description-{seen}", max_chars=2_000),
@@ -212,25 +213,27 @@ def draw_details(shown: Details, seen: str) -> Details:
 
 
 def render_preview(base: Flag, wanted: Definition, impact: Impact, users: Users) -> None:
-    """What the change does, and to how many."""
+    """What the change does, and to how many users."""
     st.markdown("##### Before you save")
     st.markdown(say_impact(impact, users.source))
     if users.problem:
-        st.caption(f"Recent users cannot be read: {ui.plain(users.problem)}")
+        st.caption(f"Recent users cannot be read: {plain(users.problem)}")
     if read_rules(wanted) != ():
         st.caption("Rules on attributes are not in this share: of recent users only the id is known. Try one below.")
     st.code(diff_states(base.definition, wanted), language=None)
 
 
 def say_impact(impact: Impact, source: str) -> str:
-    """How many users get another answer, as a sentence."""
-    who = f"{impact.asked:,} made-up users (none is known yet)" if impact.are_made_up else f"{impact.asked:,} {source}"
+    """How many users would get another answer, as a sentence."""
+    who = (
+        f"{impact.asked:,} simulated users (none is known yet)" if impact.are_made_up else f"{impact.asked:,} {source}"
+    )
     share = "Nobody gets" if not impact.changed else f"**{ui.format_share(impact.share)}** get"
-    return f"{share} another answer: {impact.changed:,} of {ui.plain(who)}."
+    return f"{share} another answer: {impact.changed:,} of {plain(who)}."
 
 
 def render_why(key: str, stored: Mapping[str, Any], wanted: Mapping[str, Any] | None) -> None:
-    """What one user gets now, and after the change, and why."""
+    """What one user gets now and after the change, and why."""
     with st.expander("What does a user get, and why?"):
         left, right = st.columns(2)
         user = left.text_input("User (targetingKey)", key=f"why-user-{key}", max_chars=300)
@@ -240,12 +243,12 @@ def render_why(key: str, stored: Mapping[str, Any], wanted: Mapping[str, Any] | 
         try:
             context = parse_context(user, text or "")
         except InvalidInput as error:
-            st.error(ui.plain_error(error))
+            st.error(plain_error(error))
             return
         for title, definition in (("Now", stored), ("After the change", wanted)):
             if definition is not None:
                 told = explain(key, definition, context)
-                st.markdown(f"**{title}**: {ui.plain(say_answer(told.evaluation.variant, told.evaluation.value))}")
+                st.markdown(f"**{title}**: {plain(say_answer(told.evaluation.variant, told.evaluation.value))}")
                 st.text("\n".join(told.steps))
 
 
@@ -268,19 +271,21 @@ def parse_context(user: str, text: str) -> dict[str, Any]:
 
 
 def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
-    """The form with the reason, and where the change is wide, the flag's name."""
+    """The form that saves: a reason, and for a wide change also the flag's name."""
     seen = f"{base.environment}-{base.key}-{base.version}"
     with st.form(f"save-{seen}"):
         st.text_input("Reason", key=f"reason-{seen}", max_chars=500)
         if must_type_name(base.environment, impact):
-            st.markdown(f":red-badge[⚠ Most of production] Type **{ui.plain(base.key)}** to change it for so many.")
+            st.markdown(
+                f":red-badge[⚠ Most of production] Type **{plain(base.key)}** to change it for this many users."
+            )
             st.text_input("Name of the flag", key=f"name-{seen}", max_chars=300)
         locked = lock(Action.FLAG_UPDATE, base.environment)
         st.form_submit_button("Save", type="primary", on_click=save, args=(base, wanted), **locked)
 
 
 def save(base: Flag, wanted: Definition) -> None:
-    """Store what was previewed in place of the version that the visitor saw."""
+    """Store the previewed definition in place of the version that the visitor saw."""
     state, seen = st.session_state, f"{base.environment}-{base.key}-{base.version}"
 
     def change() -> int:
@@ -294,12 +299,12 @@ def save(base: Flag, wanted: Definition) -> None:
 
 
 def render_conflict(base: Flag, stored: Flag, wanted: Definition) -> None:
-    """Both changes side by side: somebody saved while the visitor was editing."""
-    who = f"{ui.plain(stored.updated_by)} changed this flag {ui.format_ago(stored.updated)}"
+    """Both changes side by side, after somebody else saved while the visitor was editing."""
+    who = f"{plain(stored.updated_by)} changed this flag {ui.format_ago(stored.updated)}"
     st.error(f"**Conflict** — {who}, while you were editing. Nothing was overwritten, and yours is not saved.")
     left, right = st.columns(2)
     left.markdown("**Their change**")
-    left.code(diff_states(base.definition, stored.definition) or "nothing that differs", language=None)
+    left.code(diff_states(base.definition, stored.definition) or "no difference", language=None)
     right.markdown("**Your change**")
     right.code(diff_states(base.definition, wanted), language=None)
     st.button("Start again from theirs", key=f"drop-edit-{stored.key}", on_click=drop_edit, args=(base,))

@@ -10,6 +10,7 @@ from app import ui
 from app.panels.rollouts.flag_editor import render_editor
 from app.panels.rollouts.schedules import render_schedule
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.trail import AuditFilter, list_audit
@@ -26,10 +27,10 @@ MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
 
 
 def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
-    """Draw the flags that the visitor looks for in a table, and the chosen one in full."""
+    """Draw the matching flags in a table, and the chosen one in full."""
     shown = filter_board(board) if board else ()
     if board and not shown:
-        st.caption(f"None of the {len(board)} flags fits the filters.")
+        st.caption(f"None of the {len(board)} flags matches the filters.")
     elif shown:
         render_list(environment, shown)
     render_new(environment)
@@ -40,7 +41,7 @@ def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
 
 
 def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
-    """Draw the filters, and return the rows that fit them."""
+    """Draw the filters, and return the matching rows."""
     all_tags = sorted({tag for row in board for tag in row.details.tags})
     owners = sorted({row.details.owner for row in board if row.details.owner})
     left, *places, last = st.columns(
@@ -67,7 +68,7 @@ def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
         key="rollouts-table", file_name="flags.csv", column_config={"kill": column} if may else {},
     )  # fmt: skip
     if all(row.evaluations is None for row in shown):
-        st.caption("No service reports evaluations here yet: the client counts them, once it reads these flags.")
+        st.caption("No service has reported evaluations here yet. The client counts them once it reads these flags.")
 
 
 def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[str, Any]:
@@ -98,19 +99,19 @@ def kill(flag: Flag) -> None:
     """Turn the flag off."""
     ui.record_change(
         lambda: switch_flag(get_store(), flag, make_act("kill switch", flag.environment), on=False),
-        effect=f"{ui.plain(flag.key)} is off. {ui.FLIP_SEEN}",
+        effect=f"{plain(flag.key)} is off. {ui.FLIP_SEEN}",
     )
 
 
 def render_flag(row: BoardRow) -> None:
-    """One flag: what it is for, its switches, what is planned, its history, and the way out."""
+    """One flag: description, kill switch, editor, schedule, history, and deletion."""
     flag = row.flag
-    st.subheader(ui.plain(flag.key), anchor=False)
+    st.subheader(plain(flag.key), anchor=False)
     if row.details.description:
-        st.caption(ui.plain(row.details.description))
+        st.caption(plain(row.details.description))
     for reason in row.staleness:
-        st.markdown(f":orange-badge[◐ Stale] {ui.plain(reason)}: is it still needed?")
-    label = f"Kill switch: turn {ui.plain(flag.key)} off now"
+        st.markdown(f":orange-badge[◐ Stale] {plain(reason)}: is it still needed?")
+    label = f"Kill switch: turn {plain(flag.key)} off now"
     options = {"disabled": not flag.view.is_on, **lock(Action.FLAG_UPDATE, flag.environment)}
     st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag,), **options)
     render_editor(flag)
@@ -120,7 +121,7 @@ def render_flag(row: BoardRow) -> None:
 
 
 def render_history(flag: Flag) -> None:
-    """The last changes of one flag."""
+    """The latest changes of one flag."""
     entries = list_audit(get_store(), AuditFilter(target=flag.key, environment=flag.environment), limit=50)
     if entries:
         st.caption("Last changes")
@@ -134,7 +135,7 @@ def render_history(flag: Flag) -> None:
 
 
 def render_new(environment: str) -> None:
-    """The form that makes a flag, off and for nobody, so that making it changes nothing."""
+    """The form that creates a flag, off and for nobody, so that creating it changes no answer."""
     with st.expander("New flag"), st.form("new-flag", border=False):
         left, right = st.columns(2)
         left.text_input("Name", key="new-key", max_chars=300)
@@ -144,13 +145,13 @@ def render_new(environment: str) -> None:
         left.text_input("Description", key="new-description", max_chars=500)
         right.text_input("Tags, separated by commas", key="new-tags", max_chars=500)
         st.text_input("Reason", key="new-reason", max_chars=500)
-        st.caption(f"It starts switched off, in {ui.plain(environment)}.")
+        st.caption(f"It starts switched off, in {plain(environment)}.")
         locked = lock(Action.FLAG_CREATE, environment)
         st.form_submit_button("Create flag", on_click=make_flag, args=(environment,), **locked)
 
 
 def make_flag(environment: str) -> None:
-    """Create what the form says."""
+    """Create the flag that the form describes."""
     state = st.session_state
     details = Details(state["new-description"], state["new-owner"], split_tags(state["new-tags"]))
 
@@ -163,16 +164,16 @@ def make_flag(environment: str) -> None:
         definition = switch_definition(set_details(definition, details), on=False)
         return create_flag(get_store(), state["new-key"], definition, make_act(state["new-reason"], environment))
 
-    ui.record_change(create, effect=f"{ui.plain(state['new-key'])} is there, and off.")
+    ui.record_change(create, effect=f"{plain(state['new-key'])} is created, and off.")
 
 
 def render_removal(flag: Flag) -> None:
     """The form that deletes the flag."""
     with st.expander("Delete this flag"), st.form(f"delete-{flag.key}", border=False):
-        st.caption("Every caller gets the default in its code. The audit trail keeps the flag, to bring it back.")
+        st.caption("Every caller gets the default in its code. The audit trail keeps the flag, so it can be restored.")
         left, right = st.columns(2)
         left.text_input("Reason", key=f"delete-reason-{flag.key}", max_chars=500)
-        right.text_input(f"Type {ui.plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
+        right.text_input(f"Type {plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
         locked = lock(Action.FLAG_DELETE, flag.environment)
         st.form_submit_button("Delete flag", on_click=remove, args=(flag,), **locked)
 
@@ -185,5 +186,5 @@ def remove(flag: Flag) -> None:
             get_store(), flag, make_act(state[f"delete-reason-{flag.key}"], flag.environment),
             typed_name=state[f"delete-name-{flag.key}"],
         ),
-        effect=f"{ui.plain(flag.key)} is gone.",
+        effect=f"{plain(flag.key)} is deleted.",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the rollouts page reads, kept for some seconds: recent users, canaries and experiments."""
+"""What the rollouts page reads, cached for some seconds: recent users, canaries and experiments."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,23 +13,23 @@ from core.rollouts.experiments import ExperimentReport, report_experiments
 
 @st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking for recent users …")
 def load_users(environment: str, flag: str) -> Users:
-    """Return the recent users that a change of the flag is tried on."""
+    """Return the recent users for whom a change of the flag is previewed."""
     return find_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
 
 
 def get_histories() -> ArmHistories:
-    """Return what is kept of the arms' histories; what the scheduler read a moment ago is not read again."""
+    """Return the cached histories of arms, which the scheduler shares."""
     config = get_config()
     return share_histories(config.database_url, config.log_url).up_to(timedelta(seconds=10))
 
 
 @st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading the canaries …")
 def load_canaries(environment: str) -> tuple[CanaryReport, ...]:
-    """Return how every canary stands."""
+    """Return the report of every canary."""
     return report_canaries(get_store(), get_histories(), environment, now=datetime.now(UTC))
 
 
 @st.cache_resource(refresh_mode="background", ttl=10, max_entries=10, show_spinner="Reading the experiments …")
 def load_experiments(environment: str) -> tuple[ExperimentReport, ...]:
-    """Return how every experiment on a flag stands."""
+    """Return the report of every experiment on a flag."""
     return report_experiments(get_store(), get_histories(), environment, now=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""What is planned for one flag: its steps and when the next one comes, how to stop it, and the form that plans."""
+"""The schedule of one flag: its steps and the time of the next, how to stop it, and the form that makes one."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action, verb_of
 from core.flags.schedule import (
@@ -35,21 +36,21 @@ def render_schedule(flag: Flag, schedule: Schedule | None) -> None:
         return
     st.markdown("##### Planned")
     look = ":orange-badge[◐ Paused]" if schedule.state is ScheduleState.PAUSED else ":blue-badge[◐ Waiting]"
-    st.markdown(f"{look} {ui.plain(say_steps(schedule))}. Next: {ui.plain(say_next(schedule, now=datetime.now(UTC)))}.")
-    st.caption(f"Planned by {ui.plain(schedule.actor)}: {ui.plain(schedule.reason)}")
+    st.markdown(f"{look} {plain(say_steps(schedule))}. Next: {plain(say_next(schedule, now=datetime.now(UTC)))}.")
+    st.caption(f"Planned by {plain(schedule.actor)}: {plain(schedule.reason)}")
     render_absence()
     render_controls(schedule)
 
 
 def render_absence() -> None:
-    """Say so when no server runs, which makes the steps."""
+    """Warn when no server is running that makes the steps."""
     holder = get_holder(get_store(), LEASE)
     if holder is None or datetime.now(UTC) - holder.renewed > AWAY_AFTER:
-        st.warning("No server is making the steps at the moment. `quarterdeck serve` does; the pages alone do not.")
+        st.warning("No server is running that makes the steps. `quarterdeck serve` makes them; the pages alone do not.")
 
 
 def render_controls(schedule: Schedule) -> None:
-    """Pause or resume, and cancel, each with a reason."""
+    """The forms that pause, resume and cancel, each with a reason."""
     is_paused = schedule.state is ScheduleState.PAUSED
     move = Action.SCHEDULE_RESUME if is_paused else Action.SCHEDULE_PAUSE
     seen = f"{schedule.schedule_id}-{schedule.version}"
@@ -79,19 +80,19 @@ def change_plan(schedule: Schedule, action: Action) -> None:
 
 
 def render_plan(flag: Flag) -> None:
-    """The form that plans."""
+    """The form that makes a schedule."""
     kinds = (IN_STEPS, SWITCH_ON, SWITCH_OFF) if flag.view.rollout_pct is not None else (SWITCH_ON, SWITCH_OFF)
     with st.form(f"plan-{flag.key}-{flag.version}", border=False):
         left, middle, right = st.columns(3)
         left.selectbox("What", kinds, key=f"plan-kind-{flag.key}")
         if IN_STEPS in kinds:
             middle.text_input("Steps, % of users", "5, 25, 50, 100", key=f"plan-steps-{flag.key}", max_chars=500)
-            right.text_input("Each held for", "24h", key=f"plan-hold-{flag.key}", help="Like 30m, 24h or 2d")
+            right.text_input("Hold each for", "24h", key=f"plan-hold-{flag.key}", help="Like 30m, 24h or 2d")
         left.datetime_input("Begin (UTC)", None, key=f"plan-starts-{flag.key}", help="Now, if left empty")
         middle.text_input("Reason", key=f"plan-reason-{flag.key}", max_chars=500)
         right.text_input(
             "Name of the flag", key=f"plan-name-{flag.key}", max_chars=300,
-            help="Needed if more than half of production's users would end with another answer",
+            help="Required if more than half of production's users would end up with another answer",
         )  # fmt: skip
         st.caption("A server makes the steps. The schedule pauses when a person changes the flag.")
         locked = lock(Action.SCHEDULE_CREATE, flag.environment)
@@ -99,7 +100,7 @@ def render_plan(flag: Flag) -> None:
 
 
 def plan(flag: Flag) -> None:
-    """Make the schedule that the form says."""
+    """Make the schedule that the form describes."""
     state, now = st.session_state, datetime.now(UTC)
 
     def create() -> int:
@@ -116,4 +117,4 @@ def plan(flag: Flag) -> None:
             typed_name=state[f"plan-name-{flag.key}"],
         )  # fmt: skip
 
-    ui.record_change(create, effect="The first step comes when it is due.")
+    ui.record_change(create, effect="The first step is made when it is due.")

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.resources import get_config, get_store
+from app.text import plain
 from app.visitor import lock, make_act
 from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
 from core.access.scopes import Scope, Token
@@ -21,7 +22,7 @@ MEANINGS = {
 
 
 def render_tokens(environment: str) -> None:
-    """Draw the sentence, the tokens of all environments, and the forms that make and revoke one."""
+    """Draw the sentence, the tokens of all environments, and the forms that create and revoke one."""
     now = datetime.now(UTC)
     tokens = list_tokens(get_store())
     active = [token for token in tokens if token.describe_state(now) == "active"]
@@ -35,14 +36,14 @@ def render_tokens(environment: str) -> None:
 
 
 def describe_access(tokens: Sequence[Token], active: Sequence[Token], *, demanded: bool) -> str:
-    """The sentence that says who is let in."""
+    """The sentence about who has access."""
     if tokens or demanded:
         return f"Every request to the HTTP API needs a token; {len(active)} of {len(tokens)} are active."
     return "The HTTP API is open to everyone who can reach this server until the first token is made."
 
 
 def render_secret() -> None:
-    """Show the secret of the token that was just made, this once."""
+    """Show the secret of the token that was just created, once."""
     secret = st.session_state.pop("token-secret", None)
     if secret:
         st.warning("Copy this token now: it is not stored and not shown again.")
@@ -50,9 +51,9 @@ def render_secret() -> None:
 
 
 def render_creation(environment: str) -> None:
-    """The form that makes a token of this environment."""
+    """The form that creates a token of this environment."""
     with st.form("token-create", clear_on_submit=False):
-        st.markdown(f"**New token** for the flags of {ui.plain(environment)}")
+        st.markdown(f"**New token** for the flags of {plain(environment)}")
         left, right = st.columns([2, 1])
         left.text_input("Name", key="token-name", max_chars=64, placeholder="search-service")
         right.number_input(
@@ -66,7 +67,7 @@ def render_creation(environment: str) -> None:
 
 
 def create(environment: str) -> None:
-    """Make the token that the form describes, and keep its secret for the page drawn next."""
+    """Create the token that the form describes, and keep its secret for the next run of the page."""
 
     def change() -> int:
         state = st.session_state

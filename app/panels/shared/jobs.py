@@ -1,4 +1,4 @@
-"""How a job in the background stands: its progress and its log while it runs, and how it ended. For any panel."""
+"""The status of a background job, for any panel: progress and log while it runs, and how it ended."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,6 +8,7 @@ import streamlit as st
 from app import ui
 from app.background import cancel_command, start_command
 from app.resources import get_config, get_jobs
+from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.jobs.jobs import Job, Jobs, JobState
@@ -17,7 +18,7 @@ _WORDS = {
     JobState.DONE: ("green", "✓", "done"),
     JobState.FAILED: ("red", "✗", "failed"),
     JobState.CANCELLED: ("gray", "■", "cancelled"),
-    JobState.CUT_OFF: ("orange", "!", "cut off"),
+    JobState.CUT_OFF: ("orange", "!", "interrupted"),
 }
 
 
@@ -27,7 +28,7 @@ def render_command(kind: str, title: str, *, explain: Callable[[Job, str], str] 
 
 
 def start(kind: str, *arguments: str, subject: str, reason: str) -> None:
-    """Run a command of ours in the background, from a callback: before the page is drawn."""
+    """Run a command of ours in the background. Call it from a callback, before the page's script runs."""
     act = partial(make_act, reason, get_config().environment)
     ui.record_change(lambda: start_command(kind, *arguments, subject=subject, act=act()))
 
@@ -44,9 +45,9 @@ def render_job(
     cancel: Callable[[], int],
     explain: Callable[[Job, str], str] | None = None,
 ) -> Job | None:
-    """Draw the last job of a kind, if there was one, and return it. It goes on when the page is closed.
+    """Draw the last job of a kind, if there was one, and return it. It continues when the page is closed.
 
-    `explain` says in one line how it ended, from its log; its last line does where there is none. `cancel` ends it and
+    `explain` words how it ended, from its log; without it, the log's last line is shown. `cancel` ends it and
     returns the audit entry's id.
     """
     job = jobs.find(kind)
@@ -65,7 +66,7 @@ def render_job(
 
 @st.fragment(run_every=1.0)
 def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None:
-    """Draw a job that runs, again every second; the page is drawn anew when it ends."""
+    """Draw a running job, refreshed every second; the page reruns when it ends."""
     job = jobs.find(kind)
     if job is None or job.state is not JobState.RUNNING:
         st.rerun()
@@ -73,7 +74,7 @@ def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None
     _render_badge(job, title, "")
     if job.step and job.step.total:
         step = job.step
-        st.progress(min(1.0, step.done / step.total), f"{ui.plain(step.name)}: {step.done:,} of {step.total:,}")
+        st.progress(min(1.0, step.done / step.total), f"{plain(step.name)}: {step.done:,} of {step.total:,}")
     log = jobs.read_log(kind)
     if log:
         st.code(log, language=None, height=240)
@@ -89,12 +90,12 @@ def _watch(jobs: Jobs, kind: str, title: str, cancel: Callable[[], int]) -> None
 def _render_badge(job: Job, title: str, said: str) -> None:
     color, symbol, word = _WORDS[job.state]
     when = f"started {ui.format_ago(job.started)}" if job.ended is None else f"ended {ui.format_ago(job.ended)}"
-    who = f"{ui.plain(title)} of {ui.plain(job.subject)}, {when}, by {ui.plain(job.actor)}"
-    st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + ui.plain(said) if said else ''}")
+    who = f"{plain(title)} of {plain(job.subject)}, {when}, by {plain(job.actor)}"
+    st.markdown(f":{color}-badge[{symbol} {word}] {who}{': ' + plain(said) if said else ''}")
 
 
 def last_line(job: Job) -> str:
-    """How a command of ours ended: with the last line that it printed."""
+    """How a command of ours ended: the last line that it printed."""
     if job.state is JobState.CUT_OFF:
         return "its process was killed, or the machine stopped; start it again"
     return "" if job.state is JobState.CANCELLED else job.last_line.removeprefix("quarterdeck: ")

@@ -1,10 +1,10 @@
-"""A text's changes word by word: what went is struck out, what came is bold, and color says it again."""
+"""A word diff of a text: removed words are struck out, added ones bold, and both colored."""
 
 from collections.abc import Iterator, Sequence
 
 import streamlit as st
 
-from app import ui
+from app.text import escape
 from core.corpus.worddiff import SegmentKind, TextSegment
 
 _CONTEXT = 2
@@ -14,7 +14,7 @@ _NO_BREAK = "\u00a0"
 
 
 def render_words(segments: Sequence[TextSegment]) -> None:
-    """Draw the lines that differ, each with two lines around it."""
+    """Draw the lines that differ, with two lines of context."""
     lines = _lines(segments)
     shown = list(_without_long_sames(lines))
     with st.container(border=True):
@@ -30,7 +30,7 @@ def _lines(segments: Sequence[TextSegment]) -> list[list[_Piece]]:
         lines[-1].append((segment.kind, first))
         for text in others:
             if segment.kind is not SegmentKind.SAME and not lines[-1][-1][1]:
-                lines[-1][-1] = (segment.kind, "¶")  # an empty line that came or went
+                lines[-1][-1] = (segment.kind, "¶")  # an added or removed empty line
             lines.append([(segment.kind, text)])
     return lines
 
@@ -59,7 +59,7 @@ def _draw(piece: _Piece) -> str:
     kind, text = piece
     if kind is SegmentKind.SAME:
         indent = len(text) - len(text.lstrip())
-        return _NO_BREAK * indent + ui.escape(text.lstrip())
+        return _NO_BREAK * indent + escape(text.lstrip())
     if not text:
         return ""
     core = text.strip()
@@ -68,4 +68,4 @@ def _draw(piece: _Piece) -> str:
     else:
         before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     color, mark = ("red", "~~") if kind is SegmentKind.REMOVED else ("green", "**")
-    return f"{before}:{color}-background[{mark}{ui.escape(core)}{mark}]{after}"
+    return f"{before}:{color}-background[{mark}{escape(core)}{mark}]{after}"

@@ -1,4 +1,4 @@
-"""Stores that several commands are run on."""
+"""Stores for the tests of several commands."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ def flags(store: Store) -> Store:
 
 @pytest.fixture
 def lab(store: Store) -> Store:
-    """The lab by hand: 100 good queries, all stamped 15 days ago, and 50 bad ones within the last seven days."""
+    """A log by hand: 100 good queries, all dated 15 days ago, and 50 bad ones within the last seven days."""
     rng, now = random.Random(7), datetime.now(UTC)
     good = [
         Retrieval(now - timedelta(days=15), f"how do I size the mempool {at}", rng.uniform(0.75, 0.90))

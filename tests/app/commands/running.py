@@ -1,4 +1,4 @@
-"""Commands as tests run them: what one printed, and its exit code."""
+"""How tests run commands: output and exit code."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command printed, and its exit code."""
+    """A command's output and exit code."""
 
     code: int
     out: str

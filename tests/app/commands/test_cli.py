@@ -1,4 +1,4 @@
-"""The command line: what each command prints, its JSON, and the one line and exit code of each fault."""
+"""The command line: what each command prints, its JSON, and the one line and exit code of each error."""
 
 import subprocess
 import sys

@@ -176,7 +176,7 @@ def test_an_export_of_another_tool_is_taken_and_what_has_no_counterpart_gets_a_l
     assert said.out.splitlines() == [
         "1 flags changed: good",
         "left out: bad: rule 1: it is in a namespace",
-        "Rollouts keep their shares but not their users: GrowthBook draws them by another hash.",
+        "Rollouts keep their shares but not their users: GrowthBook uses another hash.",
     ]
     assert rollout_pct(get_flag(store, "staging", "good").definition) == 20
     missing = quarterdeck("flags", "import", tmp_path / "none.json", "--database", url)

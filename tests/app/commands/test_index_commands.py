@@ -1,4 +1,4 @@
-"""The commands `quarterdeck index ...` on a copy of the demo, one life of an index from build to removal."""
+"""The commands `quarterdeck index ...` on a copy of the demo: an index from build to removal."""
 
 import json
 import sqlite3
@@ -22,7 +22,7 @@ def quarterdeck(demo: Demo, tmp_path: Path, monkeypatch, capsys):
     copy_home(demo.config.home, home)
     with closing(
         sqlite3.connect(home / "quarterdeck.db", isolation_level=None)
-    ) as database:  # else the copy would build and remove in the original
+    ) as database:  # else it would use the original's folder
         database.execute("UPDATE indexes SET location = ?", (str(home / "indexes"),))
     monkeypatch.setenv("QUARTERDECK_HOME", str(home))
     monkeypatch.setenv("QUARTERDECK_OPERATOR", "tester")
@@ -54,7 +54,7 @@ def test_an_index_is_predicted_built_probed_swapped_rolled_back_and_measured(qua
     built = json.loads(out)
     assert (code, built["embedded"], built["problems"]) == (0, 0, [])
     name = built["index"]["name"]
-    assert f"{name} is there already" in quarterdeck("build", "v2")[1]
+    assert f"{name} already exists" in quarterdeck("build", "v2")[1]
 
     golden = PROJECT / "data" / "demo" / "cases" / "qa.jsonl"
     code, out, _ = quarterdeck("probe", name, "--golden", golden)

@@ -1,4 +1,4 @@
-"""The HTTP door: rows in, good ones stored and wrong ones named; a repeated request stores nothing twice."""
+"""The HTTP API: good rows are stored, wrong ones named; a repeated request stores nothing twice."""
 
 import gzip
 import json

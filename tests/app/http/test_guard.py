@@ -1,4 +1,4 @@
-"""The guard before pages and API: what it refuses, what it drops, what it adds; over real requests."""
+"""The guard in front of pages and API: what it refuses, drops and adds, with real requests."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The flags over HTTP: OFREP's documents, its stock provider, tags that know the context, and flagd's document."""
+"""Flags over HTTP: OFREP's documents, its stock provider, ETags that depend on the context, and flagd's document."""
 
 import asyncio
 import json
@@ -349,7 +349,7 @@ def test_the_document_of_ofrep_holds_for_whatever_schemathesis_sends(served, tmp
 
 
 def mend(document: dict) -> dict:
-    """OFREP's document without the faults that its own examples stumble over.
+    """OFREP's schema, corrected where its own examples fail it.
 
     A value is of one type and always also "no value", so that `oneOf` never holds; and a flag that does not exist is
     among its examples of a bulk answer, but not among the schemas.

@@ -1,4 +1,4 @@
-"""What a running server says about itself: ready or not, what it counted, and a line and an id for each request."""
+"""Readiness, metrics, and a log line and an id for each request."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def client(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """The log as JSON, from debug on."""
+    """The log as JSON, from level debug on."""
     stream = io.StringIO()
     root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
     write_logs(load_config({"QUARTERDECK_LOG_FORMAT": "json", "QUARTERDECK_LOG_LEVEL": "debug"}), stream)

@@ -1,4 +1,4 @@
-"""What the server runs."""
+"""The server's periodic jobs."""
 
 from app.http.server import SCRIPT
 

@@ -1,4 +1,4 @@
-"""Bearer tokens: what is kept of them, what they open, and how an open server closes with the first."""
+"""Bearer tokens: what is stored of them, what they allow, and that the first one closes an open server."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Who somebody is: settings, tokens and headers by literal values."""
+"""Identity: settings, tokens and headers by literal values."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A tally knows each arm's moments over users as a plain loop over all of their retrievals would."""
+"""A tally has the same moments over each arm's users as a plain loop over all retrievals."""
 
 import random
 import statistics

@@ -1,4 +1,4 @@
-"""How arms went, hour by hour, in every kind of log: what a loop over the rows finds, however often it is read."""
+"""Histories of arms, by hour, in every kind of log: equal to a loop over the rows, however often they are read."""
 
 import random
 import statistics

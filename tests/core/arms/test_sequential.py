@@ -1,4 +1,4 @@
-"""The always-valid interval is the published one, and says how many users an effect takes."""
+"""The always-valid interval is the published one, and gives the number of users that an effect takes."""
 
 import math
 import random

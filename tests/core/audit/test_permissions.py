@@ -1,4 +1,4 @@
-"""Who may do what: the rule by literal values, and every operation of `core/` called as every role."""
+"""Permissions: the rule by literal values, and every operation of `core/` called as every role."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -147,7 +147,7 @@ class World:
 
 
 class Prompts:
-    """An MLflow store in a nutshell: `qa` with version 2 in production and a run of version 3; `sum` was promoted."""
+    """A minimal MLflow store: `qa` with version 2 in production and a run of version 3; `sum` was promoted."""
 
     def get_run(self, run_id: str) -> Run:
         tags = {"mlflow.linkedPrompts": '[{"name": "qa", "version": "3"}]'}
@@ -175,7 +175,7 @@ PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
 OLD = datetime(2026, 2, 1, tzinfo=UTC)
 
-# What each operation is called with, and the least role that may. A new operation without a row fails in
+# What each operation is called with, and the lowest role that may. A new operation without a row fails in
 # test_architecture.
 OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "flags.operations.create_flag": (EDITOR, lambda w, by: create_flag(w.store, "new", boolean_flag(on=True), by)),
@@ -281,7 +281,7 @@ SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NA
 
 
 def _waiting(jobs: Jobs, kind: str) -> Jobs:
-    """A job that waits, started past all roles."""
+    """A job that waits, started without a role check."""
     found = jobs.find(kind)
     if found is None or found.state is not JobState.RUNNING:
         jobs.start(kind, ("sleep", "600"), subject="all", actor="setup")

@@ -1,4 +1,4 @@
-"""The names of settings: spelled as in the stores that there are, and refused where two facts would share one."""
+"""The names of settings: spelled as in existing stores, and refused where two facts would share one."""
 
 import pytest
 

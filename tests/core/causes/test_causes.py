@@ -1,4 +1,4 @@
-"""The true cause of a drop is ranked first where the log can tell, and new questions are told from a regression."""
+"""The true cause of a drop is ranked first where the log allows it, and new questions are told from a regression."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta

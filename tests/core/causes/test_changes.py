@@ -1,4 +1,4 @@
-"""What changed is gathered from every source, a failing one takes none along, and the demo's true cause is first."""
+"""Changes are gathered from every source, a failing source does not hide others, and the demo's true cause is first."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta

@@ -60,7 +60,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def end_of(corpus: Corpus) -> tuple[Job, str]:
-    """Wait for the rebuild's end; return it with what it came to in one line."""
+    """Wait for the rebuild's end; return it with its outcome in one line."""
     until(lambda: (found := find_rebuild(corpus)) and found.state is not JobState.RUNNING)
     job = find_rebuild(corpus)
     assert job

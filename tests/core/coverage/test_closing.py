@@ -25,7 +25,7 @@ TEXTS = [f"vpp question {n}" for n in range(20)] + [f"other question {n}" for n 
 
 @pytest.fixture
 def gap(store):
-    """A gap of twenty questions around one axis, twenty others around another, an index live and one that waits."""
+    """A gap of twenty questions around one axis, twenty others around another, one index live and one waiting."""
     rng = np.random.default_rng(2)
     rows = np.vstack([np.eye(12)[at // 20] + rng.normal(0, 0.03, 12) for at in range(40)]).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Two colors of one service: what may be done when, with literal values."""
+"""The two colors of a service: which action is allowed when, with literal values."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Blue-green for real: Debian's nginx, server processes, a deployer that is killed at every step."""
+"""Blue-green deployments with Debian's nginx, server processes, and a deployer that is killed at every step."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def pid_of(scene: Scene, color: Color) -> int:
 
 
 def has_ended(pid: int) -> bool:
-    """Wait until the process is gone; False when it lives on."""
+    """Wait until the process has ended; False when it does not."""
     for _ in range(500):
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return True

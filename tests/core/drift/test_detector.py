@@ -1,7 +1,7 @@
 """What every detector of drops promises: it fires, it stays quiet, and it uses no later day.
 
-A new detector goes through all of this once it is named in `core.drift.detectors`. `Cusum` below is one as somebody
-else would write it, from what `core.drift.daily` offers.
+A new detector goes through all of this once it is named in `core.drift.detectors`. `Cusum` below is an example of a
+third-party detector, built on `core.drift.daily`.
 """
 
 from datetime import UTC, date, datetime

@@ -10,7 +10,7 @@ from core.errors import SourceUnavailable
 
 
 class SlowEmbedder(Embedder):
-    """Embeds by text length, and only once it is let go."""
+    """Embeds by text length, and only once it is released."""
 
     def __init__(self, store) -> None:
         super().__init__("by-length", cache=VectorCache(store))

@@ -1,4 +1,4 @@
-"""Exports of Unleash and GrowthBook as they come, what becomes of each flag, and what is left out with its reason."""
+"""Exports of Unleash and GrowthBook in their own formats: what becomes of each flag, what is skipped and why."""
 
 import json
 import re

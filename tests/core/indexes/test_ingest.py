@@ -15,7 +15,7 @@ from tests.conftest import Demo
 
 
 class CountingEmbedder(Embedder):
-    """Gives a text the direction of its length, and remembers what it was asked to embed; `fail_at` cuts it off."""
+    """Gives a text the direction of its length, and remembers what it was asked to embed; `fail_at` makes it fail."""
 
     def __init__(self, store, fail_at=None):
         super().__init__("counting", cache=VectorCache(store))

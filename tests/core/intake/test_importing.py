@@ -284,7 +284,7 @@ def test_a_file_that_is_not_there_is_named(store, tmp_path):
 
 
 class Killed(Exception):
-    """Stands for whatever ends an import between two batches."""
+    """Stands for whatever interrupts an import between two batches."""
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "jsonl"])
@@ -389,7 +389,7 @@ def test_the_command_makes_the_store_and_tells_what_it_did(url, tmp_path):
     assert (again.returncode, again.stdout) == (2, "")
     assert "3 of its rows were imported before" in again.stderr
     resumed = run("import", str(path), *mapping, "--resume", "--database", url)
-    assert (resumed.returncode, resumed.stdout) == (0, "0 rows read, 0 stored, 0 refused, 3 came in before\n")
+    assert (resumed.returncode, resumed.stdout) == (0, "0 rows read, 0 stored, 0 refused, 3 were imported before\n")
     for wrong in ("score", "score=", "=x"):
         assert run("import", str(path), "--map", wrong, "--database", url).returncode == 2
 

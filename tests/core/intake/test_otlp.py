@@ -1,4 +1,4 @@
-"""OTLP over HTTP: what the stock SDK and exporter send, in both encodings, and what a wrong span comes to."""
+"""OTLP over HTTP: what the stock SDK and exporter send, in both encodings, and what becomes of an invalid span."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Jobs are real processes here; what is waited for ends a loop, never a clock."""
+"""Jobs are real processes here; tests wait for events, not for a time."""
 
 import os
 import signal

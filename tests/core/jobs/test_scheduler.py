@@ -1,4 +1,4 @@
-"""Of several servers one acts: the lease by clocks that a test moves, the scheduler with real processes too."""
+"""Only one of several servers acts: the lease with clocks that a test moves, the scheduler also with real processes."""
 
 import os
 import signal

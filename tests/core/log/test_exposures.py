@@ -1,4 +1,4 @@
-"""What clients report about flags: counts by variant, users of A/B tests, events; nothing lost, nothing endless."""
+"""What clients report about flags: counts by variant, users of A/B tests, events; nothing is lost or unbounded."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Models behind an API: each fault of a server is tried again or told of its case, and no run is ever lost."""
+"""Models behind an API: each server error is retried or reported for its case, and no run is lost."""
 
 import json
 import logging
@@ -223,7 +223,7 @@ def test_a_stopped_run_goes_on_where_it_was(server: ModelServer, protocol: str, 
     with pytest.raises(AccessRefused):
         evaluate(connect(server, protocol).model, journal=Journal(tmp_path / "j.jsonl"))
     with (tmp_path / "j.jsonl").open("a") as file:
-        file.write('\n{"case": "c2", "ans')  # what a killed process may leave
+        file.write('\n{"case": "c2", "ans')  # a killed process may leave this
     seen: list[tuple[int, int]] = []
     result = evaluate(
         connect(server, protocol).model,

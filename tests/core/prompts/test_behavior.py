@@ -1,4 +1,4 @@
-"""What prompt versions do in production, read from every kind of log, beside what their evaluations promised."""
+"""What prompt versions do in production, read from every kind of log, compared with their evaluations."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What prompts are evaluated with: whatever takes the place of something that cannot be read, somebody is told."""
+"""The bench that prompts are evaluated on: every fallback for something that cannot be read is reported."""
 
 import json
 import logging

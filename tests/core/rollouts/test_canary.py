@@ -1,4 +1,4 @@
-"""Each reason to roll back, hold or promote fires on data that call for it, and stays quiet on data that do not."""
+"""Each reason to roll back, hold or promote fires on data that require it, and stays quiet on other data."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta

@@ -271,7 +271,7 @@ def test_whoever_was_seen_in_two_arms_or_before_users_were_drawn_as_now_does_not
 
 
 def simulate(seed: int, *, gain: float, users: int = 1_200) -> ExperimentVerdict:
-    """Users who differ from each other ask several questions each, looked at every day."""
+    """Users who differ from each other ask several questions each, checked every day."""
     rng = random.Random(seed)
     values: dict[str, list[float]] = {"short": [], "long": []}
     looks, verdict = [], ExperimentVerdict(ExperimentCall.WAIT, "")

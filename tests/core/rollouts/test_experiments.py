@@ -1,4 +1,4 @@
-"""Experiments over a real store: a real client notes and logs its users, the log gives a verdict, a person decides."""
+"""Experiments over a real store: a real client records its users, the log gives a verdict, a person decides."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Changes of flags that are tried before and made later: previews, typed names, schedules and who runs them."""
+"""Changes of flags that are previewed or scheduled: previews, typed names, schedules and who runs them."""
 
 import threading
 from datetime import UTC, datetime, timedelta

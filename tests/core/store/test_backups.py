@@ -179,8 +179,8 @@ def test_the_command_line_backs_up_checks_and_restores_with_an_audit_entry(
 
     file, url = str(tmp_path / "deck.zip"), filled.url.render_as_string()
     monkeypatch.setenv("QUARTERDECK_HOME", str(tmp_path))
-    assert "and checked" in run("backup", file, "--database", url)
-    assert "is whole" in run("restore", file, "--check", "--database", url)
+    assert "verified" in run("backup", file, "--database", url)
+    assert "is intact" in run("restore", file, "--check", "--database", url)
     fresh = make_url("sqlite", tmp_path)
     assert json.loads(run("restore", file, "--database", fresh, "--json"))["backup"]["rows"]["flags"] == 1
     store = Store(fresh)

@@ -1,4 +1,4 @@
-"""Stores of earlier releases, kept as SQL under tests/fixtures/stores, brought to this one with their data."""
+"""Stores of earlier releases, kept as SQL under tests/fixtures/stores, migrated to this one with their data."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Which runs are looked at and by which columns: literal runs."""
+"""Which runs are compared and by which columns, on literal runs."""
 
 from datetime import UTC, datetime
 from typing import Any

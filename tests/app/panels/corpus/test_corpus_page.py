@@ -1,4 +1,4 @@
-"""The corpus page as a visitor meets it: on the demo, on repositories of its own, and with each thing broken."""
+"""The corpus page as a visitor sees it: on the demo, on repositories of its own, and with each source broken."""
 
 import io
 import re
@@ -165,7 +165,7 @@ def test_a_version_is_verified_in_the_background_and_its_end_is_told(repo: DvcRe
         if job and job.state is not JobState.RUNNING:
             break
         time.sleep(0.1)
-    assert "Whole: each of 8 files of v1 in the remote origin has its hash" in said(app.run())
+    assert "Intact: each of 8 files of v1 in the remote origin matches its hash" in said(app.run())
 
 
 @pytest.mark.deep
@@ -269,12 +269,12 @@ def test_a_repository_without_a_working_copy_says_what_it_cannot_do(
 @pytest.mark.parametrize("tab", ["Indexes", "What would it fix?"])
 def test_without_any_index_the_next_step_is_named(tab: str, repo: DvcRepo) -> None:
     app = open_tab(tab)
-    assert ("No index is built yet" if tab == "Indexes" else "no index is") in said(app)
+    assert ("No index is built yet" if tab == "Indexes" else "A prediction needs a live index") in said(app)
 
 
 @pytest.fixture
 def deck(demo_url: str, as_demo: Demo) -> Iterator[Store]:
-    """A copy of the demo's store, opened beside the page's."""
+    """A copy of the demo's store, opened separately from the page's."""
     with closing(Store(demo_url)) as store:
         yield store
 
@@ -322,7 +322,7 @@ def test_an_index_whose_probe_failed_or_rests_on_another_live_one_cannot_go_live
     assert not [button for button in app.button if button.label == "Let it go live"]
     passed = ProbeReport("docs-v2", (ProbeCheck("complete", True, 1.0, "all there"),))
     save_probe(deck, passed, ME, live="docs-v0")
-    assert "Something else is live since that probe" in said(open_tab("Indexes"))
+    assert "Another index went live after that probe" in said(open_tab("Indexes"))
 
 
 def test_a_swap_of_somebody_else_in_between_is_a_conflict(deck: Store, as_demo: Demo) -> None:
@@ -359,7 +359,7 @@ def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store
 def test_a_folder_outside_of_the_working_copy_is_not_read(deck: Store, as_demo: Demo) -> None:
     app = open_tab("What would it fix?", drafts="../../../../etc")
     app.button(key="corpus-predict").click().run()
-    assert "is no folder of the working copy" in said(app)
+    assert "is not a folder of the working copy" in said(app)
 
 
 @pytest.mark.deep

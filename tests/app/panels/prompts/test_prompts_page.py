@@ -1,4 +1,4 @@
-"""The prompts page as its visitor meets it: which runs, who wins, what differs, and what is promoted."""
+"""The prompts page as a visitor sees it: which runs, who wins, what differs, and what is promoted."""
 
 import re
 import shutil
@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture
 def own(demo_url: str, as_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracking]:
-    """A copy of the demo's MLflow database that a test may change, beside a copy of its store."""
+    """A copy of the demo's MLflow database that a test may change, with a copy of its store."""
     shutil.copyfile(as_demo.config.home / "mlflow" / "mlflow.db", tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return Tracking(f"sqlite:///{tmp_path}/mlflow.db")
@@ -235,7 +235,7 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
         "Compare": lambda: "top_k" not in said(app) and "parameter" in app.dataframe[0].value.columns,
         "Runs": lambda: list(table_with(app, "run id")["run"]) == ["foreign", "qa-v3", "qa-v2", "qa-v1"],
         "Promote": lambda: "In production: **qa v2**" in said(app),
-        "Live": lambda: "holds no query of these days" in app.main.info[0].value,
+        "Live": lambda: "has no query in these days" in app.main.info[0].value,
     }
     assert shown[tab](), said(app)
 

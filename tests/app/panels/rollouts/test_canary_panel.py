@@ -1,4 +1,4 @@
-"""The canaries' tab as a visitor meets it: on the demo, with traffic, on an empty store, with a log that is broken."""
+"""The tab Canaries as a visitor sees it: on the demo, with traffic, on an empty store, with a broken log."""
 
 import random
 from datetime import UTC, datetime, timedelta

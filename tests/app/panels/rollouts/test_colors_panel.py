@@ -1,4 +1,4 @@
-"""The tab Blue-green as a visitor meets it, over a real nginx and real processes."""
+"""The tab Blue-green as a visitor sees it, with a real nginx and real processes."""
 
 import re
 from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_what_nginx_really_does_is_shown_and_brought_in_line(scene: Scene, deck:
     proxy.reload()
     proxy.wait_for("green 999")
     app = open_tab()
-    assert "nginx follows green, the store says blue" in texts_of(app)
+    assert "nginx follows green, not blue as intended" in texts_of(app)
     app = press(app, "Bring it in line", "nobody said so")
     assert "nginx follows green" not in texts_of(app)
     assert proxy.read_mark().startswith("blue")

@@ -1,4 +1,4 @@
-"""The experiments' tab as a visitor meets it: with traffic, on an empty store, with a log that is broken."""
+"""The tab Experiments as a visitor sees it: with traffic, on an empty store, with a broken log."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
