@@ -585,7 +585,8 @@ def _add_new_row(bin_sql: str, least: str) -> str:
         "ON CONFLICT DO NOTHING"
     )
     series = (
-        "(SELECT '' AS dimension, '' AS value UNION ALL SELECT s.dimension, CASE WHEN s.value = '' OR EXISTS (SELECT 1 FROM "
+        "(SELECT '' AS dimension, '' AS value UNION ALL SELECT s.dimension, "
+        "CASE WHEN s.value = '' OR EXISTS (SELECT 1 FROM "
         f"dimension_values AS v WHERE {is_counted}{day} AND v.value = s.value) THEN s.value ELSE '{OTHER}' END "
         f"FROM ({values}) AS s) AS series"
     )
