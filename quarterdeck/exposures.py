@@ -134,7 +134,7 @@ class ExposureLog:
             if not any(counted.values()) and not any(lines) and not intake:
                 return
             try:
-                self._send(counted, *lines, intake)
+                self._send(counted, lines, intake)
             except BaseException:
                 for line, rows in zip((self._users, self._events, self._scores), lines, strict=True):
                     line.extendleft(reversed(rows))
@@ -199,11 +199,10 @@ class ExposureLog:
     def _send(
         self,
         counted: Mapping[Name, int],
-        users: list[_Row],
-        events: list[_Row],
-        scores: list[_Row],
+        lines: Sequence[list[_Row]],
         intake: Mapping[Counted, tuple[int, str]],
     ) -> None:
+        users, events, scores = lines
         hour_ms = now_ms() // HOUR_MS * HOUR_MS
         evaluations = [
             {"environment": self._environment, "flag": key, "hour_ms": hour_ms, "variant": variant or "", "n": n}

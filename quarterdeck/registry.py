@@ -100,10 +100,11 @@ class Registry:
         found = connection.scalar(_ID_OF, taken._asdict())
         if found is None:
             connection.execute(_ADD_SCOPE, {**taken._asdict(), "first_seen_ms": now_ms()})
-            found = connection.scalar(_ID_OF, taken._asdict())
+            found = connection.execute(_ID_OF, taken._asdict()).scalar_one()
+        found_id: int = found
         if len(self._ids) < _MOST_KEPT:
-            self._ids[scope] = int(found)
-        return int(found)
+            self._ids[scope] = found_id
+        return found_id
 
 
 def registry_of(store: Store) -> Registry:
@@ -129,7 +130,8 @@ def _bounded(connection: Connection, scope: Scope) -> Scope:
     """Return the scope, or OTHER in place of a new name beyond the bounds."""
     if scope == (DEFAULT_ENVIRONMENT, DEFAULT_SERVICE):
         return scope
-    counts = dict(connection.execute(select(scopes.c.environment, func.count()).group_by(scopes.c.environment)).all())
+    services = select(scopes.c.environment, func.count()).group_by(scopes.c.environment)
+    counts = {str(name): int(n) for name, n in connection.execute(services)}
     environment = scope.environment
     if environment not in counts and len(counts.keys() - {OTHER}) >= MOST_ENVIRONMENTS:
         environment = OTHER
