@@ -5,7 +5,7 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from threading import Lock
@@ -29,6 +29,7 @@ from quarterdeck.schema import (
     rollups,
     upsert,
 )
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 _ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
@@ -177,13 +178,22 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
         added = roll_up(rows, registry.list_declared(connection, {scope.service for scope in scopes}))
     stored, driver = [(*to_columns(row)[:-1], ids[row[-1]]) for row in rows], connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        mark = "?"
         _insert_into_sqlite(driver, stored)
     else:
-        mark = "%s"
         _copy_into_postgresql(driver, stored)
+    lock_rollups(connection)
+    add_rollups(connection, bound(added, partial(registry.admit, connection)), ids)
+
+
+def lock_rollups(connection: Connection) -> None:
+    """Wait until no other writer updates the rollups; the lock is held until the transaction ends."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-    added = bound(added, partial(registry.admit, connection))
+
+
+def add_rollups(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
+    """Add sums to the rollups, in a transaction that holds `lock_rollups`. `ids` are the ids of the scopes."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
     for table in (rollups, metric_sums, metric_bins, document_days):
         if sums := getattr(added, table.name):
             values = [(ids[scope], *rest) for scope, *rest in sums]

@@ -78,6 +78,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
+        PeriodicJob("backfill", 60, partial(backfill, store)),
         PeriodicJob("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
