@@ -27,6 +27,7 @@ from core.deployments.services import load_services
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
+from core.store.backfill import backfill
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "main.py"
