@@ -12,6 +12,7 @@ from enum import StrEnum
 
 PRODUCTION = "production"
 LINKED_PROMPTS = "mlflow.linkedPrompts"
+LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 DESCRIPTION = "mlflow.note.content"
 MOST_COMPARED = 8
 EVALUATED = ("faithfulness_mean", "cost_usd_mean")  # the metrics that a run needs to be compared
@@ -195,6 +196,14 @@ def parse_links(value: str) -> tuple[tuple[str, int], ...]:
     try:
         return tuple((linked["name"], int(linked["version"])) for linked in json.loads(value))
     except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def parse_tables(value: str) -> tuple[str, ...]:
+    """Return the files of the tables that MLflow logged, by a run's tag; what is no list of files is skipped."""
+    try:
+        return tuple(str(each["path"]) for each in json.loads(value) if each.get("type") == "table")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ()
 
 
