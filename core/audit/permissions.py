@@ -68,6 +68,7 @@ NEEDS = {
     Action.DEPLOYMENT_TEARDOWN: Role.EDITOR,
     Action.DEPLOYMENT_RESUME: Role.EDITOR,
     Action.STORE_RESTORE: Role.ADMIN,
+    Action.PROMPT_MAP: Role.EDITOR,
     Action.PROMPT_PROMOTE: Role.EDITOR,
     Action.PROMPT_ROLLBACK: Role.EDITOR,
     Action.ROLE_GRANT: Role.ADMIN,

@@ -1,5 +1,4 @@
-"""Rule: tracking addresses: which kinds are read, and how they are shown without their password.
-"""
+"""Rule: tracking addresses: which kinds are read, and how they are shown without their password."""
 
 import base64
 import re

@@ -113,17 +113,31 @@ class Evaluation:
         return own if self.version and (not name or _INVENTED.fullmatch(name)) else name or self.run.run_id[:8]
 
 
-def read_evaluation(run: Run, names: RunNames = USUAL, *, versions: Mapping[tuple[str, int], str] | None = None) -> Evaluation:
+def read_evaluation(
+    run: Run,
+    names: RunNames = USUAL,
+    *,
+    versions: Mapping[tuple[str, int], str] | None = None,
+    varied: Sequence[str] = (),
+) -> Evaluation:
     """Return what a run says of its evaluation, under the given names.
 
-    `versions` are the labels of registered prompts, for runs that are only linked to one.
+    For runs that are only linked to prompts: `versions` are the labels of registered versions, and `varied` says which
+    prompt to take of several (`order_by_variety`).
     """
-    prompt, version = _find_prompt(run, names, versions or {})
+    prompt, version = _find_prompt(run, names, versions or {}, varied)
     cases = _find_count(run, names)
     faithfulness = _first(run.metrics, (names.faithfulness,) if names.faithfulness else FAITHFULNESS)
     return Evaluation(
         run, prompt, version, faithfulness, _find_cost(run, names, cases), cases, _first(run.metrics, REFUSALS)
     )
+
+
+def order_by_variety(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the names of all linked prompts, those with the most versions first: they are what the runs compare."""
+    links = {link for run in runs for link in run.linked_prompts}
+    often = Counter(name for name, _ in links)
+    return tuple(sorted(often, key=lambda name: (-often[name], name)))
 
 
 def clean_version(version: str) -> str:
@@ -159,13 +173,15 @@ def describe_search(runs: Sequence[Run], names: RunNames = USUAL) -> str:
     return f"Looked for {looked}, {tables}. Found {count} with the metrics {metrics} and the parameters {params}."
 
 
-def _find_prompt(run: Run, names: RunNames, versions: Mapping[tuple[str, int], str]) -> tuple[str, str]:
+def _find_prompt(
+    run: Run, names: RunNames, versions: Mapping[tuple[str, int], str], varied: Sequence[str]
+) -> tuple[str, str]:
     """The prompt's name and version: by parameters, tags, links, and last by the name of the run."""
     prompt = _word(run, (names.prompt,) if names.prompt else PROMPTS)
     version = _word(run, (names.version,) if names.version else VERSIONS)
     if match := _URI.fullmatch(prompt):
         return match[1], clean_version(version or versions.get((match[1], int(match[2])), match[2]))
-    links = run.linked_prompts
+    links = sorted(run.linked_prompts, key=lambda link: varied.index(link[0]) if link[0] in varied else len(varied))
     if version and not prompt:
         prompt = links[0][0] if links else ""
     if prompt and not version and (linked := [link for link in links if link[0] == prompt]):

@@ -184,10 +184,18 @@ def label_runs(runs: Sequence[Run]) -> tuple[str, ...]:
     >>> label_runs([])
     ()
     """
-    names = [run.name or run.run_id[:8] for run in runs]
+    return label_texts([run.name or run.run_id[:8] for run in runs], [run.run_id for run in runs])
+
+
+def label_texts(names: Sequence[str], run_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, with the start of the run's id where names are equal.
+
+    >>> label_texts(["qa", "qa", "other"], ["0123456789", "abcdefghij", "x"])
+    ('qa (012345)', 'qa (abcdef)', 'other')
+    """
     often = Counter(names)
     return tuple(
-        name if often[name] == 1 else f"{name} ({run.run_id[:6]})" for name, run in zip(names, runs, strict=True)
+        name if often[name] == 1 else f"{name} ({run_id[:6]})" for name, run_id in zip(names, run_ids, strict=True)
     )
 
 

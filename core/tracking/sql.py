@@ -306,7 +306,9 @@ def _pivot(query: Query, table: str, backend: str, ids: str) -> Mapping[str, dic
     expression, missing = _PIVOTS[table]
     of_run: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     kept = last_metrics(query, backend) if table == "latest_metrics" else table
-    rows = query(f"SELECT run_uuid, key, {expression} FROM {kept} x WHERE run_uuid IN ({CHOSEN[backend]})", {"ids": ids})
+    rows = query(
+        f"SELECT run_uuid, key, {expression} FROM {kept} x WHERE run_uuid IN ({CHOSEN[backend]})", {"ids": ids}
+    )
     for run_id, key, value in rows:
         of_run[run_id][key] = missing if value is None else value
     return of_run

@@ -1,4 +1,4 @@
-"""Rule: reads cases of any convention: the tables that `mlflow.evaluate` logs, and the traces of `mlflow.genai.evaluate`.
+"""Rule: reads cases of any convention: tables that `mlflow.evaluate` logs, and traces of `mlflow.genai.evaluate`.
 
 Text and values in, cases out. The deck's own table is in `cases.py`.
 """
@@ -72,8 +72,10 @@ def parse_table(text: str, scores: Sequence[str], *, source: str) -> CaseTable:
         raise InvalidInput(source, "is no table of cases")
     names = list(dict.fromkeys(name for row in rows for name in row))
     if not any(find_score(name, scores) for name in names):
-        raise InvalidInput(source, f"has no column of {' or '.join(scores[:3])}; its columns are {', '.join(names[:12])}")
-    return _table([_read_row(row, names, scores) for row in rows], names, source)
+        raise InvalidInput(
+            source, f"has no column of {' or '.join(scores[:3])}; its columns are {', '.join(names[:12])}"
+        )
+    return _table([_read_row(row, scores) for row in rows], names, source)
 
 
 def read_traces(traces: Sequence[AssessedTrace], scores: Sequence[str], *, source: str) -> CaseTable:
@@ -90,7 +92,7 @@ def read_traces(traces: Sequence[AssessedTrace], scores: Sequence[str], *, sourc
     if not any(find_score(name, scores) for name in assessed):
         found = ", ".join(list(dict.fromkeys(assessed))[:12]) or "none"
         raise InvalidInput(source, f"have no assessment of {' or '.join(scores[:3])}; there are: {found}")
-    return _table([_read_row(row, names, scores, whole=whole) for row, whole in rows], names, source)
+    return _table([_read_row(row, scores, whole=whole) for row, whole in rows], names, source)
 
 
 def find_score(name: str, scores: Sequence[str]) -> str:
@@ -108,7 +110,9 @@ def rescale(tables: Sequence[CaseTable]) -> tuple[tuple[CaseTable, ...], float]:
     highest = max((table.highest for table in tables), default=0.0)
     scale = next((float(top) for top in (1, 5, 10, 100) if highest <= top + 1e-9), 1.0)
     lowest = min(case.faithfulness for table in tables for case in table.cases if not case.error) if tables else 1.0
-    return tuple(replace(table, cases=tuple(_scaled(case, scale, lowest) for case in table.cases)) for table in tables), scale
+    return tuple(
+        replace(table, cases=tuple(_scaled(case, scale, lowest) for case in table.cases)) for table in tables
+    ), scale
 
 
 def rescale_mean(value: float, scale: float, *, lowest: float = 1.0) -> float:
@@ -134,9 +138,7 @@ def _table(rows: Sequence[tuple[CaseResult, str]], names: Sequence[str], source:
     return CaseTable(tuple(cases), any(score_of(name).lower() in REFUSALS for name in names), source)
 
 
-def _read_row(
-    row: Mapping[str, Any], names: Sequence[str], scores: Sequence[str], *, whole: str = ""
-) -> tuple[CaseResult, str]:
+def _read_row(row: Mapping[str, Any], scores: Sequence[str], *, whole: str = "") -> tuple[CaseResult, str]:
     score = _score(row, scores)
     question = _text(_first(row, QUESTIONS))
     if not question:  # no usual name: all that is neither an answer nor a judgment

@@ -22,7 +22,9 @@ _PAGE = 500
 _MADE_BY = "SELECT m.value, m.request_id FROM trace_request_metadata m WHERE m.key = :key AND m.value IN ({chosen})"
 _LINKED_TO = """SELECT a.destination_id, a.source_id FROM entity_associations a
 WHERE a.source_type = 'trace' AND a.destination_type = 'run' AND a.destination_id IN ({chosen})"""
-_NOTES = "SELECT request_id, key, value FROM trace_request_metadata WHERE key IN (:a, :b, :c) AND request_id IN ({chosen})"
+_NOTES = (
+    "SELECT request_id, key, value FROM trace_request_metadata WHERE key IN (:a, :b, :c) AND request_id IN ({chosen})"
+)
 _ASSESSMENTS = """SELECT trace_id, name, value, assessment_metadata FROM assessments
 WHERE valid AND assessment_type = 'feedback' AND trace_id IN ({chosen}) ORDER BY created_timestamp"""
 _ROOTS = "SELECT trace_id, content FROM spans WHERE parent_span_id IS NULL AND trace_id IN ({chosen})"
@@ -64,7 +66,7 @@ def _read_traces(query: Query, backend: str, ids: Mapping[str, str]) -> Mapping[
     optional = ("request_preview", "response_preview", "total_cost")
     columns = ", ".join(name if name in known else f"NULL AS {name}" for name in optional)
     rows = query(
-        f"SELECT request_id, execution_time_ms, {columns} FROM trace_info WHERE request_id IN ({chosen})",  # noqa: S608
+        f"SELECT request_id, execution_time_ms, {columns} FROM trace_info WHERE request_id IN ({chosen})",
         ids,
     )
     for trace_id, latency, asked, answered, cost in rows:
