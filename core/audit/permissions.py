@@ -80,7 +80,7 @@ SHARED = frozenset(
     {
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
         Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.ENVIRONMENT_ADD, Action.STORE_RESTORE,
-        Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK,
+        Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.PROMPT_MAP,
     }
 )  # fmt: skip
 

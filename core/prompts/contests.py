@@ -274,8 +274,8 @@ def _decide_cases(
         admission = (
             admit_candidates(candidates, rule=rule, production=live, floor=floor) if decision.comparable else None
         )
-        if admission and admission.reasons:
-            decision = _decide_among(admission.admitted, decision, ceiling_usd, live, bool(admission.refusing))
+        if admission and admission.reasons and decision.winner not in admission.admitted:
+            decision = _decide_among(admission.admitted, decision, ceiling_usd, is_refusing=bool(admission.refusing))
             notes += tuple(f"{reason}." for reason in admission.reasons)
     except InvalidInput as error:  # logged figures that the rule cannot use
         decision = Decision(rule, None, None, f"No verdict by {rule}: {error}.", False, 0)
@@ -284,7 +284,7 @@ def _decide_cases(
 
 
 def _decide_among(
-    admitted: Sequence[Candidate], among_all: Decision, ceiling_usd: float | None, live: str | None, is_refusing: bool
+    admitted: Sequence[Candidate], among_all: Decision, ceiling_usd: float | None, *, is_refusing: bool
 ) -> Decision:
     """Decide among those that may win, after others were left out."""
     rule = among_all.rule
@@ -293,10 +293,13 @@ def _decide_among(
     if len(admitted) > 1:
         return decide_winner(admitted, rule=rule, ceiling_usd=ceiling_usd)
     alone = admitted[0]
-    if alone.run_id == live or is_refusing:
-        stays = f"{alone.label} stays in production" if alone.run_id == live else f"only {alone.label} may win"
-        return Decision(rule, None, alone, f"No winner by {rule}: {stays}.", True, among_all.cases)
-    said = f"{alone.label} wins by {rule}: it alone may win, {alone.faithfulness:.2f} over {len(alone.per_case)} cases."
+    if is_refusing:  # the others are no better for users, and this one is not shown to be better either
+        said = (
+            f"No winner by {rule}: {alone.label} is the only version that may win, and nothing shows that it is better."
+        )
+        return Decision(rule, None, alone, said, True, among_all.cases)
+    over = f"{alone.faithfulness:.2f} over {len(alone.per_case)} cases"
+    said = f"{alone.label} wins by {rule}: it is the only version above the floor, {over}."
     return Decision(rule, alone, alone, said, True, among_all.cases)
 
 

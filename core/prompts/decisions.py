@@ -103,12 +103,12 @@ def decide_winner(
 
     The value of a run is its mean faithfulness; per cost it is divided by the mean cost of a query, and under a ceiling
     the runs that cost more than `ceiling_usd` are left out; by faithfulness alone the cost does not count. The run of
-    highest value leads, the cheaper one if equal. It wins when it beats each rival: for case i, d_i = f_leader,i - f_rival,i * k, with k = cost_leader / cost_rival
-    per cost and k = 1 otherwise (so that d has the sign of the difference in value, on the scale of
-    faithfulness), and the 95% bootstrap interval of mean(d) lies above 0. "Beats every rival" is an intersection-union
-    test: it needs no correction for the number of rivals, and a wrong winner has a chance of at most 5% even in the
-    worst case, two equally good variants far ahead of the others (R. Berger, "Multiparameter Hypothesis Testing and
-    Acceptance Sampling", Technometrics 24(4), 1982).
+    highest value leads, the cheaper one if equal. It wins when it beats each rival: for case i,
+    d_i = f_leader,i - f_rival,i * k, with k = cost_leader / cost_rival per cost and k = 1 otherwise (so that d has the
+    sign of the difference in value, on the scale of faithfulness), and the 95% bootstrap interval of mean(d) lies above
+    0. "Beats every rival" is an intersection-union test: it needs no correction for the number of rivals, and a wrong
+    winner has a chance of at most 5% even in the worst case, two equally good variants far ahead of the others (R.
+    Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24(4), 1982).
 
     The interval is the percentile bootstrap over cases, widened for small samples by t quantiles (T. Hesterberg, "What
     Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015, section 5.3). It assumes that the

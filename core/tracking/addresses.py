@@ -2,7 +2,6 @@
 
 import base64
 import re
-from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from core.errors import InvalidInput
@@ -59,8 +58,8 @@ def check_address(uri: str) -> None:
     """Raise InvalidInput for an address that is neither a server's nor a database's, and name the way out."""
     if is_server(uri) or uri.startswith(_DATABASES):
         return
-    folder = uri.removeprefix("file://") if uri.startswith("file:") else uri
-    if "://" not in folder and (uri.startswith("file:") or "/" in uri or uri == "mlruns" or Path(folder).is_dir()):
+    folder = uri.removeprefix("file://").removeprefix("file:")
+    if "://" not in folder and (uri.startswith("file:") or "/" in uri or "mlruns" in uri or uri == "."):
         raise InvalidInput(
             "tracking URI",
             f"{_MISTYPED} {uri!r}: a folder of MLflow's file store is not read. Copy it into a database with "
