@@ -5,7 +5,7 @@ Values only; `gateway.py` reads them.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -36,16 +36,6 @@ class Run:
     def description(self) -> str:
         """The run's description, such as a decision; "" without one."""
         return self.tags.get(DESCRIPTION, "")
-
-    @property
-    def is_evaluated(self) -> bool:
-        """Whether the run has a mean faithfulness and a mean cost."""
-        return all(name in self.metrics for name in EVALUATED)
-
-    @property
-    def prompt_key(self) -> tuple[str, str]:
-        """The prompt's name and version by the run's own parameters; without them, the run's name and ""."""
-        return self.params.get("prompt", self.name), self.params.get("version", "")
 
     @property
     def linked_prompts(self) -> tuple[tuple[str, int], ...]:
@@ -164,27 +154,6 @@ def choose_columns(runs: Sequence[Run]) -> Columns:
         if name not in differing[part]
     }
     return Columns(**differing, same=same)
-
-
-def choose_runs(runs: Iterable[Run], *, at_most: int = MOST_COMPARED) -> tuple[Run, ...]:
-    """Return the runs to compare: the newest evaluated run of each version of the newest run's prompt.
-
-    `runs` are ordered newest first. Of more than `at_most` versions, those evaluated last are kept.
-    """
-    chosen: dict[tuple[str, str], Run] = {}
-    for run in runs:
-        if run.is_evaluated and (not chosen or run.prompt_key[0] == next(iter(chosen))[0]):
-            chosen.setdefault(run.prompt_key, run)
-    return tuple(chosen.values())[:at_most]
-
-
-def label_runs(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return a unique label for each run: its name, with the start of its id if names are equal.
-
-    >>> label_runs([])
-    ()
-    """
-    return label_texts([run.name or run.run_id[:8] for run in runs], [run.run_id for run in runs])
 
 
 def label_texts(names: Sequence[str], run_ids: Sequence[str]) -> tuple[str, ...]:
