@@ -44,8 +44,9 @@ def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
     for note in found.notes:
         st.caption(ui.plain(note))
     problems = [each for each in found.contenders if each.problem]
-    for each in problems[:_MOST_PROBLEMS] if found.verdict is not Verdict.MEANS_ONLY else ():
-        st.caption(f"Left out of the verdict: {ui.plain(each.label)} {ui.plain(each.problem)}.")
+    left = "Not judged case by case" if found.verdict is Verdict.MEANS_ONLY else "Left out of the verdict"
+    for each in problems[:_MOST_PROBLEMS]:
+        st.caption(f"{left}: {ui.plain(each.label)} {ui.plain(each.problem)}.")
     if found.missing:
         st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
 
@@ -53,8 +54,9 @@ def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
 def say_compared(found: PromptComparison) -> str:
     """Which runs the verdict is about."""
     count = len(found.judged) or len(found.contenders)
+    over = " over the same cases" if found.judged else ""
     of = f" of {ui.plain(found.prompt)}" if found.prompt else ""
-    return f"{count} version{'s' * (count != 1)}{of}, each by its newest run over the same cases"
+    return f"{count} version{'s' * (count != 1)}{of}, each by its newest run{over}"
 
 
 def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:

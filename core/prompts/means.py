@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from core.prompts.decisions import Candidate, Decision, WinnerRule
 
 _MOST_NAMED = 3
+_TIE = 1e-9
 
 
 def decide_by_means(
@@ -25,15 +26,19 @@ def decide_by_means(
 
     ranked = sorted(affordable, key=value, reverse=True)
     leader, rival = ranked[0], ranked[1] if len(ranked) > 1 else None
+    is_tied = rival is not None and all(
+        abs(one - other) < _TIE for one, other in zip(value(leader), value(rival), strict=True)
+    )
     figures = ", ".join(_say(each) for each in ranked[1 : 1 + _MOST_NAMED])
     over = f" over {cases} cases" if cases else ""
     more = f" and {len(ranked) - 1 - _MOST_NAMED} more" if len(ranked) > 1 + _MOST_NAMED else ""
     against = f" against {figures}{more}" if figures else ""
+    ahead = "No version is ahead by the means alone" if is_tied else f"{leader.label} is ahead by its mean alone"
     reason = (
-        f"{leader.label} is ahead by its mean alone{over}: {_say(leader)}{against}. This is uncertain: means without a "
-        "table of cases prove nothing, because nobody can tell the difference from chance."
+        f"{ahead}{over}: {_say(leader)}{against}. This is uncertain: means without a table of cases prove nothing, "
+        "because nobody can tell a difference from chance."
     )
-    return Decision(rule, None, leader, reason, False, cases, rival=rival)
+    return Decision(rule, None, None if is_tied else leader, reason, False, cases, rival=rival)
 
 
 def _say(each: Candidate) -> str:

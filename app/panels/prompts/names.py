@@ -52,11 +52,11 @@ def render_names(experiment: str, runs: Sequence[Run], environment: str) -> None
 def save(experiment: str, environment: str) -> None:
     """Save what the form says; the comparison is made anew."""
     state = st.session_state
-    chosen = {name: state[f"name-{name}-{experiment}"] or _USUAL for name in _FIELDS}
+    given = {name: (state[f"name-{name}-{experiment}"] or "").strip() for name in _FIELDS}
+    chosen = {name: "" if value == _USUAL else value for name, value in given.items()}
     ui.record_change(
         lambda: save_names(
-            get_store(), experiment, RunNames(**{name: "" if value == _USUAL else value for name, value in chosen.items()}),
-            make_act(state[f"name-reason-{experiment}"], environment),
+            get_store(), experiment, RunNames(**chosen), make_act(state[f"name-reason-{experiment}"], environment)
         ),
         effect="The runs are read by these names now.",
     )  # fmt: skip

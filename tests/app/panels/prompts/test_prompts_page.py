@@ -229,13 +229,14 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     app = open_page("prompts", tab=tab, experiment="trials")
-    assert verdict(app) == "None of the 3 runs can be judged case by case."
-    assert "Left out of the verdict: qa-v3 has no readable table of cases" in said(app)
+    assert verdict(app).startswith("No version is ahead by the means alone: qa-v3 0.900 at $0.00100 a query against")
+    assert "means without a table of cases prove nothing" in verdict(app)
+    assert "Not judged case by case: qa-v3 has no readable table of cases" in said(app)
     shown = {
         "Compare": lambda: "top_k" not in said(app) and "parameter" in app.dataframe[0].value.columns,
         "Runs": lambda: list(table_with(app, "run id")["run"]) == ["foreign", "qa-v3", "qa-v2", "qa-v1"],
         "Promote": lambda: "In production: **qa v2**" in said(app),
-        "Live": lambda: "holds no query of these days" in app.main.info[0].value,
+        "Live": lambda: "has no query in these days" in app.main.info[0].value,
     }
     assert shown[tab](), said(app)
 
