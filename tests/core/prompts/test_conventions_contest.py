@@ -18,6 +18,7 @@ from core.tracking.cases import render_case_results
 from core.tracking.conventions import RunNames
 from core.tracking.gateway import Tracking
 from tests.core.prompts.test_contests import cases, empty, log, store  # noqa: F401 - fixtures
+from tests.mlflow_server import serve_mlflow
 
 pytestmark = [
     pytest.mark.slow,
@@ -226,3 +227,6 @@ def test_an_evaluation_of_mlflow_3_is_judged_by_its_assessments(empty: Path, tmp
     assert (found.verdict, found.winner and found.winner.label) == (Verdict.WINNER, "bot-v2")
     figures = {version: (each.faithfulness, each.case_count) for version, each in by_version(found).items()}
     assert figures == {"1": (pytest.approx(0.73), 8), "2": (pytest.approx(0.95), 8)}
+    with serve_mlflow(tmp_path / "mlflow.db") as address:
+        served = report(Tracking(address), "genai", rule=None)
+    assert (served.verdict, served.reason) == (found.verdict, found.reason)
