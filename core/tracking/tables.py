@@ -183,7 +183,7 @@ def to_score(value: object) -> float | None:
 def _number(row: Mapping[str, Any], names: Sequence[str], otherwise: Any = None) -> Any:
     value = _first(row, names)
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number and value >= 0 else otherwise  # type: ignore[arg-type,operator]
+    return float(value) if is_number and value >= 0 else otherwise
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
