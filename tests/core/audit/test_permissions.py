@@ -63,11 +63,13 @@ from core.log.operations import purge_retrievals
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
 from core.prompts import promotion
+from core.prompts.naming import save_names
 from core.rollouts import canaries, experiments
 from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.store.operations import record_restore
+from core.tracking.conventions import RunNames
 from core.tracking.runs import PromptVersion, Run
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
@@ -269,6 +271,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
     "rollouts.canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
+    "prompts.naming.save_names": (
+        EDITOR, lambda w, by: save_names(w.store, "trials", RunNames(faithfulness="grounded"), by)
+    ),
     "prompts.promotion.promote": (
         EDITOR, lambda w, by: promotion.promote(w.store, w.prompts, "r3", by, serving=None, expected=2)
     ),
