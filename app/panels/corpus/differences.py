@@ -10,8 +10,9 @@ from app.panels.corpus.resources import load_diff, load_text_diff
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.words import render_words
 from app.resources import get_corpus
-from core.corpus.corpus import WORKSPACE, Version, VersionDiff
+from core.corpus.corpus import WORKSPACE
 from core.corpus.manifests import FileChange, FileChangeKind
+from core.corpus.versions import Version, VersionDiff
 
 _MOST_ROWS = 2_000
 _BYTES = st.column_config.NumberColumn(format="bytes")

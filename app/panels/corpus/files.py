@@ -13,10 +13,11 @@ from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus
 from app.visitor import lock
 from core.audit.actions import Action
-from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.corpus import WORKSPACE
 from core.corpus.folders import FolderEntry, add_sizes, list_folder
 from core.corpus.manifests import CorpusFile
 from core.corpus.previews import MOST_BYTES, Preview, PreviewKind
+from core.corpus.versions import Version
 
 _MOST_ROWS = 1_000
 _MOST_DOWNLOAD_BYTES = 64_000_000

@@ -6,11 +6,11 @@ from tempfile import TemporaryDirectory
 import streamlit as st
 
 from app.resources import get_corpus, get_embedder, get_store
-from core.corpus.corpus import Version, VersionDiff
 from core.corpus.manifests import CorpusFile
 from core.corpus.pipeline import Stage, StaleStage
 from core.corpus.previews import MOST_BYTES, Preview
 from core.corpus.readers import share_readers
+from core.corpus.versions import Version, VersionDiff
 from core.corpus.worddiff import TextSegment
 from core.log.retrievals import Window
 from core.predictions.prediction import PredictionCheck

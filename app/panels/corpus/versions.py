@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.corpus import WORKSPACE
+from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index
 
 _MOST_LABELS = 12
