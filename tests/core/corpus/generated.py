@@ -113,7 +113,7 @@ class Generated:
                 for path, text in files.items()
             ]}]}  # fmt: skip
         if kind == "cloud file":
-            return {"outs": [self._file(name, content) | {"cloud": {"s3": {"version_id": "v", "etag": "e"}}}]}
+            return {"outs": [self._file(name, content) | {"cloud": {"s3": {"version_id": "v", "etag": "e1234"}}}]}
         source = {"path": "docs", "repo": {"url": "https://git.invalid/lib", "rev_lock": "0" * 40}}
         if kind == "import":
             return {"frozen": True, "deps": [source], "outs": [self._folder(name, files)]}
