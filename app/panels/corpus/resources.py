@@ -29,6 +29,12 @@ def load_files(revision: str) -> tuple[CorpusFile, ...]:
     return get_corpus().list_files(revision)
 
 
+@st.cache_resource(ttl=15, max_entries=4, show_spinner=False)
+def load_notes(revision: str) -> tuple[str, ...]:
+    """Return what is left out of one corpus version, and why."""
+    return get_corpus().list_notes(revision)
+
+
 @st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the versions …")
 def load_diff(old: str, new: str) -> VersionDiff:
     """Return what differs between two corpus versions."""

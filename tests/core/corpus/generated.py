@@ -49,7 +49,7 @@ STATES = st.builds(
     ),
     stages=st.dictionaries(st.sampled_from(["one", "two"]), FILES, max_size=2),
     style=st.sampled_from(["plain", "foreach", "vars", "wdir", "uncached"]),
-    ignored=st.sampled_from(["", "*.tmp", "data/", "faq.dvc", "docs", "*.dvc\n!docs.dvc", "/old.dvc"]),
+    ignored=st.sampled_from(["", "*.tmp", "data/", "faq.dvc", "data/more.dvc", "*.dvc\n!docs.dvc", "/old.dvc"]),
     has_inner=st.booleans(),
     is_dvc_yaml_in_folder=st.booleans(),
 )
