@@ -20,7 +20,7 @@ from core.corpus.pipeline import Stage, StaleStage, list_stages, list_stale_stag
 from core.corpus.readers import share_readers
 from core.corpus.storage import Storage
 from core.corpus.tracked import Tracked, holds, split_notes
-from core.corpus.transfers import OnProgress, verify_contents, write_archive
+from core.corpus.transfers import OnProgress, Owner, verify_contents, write_archive
 from core.corpus.versions import SHORT, Counts, VerifyReport, Version, VersionDiff, digest_outs, name_version
 from core.corpus.worddiff import TextSegment
 from core.errors import InvalidInput, NotFound, SourceUnavailable
@@ -163,7 +163,11 @@ class Corpus:
         """
         storage = self._storage()
         outs, notes = self._readable(revision, storage)
-        owners = {md5: (out, files) for out in outs for md5, files in self._listings.files_by_md5(out, storage).items()}
+        owners = {
+            md5: Owner(out, files, self._listings.find_copy(out, files[0].path))
+            for out in outs
+            for md5, files in self._listings.files_by_md5(out, storage).items()
+        }
         return verify_contents(revision, owners, storage, remote=remote, notes=notes, on_progress=on_progress)
 
     def archive(self, revision: str, target: Path, *, on_progress: OnProgress | None = None) -> Path:
@@ -279,8 +283,8 @@ class Corpus:
     def _read(
         self, out: Tracked, file: CorpusFile, revision: str, storage: Storage, *, most_bytes: int | None = None
     ) -> bytes:
-        what = f"{file.path} of {revision}"
-        return storage.read(file.md5, what=what, remote=out.remote, most_bytes=most_bytes)
+        what, copy = f"{file.path} of {revision}", self._listings.find_copy(out, file.path)
+        return storage.read(file.md5, what=what, remote=out.remote, copy=copy, most_bytes=most_bytes)
 
     def _outs(self, revision: str) -> tuple[Tracked, ...]:
         return self._snapshot(revision).outs

@@ -96,8 +96,8 @@ def _describe(out: Any, top: str) -> dict[str, Any]:
         "dvc_file": out.repo.fs.relpath(out.stage.path, top), "is_stage": bool(out.stage.cmd),
         "is_import": bool(out.stage.is_import),
     }  # fmt: skip
-    if meta.version_id or out.files:
-        found["cloud"] = True
+    if meta.version_id:
+        found["cloud"] = {meta.remote or out.remote: {"version_id": meta.version_id}}
     return found
 
 

@@ -9,7 +9,7 @@ from shlex import quote
 
 from core.corpus.manifests import CorpusFile, FileChangeKind, Manifest, count_changes, diff_manifests
 from core.corpus.storage import Storage
-from core.corpus.tracked import Tracked
+from core.corpus.tracked import CloudCopy, Tracked
 from core.corpus.versions import Counts, digest_outs
 from core.errors import NotFound, SourceUnavailable
 
@@ -25,6 +25,7 @@ class Listings:
         self._manifests = _ManifestCache()
         self._sizes = _SizeCache()
         self._counts: dict[tuple[str, str], Counts] = {}
+        self._copies: dict[tuple[str, str], dict[str, CloudCopy]] = {}
 
     def entries(self, out: Tracked, storage: Storage, *, remote: bool = True) -> Entries:
         """Return md5 by path of what one `.dvc` file tracks.
@@ -54,6 +55,15 @@ class Listings:
         for file in self.files(out, storage):
             files.setdefault(file.md5, []).append(file)
         return files
+
+    def find_copy(self, out: Tracked, path: str) -> CloudCopy | None:
+        """Return where a remote that keeps versions has a file of this `.dvc` file, if DVC recorded that."""
+        if not out.copies:
+            return None
+        key = (out.path, out.md5)
+        if key not in self._copies:
+            self._copies = {key: {copy.path: copy for copy in out.copies}}  # an archive asks for one after the other
+        return self._copies[key].get(path)
 
     def sizes(self, md5s: Collection[str], storage: Storage) -> Mapping[str, int]:
         """Return the known sizes, including those of these objects that are on this machine."""

@@ -5,11 +5,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from posixpath import dirname, isabs, join, normpath
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.corpus.manifests import CorpusFile
 from core.errors import InvalidInput, SourceUnavailable
 from core.safety.yaml_texts import parse_yaml_texts
+
+
+class CloudCopy(NamedTuple):
+    """Where a remote that keeps versions itself has a file: its path in the project, and the version of the object."""
+
+    path: str
+    remote: str | None
+    version_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,7 @@ class Tracked:
     listing: tuple[CorpusFile, ...] | None = None
     note: str = ""
     is_import: bool = False
-    is_cloud: bool = False
+    copies: tuple[CloudCopy, ...] = ()
 
     @property
     def is_folder(self) -> bool:
@@ -91,7 +99,7 @@ def parse_out(out: dict[str, Any], path: str, dvc_file: str, *, is_import: bool 
         listing=listing,
         note=_note_missing(missing, path, dvc_file),
         is_import=is_import,
-        is_cloud=listing is not None or "cloud" in out or "version_id" in out,
+        copies=_parse_copies(out, path),
     )
 
 
@@ -127,6 +135,20 @@ def _parse_listing(files: Any, folder: str) -> tuple[tuple[CorpusFile, ...] | No
         if f.get("md5")
     )
     return known, len(files) - len(known)
+
+
+def _parse_copies(out: dict[str, Any], path: str) -> tuple[CloudCopy, ...]:
+    """Return the versions of cloud objects that DVC recorded: under `cloud` by remote, and before DVC 3 without."""
+    found = []
+    for entry in out.get("files") or [out]:
+        place = _inside(path, entry["relpath"]) if "relpath" in entry else path
+        by_remote = {entry.get("remote"): entry, **(entry.get("cloud") or {})}
+        found += [
+            CloudCopy(place, _text_or_none(remote), str(copy["version_id"]))
+            for remote, copy in by_remote.items()
+            if isinstance(copy.get("version_id"), str)
+        ]
+    return tuple(found)
 
 
 def _inside(folder: str, path: str) -> str:

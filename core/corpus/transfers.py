@@ -5,23 +5,31 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from core.corpus.manifests import CorpusFile
 from core.corpus.storage import Storage, hash_file
-from core.corpus.tracked import Tracked
+from core.corpus.tracked import CloudCopy, Tracked
 from core.corpus.versions import VerifyReport
 from core.errors import SourceUnavailable
 
 OnProgress = Callable[[int, int], None]
-Owners = Mapping[str, tuple[Tracked, list[CorpusFile]]]  # who tracks a content, and as which files, by md5
+
+
+class Owner(NamedTuple):
+    """Who tracks a content, as which files, and where a remote that keeps versions has it."""
+
+    out: Tracked
+    files: list[CorpusFile]
+    copy: CloudCopy | None
 
 
 def verify_contents(
-    revision: str, owners: Owners, storage: Storage, *, remote: str | None, notes: tuple[str, ...],
+    revision: str, owners: Mapping[str, Owner], storage: Storage, *, remote: str | None, notes: tuple[str, ...],
     on_progress: OnProgress | None,
 ) -> VerifyReport:  # fmt: skip
     """Fetch every content from its remote to a temporary place and check it against its hash; see `Corpus`."""
-    remotes = {name: storage.remote(remote or name) for name in {out.remote for out, _ in owners.values()}}
+    remotes = {name: storage.remote(remote or name) for name in {out.remote for out, _, _ in owners.values()}}
     damaged: list[CorpusFile] = []
     missing: list[CorpusFile] = []
     size_bytes = 0
@@ -30,9 +38,9 @@ def verify_contents(
         for source in remotes.values():
             stack.callback(source.close)
         target = Path(folder) / "object"
-        for done, (md5, (out, files)) in enumerate(owners.items(), start=1):
+        for done, (md5, (out, files, copy)) in enumerate(owners.items(), start=1):
             try:
-                remotes[out.remote].fetch(md5, target)
+                remotes[out.remote].fetch(md5, target, copy=copy)
             except FileNotFoundError:
                 missing += files
             else:
@@ -42,7 +50,7 @@ def verify_contents(
             if on_progress:
                 on_progress(done, len(owners))
     names = ", ".join(sorted(found.name for found in remotes.values()))
-    total = sum(len(files) for _, files in owners.values())
+    total = sum(len(files) for _, files, _ in owners.values())
     return VerifyReport(revision, names, total, size_bytes, tuple(damaged), tuple(missing), notes)
 
 

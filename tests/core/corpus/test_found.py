@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
+import pygit2
 import pytest
 from click.testing import CliRunner
 
