@@ -36,7 +36,7 @@ def list_outputs(git_dir: str, prefix: str, commit: str) -> list[dict[str, Any]]
     with _understood(f"the DVC project in commit {commit[:7]}"):
         _check_sizes(pygit2.Repository(git_dir)[commit].tree, prefix)
         scm = Git(git_dir, search_parent_directories=False)
-        settings = {"core": {"no_scm": True}, "cache": {"dir": "/nonexistent"}}
+        settings: Any = {"core": {"no_scm": True}, "cache": {"dir": "/nonexistent"}}
         repo = Repo(f"/{prefix}", fs=GitFileSystem(scm=scm, rev=commit), scm=scm, config=settings)
         outs = [out for out in repo.index.outs if out.use_cache and out.is_in_repo]
         if len(outs) > MOST_STAGES:
@@ -134,7 +134,9 @@ def _load(path: Path, boundary: Boundary, most_bytes: int) -> dict[str, Any]:
     if not path.is_file():
         return {}
     with boundary.open(path) as stream:
-        parse_yaml_texts(stream.read(most_bytes + 1), path.name, most_bytes=most_bytes)
+        known = parse_yaml_texts(stream.read(most_bytes + 1), path.name, most_bytes=most_bytes)
+    if isinstance(known, dict) and len(known.get("stages") or ()) > MOST_STAGES:
+        raise InvalidInput(path.name, f"has more than {MOST_STAGES:,} stages")
     return load_yaml(str(path), fs=confine_dvc(boundary)) or {}
 
 

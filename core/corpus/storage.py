@@ -228,7 +228,7 @@ def _reason(error: BaseException) -> str:
     kind = type(error).__name__
     text = " ".join(str(error).split())[:200]
     if kind == "RemoteMissingDepsError" or isinstance(error, ImportError):
-        return f"needs another package: {text}"
+        return f"needs another package: {text}. For S3: pip install 'quarterdeck-deck[s3]'"
     if kind in ("RemoteNotFoundError", "ConfigError"):
         return f"is not set up: {text}. Run: dvc remote list"
     if _NO_ACCESS.search(f"{kind} {text}"):
