@@ -59,9 +59,8 @@ def resolve_pipeline(
             lock = _load(path.with_suffix(".lock"), boundary, MOST_BYTES).get("stages") or {}
             for name, body in _resolve(path, boundary):
                 place = join(folder, str(body.get("wdir") or ""))
-                stage = {"name": f"{file}:{name}" if folder else name, "folder": place, "body": body}
-                stage |= {"lock": lock.get(name), "dvc_file": file}
-                stages.append(stage)
+                label = f"{file}:{name}" if folder else name
+                stages.append({"name": label, "folder": place, "body": body, "lock": lock.get(name), "dvc_file": file})
         if len(stages) > MOST_STAGES:
             raise InvalidInput(file, f"has more than {MOST_STAGES:,} stages")
     if with_params:
