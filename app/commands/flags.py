@@ -1,6 +1,7 @@
 """The commands `flags …`: list, change, export and import feature flags."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,8 +12,10 @@ from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
 from core.flags.definition import FlagDefinition
-from core.flags.operations import change_rollout, import_flags, switch_flag
+from core.flags.operations import change_hash_version, change_rollout, import_flags, switch_flag
 from core.flags.store import get_flag, list_flags
+from quarterdeck import definitions
+from quarterdeck.hashing import BUCKETINGS
 
 
 @click.group()
@@ -39,22 +42,62 @@ def flags_list(config: Config, *, as_json: bool) -> None:
 @click.argument("key")
 @click.option("--on/--off", "on", default=None, help="Switch the flag.")
 @click.option("--rollout", type=float, metavar="P", help="Roll out to P percent of users (0 to 100).")
+@click.option("--bucketing", type=click.Choice(tuple(BUCKETINGS)), help="Bucket users by flagd's older or newer hash.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
-def flags_set(config: Config, *, key: str, on: bool | None, rollout: float | None, reason: str, as_json: bool) -> None:
-    """Switch a flag or change its rollout.
+def flags_set(
+    config: Config, *, key: str, on: bool | None, rollout: float | None, bucketing: str | None, reason: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Switch a flag, change its rollout, or move it to another bucketing.
+
+    `flags preview` shows who moves.
 
     Example: quarterdeck flags set new_prompt_v3 --rollout 50 --reason "no complaints at 20%"
     """
-    if on is None and rollout is None:
-        raise InvalidInput("flags set", "give --on, --off or --rollout P")
+    if on is None and rollout is None and bucketing is None:
+        raise InvalidInput("flags set", "give --on, --off, --rollout P or --bucketing NAME")
     store, act = open_store(config), Act(config.operator, reason, config.environment)
     if rollout is not None:
         change_rollout(store, get_flag(store, config.environment, key), rollout, act)
+    if bucketing is not None:
+        change_hash_version(store, get_flag(store, config.environment, key), BUCKETINGS[bucketing], act)
     if on is not None:
         switch_flag(store, get_flag(store, config.environment, key), act, on=on)
     flag = get_flag(store, config.environment, key)
     show(as_json, flag, [f"{key} is {_state(flag.view)} (version {flag.version})"])
+
+
+@flags.command("preview")
+@click.argument("key")
+@click.option("--rollout", type=float, metavar="P", help="What if P percent of users (0 to 100) had it?")
+@click.option("--bucketing", type=click.Choice(tuple(BUCKETINGS)), help="What if users were bucketed by this hash?")
+@common
+def flags_preview(config: Config, *, key: str, rollout: float | None, bucketing: str | None, as_json: bool) -> None:
+    """Show which recent users would get another answer. Nothing is changed.
+
+    Example: quarterdeck flags preview new_prompt_v3 --bucketing string
+    """
+    from core.flags.preview import preview_change
+
+    if rollout is None and bucketing is None:
+        raise InvalidInput("flags preview", "give --rollout P or --bucketing NAME")
+    store = open_store(config)
+    flag = get_flag(store, config.environment, key)
+    wanted = flag.definition if rollout is None else definitions.set_rollout(flag.definition, rollout)
+    wanted = wanted if bucketing is None else definitions.set_hash_version(wanted, BUCKETINGS[bucketing])
+    impact, users = preview_change(
+        store, config.environment, key, flag.definition, wanted, now=datetime.now(UTC)
+    )  # fmt: skip
+    who = "made-up users (none is known yet)" if impact.are_made_up else users.source
+    lines = [f"{impact.changed:,} of {impact.asked:,} {who} would get another answer ({impact.share:.1%})"]
+    lines += [
+        f"{each.user}: {each.before or 'code default'} -> {each.after or 'code default'}" for each in impact.movers
+    ]
+    if impact.changed > len(impact.movers):
+        lines.append(f"and {impact.changed - len(impact.movers):,} more")
+    show(as_json, {"key": key, "asked": impact.asked, "changed": impact.changed, "share": impact.share,
+                   "are_made_up": impact.are_made_up, "movers": impact.movers}, lines)  # fmt: skip
 
 
 @flags.command("export")
