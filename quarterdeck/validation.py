@@ -20,7 +20,7 @@ MAX_KEY_LENGTH = 256
 # The hash of flags that are new here.
 HASH_VERSION = CBOR
 
-_FIELDS = {"state", "variants", "defaultVariant", "targeting", "metadata", "source", "selector"}
+FIELDS = {"state", "variants", "defaultVariant", "targeting", "metadata", "source", "selector"}
 _STATES = ("ENABLED", "DISABLED")
 _MAX_DEPTH = 40
 _MAX_NODES = 10_000
@@ -57,7 +57,7 @@ def validate_definition(
     if not isinstance(definition, Mapping):
         raise InvalidInput("definition", "give an object")
     _check_json(definition)
-    unknown = sorted(str(name) for name in definition if name not in _FIELDS)
+    unknown = sorted(str(name) for name in definition if name not in FIELDS)
     if unknown:
         raise InvalidInput(unknown[0], "flagd knows no such field: put it in metadata")
     if definition.get("state") not in _STATES:

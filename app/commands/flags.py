@@ -117,10 +117,10 @@ def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - al
 @click.option("--reason", default="imported from a file", show_default=True, help="Why: it goes into the audit trail.")
 @common
 def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> None:
-    """Add or replace flags: of a flagd document, or of an export of Unleash or GrowthBook.
+    """Add or replace flags: of a flagd document, or of another tool's export.
 
     All flags of a flagd document are taken, or none if one is wrong. Of another tool's export those are left out, with
-    a line each, that have no counterpart in flagd.
+    a line each, that have no counterpart in flagd; a note says what means something slightly different here.
 
     Example: quarterdeck flags import unleash-export.json --reason "move from Unleash"
     """
@@ -128,13 +128,15 @@ def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> N
 
     act = Act(config.operator, reason, config.environment)
     document, converted = read_export(_read(file), config.environment)
-    changed = import_flags(open_store(config, create=True), document, act) if document["flags"] or not converted else ()
-    refused = converted.refused if converted else ()
+    store = open_store(config, create=True)
+    changed = import_flags(store, document, act) if document["flags"] or not converted.refused else ()
     lines = [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"]
-    lines += [f"left out: {each.key}: {each.reason}" for each in refused]
-    if converted and converted.flags:
+    lines += [f"left out: {each.key}: {each.reason}" for each in converted.refused]
+    lines += [f"note: {each.key}: {each.text}" for each in converted.notes]
+    if converted.are_drawn_anew:
         lines.append(f"Rollouts keep their shares but not their users: {converted.source} draws them by another hash.")
-    show(as_json, {"changed": changed} | ({"left_out": refused} if converted else {}), lines)
+    told = {"left_out": converted.refused, "notes": converted.notes}
+    show(as_json, {"changed": changed} | (told if any(told.values()) or converted.is_foreign else {}), lines)
 
 
 def _read(file: Path) -> bytes:
