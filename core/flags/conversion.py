@@ -4,8 +4,9 @@ A flag without a counterpart in flagd is refused with the reason; nothing is con
 slightly different here is said in a note. Users land in flagd's buckets, not in the ones they had.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import InvalidInput
@@ -74,13 +75,15 @@ class Importer:
 class TargetingStep:
     """One targeting step of a flag: who matches (JsonLogic, or ALWAYS), which share of them, and what they get.
 
-    `gives` are variants with weights: a single one, or several among which users are split.
+    `gives` are variants with weights: a single one, or several among which users are split. The shares of all steps
+    are drawn by one hash, so that a user of a smaller share is in a larger one too; a step with a `salt` has its own.
     """
 
     test: Any
     weight: int
     by: str
     gives: tuple[tuple[str, int], ...]
+    salt: str = ""
 
 
 def to_all(test: Any, variant: str) -> TargetingStep:
@@ -246,7 +249,7 @@ def _condition(step: TargetingStep) -> Any:
     inside: Any = ALWAYS
     if step.weight < TOTAL_WEIGHT:
         buckets = [["in", step.weight], ["out", TOTAL_WEIGHT - step.weight]]
-        inside = {"==": [{"fractional": [_bucket_by(step.by, "/"), *buckets]}, "in"]}
+        inside = {"==": [{"fractional": [*_shared_by(step), *buckets]}, "in"]}
     elif len(step.gives) > 1:
         inside = {"!!": [{"var": step.by}]}
     return all_of([step.test, inside])
@@ -264,11 +267,40 @@ def _shared_out(step: TargetingStep, default: str) -> Any:
     choice = _choice(step)
     if step.weight == TOTAL_WEIGHT:
         return choice
-    by = [] if step.by == TARGETING_KEY else [_bucket_by(step.by, "/")]
-    return {"fractional": [*by, [choice, step.weight], [default, TOTAL_WEIGHT - step.weight]]}
+    return {"fractional": [*_shared_by(step), [choice, step.weight], [default, TOTAL_WEIGHT - step.weight]]}
+
+
+def _shared_by(step: TargetingStep) -> list[Any]:
+    """What a share is drawn by: as in a rollout, or with the step's own salt."""
+    if step.salt:
+        return [_bucket_by(step.by, f"/{step.salt}/")]
+    return [] if step.by == TARGETING_KEY else [_bucket_by(step.by, "/")]
+
+
+def salt_apart(steps: Sequence[TargetingStep], seeds: Sequence[str]) -> list[TargetingStep]:
+    """Return the steps with salts where the tool draws their shares by different seeds; the last one's stays plain."""
+    return [step if seed == seeds[-1] else replace(step, salt=seed) for step, seed in zip(steps, seeds, strict=True)]
 
 
 def _bucket_by(attribute: str, salt: str) -> Any:
     """The value to hash: nothing, and so no bucket, for a user without the attribute."""
     salted = {"cat": [{"var": "$flagd.flagKey"}, salt, {"var": attribute}]}
     return {"if": [{"var": attribute}, salted, None]}
+
+
+def name_values(values: Sequence[Any]) -> list[str]:
+    """Return a variant name for each value: on and off, the text or number itself, or a counter. Equal ones share it.
+
+    Raises NoCounterpart for values of several types.
+    """
+    marks = [json.dumps(value, sort_keys=True) for value in values]
+    kind = describe_kind(values)
+    if kind == "null":
+        raise NoCounterpart("its value is null")
+    if kind == "boolean":
+        return ["on" if value else "off" for value in values]
+    texts = [str(value) for value in values]
+    if kind == "object" or not all(0 < len(text) <= 64 and text.isprintable() for text in texts):
+        known = list(dict.fromkeys(marks))
+        return [f"variant-{known.index(mark)}" for mark in marks]
+    return texts

@@ -7,9 +7,15 @@ from typing import Any
 import yaml
 
 from core.errors import InvalidInput
+from core.flags.configcat import CONFIGCAT
 from core.flags.conversion import Converted
 from core.flags.flagd_files import read_flagd
+from core.flags.flagsmith import FLAGSMITH
+from core.flags.flipt import FLIPT
+from core.flags.gofeatureflag import GO_FEATURE_FLAG
 from core.flags.growthbook import GROWTHBOOK
+from core.flags.launchdarkly import LAUNCHDARKLY
+from core.flags.posthog import POSTHOG
 from core.flags.unleash import UNLEASH
 from quarterdeck.documents import parse_json
 
@@ -17,6 +23,12 @@ from quarterdeck.documents import parse_json
 IMPORTERS = (
     UNLEASH,
     GROWTHBOOK,
+    LAUNCHDARKLY,
+    POSTHOG,
+    FLIPT,
+    FLAGSMITH,
+    CONFIGCAT,
+    GO_FEATURE_FLAG,
 )
 # What a file of a tool that is not read holds at its top.
 _OTHERS = {
@@ -38,14 +50,24 @@ def read_export(text: str | bytes, environment: str) -> tuple[dict[str, Any], Co
         if importer.recognizes(export):
             converted = importer.convert(export, environment)
             return {"flags": converted.flags}, converted
-    if isinstance(export, Mapping) and "flags" in export:
+    known = _name_other(export)
+    if not known and isinstance(export, Mapping) and "flags" in export:
         return read_flagd(export)
-    known = next(
-        (name for name, parts in _OTHERS.items() if isinstance(export, Mapping) and set(parts) & set(export)), ""
-    )
     formats = ", ".join(importer.name for importer in IMPORTERS)
     said = f"this looks like a file of {known}, which is not read; " if known else ""
     raise InvalidInput("definitions", f"{said}give a flagd document with `flags`, or an export of {formats}")
+
+
+def _name_other(export: Any) -> str:
+    """The tool that a file looks to be of, among those that are not read; empty if it looks like none."""
+    if not isinstance(export, Mapping):
+        return ""
+    flags = export.get("flags")
+    if isinstance(flags, Mapping) and any(
+        isinstance(each, Mapping) and "allocations" in each for each in flags.values()
+    ):
+        return "Eppo"
+    return next((name for name, parts in _OTHERS.items() if set(parts) & set(export)), "")
 
 
 def _parse(text: str | bytes) -> Any:

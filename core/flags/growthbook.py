@@ -18,6 +18,7 @@ from core.flags.conversion import (
     describe_kind,
     make_definition,
     read_share,
+    salt_apart,
     split_between,
     when_outcome,
 )
@@ -113,13 +114,17 @@ class _Feature:
         values = given if default is None else [default, *given]
         names = _name_values(values) if values else {}
         steps: list[TargetingStep] = []
+        seeds: list[str] = []
         for number, rule in rules:
             try:
                 parents = self._parents_test(rule, is_first=not steps)
                 if _values_of(rule):
                     steps.append(self._step(rule, parents, names))
+                    is_forced = rule.get("force") is not None
+                    seeds.append(str(rule.get("seed") or ("" if is_forced else rule.get("key")) or self._key))
             except NoCounterpart as error:
                 raise NoCounterpart(f"rule {number}: {error}") from None
+        steps = salt_apart(steps, seeds)
         if default is None:
             self._notes.append("its default value is null there: where no rule decides, the default in the code counts")
         # flagd asks for a variant even of a flag that never gives one.

@@ -35,6 +35,7 @@ from core.flags.conversion import (
     describe_kind,
     make_definition,
     read_share,
+    salt_apart,
     split_between,
     to_all,
     when_outcome,
@@ -151,7 +152,8 @@ class _Feature:
         feature = self._feature
         strategies = [each for each in feature["strategies"] if not each.get("disabled")]
         given = next((each["variants"] for each in strategies if each.get("variants")), feature.get("variants") or [])
-        steps = [step for each in strategies for step in self._steps_of(each)]
+        told = [(step, _group(each, feature)) for each in strategies for step in self._steps_of(each)]
+        steps = salt_apart([step for step, _ in told], [group for _, group in told])
         if not feature["strategies"]:
             steps = _entries(ALWAYS, TOTAL_WEIGHT, TARGETING_KEY, given)
         if given and any(step.gives == (("on", 1),) for step in steps):
@@ -255,6 +257,11 @@ def _payload(payload: Mapping[str, Any]) -> Any:
             raise NoCounterpart("a variant's JSON payload is neither an object nor a list")
         return found
     return str(value)
+
+
+def _group(strategy: Mapping[str, Any], feature: Mapping[str, Any]) -> str:
+    """What a strategy's share is hashed with."""
+    return str((strategy.get("parameters") or {}).get("groupId") or feature["name"])
 
 
 def _is_listed(strategy: str, attribute: Any, listed: Sequence[str]) -> Any:

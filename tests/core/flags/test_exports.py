@@ -232,13 +232,15 @@ def test_what_unleashs_client_api_gives_is_read_with_its_segments():
         (unleash(strategy("flag", "x")), "rollout: 'x' is not a share"),
         (unleash(strategy("flag"), features=[feature("flag", archived=True)]), "archived"),
         (
-            unleash(strategy("flag"), strategy("up", "20"), 
+            unleash(strategy("flag"), strategy("up", "20"),
                 features=[feature("flag"), feature("up", strategies=[strategy("up", "20")], enabled=True)],
                     dependencies=[{"feature": "flag", "dependencies": [{"feature": "up"}]}]),
             "another flag.s percentage",
         ),
         (
-            unleash(strategy("flag", "50", variants=[{"name": "a", "weight": 1, "overrides": [{"contextName": "userId"}]}])),
+            unleash(
+                strategy("flag", "50", variants=[{"name": "a", "weight": 1, "overrides": [{"contextName": "userId"}]}])
+            ),
             "overrides",
         ),
         (unleash(strategy("flag", variants=[{"name": "a", "weight": 1}]), strategy("flag")), "some of its strategies"),
