@@ -77,7 +77,7 @@ def _parse(text: str | bytes) -> Any:
     except UnicodeDecodeError as error:
         raise InvalidInput("definitions", f"not UTF-8: {error}") from None
     if re.match(r"\s*[\[{]", decoded):
-        return parse_json(decoded)
+        return _parse_stream(decoded)
     try:
         documents = [each for each in yaml.load_all(decoded, Loader=_Loader) if each is not None]
     except (yaml.YAMLError, ValueError) as error:
@@ -88,6 +88,14 @@ def _parse(text: str | bytes) -> Any:
     if not isinstance(found, Mapping | list):
         raise InvalidInput("definitions", "not JSON, and no YAML of flags")
     return found
+
+
+def _parse_stream(text: str) -> Any:
+    """A JSON document, or several, one a line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > 1 and all(line[0] == "{" and line.rstrip()[-1] == "}" for line in lines):
+        return [parse_json(line) for line in lines]
+    return parse_json(text)
 
 
 class _Loader(yaml.SafeLoader):

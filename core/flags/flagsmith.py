@@ -1,4 +1,4 @@
-"""Rule: reads Flagsmith's environment document, which its SDKs evaluate locally.
+"""Rule: reads Flagsmith's environment document, which its SDKs evaluate locally, and their evaluation context.
 
 The identity's identifier is the targeting key, and a trait an attribute. A feature with a value gives the value; one
 without is on or off.
@@ -41,6 +41,8 @@ _SEMVER = ":semver"
 
 def recognize_flagsmith(export: Any) -> bool:
     """Whether a file has states of features, as an environment document has them."""
+    if _is_context(export):
+        return True
     states = export.get("feature_states") if isinstance(export, Mapping) else export
     return isinstance(states, list) and bool(states) and all(
         isinstance(each, Mapping) and isinstance(each.get("feature"), Mapping) for each in states
@@ -49,6 +51,8 @@ def recognize_flagsmith(export: Any) -> bool:
 
 def convert_flagsmith(export: Any, environment: str) -> Converted:  # noqa: ARG001 - a file has one
     """Return the features of an environment document, or of the API's list of states, which has no segments."""
+    if _is_context(export):
+        export = _read_context(export.get("context", export))
     if isinstance(export, list):
         export = {"feature_states": export}
     segments = (export.get("project") or {}).get("segments") or ()
@@ -59,6 +63,29 @@ def convert_flagsmith(export: Any, environment: str) -> Converted:  # noqa: ARG0
         return _convert(state, _list_overrides(name, segments, identities), notes)
 
     return convert_each("Flagsmith", found, convert)
+
+
+def _is_context(export: Any) -> bool:
+    """Whether a file is the newer form, in which an evaluation is given to the SDKs."""
+    context = export.get("context", export) if isinstance(export, Mapping) else None
+    return isinstance(context, Mapping) and "environment" in context and isinstance(context.get("features"), Mapping)
+
+
+def _read_context(context: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation context in the form of an environment document."""
+    segments = [{**segment, "id": segment.get("key"), "feature_states": [_read_feature(each) for each in
+                segment.get("overrides") or ()]} for segment in (context.get("segments") or {}).values()]  # fmt: skip
+    states = [_read_feature(each) for each in context["features"].values()]
+    return {"feature_states": states, "project": {"segments": segments}}
+
+
+def _read_feature(feature: Mapping[str, Any]) -> dict[str, Any]:
+    ranked = sorted(feature.get("variants") or (), key=lambda each: each.get("priority") or 0)
+    several = [{"percentage_allocation": each["weight"], "multivariate_feature_option": {"value": each["value"]}}
+               for each in ranked]  # fmt: skip
+    return {"feature": {"name": feature["name"]}, "enabled": feature["enabled"],
+            "feature_state_value": feature.get("value"), "multivariate_feature_state_values": several,
+            "feature_segment": {"priority": feature.get("priority")}}  # fmt: skip
 
 
 def _list_overrides(
@@ -117,7 +144,10 @@ def _values_of(state: Mapping[str, Any]) -> list[Any]:
 
 
 def _list_several(state: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return state.get("multivariate_feature_state_values") or ()
+    """The values that somebody gets besides the control value."""
+    return [
+        each for each in state.get("multivariate_feature_state_values") or () if float(each["percentage_allocation"])
+    ]
 
 
 def _value_step(test: Any, state: Mapping[str, Any], names: Mapping[str, str]) -> TargetingStep:

@@ -38,7 +38,13 @@ _NUMBERS = {"eq": "==", "neq": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": "
 def recognize_flipt(export: Any) -> bool:
     """Whether a file, or each document in it, lists flags with keys, as Flipt's export does."""
     documents = export if isinstance(export, list) else [export]
-    return bool(documents) and all(isinstance(each, Mapping) and _is_document(each) for each in documents)
+    mappings = bool(documents) and all(isinstance(each, Mapping) and _may_be(each) for each in documents)
+    return mappings and any(_is_document(each) for each in documents)
+
+
+def _may_be(document: Mapping[str, Any]) -> bool:
+    """Whether a document can be one of several: a namespace may be without flags."""
+    return _is_document(document) or (bool({"version", "namespace"} & set(document)) and not document.get("flags"))
 
 
 def _is_document(document: Mapping[str, Any]) -> bool:

@@ -44,7 +44,7 @@ def recognize_growthbook(export: Any) -> bool:
     found = export.get("features") if isinstance(export, Mapping) else None
     if isinstance(found, list):
         return any(isinstance(each, Mapping) and "environments" in each and "id" in each for each in found)
-    return isinstance(found, Mapping)
+    return isinstance(found, Mapping) and "environment" not in export
 
 
 def convert_growthbook(export: Mapping[str, Any], environment: str) -> Converted:

@@ -227,6 +227,9 @@ def test_flipts_namespace_is_the_environments_or_the_default_one():
     assert Read(text).ask("search", "u9") is not None
     assert Read(text, "staging").share("search", True) == 1
     assert Read(text, "production").share("search", True) < 0.3
+    flag = {"key": "f", "type": "BOOLEAN_FLAG_TYPE", "enabled": True}
+    lines = [{"version": "1.4", "namespace": {"key": "default"}}, {"namespace": {"key": "staging"}, "flags": [flag]}]
+    assert Read("\n".join(map(json.dumps, lines)), "staging").ask("f") is True
 
 
 def posthog(**more: Any) -> dict[str, Any]:
@@ -355,6 +358,20 @@ def test_flagsmiths_environment_document_is_read():
     assert (read.ask("text"), read.ask("text", plan="pro")) == ("plain", "loud")
     assert abs(read.share("ab", "b") - 0.3) < 0.03
     assert "on for some users and off for others" in read.refusal("mixed")
+
+
+def test_flagsmiths_evaluation_context_is_read_as_well():
+    segment = {"key": "1", "name": "pro", "rules": [{"type": "ALL", "conditions": [
+        {"operator": "IN", "property": "plan", "value": "pro,team"}], "rules": []}],
+        "overrides": [{"name": "f", "key": "1", "enabled": True, "value": "", "priority": 1}]}  # fmt: skip
+    features = {
+        "f": {"name": "f", "key": "1", "enabled": False, "value": ""},
+        "ab": {"name": "ab", "key": "2", "enabled": True, "value": "a",
+               "variants": [{"value": "b", "weight": 40, "priority": 1}, {"value": 7, "weight": 0, "priority": 2}]},
+    }  # fmt: skip
+    read = Read({"environment": {"key": "k"}, "features": features, "segments": {"1": segment}})
+    assert (read.converted.source, read.ask("f"), read.ask("f", plan="team")) == ("Flagsmith", False, True)
+    assert abs(read.share("ab", "b") - 0.4) < 0.03
 
 
 GOFF = """
