@@ -4,6 +4,8 @@ The user context's `key` is the targeting key. As there: off, then prerequisites
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import eq
 from typing import Any
 
 from core.errors import InvalidInput
@@ -152,7 +154,7 @@ class _Flag:
             steps, default = parent.read()
             wanted = parent._names[each["variation"]]
             is_on = bool(parent._flag.get("on"))
-            tests.append(when_outcome(steps, default, lambda name, wanted=wanted: name == wanted) if is_on else NEVER)
+            tests.append(when_outcome(steps, default, partial(eq, wanted)) if is_on else NEVER)
         passed = all_of(tests)
         off = self._flag.get("offVariation")
         if passed is ALWAYS:
