@@ -7,8 +7,9 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from core.errors import InvalidInput
 
 HIDDEN = "***"
-_SECRET = re.compile(r"([a-z][\w+.-]*://[^\s:/@?#]*):[^\s]*@", re.IGNORECASE)
-_OWN_SECRET = re.compile(r"([a-z][\w+.-]*://[^\s:/@?#]*):(.*)@", re.IGNORECASE)
+# Each quantifier is bounded, or followed by something it cannot match: no text causes backtracking.
+_SECRET = re.compile(r"(?<![\w+.-])([a-z][\w+.-]{0,30}://[^\s:/@?#]{0,256}):[^\s@]{0,512}@", re.IGNORECASE)
+_OWN_SECRET = re.compile(r"^([a-z][\w+.-]{0,30}://[^\s:/@?#]{0,256}):(.*)@", re.IGNORECASE)
 _DATABASES = ("sqlite:", "postgresql")
 _MISTYPED = "must start with http, sqlite or postgresql, not"
 

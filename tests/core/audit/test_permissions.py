@@ -41,6 +41,7 @@ from core.drift.operations import accept_level
 from core.drift.verdict import DriftStatus
 from core.errors import Forbidden, InvalidInput
 from core.flags.operations import (
+    change_hash_version,
     change_rollout,
     create_flag,
     import_flags,
@@ -185,6 +186,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         EDITOR, lambda w, by: update_flag(w.store, w.flag, boolean_flag(on=False), by)
     ),
     "flags.operations.switch_flag": (EDITOR, lambda w, by: switch_flag(w.store, w.flag, by, on=False)),
+    "flags.operations.change_hash_version": (
+        EDITOR, lambda w, by: change_hash_version(w.store, w.flag, "fractional-v2", by),
+    ),
     "flags.operations.change_rollout": (EDITOR, lambda w, by: change_rollout(w.store, w.flag, 40, by)),
     "flags.operations.import_flags": (
         EDITOR, lambda w, by: import_flags(w.store, {"flags": {"new": boolean_flag(on=True)}}, by)
