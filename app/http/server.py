@@ -21,7 +21,8 @@ from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_alerts
 from core.arms.histories import share_histories
 from core.config import Config, load_config
-from core.corpus.clones import clone_of, is_url
+from core.corpus.clones import clone_of
+from core.corpus.locations import parse_location
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
@@ -93,8 +94,9 @@ def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     if config.deployments.exists():
         tend = partial(tend_services, store, config.deployments, config.home, config.environment)
         jobs.append(PeriodicJob("deployments", 15, tend))
-    if is_url(config.corpus_repo):
-        jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, config.corpus_repo)))
+    corpus = parse_location(config.corpus_repo)
+    if corpus.is_url:
+        jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, corpus.repository)))
     return tuple(jobs)
 
 

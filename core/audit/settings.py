@@ -33,6 +33,7 @@ class Family(StrEnum):
     PREDICTION = "prediction:"
     PROBE = "probe:"
     PROMOTION = "promotion:"
+    RUN_NAMES = "run_names:"
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
 
@@ -47,6 +48,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.PREDICTION: "corpus version",
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
+    Family.RUN_NAMES: "experiment",
 }
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.intake.rows import parse_record
 from core.intake.spans import find_fields, find_query, find_top_score
+from core.tracking.addresses import describe
 from core.tracking.client import TrackingHttpReader, check_writable, open_client, translated_errors
-from core.tracking.sql import TrackingSqlReader, describe
+from core.tracking.sql import TrackingSqlReader
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import Retrieval

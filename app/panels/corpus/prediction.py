@@ -17,7 +17,8 @@ from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.trail import AuditFilter, list_audit
-from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.corpus import WORKSPACE
+from core.corpus.versions import Version
 from core.errors import InvalidInput
 from core.indexes.registry import Alias, Index, list_swaps
 from core.jobs.jobs import Job, JobState
