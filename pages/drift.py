@@ -11,7 +11,7 @@ from app.panels.drift.scores import (
     render_segments,
     render_table,
 )
-from app.resources import list_environments, load_drift
+from app.resources import list_environments, list_new, list_services, load_drift
 from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.verdict import DriftReport, DriftStatus
@@ -25,13 +25,13 @@ def render_sentence(report: DriftReport, told: WhatChanged) -> None:
 
 def render(frame: ui.Frame) -> None:
     """The page, once the log could be read."""
-    found = load_drift(frame.environment, frame.today)
+    found = load_drift(frame.scope, frame.today)
     if not found.days:
         ui.render_empty(
             "No retrieval has been logged yet. Build the demo, or let a service log one.", "quarterdeck demo"
         )
         return
-    told = load_what_changed(frame.environment, frame.today)
+    told = load_what_changed(frame.scope, frame.today)
     render_sentence(found.report, told)
     render_figures(found)
     render_days(found, told, frame)
@@ -44,6 +44,6 @@ def render(frame: ui.Frame) -> None:
     render_alerts(frame)
 
 
-frame = ui.render_frame("Drift", environments=list_environments())
+frame = ui.render_frame("Drift", environments=list_environments(), services=list_services(), new=list_new())
 with ui.showing_errors("The retrieval log could not be read"):
     render(frame)

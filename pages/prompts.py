@@ -88,7 +88,7 @@ def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> No
     if live.open:
         with live, ui.showing_errors("The live figures could not be read"):
             name = next((each.run.prompt_key[0] for each in found.contenders), "")
-            render_behavior(name, experiment, frame.today)
+            render_behavior(name, experiment, today=frame.today, environment=frame.environment)
 
 
 def render(frame: ui.Frame) -> None:

@@ -13,7 +13,10 @@ import click
 
 from core.config import Config, load_config
 from core.jobs.jobs import format_step
+from core.log.retrievals import list_scopes
+from core.log.scopes import choose_scope
 from core.safety.letters import show_text
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 Command = Callable[..., Any]
@@ -33,6 +36,21 @@ def common(command: Command) -> Command:
         return command(load_config(os.environ, database_url=database, environment=environment), **options)
 
     return wrapped
+
+
+def service_option(command: Command) -> Command:
+    """Give a command --service; `find_scope` says which scope is meant."""
+    said = "Which service's retrievals (default: the only one that reports)."
+    decorated: Command = click.option("--service", metavar="NAME", help=said)(command)
+    return decorated
+
+
+def find_scope(config: Config, store: Store, service: str | None) -> Scope:
+    """Return the scope that the command names, or the only one there is. Raises InvalidInput, listing them."""
+    named = click.get_current_context().params.get("environment") or os.environ.get("QUARTERDECK_ENVIRONMENT")
+    return choose_scope(
+        list_scopes(store), environment=config.environment if named else None, service=service, own=config.environment
+    )
 
 
 def show(as_json: bool, value: Any, lines: Iterable[str]) -> None:

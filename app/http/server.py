@@ -18,7 +18,7 @@ from app.http.guard import Guard
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
 from core.access.identity import SignIn, is_loopback
-from core.alerts.delivery import check_alerts
+from core.alerts.delivery import check_all_alerts
 from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of, is_url
@@ -78,7 +78,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
-        PeriodicJob("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
+        PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
         ),

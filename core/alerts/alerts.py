@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import InvalidInput
+from quarterdeck.scope import Scope
 
 SHORTEST_SECRET = 16
 MOST_URL = 2_000
@@ -17,15 +18,17 @@ _RANK = {DriftStatus.INSUFFICIENT_DATA: 0, DriftStatus.STABLE: 0, DriftStatus.WA
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """A webhook that is called when the drift verdict reaches `from_status`, and when the alert is over.
+    """A webhook that is called when the drift verdict of a service reaches `from_status`, and when the alert is over.
 
-    `secret` signs the body (see `sign`). Raises InvalidInput, naming the field.
+    It is called for `service`, or for every service of its environment if that is "". `secret` signs the body (see
+    `sign`). Raises InvalidInput, naming the field.
     """
 
     name: str
     url: str
     secret: str
     from_status: DriftStatus = DriftStatus.DRIFTING
+    service: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.strip() or len(self.name) > 100 or not self.name.isprintable():
@@ -73,12 +76,13 @@ def decide_alert(rule: AlertRule, told: Told, report: DriftReport) -> Told | Non
     return now
 
 
-def compose_message(rule: AlertRule, report: DriftReport, *, environment: str, now: datetime) -> dict[str, Any]:
+def compose_message(rule: AlertRule, report: DriftReport, *, scope: Scope, now: datetime) -> dict[str, Any]:
     """Return the JSON body of an alert: the verdict with its numbers, without queries or secrets."""
     return {
         "event": "drift",
         "rule": rule.name,
-        "environment": environment,
+        "environment": scope.environment,
+        "service": scope.service,
         "status": str(report.status),
         "reason": report.reason,
         "action": report.action,

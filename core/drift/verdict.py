@@ -58,6 +58,7 @@ class DriftReport:
     recent_from: date | None = None
     fall: float | None = None  # weekday-adjusted change of level since `changed_on`, negative for a drop
     fall_error: float | None = None
+    notes: tuple[str, ...] = ()  # what else is to be known of the days: sentences
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,12 @@ def list_scopes(log: Log) -> tuple[Scope, ...]:
     return tuple(open_reader(log).list_scopes())
 
 
+def list_scopes_of(log: Log, environment: str) -> tuple[Scope, ...]:
+    """Return the scopes of an environment that reported anything; the service `default` if none did."""
+    named = environment.casefold()
+    return tuple(scope for scope in list_scopes(log) if scope.environment == named) or (Scope(named),)
+
+
 def list_days(
     log: Log, *, window: Window | None = None, segment: tuple[str, str] | None = None, scope: Scope = EVERYTHING
 ) -> tuple[DailyScores, ...]:

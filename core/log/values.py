@@ -67,6 +67,10 @@ class States:
         """All of them."""
         return self.scored + self.unmapped + self.unscored + self.empty + self.failed
 
+    def share_of(self, count: int) -> float | None:
+        """Return this part of all questions, 0 to 1; None where there are none."""
+        return count / self.questions if self.questions else None
+
 
 @dataclass(frozen=True, slots=True)
 class AskedRow:

@@ -22,7 +22,7 @@ def render_figures(found: DriftOverview) -> None:
     columns[0].metric(f"Mean score{since}", ui.format_score(report.recent_avg_score), help="Mean top-1 similarity")
     columns[1].metric("Reference", ui.format_score(report.baseline_avg_score))
     columns[2].metric("Change", "—" if report.delta is None else f"{report.delta:+.2f}")
-    columns[3].metric("Empty hit lists", f"{found.empty_count:,}", help="Searches that found nothing: often an outage")
+    columns[3].metric("Empty hit lists", f"{found.states.empty:,}", help="Searches that found nothing: often an outage")
 
 
 def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> None:
