@@ -22,9 +22,11 @@ from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.errors import QuarterdeckError
 from core.jobs.jobs import Jobs
-from core.log.retrievals import list_scopes
+from core.log.calendars import UTC_DAYS, Calendar
+from core.log.retrievals import calendar_of, list_scopes
 from core.log.services import list_new_scopes
 from core.tracking.gateway import Tracking
+from quarterdeck.clock import now_ms
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
@@ -83,6 +85,20 @@ def list_new() -> frozenset[str | Scope]:
         return frozenset(unknown) | list_new_scopes(get_store(), now=datetime.now(UTC))
     except QuarterdeckError:
         return frozenset(unknown)
+
+
+@st.cache_resource(ttl=30, max_entries=200, show_spinner=False)
+def load_calendar(scope: Scope) -> Calendar:
+    """Return when the days of a scope begin; in UTC while the store cannot be read."""
+    try:
+        return calendar_of(get_store(), scope)
+    except QuarterdeckError:
+        return UTC_DAYS
+
+
+def today_of(scope: Scope) -> date:
+    """Return the date that it is for a scope."""
+    return load_calendar(scope).day_of(now_ms())
 
 
 @st.cache_resource(ttl=2, show_spinner=False)

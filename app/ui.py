@@ -76,12 +76,14 @@ def render_frame(
     environments: Sequence[str],
     services: Sequence[Scope] = (),
     new: Collection[str | Scope] = (),
+    today_of: Callable[[Scope], date] = lambda _scope: datetime.now(UTC).date(),
     ranges: bool = True,
 ) -> Frame:
     """Draw the page's title and its filters, which live in the URL; return what the visitor chose.
 
     The first of the environments is shown unless the visitor chose another. `services` are those of all environments;
-    the switch is drawn where the chosen environment has more than one. What is among `new` is shown as new.
+    the switch is drawn where the chosen environment has more than one. What is among `new` is shown as new. `today_of`
+    returns the date of a scope.
     """
     st.session_state["is_first_look"] = st.session_state.get("page_seen") != title
     st.session_state["page_seen"] = title
@@ -103,7 +105,7 @@ def render_frame(
         environment = _choose_environment(environments, new)
         here = [scope for scope in services if scope.environment == environment.casefold()]
         service = _choose_service([scope.service for scope in here], {scope.service for scope in here if scope in new})
-    return Frame(environment, RANGES[chosen or "30d"], datetime.now(UTC).date(), service)
+    return Frame(environment, RANGES[chosen or "30d"], today_of(Scope(environment.casefold(), service)), service)
 
 
 def _choose_environment(environments: Sequence[str], new: Collection[object]) -> str:

@@ -10,7 +10,7 @@ from app.panels.coverage.charts import render_charts
 from app.panels.coverage.progress import render_progress
 from app.panels.coverage.resources import load_coverage, load_map
 from app.panels.coverage.topic import choose_topic, render_topic
-from app.resources import get_config, get_store, list_environments, list_new, list_services
+from app.resources import get_config, get_store, list_environments, list_new, list_services, today_of
 from app.text import plain
 from core.coverage.backlog import list_backlog
 from core.coverage.report import Coverage
@@ -70,6 +70,8 @@ def render(frame: ui.Frame) -> None:
     render_backlog(coverage, backlog, of_drop)
 
 
-frame = ui.render_frame("Coverage", environments=list_environments(), services=list_services(), new=list_new())
+frame = ui.render_frame(
+    "Coverage", environments=list_environments(), services=list_services(), new=list_new(), today_of=today_of
+)
 with ui.showing_errors("The topics could not be computed"):
     render(frame)

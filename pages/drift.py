@@ -11,7 +11,7 @@ from app.panels.drift.scores import (
     render_segments,
     render_table,
 )
-from app.resources import list_environments, list_new, list_services, load_drift
+from app.resources import list_environments, list_new, list_services, load_drift, today_of
 from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.verdict import DriftReport, DriftStatus
@@ -44,6 +44,8 @@ def render(frame: ui.Frame) -> None:
     render_alerts(frame)
 
 
-frame = ui.render_frame("Drift", environments=list_environments(), services=list_services(), new=list_new())
+frame = ui.render_frame(
+    "Drift", environments=list_environments(), services=list_services(), new=list_new(), today_of=today_of
+)
 with ui.showing_errors("The retrieval log could not be read"):
     render(frame)

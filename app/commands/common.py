@@ -6,14 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any
 
 import click
 
 from core.config import Config, load_config
+from core.errors import SourceUnavailable
 from core.jobs.jobs import format_step
-from core.log.retrievals import list_scopes
+from core.log.retrievals import list_scopes, today_in
 from core.log.scopes import choose_scope
 from core.safety.letters import show_text
 from quarterdeck.scope import Scope
@@ -51,6 +54,16 @@ def find_scope(config: Config, store: Store, service: str | None) -> Scope:
     return choose_scope(
         list_scopes(store), environment=config.environment if named else None, service=service, own=config.environment
     )
+
+
+def settle_days(store: Store, scope: Scope) -> date:
+    """Close the days of a scope that are over, as far as the store can be written; return the date of today there."""
+    from core.log.closing import close_days
+
+    now = datetime.now(UTC)
+    with suppress(SourceUnavailable):  # reading will tell; a store that can only be read is read by hours
+        close_days(store, now=now, scope=scope)
+    return today_in(store, scope, now=now)
 
 
 def show(as_json: bool, value: Any, lines: Iterable[str]) -> None:

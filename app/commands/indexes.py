@@ -15,6 +15,7 @@ from app.commands.common import (
     open_corpus,
     open_store,
     service_option,
+    settle_days,
     show,
     show_progress,
     to_json,
@@ -253,7 +254,7 @@ def index_predict(
         store,
         embedder,
         scope=scope,
-        today=datetime.now(UTC).date(),
+        today=settle_days(store, scope),
         window_days=window_days,
         low_score=config.low_score,
     )

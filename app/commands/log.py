@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, find_scope, open_store, redactor_of, service_option, show, to_json
+from app.commands.common import common, find_scope, open_store, redactor_of, service_option, settle_days, show, to_json
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
@@ -39,7 +39,7 @@ def drift(config: Config, *, window_days: int, baseline_days: int, service: str 
     store = open_store(config)
     scope = find_scope(config, store, service)
     found = report_drift(
-        store, scope=scope, today=datetime.now(UTC).date(), window_days=window_days, baseline_days=baseline_days
+        store, scope=scope, today=settle_days(store, scope), window_days=window_days, baseline_days=baseline_days
     )
     report, states = found.report, found.states
     told = {
@@ -86,11 +86,12 @@ def topics(
         found = _group_csv(config, input_path, column, wanted, assignments)
     else:
         store = open_store(config)
+        scope = find_scope(config, store, service)
         found = report_coverage(
             store,
             Embedder(config.embedding_model, cache=VectorCache(store)),
-            scope=find_scope(config, store, service),
-            today=datetime.now(UTC).date(),
+            scope=scope,
+            today=settle_days(store, scope),
             clusters=wanted,
             window_days=window_days,
             low_score=config.low_score,

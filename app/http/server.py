@@ -25,6 +25,7 @@ from core.corpus.clones import clone_of, is_url
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
+from core.log.closing import close_days
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from quarterdeck.store import Store
@@ -78,6 +79,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
+        PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))

@@ -13,7 +13,7 @@ from core.audit.settings import Family, SettingKey, get_setting, save_setting, s
 from core.drift.report import report_drift
 from core.drift.verdict import DriftStatus
 from core.errors import Conflict, SourceUnavailable
-from core.log.retrievals import list_scopes_of
+from core.log.retrievals import list_scopes_of, today_in
 from quarterdeck.scope import DEFAULT_SERVICE, Scope
 from quarterdeck.store import Store
 
@@ -52,7 +52,7 @@ def _check_scope(store: Store, scope: Scope, rules: Sequence[AlertRule], *, now:
     wanted = [rule for rule in rules if rule.service in ("", scope.service)]
     if not wanted:
         return
-    report = report_drift(store, scope=scope, today=now.date()).report
+    report = report_drift(store, scope=scope, today=today_in(store, scope, now=now)).report
     where = "" if scope.service == DEFAULT_SERVICE else f" of {scope.service}"
     for rule in wanted:
         name = scope_key(Family.ALERT_TOLD, scope, rule.name)

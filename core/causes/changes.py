@@ -24,7 +24,7 @@ from core.drift.audited import service_of_level
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftReport
 from core.errors import QuarterdeckError
-from core.log.retrievals import SEGMENTS, Window, list_questions, list_segment_scores
+from core.log.retrievals import Window, list_dimensions, list_questions, list_segment_scores
 from core.log.values import AskedQuery, DailyScores, normalize_query
 from core.tracking.gateway import Tracking
 from quarterdeck.clock import to_ms
@@ -93,7 +93,10 @@ def explain_drift(
     if report.changed_on is None or report.fall is None:
         return WhatChanged(tuple(changes), tuple(problems), Causes(()), (), report.reason)
     reached = Window(report.baseline_from or report.changed_on, today)
-    segments = {name: list_segment_scores(store, name, window=reached, scope=found.scope) for name in SEGMENTS}
+    segments = {
+        name: list_segment_scores(store, name, window=reached, scope=found.scope)
+        for name in list_dimensions(store, found.scope)
+    }
     same = compare_same_questions(store, report, found.days, today=today, scope=found.scope)
     causes = rank_causes(report, changes, days=found.days, segments=segments, same_questions=same)
     topics, failed = _name_topics(report, coverage, found.days, today)

@@ -7,7 +7,13 @@ from typing import Any
 from core.audit.settings import Family, get_setting, scope_key
 from core.drift.audited import AcceptedLevel
 from core.drift.verdict import DriftReport, SegmentVerdict, decide_drift, decide_segments
-from core.log.retrievals import SEGMENTS, count_states, last_days, list_daily_scores, list_segment_scores
+from core.log.retrievals import (
+    count_states,
+    last_days,
+    list_daily_scores,
+    list_dimensions,
+    list_segment_scores,
+)
 from core.log.values import DailyScores, States
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
@@ -43,7 +49,7 @@ def report_drift(
     days = list_daily_scores(store, scope=scope)
     report = decide_drift(days, accepted_on=get_accepted_day(store, scope), **options)
     segments = []
-    for dimension in SEGMENTS:
+    for dimension in list_dimensions(store, scope):
         scores = {value: found for value, found in list_segment_scores(store, dimension, scope=scope).items() if value}
         if scores:
             segments.append((dimension, decide_segments(scores, **options)))

@@ -186,8 +186,8 @@ def as_history(days: Sequence[DailyScores]) -> DailyHistory:
     return DailyHistory.of(
         np.array([d.day.toordinal() for d in days]),
         np.array([d.count for d in days]),
-        np.array([d.total for d in days]),
-        np.array([d.total_squares for d in days]),
+        np.array([d.mean * d.count for d in days]),
+        np.array([d.squares_around_mean for d in days]),
     )
 
 
@@ -324,7 +324,7 @@ def _say(day: date) -> str:
 def _average(days: Iterable[DailyScores]) -> float | None:
     held = list(days)
     count = sum(d.count for d in held)
-    return sum(d.total for d in held) / count if count else None
+    return sum(d.mean * d.count for d in held if d.count) / count if count else None
 
 
 def _distances(reference: list[DailyScores], current: list[DailyScores]) -> tuple[float, float, float]:
