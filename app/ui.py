@@ -67,6 +67,7 @@ DRIFT_LOOKS: Mapping[DriftStatus, StatusLook] = {
     DriftStatus.STABLE: StatusLook("Stable", "green", "✓"),
     DriftStatus.WATCH: StatusLook("Watch", "orange", "◐"),
     DriftStatus.DRIFTING: StatusLook("Drifting", "red", "▼"),
+    DriftStatus.OUTAGE: StatusLook("Outage", "red", "■"),
 }
 
 

@@ -25,12 +25,13 @@ USEFUL_DROP = 0.10  # data are insufficient if even this drop would be missed
 
 
 class DriftStatus(StrEnum):
-    """The four verdicts, ordered from too little data to a called drop."""
+    """The verdicts, ordered from too little data to a called drop and to searches that find nothing."""
 
     INSUFFICIENT_DATA = "insufficient_data"
     STABLE = "stable"
     WATCH = "watch"
     DRIFTING = "drifting"
+    OUTAGE = "outage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class DriftReport:
     recent_from: date | None = None
     fall: float | None = None  # weekday-adjusted change of level since `changed_on`, negative for a drop
     fall_error: float | None = None
+    outage_since: date | None = None
     notes: tuple[str, ...] = ()  # what else is to be known of the days: sentences
 
 

@@ -78,10 +78,7 @@ def list_daily_scores(
 
 def count_states(log: Log, window: Window, scope: Scope = EVERYTHING) -> States:
     """Return how many questions of a window are in each state; an empty hit list can be an outage."""
-    days = list_days(log, window=window, scope=scope)
-    return States(
-        *(sum(getattr(day, name) for day in days) for name in ("count", "unmapped", "unscored", "empty", "failed"))
-    )
+    return States.of_days(list_days(log, window=window, scope=scope))
 
 
 def list_segment_scores(

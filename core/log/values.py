@@ -74,6 +74,12 @@ class States:
     empty: int = 0
     failed: int = 0
 
+    @classmethod
+    def of_days(cls, days: Iterable[DailyScores]) -> "States":
+        """Return the states of the questions of some days."""
+        sums = [(day.count, day.unmapped, day.unscored, day.empty, day.failed) for day in days]
+        return cls(*map(sum, zip(*sums, strict=True)))
+
     @property
     def questions(self) -> int:
         """All of them."""

@@ -15,8 +15,8 @@ from core.log.histograms import add_histograms
 from core.log.values import DailyScores
 
 MEAN_HELP = (
-    "Mean top-1 similarity. On days that are over, no session and no question weighs more than 1% of the day, so that a "
-    "bot or a popular button does not move it."
+    "Mean top-1 similarity. On days that are over, no session and no question weighs more than 1% of the day, so "
+    "that a bot or a popular button does not move it."
 )
 
 
@@ -52,10 +52,9 @@ def render_distributions(found: DriftOverview) -> None:
 
 def render_table(found: DriftOverview, frame: ui.Frame) -> None:
     """The scores day by day, as a table and CSV."""
-    ui.show_table(
-        [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in list_shown(found, frame)],
-        key="drift-table", file_name="daily-scores.csv", column_config={"mean score": st.column_config.NumberColumn(format="%.3f", help=MEAN_HELP)},
-    )  # fmt: skip
+    rows = [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in list_shown(found, frame)]
+    columns = {"mean score": ui.score_column(3, help=MEAN_HELP)}
+    ui.show_table(rows, key="drift-table", file_name="daily-scores.csv", column_config=columns)
 
 
 def list_shown(found: DriftOverview, frame: ui.Frame) -> list[DailyScores]:
