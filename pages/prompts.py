@@ -103,7 +103,7 @@ def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> No
     if live.open:
         with live, ui.showing_errors("The live figures could not be read"):
             name = found.prompt or next((each.evaluation.prompt for each in found.contenders), "")
-            render_behavior(name, experiment, frame.today)
+            render_behavior(name, experiment, today=frame.today, environment=frame.environment)
     if names.open:
         with names, ui.showing_errors("The names could not be read"):
             render_names(experiment, load_choices(experiment), frame.environment)

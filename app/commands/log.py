@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, open_store, redactor_of, show
+from app.commands.common import common, find_scope, open_store, redactor_of, service_option, settle_days, show, to_json
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
@@ -27,22 +27,29 @@ from core.safety.spreadsheets import write_row
     type=click.IntRange(1, 730),
     help="How many days before them to compare with.",
 )
+@service_option
 @common
-def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool) -> None:
+def drift(config: Config, *, window_days: int, baseline_days: int, service: str | None, as_json: bool) -> None:
     """Report whether retrieval scores drift, since when, and what to do.
 
     Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
     """
     from core.drift.report import report_drift
 
-    report = report_drift(
-        open_store(config),
-        environment=config.environment,
-        today=datetime.now(UTC).date(),
-        window_days=window_days,
-        baseline_days=baseline_days,
-    ).report
-    show(as_json, report, [f"{report.status}: {report.reason}", report.action])
+    store = open_store(config)
+    scope = find_scope(config, store, service)
+    found = report_drift(
+        store, scope=scope, today=settle_days(store, scope), window_days=window_days, baseline_days=baseline_days
+    )
+    report, states = found.report, found.states
+    told = {
+        "environment": scope.environment,
+        "service": scope.service,
+        **to_json(report),
+        "empty_share": states.share_of(states.empty),
+        "unscored_share": states.share_of(states.unscored),
+    }
+    show(as_json, told, [f"{report.status}: {report.reason}", report.action, *report.notes])
 
 
 @click.command()
@@ -53,6 +60,7 @@ def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Group the queries of this CSV instead.")
 @click.option("--column", default="text", show_default=True, help="The CSV's column with the queries.")
 @click.option("--assignments", type=click.Path(path_type=Path), help="Write the CSV with a column `cluster` here.")
+@service_option
 @common
 def topics(
     config: Config,
@@ -62,6 +70,7 @@ def topics(
     input_path: Path | None,
     column: str,
     assignments: Path | None,
+    service: str | None,
     as_json: bool,
 ) -> None:
     """Group the low-scoring queries, or those of a CSV, into topics, largest first.
@@ -77,11 +86,12 @@ def topics(
         found = _group_csv(config, input_path, column, wanted, assignments)
     else:
         store = open_store(config)
+        scope = find_scope(config, store, service)
         found = report_coverage(
             store,
             Embedder(config.embedding_model, cache=VectorCache(store)),
-            environment=config.environment,
-            today=datetime.now(UTC).date(),
+            scope=scope,
+            today=settle_days(store, scope),
             clusters=wanted,
             window_days=window_days,
             low_score=config.low_score,

@@ -18,7 +18,7 @@ from app.http.guard import Guard
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
 from core.access.identity import SignIn, is_loopback
-from core.alerts.delivery import check_alerts
+from core.alerts.delivery import check_all_alerts
 from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of
@@ -26,6 +26,7 @@ from core.corpus.locations import parse_location
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
+from core.log.closing import close_days
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from core.store.backfill import backfill
@@ -81,7 +82,8 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
         PeriodicJob("backfill", 60, partial(backfill, store)),
-        PeriodicJob("alerts", 60, lambda: check_alerts(store, environment, now=datetime.now(UTC))),
+        PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
+        PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
         ),

@@ -7,6 +7,7 @@ from core.log.values import LiveFigures
 from core.tracking.conventions import read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run, RunFilter
+from quarterdeck.scope import EVERYTHING, Scope
 
 NEWEST_QUERIES = 200_000
 _LOOKED_AT = 1_000
@@ -42,12 +43,16 @@ class BehaviorReport:
     is_cut: bool
 
 
-def report_behavior(log: Log, tracking: Tracking, name: str, *, experiment: str, window: Window) -> BehaviorReport:
+def report_behavior(
+    log: Log, tracking: Tracking, name: str, *, experiment: str, window: Window, scope: Scope = EVERYTHING
+) -> BehaviorReport:
     """Return how each version of a prompt performs in production. Raises SourceUnavailable.
 
     The log may call a version `v3`, `3`, `qa-v3` or `qa-3`; any other spelling gets a row of its own.
     """
-    live = {row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES)}
+    live = {
+        row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES, scope=scope)
+    }
     newest = _newest_runs(tracking, name, experiment)
     found = []
     for prompt in tracking.list_prompts(name, with_runs=False):

@@ -14,14 +14,14 @@ from core.prompts.behavior import VersionBehavior
 from core.tracking.conventions import read_evaluation
 
 
-def render_behavior(name: str, experiment: str, today: date) -> None:
+def render_behavior(name: str, experiment: str, *, today: date, environment: str) -> None:
     """Draw the table of versions over a window of the retrieval log."""
     days = st.segmented_control(
         "Time range", ui.RANGES, default="30d", required=True, key="days", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     window = last_days(ui.RANGES[days or "30d"], until=today)
-    found = load_behavior(name, experiment, window)
+    found = load_behavior(name, experiment, window, environment)
     if not found.queries:
         ui.render_empty("The retrieval log has no query in these days.", "quarterdeck import log.csv", link="drift")
         return

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from app.resources import get_config, get_store, get_tracking
+from core.arms.histories import scope_of_flag
 from core.errors import QuarterdeckError, SourceUnavailable
 from core.log.retrievals import Window
 from core.prompts.behavior import BehaviorReport, report_behavior
@@ -70,6 +71,8 @@ def load_choices(experiment: str) -> tuple[Run, ...]:
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner="Reading the retrieval log …")
-def load_behavior(name: str, experiment: str, window: Window) -> BehaviorReport:
-    """Return what each version of a prompt does in production, next to its offline figures."""
-    return report_behavior(get_store(), get_tracking(), name, experiment=experiment, window=window)
+def load_behavior(name: str, experiment: str, window: Window, environment: str) -> BehaviorReport:
+    """Return what each version of a prompt does in an environment, next to its offline figures."""
+    return report_behavior(
+        get_store(), get_tracking(), name, experiment=experiment, window=window, scope=scope_of_flag(environment)
+    )
