@@ -5,7 +5,7 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from threading import Lock
@@ -29,6 +29,7 @@ from quarterdeck.schema import (
     rollups,
     upsert,
 )
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 _ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
@@ -177,12 +178,16 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
         added = roll_up(rows, registry.list_declared(connection, {scope.service for scope in scopes}))
     stored, driver = [(*to_columns(row)[:-1], ids[row[-1]]) for row in rows], connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        mark = "?"
         _insert_into_sqlite(driver, stored)
     else:
-        mark = "%s"
         _copy_into_postgresql(driver, stored)
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+    add_to_rollups(connection, added, ids, registry)
+
+
+def add_to_rollups(connection: Connection, added: Rollups, ids: Mapping[Scope, int], registry: Registry) -> None:
+    """Add sums to the rollups, in the transaction that stores their rows. On PostgreSQL it holds ROLLUP_LOCK already."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
     added = bound(added, partial(registry.admit, connection))
     for table in (rollups, metric_sums, metric_bins, document_days):
         if sums := getattr(added, table.name):
