@@ -157,6 +157,21 @@ class SqlLog:
         self.store.forget_connections()
 
 
+def lock_rollups(connection: Connection) -> None:
+    """Wait until no other transaction changes the rollups; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+
+
+def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
+    """Add to the rollups, within a transaction that has their lock; `ids` are those of the scopes."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    for table in (rollups, metric_sums, metric_bins, document_days):
+        if sums := getattr(added, table.name):
+            values = [(ids[scope], *rest) for scope, *rest in sums]
+            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+
+
 class _KnownId(QuarterdeckError):
     """A row with the id of one of these is stored already: they were sent before, and the answer was lost."""
 
@@ -181,18 +196,8 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
         _insert_into_sqlite(driver, stored)
     else:
         _copy_into_postgresql(driver, stored)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-    add_to_rollups(connection, added, ids, registry)
-
-
-def add_to_rollups(connection: Connection, added: Rollups, ids: Mapping[Scope, int], registry: Registry) -> None:
-    """Add sums to the rollups, in the transaction that stores their rows. On PostgreSQL it holds ROLLUP_LOCK already."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    added = bound(added, partial(registry.admit, connection))
-    for table in (rollups, metric_sums, metric_bins, document_days):
-        if sums := getattr(added, table.name):
-            values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+        lock_rollups(connection)
+    add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -37,6 +37,7 @@ _MOST_ATTRIBUTES = 24
 _MOST_JSON = 200_000  # longer inputs of spans other than retrievers are not searched for a question
 
 KeepsAnswers = Callable[[Scope], bool]
+ScopeOf = Callable[[str | None, str | None], Scope]  # of an environment and a service; raises InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,13 @@ class Span:
     resource: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_span(span: Span, *, redact: Redactor, keeps_answers: KeepsAnswers = lambda _scope: False) -> SpanNote:
+def read_span(
+    span: Span,
+    *,
+    redact: Redactor,
+    keeps_answers: KeepsAnswers = lambda _scope: False,
+    scope_of: ScopeOf = make_scope,
+) -> SpanNote:
     """Return what a span says about a question; questions and answers are redacted.
 
     A retrieval that cannot be read is noted with its problem. Spans of other kinds are noted for their place in the
@@ -66,14 +73,15 @@ def read_span(span: Span, *, redact: Redactor, keeps_answers: KeepsAnswers = lam
     role = find_role(span)
     if not role and span.parent_id:
         return SpanNote(span.span_id, span.parent_id)
+    scope = scope_of(None, None)
     try:
-        return _read(span, role, redact, keeps_answers)
+        scope = _find_scope(span, scope_of)
+        return _read(span, role, scope, redact, keeps_answers)
     except InvalidInput as error:
         if role not in (RETRIEVER, STORE):
             return SpanNote(span.span_id, span.parent_id)
-        return SpanNote(
-            span.span_id, span.parent_id, role=role, name=span.name[:256], problem=(error.field, error.problem)
-        )
+        problem = (error.field, error.problem)
+        return SpanNote(span.span_id, span.parent_id, role, span.name[:256], span.start_ns, scope, problem=problem)
 
 
 def find_role(span: Span) -> str:
@@ -111,11 +119,10 @@ def _is_read(span: Span) -> bool:
     return any(word in said for word in names.STORE_READS)
 
 
-def _read(span: Span, role: str, redact: Redactor, keeps_answers: KeepsAnswers) -> SpanNote:
+def _read(span: Span, role: str, scope: Scope, redact: Redactor, keeps_answers: KeepsAnswers) -> SpanNote:
     attributes = _with_events(span)
     metadata = parse_json(attributes.get("metadata"))
     sources = (attributes, metadata if isinstance(metadata, Mapping) else {}, span.resource)
-    scope = _find_scope(span, *sources)
     common: dict[str, Any] = {
         "span_id": span.span_id, "parent_id": span.parent_id, "role": role, "name": span.name[:256],
         "start_ns": span.start_ns, "scope": scope, "fields": _find_fields(role, *sources),
@@ -161,9 +168,9 @@ def _with_events(span: Span) -> Mapping[str, Any]:
     return {**merged, **span.attributes} if merged else span.attributes
 
 
-def _find_scope(span: Span, *sources: Mapping[str, Any]) -> Scope:
-    environment = _first_text(names.ENVIRONMENTS, span.resource, *sources)
-    return make_scope(environment, _first_text(("service.name",), span.resource))
+def _find_scope(span: Span, scope_of: ScopeOf) -> Scope:
+    environment = _first_text(names.ENVIRONMENTS, span.resource, span.attributes)
+    return scope_of(environment, _first_text(("service.name",), span.resource))
 
 
 def _find_fields(role: str, *sources: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,16 @@ A row that came from part of a trace is amended when the rest of it arrives.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, delete, select, update
 
-from quarterdeck.log import SqlLog, add_to_rollups
+from quarterdeck.log import SqlLog, add_sums, lock_rollups
 from quarterdeck.registry import registry_of
 from quarterdeck.retrieval import COLUMNS, EMPTY, SCORED, Row, to_columns
-from quarterdeck.rollups import Rollups, roll_up
+from quarterdeck.rollups import Rollups, bound, roll_up
 from quarterdeck.schema import (
-    ROLLUP_LOCK,
     document_days,
     metric_bins,
     metric_sums,
@@ -48,7 +48,12 @@ def replace_rows(store: Store, connection: Connection, rows: Sequence[Row], amon
     """
     stored = _read_rows(connection, among)
     wanted = {row[_ID]: _keep_later(row, stored.get(row[_ID])) for row in rows}
-    changed = [name for name, row in wanted.items() if name in stored and stored[name] != _comparable(row)]
+    known = {name: row for name, row in wanted.items() if name in stored}
+    ids = registry_of(store).lend().find_ids(connection, {row[-1] for row in (*known.values(), *stored.values())})
+    changed = [
+        name for name, row in known.items()
+        if (stored[name][:-1], ids[stored[name][-1]]) != (_comparable(row), ids[row[-1]])
+    ]  # fmt: skip
     gone = [name for name in stored if name not in wanted]
     new = [row for name, row in wanted.items() if name not in stored]
     if new:
@@ -67,12 +72,10 @@ def _amend(
     registry = registry_of(store).lend()
     found = {row[-1] for row in (*former, *rows)}
     ids = registry.find_ids(connection, found)
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+    lock_rollups(connection)
     declared = registry.list_declared(connection, {scope.service for scope in found})
-    taken = roll_up(former, declared)
-    add_to_rollups(connection, negate(taken), ids, registry)
-    add_to_rollups(connection, roll_up(rows, declared), ids, registry)
+    for added in (negate(roll_up(former, declared)), roll_up(rows, declared)):
+        add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
     _drop_empty(connection, sorted({ids[row[-1]] for row in former}), {row[0] for row in former})
     for row in rows:
         values = dict(zip((*COLUMNS, "scope_id"), (*to_columns(row)[:-1], ids[row[-1]]), strict=True))
@@ -147,11 +150,11 @@ def _keep_later(row: Row, stored: Row | None) -> Row:
 
 
 def _comparable(row: Row) -> Row:
-    """Return a row as it is read back: JSON has no tuples."""
+    """Return a row without its scope as it is read back: JSON has no tuples."""
     hits, noted = row[_HITS], row[_NOTED]
     return (
         *row[:_HITS],
         None if hits is None else tuple((name, score) for name, score in hits),
         None if noted is None else json.loads(json.dumps(noted)),
-        *row[_NOTED + 1 :],
+        *row[_NOTED + 1 : -1],
     )
