@@ -5,7 +5,7 @@ its last span; what comes until then amends its rows. Every server of a store se
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, select, text, update
@@ -243,8 +243,8 @@ class _Settling:
     def _add_late(self, trace: _Open, stored: Sequence[tuple[str, str]]) -> list[Refused]:
         """Add what a trace that was over searched for since; its rows stay as they are, and its spans are not kept."""
         spans, texts = {span for span, _ in stored}, {query for _, query in stored}
-        assembled = assemble(trace.trace_id, trace.notes, first=len(stored) + 1)
-        new = []
+        assembled = assemble(trace.trace_id, trace.notes)
+        new: list[Question] = []
         for question in assembled.questions:
             scope, query = question.retrieval.scope, question.retrieval.query
             if spans & set(question.span_ids):
@@ -252,7 +252,8 @@ class _Settling:
             elif query in texts:
                 self._tally.refuse(InvalidInput("late", "its trace was over for a minute"), query, scope)
             else:
-                new.append(question)
+                name = name_row(trace.trace_id, len(stored) + len(new) + 1)
+                new.append(replace(question, retrieval=replace(question.retrieval, retrieval_id=name)))
         if new:
             self._count(self._replace(new, [str(question.retrieval.retrieval_id) for question in new]))
             self._store_components(new)

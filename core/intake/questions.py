@@ -58,8 +58,8 @@ class Assembled:
     refused: tuple[Refused, ...]
 
 
-def assemble(trace_id: str, notes: Sequence[SpanNote], *, first: int = 1) -> Assembled:
-    """Return the rows of a trace, and its searches that are none. The rows are numbered by their start, from `first`.
+def assemble(trace_id: str, notes: Sequence[SpanNote]) -> Assembled:
+    """Return the rows of a trace, and its searches that are none. The rows are numbered by their start.
 
     The order of the notes does not matter.
     """
@@ -73,7 +73,7 @@ def assemble(trace_id: str, notes: Sequence[SpanNote], *, first: int = 1) -> Ass
             groups.setdefault((search.scope, text), []).append(search)
         else:
             refused.append(Refused(search, InvalidInput("no_query", "neither the span nor its trace has a question")))
-    number = first
+    number = 1
     for (scope, text), searches in groups.items():
         try:
             questions.append(_make_question(trace, trace_id, number, scope, text, searches))
