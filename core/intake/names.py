@@ -49,15 +49,16 @@ QUERIES = (
 INPUTS = (
     "input.value", "traceloop.entity.input", "gen_ai.task.input", "mlflow.spanInputs", "langfuse.observation.input",
     "gen_ai.input.messages", "gen_ai.prompt", "langfuse.trace.input", "gen_ai.content.prompt",
-    "embedding.embeddings.0.embedding.text", "embedding.text", "gen_ai.prompt.0.content",
+    "gen_ai.workflow.input", "embedding.embeddings.0.embedding.text", "embedding.text", "gen_ai.prompt.0.content",
 )  # fmt: skip
 PLAIN_INPUTS = frozenset({"input.value", *QUERIES})  # text, unless `input.mime_type` says JSON
 OUTPUTS = (
     "output.value", "traceloop.entity.output", "gen_ai.task.output", "mlflow.spanOutputs",
     "langfuse.observation.output", "gen_ai.output.messages", "gen_ai.completion", "langfuse.trace.output",
-    "gen_ai.content.completion",
+    "gen_ai.content.completion", "gen_ai.workflow.output",
 )  # fmt: skip
 DOCUMENTS = ("gen_ai.retrieval.documents", "retrieval.documents", "reranker.output_documents", "documents")
+COUNTS = ("gen_ai.retrieval.document_count", "db.response.returned_rows")
 HIDDEN = frozenset({"__REDACTED__", "[REDACTED]", "<redacted>"})
 
 SESSIONS = (

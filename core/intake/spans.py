@@ -26,6 +26,7 @@ NUMBERS = ("cost_usd", "faithfulness", "feedback", "tokens")
 
 _LATEST_NS = int(LATEST.timestamp()) * 10**9
 _FLAT = re.compile(r"(?:retrieval\.documents|reranker\.output_documents)\.(\d{1,6})\.(?:document\.)?(.+)")
+_TEXTS = re.compile(r"texts=\[(['\"])(.+?)\1[,\]]", re.DOTALL)
 _RESULT = re.compile(r"db\.(?:query|search)\.result")
 _NAMED = (
     "traceloop.entity.name", "db.system", "db.system.name", "gen_ai.data_source.id", "ls_retriever_name",
@@ -85,15 +86,22 @@ def read_span(
 
 
 def find_role(span: Span) -> str:
-    """Return what a span is: a retriever, a query of a vector store, a reranker, a model …; "" for all others."""
+    """Return what a span is: a retriever, a query of a vector store, a reranker, a model …; "" for all others.
+
+    Of several conventions on one span, one that says retriever is right: LangSmith calls it `embeddings` as well.
+    """
     attributes = span.attributes
-    for name, roles in names.KINDS.items():
-        value = attributes.get(name)
-        if value is not None:
-            role = roles.get(str(value).strip('"').lower())
-            if role and not (role == STORE and not _is_read(span)):
-                return _named_retriever(span) if role == CHAIN and name != "openinference.span.kind" else role
-    return STORE if _is_store(attributes) and _is_read(span) else ""
+    found = {name: role for name in names.KINDS if (role := _look_up(name, attributes.get(name)))}
+    if RETRIEVER in found.values():
+        return RETRIEVER
+    if (STORE in found.values() or _is_store(attributes)) and _is_read(span):
+        return STORE
+    role = next((role for role in found.values() if role != STORE), "")
+    return _named_retriever(span) if role == CHAIN and "openinference.span.kind" not in found else role
+
+
+def _look_up(name: str, value: Any) -> str:
+    return "" if value is None else names.KINDS[name].get(str(value).strip('"').lower(), "")
 
 
 def _named_retriever(span: Span) -> str:
@@ -143,10 +151,10 @@ def _read_search(
     """Return what a retriever, a vector store or a reranker says: its question, documents and numbers."""
     if not 0 < span.start_ns < _LATEST_NS:
         raise InvalidInput("ts", "the span has no start time between 1970 and 2100")
-    question = "" if role == STORE else _find_question(attributes)
+    question = _find_question(attributes) if role != STORE else _find_in_statement(attributes)
     problem, documents = None, None
     try:
-        documents = _find_documents(span, role, attributes)
+        documents = _find_documents(span, attributes)
     except InvalidInput as error:  # a span within it may know them
         problem = (error.field, error.problem)
     hits, kind, reranked = _measure(span, role, documents or [], sources)
@@ -208,7 +216,14 @@ def _find_question(attributes: Mapping[str, Any], *, most: int = 10_000_000) -> 
     return ""
 
 
-def _find_documents(span: Span, role: str, attributes: Mapping[str, Any]) -> list[Found] | None:
+def _find_in_statement(attributes: Mapping[str, Any]) -> str:
+    """Return the text that a vector store was asked for, where its instrumentation writes it."""
+    named = attributes.get("db.vector.query.text")
+    texts = _TEXTS.match(str(attributes.get("db.query.text") or ""))
+    return str(named) if named else texts[2] if texts else ""
+
+
+def _find_documents(span: Span, attributes: Mapping[str, Any]) -> list[Found] | None:
     """Return the documents of a search, None if it failed. Raises InvalidInput if nothing is known about them."""
     for name in names.DOCUMENTS:
         if attributes.get(name) is not None:
@@ -223,12 +238,14 @@ def _find_documents(span: Span, role: str, attributes: Mapping[str, Any]) -> lis
     if isinstance(output, str) and output in names.HIDDEN:
         raise InvalidInput("hidden", "the documents are hidden by the application's own setting")
     found = None if output is None else find_documents(output)
+    if found is None and any(attributes.get(name) == 0 for name in names.COUNTS):
+        return []
     if found is None and span.failed:
         return None
     if found is None and isinstance(output, str) and output.strip() and not output.lstrip().startswith(("{", "[")):
         return read_documents([output])  # the retriever gave one text
-    if found is None and (role == STORE or (output is None and "openinference.span.kind" in attributes)):
-        return []  # these write one attribute or event per document, and none for an empty list
+    if found is None and output is None and "openinference.span.kind" in attributes:
+        return []  # OpenInference writes one attribute per document property, and none for an empty list
     if found is None:
         raise InvalidInput("no_documents", "the span has none; enable content capture in the instrumentation")
     return found
