@@ -92,8 +92,21 @@ OWN_ATTRIBUTES = (
     "quarterdeck.attributes.", "traceloop.association.properties.", "langfuse.trace.metadata.",
     "langfuse.observation.metadata.", "langsmith.metadata.",
 )  # fmt: skip
-FRAMEWORKS_OWN = ("ls_", "lc_", "langgraph_", "langfuse_", "checkpoint_", "__")  # written by frameworks, not services
-NOT_ATTRIBUTES = frozenset({"session_id", "user_id", "thread_id", "conversation_id", "chat_id"})
+FRAMEWORKS_OWN = (
+    "ls_",
+    "lc_",
+    "langgraph_",
+    "langfuse_",
+    "LANGSMITH_",
+    "LANGCHAIN_",
+    "checkpoint_",
+    "is_langchain_",
+    "resourceAttributes",
+    "scope",
+    "revision_id",
+    "__",
+)  # written by frameworks, not services
+NOT_ATTRIBUTES = frozenset({"tags", "session_id", "user_id", "thread_id", "conversation_id", "chat_id"})
 
 # What a document's own number is called, and what kind it is; "" is to be found out.
 NUMBERS = {

@@ -251,7 +251,7 @@ def _list_components(main: SpanNote, kind: str, notes: Sequence[SpanNote]) -> li
         name = note.name or note.role
         if note.reranked is not None:
             found[("rerank", name)] = Component("rerank", name, note.reranked)
-        if not note.kind or not note.hits or (note is main and note.kind == kind):
+        if note is main or not note.kind or not note.hits:
             continue
         best = best_score(note.hits, note.kind)
         if best is not None and not (note.kind == kind and best == best_score(main.hits or (), kind)):
@@ -272,11 +272,11 @@ def _find_fields(
 ) -> dict[str, Any]:
     """Return the optional fields: of the searches, of what they are in, then of any span of the trace."""
     around = [note for search in searches for note in trace.list_ancestors(search)]
-    models = [note for note in trace.notes if note.role == EMBEDDING]
+    embedders = [note for note in trace.notes if note.role == EMBEDDING]
     found: dict[str, Any] = {}
     for note in (*searches, *inner, *around):
         found = {**note.fields, **found}
-    for note in (*models, *trace.notes):
+    for note in (*embedders, *trace.notes):
         found = {**{name: value for name, value in note.fields.items() if name in _OF_TRACE}, **found}
     if not is_first:  # what the whole trace cost is counted once
         return {name: value for name, value in found.items() if name not in ("cost_usd", "tokens")}
@@ -284,12 +284,10 @@ def _find_fields(
         total = _add_up(trace, name)
         if total is not None:
             found.setdefault(name, total)
-    answers = [note for note in trace.notes if note.answer]
-    roots = [note for note in answers if not note.parent_id] + [note for note in answers if note.role == CHAIN]
-    if answers:
-        found["answer"] = (roots or [note for note in answers if note.role == MODEL] or answers)[
-            0 if roots else -1
-        ].answer
+    roots = [note.answer for note in trace.notes if note.answer and not note.parent_id]
+    models = [note.answer for note in trace.notes if note.answer and note.role == MODEL]
+    if roots or models:
+        found["answer"] = (roots or models)[-1]
     return found
 
 

@@ -298,8 +298,14 @@ def _find_error(span: Span) -> str:
     for name, event in span.events:
         if name == "exception":
             said = event.get("exception.message") or event.get("exception.type")
-            return str(said or "the retrieval failed")[:256]
-    return (span.message or "the retrieval failed")[:256]
+            return _first_line(str(said or ""))
+    return _first_line(span.message)
+
+
+def _first_line(message: str) -> str:
+    """Return what an error says, without the traceback that some instrumentations append."""
+    line = (message.strip().splitlines() or [""])[0].partition("Traceback (most recent call last)")[0]
+    return line.strip()[:256] or "the retrieval failed"
 
 
 def _find_attributes(attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
