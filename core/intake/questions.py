@@ -191,7 +191,7 @@ def _make_question(
         scope=scope,
         **_find_fields(trace, searches, inner, is_first=number == 1),
     )
-    components = _list_components(main, kind, [*knowing, *inner])
+    components = _list_components(main, [*knowing, *inner])
     return Question(retrieval, tuple(search.span_id for search in searches), tuple(components))
 
 
@@ -245,17 +245,17 @@ def _find_rerankers(trace: _Trace, text: str, searches: Sequence[SpanNote]) -> l
     return found
 
 
-def _list_components(main: SpanNote, kind: str, notes: Sequence[SpanNote]) -> list[Component]:
-    found: dict[tuple[str, str], Component] = {}
+def _list_components(main: SpanNote, notes: Sequence[SpanNote]) -> list[Component]:
+    """Return the best numbers of what searched or reranked within a question, each number once."""
+    own = best_score(main.hits or (), main.kind)
+    found: dict[tuple[str, float], Component] = {}
     for note in notes:
         name = note.name or note.role
         if note.reranked is not None:
-            found[("rerank", name)] = Component("rerank", name, note.reranked)
-        if note is main or not note.kind or not note.hits:
-            continue
-        best = best_score(note.hits, note.kind)
-        if best is not None and not (note.kind == kind and best == best_score(main.hits or (), kind)):
-            found.setdefault((note.kind, name), Component(note.kind, name, best))
+            found.setdefault(("rerank", note.reranked), Component("rerank", name, note.reranked))
+        best = best_score(note.hits, note.kind) if note.hits and note.kind and note is not main else None
+        if best is not None and (best != own):
+            found.setdefault((note.kind, best), Component(note.kind, name, best))
     return list(found.values())
 
 

@@ -26,6 +26,8 @@ NUMBERS = ("cost_usd", "faithfulness", "feedback", "tokens")
 
 _LATEST_NS = int(LATEST.timestamp()) * 10**9
 _FLAT = re.compile(r"(?:retrieval\.documents|reranker\.output_documents)\.(\d{1,6})\.(?:document\.)?(.+)")
+_RETRIEVES = re.compile(r"retriev", re.IGNORECASE)
+_ANSWERS = re.compile(r"query_?engine|retrieval_?qa|chain|workflow|pipeline", re.IGNORECASE)
 _TEXTS = re.compile(r"texts=\[(['\"])(.+?)\1[,\]]", re.DOTALL)
 _RESULT = re.compile(r"db\.(?:query|search)\.result")
 _NAMED = (
@@ -105,12 +107,12 @@ def _look_up(name: str, value: Any) -> str:
 
 
 def _named_retriever(span: Span) -> str:
-    """A task is a retriever if its name says so and its output holds documents: frameworks know no other way."""
+    """A task is a retriever if its name says so and its output holds documents, or is not captured."""
     name = f"{span.attributes.get('traceloop.entity.name') or ''} {span.name}"
-    if re.search(r"retriev(?!al_?qa)", name, re.IGNORECASE) and not re.search(r"query_?engine", name, re.IGNORECASE):
-        for each in names.OUTPUTS:
-            if find_documents(span.attributes.get(each)):
-                return RETRIEVER
+    if _RETRIEVES.search(name) and not _ANSWERS.search(name):
+        outputs = [span.attributes[each] for each in names.OUTPUTS if span.attributes.get(each) is not None]
+        if not outputs or any(find_documents(each) for each in outputs):
+            return RETRIEVER
     return CHAIN
 
 
