@@ -13,6 +13,8 @@ from core.intake.names import IDS, METADATA_IDS, NUMBERS, TEXTS
 from quarterdeck.hits import MAX_DOCUMENTS
 from quarterdeck.similarity import is_number
 
+UNNAMED = "(unnamed)"  # a document of which neither an id nor its text is known
+
 _LISTS = (
     "documents", "docs", "nodes", "source_nodes", "source_documents", "retrieved_documents", "results", "result",
     "matches", "hits", "points", "passages", "context", "outputs", "output", "response", "data", "generations",
@@ -114,10 +116,7 @@ def _read(document: Any, depth: int) -> Found | None:
     reranked = None
     if label != "rerank":
         reranked = _find_named(sources, "rerank")
-    name = _find_id(sources)
-    if not name:
-        return None
-    return Found(name, number, label, reranked)
+    return Found(_find_id(sources) or UNNAMED, number, label, reranked)
 
 
 def _list_sources(document: Mapping[str, Any], depth: int) -> Iterator[Mapping[str, Any]]:
