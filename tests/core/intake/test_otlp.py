@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +30,14 @@ from sqlalchemy import select
 from starlette.applications import Starlette
 
 from app.http import api, backends
+from core.access.credentials import issue_token
+from core.access.scopes import Scope
+from core.audit.acts import Act
 from core.errors import InvalidInput
 from core.intake.counts import IntakeCount, list_counts
 from core.intake.otlp import JSON, PROTOBUF, parse_request
 from quarterdeck.redaction import compose, redact
-from quarterdeck.schema import retrievals
+from quarterdeck.schema import retrievals, scopes
 from quarterdeck.store import Store
 
 START_NS = 1_772_366_400_000_000_000  # 2026-03-01 12:00 UTC
@@ -53,9 +57,9 @@ class Listener:
             query = select(*(retrievals.c[name] for name in columns)).order_by(retrievals.c.id)
             return [tuple(row) for row in connection.execute(query)]
 
-    def post(self, body: bytes, **headers: str) -> tuple[int, str, bytes]:
+    def post(self, body: bytes, path: str = "/v1/traces", **headers: str) -> tuple[int, str, bytes]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(f"{self.address}/v1/traces", data=body, headers=named)
+        request = urllib.request.Request(f"{self.address}{path}", data=body, headers=named)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.headers["content-type"], answer.read()
@@ -142,7 +146,7 @@ def as_otlp_json(request: ExportTraceServiceRequest) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip, Compression.Deflate])
 def test_an_app_with_the_stock_exporter_needs_no_code_of_ours(listener, compression):
     openinference = RETRIEVER | flat({"id": "a", "score": 0.4}, {"id": "b", "score": 0.81}) | {"session.id": "s-1"}
     genai = {
@@ -190,6 +194,62 @@ def test_a_batch_without_a_fault_is_answered_with_an_empty_response(listener):
     request = build(RETRIEVER | flat(HIT))
     assert listener.post(request.SerializeToString(), Content_Type=PROTOBUF) == (200, PROTOBUF, b"")
     assert listener.post(as_otlp_json(request), Content_Type=JSON) == (200, JSON, b"{}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/v1/logs", "/v1/metrics"])
+def test_logs_and_metrics_are_answered_with_an_empty_success(listener, path):
+    assert listener.post(b"anything", path, Content_Type=PROTOBUF) == (200, PROTOBUF, b"")
+    assert listener.post(b"{}", path, Content_Type=JSON) == (200, JSON, b"{}")
+    assert listener.post(b"x" * 10_000_001, path, Content_Type=JSON)[0] == 413
+    assert list_counts(listener.store) == []
+
+
+@pytest.mark.slow
+def test_deflate_is_understood_with_and_without_its_header_and_is_bounded(listener):
+    body = build(RETRIEVER | flat(HIT)).SerializeToString()
+    without_header = zlib.compress(body)[2:-4]
+    for zipped in (zlib.compress(body), without_header):
+        assert listener.post(zipped, Content_Type=PROTOBUF, Content_Encoding="deflate")[0] == 200
+    bomb = zlib.compress(b"\x00" * 20_000_000)
+    assert listener.post(bomb, Content_Type=PROTOBUF, Content_Encoding="deflate")[0] == 413
+    status, _, said = listener.post(zlib.compress(body)[:-6], Content_Type=JSON, Content_Encoding="deflate")
+    assert (status, b"is not deflate: it ends too early" in said) == (400, True)
+    assert listener.rows("score") == [(0.5,)]
+
+
+@pytest.mark.slow
+def test_a_body_that_cannot_be_read_is_counted(listener):
+    listener.post(b"{", Content_Type=JSON)
+    assert list_counts(listener.store) == [IntakeCount("otlp", 0, 1, {"body": 1})]
+
+
+@pytest.mark.slow
+def test_the_scope_is_the_resource_s_and_a_token_s_where_that_names_none(listener):
+    prod = {"service.name": "Answers", "deployment.environment.name": "Prod-EU"}
+    export(listener, RETRIEVER | flat(HIT), resource=prod)
+    export(listener, RETRIEVER | flat(HIT))
+    with listener.store.read() as connection:
+        found = {tuple(row) for row in connection.execute(select(scopes.c.environment, scopes.c.service))}
+    assert found == {("production", "default"), ("prod-eu", "answers")}
+
+
+@pytest.mark.slow
+def test_a_token_takes_spans_of_its_own_environment_alone(listener):
+    secret, _ = issue_token(listener.store, "ci", [Scope.INGEST], Act("tester", "spans", "staging"))
+    bearer = {"Content_Type": PROTOBUF, "Authorization": f"Bearer {secret}"}
+    own = build(RETRIEVER | flat(HIT), resource={"deployment.environment": "staging"})
+    none = build(RETRIEVER | flat(HIT))
+    other = build(RETRIEVER | flat(HIT), resource={"deployment.environment": "production", "service.name": "a"})
+    for request in (own, none, other):
+        status, _, body = listener.post(request.SerializeToString(), **bearer)
+        assert status == 200
+    said = ExportTraceServiceResponse.FromString(body).partial_success
+    assert (said.rejected_spans, "is for the environment staging alone" in said.error_message) == (1, True)
+    with listener.store.read() as connection:
+        named = select(scopes.c.environment).join(retrievals, retrievals.c.scope_id == scopes.c.id)
+        assert list(connection.scalars(named)) == ["staging", "staging"]
+    assert list_counts(listener.store) == [IntakeCount("otlp", 2, 1, {"scope": 1})]
 
 
 @pytest.mark.slow
