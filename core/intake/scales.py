@@ -47,7 +47,7 @@ def find_kind(numbers: Sequence[float], label: str, *, names: str, metric: str =
         if pattern.search(names):
             return kind
     if _rises(numbers):
-        return "cosine_distance" if _is_within(numbers, 0.0, 2.0) else "l2" if min(numbers) >= 0 else "dot"
+        return "dot" if min(numbers) < 0 else "cosine_distance" if _are_cosines(numbers) else "l2"
     return COSINE if _is_within(numbers, -1.0, 1.0) else "dot"
 
 
@@ -63,11 +63,16 @@ def _find_distance(numbers: Sequence[float], names: str, metric: str) -> str:
         return "dot"
     if _SQUARED.search(names):
         return "squared_l2"
-    return "l2" if found == "l2" or not _is_within(numbers, 0.0, 2.0) else "cosine_distance"
+    return "l2" if found == "l2" or not _are_cosines(numbers) else "cosine_distance"
 
 
 def _rises(numbers: Sequence[float]) -> bool:
     return len(numbers) >= _FEWEST_IN_ORDER and all(a < b for a, b in pairwise(numbers))
+
+
+def _are_cosines(distances: Sequence[float]) -> bool:
+    """Return whether these can be cosine distances: the best hit of a search points away from no question."""
+    return _is_within(distances, 0.0, 2.0) and min(distances) <= 1.0
 
 
 def _is_within(numbers: Sequence[float], low: float, high: float) -> bool:

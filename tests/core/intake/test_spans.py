@@ -136,6 +136,8 @@ def test_passages_without_ids_are_named_by_their_text():
         ([0.2, 0.4, 0.9], "", "retrieve", "cosine_distance"),
         ([0.4, 0.9], "", "retrieve", "cosine"),
         ([1.2, 3.4, 9.0], "", "retrieve", "l2"),
+        ([1.1, 1.2, 1.3], "", "retrieve", "l2"),
+        ([-3.0, -2.0, -1.0], "", "retrieve", "dot"),
         ([0.2, 0.4], "distance", "retrieve", "cosine_distance"),
         ([0.2, 0.4], "distance", "chroma.query chroma", "squared_l2"),
         ([3.2, 7.4], "distance", "retrieve", "l2"),
