@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock
 
 from anyio import to_thread
@@ -29,6 +29,8 @@ from quarterdeck.redaction import Redactor, compose, redact
 from quarterdeck.scope import make_scope
 
 TEND_EVERY_S = 1.0
+_SCOPES_KEPT = 64  # of one request
+_TEXTS_KEPT = 1_024
 
 _tended, _tending = 0.0, Lock()
 
@@ -104,8 +106,9 @@ def _number_searches(notes: list[tuple[str, SpanNote]]) -> dict[tuple[str, str],
 def _scope_of(token: Token | None) -> ScopeOf:
     """Return how spans get their scope: what they do not name is the token's, and nothing else is allowed."""
     if token is None:
-        return make_scope
+        return lru_cache(_SCOPES_KEPT)(make_scope)
 
+    @lru_cache(_SCOPES_KEPT)
     def bind(environment: str | None, service: str | None) -> scopes.Scope:
         home = make_scope(token.environment, service)
         if environment is not None and make_scope(environment, service) != home:
@@ -126,4 +129,7 @@ def _is_due() -> bool:
 
 
 def _redactor() -> Redactor:
-    return redact if get_config().redact else compose()
+    return _redact if get_config().redact else _leave
+
+
+_redact, _leave = lru_cache(_TEXTS_KEPT)(redact), compose()  # the spans of a trace repeat its question

@@ -20,6 +20,8 @@ _LISTS = (
     "matches", "hits", "points", "passages", "context", "outputs", "output", "response", "data", "generations",
 )  # fmt: skip
 _INNER = ("node", "document", "kwargs", "entity", "payload", "doc", "chunk", "_source")
+_NESTED = {name: place for place, name in enumerate((*_INNER, "metadata", "meta", "fields", "properties"))}
+_RANKS = {name: place for place, name in enumerate(NUMBERS)}
 _DEEPEST = 5
 _MOST = 5 * MAX_DOCUMENTS
 _TEXT_ID = re.compile(
@@ -115,34 +117,42 @@ def _read(document: Any, depth: int) -> Found | None:
     number, label = _find_number(sources)
     reranked = None
     if label != "rerank":
-        reranked = _find_named(sources, "rerank")
+        reranked = _find_reranked(sources)
     return Found(_find_id(sources) or UNNAMED, number, label, reranked)
 
 
 def _list_sources(document: Mapping[str, Any], depth: int) -> Iterator[Mapping[str, Any]]:
     """Yield a document and what is nested in it: its metadata after itself."""
     yield document
-    for name in (*_INNER, "metadata", "meta", "fields", "properties"):
-        inner = parse_json(document.get(name))
-        if isinstance(inner, Mapping) and depth:
+    nested = sorted((_NESTED[name], name) for name in document if name in _NESTED) if depth else ()
+    for _, name in nested:
+        inner = parse_json(document[name])
+        if isinstance(inner, Mapping):
             yield from _list_sources(inner, depth - 1)
 
 
 def _find_number(sources: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
-    for rerank in (False, True):
-        for source in sources:
-            for name, label in NUMBERS.items():
-                if (label == "rerank") is rerank and (number := _number(source.get(name))) is not None:
-                    return number, label
-    return None, ""
-
-
-def _find_named(sources: Sequence[Mapping[str, Any]], label: str) -> float | None:
+    """Return a document's number and what it is called; a reranker's if there is no other."""
     for source in sources:
-        for name, kind in NUMBERS.items():
-            if kind == label and (number := _number(source.get(name))) is not None:
+        for name in _list_numbers(source):
+            if NUMBERS[name] != "rerank" and (number := _number(source[name])) is not None:
+                return number, NUMBERS[name]
+    number = _find_reranked(sources)
+    return number, "" if number is None else "rerank"
+
+
+def _find_reranked(sources: Sequence[Mapping[str, Any]]) -> float | None:
+    for source in sources:
+        for name in _list_numbers(source):
+            if NUMBERS[name] == "rerank" and (number := _number(source[name])) is not None:
                 return number
     return None
+
+
+def _list_numbers(source: Mapping[str, Any]) -> list[str]:
+    """Return the names in a source that numbers have, the most usual first."""
+    found = [name for name in source if name in _RANKS]
+    return sorted(found, key=_RANKS.__getitem__) if len(found) > 1 else found
 
 
 def _number(value: Any) -> float | None:

@@ -39,6 +39,7 @@ class SpanNote:
 
 
 _FIELDS = tuple(each.name for each in fields(SpanNote))
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _PLAIN = '{"parent_id":"%s"}'
 
 
@@ -51,7 +52,7 @@ def dump_note(note: SpanNote) -> str:
         for name in _FIELDS[1:]
         if (value := getattr(note, name)) is not None and value != "" and value != {}
     }
-    return json.dumps(said, separators=(",", ":"), ensure_ascii=False)
+    return _encode(said)
 
 
 def load_note(span_id: str, body: str) -> SpanNote:

@@ -34,6 +34,7 @@ _TRACE_LOCK = 0x7472_6163  # "trac": PostgreSQL's advisory lock while a server s
 _SLICE = 500
 _KEPT_MS = 7 * DAY_MS  # how long an external log's rows are recognized
 _SEARCHES = (RETRIEVER, STORE)
+_KEEP = "INSERT INTO trace_spans (trace_id, span_id, body, received_ms, settled)"
 
 
 @dataclass(slots=True)
@@ -264,15 +265,13 @@ class _Settling:
 
     def _keep(self, traces: Iterable[_Open]) -> None:
         rows = [
-            {
-                "trace_id": trace.trace_id, "span_id": name, "body": dump_note(note), "received_ms": self._now_ms,
-                "settled": trace.states.get(name, _WAITING),
-            }
+            (trace.trace_id, name, dump_note(note), self._now_ms, trace.states.get(name, _WAITING))
             for trace in traces
             for name, note in trace.came.items()
-        ]  # fmt: skip
+        ]
         if rows:
-            self._connection.execute(trace_spans.insert(), rows)
+            mark = "?" if self._connection.dialect.name == "sqlite" else "%s"
+            self._connection.exec_driver_sql(f"{_KEEP} VALUES ({', '.join([mark] * 5)})", rows)
 
 
 def _read_known(connection: Connection, traces: Mapping[str, _Open]) -> None:

@@ -275,9 +275,12 @@ def _find_fields(
     embedders = [note for note in trace.notes if note.role == EMBEDDING]
     found: dict[str, Any] = {}
     for note in (*searches, *inner, *around):
-        found = {**note.fields, **found}
+        for name, value in note.fields.items():
+            found.setdefault(name, value)
     for note in (*embedders, *trace.notes):
-        found = {**{name: value for name, value in note.fields.items() if name in _OF_TRACE}, **found}
+        for name, value in note.fields.items():
+            if name in _OF_TRACE:
+                found.setdefault(name, value)
     if not is_first:  # what the whole trace cost is counted once
         return {name: value for name, value in found.items() if name not in ("cost_usd", "tokens")}
     for name in ("tokens", "cost_usd"):

@@ -30,6 +30,12 @@ _RETRIEVES = re.compile(r"retriev", re.IGNORECASE)
 _ANSWERS = re.compile(r"query_?engine|retrieval_?qa|chain|workflow|pipeline", re.IGNORECASE)
 _TEXTS = re.compile(r"texts=\[(['\"])(.+?)\1[,\]]", re.DOTALL)
 _RESULT = re.compile(r"db\.(?:query|search)\.result")
+_FIELDS = {
+    name: (field, place)
+    for field, listed in (("session_id", names.SESSIONS), ("user_id", names.USERS),
+                          ("prompt_version", names.PROMPT_VERSIONS), ("model", names.EMBEDDING_MODELS[:2]))
+    for place, name in enumerate(listed)
+} | {f"quarterdeck.{name}": (name, -1) for name in (*LABELS, *NUMBERS)}  # fmt: skip
 _NAMED = (
     "traceloop.entity.name", "db.system", "db.system.name", "gen_ai.data_source.id", "ls_retriever_name",
     "ls_vector_store_provider", "traceloop.association.properties.ls_vector_store_provider",
@@ -37,7 +43,7 @@ _NAMED = (
 )  # fmt: skip
 _MODEL_UNKNOWN = frozenset({"", "unknown", "none"})
 _MOST_ATTRIBUTES = 24
-_MOST_JSON = 200_000  # longer inputs of spans other than retrievers are not searched for a question
+_MOST_OF_ROOT, _MOST_WITHIN = 200_000, 2_000  # longer inputs of roots and of chains are not searched for a question
 
 KeepsAnswers = Callable[[Scope], bool]
 ScopeOf = Callable[[str | None, str | None], Scope]  # of an environment and a service; raises InvalidInput
@@ -76,14 +82,14 @@ def read_span(
     role = find_role(span)
     if not role and span.parent_id:
         return SpanNote(span.span_id, span.parent_id)
-    scope = scope_of(None, None)
+    scope = None
     try:
         scope = _find_scope(span, scope_of)
         return _read(span, role, scope, redact, keeps_answers)
     except InvalidInput as error:
         if role not in (RETRIEVER, STORE):
             return SpanNote(span.span_id, span.parent_id)
-        problem = (error.field, error.problem)
+        scope, problem = scope or scope_of(None, None), (error.field, error.problem)
         return SpanNote(span.span_id, span.parent_id, role, span.name[:256], span.start_ns, scope, problem=problem)
 
 
@@ -93,7 +99,7 @@ def find_role(span: Span) -> str:
     Of several conventions on one span, one that says retriever is right: LangSmith calls it `embeddings` as well.
     """
     attributes = span.attributes
-    found = {name: role for name in names.KINDS if (role := _look_up(name, attributes.get(name)))}
+    found = {name: role for name in names.KINDS if name in attributes and (role := _look_up(name, attributes[name]))}
     if RETRIEVER in found.values():
         return RETRIEVER
     if (STORE in found.values() or _is_store(attributes)) and _is_read(span):
@@ -103,7 +109,7 @@ def find_role(span: Span) -> str:
 
 
 def _look_up(name: str, value: Any) -> str:
-    return "" if value is None else names.KINDS[name].get(str(value).strip('"').lower(), "")
+    return names.KINDS[name].get(str(value).strip('"').lower(), "")
 
 
 def _named_retriever(span: Span) -> str:
@@ -143,7 +149,8 @@ def _read(span: Span, role: str, scope: Scope, redact: Redactor, keeps_answers: 
         (None, None) if role == CHAIN and span.parent_id else (_find_tokens(attributes), _find_cost(attributes))
     )
     answer = _find_answer(attributes, redact) if role != EMBEDDING and keeps_answers(scope) else ""
-    question = "" if role == MODEL else _redact(_find_question(attributes, most=_MOST_JSON), redact)
+    most = _MOST_WITHIN if span.parent_id else _MOST_OF_ROOT
+    question = "" if role == MODEL else _redact(_find_question(attributes, most=most), redact)
     return SpanNote(**common, question=question, answer=answer, tokens=tokens, cost_usd=cost)
 
 
@@ -184,23 +191,28 @@ def _find_scope(span: Span, scope_of: ScopeOf) -> Scope:
 
 
 def _find_fields(role: str, *sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a retrieval that a span names; `quarterdeck.arm` and the like go first."""
-    found: dict[str, Any] = {
-        "session_id": _first_text(names.SESSIONS, *sources),
-        "user_id": _first_text(names.USERS, *sources),
-        "prompt_version": _first_text(names.PROMPT_VERSIONS, *sources),
-    }
+    """Return the fields of a retrieval that a span names; `quarterdeck.arm` and the like go first.
+
+    The most specific name wins, and of one name the first source that has it.
+    """
+    found: dict[str, tuple[tuple[int, int], Any]] = {}
+    for place, source in enumerate(sources):
+        for key, value in source.items():
+            if key not in _FIELDS or value in (None, "") or isinstance(value, Mapping | list):
+                continue
+            field, rank = _FIELDS[key]
+            if field not in found or (rank, place) < found[field][0]:
+                found[field] = ((rank, place), value)
+    fields = {name: value if name in NUMBERS else _as_label(value) for name, (_, value) in found.items()}
     if role == EMBEDDING:
-        found["model"] = _first_text(names.EMBEDDING_MODELS, *sources)
-    elif role in (RETRIEVER, STORE):
-        found["model"] = _first_text(names.EMBEDDING_MODELS[:2], *sources)
-    for name in (*LABELS, *NUMBERS):
-        value = next((source[key] for source in sources if source.get(key := f"quarterdeck.{name}") is not None), None)
-        if value is not None:
-            found[name] = str(value) if name in LABELS else value
-    if str(found.get("model") or "").lower() in _MODEL_UNKNOWN:
-        found.pop("model", None)
-    return {name: value for name, value in found.items() if value is not None}
+        fields.setdefault("model", _first_text(names.EMBEDDING_MODELS, *sources))
+    if str(fields.get("model") or "").lower() in _MODEL_UNKNOWN:
+        fields.pop("model", None)
+    return fields
+
+
+def _as_label(value: Any) -> str:
+    return str(value).strip('"')  # MLflow writes texts as JSON
 
 
 def _find_question(attributes: Mapping[str, Any], *, most: int = 10_000_000) -> str:
@@ -390,7 +402,7 @@ def _first_text(keys: Sequence[str], *sources: Mapping[str, Any]) -> str | None:
         for source in sources:
             value = source.get(key)
             if value not in (None, "") and not isinstance(value, Mapping | list):
-                return str(value).strip('"') if key.startswith("mlflow.") else str(value)
+                return str(value)
     return None
 
 
