@@ -157,6 +157,21 @@ class SqlLog:
         self.store.forget_connections()
 
 
+def lock_rollups(connection: Connection) -> None:
+    """Wait until no other transaction changes the rollups; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+
+
+def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
+    """Add to the rollups, within a transaction that has their lock; `ids` are those of the scopes."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    for table in (rollups, metric_sums, metric_bins, document_days):
+        if sums := getattr(added, table.name):
+            values = [(ids[scope], *rest) for scope, *rest in sums]
+            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+
+
 class _KnownId(QuarterdeckError):
     """A row with the id of one of these is stored already: they were sent before, and the answer was lost."""
 
@@ -182,22 +197,7 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
     else:
         _copy_into_postgresql(driver, stored)
     lock_rollups(connection)
-    add_rollups(connection, bound(added, partial(registry.admit, connection)), ids)
-
-
-def lock_rollups(connection: Connection) -> None:
-    """Wait until no other writer updates the rollups; the lock is held until the transaction ends."""
-    if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-
-
-def add_rollups(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
-    """Add sums to the rollups, in a transaction that holds `lock_rollups`. `ids` are the ids of the scopes."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
-    for table in (rollups, metric_sums, metric_bins, document_days):
-        if sums := getattr(added, table.name):
-            values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+    add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -294,7 +294,7 @@ intake = Table(
 )
 
 # Spans of traces that are still open: what a span says about a question, as JSON. A trace is closed a minute after its
-# last span came; `settled` is 1 once its rows were stored and no span came since.
+# last span came; `settled` is 1 once its rows were stored and no span came since, 2 on a search that was refused.
 trace_spans = Table(
     "trace_spans",
     metadata,
@@ -304,6 +304,12 @@ trace_spans = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("settled", Integer, nullable=False, server_default="0"),
     Index("trace_spans_by_age", "received_ms"),
+    Index(
+        "trace_spans_waiting",
+        "received_ms",
+        sqlite_where=text("settled = 0"),
+        postgresql_where=text("settled = 0"),
+    ),
     sqlite_with_rowid=False,
 )
 

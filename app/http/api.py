@@ -18,13 +18,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 
-from app.http import ofrep, operations_api
-from app.http.backends import admit, get_config, get_store, identify
+from app.http import ofrep, operations_api, otlp_api
+from app.http.backends import get_config, get_store, identify
 from app.http.bodies import read_body
-from app.http.refusals import RequestRefused, challenge, refuse, status_of
+from app.http.refusals import RequestRefused, refuse
 from core.access.scopes import Scope
 from core.errors import InvalidInput, QuarterdeckError
-from core.intake import otlp
 from core.intake.intake import Ticket, find_answer, store_once, store_retrievals
 from core.intake.rows import Parsed, parse_record, parse_rows, read_api_time
 from core.safety.letters import check_letters, parse_any_json
@@ -66,24 +65,10 @@ async def retrievals(request: Request) -> Response:
         return refuse(error)
 
 
-async def traces(request: Request) -> Response:
-    """Store the retriever spans of an OTLP trace request; a repeated request stores nothing twice."""
-    content_type = otlp.PROTOBUF
-    try:
-        content_type = _content_type(request, otlp.PROTOBUF, otlp.JSON)
-        await admit(request, Scope.INGEST)
-        body = await read_body(request)
-        answer = await to_thread.run_sync(_store_spans, body, content_type)
-        return Response(answer, media_type=content_type)
-    except QuarterdeckError as error:
-        message = otlp.render_failure(str(error), content_type)
-        return Response(message, status_of(error), challenge(error), content_type)
-
-
 ROUTES = [
     Route("/healthz", healthz),
     Route("/v1/retrievals", retrievals, methods=["POST"]),
-    Route("/v1/traces", traces, methods=["POST"]),
+    *otlp_api.ROUTES,
     *ofrep.ROUTES,
     *operations_api.ROUTES,
 ]
@@ -115,13 +100,6 @@ def _store_rows(body: bytes, content_type: str, key: str | None, source: str) ->
         first = _keep(parsed, ticket, _describe(parsed), now)
     stored, refused = first["stored"], "errors" in first
     return JSONResponse(first, status_code=201 if not refused else 207 if stored else 400)
-
-
-def _store_spans(body: bytes, content_type: str) -> bytes:
-    ticket = Ticket("otlp", hashlib.sha256(body).hexdigest(), "")
-    parsed = otlp.parse_request(body, content_type, redact=_redactor())
-    _keep(parsed, ticket, {"stored": len(parsed.retrievals)}, datetime.now(UTC))
-    return otlp.render_response(parsed.refused, content_type)
 
 
 def _keep(parsed: Parsed, ticket: Ticket | None, answer: dict[str, Any], now: datetime) -> dict[str, Any]:

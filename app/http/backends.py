@@ -62,7 +62,12 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
 
 async def identify(request: Request, scope: Scope) -> Token | None:
     """Return the request's token, None where none is needed. Raises RequestRefused with 401 or 403."""
-    return await _backends.open().guard.admit(request.headers, scope)
+    return await identify_headers(request.headers, scope)
+
+
+async def identify_headers(headers: Mapping[str, str], scope: Scope) -> Token | None:
+    """Return the token in headers with names in lower case, as `identify` does."""
+    return await _backends.open().guard.admit(headers, scope)
 
 
 def close() -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.http import backends
+from app.http import backends, otlp_grpc
 from app.http.api import ROUTES, ApiAhead
 from app.http.guard import Guard
 from app.http.logs import take_over_logs, write_logs
@@ -25,11 +25,13 @@ from core.corpus.clones import clone_of
 from core.corpus.locations import parse_location
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
+from core.intake.open_traces import tend_traces
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from core.log.closing import close_days
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from core.store.backfill import backfill
+from quarterdeck.clock import now_ms
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "main.py"
@@ -67,7 +69,7 @@ def serve(host: str, port: int) -> None:
             Middleware(ApiAhead),
         ],  # the first is the outermost
         secrets=settings,
-        lifespan=_scheduling,
+        lifespan=partial(_scheduling, host=host),
     )
     uvicorn.run(
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
@@ -84,6 +86,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("backfill", 60, partial(backfill, store)),
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
+        PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
         ),
@@ -137,8 +140,8 @@ def _sign_in_settings(access: SignIn) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _scheduling(_app: Any) -> AsyncIterator[None]:
-    """Run the schedulers while the server runs."""
+async def _scheduling(_app: Any, *, host: str) -> AsyncIterator[None]:
+    """Run the schedulers, and OTLP over gRPC, while the server runs."""
     take_over_logs()
     stop, config = threading.Event(), load_config(os.environ)
     store = Store(config.database_url, log_url=config.log_url)
@@ -151,8 +154,11 @@ async def _scheduling(_app: Any) -> AsyncIterator[None]:
     ]
     for thread in threads:
         thread.start()
+    over_grpc = await otlp_grpc.start(host, config.otlp_grpc_port)
     yield
     stop.set()
+    if over_grpc is not None:
+        await over_grpc.stop(STOP_WITHIN_S)
     backends.close()
     for thread in threads:
         thread.join(STOP_WITHIN_S)

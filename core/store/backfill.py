@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from quarterdeck.log import add_rollups, lock_rollups
+from quarterdeck.log import add_sums, lock_rollups
 from quarterdeck.registry import Registry
 from quarterdeck.retrieval import COLUMNS, EMPTY, Row
 from quarterdeck.rollups import Rollups, bound, roll_up
@@ -86,7 +86,7 @@ def _add_rows(connection: Connection, after: int, until: int) -> None:
     lock_rollups(connection)
     added = bound(roll_up(rows), partial(registry.admit, connection))
     numbers = Rollups([], added.metric_sums, added.metric_bins, [])
-    add_rollups(connection, numbers, registry.find_ids(connection, set(named.values())))
+    add_sums(connection, numbers, registry.find_ids(connection, set(named.values())))
 
 
 def _make_row(scope: Scope, values: Sequence[Any]) -> Row:

@@ -209,7 +209,12 @@ def test_two_requests_with_one_key_at_the_same_moment_store_one(client, store):
         (b"\xff", {}, 400, "body: is not JSON: "),
         (b"3", {}, 400, "body: must be a retrieval, a list of them, or an object with the list `retrievals`"),
         (b"{}", {"Content-Type": "text/plain"}, 415, "Content-Type: text/plain is not understood here; send"),
-        (b"{}", {"Content-Encoding": "br"}, 415, "Content-Encoding: br is not understood here; send gzip or none"),
+        (
+            b"{}",
+            {"Content-Encoding": "br"},
+            415,
+            "Content-Encoding: br is not understood here; send gzip, deflate or none",
+        ),
         (b"{}", {"Content-Encoding": "gzip"}, 400, "body: is not gzip: "),
         (gzip.compress(b"[]" * 99)[:-9], {"Content-Encoding": "gzip"}, 400, "body: is not gzip: it ends too early"),
         (b" " * 10_000_001, {}, 413, "body: is larger than 10,000,000 bytes; send it in parts"),
