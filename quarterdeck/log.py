@@ -5,7 +5,8 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from threading import Lock
@@ -29,11 +30,13 @@ from quarterdeck.schema import (
     rollups,
     upsert,
 )
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 _ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
 _PURGE_SLICE = 10_000
 _IDS_A_STATEMENT = 500
+_KEEPS = "quarterdeck_keeps_registry"  # an option of a transaction whose end is seen
 _ID = COLUMNS.index("retrieval_id")
 _NAMES = ", ".join((*COLUMNS, "scope_id", "rolled_up"))
 _HOLES = f"({', '.join('?' * (len(COLUMNS) + 1))}, {COUNTED_BY_WRITER})"
@@ -91,6 +94,29 @@ _opening = Lock()
 _logs_of_stores: "WeakKeyDictionary[Store, RetrievalLog]" = WeakKeyDictionary()
 
 
+@contextmanager
+def begin_appending(store: Store) -> Iterator[Connection]:
+    """Open a writing transaction of a store, in turn with its other writers, for rows and what belongs to them.
+
+    Appending within it learns ids and values for the next time, which `begin` cannot: its end is not seen here.
+    """
+    try:
+        with store.begin_in_turn() as connection:
+            yield connection.execution_options(**{_KEEPS: True})
+    except BaseException:
+        registry_of(store).forget()  # it may know what was rolled back
+        raise
+
+
+def find_known(connection: Connection, retrieval_ids: Iterable[str]) -> set[str]:
+    """Return which of these ids have a row in the tables of a store."""
+    names, known = list(retrieval_ids), set[str]()
+    for start in range(0, len(names), _IDS_A_STATEMENT):
+        some = names[start : start + _IDS_A_STATEMENT]
+        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    return known
+
+
 class SqlLog:
     """The log in the tables of a store: SQLite or PostgreSQL."""
 
@@ -106,8 +132,8 @@ class SqlLog:
     def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:
         """Store checked rows and what they add to the rollups, in one transaction; see `RetrievalLog.append`."""
         if within is not None and self.store.owns(within):
-            new = _find_new(within, rows)
-            _append(within, new, registry_of(self.store).lend())
+            new, registry = _find_new(within, rows), registry_of(self.store)
+            _append(within, new, registry if within.get_execution_options().get(_KEEPS) else registry.lend())
             return len(rows) - len(new)
         try:
             return self._append_alone(rows)
@@ -156,17 +182,31 @@ class SqlLog:
         self.store.forget_connections()
 
 
+def lock_rollups(connection: Connection) -> None:
+    """Wait until no other transaction changes the rollups; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+
+
+def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
+    """Add to the rollups, within a transaction that has their lock; `ids` are those of the scopes."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    for table in (rollups, metric_sums, metric_bins, document_days):
+        if sums := getattr(added, table.name):
+            values = [(ids[scope], *rest) for scope, *rest in sums]
+            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+
+
 class _KnownId(QuarterdeckError):
     """A row with the id of one of these is stored already: they were sent before, and the answer was lost."""
 
 
 def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """Return the rows whose id is not stored yet, each id once."""
-    by_id = {row[_ID]: row for row in rows}
-    names, known = list(by_id), set[str]()
-    for start in range(0, len(names), _IDS_A_STATEMENT):
-        some = names[start : start + _IDS_A_STATEMENT]
-        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    by_id: dict[str, Row] = {}
+    for row in rows:
+        by_id.setdefault(row[_ID], row)
+    known = find_known(connection, by_id)
     return [row for name, row in by_id.items() if name not in known]
 
 
@@ -177,17 +217,11 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
         added = roll_up(rows, registry.list_declared(connection, {scope.service for scope in scopes}))
     stored, driver = [(*to_columns(row)[:-1], ids[row[-1]]) for row in rows], connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        mark = "?"
         _insert_into_sqlite(driver, stored)
     else:
-        mark = "%s"
         _copy_into_postgresql(driver, stored)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-    added = bound(added, partial(registry.admit, connection))
-    for table in (rollups, metric_sums, metric_bins, document_days):
-        if sums := getattr(added, table.name):
-            values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+        lock_rollups(connection)
+    add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:

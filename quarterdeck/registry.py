@@ -58,6 +58,13 @@ class Registry:
         """Return the ids of these scopes; a new scope is added. Beyond the bounds, names become OTHER."""
         return {scope: self._ids.get(scope) or self._find_id(connection, scope) for scope in wanted}
 
+    def name_scopes(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Scope]:
+        """Return the names under which the store counts these scopes; see `find_ids`."""
+        ids = self.find_ids(connection, wanted)
+        query = select(scopes.c.id, scopes.c.environment, scopes.c.service).where(scopes.c.id.in_(set(ids.values())))
+        names = {scope_id: Scope(*names) for scope_id, *names in connection.execute(query)}
+        return {scope: names[scope_id] for scope, scope_id in ids.items()}
+
     def admit(self, connection: Connection, scope: Scope, dimension: str, day_ms: int, values: set[str]) -> set[str]:
         """Return which of these values are counted by name on a UTC day: the first ones, up to the bound."""
         known, day = self._known.get((scope, dimension, day_ms)), (scope, dimension, day_ms)

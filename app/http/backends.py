@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from anyio import to_thread
 from starlette.requests import Request
 
+from app.http.batching import forget_batchers
 from app.http.refusals import RequestRefused
 from core.access.scopes import Scope, Token, decide_access, hash_secret
 from core.access.tokens import list_tokens
@@ -147,6 +148,7 @@ class Backends:
         with self._changing:
             opened, self._opened = self._opened, None
         if opened:
+            forget_batchers(opened.store)
             for deck in opened.decks.values():
                 deck.close()
             opened.store.close()

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from typing import Any
 
 from core.errors import InvalidInput
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import LATEST, MAX_QUERY_CHARACTERS, Retrieval
-from quarterdeck.scope import make_scope
+from quarterdeck.retrieval import LATEST, MAX_ANSWER_CHARACTERS, MAX_QUERY_CHARACTERS, Retrieval
+from quarterdeck.scope import Scope, make_scope
 
 FIELDS = (
     "ts", "query", "score", "score_kind", "documents", "error", "session_id", "user_id", "service", "environment",
@@ -27,6 +28,7 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND, _FIRST_MILLISECOND, _TOO_LARGE = 1e8, 1e11, 1e14
 
 TimeReader = Callable[[object], datetime]
+ScopeBinder = Callable[[tuple[Any, Any]], Scope]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,13 @@ def parse_rows(
     return Parsed(tuple(retrievals), tuple(refused))
 
 
-def parse_record(record: object, *, read_time: TimeReader, redact: Redactor) -> Retrieval:
-    """Return the retrieval of one record of typed values, with a redacted query. Raises InvalidInput with the field."""
+def parse_record(
+    record: object, *, read_time: TimeReader, redact: Redactor, bind: ScopeBinder = lambda named: make_scope(*named)
+) -> Retrieval:
+    """Return the retrieval of one record of typed values, with redacted texts. Raises InvalidInput with the field.
+
+    `bind` returns its scope from the environment and the service that it names.
+    """
     if not isinstance(record, Mapping):
         raise InvalidInput("row", "must be an object with a query")
     if unknown := record.keys() - _FIELD_NAMES:
@@ -76,9 +83,12 @@ def parse_record(record: object, *, read_time: TimeReader, redact: Redactor) -> 
     if "query" not in record:
         raise InvalidInput("query", "is missing")
     fields = {name: value for name, value in record.items() if name not in ("service", "environment")}
-    scope = make_scope(record.get("environment"), record.get("service"))
-    ts = read_time(record.get("ts"))
-    return Retrieval(**{**fields, "ts": ts, "query": _redacted(record["query"], redact), "scope": scope})
+    scope = bind((record.get("environment"), record.get("service")))
+    fields["ts"] = read_time(record.get("ts"))
+    fields["query"] = _redacted(record["query"], redact)
+    if record.get("answer") is not None:
+        fields["answer"] = _redacted(record["answer"], redact, field="answer", longest=MAX_ANSWER_CHARACTERS)
+    return Retrieval(**fields, scope=scope)
 
 
 def parse_cells(cells: Mapping[str, str], *, read_time: TimeReader, redact: Redactor) -> Retrieval:
@@ -162,16 +172,16 @@ def _number(field: str, text: str) -> float | None:
         raise InvalidInput(field, f"must be a number, not {_shortened(text)}") from error
 
 
-def _redacted(query: object, redact: Redactor) -> object:
-    """Redact a query that can be stored; wrong types and lengths are left to the retrieval's own checks."""
-    if not isinstance(query, str) or len(query) > MAX_QUERY_CHARACTERS:
-        return query
-    if not query.isascii():
+def _redacted(text: object, redact: Redactor, *, field: str = "query", longest: int = MAX_QUERY_CHARACTERS) -> object:
+    """Redact a text that can be stored; wrong types and lengths are left to the retrieval's own checks."""
+    if not isinstance(text, str) or (len(text) > longest and field == "query"):
+        return text
+    if not text.isascii():
         try:
-            query.encode()
+            text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput("query", "contains text that is not valid Unicode") from error
-    return redact(query)
+            raise InvalidInput(field, "contains text that is not valid Unicode") from error
+    return redact(text[:longest])
 
 
 def _shortened(value: object) -> str:
