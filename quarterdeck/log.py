@@ -7,13 +7,13 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Table, select, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
 from quarterdeck.errors import QuarterdeckError
@@ -98,7 +98,8 @@ _logs_of_stores: "WeakKeyDictionary[Store, RetrievalLog]" = WeakKeyDictionary()
 def begin_appending(store: Store) -> Iterator[Connection]:
     """Open a writing transaction of a store, in turn with its other writers, for rows and what belongs to them.
 
-    Appending within it learns ids and values for the next time, which `begin` cannot: its end is not seen here.
+    Appending within it does not look for rows that are stored already (`find_known` does), and remembers ids and values
+    for the next time; within `begin` it cannot, because the log does not see whether that is committed.
     """
     try:
         with store.begin_in_turn() as connection:
@@ -132,8 +133,11 @@ class SqlLog:
     def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:
         """Store checked rows and what they add to the rollups, in one transaction; see `RetrievalLog.append`."""
         if within is not None and self.store.owns(within):
-            new, registry = _find_new(within, rows), registry_of(self.store)
-            _append(within, new, registry if within.get_execution_options().get(_KEEPS) else registry.lend())
+            if within.get_execution_options().get(_KEEPS):
+                _append(within, rows, registry_of(self.store))
+                return 0
+            new = _find_new(within, rows)
+            _append(within, new, registry_of(self.store).lend())
             return len(rows) - len(new)
         try:
             return self._append_alone(rows)
@@ -194,7 +198,7 @@ def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -
     for table in (rollups, metric_sums, metric_bins, document_days):
         if sums := getattr(added, table.name):
             values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+            connection.exec_driver_sql(_upsert(table, mark), values)
 
 
 class _KnownId(QuarterdeckError):
@@ -243,6 +247,11 @@ def _copy_into_postgresql(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
                 copy.write_row((*row, COUNTED_BY_WRITER))
     except UniqueViolation as error:
         raise _KnownId from error
+
+
+@cache
+def _upsert(table: Table, mark: str) -> str:
+    return upsert(table, _holes(mark, len(table.columns)))
 
 
 def _holes(mark: str, count: int) -> str:

@@ -63,10 +63,13 @@ class ApiAhead:
     def __init__(self, app: types.ASGIApp) -> None:
         self._pages = app
         self._api = Router(ROUTES)
+        self._plain = {route.path: route for route in ROUTES if "{" not in route.path}
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Route a request by its path alone: a wrong method is for the API to refuse."""
-        if scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
+        if scope["type"] == "http" and (route := self._plain.get(scope["path"])) is not None:
+            await route.handle({name: value for name, value in scope.items() if name != "app"}, receive, send)
+        elif scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
             own = {name: value for name, value in scope.items() if name != "app"}
             await self._api(own, receive, send)
         else:

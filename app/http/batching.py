@@ -8,6 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,7 @@ from quarterdeck.store import Store
 
 MOST_TOGETHER = 20_000  # rows of a transaction; a single larger request is stored by itself
 MOST_WAITING = 100_000  # rows: a request beyond it is refused
+GATHERS_S = 0.003  # how long a batch waits for as many requests as came with the last one
 COUNTS_EVERY_S = 1.0  # how long counts may wait for rows to be stored with
 
 logger = logging.getLogger("quarterdeck")
@@ -32,7 +34,8 @@ class Batcher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: deque[_Waiting] = deque()
-        self._rows = 0
+        self._rows = self._wanted = 0
+        self._enough = asyncio.Event()
         self._counts: dict[Counted, tuple[int, str]] = {}
         self._is_due = False
         self._task: asyncio.Task[None] | None = None
@@ -45,6 +48,8 @@ class Batcher:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((delivery, answer))
         self._rows += delivery.size
+        if len(self._waiting) == self._wanted:
+            self._enough.set()
         self._start()
         return await answer
 
@@ -71,10 +76,22 @@ class Batcher:
         try:
             await asyncio.sleep(0)  # requests that have arrived already come along
             while self._waiting or self._counts:
-                await self._write_batch(self._take_batch())
+                batch = self._take_batch()
+                await self._write_batch(batch)
+                await self._gather(len(batch) + len(self._waiting))
         finally:
             self._task = None
             self._start()
+
+    async def _gather(self, wanted: int) -> None:
+        """Wait until as many requests are back as there were, for a moment: a larger batch costs hardly more."""
+        if wanted < 2 or len(self._waiting) >= wanted:
+            return
+        self._wanted, self._enough = wanted, asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHERS_S):
+                await self._enough.wait()
+        self._wanted = 0
 
     async def _write_batch(self, batch: list[_Waiting]) -> None:
         counts, self._counts = self._counts, {}

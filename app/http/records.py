@@ -193,8 +193,10 @@ def _parse_line(line: bytes) -> Any:
 
 def _check_names(row: Any) -> Any:
     """Refuse a row for half a letter in a field's name; one in a value is named by its field."""
+    if not isinstance(row, dict) or all(map(str.isascii, row)):
+        return row
     try:
-        check_letters(list(row) if isinstance(row, dict) else None, "row")
+        check_letters(list(row), "row")
     except InvalidInput as error:
         return error
     return row

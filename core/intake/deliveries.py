@@ -112,34 +112,72 @@ def _store_alone(store: Store, delivery: Delivery, now_ms: int) -> Answer | Exce
 
 def _store_together(store: Store, deliveries: Sequence[Delivery], now_ms: int) -> list[Answer | Exception]:
     answers: dict[int, Answer | Exception] = {}
-    rows: list[Retrieval] = []
-    scores: list[dict[str, Any]] = []
-    counts: Counts = {}
     with begin_appending(store) as connection:
-        known = _find_known(store, connection, deliveries)
+        batch = _Batch(connection, _find_known(store, connection, deliveries))
         named = _admit_names(store, connection, deliveries)
-        sources = {delivery.ticket.source for delivery in deliveries if delivery.ticket}
-        for source in sources:
+        for source in {delivery.ticket.source for delivery in deliveries if delivery.ticket}:
             forget_keys(connection, source, before_ms=now_ms - KEYS_KEPT_MS)
         # Keys in one order, so that two servers that take the same ones do not wait for each other.
-        order = sorted(range(len(deliveries)), key=lambda at: _key_of(deliveries[at])) if sources else None
-        for at in order or range(len(deliveries)):
-            delivery = deliveries[at]
-            new = [row for row in delivery.rows if _is_new(row, known)]
-            judged = [each for each in delivery.scores if each.score.name in named[each.scope]]
-            beyond = [each for each in delivery.scores if each.score.name not in named[each.scope]]
-            answer = _describe(delivery, new, judged, beyond)
-            answers[at] = settled = _settle(connection, delivery, answer, now_ms)
-            if settled is not answer:
-                known.difference_update(row.retrieval_id for row in new)
-                continue
-            rows += new
-            scores += [each.row for each in judged]
-            _merge(counts, _count(delivery, new, judged, beyond))
-        append_retrievals(store, rows, within=connection)  # an external log stores them before the rest is committed
-        store_scores(connection, scores)
-        store_counts(connection, _bound_scopes(store, connection, counts))
+        for at in sorted(range(len(deliveries)), key=lambda at: _key_of(deliveries[at])):
+            answers[at] = batch.add(deliveries[at], named, now_ms)
+        append_retrievals(store, batch.rows, within=connection)  # a log elsewhere stores them before we commit
+        store_scores(connection, batch.scores)
+        store_counts(connection, _bound_scopes(store, connection, batch.sum_up()))
     return [answers[at] for at in range(len(deliveries))]
+
+
+class _Batch:
+    """What some deliveries add up to: rows and scores to store, and counts. `known` are the ids that are stored."""
+
+    def __init__(self, connection: Connection, known: set[str | None]) -> None:
+        self.rows: list[Retrieval] = []
+        self.scores: list[dict[str, Any]] = []
+        self._connection = connection
+        self._known = known
+        self._counts: Counts = {}
+        self._taken: Counter[tuple[Scope, str, str]] = Counter()
+
+    def add(self, delivery: Delivery, named: Mapping[Scope, set[str]], now_ms: int) -> Answer | Exception:
+        """Add a delivery unless its key is known; return its answer. `named` are the names that a scope may have."""
+        new, old = self._split(delivery.rows)
+        judged = [each for each in delivery.scores if each.score.name in named[each.scope]]
+        beyond = [each for each in delivery.scores if each.score.name not in named[each.scope]]
+        answer = _describe(delivery, new, judged, beyond)
+        settled = _settle(self._connection, delivery, answer, now_ms)
+        if settled is not answer:
+            return settled
+        self._known.update(row.retrieval_id for row in new)
+        self.rows += new
+        self.scores += [each.row for each in judged]
+        scopes = [*(row.scope for row in new), *(each.scope for each in judged)]
+        for scope in scopes:
+            self._taken[scope, delivery.source, TAKEN] += 1
+        for row in old:
+            self._taken[row.scope, delivery.source, DUPLICATE] += 1
+        if beyond or delivery.counts:
+            _merge(self._counts, delivery.counts)
+            _merge(self._counts, _count_beyond(delivery, beyond))
+        return answer
+
+    def sum_up(self) -> Counts:
+        """Return the counts of everything that was added."""
+        _merge(self._counts, {Counted(*name): (n, "") for name, n in self._taken.items()})
+        return self._counts
+
+    def _split(self, rows: Sequence[Retrieval]) -> tuple[Sequence[Retrieval], Sequence[Retrieval]]:
+        """Return the rows whose id is new, each id once, and those that are stored already."""
+        if all(row.retrieval_id is None for row in rows):
+            return rows, ()
+        new: list[Retrieval] = []
+        old: list[Retrieval] = []
+        seen: set[str] = set()
+        for row in rows:
+            name = row.retrieval_id
+            is_known = name is not None and (name in self._known or name in seen)
+            (old if is_known else new).append(row)
+            if name is not None:
+                seen.add(name)
+        return new, old
 
 
 def _find_known(store: Store, connection: Connection, deliveries: Iterable[Delivery]) -> set[str | None]:
@@ -152,16 +190,6 @@ def _find_known(store: Store, connection: Connection, deliveries: Iterable[Deliv
         return {*find_known(connection, given)}
     with log.store.read() as elsewhere:
         return {*find_known(elsewhere, given)}
-
-
-def _is_new(row: Retrieval, known: set[str | None]) -> bool:
-    """Return whether a row's id is new; each id once."""
-    if row.retrieval_id is None:
-        return True
-    if row.retrieval_id in known:
-        return False
-    known.add(row.retrieval_id)
-    return True
 
 
 def _admit_names(store: Store, connection: Connection, deliveries: Iterable[Delivery]) -> dict[Scope, set[str]]:
@@ -214,22 +242,14 @@ def _describe(
     return answer
 
 
-def _count(
-    delivery: Delivery, new: Sequence[Retrieval], judged: Sequence[PlacedScore], beyond: Sequence[PlacedScore]
-) -> Counts:
-    source = delivery.source
-    taken = Counter(row.scope for row in new)
-    taken.update(each.scope for each in judged)
-    known = Counter(row.scope for row in delivery.rows)
-    known.subtract(row.scope for row in new)
+def _count_beyond(delivery: Delivery, beyond: Sequence[PlacedScore]) -> Counts:
     by_number = {each.number: each for each in beyond}
-    counts = count_refused(
-        source, map(_refuse_name, beyond), lambda at: by_number[at].scope, lambda at: by_number[at].score
+    return count_refused(
+        delivery.source,
+        map(_refuse_name, beyond),
+        lambda at: by_number[at].scope,
+        lambda at: by_number[at].score,
     )
-    _merge(counts, delivery.counts)
-    _merge(counts, {Counted(scope, source, TAKEN): (n, "") for scope, n in taken.items()})
-    _merge(counts, {Counted(scope, source, DUPLICATE): (n, "") for scope, n in known.items() if n})
-    return counts
 
 
 def _merge(counts: Counts, added: Mapping[Counted, tuple[int, str]]) -> None:

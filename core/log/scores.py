@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text
 
 from core.errors import InvalidInput
 from core.log.named_rows import NamedRow, find_rows
@@ -32,7 +32,7 @@ _NAMES = "(score)"  # the dimension under which the names of scores are kept
 _ON_THE_ROW = ("feedback", "faithfulness")  # numbers that a row may come with, too
 _PAGE = 1_000
 _SLICE = 200
-_PENDING = literal_column("pending > 0")  # as the index has it
+_PENDING: ColumnElement[bool] = literal_column("pending > 0")  # as the index has it
 _KEY = ("retrieval_id", "name", "source", "environment")
 _SAME = " AND ".join(f"{name} = :{name}" for name in _KEY)
 _DONE = text(
@@ -259,7 +259,7 @@ def _sort_out(
 def _is_elsewhere(row: NamedRow, score: Mapping[str, Any]) -> bool:
     if score["environment"] != row.scope.environment:
         return True
-    return score["pending"] == FOR_OWN_SERVICE and score["service"] != row.scope.service
+    return bool(score["pending"] == FOR_OWN_SERVICE and score["service"] != row.scope.service)
 
 
 def _list_series(row: NamedRow, declared: Iterable[str]) -> list[tuple[str, str]]:
