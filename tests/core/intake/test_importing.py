@@ -390,8 +390,16 @@ def test_the_command_makes_the_store_and_tells_what_it_did(url, tmp_path):
         "read": 3,
         "stored": 2,
         "refused_count": 1,
-        "refused": [{"row": 2, "field": "score", "problem": "must be a number between 0 and 1, not 2.0"}],
+        "refused": [
+            {
+                "row": 2,
+                "field": "score",
+                "problem": "a cosine is a number between -1 and 1, not 2.0; if it is on another scale, name that in "
+                "score_kind",
+            }
+        ],
         "skipped": 0,
+        "known": 0,
         "notes": ["ts: 1 times without a zone read as UTC; use --timezone for another"],
     }
     assert "times without a zone read as UTC" in done.stderr
