@@ -28,6 +28,7 @@ from app.commands import (
     log,
     migrations,
     prompts,
+    questions,
     roles,
     tokens,
 )
@@ -115,7 +116,7 @@ def _migrate(config: Config) -> None:
 
 
 for command in (
-    log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
+    log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command, log.purge,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
     judges.judges, prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
     canaries.canary, experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,

@@ -122,10 +122,10 @@ def import_command(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Store the retrievals of a CSV, Parquet or JSON Lines file. Exit code 1 when some rows were refused.
+    """Store the retrievals of a CSV, Parquet, JSON Lines or JSON file. Exit code 1 when some rows were refused.
 
-    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on. An empty
-    score is an empty hit list.
+    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on; documents,
+    attributes and scores are JSON. An empty score is an empty hit list. The file may be what `questions --json` printed.
 
     Example: quarterdeck import log.csv --map score=similarity --map query=question
     """
@@ -194,7 +194,8 @@ def _show_import(report: Any, *, what: str, as_json: bool) -> None:
     for note in report.notes:
         click.echo(note, err=True)
     skipped = f", {report.skipped:,} were imported before" if report.skipped else ""
-    lines = [f"{report.read:,} {what} read, {report.stored:,} stored, {report.refused_count:,} refused{skipped}"]
+    known = f" ({report.known:,} were there already)" if report.known else ""
+    lines = [f"{report.read:,} {what} read, {report.stored:,} stored{known}, {report.refused_count:,} refused{skipped}"]
     lines += [f"row {each.row}: {each.field}: {each.problem}" for each in report.refused]
     if report.refused_count > len(report.refused):
         lines.append(f"and {report.refused_count - len(report.refused):,} more")
