@@ -125,7 +125,8 @@ def import_command(
     """Store the retrievals of a CSV, Parquet, JSON Lines or JSON file. Exit code 1 when some rows were refused.
 
     Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on; documents,
-    attributes and scores are JSON. An empty score is an empty hit list. The file may be what `questions --json` printed.
+    attributes and scores are JSON. An empty score is an empty hit list. The file may be the output of
+    `questions --json`.
 
     Example: quarterdeck import log.csv --map score=similarity --map query=question
     """
@@ -135,7 +136,7 @@ def import_command(
     with click.progressbar(length=1_000, label=f"Importing {file.name}", file=sys.stderr) as bar:
         report = import_file(
             open_store(config, create=True),
-            TableFile(file, kind=kind, mapping=_parse_mapping(mapping)),
+            TableFile(file, kind=kind, mapping=parse_mapping(mapping)),
             redact=redactor_of(config),
             zone=parse_zone(timezone) if timezone else None,
             resume=resume,
@@ -180,7 +181,7 @@ def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool)
     show(as_json, {"deleted": count, "before": before.isoformat()}, [f"{count:,} retrievals are deleted"])
 
 
-def _parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     for pair in pairs:
         if not all(pair.partition("=")):
