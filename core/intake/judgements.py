@@ -9,7 +9,7 @@ from typing import Any
 
 from core.errors import InvalidInput
 from core.intake.rows import RefusedRow, ScopeBinder, TimeReader
-from quarterdeck.clock import to_ms
+from quarterdeck.clock import DAY_MS, now_ms, to_ms
 from quarterdeck.redaction import Redactor
 from quarterdeck.scope import Scope, make_scope
 from quarterdeck.scores import FOR_ANY_SERVICE, MAX_COMMENT_CHARACTERS, Score, check_score
@@ -125,6 +125,8 @@ def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeB
     ts = read_time(record.get("ts"))
     if ts.tzinfo is None:
         raise InvalidInput("ts", "must be a time with a time zone")
+    if to_ms(ts) > now_ms() + DAY_MS:
+        raise InvalidInput("ts", "lies more than a day ahead; no later score could replace this one")
     retrieval_id, source = (_as_text(given) for given in (record["retrieval_id"], "user" if source is None else source))
     score = check_score(
         retrieval_id, record["name"], record["value"],

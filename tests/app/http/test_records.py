@@ -192,7 +192,8 @@ def test_scores_are_stored_for_any_id_and_a_later_one_replaces_an_earlier_one(cl
     [
         ({"value": "good"}, "value"), ({"value": 2}, "value"), ({"value": None}, "value"), ({"name": ""}, "name"),
         ({"name": "latency_ms"}, "name"), ({"retrieval_id": None}, "retrieval_id"), ({"comment": 7}, "comment"),
-        ({"ts": "yesterday"}, "ts"), ({"vote": 1}, "vote"), ({"service": 7}, "service"),
+        ({"ts": "yesterday"}, "ts"), ({"ts": "2099-01-01T00:00:00Z"}, "ts"),
+        ({"vote": 1}, "vote"), ({"service": 7}, "service"),
     ],
 )  # fmt: skip
 def test_a_wrong_score_is_named_and_the_others_are_stored(client, store, wrong, field):
