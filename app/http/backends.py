@@ -62,9 +62,9 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
     return token.environment
 
 
-async def admit_evaluation(request: Request) -> tuple[str, str]:
-    """Return whose flags a request evaluates, and the service that the users are reported for: the token's only one."""
-    token = await identify(request, Scope.EVALUATE)
+async def admit_service(request: Request, scope: Scope) -> tuple[str, str]:
+    """Return whose flags a request evaluates, and the service that its users are reported for: the token's only one."""
+    token = await identify(request, scope)
     if token is None:
         return get_config().environment, DEFAULT_SERVICE
     return token.environment, token.services[0] if len(token.services) == 1 else DEFAULT_SERVICE

@@ -50,7 +50,7 @@ async def retrievals(request: Request) -> Response:
     token used within the last two days gets the first answer again and stores nothing; with another body it is
     refused.
     """
-    return await _take(request, ROWS, "retrievals", _parse_retrievals)
+    return await _take(request, Scope.INGEST, source=ROWS, listed="retrievals", parse=_parse_retrievals)
 
 
 async def scores(request: Request) -> Response:
@@ -58,7 +58,7 @@ async def scores(request: Request) -> Response:
 
     A score may come before its row, by up to seven days.
     """
-    return await _take(request, SCORES, "scores", _parse_scores)
+    return await _take(request, Scope.INGEST, source=SCORES, listed="scores", parse=_parse_scores)
 
 
 ROUTES = [
@@ -67,10 +67,10 @@ ROUTES = [
 ]
 
 
-async def _take(request: Request, source: str, listed: str, parse: _Parse) -> Response:
+async def _take(request: Request, needed: Scope, *, source: str, listed: str, parse: _Parse) -> Response:
     token: Token | None = None
     try:
-        token = await identify(request, Scope.INGEST)
+        token = await identify(request, needed)
         key = _read_key(request)
         is_lines = _content_type(request) in _LINE_TYPES
         body = await read_body(request)
