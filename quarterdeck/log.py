@@ -194,11 +194,12 @@ def lock_rollups(connection: Connection) -> None:
 
 def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
     """Add to the rollups, within a transaction that has their lock; `ids` are those of the scopes."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    is_sqlite = connection.dialect.name == "sqlite"
+    driver: Any = connection.connection.driver_connection
+    add_all = driver.executemany if is_sqlite else connection.exec_driver_sql
     for table in (rollups, metric_sums, metric_bins, document_days):
         if sums := getattr(added, table.name):
-            values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(_upsert(table, mark), values)
+            add_all(_upsert(table, "?" if is_sqlite else "%s"), [(ids[scope], *rest) for scope, *rest in sums])
 
 
 class _KnownId(QuarterdeckError):

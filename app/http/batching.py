@@ -8,7 +8,6 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
@@ -20,7 +19,7 @@ from quarterdeck.store import Store
 
 MOST_TOGETHER = 20_000  # rows of a transaction; a single larger request is stored by itself
 MOST_WAITING = 100_000  # rows: a request beyond it is refused
-GATHERS_S = 0.003  # how long a batch waits for as many requests as came with the last one
+QUIET_S, GATHERS_S = 0.002, 0.02  # a batch waits until no request came for so long, and at most so long
 COUNTS_EVERY_S = 1.0  # how long counts may wait for rows to be stored with
 
 logger = logging.getLogger("quarterdeck")
@@ -35,7 +34,7 @@ class Batcher:
         self._store = store
         self._waiting: deque[_Waiting] = deque()
         self._rows = self._wanted = 0
-        self._enough = asyncio.Event()
+        self._enough: asyncio.Future[None] | None = None
         self._counts: dict[Counted, tuple[int, str]] = {}
         self._is_due = False
         self._task: asyncio.Task[None] | None = None
@@ -49,7 +48,7 @@ class Batcher:
         self._waiting.append((delivery, answer))
         self._rows += delivery.size
         if len(self._waiting) == self._wanted:
-            self._enough.set()
+            self._go_on()
         self._start()
         return await answer
 
@@ -78,20 +77,24 @@ class Batcher:
             while self._waiting or self._counts:
                 batch = self._take_batch()
                 await self._write_batch(batch)
-                await self._gather(len(batch) + len(self._waiting))
+                await self._gather(len(batch) + len(self._waiting) if len(batch) > 1 else 0)
         finally:
             self._task = None
             self._start()
 
     async def _gather(self, wanted: int) -> None:
-        """Wait until as many requests are back as there were, for a moment: a larger batch costs hardly more."""
-        if wanted < 2 or len(self._waiting) >= wanted:
-            return
-        self._wanted, self._enough = wanted, asyncio.Event()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GATHERS_S):
-                await self._enough.wait()
-        self._wanted = 0
+        """Wait for as many requests as there were while they keep coming: a larger batch costs hardly more."""
+        loop = asyncio.get_running_loop()
+        end, seen = loop.time() + GATHERS_S, -1
+        while seen < len(self._waiting) < wanted and loop.time() < end:
+            seen, self._wanted, self._enough = len(self._waiting), wanted, loop.create_future()
+            quiet = loop.call_later(QUIET_S, self._go_on)
+            await self._enough
+            quiet.cancel()
+
+    def _go_on(self) -> None:
+        if self._enough is not None and not self._enough.done():
+            self._enough.set_result(None)
 
     async def _write_batch(self, batch: list[_Waiting]) -> None:
         counts, self._counts = self._counts, {}
@@ -125,10 +128,13 @@ class Batcher:
 def batcher_of(store: Store) -> Batcher:
     """Return the batcher of a store for the running event loop."""
     loop = asyncio.get_running_loop()
-    known = _batchers.setdefault(store, WeakKeyDictionary())
-    if loop not in known:
-        known[loop] = Batcher(store)
-    return known[loop]
+    known = _batchers.get(store)
+    if known is None:
+        known = _batchers[store] = WeakKeyDictionary()
+    found = known.get(loop)
+    if found is None:
+        found = known[loop] = Batcher(store)
+    return found
 
 
 def forget_batchers(store: Store) -> None:

@@ -8,9 +8,10 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+import orjson
 from anyio import to_thread
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from app.http.backends import get_config, get_store, identify
@@ -81,7 +82,8 @@ async def _take(request: Request, needed: Scope, *, source: str, listed: str, pa
         _count_refusal(error, source, token)
         return refuse(error)
     is_good = answer["stored"] or answer.get("duplicates")
-    return JSONResponse(answer, status_code=201 if "errors" not in answer else 207 if is_good else 400)
+    status = 201 if "errors" not in answer else 207 if is_good else 400
+    return Response(orjson.dumps(answer), status, media_type="application/json")
 
 
 def _read(
