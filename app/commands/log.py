@@ -132,10 +132,11 @@ def import_command(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Store the retrievals of a CSV, Parquet or JSON Lines file. Exit code 1 when some rows were refused.
+    """Store the retrievals of a CSV, Parquet, JSON Lines or JSON file. Exit code 1 when some rows were refused.
 
-    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on. An empty
-    score is an empty hit list.
+    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on; documents,
+    attributes and scores are JSON. An empty score is an empty hit list. The file may be the output of
+    `questions --json`.
 
     Example: quarterdeck import log.csv --map score=similarity --map query=question
     """
@@ -145,7 +146,7 @@ def import_command(
     with click.progressbar(length=1_000, label=f"Importing {file.name}", file=sys.stderr) as bar:
         report = import_file(
             open_store(config, create=True),
-            TableFile(file, kind=kind, mapping=_parse_mapping(mapping)),
+            TableFile(file, kind=kind, mapping=parse_mapping(mapping)),
             redact=redactor_of(config),
             zone=parse_zone(timezone) if timezone else None,
             resume=resume,
@@ -190,7 +191,7 @@ def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool)
     show(as_json, {"deleted": count, "before": before.isoformat()}, [f"{count:,} retrievals are deleted"])
 
 
-def _parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     for pair in pairs:
         if not all(pair.partition("=")):
@@ -204,7 +205,8 @@ def _show_import(report: Any, *, what: str, as_json: bool) -> None:
     for note in report.notes:
         click.echo(note, err=True)
     skipped = f", {report.skipped:,} were imported before" if report.skipped else ""
-    lines = [f"{report.read:,} {what} read, {report.stored:,} stored, {report.refused_count:,} refused{skipped}"]
+    known = f" ({report.known:,} were there already)" if report.known else ""
+    lines = [f"{report.read:,} {what} read, {report.stored:,} stored{known}, {report.refused_count:,} refused{skipped}"]
     lines += [f"row {each.row}: {each.field}: {each.problem}" for each in report.refused]
     if report.refused_count > len(report.refused):
         lines.append(f"and {report.refused_count - len(report.refused):,} more")

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.http.backends import admit, get_deck
+from app.http.backends import admit, admit_service, get_deck
 from app.http.bodies import read_body
 from app.http.refusals import challenge, refuse, status_of
 from core.access.scopes import Scope
@@ -41,7 +41,7 @@ async def evaluate_flag(request: Request) -> Response:
     """Resolve one flag for the context in the body; counted as an evaluation, as in the client."""
     key = request.path_params["key"]
     try:
-        deck = await get_deck(await admit(request, Scope.EVALUATE))
+        deck = await get_deck(*await admit_service(request, Scope.EVALUATE))
         body = await read_body(request, MAX_CONTEXT_BYTES)
         context = _read_context(body)
     except QuarterdeckError as error:

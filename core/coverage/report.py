@@ -105,6 +105,13 @@ def report_coverage(
     )
 
 
+def find_threshold(store: Store, *, environment: str, today: date, low_score: float | None = None) -> float:
+    """Return the similarity below which a question scores low: `low_score`, else what the drift reference gives."""
+    if low_score is not None:
+        return low_score
+    return _low_threshold(add_histograms(_read_reference(store, environment, today)))
+
+
 @dataclass(frozen=True, slots=True)
 class MapPoint:
     """One low-scoring query on the map; `cluster_id` is -1 for an outlier."""

@@ -5,6 +5,8 @@ from datetime import date
 from typing import Any
 
 from core.log.calendars import Calendar
+from core.log.clickhouse_rows import list_conditions, list_rows
+from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -137,6 +139,16 @@ class ClickHouseLogReader:
             start=since_ms, most=limit, **_names(scope),
         )  # fmt: skip
         return [str(user) for (user,) in found]
+
+    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
+        """Return the rows that meet a filter, newest first, those after a cursor."""
+        return list_rows(self._log, wanted, limit, after)
+
+    def count_matching(self, wanted: QuestionFilter) -> int:
+        """Return how many rows meet a filter."""
+        conditions, values = list_conditions(wanted)
+        query = f"SELECT count() FROM {self._rows} WHERE {' AND '.join(conditions) or '1'}"
+        return int(self._log.query(query, **values)[0][0])
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

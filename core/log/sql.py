@@ -6,6 +6,8 @@ from datetime import date
 from sqlalchemy import ColumnElement, Select, case, collate, func, literal, literal_column, select
 
 from core.log.calendars import Calendar
+from core.log.filters import Cursor, FoundRow, QuestionFilter
+from core.log.sql_rows import list_conditions, list_rows
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -178,6 +180,20 @@ class SqlLogReader:
         query = select(newest.c.user).where(newest.c.user.is_not(None)).distinct()
         with self._store.read() as connection:
             return list(connection.scalars(query))
+
+    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
+        """Return the rows that meet a filter, newest first, those after a cursor."""
+        named = _ids(wanted.scope).add_columns(scopes.c.environment, scopes.c.service)
+        with self._store.read() as connection:
+            found = {scope_id: Scope(*names) for scope_id, *names in connection.execute(named)}
+            return list_rows(connection, found, wanted, limit, after)
+
+    def count_matching(self, wanted: QuestionFilter) -> int:
+        """Return how many rows meet a filter."""
+        conditions = list_conditions(self._store.dialect, wanted)
+        query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
+        with self._store.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

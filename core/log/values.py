@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any, NamedTuple, Protocol
 
 from core.log.calendars import Calendar
+from core.log.filters import Cursor, FoundRow, QuestionFilter
 from quarterdeck.clock import WEEK_MS, from_ms
 from quarterdeck.scope import Scope
 
@@ -241,3 +242,9 @@ class LogReader(Protocol):
 
     def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> Sequence[str]:
         """Return the distinct users of the newest `limit` rows since a time."""
+
+    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> Sequence[FoundRow]:
+        """Return the rows that meet a filter, newest first, those after a cursor."""
+
+    def count_matching(self, wanted: QuestionFilter) -> int:
+        """Return how many rows meet a filter."""

@@ -19,7 +19,7 @@ import yaml
 from openfeature import api as openfeature
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
-from sqlalchemy import text
+from sqlalchemy import select, text
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
@@ -35,6 +35,7 @@ from quarterdeck import Quarterdeck
 from quarterdeck.definitions import boolean_flag, canary_flag, set_hash_version
 from quarterdeck.documents import parse_document
 from quarterdeck.rules import RuleOperator, TargetingRule
+from quarterdeck.schema import flag_exposures
 from quarterdeck.store import Store
 
 DOCUMENT = locate("conformance", "ofrep", "openapi.yaml")
@@ -231,6 +232,17 @@ def test_one_flag_asked_for_counts_and_all_at_once_do_not(served):
     asyncio.run(backends.get_deck("production")).flush()
     usage = list_usage(served.store, "production", since=datetime(2020, 1, 1, tzinfo=UTC))
     assert {key: each.evaluations for key, each in usage.items()} == {"half": 1}
+
+
+def test_users_of_an_experiment_are_reported_for_the_only_service_of_the_token(served):
+    create_flag(served.store, "tried", SIZES | {"metadata": {"experiment": True}}, ME)
+    secret, _ = issue_token(served.store, "search", [Scope.EVALUATE], ME, services=["answers"])
+    mine = {"Authorization": f"Bearer {secret}"}
+    assert wait_until(lambda: served.ask("tried", headers=mine).status_code == 200)
+    asyncio.run(backends.get_deck("production", "answers")).flush()
+    with served.store.read() as connection:
+        found = connection.execute(select(flag_exposures.c.targeting_key, flag_exposures.c.service)).all()
+    assert found == [("u1", "answers")]
 
 
 def test_the_stock_provider_of_openfeature_reads_every_type(served):
