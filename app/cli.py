@@ -20,6 +20,7 @@ from app.commands import (
     deploy,
     doctor,
     environments,
+    erase,
     evaluations,
     experiments,
     flags,
@@ -116,7 +117,7 @@ def _migrate(config: Config) -> None:
 
 
 for command in (
-    log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command, log.purge,
+    log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command, log.purge, erase.erase,
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
     judges.judges, prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
     canaries.canary, experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,

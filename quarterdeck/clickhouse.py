@@ -102,6 +102,10 @@ class ClickHouseLog:
             self._run("command", f"DELETE FROM {table} WHERE ts_ms < {int(before_ms)}")
         return found
 
+    def delete(self, where: str, **parameters: Any) -> None:
+        """Delete the rows that meet a condition with parameters written as `{name:Type}`. The rollups stay."""
+        self._run("command", f"DELETE FROM {self.database}.retrievals{_on(self._cluster)} WHERE {where}", parameters)
+
     def close(self) -> None:
         """Close the connection. The next use opens a new one."""
         with self._opening:

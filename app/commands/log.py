@@ -124,8 +124,8 @@ def import_command(
 ) -> None:
     """Store the retrievals of a CSV, Parquet, JSON Lines or JSON file. Exit code 1 when some rows were refused.
 
-    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on; documents,
-    attributes and scores are JSON. An empty score is an empty hit list. The file may be what `questions --json` printed.
+    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on. Documents,
+    attributes and scores are JSON. An empty score is an empty hit list. What `questions --json` prints is such a file.
 
     Example: quarterdeck import log.csv --map score=similarity --map query=question
     """

@@ -58,6 +58,7 @@ NEEDS = {
     Action.INDEX_RETIRE: Role.ADMIN,
     Action.INDEX_REMOVE: Role.ADMIN,
     Action.LOG_PURGE: Role.ADMIN,
+    Action.LOG_ERASE: Role.ADMIN,
     Action.TOKEN_CREATE: Role.ADMIN,
     Action.TOKEN_REVOKE: Role.ADMIN,
     Action.ENVIRONMENT_ADD: Role.ADMIN,
@@ -78,8 +79,8 @@ NEEDS = {
 SHARED = frozenset(
     {
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
-        Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.ENVIRONMENT_ADD, Action.STORE_RESTORE,
-        Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK,
+        Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.LOG_ERASE, Action.ENVIRONMENT_ADD,
+        Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK,
     }
 )  # fmt: skip
 

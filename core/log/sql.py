@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Select, case, collate, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, case, collate, delete, func, literal, literal_column, select
 
 from core.log.filters import Cursor, FoundRow, QuestionFilter
-from core.log.sql_rows import list_conditions, list_rows
+from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -164,6 +164,21 @@ class SqlLogReader:
         query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
         with self._store.read() as connection:
             return int(connection.scalar(query) or 0)
+
+    def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
+        """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
+        with self._store.read() as connection:
+            return list_texts_of_others(connection, column, value, texts)
+
+    def delete_matching(self, wanted: QuestionFilter, within: Connection) -> None:
+        """Delete the rows that meet a filter, in a transaction of this store or one of its own."""
+        kept = _within(retrievals.c.scope_id, wanted.scope)
+        statement = delete(retrievals).where(kept, *list_conditions(self._store.dialect, wanted))
+        if self._store.owns(within):
+            within.execute(statement)
+            return
+        with self._store.begin() as connection:
+            connection.execute(statement)
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""
