@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, Select, case, collate, delete, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, literal_column, select
 
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
@@ -18,6 +18,7 @@ from core.log.values import (
     trend_start_ms,
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
+from quarterdeck.log import SqlLog
 from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, retrievals, rollups, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
@@ -173,12 +174,7 @@ class SqlLogReader:
     def delete_matching(self, wanted: QuestionFilter, within: Connection) -> None:
         """Delete the rows that meet a filter, in a transaction of this store or one of its own."""
         kept = _within(retrievals.c.scope_id, wanted.scope)
-        statement = delete(retrievals).where(kept, *list_conditions(self._store.dialect, wanted))
-        if self._store.owns(within):
-            within.execute(statement)
-            return
-        with self._store.begin() as connection:
-            connection.execute(statement)
+        SqlLog(self._store).delete(and_(kept, *list_conditions(self._store.dialect, wanted)), within)
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection
-
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from quarterdeck.clock import WEEK_MS, from_ms
 from quarterdeck.scope import Scope
@@ -215,5 +213,5 @@ class LogReader(Protocol):
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> Sequence[str]:
         """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
 
-    def delete_matching(self, wanted: QuestionFilter, within: Connection) -> None:
+    def delete_matching(self, wanted: QuestionFilter, within: Any) -> None:
         """Delete the rows that meet a filter, in a transaction of the store that holds the log, else at once."""

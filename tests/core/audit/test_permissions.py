@@ -39,6 +39,7 @@ from core.coverage.operations import mark_topic
 from core.deployments import deployments
 from core.drift.operations import accept_level
 from core.drift.verdict import DriftStatus
+from core.erasure import erase
 from core.errors import Forbidden, InvalidInput
 from core.flags.operations import (
     change_rollout,
@@ -59,7 +60,8 @@ from core.indexes.probes import ProbeReport
 from core.indexes.registry import Index
 from core.jobs.jobs import Jobs, JobState
 from core.jobs.launches import Launch, cancel_job, start_job
-from core.log.operations import purge_retrievals
+from core.log.operations import forget_parts, purge_retrievals
+from core.log.subjects import DataSubject
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
 from core.prompts import promotion
@@ -202,6 +204,8 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
+    "log.operations.forget_parts": (ADMIN, lambda w, by: forget_parts(w.store, {"answers": OLD}, by)),
+    "erasure.erase": (ADMIN, lambda w, by: erase(w.store, DataSubject(user_id="ada"), by)),
     "alerts.operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
     "alerts.operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
     "reverts.revert": (EDITOR, lambda w, by: reverts.revert(w.store, _entry_of(w, "flag.update"), by)),
@@ -276,7 +280,18 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "access.roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
     "access.roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
 }  # fmt: skip
-_SHARED_NAMES = ("index", "purge", "builds.", "add_environment", "job", "rebuild", "restore", "promotion.")
+_SHARED_NAMES = (
+    "index",
+    "purge",
+    "forget_parts",
+    "erase",
+    "builds.",
+    "add_environment",
+    "job",
+    "rebuild",
+    "restore",
+    "promotion.",
+)
 SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)}
 
 
