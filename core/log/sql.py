@@ -77,6 +77,7 @@ class SqlLogReader:
                 _within(c.scope_id, scope),
                 c.ts_ms >= trend_start_ms(start_ms, end_ms),
                 c.ts_ms < end_ms,
+                c.query != "",  # its text was removed
                 *_low(below),
             )
             .group_by(c.query)

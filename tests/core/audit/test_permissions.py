@@ -30,6 +30,7 @@ from core.audit.permissions import (
     combine_grants,
     explain_refusal,
     hold_everywhere,
+    may_read_questions,
 )
 from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import Corpus
@@ -474,3 +475,28 @@ def test_an_admin_of_one_environment_gives_no_role_everywhere(store: Store) -> N
     with pytest.raises(Forbidden):
         grant_role(store, Grant("ada", ADMIN), act)
     assert list_grants(store) == (Grant("bob", ADMIN, "staging"),)
+
+
+def test_who_may_read_questions_is_said_by_environment_and_grants_add_up() -> None:
+    grants = [
+        Grant("everyone", VIEWER, questions=False),
+        Grant("ada", ADMIN, "staging", questions=False),
+        Grant("group:support", VIEWER, "production"),
+        Grant("bob", EDITOR),
+    ]
+    ada, bob = combine_grants(grants, "ada"), combine_grants(grants, "bob")
+    supporter = combine_grants(grants, "x", ["support"])
+    assert not any(may_read_questions(ada, place) for place in ("staging", "production", "*"))
+    assert [may_read_questions(supporter, place) for place in ("staging", "production", "*")] == [False, True, False]
+    assert all(may_read_questions(bob, place) for place in ("staging", "production", "*"))
+    assert may_read_questions(ADMIN_EVERYWHERE, "*")
+    assert not may_read_questions(Roles(), "production")
+
+
+def test_a_grant_without_questions_is_stored_and_audited(store: Store) -> None:
+    grant_role(store, Grant("eve", VIEWER, questions=False), SETUP)
+    grant_role(store, Grant("bob", VIEWER), SETUP)
+    assert [(grant.who, grant.questions) for grant in list_grants(store)] == [("bob", True), ("eve", False)]
+    assert [entry.after for entry in list_audit(store, AuditFilter(action="role.grant"))] == [
+        {"role": "viewer"}, {"role": "viewer", "questions": False},
+    ]  # fmt: skip
