@@ -13,12 +13,12 @@ from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import Connection, Table, select, text
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.registry import Registry, registry_of
-from quarterdeck.retrieval import COLUMNS, Row, to_columns
+from quarterdeck.retrieval import COLUMNS, FORGETTABLE, Row, to_columns
 from quarterdeck.rollups import Rollups, bound, roll_up
 from quarterdeck.schema import (
     COUNTED_BY_WRITER,
@@ -64,6 +64,9 @@ class RetrievalLog(Protocol):
 
     def purge(self, before_ms: int) -> int:
         """Delete rows older than `before_ms`, in slices; return how many. The rollups stay: they hold no text."""
+
+    def forget(self, part: str, before_ms: int) -> int:
+        """Remove one part (of FORGETTABLE) of all rows older than `before_ms`; return of how many. Rollups stay."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -176,6 +179,33 @@ class SqlLog:
             if found < slice_rows:
                 return deleted
             time.sleep(0.002)
+
+    def forget(self, part: str, before_ms: int, *, slice_rows: int = _PURGE_SLICE) -> int:
+        """Remove one part of all rows older than `before_ms`; return of how many. Others get their turn in between."""
+        column, nothing = FORGETTABLE[part]
+        full = f"ts_ms < :before AND {column} IS NOT NULL AND {column} <> ''"
+        slice_ = text(f"SELECT id FROM retrievals WHERE id > :after AND {full} ORDER BY id LIMIT :most")
+        empty = text(f"UPDATE retrievals SET {column} = {nothing} WHERE id BETWEEN :first AND :last AND {full}")
+        forgotten, after = 0, 0
+        while True:
+            with self.store.begin() as connection:
+                found = {"before": before_ms, "after": after, "most": slice_rows}
+                ids = list(connection.scalars(slice_, found))
+                if ids:
+                    where = {"before": before_ms, "first": ids[0], "last": ids[-1]}
+                    forgotten += connection.execute(empty, where).rowcount
+            if len(ids) < slice_rows:
+                return forgotten
+            after = ids[-1]
+            time.sleep(0.002)
+
+    def delete(self, where: ColumnElement[bool], within: Connection) -> None:
+        """Delete the rows that meet a condition, in a transaction of this store or in one of its own. Rollups stay."""
+        if self.store.owns(within):
+            within.execute(delete(retrievals).where(where))
+            return
+        with self.store.begin() as connection:
+            connection.execute(delete(retrievals).where(where))
 
     def close(self) -> None:
         """Close every connection."""

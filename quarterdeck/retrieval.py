@@ -24,6 +24,8 @@ COLUMNS = (
     "retrieval_id", "user_id", "model", "raw_score", "score_kind", "state", "documents", "attributes",
     "trace_id", "span_id", "answer", "tokens", "weight",
 )  # fmt: skip
+# The parts of a row with a retention of their own: their column, and what is there once they are removed.
+FORGETTABLE = {"answers": ("answer", "NULL"), "documents": ("documents", "NULL"), "text": ("query", "''")}
 LABELS = ("session_id", "arm", "prompt_version", "index_version", "user_id", "model", "trace_id", "span_id")
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)  # a time outside 1970 to 2100 is a wrong unit, not a time
 _LATEST_MS = 4_102_444_800_000  # the same

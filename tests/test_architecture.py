@@ -26,7 +26,7 @@ FOLDERS = (
     "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "causes",
     "alerts",
 )  # fmt: skip
-TOP = {"demo", "doctor", "overview", "reverts"}  # shells over everything
+TOP = {"demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 
 # They write observations, computed values, imports and restored data, not decisions: no audit entry, no role.

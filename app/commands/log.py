@@ -12,7 +12,7 @@ from app.commands.common import common, find_scope, open_store, redactor_of, ser
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
-from core.log.operations import purge_retrievals
+from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
 
 
@@ -175,20 +175,36 @@ def import_traces_command(config: Config, *, tracking_uri: str | None, experimen
 
 
 @click.command()
-@click.option("--older-than", metavar="DAYS", help="Age in days, like 90d (default: QUARTERDECK_RETENTION_DAYS).")
+@click.option(
+    "--older-than", metavar="AGE", help="Delete rows of this age, like 90d, or from before a day, like 2026-03-01."
+)
+@click.option("--text-before", metavar="AGE", help="Remove the queries' text from rows of this age; the rows stay.")
+@click.option("--answers-before", metavar="AGE", help="Remove the answers from rows of this age.")
+@click.option("--documents-before", metavar="AGE", help="Remove the documents from rows of this age.")
 @click.option("--reason", default="retention", show_default=True, help="Why: it goes into the audit trail.")
 @common
-def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool) -> None:
-    """Delete old retrievals. Their rollups stay: counts and histograms by day and segment, without any text.
+def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool, **parts: str | None) -> None:
+    """Delete old retrievals, or their text, answers or documents. Rollups stay: counts and histograms without text.
 
-    Example: quarterdeck purge --older-than 90d
+    Without an option, the ages are those of QUARTERDECK_RETENTION_DAYS, QUARTERDECK_TEXT_DAYS, QUARTERDECK_ANSWERS_DAYS
+    and QUARTERDECK_DOCUMENTS_DAYS.
+
+    Example: quarterdeck purge --older-than 365d --text-before 90d --answers-before 30d
     """
-    days = _days(older_than) if older_than else config.retention_days
-    if days is None:
+    now = datetime.now(UTC)
+    given = {"rows": older_than, **{name.removesuffix("_before"): age for name, age in parts.items()}}
+    before = {part: _read_age(part, age, now) for part, age in given.items() if age}
+    if not before:
+        before = {part: now - timedelta(days=days) for part, days in config.retention.items()}
+    if not before:
         raise InvalidInput("older-than", "give --older-than 90d, or set QUARTERDECK_RETENTION_DAYS")
-    before = datetime.now(UTC) - timedelta(days=days)
-    count = purge_retrievals(open_store(config), before, Act(config.operator, reason, config.environment))
-    show(as_json, {"deleted": count, "before": before.isoformat()}, [f"{count:,} retrievals are deleted"])
+    store, act = open_store(config), Act(config.operator, reason, config.environment)
+    rows_before = before.pop("rows", None)
+    deleted = purge_retrievals(store, rows_before, act) if rows_before else 0
+    removed = forget_parts(store, before, act)
+    told = {"deleted": deleted, "before": rows_before.isoformat() if rows_before else None, "removed": removed}
+    lines = [f"{deleted:,} retrievals are deleted"] if rows_before else []
+    show(as_json, told, [*lines, *(f"{rows:,} retrievals lose their {part}" for part, rows in removed.items())])
 
 
 def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -215,11 +231,20 @@ def _show_import(report: Any, *, what: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _days(text: str) -> int:
+def _read_age(part: str, text: str, now: datetime) -> datetime:
+    field = "older-than" if part == "rows" else f"{part}-before"
     number = text.removesuffix("d")
-    if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 36_500:
-        raise InvalidInput("older-than", f"must be a number of days like 90d, not {text!r}")
-    return int(number)
+    if number.isascii() and number.isdigit() and 1 <= int(number) <= 36_500:
+        return now - timedelta(days=int(number))
+    try:
+        day = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidInput(
+            field, f"must be a number of days like 90d, or a day like 2026-03-01, not {text!r}"
+        ) from error
+    if day > now:
+        raise InvalidInput(field, f"must be a day in the past, not {text}")
+    return day
 
 
 def _cluster_count(text: str) -> int | None:

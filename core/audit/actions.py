@@ -54,6 +54,7 @@ class Action(StrEnum):
     JOB_START = "job.start"
     JOB_CANCEL = "job.cancel"
     LOG_PURGE = "log.purge"
+    LOG_ERASE = "log.erase"
     TOKEN_CREATE = "token.create"  # noqa: S105
     TOKEN_REVOKE = "token.revoke"  # noqa: S105
     ENVIRONMENT_ADD = "environment.add"

@@ -3,7 +3,7 @@
 Each scope is read in the order of its index, so that a page of a log of millions of rows costs what the page holds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 
 from sqlalchemy import ColumnElement, Connection, String, and_, cast, func, literal_column, or_, select
@@ -57,6 +57,16 @@ def list_conditions(dialect: str, wanted: QuestionFilter) -> list[ColumnElement[
     found += [func.coalesce(c[name], "") == value for name, value in wanted.labels]
     position = func.instr if dialect == "sqlite" else func.strpos
     found += [or_(*(position(c[name], piece) > 0 for piece in pieces)) for name, pieces in wanted.fragments]
+    return found
+
+
+def list_texts_of_others(connection: Connection, column: str, value: str, texts: Sequence[str]) -> list[str]:
+    """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
+    c, found = retrievals.c, list[str]()
+    for start in range(0, len(texts), _SLICE):
+        same = func.lower(func.trim(c.query)).in_(texts[start : start + _SLICE])
+        query = select(c.query).where(same, c[column].is_distinct_from(value)).distinct()
+        found += connection.scalars(query)
     return found
 
 

@@ -248,3 +248,9 @@ class LogReader(Protocol):
 
     def count_matching(self, wanted: QuestionFilter) -> int:
         """Return how many rows meet a filter."""
+
+    def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> Sequence[str]:
+        """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
+
+    def delete_matching(self, wanted: QuestionFilter, within: Any) -> None:
+        """Delete the rows that meet a filter, in a transaction of the store that holds the log, else at once."""
