@@ -105,11 +105,11 @@ def report_coverage(
     )
 
 
-def find_threshold(store: Store, *, environment: str, today: date, low_score: float | None = None) -> float:
+def find_threshold(store: Store, *, scope: Scope, today: date, low_score: float | None = None) -> float:
     """Return the similarity below which a question scores low: `low_score`, else what the drift reference gives."""
     if low_score is not None:
         return low_score
-    return _low_threshold(add_histograms(_read_reference(store, environment, today)))
+    return _low_threshold(add_histograms(_read_reference(store, scope, today)))
 
 
 def hide_questions(coverage: Coverage) -> Coverage:
