@@ -29,6 +29,7 @@ from app.commands import (
     migrations,
     prompts,
     roles,
+    services,
     tokens,
 )
 from app.commands.common import common, open_store, show
@@ -119,5 +120,6 @@ for command in (
     corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
     judges.judges, prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
     canaries.canary, experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
+    services.services,
 ):  # fmt: skip
     main.add_command(command)
