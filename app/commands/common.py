@@ -58,11 +58,13 @@ def find_scope(config: Config, store: Store, service: str | None) -> Scope:
 
 
 def settle_days(store: Store, scope: Scope) -> date:
-    """Close the days of a scope that are over, as far as the store can be written; return the date of today there."""
+    """Map scores and close the days of a scope that are over, if the store can be written; return its date of today."""
     from core.log.closing import close_days
+    from core.log.mapping import map_scores
 
     now = datetime.now(UTC)
     with suppress(SourceUnavailable):  # reading will tell; a store that can only be read is read by hours
+        map_scores(store, now=now)
         close_days(store, now=now, scope=scope)
     return today_in(store, scope, now=now)
 
