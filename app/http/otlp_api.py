@@ -40,12 +40,12 @@ async def traces(request: Request) -> Response:
 
     The answer is a partial success if retriever spans of this request were refused.
     """
-    return await _answer(request, store_spans)
+    return await _answer(request, Scope.INGEST, store_spans)
 
 
 async def ignore(request: Request) -> Response:
     """Answer that logs or metrics were taken: exporters would send what is refused again and again."""
-    return await _answer(request, lambda _body, content_type, _token: otlp.render_empty(content_type))
+    return await _answer(request, Scope.INGEST, lambda _body, content_type, _token: otlp.render_empty(content_type))
 
 
 ROUTES = [
@@ -77,11 +77,11 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     return otlp.render_response(sorted(named, key=lambda each: each.row), content_type)
 
 
-async def _answer(request: Request, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
+async def _answer(request: Request, scope: Scope, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
     content_type = otlp.PROTOBUF
     try:
         content_type = _read_content_type(request)
-        token = await identify(request, Scope.INGEST)
+        token = await identify(request, scope)
         body = await read_body(request)
         return Response(await to_thread.run_sync(answer, body, content_type, token), media_type=content_type)
     except QuarterdeckError as error:
