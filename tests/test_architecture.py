@@ -33,7 +33,8 @@ LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 # A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
     "access/sessions", "alerts/delivery", "coverage/backlog", "demo", "doctor", "embedding/vectors",
-    "intake/counts", "intake/importing", "intake/intake", "intake/open_traces", "jobs/leases", "prompts/bench", "prompts/promotion", "store/backups",
+    "intake/counts", "intake/importing", "intake/intake", "intake/open_traces", "jobs/leases",
+    "prompts/bench", "prompts/promotion", "store/backups",
 }  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}

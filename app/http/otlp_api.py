@@ -16,7 +16,7 @@ from app.http.refusals import RequestRefused, challenge, status_of
 from core.access.scopes import Scope, Token
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake import otlp
-from core.intake.answers import keeps_answers
+from core.intake.choices import choices_of
 from core.intake.counts import count_refusal
 from core.intake.names import RETRIEVER, STORE
 from core.intake.notes import SpanNote
@@ -63,7 +63,7 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     except InvalidInput as error:
         count_refusal(store, SOURCE, error, None)
         raise
-    read = partial(read_span, redact=_redactor(), keeps_answers=keeps_answers(store), scope_of=_scope_of(token))
+    read = partial(read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token))
     notes = [(span.trace_id, read(span)) for span in spans]
     refused = take_spans(store, notes, now_ms=now_ms())
     if _is_due():
