@@ -15,6 +15,12 @@ from core.safety.inheritance import list_passed
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
+_RETENTION = {
+    "rows": "QUARTERDECK_RETENTION_DAYS",
+    "text": "QUARTERDECK_TEXT_DAYS",
+    "answers": "QUARTERDECK_ANSWERS_DAYS",
+    "documents": "QUARTERDECK_DOCUMENTS_DAYS",
+}
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed deck the folder of its package
 
@@ -38,7 +44,7 @@ class Config:
     access: SignIn
     low_score: float | None
     redact: bool
-    retention_days: int | None
+    retention: Mapping[str, int]  # days, by part: rows, text, answers, documents
     require_tokens: bool
     deployments: Path
     log_format: str
@@ -86,7 +92,7 @@ def load_config(
         access=check(read_sign_in, environ, check),
         low_score=check(_read_share, environ, "QUARTERDECK_LOW_SCORE"),
         redact=check(_read_switch, environ, "QUARTERDECK_REDACT"),
-        retention_days=check(_read_days, environ, "QUARTERDECK_RETENTION_DAYS"),
+        retention={part: days for part, name in _RETENTION.items() if (days := check(_read_days, environ, name))},
         require_tokens=check(_read_switch, environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),

@@ -5,19 +5,20 @@
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import chain
 from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.registry import Registry, registry_of
-from quarterdeck.retrieval import COLUMNS, Row, to_columns
+from quarterdeck.retrieval import COLUMNS, FORGETTABLE, Row, to_columns
 from quarterdeck.rollups import Rollups, bound, roll_up
 from quarterdeck.schema import (
     COUNTED_BY_WRITER,
@@ -35,6 +36,7 @@ from quarterdeck.store import Store
 _ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
 _PURGE_SLICE = 10_000
 _IDS_A_STATEMENT = 500
+_KEEPS = "quarterdeck_keeps_registry"  # an option of a transaction whose end is seen
 _ID = COLUMNS.index("retrieval_id")
 _NAMES = ", ".join((*COLUMNS, "scope_id", "rolled_up"))
 _HOLES = f"({', '.join('?' * (len(COLUMNS) + 1))}, {COUNTED_BY_WRITER})"
@@ -62,6 +64,9 @@ class RetrievalLog(Protocol):
 
     def purge(self, before_ms: int) -> int:
         """Delete rows older than `before_ms`, in slices; return how many. The rollups stay: they hold no text."""
+
+    def forget(self, part: str, before_ms: int) -> int:
+        """Remove one part (of FORGETTABLE) of all rows older than `before_ms`; return of how many. Rollups stay."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -92,6 +97,30 @@ _opening = Lock()
 _logs_of_stores: "WeakKeyDictionary[Store, RetrievalLog]" = WeakKeyDictionary()
 
 
+@contextmanager
+def begin_appending(store: Store) -> Iterator[Connection]:
+    """Open a writing transaction of a store, in turn with its other writers, for rows and what belongs to them.
+
+    Appending within it does not look for rows that are stored already (`find_known` does), and remembers ids and values
+    for the next time; within `begin` it cannot, because the log does not see whether that is committed.
+    """
+    try:
+        with store.begin_in_turn() as connection:
+            yield connection.execution_options(**{_KEEPS: True})
+    except BaseException:
+        registry_of(store).forget()  # it may know what was rolled back
+        raise
+
+
+def find_known(connection: Connection, retrieval_ids: Iterable[str]) -> set[str]:
+    """Return which of these ids have a row in the tables of a store."""
+    names, known = list(retrieval_ids), set[str]()
+    for start in range(0, len(names), _IDS_A_STATEMENT):
+        some = names[start : start + _IDS_A_STATEMENT]
+        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    return known
+
+
 class SqlLog:
     """The log in the tables of a store: SQLite or PostgreSQL."""
 
@@ -107,6 +136,9 @@ class SqlLog:
     def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:
         """Store checked rows and what they add to the rollups, in one transaction; see `RetrievalLog.append`."""
         if within is not None and self.store.owns(within):
+            if within.get_execution_options().get(_KEEPS):
+                _append(within, rows, registry_of(self.store))
+                return 0
             new = _find_new(within, rows)
             _append(within, new, registry_of(self.store).lend())
             return len(rows) - len(new)
@@ -148,6 +180,33 @@ class SqlLog:
                 return deleted
             time.sleep(0.002)
 
+    def forget(self, part: str, before_ms: int, *, slice_rows: int = _PURGE_SLICE) -> int:
+        """Remove one part of all rows older than `before_ms`; return of how many. Others get their turn in between."""
+        column, nothing = FORGETTABLE[part]
+        full = f"ts_ms < :before AND {column} IS NOT NULL AND {column} <> ''"
+        slice_ = text(f"SELECT id FROM retrievals WHERE id > :after AND {full} ORDER BY id LIMIT :most")
+        empty = text(f"UPDATE retrievals SET {column} = {nothing} WHERE id BETWEEN :first AND :last AND {full}")
+        forgotten, after = 0, 0
+        while True:
+            with self.store.begin() as connection:
+                found = {"before": before_ms, "after": after, "most": slice_rows}
+                ids = list(connection.scalars(slice_, found))
+                if ids:
+                    where = {"before": before_ms, "first": ids[0], "last": ids[-1]}
+                    forgotten += connection.execute(empty, where).rowcount
+            if len(ids) < slice_rows:
+                return forgotten
+            after = ids[-1]
+            time.sleep(0.002)
+
+    def delete(self, where: ColumnElement[bool], within: Connection) -> None:
+        """Delete the rows that meet a condition, in a transaction of this store or in one of its own. Rollups stay."""
+        if self.store.owns(within):
+            within.execute(delete(retrievals).where(where))
+            return
+        with self.store.begin() as connection:
+            connection.execute(delete(retrievals).where(where))
+
     def close(self) -> None:
         """Close every connection."""
         self.store.close()
@@ -165,11 +224,12 @@ def lock_rollups(connection: Connection) -> None:
 
 def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
     """Add to the rollups, within a transaction that has their lock; `ids` are those of the scopes."""
-    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    is_sqlite = connection.dialect.name == "sqlite"
+    driver: Any = connection.connection.driver_connection
+    add_all = driver.executemany if is_sqlite else connection.exec_driver_sql
     for table in (rollups, metric_sums, metric_bins, document_days):
         if sums := getattr(added, table.name):
-            values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+            add_all(_upsert(table, "?" if is_sqlite else "%s"), [(ids[scope], *rest) for scope, *rest in sums])
 
 
 class _KnownId(QuarterdeckError):
@@ -178,11 +238,10 @@ class _KnownId(QuarterdeckError):
 
 def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """Return the rows whose id is not stored yet, each id once."""
-    by_id = {row[_ID]: row for row in rows}
-    names, known = list(by_id), set[str]()
-    for start in range(0, len(names), _IDS_A_STATEMENT):
-        some = names[start : start + _IDS_A_STATEMENT]
-        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    by_id: dict[str, Row] = {}
+    for row in rows:
+        by_id.setdefault(row[_ID], row)
+    known = find_known(connection, by_id)
     return [row for name, row in by_id.items() if name not in known]
 
 
@@ -196,7 +255,7 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
         _insert_into_sqlite(driver, stored)
     else:
         _copy_into_postgresql(driver, stored)
-        lock_rollups(connection)
+    lock_rollups(connection)
     add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
 
 
@@ -219,6 +278,11 @@ def _copy_into_postgresql(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
                 copy.write_row((*row, COUNTED_BY_WRITER))
     except UniqueViolation as error:
         raise _KnownId from error
+
+
+@cache
+def _upsert(table: Table, mark: str) -> str:
+    return upsert(table, _holes(mark, len(table.columns)))
 
 
 def _holes(mark: str, count: int) -> str:

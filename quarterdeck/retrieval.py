@@ -24,6 +24,8 @@ COLUMNS = (
     "retrieval_id", "user_id", "model", "raw_score", "score_kind", "state", "documents", "attributes",
     "trace_id", "span_id", "answer", "tokens", "weight",
 )  # fmt: skip
+# The parts of a row with a retention of their own: their column, and what is there once they are removed.
+FORGETTABLE = {"answers": ("answer", "NULL"), "documents": ("documents", "NULL"), "text": ("query", "''")}
 LABELS = ("session_id", "arm", "prompt_version", "index_version", "user_id", "model", "trace_id", "span_id")
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)  # a time outside 1970 to 2100 is a wrong unit, not a time
 _LATEST_MS = 4_102_444_800_000  # the same
@@ -103,6 +105,15 @@ class Retrieval:
         1772366400000
         """
         return int(self.row[0])
+
+    @property
+    def name(self) -> str:
+        """The id that the log stores: `retrieval_id`, or one that was made for it.
+
+        >>> Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "q", 0.25, retrieval_id="q-1").name
+        'q-1'
+        """
+        return str(self.row[_NAME])
 
     @property
     def similarity(self) -> float | None:
@@ -195,6 +206,7 @@ def to_columns(row: Row) -> Row:
     return (*row[:_HITS], hits, noted, *row[_NOTED + 1 :])
 
 
+_NAME = COLUMNS.index("retrieval_id")
 _HITS, _NOTED = (COLUMNS.index(name) for name in ("documents", "attributes"))
 
 

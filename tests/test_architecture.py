@@ -26,14 +26,14 @@ FOLDERS = (
     "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "causes",
     "alerts",
 )  # fmt: skip
-TOP = {"demo", "doctor", "overview", "reverts"}  # shells over everything
+TOP = {"demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 
 # They write observations, computed values, imports and restored data, not decisions: no audit entry, no role.
 # A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
     "access/sessions", "alerts/delivery", "coverage/backlog", "demo", "doctor", "embedding/vectors",
-    "intake/counts", "intake/importing", "intake/intake", "intake/open_traces", "jobs/leases",
+    "intake/counts", "intake/importing", "intake/intake", "intake/open_traces", "jobs/leases", "log/closing",
     "prompts/bench", "prompts/promotion", "store/backups",
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from app.http.backends import get_config, get_store, identify
 from app.http.bodies import read_body
 from app.http.refusals import RequestRefused, challenge, status_of
-from core.access.scopes import Scope, Token
+from core.access.scopes import Scope, Token, bind_scope, home_of
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake import otlp
 from core.intake.choices import choices_of
@@ -26,7 +26,6 @@ from core.intake.spans import ScopeOf, read_span
 from quarterdeck import scope as scopes
 from quarterdeck.clock import now_ms
 from quarterdeck.redaction import Redactor, compose, redact
-from quarterdeck.scope import make_scope
 
 TEND_EVERY_S = 1.0
 _SCOPES_KEPT = 64  # of one request
@@ -63,7 +62,9 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     except InvalidInput as error:
         count_refusal(store, SOURCE, error, None)
         raise
-    read = partial(read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token))
+    read = partial(
+        read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token), home=home_of(token)
+    )
     notes = [(span.trace_id, read(span)) for span in spans]
     refused = take_spans(store, notes, now_ms=now_ms())
     if _is_due():
@@ -105,15 +106,10 @@ def _number_searches(notes: list[tuple[str, SpanNote]]) -> dict[tuple[str, str],
 
 def _scope_of(token: Token | None) -> ScopeOf:
     """Return how spans get their scope: what they do not name is the token's, and nothing else is allowed."""
-    if token is None:
-        return lru_cache(_SCOPES_KEPT)(make_scope)
 
     @lru_cache(_SCOPES_KEPT)
     def bind(environment: str | None, service: str | None) -> scopes.Scope:
-        home = make_scope(token.environment, service)
-        if environment is not None and make_scope(environment, service) != home:
-            raise InvalidInput("scope", f"the token {token.name!r} is for the environment {home.environment} alone")
-        return home
+        return bind_scope(token, (environment, service))
 
     return bind
 

@@ -54,6 +54,7 @@ class Action(StrEnum):
     JOB_START = "job.start"
     JOB_CANCEL = "job.cancel"
     LOG_PURGE = "log.purge"
+    LOG_ERASE = "log.erase"
     TOKEN_CREATE = "token.create"  # noqa: S105
     TOKEN_REVOKE = "token.revoke"  # noqa: S105
     ENVIRONMENT_ADD = "environment.add"
@@ -66,6 +67,7 @@ class Action(StrEnum):
     STORE_RESTORE = "store.restore"
     PROMPT_PROMOTE = "prompt.promote"
     PROMPT_ROLLBACK = "prompt.rollback"
+    PROMPT_MAP = "prompt.map"
     ROLE_GRANT = "role.grant"
     ROLE_REVOKE = "role.revoke"
 

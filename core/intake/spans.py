@@ -18,7 +18,7 @@ from core.intake.scales import find_kind
 from quarterdeck.hits import MAX_DOCUMENTS
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import LATEST, MAX_ANSWER_CHARACTERS, MAX_QUERY_CHARACTERS
-from quarterdeck.scope import Scope, make_scope
+from quarterdeck.scope import DEFAULT_SCOPE, Scope, make_scope
 from quarterdeck.similarity import is_number
 
 LABELS = ("arm", "prompt_version", "index_version", "model", "session_id", "user_id")
@@ -80,10 +80,11 @@ def read_span(
     redact: Redactor,
     choices_of: Callable[[Scope], Choices] = lambda _scope: Choices(),
     scope_of: ScopeOf = make_scope,
+    home: Scope = DEFAULT_SCOPE,
 ) -> SpanNote:
     """Return what a span says about a question; questions and answers are redacted.
 
-    A retrieval that cannot be read is noted with its problem. Spans of other kinds are noted for their place in the
+    A retrieval that cannot be read is noted with its problem, one whose scope is refused under `home`. Spans of other kinds are noted for their place in the
     trace alone.
     """
     role = find_role(span)
@@ -96,7 +97,7 @@ def read_span(
     except InvalidInput as error:
         if role not in (RETRIEVER, STORE):
             return SpanNote(span.span_id, span.parent_id)
-        scope, problem = scope or scope_of(None, None), (error.field, error.problem)
+        scope, problem = scope or home, (error.field, error.problem)
         return SpanNote(span.span_id, span.parent_id, role, span.name[:256], span.start_ns, scope, problem=problem)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.intake.questions import ASKED, Question, Refused, assemble
 from core.intake.spans import Span, read_span
+from core.tracking.addresses import describe
 from core.tracking.client import TrackingHttpReader, check_writable, open_client, translated_errors
-from core.tracking.sql import TrackingSqlReader, describe
+from core.tracking.sql import TrackingSqlReader
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor, compose
 from quarterdeck.retrieval import Retrieval

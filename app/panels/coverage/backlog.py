@@ -26,7 +26,7 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
                 "mean score": round(topic.mean_score, 3),
                 "trend": str(topic.trend),
                 "gain": round(topic.gain, 2),
-                "typical question": topic.sample_queries[0],
+                "typical question": topic.sample_queries[0] if topic.sample_queries else "",
                 "state": str(known.state) if known else "",
                 "owner": known.owner if known else "",
                 "note": known.note if known else "",
@@ -42,7 +42,7 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
 
 def list_drop_shares(frame: ui.Frame, coverage: Coverage) -> dict[str, float]:
     """The share of a dated drop that each topic holds, by topic id; empty when retrieval does not drift."""
-    found = load_drift(frame.environment, frame.today)
+    found = load_drift(frame.scope, frame.today)
     shares = share_fall(
         found.report,
         coverage.topics.topics,

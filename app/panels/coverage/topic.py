@@ -16,6 +16,7 @@ from core.coverage.operations import mark_topic
 from core.coverage.report import Coverage
 from core.coverage.topics import Topic
 from core.predictions.nearest import list_topic_predictions
+from quarterdeck.scope import Scope
 
 
 def choose_topic(ranked: Sequence[Topic]) -> Topic:
@@ -39,13 +40,14 @@ def render_topic(
     columns[2].metric("Share of the drop", ui.format_share(of_drop), help="Of the drop that the drift page dates")
     columns[3].metric("Mean score", ui.format_score(topic.mean_score))
     columns[4].metric("Trend", topic.trend)
-    st.caption("Typical questions")
-    ui.show_table(
-        [{"query": ui.shorten(sample, 400)} for sample in topic.sample_queries],
-        key="coverage-samples", file_name="queries.csv",
-    )  # fmt: skip
-    render_nearest(topic, coverage)
-    render_predictions(topic)
+    if topic.sample_queries:  # none for visitors who may not read questions
+        st.caption("Typical questions")
+        ui.show_table(
+            [{"query": ui.shorten(sample, 400)} for sample in topic.sample_queries],
+            key="coverage-samples", file_name="queries.csv",
+        )  # fmt: skip
+        render_nearest(topic, coverage)
+    render_predictions(topic, coverage.scope)
     if known:
         render_closing(known, coverage)
         render_decision(known, environment)
@@ -77,9 +79,9 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
         ui.show_table(rows, key="coverage-nearest", file_name="nearest.csv", column_config=columns)
 
 
-def render_predictions(topic: Topic) -> None:
+def render_predictions(topic: Topic, scope: Scope) -> None:
     """What each predicted corpus version would do to the topic."""
-    predicted = list_topic_predictions(get_store(), topic.topic_id)
+    predicted = list_topic_predictions(get_store(), topic.topic_id, scope)
     if not predicted:
         st.caption("No prediction covers this topic yet. To make one: quarterdeck index predict v2")
         return

@@ -13,7 +13,7 @@ from app.text import plain
 
 def render_timeline(frame: ui.Frame) -> None:
     """The daily score with a marker for every change, and the changes as a table."""
-    found, told = load_drift(frame.environment, frame.today), load_what_changed(frame.environment, frame.today)
+    found, told = load_drift(frame.scope, frame.today), load_what_changed(frame.scope, frame.today)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:
