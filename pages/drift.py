@@ -13,6 +13,7 @@ from app.panels.drift.scores import (
 )
 from app.resources import list_environments, load_drift
 from app.text import plain
+from app.visitor import may_read_questions
 from core.causes.changes import WhatChanged
 from core.drift.verdict import DriftReport, DriftStatus
 
@@ -31,7 +32,7 @@ def render(frame: ui.Frame) -> None:
             "No retrieval has been logged yet. Build the demo, or let a service log one.", "quarterdeck demo"
         )
         return
-    told = load_what_changed(frame.environment, frame.today)
+    told = load_what_changed(frame.environment, frame.today, readable=may_read_questions(frame.environment))
     render_sentence(found.report, told)
     render_figures(found)
     render_days(found, told, frame)

@@ -9,10 +9,11 @@ from app.panels.overview.tiles import LOOKS, render_area, render_decisions
 from app.panels.overview.timeline import render_timeline
 from app.resources import list_environments
 from app.text import plain
+from app.visitor import may_read_questions
 from core.overview import Standing
 
 frame = ui.render_frame("Overview", environments=list_environments(), ranges=False)
-areas = load_areas(frame.environment, frame.today)
+areas = load_areas(frame.environment, frame.today, readable=may_read_questions(frame.environment))
 is_new = all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas)
 if is_new and areas[0].standing is Standing.EMPTY:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])

@@ -77,8 +77,8 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, *functions: Callable[..., Any])
 def test_a_cold_overview_reads_the_log_and_decides_once(monkeypatch: pytest.MonkeyPatch) -> None:
     functions = (decide_drift, report_drift, report_coverage, list_daily_scores)
     calls = count_calls(monkeypatch, *functions)
-    drift, coverage, *_ = load_areas("production", NOW.date())
-    told = load_what_changed("production", NOW.date())
+    drift, coverage, *_ = load_areas("production", NOW.date(), readable=True)
+    told = load_what_changed("production", NOW.date(), readable=True)
     assert drift.standing is Standing.BAD
     assert drift.sentence == told.sentence
     assert coverage.standing is Standing.DECIDE
