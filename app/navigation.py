@@ -5,6 +5,8 @@ from typing import Any
 
 import streamlit as st
 
+from quarterdeck.scope import DEFAULT_SERVICE
+
 TITLES = {
     "overview": "Overview",
     "drift": "Drift",
@@ -35,3 +37,14 @@ def shown_environment(environments: Sequence[str]) -> str:
     """Return the environment in the URL, else the one that the visitor saw last, else the first."""
     named: tuple[str | None, ...] = (st.query_params.get("environment"), st.session_state.get("environment_kept"))
     return next((name for name in named if name is not None and name in environments), environments[0])
+
+
+def shown_service(services: Sequence[str]) -> str:
+    """Return the service in the URL, else the one that the visitor saw last, else the first one."""
+    named: tuple[str | None, ...] = (st.query_params.get("service"), st.session_state.get("service_kept"))
+    return next((name for name in named if name is not None and name in services), first_service(services))
+
+
+def first_service(services: Sequence[str]) -> str:
+    """Return the service that is shown to whoever chose none: `default` if it reports, else the first by name."""
+    return DEFAULT_SERVICE if DEFAULT_SERVICE in services else services[0]

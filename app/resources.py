@@ -7,7 +7,7 @@ stale-while-revalidate: they may be up to twice as old as their `ttl`, and no vi
 """
 
 import os
-from datetime import date
+from datetime import UTC, date, datetime
 
 import streamlit as st
 
@@ -22,7 +22,12 @@ from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.errors import QuarterdeckError
 from core.jobs.jobs import Jobs
+from core.log.calendars import UTC_DAYS, Calendar
+from core.log.retrievals import calendar_of, list_scopes
+from core.log.services import list_new_scopes
 from core.tracking.gateway import Tracking
+from quarterdeck.clock import now_ms
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 
@@ -47,12 +52,53 @@ def get_store() -> Store:
 
 @st.cache_resource(refresh_mode="background", ttl=5)
 def list_environments() -> tuple[str, ...]:
-    """Return the configured environment, then the others in the store; never fails."""
+    """Return the configured environment, then the others in the store and in the log; never fails."""
+    known = list_known_environments()
+    folded = {name.casefold() for name in known}
+    return (*known, *sorted({scope.environment for scope in list_services()} - folded))
+
+
+@st.cache_resource(refresh_mode="background", ttl=5)
+def list_known_environments() -> tuple[str, ...]:
+    """Return the environments that somebody added or uses for flags or tokens, first the configured one."""
     own = get_config().environment
     try:
         return environments.list_environments(get_store(), own)
     except QuarterdeckError:  # the pages report what is wrong with the store
         return (own,)
+
+
+@st.cache_resource(refresh_mode="background", ttl=5)
+def list_services() -> tuple[Scope, ...]:
+    """Return the environments and services that reported anything; never fails."""
+    try:
+        return list_scopes(get_store())
+    except QuarterdeckError:  # the pages report what is wrong with the log
+        return ()
+
+
+@st.cache_resource(refresh_mode="background", ttl=60)
+def list_new() -> frozenset[str | Scope]:
+    """Return environments that nobody added, known from rows alone, and scopes that report since this week."""
+    unknown = set(list_environments()) - set(list_known_environments())
+    try:
+        return frozenset(unknown) | list_new_scopes(get_store(), now=datetime.now(UTC))
+    except QuarterdeckError:
+        return frozenset(unknown)
+
+
+@st.cache_resource(ttl=30, max_entries=200, show_spinner=False)
+def load_calendar(scope: Scope) -> Calendar:
+    """Return when the days of a scope begin; in UTC while the store cannot be read."""
+    try:
+        return calendar_of(get_store(), scope)
+    except QuarterdeckError:
+        return UTC_DAYS
+
+
+def today_of(scope: Scope) -> date:
+    """Return the date that it is for a scope."""
+    return load_calendar(scope).day_of(now_ms())
 
 
 @st.cache_resource(ttl=2, show_spinner=False)
@@ -92,6 +138,6 @@ def get_jobs() -> Jobs:
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the retrieval log …")
-def load_drift(environment: str, today: date) -> DriftOverview:
-    """Return the drift verdict and its evidence."""
-    return report_drift(get_store(), environment=environment, today=today)
+def load_drift(scope: Scope, today: date) -> DriftOverview:
+    """Return the drift verdict of a scope and its evidence."""
+    return report_drift(get_store(), scope=scope, today=today)

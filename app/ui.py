@@ -4,7 +4,7 @@ Text from users (queries, file names, reasons) reaches Markdown only through `pl
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -15,13 +15,14 @@ import streamlit as st
 
 from app.chart_data import list_chart_rows
 from app.downloads import offer_file
-from app.navigation import TITLES, link_to, shown_environment
+from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
 from app.text import plain, plain_error, show_unseen
 from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
 from core.errors import HalfDone, QuarterdeckError
 from core.safety.letters import show_text
 from core.safety.spreadsheets import write_row
+from quarterdeck.scope import DEFAULT_SERVICE, Scope
 
 # Okabe and Ito's palette, distinguishable with every common color blindness, without its yellow and black, which are
 # hard to see in one of the two themes. Gray is only for what others are compared with.
@@ -39,11 +40,17 @@ _FIRST_LOOK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the visitor chose to see: the environment, the last `days` days, and today's date (UTC)."""
+    """What the visitor chose to see: environment and service, the last `days` days, and the date of today there."""
 
     environment: str
     days: int
     today: date
+    service: str = DEFAULT_SERVICE
+
+    @property
+    def scope(self) -> Scope:
+        """Whose retrievals are shown."""
+        return Scope(self.environment.casefold(), self.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +67,24 @@ DRIFT_LOOKS: Mapping[DriftStatus, StatusLook] = {
     DriftStatus.STABLE: StatusLook("Stable", "green", "✓"),
     DriftStatus.WATCH: StatusLook("Watch", "orange", "◐"),
     DriftStatus.DRIFTING: StatusLook("Drifting", "red", "▼"),
+    DriftStatus.OUTAGE: StatusLook("Outage", "red", "■"),
 }
 
 
-def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True) -> Frame:
+def render_frame(
+    title: str,
+    *,
+    environments: Sequence[str],
+    services: Sequence[Scope] = (),
+    new: Collection[str | Scope] = (),
+    today_of: Callable[[Scope], date] = lambda _scope: datetime.now(UTC).date(),
+    ranges: bool = True,
+) -> Frame:
     """Draw the page's title and its filters, which live in the URL; return what the visitor chose.
 
-    The first of the environments is shown unless the visitor chose another.
+    The first of the environments is shown unless the visitor chose another. `services` are those of all environments;
+    the switch is drawn where the chosen environment has more than one. What is among `new` is shown as new. `today_of`
+    returns the date of a scope.
     """
     st.session_state["is_first_look"] = st.session_state.get("page_seen") != title
     st.session_state["page_seen"] = title
@@ -85,11 +103,13 @@ def render_frame(title: str, *, environments: Sequence[str], ranges: bool = True
                 label_visibility="collapsed",
             )
     with right:
-        environment = _choose_environment(environments)
-    return Frame(environment, RANGES[chosen or "30d"], datetime.now(UTC).date())
+        environment = _choose_environment(environments, new)
+        here = [scope for scope in services if scope.environment == environment.casefold()]
+        service = _choose_service([scope.service for scope in here], {scope.service for scope in here if scope in new})
+    return Frame(environment, RANGES[chosen or "30d"], today_of(Scope(environment.casefold(), service)), service)
 
 
-def _choose_environment(environments: Sequence[str]) -> str:
+def _choose_environment(environments: Sequence[str], new: Collection[object]) -> str:
     """Draw the environment switch; the choice stays in the URL and on the visitor's next pages.
 
     Not by `bind`: on the first page after a deep link its widget shows the default while the page shows the other one.
@@ -102,9 +122,42 @@ def _choose_environment(environments: Sequence[str]) -> str:
         key="environment",
         on_change=_keep_environment,
         args=(environments[0],),
+        format_func=lambda name: _say_new(name, new),
         label_visibility="collapsed",
     )
     return current
+
+
+def _choose_service(services: Sequence[str], new: Collection[object]) -> str:
+    """Draw the switch of services where there is a choice; like that of environments."""
+    if len(services) < 2:
+        return services[0] if services else DEFAULT_SERVICE
+    default = first_service(services)
+    current = st.session_state["service"] = shown_service(services)
+    _keep_service(default)
+    st.selectbox(
+        "Service",
+        services,
+        key="service",
+        on_change=_keep_service,
+        args=(default,),
+        format_func=lambda name: _say_new(name, new),
+        label_visibility="collapsed",
+    )
+    return current
+
+
+def _say_new(name: str, new: Collection[object]) -> str:
+    return f"{show_text(name)} (new)" if name in new else show_text(name)
+
+
+def _keep_service(default: str) -> None:
+    """Put the chosen service into the URL, unless it is the default."""
+    chosen = st.session_state["service_kept"] = st.session_state["service"]
+    if chosen != default:
+        st.query_params["service"] = chosen
+    elif "service" in st.query_params:
+        del st.query_params["service"]
 
 
 def _keep_environment(default: str) -> None:
@@ -226,9 +279,9 @@ def format_usd(amount: float | None) -> str:
 
 
 def format_bytes(size: int | None) -> str:
-    """Return a size in B, kB, MB or GB."""
+    """Return a size in B, kB, MB or GB; "size unknown" if nobody knows it without asking a remote."""
     if size is None:
-        return "—"
+        return "size unknown"
     value = float(size)
     for unit in ("B", "kB", "MB"):
         if value < (1000 if unit == "B" else 999.95):  # 1000.0 after rounding takes the next unit

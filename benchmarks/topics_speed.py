@@ -25,6 +25,7 @@ from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from quarterdeck.log import as_log
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
 
 
@@ -56,7 +57,7 @@ def time_coverage(texts: Sequence[str]) -> None:
         embedder = Embedder(cache=VectorCache(store))
         for step in ("coverage run, nothing known", "coverage run, nothing new"):
             with _timed(step):
-                found = report_coverage(store, embedder, environment="production", today=now.date(), low_score=0.5)
+                found = report_coverage(store, embedder, scope=DEFAULT_SCOPE, today=now.date(), low_score=0.5)
         print(f"  {found.topics.reason}")
         store.close()
 

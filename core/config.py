@@ -49,6 +49,7 @@ class Config:
     deployments: Path
     log_format: str
     log_level: str
+    otlp_grpc_port: int | None  # None: 4317 if grpcio is installed and the port is free; 0: off
 
 
 def load_config(
@@ -96,6 +97,7 @@ def load_config(
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
+        otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
     if len(problems) > 1:
@@ -145,6 +147,17 @@ def _read_days(environ: Mapping[str, str], name: str) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
         raise InvalidInput(name, f"must be a whole number of days, at least 1, not {text!r}")
+    return int(text)
+
+
+def _read_port(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    if text == "off":
+        return 0
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
+        raise InvalidInput(name, f"must be a port from 1 to 65535, or off, not {text!r}")
     return int(text)
 
 

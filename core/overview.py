@@ -48,6 +48,7 @@ class Area:
 
 GAP_DAYS = 7  # the overview shows the gaps of the last week
 _DRIFT_STANDING = {
+    DriftStatus.OUTAGE: Standing.BAD,
     DriftStatus.DRIFTING: Standing.BAD,
     DriftStatus.WATCH: Standing.DECIDE,
     DriftStatus.STABLE: Standing.GOOD,
@@ -58,6 +59,10 @@ _DRIFT_STANDING = {
 def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> Area:
     """Say whether retrieval drifts, and if so, since when and why."""
     report = found.report
+    if report.status is DriftStatus.OUTAGE:
+        figure = f"{found.states.share_of(found.states.empty + found.states.failed) or 0:.0%}"
+        decision = "Searches find nothing: check the index and what changed"
+        return Area("drift", Standing.BAD, report.reason, figure, "of the last days' searches found nothing", decision)
     if report.recent_avg_score is None or report.delta is None:
         return Area("drift", _DRIFT_STANDING[report.status], report.reason)
     decision = (

@@ -11,7 +11,7 @@ from core.audit.acts import Act, changing
 from core.audit.trail import AuditEntry, AuditFilter, get_audit_entry, list_audit
 from core.coverage.backlog import TopicDecision, get_backlog_topic
 from core.coverage.operations import mark_topic
-from core.drift.audited import AcceptedLevel
+from core.drift.audited import AcceptedLevel, service_of_level
 from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput
 from core.flags.operations import create_flag, update_flag
@@ -89,7 +89,7 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
     if entry.action == Action.DRIFT_ACCEPT:
         _check_seen(store, entry, seen)
         level = AcceptedLevel.read(entry.before)
-        return accept_level(store, level.accepted_on if level else None, by)
+        return accept_level(store, level.accepted_on if level else None, by, service=service_of_level(entry.target))
     known = {flag.key: flag for flag in list_flags(store, entry.environment)}
     _check_seen(store, entry, seen)  # after reading the flag, whose version detects changes in between
     return _revert_flag(store, entry, known, former_state(entry), by)

@@ -12,9 +12,9 @@ from app.panels.corpus.pipeline import render_pipeline
 from app.panels.corpus.prediction import render_prediction
 from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
-from app.resources import get_corpus, get_store, list_environments
+from app.resources import get_corpus, get_store, list_environments, list_services
 from app.text import plain
-from core.corpus.corpus import Version
+from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
 
@@ -59,7 +59,7 @@ def render() -> None:
         "Indexes": ("The indexes could not be read", lambda: render_indexes(versions, indexes, aliases)),
         "What would it fix?": (
             "The prediction could not be read",
-            lambda: render_prediction(versions, indexes, aliases),
+            lambda: render_prediction(versions, indexes, aliases, frame.scope),
         ),
     }
     tabs = st.tabs(list(panels), on_change="rerun", key="tab", bind="query-params")
@@ -69,6 +69,6 @@ def render() -> None:
                 draw()
 
 
-frame = ui.render_frame("Corpus", environments=list_environments(), ranges=False)
+frame = ui.render_frame("Corpus", environments=list_environments(), services=list_services(), ranges=False)
 with ui.showing_errors("The corpus could not be read"):
     render()

@@ -10,7 +10,7 @@ from app.panels.coverage.charts import render_charts
 from app.panels.coverage.progress import render_progress
 from app.panels.coverage.resources import load_coverage, load_map
 from app.panels.coverage.topic import choose_topic, render_topic
-from app.resources import get_config, get_store, list_environments
+from app.resources import get_config, get_store, list_environments, list_new, list_services, today_of
 from app.text import plain
 from app.visitor import may_read_questions
 from core.coverage.backlog import list_backlog
@@ -50,7 +50,7 @@ def render_sentence(coverage: Coverage, ranked: Sequence[Topic]) -> None:
 def render(frame: ui.Frame) -> None:
     """The page, once the log could be read."""
     clusters, days = choose_clusters(), min(frame.days, MOST_DAYS)
-    coverage = load_coverage(frame.environment, frame.today, days, clusters)
+    coverage = load_coverage(frame.scope, frame.today, days, clusters)
     if not coverage.scored_count:
         ui.render_empty(
             "No retrieval was logged in this range. Build the demo, or let a service log one.", "quarterdeck demo"
@@ -67,15 +67,17 @@ def render(frame: ui.Frame) -> None:
     render_sentence(coverage, ranked)
     if not ranked:
         return
-    points = load_map(frame.environment, frame.today, days, clusters) if is_reader else None
+    points = load_map(frame.scope, frame.today, days, clusters) if is_reader else None
     render_charts(coverage, points)
     topic = choose_topic(ranked)
-    backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model)}
+    backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model, frame.scope)}
     of_drop = list_drop_shares(frame, found)
     render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id), frame.environment)
     render_backlog(coverage, backlog, of_drop)
 
 
-frame = ui.render_frame("Coverage", environments=list_environments())
+frame = ui.render_frame(
+    "Coverage", environments=list_environments(), services=list_services(), new=list_new(), today_of=today_of
+)
 with ui.showing_errors("The topics could not be computed"):
     render(frame)

@@ -1,5 +1,7 @@
 """Drift: is retrieval getting worse, since when, how sure, and in which segments."""
 
+import streamlit as st
+
 from app import ui
 from app.panels.drift.causes import render_causes
 from app.panels.drift.changes import render_acceptance, render_alerts
@@ -11,7 +13,7 @@ from app.panels.drift.scores import (
     render_segments,
     render_table,
 )
-from app.resources import list_environments, load_drift
+from app.resources import list_environments, list_new, list_services, load_drift, today_of
 from app.text import plain
 from app.visitor import may_read_questions
 from core.causes.changes import WhatChanged
@@ -20,20 +22,26 @@ from core.drift.verdict import DriftReport, DriftStatus
 
 def render_sentence(report: DriftReport, told: WhatChanged) -> None:
     """The verdict with its likeliest cause, and what to do about it."""
-    detail = f"{report.reason} {report.action}" if told.sentence != report.reason else report.action
-    ui.render_verdict(plain(told.sentence), ui.DRIFT_LOOKS[report.status], detail=detail)
+    sentence = report.reason if report.status is DriftStatus.OUTAGE else told.sentence
+    detail = f"{report.reason} {report.action}" if sentence != report.reason else report.action
+    ui.render_verdict(plain(sentence), ui.DRIFT_LOOKS[report.status], detail=detail)
+    for note in report.notes:
+        st.caption(plain(note))
 
 
 def render(frame: ui.Frame) -> None:
     """The page, once the log could be read."""
-    found = load_drift(frame.environment, frame.today)
-    if not found.days:
+    found = load_drift(frame.scope, frame.today)
+    if not found.recorded:
         ui.render_empty(
             "No retrieval has been logged yet. Build the demo, or let a service log one.", "quarterdeck demo"
         )
         return
-    told = load_what_changed(frame.environment, frame.today, readable=may_read_questions(frame.environment))
+    told = load_what_changed(frame.scope, frame.today, readable=may_read_questions(frame.environment))
     render_sentence(found.report, told)
+    if not found.days:
+        render_alerts(frame)
+        return
     render_figures(found)
     render_days(found, told, frame)
     render_causes(told)
@@ -45,6 +53,8 @@ def render(frame: ui.Frame) -> None:
     render_alerts(frame)
 
 
-frame = ui.render_frame("Drift", environments=list_environments())
+frame = ui.render_frame(
+    "Drift", environments=list_environments(), services=list_services(), new=list_new(), today_of=today_of
+)
 with ui.showing_errors("The retrieval log could not be read"):
     render(frame)

@@ -7,13 +7,21 @@ from app.panels.overview.onboarding import render_onboarding
 from app.panels.overview.resources import load_areas
 from app.panels.overview.tiles import LOOKS, render_area, render_decisions
 from app.panels.overview.timeline import render_timeline
-from app.resources import list_environments
+from app.resources import list_environments, list_new, list_services, today_of
 from app.text import plain
 from app.visitor import may_read_questions
 from core.overview import Standing
 
-frame = ui.render_frame("Overview", environments=list_environments(), ranges=False)
-areas = load_areas(frame.environment, frame.today, readable=may_read_questions(frame.environment))
+frame = ui.render_frame(
+    "Overview",
+    environments=list_environments(),
+    services=list_services(),
+    new=list_new(),
+    today_of=today_of,
+    ranges=False,
+)
+is_reader = may_read_questions(frame.environment)
+areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
 is_new = all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas)
 if is_new and areas[0].standing is Standing.EMPTY:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])

@@ -5,14 +5,15 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import chain
 from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import ColumnElement, Connection, delete, select, text
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
 from quarterdeck.errors import QuarterdeckError
@@ -29,11 +30,13 @@ from quarterdeck.schema import (
     rollups,
     upsert,
 )
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 _ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
 _PURGE_SLICE = 10_000
 _IDS_A_STATEMENT = 500
+_KEEPS = "quarterdeck_keeps_registry"  # an option of a transaction whose end is seen
 _ID = COLUMNS.index("retrieval_id")
 _NAMES = ", ".join((*COLUMNS, "scope_id", "rolled_up"))
 _HOLES = f"({', '.join('?' * (len(COLUMNS) + 1))}, {COUNTED_BY_WRITER})"
@@ -94,6 +97,30 @@ _opening = Lock()
 _logs_of_stores: "WeakKeyDictionary[Store, RetrievalLog]" = WeakKeyDictionary()
 
 
+@contextmanager
+def begin_appending(store: Store) -> Iterator[Connection]:
+    """Open a writing transaction of a store, in turn with its other writers, for rows and what belongs to them.
+
+    Appending within it does not look for rows that are stored already (`find_known` does), and remembers ids and values
+    for the next time; within `begin` it cannot, because the log does not see whether that is committed.
+    """
+    try:
+        with store.begin_in_turn() as connection:
+            yield connection.execution_options(**{_KEEPS: True})
+    except BaseException:
+        registry_of(store).forget()  # it may know what was rolled back
+        raise
+
+
+def find_known(connection: Connection, retrieval_ids: Iterable[str]) -> set[str]:
+    """Return which of these ids have a row in the tables of a store."""
+    names, known = list(retrieval_ids), set[str]()
+    for start in range(0, len(names), _IDS_A_STATEMENT):
+        some = names[start : start + _IDS_A_STATEMENT]
+        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    return known
+
+
 class SqlLog:
     """The log in the tables of a store: SQLite or PostgreSQL."""
 
@@ -109,6 +136,9 @@ class SqlLog:
     def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:
         """Store checked rows and what they add to the rollups, in one transaction; see `RetrievalLog.append`."""
         if within is not None and self.store.owns(within):
+            if within.get_execution_options().get(_KEEPS):
+                _append(within, rows, registry_of(self.store))
+                return 0
             new = _find_new(within, rows)
             _append(within, new, registry_of(self.store).lend())
             return len(rows) - len(new)
@@ -186,17 +216,32 @@ class SqlLog:
         self.store.forget_connections()
 
 
+def lock_rollups(connection: Connection) -> None:
+    """Wait until no other transaction changes the rollups; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+
+
+def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
+    """Add to the rollups, within a transaction that has their lock; `ids` are those of the scopes."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    driver: Any = connection.connection.driver_connection
+    add_all = driver.executemany if is_sqlite else connection.exec_driver_sql
+    for table in (rollups, metric_sums, metric_bins, document_days):
+        if sums := getattr(added, table.name):
+            add_all(_upsert(table, "?" if is_sqlite else "%s"), [(ids[scope], *rest) for scope, *rest in sums])
+
+
 class _KnownId(QuarterdeckError):
     """A row with the id of one of these is stored already: they were sent before, and the answer was lost."""
 
 
 def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """Return the rows whose id is not stored yet, each id once."""
-    by_id = {row[_ID]: row for row in rows}
-    names, known = list(by_id), set[str]()
-    for start in range(0, len(names), _IDS_A_STATEMENT):
-        some = names[start : start + _IDS_A_STATEMENT]
-        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    by_id: dict[str, Row] = {}
+    for row in rows:
+        by_id.setdefault(row[_ID], row)
+    known = find_known(connection, by_id)
     return [row for name, row in by_id.items() if name not in known]
 
 
@@ -207,17 +252,11 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
         added = roll_up(rows, registry.list_declared(connection, {scope.service for scope in scopes}))
     stored, driver = [(*to_columns(row)[:-1], ids[row[-1]]) for row in rows], connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        mark = "?"
         _insert_into_sqlite(driver, stored)
     else:
-        mark = "%s"
         _copy_into_postgresql(driver, stored)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-    added = bound(added, partial(registry.admit, connection))
-    for table in (rollups, metric_sums, metric_bins, document_days):
-        if sums := getattr(added, table.name):
-            values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+    lock_rollups(connection)
+    add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -239,6 +278,11 @@ def _copy_into_postgresql(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
                 copy.write_row((*row, COUNTED_BY_WRITER))
     except UniqueViolation as error:
         raise _KnownId from error
+
+
+@cache
+def _upsert(table: Table, mark: str) -> str:
+    return upsert(table, _holes(mark, len(table.columns)))
 
 
 def _holes(mark: str, count: int) -> str:

@@ -107,6 +107,15 @@ class Retrieval:
         return int(self.row[0])
 
     @property
+    def name(self) -> str:
+        """The id that the log stores: `retrieval_id`, or one that was made for it.
+
+        >>> Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "q", 0.25, retrieval_id="q-1").name
+        'q-1'
+        """
+        return str(self.row[_NAME])
+
+    @property
     def similarity(self) -> float | None:
         """The score as a similarity between 0 and 1; None if there is none, or its kind needs a learned map.
 
@@ -197,6 +206,7 @@ def to_columns(row: Row) -> Row:
     return (*row[:_HITS], hits, noted, *row[_NOTED + 1 :])
 
 
+_NAME = COLUMNS.index("retrieval_id")
 _HITS, _NOTED = (COLUMNS.index(name) for name in ("documents", "attributes"))
 
 

@@ -33,7 +33,8 @@ LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 # A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
     "access/sessions", "alerts/delivery", "coverage/backlog", "demo", "doctor", "embedding/vectors",
-    "intake/importing", "intake/intake", "jobs/leases", "prompts/bench", "prompts/promotion", "store/backups",
+    "intake/importing", "intake/intake", "jobs/leases", "log/closing", "prompts/bench", "prompts/promotion",
+    "store/backups",
 }  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}

@@ -24,8 +24,15 @@ def alerts_list(config: Config, *, as_json: bool) -> None:
     from core.alerts.delivery import list_alert_rules
 
     rules = list_alert_rules(open_store(config), config.environment)
-    shown = [{"name": rule.name, "url": rule.url, "from_status": rule.from_status} for rule in rules]
-    show(as_json, shown, [f"{r['name']:<20} from {r['from_status']:<9} {r['url']}" for r in shown] or ["no rules yet"])
+    shown = [
+        {"name": rule.name, "url": rule.url, "from_status": rule.from_status, "service": rule.service} for rule in rules
+    ]
+    show(
+        as_json,
+        shown,
+        [f"{r['name']:<20} from {r['from_status']:<9} {r['service']:<12} {r['url']}" for r in shown]
+        or ["no rules yet"],
+    )
 
 
 @alerts.command("add")
@@ -41,10 +48,11 @@ def alerts_list(config: Config, *, as_json: bool) -> None:
     show_default=True,
     help="Alert from this state (watch includes drifting).",
 )
+@click.option("--service", default="", metavar="NAME", help="Only about this service (default: about every one).")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def alerts_add(
-    config: Config, *, name: str, url: str, secret: str, from_status: str, reason: str, as_json: bool
+    config: Config, *, name: str, url: str, secret: str, from_status: str, service: str, reason: str, as_json: bool
 ) -> None:
     """Call a webhook when retrieval drifts; the secret is best given as QUARTERDECK_ALERT_SECRET.
 
@@ -54,7 +62,7 @@ def alerts_add(
     from core.alerts.operations import save_alert_rule
     from core.drift.verdict import DriftStatus
 
-    rule = AlertRule(name, url, secret, DriftStatus(from_status))
+    rule = AlertRule(name, url, secret, DriftStatus(from_status), service.casefold())
     entry = save_alert_rule(open_store(config), rule, Act(config.operator, reason, config.environment))
     show(as_json, {"entry": entry}, [f"{name} is alerted from {from_status} on (audit entry {entry})"])
 

@@ -6,14 +6,20 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Any
 
 import click
 
 from core.config import Config, load_config
+from core.errors import SourceUnavailable
 from core.jobs.jobs import format_step
+from core.log.retrievals import list_scopes, today_in
+from core.log.scopes import choose_scope
 from core.safety.letters import show_text
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 Command = Callable[..., Any]
@@ -33,6 +39,31 @@ def common(command: Command) -> Command:
         return command(load_config(os.environ, database_url=database, environment=environment), **options)
 
     return wrapped
+
+
+def service_option(command: Command) -> Command:
+    """Give a command --service; `find_scope` says which scope is meant."""
+    said = "Which service's retrievals (default: the only one that reports)."
+    decorated: Command = click.option("--service", metavar="NAME", help=said)(command)
+    return decorated
+
+
+def find_scope(config: Config, store: Store, service: str | None) -> Scope:
+    """Return the scope that the command names, or the only one there is. Raises InvalidInput, listing them."""
+    named = click.get_current_context().params.get("environment") or os.environ.get("QUARTERDECK_ENVIRONMENT")
+    return choose_scope(
+        list_scopes(store), environment=config.environment if named else None, service=service, own=config.environment
+    )
+
+
+def settle_days(store: Store, scope: Scope) -> date:
+    """Close the days of a scope that are over, as far as the store can be written; return the date of today there."""
+    from core.log.closing import close_days
+
+    now = datetime.now(UTC)
+    with suppress(SourceUnavailable):  # reading will tell; a store that can only be read is read by hours
+        close_days(store, now=now, scope=scope)
+    return today_in(store, scope, now=now)
 
 
 def show(as_json: bool, value: Any, lines: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from core.audit.acts import Act
 from core.audit.environments import list_environments
 from core.audit.operations import add_environment
 from core.config import Config
+from core.log.retrievals import list_scopes
 
 
 @click.group()
@@ -17,11 +18,15 @@ def environments() -> None:
 @environments.command("list")
 @common
 def environments_list(config: Config, *, as_json: bool) -> None:
-    """List the environments: the configured one first, then those that were added or have flags or tokens.
+    """List the environments: the configured one first, then those that were added, have flags or
+    tokens, or were named by a service.
 
     Example: quarterdeck environments list
     """
-    found = list_environments(open_store(config), config.environment)
+    store = open_store(config)
+    known = list_environments(store, config.environment)
+    reporting = {scope.environment for scope in list_scopes(store)} - {name.casefold() for name in known}
+    found = [*known, *sorted(reporting)]
     show(as_json, found, found)
 
 

@@ -8,7 +8,18 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, make_embedder, open_corpus, open_store, show, show_progress, to_json
+from app.commands.common import (
+    common,
+    find_scope,
+    make_embedder,
+    open_corpus,
+    open_store,
+    service_option,
+    settle_days,
+    show,
+    show_progress,
+    to_json,
+)
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
@@ -205,9 +216,18 @@ def index_gc(config: Config, *, keep: int, grace_minutes: int, reason: str, as_j
 @click.option(
     "--measure", is_flag=True, help="Instead, compare the stored prediction with the index built from SOURCE."
 )
+@service_option
 @common
 def index_predict(
-    config: Config, *, source: str, alias: str, window_days: int, on_top: bool, measure: bool, as_json: bool
+    config: Config,
+    *,
+    source: str,
+    alias: str,
+    window_days: int,
+    on_top: bool,
+    measure: bool,
+    service: str | None,
+    as_json: bool,
 ) -> None:
     """Predict what SOURCE, a corpus version, `workspace` or a folder, would do to the low-scoring queries.
 
@@ -219,9 +239,10 @@ def index_predict(
     from core.predictions.predictions import add_to_live, get_prediction, measure_prediction, predict_coverage
 
     store = open_store(config)
+    scope = find_scope(config, store, service)
     embedder = make_embedder(config, store)
     if measure:
-        check = measure_prediction(store, embedder, get_prediction(store, source))
+        check = measure_prediction(store, embedder, get_prediction(store, source, scope))
         rows = [each for each in (check.total, *check.topics) if each]
         show(
             as_json,
@@ -232,8 +253,8 @@ def index_predict(
     coverage = report_coverage(
         store,
         embedder,
-        environment=config.environment,
-        today=datetime.now(UTC).date(),
+        scope=scope,
+        today=settle_days(store, scope),
         window_days=window_days,
         low_score=config.low_score,
     )
@@ -241,7 +262,8 @@ def index_predict(
     if on_top:
         wanted = add_to_live(wanted, live)
     found = predict_coverage(store, embedder, wanted, live, coverage, on_progress=show_progress)
-    save_prediction(store, found, Act(config.operator, f"predicted against {found.live}", config.environment))
+    act = Act(config.operator, f"predicted against {found.live}", config.environment)
+    save_prediction(store, found, act, scope=scope)
     lines = [
         f"{topic.count:>6}  {topic.live_score:.2f} -> {topic.predicted_score:.2f}  {topic.lifted_share:>4.0%} lifted  "
         f"{topic.label}  ({', '.join(topic.documents[:3]) or 'nothing new helps'})"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, open_store, redactor_of, show
+from app.commands.common import common, find_scope, open_store, redactor_of, service_option, settle_days, show, to_json
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
@@ -27,22 +27,29 @@ from core.safety.spreadsheets import write_row
     type=click.IntRange(1, 730),
     help="How many days before them to compare with.",
 )
+@service_option
 @common
-def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool) -> None:
+def drift(config: Config, *, window_days: int, baseline_days: int, service: str | None, as_json: bool) -> None:
     """Report whether retrieval scores drift, since when, and what to do.
 
     Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
     """
     from core.drift.report import report_drift
 
-    report = report_drift(
-        open_store(config),
-        environment=config.environment,
-        today=datetime.now(UTC).date(),
-        window_days=window_days,
-        baseline_days=baseline_days,
-    ).report
-    show(as_json, report, [f"{report.status}: {report.reason}", report.action])
+    store = open_store(config)
+    scope = find_scope(config, store, service)
+    found = report_drift(
+        store, scope=scope, today=settle_days(store, scope), window_days=window_days, baseline_days=baseline_days
+    )
+    report, states = found.report, found.states
+    told = {
+        "environment": scope.environment,
+        "service": scope.service,
+        **to_json(report),
+        "empty_share": states.share_of(states.empty),
+        "unscored_share": states.share_of(states.unscored),
+    }
+    show(as_json, told, [f"{report.status}: {report.reason}", report.action, *report.notes])
 
 
 @click.command()
@@ -53,6 +60,7 @@ def drift(config: Config, *, window_days: int, baseline_days: int, as_json: bool
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Group the queries of this CSV instead.")
 @click.option("--column", default="text", show_default=True, help="The CSV's column with the queries.")
 @click.option("--assignments", type=click.Path(path_type=Path), help="Write the CSV with a column `cluster` here.")
+@service_option
 @common
 def topics(
     config: Config,
@@ -62,6 +70,7 @@ def topics(
     input_path: Path | None,
     column: str,
     assignments: Path | None,
+    service: str | None,
     as_json: bool,
 ) -> None:
     """Group the low-scoring queries, or those of a CSV, into topics, largest first.
@@ -77,11 +86,12 @@ def topics(
         found = _group_csv(config, input_path, column, wanted, assignments)
     else:
         store = open_store(config)
+        scope = find_scope(config, store, service)
         found = report_coverage(
             store,
             Embedder(config.embedding_model, cache=VectorCache(store)),
-            environment=config.environment,
-            today=datetime.now(UTC).date(),
+            scope=scope,
+            today=settle_days(store, scope),
             clusters=wanted,
             window_days=window_days,
             low_score=config.low_score,
@@ -124,8 +134,9 @@ def import_command(
 ) -> None:
     """Store the retrievals of a CSV, Parquet, JSON Lines or JSON file. Exit code 1 when some rows were refused.
 
-    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on. Documents,
-    attributes and scores are JSON. An empty score is an empty hit list. What `questions --json` prints is such a file.
+    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on; documents,
+    attributes and scores are JSON. An empty score is an empty hit list. The file may be the output of
+    `questions --json`.
 
     Example: quarterdeck import log.csv --map score=similarity --map query=question
     """
@@ -135,7 +146,7 @@ def import_command(
     with click.progressbar(length=1_000, label=f"Importing {file.name}", file=sys.stderr) as bar:
         report = import_file(
             open_store(config, create=True),
-            TableFile(file, kind=kind, mapping=_parse_mapping(mapping)),
+            TableFile(file, kind=kind, mapping=parse_mapping(mapping)),
             redact=redactor_of(config),
             zone=parse_zone(timezone) if timezone else None,
             resume=resume,
@@ -196,7 +207,7 @@ def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool,
     show(as_json, told, [*lines, *(f"{rows:,} retrievals lose their {part}" for part, rows in removed.items())])
 
 
-def _parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     for pair in pairs:
         if not all(pair.partition("=")):

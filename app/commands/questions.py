@@ -3,12 +3,11 @@
 import dataclasses
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from app.commands.common import common, make_embedder, open_store, show
+from app.commands.common import common, find_scope, make_embedder, open_store, settle_days, show
 from core.config import Config
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion, QuestionFilter
@@ -60,16 +59,17 @@ def _narrow(
     from core.coverage.asked import narrow_to_low, narrow_to_topic
     from core.coverage.report import report_coverage
 
-    today, environment = datetime.now(UTC).date(), config.environment
+    if topic is not None or low == _LOW:  # both are of one service
+        scope = find_scope(config, store, wanted.scope.service or None)
+        today, wanted = settle_days(store, scope), replace(wanted, scope=scope)
     if topic is not None:
-        coverage = report_coverage(
-            store, make_embedder(config, store), environment=environment, today=today, low_score=config.low_score
-        )
+        embedder = make_embedder(config, store)
+        coverage = report_coverage(store, embedder, scope=scope, today=today, low_score=config.low_score)
         wanted = narrow_to_topic(store, wanted, coverage, topic)
     if low is None:
         return wanted
     if low == _LOW:
-        return narrow_to_low(store, wanted, environment=environment, today=today, low_score=config.low_score)
+        return narrow_to_low(store, wanted, scope=scope, today=today, low_score=config.low_score)
     try:
         return replace(wanted, below=float(low))
     except ValueError as error:

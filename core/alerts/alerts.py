@@ -3,29 +3,38 @@
 import hashlib
 import hmac
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import InvalidInput
+from quarterdeck.scope import Scope
 
 SHORTEST_SECRET = 16
 MOST_URL = 2_000
-_RANK = {DriftStatus.INSUFFICIENT_DATA: 0, DriftStatus.STABLE: 0, DriftStatus.WATCH: 1, DriftStatus.DRIFTING: 2}
+_RANK = {
+    DriftStatus.INSUFFICIENT_DATA: 0,
+    DriftStatus.STABLE: 0,
+    DriftStatus.WATCH: 1,
+    DriftStatus.DRIFTING: 2,
+    DriftStatus.OUTAGE: 3,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """A webhook that is called when the drift verdict reaches `from_status`, and when the alert is over.
+    """A webhook that is called when the drift verdict of a service reaches `from_status`, and when the alert is over.
 
-    `secret` signs the body (see `sign`). Raises InvalidInput, naming the field.
+    It is called for `service`, or for every service of its environment if that is "". `secret` signs the body (see
+    `sign`). Raises InvalidInput, naming the field.
     """
 
     name: str
     url: str
     secret: str
     from_status: DriftStatus = DriftStatus.DRIFTING
+    service: str = ""
 
     def __post_init__(self) -> None:
         if not self.name.strip() or len(self.name) > 100 or not self.name.isprintable():
@@ -60,34 +69,47 @@ class Told:
 def decide_alert(rule: AlertRule, told: Told, report: DriftReport) -> Told | None:
     """Return the next message for the webhook, or None if it is up to date.
 
-    It gets one message when the verdict reaches the rule's status, another when a drop with a new date is found, and
-    one when it is over. Too little data sends nothing, so a quiet night does not end an alert.
+    It gets one message when the verdict reaches the rule's status, another when a drop with a new date is found or an
+    outage begins, and one when it is over. Every rule tells of outages. Too little data sends nothing, so a quiet night
+    does not end an alert.
     """
     if report.status is DriftStatus.INSUFFICIENT_DATA:
         return None
     alarmed = _RANK[report.status] >= _RANK[rule.from_status]
-    changed_on = report.changed_on.isoformat() if alarmed and report.changed_on else ""
+    changed_on = _tell_change(report) if alarmed else ""
     now = Told(alarmed, changed_on)
     if now == told or (not alarmed and not told.alarmed):
         return None
     return now
 
 
-def compose_message(rule: AlertRule, report: DriftReport, *, environment: str, now: datetime) -> dict[str, Any]:
+def compose_message(rule: AlertRule, report: DriftReport, *, scope: Scope, now: datetime) -> dict[str, Any]:
     """Return the JSON body of an alert: the verdict with its numbers, without queries or secrets."""
     return {
-        "event": "drift",
+        "event": "outage" if report.status is DriftStatus.OUTAGE else "drift",
         "rule": rule.name,
-        "environment": environment,
+        "environment": scope.environment,
+        "service": scope.service,
         "status": str(report.status),
         "reason": report.reason,
         "action": report.action,
-        "changed_on": report.changed_on.isoformat() if report.changed_on else None,
+        "changed_on": changed_on.isoformat() if (changed_on := _changed_on(report)) else None,
         "recent_avg_score": report.recent_avg_score,
         "baseline_avg_score": report.baseline_avg_score,
         "delta": report.delta,
         "sent": now.isoformat(),
     }
+
+
+def _changed_on(report: DriftReport) -> date | None:
+    return report.outage_since if report.status is DriftStatus.OUTAGE else report.changed_on
+
+
+def _tell_change(report: DriftReport) -> str:
+    """Return the date of the change as it is remembered; that of an outage is no drop's."""
+    changed_on = _changed_on(report)
+    kind = "outage " if report.status is DriftStatus.OUTAGE else ""
+    return f"{kind}{changed_on.isoformat()}" if changed_on else kind.strip()
 
 
 def sign(secret: str, timestamp: int, body: bytes) -> str:

@@ -1,17 +1,20 @@
 """Shell: checks the verdict regularly and sends alerts. The server and the command line run it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from core.alerts.alerts import AlertRule, Told, compose_message, decide_alert
 from core.alerts.webhooks import post_signed
-from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
+from core.audit.environments import list_environments
+from core.audit.settings import Family, SettingKey, get_setting, save_setting, scope_key, setting_key
 from core.drift.report import report_drift
 from core.drift.verdict import DriftStatus
 from core.errors import Conflict, SourceUnavailable
+from core.log.retrievals import list_scopes_of, today_in
+from quarterdeck.scope import DEFAULT_SERVICE, Scope
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -22,39 +25,52 @@ Send = Callable[[str, Mapping[str, Any], str], int]
 def list_alert_rules(store: Store, environment: str) -> tuple[AlertRule, ...]:
     """Return the environment's alert rules, by name."""
     stored, _ = get_setting(store, setting_key(Family.ALERT_RULES, environment))
-    rules = [AlertRule(r["name"], r["url"], r["secret"], DriftStatus(r["from_status"])) for r in stored or ()]
+    rules = [
+        AlertRule(r["name"], r["url"], r["secret"], DriftStatus(r["from_status"]), r.get("service", ""))
+        for r in stored or ()
+    ]
     return tuple(sorted(rules, key=lambda rule: rule.name))
 
 
 def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = post_signed) -> tuple[str, ...]:
-    """Send every webhook its due message; return one line for each delivery or failure.
+    """Send every webhook its due message about each service; return one line for each delivery or failure.
 
     A message is claimed in the store before it is sent, so only one of several servers sends it. An unreachable webhook
     is retried at the next check.
     """
-    lines = []
     rules = list_alert_rules(store, environment)
-    if not rules:
-        return ()
-    report = report_drift(store, environment=environment, today=now.date()).report
-    for rule in rules:
-        name = setting_key(Family.ALERT_TOLD, environment, rule.name)
+    scopes = list_scopes_of(store, environment) if rules else ()
+    return tuple(line for scope in scopes for line in _check_scope(store, scope, rules, now=now, send=send))
+
+
+def check_all_alerts(store: Store, own: str, *, now: datetime) -> tuple[str, ...]:
+    """Call `check_alerts` for every environment in the store, and for the server's `own`."""
+    return tuple(line for name in list_environments(store, own) for line in check_alerts(store, name, now=now))
+
+
+def _check_scope(store: Store, scope: Scope, rules: Sequence[AlertRule], *, now: datetime, send: Send) -> Iterator[str]:
+    wanted = [rule for rule in rules if rule.service in ("", scope.service)]
+    if not wanted:
+        return
+    report = report_drift(store, scope=scope, today=today_in(store, scope, now=now)).report
+    where = "" if scope.service == DEFAULT_SERVICE else f" of {scope.service}"
+    for rule in wanted:
+        name = scope_key(Family.ALERT_TOLD, scope, rule.name)
         stored, version = get_setting(store, name)
         told = Told(**stored) if stored else Told()
         due = decide_alert(rule, told, report)
         if due is None or not _claim(store, name, due, version):
             continue
         try:
-            send(rule.url, compose_message(rule, report, environment=environment, now=now), rule.secret)
-            lines.append(f"{rule.name}: sent that retrieval is {report.status}")
+            send(rule.url, compose_message(rule, report, scope=scope, now=now), rule.secret)
+            yield f"{rule.name}: sent that retrieval{where} is {report.status}"
         except SourceUnavailable as error:
             _claim(store, name, told, version + 1)
-            lines.append(f"{rule.name}: {error}")
+            yield f"{rule.name}: {error}"
             logger.warning("alert %s: %s", rule.name, error)
         except BaseException:
             _claim(store, name, told, version + 1)  # nobody was notified
             raise
-    return tuple(lines)
 
 
 def _claim(store: Store, name: SettingKey, told: Told, version: int) -> bool:

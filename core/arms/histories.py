@@ -19,6 +19,7 @@ from core.log.exposures import Exposure
 from core.log.retrievals import Log, count_rows, list_user_sums
 from core.log.values import UserRow
 from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
+from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.store import Store
 
 _GRACE_MS = 10 * 60_000  # an hour counts as finished once this has passed after it
@@ -32,14 +33,21 @@ _Sums = dict[tuple[str, str | None], UserRow]  # by arm and user
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Which rows are read: those since a time whose `dimension` (arm, prompt or index version) is one of the arms.
+    """Which rows are read: those of a scope since a time whose `dimension` (arm, prompt version) is one of the arms.
 
-    If the dimension is "", a row belongs to the arm that its session id was exposed to.
+    If the dimension is "", a row belongs to the arm that its user was exposed to. The scope of a flag is all services
+    of its environment (`scope_of_flag`).
     """
 
     dimension: str
     arms: tuple[str, ...]
     since: datetime
+    scope: Scope = EVERYTHING
+
+
+def scope_of_flag(environment: str) -> Scope:
+    """Return whose rows a flag of this environment is judged by: those of all its services."""
+    return Scope(environment.casefold(), "")
 
 
 @dataclass(slots=True)
@@ -155,14 +163,16 @@ class ArmHistories:
         for first_ms in range(start_ms, end_ms, step_ms):
             for row in list_user_sums(
                 self._log, watched.dimension, watched.arms,
-                start_ms=first_ms, end_ms=min(end_ms, first_ms + step_ms), hourly=True,
+                start_ms=first_ms, end_ms=min(end_ms, first_ms + step_ms), hourly=True, scope=watched.scope,
             ):  # fmt: skip
                 _add_up(found.setdefault(row.start_ms, {}), (row,))
         return found
 
     def _count(self, watched: Watched, start_ms: int, end_ms: int) -> int:
         """Count the rows of all hours in this range; an hour that is only partly in it counts in full."""
-        return count_rows(self._log, watched.dimension, watched.arms, start_ms=_hour(start_ms), end_ms=end_ms)
+        return count_rows(
+            self._log, watched.dimension, watched.arms, start_ms=_hour(start_ms), end_ms=end_ms, scope=watched.scope
+        )
 
 
 @cache

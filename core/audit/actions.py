@@ -67,6 +67,7 @@ class Action(StrEnum):
     STORE_RESTORE = "store.restore"
     PROMPT_PROMOTE = "prompt.promote"
     PROMPT_ROLLBACK = "prompt.rollback"
+    PROMPT_MAP = "prompt.map"
     ROLE_GRANT = "role.grant"
     ROLE_REVOKE = "role.revoke"
 

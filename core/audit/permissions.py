@@ -69,6 +69,7 @@ NEEDS = {
     Action.DEPLOYMENT_TEARDOWN: Role.EDITOR,
     Action.DEPLOYMENT_RESUME: Role.EDITOR,
     Action.STORE_RESTORE: Role.ADMIN,
+    Action.PROMPT_MAP: Role.EDITOR,
     Action.PROMPT_PROMOTE: Role.EDITOR,
     Action.PROMPT_ROLLBACK: Role.EDITOR,
     Action.ROLE_GRANT: Role.ADMIN,
@@ -80,7 +81,7 @@ SHARED = frozenset(
     {
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
         Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.LOG_ERASE, Action.ENVIRONMENT_ADD,
-        Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK,
+        Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.PROMPT_MAP,
     }
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ Every name is made by `setting_key`, so no two facts can share one. Writing func
 `core.audit.acts.changing`, so no change lands without its audit entry.
 """
 
+import hashlib
 import json
 import uuid
 from enum import StrEnum
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Table, insert, select, update
 from core.errors import Conflict, InvalidInput
 from quarterdeck.news import tell_news
 from quarterdeck.schema import settings
+from quarterdeck.scope import DEFAULT_SERVICE, Scope
 from quarterdeck.snapshot import STATE_VERSION
 from quarterdeck.store import Store
 
@@ -33,11 +35,15 @@ class Family(StrEnum):
     PREDICTION = "prediction:"
     PROBE = "probe:"
     PROMOTION = "promotion:"
+    RUN_NAMES = "run_names:"
+    PREDICTION_OF = "prediction_of:"  # of other scopes than the first one
+    SERVICE = "service:"
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
 
 
 MAX_KEY = 256  # what the column of the names holds
+_LONGEST_SCOPE = 100
 _SAID = {  # what the last part of a name is, for whoever gave one that is too long
     Family.ACCEPTED_LEVEL: "environment",
     Family.ALERT_RULES: "environment",
@@ -45,8 +51,11 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.DEPLOYMENT: "service",
     Family.EXPERIMENT: "experiment",
     Family.PREDICTION: "corpus version",
+    Family.PREDICTION_OF: "corpus version",
+    Family.SERVICE: "service",
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
+    Family.RUN_NAMES: "experiment",
 }
 
 
@@ -64,6 +73,29 @@ def setting_key(family: Family, *parts: str) -> SettingKey:
         problem = f"must be at most {max(0, longest)} characters to be kept, not {len(parts[-1])}"
         raise InvalidInput(_SAID.get(family, str(family)), problem)
     return SettingKey(key)
+
+
+def scope_key(family: Family, scope: Scope, *parts: str) -> SettingKey:
+    """Return the name of a setting of a scope. That of the service `default` is the one of its environment.
+
+    Names that are too long are shortened and end in a digest. Raises InvalidInput as `setting_key` does.
+    """
+    return setting_key(family, name_scope(scope), *parts)
+
+
+def name_scope(scope: Scope) -> str:
+    """Return a name of a scope without colons, different for every scope.
+
+    >>> name_scope(Scope("production", "default")), name_scope(Scope("staging", "answers"))
+    ('production', 'staging@answers')
+    """
+    environment, service = (
+        name.replace("%", "%25").replace(":", "%3A").replace("@", "%40") for name in (scope.environment, scope.service)
+    )
+    name = environment if scope.service == DEFAULT_SERVICE else f"{environment}@{service}"
+    if len(name) <= _LONGEST_SCOPE:
+        return name
+    return f"{name[:_LONGEST_SCOPE]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 class Setting(NamedTuple):

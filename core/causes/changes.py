@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from core.audit.actions import Action
 from core.audit.trail import list_audit_by_hour
 from core.causes.causes import Causes, rank_causes
 from core.causes.evidence import SameQuestions, list_contrasts
@@ -19,13 +20,15 @@ from core.causes.timeline import (
 )
 from core.corpus.corpus import Corpus
 from core.coverage.report import Coverage
+from core.drift.audited import service_of_level
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftReport
 from core.errors import QuarterdeckError
-from core.log.retrievals import SEGMENTS, Window, list_questions, list_segment_scores
+from core.log.retrievals import Window, list_dimensions, list_questions, list_segment_scores
 from core.log.values import AskedQuery, DailyScores, normalize_query
 from core.tracking.gateway import Tracking
 from quarterdeck.clock import to_ms
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 _MOST_ENTRIES, _MOST_VERSIONS = 5_000, 500
@@ -51,16 +54,16 @@ def gather_changes(
     corpus: Callable[[], Corpus],
     tracking: Callable[[], Tracking],
     *,
-    environment: str,
+    scope: Scope,
     since: datetime,
 ) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
     """Return every known change since then, oldest first, and one line per source that could not be read.
 
-    Flags, canaries and levels are those of the environment; indexes, corpus and prompts are shared by all.
+    Flags and canaries are those of the environment, levels those of the scope; indexes, corpus and prompts are shared.
     `corpus` and `tracking` open their gateways lazily, so that one failing source does not affect the others.
     """
     sources: tuple[tuple[str, Callable[[], Iterable[TimelineChange]]], ...] = (
-        ("flags and indexes", lambda: _list_audited(store, environment, since)),
+        ("flags and indexes", lambda: _list_audited(store, scope, since)),
         ("corpus versions", lambda: summarize_versions(corpus().list_versions(_MOST_VERSIONS))),
         ("prompts", lambda: summarize_prompts(tracking().list_prompts())),
     )
@@ -90,8 +93,11 @@ def explain_drift(
     if report.changed_on is None or report.fall is None:
         return WhatChanged(tuple(changes), tuple(problems), Causes(()), (), report.reason)
     reached = Window(report.baseline_from or report.changed_on, today)
-    segments = {name: list_segment_scores(store, name, window=reached) for name in SEGMENTS}
-    same = compare_same_questions(store, report, found.days, today=today)
+    segments = {
+        name: list_segment_scores(store, name, window=reached, scope=found.scope)
+        for name in list_dimensions(store, found.scope)
+    }
+    same = compare_same_questions(store, report, found.days, today=today, scope=found.scope)
     causes = rank_causes(report, changes, days=found.days, segments=segments, same_questions=same)
     topics, failed = _name_topics(report, coverage, found.days, today)
     return WhatChanged(
@@ -105,7 +111,7 @@ def explain_drift(
 
 
 def compare_same_questions(
-    store: Store, report: DriftReport, days: Sequence[DailyScores], *, today: date
+    store: Store, report: DriftReport, days: Sequence[DailyScores], *, today: date, scope: Scope = DEFAULT_SCOPE
 ) -> SameQuestions | None:
     """Return how the questions asked both before and after the dated drop score now, each compared with itself.
 
@@ -122,8 +128,8 @@ def compare_same_questions(
         > _MOST_COMPARED
     ):
         return None
-    old = {normalize_query(q.text): q for q in list_questions(store, before)}
-    new = list_questions(store, after)
+    old = {normalize_query(q.text): q for q in list_questions(store, before, scope=scope)}
+    new = list_questions(store, after, scope=scope)
     return _compare([(old[key], query) for query in new if (key := normalize_query(query.text)) in old], new)
 
 
@@ -155,8 +161,12 @@ def _name_topics(
     return shares, ()
 
 
-def _list_audited(store: Store, environment: str, since: datetime) -> Iterable[TimelineChange]:
+def _list_audited(store: Store, scope: Scope, since: datetime) -> Iterable[TimelineChange]:
     entries = list_audit_by_hour(
-        store, environment, since_ms=to_ms(since), most_an_hour=MOST_AN_HOUR + 1, limit=_MOST_ENTRIES
+        store, scope.environment, since_ms=to_ms(since), most_an_hour=MOST_AN_HOUR + 1, limit=_MOST_ENTRIES
     )
-    return fold_changes(change for change in map(summarize_audit, entries) if change is not None)
+    here = (
+        entry for entry in entries
+        if entry.action != Action.DRIFT_ACCEPT or service_of_level(entry.target) == scope.service
+    )  # fmt: skip
+    return fold_changes(change for change in map(summarize_audit, here) if change is not None)

@@ -47,7 +47,7 @@ def share_fall(
     count = sum(day.count for day in recent)
     if report.changed_on is None or reference is None or not count:
         return ()
-    fall = reference - sum(day.total for day in recent) / count
+    fall = reference - sum(day.mean * day.count for day in recent if day.count) / count
     earlier = [at for at, (last, _) in enumerate(weeks) if last < report.changed_on]
     traffic = sum(weeks[at][1] for at in earlier)
     if fall < 0.01 or not traffic:

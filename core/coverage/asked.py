@@ -8,14 +8,16 @@ from core.coverage.topics import Topic
 from core.errors import NotFound
 from core.log.filters import QuestionFilter
 from core.log.questions import with_spellings
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 
 def narrow_to_low(
-    store: Store, wanted: QuestionFilter, *, environment: str, today: date, low_score: float | None
+    store: Store, wanted: QuestionFilter, *, scope: Scope, today: date, low_score: float | None
 ) -> QuestionFilter:
-    """Return the filter for questions that score low, as the coverage page understands it."""
-    return replace(wanted, below=find_threshold(store, environment=environment, today=today, low_score=low_score))
+    """Return the filter for the questions of a scope that score low, as the coverage page understands it."""
+    below = find_threshold(store, scope=scope, today=today, low_score=low_score)
+    return replace(wanted, scope=scope, below=below)
 
 
 def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, name: str) -> QuestionFilter:

@@ -10,13 +10,15 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from core.audit.settings import save_versioned
 from core.coverage.topics import KnownTopic, Topic
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
-from quarterdeck.schema import topics
+from quarterdeck.registry import registry_of
+from quarterdeck.schema import scopes, topics
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 
@@ -54,7 +56,10 @@ class TopicDecision:
 
 @dataclass(frozen=True, slots=True)
 class BacklogTopic:
-    """A topic on the backlog: when it was first and last seen, and what was decided. `centroid` has length 1."""
+    """A topic on the backlog of a scope: when it was first and last seen, and what was decided.
+
+    `centroid` has length 1.
+    """
 
     topic_id: str
     label: str
@@ -65,6 +70,7 @@ class BacklogTopic:
     owner: str
     note: str
     version: int
+    scope: Scope = DEFAULT_SCOPE
 
     @property
     def known(self) -> KnownTopic:
@@ -72,28 +78,36 @@ class BacklogTopic:
         return KnownTopic(self.topic_id, self.centroid)
 
 
-def list_backlog(store: Store, model: str) -> tuple[BacklogTopic, ...]:
-    """Return every topic that was seen with this embedding model, the latest first."""
+def list_backlog(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> tuple[BacklogTopic, ...]:
+    """Return every topic of a scope that was seen with this embedding model, the latest first."""
+    order = (topics.c.last_seen_ms.desc(), topics.c.topic_id)
     with store.read() as connection:
-        rows = connection.execute(
-            select(topics).where(topics.c.model == model).order_by(topics.c.last_seen_ms.desc(), topics.c.topic_id)
-        )
+        rows = connection.execute(_TOPICS.where(topics.c.model == model, *_within(scope)).order_by(*order))
         return tuple(_topic(row) for row in rows.mappings())
+
+
+def list_topic_ids(store: Store) -> frozenset[str]:
+    """Return the ids of all topics, of every scope and model: a new topic takes none of them."""
+    with store.read() as connection:
+        return frozenset(connection.scalars(select(topics.c.topic_id)))
 
 
 def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
     """Return one topic. Raises NotFound."""
     with store.read() as connection:
-        row = connection.execute(select(topics).where(topics.c.topic_id == topic_id)).mappings().first()
+        row = connection.execute(_TOPICS.where(topics.c.topic_id == topic_id)).mappings().first()
     if row is None:
         raise NotFound(f"topic: there is no topic {topic_id!r} in the backlog")
     return _topic(row)
 
 
-def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: int) -> None:
+def record_sightings(
+    store: Store, seen: Iterable[Topic], model: str, *, at_ms: int, scope: Scope = DEFAULT_SCOPE
+) -> None:
     """Record the topics of a run: new ones as open; for known ones, update label, centroid and time."""
     with store.begin() as connection:
-        known = set(connection.scalars(select(topics.c.topic_id)))
+        scope_id = registry_of(store).lend().find_ids(connection, [scope])[scope]
+        known = set(connection.scalars(select(topics.c.topic_id).where(topics.c.scope_id == scope_id)))
         for topic in seen:
             values = {
                 "label": topic.label,
@@ -103,7 +117,15 @@ def record_sightings(store: Store, seen: Iterable[Topic], model: str, *, at_ms: 
             if topic.topic_id in known:
                 connection.execute(update(topics).where(topics.c.topic_id == topic.topic_id).values(values))
             else:
-                fresh = {"model": model, "first_seen_ms": at_ms, "state": "open", "owner": "", "note": "", "version": 1}
+                fresh = {
+                    "model": model,
+                    "first_seen_ms": at_ms,
+                    "state": "open",
+                    "owner": "",
+                    "note": "",
+                    "version": 1,
+                    "scope_id": scope_id,
+                }
                 connection.execute(insert(topics).values(topic_id=topic.topic_id, **values, **fresh))
 
 
@@ -124,4 +146,12 @@ def _topic(row: Any) -> BacklogTopic:
         row["owner"],
         row["note"],
         row["version"],
+        Scope(row["environment"], row["service"]),
     )
+
+
+_TOPICS = select(topics, scopes.c.environment, scopes.c.service).join(scopes, scopes.c.id == topics.c.scope_id)
+
+
+def _within(scope: Scope) -> tuple[ColumnElement[bool], ...]:
+    return scopes.c.environment == scope.environment, scopes.c.service == scope.service

@@ -53,9 +53,9 @@ def measure_closing(
     shipped = swaps[0].ts.date()
     before = Window(shipped - timedelta(days=LONGEST_DAYS), shipped - timedelta(days=1))
     after = Window(shipped + timedelta(days=1), min(today, shipped + timedelta(days=LONGEST_DAYS)))
-    old = _near(embedder, list_questions(store, before, below=threshold), topic, floor=None)
+    old = _near(embedder, list_questions(store, before, below=threshold, scope=topic.scope), topic, floor=None)
     floor = float(np.quantile([similarity for _, similarity in old], _FARTHEST_SHARE)) if old else 1.0
-    new = [] if after.last < after.first else list(list_questions(store, after))
+    new = [] if after.last < after.first else list(list_questions(store, after, scope=topic.scope))
     since = _near(embedder, new, topic, floor=floor)
     before_count, before_score = _average([query for query, _ in old])
     after_count, after_score = _average([query for query, _ in since])

@@ -1,5 +1,7 @@
 """Shell: decides about topics on the backlog, each decision with its audit entry."""
 
+from dataclasses import replace
+
 from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, changing
 from core.coverage.backlog import BacklogTopic, TopicDecision, TopicState, save_decision
@@ -10,10 +12,15 @@ from quarterdeck.store import Store
 def mark_topic(
     store: Store, topic: BacklogTopic, state: TopicState, by: Act, *, owner: str = "", note: str = ""
 ) -> int:
-    """Record the decision about a topic, with optimistic locking. Raises InvalidInput and Conflict."""
+    """Record the decision about a topic, with optimistic locking, in the topic's environment.
+
+    Raises InvalidInput and Conflict.
+    """
     for name, value in (("owner", owner), ("note", note)):
         if len(value) > MAX_TEXT or "\x00" in value:
             raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
+    if by.environment.casefold() != topic.scope.environment:
+        by = replace(by, environment=topic.scope.environment)
     before = TopicDecision(topic.state, topic.owner, topic.note)
     with changing(store, by) as change:
         save_decision(change.connection, topic, state, owner=owner.strip(), note=note.strip())

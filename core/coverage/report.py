@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from core.coverage.backlog import list_backlog, record_sightings
+from core.coverage.backlog import list_backlog, list_topic_ids, record_sightings
 from core.coverage.topics import (
     MAP_LIMIT,
     Topics,
@@ -18,15 +18,16 @@ from core.coverage.topics import (
     map_queries,
     recognize,
 )
-from core.drift.report import WINDOW_DAYS, DriftOverview, get_accepted_day
-from core.drift.verdict import DriftReport, decide_drift
+from core.drift.report import WINDOW_DAYS, DriftOverview, report_drift
+from core.drift.verdict import DriftReport
 from core.embedding.embed import Embedder
 from core.errors import SourceUnavailable
 from core.log.histograms import add_histograms, quantile_of_histogram
-from core.log.retrievals import Window, count_states, last_days, list_daily_scores, list_questions
+from core.log.retrievals import Window, count_states, last_days, list_questions
 from core.log.values import AskedQuery, DailyScores
 from quarterdeck.clock import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -48,6 +49,7 @@ class Coverage:
     low_count: int
     scored_count: int
     empty_count: int
+    scope: Scope = DEFAULT_SCOPE
 
     @property
     def low_share(self) -> float:
@@ -59,7 +61,7 @@ def report_coverage(
     store: Store,
     embedder: Embedder,
     *,
-    environment: str,
+    scope: Scope,
     today: date,
     clusters: int | None = None,
     window_days: int = WINDOW_DAYS,
@@ -67,7 +69,7 @@ def report_coverage(
     embed_new: bool = True,
     drift: DriftOverview | None = None,
 ) -> Coverage:
-    """Return the topics of the low-scoring queries of the last `window_days`.
+    """Return the topics of the low-scoring queries that a scope had in the last `window_days`.
 
     `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
     retrieval drifts, so that a lasting drop does not become the measure of itself. `drift` is today's verdict, where it
@@ -76,20 +78,20 @@ def report_coverage(
     Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
-    reference = _list_reference(drift.report, drift.days) if drift else _read_reference(store, environment, today)
+    reference = _list_reference(drift.report, drift.days) if drift else _read_reference(store, scope, today)
     histogram = add_histograms(reference)
     threshold = low_score if low_score is not None else _low_threshold(histogram)
-    low = list_questions(store, window, below=threshold)
+    low = list_questions(store, window, below=threshold, scope=scope)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
     texts = [query.text for query in low]
     vectors = {} if embed_new else embedder.get_known(texts)
     pending = () if embed_new else tuple(text for text in texts if text not in vectors)
     grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
-    known = [topic.known for topic in list_backlog(store, embedder.model)]
-    topics = recognize(_group(embedder, grouped, clusters, median), known)
+    known = [topic.known for topic in list_backlog(store, embedder.model, scope)]
+    topics = recognize(_group(embedder, grouped, clusters, median), known, list_topic_ids(store))
     if clusters is None and not pending:  # half a picture, or a number tried by hand, opens no new topics
-        _remember(store, topics, embedder.model)
-    states = count_states(store, window)
+        _remember(store, topics, embedder.model, scope)
+    states = count_states(store, window, scope)
     return Coverage(
         topics=topics,
         queries=grouped,
@@ -99,14 +101,15 @@ def report_coverage(
         low_count=sum(query.count for query in low),
         scored_count=states.scored,
         empty_count=states.empty,
+        scope=scope,
     )
 
 
-def find_threshold(store: Store, *, environment: str, today: date, low_score: float | None = None) -> float:
+def find_threshold(store: Store, *, scope: Scope, today: date, low_score: float | None = None) -> float:
     """Return the similarity below which a question scores low: `low_score`, else what the drift reference gives."""
     if low_score is not None:
         return low_score
-    return _low_threshold(add_histograms(_read_reference(store, environment, today)))
+    return _low_threshold(add_histograms(_read_reference(store, scope, today)))
 
 
 def hide_questions(coverage: Coverage) -> Coverage:
@@ -156,17 +159,17 @@ def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | 
     return find_topics(queries, vectors, clusters=clusters, baseline_median=median)
 
 
-def _remember(store: Store, topics: Topics, model: str) -> None:
+def _remember(store: Store, topics: Topics, model: str, scope: Scope) -> None:
     """Record the sightings; a store that can only be read still shows its topics."""
     try:
-        record_sightings(store, topics.topics, model, at_ms=now_ms())
+        record_sightings(store, topics.topics, model, at_ms=now_ms(), scope=scope)
     except SourceUnavailable as error:
         logger.warning("the topics seen are not remembered: %s", error)
 
 
-def _read_reference(store: Store, environment: str, today: date) -> tuple[DailyScores, ...]:
-    days = list_daily_scores(store)
-    return _list_reference(decide_drift(days, today=today, accepted_on=get_accepted_day(store, environment)), days)
+def _read_reference(store: Store, scope: Scope, today: date) -> tuple[DailyScores, ...]:
+    found = report_drift(store, scope=scope, today=today)
+    return _list_reference(found.report, found.days)
 
 
 def _list_reference(report: DriftReport, days: tuple[DailyScores, ...]) -> tuple[DailyScores, ...]:

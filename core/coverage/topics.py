@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -139,15 +139,16 @@ def find_topics(
     return recognize(_assemble(queries, texts, found, _describe(queries, texts, found, baseline)), previous)
 
 
-def recognize(found: Topics, previous: Sequence[KnownTopic]) -> Topics:
+def recognize(found: Topics, previous: Sequence[KnownTopic], taken: Collection[str] = ()) -> Topics:
     """Return the topics with the ids of the `previous` ones that they continue; the others get new ids.
 
+    New ids are none of `taken`, the ids of topics elsewhere.
     Raises InvalidInput if a known topic's centroid has another length, so it comes from another embedding model.
     """
     for known in previous:
         if found.topics and len(known.centroid) != len(found.topics[0].centroid):
             raise InvalidInput("previous", f"topic {known.topic_id} comes from another embedding model")
-    ids = _match_known(found.topics, previous)
+    ids = _match_known(found.topics, previous, taken)
     named = (replace(topic, topic_id=topic_id) for topic, topic_id in zip(found.topics, ids, strict=True))
     return replace(found, topics=tuple(named))
 
@@ -341,7 +342,7 @@ def _typical(texts: _Texts, members: NDArray[np.int64]) -> list[int]:
     return [int(members[at]) for at in picked]
 
 
-def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic]) -> list[str]:
+def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic], elsewhere: Collection[str]) -> list[str]:
     """Return an id per topic: that of the known topic it continues, or a new one made from its medoid.
 
     The pairing maximizes the summed cosine similarity of centroids (Hungarian method); a pair below
@@ -358,7 +359,7 @@ def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic]) -> lis
         for at, known in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
             if similarity[at, known] > 0:
                 ids[at] = previous[known].topic_id
-    taken = {known.topic_id for known in previous}
+    taken = {known.topic_id for known in previous} | set(elsewhere)
     for at, topic in enumerate(topics):
         ids[at] = ids[at] or _new_id(topic.sample_queries[0], taken)
         taken.add(ids[at])

@@ -4,20 +4,21 @@ from datetime import date
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import Family, get_setting, save_setting, setting_key
-from core.drift.audited import AcceptedLevel
+from core.audit.settings import Family, get_setting, save_setting, scope_key
+from core.drift.audited import AcceptedLevel, name_level
+from quarterdeck.scope import DEFAULT_SERVICE, Scope
 from quarterdeck.store import Store
 
 
-def accept_level(store: Store, accepted_on: date | None, by: Act) -> int:
-    """Accept the level of scores since `accepted_on` as normal: the drift reference restarts there.
+def accept_level(store: Store, accepted_on: date | None, by: Act, *, service: str = DEFAULT_SERVICE) -> int:
+    """Accept the level of a service's scores since `accepted_on` as normal: the drift reference restarts there.
 
-    None withdraws the acceptance.
+    The environment is that of the act. None withdraws the acceptance.
     """
-    name = setting_key(Family.ACCEPTED_LEVEL, by.environment)
+    name = scope_key(Family.ACCEPTED_LEVEL, Scope(by.environment, service))
     stored, version = get_setting(store, name)
     after = AcceptedLevel(accepted_on) if accepted_on else None
     with changing(store, by) as change:
         save_setting(change.connection, name, after.to_audit() if after else None, expected_version=version)
-        change.record(Action.DRIFT_ACCEPT, "retrieval score", AcceptedLevel.read(stored), after)
+        change.record(Action.DRIFT_ACCEPT, name_level(service), AcceptedLevel.read(stored), after)
     return change.entry_id

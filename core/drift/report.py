@@ -1,14 +1,20 @@
 """Shell: reports whether retrieval drifts. Loads daily scores, asks the rules, returns the report."""
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import Any
 
-from core.audit.settings import Family, get_setting, setting_key
+from core.audit.settings import Family, get_setting, scope_key
 from core.drift.audited import AcceptedLevel
-from core.drift.verdict import DriftReport, SegmentVerdict, decide_drift, decide_segments
-from core.log.retrievals import SEGMENTS, count_states, last_days, list_daily_scores, list_segment_scores
-from core.log.values import DailyScores
+from core.drift.models import find_model_days
+from core.drift.outage import MIN_QUESTIONS, describe_nothing_found, find_outage
+from core.drift.quarantine import set_aside
+from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_drift, decide_segments
+from core.log.retrievals import list_days, list_dimensions, list_segment_scores
+from core.log.score_maps import LEAST_ROWS
+from core.log.values import DailyScores, States
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 WINDOW_DAYS = 7
@@ -17,36 +23,120 @@ BASELINE_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class DriftOverview:
-    """The verdict, the days it is based on, and the verdicts of each segment by dimension."""
+    """The verdict, the days with scores, and the verdicts of each segment by dimension.
+
+    `days` include today, which is in no verdict while it lasts, and exclude what is set aside. `states` counts the
+    questions of the recent window, today included; `recorded` all questions that ever came.
+    """
 
     report: DriftReport
     days: tuple[DailyScores, ...]
     segments: tuple[tuple[str, tuple[SegmentVerdict, ...]], ...]
-    empty_count: int
+    states: States
+    recorded: int
+    scope: Scope = DEFAULT_SCOPE
 
 
 def report_drift(
     store: Store,
     *,
-    environment: str,
+    scope: Scope,
     today: date,
     window_days: int = WINDOW_DAYS,
     baseline_days: int = BASELINE_DAYS,
 ) -> DriftOverview:
-    """Return the drift verdict at the end of `today`. Raises SourceUnavailable and InvalidInput."""
-    options: dict[str, Any] = {"today": today, "window_days": window_days, "baseline_days": baseline_days}
-    days = list_daily_scores(store)
-    report = decide_drift(days, accepted_on=get_accepted_day(store, environment), **options)
-    segments = []
-    for dimension in SEGMENTS:
-        scores = {value: found for value, found in list_segment_scores(store, dimension).items() if value}
-        if scores:
-            segments.append((dimension, decide_segments(scores, **options)))
-    return DriftOverview(report, days, tuple(segments), count_states(store, last_days(window_days, until=today)).empty)
+    """Return the drift verdict of a scope on `today`, from the days that are over by then.
+
+    An unfinished day has other hours than whole ones, and is in no verdict. Days that have not come yet or lie far
+    before all others are set aside, and the notes of the report say so (`core.drift.quarantine`). Where the embedding
+    model changed, only the days of the present one count (`core.drift.models`). Searches that suddenly find nothing are
+    an outage (`core.drift.outage`). Raises SourceUnavailable and InvalidInput.
+    """
+    over = today - timedelta(days=1)
+    accepted_on = get_accepted_day(store, scope)
+    listed = list_days(store, scope=scope)
+    aside = set_aside(listed, today=today, longest_gap=max(BASELINE_DAYS, baseline_days))
+    first = aside.kept[0].day if aside.kept else today
+    options: dict[str, Any] = {"today": over, "window_days": window_days, "baseline_days": baseline_days}
+    segments = {
+        dimension: _list_values(store, dimension, scope, first=first, last=over)
+        for dimension in list_dimensions(store, scope)
+    }
+    models = find_model_days(segments["model"], today=over)
+    days = tuple(day for day in aside.kept if day.count)
+    report = decide_drift(models.days if models else days, accepted_on=accepted_on, **options)
+    report = _explain_nothing(report, aside.kept, today=today, accepted_on=accepted_on)
+    report = _with_outage(report, aside.kept, today=over, accepted_on=accepted_on, window_days=window_days)
+    changed = models.describe(over) if models else ""
+    report = replace(report, notes=(*((changed,) if changed else ()), *aside.notes))
+    if models:
+        accepted_on = max(filter(None, (accepted_on, models.settled_on or today)))
+    verdicts = tuple(
+        (dimension, decide_segments(values, accepted_on=accepted_on if models else None, **options))
+        for dimension, values in segments.items()
+        if values and not (models and dimension == "model")
+    )
+    recent = [day for day in aside.kept if (today - day.day).days < window_days]
+    return DriftOverview(report, days, verdicts, States.of_days(recent), sum(day.questions for day in listed), scope)
 
 
-def get_accepted_day(store: Store, environment: str) -> date | None:
-    """Return the day since which the level of scores is accepted as normal, or None."""
-    stored, _ = get_setting(store, setting_key(Family.ACCEPTED_LEVEL, environment))
+def _list_values(
+    store: Store, dimension: str, scope: Scope, *, first: date, last: date
+) -> dict[str, tuple[DailyScores, ...]]:
+    """Return the days of each named value that are not set aside."""
+    found = list_segment_scores(store, dimension, scope=scope)
+    kept = {value: tuple(day for day in days if first <= day.day <= last) for value, days in found.items() if value}
+    return {value: days for value, days in kept.items() if days}
+
+
+def _explain_nothing(
+    report: DriftReport, recorded: Sequence[DailyScores], *, today: date, accepted_on: date | None
+) -> DriftReport:
+    """Say why there is no score to judge: nothing was found, scores have no map yet, or today is not over."""
+    if report.baseline_count or report.recent_count or not recorded:
+        return report
+    count = sum(day.questions for day in recorded)
+    if said := describe_nothing_found(recorded):
+        return replace(report, reason=said, action="Check that the index is there, is filled and answers.")
+    if accepted_on is not None and accepted_on >= today:
+        return replace(report, reason="The level was accepted today: the first whole day counts tomorrow.")
+    unmapped, unscored = sum(day.unmapped for day in recorded), sum(day.unscored for day in recorded)
+    if not any(day.count for day in recorded):
+        told = f"None of the {count:,} questions recorded has a similarity"
+        if unmapped:
+            reason = (
+                f"{told}: the scores of {unmapped:,} are of a kind whose map is learned from the first {LEAST_ROWS}."
+            )
+            return replace(report, reason=reason, action="Wait for more questions, then check again.")
+        return replace(report, reason=f"{told}: {unscored:,} had hits without a score.")
+    if recorded[0].day >= today:
+        return replace(report, reason=f"All {count:,} questions are of today: the first whole day counts tomorrow.")
+    return report
+
+
+def _with_outage(
+    report: DriftReport, recorded: Sequence[DailyScores], *, today: date, accepted_on: date | None, window_days: int
+) -> DriftReport:
+    """Return the report with the verdict `outage` where searches find nothing; a drop that is open is told too."""
+    known = [day for day in recorded if accepted_on is None or day.day >= accepted_on]
+    if (said := describe_nothing_found(known)) and sum(day.questions for day in known) >= MIN_QUESTIONS:
+        action = "Check that the index is there, is filled and answers."
+        return replace(report, status=DriftStatus.OUTAGE, reason=said, action=action, outage_since=known[0].day)
+    outage = find_outage(known, today=today, window_days=window_days)
+    if outage is None:
+        return report
+    besides = f" Besides: {report.reason}" if report.status is DriftStatus.DRIFTING else ""
+    return replace(
+        report,
+        status=DriftStatus.OUTAGE,
+        reason=outage.reason + besides,
+        action=outage.action,
+        outage_since=outage.since,
+    )
+
+
+def get_accepted_day(store: Store, scope: Scope) -> date | None:
+    """Return the day since which the level of a scope's scores is accepted as normal, or None."""
+    stored, _ = get_setting(store, scope_key(Family.ACCEPTED_LEVEL, scope))
     accepted = AcceptedLevel.read(stored)
     return accepted.accepted_on if accepted else None

@@ -25,12 +25,13 @@ USEFUL_DROP = 0.10  # data are insufficient if even this drop would be missed
 
 
 class DriftStatus(StrEnum):
-    """The four verdicts, ordered from too little data to a called drop."""
+    """The verdicts, ordered from too little data to a called drop and to searches that find nothing."""
 
     INSUFFICIENT_DATA = "insufficient_data"
     STABLE = "stable"
     WATCH = "watch"
     DRIFTING = "drifting"
+    OUTAGE = "outage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class DriftReport:
     recent_from: date | None = None
     fall: float | None = None  # weekday-adjusted change of level since `changed_on`, negative for a drop
     fall_error: float | None = None
+    outage_since: date | None = None
+    notes: tuple[str, ...] = ()  # what else is to be known of the days: sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +188,8 @@ def as_history(days: Sequence[DailyScores]) -> DailyHistory:
     return DailyHistory.of(
         np.array([d.day.toordinal() for d in days]),
         np.array([d.count for d in days]),
-        np.array([d.total for d in days]),
-        np.array([d.total_squares for d in days]),
+        np.array([d.mean * d.count for d in days]),
+        np.array([d.squares_around_mean for d in days]),
     )
 
 
@@ -323,7 +326,7 @@ def _say(day: date) -> str:
 def _average(days: Iterable[DailyScores]) -> float | None:
     held = list(days)
     count = sum(d.count for d in held)
-    return sum(d.total for d in held) / count if count else None
+    return sum(d.mean * d.count for d in held if d.count) / count if count else None
 
 
 def _distances(reference: list[DailyScores], current: list[DailyScores]) -> tuple[float, float, float]:

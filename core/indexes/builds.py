@@ -36,6 +36,7 @@ from core.indexes.registry import Index, IndexState, get_index, list_aliases, li
 from core.indexes.retention import GRACE, KEEP, Kept, Retention, decide_retention
 from core.log.retrievals import last_days, list_questions
 from quarterdeck.clock import from_ms
+from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.store import Store
 
 RECENT_QUERIES = 200
@@ -130,9 +131,11 @@ def probe_index(
     return ProbeReport(name, tuple(checks), missed)
 
 
-def list_recent_queries(store: Store, *, today: date, limit: int = RECENT_QUERIES) -> tuple[str, ...]:
+def list_recent_queries(
+    store: Store, *, today: date, limit: int = RECENT_QUERIES, scope: Scope = EVERYTHING
+) -> tuple[str, ...]:
     """Return up to `limit` distinct queries of the last seven days: every n-th, from the most to the least asked."""
-    asked = list_questions(store, last_days(_RECENT_DAYS, until=today))
+    asked = list_questions(store, last_days(_RECENT_DAYS, until=today), scope=scope)
     return tuple(query.text for query in asked[:: max(1, -(-len(asked) // limit))])
 
 

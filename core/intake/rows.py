@@ -6,13 +6,14 @@ A row is either a retrieval or refused with its number, field and problem. None 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from core.errors import InvalidInput
 from core.intake.times import from_iso, in_range
 from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import MAX_QUERY_CHARACTERS, Retrieval
-from quarterdeck.scope import make_scope
+from quarterdeck.scope import Scope, make_scope
 
 FIELDS = (
     "ts", "query", "score", "score_kind", "documents", "error", "session_id", "user_id", "service", "environment",
@@ -26,6 +27,7 @@ _FIELD_NAMES = frozenset(FIELDS)
 _FIRST_MILLISECOND, _TOO_LARGE = 1e11, 1e14  # what a posted number may be: milliseconds from 1973 to 5138
 
 TimeReader = Callable[[object], datetime]
+ScopeBinder = Callable[[tuple[Any, Any]], Scope]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,13 @@ def parse_rows(
     return Parsed(tuple(retrievals), tuple(refused))
 
 
-def parse_record(record: object, *, read_time: TimeReader, redact: Redactor) -> Retrieval:
-    """Return the retrieval of one record of typed values, with a redacted query. Raises InvalidInput with the field."""
+def parse_record(
+    record: object, *, read_time: TimeReader, redact: Redactor, bind: ScopeBinder = lambda named: make_scope(*named)
+) -> Retrieval:
+    """Return the retrieval of one record of typed values, with redacted texts. Raises InvalidInput with the field.
+
+    `bind` returns its scope from the environment and the service that it names.
+    """
     if not isinstance(record, Mapping):
         raise InvalidInput("row", "must be an object with a query")
     if unknown := record.keys() - _FIELD_NAMES:
@@ -75,7 +82,7 @@ def parse_record(record: object, *, read_time: TimeReader, redact: Redactor) -> 
     if "query" not in record:
         raise InvalidInput("query", "is missing")
     fields = {name: value for name, value in record.items() if name not in ("service", "environment")}
-    scope = make_scope(record.get("environment"), record.get("service"))
+    scope = bind((record.get("environment"), record.get("service")))
     ts = read_time(record.get("ts"))
     if isinstance(answer := record.get("answer"), str):
         fields["answer"] = _redacted("answer", answer, redact)

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
@@ -35,6 +36,23 @@ _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 Found = Mapping[str, Any] | InvalidInput
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the rows of a file are: their fields, those with numbers, and those without which a file is refused.
+
+    Of `outcomes`, one is needed.
+    """
+
+    what: str
+    fields: tuple[str, ...]
+    numbers: frozenset[str]
+    required: tuple[str, ...]
+    outcomes: tuple[str, ...] = ()
+
+
+RETRIEVALS = Layout("retrieval", FILE_FIELDS, frozenset(FILE_NUMBERS), REQUIRED, OUTCOMES)
+
+
 class TableFile:
     """The rows of one file. `mapping` maps a field to its column, if the names differ.
 
@@ -42,15 +60,23 @@ class TableFile:
     values are cells of text rather than typed. Raises InvalidInput for an unreadable file or a missing column.
     """
 
-    def __init__(self, path: Path, *, kind: str | None = None, mapping: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        kind: str | None = None,
+        mapping: Mapping[str, str] | None = None,
+        layout: Layout = RETRIEVALS,
+    ) -> None:
         self.path = path
+        self._layout = layout
         self.kind = kind or KINDS.get(path.suffix.lower(), "")
         if not self.kind:
             raise InvalidInput("file", f"{path.name} has no extension .csv, .parquet or .jsonl; use --format")
         self._mapping = dict(mapping or {})
-        if unknown := self._mapping.keys() - set(FILE_FIELDS):
-            known = ", ".join(FILE_FIELDS)
-            raise InvalidInput("map", f"{min(unknown)} is not a field of a retrieval; there are: {known}")
+        if unknown := self._mapping.keys() - set(layout.fields):
+            known = ", ".join(layout.fields)
+            raise InvalidInput("map", f"{min(unknown)} is not a field of a {layout.what}; there are: {known}")
         self.share = 0.0
         self._unused: set[str] = set()
         self._separator, self._decimal_commas = ",", 0
@@ -92,7 +118,7 @@ class TableFile:
         with open_text(self.path, self._content.encoding) as (file, _):
             sample = file.read(_SAMPLE)
         marked = _MARKED_SEPARATOR.match(sample)
-        names = {*FILE_FIELDS, *self._mapping.values()}
+        names = {*self._layout.fields, *self._mapping.values()}
         self._separator = marked[1] if marked else find_separator(sample, names)
         with open_text(self.path, self._content.encoding) as (file, tell):
             size = max(1, self.path.stat().st_size)
@@ -114,7 +140,7 @@ class TableFile:
     def _read_commas(self, cells: dict[str, str]) -> dict[str, str]:
         """Return the cells with decimal points: where columns are not separated by commas, numbers may have one."""
         if self._separator != ",":
-            for field in FILE_NUMBERS & cells.keys():
+            for field in self._layout.numbers & cells.keys():
                 if "," in cells[field] and _DECIMAL_COMMA.fullmatch(cells[field]):
                     cells[field] = cells[field].replace(",", ".")
                     self._decimal_commas += 1
@@ -137,7 +163,7 @@ class TableFile:
             return row
         if not isinstance(row, dict):
             return InvalidInput("row", "must be an object")
-        sources = {field: self._mapping.get(field, field) for field in FILE_FIELDS}
+        sources = {field: self._mapping.get(field, field) for field in self._layout.fields}
         if len(self._unused) < _MAX_UNUSED:
             self._unused.update(row.keys() - sources.values())
         return {field: row[column] for field, column in sources.items() if column in row}
@@ -155,11 +181,11 @@ class TableFile:
         for field, column in self._mapping.items():
             if column not in columns:
                 raise InvalidInput("map", f"{field}={column}: there is no such column; there are: {', '.join(columns)}")
-        sources = {field: self._mapping.get(field, field) for field in FILE_FIELDS}
+        sources = {field: self._mapping.get(field, field) for field in self._layout.fields}
         chosen = {field: column for field, column in sources.items() if column in columns}
-        missing = [field for field in REQUIRED if field not in chosen]
-        if not chosen.keys() & set(OUTCOMES):
-            missing.append(OUTCOMES[0])
+        missing = [field for field in self._layout.required if field not in chosen]
+        if self._layout.outcomes and not chosen.keys() & set(self._layout.outcomes):
+            missing.append(self._layout.outcomes[0])
         for field in missing:
             raise InvalidInput(
                 "file", f"has no column {field}; use --map {field}=COLUMN with one of: {', '.join(columns)}"

@@ -1,16 +1,19 @@
 """Gateway to a retrieval log in ClickHouse: the statements that read it."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection
 
+from core.log.calendars import Calendar
 from core.log.clickhouse_rows import list_conditions, list_rows
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
     USER_SUMS,
+    AskedBy,
     AskedRow,
     DailyScores,
     LiveFigures,
@@ -19,7 +22,7 @@ from core.log.values import (
     trend_start_ms,
 )
 from quarterdeck.clickhouse import ROLLUP_TABLE, ClickHouseLog
-from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
+from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
 from quarterdeck.schema import SUMS
 from quarterdeck.scope import Scope
 
@@ -43,18 +46,40 @@ class ClickHouseLogReader:
         return [Scope(*row) for row in found]
 
     def list_days(
-        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int
+        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int, calendar: Calendar
     ) -> list[tuple[str, DailyScores]]:
         """Return the days with rows for one value of a dimension, or for all its values, each with its value."""
         sums = ", ".join(f"sum({name})" for name in SUMS)
         kept = "" if value is None else " AND value = {value:String}"
         found = self._log.query(
-            f"SELECT value, intDiv(start_ms, {DAY_MS}) * {DAY_MS} AS day, {sums} FROM {self._hours} "
+            f"SELECT value, {_day(calendar, start_ms, end_ms)} AS day, {sums} FROM {self._hours} "
             f"WHERE {_within(scope)} AND dimension = {{dimension:String}} AND {_INSIDE}{kept} GROUP BY value, day "
             "ORDER BY day",
             start=start_ms, end=end_ms, dimension=dimension, value=value or "", **_names(scope),
         )  # fmt: skip
         return [(str(name), DailyScores.of_sums(day, numbers)) for name, day, *numbers in found]
+
+    def list_day_counts(
+        self, scope: Scope, start_ms: int, end_ms: int, calendar: Calendar
+    ) -> list[tuple[date, int, float]]:
+        """Return each day's number of questions, in any state, and the sum of its scores."""
+        found = self._log.query(
+            f"SELECT {_day(calendar, start_ms, end_ms)} AS day, sum(n + unmapped + unscored + empty + failed), "
+            f"sum(total) FROM {self._hours} WHERE {_within(scope)} AND dimension = '' AND {_INSIDE} GROUP BY day",
+            start=start_ms, end=end_ms, **_names(scope),
+        )  # fmt: skip
+        return [(from_ms(day).date(), int(n), float(total)) for day, n, total in found]
+
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> list[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score."""
+        weight = "toUInt64(ifNull(weight, 1))"
+        found = self._log.query(
+            f"SELECT {_USER} AS user, query, sum({weight}), sum({weight} * score) FROM {self._rows} "
+            f"WHERE {_within(scope)} AND ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} AND score IS NOT NULL "
+            "GROUP BY user, query",
+            start=start_ms, end=end_ms, **_names(scope),
+        )  # fmt: skip
+        return [AskedBy(user, text, int(n), float(total)) for user, text, n, total in found]
 
     def list_asked(self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first.
@@ -147,6 +172,14 @@ class ClickHouseLogReader:
             f"SELECT count(), min(ts_ms), max(ts_ms) FROM {self._rows} WHERE {_within(scope)}", **_names(scope)
         )
         return (first, last) if rows else None
+
+
+def _day(calendar: Calendar, start_ms: int, end_ms: int) -> str:
+    """Return the start of an hour's day, as if its zone were UTC."""
+    steps = calendar.steps_within(start_ms, end_ms)
+    before = "".join(f"start_ms >= {at}, {ms}, " for at, ms in steps[:-1])
+    offset = f"multiIf({before}{steps[-1][1]})" if before else str(steps[-1][1])
+    return f"intDiv(start_ms + {offset}, {DAY_MS}) * {DAY_MS}"
 
 
 def _within(scope: Scope) -> str:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from core.errors import InvalidInput
+from core.log.calendars import UTC_DAYS, Calendar, make_calendar
+from core.log.days import Content, find_closed, list_closed_days
 from core.log.readers import open_reader
+from core.log.services import get_service
 from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, States, UserRow, normalize_query
 from quarterdeck.clock import DAY_MS, from_ms, to_ms
 from quarterdeck.log import RetrievalLog
@@ -17,7 +20,7 @@ from quarterdeck.schema import DIMENSIONS
 from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.store import Store
 
-SEGMENTS = DIMENSIONS
+SEGMENTS = DIMENSIONS  # those of every service
 _MAX_DISTINCT = 5_000
 _MOST_SPELLINGS = 20_000
 _NEWEST_ROWS = 20_000
@@ -26,19 +29,19 @@ Log = Store | RetrievalLog
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Whole UTC days from `first` to `last`, both included."""
+    """Whole days from `first` to `last`, both included: those of the zone of whoever is read, UTC for several."""
 
     first: date
     last: date
 
     @property
     def start_ms(self) -> int:
-        """The first millisecond of the window."""
+        """The first millisecond of the window in UTC."""
         return to_ms(datetime(self.first.year, self.first.month, self.first.day, tzinfo=UTC))
 
     @property
     def end_ms(self) -> int:
-        """The first millisecond after the window."""
+        """The first millisecond after the window in UTC."""
         return to_ms(datetime(self.last.year, self.last.month, self.last.day, tzinfo=UTC)) + DAY_MS
 
 
@@ -52,12 +55,18 @@ def list_scopes(log: Log) -> tuple[Scope, ...]:
     return tuple(open_reader(log).list_scopes())
 
 
+def list_scopes_of(log: Log, environment: str) -> tuple[Scope, ...]:
+    """Return the scopes of an environment that reported anything; the service `default` if none did."""
+    named = environment.casefold()
+    return tuple(scope for scope in list_scopes(log) if scope.environment == named) or (Scope(named),)
+
+
 def list_days(
     log: Log, *, window: Window | None = None, segment: tuple[str, str] | None = None, scope: Scope = EVERYTHING
 ) -> tuple[DailyScores, ...]:
     """Return one summary per day with questions, oldest first. `segment` is a dimension and its value."""
     dimension, value = segment or ("", None)
-    return tuple(day for _, day in open_reader(log).list_days(scope, dimension, value, *_bounds(window)))
+    return tuple(day for _, day in _read_days(log, scope, dimension, value, window))
 
 
 def list_daily_scores(
@@ -69,10 +78,7 @@ def list_daily_scores(
 
 def count_states(log: Log, window: Window, scope: Scope = EVERYTHING) -> States:
     """Return how many questions of a window are in each state; an empty hit list can be an outage."""
-    days = list_days(log, window=window, scope=scope)
-    return States(
-        *(sum(getattr(day, name) for day in days) for name in ("count", "unmapped", "unscored", "empty", "failed"))
-    )
+    return States.of_days(list_days(log, window=window, scope=scope))
 
 
 def list_segment_scores(
@@ -80,7 +86,9 @@ def list_segment_scores(
 ) -> dict[str, tuple[DailyScores, ...]]:
     """Return the daily summaries of each value of a dimension; "" has the rows without a value."""
     found: dict[str, list[DailyScores]] = {}
-    for value, day in open_reader(log).list_days(scope, _check_dimension(dimension), None, *_bounds(window)):
+    if dimension not in (known := list_dimensions(log, scope)):
+        raise InvalidInput("segment", f"must be one of {', '.join(known)}, not {dimension!r}")
+    for value, day in _read_days(log, scope, dimension, None, window):
         if day.count:
             found.setdefault(value, []).append(day)
     return {value: tuple(days) for value, days in sorted(found.items())}
@@ -93,7 +101,7 @@ def list_live_figures(
 
     Means are over the newest `most` queries of the window, because raw rows are read.
     """
-    rows = open_reader(log).list_live(scope, _check_dimension(dimension), window.start_ms, window.end_ms, most)
+    rows = open_reader(log).list_live(scope, _check_dimension(dimension), *_bounds(log, scope, window), most)
     return tuple(sorted(rows, key=lambda row: row.value))
 
 
@@ -116,7 +124,8 @@ def list_questions(
     Queries that differ only in case or spacing are merged. Their weekly counts cover five weeks up to the window's end,
     oldest first. Of more than 20,000 spellings the least asked are left out.
     """
-    rows = open_reader(log).list_asked(scope, window.start_ms, window.end_ms, below, max(_MOST_SPELLINGS, 2 * limit))
+    bounds = _bounds(log, scope, window)
+    rows = open_reader(log).list_asked(scope, *bounds, below, max(_MOST_SPELLINGS, 2 * limit))
     asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
     return tuple(AskedQuery(row.query, row.count, row.total / row.count, row.weeks) for row in asked[:limit])
 
@@ -155,8 +164,63 @@ def list_recent_users(
     return tuple(sorted(open_reader(log).list_recent_users(scope, since_ms, limit)))
 
 
-def _bounds(window: Window | None) -> tuple[int, int]:
-    return (window.start_ms, window.end_ms) if window else (0, to_ms(datetime(2100, 1, 1, tzinfo=UTC)) + DAY_MS)
+def calendar_of(log: Log, scope: Scope) -> Calendar:
+    """Return when the days of a scope begin: in the zone of its service, in UTC for several services."""
+    if not isinstance(log, Store) or not scope.service:
+        return UTC_DAYS
+    return make_calendar(get_service(log, scope.service).zone)
+
+
+def today_in(log: Log, scope: Scope, *, now: datetime) -> date:
+    """Return the date that it is for a scope."""
+    return calendar_of(log, scope).day_of(to_ms(now))
+
+
+def list_dimensions(log: Log, scope: Scope) -> tuple[str, ...]:
+    """Return the dimensions of a scope: the built-in ones, and the attributes that its service declares."""
+    if not isinstance(log, Store) or not scope.service:
+        return SEGMENTS
+    return (*SEGMENTS, *get_service(log, scope.service).dimensions)
+
+
+def _read_days(
+    log: Log, scope: Scope, dimension: str, value: str | None, window: Window | None
+) -> list[tuple[str, DailyScores]]:
+    """Return days from those that were closed, and from the hours where that is missing or rows came later."""
+    reader, calendar = open_reader(log), calendar_of(log, scope)
+    start_ms, end_ms = _bounds(log, scope, window)
+    closed = find_closed(log, scope) if isinstance(log, Store) and all(scope) else {}
+    if not closed or not isinstance(log, Store):
+        return list(reader.list_days(scope, dimension, value, start_ms, end_ms, calendar))
+    hours = {day: Content(*content) for day, *content in reader.list_day_counts(scope, start_ms, end_ms, calendar)}
+    valid = {day for day, content in hours.items() if day in closed and closed[day].is_same_as(content)}
+    found = list_closed_days(log, scope, dimension, value, valid)
+    for first, last in _join(sorted(hours.keys() - valid)):
+        part = (max(start_ms, calendar.start_of(first)), min(end_ms, calendar.end_of(last)))
+        found += [
+            (name, day)
+            for name, day in reader.list_days(scope, dimension, value, *part, calendar)
+            if day.day not in valid
+        ]
+    return sorted(found, key=lambda pair: (pair[1].day, pair[0]))
+
+
+def _join(days: Sequence[date]) -> list[tuple[date, date]]:
+    """Return the first and last of each stretch of days; stretches less than a week apart are one."""
+    stretches: list[tuple[date, date]] = []
+    for day in days:
+        if stretches and day - stretches[-1][1] <= timedelta(days=7):
+            stretches[-1] = (stretches[-1][0], day)
+        else:
+            stretches.append((day, day))
+    return stretches
+
+
+def _bounds(log: Log, scope: Scope, window: Window | None) -> tuple[int, int]:
+    if window is None:
+        return 0, to_ms(datetime(2100, 1, 1, tzinfo=UTC)) + DAY_MS
+    calendar = calendar_of(log, scope)
+    return calendar.start_of(window.first), calendar.end_of(window.last)
 
 
 def _check_dimension(name: str) -> str:

@@ -1,15 +1,18 @@
 """Gateway to a retrieval log in SQLite or PostgreSQL: the statements that read it."""
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, literal_column, select
 
+from core.log.calendars import Calendar
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
     USER_SUMS,
+    AskedBy,
     AskedRow,
     DailyScores,
     LiveFigures,
@@ -17,7 +20,7 @@ from core.log.values import (
     read_live_figures,
     trend_start_ms,
 )
-from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS
+from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
 from quarterdeck.log import SqlLog
 from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, retrievals, rollups, scopes
 from quarterdeck.scope import Scope
@@ -39,11 +42,11 @@ class SqlLogReader:
             return [Scope(*row) for row in connection.execute(query)]
 
     def list_days(
-        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int
+        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int, calendar: Calendar
     ) -> list[tuple[str, DailyScores]]:
         """Return the days with rows for one value of a dimension, or for all its values, each with its value."""
         c = rollups.c
-        day = c.start_ms - c.start_ms % DAY_MS
+        day = _day(calendar, start_ms, end_ms)
         query = (
             select(c.value, day, *(func.sum(c[name]) for name in SUMS))
             .where(_within(c.scope_id, scope), c.dimension == dimension, c.start_ms >= start_ms, c.start_ms < end_ms)
@@ -54,6 +57,33 @@ class SqlLogReader:
             query = query.where(c.value == value)
         with self._store.read() as connection:
             return [(found, DailyScores.of_sums(at, sums)) for found, at, *sums in connection.execute(query)]
+
+    def list_day_counts(
+        self, scope: Scope, start_ms: int, end_ms: int, calendar: Calendar
+    ) -> list[tuple[date, int, float]]:
+        """Return each day's number of questions, in any state, and the sum of its scores."""
+        c = rollups.c
+        day = _day(calendar, start_ms, end_ms)
+        questions = c.n + c.unmapped + c.unscored + c.empty + c.failed
+        query = (
+            select(day, func.sum(questions), func.sum(c.total))
+            .where(_within(c.scope_id, scope), c.dimension == "", c.start_ms >= start_ms, c.start_ms < end_ms)
+            .group_by(day)
+        )
+        with self._store.read() as connection:
+            return [(from_ms(at).date(), int(n), float(total)) for at, n, total in connection.execute(query)]
+
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> list[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score."""
+        c = retrievals.c
+        user, weight = func.coalesce(c.user_id, c.session_id), func.coalesce(c.weight, 1)
+        query = (
+            select(user, c.query, func.sum(weight), func.sum(weight * c.score))
+            .where(_within(c.scope_id, scope), c.ts_ms >= start_ms, c.ts_ms < end_ms, c.score.is_not(None))
+            .group_by(user, c.query)
+        )
+        with self._store.read() as connection:
+            return [AskedBy(user, text, int(n), float(total)) for user, text, n, total in fetch_many(connection, query)]
 
     def list_asked(
         self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
@@ -187,6 +217,16 @@ class SqlLogReader:
             ]
         ends = [ms for pair in found for ms in pair if ms is not None]
         return (min(ends), max(ends)) if ends else None
+
+
+def _day(calendar: Calendar, start_ms: int, end_ms: int) -> ColumnElement[int]:
+    """Return the start of an hour's day, as if its zone were UTC."""
+    c, steps = rollups.c, calendar.steps_within(start_ms, end_ms)
+    offset = (
+        steps[-1][1] if len(steps) == 1 else case(*((c.start_ms >= at, ms) for at, ms in steps), else_=steps[-1][1])
+    )
+    local = c.start_ms + offset
+    return local - local % DAY_MS
 
 
 def _ids(scope: Scope) -> Select[int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple, Protocol
 
+from core.log.calendars import Calendar
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from quarterdeck.clock import WEEK_MS, from_ms
 from quarterdeck.scope import Scope
@@ -17,7 +18,8 @@ class DailyScores:
     """One day of one segment, from the rollups: scores are top-1 similarities from 0 to 1.
 
     `count` questions have one, in `logged` rows. The others are counted by state: `unmapped` have a number that is no
-    similarity yet, `unscored` hits without a number, `empty` no hits, and `failed` ones ended in an error.
+    similarity yet, `unscored` hits without a number, `empty` no hits, and `failed` ones ended in an error. `capped` is
+    the mean in which no session and no text weighs more than 1% of the day (`core.log.capping`), once the day is over.
     """
 
     day: date
@@ -30,6 +32,7 @@ class DailyScores:
     unscored: int = 0
     empty: int = 0
     failed: int = 0
+    capped: float | None = None
 
     @classmethod
     def of_sums(cls, start_ms: int, sums: Sequence[Any]) -> "DailyScores":
@@ -44,8 +47,17 @@ class DailyScores:
 
     @property
     def mean(self) -> float:
-        """Mean score of the day; NaN on a day without scores."""
+        """Mean score of the day, the capped one if there is one; NaN on a day without scores."""
+        if self.capped is not None and self.count:
+            return self.capped
         return self.total / self.count if self.count else float("nan")
+
+    @property
+    def squares_around_mean(self) -> float:
+        """Sum of squares of scores that have this mean, and the spread that was measured."""
+        if self.capped is None or not self.count:
+            return self.total_squares
+        return self.total_squares + self.count * (self.mean**2 - (self.total / self.count) ** 2)
 
     @property
     def questions(self) -> int:
@@ -63,10 +75,20 @@ class States:
     empty: int = 0
     failed: int = 0
 
+    @classmethod
+    def of_days(cls, days: Iterable[DailyScores]) -> "States":
+        """Return the states of the questions of some days."""
+        sums = [(day.count, day.unmapped, day.unscored, day.empty, day.failed) for day in days]
+        return cls(*map(sum, zip(*sums, strict=True)))
+
     @property
     def questions(self) -> int:
         """All of them."""
         return self.scored + self.unmapped + self.unscored + self.empty + self.failed
+
+    def share_of(self, count: int) -> float | None:
+        """Return this part of all questions, 0 to 1; None where there are none."""
+        return count / self.questions if self.questions else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +182,15 @@ class UserRow(NamedTuple):
     feedback: float
 
 
+class AskedBy(NamedTuple):
+    """How often somebody asked one text, and the sum of its scores; `user` is None where nobody is named."""
+
+    user: str | None
+    query: str
+    count: int
+    total: float
+
+
 def normalize_query(text: str) -> str:
     """Return the text as used by cache and topics: single spaces, case folded."""
     return " ".join(text.split()).casefold()
@@ -178,9 +209,17 @@ class LogReader(Protocol):
         """Return the scopes that have rows or rollups."""
 
     def list_days(
-        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int
+        self, scope: Scope, dimension: str, value: str | None, start_ms: int, end_ms: int, calendar: Calendar
     ) -> Iterable[tuple[str, DailyScores]]:
         """Return the days with rows for one value of a dimension, or for all its values, each with its value."""
+
+    def list_day_counts(
+        self, scope: Scope, start_ms: int, end_ms: int, calendar: Calendar
+    ) -> Iterable[tuple[date, int, float]]:
+        """Return each day's number of questions, in any state, and the sum of its scores."""
+
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> Iterable[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score."""
 
     def list_asked(
         self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int

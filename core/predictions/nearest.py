@@ -11,6 +11,7 @@ from core.indexes.builds import find_live
 from core.predictions.misses import Miss, NearPassage, explain_misses
 from core.predictions.prediction import TopicPrediction
 from core.predictions.predictions import list_predictions
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 _HITS = 3
@@ -47,11 +48,13 @@ def find_nearest(store: Store, embedder: Embedder, typical: Sequence[str], *, al
     return Nearest(live.name, explain_misses(passages))
 
 
-def list_topic_predictions(store: Store, topic_id: str) -> tuple[tuple[str, TopicPrediction], ...]:
+def list_topic_predictions(
+    store: Store, topic_id: str, scope: Scope = DEFAULT_SCOPE
+) -> tuple[tuple[str, TopicPrediction], ...]:
     """Return the topic's predictions by corpus version, the best first; empty if none was made yet."""
     found = [
         (prediction.target, topic)
-        for prediction in list_predictions(store)
+        for prediction in list_predictions(store, scope)
         for topic in prediction.topics
         if topic.topic_id == topic_id
     ]

@@ -4,14 +4,19 @@ from dataclasses import asdict
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import Family, get_setting, save_setting, setting_key
+from core.audit.settings import get_setting, save_setting
 from core.predictions.prediction import Prediction
+from core.predictions.predictions import prediction_key
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 
-def save_prediction(store: Store, prediction: Prediction, by: Act) -> int:
-    """Save the prediction for a corpus version, to be compared with the outcome; replaces the version's last one."""
-    name = setting_key(Family.PREDICTION, prediction.target)
+def save_prediction(store: Store, prediction: Prediction, by: Act, *, scope: Scope = DEFAULT_SCOPE) -> int:
+    """Save what a corpus version would do to the questions of a scope, to be compared with the outcome.
+
+    It replaces the last one of the version.
+    """
+    name = prediction_key(prediction.target, scope)
     _, version = get_setting(store, name)
     after = {"live": prediction.live, "lifted_share": round(prediction.lifted_share, 4)}
     with changing(store, by) as change:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from core.audit.settings import Family, get_setting, list_settings, setting_key
+from core.audit.settings import Family, SettingKey, get_setting, list_settings, name_scope, scope_key, setting_key
 from core.coverage.report import Coverage
 from core.coverage.topics import Topic
 from core.embedding.embed import Embedder, Vectors
@@ -25,6 +25,7 @@ from core.predictions.prediction import (
     parse_prediction,
     predict_lift,
 )
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
 _MOST_QUERIES = 2_000
@@ -45,7 +46,8 @@ def predict_coverage(
     Of the latter it takes the 2,000 most asked. Raises what `predict_version` raises.
     """
     low = {query.text for query in coverage.queries}
-    others = [query for query in list_questions(store, coverage.window, limit=_MOST_QUERIES) if query.text not in low]
+    asked = list_questions(store, coverage.window, limit=_MOST_QUERIES, scope=coverage.scope)
+    others = [query for query in asked if query.text not in low]
     return predict_version(
         embedder, source, live, [*coverage.queries, *others], coverage.topics.topics,
         threshold=coverage.threshold, on_progress=on_progress,
@@ -117,29 +119,42 @@ def measure_prediction(store: Store, embedder: Embedder, prediction: Prediction)
     return compare_prediction(prediction, scores)
 
 
-def measure_in_log(store: Store, prediction: Prediction, window: Window) -> PredictionCheck:
+def measure_in_log(
+    store: Store, prediction: Prediction, window: Window, scope: Scope = DEFAULT_SCOPE
+) -> PredictionCheck:
     """Compare a prediction with the logged scores of its queries in `window`: whole days after the swap."""
-    asked = list_questions(store, window)
+    asked = list_questions(store, window, scope=scope)
     return compare_prediction(prediction, {query.text: query.mean_score for query in asked})
 
 
-def find_prediction(store: Store, target: str) -> Prediction | None:
-    """Return the last saved prediction of a corpus version, or None."""
-    stored, _ = get_setting(store, setting_key(Family.PREDICTION, target))
+def prediction_key(target: str, scope: Scope = DEFAULT_SCOPE) -> SettingKey:
+    """Return the name of the setting that keeps what a corpus version would do to the questions of a scope."""
+    if scope == DEFAULT_SCOPE:
+        return setting_key(Family.PREDICTION, target)
+    return scope_key(Family.PREDICTION_OF, scope, target)
+
+
+def find_prediction(store: Store, target: str, scope: Scope = DEFAULT_SCOPE) -> Prediction | None:
+    """Return the last saved prediction of a corpus version for a scope, or None."""
+    stored, _ = get_setting(store, prediction_key(target, scope))
     return parse_prediction(stored) if stored else None
 
 
-def get_prediction(store: Store, target: str) -> Prediction:
-    """Return the last saved prediction of a corpus version. Raises NotFound."""
-    found = find_prediction(store, target)
+def get_prediction(store: Store, target: str, scope: Scope = DEFAULT_SCOPE) -> Prediction:
+    """Return the last saved prediction of a corpus version for a scope. Raises NotFound."""
+    found = find_prediction(store, target, scope)
     if found is None:
         raise NotFound(f"prediction: corpus version {target!r} has none; run `quarterdeck index predict`")
     return found
 
 
-def list_predictions(store: Store) -> tuple[Prediction, ...]:
-    """Return the last saved prediction of each corpus version."""
-    return tuple(parse_prediction(stored.value) for stored in list_settings(store, Family.PREDICTION))
+def list_predictions(store: Store, scope: Scope = DEFAULT_SCOPE) -> tuple[Prediction, ...]:
+    """Return the last saved prediction of each corpus version for a scope."""
+    if scope == DEFAULT_SCOPE:
+        found = list_settings(store, Family.PREDICTION)
+    else:
+        found = list_settings(store, Family.PREDICTION_OF, name_scope(scope))
+    return tuple(parse_prediction(stored.value) for stored in found)
 
 
 def _search_past(live: Index, vectors: Vectors, gone: set[str], top_k: int) -> list[tuple[Passage, ...]]:

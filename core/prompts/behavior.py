@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from core.log.retrievals import Log, Window, list_live_figures
 from core.log.values import LiveFigures
+from core.tracking.conventions import read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run, RunFilter
+from quarterdeck.scope import EVERYTHING, Scope
 
 NEWEST_QUERIES = 200_000
 _LOOKED_AT = 1_000
@@ -41,12 +43,16 @@ class BehaviorReport:
     is_cut: bool
 
 
-def report_behavior(log: Log, tracking: Tracking, name: str, *, experiment: str, window: Window) -> BehaviorReport:
+def report_behavior(
+    log: Log, tracking: Tracking, name: str, *, experiment: str, window: Window, scope: Scope = EVERYTHING
+) -> BehaviorReport:
     """Return how each version of a prompt performs in production. Raises SourceUnavailable.
 
     The log may call a version `v3`, `3`, `qa-v3` or `qa-3`; any other spelling gets a row of its own.
     """
-    live = {row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES)}
+    live = {
+        row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES, scope=scope)
+    }
     newest = _newest_runs(tracking, name, experiment)
     found = []
     for prompt in tracking.list_prompts(name, with_runs=False):
@@ -61,8 +67,9 @@ def report_behavior(log: Log, tracking: Tracking, name: str, *, experiment: str,
 
 def _newest_runs(tracking: Tracking, name: str, experiment: str) -> dict[tuple[str, int], Run]:
     newest: dict[tuple[str, int], Run] = {}
-    for run in tracking.list_runs(RunFilter(experiment, prompt=name), limit=_LOOKED_AT):
-        if run.is_evaluated:
+    for run in tracking.list_runs(RunFilter(experiment), limit=_LOOKED_AT):
+        if read_evaluation(run).faithfulness is not None:
             for link in run.linked_prompts:
-                newest.setdefault(link, run)
+                if link[0] == name:
+                    newest.setdefault(link, run)
     return newest

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.arms.arms import ArmsReading
-from core.arms.histories import ArmHistories, Watched
+from core.arms.histories import ArmHistories, Watched, scope_of_flag
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
@@ -158,10 +158,9 @@ def _report(
     since = find_start(entries) or flag.updated
     looks: tuple[ArmsReading, ...] = ()
     if 0 < share < 100:
-        same = flag.environment, flag.key
-        others = [each for each in running if (each.environment, each.key) != same]
+        others = [each for each in running if each.key != flag.key]
         if others and not flag.view.experiment:
-            return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(flag, others[0]))
+            return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(others[0]))
         looks = _read(store, histories, flag, since, now)
     random = not flag.view.rules
     verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random)
@@ -173,21 +172,19 @@ def _report(
 
 
 def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime) -> tuple[ArmsReading, ...]:
-    arms = (STABLE, CANARY)
+    arms, scope = (STABLE, CANARY), scope_of_flag(flag.environment)
     if flag.view.experiment:  # clients record who is on which arm, whatever the log says
         exposures = list_exposures(store, flag.environment, flag.key, since=since)
-        return histories.read(Watched("", arms, since), until=now, exposures=exposures)
-    return histories.read(Watched("arm", arms, since), until=now)
+        return histories.read(Watched("", arms, since, scope), until=now, exposures=exposures)
+    return histories.read(Watched("arm", arms, since, scope), until=now)
 
 
-def _list_running(store: Store, own: str) -> tuple[Flag, ...]:
-    """Every canary that serves both arms, in all environments, because they share one log."""
-    flags = (flag for name in list_environments(store, own) for flag in list_canaries(store, name))
-    return tuple(flag for flag in flags if flag.view.is_partly_on)
+def _list_running(store: Store, environment: str) -> tuple[Flag, ...]:
+    """Every canary of the environment that serves both arms: they share its rows."""
+    return tuple(flag for flag in list_canaries(store, environment) if flag.view.is_partly_on)
 
 
-def _cannot_tell(flag: Flag, other: Flag) -> CanaryVerdict:
-    name = other.key if other.environment == flag.environment else f"{other.key} of {other.environment}"
-    reason = f"The canary {name} runs too and the log's arm does not name its canary, so no figure can be trusted."
+def _cannot_tell(other: Flag) -> CanaryVerdict:
+    reason = f"The canary {other.key} runs too and the log's arm does not name its canary, so no figure can be trusted."
     remedy = "one canary at a time, or `experiment: true` in the metadata of each so that clients record exposures"
     return CanaryVerdict(CanaryCall.HOLD, reason, (remedy,), is_healthy=False)

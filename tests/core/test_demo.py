@@ -38,6 +38,7 @@ from quarterdeck import Quarterdeck, Retrieval
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.flags import FlagSet
 from quarterdeck.recorder import append_retrievals
+from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
 from tests.conftest import Demo
 
@@ -94,7 +95,7 @@ def test_topics_by_command_find_the_new_subject_as_the_largest(demo: Demo) -> No
 def test_most_queries_of_the_largest_topic_are_about_vpp(demo: Demo, demo_store: Store) -> None:
     embedder = Embedder(demo.config.embedding_model)
     today = datetime.now(UTC).date()
-    coverage = report_coverage(demo_store, embedder, environment="production", today=today, clusters=3)
+    coverage = report_coverage(demo_store, embedder, scope=DEFAULT_SCOPE, today=today, clusters=3)
     members = [coverage.queries[at] for at in coverage.topics.topics[0].members]
     about_vpp = sum(query.count for query in members if query.text in read_queries("vpp"))
     assert about_vpp / sum(query.count for query in members) > 0.5

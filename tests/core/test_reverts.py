@@ -16,7 +16,7 @@ from core.arms.arms import Metric
 from core.audit.acts import Act
 from core.audit.files import write_csv, write_json
 from core.audit.permissions import Grant, Role
-from core.audit.settings import Family, get_setting, setting_key
+from core.audit.settings import Family, get_setting, scope_key, setting_key
 from core.audit.trail import AuditFilter, count_audit, list_audit, list_audit_values, list_broken_audit_entries
 from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput, NotFound
@@ -28,6 +28,7 @@ from core.rollouts.experiment_records import get_experiment
 from core.rollouts.experiments import decide_for, start_experiment
 from quarterdeck.clock import to_ms
 from quarterdeck.definitions import boolean_flag, rollout_pct, split_flag
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.pages.opening import open_page, text_of, verdict
 
@@ -91,6 +92,16 @@ def test_an_accepted_level_is_taken_back_to_the_one_before_and_to_none(store: St
     assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] == {"accepted_on": "2026-03-01"}
     revert(store, first, ME)
     assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] is None
+
+
+def test_the_level_of_a_service_is_its_own_and_taken_back_alone(store: Store) -> None:
+    answers = scope_key(Family.ACCEPTED_LEVEL, Scope("production", "answers"))
+    accept_level(store, date(2026, 3, 1), ME)
+    entry = accept_level(store, date(2026, 4, 1), ME, service="answers")
+    assert get_setting(store, answers)[0] == {"accepted_on": "2026-04-01"}
+    revert(store, entry, ME)
+    assert get_setting(store, answers)[0] is None
+    assert get_setting(store, setting_key(Family.ACCEPTED_LEVEL, "production"))[0] == {"accepted_on": "2026-03-01"}
 
 
 def test_a_decided_experiment_is_undone_for_the_flag_and_stays_over(store: Store) -> None:

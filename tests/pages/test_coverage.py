@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.opening import (
@@ -54,12 +56,12 @@ def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Dem
 WORDS = ("memif", "nat", "tap", "ipsec", "bonds", "vxlan", "acl", "lb", "gre", "mpls")
 
 
-def ask_in_vain(store: Store, words: Sequence[str]) -> None:
+def ask_in_vain(store: Store, words: Sequence[str], scope: Scope = DEFAULT_SCOPE) -> None:
     """Twenty questions about these words, which score low, and as many others, which do not."""
     now = datetime.now(UTC)
     asked = [f"how do I set up {word}" for word in words]
-    rows = [Retrieval(now - timedelta(minutes=at), asked[at % len(asked)], 0.1) for at in range(20)]
-    append_retrievals(store, [*rows, *(Retrieval(row.ts, "what is an mbuf", 0.9) for row in rows)])
+    rows = [Retrieval(now - timedelta(minutes=at), asked[at % len(asked)], 0.1, scope=scope) for at in range(20)]
+    append_retrievals(store, [*rows, *(replace(row, query="what is an mbuf", score=0.9) for row in rows)])
     Embedder(cache=VectorCache(store)).embed([row.query for row in rows])
 
 
@@ -94,7 +96,7 @@ def shown(app: AppTest) -> str:
 @pytest.mark.deep
 def test_a_topic_is_decided_under_the_environment_that_is_looked_at(empty_url: str, store: Store) -> None:
     create_flag(store, "tried", boolean_flag(on=True), Act("ada", "makes the environment", "staging"))
-    ask_in_vain(store, WORDS)
+    ask_in_vain(store, WORDS, Scope("staging", "default"))
     app = open_page("coverage", environment="staging")
     next(button for button in app.button if button.label == "Save").click().run()
     assert "reason" in only_error(app)

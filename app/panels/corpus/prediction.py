@@ -18,20 +18,24 @@ from app.visitor import lock, make_act, may_read_questions
 from core.audit.actions import Action
 from core.audit.permissions import EVERYWHERE
 from core.audit.trail import AuditFilter, list_audit
-from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.corpus import WORKSPACE
+from core.corpus.versions import Version
 from core.errors import InvalidInput
 from core.indexes.registry import Alias, Index, list_swaps
 from core.jobs.jobs import Job, JobState
 from core.log.retrievals import Window
 from core.predictions.prediction import Prediction, PredictionCheck, hide_questions
 from core.predictions.predictions import find_prediction
+from quarterdeck.scope import Scope
 
 _FOLDER = "a folder"
 _MOST_TOPICS = 20
 
 
-def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
-    """Draw the prediction for the chosen version, or how to make one."""
+def render_prediction(
+    versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias], scope: Scope
+) -> None:
+    """Draw the prediction for the chosen version and the questions of a scope, or how to make one."""
     if not aliases:
         ui.render_empty(
             "A prediction needs a live index, and there is none. Build one and swap it in:",
@@ -42,11 +46,11 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
     job = get_jobs().find("predict")
     if job is None or job.state is not JobState.RUNNING:
         st.button(
-            "Predict", type="primary", key="corpus-predict", on_click=predict, args=(target,),
+            "Predict", type="primary", key="corpus-predict", on_click=predict, args=(target, scope),
             **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     render_command("predict", "Prediction", explain=explain_end)
-    found = find_prediction(get_store(), _name_of(target))
+    found = find_prediction(get_store(), _name_of(target), scope)
     if found is None:
         st.info(
             f"There is no prediction for {plain(_name_of(target))} yet. It embeds what is new against the live "
@@ -54,7 +58,7 @@ def render_prediction(versions: Sequence[Version], indexes: Sequence[Index], ali
         )
         return
     render_details(found)
-    render_measured(found, indexes, aliases)
+    render_measured(found, indexes, aliases, scope)
 
 
 def explain_end(job: Job, _log: str) -> str:
@@ -79,12 +83,13 @@ def choose_target(versions: Sequence[Version]) -> str:
     return f"{_FOLDER} {folder.strip('/ ')}" if folder.strip("/ ") else target
 
 
-def predict(target: str) -> None:
+def predict(target: str, scope: Scope) -> None:
     """Start the prediction. Runs before the page is drawn."""
 
     def change() -> int:
         act = make_act("what would it fix?", get_config().environment)
-        return start_command("predict", "index", "predict", *_arguments(target), subject=_name_of(target), act=act)
+        of = ("--environment", scope.environment, "--service", scope.service)
+        return start_command("predict", "index", "predict", *_arguments(target), *of, subject=_name_of(target), act=act)
 
     ui.record_change(change)
 
@@ -229,13 +234,13 @@ def render_worse(found: Prediction) -> None:
     )  # fmt: skip
 
 
-def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
+def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequence[Alias], scope: Scope) -> None:
     """The prediction compared with what the built index finds, and with the log since it went live."""
     built = next((index for index in indexes if index.corpus_version == found.target), None)
     if built is None:
         return
     st.subheader("Predicted against measured", anchor=False)
-    check = load_search_check(found.target, built.name, found.live)
+    check = load_search_check(found.target, scope, built.name, found.live)
     render_check(check, f"searched in {built.name}", key="search")
     shipped = _shipped_on(built, aliases)
     if shipped is None:
@@ -245,7 +250,7 @@ def render_measured(found: Prediction, indexes: Sequence[Index], aliases: Sequen
     if first > today:
         st.caption(f"{plain(built.name)} went live today; the log is measured from tomorrow on, in whole days.")
         return
-    check = load_log_check(found.target, Window(first, today))
+    check = load_log_check(found.target, scope, Window(first, today))
     if check.total is None:
         st.caption(f"None of these queries was asked since {ui.format_day(first)}.")
     else:

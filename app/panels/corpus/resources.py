@@ -6,15 +6,16 @@ from tempfile import TemporaryDirectory
 import streamlit as st
 
 from app.resources import get_corpus, get_embedder, get_store
-from core.corpus.corpus import Version, VersionDiff
 from core.corpus.manifests import CorpusFile
 from core.corpus.pipeline import Stage, StaleStage
 from core.corpus.previews import MOST_BYTES, Preview
 from core.corpus.readers import share_readers
+from core.corpus.versions import Version, VersionDiff
 from core.corpus.worddiff import TextSegment
 from core.log.retrievals import Window
 from core.predictions.prediction import PredictionCheck
 from core.predictions.predictions import get_prediction, measure_in_log, measure_prediction
+from quarterdeck.scope import Scope
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, show_spinner="Reading git and DVC …")
@@ -27,6 +28,12 @@ def load_versions() -> tuple[Version, ...]:
 def load_files(revision: str) -> tuple[CorpusFile, ...]:
     """Return the files of one corpus version."""
     return get_corpus().list_files(revision)
+
+
+@st.cache_resource(ttl=15, max_entries=4, show_spinner=False)
+def load_notes(revision: str) -> tuple[str, ...]:
+    """Return what is left out of one corpus version, and why."""
+    return get_corpus().list_notes(revision)
 
 
 @st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the versions …")
@@ -60,12 +67,12 @@ def load_pipeline(last_rebuild: str) -> tuple[tuple[Stage, ...], tuple[StaleStag
 
 
 @st.cache_resource(ttl=300, max_entries=5, show_spinner="Searching the built index …")
-def load_search_check(target: str, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
+def load_search_check(target: str, scope: Scope, index_name: str, predicted: str) -> PredictionCheck:  # noqa: ARG001 - keys
     """Return the prediction for a corpus version compared with what the index built from it finds."""
-    return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target))
+    return measure_prediction(get_store(), get_embedder(), get_prediction(get_store(), target, scope))
 
 
 @st.cache_resource(ttl=60, max_entries=5, show_spinner="Reading the retrieval log …")
-def load_log_check(target: str, window: Window) -> PredictionCheck:
+def load_log_check(target: str, scope: Scope, window: Window) -> PredictionCheck:
     """Return the prediction for a corpus version compared with its queries' scores in the log."""
-    return measure_in_log(get_store(), get_prediction(get_store(), target), window)
+    return measure_in_log(get_store(), get_prediction(get_store(), target, scope), window, scope)

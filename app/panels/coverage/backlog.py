@@ -42,7 +42,7 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
 
 def list_drop_shares(frame: ui.Frame, coverage: Coverage) -> dict[str, float]:
     """The share of a dated drop that each topic holds, by topic id; empty when retrieval does not drift."""
-    found = load_drift(frame.environment, frame.today)
+    found = load_drift(frame.scope, frame.today)
     shares = share_fall(
         found.report,
         coverage.topics.topics,

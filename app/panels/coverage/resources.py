@@ -10,6 +10,7 @@ from app.resources import get_config, get_embedder, get_store, load_drift
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.embedding.backfill import Backfill
 from core.predictions.nearest import Nearest, find_nearest
+from quarterdeck.scope import Scope
 
 
 @st.cache_resource
@@ -19,18 +20,18 @@ def get_backfill() -> Backfill:
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Grouping low-scoring queries …")
-def load_coverage(environment: str, today: date, window_days: int, clusters: int | None) -> Coverage:
-    """Return the topics of the low-scoring queries of the window."""
+def load_coverage(scope: Scope, today: date, window_days: int, clusters: int | None) -> Coverage:
+    """Return the topics of the low-scoring queries of a scope in the window."""
     return report_coverage(
         get_store(),
         get_embedder(),
-        environment=environment,
+        scope=scope,
         today=today,
         window_days=window_days,
         clusters=clusters,
         low_score=get_config().low_score,
         embed_new=False,
-        drift=load_drift(environment, today),
+        drift=load_drift(scope, today),
     )
 
 
@@ -40,9 +41,9 @@ def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
     return place_texts(texts, get_embedder())
 
 
-def load_map(environment: str, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
+def load_map(scope: Scope, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
     """Return the low-scoring queries of the window as points of a map."""
-    return map_coverage(load_coverage(environment, today, window_days, clusters), load_places)
+    return map_coverage(load_coverage(scope, today, window_days, clusters), load_places)
 
 
 @st.cache_resource(

@@ -16,6 +16,7 @@ from core.coverage.operations import mark_topic
 from core.coverage.report import Coverage
 from core.coverage.topics import Topic
 from core.predictions.nearest import list_topic_predictions
+from quarterdeck.scope import Scope
 
 
 def choose_topic(ranked: Sequence[Topic]) -> Topic:
@@ -46,7 +47,7 @@ def render_topic(
             key="coverage-samples", file_name="queries.csv",
         )  # fmt: skip
         render_nearest(topic, coverage)
-    render_predictions(topic)
+    render_predictions(topic, coverage.scope)
     if known:
         render_closing(known, coverage)
         render_decision(known, environment)
@@ -78,9 +79,9 @@ def render_nearest(topic: Topic, coverage: Coverage) -> None:
         ui.show_table(rows, key="coverage-nearest", file_name="nearest.csv", column_config=columns)
 
 
-def render_predictions(topic: Topic) -> None:
+def render_predictions(topic: Topic, scope: Scope) -> None:
     """What each predicted corpus version would do to the topic."""
-    predicted = list_topic_predictions(get_store(), topic.topic_id)
+    predicted = list_topic_predictions(get_store(), topic.topic_id, scope)
     if not predicted:
         st.caption("No prediction covers this topic yet. To make one: quarterdeck index predict v2")
         return

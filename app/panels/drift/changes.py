@@ -16,11 +16,13 @@ from core.drift.verdict import DriftStatus
 def render_acceptance(frame: ui.Frame) -> None:
     """The form that takes today's level as the new normal."""
     with st.expander("Accept the new level"), st.form("drift-accept", border=False):
-        st.caption("The reference restarts today for everybody in this environment. The audit trail keeps it.")
+        st.caption("The reference of this service restarts today, for everybody. The audit trail keeps it.")
         reason = st.text_input("Reason", key="drift_reason", max_chars=500)
         if st.form_submit_button("Accept as the new normal", **lock(Action.DRIFT_ACCEPT, frame.environment)):
             with ui.showing_errors("Nothing was changed"):
-                entry = accept_level(get_store(), frame.today, make_act(reason, frame.environment))
+                entry = accept_level(
+                    get_store(), frame.today, make_act(reason, frame.environment), service=frame.scope.service
+                )
                 load_drift.clear()
                 st.success(f"Recorded as audit entry {entry}. The reference restarts today.")
 

@@ -14,15 +14,20 @@ from core.drift.verdict import DriftReport
 from core.log.histograms import add_histograms
 from core.log.values import DailyScores
 
+MEAN_HELP = (
+    "Mean top-1 similarity. On days that are over, no session and no question weighs more than 1% of the day, so "
+    "that a bot or a popular button does not move it."
+)
+
 
 def render_figures(found: DriftOverview) -> None:
     """The figures below the sentence: now, the reference, and the change."""
     report, columns = found.report, st.columns(4)
     since = f" since {ui.format_day(report.recent_from)}" if report.recent_from else ""
-    columns[0].metric(f"Mean score{since}", ui.format_score(report.recent_avg_score), help="Mean top-1 similarity")
+    columns[0].metric(f"Mean score{since}", ui.format_score(report.recent_avg_score), help=MEAN_HELP)
     columns[1].metric("Reference", ui.format_score(report.baseline_avg_score))
     columns[2].metric("Change", "—" if report.delta is None else f"{report.delta:+.2f}")
-    columns[3].metric("Empty hit lists", f"{found.empty_count:,}", help="Searches that found nothing: often an outage")
+    columns[3].metric("Empty hit lists", f"{found.states.empty:,}", help="Searches that found nothing: often an outage")
 
 
 def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> None:
@@ -47,10 +52,9 @@ def render_distributions(found: DriftOverview) -> None:
 
 def render_table(found: DriftOverview, frame: ui.Frame) -> None:
     """The scores day by day, as a table and CSV."""
-    ui.show_table(
-        [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in list_shown(found, frame)],
-        key="drift-table", file_name="daily-scores.csv", column_config={"mean score": ui.score_column(3)},
-    )  # fmt: skip
+    rows = [{"day": day.day, "queries": day.count, "mean score": day.mean} for day in list_shown(found, frame)]
+    columns = {"mean score": ui.score_column(3, help=MEAN_HELP)}
+    ui.show_table(rows, key="drift-table", file_name="daily-scores.csv", column_config=columns)
 
 
 def list_shown(found: DriftOverview, frame: ui.Frame) -> list[DailyScores]:

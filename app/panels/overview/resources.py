@@ -20,23 +20,27 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
+from quarterdeck.scope import Scope
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")
-def load_areas(environment: str, today: date, *, readable: bool) -> tuple[Area, ...]:
-    """Return the state of each area; topics by number unless questions are `readable` for the visitor."""
-    store = get_store()
+def load_areas(environment: str, service: str, today: date, *, readable: bool) -> tuple[Area, ...]:
+    """Return the state of each area, of a service and of its environment.
+
+    Topics go by number unless questions are `readable` for the visitor.
+    """
+    store, scope = get_store(), Scope(environment.casefold(), service)
 
     def explain() -> WhatChanged:
-        return load_what_changed(environment, today, readable=readable)
+        return load_what_changed(scope, today, readable=readable)
 
     def find_topics() -> Coverage:
-        coverage = load_coverage(environment, today, GAP_DAYS, None)
+        coverage = load_coverage(scope, today, GAP_DAYS, None)
         return coverage if readable else hide_questions(coverage)
 
     return describe_areas(
         (
-            ("drift", lambda: describe_drift(load_drift(environment, today), explain)),
+            ("drift", lambda: describe_drift(load_drift(scope, today), explain)),
             ("coverage", lambda: describe_coverage(find_topics())),
             ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
             ("corpus", lambda: describe_corpus(store, get_corpus())),

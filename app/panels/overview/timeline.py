@@ -15,8 +15,7 @@ from app.visitor import may_read_questions
 def render_timeline(frame: ui.Frame) -> None:
     """The daily score with a marker for every change, and the changes as a table."""
     readable = may_read_questions(frame.environment)
-    found = load_drift(frame.environment, frame.today)
-    told = load_what_changed(frame.environment, frame.today, readable=readable)
+    found, told = load_drift(frame.scope, frame.today), load_what_changed(frame.scope, frame.today, readable=readable)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:

@@ -1,6 +1,7 @@
 import hmac
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,11 +14,14 @@ from core.alerts.delivery import check_alerts, list_alert_rules
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.alerts.webhooks import post_signed
 from core.audit.acts import Act
+from core.audit.settings import Family, save_setting, setting_key
 from core.audit.trail import list_audit
 from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
 
 SECRET = "a secret of some length"
 ME = Act("ada", "because")
@@ -153,3 +157,47 @@ def test_a_real_drop_reaches_a_real_listener_once_even_after_a_failure(store):
         assert len(listener.requests) == 4
         message = json.loads(listener.requests[-1][1])
     assert (message["status"], message["changed_on"]) == ("drifting", "2026-03-16")
+
+
+def drop(store: Store, scope: Scope, *, level: float = 0.4) -> None:
+    """Write 40 days of a service whose score falls to this level on the last five."""
+    rng = np.random.default_rng(3)
+    levels = [0.7] * 35 + [level] * 5
+    append_retrievals(
+        store,
+        [
+            Retrieval(
+                NOW - timedelta(days=len(levels) - day, seconds=n), f"q{n}", float(rng.normal(mean, 0.05)), scope=scope
+            )
+            for day, mean in enumerate(levels)
+            for n in range(100)
+        ],
+    )
+
+
+def test_a_drop_alerts_in_its_own_environment_and_about_its_own_service_only(store):
+    drop(store, Scope("staging", "answers"))
+    drop(store, Scope("production", "answers"), level=0.7)
+    drop(store, Scope("production", "search"))
+    sent = []
+
+    def send(url, message, secret):
+        sent.append((url, message["environment"], message["service"], message["status"]))
+        return 1
+
+    for name, service in (("all", ""), ("answers", "answers")):
+        save_alert_rule(store, AlertRule(name, f"https://example.org/{name}", SECRET, service=service), ME)
+    assert check_alerts(store, "production", now=NOW, send=send) == ("all: sent that retrieval of search is drifting",)
+    assert check_alerts(store, "staging", now=NOW, send=send) == ()
+    assert sent == [("https://example.org/all", "production", "search", "drifting")]
+    save_alert_rule(store, AlertRule("there", "https://example.org/there", SECRET), replace(ME, environment="staging"))
+    assert check_alerts(store, "staging", now=NOW, send=send) == ("there: sent that retrieval of answers is drifting",)
+    assert check_alerts(store, "production", now=NOW, send=send) == ()
+
+
+def test_a_rule_of_an_earlier_release_is_about_every_service(store):
+    key = setting_key(Family.ALERT_RULES, "production")
+    rule = {"name": "ops", "url": "https://example.org/", "secret": SECRET, "from_status": "drifting"}
+    with store.begin() as connection:
+        save_setting(connection, key, [rule], expected_version=0)
+    assert list_alert_rules(store, "production") == (AlertRule("ops", "https://example.org/", SECRET),)

@@ -43,6 +43,7 @@ from core.drift.verdict import DriftStatus
 from core.erasure import erase
 from core.errors import Forbidden, InvalidInput
 from core.flags.operations import (
+    change_hash_version,
     change_rollout,
     create_flag,
     import_flags,
@@ -66,11 +67,13 @@ from core.log.subjects import DataSubject
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
 from core.prompts import promotion
+from core.prompts.naming import save_names
 from core.rollouts import canaries, experiments
 from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.store.operations import record_restore
+from core.tracking.conventions import RunNames
 from core.tracking.runs import PromptVersion, Run
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
@@ -186,6 +189,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         EDITOR, lambda w, by: update_flag(w.store, w.flag, boolean_flag(on=False), by)
     ),
     "flags.operations.switch_flag": (EDITOR, lambda w, by: switch_flag(w.store, w.flag, by, on=False)),
+    "flags.operations.change_hash_version": (
+        EDITOR, lambda w, by: change_hash_version(w.store, w.flag, "fractional-v2", by),
+    ),
     "flags.operations.change_rollout": (EDITOR, lambda w, by: change_rollout(w.store, w.flag, 40, by)),
     "flags.operations.import_flags": (
         EDITOR, lambda w, by: import_flags(w.store, {"flags": {"new": boolean_flag(on=True)}}, by)
@@ -274,6 +280,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
     "rollouts.canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
+    "prompts.naming.save_names": (
+        EDITOR, lambda w, by: save_names(w.store, "trials", RunNames(faithfulness="grounded"), by)
+    ),
     "prompts.promotion.promote": (
         EDITOR, lambda w, by: promotion.promote(w.store, w.prompts, "r3", by, serving=None, expected=2)
     ),

@@ -24,6 +24,7 @@ from quarterdeck.clock import start_of
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
 from tests.conftest import Demo
 
@@ -41,7 +42,7 @@ def gathered(demo: Demo) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
             store,
             lambda: Corpus(config.corpus_repo),
             lambda: Tracking(config.tracking_uri),
-            environment="production",
+            scope=DEFAULT_SCOPE,
             since=LONG_AGO,
         )
     finally:
@@ -72,7 +73,7 @@ def test_the_demo_s_drop_is_laid_to_new_questions_and_not_to_the_changes_around_
     demo: Demo, gathered: tuple[tuple[TimelineChange, ...], tuple[str, ...]]
 ) -> None:
     store = Store(demo.config.database_url)
-    found = report_drift(store, environment="production", today=TODAY)
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
     told = explain_drift(store, found, gathered, today=TODAY)
     store.close()
     top = told.causes.first
@@ -96,7 +97,7 @@ def _broken(problem: str) -> Callable[[], NoReturn]:
 def test_a_source_that_fails_is_named_and_the_others_stay(store: Store) -> None:
     create_flag(store, "hyde", boolean_flag(on=True), Act("ada", "to try it"))
     changes, problems = gather_changes(
-        store, _broken("no git here"), _broken("no MLflow here"), environment="production", since=LONG_AGO
+        store, _broken("no git here"), _broken("no MLflow here"), scope=DEFAULT_SCOPE, since=LONG_AGO
     )
     assert [change.summary for change in changes] == ["hyde created at 100%"]
     assert problems == ("corpus versions: no git here", "prompts: no MLflow here")
@@ -105,7 +106,7 @@ def test_a_source_that_fails_is_named_and_the_others_stay(store: Store) -> None:
 def test_a_store_that_is_missing_is_a_problem_and_no_crash(tmp_path: Path) -> None:
     absent = Store(f"sqlite:///{tmp_path / 'absent.db'}")
     changes, problems = gather_changes(
-        absent, _broken("no git"), _broken("no MLflow"), environment="production", since=LONG_AGO
+        absent, _broken("no git"), _broken("no MLflow"), scope=DEFAULT_SCOPE, since=LONG_AGO
     )
     assert changes == ()
     assert len(problems) == 3
@@ -117,7 +118,7 @@ def test_flags_of_other_environments_and_old_changes_stay_out(store: Store) -> N
     create_flag(store, "here", boolean_flag(on=True), Act("ada", "why"))
     create_flag(store, "there", boolean_flag(on=True), Act("ada", "why", "staging"))
     create_flag(store, "old", boolean_flag(on=True), Act("ada", "why", at=NOW - timedelta(days=200)))
-    changes, _ = gather_changes(store, _broken("x"), _broken("x"), environment="production", since=LONG_AGO)
+    changes, _ = gather_changes(store, _broken("x"), _broken("x"), scope=DEFAULT_SCOPE, since=LONG_AGO)
     assert [change.target for change in changes] == ["here"]
 
 
@@ -128,7 +129,7 @@ def test_a_flag_that_somebody_flips_all_the_time_is_one_change_an_hour(store: St
     for minute in range(20):
         flag = get_flag(store, "production", "busy")
         switch_flag(store, flag, Act("bot", f"flip {minute}", at=nine + timedelta(minutes=minute)), on=bool(minute % 2))
-    changes, _ = gather_changes(store, _broken("x"), _broken("x"), environment="production", since=LONG_AGO)
+    changes, _ = gather_changes(store, _broken("x"), _broken("x"), scope=DEFAULT_SCOPE, since=LONG_AGO)
     assert [(change.target, change.reason) for change in changes] == [
         ("busy", "why"), ("calm", "why"), ("busy", "flip 19"),
     ]  # fmt: skip

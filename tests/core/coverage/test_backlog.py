@@ -3,12 +3,13 @@ import pytest
 
 from core.audit.acts import Act
 from core.audit.trail import list_audit
-from core.coverage.backlog import TopicState, get_backlog_topic, list_backlog, record_sightings
+from core.coverage.backlog import TopicState, get_backlog_topic, list_backlog, list_topic_ids, record_sightings
 from core.coverage.operations import mark_topic
-from core.coverage.topics import find_topics
+from core.coverage.topics import find_topics, recognize
 from core.errors import Conflict, NotFound
 from core.log.values import AskedQuery
 from core.reverts import revert
+from quarterdeck.scope import Scope
 
 ME = Act("ada", "agreed on Monday")
 HOUR_MS = 3_600_000
@@ -65,3 +66,20 @@ def test_topics_of_another_model_are_another_backlog(store, seen):
     assert list_backlog(store, "m2") == ()
     with pytest.raises(NotFound, match="no topic 'nope'"):
         get_backlog_topic(store, "nope")
+
+
+def test_the_same_questions_in_staging_are_gaps_of_their_own_with_decisions_of_their_own(store, seen):
+    queries, vectors = blobs()
+    staging = Scope("staging", "answers")
+    there = recognize(find_topics(queries, vectors, clusters=2), (), list_topic_ids(store)).topics
+    record_sightings(store, there, "m1", at_ms=2 * HOUR_MS, scope=staging)
+    assert not {topic.topic_id for topic in there} & {topic.topic_id for topic in seen}
+    topic = get_backlog_topic(store, there[0].topic_id)
+    assert topic.scope == staging
+    mark_topic(store, topic, TopicState.WONT_DO, ME)
+    assert {topic.state for topic in list_backlog(store, "m1")} == {TopicState.OPEN}
+    assert {topic.state for topic in list_backlog(store, "m1", staging)} == {TopicState.OPEN, TopicState.WONT_DO}
+    entry = list_audit(store)[0]
+    assert entry.environment == "staging"
+    revert(store, entry.entry_id, ME)
+    assert {topic.state for topic in list_backlog(store, "m1", staging)} == {TopicState.OPEN}

@@ -38,6 +38,7 @@ from core.deployments.deployments import (
 )
 from core.deployments.health import ask
 from core.errors import Conflict, NotFound, QuarterdeckError, SourceUnavailable
+from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.deep]
@@ -406,7 +407,7 @@ def test_every_switch_has_its_audit_entry_and_stands_on_the_timeline(scene: Scen
     told = [(entry.action, entry.actor, entry.reason) for entry in list_audit(deck, AuditFilter(target=NAME))[:2]]
     assert told == [("deployment.rollback", "bob", "too fast"), ("deployment.switch", "ada", "faster")]
     since = datetime(2020, 1, 1, tzinfo=UTC)
-    changes, _ = gather_changes(deck, _nothing, _nothing, environment=ACT.environment, since=since)
+    changes, _ = gather_changes(deck, _nothing, _nothing, scope=DEFAULT_SCOPE, since=since)
     assert {change.kind for change in changes} == {ChangeKind.DEPLOYMENT}
     assert [change.summary for change in changes] == [
         "answers: r1 started in blue, without traffic",

@@ -189,18 +189,24 @@ def test_two_canaries_at_once_cannot_be_told_apart_by_the_arm(store: Store, deck
     assert run_canaries(store, ArmHistories(store), ENVIRONMENT, now=datetime.now(UTC)) == ()
 
 
-def test_a_canary_of_another_environment_cannot_be_told_apart_by_the_arm_either(
+def test_what_staging_logs_of_a_canary_of_the_same_name_moves_nothing_in_production(
     url: str, store: Store, deck: Quarterdeck, tmp_path: Path
 ) -> None:
-    start(store)
-    create_flag(store, KEY, canary_flag(20), Act("ada", "there too", "staging"))
+    start(store, error_margin=0.05)
+    at = datetime.now(UTC) - timedelta(hours=3)
+    create_flag(store, KEY, canary_flag(20), Act("ada", "there too", "staging", at=at))
     refresh(deck)
-    serve(deck, green_score=0.5)
-    verdict = report(store).verdict
-    assert (verdict.call, verdict.is_healthy) == (CanaryCall.HOLD, False)
-    assert "The canary answer-service of staging runs too" in verdict.reason
+    serve(deck, green_score=0.7, users=1_500)
+    before = report(store)
+    with Quarterdeck(url, environment="staging", poll_s=0.05, snapshot_path=tmp_path / "staging.json") as there:
+        serve(there, green_score=0.3)
+    after = report(store)
+    assert after.looks[-1].arms["green"] == before.looks[-1].arms["green"]
+    assert after.verdict.call is not CanaryCall.ROLL_BACK
     run_job(url, tmp_path)
-    assert share(store) == 20
+    assert share(store) >= 20
+    staged = report_canary(store, ArmHistories(store), get_canary(store, "staging", KEY), now=datetime.now(UTC))
+    assert staged.verdict.call is CanaryCall.ROLL_BACK
 
 
 def test_two_canaries_at_once_are_told_apart_by_whom_clients_noted(store: Store, deck: Quarterdeck) -> None:

@@ -354,3 +354,17 @@ def test_the_command_line_starts_shows_stops_and_decides(url: str, store: Store,
 
 def test_without_experiments_the_list_says_how_to_have_one(url: str, store: Store) -> None:
     assert run(url, "list") == "no experiments: start one on a flag\n"
+
+
+def test_what_staging_logs_of_the_same_users_moves_no_experiment_in_production(
+    url: str, store: Store, deck: Quarterdeck, tmp_path: Path
+) -> None:
+    start(store, days_ago=1)
+    serve(deck, gain=0.06)
+    before = report(store)
+    with Quarterdeck(url, environment="staging", poll_s=0.05, snapshot_path=tmp_path / "staging.json") as there:
+        for number in range(300):
+            there.log_retrieval("what is an mbuf", 0.01, session_id=f"user-{number}")
+    after = report(store)
+    assert after.looks[-1].arms == before.looks[-1].arms
+    assert after.verdict.call is before.verdict.call

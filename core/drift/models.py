@@ -1,0 +1,74 @@
+"""Rule: recognizes that a service changed its embedding model: scores on another scale are no drift."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import pairwise
+
+from core.log.values import DailyScores
+from quarterdeck.schema import OTHER
+
+SETTLED_SHARE = 0.95  # of a day's questions with a model: from then on the former one no longer matters
+LEAST_SHARE = 0.01  # of the questions: a model that answers fewer was tried, not used
+SAID_FOR_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDays:
+    """The days of the model that answers most now, where several were used.
+
+    `former` answered most until `changed_on`; "" if the present one always did. `settled_on` is the day since which
+    nearly all questions are the present one's, None if that has not come yet.
+    """
+
+    model: str
+    days: tuple[DailyScores, ...]
+    former: str
+    former_days: tuple[DailyScores, ...]
+    changed_on: date | None
+    settled_on: date | None
+
+    def describe(self, today: date) -> str:
+        """Return the change in words, with both scales, for the first month; "" without one."""
+        if self.changed_on is None or (today - self.changed_on).days > SAID_FOR_DAYS:
+            return ""
+        before = [day for day in self.former_days if day.day < self.changed_on]
+        after = [day for day in self.days if self.changed_on <= day.day <= today]
+        return (
+            f"The embedding model changed from {self.former} to {self.model} on {self.changed_on.day} "
+            f"{self.changed_on:%b %Y}. Their scores are on different scales (mean {_mean(before)} with {self.former}, "
+            f"{_mean(after)} with {self.model}), so this is no drift: the reference starts anew with {self.model}."
+        )
+
+
+def find_model_days(models: Mapping[str, Sequence[DailyScores]], *, today: date) -> ModelDays | None:
+    """Return the days of the present model at the end of `today`; None where only one was ever used.
+
+    Questions without a model and models with under 1% of the questions count for nothing here.
+    """
+    named = {
+        name: [day for day in days if day.day <= today] for name, days in models.items() if name not in ("", OTHER)
+    }
+    asked = {name: sum(day.count for day in days) for name, days in named.items()}
+    used = {name for name, count in asked.items() if count >= LEAST_SHARE * sum(asked.values()) and count}
+    by_day: dict[date, dict[str, int]] = {}
+    for name in used:
+        for day in named[name]:
+            by_day.setdefault(day.day, {})[name] = day.count
+    if len(used) < 2:
+        return None
+    leaders = [(day, max(counts, key=lambda name: (counts[name], name))) for day, counts in sorted(by_day.items())]
+    model, former, changed_on = leaders[-1][1], "", None
+    for (_, earlier), (day, later) in pairwise(leaders):
+        if earlier != later:
+            former, changed_on = earlier, day
+    settled_on = None
+    for day, counts in sorted(by_day.items()):
+        is_settled = counts.get(model, 0) >= SETTLED_SHARE * sum(counts.values())
+        settled_on = (settled_on or day) if is_settled else None
+    return ModelDays(model, tuple(named[model]), former, tuple(named.get(former, ())), changed_on, settled_on)
+
+
+def _mean(days: Sequence[DailyScores]) -> str:
+    count = sum(day.count for day in days)
+    return f"{sum(day.total for day in days) / count:.2f}" if count else "unknown"

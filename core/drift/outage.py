@@ -1,0 +1,137 @@
+"""Rule: whether searches suddenly find nothing, fail, or come back without a score, by the share of whole days.
+
+Such questions have no score, so the verdict on scores cannot see them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from core.log.values import DailyScores
+
+ERROR = 1 / 1_000  # chance of a false call on a day, both kinds together
+LEAST_JUMP = 0.05  # a smaller rise of the share is no outage, however certain
+DESIGN_DOUBT = 0.05  # chance that the design effect is larger than assumed
+LEAST_DESIGN = 2.0  # variance of a day's share / that of independent questions: sessions repeat themselves
+REFERENCE_DAYS = 30
+MIN_QUESTIONS = 20  # before the day that is judged
+MIN_DAYS = 2
+_KINDS = 2
+
+
+class OutageKind(StrEnum):
+    """What happens to the questions: nothing is found or the search fails, or hits come without a number."""
+
+    NOTHING_FOUND = "nothing found"
+    UNSCORED = "unscored"
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A share that jumped, on the last whole day. It has been up since `since`; `reference` is the share before."""
+
+    kind: OutageKind
+    day: date
+    since: date
+    count: int
+    questions: int
+    reference: float
+
+    @property
+    def reason(self) -> str:
+        """Return what happens, in a sentence."""
+        share, since = self.count / self.questions, f"{self.since.day} {self.since:%b %Y}"
+        what = "found nothing" if self.kind is OutageKind.NOTHING_FOUND else "came back without a score"
+        return (
+            f"{share:.0%} of the searches of {self.day.day} {self.day:%b %Y} {what}, {self.count:,} of "
+            f"{self.questions:,}, against {_say_share(self.reference)} before; this began on {since}."
+        )
+
+    @property
+    def action(self) -> str:
+        """Return what to do."""
+        if self.kind is OutageKind.NOTHING_FOUND:
+            return "Check that the index is there, is filled and answers, and what changed on that day."
+        return "Check what the service logs: its hits have no score since then, so no drop can be detected."
+
+
+def find_outage(days: Sequence[DailyScores], *, today: date, window_days: int = 7) -> Outage | None:
+    """Return the outage at the end of `today`, from whole days in any state, or None.
+
+    A day is out when its share of such questions (found nothing or failed; without a score) is at least `LEAST_JUMP`
+    above that of the last `REFERENCE_DAYS` days that were not out, and so many would be seen with a chance of at most
+    `ERROR` / 2 if nothing had changed: the upper tail of the beta-binomial distribution, exact, with Jeffreys' prior.
+    Counts are divided by the design effect first: the upper 95% limit of Pearson's chi-square of the reference days per
+    degree of freedom, at least `LEAST_DESIGN`. Assumes that the days of the reference are exchangeable: a weekly
+    pattern raises the design effect and makes the test slower, not wrong. Smallest reference: `MIN_DAYS` days with
+    `MIN_QUESTIONS` questions. The last day with questions counts, if it is one of
+    the last `window_days`.
+    """
+    known = [day for day in days if day.day <= today and day.questions]
+    if not known or (today - known[-1].day).days >= window_days:
+        return None
+    counts: dict[OutageKind, Callable[[DailyScores], int]] = {
+        OutageKind.NOTHING_FOUND: lambda day: day.empty + day.failed,
+        OutageKind.UNSCORED: lambda day: day.unscored,
+    }
+    found = (_replay(known, kind, count) for kind, count in counts.items())
+    return next((outage for outage in found if outage), None)
+
+
+def _replay(days: Sequence[DailyScores], kind: OutageKind, count: Callable[[DailyScores], int]) -> Outage | None:
+    reference: list[tuple[int, int]] = []
+    outage: Outage | None = None
+    for day in days:
+        out, before = count(day), reference[-REFERENCE_DAYS:]
+        asked = sum(n for _, n in before)
+        if len(before) >= MIN_DAYS and asked >= MIN_QUESTIONS and _is_jump(out, day.questions, before):
+            since = outage.since if outage else day.day
+            outage = Outage(kind, day.day, since, out, day.questions, sum(k for k, _ in before) / asked)
+        else:
+            outage = None
+            reference.append((out, day.questions))
+    return outage
+
+
+def _is_jump(count: int, questions: int, reference: Sequence[tuple[int, int]]) -> bool:
+    counted, asked = sum(k for k, _ in reference), sum(n for _, n in reference)
+    if count / questions - counted / asked < LEAST_JUMP:
+        return False
+    design = _design_effect(reference)
+    few, many = round(count / design), max(1, round(questions / design))
+    chance = _tail(min(few, many), many, counted / design, (asked - counted) / design)
+    return chance <= ERROR / _KINDS
+
+
+def _design_effect(reference: Sequence[tuple[int, int]]) -> float:
+    """Return by how much the shares of days vary more than chance, at most: Pearson's chi-square per degree."""
+    from scipy.stats import chi2
+
+    counted, asked = sum(k for k, _ in reference), sum(n for _, n in reference)
+    share = (counted + 0.5) / (asked + 1)
+    square = sum((k - n * share) ** 2 / (n * share * (1 - share)) for k, n in reference)
+    return max(LEAST_DESIGN, square / float(chi2.ppf(DESIGN_DOUBT, len(reference) - 1)))
+
+
+def _tail(count: int, questions: int, former: float, others: float) -> float:
+    """Return the chance of at least `count` of `questions`, after `former` such ones and `others` before."""
+    from scipy.stats import betabinom
+
+    return float(betabinom.sf(count - 1, questions, former + 0.5, others + 0.5))
+
+
+def describe_nothing_found(days: Sequence[DailyScores], *, since: date | None = None) -> str:
+    """Return the sentence for a log in which no search ever found anything; "" if one did, or nothing is recorded."""
+    known = [day for day in days if since is None or day.day >= since]
+    lost, asked = sum(day.empty + day.failed for day in known), sum(day.questions for day in known)
+    if not asked or lost < asked:
+        return ""
+    first = known[0].day
+    failed = sum(day.failed for day in known)
+    why = f"; {failed:,} of them failed" if failed else ""
+    return f"{asked:,} searches are recorded since {first.day} {first:%b %Y}, and none found anything{why}."
+
+
+def _say_share(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"

@@ -1,0 +1,104 @@
+"""Gateway to the closed days of a scope: the sums of each, with the capped mean, in the store.
+
+A closed day counts as long as its hours still have the number of questions and the sum of scores that it was made of.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+from sqlalchemy import Connection, delete, select, text
+
+from core.log.values import DailyScores
+from quarterdeck.schema import SUMS, days, scopes
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
+
+_KEY = ("scope_id", "dimension", "value", "day")
+_NAMES = tuple(column.name for column in days.c)
+_SAVE = text(
+    f"INSERT INTO days ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)}) "
+    f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _NAMES if name not in _KEY)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a day was made of: the number of questions, in any state, and the sum of their scores."""
+
+    counted: int
+    summed: float
+
+    def is_same_as(self, other: "Content") -> bool:
+        """Return whether the hours have not changed; sums may differ by rounding."""
+        return self.counted == other.counted and math.isclose(self.summed, other.summed, rel_tol=1e-9, abs_tol=1e-6)
+
+
+def find_closed(store: Store, scope: Scope) -> dict[date, Content]:
+    """Return the closed days of a scope, each with what it was made of."""
+    c = days.c
+    query = (
+        select(c.day, c.counted, c.summed)
+        .join(scopes, scopes.c.id == c.scope_id)
+        .where(scopes.c.environment == scope.environment, scopes.c.service == scope.service)
+        .where(c.dimension == "", c.value == "")
+    )
+    with store.read() as connection:
+        return {date.fromisoformat(day): Content(n, total) for day, n, total in connection.execute(query)}
+
+
+def list_closed_days(
+    store: Store, scope: Scope, dimension: str, value: str | None, wanted: Collection[date]
+) -> list[tuple[str, DailyScores]]:
+    """Return these closed days for one value of a dimension, or for all its values, each with its value."""
+    if not wanted:
+        return []
+    c = days.c
+    query = (
+        select(c.value, c.day, c.capped, *(c[name] for name in SUMS))
+        .join(scopes, scopes.c.id == c.scope_id)
+        .where(scopes.c.environment == scope.environment, scopes.c.service == scope.service)
+        .where(c.dimension == dimension, c.day >= min(wanted).isoformat(), c.day <= max(wanted).isoformat())
+    )
+    if value is not None:
+        query = query.where(c.value == value)
+    found = []
+    with store.read() as connection:
+        for name, day, capped, *sums in connection.execute(query):
+            on = date.fromisoformat(day)
+            if on in wanted:
+                found.append((name, replace(DailyScores.of_sums(0, sums), day=on, capped=capped)))
+    return found
+
+
+def save_days(
+    connection: Connection,
+    scope_id: int,
+    found: Mapping[str, Iterable[tuple[str, DailyScores]]],
+    contents: Mapping[date, Content],
+) -> None:
+    """Save days by dimension, each with its value, as made of these contents. They replace former ones."""
+    rows = [
+        {
+            "scope_id": scope_id, "dimension": dimension, "value": value, "day": day.day.isoformat(),
+            "capped": day.capped, "counted": contents[day.day].counted, "summed": contents[day.day].summed,
+            **dict(zip(SUMS, _sums(day), strict=True)),
+        }
+        for dimension, listed in found.items()
+        for value, day in listed
+        if day.day in contents
+    ]  # fmt: skip
+    if rows:
+        connection.execute(_SAVE, rows)
+
+
+def forget_days(connection: Connection, scope_ids: Sequence[int]) -> None:
+    """Delete the closed days of these scopes: their days begin at another time now."""
+    connection.execute(delete(days).where(days.c.scope_id.in_(scope_ids)))
+
+
+def _sums(day: DailyScores) -> tuple[float, ...]:
+    states = (day.unmapped, day.unscored, day.empty, day.failed)
+    return (day.count, day.logged, day.total, day.total_squares, *states, *day.histogram)

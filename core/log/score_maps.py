@@ -1,0 +1,3 @@
+"""Gateway placeholder."""
+
+LEAST_ROWS, MOST_ROWS = 200, 2_000

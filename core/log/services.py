@@ -1,0 +1,106 @@
+"""Gateway to what is known of services: their settings, and since when each of them reports."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import select
+
+from core.audit.settings import Family, SettingKey, get_setting, setting_key
+from core.errors import InvalidInput
+from quarterdeck.clock import to_ms
+from quarterdeck.schema import DIMENSIONS, scopes
+from quarterdeck.scope import Scope
+from quarterdeck.similarity import check_kind
+from quarterdeck.store import Store
+
+UTC_NAME = "UTC"
+NEW_FOR = timedelta(days=7)
+MOST_DIMENSIONS = 20
+_LONGEST_NAME, _LONGEST_LINK = 64, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The settings of a service, in all its environments. Raises InvalidInput, naming the field.
+
+    - `dimensions`: the attributes that get rollups, besides the built-in dimensions.
+    - `zone`: the time zone of its days, an IANA name.
+    - `trace_link`: the address of a trace, with `{trace_id}` in it; "" for none.
+    - `score_kind`: what its scores are where a row does not say it; "" is a cosine.
+    """
+
+    name: str
+    dimensions: tuple[str, ...] = ()
+    zone: str = UTC_NAME
+    trace_link: str = ""
+    score_kind: str = ""
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.dimensions) > MOST_DIMENSIONS:
+            raise InvalidInput("dimensions", f"must be at most {MOST_DIMENSIONS}, not {len(self.dimensions)}")
+        for name in self.dimensions:
+            if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or name in DIMENSIONS:
+                problem = f"must be attributes of 1 to {_LONGEST_NAME} printable characters, not {name[:80]!r}"
+                raise InvalidInput("dimensions", problem)
+        find_zone(self.zone)
+        if self.trace_link and (
+            "{trace_id}" not in self.trace_link
+            or not self.trace_link.startswith(("https://", "http://"))
+            or len(self.trace_link) > _LONGEST_LINK
+        ):
+            raise InvalidInput("trace_link", "must be an http or https address with {trace_id} in it")
+        if self.score_kind:
+            check_kind(self.score_kind)
+
+    def to_audit(self) -> dict[str, Any]:
+        """Return the settings as JSON knows them: those that were set."""
+        told = {"dimensions": list(self.dimensions), "trace_link": self.trace_link, "score_kind": self.score_kind}
+        zone = {} if self.zone == UTC_NAME else {"zone": self.zone}
+        return {name: value for name, value in told.items() if value} | zone
+
+    def link_to(self, trace_id: str) -> str:
+        """Return the address of a trace; "" where the service has none."""
+        return self.trace_link.replace("{trace_id}", trace_id) if trace_id else ""
+
+
+def service_key(name: str) -> SettingKey:
+    """Return the name of the setting of a service."""
+    return setting_key(Family.SERVICE, name)
+
+
+def get_service(store: Store, name: str) -> Service:
+    """Return the settings of a service; the defaults where none was saved. Invalid ones count as not set."""
+    stored, version = get_setting(store, service_key(name))
+    told: dict[str, Any] = stored if isinstance(stored, dict) else {}
+    values = {"dimensions": tuple(map(str, told.get("dimensions") or ()))}
+    values |= {field: told.get(field) or "" for field in ("trace_link", "score_kind")}
+    values["zone"] = told.get("zone") or UTC_NAME
+    kept = {}
+    for field, value in values.items():
+        try:
+            Service(name, **{field: value})
+        except (InvalidInput, AttributeError, TypeError):
+            continue
+        kept[field] = value
+    return Service(name, **kept, version=version)
+
+
+def find_zone(name: str) -> ZoneInfo:
+    """Return a time zone by its IANA name. Raises InvalidInput."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidInput("zone", f"must be the name of a time zone, like Europe/Berlin, not {name[:80]!r}") from error
+
+
+def list_new_scopes(store: Store, *, now: datetime) -> frozenset[Scope]:
+    """Return the scopes that began to report in the last week, in a store where others have reported for longer."""
+    since = to_ms(now - NEW_FOR)
+    with store.read() as connection:
+        c = scopes.c
+        rows = connection.execute(select(c.environment, c.service, c.first_seen_ms)).all()
+    new = frozenset(Scope(row.environment, row.service) for row in rows if row.first_seen_ms >= since)
+    return new if len(new) < len(rows) else frozenset()
