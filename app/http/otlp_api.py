@@ -13,20 +13,18 @@ from starlette.routing import Route
 from app.http.backends import get_config, get_store, identify
 from app.http.bodies import read_body
 from app.http.refusals import RequestRefused, challenge, status_of
-from core.access.scopes import Scope, Token
+from core.access.scopes import Scope, Token, bind_scope, home_of
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake import otlp
-from core.intake.answers import keeps_answers
+from core.intake.choices import choices_of
 from core.intake.counts import count_refusal
 from core.intake.names import RETRIEVER, STORE
 from core.intake.notes import SpanNote
 from core.intake.open_traces import SOURCE, take_spans, tend_traces
 from core.intake.rows import RefusedRow
 from core.intake.spans import ScopeOf, read_span
-from quarterdeck import scope as scopes
 from quarterdeck.clock import now_ms
 from quarterdeck.redaction import Redactor, compose, redact
-from quarterdeck.scope import make_scope
 
 TEND_EVERY_S = 1.0
 _SCOPES_KEPT = 64  # of one request
@@ -40,12 +38,12 @@ async def traces(request: Request) -> Response:
 
     The answer is a partial success if retriever spans of this request were refused.
     """
-    return await _answer(request, store_spans)
+    return await _answer(request, Scope.INGEST, store_spans)
 
 
 async def ignore(request: Request) -> Response:
     """Answer that logs or metrics were taken: exporters would send what is refused again and again."""
-    return await _answer(request, lambda _body, content_type, _token: otlp.render_empty(content_type))
+    return await _answer(request, Scope.INGEST, lambda _body, content_type, _token: otlp.render_empty(content_type))
 
 
 ROUTES = [
@@ -63,9 +61,19 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     except InvalidInput as error:
         count_refusal(store, SOURCE, error, None)
         raise
-    read = partial(read_span, redact=_redactor(), keeps_answers=keeps_answers(store), scope_of=_scope_of(token))
+    read = partial(
+<<<<<<< HEAD
+        read_span,
+        redact=_redactor(),
+        keeps_answers=keeps_answers(store),
+        scope_of=_scope_of(token),
+        home=home_of(token),
+=======
+        read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token), home=home_of(token)
+>>>>>>> otlp
+    )
     notes = [(span.trace_id, read(span)) for span in spans]
-    refused = take_spans(store, notes, now_ms=now_ms())
+    refused = take_spans(store, notes, now_ms=now_ms(), is_bound=token is not None)
     if _is_due():
         tend_traces(store, now_ms=now_ms())
     places = _number_searches(notes)
@@ -77,11 +85,11 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     return otlp.render_response(sorted(named, key=lambda each: each.row), content_type)
 
 
-async def _answer(request: Request, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
+async def _answer(request: Request, scope: Scope, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
     content_type = otlp.PROTOBUF
     try:
         content_type = _read_content_type(request)
-        token = await identify(request, Scope.INGEST)
+        token = await identify(request, scope)
         body = await read_body(request)
         return Response(await to_thread.run_sync(answer, body, content_type, token), media_type=content_type)
     except QuarterdeckError as error:
@@ -105,17 +113,16 @@ def _number_searches(notes: list[tuple[str, SpanNote]]) -> dict[tuple[str, str],
 
 def _scope_of(token: Token | None) -> ScopeOf:
     """Return how spans get their scope: what they do not name is the token's, and nothing else is allowed."""
-    if token is None:
-        return lru_cache(_SCOPES_KEPT)(make_scope)
+<<<<<<< HEAD
+    return lru_cache(_SCOPES_KEPT)(lambda environment, service: bind_scope(token, (environment, service)))
+=======
 
     @lru_cache(_SCOPES_KEPT)
     def bind(environment: str | None, service: str | None) -> scopes.Scope:
-        home = make_scope(token.environment, service)
-        if environment is not None and make_scope(environment, service) != home:
-            raise InvalidInput("scope", f"the token {token.name!r} is for the environment {home.environment} alone")
-        return home
+        return bind_scope(token, (environment, service))
 
     return bind
+>>>>>>> otlp
 
 
 def _is_due() -> bool:

@@ -216,7 +216,7 @@ def _join_hits(main: SpanNote, searches: Sequence[SpanNote], inner: Sequence[Spa
     """
     hits, kind = main.hits or (), main.kind
     within = [note for note in inner if note.role in _SEARCHES and note.hits and note.kind]
-    known = {(name, score): note.kind for note in within for name, score in note.hits or () if score is not None}
+    known: dict[tuple[str, float | None], str] = {hit: note.kind for note in within for hit in note.hits or ()}
     kinds = {known.get(hit) for hit in hits if hit[1] is not None}
     if kind and len(kinds) == 1 and (kept := kinds.pop()):
         kind = kept

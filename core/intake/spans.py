@@ -18,7 +18,7 @@ from core.intake.scales import find_kind
 from quarterdeck.hits import MAX_DOCUMENTS
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import LATEST, MAX_ANSWER_CHARACTERS, MAX_QUERY_CHARACTERS
-from quarterdeck.scope import Scope, make_scope
+from quarterdeck.scope import DEFAULT_SCOPE, Scope, make_scope
 from quarterdeck.similarity import is_number
 
 LABELS = ("arm", "prompt_version", "index_version", "model", "session_id", "user_id")
@@ -45,8 +45,15 @@ _MODEL_UNKNOWN = frozenset({"", "unknown", "none"})
 _MOST_ATTRIBUTES = 24
 _MOST_OF_ROOT, _MOST_WITHIN = 200_000, 2_000  # longer inputs of roots and of chains are not searched for a question
 
-KeepsAnswers = Callable[[Scope], bool]
 ScopeOf = Callable[[str | None, str | None], Scope]  # of an environment and a service; raises InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a service chose: whether answers are kept, and the kind of its scores where a span does not say it."""
+
+    keep_answers: bool = False
+    score_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +78,19 @@ def read_span(
     span: Span,
     *,
     redact: Redactor,
-    keeps_answers: KeepsAnswers = lambda _scope: False,
+    choices_of: Callable[[Scope], Choices] = lambda _scope: Choices(),
     scope_of: ScopeOf = make_scope,
+    home: Scope = DEFAULT_SCOPE,
 ) -> SpanNote:
     """Return what a span says about a question; questions and answers are redacted.
 
+<<<<<<< HEAD
+    `home` has the refusals of spans whose own scope is refused.
+
     A retrieval that cannot be read is noted with its problem. Spans of other kinds are noted for their place in the
+=======
+    A retrieval that cannot be read is noted with its problem, one whose scope is refused under `home`. Spans of other kinds are noted for their place in the
+>>>>>>> otlp
     trace alone.
     """
     role = find_role(span)
@@ -85,11 +99,11 @@ def read_span(
     scope = None
     try:
         scope = _find_scope(span, scope_of)
-        return _read(span, role, scope, redact, keeps_answers)
+        return _read(span, role, scope, redact, choices_of(scope))
     except InvalidInput as error:
         if role not in (RETRIEVER, STORE):
             return SpanNote(span.span_id, span.parent_id)
-        scope, problem = scope or scope_of(None, None), (error.field, error.problem)
+        scope, problem = scope or home, (error.field, error.problem)
         return SpanNote(span.span_id, span.parent_id, role, span.name[:256], span.start_ns, scope, problem=problem)
 
 
@@ -135,7 +149,7 @@ def _is_read(span: Span) -> bool:
     return any(word in said for word in names.STORE_READS)
 
 
-def _read(span: Span, role: str, scope: Scope, redact: Redactor, keeps_answers: KeepsAnswers) -> SpanNote:
+def _read(span: Span, role: str, scope: Scope, redact: Redactor, choices: Choices) -> SpanNote:
     attributes = _with_events(span)
     metadata = parse_json(attributes.get("metadata"))
     sources = (attributes, metadata if isinstance(metadata, Mapping) else {}, span.resource)
@@ -144,18 +158,23 @@ def _read(span: Span, role: str, scope: Scope, redact: Redactor, keeps_answers: 
         "start_ns": span.start_ns, "scope": scope, "fields": _find_fields(role, *sources),
     }  # fmt: skip
     if role in (RETRIEVER, STORE, RERANKER):
-        return SpanNote(**common, **_read_search(span, role, attributes, sources, redact))
+        return SpanNote(**common, **_read_search(span, role, attributes, sources, redact, choices))
     tokens, cost = (
         (None, None) if role == CHAIN and span.parent_id else (_find_tokens(attributes), _find_cost(attributes))
     )
-    answer = _find_answer(attributes, redact) if role != EMBEDDING and keeps_answers(scope) else ""
+    answer = _find_answer(attributes, redact) if role != EMBEDDING and choices.keep_answers else ""
     most = _MOST_WITHIN if span.parent_id else _MOST_OF_ROOT
     question = "" if role == MODEL else _redact(_find_question(attributes, most=most), redact)
     return SpanNote(**common, question=question, answer=answer, tokens=tokens, cost_usd=cost)
 
 
 def _read_search(
-    span: Span, role: str, attributes: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], redact: Redactor
+    span: Span,
+    role: str,
+    attributes: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]],
+    redact: Redactor,
+    choices: Choices,
 ) -> dict[str, Any]:
     """Return what a retriever, a vector store or a reranker says: its question, documents and numbers."""
     if not 0 < span.start_ns < _LATEST_NS:
@@ -166,7 +185,7 @@ def _read_search(
         documents = _find_documents(span, attributes)
     except InvalidInput as error:  # a span within it may know them
         problem = (error.field, error.problem)
-    hits, kind, reranked = _measure(span, role, documents or [], sources)
+    hits, kind, reranked = _measure(span, role, documents or [], sources, choices)
     has_failed = documents is None and problem is None
     return {
         "question": _redact(question, redact), "hits": None if documents is None else hits, "kind": kind,
@@ -284,7 +303,7 @@ def _list_results(span: Span) -> list[Any]:
 
 
 def _measure(
-    span: Span, role: str, documents: Sequence[Found], sources: Sequence[Mapping[str, Any]]
+    span: Span, role: str, documents: Sequence[Found], sources: Sequence[Mapping[str, Any]], choices: Choices
 ) -> tuple[tuple[tuple[str, float | None], ...], str, float | None]:
     """Return the hits, the kind of their numbers, and the best number of a reranker beside them."""
     documents = documents[:MAX_DOCUMENTS]
@@ -297,6 +316,8 @@ def _measure(
     told = _first_text(("quarterdeck.score_kind",), *sources)
     if role == RERANKER:
         told = told or "rerank"
+    elif label in ("", "distance"):
+        told = told or choices.score_kind
     attributes, metadata, _ = sources
     said = [
         span.name,

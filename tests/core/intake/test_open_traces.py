@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -10,7 +11,7 @@ from core.intake.counts import IntakeCount, list_counts
 from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STORE
 from core.intake.notes import SpanNote, dump_note, load_note
 from core.intake.open_traces import MOST_SPANS, OPEN_MS, QUIET_MS, take_spans, tend_traces
-from quarterdeck.log import SqlLog
+from quarterdeck.log import SqlLog, as_log
 from quarterdeck.schema import (
     dimension_values,
     document_days,
@@ -242,3 +243,41 @@ def test_a_log_in_another_database_is_amended_too(tmp_path):
 )
 def test_a_note_is_kept_as_it_is(given):
     assert load_note(given.span_id, dump_note(given)) == given
+
+
+<<<<<<< HEAD
+def test_a_bound_sender_adds_nothing_to_a_trace_of_another_environment(store):
+    take(store, SPANS[0], SPANS[1])
+    before = read(store, "retrieval_id", "query", "documents", "answer")
+    foreign = replace(SPANS[6], scope=Scope("production", "answers"))
+    answer = replace(SPANS[8], scope=Scope("production", "answers"), answer="forged")
+    spans = [(TRACE, each) for each in (foreign, answer, SpanNote("plain", "root"))]
+    assert take_spans(store, spans, now_ms=NOW_MS + 1, is_bound=True) == []
+    tend_traces(store, now_ms=NOW_MS + OPEN_MS * 2)
+    assert read(store, "retrieval_id", "query", "documents", "answer") == before
+    counts = {each.source: each.reasons for each in list_counts(store)}
+    assert counts["otlp"]["scope"] == 1
+=======
+@pytest.mark.slow
+@pytest.mark.deep
+@pytest.mark.sqlite_only("the log is ClickHouse")
+def test_clickhouse_takes_a_row_once_its_trace_is_whole_or_over(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'deck.db'}", create=True, log_url=f"chdb://{tmp_path / 'log'}")
+
+    def list_rows() -> list[tuple]:
+        sql = "SELECT retrieval_id, query FROM quarterdeck.retrievals ORDER BY retrieval_id"
+        return [tuple(row) for row in as_log(store).query(sql)]
+
+    take(store, SPANS[0], SPANS[2])  # the span in between is still to come
+    other = note("only", "elsewhere", RETRIEVER, question="lcore pinning", hits=())
+    take(store, other, trace_id="f" * 32)
+    tend_traces(store, now_ms=NOW_MS + QUIET_MS)
+    take(store, SPANS[1], after_ms=3_000)
+    assert list_rows() == [(TRACE, "what is an mbuf")]
+    for _ in range(2):
+        take(store, *SPANS[:3], after_ms=4_000)
+    tend_traces(store, now_ms=NOW_MS + 4_000 + OPEN_MS)
+    take(store, *SPANS[:3], after_ms=90_000)
+    assert list_rows() == [(TRACE, "what is an mbuf"), ("f" * 32, "lcore pinning")]
+    store.close()
+>>>>>>> otlp

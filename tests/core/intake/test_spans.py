@@ -9,7 +9,7 @@ from core.intake.documents import find_documents
 from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STORE
 from core.intake.queries import find_question, is_vector, read_input
 from core.intake.scales import find_kind
-from core.intake.spans import Span, find_role, read_span
+from core.intake.spans import Choices, Span, find_role, read_span
 from quarterdeck.redaction import compose
 from quarterdeck.scope import Scope
 
@@ -23,7 +23,7 @@ def make(attributes: dict[str, Any], **fields: Any) -> Span:
 
 
 def read(attributes: dict[str, Any], **fields: Any):
-    return read_span(make(attributes, **fields), redact=compose(), keeps_answers=lambda _scope: True)
+    return read_span(make(attributes, **fields), redact=compose(), choices_of=lambda _scope: Choices(keep_answers=True))
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,13 @@ def test_what_the_service_says_goes_before_everything_else():
     said = {"openinference.span.kind": "RETRIEVER", "input.value": "q", "quarterdeck.score_kind": "cosine_distance",
             "retrieval.documents.0.document.id": "a", "retrieval.documents.0.document.score": 0.2}  # fmt: skip
     assert read(said, name="BM25Retriever").kind == "cosine_distance"
+
+
+def test_a_service_says_once_what_its_scores_are():
+    said = {"openinference.span.kind": "RETRIEVER", "input.value": "q", "retrieval.documents.0.document.id": "a",
+            "retrieval.documents.0.document.score": 0.2}  # fmt: skip
+    found = read_span(make(said), redact=compose(), choices_of=lambda _scope: Choices(score_kind="dot"))
+    assert found.kind == "dot"
 
 
 def test_a_vector_store_s_results_are_events():
