@@ -1,6 +1,6 @@
 """Rule: ranks the causes of a dated drop by the changes around it and by what the log shows, with probabilities.
 
-"Users ask about something new" and "nothing we know of" are always among the causes. `changes.py` gathers the changes,
+"Users ask about something new" and "unknown" are always among the causes. `changes.py` gathers the changes,
 `timeline.py` words them, and `core.drift.verdict` dates the drop.
 """
 
@@ -133,12 +133,24 @@ def rank_causes(
     drop = _Drop.of(report, days, segments or {}, same_questions, detector)
     if drop is None:
         return Causes(())
-    found = [drop.weigh_change(change) for change in changes if drop.is_near(change)]
-    found += [drop.weigh_new_questions(), drop.weigh_unknown()]
+    recorded = [change for change in changes if change.kind is not ChangeKind.LEVEL]
+    found = [drop.weigh_change(change) for change in recorded if drop.is_near(change)]
+    found += [drop.weigh_new_questions(), drop.weigh_unknown(len(recorded))]
     top = max(weight for weight, _ in found)
     total = sum(math.exp(weight - top) for weight, _ in found)
     ranked = [replace(cause, confidence=math.exp(weight - top) / total) for weight, cause in found]
     return Causes(tuple(sorted(ranked, key=lambda cause: _order(cause, drop.changed_on))), drop.low_group)
+
+
+def name_unknown(recorded: int) -> str:
+    """Return the title of an unknown cause, with the number of changes that were looked at.
+
+    >>> name_unknown(264)
+    'unknown: none of the 264 recorded changes fits'
+    """
+    if recorded < 2:
+        return "unknown: the recorded change does not fit" if recorded else "unknown: no change is recorded"
+    return f"unknown: none of the {recorded:,} recorded changes fits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +176,7 @@ class _Drop:
     ) -> "_Drop | None":
         changed, fall = report.changed_on, report.fall
         assert changed is not None and fall is not None
-        last = (report.recent_from or changed) + timedelta(days=LOOK_BACK)
-        near = [d for d in days if d.count and changed - timedelta(days=HISTORY) <= d.day <= max(last, changed)]
+        near = [d for d in days if d.count and changed - timedelta(days=HISTORY) <= d.day]
         near = near if len(near) > 1 else [d for d in days if d.count]
         before, after = ([d for d in near if (d.day < changed) == side] for side in (True, False))
         if not before or not after:
@@ -202,14 +213,14 @@ class _Drop:
         title = "users ask about something new"
         return weight, Cause(CauseKind.NEW_QUESTIONS, None, title, 0.0, self._tell_new_questions(), explained)
 
-    def weigh_unknown(self) -> tuple[float, Cause]:
+    def weigh_unknown(self, recorded: int) -> tuple[float, Cause]:
         time = _time_of_any(self.timing, CauseKind.UNKNOWN)
         weight = math.log(UNKNOWN_A_DAY) + time + self._shape(LOW_GROUP_OF_UNKNOWN, 1.0)
         weight += self._same(regression=True)
         odds = [_log_odds(c.explained, c.error, self.fall) for c in list_contrasts(self.report, self.segments)]
         hidden = sum(math.exp(each) for each in odds) / len(odds) if odds else 1.0
         weight += math.log(1 - HIDDEN_SEGMENT + HIDDEN_SEGMENT * hidden)
-        return weight, Cause(CauseKind.UNKNOWN, None, "nothing we know of", 0.0, self._tell_unknown())
+        return weight, Cause(CauseKind.UNKNOWN, None, name_unknown(recorded), 0.0, self._tell_unknown())
 
     def _contrast(self, change: TimelineChange) -> Contrast | None:
         since = max(self.changed_on, change.ts.astimezone(UTC).date() + timedelta(days=1))

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from core.causes.causes import Cause, CauseKind, Causes
+from core.causes.causes import CauseKind, Causes
 from core.causes.evidence import Contrast
 from core.coverage.topics import Topic
 from core.drift.verdict import DriftReport
+from core.drift.wording import say_fall, say_since
 from core.log.values import AskedQuery, DailyScores
 
 _NAMED_TOPICS = 3
@@ -68,15 +69,15 @@ def describe_drop(report: DriftReport, causes: Causes, topics: Sequence[TopicSha
     >>> describe_drop(DriftReport("stable", "Retrieval score is unchanged.", ""), Causes(()))
     'Retrieval score is unchanged.'
     """
-    if report.changed_on is None or report.fall is None:
+    fell = say_fall(report)
+    if report.changed_on is None or report.fall is None or fell is None or fell <= 0:
         return report.reason
-    since = f"{report.changed_on.day} {report.changed_on:%b}"
     named = topics[:_NAMED_TOPICS]
     if len(named) == 1 and causes.first and causes.first.kind is CauseKind.NEW_QUESTIONS:
         named = ()  # the cause already names it
     held = f"; {_say_topics(len(named))} {min(1.0, sum(t.share for t in named)):.0%} of it" if named else ""
-    sentence = f"Retrieval score fell {-report.fall:.2f} since {since}{held}."
-    return f"{sentence} {_say_cause(causes.first, topics)}" if causes.first else sentence
+    sentence = f"Retrieval score fell by {fell:.3f} {say_since(report)}{_say_means(report)}{held}."
+    return f"{sentence} {_say_cause(causes, topics)}" if causes.first else sentence
 
 
 def describe_segments(report: DriftReport, contrasts: Sequence[Contrast]) -> str:
@@ -101,12 +102,19 @@ def _say_topics(count: int) -> str:
     return "1 topic explains" if count == 1 else f"{count} topics explain"
 
 
-def _say_cause(cause: Cause, topics: Sequence[TopicShare]) -> str:
+def _say_means(report: DriftReport) -> str:
+    if report.recent_avg_score is None or report.baseline_avg_score is None:
+        return ""
+    return f", from {report.baseline_avg_score:.3f} to {report.recent_avg_score:.3f}"
+
+
+def _say_cause(causes: Causes, topics: Sequence[TopicShare]) -> str:
+    cause = causes.ranked[0]
     if cause.confidence < _LIKELY:
         return "The cause is not clear yet."
     lead = "Most likely" if cause.confidence >= _SURE else "Perhaps"
     if cause.kind is CauseKind.UNKNOWN:
-        return f"{lead}, the cause is not on the timeline."
+        return f"{'Cause' if cause.confidence >= _SURE else 'Cause perhaps'} {cause.title}."
     if cause.change is not None:
         day, sure = f"{cause.change.ts.day} {cause.change.ts:%b}", min(cause.confidence, 0.99)
         return f"{lead}: {cause.title}, {day} ({sure:.0%} sure)."

@@ -17,12 +17,31 @@ CALL = math.log(100)  # evidence at which a drop is called: the days are 100 tim
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A drop, as indices of observed days. `dated_at_call` is the date at the call, `changed` the refined one."""
+    """A drop, as indices of observed days. `dated_at_call` is the date at the call, `changed` the refined one.
+
+    The change lies between `earliest` and `latest` with 90%; None where the detector does not say. `ended` is the day
+    on which the end was noticed, `recovered` the first day of the level that came back. `fall` is the size, negative.
+    """
 
     changed: int
     dated_at_call: int
     called: int
     ended: int | None = None
+    recovered: int | None = None
+    earliest: int | None = None
+    latest: int | None = None
+    fall: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the level has come back."""
+        return self.ended is not None
+
+    @property
+    def back(self) -> int:
+        """The first day after the drop; only for one that is over."""
+        assert self.ended is not None
+        return self.ended if self.recovered is None else self.recovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +52,7 @@ class Replay:
     fall: Shift | None  # the strongest suspected drop, or the called one measured against its frozen reference
     rise: Shift | None
     noise: Noise
+    levels: tuple[int, ...] = ()  # first days of the levels that days are compared with, the first one left out
 
     @property
     def open_episode(self) -> Episode | None:

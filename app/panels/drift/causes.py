@@ -4,6 +4,7 @@ import streamlit as st
 
 from app import ui
 from app.text import plain
+from core.causes.causes import CauseKind
 from core.causes.changes import WhatChanged
 
 
@@ -15,7 +16,13 @@ def render_causes(told: WhatChanged) -> None:
     st.caption("Probability given the log and how often each kind of change does harm, if there is one cause.")
     for cause in told.causes.ranked[:2]:
         title, evidence = plain(cause.title), plain(cause.evidence)
-        st.markdown(f"**{title}**, {plain(say_sure(cause.confidence))} sure. {evidence}")
+        sure = (
+            f"probability {say_sure(cause.confidence)}"
+            if cause.kind is CauseKind.UNKNOWN
+            else say_sure(cause.confidence) + " sure"
+        )
+        lead = "Cause " if cause.kind is CauseKind.UNKNOWN else ""
+        st.markdown(f"**{lead}{title}**, {plain(sure)}. {evidence}")
     rows = [
         {
             "cause": ui.shorten(cause.title),

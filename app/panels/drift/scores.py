@@ -11,6 +11,7 @@ from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftReport
+from core.drift.wording import say_fall
 from core.log.histograms import add_histograms
 from core.log.values import DailyScores
 
@@ -24,10 +25,23 @@ def render_figures(found: DriftOverview) -> None:
     """The figures below the sentence: now, the reference, and the change."""
     report, columns = found.report, st.columns(4)
     since = f" since {ui.format_day(report.recent_from)}" if report.recent_from else ""
-    columns[0].metric(f"Mean score{since}", ui.format_score(report.recent_avg_score), help=MEAN_HELP)
-    columns[1].metric("Reference", ui.format_score(report.baseline_avg_score))
-    columns[2].metric("Change", "—" if report.delta is None else f"{report.delta:+.2f}")
+    fell = say_fall(report) if report.delta is not None else None
+    columns[0].metric(f"Mean score{since}", _show(report.recent_avg_score), help=MEAN_HELP)
+    columns[1].metric("Reference", _show(report.baseline_avg_score), help=_say_reference(report))
+    columns[2].metric("Change", "—" if fell is None else f"{-fell:+.3f}")
     columns[3].metric("Empty hit lists", f"{found.states.empty:,}", help="Searches that found nothing: often an outage")
+
+
+def _show(score: float | None) -> str:
+    """Three decimals, as in the sentence above, so that the figures add up."""
+    return "—" if score is None else f"{score:.3f}"
+
+
+def _say_reference(report: DriftReport) -> str | None:
+    if not report.baseline_from or not report.baseline_until:
+        return None
+    first, last = ui.format_day(report.baseline_from), ui.format_day(report.baseline_until)
+    return f"The days from {first} to {last} with this level; those of a drop that is over are left out."
 
 
 def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> None:

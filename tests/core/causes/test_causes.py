@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.cause_ranking import KINDS, answer, run
 from benchmarks.scores import summarize_scores
-from core.causes.causes import FAULT, GROWTH, LOW_GROUP_OF_CHANGE, Cause, CauseKind, Causes, rank_causes
+from core.causes.causes import FAULT, GROWTH, LOW_GROUP_OF_CHANGE, Cause, CauseKind, Causes, name_unknown, rank_causes
 from core.causes.evidence import SameQuestions, Shapes, contrast_segment, list_contrasts
 from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
 from core.causes.timeline import ChangeKind, TimelineChange
@@ -217,11 +217,12 @@ def cause(kind: CauseKind, confidence: float, title: str, changed: TimelineChang
 def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
     topics = [TopicShare("VPP", 0.41), TopicShare("Punt", 0.25), TopicShare("Span", 0.15), TopicShare("Rest", 0.06)]
     assert describe_drop(DROPPED, Causes(()), topics) == (
-        "Retrieval score fell 0.12 since 14 Nov; 3 topics explain 81% of it."
+        "Retrieval score fell by 0.123 since 14 Nov 2026; 3 topics explain 81% of it."
     )
     new = cause(CauseKind.NEW_QUESTIONS, 0.9, "users ask about something new")
     assert describe_drop(DROPPED, new, topics[:1]) == (
-        "Retrieval score fell 0.12 since 14 Nov. Most likely: users ask about something new (VPP, 41% of the drop)."
+        "Retrieval score fell by 0.123 since 14 Nov 2026. Most likely: users ask about something new (VPP, 41% of "
+        "the drop)."
     )
     swap = TimelineChange(
         datetime(2026, 11, 13, 9, tzinfo=UTC), ChangeKind.INDEX, "default", "default swapped", "ada", ""
@@ -230,7 +231,14 @@ def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
     assert describe_drop(DROPPED, known).endswith("Most likely: default swapped, 13 Nov (83% sure).")
     assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.4, swap.summary, swap)).endswith("13 Nov (40% sure).")
     assert describe_drop(DROPPED, cause(CauseKind.CHANGE, 0.2, "x", swap)).endswith("The cause is not clear yet.")
-    assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.9, "")).endswith("the cause is not on the timeline.")
+    assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.99, name_unknown(264))).endswith(
+        " Cause unknown: none of the 264 recorded changes fits."
+    )
+    assert describe_drop(DROPPED, cause(CauseKind.UNKNOWN, 0.4, name_unknown(0))).endswith(
+        " Cause perhaps unknown: no change is recorded."
+    )
+    means = replace(DROPPED, recent_avg_score=0.4779)
+    assert describe_drop(means, Causes(())) == ("Retrieval score fell by 0.122 since 14 Nov 2026, from 0.600 to 0.478.")
 
 
 def test_the_headline_of_a_stable_score_is_the_verdict_itself() -> None:
