@@ -4,7 +4,7 @@ import csv
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from core.config import Config
 from core.errors import InvalidInput
 from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
+
+if TYPE_CHECKING:
+    from core.drift.episodes import DatedEpisode
 
 
 @click.command()
@@ -27,20 +30,51 @@ from core.safety.spreadsheets import write_row
     type=click.IntRange(1, 730),
     help="How many days before them to compare with.",
 )
+@click.option("--episodes", is_flag=True, help="List every drop and outage, day by day from the first row on.")
+@click.option(
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="The verdict at the end of this day, from the rows before its end alone.",
+)
 @service_option
 @common
-def drift(config: Config, *, window_days: int, baseline_days: int, service: str | None, as_json: bool) -> None:
+def drift(
+    config: Config,
+    *,
+    window_days: int,
+    baseline_days: int,
+    episodes: bool,
+    as_of: datetime | None,
+    service: str | None,
+    as_json: bool,
+) -> None:
     """Report whether retrieval scores drift, since when, and what to do.
 
-    Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
+    With --episodes, every drop and outage in the order of its call: when it began, when it was called, when its end
+    was noticed. A further drop inside an open one is an entry of its own.
+
+    Examples: quarterdeck drift --window-days 7 --baseline-days 30 --json
+
+    quarterdeck drift --episodes --json
+
+    quarterdeck drift --as-of 2026-03-01
     """
-    from core.drift.report import report_drift
+    from core.drift.report import report_as_of, report_drift, report_episodes
 
     store = open_store(config)
     scope = find_scope(config, store, service)
-    found = report_drift(
-        store, scope=scope, today=settle_days(store, scope), window_days=window_days, baseline_days=baseline_days
-    )
+    today = settle_days(store, scope)
+    if episodes:
+        end = min(today, as_of.date() + timedelta(days=1)) if as_of else today
+        listed = report_episodes(store, scope=scope, today=end, baseline_days=baseline_days)
+        show(as_json, listed, [describe_episode(each) for each in listed] or ["No drop and no outage so far."])
+        return
+    windows = {"window_days": window_days, "baseline_days": baseline_days}
+    if as_of:
+        found = report_as_of(store, scope=scope, day=as_of.date(), today=today, **windows)
+    else:
+        found = report_drift(store, scope=scope, today=today, **windows)
     report, states = found.report, found.states
     told = {
         "environment": scope.environment,
@@ -50,6 +84,13 @@ def drift(config: Config, *, window_days: int, baseline_days: int, service: str 
         "unscored_share": states.share_of(states.unscored),
     }
     show(as_json, told, [f"{report.status}: {report.reason}", report.action, *report.notes])
+
+
+def describe_episode(episode: "DatedEpisode") -> str:
+    """Return an episode in one line."""
+    fell = f" by {-episode.fall:.3f}" if episode.fall is not None else ""
+    end = f"over on {episode.ended_on}" if episode.ended_on else "still open"
+    return f"{episode.kind}{fell} since {episode.changed_on}, called on {episode.called_on}, {end}"
 
 
 @click.command()

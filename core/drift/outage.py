@@ -3,7 +3,7 @@
 Such questions have no score, so the verdict on scores cannot see them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -17,7 +17,6 @@ LEAST_DESIGN = 2.0  # variance of a day's share / that of independent questions:
 REFERENCE_DAYS = 30
 MIN_QUESTIONS = 20  # before the day that is judged
 MIN_DAYS = 2
-_KINDS = 2
 
 
 class OutageKind(StrEnum):
@@ -71,19 +70,54 @@ def find_outage(days: Sequence[DailyScores], *, today: date, window_days: int = 
     known = [day for day in days if day.day <= today and day.questions]
     if not known or (today - known[-1].day).days >= window_days:
         return None
-    counts: dict[OutageKind, Callable[[DailyScores], int]] = {
-        OutageKind.NOTHING_FOUND: lambda day: day.empty + day.failed,
-        OutageKind.UNSCORED: lambda day: day.unscored,
-    }
-    found = (_replay(known, kind, count) for kind, count in counts.items())
+    found = (_replay(known, kind)[-1] for kind in OutageKind)
     return next((outage for outage in found if outage), None)
 
 
-def _replay(days: Sequence[DailyScores], kind: OutageKind, count: Callable[[DailyScores], int]) -> Outage | None:
+def list_outages(days: Sequence[DailyScores]) -> tuple[tuple[date, date, date | None], ...]:
+    """Return the outages of a log: the first day, the day at whose end it was called, the first whole day after it.
+
+    Outages of two kinds that share days are one. A log in which nothing was ever found is out from its first day on.
+    """
+    known = [day for day in days if day.questions]
+    out = _days_of_nothing(known)
+    for kind in OutageKind:
+        out |= {at: outage.since for at, outage in enumerate(_replay(known, kind)) if outage and at not in out}
+    found: list[tuple[date, date, date | None]] = []
+    for at in sorted(out):
+        ended = known[at + 1].day if at + 1 < len(known) else None
+        if at - 1 in out:
+            since, called, _ = found.pop()
+            found.append((since, called, ended))
+        else:
+            found.append((out[at], known[at].day, ended))
+    return tuple(found)
+
+
+def _days_of_nothing(days: Sequence[DailyScores]) -> dict[int, date]:
+    """The days up to which no search ever found anything, once there are enough questions to say so."""
+    out: dict[int, date] = {}
+    asked = 0
+    for at, day in enumerate(days):
+        if day.empty + day.failed < day.questions:
+            break
+        asked += day.questions
+        if asked >= MIN_QUESTIONS:
+            out[at] = days[0].day
+    return out
+
+
+def _count(day: DailyScores, kind: OutageKind) -> int:
+    return day.empty + day.failed if kind is OutageKind.NOTHING_FOUND else day.unscored
+
+
+def _replay(days: Sequence[DailyScores], kind: OutageKind) -> list[Outage | None]:
+    """The outage at the end of each day, or None."""
+    states: list[Outage | None] = []
     reference: list[tuple[int, int]] = []
     outage: Outage | None = None
     for day in days:
-        out, before = count(day), reference[-REFERENCE_DAYS:]
+        out, before = _count(day, kind), reference[-REFERENCE_DAYS:]
         asked = sum(n for _, n in before)
         if len(before) >= MIN_DAYS and asked >= MIN_QUESTIONS and _is_jump(out, day.questions, before):
             since = outage.since if outage else day.day
@@ -91,7 +125,8 @@ def _replay(days: Sequence[DailyScores], kind: OutageKind, count: Callable[[Dail
         else:
             outage = None
             reference.append((out, day.questions))
-    return outage
+        states.append(outage)
+    return states
 
 
 def _is_jump(count: int, questions: int, reference: Sequence[tuple[int, int]]) -> bool:
@@ -101,7 +136,7 @@ def _is_jump(count: int, questions: int, reference: Sequence[tuple[int, int]]) -
     design = _design_effect(reference)
     few, many = round(count / design), max(1, round(questions / design))
     chance = _tail(min(few, many), many, counted / design, (asked - counted) / design)
-    return chance <= ERROR / _KINDS
+    return chance <= ERROR / len(OutageKind)
 
 
 def _design_effect(reference: Sequence[tuple[int, int]]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.audit.settings import Family, get_setting, scope_key
 from core.drift.audited import AcceptedLevel
+from core.drift.episodes import DatedEpisode, list_episodes
 from core.drift.models import find_model_days
 from core.drift.outage import MIN_QUESTIONS, describe_nothing_found, find_outage
 from core.drift.quarantine import set_aside
@@ -44,17 +45,21 @@ def report_drift(
     today: date,
     window_days: int = WINDOW_DAYS,
     baseline_days: int = BASELINE_DAYS,
+    until: date | None = None,
 ) -> DriftOverview:
     """Return the drift verdict of a scope on `today`, from the days that are over by then.
 
     An unfinished day has other hours than whole ones, and is in no verdict. Days that have not come yet or lie far
     before all others are set aside, and the notes of the report say so (`core.drift.quarantine`). Where the embedding
     model changed, only the days of the present one count (`core.drift.models`). Searches that suddenly find nothing are
-    an outage (`core.drift.outage`). Raises SourceUnavailable and InvalidInput.
+    an outage (`core.drift.outage`). With `until`, no later day than this one is used at all, and no level that was
+    accepted later. Raises SourceUnavailable and InvalidInput.
     """
     over = today - timedelta(days=1)
     accepted_on = get_accepted_day(store, scope)
-    listed = list_days(store, scope=scope)
+    listed = [day for day in list_days(store, scope=scope) if until is None or day.day <= until]
+    if until is not None and accepted_on is not None and accepted_on > until:
+        accepted_on = None
     aside = set_aside(listed, today=today, longest_gap=max(BASELINE_DAYS, baseline_days))
     first = aside.kept[0].day if aside.kept else today
     options: dict[str, Any] = {"today": over, "window_days": window_days, "baseline_days": baseline_days}
@@ -78,6 +83,29 @@ def report_drift(
     )
     recent = [day for day in aside.kept if (today - day.day).days < window_days]
     return DriftOverview(report, days, verdicts, States.of_days(recent), sum(day.questions for day in listed), scope)
+
+
+def report_as_of(store: Store, *, scope: Scope, day: date, today: date, **windows: int) -> DriftOverview:
+    """Return the verdict at the end of a day, from the rows before its end alone.
+
+    A day that is not over has no verdict: for today and later days it is that of yesterday.
+    """
+    last = min(day, today - timedelta(days=1))
+    return report_drift(store, scope=scope, today=last + timedelta(days=1), until=last, **windows)
+
+
+def report_episodes(
+    store: Store, *, scope: Scope, today: date, baseline_days: int = BASELINE_DAYS
+) -> tuple[DatedEpisode, ...]:
+    """Return every drop and outage of a scope up to yesterday, in the order of its call."""
+    over, accepted_on = today - timedelta(days=1), get_accepted_day(store, scope)
+    return list_episodes(
+        list_days(store, scope=scope),
+        models=_list_values(store, "model", scope, first=date.min, last=over),
+        today=over,
+        longest_gap=max(BASELINE_DAYS, baseline_days),
+        accepted_on=accepted_on if accepted_on and accepted_on <= over else None,
+    )
 
 
 def _list_values(
