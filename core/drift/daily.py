@@ -4,7 +4,8 @@ What a detector of changes measures with, and what causes and intervals are weig
 of observed days, neither dates nor words.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from statistics import NormalDist
 
@@ -17,7 +18,8 @@ Ints = NDArray[np.int64]
 MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about this many
 REFERENCE = 180  # observed days of history, reference and suspected change together
 
-# Priors. Typical of retrieval logs of many kinds; a few weeks of data outweigh them.
+# Priors. Typical of retrieval logs of many kinds whose single scores have the sd `SCORE_SD`; all that are in points of
+# the score are scaled to the spread that a log has (`Noise.unit`). A few weeks of data outweigh them.
 SCORE_SD, SCORE_SD_DAYS = 0.12, 10.0  # sd of single scores, and its weight in queries
 SPREAD_WEIGHT = 50.0  # weight, in queries, of the pooled sd in the sd of each day
 WEEKEND_SD = 0.03  # prior sd of the weekend effect
@@ -26,8 +28,9 @@ DAY_SD, DAY_SD_FACTOR = 0.011, 0.6  # typical wobble, and the sd of its logarith
 CORRELATION, CORRELATION_SD = 0.3, 0.25
 DESIGN_EFFECT, DESIGN_EFFECT_FACTOR = 1.7, 0.45
 WEEKDAY_SDS = (0.003, 0.01)  # prior sds of single weekdays around their group
-DAY_SDS = (0.002, 0.004, 0.006, 0.008, 0.011, 0.015, 0.022)
+DAY_SDS = (0.002, 0.004, 0.006, 0.008, 0.011, 0.015, 0.022, 0.033)
 CORRELATIONS = (0.0, 0.25, 0.5, 0.7)
+UNIT_STEP = 1.25  # the priors are scaled by powers of this, so that a log needs few sets of models
 DESIGN_EFFECTS = (1.0, 1.6, 2.6, 4.2, 7.0)
 
 
@@ -39,6 +42,7 @@ class Noise:
     correlation: float  # of the wobble from one day to the next
     design_effect: float  # variance of a daily mean / that of independent queries: sessions repeat themselves
     weekday_sd: float
+    unit: float = 1.0  # spread of single scores / `SCORE_SD`: the scale of the priors
 
     @property
     def row(self) -> Floats:
@@ -48,9 +52,14 @@ class Noise:
     @property
     def precision(self) -> Floats:
         """Prior precision of the level (none), the weekend and the weekdays."""
-        return np.array([1e-6, WEEKEND_SD**-2, *[self.weekday_sd**-2] * 7])
+        return np.array([FLAT, (self.unit * WEEKEND_SD) ** -2, *[self.weekday_sd**-2] * 7])
+
+    def with_steps(self, count: int) -> Floats:
+        """Prior precision with so many changes of level behind the weekdays, of any size."""
+        return np.append(self.precision, np.full(count, FLAT))
 
 
+FLAT = 1e-6  # precision of what may be anything
 PRIOR_NOISE = Noise(day_sd=0.011, correlation=0.3, design_effect=1.7, weekday_sd=0.01)
 
 
@@ -69,12 +78,13 @@ class Shift:
 @dataclass(frozen=True, slots=True)
 class DailyHistory:
     """Observed days (at least one query each), ascending: ordinal of the day, queries, mean, variance of that mean
-    if queries were independent."""
+    if queries were independent, and the sd of single scores up to that day."""
 
     ordinal: Ints
     count: Ints
     mean: Floats
     variance: Floats
+    spread: Floats
 
     @classmethod
     def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "DailyHistory":
@@ -84,13 +94,25 @@ class DailyHistory:
         degrees = (count - 1).astype(float)
         pooled = (np.cumsum(squares) + SCORE_SD_DAYS * SCORE_SD**2) / (np.cumsum(degrees) + SCORE_SD_DAYS)
         spread = (squares + SPREAD_WEIGHT * pooled) / (degrees + SPREAD_WEIGHT)
-        return cls(ordinal, count, mean, spread / count)
+        return cls(ordinal, count, mean, spread / count, np.sqrt(pooled))
 
     def __len__(self) -> int:
         return len(self.ordinal)
 
     def take(self, index: Ints) -> "DailyHistory":
-        return DailyHistory(self.ordinal[index], self.count[index], self.mean[index], self.variance[index])
+        return DailyHistory(
+            self.ordinal[index], self.count[index], self.mean[index], self.variance[index], self.spread[index]
+        )
+
+    def unit_at(self, day: int) -> float:
+        """Spread of single scores before a day, in units of `SCORE_SD` and rounded: the scale of the priors."""
+        spread = float(self.spread[max(0, day - 1)]) if len(self) else SCORE_SD
+        return UNIT_STEP ** round(np.log(max(spread, 1e-9) / SCORE_SD) / np.log(UNIT_STEP))
+
+    def steps(self, starts: Sequence[int]) -> Floats:
+        """A column for each change of level: 1 from its first day on."""
+        days = np.arange(len(self))
+        return (days[:, None] >= np.array(starts, dtype=np.int64)[None]).astype(float)
 
     @property
     def gaps(self) -> Floats:
@@ -138,15 +160,20 @@ class Reference:
     days: int
 
     @classmethod
-    def of(cls, history: DailyHistory, days: range, noise: Noise) -> "Reference":
-        """Fit the last `REFERENCE` of the days (without days: the priors)."""
+    def of(cls, history: DailyHistory, days: Sequence[int], noise: Noise, *, steps: Sequence[int] = ()) -> "Reference":
+        """Fit the last `REFERENCE` of the days (without days: the priors), the level being that of the last one.
+
+        `steps` are the days on which the level changed before.
+        """
         index = np.array(days[-REFERENCE:], dtype=np.int64)
         seen = history.take(index)
-        columns = np.column_stack([seen.mean, seen.design])
-        white = whiten(seen, noise.row, columns)[0][:, 0] if len(index) else np.zeros((0, 10))
-        covariance = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(noise.precision))
-        effects = covariance @ (white[:, 1:].T @ white[:, 0])
-        return cls(np.asarray(effects), np.asarray(covariance), noise, len(index))
+        # Each former level has a column of its own, so that the first column is the last level.
+        former = 1.0 - history.steps([at for at in steps if len(index) and index[0] < at <= index[-1]])[index]
+        columns = np.column_stack([seen.mean, seen.design, former])
+        white = whiten(seen, noise.row, columns)[0][:, 0] if len(index) else np.zeros((0, columns.shape[1]))
+        inverse = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(noise.with_steps(former.shape[1])))
+        effects = inverse @ (white[:, 1:].T @ white[:, 0])
+        return cls(np.asarray(effects[:9]), np.asarray(inverse[:9, :9]), noise, len(index))
 
     def shift(self, history: DailyHistory, index: Ints) -> Shift:
         """The difference of these days' level from the reference, with its standard error."""
@@ -175,13 +202,14 @@ def scatter(history: DailyHistory, windows: Ints, noise: Noise) -> Floats:
 class NoiseLikelihood:
     """Restricted likelihood of each noise model on the grid, over any range of days."""
 
-    def __init__(self, history: DailyHistory) -> None:
-        columns = np.column_stack([history.mean - history.mean[0], history.design])
-        self.grid = np.array(list(product(DAY_SDS, CORRELATIONS, DESIGN_EFFECTS)))
+    def __init__(self, history: DailyHistory, *, unit: float = 1.0, steps: Sequence[int] = ()) -> None:
+        columns = np.column_stack([history.mean - history.mean[0], history.design, history.steps(steps)])
+        self.unit, self.steps = unit, len(steps)
+        self.grid = np.array(list(product(unit * np.array(DAY_SDS), CORRELATIONS, DESIGN_EFFECTS)))
         self.white, self.log_variance = whiten(history, self.grid, columns)
         day_sd, correlation, effect = self.grid.T
         self.prior = -0.5 * (
-            (np.log(day_sd / DAY_SD) / DAY_SD_FACTOR) ** 2
+            (np.log(day_sd / (unit * DAY_SD)) / DAY_SD_FACTOR) ** 2
             + ((correlation - CORRELATION) / CORRELATION_SD) ** 2
             + (np.log(effect / DESIGN_EFFECT) / DESIGN_EFFECT_FACTOR) ** 2
         )
@@ -189,21 +217,27 @@ class NoiseLikelihood:
     def estimate(self, low: int, high: int) -> Noise:
         """Posterior mean of the noise from days low..high-1; the prior if there are none."""
         if high <= low:
-            return PRIOR_NOISE
+            return scale_noise(PRIOR_NOISE, self.unit)
         white = self.white[low:high].transpose(1, 2, 0)
         moments = white @ white.transpose(0, 2, 1)
         fit = self.prior - 0.5 * self.log_variance[low:high].sum(axis=0)
-        posterior = np.stack([fit + _profile(moments, sd) for sd in WEEKDAY_SDS])
+        sds = self.unit * np.array(WEEKDAY_SDS)
+        posterior = np.stack([fit + _profile(moments, sd, self.unit) for sd in sds])
         weights = np.exp(posterior - posterior.max())
         weights /= weights.sum()
         day_sd, correlation, effect = weights.sum(axis=0) @ (self.grid ** np.array([2, 1, 1]))
-        weekday = weights.sum(axis=1) @ np.square(WEEKDAY_SDS)
-        return Noise(float(np.sqrt(day_sd)), float(correlation), float(effect), float(np.sqrt(weekday)))
+        weekday = float(np.sqrt(weights.sum(axis=1) @ np.square(sds)))
+        return Noise(float(np.sqrt(day_sd)), float(correlation), float(effect), weekday, self.unit)
 
 
-def _profile(moments: Floats, weekday_sd: float) -> Floats:
+def scale_noise(noise: Noise, unit: float) -> Noise:
+    """Return the noise of scores whose spread is `unit` times as large."""
+    return replace(noise, day_sd=noise.day_sd * unit, weekday_sd=noise.weekday_sd * unit, unit=noise.unit * unit)
+
+
+def _profile(moments: Floats, weekday_sd: float, unit: float) -> Floats:
     """Log likelihood per model with level and weekday effects integrated out, from cross products of (y, design)."""
-    prior = Noise(0.0, 0.0, 0.0, weekday_sd).precision
+    prior = Noise(0.0, 0.0, 0.0, weekday_sd, unit).with_steps(moments.shape[1] - 10)
     precision = moments[:, 1:, 1:] + np.diag(prior)
     fitted = (moments[:, 1:, 0] * np.linalg.solve(precision, moments[:, 1:, :1])[..., 0]).sum(axis=1)
     return np.asarray(-0.5 * (np.linalg.slogdet(precision)[1] - np.log(prior).sum() + moments[:, 0, 0] - fitted))
@@ -214,7 +248,8 @@ def estimate_noise(history: DailyHistory) -> Noise:
 
     Days after a change belong to another level and look like noise: leave them out.
     """
-    return NoiseLikelihood(history).estimate(max(0, len(history) - REFERENCE), len(history))
+    unit = history.unit_at(len(history))
+    return NoiseLikelihood(history, unit=unit).estimate(max(0, len(history) - REFERENCE), len(history))
 
 
 @dataclass(frozen=True, slots=True)

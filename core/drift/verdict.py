@@ -24,7 +24,8 @@ from core.log.values import DailyScores
 
 HISTOGRAM_BINS = 50
 WATCH = math.log(25)  # evidence for `watch`: the data are 25 times likelier with a drop than without
-USEFUL_DROP = 0.10  # data are insufficient if even this drop would be missed
+USEFUL_DROP = 0.10  # data are insufficient if even this drop would be missed,
+USEFUL_SPREADS = 5 / 6  # or one of this many sds of single scores, if that is more
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def decide_drift(
       recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
       needed before and after a change.
     - watch: the days are exp(`WATCH`) = 25 times likelier with a drop than without, or a rise reaches `CALL`.
-    - insufficient_data: no traffic in the window, or the power to detect a drop of 0.10 is below 80%.
+    - insufficient_data: no traffic in the window, or the power to detect a drop of 0.10 (or of
+      5/6 of the spread of single scores, on scales where that is more) is below 80%.
     - stable: none of these.
 
     `delta` compares the days since a change that is called or suspected, else the last `window_days`, with the
@@ -106,7 +108,8 @@ def decide_drift(
     report = _measured(known, history, seen, windows=windows, looks=looks)
     smallest = detector.smallest_drop(history, seen, since=since.toordinal(), power=POWER, threshold=threshold)
     report = replace(report, status=status, smallest_drop=smallest)
-    if status is not DriftStatus.DRIFTING and (report.delta is None or smallest is None or smallest > USEFUL_DROP):
+    useful = max(USEFUL_DROP, USEFUL_SPREADS * float(history.spread[-1]))
+    if status is not DriftStatus.DRIFTING and (report.delta is None or smallest is None or smallest > useful):
         report = replace(report, status=DriftStatus.INSUFFICIENT_DATA)
     return word_report(report, known, seen, shift=shift, threshold=threshold, window_days=window_days)
 
