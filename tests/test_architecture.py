@@ -33,14 +33,9 @@ LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 # A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
     "access/sessions", "alerts/delivery", "coverage/backlog", "demo", "doctor", "embedding/vectors",
-<<<<<<< HEAD
     "intake/counts", "intake/deliveries", "intake/importing", "intake/intake", "intake/open_traces",
     "jobs/leases", "log/closing", "log/mapping", "log/score_maps", "log/scores", "log/successions", "prompts/bench",
     "prompts/promotion", "store/backfill", "store/backups",
-=======
-    "intake/counts", "intake/importing", "intake/intake", "intake/open_traces", "jobs/leases", "log/closing",
-    "prompts/bench", "prompts/promotion", "store/backups",
->>>>>>> otlp
 }  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}

@@ -62,15 +62,7 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
         count_refusal(store, SOURCE, error, None)
         raise
     read = partial(
-<<<<<<< HEAD
-        read_span,
-        redact=_redactor(),
-        keeps_answers=keeps_answers(store),
-        scope_of=_scope_of(token),
-        home=home_of(token),
-=======
         read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token), home=home_of(token)
->>>>>>> otlp
     )
     notes = [(span.trace_id, read(span)) for span in spans]
     refused = take_spans(store, notes, now_ms=now_ms(), is_bound=token is not None)
@@ -113,16 +105,7 @@ def _number_searches(notes: list[tuple[str, SpanNote]]) -> dict[tuple[str, str],
 
 def _scope_of(token: Token | None) -> ScopeOf:
     """Return how spans get their scope: what they do not name is the token's, and nothing else is allowed."""
-<<<<<<< HEAD
     return lru_cache(_SCOPES_KEPT)(lambda environment, service: bind_scope(token, (environment, service)))
-=======
-
-    @lru_cache(_SCOPES_KEPT)
-    def bind(environment: str | None, service: str | None) -> scopes.Scope:
-        return bind_scope(token, (environment, service))
-
-    return bind
->>>>>>> otlp
 
 
 def _is_due() -> bool:

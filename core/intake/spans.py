@@ -84,14 +84,8 @@ def read_span(
 ) -> SpanNote:
     """Return what a span says about a question; questions and answers are redacted.
 
-<<<<<<< HEAD
-    `home` has the refusals of spans whose own scope is refused.
-
-    A retrieval that cannot be read is noted with its problem. Spans of other kinds are noted for their place in the
-=======
-    A retrieval that cannot be read is noted with its problem, one whose scope is refused under `home`. Spans of other kinds are noted for their place in the
->>>>>>> otlp
-    trace alone.
+    A retrieval that cannot be read is noted with its problem, one whose scope is refused under `home`. Spans of other
+    kinds are noted for their place in the trace alone.
     """
     role = find_role(span)
     if not role and span.parent_id:

@@ -245,7 +245,6 @@ def test_a_note_is_kept_as_it_is(given):
     assert load_note(given.span_id, dump_note(given)) == given
 
 
-<<<<<<< HEAD
 def test_a_bound_sender_adds_nothing_to_a_trace_of_another_environment(store):
     take(store, SPANS[0], SPANS[1])
     before = read(store, "retrieval_id", "query", "documents", "answer")
@@ -257,7 +256,8 @@ def test_a_bound_sender_adds_nothing_to_a_trace_of_another_environment(store):
     assert read(store, "retrieval_id", "query", "documents", "answer") == before
     counts = {each.source: each.reasons for each in list_counts(store)}
     assert counts["otlp"]["scope"] == 1
-=======
+
+
 @pytest.mark.slow
 @pytest.mark.deep
 @pytest.mark.sqlite_only("the log is ClickHouse")
@@ -280,4 +280,3 @@ def test_clickhouse_takes_a_row_once_its_trace_is_whole_or_over(tmp_path):
     take(store, *SPANS[:3], after_ms=90_000)
     assert list_rows() == [(TRACE, "what is an mbuf"), ("f" * 32, "lcore pinning")]
     store.close()
->>>>>>> otlp
