@@ -248,8 +248,10 @@ def test_a_note_is_kept_as_it_is(given):
 
 HOSTILE = (
     "\ud800", "\x00", "a\nb", "", " ", "{" * 5_000, "[" * 5_000, "NaN", "1e999", 10**30, -1,
-    float("nan"), float("inf"), True, None, [], [[[[]]]], [None, 3, "x"], {}, {"query": {"query": {"query": 3}}}, {"score": {"score": 1}}, "q" * 9_000,
-    '{"documents": [{"id": "\\ud800", "metadata": {"score": "\\u0000"}}]}', '[{"id": {}, "score": []}]', 
+    float("nan"), float("inf"), True, None, [], [[[[]]]], [None, 3, "x"], {},
+    {"query": {"query": {"query": 3}}}, {"score": {"score": 1}},
+    "q" * 9_000,
+    '{"documents": [{"id": "\\ud800", "metadata": {"score": "\\u0000"}}]}', '[{"id": {}, "score": []}]',
     "[[1, 2], [3]]", '{"ids": [["a"]], "distances": [null]}', "what is an mbuf",
 )  # fmt: skip
 NAMES = (
