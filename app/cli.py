@@ -33,6 +33,7 @@ from app.commands import (
     questions,
     roles,
     scores,
+    services,
     tokens,
 )
 from app.commands.common import common, open_store, show
@@ -120,9 +121,9 @@ def _migrate(config: Config) -> None:
 
 for command in (
     log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command,
-    scores.import_scores_command, log.purge, erase.erase, intake.intake, corpus.corpus, indexes.index, flags.flags,
-    alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges, prompts.prompts, roles.roles,
-    tokens.tokens, environments.environments, deploy.deploy, canaries.canary, experiments.experiments,
-    backups.backup, backups.restore, doctor.doctor, migrations.migrate,
+    scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
+    indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
+    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
+    experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

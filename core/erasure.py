@@ -4,12 +4,13 @@ What is added to the store later and holds a user's text belongs here too. The t
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.embedding.vectors import VectorCache, forget_vectors
 from core.log.subjects import DataSubject, Traces, count_reports, delete_everything, find_traces, list_own_texts
+from core.predictions.forgetting import count_mentions, forget_texts
 from quarterdeck.store import Store
 
 
@@ -18,7 +19,8 @@ class Erasure:
     """What there is to erase of one user or session.
 
     `rows` of the log, `scores` of them, `exposures` and `events` of clients, `spans` of traces that are still open,
-    `examples` of refused input that name the id, and cached `vectors` of texts that nobody else asked.
+    `examples` of refused input that name the id; and of texts that nobody else asked, the cached `vectors` and the
+    queries in saved `predictions`.
     """
 
     rows: int
@@ -28,11 +30,12 @@ class Erasure:
     spans: int
     examples: int
     vectors: int
+    predictions: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.rows + self.scores + self.exposures + self.events + self.spans + self.examples + self.vectors
+        return sum(asdict(self).values())
 
 
 def hash_subject(subject: DataSubject) -> str:
@@ -57,13 +60,15 @@ def erase(store: Store, subject: DataSubject, by: Act) -> Erasure:
     own = list_own_texts(store, subject, traces.texts)
     found = _count(store, subject, traces, own)
     with changing(store, by) as change:
-        counts = {name: getattr(found, name) for name in Erasure.__slots__ if getattr(found, name)}
+        counts = {name: count for name, count in asdict(found).items() if count}
         change.record(Action.LOG_ERASE, f"sha256:{hash_subject(subject)}", counts, None)
         forget_vectors(change.connection, own)
+        forget_texts(change.connection, own)
         delete_everything(store, change.connection, subject, traces)
     return found
 
 
 def _count(store: Store, subject: DataSubject, traces: Traces, own: list[str]) -> Erasure:
     vectors = VectorCache(store).count(own)
-    return Erasure(rows=traces.rows, vectors=vectors, **count_reports(store, subject, traces))
+    counts = {"rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own)}
+    return Erasure(**counts, **count_reports(store, subject, traces))

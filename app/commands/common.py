@@ -19,6 +19,7 @@ from core.jobs.jobs import format_step
 from core.log.retrievals import list_scopes, today_in
 from core.log.scopes import choose_scope
 from core.safety.letters import show_text
+from quarterdeck.clock import now_ms
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
@@ -57,11 +58,13 @@ def find_scope(config: Config, store: Store, service: str | None) -> Scope:
 
 
 def settle_days(store: Store, scope: Scope) -> date:
-    """Close the days of a scope that are over, as far as the store can be written; return the date of today there."""
+    """Map scores and close the days of a scope that are over, if the store can be written; return its date of today."""
     from core.log.closing import close_days
+    from core.log.mapping import map_scores
 
     now = datetime.now(UTC)
     with suppress(SourceUnavailable):  # reading will tell; a store that can only be read is read by hours
+        map_scores(store, now=now)
         close_days(store, now=now, scope=scope)
     return today_in(store, scope, now=now)
 
@@ -92,6 +95,16 @@ def to_json(value: Any) -> Any:
 def open_store(config: Config, *, create: bool = False) -> Store:
     """Return the store, which knows where the retrieval log is."""
     return Store(config.database_url, create=create, log_url=config.log_url)
+
+
+def open_judged_store(config: Config) -> Store:
+    """Return the store, with the scores that wait added to their rows, unless it cannot be written."""
+    from core.log.scores import apply_scores
+
+    store = open_store(config)
+    with suppress(SourceUnavailable):
+        apply_scores(store, now_ms=now_ms())
+    return store
 
 
 def make_embedder(config: Config, store: Store) -> Any:

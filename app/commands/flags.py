@@ -134,7 +134,7 @@ def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> N
     lines += [f"left out: {each.key}: {each.reason}" for each in converted.refused]
     lines += [f"note: {each.key}: {each.text}" for each in converted.notes]
     if converted.are_drawn_anew:
-        lines.append(f"Rollouts keep their shares but not their users: {converted.source} draws them by another hash.")
+        lines.append(f"Rollouts keep their shares but not their users: {converted.source} uses another hash.")
     told = {"left_out": converted.refused, "notes": converted.notes}
     show(as_json, {"changed": changed} | (told if any(told.values()) or converted.is_foreign else {}), lines)
 

@@ -23,7 +23,6 @@ from core.intake.notes import SpanNote
 from core.intake.open_traces import SOURCE, take_spans, tend_traces
 from core.intake.rows import RefusedRow
 from core.intake.spans import ScopeOf, read_span
-from quarterdeck import scope as scopes
 from quarterdeck.clock import now_ms
 from quarterdeck.redaction import Redactor, compose, redact
 
@@ -66,7 +65,7 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
         read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token), home=home_of(token)
     )
     notes = [(span.trace_id, read(span)) for span in spans]
-    refused = take_spans(store, notes, now_ms=now_ms())
+    refused = take_spans(store, notes, now_ms=now_ms(), is_bound=token is not None)
     if _is_due():
         tend_traces(store, now_ms=now_ms())
     places = _number_searches(notes)
@@ -106,12 +105,7 @@ def _number_searches(notes: list[tuple[str, SpanNote]]) -> dict[tuple[str, str],
 
 def _scope_of(token: Token | None) -> ScopeOf:
     """Return how spans get their scope: what they do not name is the token's, and nothing else is allowed."""
-
-    @lru_cache(_SCOPES_KEPT)
-    def bind(environment: str | None, service: str | None) -> scopes.Scope:
-        return bind_scope(token, (environment, service))
-
-    return bind
+    return lru_cache(_SCOPES_KEPT)(lambda environment, service: bind_scope(token, (environment, service)))
 
 
 def _is_due() -> bool:

@@ -24,6 +24,7 @@ class Subject(StrEnum):
     STORE = "store"
     PROMPT = "prompt"
     ROLE = "role"
+    SERVICE = "service"
 
 
 class Action(StrEnum):
@@ -70,6 +71,10 @@ class Action(StrEnum):
     PROMPT_MAP = "prompt.map"
     ROLE_GRANT = "role.grant"
     ROLE_REVOKE = "role.revoke"
+    SERVICE_SET = "service.set"
+    SERVICE_RENAME = "service.rename"
+    SERVICE_MERGE = "service.merge"
+    SERVICE_RELEARN = "service.relearn"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

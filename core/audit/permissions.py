@@ -74,6 +74,10 @@ NEEDS = {
     Action.PROMPT_ROLLBACK: Role.EDITOR,
     Action.ROLE_GRANT: Role.ADMIN,
     Action.ROLE_REVOKE: Role.ADMIN,
+    Action.SERVICE_SET: Role.ADMIN,
+    Action.SERVICE_RENAME: Role.ADMIN,
+    Action.SERVICE_MERGE: Role.ADMIN,
+    Action.SERVICE_RELEARN: Role.ADMIN,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.
@@ -81,7 +85,7 @@ SHARED = frozenset(
     {
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
         Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.LOG_ERASE, Action.ENVIRONMENT_ADD,
-        Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.PROMPT_MAP,
+        Action.SERVICE_SET, Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.PROMPT_MAP,
     }
 )  # fmt: skip
 

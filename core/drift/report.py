@@ -12,7 +12,7 @@ from core.drift.outage import MIN_QUESTIONS, describe_nothing_found, find_outage
 from core.drift.quarantine import set_aside
 from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_drift, decide_segments
 from core.log.retrievals import list_days, list_dimensions, list_segment_scores
-from core.log.score_maps import LEAST_ROWS
+from core.log.score_scales import LEAST_ROWS
 from core.log.values import DailyScores, States
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store

@@ -56,11 +56,17 @@ class _Open:
 
 
 def take_spans(
-    store: Store, spans: Iterable[tuple[str, SpanNote]], *, now_ms: int, source: str = SOURCE
+    store: Store,
+    spans: Iterable[tuple[str, SpanNote]],
+    *,
+    now_ms: int,
+    source: str = SOURCE,
+    is_bound: bool = False,
 ) -> list[tuple[str, Refused]]:
     """Keep what spans say, store the rows of traces whose root came, and count; return the refused ones by trace.
 
-    A span that came before is ignored. Raises SourceUnavailable.
+    A span that came before is ignored. `is_bound`: the sender may write in the environment of its spans alone, so it
+    adds nothing to traces of another one. Raises SourceUnavailable.
     """
     traces: dict[str, _Open] = {}
     repeated: list[SpanNote] = []
@@ -73,6 +79,8 @@ def take_spans(
     with store.begin_in_turn() as connection:
         _lock(connection)
         _read_known(connection, traces)
+        for trace in traces.values() if is_bound else ():
+            _refuse_foreign(trace, tally)
         refused = _Settling(store, connection, tally, now_ms).take(traces.values())
         for note in repeated:
             _ignore(tally, note)
@@ -272,6 +280,16 @@ class _Settling:
         if rows:
             mark = "?" if self._connection.dialect.name == "sqlite" else "%s"
             self._connection.exec_driver_sql(f"{_KEEP} VALUES ({', '.join([mark] * 5)})", rows)
+
+
+def _refuse_foreign(trace: _Open, tally: Tally) -> None:
+    """Refuse what comes from another environment than what is known of a trace."""
+    own = {note.scope.environment for note in trace.known.values() if note.role}
+    for name, note in list(trace.came.items()) if own else ():
+        if not note.role or note.scope.environment not in own:
+            del trace.came[name]
+            if note.role in _SEARCHES:
+                tally.refuse(InvalidInput("scope", "the trace belongs to another environment"), note.name, note.scope)
 
 
 def _read_known(connection: Connection, traces: Mapping[str, _Open]) -> None:

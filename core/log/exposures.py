@@ -53,6 +53,18 @@ class TrackedEvent:
     attributes: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class EventName:
+    """What a service reported under one name: how many events, of how many users; of the valued ones count and sum."""
+
+    service: str
+    event: str
+    count: int
+    users: int
+    valued: int
+    total: float
+
+
 def list_usage(store: Store, environment: str, *, since: datetime) -> dict[str, Usage]:
     """Return the usage of every flag that was ever evaluated, by key; missing flags never were.
 
@@ -105,6 +117,20 @@ def list_tracked_events(
             TrackedEvent(row.event, from_ms(row.ts_ms), row.targeting_key, row.value, json.loads(row.attributes))
             for row in connection.execute(query)
         )
+
+
+def list_event_names(store: Store, environment: str, *, since: datetime) -> tuple[EventName, ...]:
+    """Return the names of the events since a time, with their counts and values, by service and name."""
+    c = tracked_events.c
+    values = func.count(c.value), func.coalesce(func.sum(c.value), 0.0)
+    query = (
+        select(c.service, c.event, func.count(), func.count(func.nullif(c.targeting_key, "").distinct()), *values)
+        .where(c.environment == environment, c.ts_ms >= to_ms(since))
+        .group_by(c.service, c.event)
+        .order_by(c.service, c.event)
+    )
+    with store.read() as connection:
+        return tuple(EventName(*row) for row in connection.execute(query))
 
 
 def count_reported(store: Store, before: datetime) -> int:

@@ -47,8 +47,7 @@ def list_conditions(dialect: str, wanted: QuestionFilter) -> list[ColumnElement[
         if wanted.below <= LOW_SCORE_CEILING:
             found.append(c.score < literal_column(str(LOW_SCORE_CEILING)))  # worded like the partial index
     if wanted.search:
-        spellings = {wanted.search, wanted.search.lower(), wanted.search.upper(), wanted.search.capitalize()}
-        found.append(or_(*(c.query.icontains(text, autoescape=True) for text in sorted(spellings))))
+        found.append(_contains(dialect, wanted.search))
     if wanted.texts is not None:
         found.append(c.query.in_(wanted.texts))
     if wanted.retrieval_id:
@@ -71,6 +70,14 @@ def list_texts_of_others(connection: Connection, column: str, value: str, texts:
 
 
 _STATE_OF_FORMER = f"CASE WHEN score IS NULL THEN {EMPTY} ELSE {SCORED} END"
+
+
+def _contains(dialect: str, text: str) -> ColumnElement[bool]:
+    """Return the condition that a query contains a text in any case. SQLite knows the case of ASCII letters only."""
+    if dialect != "sqlite":
+        return retrievals.c.query.icontains(text, autoescape=True)
+    spellings = {text} if text.isascii() else {text, text.lower(), text.upper(), text.capitalize()}
+    return or_(*(retrievals.c.query.contains(each, autoescape=True) for each in sorted(spellings)))
 
 
 def _is_named(name: str) -> ColumnElement[bool]:

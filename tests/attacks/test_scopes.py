@@ -130,6 +130,39 @@ def test_scores_change_nothing_of_production_and_other_services(
     assert attacked.look() == before
 
 
+def make_trace(trace_id: str, **resource: str) -> dict:
+    span = {
+        "traceId": trace_id, "spanId": f"{len(resource):016x}", "name": "search",
+        "startTimeUnixNano": str(now_ms() * 1_000_000), "endTimeUnixNano": str(now_ms() * 1_000_000 + 5_000_000),
+        "attributes": [
+            {"key": "openinference.span.kind", "value": {"stringValue": "RETRIEVER"}},
+            {"key": "input.value", "value": {"stringValue": "what is a forged question"}},
+            {"key": "retrieval.documents.0.document.id", "value": {"stringValue": "docs/mbuf.md"}},
+            {"key": "retrieval.documents.0.document.score", "value": {"doubleValue": 0.01}},
+        ],
+    }  # fmt: skip
+    names = {"environment": "deployment.environment.name", "service": "service.name"}
+    named = [{"key": names[key], "value": {"stringValue": value}} for key, value in resource.items()]
+    return {"resourceSpans": [{"resource": {"attributes": named}, "scopeSpans": [{"spans": [span]}]}]}
+
+
+@pytest.mark.parametrize("token", ["staging", "staging admin", "other"])
+@pytest.mark.parametrize("named", [{}, {"environment": "production", "service": "answers"}], ids=["unnamed", "named"])
+def test_traces_change_nothing_of_production_and_other_services(attacked: Attacked, token: str, named: dict) -> None:
+    trace_id = f"{abs(hash((token, *named))) % 16**15:032x}"
+    assert attacked.post("ingest", "/v1/traces", make_trace(trace_id, service="answers"))[0] == 200
+    before = attacked.look()
+    assert trace_id in {row[before_column()] for row in before["retrievals"]}
+    for each in (trace_id, trace_id[::-1]):
+        attacked.post(token, "/v1/traces", make_trace(each, **named))
+    attacked.post("ingest", "/v1/traces", {"resourceSpans": []})
+    assert attacked.look() == before
+
+
+def before_column() -> int:
+    return list(retrievals.c.keys()).index("retrieval_id")
+
+
 def test_what_was_refused_is_counted_where_it_came_from(attacked: Attacked) -> None:
     before = attacked.count("staging", "scope"), attacked.count("production", "scope")
     attacked.post("staging", "/v1/retrievals", {"query": "q", "environment": "production"})

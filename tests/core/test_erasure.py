@@ -12,6 +12,7 @@ from sqlalchemy import func, insert, select
 
 from core.audit.acts import Act
 from core.audit.permissions import Grant, Role, combine_grants
+from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.audit.trail import AuditFilter, list_audit
 from core.embedding.vectors import VectorCache
 from core.erasure import Erasure, erase, preview_erasure
@@ -69,6 +70,8 @@ def fill(store: Store) -> None:
         connection.execute(
             insert(trace_spans), [{"trace_id": t, "span_id": "1", "body": body, "received_ms": 1} for t, body in spans]
         )
+        predicted = {"queries": [{"text": "My own question", "live_score": 0.5}, {"text": "nobody's"}]}
+        save_setting(connection, setting_key(Family.PREDICTION, "v2"), predicted, expected_version=0)
         examples = [("score", f"score: is wrong | {{'user_id': '{ADA}'}}"), ("ts", "ts: is missing")]
         connection.execute(insert(intake), [{**counted, "reason": r, "example": text} for r, text in examples])
 
@@ -78,7 +81,7 @@ def texts(store: Store) -> set[str]:
 
 
 def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
-    expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, vectors=1)
+    expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, vectors=1, predictions=1)
     counted = [(day.day, day.questions) for day in list_days(full)]
     assert preview_erasure(full, DataSubject(user_id=ADA)) == expected
     assert len(texts(full)) == 4
@@ -91,6 +94,9 @@ def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
         assert list(connection.scalars(select(trace_spans.c.trace_id))) == ["t-3"]
         assert sorted(connection.scalars(select(intake.c.example))) == ["", "ts: is missing"]
         assert connection.scalar(select(func.count()).select_from(vectors)) == 2
+    assert get_setting(full, setting_key(Family.PREDICTION, "v2")).value == {
+        "queries": [{"text": "", "live_score": 0.5}, {"text": "nobody's"}]
+    }
     assert preview_erasure(full, DataSubject(user_id=ADA)).total == 0
     assert [(day.day, day.questions) for day in list_days(full)] == counted
 

@@ -81,7 +81,8 @@ def test_who_may_not_read_questions_sees_counts_only(
     app = open_page("coverage")
     assert "50% of all queries" in verdict(app)
     assert "topics are shown by number" in shown(app)
-    assert not any(word in shown(app) for word in (*WORDS[:3], "how do I"))
+    for page in ("coverage", "overview"):
+        assert not any(word in shown(open_page(page)) for word in (*WORDS[:3], "how do I")), page
 
 
 def shown(app: AppTest) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -282,6 +283,19 @@ def test_whatever_the_attributes_hold_each_search_is_taken_or_counted(store):
     (counted,) = list_counts(store)
     assert 0 < counted.taken <= searches
     assert counted.refused > 0
+
+
+def test_a_bound_sender_adds_nothing_to_a_trace_of_another_environment(store):
+    take(store, SPANS[0], SPANS[1])
+    before = read(store, "retrieval_id", "query", "documents", "answer")
+    foreign = replace(SPANS[6], scope=Scope("production", "answers"))
+    answer = replace(SPANS[8], scope=Scope("production", "answers"), answer="forged")
+    spans = [(TRACE, each) for each in (foreign, answer, SpanNote("plain", "root"))]
+    assert take_spans(store, spans, now_ms=NOW_MS + 1, is_bound=True) == []
+    tend_traces(store, now_ms=NOW_MS + OPEN_MS * 2)
+    assert read(store, "retrieval_id", "query", "documents", "answer") == before
+    counts = {each.source: each.reasons for each in list_counts(store)}
+    assert counts["otlp"]["scope"] == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,92 @@
+"""Shell: learns score maps once there are enough rows, and gives waiting rows their similarity, before and after."""
+
+from datetime import datetime
+
+from core.audit.actions import Action
+from core.audit.acts import Act, changing
+from core.errors import InvalidInput, NotFound
+from core.log.score_maps import (
+    Scale,
+    find_map,
+    list_numbers,
+    list_scales,
+    list_slices,
+    list_waiting,
+    map_rows,
+    save_map,
+)
+from core.log.score_scales import LEAST_ROWS, ScoreMap, learn_map
+from quarterdeck.clock import to_ms
+from quarterdeck.log import SqlLog, as_log
+from quarterdeck.registry import registry_of
+from quarterdeck.scope import Scope
+from quarterdeck.similarity import DISTANCES
+from quarterdeck.store import Store
+
+MOST_ROWS = 200_000  # that one call maps; the next one goes on
+
+
+def map_scores(store: Store, *, now: datetime, most: int = MOST_ROWS) -> int:
+    """Give rows of learned kinds their similarity, as soon as there are enough to learn from; return how many.
+
+    A map is learned from the first 200 to 2,000 rows of a scope, kind and model, and is frozen. A log in ClickHouse has
+    none. Raises SourceUnavailable.
+    """
+    log = as_log(store)
+    if not isinstance(log, SqlLog):
+        return 0
+    done = 0
+    for scale, _ in list_waiting(log.store):
+        found = find_map(log.store, scale) or _learn(log.store, scale, now)
+        if found is None:
+            continue
+        for ids in list_slices(log.store, scale, mapped=False):
+            done += map_rows(log.store, scale, ids, found)
+            if done >= most:
+                return done
+    return done
+
+
+def relearn_scores(store: Store, scope: Scope, by: Act) -> int:
+    """Learn the maps of a scope anew from its newest rows and apply them to all of its rows; return the audit entry.
+
+    Hours whose rows were deleted keep the former scale. Safe to repeat after an interruption. Raises NotFound where the
+    scope has no map, and InvalidInput for a log in ClickHouse.
+    """
+    log = as_log(store)
+    if not isinstance(log, SqlLog):
+        raise InvalidInput("log", "a log in ClickHouse has no learned score maps")
+    scales = list_scales(log.store, scope)
+    if not scales:
+        raise NotFound(
+            f"score map: {scope.environment}/{scope.service} has none; one is learned from {LEAST_ROWS} rows"
+        )
+    learned: dict[Scale, tuple[ScoreMap, int]] = {}
+    for scale in scales:
+        numbers, former = list_numbers(log.store, scale, newest=True), find_map(log.store, scale)
+        if former and len(numbers) >= LEAST_ROWS:
+            version = former.version + 1
+            learned[scale] = learn_map(numbers, is_distance=scale.kind in DISTANCES, version=version), len(numbers)
+    if not learned:
+        raise InvalidInput("rows", f"at least {LEAST_ROWS} of a kind and model must still be stored")
+    told = {f"{scale.kind} {scale.model}".strip(): found.version for scale, (found, _) in learned.items()}
+    with changing(log.store, by) as change:
+        scope_id = registry_of(log.store).lend().find_ids(change.connection, [scope])[scope]
+        for scale, (found, rows) in learned.items():
+            save_map(change.connection, scope_id, scale, found, rows=rows, at_ms=change.at_ms)
+        change.record(Action.SERVICE_RELEARN, scope.service, None, {"versions": told})
+    for scale, (found, _) in learned.items():
+        for ids in list_slices(log.store, scale, mapped=True):
+            map_rows(log.store, scale, ids, found)
+    return change.entry_id
+
+
+def _learn(store: Store, scale: Scale, now: datetime) -> ScoreMap | None:
+    numbers = list_numbers(store, scale)
+    if len(numbers) < LEAST_ROWS:
+        return None
+    found = learn_map(numbers, is_distance=scale.kind in DISTANCES)
+    with store.begin() as connection:
+        scope_id = registry_of(store).lend().find_ids(connection, [scale.scope])[scale.scope]
+        save_map(connection, scope_id, scale, found, rows=len(numbers), at_ms=to_ms(now))
+    return found

@@ -1,0 +1,99 @@
+"""Shell: saves the settings of services, renames and merges services, each change with its audit entry."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from sqlalchemy import select
+
+from core.audit.actions import Action
+from core.audit.acts import Act, changing
+from core.audit.settings import save_setting
+from core.errors import Conflict, InvalidInput, NotFound
+from core.log.days import forget_days
+from core.log.services import Service, get_service, service_key
+from core.log.successions import (
+    Holdings,
+    count_holdings,
+    find_scope_id,
+    merge_sums,
+    move_rows,
+    rename_scope,
+)
+from quarterdeck.log import SqlLog, as_log
+from quarterdeck.registry import registry_of
+from quarterdeck.schema import scopes
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
+
+
+def save_service(store: Store, service: Service, by: Act) -> int:
+    """Save the settings of a service, which hold in all environments; return the audit entry's id.
+
+    Another zone makes its closed days anew. Raises Conflict if somebody else changed them since they were read.
+    """
+    before = get_service(store, service.name)
+    with changing(store, by) as change:
+        key = service_key(service.name)
+        save_setting(change.connection, key, service.to_audit(), expected_version=service.version)
+        if service.zone != before.zone:
+            ids = change.connection.scalars(select(scopes.c.id).where(scopes.c.service == service.name))
+            forget_days(change.connection, list(ids))
+        change.record(Action.SERVICE_SET, service.name, before.to_audit(), service.to_audit())
+    return change.entry_id
+
+
+def rename_service(store: Store, former: Scope, new: Scope, by: Act) -> int:
+    """Give a service another name, in its environment; verdicts, gaps and decisions continue. Returns the audit entry.
+
+    Raises NotFound if nothing of it is recorded, and Conflict if the new name reports already.
+    """
+    held = _check(store, former, new)
+    with store.read() as connection:
+        taken = find_scope_id(connection, new) is not None
+    if taken:
+        raise Conflict(f"{new.service} reports in {new.environment} already; use: quarterdeck services merge")
+    with changing(store, by) as change:
+        rename_scope(change.connection, former, new)
+        change.record(Action.SERVICE_RENAME, former.service, asdict(held), {"service": new.service})
+    registry_of(store).forget()
+    return change.entry_id
+
+
+def merge_services(
+    store: Store, former: Scope, new: Scope, by: Act, *, on_progress: Callable[[int, int], None] = lambda _n, _all: None
+) -> int:
+    """Add what is recorded of one service to another of its environment; return the audit entry's id.
+
+    Verdicts, gaps and decisions continue under the new name at once; stored rows follow in slices. After an
+    interruption, repeat it. Raises NotFound if nothing is recorded of one of them.
+    """
+    held = _check(store, former, new)
+    with store.read() as connection:
+        if find_scope_id(connection, new) is None:
+            raise NotFound(f"service: {new.service} recorded nothing in {new.environment}; use: services rename")
+    with changing(store, by) as change:
+        merge_sums(change.connection, former, new)
+        change.record(Action.SERVICE_MERGE, former.service, asdict(held), {"service": new.service})
+    moved = 0
+    for count in move_rows(store, former, new):
+        moved += count
+        on_progress(moved, held.rows)
+    registry_of(store).forget()
+    return change.entry_id
+
+
+def preview_succession(store: Store, former: Scope, new: Scope) -> Holdings:
+    """Return what `rename_service` or `merge_services` would hand over; raises what they raise."""
+    return _check(store, former, new)
+
+
+def _check(store: Store, former: Scope, new: Scope) -> Holdings:
+    log = as_log(store)
+    if not isinstance(log, SqlLog) or log.store.name != store.name:
+        raise InvalidInput("log", "services of a log that lies outside of the store cannot be renamed or merged")
+    if former == new:
+        raise InvalidInput("service", "the two names are the same")
+    held = count_holdings(store, former)
+    if not held.questions and not held.rows:
+        raise NotFound(f"service: {former.service} recorded nothing in {former.environment}")
+    return held
