@@ -15,6 +15,7 @@ from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STOR
 from core.intake.notes import SpanNote
 from core.intake.queries import find_question, read_input
 from core.intake.scales import find_kind
+from core.safety.letters import show_text
 from quarterdeck.hits import MAX_DOCUMENTS
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import LATEST, MAX_ANSWER_CHARACTERS, MAX_QUERY_CHARACTERS
@@ -98,7 +99,9 @@ def read_span(
         if role not in (RETRIEVER, STORE):
             return SpanNote(span.span_id, span.parent_id)
         scope, problem = scope or home, (error.field, error.problem)
-        return SpanNote(span.span_id, span.parent_id, role, span.name[:256], span.start_ns, scope, problem=problem)
+        return SpanNote(
+            span.span_id, span.parent_id, role, _plain_name(span.name), span.start_ns, scope, problem=problem
+        )
 
 
 def find_role(span: Span) -> str:
@@ -148,7 +151,7 @@ def _read(span: Span, role: str, scope: Scope, redact: Redactor, choices: Choice
     metadata = parse_json(attributes.get("metadata"))
     sources = (attributes, metadata if isinstance(metadata, Mapping) else {}, span.resource)
     common: dict[str, Any] = {
-        "span_id": span.span_id, "parent_id": span.parent_id, "role": role, "name": span.name[:256],
+        "span_id": span.span_id, "parent_id": span.parent_id, "role": role, "name": _plain_name(span.name),
         "start_ns": span.start_ns, "scope": scope, "fields": _find_fields(role, *sources),
     }  # fmt: skip
     if role in (RETRIEVER, STORE, RERANKER):
@@ -328,7 +331,7 @@ def _find_error(span: Span) -> str:
         if name == "exception":
             said = event.get("exception.message") or event.get("exception.type")
             return _first_line(str(said or ""))
-    return _first_line(span.message)
+    return _first_line(str(span.attributes.get("langfuse.observation.status_message") or span.message))
 
 
 def _first_line(message: str) -> str:
@@ -384,9 +387,13 @@ def _find_answer(attributes: Mapping[str, Any], redact: Redactor) -> str:
         value = attributes.get(name)
         text = _read_answer(parse_json(value)) if value not in (None, "") else None
         if text and text not in names.HIDDEN:
-            return redact(text[:MAX_ANSWER_CHARACTERS])
+            return redact(_storable(text[:MAX_ANSWER_CHARACTERS]))
     flat = attributes.get("llm.output_messages.0.message.content")
-    return redact(flat[:MAX_ANSWER_CHARACTERS]) if isinstance(flat, str) else ""
+    return redact(_storable(flat[:MAX_ANSWER_CHARACTERS])) if isinstance(flat, str) else ""
+
+
+def _storable(text: str) -> str:
+    return show_text(text.replace("\x00", ""))
 
 
 def _read_answer(value: Any, depth: int = 6) -> str | None:
@@ -409,7 +416,12 @@ def _read_answer(value: Any, depth: int = 6) -> str | None:
 def _redact(question: str, redact: Redactor) -> str:
     if not question or len(question) > MAX_QUERY_CHARACTERS:
         return question[: MAX_QUERY_CHARACTERS + 1]  # too long: refused when its row is made
-    return redact(question.encode("utf-8", "replace").decode()) if not question.isascii() else redact(question)
+    return redact(question if question.isascii() else show_text(question))
+
+
+def _plain_name(name: str) -> str:
+    """Return a span's name as every database takes it."""
+    return name[:128] if name.isprintable() else "".join(each for each in name[:128] if each.isprintable())
 
 
 def _first_text(keys: Sequence[str], *sources: Mapping[str, Any]) -> str | None:

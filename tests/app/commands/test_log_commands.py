@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.log.services import get_service
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
@@ -128,3 +129,13 @@ def test_scores_of_a_file_are_imported_and_what_is_refused_is_said(
     answer = quarterdeck("import-scores", str(path), "--map", "retrieval_id=answer", "--database", url, "--json")
     assert (answer.code, answer.json["stored"], answer.json["waiting"]) == (1, 1, 1)
     assert [(each["row"], each["field"]) for each in answer.json["refused"]] == [(2, "value")]
+
+
+def test_a_service_s_answers_are_kept_once_somebody_says_so(store, url, quarterdeck):
+    set_answers = ("services", "set", "answers", "--database", url, "--reason", "judged weekly")
+    assert quarterdeck(*set_answers, "--keep-answers").code == 0
+    assert get_service(store, "answers").keep_answers
+    quarterdeck(*set_answers, "--zone", "Europe/Berlin")
+    assert get_service(store, "answers").keep_answers
+    quarterdeck(*set_answers, "--no-answers")
+    assert not get_service(store, "answers").keep_answers
