@@ -7,6 +7,8 @@ import click
 from app.commands.common import common, find_scope, open_store, service_option, show, to_json
 from core.audit.acts import Act
 from core.config import Config
+from quarterdeck.clock import to_ms
+from quarterdeck.log import SqlLog, as_log
 from quarterdeck.scope import make_scope
 
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
@@ -39,9 +41,9 @@ def services_list(config: Config, *, as_json: bool) -> None:
         for scope, service in found
     ]  # fmt: skip
     lines = [f"{r['environment']:<16} {r['service']:<28} {r['zone']:<20} {', '.join(r['dimensions'])}" for r in rows]
-    since_ms = int((datetime.now(UTC) - timedelta(days=30)).timestamp() * 1000)
-    for succession in find_successions(store, since_ms=since_ms) if store.log_url in (None, store.url) else ():
-        click.echo(succession.offer, err=True)
+    if isinstance(as_log(store), SqlLog):
+        for succession in find_successions(store, since_ms=to_ms(datetime.now(UTC) - timedelta(days=30))):
+            click.echo(succession.offer, err=True)
     show(as_json, rows, lines or ["no service reported yet"])
 
 

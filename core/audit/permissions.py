@@ -82,8 +82,8 @@ NEEDS = {
 SHARED = frozenset(
     {
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
-        Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.ENVIRONMENT_ADD, Action.SERVICE_SET, Action.STORE_RESTORE,
-        Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK,
+        Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.ENVIRONMENT_ADD, Action.STORE_RESTORE,
+        Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.SERVICE_SET,
     }
 )  # fmt: skip
 

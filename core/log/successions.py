@@ -102,7 +102,10 @@ def find_successions(store: Store, *, since_ms: int) -> tuple[Succession, ...]:
     """Return the services that began since a time, within a day of the end of the service `default`."""
     c = rollups.c
     query = (
-        select(scopes.c.environment, scopes.c.service, func.min(c.start_ms).label("first"), func.max(c.start_ms).label("last"))
+        select(
+            scopes.c.environment, scopes.c.service,
+            func.min(c.start_ms).label("first"), func.max(c.start_ms).label("last"),
+        )
         .join(scopes, scopes.c.id == c.scope_id)
         .where(c.dimension == "", c.value == "")
         .group_by(scopes.c.environment, scopes.c.service)
