@@ -1,6 +1,7 @@
 """The commands `services …`: what reports to the deck, its settings, and what continues under another name."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
@@ -78,9 +79,9 @@ def services_set(
     from core.log.services import get_service
 
     store = open_store(config, create=True)
-    given = {"zone": zone, "trace_link": trace_link, "score_kind": score_kind}
+    given: dict[str, Any] = {"zone": zone, "trace_link": trace_link, "score_kind": score_kind}
     if dimensions or no_dimensions:
-        given |= {"dimensions": dimensions}  # type: ignore[dict-item]
+        given |= {"dimensions": dimensions}
     changed = {field: value for field, value in given.items() if value is not None}
     service = replace(get_service(store, make_scope(None, name).service), **changed)
     entry = save_service(store, service, Act(config.operator, reason, config.environment))

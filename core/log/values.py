@@ -186,7 +186,7 @@ class AskedBy(NamedTuple):
 
     user: str | None
     query: str
-    count: int
+    asked: int
     total: float
 
 

@@ -26,7 +26,7 @@ ME = Act("ada", "another analyzer")
 
 
 @pytest.mark.parametrize("is_distance", [False, True])
-def test_a_better_number_has_a_higher_similarity_on_every_scale_and_beyond_what_was_learned(is_distance):
+def test_a_better_number_has_a_higher_similarity_on_every_scale_and_beyond_what_was_learned(is_distance: bool) -> None:
     rng = random.Random(1)
     for scale in (1e-4, 1.0, 5_000.0):
         numbers = [scale * rng.lognormvariate(0, 0.8) for _ in range(500)]
@@ -39,7 +39,7 @@ def test_a_better_number_has_a_higher_similarity_on_every_scale_and_beyond_what_
         assert ScoreMap.read(found.dump(), 1) == found
 
 
-def test_numbers_that_are_all_the_same_are_in_the_middle():
+def test_numbers_that_are_all_the_same_are_in_the_middle() -> None:
     found = learn_map([3.0] * 200, is_distance=False)
     assert found.apply(3.0) == pytest.approx(0.5)
     assert found.apply(2.0) < 0.5 < found.apply(4.0)
@@ -52,7 +52,7 @@ def declare(store: Store) -> None:
 
 def write(
     store: Store, days: int, *, level: float = 12.0, per_day: int = 20, scope: Scope = DEFAULT_SCOPE, ago: int = 0
-):
+) -> None:
     rng = random.Random(days)
     rows = [
         Retrieval(
