@@ -80,7 +80,7 @@ def _cap(reader: LogReader, scope: Scope, calendar: Calendar, day: DailyScores) 
     if not 0 < day.count <= MOST_QUESTIONS:
         return None
     asked = list(reader.list_asked_by(scope, calendar.start_of(day.day), calendar.end_of(day.day)))
-    if sum(row.count for row in asked) < _LEAST_KEPT * day.count:
+    if sum(row.asked for row in asked) < _LEAST_KEPT * day.count:
         return None
     return cap_mean(asked)
 

@@ -1,5 +1,6 @@
 """Shell: learns score maps once there are enough rows, and gives waiting rows their similarity, before and after."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from core.audit.actions import Action
@@ -70,7 +71,7 @@ def relearn_scores(store: Store, scope: Scope, by: Act) -> int:
     if not learned:
         raise InvalidInput("rows", f"at least {LEAST_ROWS} of a kind and model must still be stored")
     told = {f"{scale.kind} {scale.model}".strip(): found.version for scale, (found, _) in learned.items()}
-    with changing(log.store, by) as change:
+    with changing(log.store, replace(by, environment=scope.environment)) as change:
         scope_id = registry_of(log.store).lend().find_ids(change.connection, [scope])[scope]
         for scale, (found, rows) in learned.items():
             save_map(change.connection, scope_id, scale, found, rows=rows, at_ms=change.at_ms)

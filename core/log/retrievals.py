@@ -192,7 +192,10 @@ def _read_days(
     closed = find_closed(log, scope) if isinstance(log, Store) and all(scope) else {}
     if not closed or not isinstance(log, Store):
         return list(reader.list_days(scope, dimension, value, start_ms, end_ms, calendar))
-    hours = {day: Content(*content) for day, *content in reader.list_day_counts(scope, start_ms, end_ms, calendar)}
+    hours = {
+        day: Content(counted, summed)
+        for day, counted, summed in reader.list_day_counts(scope, start_ms, end_ms, calendar)
+    }
     valid = {day for day, content in hours.items() if day in closed and closed[day].is_same_as(content)}
     found = list_closed_days(log, scope, dimension, value, valid)
     for first, last in _join(sorted(hours.keys() - valid)):

@@ -1,7 +1,7 @@
 """Shell: saves the settings of services, renames and merges services, each change with its audit entry."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy import select
 
@@ -52,7 +52,7 @@ def rename_service(store: Store, former: Scope, new: Scope, by: Act) -> int:
         taken = find_scope_id(connection, new) is not None
     if taken:
         raise Conflict(f"{new.service} reports in {new.environment} already; use: quarterdeck services merge")
-    with changing(store, by) as change:
+    with changing(store, replace(by, environment=former.environment)) as change:
         rename_scope(change.connection, former, new)
         change.record(Action.SERVICE_RENAME, former.service, asdict(held), {"service": new.service})
     registry_of(store).forget()
@@ -71,7 +71,7 @@ def merge_services(
     with store.read() as connection:
         if find_scope_id(connection, new) is None:
             raise NotFound(f"service: {new.service} recorded nothing in {new.environment}; use: services rename")
-    with changing(store, by) as change:
+    with changing(store, replace(by, environment=former.environment)) as change:
         merge_sums(change.connection, former, new)
         change.record(Action.SERVICE_MERGE, former.service, asdict(held), {"service": new.service})
     moved = 0

@@ -78,10 +78,10 @@ def get_service(store: Store, name: str) -> Service:
     """Return the settings of a service; the defaults where none was saved. Invalid ones count as not set."""
     stored, version = get_setting(store, service_key(name))
     told: dict[str, Any] = stored if isinstance(stored, dict) else {}
-    values = {"dimensions": tuple(map(str, told.get("dimensions") or ()))}
+    values: dict[str, Any] = {"dimensions": tuple(map(str, told.get("dimensions") or ()))}
     values |= {field: told.get(field) or "" for field in ("trace_link", "score_kind")}
     values["zone"] = told.get("zone") or UTC_NAME
-    kept = {}
+    kept: dict[str, Any] = {}
     for field, value in values.items():
         try:
             Service(name, **{field: value})
