@@ -1,7 +1,7 @@
 """Rule: the documents behind a retrieval, and its attributes: what services give, brought into one form."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -79,15 +79,16 @@ def dump_attributes(attributes: Mapping[str, Any]) -> str:
     return _dump(attributes)
 
 
-_plain_dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
-try:
-    import orjson
+def _choose_dump() -> Callable[[Any], str]:
+    """Return a function that writes compact JSON: orjson's where it is installed, which is several times faster."""
+    try:
+        import orjson
+    except ModuleNotFoundError:
+        return json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+    return lambda value: orjson.dumps(value).decode()
 
-    def _dump(value: Any) -> str:
-        """Return compact JSON; orjson is several times faster than the standard library, where it is installed."""
-        return orjson.dumps(value).decode()
-except ModuleNotFoundError:
-    _dump = _plain_dump
+
+_dump = _choose_dump()
 
 
 _known: set[str] = set()  # ids and names that were checked: they repeat

@@ -34,7 +34,7 @@ def services_list(config: Config, *, as_json: bool) -> None:
 
     store = open_store(config)
     found = [(scope, get_service(store, scope.service)) for scope in list_scopes(store)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "environment": scope.environment, "service": scope.service, "zone": service.zone,
             "dimensions": list(service.dimensions), "trace_link": service.trace_link, "score_kind": service.score_kind,
