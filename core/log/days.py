@@ -5,17 +5,19 @@ A closed day counts as long as its hours still have the number of questions and 
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from sqlalchemy import Connection, delete, select, text
 
 from core.log.values import DailyScores
 from quarterdeck.schema import SUMS, days, scopes
 from quarterdeck.scope import Scope
-from quarterdeck.store import Store
+from quarterdeck.store import Store, fetch_many
 
 _KEY = ("scope_id", "dimension", "value", "day")
+_HISTOGRAM = 3 + SUMS.index("b00")  # after value, day and capped mean
 _NAMES = tuple(column.name for column in days.c)
 _SAVE = text(
     f"INSERT INTO days ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)}) "
@@ -64,13 +66,17 @@ def list_closed_days(
     )
     if value is not None:
         query = query.where(c.value == value)
-    found = []
+    named = {day.isoformat(): day for day in wanted}
     with store.read() as connection:
-        for name, day, capped, *sums in connection.execute(query):
-            on = date.fromisoformat(day)
-            if on in wanted:
-                found.append((name, replace(DailyScores.of_sums(0, sums), day=on, capped=capped)))
-    return found
+        return [(row[0], _read_day(named[row[1]], row)) for row in fetch_many(connection, query) if row[1] in named]
+
+
+def _read_day(day: date, row: Sequence[Any]) -> DailyScores:
+    _, _, capped, count, logged, total, squares, unmapped, unscored, empty, failed = row[:_HISTOGRAM]
+    return DailyScores(
+        day, count, total, squares, tuple(row[_HISTOGRAM:]), logged=logged, unmapped=unmapped, unscored=unscored,
+        empty=empty, failed=failed, capped=capped,
+    )  # fmt: skip
 
 
 def save_days(
