@@ -50,7 +50,7 @@ ScopeOf = Callable[[str | None, str | None], Scope]  # of an environment and a s
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class SpanChoices:
     """What a service chose: whether answers are kept, and the kind of its scores where a span does not say it."""
 
     keep_answers: bool = False
@@ -79,7 +79,7 @@ def read_span(
     span: Span,
     *,
     redact: Redactor,
-    choices_of: Callable[[Scope], Choices] = lambda _scope: Choices(),
+    choices_of: Callable[[Scope], SpanChoices] = lambda _scope: SpanChoices(),
     scope_of: ScopeOf = make_scope,
     home: Scope = DEFAULT_SCOPE,
 ) -> SpanNote:
@@ -146,7 +146,7 @@ def _is_read(span: Span) -> bool:
     return any(word in said for word in names.STORE_READS)
 
 
-def _read(span: Span, role: str, scope: Scope, redact: Redactor, choices: Choices) -> SpanNote:
+def _read(span: Span, role: str, scope: Scope, redact: Redactor, choices: SpanChoices) -> SpanNote:
     attributes = _with_events(span)
     metadata = parse_json(attributes.get("metadata"))
     sources = (attributes, metadata if isinstance(metadata, Mapping) else {}, span.resource)
@@ -171,7 +171,7 @@ def _read_search(
     attributes: Mapping[str, Any],
     sources: Sequence[Mapping[str, Any]],
     redact: Redactor,
-    choices: Choices,
+    choices: SpanChoices,
 ) -> dict[str, Any]:
     """Return what a retriever, a vector store or a reranker says: its question, documents and numbers."""
     if not 0 < span.start_ns < _LATEST_NS:
@@ -300,7 +300,7 @@ def _list_results(span: Span) -> list[Any]:
 
 
 def _measure(
-    span: Span, role: str, documents: Sequence[Found], sources: Sequence[Mapping[str, Any]], choices: Choices
+    span: Span, role: str, documents: Sequence[Found], sources: Sequence[Mapping[str, Any]], choices: SpanChoices
 ) -> tuple[tuple[tuple[str, float | None], ...], str, float | None]:
     """Return the hits, the kind of their numbers, and the best number of a reranker beside them."""
     documents = documents[:MAX_DOCUMENTS]

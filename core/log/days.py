@@ -27,18 +27,18 @@ _SAVE = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class DayContent:
     """What a day was made of: the number of questions, in any state, and the sum of their scores."""
 
     counted: int
     summed: float
 
-    def is_same_as(self, other: "Content") -> bool:
+    def is_same_as(self, other: "DayContent") -> bool:
         """Return whether the hours have not changed; sums may differ by rounding."""
         return self.counted == other.counted and math.isclose(self.summed, other.summed, rel_tol=1e-9, abs_tol=1e-6)
 
 
-def find_closed(store: Store, scope: Scope) -> dict[date, Content]:
+def find_closed(store: Store, scope: Scope) -> dict[date, DayContent]:
     """Return the closed days of a scope, each with what it was made of."""
     c = days.c
     query = (
@@ -48,7 +48,7 @@ def find_closed(store: Store, scope: Scope) -> dict[date, Content]:
         .where(c.dimension == "", c.value == "")
     )
     with store.read() as connection:
-        return {date.fromisoformat(day): Content(n, total) for day, n, total in connection.execute(query)}
+        return {date.fromisoformat(day): DayContent(n, total) for day, n, total in connection.execute(query)}
 
 
 def list_closed_days(
@@ -83,7 +83,7 @@ def save_days(
     connection: Connection,
     scope_id: int,
     found: Mapping[str, Iterable[tuple[str, DailyScores]]],
-    contents: Mapping[date, Content],
+    contents: Mapping[date, DayContent],
 ) -> None:
     """Save days by dimension, each with its value, as made of these contents. They replace former ones."""
     rows = [

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from core.errors import InvalidInput
 from core.log.calendars import UTC_DAYS, Calendar, make_calendar
-from core.log.days import Content, find_closed, list_closed_days
+from core.log.days import DayContent, find_closed, list_closed_days
 from core.log.readers import open_reader
 from core.log.services import get_service
 from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, States, UserRow, normalize_query
@@ -218,7 +218,7 @@ class ScopeDays:
         """Return the closed days that still are what their hours say, and the others."""
         if window not in self._found:
             counts = self._reader.list_day_counts(self._scope, *self._bounds(window), self._calendar)
-            hours = {day: Content(counted, summed) for day, counted, summed in counts}
+            hours = {day: DayContent(counted, summed) for day, counted, summed in counts}
             known = self._closed
             valid = {day for day, content in hours.items() if day in known and known[day].is_same_as(content)}
             self._found[window] = valid, hours.keys() - valid

@@ -10,7 +10,7 @@ from core.audit.acts import Act, changing
 from core.audit.settings import save_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.log.days import forget_days
-from core.log.services import Service, get_service, service_key
+from core.log.services import ServiceSettings, get_service, service_key
 from core.log.successions import (
     Holdings,
     count_holdings,
@@ -26,7 +26,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 
-def save_service(store: Store, service: Service, by: Act) -> int:
+def save_service(store: Store, service: ServiceSettings, by: Act) -> int:
     """Save the settings of a service, which hold in all environments; return the audit entry's id.
 
     Another zone makes its closed days anew. Raises Conflict if somebody else changed them since they were read.

@@ -22,7 +22,7 @@ _LONGEST_NAME, _LONGEST_LINK = 64, 500
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceSettings:
     """The settings of a service, in all its environments. Raises InvalidInput, naming the field.
 
     - `dimensions`: the attributes that get rollups, besides the built-in dimensions.
@@ -74,7 +74,7 @@ def service_key(name: str) -> SettingKey:
     return setting_key(Family.SERVICE, name)
 
 
-def get_service(store: Store, name: str) -> Service:
+def get_service(store: Store, name: str) -> ServiceSettings:
     """Return the settings of a service; the defaults where none was saved. Invalid ones count as not set."""
     stored, version = get_setting(store, service_key(name))
     told: dict[str, Any] = stored if isinstance(stored, dict) else {}
@@ -84,11 +84,11 @@ def get_service(store: Store, name: str) -> Service:
     kept: dict[str, Any] = {}
     for field, value in values.items():
         try:
-            Service(name, **{field: value})
+            ServiceSettings(name, **{field: value})
         except (InvalidInput, AttributeError, TypeError):
             continue
         kept[field] = value
-    return Service(name, **kept, keep_answers=told.get("keep_answers") is True, version=version)
+    return ServiceSettings(name, **kept, keep_answers=told.get("keep_answers") is True, version=version)
 
 
 def find_zone(name: str) -> ZoneInfo:

@@ -15,7 +15,7 @@ from benchmarks.index_swap import HashEmbedder, make_source
 from core import reverts
 from core.access.credentials import issue_token, revoke_token
 from core.access.roles import grant_role, list_grants, revoke_role
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.alerts.alerts import AlertRule
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.arms.arms import Metric
@@ -65,7 +65,7 @@ from core.jobs.launches import Launch, cancel_job, start_job
 from core.log.mapping import map_scores, relearn_scores
 from core.log.operations import forget_parts, purge_retrievals
 from core.log.service_operations import merge_services, rename_service, save_service
-from core.log.services import Service
+from core.log.services import ServiceSettings
 from core.log.subjects import DataSubject
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
@@ -218,7 +218,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
     "log.operations.forget_parts": (ADMIN, lambda w, by: forget_parts(w.store, {"answers": OLD}, by)),
     "erasure.erase": (ADMIN, lambda w, by: erase(w.store, DataSubject(user_id="ada"), by)),
-    "log.service_operations.save_service": (ADMIN, lambda w, by: save_service(w.store, Service("answers"), by)),
+    "log.service_operations.save_service": (ADMIN, lambda w, by: save_service(w.store, ServiceSettings("answers"), by)),
     "log.service_operations.rename_service": (
         ADMIN, lambda w, by: rename_service(w.store, UNNAMED, NAMED, by)
     ),
@@ -260,7 +260,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         EDITOR, lambda w, by: resume_schedule(w.store, _schedule(w, "held"), by, now=BUILT)
     ),
     "rollouts.schedules.cancel_schedule": (EDITOR, lambda w, by: cancel_schedule(w.store, _schedule(w), by)),
-    "access.credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
+    "access.credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [TokenScope.EVALUATE], by)),
     "access.credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
     "store.operations.record_restore": (ADMIN, lambda w, by: record_restore(w.store, "2026-03-01", by)),
     "deployments.deployments.start_release": (
@@ -364,7 +364,7 @@ def fill(store: Store, folder: Path) -> None:
     save_alert_rule(store, replace(RULE, name="rota"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
-    issue_token(store, "old", [Scope.EVALUATE], SETUP)
+    issue_token(store, "old", [TokenScope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)
     with changing(store, SETUP) as change:
         former, promoted = ({"version": n, "label": f"v{n}", "release": n, "flag": None} for n in (1, 2))

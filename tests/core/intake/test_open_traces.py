@@ -11,7 +11,7 @@ from core.intake.counts import IntakeCount, list_counts
 from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STORE
 from core.intake.notes import SpanNote, dump_note, load_note
 from core.intake.open_traces import MOST_SPANS, OPEN_MS, QUIET_MS, take_spans, tend_traces
-from core.intake.spans import Choices, Span, read_span
+from core.intake.spans import Span, SpanChoices, read_span
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.redaction import redact
 from quarterdeck.schema import (
@@ -276,7 +276,9 @@ def test_whatever_the_attributes_hold_each_search_is_taken_or_counted(store):
                         start_ns=NS + place, end_ns=NS + 9, failed=drawn.random() < 0.2, attributes=said,
                         message="down", events=[("exception", said)], resource=said)  # fmt: skip
             spans.append(span)
-        notes = [read_span(span, redact=redact, choices_of=lambda _scope: Choices(keep_answers=True)) for span in spans]
+        notes = [
+            read_span(span, redact=redact, choices_of=lambda _scope: SpanChoices(keep_answers=True)) for span in spans
+        ]
         searches += sum(each.role in (RETRIEVER, STORE) for each in notes)
         take_spans(store, [(f"{number:032x}", each) for each in notes], now_ms=NOW_MS)
     tend_traces(store, now_ms=NOW_MS + OPEN_MS)

@@ -31,7 +31,7 @@ from starlette.applications import Starlette
 
 from app.http import api, backends
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.audit.acts import Act
 from core.audit.settings import save_setting
 from core.errors import InvalidInput
@@ -253,7 +253,7 @@ def test_a_service_chooses_whether_answers_are_kept_and_what_its_scores_are(list
 
 @pytest.mark.slow
 def test_a_token_takes_spans_of_its_own_environment_alone(listener):
-    secret, _ = issue_token(listener.store, "ci", [Scope.INGEST], Act("tester", "spans", "staging"))
+    secret, _ = issue_token(listener.store, "ci", [TokenScope.INGEST], Act("tester", "spans", "staging"))
     bearer = {"Content_Type": PROTOBUF, "Authorization": f"Bearer {secret}"}
     own = build(RETRIEVER | flat(HIT), resource={"deployment.environment": "staging"})
     none = build(RETRIEVER | flat(HIT))

@@ -14,7 +14,7 @@ from core.log.mapping import map_scores, relearn_scores
 from core.log.retrievals import last_days, list_days, list_questions, list_segment_scores
 from core.log.score_scales import ScoreMap, learn_map
 from core.log.service_operations import save_service
-from core.log.services import Service
+from core.log.services import ServiceSettings
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import document_days, retrievals
@@ -47,7 +47,7 @@ def test_numbers_that_are_all_the_same_are_in_the_middle() -> None:
 
 def declare(store: Store) -> None:
     """Make the tenant a dimension."""
-    save_service(store, Service("default", ("tenant",)), ME)
+    save_service(store, ServiceSettings("default", ("tenant",)), ME)
 
 
 def write(

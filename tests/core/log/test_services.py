@@ -13,7 +13,7 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.log.closing import close_days
 from core.log.retrievals import list_days, list_dimensions, list_scopes, list_segment_scores
 from core.log.service_operations import merge_services, rename_service, save_service
-from core.log.services import Service, get_service, list_new_scopes
+from core.log.services import ServiceSettings, get_service, list_new_scopes
 from core.log.successions import count_holdings, find_successions
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
@@ -50,7 +50,9 @@ def add_topic(store: Store, scope_id: int) -> None:
 
 
 def test_settings_are_saved_with_their_audit_entry_and_read_back(store: Store) -> None:
-    wanted = Service("answers", ("tenant", "locale"), "Europe/Berlin", "https://traces.example/{trace_id}", "bm25")
+    wanted = ServiceSettings(
+        "answers", ("tenant", "locale"), "Europe/Berlin", "https://traces.example/{trace_id}", "bm25"
+    )
     save_service(store, wanted, ME)
     found = get_service(store, "answers")
     assert (found.dimensions, found.zone, found.score_kind) == (("tenant", "locale"), "Europe/Berlin", "bm25")
@@ -59,7 +61,7 @@ def test_settings_are_saved_with_their_audit_entry_and_read_back(store: Store) -
     assert list_audit(store)[0].after == wanted.to_audit()
     with pytest.raises(Conflict):
         save_service(store, wanted, ME)
-    assert get_service(store, "nobody") == Service("nobody")
+    assert get_service(store, "nobody") == ServiceSettings("nobody")
 
 
 @pytest.mark.parametrize(
@@ -72,13 +74,13 @@ def test_settings_are_saved_with_their_audit_entry_and_read_back(store: Store) -
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=field):
-        Service("answers", **{field: value})  # type: ignore[arg-type]
+        ServiceSettings("answers", **{field: value})  # type: ignore[arg-type]
 
 
 def test_another_zone_makes_the_days_anew(store: Store) -> None:
     write(store, DEFAULT_SCOPE, first=10, last=1)
     close_days(store, now=NOW)
-    save_service(store, Service("default", zone="Pacific/Auckland"), ME)
+    save_service(store, ServiceSettings("default", zone="Pacific/Auckland"), ME)
     days = list_days(store, scope=DEFAULT_SCOPE)
     assert {day.capped for day in days} == {None}
     assert close_days(store, now=NOW) == len(days) - 1  # there, the last day began just now
@@ -127,7 +129,7 @@ def test_a_renamed_service_keeps_everything_and_its_writers_go_on(store: Store) 
 
 
 def test_declared_dimensions_are_segments_of_their_service_alone(store: Store) -> None:
-    save_service(store, Service("answers", ("tenant",)), ME)
+    save_service(store, ServiceSettings("answers", ("tenant",)), ME)
     write(store, ANSWERS, first=40, last=1)
     write(store, DEFAULT_SCOPE, first=40, last=1)
     assert list_segment_scores(store, "tenant", scope=ANSWERS).keys() == {"a"}
