@@ -20,15 +20,19 @@ from app.commands import (
     deploy,
     doctor,
     environments,
+    erase,
     evaluations,
     experiments,
     flags,
     indexes,
+    intake,
     judges,
     log,
     migrations,
     prompts,
+    questions,
     roles,
+    scores,
     services,
     tokens,
 )
@@ -116,10 +120,10 @@ def _migrate(config: Config) -> None:
 
 
 for command in (
-    log.drift, log.topics, log.import_command, log.import_traces_command, log.purge,
-    corpus.corpus, indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate,
-    judges.judges, prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
-    canaries.canary, experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
-    services.services,
+    log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command,
+    scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
+    indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
+    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
+    experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

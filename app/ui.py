@@ -279,9 +279,9 @@ def format_usd(amount: float | None) -> str:
 
 
 def format_bytes(size: int | None) -> str:
-    """Return a size in B, kB, MB or GB."""
+    """Return a size in B, kB, MB or GB; "size unknown" if nobody knows it without asking a remote."""
     if size is None:
-        return "—"
+        return "size unknown"
     value = float(size)
     for unit in ("B", "kB", "MB"):
         if value < (1000 if unit == "B" else 999.95):  # 1000.0 after rounding takes the next unit

@@ -12,6 +12,7 @@ from app.resources import get_config, get_store, load_grants, load_is_ended
 from app.text import plain
 from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers
 from core.access.sessions import end_session
+from core.audit import permissions
 from core.audit.actions import Action
 from core.audit.acts import Act
 from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
@@ -58,6 +59,11 @@ def lock(action: Action, environment: str) -> dict[str, Any]:
     """
     refusal = explain_refusal(get_visitor().roles, action, environment)
     return {"disabled": True, "help": plain(refusal)} if refusal else {}
+
+
+def may_read_questions(environment: str) -> bool:
+    """Return whether the visitor may read what users asked in an environment; otherwise pages show counts only."""
+    return permissions.may_read_questions(get_visitor().roles, environment)
 
 
 def sign_out() -> None:

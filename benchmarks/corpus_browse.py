@@ -19,8 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.corpus.corpus import Corpus, VersionDiff
+from core.corpus.corpus import Corpus
 from core.corpus.manifests import FileChangeKind
+from core.corpus.versions import VersionDiff
 
 FILES, VERSIONS, MANY_FILES, ROUNDS = 20_000, 50, 300_000, 7
 

@@ -15,6 +15,12 @@ from core.safety.inheritance import list_passed
 from quarterdeck.log import open_log
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
+_RETENTION = {
+    "rows": "QUARTERDECK_RETENTION_DAYS",
+    "text": "QUARTERDECK_TEXT_DAYS",
+    "answers": "QUARTERDECK_ANSWERS_DAYS",
+    "documents": "QUARTERDECK_DOCUMENTS_DAYS",
+}
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed deck the folder of its package
 
@@ -38,11 +44,12 @@ class Config:
     access: SignIn
     low_score: float | None
     redact: bool
-    retention_days: int | None
+    retention: Mapping[str, int]  # days, by part: rows, text, answers, documents
     require_tokens: bool
     deployments: Path
     log_format: str
     log_level: str
+    otlp_grpc_port: int | None  # None: 4317 if grpcio is installed and the port is free; 0: off
 
 
 def load_config(
@@ -85,11 +92,12 @@ def load_config(
         access=check(read_sign_in, environ, check),
         low_score=check(_read_share, environ, "QUARTERDECK_LOW_SCORE"),
         redact=check(_read_switch, environ, "QUARTERDECK_REDACT"),
-        retention_days=check(_read_days, environ, "QUARTERDECK_RETENTION_DAYS"),
+        retention={part: days for part, name in _RETENTION.items() if (days := check(_read_days, environ, name))},
         require_tokens=check(_read_switch, environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
+        otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
     if len(problems) > 1:
@@ -139,6 +147,17 @@ def _read_days(environ: Mapping[str, str], name: str) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
         raise InvalidInput(name, f"must be a whole number of days, at least 1, not {text!r}")
+    return int(text)
+
+
+def _read_port(environ: Mapping[str, str], name: str) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
+    if text == "off":
+        return 0
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
+        raise InvalidInput(name, f"must be a port from 1 to 65535, or off, not {text!r}")
     return int(text)
 
 

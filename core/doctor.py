@@ -28,10 +28,10 @@ from core.log.successions import find_successions
 from core.tracking.gateway import Tracking
 from quarterdeck.buckets import find_bucketing_problem
 from quarterdeck.clock import to_ms
+from quarterdeck.hashing import HASH_VERSIONS
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.schema import REVISION
 from quarterdeck.store import Store, database_path
-from quarterdeck.validation import HASH_VERSION
 
 LEAST_FREE_BYTES = 1_000_000_000
 _AHEAD = timedelta(minutes=5)
@@ -96,9 +96,9 @@ def _check_programs() -> Finding:
 
 def _check_buckets() -> Finding:
     """Whether users are assigned to the same buckets here as in every client."""
-    problem = find_bucketing_problem()
+    problem = next(filter(None, map(find_bucketing_problem, HASH_VERSIONS)), None)
     if problem is None:
-        return Finding("buckets", State.OK, f"users are assigned to the buckets of {HASH_VERSION}")
+        return Finding("buckets", State.OK, f"users are assigned to the buckets of {' and '.join(HASH_VERSIONS)}")
     return Finding(
         "buckets",
         State.FAIL,

@@ -14,7 +14,7 @@ from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments, list_services
 from app.text import plain
-from core.corpus.corpus import Version
+from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index, list_aliases, list_indexes
 
 

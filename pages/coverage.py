@@ -12,8 +12,9 @@ from app.panels.coverage.resources import load_coverage, load_map
 from app.panels.coverage.topic import choose_topic, render_topic
 from app.resources import get_config, get_store, list_environments, list_new, list_services, today_of
 from app.text import plain
+from app.visitor import may_read_questions
 from core.coverage.backlog import list_backlog
-from core.coverage.report import Coverage
+from core.coverage.report import Coverage, hide_questions
 from core.coverage.topics import Topic
 
 MOST_DAYS = 30
@@ -58,14 +59,19 @@ def render(frame: ui.Frame) -> None:
     ui.render_said()
     if coverage.pending:
         render_progress(coverage.pending)
+    found, is_reader = coverage, may_read_questions(frame.environment)
+    if not is_reader:
+        st.caption("Your role does not include reading questions: topics are shown by number. Ask an admin.")
+        coverage = hide_questions(coverage)
     ranked = coverage.topics.ranked()
     render_sentence(coverage, ranked)
     if not ranked:
         return
-    render_charts(coverage, load_map(frame.scope, frame.today, days, clusters))
+    points = load_map(frame.scope, frame.today, days, clusters) if is_reader else None
+    render_charts(coverage, points)
     topic = choose_topic(ranked)
     backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model, frame.scope)}
-    of_drop = list_drop_shares(frame, coverage)
+    of_drop = list_drop_shares(frame, found)
     render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id), frame.environment)
     render_backlog(coverage, backlog, of_drop)
 

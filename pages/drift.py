@@ -15,6 +15,7 @@ from app.panels.drift.scores import (
 )
 from app.resources import list_environments, list_new, list_services, load_drift, today_of
 from app.text import plain
+from app.visitor import may_read_questions
 from core.causes.changes import WhatChanged
 from core.drift.verdict import DriftReport, DriftStatus
 
@@ -36,7 +37,7 @@ def render(frame: ui.Frame) -> None:
             "No retrieval has been logged yet. Build the demo, or let a service log one.", "quarterdeck demo"
         )
         return
-    told = load_what_changed(frame.scope, frame.today)
+    told = load_what_changed(frame.scope, frame.today, readable=may_read_questions(frame.environment))
     render_sentence(found.report, told)
     if not found.days:
         render_alerts(frame)

@@ -9,6 +9,7 @@ from app.panels.overview.tiles import LOOKS, render_area, render_decisions
 from app.panels.overview.timeline import render_timeline
 from app.resources import list_environments, list_new, list_services, today_of
 from app.text import plain
+from app.visitor import may_read_questions
 from core.overview import Standing
 
 frame = ui.render_frame(
@@ -19,7 +20,8 @@ frame = ui.render_frame(
     today_of=today_of,
     ranges=False,
 )
-areas = load_areas(frame.environment, frame.scope.service, frame.today)
+is_reader = may_read_questions(frame.environment)
+areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
 is_new = all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas)
 if is_new and areas[0].standing is Standing.EMPTY:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])

@@ -5,20 +5,22 @@ import streamlit as st
 from app import ui
 from app.panels.prompts.behavior import render_behavior
 from app.panels.prompts.comparison import render_comparison
+from app.panels.prompts.names import render_names
 from app.panels.prompts.promotion import render_promotion
 from app.panels.prompts.resources import load_choices, load_comparison, load_experiment_names
 from app.panels.prompts.runs import read_chosen, render_runs
 from app.resources import list_environments
 from app.text import plain
-from core.prompts.contests import PromptComparison
+from core.prompts.contests import PromptComparison, Verdict
 from core.prompts.decisions import WinnerRule
 
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
+_MOST_PROBLEMS = 8
 _NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")
 
 
 def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
-    """The choice of experiment and rule; the verdict states both."""
+    """What the visitor looks at, and the rule that decides; it is stated in the verdict."""
     left, middle, right = st.columns(3)
     experiment = left.selectbox("MLflow experiment", load_experiment_names(), key="experiment", bind="query-params")
     chosen = middle.selectbox("Decide by", [str(rule) for rule in WinnerRule], key="rule", bind="query-params")
@@ -32,27 +34,40 @@ def choose_experiment_and_rule() -> tuple[str, WinnerRule, float | None]:
 
 
 def render_sentence(found: PromptComparison, rule: WinnerRule) -> None:
-    """The verdict, its rule, and the runs that it compares."""
+    """The verdict, the rule it rests on, and what it is over."""
     live = plain(found.production.label) if found.production else "no version"
-    those = f"the {len(found.contenders)} chosen runs" if found.is_chosen else "the newest run of each version"
+    those = f"the {len(found.contenders)} chosen runs" if found.is_chosen else say_compared(found)
     detail = f"Rule: {rule}. Compared: {those}. In production: {live}."
     if all(each.run.params.get("answerer", "").startswith("extractive") for each in found.contenders):
         detail += _EXTRACTIVE
     sentence, look = say_verdict(found)
     ui.render_verdict(plain(sentence), look, detail=detail)
-    for each in found.contenders:
-        if each.problem:
-            st.caption(f"Left out of the verdict: {plain(each.label)} {plain(each.problem)}.")
+    for note in found.notes:
+        st.caption(plain(note))
+    problems = [each for each in found.contenders if each.problem]
+    left = "Not judged case by case" if found.verdict is Verdict.MEANS_ONLY else "Left out of the verdict"
+    for each in problems[:_MOST_PROBLEMS]:
+        st.caption(f"{left}: {plain(each.label)} {plain(each.problem)}.")
     if found.missing:
         st.caption(f"{len(found.missing)} of the chosen runs are not in this store.")
 
 
+def say_compared(found: PromptComparison) -> str:
+    """Which runs the verdict is about."""
+    count = len(found.judged) or len(found.contenders)
+    over = " over the same cases" if found.judged else ""
+    of = f" of {plain(found.prompt)}" if found.prompt else ""
+    return f"{count} version{'s' * (count != 1)}{of}, each by its newest run{over}"
+
+
 def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
-    """The sentence at the top and its badge."""
+    """The sentence on top and its badge."""
     if found.decision is None:
         count = len(found.contenders)
         none = f"None of the {count} runs can" if count > 1 else "The run cannot"
         return f"{none} be judged case by case.", _NO_VERDICT
+    if found.verdict is Verdict.MEANS_ONLY:
+        return found.decision.reason, ui.StatusLook("Means only", "gray", "≈")
     if not found.decision.comparable:
         return found.decision.reason, ui.StatusLook("Not comparable", "orange", "≠")
     look = ui.StatusLook("Winner", "green", "✓") if found.winner else ui.StatusLook("No clear winner", "gray", "…")
@@ -60,7 +75,7 @@ def say_verdict(found: PromptComparison) -> tuple[str, ui.StatusLook]:
 
 
 def offer_shared_cases(found: PromptComparison) -> None:
-    """The switch that compares runs over different cases on the cases that they share."""
+    """Runs over different cases are compared over those that they share, when the visitor asks for it."""
     if wants_shared() or (found.decision and not found.decision.comparable and found.shared):
         label = f"Compare over the {len(found.shared)} cases that all of them share"
         st.toggle(label, key="shared", bind="query-params")
@@ -73,8 +88,8 @@ def wants_shared() -> bool:
 
 def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> None:
     """The evidence, the runs, the promotion and the live figures; only the open tab is computed."""
-    compare, runs, promotion, live = st.tabs(
-        ["Compare", "Runs", "Promote", "Live"], on_change="rerun", key="tab", bind="query-params"
+    compare, runs, promotion, live, names = st.tabs(
+        ["Compare", "Runs", "Promote", "Live", "Names"], on_change="rerun", key="tab", bind="query-params"
     )
     if compare.open:
         with compare:
@@ -87,8 +102,11 @@ def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> No
             render_promotion(found, frame.environment)
     if live.open:
         with live, ui.showing_errors("The live figures could not be read"):
-            name = next((each.run.prompt_key[0] for each in found.contenders), "")
+            name = found.prompt or next((each.evaluation.prompt for each in found.contenders), "")
             render_behavior(name, experiment, today=frame.today, environment=frame.environment)
+    if names.open:
+        with names, ui.showing_errors("The names could not be read"):
+            render_names(experiment, load_choices(experiment), frame.environment)
 
 
 def render(frame: ui.Frame) -> None:
@@ -99,8 +117,13 @@ def render(frame: ui.Frame) -> None:
         none = (
             "None of the chosen runs is in this store." if found.missing else f"No evaluated run in {experiment} yet."
         )
+        ui.render_said()
         ui.render_empty(plain(none), "quarterdeck demo")
-        if load_choices(experiment):
+        if runs := load_choices(experiment):
+            if found.searched:
+                st.caption(plain(found.searched))
+                st.markdown("##### Where your runs keep their figures")
+                render_names(experiment, runs, frame.environment)
             render_runs(experiment, ())
         return
     render_sentence(found, rule)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from quarterdeck.clock import HOUR_MS
 from quarterdeck.errors import InvalidInput, SourceUnavailable
-from quarterdeck.retrieval import COLUMNS, Row, to_columns
+from quarterdeck.retrieval import COLUMNS, FORGETTABLE, Row, to_columns
 from quarterdeck.schema import DIMENSIONS, HISTOGRAM_BINS, SUMS
 from quarterdeck.scope import DEFAULT_SCOPE
 
@@ -89,6 +89,11 @@ class ClickHouseLog:
         rows: Sequence[Sequence[Any]] = self._run("query", sql, parameters=parameters).result_rows
         return rows
 
+    def roll_up_former_rows(self) -> None:
+        """Add the rows of releases that gave rows no id to the rollup. Call it once: it does not look what is there."""
+        former = f"(SELECT * FROM {self.database}.retrievals WHERE retrieval_id IS NULL)"
+        self._run("command", f"INSERT INTO {self.database}.{ROLLUP_TABLE} {_roll_up(former)}")
+
     def count_before(self, before_ms: int) -> int:
         """Return how many rows are older than `before_ms`."""
         counted = f"SELECT count() FROM {self.database}.retrievals WHERE ts_ms < {{before:Int64}}"
@@ -100,6 +105,21 @@ class ClickHouseLog:
         if found:
             table = f"{self.database}.retrievals{_on(self._cluster)}"
             self._run("command", f"DELETE FROM {table} WHERE ts_ms < {int(before_ms)}")
+        return found
+
+    def delete(self, where: str, **parameters: Any) -> None:
+        """Delete the rows that meet a condition with parameters written as `{name:Type}`. The rollups stay."""
+        self._run("command", f"DELETE FROM {self.database}.retrievals{_on(self._cluster)} WHERE {where}", parameters)
+
+    def forget(self, part: str, before_ms: int) -> int:
+        """Remove one part of all rows older than `before_ms`; return of how many."""
+        column, nothing = FORGETTABLE[part]
+        full = f"ts_ms < {int(before_ms)} AND {column} IS NOT NULL AND {column} <> ''"
+        found = int(self.query(f"SELECT count() FROM {self.database}.retrievals WHERE {full}")[0][0])
+        if found:
+            table = f"{self.database}.retrievals{_on(self._cluster)}"
+            change = f"ALTER TABLE {table} UPDATE {column} = {nothing} WHERE {full} SETTINGS mutations_sync = 2"
+            self._run("command", change)
         return found
 
     def close(self) -> None:

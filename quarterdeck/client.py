@@ -210,11 +210,12 @@ class Quarterdeck:
             )  # fmt: skip
             if recorder.record_row(row):
                 return str(row[_ID])
-            return self._refuse(InvalidInput("queue", "stayed full; the row was dropped"), query)
+            self._refuse(InvalidInput("queue", "stayed full; the row was dropped"), query)
         except QuarterdeckError as refusal:
-            return self._refuse(refusal, query)
+            self._refuse(refusal, query)
         except Exception as error:  # noqa: BLE001 - whatever a service passes, its request goes on
-            return self._refuse(InvalidInput("retrieval", f"{type(error).__name__}: {error}"), query)
+            self._refuse(InvalidInput("retrieval", f"{type(error).__name__}: {error}"), query)
+        return None
 
     def is_enabled(
         self, key: str, user_id: str = "", context: Mapping[str, Any] | None = None, *, default: bool = False

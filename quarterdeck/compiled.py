@@ -23,6 +23,8 @@ from json_logic.builtins import (  # type: ignore[import-untyped]
 )
 from openfeature.contrib.tools.flagd.core.targeting import custom_ops
 
+from quarterdeck.hashing import CBOR, STRING, fractional_by_string
+
 Context = dict[str, Any]
 Run = Callable[[Context], Any]
 Answer = TypeVar("Answer")
@@ -92,7 +94,7 @@ class _NotCommon(Exception):
     """This shape is left to flagd-core's interpreter."""
 
 
-def compile_targeting(key: str, targeting: Any) -> Compiled | None:
+def compile_targeting(key: str, targeting: Any, *, hash_version: str = CBOR) -> Compiled | None:
     """Return the targeting of flag `key` as one function of the context; None if flagd-core should interpret it.
 
     The context is the caller's dictionary, with `targetingKey` as one of its entries. `$flagd.flagKey` is compiled in.
@@ -100,7 +102,7 @@ def compile_targeting(key: str, targeting: Any) -> Compiled | None:
     if not isinstance(targeting, dict):
         return None
     try:
-        return _Compiler(key).node(targeting, 0)
+        return _Compiler(key, hash_version).node(targeting, 0)
     except (_NotCommon, UnicodeEncodeError):
         return None
 
@@ -108,8 +110,9 @@ def compile_targeting(key: str, targeting: Any) -> Compiled | None:
 class _Compiler:
     """Walks one flag's targeting. Every method returns a node that does what json_logic's `apply` would."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, hash_version: str) -> None:
         self._key = key
+        self._is_string = hash_version == STRING
 
     def node(self, logic: Any, depth: int) -> Compiled:
         if depth > _MAX_DEPTH:
@@ -268,7 +271,8 @@ class _Compiler:
         limits = _limits([_weight(bucket) for bucket in buckets])
         choices = [self.node(bucket[0], depth + 1) for bucket in buckets]
         weights = [bucket[1:] for bucket in buckets]
-        heads = _Heads(b"\x82" + _text(self._key) if is_shorthand else b"")
+        heads = self._heads(is_shorthand)
+        accepts_empty = not is_shorthand and not self._is_string
         by: Run = _target if is_shorthand else self.node(arguments[0], depth).run
         literals = [choice.run({}) for choice in choices] if all(choice.is_constant for choice in choices) else None
 
@@ -278,7 +282,7 @@ class _Compiler:
             found = literals if literals is not None else [choice.run(data) for choice in choices]
             if not isinstance(value, str):
                 return None if is_shorthand or value is None else self._pick_unusual(data, value, found, weights)
-            if is_shorthand and not value:
+            if not value and not accepts_empty:
                 return None
             try:
                 text = value.encode()
@@ -289,12 +293,19 @@ class _Compiler:
         is_by_target = is_shorthand or _variable_name(arguments[0]) == "targetingKey"
         if not is_by_target or literals is None:
             return Compiled(pick)
-        return Compiled(pick, rollout=Rollout(heads, limits, literals, accepts_empty_key=not is_shorthand))
+        return Compiled(pick, rollout=Rollout(heads, limits, literals, accepts_empty_key=accepts_empty))
+
+    def _heads(self, is_shorthand: bool) -> dict[int, bytes]:
+        """What is hashed before a text: the flag's key for the shorthand, and in CBOR the heads of array and texts."""
+        if self._is_string:
+            return _SameHead(self._key.encode() if is_shorthand else b"")
+        return _Heads(b"\x82" + _text(self._key) if is_shorthand else b"")
 
     def _pick_unusual(self, data: Context, value: Any, found: list[Any], weights: list[list[int]]) -> Any:
-        """Let flagd-core itself hash numbers and structures."""
+        """Let the interpreter's own operator hash numbers and structures."""
         known = {"targetingKey": data.get("targetingKey"), "$flagd": {"flagKey": self._key}}
-        return custom_ops.fractional(known, value, *[[pick, *rest] for pick, rest in zip(found, weights, strict=True)])
+        fractional = fractional_by_string if self._is_string else custom_ops.fractional
+        return fractional(known, value, *[[pick, *rest] for pick, rest in zip(found, weights, strict=True)])
 
 
 _SHAPES: dict[str, Callable[[_Compiler, list[Any], int], Compiled]] = {
@@ -323,6 +334,17 @@ class _Heads(dict[int, bytes]):
         if length < 256:
             self[length] = head
         return head
+
+
+class _SameHead(dict[int, bytes]):
+    """The bytes to hash before a text of any length: texts are hashed as they are."""
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__(dict.fromkeys(range(256), head))
+        self._head = head
+
+    def __missing__(self, length: int) -> bytes:
+        return self._head
 
 
 def _text_head(length: int) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 
 from quarterdeck.documents import check_metadata, copy_json
 from quarterdeck.errors import InvalidInput
+from quarterdeck.hashing import HASH_VERSIONS
 from quarterdeck.rules import TargetingRule, decode_rule, encode_rule
 from quarterdeck.shapes import (
     TARGETING_KEY,
@@ -186,6 +187,19 @@ def set_bucket_by(definition: Mapping[str, Any], attribute: str) -> dict[str, An
                 *(inner if isinstance(inner[0], list) else inner[1:]),
             ]
     return with_targeting(changed, rules, make_fractional(bucket_by_attribute(attribute), buckets))
+
+
+def set_hash_version(definition: Mapping[str, Any], hash_version: str) -> dict[str, Any]:
+    """Return the flag bucketing users by another of flagd's hashes: they get new buckets. Raises InvalidInput.
+
+    >>> set_hash_version(canary_flag(20), "fractional-v2")["metadata"]["hash_version"]
+    'fractional-v2'
+    """
+    if hash_version not in HASH_VERSIONS:
+        raise InvalidInput("hash_version", f"give {' or '.join(HASH_VERSIONS)}, not {hash_version!r}")
+    changed: dict[str, Any] = copy_json(definition)
+    changed["metadata"] = {**(changed.get("metadata") or {}), "hash_version": hash_version}
+    return changed
 
 
 def read_weights(definition: Mapping[str, Any]) -> dict[str, int]:

@@ -24,7 +24,7 @@ from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.intake import Counted, IntakeCounter, store_counts
 from quarterdeck.schema import tracked_events, upsert_evaluations
 from quarterdeck.scope import DEFAULT_SERVICE
-from quarterdeck.scores import Score
+from quarterdeck.scores import FOR_ANY_SERVICE, Score
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -134,7 +134,7 @@ class ExposureLog:
             if not any(counted.values()) and not any(lines) and not intake:
                 return
             try:
-                self._send(counted, *lines, intake)
+                self._send(counted, lines, intake)
             except BaseException:
                 for line, rows in zip((self._users, self._events, self._scores), lines, strict=True):
                     line.extendleft(reversed(rows))
@@ -199,11 +199,10 @@ class ExposureLog:
     def _send(
         self,
         counted: Mapping[Name, int],
-        users: list[_Row],
-        events: list[_Row],
-        scores: list[_Row],
+        lines: Sequence[list[_Row]],
         intake: Mapping[Counted, tuple[int, str]],
     ) -> None:
+        users, events, scores = lines
         hour_ms = now_ms() // HOUR_MS * HOUR_MS
         evaluations = [
             {"environment": self._environment, "flag": key, "hour_ms": hour_ms, "variant": variant or "", "n": n}
@@ -235,18 +234,26 @@ class ExposureLog:
 
 
 _ADD_SCORES = text(
-    "INSERT INTO scores (retrieval_id, name, source, value, comment, environment, service, ts_ms, pending) "
-    "VALUES (:retrieval_id, :name, :source, :value, :comment, :environment, :service, :ts_ms, 1) "
-    "ON CONFLICT (retrieval_id, name, source) DO UPDATE SET value = excluded.value, comment = excluded.comment, "
-    "ts_ms = excluded.ts_ms, pending = 1 WHERE scores.ts_ms <= excluded.ts_ms"
+    "INSERT INTO scores "
+    "(retrieval_id, name, source, value, comment, environment, service, ts_ms, received_ms, pending) VALUES "
+    "(:retrieval_id, :name, :source, :value, :comment, :environment, :service, :ts_ms, :received_ms, :pending) "
+    "ON CONFLICT (retrieval_id, name, source, environment) DO UPDATE SET value = excluded.value, "
+    "comment = excluded.comment, service = excluded.service, ts_ms = excluded.ts_ms, "
+    "received_ms = excluded.received_ms, pending = excluded.pending WHERE scores.ts_ms <= excluded.ts_ms AND "
+    f"(excluded.pending = {FOR_ANY_SERVICE} OR scores.applied IS NULL OR scores.service = excluded.service)"
 )
 
 
 def store_scores(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Store scores, each with its environment and service; a later one replaces an earlier one of the same source."""
+    """Store scores, each with its environment and service; a later one replaces an earlier one of the same source.
+
+    `pending` is FOR_ANY_SERVICE unless a row says FOR_OWN_SERVICE: then it belongs to rows of its own service alone,
+    and replaces no score that another service gave.
+    """
     if rows:
-        ordered = sorted(rows, key=lambda row: (row["retrieval_id"], row["name"], row["source"]))
-        connection.execute(_ADD_SCORES, [dict(row) for row in ordered])
+        ordered = sorted(rows, key=lambda row: (row["retrieval_id"], row["name"], row["source"], row["environment"]))
+        usual = {"received_ms": now_ms(), "pending": FOR_ANY_SERVICE}
+        connection.execute(_ADD_SCORES, [{**usual, **row} for row in ordered])
 
 
 def _report(reference: "weakref.ref[ExposureLog]", stop: threading.Event, report_s: float) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from openfeature.contrib.tools.flagd.core.model.flag import Flag
-from openfeature.contrib.tools.flagd.core.targeting import targeting as interpret
-from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode, OpenFeatureError
 from openfeature.flag_evaluation import Reason
 
@@ -20,6 +18,7 @@ from quarterdeck.buckets import find_bucketing_problem, uses_fractional
 from quarterdeck.compiled import Context, Decider, Rollout, Run, compile_targeting
 from quarterdeck.documents import check_document, copy_json, resolve_references
 from quarterdeck.errors import NotFound
+from quarterdeck.hashing import CBOR, HASH_VERSIONS, interpret, read_hash_version
 
 _STATIC, _MATCH, _DEFAULT = Reason.STATIC.value, Reason.TARGETING_MATCH.value, Reason.DEFAULT.value
 
@@ -145,8 +144,8 @@ class _Flag:
     """One parsed flag: its targeting as a function, and the evaluations built so far."""
 
     __slots__ = (
-        "_answers", "_code", "_default", "_key", "_metadata", "_rollout", "_run", "_targeting", "_variants",
-        "disabled", "problem",
+        "_answers", "_code", "_default", "_hash_version", "_key", "_metadata", "_rollout", "_run", "_targeting",
+        "_variants", "disabled", "problem",
     )  # fmt: skip
 
     def __init__(
@@ -154,6 +153,7 @@ class _Flag:
     ) -> None:
         self._answers: dict[tuple[str, str | None], Evaluation] = {}
         self._default: str | None = None
+        self._hash_version = CBOR
         self._key = ""
         self._metadata = metadata
         self._targeting: Any = None
@@ -175,6 +175,7 @@ class _Flag:
         parsed._variants = flag.variants
         parsed._default = flag.default[0]
         parsed._key, parsed._targeting = flag.key, flag.targeting or None
+        parsed._hash_version = str(read_hash_version(parsed._metadata))
         return parsed
 
     def evaluate(self, default: Any, context: Mapping[str, Any] | None) -> Evaluation:
@@ -190,9 +191,9 @@ class _Flag:
 
     def _prepare(self) -> Run:
         """Return targeting as a function, built on first use. Threads that race build the same one twice."""
-        compiled = compile_targeting(self._key, self._targeting)
+        compiled = compile_targeting(self._key, self._targeting, hash_version=self._hash_version)
         self._rollout = compiled.rollout if compiled else None
-        self._run = compiled.run if compiled else _interpreted(self._key, self._targeting)
+        self._run = compiled.run if compiled else _interpreted(self._key, self._targeting, self._hash_version)
         return self._run
 
     def _answer(self, kind: str, name: str | None, default: Any) -> Evaluation:
@@ -242,10 +243,9 @@ def _parse_flag(key: str, definition: Any, metadata: Mapping[str, Any]) -> _Flag
     """Return a flag as flagd-core's own parser reads it; one that it refuses becomes a flag that always fails."""
     if not isinstance(definition, dict):
         return _Flag(metadata, f"flag {key!r}: a definition is an object")
-    if definition.get("targeting") and definition.get("state") != "DISABLED":
-        bucketing = find_bucketing_problem()
-        if bucketing is not None and uses_fractional(definition["targeting"]):
-            return _Flag(metadata, f"flag {key!r}: {bucketing}", ErrorCode.GENERAL)
+    is_asked = definition.get("state") != "DISABLED" and uses_fractional(definition.get("targeting"))
+    if is_asked and (problem := _bucketing_problem(definition, metadata)) is not None:
+        return _Flag(metadata, f"flag {key!r}: {problem}", ErrorCode.GENERAL)
     try:
         return _Flag.of(Flag.from_dict(key, dict(definition)), metadata)
     except OpenFeatureError as error:
@@ -254,13 +254,22 @@ def _parse_flag(key: str, definition: Any, metadata: Mapping[str, Any]) -> _Flag
         return _Flag(metadata, f"flag {key!r}: {reason}")
 
 
+def _bucketing_problem(definition: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
+    """Why this flag's users would land in other buckets than it means, or None."""
+    own = definition.get("metadata")
+    hash_version = read_hash_version({**metadata, **own} if isinstance(own, dict) else metadata)
+    if hash_version not in HASH_VERSIONS:
+        return f"metadata.hash_version {hash_version!r} is unknown: {' and '.join(HASH_VERSIONS)} are supported"
+    return find_bucketing_problem(hash_version)
+
+
 def _undecided(_: Any) -> Evaluation | None:
     return None
 
 
-def _interpreted(key: str, targeting: Any) -> Run:
+def _interpreted(key: str, targeting: Any, hash_version: str) -> Run:
     def run(context: Context) -> Any:
-        return interpret(key, targeting, EvaluationContext(context.get("targetingKey"), context))
+        return interpret(key, targeting, context, hash_version=hash_version)
 
     return run
 

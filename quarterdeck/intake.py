@@ -111,5 +111,8 @@ def store_counts(connection: Connection, counts: Mapping[Counted, tuple[int, str
         for counted, (n, example) in sorted(counts.items())
         if n
     ]  # fmt: skip
-    if rows:
+    if rows and connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        driver.executemany(_ADD.text, rows)  # a fifth of the time; it understands :names as well
+    elif rows:
         connection.execute(_ADD, rows)

@@ -5,19 +5,21 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from itertools import chain
+from operator import itemgetter
 from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, text
 
 from quarterdeck.clickhouse import ClickHouseLog, is_clickhouse
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck.registry import Registry, registry_of
-from quarterdeck.retrieval import COLUMNS, Row, to_columns
+from quarterdeck.retrieval import COLUMNS, FORGETTABLE, Row, to_columns
 from quarterdeck.rollups import Rollups, bound, roll_up
 from quarterdeck.schema import (
     COUNTED_BY_WRITER,
@@ -29,16 +31,15 @@ from quarterdeck.schema import (
     rollups,
     upsert,
 )
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 _ROWS_A_STATEMENT = 100  # SQLite runs a statement without Python's lock: fewer, larger steps
 _PURGE_SLICE = 10_000
 _IDS_A_STATEMENT = 500
+_KEEPS = "quarterdeck_keeps_registry"  # an option of a transaction whose end is seen
 _ID = COLUMNS.index("retrieval_id")
 _NAMES = ", ".join((*COLUMNS, "scope_id", "rolled_up"))
-_HOLES = f"({', '.join('?' * (len(COLUMNS) + 1))}, {COUNTED_BY_WRITER})"
-_INSERT_ONE = f"INSERT INTO retrievals ({_NAMES}) VALUES {_HOLES}"
-_INSERT_MANY = f"{_INSERT_ONE}{f', {_HOLES}' * (_ROWS_A_STATEMENT - 1)}"
 
 
 class RetrievalLog(Protocol):
@@ -61,6 +62,9 @@ class RetrievalLog(Protocol):
 
     def purge(self, before_ms: int) -> int:
         """Delete rows older than `before_ms`, in slices; return how many. The rollups stay: they hold no text."""
+
+    def forget(self, part: str, before_ms: int) -> int:
+        """Remove one part (of FORGETTABLE) of all rows older than `before_ms`; return of how many. Rollups stay."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -91,6 +95,30 @@ _opening = Lock()
 _logs_of_stores: "WeakKeyDictionary[Store, RetrievalLog]" = WeakKeyDictionary()
 
 
+@contextmanager
+def begin_appending(store: Store) -> Iterator[Connection]:
+    """Open a writing transaction of a store, in turn with its other writers, for rows and what belongs to them.
+
+    Appending within it does not look for rows that are stored already (`find_known` does), and remembers ids and values
+    for the next time; within `begin` it cannot, because the log does not see whether that is committed.
+    """
+    try:
+        with store.begin_in_turn() as connection:
+            yield connection.execution_options(**{_KEEPS: True})
+    except BaseException:
+        registry_of(store).forget()  # it may know what was rolled back
+        raise
+
+
+def find_known(connection: Connection, retrieval_ids: Iterable[str]) -> set[str]:
+    """Return which of these ids have a row in the tables of a store."""
+    names, known = list(retrieval_ids), set[str]()
+    for start in range(0, len(names), _IDS_A_STATEMENT):
+        some = names[start : start + _IDS_A_STATEMENT]
+        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    return known
+
+
 class SqlLog:
     """The log in the tables of a store: SQLite or PostgreSQL."""
 
@@ -106,6 +134,9 @@ class SqlLog:
     def append(self, rows: Sequence[Row], within: Connection | None = None) -> int:
         """Store checked rows and what they add to the rollups, in one transaction; see `RetrievalLog.append`."""
         if within is not None and self.store.owns(within):
+            if within.get_execution_options().get(_KEEPS):
+                _append(within, rows, registry_of(self.store))
+                return 0
             new = _find_new(within, rows)
             _append(within, new, registry_of(self.store).lend())
             return len(rows) - len(new)
@@ -147,6 +178,33 @@ class SqlLog:
                 return deleted
             time.sleep(0.002)
 
+    def forget(self, part: str, before_ms: int, *, slice_rows: int = _PURGE_SLICE) -> int:
+        """Remove one part of all rows older than `before_ms`; return of how many. Others get their turn in between."""
+        column, nothing = FORGETTABLE[part]
+        full = f"ts_ms < :before AND {column} IS NOT NULL AND {column} <> ''"
+        slice_ = text(f"SELECT id FROM retrievals WHERE id > :after AND {full} ORDER BY id LIMIT :most")
+        empty = text(f"UPDATE retrievals SET {column} = {nothing} WHERE id BETWEEN :first AND :last AND {full}")
+        forgotten, after = 0, 0
+        while True:
+            with self.store.begin() as connection:
+                found = {"before": before_ms, "after": after, "most": slice_rows}
+                ids = list(connection.scalars(slice_, found))
+                if ids:
+                    where = {"before": before_ms, "first": ids[0], "last": ids[-1]}
+                    forgotten += connection.execute(empty, where).rowcount
+            if len(ids) < slice_rows:
+                return forgotten
+            after = ids[-1]
+            time.sleep(0.002)
+
+    def delete(self, where: ColumnElement[bool], within: Connection) -> None:
+        """Delete the rows that meet a condition, in a transaction of this store or in one of its own. Rollups stay."""
+        if self.store.owns(within):
+            within.execute(delete(retrievals).where(where))
+            return
+        with self.store.begin() as connection:
+            connection.execute(delete(retrievals).where(where))
+
     def close(self) -> None:
         """Close every connection."""
         self.store.close()
@@ -156,17 +214,32 @@ class SqlLog:
         self.store.forget_connections()
 
 
+def lock_rollups(connection: Connection) -> None:
+    """Wait until no other transaction changes the rollups; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
+
+
+def add_sums(connection: Connection, added: Rollups, ids: Mapping[Scope, int]) -> None:
+    """Add to the rollups, within a transaction that has their lock; `ids` are those of the scopes."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    driver: Any = connection.connection.driver_connection
+    add_all = driver.executemany if is_sqlite else connection.exec_driver_sql
+    for table in (rollups, metric_sums, metric_bins, document_days):
+        if sums := getattr(added, table.name):
+            add_all(_upsert(table, "?" if is_sqlite else "%s"), [(ids[scope], *rest) for scope, *rest in sums])
+
+
 class _KnownId(QuarterdeckError):
     """A row with the id of one of these is stored already: they were sent before, and the answer was lost."""
 
 
 def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """Return the rows whose id is not stored yet, each id once."""
-    by_id = {row[_ID]: row for row in rows}
-    names, known = list(by_id), set[str]()
-    for start in range(0, len(names), _IDS_A_STATEMENT):
-        some = names[start : start + _IDS_A_STATEMENT]
-        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
+    by_id: dict[str, Row] = {}
+    for row in rows:
+        by_id.setdefault(row[_ID], row)
+    known = find_known(connection, by_id)
     return [row for name, row in by_id.items() if name not in known]
 
 
@@ -177,27 +250,34 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
         added = roll_up(rows, registry.list_declared(connection, {scope.service for scope in scopes}))
     stored, driver = [(*to_columns(row)[:-1], ids[row[-1]]) for row in rows], connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        mark = "?"
         _insert_into_sqlite(driver, stored)
     else:
-        mark = "%s"
         _copy_into_postgresql(driver, stored)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ROLLUP_LOCK})
-    added = bound(added, partial(registry.admit, connection))
-    for table in (rollups, metric_sums, metric_bins, document_days):
-        if sums := getattr(added, table.name):
-            values = [(ids[scope], *rest) for scope, *rest in sums]
-            connection.exec_driver_sql(upsert(table, _holes(mark, len(table.columns))), values)
+    lock_rollups(connection)
+    add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert the columns that are used in a batch: each further one costs, even if it is null."""
+    used = tuple(place for place, column in enumerate(zip(*rows, strict=True)) if column.count(None) < len(rows))
+    one, many = _insert_statements(used)
+    kept = list(map(itemgetter(*used), rows))
     whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
     try:
         for start in range(0, whole, _ROWS_A_STATEMENT):
-            driver.execute(_INSERT_MANY, tuple(chain.from_iterable(rows[start : start + _ROWS_A_STATEMENT])))
-        driver.executemany(_INSERT_ONE, rows[whole:])
+            driver.execute(many, tuple(chain.from_iterable(kept[start : start + _ROWS_A_STATEMENT])))
+        driver.executemany(one, kept[whole:])
     except sqlite3.IntegrityError as error:
         raise _KnownId from error
+
+
+@cache
+def _insert_statements(used: tuple[int, ...]) -> tuple[str, str]:
+    """Return the statements that insert one row, and many, of the columns at these places."""
+    names = ", ".join((*((*COLUMNS, "scope_id")[place] for place in used), "rolled_up"))
+    holes = f"({', '.join('?' * len(used))}, {COUNTED_BY_WRITER})"
+    one = f"INSERT INTO retrievals ({names}) VALUES {holes}"
+    return one, f"{one}{f', {holes}' * (_ROWS_A_STATEMENT - 1)}"
 
 
 def _copy_into_postgresql(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -209,6 +289,11 @@ def _copy_into_postgresql(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
                 copy.write_row((*row, COUNTED_BY_WRITER))
     except UniqueViolation as error:
         raise _KnownId from error
+
+
+@cache
+def _upsert(table: Table, mark: str) -> str:
+    return upsert(table, _holes(mark, len(table.columns)))
 
 
 def _holes(mark: str, count: int) -> str:

@@ -10,14 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cbor2
-import mmh3
 from json_logic.builtins import to_bool  # type: ignore[import-untyped]
-from openfeature.contrib.tools.flagd.core.targeting import targeting as interpret
-from openfeature.contrib.tools.flagd.core.targeting.custom_ops import normalize_numbers
-from openfeature.evaluation_context import EvaluationContext
 
 from quarterdeck.flags import Evaluation, FlagSet
+from quarterdeck.hashing import STRING, hash_bucket, interpret, read_hash_version
 from quarterdeck.rules import decode_rule
 
 
@@ -39,7 +35,9 @@ def explain(key: str, definition: Mapping[str, Any], context: Mapping[str, Any])
     elif found.reason == "DISABLED":
         steps = ["The flag is switched off: every caller gets the default in its code."]
     else:
-        steps = _Story(key, context).tell(definition.get("targeting"))
+        steps = _Story(key, context, read_hash_version(definition.get("metadata") or {})).tell(
+            definition.get("targeting")
+        )
         steps.append(_ending(found))
     return Explanation(found, tuple(steps))
 
@@ -47,8 +45,9 @@ def explain(key: str, definition: Mapping[str, Any], context: Mapping[str, Any])
 class _Story:
     """Retraces one evaluation. If targeting fails, the story ends there: the evaluation holds the error."""
 
-    def __init__(self, key: str, context: Mapping[str, Any]) -> None:
+    def __init__(self, key: str, context: Mapping[str, Any], hash_version: str) -> None:
         self._key = key
+        self._hash_version = hash_version
         self._context = dict(context)
         self._steps: list[str] = []
 
@@ -85,12 +84,13 @@ class _Story:
         buckets = arguments if is_shorthand else arguments[1:]
         target = self._context.get("targetingKey")
         value: Any = [self._key, target] if is_shorthand else self._value(arguments[0])
-        if value is None or (is_shorthand and (not isinstance(target, str) or not target)):
+        has_no_text = self._hash_version == STRING and not is_shorthand and not (isinstance(value, str) and value)
+        if value is None or has_no_text or (is_shorthand and (not isinstance(target, str) or not target)):
             self._steps.append("The context has nothing to choose a bucket by.")
             return
         weights = [max(0, self._value(bucket[1])) if len(bucket) > 1 else 1 for bucket in buckets]
         total = sum(weights)
-        hashed = mmh3.hash(cbor2.dumps(normalize_numbers(value), canonical=True), signed=False)
+        hashed = hash_bucket(value, hash_version=self._hash_version)
         end = 0
         for bucket, weight in zip(buckets, weights, strict=True):
             start, end = end, end + weight
@@ -104,7 +104,7 @@ class _Story:
     def _value(self, logic: Any) -> Any:
         if not isinstance(logic, dict):
             return logic
-        return interpret(self._key, logic, EvaluationContext(self._context.get("targetingKey"), self._context))
+        return interpret(self._key, logic, self._context, hash_version=self._hash_version)
 
 
 def _operation(logic: Any) -> tuple[str | None, Sequence[Any]]:

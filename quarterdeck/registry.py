@@ -40,13 +40,14 @@ class Registry:
 
     def __init__(self) -> None:
         self._ids: dict[Scope, int] = {}
+        self._names: dict[int, Scope] = {}
         self._known: dict[_Day, set[str]] = {}
         self._declared: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     def lend(self) -> "Registry":
         """Return a copy for a transaction that may be rolled back without our seeing it."""
         lent = copy(self)
-        lent._ids, lent._declared = dict(self._ids), dict(self._declared)
+        lent._ids, lent._names, lent._declared = dict(self._ids), dict(self._names), dict(self._declared)
         lent._known = {day: set(values) for day, values in self._known.items() if len(values) <= MOST_VALUES}
         return lent
 
@@ -57,6 +58,14 @@ class Registry:
     def find_ids(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, int]:
         """Return the ids of these scopes; a new scope is added. Beyond the bounds, names become OTHER."""
         return {scope: self._ids.get(scope) or self._find_id(connection, scope) for scope in wanted}
+
+    def name_scopes(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Scope]:
+        """Return the names under which the store counts these scopes; see `find_ids`."""
+        ids = self.find_ids(connection, wanted)
+        if unknown := {scope_id for scope_id in ids.values() if scope_id not in self._names}:
+            query = select(scopes.c.id, scopes.c.environment, scopes.c.service).where(scopes.c.id.in_(unknown))
+            self._names.update((scope_id, Scope(*names)) for scope_id, *names in connection.execute(query))
+        return {scope: self._names[scope_id] for scope, scope_id in ids.items()}
 
     def admit(self, connection: Connection, scope: Scope, dimension: str, day_ms: int, values: set[str]) -> set[str]:
         """Return which of these values are counted by name on a UTC day: the first ones, up to the bound."""
@@ -100,10 +109,11 @@ class Registry:
         found = connection.scalar(_ID_OF, taken._asdict())
         if found is None:
             connection.execute(_ADD_SCOPE, {**taken._asdict(), "first_seen_ms": now_ms()})
-            found = connection.scalar(_ID_OF, taken._asdict())
+            found = connection.execute(_ID_OF, taken._asdict()).scalar_one()
+        found_id: int = found
         if len(self._ids) < _MOST_KEPT:
-            self._ids[scope] = int(found)
-        return int(found)
+            self._ids[scope] = found_id
+        return found_id
 
 
 def registry_of(store: Store) -> Registry:
@@ -129,7 +139,8 @@ def _bounded(connection: Connection, scope: Scope) -> Scope:
     """Return the scope, or OTHER in place of a new name beyond the bounds."""
     if scope == (DEFAULT_ENVIRONMENT, DEFAULT_SERVICE):
         return scope
-    counts = dict(connection.execute(select(scopes.c.environment, func.count()).group_by(scopes.c.environment)).all())
+    services = select(scopes.c.environment, func.count()).group_by(scopes.c.environment)
+    counts = {str(name): int(n) for name, n in connection.execute(services)}
     environment = scope.environment
     if environment not in counts and len(counts.keys() - {OTHER}) >= MOST_ENVIRONMENTS:
         environment = OTHER

@@ -24,6 +24,8 @@ COLUMNS = (
     "retrieval_id", "user_id", "model", "raw_score", "score_kind", "state", "documents", "attributes",
     "trace_id", "span_id", "answer", "tokens", "weight",
 )  # fmt: skip
+# The parts of a row with a retention of their own: their column, and what is there once they are removed.
+FORGETTABLE = {"answers": ("answer", "NULL"), "documents": ("documents", "NULL"), "text": ("query", "''")}
 LABELS = ("session_id", "arm", "prompt_version", "index_version", "user_id", "model", "trace_id", "span_id")
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)  # a time outside 1970 to 2100 is a wrong unit, not a time
 _LATEST_MS = 4_102_444_800_000  # the same
@@ -105,6 +107,15 @@ class Retrieval:
         return int(self.row[0])
 
     @property
+    def name(self) -> str:
+        """The id that the log stores: `retrieval_id`, or one that was made for it.
+
+        >>> Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "q", 0.25, retrieval_id="q-1").name
+        'q-1'
+        """
+        return str(self.row[_NAME])
+
+    @property
     def similarity(self) -> float | None:
         """The score as a similarity between 0 and 1; None if there is none, or its kind needs a learned map.
 
@@ -147,17 +158,24 @@ def make_row(
             and (user is None or (type(user) is str and user.isprintable() and 0 < len(user) <= 256))
             and arm in _known_labels and prompt in _known_labels and index in _known_labels and model in _known_labels
             and (latency_ms is None or (type(latency_ms) is float and 0.0 <= latency_ms < math.inf))
-            and cost_usd is None and faithfulness is None and feedback is None and documents is None
-            and kind is None and attributes is None and error is None and retrieval_id is None
+            and cost_usd is None and faithfulness is None and feedback is None
+            and kind is None and error is None and retrieval_id is None
             and trace_id is None and span_id is None and answer is None and tokens is None and 0 <= ts_ms < _LATEST_MS
             and (weight is None or (type(weight) is int and 1 < weight <= 1_000_000))
         )  # fmt: skip
     except TypeError:  # a label that cannot be hashed
         usual = False
-    if usual:
+    if usual and documents is None and attributes is None:
         return (
             ts_ms, query, score, session, arm, prompt, index, latency_ms, None, None, None,
             new_id(ts_ms), user, model, None, None, EMPTY if score is None else SCORED, None, None,
+            None, None, None, None, weight, scope,
+        )  # fmt: skip
+    if usual and score is not None:
+        hits = None if documents is None else read_documents(documents)
+        return (
+            ts_ms, query, score, session, arm, prompt, index, latency_ms, None, None, None,
+            new_id(ts_ms), user, model, None, None, SCORED, hits, read_attributes(attributes),
             None, None, None, None, weight, scope,
         )  # fmt: skip
     if not 0 <= ts_ms < _LATEST_MS:
@@ -195,6 +213,7 @@ def to_columns(row: Row) -> Row:
     return (*row[:_HITS], hits, noted, *row[_NOTED + 1 :])
 
 
+_NAME = COLUMNS.index("retrieval_id")
 _HITS, _NOTED = (COLUMNS.index(name) for name in ("documents", "attributes"))
 
 

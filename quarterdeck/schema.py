@@ -245,8 +245,9 @@ document_days = Table(
     postgresql_with=_OFTEN_UPDATED,
 )
 
-# A judgement of an answer that came after its row, or before it: by its name and who gave it. The deck adds pending
-# ones to the rollups; `applied` is the value that it added last.
+# A judgement of an answer that came after its row, or before it: by its name and who gave it. The environment is part
+# of the key, so that nobody replaces scores of another one. The deck adds pending ones to the rollups (`pending` is 1,
+# or 2 if only a row of the same service may have the score); `applied` is the value that it added last.
 scores = Table(
     "scores",
     metadata,
@@ -255,12 +256,19 @@ scores = Table(
     Column("source", String(128), primary_key=True),
     Column("value", Double, nullable=False),
     Column("comment", Text, nullable=False, server_default=""),
-    Column("environment", String(64), nullable=False),
+    Column("environment", String(64), primary_key=True),
     Column("service", String(128), nullable=False),
     Column("ts_ms", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
     Column("applied", Double),
     Column("pending", Integer, nullable=False, server_default="1"),
-    Index("scores_to_apply", "ts_ms", sqlite_where=text("pending = 1"), postgresql_where=text("pending = 1")),
+    Index(
+        "scores_to_apply",
+        "retrieval_id",
+        "received_ms",
+        sqlite_where=text("pending > 0"),
+        postgresql_where=text("pending > 0"),
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -294,7 +302,7 @@ intake = Table(
 )
 
 # Spans of traces that are still open: what a span says about a question, as JSON. A trace is closed a minute after its
-# last span came; `settled` is 1 once its rows were stored and no span came since.
+# last span came; `settled` is 1 once its rows were stored and no span came since, 2 on a search that was refused.
 trace_spans = Table(
     "trace_spans",
     metadata,
@@ -304,6 +312,12 @@ trace_spans = Table(
     Column("received_ms", BigInteger, nullable=False),
     Column("settled", Integer, nullable=False, server_default="0"),
     Index("trace_spans_by_age", "received_ms"),
+    Index(
+        "trace_spans_waiting",
+        "received_ms",
+        sqlite_where=text("settled = 0"),
+        postgresql_where=text("settled = 0"),
+    ),
     sqlite_with_rowid=False,
 )
 

@@ -9,6 +9,8 @@ from quarterdeck.similarity import is_number
 MAX_ID_CHARACTERS = 256
 MAX_NAME_CHARACTERS = 128
 MAX_COMMENT_CHARACTERS = 4_096
+OWN_NUMBERS = ("latency_ms", "cost_usd", "tokens")  # of a row: no score may have such a name
+FOR_ANY_SERVICE, FOR_OWN_SERVICE = 1, 2  # whose rows a pending score may belong to
 RANGES = {"feedback": (-1.0, 1.0), "faithfulness": (0.0, 1.0), "relevancy": (0.0, 1.0)}
 
 
@@ -33,6 +35,8 @@ def check_score(
         what = repr(value) if isinstance(value, float) else type(value).__name__
         raise InvalidInput("value", f"must be a finite number, not {what}")
     number = float(value)
+    if name in OWN_NUMBERS:
+        raise InvalidInput("name", f"{name} is a number of the retrieval itself; log it with the retrieval")
     if isinstance(name, str) and name in RANGES:
         low, high = RANGES[name]
         if not low <= number <= high:

@@ -14,12 +14,13 @@ from openfeature.contrib.tools.flagd.core.targeting.custom_ops import MAX_WEIGHT
 
 from quarterdeck.documents import check_document, check_metadata
 from quarterdeck.errors import InvalidInput
+from quarterdeck.hashing import CBOR, HASH_VERSIONS, read_hash_version
 
 MAX_KEY_LENGTH = 256
-# flagd's name for the hash that buckets users: murmur3-32 of CBOR. flagd changed it twice, which moved every user.
-HASH_VERSION = "fractional-v3"
+# The hash of flags that are new here.
+HASH_VERSION = CBOR
 
-_FIELDS = {"state", "variants", "defaultVariant", "targeting", "metadata", "source", "selector"}
+FIELDS = {"state", "variants", "defaultVariant", "targeting", "metadata", "source", "selector"}
 _STATES = ("ENABLED", "DISABLED")
 _MAX_DEPTH = 40
 _MAX_NODES = 10_000
@@ -56,7 +57,7 @@ def validate_definition(
     if not isinstance(definition, Mapping):
         raise InvalidInput("definition", "give an object")
     _check_json(definition)
-    unknown = sorted(str(name) for name in definition if name not in _FIELDS)
+    unknown = sorted(str(name) for name in definition if name not in FIELDS)
     if unknown:
         raise InvalidInput(unknown[0], "flagd knows no such field: put it in metadata")
     if definition.get("state") not in _STATES:
@@ -138,9 +139,9 @@ def _check_default(default: Any, variants: Mapping[str, Any]) -> None:
 
 def _check_metadata(metadata: Any) -> None:
     check_metadata(metadata)
-    hashed_by = metadata.get("hash_version", HASH_VERSION)
-    if hashed_by != HASH_VERSION:
-        problem = f"users are bucketed by {HASH_VERSION} here and by {hashed_by!r} there: they would move"
+    hashed_by = read_hash_version(metadata)
+    if hashed_by not in HASH_VERSIONS:
+        problem = f"users are bucketed by {' or '.join(HASH_VERSIONS)} here and by {hashed_by!r} there: they would move"
         raise InvalidInput("metadata.hash_version", problem)
 
 

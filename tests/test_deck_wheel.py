@@ -16,7 +16,7 @@ import tomllib
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PathDistribution, distributions
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -78,8 +78,8 @@ class Installed:
     def list_missing(self, name: str) -> list[str]:
         """Return the missing files of an installed distribution, including its commands."""
         (site,) = self.programs.parent.glob("lib/python*/site-packages")
-        (found,) = [each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == name]
-        assert isinstance(found, PathDistribution)
+        installed = [PathDistribution(folder) for folder in site.glob("*.dist-info")]
+        (found,) = [each for each in installed if canonicalize_name(each.name) == name]
         assert found.files
         return [str(file) for file in found.files if not Path(str(file.locate())).exists()]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, open_store, show
+from app.commands.common import common, open_judged_store, open_store, show
 from core.audit.acts import Act
 from core.config import Config
 from core.rollouts.canary import CanaryCall
@@ -28,7 +28,7 @@ def canary_list(config: Config, *, as_json: bool) -> None:
     from core.arms.histories import ArmHistories
     from core.rollouts.canaries import report_canaries
 
-    store = open_store(config)
+    store = open_judged_store(config)
     reports = report_canaries(store, ArmHistories(store), config.environment, now=datetime.now(UTC))
     lines = [f"{r.flag.key:<28} {r.share_pct:>7g}%  {r.verdict.call:<10} {r.verdict.reason}" for r in reports]
     show(as_json, [_to_json(report) for report in reports], lines or ["no canaries: no flag has blue and green"])
@@ -46,7 +46,7 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
     from core.arms.histories import ArmHistories
     from core.rollouts.canaries import get_canary, report_canary
 
-    store = open_store(config)
+    store = open_judged_store(config)
     flag = get_canary(store, config.environment, key)
     report = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC))
     lines = [

@@ -19,6 +19,7 @@ from core.jobs.jobs import format_step
 from core.log.retrievals import list_scopes, today_in
 from core.log.scopes import choose_scope
 from core.safety.letters import show_text
+from quarterdeck.clock import now_ms
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
@@ -94,6 +95,16 @@ def to_json(value: Any) -> Any:
 def open_store(config: Config, *, create: bool = False) -> Store:
     """Return the store, which knows where the retrieval log is."""
     return Store(config.database_url, create=create, log_url=config.log_url)
+
+
+def open_judged_store(config: Config) -> Store:
+    """Return the store, with the scores that wait added to their rows, unless it cannot be written."""
+    from core.log.scores import apply_scores
+
+    store = open_store(config)
+    with suppress(SourceUnavailable):
+        apply_scores(store, now_ms=now_ms())
+    return store
 
 
 def make_embedder(config: Config, store: Store) -> Any:

@@ -1,12 +1,18 @@
 """The commands `corpus …`: corpus versions in git and DVC."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from app.commands.common import common, open_corpus, show, show_progress, to_json
 from core.config import Config
+from core.safety.letters import show_text
+
+if TYPE_CHECKING:  # read when a command is run, so that --help is quick
+    from core.corpus.versions import Version
 
 
 @click.group()
@@ -22,10 +28,7 @@ def corpus_versions(config: Config, *, as_json: bool) -> None:
     Example: quarterdeck corpus versions
     """
     versions = open_corpus(config).list_versions()
-    lines = [
-        f"{v.name:<12} {v.committed:%Y-%m-%d}  {v.files:>6} files  {v.size_bytes:>10} B  {v.message}" for v in versions
-    ]
-    show(as_json, versions, lines)
+    show(as_json, versions, [line for version in versions for line in _describe(version)])
 
 
 @corpus.command("files")
@@ -36,7 +39,9 @@ def corpus_files(config: Config, *, revision: str, as_json: bool) -> None:
 
     Example: quarterdeck corpus files v1
     """
-    files = open_corpus(config).list_files(revision)
+    corpus = open_corpus(config)
+    files = corpus.list_files(revision)
+    _say_left_out(corpus.list_notes(revision))
     show(as_json, files, [f"{file.md5}  {file.path}" for file in files])
 
 
@@ -54,6 +59,7 @@ def corpus_diff(config: Config, *, old: str, new: str, as_json: bool) -> None:
         f"{c.kind:<9} {f'{c.old_path} -> ' if c.old_path and c.old_path != c.path else ''}{c.path}"
         for c in diff.changes
     ]
+    _say_left_out(diff.notes)
     show(as_json, diff, lines or ["no file differs"])
 
 
@@ -76,6 +82,7 @@ def corpus_verify(config: Config, *, revision: str, remote: str | None, as_json:
         lines.append(f"Intact: each {where} matches its hash; {report.size_bytes:,} bytes were fetched.")
     else:
         lines.append(f"Not intact: {len(report.damaged):,} damaged and {len(report.missing):,} missing {where}.")
+    _say_left_out(report.notes)
     show(as_json, {**to_json(report), "is_whole": report.is_whole}, lines)
     if not report.is_whole:
         sys.exit(1)
@@ -90,7 +97,21 @@ def corpus_archive(config: Config, *, revision: str, target: Path, as_json: bool
 
     Example: quarterdeck corpus archive v1 v1.zip
     """
-    written = open_corpus(config).archive(
-        revision, target, on_progress=lambda done, total: show_progress("pack", done, total)
-    )
+    corpus = open_corpus(config)
+    written = corpus.archive(revision, target, on_progress=lambda done, total: show_progress("pack", done, total))
+    _say_left_out(corpus.list_notes(revision))
     show(as_json, {"archive": str(written)}, [f"{written} holds {revision}"])
+
+
+def _describe(version: "Version") -> list[str]:
+    """Return a version as one line, and a line for each thing that is wrong with it or left out."""
+    files = "unknown" if version.files is None else f"{version.files:,}"
+    size = "size unknown" if version.size_bytes is None else f"{version.size_bytes} B"
+    line = f"{version.name:<12} {version.committed:%Y-%m-%d}  {files:>6} files  {size:>12}  {version.message}"
+    return [line, *(f"{'':<12} {note}" for note in (version.problem, *version.notes) if note)]
+
+
+def _say_left_out(notes: Iterable[str]) -> None:
+    """Tell what is not part of a version, beside the answer and not in it."""
+    for note in notes:
+        click.echo(show_text(note), err=True)

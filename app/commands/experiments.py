@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, open_store, show
+from app.commands.common import common, open_judged_store, open_store, show
 from core.audit.acts import Act
 from core.config import Config
 from core.rollouts.experiment import ExperimentCall, Lift
@@ -28,7 +28,7 @@ def experiments_list(config: Config, *, as_json: bool) -> None:
     from core.arms.histories import ArmHistories
     from core.rollouts.experiments import report_experiments
 
-    store = open_store(config)
+    store = open_judged_store(config)
     reports = report_experiments(store, ArmHistories(store), config.environment, now=datetime.now(UTC))
     lines = [
         f"{r.experiment.design.name:<24} {r.experiment.design.flag:<24} {r.experiment.state:<8} {r.verdict.call:<10} "
@@ -50,7 +50,7 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
     from core.rollouts.experiment_records import get_experiment
     from core.rollouts.experiments import report_experiment
 
-    store = open_store(config)
+    store = open_judged_store(config)
     found = get_experiment(store, config.environment, name)
     report = report_experiment(store, ArmHistories(store), found, now=datetime.now(UTC))
     noted = ", ".join(f"{count:,} users on {arm}" for arm, count in report.noted.items())
@@ -140,7 +140,7 @@ def experiments_decide(config: Config, *, name: str, variant: str, anyway: bool,
     from core.rollouts.experiment_records import get_experiment
     from core.rollouts.experiments import decide_for, report_experiment
 
-    store = open_store(config)
+    store = open_judged_store(config)
     found, now = get_experiment(store, config.environment, name), datetime.now(UTC)
     if found.is_running and not anyway:
         verdict = report_experiment(store, ArmHistories(store), found, now=now).verdict

@@ -1,6 +1,7 @@
 """The commands `flags …`: list, change, export and import feature flags."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,8 +12,10 @@ from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
 from core.flags.definition import FlagDefinition
-from core.flags.operations import change_rollout, import_flags, switch_flag
+from core.flags.operations import change_hash_version, change_rollout, import_flags, switch_flag
 from core.flags.store import get_flag, list_flags
+from quarterdeck import definitions
+from quarterdeck.hashing import BUCKETINGS
 
 
 @click.group()
@@ -39,22 +42,62 @@ def flags_list(config: Config, *, as_json: bool) -> None:
 @click.argument("key")
 @click.option("--on/--off", "on", default=None, help="Switch the flag.")
 @click.option("--rollout", type=float, metavar="P", help="Roll out to P percent of users (0 to 100).")
+@click.option("--bucketing", type=click.Choice(tuple(BUCKETINGS)), help="Bucket users by flagd's older or newer hash.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
-def flags_set(config: Config, *, key: str, on: bool | None, rollout: float | None, reason: str, as_json: bool) -> None:
-    """Switch a flag or change its rollout.
+def flags_set(
+    config: Config, *, key: str, on: bool | None, rollout: float | None, bucketing: str | None, reason: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Switch a flag, change its rollout, or move it to another bucketing.
+
+    `flags preview` shows who moves.
 
     Example: quarterdeck flags set new_prompt_v3 --rollout 50 --reason "no complaints at 20%"
     """
-    if on is None and rollout is None:
-        raise InvalidInput("flags set", "give --on, --off or --rollout P")
+    if on is None and rollout is None and bucketing is None:
+        raise InvalidInput("flags set", "give --on, --off, --rollout P or --bucketing NAME")
     store, act = open_store(config), Act(config.operator, reason, config.environment)
     if rollout is not None:
         change_rollout(store, get_flag(store, config.environment, key), rollout, act)
+    if bucketing is not None:
+        change_hash_version(store, get_flag(store, config.environment, key), BUCKETINGS[bucketing], act)
     if on is not None:
         switch_flag(store, get_flag(store, config.environment, key), act, on=on)
     flag = get_flag(store, config.environment, key)
     show(as_json, flag, [f"{key} is {_state(flag.view)} (version {flag.version})"])
+
+
+@flags.command("preview")
+@click.argument("key")
+@click.option("--rollout", type=float, metavar="P", help="What if P percent of users (0 to 100) had it?")
+@click.option("--bucketing", type=click.Choice(tuple(BUCKETINGS)), help="What if users were bucketed by this hash?")
+@common
+def flags_preview(config: Config, *, key: str, rollout: float | None, bucketing: str | None, as_json: bool) -> None:
+    """Show which recent users would get another answer. Nothing is changed.
+
+    Example: quarterdeck flags preview new_prompt_v3 --bucketing string
+    """
+    from core.flags.preview import preview_change
+
+    if rollout is None and bucketing is None:
+        raise InvalidInput("flags preview", "give --rollout P or --bucketing NAME")
+    store = open_store(config)
+    flag = get_flag(store, config.environment, key)
+    wanted = flag.definition if rollout is None else definitions.set_rollout(flag.definition, rollout)
+    wanted = wanted if bucketing is None else definitions.set_hash_version(wanted, BUCKETINGS[bucketing])
+    impact, users = preview_change(
+        store, config.environment, key, flag.definition, wanted, now=datetime.now(UTC)
+    )  # fmt: skip
+    who = "made-up users (none is known yet)" if impact.are_made_up else users.source
+    lines = [f"{impact.changed:,} of {impact.asked:,} {who} would get another answer ({impact.share:.1%})"]
+    lines += [
+        f"{each.user}: {each.before or 'code default'} -> {each.after or 'code default'}" for each in impact.movers
+    ]
+    if impact.changed > len(impact.movers):
+        lines.append(f"and {impact.changed - len(impact.movers):,} more")
+    show(as_json, {"key": key, "asked": impact.asked, "changed": impact.changed, "share": impact.share,
+                   "are_made_up": impact.are_made_up, "movers": impact.movers}, lines)  # fmt: skip
 
 
 @flags.command("export")
@@ -74,10 +117,10 @@ def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - al
 @click.option("--reason", default="imported from a file", show_default=True, help="Why: it goes into the audit trail.")
 @common
 def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> None:
-    """Import flags from a flagd document, or from an export of Unleash or GrowthBook.
+    """Import flags from a flagd document, or from another tool's export.
 
     All flags of a flagd document are imported, or none if one is invalid. Flags of another tool that flagd cannot
-    express are skipped, and each gets a line that says why.
+    express are skipped, and each gets a line that says why; a note says what means something slightly different here.
 
     Example: quarterdeck flags import unleash-export.json --reason "move from Unleash"
     """
@@ -85,13 +128,15 @@ def flags_import(config: Config, *, file: Path, reason: str, as_json: bool) -> N
 
     act = Act(config.operator, reason, config.environment)
     document, converted = read_export(_read(file), config.environment)
-    changed = import_flags(open_store(config, create=True), document, act) if document["flags"] or not converted else ()
-    refused = converted.refused if converted else ()
+    store = open_store(config, create=True)
+    changed = import_flags(store, document, act) if document["flags"] or not converted.refused else ()
     lines = [f"{len(changed)} flags changed: {', '.join(changed) or 'none'}"]
-    lines += [f"left out: {each.key}: {each.reason}" for each in refused]
-    if converted and converted.flags:
+    lines += [f"left out: {each.key}: {each.reason}" for each in converted.refused]
+    lines += [f"note: {each.key}: {each.text}" for each in converted.notes]
+    if converted.are_drawn_anew:
         lines.append(f"Rollouts keep their shares but not their users: {converted.source} uses another hash.")
-    show(as_json, {"changed": changed} | ({"left_out": refused} if converted else {}), lines)
+    told = {"left_out": converted.refused, "notes": converted.notes}
+    show(as_json, {"changed": changed} | (told if any(told.values()) or converted.is_foreign else {}), lines)
 
 
 def _read(file: Path) -> bytes:

@@ -12,7 +12,7 @@ from app.commands.common import common, find_scope, open_store, redactor_of, ser
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput
-from core.log.operations import purge_retrievals
+from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
 
 
@@ -132,10 +132,11 @@ def import_command(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Store the retrievals of a CSV, Parquet or JSON Lines file. Exit code 1 when some rows were refused.
+    """Store the retrievals of a CSV, Parquet, JSON Lines or JSON file. Exit code 1 when some rows were refused.
 
-    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on. An empty
-    score is an empty hit list.
+    Columns named like the fields of a retrieval need no --map: ts, query, score, session_id, arm and so on; documents,
+    attributes and scores are JSON. An empty score is an empty hit list. The file may be the output of
+    `questions --json`.
 
     Example: quarterdeck import log.csv --map score=similarity --map query=question
     """
@@ -145,7 +146,7 @@ def import_command(
     with click.progressbar(length=1_000, label=f"Importing {file.name}", file=sys.stderr) as bar:
         report = import_file(
             open_store(config, create=True),
-            TableFile(file, kind=kind, mapping=_parse_mapping(mapping)),
+            TableFile(file, kind=kind, mapping=parse_mapping(mapping)),
             redact=redactor_of(config),
             zone=parse_zone(timezone) if timezone else None,
             resume=resume,
@@ -174,23 +175,39 @@ def import_traces_command(config: Config, *, tracking_uri: str | None, experimen
 
 
 @click.command()
-@click.option("--older-than", metavar="DAYS", help="Age in days, like 90d (default: QUARTERDECK_RETENTION_DAYS).")
+@click.option(
+    "--older-than", metavar="AGE", help="Delete rows of this age, like 90d, or from before a day, like 2026-03-01."
+)
+@click.option("--text-before", metavar="AGE", help="Remove the queries' text from rows of this age; the rows stay.")
+@click.option("--answers-before", metavar="AGE", help="Remove the answers from rows of this age.")
+@click.option("--documents-before", metavar="AGE", help="Remove the documents from rows of this age.")
 @click.option("--reason", default="retention", show_default=True, help="Why: it goes into the audit trail.")
 @common
-def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool) -> None:
-    """Delete old retrievals. Their rollups stay: counts and histograms by day and segment, without any text.
+def purge(config: Config, *, older_than: str | None, reason: str, as_json: bool, **parts: str | None) -> None:
+    """Delete old retrievals, or their text, answers or documents. Rollups stay: counts and histograms without text.
 
-    Example: quarterdeck purge --older-than 90d
+    Without an option, the ages are those of QUARTERDECK_RETENTION_DAYS, QUARTERDECK_TEXT_DAYS, QUARTERDECK_ANSWERS_DAYS
+    and QUARTERDECK_DOCUMENTS_DAYS.
+
+    Example: quarterdeck purge --older-than 365d --text-before 90d --answers-before 30d
     """
-    days = _days(older_than) if older_than else config.retention_days
-    if days is None:
+    now = datetime.now(UTC)
+    given = {"rows": older_than, **{name.removesuffix("_before"): age for name, age in parts.items()}}
+    before = {part: _read_age(part, age, now) for part, age in given.items() if age}
+    if not before:
+        before = {part: now - timedelta(days=days) for part, days in config.retention.items()}
+    if not before:
         raise InvalidInput("older-than", "give --older-than 90d, or set QUARTERDECK_RETENTION_DAYS")
-    before = datetime.now(UTC) - timedelta(days=days)
-    count = purge_retrievals(open_store(config), before, Act(config.operator, reason, config.environment))
-    show(as_json, {"deleted": count, "before": before.isoformat()}, [f"{count:,} retrievals are deleted"])
+    store, act = open_store(config), Act(config.operator, reason, config.environment)
+    rows_before = before.pop("rows", None)
+    deleted = purge_retrievals(store, rows_before, act) if rows_before else 0
+    removed = forget_parts(store, before, act)
+    told = {"deleted": deleted, "before": rows_before.isoformat() if rows_before else None, "removed": removed}
+    lines = [f"{deleted:,} retrievals are deleted"] if rows_before else []
+    show(as_json, told, [*lines, *(f"{rows:,} retrievals lose their {part}" for part, rows in removed.items())])
 
 
-def _parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
+def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:
     mapping = dict(pair.partition("=")[::2] for pair in pairs)
     for pair in pairs:
         if not all(pair.partition("=")):
@@ -204,7 +221,8 @@ def _show_import(report: Any, *, what: str, as_json: bool) -> None:
     for note in report.notes:
         click.echo(note, err=True)
     skipped = f", {report.skipped:,} were imported before" if report.skipped else ""
-    lines = [f"{report.read:,} {what} read, {report.stored:,} stored, {report.refused_count:,} refused{skipped}"]
+    known = f" ({report.known:,} were there already)" if report.known else ""
+    lines = [f"{report.read:,} {what} read, {report.stored:,} stored{known}, {report.refused_count:,} refused{skipped}"]
     lines += [f"row {each.row}: {each.field}: {each.problem}" for each in report.refused]
     if report.refused_count > len(report.refused):
         lines.append(f"and {report.refused_count - len(report.refused):,} more")
@@ -213,11 +231,20 @@ def _show_import(report: Any, *, what: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _days(text: str) -> int:
+def _read_age(part: str, text: str, now: datetime) -> datetime:
+    field = "older-than" if part == "rows" else f"{part}-before"
     number = text.removesuffix("d")
-    if not number.isascii() or not number.isdigit() or not 1 <= int(number) <= 36_500:
-        raise InvalidInput("older-than", f"must be a number of days like 90d, not {text!r}")
-    return int(number)
+    if number.isascii() and number.isdigit() and 1 <= int(number) <= 36_500:
+        return now - timedelta(days=int(number))
+    try:
+        day = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidInput(
+            field, f"must be a number of days like 90d, or a day like 2026-03-01, not {text!r}"
+        ) from error
+    if day > now:
+        raise InvalidInput(field, f"must be a day in the past, not {text}")
+    return day
 
 
 def _cluster_count(text: str) -> int | None:

@@ -1,19 +1,28 @@
-"""The commands `prompts …`: list the registered versions, promote one, and roll a promotion back."""
+"""The commands `prompts …`: compare evaluated versions, list registered ones, promote one, and roll it back."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from app.commands.common import common, open_store, show
 from core.audit.acts import Act
 from core.config import Config
-from core.errors import InvalidInput
+from core.errors import InvalidInput, NotFound
 from core.tracking.runs import PromptVersion
+
+if TYPE_CHECKING:
+    from core.prompts.contests import Contender, PromptComparison
+
+_RULES = {
+    "faithfulness-per-cost": "faithfulness per cost",
+    "faithfulness-under-ceiling": "faithfulness under a cost ceiling",
+    "faithfulness": "faithfulness",
+}
 
 
 @click.group()
 def prompts() -> None:
-    """List prompt versions, promote one to production, roll a promotion back."""
+    """Compare evaluated versions, list and promote registered ones, roll a promotion back."""
 
 
 @prompts.command("list")
@@ -30,6 +39,56 @@ def prompts_list(config: Config, *, as_json: bool) -> None:
         for each in found
     ]
     show(as_json, found, lines or ["no prompt is registered yet; `quarterdeck eval` registers what it evaluates"])
+
+
+@prompts.command("compare")
+@click.option(
+    "--experiment", metavar="NAME", help="The MLflow experiment (default: QUARTERDECK_EXPERIMENT, else the newest)."
+)
+@click.option("--rule", type=click.Choice(list(_RULES)), help="What decides (default: per cost, if every run has one).")
+@click.option(
+    "--ceiling", type=click.FloatRange(0, min_open=True), metavar="USD", help="The most that a query may cost."
+)
+@click.option("--floor", type=click.FloatRange(0, 1), metavar="F", help="The least faithfulness that wins per cost.")
+@click.option("--prompt", metavar="NAME", help="The prompt (default: that of the newest run with several versions).")
+@common
+def prompts_compare(
+    config: Config,
+    *,
+    experiment: str | None,
+    rule: str | None,
+    ceiling: float | None,
+    floor: float | None,
+    prompt: str | None,
+    as_json: bool,
+) -> None:
+    """Compare the evaluated versions of a prompt, and name the winner or say why there is none.
+
+    Reads runs of `quarterdeck eval`, of MLflow's own evaluations, and of other programs.
+
+    Example: quarterdeck prompts compare --experiment answers --rule faithfulness-per-cost --json
+    """
+    from core.prompts.contests import find_experiment, report_prompts
+    from core.prompts.decisions import WinnerRule
+    from core.prompts.naming import read_naming
+
+    chosen = WinnerRule(_RULES[rule]) if rule else None
+    if (ceiling is None) == (chosen is WinnerRule.FAITHFULNESS_UNDER_CEILING) and (rule or ceiling is None):
+        raise InvalidInput("prompts compare", "give --ceiling with the rule faithfulness-under-ceiling, and only then")
+    tracking = _open_tracking(config)
+    naming = read_naming(config.database_url)
+    named = find_experiment(tracking, experiment or config.experiment, naming=naming)
+    if named not in tracking.list_experiments():
+        known = ", ".join(tracking.list_experiments()[:12]) or "none"
+        raise NotFound(
+            f"experiment: {'no run is evaluated' if not named else f'there is no {named!r}'}; there are: {known}"
+        )
+    found = report_prompts(
+        tracking, experiment=named, rule=chosen, ceiling_usd=ceiling, prompt=prompt or "", naming=naming, floor=floor
+    )
+    answer = describe_comparison(found)
+    lines = [f"{answer['verdict']}: {answer['reason']}", *map(_say_candidate, answer["candidates"])]
+    show(as_json, answer, lines)
 
 
 @prompts.command("promote")
@@ -93,6 +152,40 @@ def prompts_rollback(config: Config, *, name: str, reason: str, as_json: bool) -
     live = tracking.production_version(name, with_runs=False)
     said = f"in production of {name}: {live.label if live else 'none'} (audit entry {entry_id})"
     show(as_json, {"prompt": name, "version": live.version if live else None, "audit_entry": entry_id}, [said])
+
+
+def describe_comparison(found: "PromptComparison") -> dict[str, Any]:
+    """Return a comparison as JSON knows it: the candidates are the runs that the verdict is about."""
+    judged = found.judged if found.verdict in ("winner", "no_winner") and found.judged else found.contenders
+    winner = found.winner
+    return {
+        "winner": winner.label if winner else None,
+        "verdict": str(found.verdict),
+        "reason": found.reason,
+        "candidates": [_describe_candidate(each) for each in judged],
+        "left_out": [_describe_candidate(each) for each in found.contenders if each not in judged],
+    }
+
+
+def _describe_candidate(each: "Contender") -> dict[str, Any]:
+    return {
+        "name": each.label,
+        "prompt": each.evaluation.prompt or None,
+        "version": each.evaluation.version or None,
+        "run_id": each.run.run_id,
+        "faithfulness": each.faithfulness,
+        "cost_usd": each.cost_usd,
+        "cases": each.case_count,
+    }
+
+
+def _say_candidate(each: dict[str, Any]) -> str:
+    figures = [
+        f"faithfulness {each['faithfulness']:.3f}" if each["faithfulness"] is not None else "no faithfulness",
+        f"${each['cost_usd']:.6f} a query" if each["cost_usd"] is not None else "no cost",
+        f"{each['cases']} cases" if each["cases"] else "no number of cases",
+    ]
+    return f"  {each['name']:<24} {', '.join(figures)}"
 
 
 def _open_tracking(config: Config) -> Any:

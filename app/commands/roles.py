@@ -28,7 +28,7 @@ def roles_list(config: Config, *, as_json: bool) -> None:
     from core.access.roles import list_grants
 
     grants = list_grants(open_store(config))
-    lines = [f"{grant.who:<36} {grant.role:<8} {_place(grant.environment)}" for grant in grants]
+    lines = [f"{grant.who:<36} {grant.role:<8} {_place(grant.environment)}{_describe(grant)}" for grant in grants]
     show(as_json, grants, lines or ["no roles yet; quarterdeck roles grant NAME admin --reason WHY gives the first"])
 
 
@@ -36,18 +36,24 @@ def roles_list(config: Config, *, as_json: bool) -> None:
 @click.argument("who")
 @click.argument("role", type=click.Choice([str(role) for role in Role]))
 @_environment_option
+@click.option("--without-questions", is_flag=True, help="The role may not read what users asked: counts only.")
 @_reason_option
 @common
-def roles_grant(config: Config, *, who: str, role: str, place: str, reason: str, as_json: bool) -> None:
+def roles_grant(
+    config: Config, *, who: str, role: str, place: str, without_questions: bool, reason: str, as_json: bool
+) -> None:
     """Give WHO (a name, group:NAME or everyone) a role, in place of the one held there.
+
+    Grants add up: whoever may read questions by one of them may read them.
 
     Example: quarterdeck roles grant group:rag-team editor --in staging --reason "they run it"
     """
     from core.access.roles import grant_role
 
     act = Act(config.operator, reason, config.environment)
-    entry = grant_role(open_store(config, create=True), Grant(who, Role(role), place), act)
-    show(as_json, {"entry": entry}, [f"{who} is {role} {_place(place)} (audit entry {entry})"])
+    grant = Grant(who, Role(role), place, questions=not without_questions)
+    entry = grant_role(open_store(config, create=True), grant, act)
+    show(as_json, {"entry": entry}, [f"{who} is {role} {_place(place)}{_describe(grant)} (audit entry {entry})"])
 
 
 @roles.command("revoke")
@@ -69,3 +75,7 @@ def roles_revoke(config: Config, *, who: str, place: str, reason: str, as_json: 
 
 def _place(environment: str) -> str:
     return "everywhere" if environment == EVERYWHERE else f"in {environment}"
+
+
+def _describe(grant: Grant) -> str:
+    return "" if grant.questions else ", without questions"

@@ -34,10 +34,11 @@ def services_list(config: Config, *, as_json: bool) -> None:
 
     store = open_store(config)
     found = [(scope, get_service(store, scope.service)) for scope in list_scopes(store)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "environment": scope.environment, "service": scope.service, "zone": service.zone,
             "dimensions": list(service.dimensions), "trace_link": service.trace_link, "score_kind": service.score_kind,
+            "keep_answers": service.keep_answers,
         }
         for scope, service in found
     ]  # fmt: skip
@@ -55,6 +56,7 @@ def services_list(config: Config, *, as_json: bool) -> None:
 @click.option("--zone", metavar="ZONE", help="The time zone of its days, for example Europe/Berlin.")
 @click.option("--trace-link", metavar="URL", help="The address of a trace, with {trace_id} in it.")
 @click.option("--score-kind", metavar="KIND", help="What its scores are where a row does not say it.")
+@click.option("--keep-answers/--no-answers", default=None, help="Store the answers in its traces, redacted, or none.")
 @_reason_option
 @common
 def services_set(
@@ -66,6 +68,7 @@ def services_set(
     zone: str | None,
     trace_link: str | None,
     score_kind: str | None,
+    keep_answers: bool | None,
     reason: str,
     as_json: bool,
 ) -> None:
@@ -82,6 +85,8 @@ def services_set(
     given: dict[str, Any] = {"zone": zone, "trace_link": trace_link, "score_kind": score_kind}
     if dimensions or no_dimensions:
         given |= {"dimensions": dimensions}
+    if keep_answers is not None:
+        given |= {"keep_answers": keep_answers}
     changed = {field: value for field, value in given.items() if value is not None}
     service = replace(get_service(store, make_scope(None, name).service), **changed)
     entry = save_service(store, service, Act(config.operator, reason, config.environment))

@@ -29,6 +29,7 @@ def tokens_list(config: Config, *, as_json: bool) -> None:
     found = [_describe(token, now) for token in list_tokens(open_store(config))]
     lines = [
         f"{t['name']:<20} {t['hint']}…  {t['state']:<8} {', '.join(t['scopes']):<24} {t['environment']:<12} "
+        f"{', '.join(t['services']) or 'all services':<16} "
         f"{'until ' + t['expires'][:10] if t['expires'] else 'for good'}"
         for t in found
     ]
@@ -45,18 +46,37 @@ def tokens_list(config: Config, *, as_json: bool) -> None:
     type=click.Choice([str(scope) for scope in Scope]),
     help="What the token may do.",
 )
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    metavar="NAME",
+    help="What it sends belongs to this service; may be repeated (default: all of the environment).",
+)
 @click.option("--expires", metavar="DAYS", type=click.IntRange(1, LONGEST_DAYS), help="Expires after this many days.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def tokens_create(
-    config: Config, *, name: str, scopes: tuple[str, ...], expires: int | None, reason: str, as_json: bool
+    config: Config,
+    *,
+    name: str,
+    scopes: tuple[str, ...],
+    services: tuple[str, ...],
+    expires: int | None,
+    reason: str,
+    as_json: bool,
 ) -> None:
     """Create a token and print its secret. The secret is not stored and shown only once.
+
+    The token belongs to one environment, and with --service to these services: rows and scores that name another are
+    refused, and those that name none get the token's.
 
     Example: quarterdeck tokens create search-service --scope evaluate --expires 90 --reason "OFREP for search"
     """
     act = Act(config.operator, reason, config.environment)
-    secret, entry = issue_token(open_store(config, create=True), name, read_scopes(scopes), act, expires_days=expires)
+    secret, entry = issue_token(
+        open_store(config, create=True), name, read_scopes(scopes), act, expires_days=expires, services=services
+    )
     show(as_json, {"name": name, "token": secret, "entry": entry}, [secret])
 
 
@@ -77,6 +97,7 @@ def _describe(token: Token, now: datetime) -> dict[str, Any]:
     return {
         "name": token.name, "hint": token.hint, "state": token.describe_state(now),
         "scopes": [str(scope) for scope in token.scopes], "environment": token.environment,
+        "services": list(token.services),
         "created": token.created.isoformat(), "created_by": token.created_by,
         "expires": token.expires.isoformat() if token.expires else None,
     }  # fmt: skip

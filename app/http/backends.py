@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from anyio import to_thread
 from starlette.requests import Request
 
+from app.http.batching import forget_batchers
 from app.http.refusals import RequestRefused
 from core.access.scopes import Scope, Token, decide_access, hash_secret
 from core.access.tokens import list_tokens
@@ -18,6 +19,7 @@ from core.audit.environments import list_environments
 from core.config import Config, load_config
 from core.errors import NotFound, SourceUnavailable
 from quarterdeck.client import Quarterdeck
+from quarterdeck.scope import DEFAULT_SERVICE
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -35,13 +37,13 @@ def get_store() -> Store:
     return _backends.open().store
 
 
-async def get_deck(environment: str) -> Quarterdeck:
-    """Return the client that evaluates an environment's flags from memory.
+async def get_deck(environment: str, service: str = DEFAULT_SERVICE) -> Quarterdeck:
+    """Return the client that evaluates an environment's flags from memory, and reports its users for a service.
 
     Raises NotFound for an unknown environment, and SourceUnavailable until its flags were read once.
     """
-    known = _backends.open().decks.get(environment)
-    deck = known if known is not None else await to_thread.run_sync(_backends.open_deck, environment)
+    known = _backends.open().decks.get((environment, service))
+    deck = known if known is not None else await to_thread.run_sync(_backends.open_deck, environment, service)
     if deck.snapshot.version < 0:
         raise SourceUnavailable(f"The flags of {environment} cannot be read yet. Is the store there?")
     return deck
@@ -60,9 +62,22 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
     return token.environment
 
 
+async def admit_service(request: Request, scope: Scope) -> tuple[str, str]:
+    """Return whose flags a request evaluates, and the service that its users are reported for: the token's only one."""
+    token = await identify(request, scope)
+    if token is None:
+        return get_config().environment, DEFAULT_SERVICE
+    return token.environment, token.services[0] if len(token.services) == 1 else DEFAULT_SERVICE
+
+
 async def identify(request: Request, scope: Scope) -> Token | None:
     """Return the request's token, None where none is needed. Raises RequestRefused with 401 or 403."""
-    return await _backends.open().guard.admit(request.headers, scope)
+    return await identify_headers(request.headers, scope)
+
+
+async def identify_headers(headers: Mapping[str, str], scope: Scope) -> Token | None:
+    """Return the token in headers with names in lower case, as `identify` does."""
+    return await _backends.open().guard.admit(headers, scope)
 
 
 def close() -> None:
@@ -115,7 +130,7 @@ class _Opened:
     config: Config
     store: Store
     guard: TokenGuard
-    decks: dict[str, Quarterdeck]
+    decks: dict[tuple[str, str], Quarterdeck]
 
 
 class Backends:
@@ -130,23 +145,25 @@ class Backends:
         """Return the backends, opening them if needed."""
         return self._opened or self._open()
 
-    def open_deck(self, environment: str) -> Quarterdeck:
-        """Return the client of an environment. Raises NotFound for an unknown environment."""
+    def open_deck(self, environment: str, service: str) -> Quarterdeck:
+        """Return the client of an environment and a service. Raises NotFound for an unknown environment."""
         opened = self.open()
         own = opened.config.environment
         with self._changing:
-            if environment not in opened.decks:
+            name = environment, service
+            if name not in opened.decks:
                 if environment != own and environment not in list_environments(opened.store, own):
                     raise NotFound(f"environment: there is no {environment!r}")
                 url, log_url = opened.config.database_url, opened.config.log_url
-                opened.decks[environment] = Quarterdeck(url, log_url, environment=environment)
-            return opened.decks[environment]
+                opened.decks[name] = Quarterdeck(url, log_url, environment=environment, service=service)
+            return opened.decks[name]
 
     def close(self) -> None:
         """Close everything."""
         with self._changing:
             opened, self._opened = self._opened, None
         if opened:
+            forget_batchers(opened.store)
             for deck in opened.decks.values():
                 deck.close()
             opened.store.close()

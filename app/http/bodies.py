@@ -8,32 +8,40 @@ from app.http.refusals import RequestRefused
 from core.errors import InvalidInput
 
 MAX_BODY_BYTES = 10_000_000
+_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 async def read_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes:
     """Return a request's body, unzipped, of at most `most_bytes` bytes. Raises RequestRefused and InvalidInput."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip"):
-        raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip or none")
+    if encoding not in ("identity", *_WINDOWS):
+        raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip, deflate or none")
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > most_bytes:
             raise _too_large(most_bytes)
-    return _unzip(bytes(body), most_bytes) if encoding == "gzip" else bytes(body)
+    return bytes(body) if encoding == "identity" else _unzip(bytes(body), encoding, most_bytes)
 
 
-def _unzip(body: bytes, most_bytes: int) -> bytes:
-    unzipper = zlib.decompressobj(wbits=31)
+def _unzip(body: bytes, encoding: str, most_bytes: int) -> bytes:
+    window = _WINDOWS[encoding]
+    if encoding == "deflate" and not _has_zlib_header(body):
+        window = -zlib.MAX_WBITS  # some clients send it without the header that the standard demands
+    unzipper = zlib.decompressobj(wbits=window)
     try:
         plain = unzipper.decompress(body, most_bytes + 1)
     except zlib.error as error:
-        raise InvalidInput("body", f"is not gzip: {error}") from error
+        raise InvalidInput("body", f"is not {encoding}: {error}") from error
     if len(plain) > most_bytes:
         raise _too_large(most_bytes)
     if not unzipper.eof:
-        raise InvalidInput("body", "is not gzip: it ends too early")
+        raise InvalidInput("body", f"is not {encoding}: it ends too early")
     return plain
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    return len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
 
 
 def _too_large(most_bytes: int) -> RequestRefused:

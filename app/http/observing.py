@@ -6,8 +6,8 @@ Query strings are never logged, because they hold what people typed.
 import logging
 import re
 import time
-import uuid
 from collections.abc import Sequence
+from random import getrandbits
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -43,13 +43,14 @@ class Observing:
     def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
         self._app = app
         self._routes = routes
+        self._plain = {route.path for route in routes if "{" not in route.path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and observe its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _read_id(scope) or uuid.uuid4().hex
+        request_id = _read_id(scope) or f"{getrandbits(128):032x}"
         status, began = 500, time.perf_counter()
 
         async def answer(message: Message) -> None:
@@ -63,7 +64,9 @@ class Observing:
             try:
                 await self._app(scope, receive, answer)
             finally:
-                _note(find_route(scope["path"], self._routes), scope, status, time.perf_counter() - began)
+                path = scope["path"]
+                route = path if path in self._plain else find_route(path, self._routes)
+                _note(route, scope, status, time.perf_counter() - began)
 
 
 def _note(route: str, scope: Scope, status: int, seconds: float) -> None:

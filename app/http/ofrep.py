@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.http.backends import admit, get_deck
+from app.http.backends import admit, admit_service, get_deck
 from app.http.bodies import read_body
 from app.http.refusals import challenge, refuse, status_of
 from core.access.scopes import Scope
 from core.errors import InvalidInput, QuarterdeckError
+from core.flags.fleet import DEFAULT_BUCKETING, make_fleet_document, read_bucketing
 from core.safety.letters import parse_json
 from quarterdeck.client import Quarterdeck
 from quarterdeck.flags import Evaluation
@@ -33,14 +34,14 @@ MAX_CONTEXT_BYTES = 64_000
 _LARGE_BYTES = 4_000  # a larger context is evaluated outside the event loop
 
 _Found = TypeVar("_Found")
-_exports: dict[str, tuple[Snapshot, bytes, str]] = {}
+_exports: dict[tuple[str, str], tuple[Snapshot, bytes, str]] = {}
 
 
 async def evaluate_flag(request: Request) -> Response:
     """Resolve one flag for the context in the body; counted as an evaluation, as in the client."""
     key = request.path_params["key"]
     try:
-        deck = await get_deck(await admit(request, Scope.EVALUATE))
+        deck = await get_deck(*await admit_service(request, Scope.EVALUATE))
         body = await read_body(request, MAX_CONTEXT_BYTES)
         context = _read_context(body)
     except QuarterdeckError as error:
@@ -68,10 +69,15 @@ async def evaluate_flags(request: Request) -> Response:
 
 
 async def flagd_flags(request: Request) -> Response:
-    """Return an environment's flags as a flagd document; 304 without a body if the fleet has them."""
+    """Return an environment's flags as a flagd document; 304 without a body if the fleet has them.
+
+    `?bucketing=string` or `cbor` (the default) names the hash of the fleet's SDKs. Flags of the other hash are left
+    out, each with its reason in `leftOut`.
+    """
     try:
         wanted = await admit(request, Scope.EVALUATE, environment=request.query_params.get("environment"))
-        body, tag = _export(await get_deck(wanted), wanted)
+        hash_version = read_bucketing(request.query_params.get("bucketing", DEFAULT_BUCKETING))
+        body, tag = _export(await get_deck(wanted), wanted, hash_version)
     except QuarterdeckError as error:
         return refuse(error)
     return _respond_unless_known(request, body, tag)
@@ -142,13 +148,13 @@ def _typed(value: Any, variants: Mapping[str, Any]) -> Any:
     return value
 
 
-def _export(deck: Quarterdeck, environment: str) -> tuple[bytes, str]:
+def _export(deck: Quarterdeck, environment: str, hash_version: str) -> tuple[bytes, str]:
     """The flagd document and its ETag, built once per snapshot."""
-    snapshot = deck.snapshot
-    known = _exports.get(environment)
+    snapshot, place = deck.snapshot, (environment, hash_version)
+    known = _exports.get(place)
     if known is None or known[0] is not snapshot:
-        body = _to_json({"flags": dict(sorted(snapshot.definitions.items()))})
-        known = _exports[environment] = (snapshot, body, _tag(body))
+        body = _to_json(make_fleet_document(snapshot.definitions, hash_version).to_json())
+        known = _exports[place] = (snapshot, body, _tag(body))
     return known[1:]
 
 

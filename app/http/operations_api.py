@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from app.http.backends import admit, get_config, get_store
+from app.http.intake_metrics import IntakeCollector
 from app.http.observing import REGISTRY, STORE_UP
 from app.http.refusals import refuse
 from core.access.scopes import Scope
@@ -32,9 +33,10 @@ async def metrics(request: Request) -> Response:
         if not unknown:  # metrics stay readable while the store is down
             return refuse(error)
     await to_thread.run_sync(_find_problem)
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    return Response(await to_thread.run_sync(generate_latest, REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
+REGISTRY.register(IntakeCollector(get_store))
 ROUTES = [Route("/readyz", readyz), Route("/metrics", metrics)]
 
 

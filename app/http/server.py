@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.http import backends
+from app.http import backends, otlp_grpc
 from app.http.api import ROUTES, ApiAhead
 from app.http.guard import Guard
 from app.http.logs import take_over_logs, write_logs
@@ -21,14 +21,19 @@ from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
 from core.arms.histories import share_histories
 from core.config import Config, load_config
-from core.corpus.clones import clone_of, is_url
+from core.corpus.clones import clone_of
+from core.corpus.locations import parse_location
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
+from core.intake.open_traces import tend_traces
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from core.log.closing import close_days
 from core.log.mapping import map_scores
+from core.log.scores import apply_scores
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
+from core.store.backfill import backfill, backfill_log
+from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "main.py"
@@ -36,6 +41,7 @@ STOP_WITHIN_S = 5
 SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads waits this long; Python's default is 5 ms
 FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
 ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free memory is returned to the system
+SCORES_EVERY_S = 60.0  # how long a later score may wait until the rollups have it
 CANARIES_EVERY_S = 10.0  # a breach is noticed at most this long after it was logged
 
 
@@ -66,7 +72,7 @@ def serve(host: str, port: int) -> None:
             Middleware(ApiAhead),
         ],  # the first is the outermost
         secrets=settings,
-        lifespan=_scheduling,
+        lifespan=partial(_scheduling, host=host),
     )
     uvicorn.run(
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
@@ -80,9 +86,12 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
+        PeriodicJob("scores", SCORES_EVERY_S, lambda: apply_scores(store, now_ms=to_ms(datetime.now(UTC)))),
+        PeriodicJob("backfill", 60, lambda: (backfill(store), backfill_log(store))),
         PeriodicJob("score maps", 60, lambda: map_scores(store, now=datetime.now(UTC))),
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
+        PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
         ),
@@ -95,8 +104,9 @@ def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     if config.deployments.exists():
         tend = partial(tend_services, store, config.deployments, config.home, config.environment)
         jobs.append(PeriodicJob("deployments", 15, tend))
-    if is_url(config.corpus_repo):
-        jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, config.corpus_repo)))
+    corpus = parse_location(config.corpus_repo)
+    if corpus.is_url:
+        jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, corpus.repository)))
     return tuple(jobs)
 
 
@@ -135,8 +145,8 @@ def _sign_in_settings(access: SignIn) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _scheduling(_app: Any) -> AsyncIterator[None]:
-    """Run the schedulers while the server runs."""
+async def _scheduling(_app: Any, *, host: str) -> AsyncIterator[None]:
+    """Run the schedulers, and OTLP over gRPC, while the server runs."""
     take_over_logs()
     stop, config = threading.Event(), load_config(os.environ)
     store = Store(config.database_url, log_url=config.log_url)
@@ -149,8 +159,11 @@ async def _scheduling(_app: Any) -> AsyncIterator[None]:
     ]
     for thread in threads:
         thread.start()
+    over_grpc = await otlp_grpc.start(host, config.otlp_grpc_port)
     yield
     stop.set()
+    if over_grpc is not None:
+        await over_grpc.stop(STOP_WITHIN_S)
     backends.close()
     for thread in threads:
         thread.join(STOP_WITHIN_S)

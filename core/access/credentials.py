@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
-from core.access.scopes import Scope, Token, hash_secret
+from core.access.scopes import Scope, Token, hash_secret, read_services
 from core.access.tokens import get_token, list_tokens, mark_revoked, save_token
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
@@ -19,9 +19,17 @@ _HINT_CHARACTERS = len(PREFIX) + 4
 
 
 def issue_token(
-    store: Store, name: str, scopes: Collection[Scope], by: Act, *, expires_days: int | None = None
+    store: Store,
+    name: str,
+    scopes: Collection[Scope],
+    by: Act,
+    *,
+    expires_days: int | None = None,
+    services: Collection[str] = (),
 ) -> tuple[str, int]:
     """Create a token for the act's environment; return its secret, which is shown only once, and the audit entry's id.
+
+    With `services`, rows and scores sent with it belong to these services alone.
 
     The name of a revoked or expired token may be reused. Raises InvalidInput, and Conflict when the name is in use.
     """
@@ -34,7 +42,7 @@ def issue_token(
         wanted = tuple(scope for scope in Scope if scope in scopes)
         token = Token(
             name.strip(), hash_secret(secret), secret[:_HINT_CHARACTERS], wanted, by.environment, now, by.actor,
-            expires,
+            expires, services=read_services(services),
         )  # fmt: skip
         former = next((each for each in list_tokens(store) if each.name == token.name), None)
         if former and former.describe_state(now) == "active":
@@ -60,4 +68,5 @@ def _describe(token: Token) -> dict[str, object]:
         "scopes": [str(scope) for scope in token.scopes],
         "environment": token.environment,
         "expires": token.expires.isoformat() if token.expires else None,
+        **({"services": list(token.services)} if token.services else {}),
     }

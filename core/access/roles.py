@@ -3,8 +3,9 @@
 `core.audit.permissions` decides what a role allows; the entry points find out who somebody is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
@@ -52,14 +53,14 @@ def _save(
     stored = [_to_row(each) for each in sorted([*kept, *([after] if after else [])], key=_order)]
     with changing(store, by) as change:
         save_setting(change.connection, _SETTING, stored, expected_version=version)
-        former, new = ({"role": str(each.role)} if each else None for each in (before, after))
+        former, new = (_describe(each) if each else None for each in (before, after))
         change.record(Action.ROLE_GRANT if after else Action.ROLE_REVOKE, about.who, former, new)
     return change.entry_id
 
 
 def _read_grants(store: Store) -> tuple[tuple[Grant, ...], int]:
     stored, version = get_setting(store, _SETTING)
-    return tuple(Grant(row["who"], Role(row["role"]), row["environment"]) for row in stored or ()), version
+    return tuple(_from_row(row) for row in stored or ()), version
 
 
 def _find(grants: Iterable[Grant], wanted: Grant) -> Grant | None:
@@ -72,5 +73,14 @@ def _order(grant: Grant) -> tuple[str, str]:
     return fold_name(grant.who), grant.environment
 
 
-def _to_row(grant: Grant) -> dict[str, str]:
-    return {"who": grant.who, "role": str(grant.role), "environment": grant.environment}
+def _describe(grant: Grant) -> dict[str, str | bool]:
+    """Return what the trail says of a grant; whether it includes reading questions only where it does not."""
+    return {"role": str(grant.role)} | ({} if grant.questions else {"questions": False})
+
+
+def _to_row(grant: Grant) -> dict[str, str | bool]:
+    return {"who": grant.who, **_describe(grant), "environment": grant.environment}
+
+
+def _from_row(row: Mapping[str, Any]) -> Grant:
+    return Grant(row["who"], Role(row["role"]), row["environment"], bool(row.get("questions", True)))

@@ -8,10 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from core.errors import InvalidInput
+from quarterdeck import scope as rows
 
 MAX_NAME = 64
+MAX_SERVICE = 128
 
 
 class Scope(StrEnum):
@@ -26,7 +29,8 @@ class Scope(StrEnum):
 class Token:
     """A stored bearer token: `digest` is the hash of its secret, `hint` its first characters, for display.
 
-    Flags are evaluated in its environment. Raises InvalidInput, naming the field.
+    It reads flags of its environment, and rows, scores and traces belong there; with `services`, to these services.
+    Raises InvalidInput, naming the field.
     """
 
     name: str
@@ -38,8 +42,12 @@ class Token:
     created_by: str
     expires: datetime | None = None
     revoked: datetime | None = None
+    services: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for service in self.services:
+            if not service or len(service) > MAX_SERVICE or not service.isprintable() or " " in service:
+                raise InvalidInput("service", f"must be 1 to {MAX_SERVICE} printable characters without spaces")
         if not self.name.strip() or len(self.name) > MAX_NAME or not self.name.isprintable():
             raise InvalidInput("name", f"must be 1 to {MAX_NAME} printable characters")
         if not self.scopes:
@@ -78,6 +86,40 @@ def decide_access(token: Token | None, scope: Scope, *, given: bool, now: dateti
     if scope not in token.scopes and Scope.ADMIN not in token.scopes:
         return Denial(f"token: {token.name!r} has the scope {_list(token.scopes)}, but this needs {scope}", known=True)
     return None
+
+
+def home_of(token: Token | None) -> rows.Scope:
+    """Return the environment and service that a token's refused rows are counted under."""
+    if token is None:
+        return rows.DEFAULT_SCOPE
+    service = token.services[0] if len(token.services) == 1 else None
+    return rows.make_scope(token.environment, service)
+
+
+def bind_scope(token: Token | None, named: tuple[Any, Any]) -> rows.Scope:
+    """Return whose data this is: by the environment and the service that it names, None or "" for none.
+
+    What is not named is the token's: its environment, and its service if it has exactly one. Raises InvalidInput with
+    the field `scope` for an environment or a service that is not the token's, and for a name that cannot be one.
+    """
+    environment, service = named
+    if token is None:
+        return rows.make_scope(environment, service)
+    home = home_of(token)
+    if isinstance(service, str) and service.strip().casefold().startswith("unknown_service"):
+        service = None  # what OpenTelemetry says for none
+    found = rows.make_scope(environment or home.environment, service or home.service)
+    if found.environment != home.environment:
+        raise InvalidInput("scope", f"the token {token.name!r} is for the environment {home.environment} alone")
+    if token.services and found.service not in token.services:
+        allowed = _list(token.services)
+        raise InvalidInput("scope", f"the token {token.name!r} is for the services {allowed}; name one of them")
+    return found
+
+
+def read_services(names: Collection[str]) -> tuple[str, ...]:
+    """Return services by their names in one form, in alphabetical order. Raises InvalidInput."""
+    return tuple(sorted({rows.make_scope(None, name).service for name in names}))
 
 
 def read_scopes(names: Collection[str]) -> tuple[Scope, ...]:

@@ -33,7 +33,7 @@ def save_token(connection: Connection, token: Token, *, instead_of: Token | None
         insert(tokens).values(
             name=token.name, digest=token.digest, hint=token.hint, scopes=" ".join(token.scopes),
             environment=token.environment, created_ms=to_ms(token.created), created_by=token.created_by,
-            expires_ms=to_ms(token.expires) if token.expires else None,
+            expires_ms=to_ms(token.expires) if token.expires else None, services=" ".join(token.services),
         )
     )  # fmt: skip
 
@@ -50,4 +50,5 @@ def _token(row: Any) -> Token:
         from_ms(row["created_ms"]), row["created_by"],
         from_ms(row["expires_ms"]) if row["expires_ms"] is not None else None,
         from_ms(row["revoked_ms"]) if row["revoked_ms"] is not None else None,
+        tuple(row["services"].split()),
     )  # fmt: skip

@@ -55,6 +55,7 @@ class Action(StrEnum):
     JOB_START = "job.start"
     JOB_CANCEL = "job.cancel"
     LOG_PURGE = "log.purge"
+    LOG_ERASE = "log.erase"
     TOKEN_CREATE = "token.create"  # noqa: S105
     TOKEN_REVOKE = "token.revoke"  # noqa: S105
     ENVIRONMENT_ADD = "environment.add"
@@ -67,6 +68,7 @@ class Action(StrEnum):
     STORE_RESTORE = "store.restore"
     PROMPT_PROMOTE = "prompt.promote"
     PROMPT_ROLLBACK = "prompt.rollback"
+    PROMPT_MAP = "prompt.map"
     ROLE_GRANT = "role.grant"
     ROLE_REVOKE = "role.revoke"
     SERVICE_SET = "service.set"

@@ -58,6 +58,7 @@ NEEDS = {
     Action.INDEX_RETIRE: Role.ADMIN,
     Action.INDEX_REMOVE: Role.ADMIN,
     Action.LOG_PURGE: Role.ADMIN,
+    Action.LOG_ERASE: Role.ADMIN,
     Action.TOKEN_CREATE: Role.ADMIN,
     Action.TOKEN_REVOKE: Role.ADMIN,
     Action.ENVIRONMENT_ADD: Role.ADMIN,
@@ -68,6 +69,7 @@ NEEDS = {
     Action.DEPLOYMENT_TEARDOWN: Role.EDITOR,
     Action.DEPLOYMENT_RESUME: Role.EDITOR,
     Action.STORE_RESTORE: Role.ADMIN,
+    Action.PROMPT_MAP: Role.EDITOR,
     Action.PROMPT_PROMOTE: Role.EDITOR,
     Action.PROMPT_ROLLBACK: Role.EDITOR,
     Action.ROLE_GRANT: Role.ADMIN,
@@ -82,8 +84,8 @@ NEEDS = {
 SHARED = frozenset(
     {
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
-        Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.ENVIRONMENT_ADD, Action.STORE_RESTORE,
-        Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.SERVICE_SET,
+        Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.LOG_ERASE, Action.ENVIRONMENT_ADD,
+        Action.SERVICE_SET, Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.PROMPT_MAP,
     }
 )  # fmt: skip
 
@@ -92,12 +94,15 @@ SHARED = frozenset(
 class Grant:
     """A role for somebody (`who`: a name, `group:NAME` or `everyone`), in one environment or everywhere (`*`).
 
+    `questions` says whether it includes reading what users asked; without it, pages show counts only.
+
     Raises InvalidInput for an invalid name or environment.
     """
 
     who: str
     role: Role
     environment: str = EVERYWHERE
+    questions: bool = True
 
     def __post_init__(self) -> None:
         for field, value in (("who", self.who), ("environment", self.environment)):
@@ -107,9 +112,13 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The roles of one person: pairs of environment (`*` for everywhere) and role."""
+    """The roles of one person: pairs of environment (`*` for everywhere) and role.
+
+    `readers` are the environments (or `*`) whose questions the person may read.
+    """
 
     held: tuple[tuple[str, Role], ...] = ()
+    readers: tuple[str, ...] = ()
 
     def role_in(self, environment: str) -> Role | None:
         """Return the highest role in an environment, or None."""
@@ -119,7 +128,7 @@ class Roles:
 
 def hold_everywhere(role: Role) -> Roles:
     """Return one role in every environment."""
-    return Roles(((EVERYWHERE, role),))
+    return Roles(((EVERYWHERE, role),), (EVERYWHERE,))
 
 
 ADMIN_EVERYWHERE = hold_everywhere(Role.ADMIN)
@@ -128,7 +137,14 @@ ADMIN_EVERYWHERE = hold_everywhere(Role.ADMIN)
 def combine_grants(grants: Iterable[Grant], name: str, groups: Iterable[str] = ()) -> Roles:
     """Return the roles of the person `name` in these groups; grants add up. `fold_name` says which names are equal."""
     own = {fold_name(name), EVERYONE} | {fold_name(f"{GROUP}{group}") for group in groups}
-    return Roles(tuple((grant.environment, grant.role) for grant in grants if fold_name(grant.who) in own))
+    held = [grant for grant in grants if fold_name(grant.who) in own]
+    readers = tuple(grant.environment for grant in held if grant.questions)
+    return Roles(tuple((grant.environment, grant.role) for grant in held), readers)
+
+
+def may_read_questions(roles: Roles, environment: str) -> bool:
+    """Whether these roles allow reading what users asked in an environment (`*`: in all of them)."""
+    return EVERYWHERE in roles.readers or environment in roles.readers
 
 
 def list_readable(roles: Roles) -> tuple[str, ...] | None:

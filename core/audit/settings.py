@@ -35,6 +35,7 @@ class Family(StrEnum):
     PREDICTION = "prediction:"
     PROBE = "probe:"
     PROMOTION = "promotion:"
+    RUN_NAMES = "run_names:"
     PREDICTION_OF = "prediction_of:"  # of other scopes than the first one
     SERVICE = "service:"
     IMPORTED_FILE = "import."
@@ -54,6 +55,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.SERVICE: "service",
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
+    Family.RUN_NAMES: "experiment",
 }
 
 

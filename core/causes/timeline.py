@@ -107,7 +107,7 @@ def summarize_audit(entry: AuditedEntry) -> TimelineChange | None:
     canary affects the arm green.
     """
     subject = subject_of(entry.action)
-    if subject is None or subject not in _DESCRIBE:
+    if subject is None or subject not in _DESCRIBE or entry.action == Action.PROMPT_MAP:
         return None
     kind, summary, touches, reach = _DESCRIBE[subject](entry)
     return TimelineChange(

@@ -6,14 +6,18 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pygit2
 
-from core.corpus.manifests import CorpusFile, Tracked, parse_tracked
+from core.corpus.ignores import NAME, may_ignore
+from core.corpus.manifests import CorpusFile
+from core.corpus.outputs import read_stages, read_workspace_outputs
 from core.corpus.storage import Storage, hash_file, read_most
+from core.corpus.tracked import Tracked, holds, parse_tracked, split_notes
 from core.errors import NotFound, SourceUnavailable
 from core.safety.boundary import Boundary, confine_dvc
 from core.safety.letters import quote_bytes, unquote_bytes
@@ -29,16 +33,25 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._boundary = Boundary(root, caches=lambda: Storage(root / ".dvc").caches)
+        self._boundary = Boundary(root, caches=self._caches)
         self._hashes: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     def tracked(self) -> tuple[Tracked, ...]:
-        """Return what the `.dvc` files of the working copy track. Raises SourceUnavailable when one is broken."""
+        """Return what the `.dvc` files of the working copy track, or if there is none, the outputs of `dvc.yaml`.
+
+        Raises SourceUnavailable when one is broken.
+        """
         outs: list[Tracked] = []
-        for path in self.find_files("*.dvc"):
+        for path in self._find_dvc_files():
             name = quote_bytes(path.relative_to(self.root).as_posix())
             outs += parse_tracked(self.read_own(path), name)
-        return tuple(outs)
+        if outs:
+            return tuple(outs)
+        return read_workspace_outputs(self.root, self._find_pipelines(), self._caches())
+
+    def stages(self, *, with_params: bool = False) -> list[dict[str, Any]]:
+        """Return the stages of the working copy as `outputs.read_stages` does. Raises SourceUnavailable."""
+        return read_stages(self.root, self._find_pipelines(), self._caches(), with_params=with_params)
 
     def files(self) -> tuple[CorpusFile, ...]:
         """Return the tracked files with the hashes of their current content, ordered by path.
@@ -46,7 +59,8 @@ class Checkout:
         Raises SourceUnavailable when a tracked file or folder is missing.
         """
         found: list[CorpusFile] = []
-        for out in self.tracked():
+        outs, _ = split_notes(self.tracked())
+        for out in outs:
             top = self.root / out.path
             if not os.path.lexists(top):
                 raise SourceUnavailable(f"{out.path} is missing from the workspace. Run: dvc checkout {out.dvc_file}")
@@ -61,7 +75,7 @@ class Checkout:
         Raises SourceUnavailable for a link that leads out of the repository, and for what is no regular file.
         """
         inside = not path.startswith("/") and ".." not in path.split("/")
-        if not inside or not any(f"{path}/".startswith(f"{out.path}/") for out in self.tracked()):
+        if not inside or not any(holds(out, path) for out in self.tracked() if out.md5):
             raise NotFound(f"{path} is not tracked in the workspace")
         try:
             found = self.root / path
@@ -83,12 +97,11 @@ class Checkout:
         """Tell whether a path relative to the repository, every link in it followed, stays in the repository."""
         return self._boundary.holds(self.root / path)
 
-    def files_of_dvc(self) -> Any:
-        """Return the working copy as DVC's own code reads it; nothing outside of the repository is opened."""
-        return confine_dvc(self._boundary)
-
     def find_files(self, pattern: str) -> Iterator[Path]:
-        """Yield the files with that name, skipping what git ignores: tracked data, virtual environments."""
+        """Yield the files with that name, skipping what git ignores (tracked data, virtual environments).
+
+        A folder that is a DVC project of its own is skipped too, as DVC does.
+        """
         git: Any = pygit2.Repository(str(self.root))
         top = Path(git.workdir).resolve()
         for folder, folders, names in os.walk(self.root):
@@ -97,7 +110,9 @@ class Checkout:
             folders[:] = sorted(
                 name
                 for name in folders
-                if name not in (".git", ".dvc") and not _is_ignored(git, f"{inside}/{name}/".removeprefix("/"))
+                if name not in (".git", ".dvc")
+                and not (here / name / ".dvc").is_dir()
+                and not _is_ignored(git, f"{inside}/{name}/".removeprefix("/"))
             )
             yield from (here / name for name in sorted(names) if fnmatchcase(name, pattern))
 
@@ -128,6 +143,24 @@ class Checkout:
             self._hashes[path] = (mark, md5)
         return md5
 
+    def _find_dvc_files(self) -> list[Path]:
+        """Return the `.dvc` files, without those that a `.dvcignore` hides."""
+        files = list(self.find_files("*.dvc"))
+        texts = []
+        for path in self.find_files(NAME):
+            with suppress(SourceUnavailable):  # a link that leads out: DVC reads it no more than we do
+                texts.append(self.read_own(path))
+        if not may_ignore(texts, (path.relative_to(self.root).as_posix() for path in files)):
+            return files
+        ignores = self._ignores()
+        return [path for path in files if not ignores.is_ignored_file(str(path))]
+
+    def _find_pipelines(self) -> list[str]:
+        return [path.relative_to(self.root).as_posix() for path in self.find_files("dvc.yaml")]
+
+    def _caches(self) -> tuple[Path, ...]:
+        return Storage(self.root / ".dvc").caches
+
     def _describe(self, path: str, folders: dict[str, bool], *, legacy: bool) -> CorpusFile:
         name = quote_bytes(os.path.relpath(path, self.root).replace(os.sep, "/"))
         if not self._is_readable(path, folders):
@@ -150,9 +183,13 @@ class Checkout:
     def _walk(self, folder: Path) -> Iterator[str]:
         """Yield the files of a tracked folder, without those excluded by `.dvcignore`."""
         from dvc.fs import localfs
+
+        return iter(self._ignores().find(localfs, str(folder)))
+
+    def _ignores(self) -> Any:
         from dvc.ignore import DvcIgnoreFilter
 
-        return iter(DvcIgnoreFilter(self.files_of_dvc(), str(self.root)).find(localfs, str(folder)))
+        return DvcIgnoreFilter(confine_dvc(self._boundary), str(self.root))
 
 
 def _is_ignored(git: Any, path: str) -> bool:

@@ -5,23 +5,17 @@ It runs the `git` command, which knows credential helpers, SSH agents and proxie
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from core.corpus.locations import without_password
 from core.errors import SourceUnavailable
 
-_URL = re.compile(r"^(https?|ssh|git)://|^[\w.-]+@[\w.-]+:")
 _NO_ACCESS = ("authentication failed", "could not read username", "permission denied", "terminal prompts disabled")
 _NO_REPOSITORY = ("not found", "does not appear to be a git repository", "not valid: is this a git repository")
 _TIMEOUT_SECONDS = 300
-
-
-def is_url(location: str) -> bool:
-    """Return whether git would fetch this location over a network."""
-    return bool(_URL.match(location))
 
 
 def clone_of(url: str, folder: Path | None = None) -> Path:
@@ -45,11 +39,6 @@ def clone_of(url: str, folder: Path | None = None) -> Path:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return copy
-
-
-def without_password(url: str) -> str:
-    """Return the URL without its password, for display and logs."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
 
 
 def _git(url: str, *arguments: str) -> None:

@@ -13,16 +13,20 @@ from typing import Any
 
 import pygit2
 
-from core.corpus.manifests import Tracked, parse_tracked
+from core.corpus.ignores import NAME, may_ignore
+from core.corpus.outputs import is_lock, read_outputs
+from core.corpus.projects import explain_git_error, find_project, is_project
+from core.corpus.tracked import Tracked, parse_tracked, split_notes
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.safety.letters import decode_bytes, quote_bytes, unquote_bytes
+from core.safety.yaml_texts import MOST_BYTES
 
 _Blobs = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CommitSnapshot:
-    """What one commit tracks. `problem` names an unreadable `.dvc` file, if any."""
+    """What one commit tracks. `problem` names an unreadable `.dvc` file, if any; `notes` say what is left out."""
 
     revision: str
     tags: tuple[str, ...]
@@ -31,21 +35,23 @@ class CommitSnapshot:
     message: str
     outs: tuple[Tracked, ...]
     problem: str
+    notes: tuple[str, ...] = ()
 
 
 class GitHistory:
     """The history of the `.dvc` files of one DVC repository.
 
-    `folder` is in a working copy, or is a bare repository. `root` is the top of the DVC repository, None if bare.
+    `folder` is in a working copy, or is a bare repository; `within` is a folder of it, and `shown` its name in
+    messages. `root` is the top of the DVC repository, None if bare, and `prefix` its path in the git repository.
     Raises SourceUnavailable if there is no git repository, or DVC is not set up in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, within: str = "", *, shown: str = "") -> None:
         self.folder = folder
-        self._git_dir, self.root, self._prefix = _find_repository(folder)
+        project = find_project(folder, within, shown=shown)
+        self._git_dir, self.root, self.prefix = project.git_dir, project.root, project.prefix
         self._trees: dict[Any, _Blobs] = {}
-        if self.root is None and self.read_file("HEAD", ".dvc/config") is None:
-            raise _not_dvc(folder)
+        self._told: dict[Any, tuple[tuple[Tracked, ...], str]] = {}
 
     def walk(self) -> Iterator[tuple[CommitSnapshot, CommitSnapshot | None]]:
         """Yield every commit that is tagged or changed a `.dvc` file, newest first, each with its first parent.
@@ -56,8 +62,8 @@ class GitHistory:
         with self._open() as git:
             tags = _tags(git)
             for commit in _commits(git, tags):
-                state = self._blobs(commit)
-                before = [self._blobs(parent) for parent in commit.parents]
+                state = _sources(self._blobs(commit))
+                before = [_sources(self._blobs(parent)) for parent in commit.parents]
                 touched = all(state != other for other in before) and (state or before)
                 if touched or commit.id in tags:
                     parent = commit.parents[0] if before else None
@@ -78,25 +84,51 @@ class GitHistory:
             return found.data if isinstance(found, pygit2.Blob) else None
 
     def _snapshot(self, git: Any, commit: Any, tags: dict[Any, list[str]]) -> CommitSnapshot:
-        outs: list[Tracked] = []
-        problem = ""
-        for path, blob in self._blobs(commit):
-            try:
-                outs += _parse(git[blob].data, path)
-            except SourceUnavailable as error:
-                problem = problem or str(error)
+        found, problem = self._tracked(git, commit)
+        outs, notes = split_notes(found)
         return CommitSnapshot(
             revision=str(commit.id),
             tags=tuple(sorted(tags.get(commit.id, ()))),
             committed=datetime.fromtimestamp(commit.commit_time, UTC),
             author=decode_bytes(commit.author.raw_name, commit.message_encoding),
             message=(decode_bytes(commit.raw_message, commit.message_encoding).strip().splitlines() or [""])[0],
-            outs=tuple(outs),
+            outs=outs,
             problem=problem,
+            notes=notes,
         )
 
+    def _tracked(self, git: Any, commit: Any) -> tuple[tuple[Tracked, ...], str]:
+        """Return what a commit tracks, and why the rest cannot be read."""
+        blobs = self._blobs(commit)
+        files = [(path, blob) for path, blob in blobs if path.endswith(".dvc")]
+        try:
+            ignores = [_read_blob(git, blob, path) for path, blob in blobs if path.endswith(NAME)]
+        except SourceUnavailable as error:
+            return (), str(error)
+        if may_ignore(ignores, (path for path, _ in files)):
+            return self._ask_dvc(commit)
+        found: list[Tracked] = []
+        problem = ""
+        for path, blob in files:
+            try:
+                found += _parse(_read_blob(git, blob, path), path)
+            except SourceUnavailable as error:
+                problem = problem or str(error)
+        has_outputs = files or any(is_lock(path) for path, _ in blobs)
+        return self._ask_dvc(commit) if has_outputs and not found and not problem else (tuple(found), problem)
+
+    def _ask_dvc(self, commit: Any) -> tuple[tuple[Tracked, ...], str]:
+        """Return what DVC says of a commit; that is slow, so it is kept for each state of the tree."""
+        tree = self._top(commit).id
+        if tree not in self._told:
+            try:
+                self._told[tree] = read_outputs(self._git_dir, self.prefix, str(commit.id)), ""
+            except SourceUnavailable as error:
+                self._told[tree] = (), str(error)
+        return self._told[tree]
+
     def _blobs(self, commit: Any) -> _Blobs:
-        """Return (path, blob) of every `.dvc` file in a commit."""
+        """Return (path, blob) of every file in a commit that says what is tracked."""
         tree = self._top(commit)
         return () if tree is None else self._blobs_below(tree)
 
@@ -107,18 +139,18 @@ class GitHistory:
             files: list[tuple[str, Any]] = []
             for entry in tree:
                 name = quote_bytes(str(entry.name))
-                if isinstance(entry, pygit2.Tree) and name != ".dvc":
+                if isinstance(entry, pygit2.Tree) and name != ".dvc" and not is_project(entry):
                     files += ((f"{name}/{path}", blob) for path, blob in self._blobs_below(entry))
-                elif isinstance(entry, pygit2.Blob) and name.endswith(".dvc"):
+                elif isinstance(entry, pygit2.Blob) and (name.endswith(".dvc") or is_lock(name) or name == NAME):
                     files.append((name, entry.id))
             found = self._trees[tree.id] = tuple(files)
         return found
 
     def _top(self, commit: Any) -> Any:
         """Return the folder of the DVC repository in a commit, or None if it did not exist yet."""
-        if not self._prefix:
+        if not self.prefix:
             return commit.tree
-        found = commit.tree[self._prefix] if self._prefix in commit.tree else None  # noqa: SIM401  (not a mapping)
+        found = commit.tree[self.prefix] if self.prefix in commit.tree else None  # noqa: SIM401  (not a mapping)
         return found if isinstance(found, pygit2.Tree) else None
 
     def _commit(self, git: Any, revision: str) -> Any:
@@ -137,7 +169,7 @@ class GitHistory:
         try:
             yield pygit2.Repository(self._git_dir)
         except (pygit2.GitError, KeyError, OSError) as error:
-            raise SourceUnavailable(f"git repository {self.folder} cannot be read: {error}. Try: git fsck") from error
+            raise explain_git_error(self.folder, error) from error
 
 
 @lru_cache(maxsize=4096)
@@ -145,28 +177,18 @@ def _parse(text: bytes, path: str) -> tuple[Tracked, ...]:
     return parse_tracked(text, path)
 
 
-def _find_repository(folder: Path) -> tuple[str, Path | None, str]:
-    """Return git's folder, the top of the DVC repository (None if bare), and its path within git's working copy."""
-    try:
-        git_dir = pygit2.discover_repository(str(folder))
-        git = pygit2.Repository(git_dir) if git_dir else None
-    except (pygit2.GitError, KeyError) as error:
-        raise SourceUnavailable(f"git repository {folder} cannot be opened: {error}") from error
-    if git_dir is None or git is None:
-        raise SourceUnavailable(f"{folder} is not in a git repository. Run there: git init && dvc init")
-    if git.is_bare:
-        return git_dir, None, ""
-    top = Path(git.workdir).resolve()
-    for root in (folder, *folder.parents):
-        if (root / ".dvc").is_dir():
-            return git_dir, root, "" if root == top else root.relative_to(top).as_posix()
-        if root == top:
-            break
-    raise _not_dvc(folder)
+def _sources(blobs: _Blobs) -> _Blobs:
+    """Return the files whose change makes a version: `.dvc` files, or `dvc.lock` where there are none."""
+    added = tuple(pair for pair in blobs if pair[0].endswith(".dvc"))
+    return added or tuple(pair for pair in blobs if is_lock(pair[0]))
 
 
-def _not_dvc(folder: Path) -> SourceUnavailable:
-    return SourceUnavailable(f"{folder} is a git repository, but not a DVC repository. Run there: dvc init")
+def _read_blob(git: Any, blob: Any, path: str) -> bytes:
+    """Return a file's bytes; its size is looked at first, because git may hold gigabytes under any name."""
+    found = git[blob]
+    if found.size > MOST_BYTES:
+        raise SourceUnavailable(f"{path} is larger than {MOST_BYTES:,} bytes, so it is not read")
+    return bytes(found.data)
 
 
 def _commits(git: Any, tags: dict[Any, list[str]]) -> Iterator[Any]:

@@ -1,22 +1,19 @@
-"""Rule: what DVC recorded about a version (`.dvc` files and `.dir` manifests), and how two versions differ.
+"""Rule: the lists of files that DVC keeps (`.dir` manifests), and how two versions differ.
 
 Works on bytes that somebody else has read; knows neither git nor any storage.
 """
 
-import hashlib
 import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
-from posixpath import basename, dirname, isabs, join, normpath
+from posixpath import basename
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
-import yaml
 
 from core.errors import SourceUnavailable
 from core.safety.letters import quote_bytes
@@ -24,8 +21,6 @@ from core.safety.letters import quote_bytes
 # In a manifest a quotation mark inside a path is escaped, so these never occur within an entry.
 _HEAD, _BETWEEN, _TAIL = b'[{"md5": "', b'"}, {"md5": "', b'"}]'
 _CUT = b"0"
-# A path such as 1_000 or yes is text for DVC, which reads YAML 1.2.
-_TEXTS_ONLY = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 class FileChangeKind(StrEnum):
@@ -62,24 +57,6 @@ class FileChange(NamedTuple):
     old_md5: str | None = None
     size_bytes: int | None = None
     old_size_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """One file or folder that a `.dvc` file tracks. `legacy` marks the hashes of DVC before 3.0."""
-
-    path: str
-    md5: str
-    size_bytes: int | None
-    file_count: int | None
-    legacy: bool
-    remote: str | None
-    dvc_file: str
-    listing: tuple[CorpusFile, ...] | None = None
-
-    @property
-    def is_folder(self) -> bool:
-        return self.md5.endswith(".dir")
 
 
 class Manifest:
@@ -190,87 +167,6 @@ def count_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[FileCh
         FileChangeKind.MODIFIED: sum(old[path] != new[path] for path in old.keys() & new.keys()),
         FileChangeKind.RENAMED: renamed,
     }
-
-
-def parse_tracked(text: bytes, dvc_file: str) -> tuple[Tracked, ...]:
-    """Return what the `.dvc` file at `dvc_file` (relative to the repository) tracks.
-
-    Outputs of a pipeline (`cmd`, of DVC before 1.0) are not added data and give an empty result. Raises
-    SourceUnavailable with a remedy when the file is in a merge conflict, half written or tracks data outside of the
-    repository.
-    """
-    if b"<<<<<<< " in text or b">>>>>>> " in text:
-        raise SourceUnavailable(
-            f"{dvc_file} is in a merge conflict. Keep one side (git checkout --ours or --theirs {dvc_file}), "
-            "then run: dvc checkout"
-        )
-    try:
-        document = yaml.load(text, Loader=_TEXTS_ONLY)  # noqa: S506  (builds nothing but texts, lists and mappings)
-        if document and "cmd" in document:
-            return ()
-        folder = join(dirname(dvc_file), document.get("wdir") or "")
-        return tuple(_parse_out(out, folder, dvc_file) for out in document["outs"])
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        what = str(error).splitlines()[0] if isinstance(error, ValueError) else "it is not complete YAML with outs"
-        raise _half_written(dvc_file, what) from error
-
-
-def _parse_out(out: dict[str, Any], folder: str, dvc_file: str) -> Tracked:
-    path = normpath(join(folder, out["path"]))
-    if isabs(path) or path.split("/")[0] == ".." or "://" in out["path"]:
-        raise SourceUnavailable(
-            f"{dvc_file} tracks {out['path']}, which is outside of the repository. "
-            "Only data inside of it can be shown: dvc add a folder of the repository."
-        )
-    listing = _parse_listing(out.get("files"), path)
-    md5 = out.get("md5") or (_listing_md5(listing) if listing is not None else None)
-    if not isinstance(md5, str) or not md5.removesuffix(".dir").isalnum():
-        raise ValueError(f"{out['path']} has no md5")
-    return Tracked(
-        path=path,
-        md5=md5,
-        size_bytes=_int_or_none(out.get("size")),
-        file_count=_int_or_none(out.get("nfiles")) if md5.endswith(".dir") else 1,
-        legacy=out.get("hash", "md5-dos2unix") != "md5",
-        remote=out.get("remote"),
-        dvc_file=dvc_file,
-        listing=listing,
-    )
-
-
-def _parse_listing(files: Any, folder: str) -> tuple[CorpusFile, ...] | None:
-    """Cloud-versioned data has its list of files in the `.dvc` file itself."""
-    if files is None:
-        return None
-    return tuple(CorpusFile(_inside(folder, f["relpath"]), _int_or_none(f.get("size")), _hash(f["md5"])) for f in files)
-
-
-def _inside(folder: str, path: str) -> str:
-    if isabs(path) or ".." in path.split("/"):
-        raise ValueError(f"{path} lies outside of {folder}")
-    return join(folder, path)
-
-
-def _hash(text: str) -> str:
-    if not text.isalnum():
-        raise ValueError(f"{text} is no md5")
-    return text
-
-
-def _int_or_none(text: str | None) -> int | None:
-    return None if text is None else int(text)
-
-
-def _listing_md5(listing: tuple[CorpusFile, ...]) -> str:
-    lines = "\n".join(f"{file.path} {file.md5}" for file in listing)
-    return hashlib.md5(lines.encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _half_written(dvc_file: str, what: str) -> SourceUnavailable:
-    return SourceUnavailable(
-        f"{dvc_file} is half written: {what}. Run: git checkout {dvc_file} (the last committed one), "
-        "or dvc add its data again"
-    )
 
 
 def _pieces(blocks: Iterable[bytes]) -> set[bytes]:

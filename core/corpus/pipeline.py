@@ -4,18 +4,14 @@ It compares `dvc.lock` with the working copy itself, because `dvc status` would 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from posixpath import join, normpath
-from types import SimpleNamespace
 from typing import Any
 
 from core.corpus.checkout import Checkout
-from core.errors import SourceUnavailable
+from core.corpus.dvc_reading import params_of
 
 _OUTPUTS = ("outs", "metrics", "plots")
-_DEFAULT_PARAMS = "params.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +37,16 @@ class StaleStage:
 
 @dataclass(frozen=True, slots=True)
 class _Definition:
-    """A stage as in one `dvc.yaml` and its `dvc.lock`, with templates filled in."""
+    """A stage as in one `dvc.yaml` and its `dvc.lock`, with templates filled in.
+
+    `values` are what its parameter files say now: None for one that is missing, and no entry for one outside.
+    """
 
     name: str
     folder: str
     body: Mapping[str, Any]
     lock: Mapping[str, Any] | None
+    values: Mapping[str, Mapping[str, Any] | None]
 
     @property
     def cmd(self) -> str:
@@ -64,12 +64,7 @@ class _Definition:
     @property
     def params(self) -> dict[str, list[str]]:
         """Keys by parameter file, as named by the stage; no keys mean all of them."""
-        found: dict[str, list[str]] = {}
-        for entry in self.body.get("params") or ():
-            files = entry if isinstance(entry, Mapping) else {_DEFAULT_PARAMS: [entry]}
-            for file, keys in files.items():
-                found.setdefault(str(file), []).extend(keys or ())
-        return found
+        return params_of(self.body)
 
     def place(self, name: str) -> str:
         return name if "://" in name else normpath(join(self.folder, name))
@@ -80,7 +75,10 @@ def list_stages(checkout: Checkout) -> tuple[Stage, ...]:
 
     `foreach`, `matrix` and `${}` are filled in. Raises SourceUnavailable for an invalid file.
     """
-    definitions = tuple(_definitions(checkout))
+    return _stages(tuple(_definitions(checkout)))
+
+
+def _stages(definitions: tuple[_Definition, ...]) -> tuple[Stage, ...]:
     return tuple(
         Stage(
             name=one.name,
@@ -100,9 +98,11 @@ def list_stale_stages(checkout: Checkout) -> tuple[StaleStage, ...]:
 
     Remote dependencies (`s3://`, `https://`) are not checked. Raises what `list_stages` raises.
     """
-    reasons = {one.name: list(_own_reasons(one, checkout)) for one in _definitions(checkout)}
-    stages = list_stages(checkout)
-    for _ in stages:  # as many rounds as the longest chain can have
+    definitions = tuple(_definitions(checkout, with_params=True))
+    reasons = {one.name: list(_own_reasons(one, checkout)) for one in definitions}
+    stages = _stages(definitions)
+    count = -1
+    while count != (count := sum(map(len, reasons.values()))):  # until nothing is found any more
         for stage in stages:
             waiting = (f"stage {name} is stale" for name in stage.upstream if reasons[name] and not stage.is_frozen)
             reasons[stage.name] += [reason for reason in waiting if reason not in reasons[stage.name]]
@@ -120,7 +120,7 @@ def _own_reasons(stage: _Definition, checkout: Checkout) -> Iterator[str]:
         yield "its command changed"
     if not stage.body.get("frozen"):
         yield from _changed_paths("dependency", stage.deps, lock.get("deps"), checkout)
-        yield from _changed_params(stage, lock.get("params") or {}, checkout)
+        yield from _changed_params(stage, lock.get("params") or {})
     yield from _changed_paths("output", stage.outs, lock.get("outs"), checkout)
 
 
@@ -138,70 +138,28 @@ def _changed_paths(role: str, paths: Mapping[str, str], locked: Any, checkout: C
             yield f"{role} {path} changed"
 
 
-def _changed_params(stage: _Definition, locked: Mapping[str, Any], checkout: Checkout) -> Iterator[str]:
-    from dvc.dependency.param import read_param_file
-
+def _changed_params(stage: _Definition, locked: Mapping[str, Any]) -> Iterator[str]:
     for file, keys in stage.params.items():
-        path, before = stage.place(file), locked.get(file)
-        if not checkout.holds(path):
+        if file not in stage.values:
             continue
-        if not (checkout.root / path).is_file():
+        path, before, now = stage.place(file), locked.get(file), stage.values[file]
+        if now is None:
             yield f"parameter file {path} is missing"
             continue
-        with _understood(path):
-            now = read_param_file(checkout.files_of_dvc(), str(checkout.root / path), keys or None, flatten=True)
         for key in keys or [*now, *(key for key in before or {} if key not in now)]:
             if before is None or key not in before:
                 yield f"parameter {path}:{key} is new"
             elif key not in now:
                 yield f"parameter {path}:{key} is gone"
-            elif now[key] != before[key] and not (isinstance(now[key], tuple) and list(now[key]) == before[key]):
+            elif now[key] != before[key]:
                 yield f"parameter {path}:{key} changed from {before[key]} to {now[key]}"
 
 
-def _definitions(checkout: Checkout) -> Iterator[_Definition]:
-    for path in checkout.find_files("dvc.yaml"):
-        folder = path.parent.relative_to(checkout.root).as_posix()
-        folder = "" if folder == "." else folder
-        relative = join(folder, "dvc.yaml")
-        with _understood(relative):
-            files = checkout.files_of_dvc()
-            lock = _load(path.with_suffix(".lock"), files).get("stages") or {}
-            for name, body in _resolve(path, files).items():
-                label = f"{relative}:{name}" if folder else name
-                yield _Definition(label, join(folder, str(body.get("wdir") or "")), body, lock.get(name))
-
-
-def _resolve(path: Path, files: Any) -> dict[str, dict[str, Any]]:
-    """Fill in templates with DVC's own resolver, which needs only files and settings of a repository."""
-    from dvc.parsing import DataResolver
-    from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
-
-    repository: Any = SimpleNamespace(fs=files, config={})
-    resolver = DataResolver(repository, str(path.parent), COMPILED_MULTI_STAGE_SCHEMA(_load(path, files)))
-    stages: dict[str, dict[str, Any]] = {}
-    for key in resolver.get_keys():
-        stages |= resolver.resolve_one(key)
-    return stages
-
-
-def _load(path: Path, files: Any) -> dict[str, Any]:
-    from dvc.utils.serialize import load_yaml
-
-    return (load_yaml(str(path), fs=files) or {}) if path.is_file() else {}
-
-
-@contextmanager
-def _understood(path: str) -> Iterator[None]:
-    """Convert what DVC raises about an invalid file into one line."""
-    from dvc.exceptions import DvcException
-    from voluptuous import Invalid
-
-    try:
-        yield
-    except (DvcException, Invalid, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise SourceUnavailable(f"{path} is invalid: {reason}") from error
+def _definitions(checkout: Checkout, *, with_params: bool = False) -> Iterator[_Definition]:
+    for stage in checkout.stages(with_params=with_params):
+        yield _Definition(
+            stage["name"], stage["folder"], stage["body"], stage["lock"], stage.get("values") or {}
+        )  # fmt: skip
 
 
 def _feeds(one: _Definition, other: _Definition) -> bool:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection, Pipe
@@ -28,6 +28,7 @@ from core.errors import InvalidInput, SourceUnavailable
 
 MEMORY_BYTES = 1 << 30
 SECONDS, MOST_SECONDS, BYTES_A_SECOND = 10, 120, 100_000
+DVC_SECONDS, DVC_BYTES = 40, 32_000_000  # what DVC may take to read a project, and how long its answer may be
 _PROCESSES = 2
 _IDLE_S = 60.0
 _WAIT_FACTOR = 4  # a machine that is busy gives a process a quarter of a processor
@@ -67,13 +68,20 @@ class Readers:
         told, _ = self._ask("compare", path, [old.encode(), new.encode()])
         return tuple(TextSegment(SegmentKind(kind), text) for kind, text in told)
 
+    def ask_dvc(self, what: str, about: str, arguments: Mapping[str, Any]) -> Any:
+        """Return what DVC's code answers about files of a repository. Raises as `split_document` does."""
+        told, _ = self._ask(what, about, [json.dumps(arguments).encode()], seconds=DVC_SECONDS)
+        return told
+
     def close(self) -> None:
         """End the processes that rest."""
         while self._resting:
             self._resting.pop().end()
 
-    def _ask(self, what: str, path: str, parts: Sequence[bytes]) -> tuple[Any, list[bytes]]:
-        seconds = min(MOST_SECONDS, SECONDS + sum(map(len, parts)) // BYTES_A_SECOND)
+    def _ask(
+        self, what: str, path: str, parts: Sequence[bytes], *, seconds: int | None = None
+    ) -> tuple[Any, list[bytes]]:
+        seconds = seconds or min(MOST_SECONDS, SECONDS + sum(map(len, parts)) // BYTES_A_SECOND)
         asked = json.dumps({"what": what, "path": path, "seconds": seconds, "parts": len(parts)}).encode()
         with self._free:
             reader = self._take()
@@ -206,8 +214,20 @@ def _compare(_path: str, parts: list[bytes]) -> tuple[Any, bytes]:
     return [(str(segment.kind), segment.text) for segment in compare_words(old, new)], b""
 
 
+def _list_outputs(_path: str, parts: list[bytes]) -> tuple[Any, bytes]:
+    from core.corpus.dvc_reading import list_outputs, to_json
+
+    return to_json(list_outputs(**json.loads(parts[0])), DVC_BYTES), b""
+
+
+def _resolve_pipeline(_path: str, parts: list[bytes]) -> tuple[Any, bytes]:
+    from core.corpus.dvc_reading import resolve_pipeline, to_json
+
+    return to_json(resolve_pipeline(**json.loads(parts[0])), DVC_BYTES), b""
+
+
 _WORK: dict[str, Callable[[str, list[bytes]], tuple[Any, bytes]]] = {
-    "split": _split, "preview": _preview, "compare": _compare,
+    "split": _split, "preview": _preview, "compare": _compare, "outputs": _list_outputs, "pipeline": _resolve_pipeline,
 }  # fmt: skip
 
 

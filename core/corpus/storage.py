@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeGuard
 
+from core.corpus.tracked import CloudCopy
 from core.errors import InvalidInput, NotFound, SourceUnavailable
 from core.safety.boundary import Boundary
 
@@ -62,8 +63,13 @@ class Storage:
                     continue
         return sizes
 
-    def read(self, md5: str, *, what: str, remote: str | None = None, most_bytes: int | None = None) -> bytes:
+    def read(
+        self, md5: str, *, what: str, remote: str | None = None, copy: CloudCopy | None = None,
+        most_bytes: int | None = None,
+    ) -> bytes:  # fmt: skip
         """Return an object's content, from this machine or the remote (the named one, or the default).
+
+        `copy` is where a remote that keeps versions itself has it.
 
         Raises NotFound with the hash when neither has it; SourceUnavailable when the remote fails; InvalidInput when
         the object is larger than `most_bytes`.
@@ -74,7 +80,7 @@ class Storage:
                 return read_most(stream, what, most_bytes)
         try:
             with closing(self.remote(remote)) as source:
-                content = source.read(md5, most_bytes=most_bytes)
+                content = source.read(md5, copy=copy, most_bytes=most_bytes)
         except FileNotFoundError as error:
             raise _missing(md5, what, remote or self.default_remote) from error
         except SourceUnavailable as error:
@@ -112,26 +118,28 @@ class Remote:
             if cls.protocol in ("http", "https"):
                 settings.setdefault("connect_timeout", _CONNECT_TIMEOUT_SECONDS)
             self._fs = cls(**settings)
-        if settings.get("version_aware") or settings.get("worktree"):
-            raise SourceUnavailable(
-                f"{self._label} is cloud-versioned, so it stores nothing by hash. Run: dvc fetch (the cache is read)"
-            )
+        self._keeps_versions = bool(settings.get("version_aware") or settings.get("worktree"))
         if cls.protocol == "local" and not Path(self._path).is_dir():
             raise SourceUnavailable(
                 f"{self._label} cannot be reached: there is no such folder. Mount it, or set its url: dvc remote modify"
             )
 
-    def read(self, md5: str, *, most_bytes: int | None = None) -> bytes:
+    def read(self, md5: str, *, copy: CloudCopy | None = None, most_bytes: int | None = None) -> bytes:
         """Return an object's content. Raises FileNotFoundError when the remote lacks it, else SourceUnavailable."""
         with _explained(self._label):
+            if self._keeps_versions:
+                return self._read(self._find_version(copy), most_bytes)
             try:
                 return self._read(self._join(md5), most_bytes)
             except FileNotFoundError:
                 return self._read(self._join(md5, legacy=True), most_bytes)
 
-    def fetch(self, md5: str, target: Path) -> None:
+    def fetch(self, md5: str, target: Path, *, copy: CloudCopy | None = None) -> None:
         """Copy an object into the file `target`. Raises as `read` does."""
         with _explained(self._label):
+            if self._keeps_versions:
+                self._fs.get_file(self._find_version(copy), os.fspath(target))
+                return
             try:
                 self._fs.get_file(self._join(md5), os.fspath(target))
             except FileNotFoundError:
@@ -151,6 +159,13 @@ class Remote:
     def _read(self, path: str, most_bytes: int | None) -> bytes:
         with self._fs.open(path, "rb") as stream:
             return read_most(stream, self._label, most_bytes)
+
+    def _find_version(self, copy: CloudCopy | None) -> str:
+        if copy is None or copy.remote not in (None, self.name):
+            raise SourceUnavailable(
+                f"{self._label} is cloud-versioned, and git does not say which version. Run: dvc push (and commit)"
+            )
+        return str(self._fs.version_path(self._fs.join(self._path, *copy.path.split("/")), copy.version_id))
 
     def _join(self, md5: str, *, legacy: bool = False) -> str:
         below = () if legacy else ("files", "md5")
@@ -213,7 +228,7 @@ def _reason(error: BaseException) -> str:
     kind = type(error).__name__
     text = " ".join(str(error).split())[:200]
     if kind == "RemoteMissingDepsError" or isinstance(error, ImportError):
-        return f"needs another package: {text}"
+        return f"needs another package: {text}. For S3: pip install 'quarterdeck-deck[s3]'"
     if kind in ("RemoteNotFoundError", "ConfigError"):
         return f"is not set up: {text}. Run: dvc remote list"
     if _NO_ACCESS.search(f"{kind} {text}"):

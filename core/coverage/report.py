@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 
@@ -103,6 +103,22 @@ def report_coverage(
         empty_count=states.empty,
         scope=scope,
     )
+
+
+def find_threshold(store: Store, *, scope: Scope, today: date, low_score: float | None = None) -> float:
+    """Return the similarity below which a question scores low: `low_score`, else what the drift reference gives."""
+    if low_score is not None:
+        return low_score
+    return _low_threshold(add_histograms(_read_reference(store, scope, today)))
+
+
+def hide_questions(coverage: Coverage) -> Coverage:
+    """Return a report without anything that users asked: topics by number, counts and scores only."""
+    topics = (
+        replace(topic, label=f"Topic {topic.cluster_id + 1}", sample_queries=()) for topic in coverage.topics.topics
+    )
+    queries = tuple(replace(query, text="") for query in coverage.queries)
+    return replace(coverage, topics=replace(coverage.topics, topics=tuple(topics)), queries=queries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """Gateway to the vector cache in the shared store: each text is embedded once per model, whoever asks for it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 
 from core.log.values import normalize_query
 from quarterdeck.schema import vectors
@@ -50,6 +50,24 @@ class VectorCache:
         if values:
             with self._store.begin() as connection:
                 connection.exec_driver_sql(statement, values)
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Return how many vectors are cached for these texts, of any model."""
+        with self._store.read() as connection:
+            query = select(func.count()).select_from(vectors)
+            return sum(int(connection.scalar(query.where(which)) or 0) for which in _any_model(texts))
+
+
+def forget_vectors(connection: Connection, texts: Sequence[str]) -> None:
+    """Delete the vectors of these texts, of every model, in an open transaction."""
+    for which in _any_model(texts):
+        connection.execute(delete(vectors).where(which))
+
+
+def _any_model(texts: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    hashes = sorted({_hash(text) for text in texts})
+    for start in range(0, len(hashes), _SLICE):
+        yield vectors.c.query_hash.in_(hashes[start : start + _SLICE])
 
 
 def _hash(text: str) -> bytes:

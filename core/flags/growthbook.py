@@ -8,29 +8,43 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.errors import InvalidInput
+from core.flags.conditions import ALWAYS, NEVER, NoCounterpart, all_of, any_of, is_since, negate, read_moment
 from core.flags.conversion import (
-    ALWAYS,
     TARGETING_KEY,
     Converted,
-    NoCounterpart,
+    Importer,
     TargetingStep,
-    all_of,
-    any_of,
     convert_each,
     describe_kind,
     make_definition,
     read_share,
+    salt_apart,
+    split_between,
+    when_outcome,
 )
+from core.flags.definition import say_state
+from core.flags.growthbook_conditions import Conditions
+from quarterdeck.flags import FlagSet
+from quarterdeck.weights import TOTAL_WEIGHT
 
 _UNKNOWN_PARTS = {
     "namespace": "it is in a namespace",
     "filters": "it is in a namespace",
     "ranges": "its users are given as ranges of the hash",
     "range": "its users are given as a range of the hash",
-    "parentConditions": "it depends on another flag; flagd's flags do not",
+    "url": "it is for certain addresses of pages",
+    "urlPatterns": "it is for certain addresses of pages",
+    "groups": "it is for groups that the application names",
 }
-_COMPARISONS = {"$eq": "==", "$ne": "!=", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
-_VERSIONS = {"$veq": "=", "$vne": "!=", "$vlt": "<", "$vlte": "<=", "$vgt": ">", "$vgte": ">="}
+_HASH_VERSIONS = (None, 1, 2)
+
+
+def recognize_growthbook(export: Any) -> bool:
+    """Whether a file is one of GrowthBook's: features by key with rules and values, or a list with environments."""
+    found = export.get("features") if isinstance(export, Mapping) else None
+    if isinstance(found, list):
+        return any(isinstance(each, Mapping) and "environments" in each and "id" in each for each in found)
+    return isinstance(found, Mapping) and "environment" not in export
 
 
 def convert_growthbook(export: Mapping[str, Any], environment: str) -> Converted:
@@ -40,40 +54,187 @@ def convert_growthbook(export: Mapping[str, Any], environment: str) -> Converted
     """
     groups = export.get("savedGroups") or {}
     if isinstance(export["features"], Mapping):
-        features = {str(key): feature for key, feature in export["features"].items()}
-        return convert_each("GrowthBook", features, lambda feature: _convert(feature, True, groups))
+        features = {str(key): (feature, True) for key, feature in export["features"].items()}
+        return _convert_all(features, groups)
     listed = {str(each["id"]): (each.get("environments") or {}).get(environment) for each in export["features"]}
     if listed and not any(listed.values()):
         names = sorted({name for each in export["features"] for name in each.get("environments") or {}})
         raise InvalidInput("environment", f"the export has {', '.join(names)}; choose one with --environment")
-    return convert_each("GrowthBook", listed, lambda here: _convert_listed(here, groups))
+    return _convert_all({key: _read_listed(here) for key, here in listed.items()}, groups)
 
 
-def _convert_listed(here: Mapping[str, Any] | None, groups: Mapping[str, Any]) -> dict[str, Any]:
-    """A feature of the REST API; the SDK's form of it is in one of its fields, as text."""
+def _convert_all(features: Mapping[str, tuple[Any, bool | str]], groups: Mapping[str, Any]) -> Converted:
+    def convert(key: str, _: Any, notes: list[str]) -> dict[str, Any]:
+        return _Feature(key, features, groups, notes).convert()
+
+    return convert_each("GrowthBook", features, convert)
+
+
+def _read_listed(here: Mapping[str, Any] | None) -> tuple[Any, bool | str]:
+    """A feature of the REST API and whether it is on, or why it cannot be read; its SDK form is in a field, as text."""
     if here is None:
-        raise NoCounterpart("it is not in this environment")
+        return None, "it is not in this environment"
     try:
-        definition = json.loads(here["definition"])
+        return json.loads(here["definition"]), bool(here.get("enabled"))
     except (KeyError, TypeError, ValueError):
-        raise NoCounterpart("it comes without its `definition`; take the SDK endpoint's document") from None
-    return _convert(definition, bool(here.get("enabled")), groups)
+        return None, "it comes without its `definition`; take the SDK endpoint's document"
 
 
-def _convert(feature: Mapping[str, Any], on: bool, groups: Mapping[str, Any]) -> dict[str, Any]:
-    default = feature.get("defaultValue")
-    if default is None:
-        raise NoCounterpart("its default value is null")
-    rules = [rule for rule in feature.get("rules") or () if rule.get("enabled", True)]
-    values = [default, *(value for rule in rules for value in _values_of(rule))]
-    names = _name_values(values)
-    steps = [_step(number, rule, names, groups) for number, rule in enumerate(rules, 1)]
-    variants = {names[_mark(value)]: value for value in values}
-    return make_definition(variants, names[_mark(default)], steps, on=on, metadata={})
+class _Feature:
+    """One feature on its way to flagd, with the other features that it may depend on and the notes about it."""
+
+    def __init__(
+        self, key: str, features: Mapping[str, tuple[Any, bool | str]], groups: Mapping[str, Any], notes: list[str],
+        above: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        self._key = key
+        self._features = features
+        self._groups = groups
+        self._notes = notes
+        self._above = (*above, key)
+        self._conditions = Conditions(groups, notes)
+        self._gates: list[Any] = []
+
+    def convert(self) -> dict[str, Any]:
+        feature, on = self._features[self._key]
+        if isinstance(on, str):
+            raise NoCounterpart(on)
+        variants, default, steps = self._read(feature)
+        metadata = {"description": feature["description"]} if isinstance(feature.get("description"), str) else {}
+        gate = all_of(self._gates)
+        return make_definition(variants, default, steps, on=on, metadata=metadata, gate=gate)
+
+    def _read(self, feature: Mapping[str, Any]) -> tuple[dict[str, Any], str | None, list[TargetingStep]]:
+        """The variants, the default one or None where GrowthBook gives null, and the steps."""
+        default = feature.get("defaultValue")
+        rules = [
+            (number, rule) for number, rule in enumerate(feature.get("rules") or (), 1) if rule.get("enabled", True)
+        ]
+        given = [value for _, rule in rules for value in _values_of(rule)]
+        values = given if default is None else [default, *given]
+        names = _name_values(values) if values else {}
+        steps: list[TargetingStep] = []
+        seeds: list[str] = []
+        for number, rule in rules:
+            try:
+                parents = self._parents_test(rule, is_first=not steps)
+                if _values_of(rule):
+                    steps.append(self._step(rule, parents, names))
+                    is_forced = rule.get("force") is not None
+                    seeds.append(str(rule.get("seed") or ("" if is_forced else rule.get("key")) or self._key))
+            except NoCounterpart as error:
+                raise NoCounterpart(f"rule {number}: {error}") from None
+        steps = salt_apart(steps, seeds)
+        if default is None:
+            self._notes.append("its default value is null there: where no rule decides, the default in the code counts")
+        # flagd asks for a variant even of a flag that never gives one.
+        variants = {names[_mark(value)]: value for value in values} or {"on": True, "off": False}
+        return variants, None if default is None else names[_mark(default)], steps
+
+    def _parents_test(self, rule: Mapping[str, Any], *, is_first: bool) -> Any:
+        """The test for the features that a rule depends on; those that gate the whole feature become its gates."""
+        tests = []
+        for parent in rule.get("parentConditions") or ():
+            test = self._parent_test(parent)
+            if not parent.get("gate"):
+                tests.append(test)
+            elif not is_first:
+                raise NoCounterpart("another flag gates it behind rules that come first")
+            elif test is not ALWAYS:
+                self._gates.append(test)
+        return all_of(tests)
+
+    def _step(self, rule: Mapping[str, Any], parents: Any, names: Mapping[str, str]) -> TargetingStep:
+        for part, problem in _UNKNOWN_PARTS.items():
+            if rule.get(part):
+                raise NoCounterpart(problem)
+        attribute = rule.get("hashAttribute") or "id"
+        by = TARGETING_KEY if attribute == "id" else attribute
+        weight = read_share(rule.get("coverage", 1), whole=1, what="coverage")
+        test = all_of([parents, self._conditions.read(rule.get("condition") or {}), _schedule(rule)])
+        is_known_hash = rule.get("hashVersion") in _HASH_VERSIONS
+        if "force" in rule and rule["force"] is not None:  # as in GrowthBook, before variations
+            if rule.get("coverage") is not None:
+                test = all_of([test, {"!!": [{"var": by}]} if weight == TOTAL_WEIGHT else ALWAYS])
+                test = test if is_known_hash else NEVER
+            return TargetingStep(test, weight, by, ((names[_mark(rule["force"])], 1),))
+        variations = rule["variations"]
+        if len(variations) < 2 or not is_known_hash or rule.get("active") is False:
+            return TargetingStep(NEVER, weight, by, ((names[_mark(variations[0])], 1),))
+        if not rule.get("weights"):
+            raise NoCounterpart("its variations have no weights; GrowthBook's own exports carry them, so add them")
+        if len(rule["weights"]) != len(variations):
+            raise NoCounterpart(f"{len(variations)} variations have {len(rule['weights'])} weights")
+        shares = [read_share(share, whole=1, what="weights") for share in rule["weights"]]
+        gives = split_between(list(zip([names[_mark(each)] for each in variations], shares, strict=True)), "weights")
+        if not 0.99 <= sum(rule["weights"]) <= 1.01:
+            raise NoCounterpart(f"its weights add up to {sum(rule['weights']):g}, not 1")
+        if len(gives) == 1:
+            test = all_of([test, {"!!": [{"var": by}]}])
+        return TargetingStep(test, weight, by, gives)
+
+    def _parent_test(self, parent: Mapping[str, Any]) -> Any:
+        """Whether a user passes the feature that a rule depends on, whose rules are copied for that."""
+        key, condition = str(parent["id"]), parent.get("condition") or {}
+        if key in self._above:
+            raise NoCounterpart(f"it depends on itself through {key!r}")
+        self._notes.append(f"it depends on {key} there; a copy of the rules of {key} as they are now stands in it")
+        found = self._features.get(key)
+        return self._ask(None, condition) if found is None else self._copy(key, found, condition)
+
+    def _copy(self, key: str, found: tuple[Any, bool | str], condition: Mapping[str, Any]) -> Any:
+        feature, on = found
+        if on is not True:
+            raise NoCounterpart(f"it depends on {key!r}, which is {on or 'off'}")
+        parent = _Feature(key, self._features, self._groups, self._notes, self._above)
+        variants, default, steps = parent._read(feature)
+        test = when_outcome(
+            steps, default,
+            lambda variant: self._ask(None if variant is None else variants[variant], condition) is ALWAYS,
+        )  # fmt: skip
+        closed = self._ask(None, condition)
+        for gate in parent._gates:
+            test = all_of([gate, test]) if closed is NEVER else {"if": [gate, test, True]}
+        return test
+
+    def _ask(self, value: Any, condition: Mapping[str, Any]) -> Any:
+        """ALWAYS or NEVER: whether a value of a parent meets the condition."""
+        test = Conditions(self._groups, self._notes).read(condition)
+        if test is ALWAYS:
+            return ALWAYS
+        asked = {
+            "state": say_state(on=True),
+            "variants": {"yes": True, "no": False},
+            "targeting": {"if": [test, "yes", "no"]},
+        }
+        found = FlagSet.from_definitions({"flags": {"asked": asked}}).resolve("asked", {"value": value})
+        return ALWAYS if found.value else NEVER
+
+
+def _schedule(rule: Mapping[str, Any]) -> Any:
+    """The test for the times at which a scheduled rule is on. Before its first entry it is as that one changes it."""
+    given = rule.get("scheduleRules") or ()
+    simple = rule.get("schedule") or {}
+    if simple and not given:
+        given = [{"timestamp": simple.get("startDate"), "enabled": True},
+                 {"timestamp": simple.get("endDate"), "enabled": False}]  # fmt: skip
+    dated = [(read_moment(each["timestamp"]), bool(each["enabled"])) for each in given if each.get("timestamp")]
+    if rule.get("rampScheduleId") or rule.get("scheduleType") == "ramp":
+        raise NoCounterpart("its percentage grows by a schedule; flagd's flags do not")
+    if not dated:
+        return ALWAYS
+    dated.sort(key=lambda each: is_since(each[0])[">="][1])
+    test: Any = NEVER if dated[0][1] else ALWAYS
+    for moment, enabled in dated:
+        reached = is_since(moment)
+        test = any_of([reached, test]) if enabled else all_of([negate(reached), test])
+    return test
 
 
 def _values_of(rule: Mapping[str, Any]) -> list[Any]:
-    return list(rule["variations"]) if "variations" in rule else [rule["force"]] if "force" in rule else []
+    if rule.get("force") is not None:
+        return [rule["force"]]
+    return list(rule.get("variations") or ())
 
 
 def _name_values(values: Sequence[Any]) -> dict[str, str]:
@@ -88,83 +249,9 @@ def _name_values(values: Sequence[Any]) -> dict[str, str]:
     return texts
 
 
-def _step(number: int, rule: Mapping[str, Any], names: Mapping[str, str], groups: Mapping[str, Any]) -> TargetingStep:
-    for part, problem in _UNKNOWN_PARTS.items():
-        if rule.get(part):
-            raise NoCounterpart(f"rule {number}: {problem}")
-    attribute = rule.get("hashAttribute") or "id"
-    by = TARGETING_KEY if attribute == "id" else attribute
-    weight = read_share(rule.get("coverage", 1), whole=1, what=f"rule {number}: coverage")
-    try:
-        test = _condition(rule.get("condition") or {}, groups)
-    except NoCounterpart as error:
-        raise NoCounterpart(f"rule {number}: {error}") from None
-    if "variations" in rule:
-        variations = rule["variations"]
-        shares = rule.get("weights") or [1 / len(variations)] * len(variations)
-        if len(shares) != len(variations):
-            raise NoCounterpart(f"rule {number}: {len(variations)} variations have {len(shares)} weights")
-        weights = [read_share(share, whole=1, what=f"rule {number}: weights") for share in shares]
-        return TargetingStep(test, weight, by, _merge([names[_mark(value)] for value in variations], weights))
-    if "force" not in rule:
-        raise NoCounterpart(f"rule {number}: it forces no value and has no variations")
-    return TargetingStep(test, weight, by, ((names[_mark(rule["force"])], 1),))
-
-
-def _merge(names: Sequence[str], weights: Sequence[int]) -> tuple[tuple[str, int], ...]:
-    """Merge variations with the same value into one variant."""
-    merged: dict[str, int] = {}
-    for name, weight in zip(names, weights, strict=True):
-        merged[name] = merged.get(name, 0) + weight
-    return tuple(merged.items())
-
-
-def _condition(condition: Mapping[str, Any], groups: Mapping[str, Any]) -> Any:
-    tests = []
-    for name, wanted in condition.items():
-        if name == "$and":
-            tests.append(all_of([_condition(each, groups) for each in wanted]))
-        elif name in ("$or", "$nor"):
-            found = any_of([_condition(each, groups) for each in wanted]) if wanted else ALWAYS
-            tests.append(found if name == "$or" else {"!": [found]})
-        elif name == "$not":
-            tests.append({"!": [_condition(wanted, groups)]})
-        else:
-            tests.append(_compare(name, wanted, groups))
-    return all_of(tests)
-
-
-def _compare(name: str, wanted: Any, groups: Mapping[str, Any]) -> Any:
-    attribute = {"var": TARGETING_KEY if name == "id" else name}
-    operators = isinstance(wanted, Mapping) and wanted and all(str(each).startswith("$") for each in wanted)
-    if operators:
-        return all_of([_operation(attribute, operator, value, name, groups) for operator, value in wanted.items()])
-    if isinstance(wanted, Mapping | list):
-        raise NoCounterpart(f"{name!r} is compared with a structure")
-    return {"===" if wanted is None else "==": [attribute, wanted]}
-
-
-def _operation(attribute: Any, operator: str, value: Any, name: str, groups: Mapping[str, Any]) -> Any:
-    if operator in _COMPARISONS and not isinstance(value, Mapping | list):
-        strict = "=" if value is None and operator in ("$eq", "$ne") else ""
-        return {_COMPARISONS[operator] + strict: [attribute, value]}
-    if operator in _VERSIONS:
-        return {"sem_ver": [attribute, _VERSIONS[operator], str(value)]}
-    if operator in ("$in", "$nin"):
-        found = {"in": [attribute, list(value)]}
-        return found if operator == "$in" else {"!": [found]}
-    if operator in ("$inGroup", "$notInGroup"):
-        if value not in groups:
-            raise NoCounterpart(f"the saved group {value!r} is not in the export")
-        found = {"in": [attribute, list(groups[value])]}
-        return found if operator == "$inGroup" else {"!": [found]}
-    if operator == "$exists":
-        return {"!==" if value else "===": [attribute, None]}  # 0 loosely equals null
-    if operator == "$not":
-        return {"!": [_compare(name, value, groups)]}
-    raise NoCounterpart(f"{operator} on {name!r} has no equivalent in flagd")
-
-
 def _mark(value: Any) -> str:
     """A key that distinguishes values: 1 from true, and objects by content."""
     return json.dumps(value, sort_keys=True)
+
+
+GROWTHBOOK = Importer("GrowthBook", recognize_growthbook, convert_growthbook)

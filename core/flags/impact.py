@@ -1,7 +1,7 @@
 """Rule: for how many users a change of a flag changes the answer, and whether that is dangerous."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.flags.definition import FlagDefinition
@@ -11,17 +11,31 @@ from quarterdeck.store import DEFAULT_ENVIRONMENT
 
 MOST_USERS = 0.5
 MADE_UP_COUNT = 2_000
+NAMED_MOVERS = 20
 
 Context = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Mover:
+    """A user who gets another answer: the variants before and after, None for the default in the caller's code."""
+
+    user: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Impact:
-    """How many of `asked` users get another answer. `are_made_up`: no users are known, so invented ids were used."""
+    """How many of `asked` users get another answer. `are_made_up`: no users are known, so invented ids were used.
+
+    `movers` names the first of them.
+    """
 
     asked: int
     changed: int
     are_made_up: bool = False
+    movers: tuple[Mover, ...] = field(default=(), compare=False)
 
     @property
     def share(self) -> float:
@@ -46,8 +60,14 @@ def measure_impact(
         ids = [f"user-{number}" for number in range(MADE_UP_COUNT)]
     fallback = _usual_default(after or before or {})
     old, new = (_Answers(key, definition, fallback) for definition in (before, after))
-    changed = sum(old.give(user_id) != new.give(user_id) for user_id in ids)
-    return Impact(len(ids), changed, are_made_up)
+    changed, movers = 0, []
+    for user_id in ids:
+        was, will_be = old.give(user_id), new.give(user_id)
+        if was != will_be:
+            changed += 1
+            if changed <= NAMED_MOVERS:
+                movers.append(Mover(user_id, was[0], will_be[0]))
+    return Impact(len(ids), changed, are_made_up, tuple(movers))
 
 
 def must_type_name(environment: str, impact: Impact) -> bool:

@@ -76,6 +76,11 @@ def change_rollout(store: Store, flag: Flag, rollout_pct: float, by: Act) -> int
     return update_flag(store, flag, definitions.set_rollout(flag.definition, rollout_pct), by)
 
 
+def change_hash_version(store: Store, flag: Flag, hash_version: str, by: Act) -> int:
+    """Bucket the flag's users by another of flagd's hashes. Raises InvalidInput for one that is unknown."""
+    return update_flag(store, flag, definitions.set_hash_version(flag.definition, hash_version), by)
+
+
 def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[str, ...]:
     """Add or replace the flags of a flagd document, all or none; return the keys that changed."""
     given = check_document(document)

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +53,9 @@ class DocumentSource:
 def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | None = None) -> DocumentSource:
     """Return the chunks of a corpus version or of the workspace; document names are relative to the tracked folder.
 
-    The source has the version's name in the list of versions, however it was requested. An unreadable file becomes a
-    problem of the source, not an error. Raises NotFound for an unknown revision.
+    The source has the version's name in the list of versions, however it was requested. An unreadable file, or data
+    that are left out of the version, become a problem of the source, not an error. Raises NotFound for an unknown
+    revision.
     """
     files = [file.path for file in corpus.list_files(revision)]
     tops = {path.partition("/")[0] for path in files}
@@ -63,9 +64,10 @@ def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | Non
     def read(name: str) -> bytes:
         return corpus.read_file(revision, prefix + name)
 
-    return _read_source(
-        corpus.name_revision(revision), [path.removeprefix(prefix) for path in files], read, on_progress
-    )
+    name = corpus.name_revision(revision)
+    source = _read_source(name, [path.removeprefix(prefix) for path in files], read, on_progress)
+    left_out = tuple(Problem(name, note) for note in corpus.list_notes(revision))
+    return replace(source, problems=left_out + source.problems)
 
 
 def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> DocumentSource:

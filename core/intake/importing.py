@@ -1,26 +1,36 @@
 """Shell: imports retrievals from a file of rows or from MLflow's traces. Resumable, and nothing is lost silently.
 
-Every row is stored or refused, and each batch commits together with the note of how far the import has come.
+Every row is stored or refused, and each batch commits together with the note of how far the import has come, with the
+scores of its rows, and with the counts of what was taken and refused.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.errors import InvalidInput
-from core.intake.intake import add_keys, find_keys, forget_keys, store_retrievals
-from core.intake.rows import FileTimes, Parsed, RefusedRow, parse_cells, parse_record, parse_rows
+from core.intake.intake import add_keys, find_keys, forget_keys
+from core.intake.records import FileRows
+from core.intake.rows import Parsed, RefusedRow, parse_rows
 from core.intake.tables import TableFile
+from core.intake.times import FileTimes
 from core.intake.traces import Trace, TraceSource, parse_span
-from quarterdeck.clock import to_ms
+from quarterdeck.clock import now_ms, to_ms
+from quarterdeck.exposures import store_scores
+from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
+from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import DEFAULT_SCOPE, Scope, make_scope
 from quarterdeck.store import Store
 
 LISTED = 20
@@ -34,7 +44,8 @@ _LATE_MS = 24 * 3_600_000
 class ImportReport:
     """The result of an import. `read` rows were `stored` or refused (`refused_count`; the first 20 are listed).
 
-    `skipped` rows were stored by an earlier import that this one resumed. `notes` list assumptions.
+    `skipped` rows were stored by an earlier import that this one resumed. Of the stored rows, `known` were in the log
+    already, by their retrieval id, and are there once. `notes` list assumptions.
     """
 
     read: int
@@ -43,6 +54,7 @@ class ImportReport:
     refused: tuple[RefusedRow, ...]
     skipped: int
     notes: tuple[str, ...]
+    known: int = 0
 
 
 class _Tally:
@@ -50,17 +62,19 @@ class _Tally:
 
     def __init__(self, skipped: int = 0) -> None:
         self.skipped = skipped
-        self.stored = self.refused_count = 0
+        self.stored = self.refused_count = self.known = 0
         self._refused: list[RefusedRow] = []
 
-    def add(self, batch: Parsed) -> None:
+    def add(self, batch: Parsed, *, new: int) -> None:
         self.stored += len(batch.retrievals)
+        self.known += len(batch.retrievals) - new
         self.refused_count += len(batch.refused)
         self._refused += batch.refused[: LISTED - len(self._refused)]
 
     def report(self, notes: Sequence[str]) -> ImportReport:
         read = self.stored + self.refused_count
-        return ImportReport(read, self.stored, self.refused_count, tuple(self._refused), self.skipped, tuple(notes))
+        refused = tuple(self._refused)
+        return ImportReport(read, self.stored, self.refused_count, refused, self.skipped, tuple(notes), self.known)
 
 
 def import_file(
@@ -76,31 +90,29 @@ def import_file(
 ) -> ImportReport:
     """Store the rows of a file, 10,000 per transaction, and report; refused rows are numbered from 1.
 
-    `resume` continues after the rows that an earlier import of this file processed; without it, such a file is refused
-    unless `again` allows storing it a second time. `strict` stops at the first invalid row and keeps the rows before.
-    `on_progress` gets the processed share (0 to 1). Raises InvalidInput and SourceUnavailable, and Conflict while
-    another import of the same file runs.
+    `resume` continues after the rows that an earlier import of this file processed; without it, such a file is refused,
+    also a copy under another name, unless `again` allows storing it a second time. `strict` stops at the first invalid
+    row and keeps the rows before. `on_progress` gets the processed share (0 to 1). Raises InvalidInput and
+    SourceUnavailable, and Conflict while another import of the same file runs.
     """
-    name = setting_key(Family.IMPORTED_FILE, file.digest())
-    skip, version = _find_progress(store, name, resume=resume, again=again)
+    name = setting_key(Family.IMPORTED_FILE, file.digest)
+    skip, version = _find_progress(store, name, file.path, resume=resume, again=again)
     times = FileTimes(zone)
-    parse = parse_cells if file.is_text else parse_record
-    read = partial(parse, read_time=times, redact=redact)
+    read = FileRows(read_time=times, redact=redact, is_text=file.is_text, now_ms=now_ms())
     rows, tally, done = file.rows(skip=skip), _Tally(skip), skip
     while found := list(islice(rows, _BATCH_ROWS)):
-        batch = parse_rows(found, read, first=done + 1, strict=strict)
+        first = done + 1
+        batch = parse_rows(found, read, first=first, strict=strict)
         done += len(batch.retrievals) + len(batch.refused)
         progress = {"rows": done, "file": str(file.path)}
-        store_retrievals(
-            store, batch.retrievals, partial(save_setting, name=name, value=progress, expected_version=version)
-        )
+        save = partial(save_setting, name=name, value=progress, expected_version=version)
+        new = _store(store, "file", batch, save, found=found, first=first, scores=read.take_scores())
+        tally.add(batch, new=new)
         version += 1
-        tally.add(batch)
         on_progress(file.share)
         if strict and batch.refused:
             break
-    unused = [f"columns not used: {', '.join(sorted(file.unused))}"] if file.unused else []
-    return tally.report([*times.notes(), *unused])
+    return tally.report([*file.notes(), *times.notes(), *read.notes()])
 
 
 def import_traces(
@@ -133,17 +145,67 @@ def parse_zone(name: str) -> tzinfo:
         raise InvalidInput("timezone", f"{name!r} is not a time zone; use a name like Europe/Berlin") from error
 
 
-def _find_progress(store: Store, name: SettingKey, *, resume: bool, again: bool) -> tuple[int, int]:
+def _store(
+    store: Store,
+    source: str,
+    batch: Parsed,
+    mark: Callable[[Connection], None],
+    *,
+    found: Sequence[Any],
+    first: int,
+    scores: Sequence[Mapping[str, Any]] = (),
+) -> int:
+    """Store rows, their scores, the counts and a mark in one transaction; return how many rows are new.
+
+    `found` are the rows as they were read, numbered from `first`.
+    """
+    with store.begin() as connection:
+        mark(connection)
+        new = append_retrievals(store, batch.retrievals, within=connection)
+        store_scores(connection, scores)
+        store_counts(connection, _count(source, batch, found, first=first, known=len(batch.retrievals) - new))
+    return new
+
+
+def _count(
+    source: str, batch: Parsed, found: Sequence[Any], *, first: int, known: int
+) -> dict[Counted, tuple[int, str]]:
+    """Return what a batch adds to the counts of what came in, with one redacted example of each reason."""
+    scopes = Counter(row.scope for row in batch.retrievals)
+    counts: dict[Counted, tuple[int, str]] = {}
+    for scope, rows in scopes.most_common():
+        before = min(known, rows)  # which rows were stored before is not told: the largest scope's, if any
+        known -= before
+        counts[Counted(scope, source, TAKEN)] = (rows - before, "")
+        counts[Counted(scope, source, DUPLICATE)] = (before, "")
+    for refused in batch.refused:
+        given, problem = found[refused.row - first], InvalidInput(refused.field, refused.problem)
+        counted = Counted(_scope_of(given, scopes), source, reason_of(problem))
+        rows, example = counts.get(counted, (0, ""))
+        example = example or make_example(problem, None if isinstance(given, InvalidInput) else given)
+        counts[counted] = (rows + 1, example)
+    return counts
+
+
+def _scope_of(given: Any, known: Container[Scope]) -> Scope:
+    """Return the scope that a refused row names, if rows of it were stored; a wrong row makes no scope known."""
+    if isinstance(given, Mapping):
+        with suppress(InvalidInput):
+            scope = make_scope(given.get("environment"), given.get("service"))
+            return scope if scope in known else DEFAULT_SCOPE
+    return DEFAULT_SCOPE
+
+
+def _find_progress(store: Store, name: SettingKey, path: Path, *, resume: bool, again: bool) -> tuple[int, int]:
     """Return how many rows to skip, and the version of the stored progress."""
     with store.begin():
         pass  # creates the store if there is none yet
     state, version = get_setting(store, name)
     done = int(state["rows"]) if state else 0
     if done and not resume and not again:
-        raise InvalidInput(
-            "file",
-            f"{done:,} of its rows were imported before; use --resume to continue, --again to store them twice",
-        )
+        other = f" as {state['file']}" if str(path) != state.get("file") else ""
+        remedy = "use --resume to continue, --again to store them twice"
+        raise InvalidInput("file", f"{done:,} of its rows were imported before{other}; {remedy}")
     return (done if resume else 0), version
 
 
@@ -151,6 +213,10 @@ def _import_experiment(
     store: Store, source: TraceSource, experiment_id: str, *, tally: _Tally, redact: Redactor
 ) -> Iterator[Sequence[Trace]]:
     """Store the new traces of one experiment, and yield each batch once it is durable."""
+
+    def read(found: Any) -> Retrieval:
+        return parse_span(*found, redact=redact)
+
     known = setting_key(Family.IMPORTED_TRACES, source.digest(experiment_id))
     state, version = get_setting(store, known)
     until_ms = int(state["until_ms"]) if state else 0
@@ -161,19 +227,14 @@ def _import_experiment(
         for start in range(0, len(new), _BATCH_TRACES):
             traces = source.read_traces(new[start : start + _BATCH_TRACES])
             until_ms = max([until_ms, *(to_ms(trace.started) for trace in traces)])
-            batch = _parse_traces(traces, redact, first=tally.stored + tally.refused_count + 1)
+            spans = [(trace, span) for trace in traces for span in trace.spans]
+            first = tally.stored + tally.refused_count + 1
+            batch = parse_rows(spans, read, first=first)
             mark = partial(_mark_traces, source=known, traces=traces, until_ms=until_ms, version=version)
-            store_retrievals(store, batch.retrievals, mark)
+            new_rows = _store(store, "mlflow", batch, mark, found=spans, first=first)
             version += 1
-            tally.add(batch)
+            tally.add(batch, new=new_rows)
             yield traces
-
-
-def _parse_traces(traces: Sequence[Trace], redact: Redactor, *, first: int) -> Parsed:
-    def read(found: Any) -> Retrieval:
-        return parse_span(*found, redact=redact)
-
-    return parse_rows([(trace, span) for trace in traces for span in trace.spans], read, first=first)
 
 
 def _mark_traces(

@@ -47,9 +47,8 @@ def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: 
     Raises Conflict when the key was used with another body.
     """
     with store.begin() as connection:
-        values = {"source": ticket.source, "key": ticket.key, "digest": ticket.digest}
-        if not _add_key(connection, {**values, "answer": json.dumps(answer), "created_ms": now_ms}):
-            return _first_answer(connection, ticket)
+        if not claim_key(connection, ticket, answer, now_ms=now_ms):
+            return first_answer(connection, ticket)
         forget_keys(connection, ticket.source, before_ms=now_ms - KEYS_KEPT_MS)
         append_retrievals(store, rows, within=connection)
     return answer
@@ -58,7 +57,27 @@ def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: 
 def find_answer(store: Store, ticket: Ticket) -> Any | None:
     """Return the first answer to a known key, or None. Raises Conflict for another body."""
     with store.read() as connection:
-        return _first_answer(connection, ticket)
+        return first_answer(connection, ticket)
+
+
+def claim_key(connection: Connection, ticket: Ticket, answer: Any, *, now_ms: int) -> bool:
+    """Add a key with its answer; False if it is known. Waits for a concurrent writer of the same key."""
+    row = {
+        "source": ticket.source, "key": ticket.key, "digest": ticket.digest, "answer": json.dumps(answer),
+        "created_ms": now_ms,
+    }  # fmt: skip
+    return connection.execute(_insert_new(connection).returning(ingest_keys.c.key), row).first() is not None
+
+
+def first_answer(connection: Connection, ticket: Ticket) -> Any | None:
+    """Return the first answer to a known key, or None. Raises Conflict for another body."""
+    same = (ingest_keys.c.source == ticket.source, ingest_keys.c.key == ticket.key)
+    first = connection.execute(select(ingest_keys.c.digest, ingest_keys.c.answer).where(*same)).first()
+    if first is None:
+        return None
+    if first.digest != ticket.digest:
+        raise Conflict(f"Idempotency-Key: {ticket.key!r} was used with another body; use a new key for each request")
+    return json.loads(first.answer)
 
 
 def find_keys(store: Store, source: str, keys: Iterable[str]) -> set[str]:
@@ -86,21 +105,6 @@ def forget_keys(connection: Connection, source: str, *, before_ms: int) -> None:
     connection.execute(delete(ingest_keys).where(same, ingest_keys.c.created_ms < before_ms))
 
 
-def _add_key(connection: Connection, row: dict[str, Any]) -> bool:
-    """Add a key; False if it is known. Waits for a concurrent writer of the same key."""
-    return connection.execute(_insert_new(connection).returning(ingest_keys.c.key), row).first() is not None
-
-
 def _insert_new(connection: Connection) -> Any:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     return dialect.insert(ingest_keys).on_conflict_do_nothing()
-
-
-def _first_answer(connection: Connection, ticket: Ticket) -> Any | None:
-    same = (ingest_keys.c.source == ticket.source, ingest_keys.c.key == ticket.key)
-    first = connection.execute(select(ingest_keys.c.digest, ingest_keys.c.answer).where(*same)).first()
-    if first is None:
-        return None
-    if first.digest != ticket.digest:
-        raise Conflict(f"Idempotency-Key: {ticket.key!r} was used with another body; use a new key for each request")
-    return json.loads(first.answer)

@@ -1,62 +1,85 @@
-"""Rule: reads retrievals from an OTLP trace request (OpenInference, GenAI, MLflow spans) and renders the answer.
+"""Rule: reads an OTLP trace request, as protobuf or JSON, and renders the answers.
 
-Bytes in, retrievals and refused spans out. Spans of other kinds are accepted and ignored.
+Bytes in, spans out. What a span says is read in `spans.py`.
 """
 
-import base64
-import binascii
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.errors import InvalidInput
-from core.intake.rows import Parsed, RefusedRow, parse_record, parse_rows
-from core.intake.spans import find_fields, find_query, find_top_score, parse_json
+from core.intake.names import RETRIEVER, STORE
+from core.intake.notes import SpanNote
+from core.intake.questions import Assembled, assemble
+from core.intake.rows import Parsed, RefusedRow
+from core.intake.spans import Span, read_span
 from core.safety.letters import parse_json as read_json
 from core.safety.letters import show_text
-from quarterdeck.clock import from_ms
 from quarterdeck.redaction import Redactor
-from quarterdeck.retrieval import LATEST, Retrieval
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
 _SHOWN = 5
-_HIDDEN = "__REDACTED__"  # OpenInference's value for inputs or outputs that an application hides
 _STATUS_ERROR = 2
-_FLAT = re.compile(r"retrieval\.documents\.(\d{1,6})\.document\.(\w+)")
-
-# The attribute with a span's kind, and its value for a retrieval.
-_KINDS = {
-    "openinference.span.kind": "RETRIEVER",
-    "gen_ai.operation.name": "RETRIEVAL",
-    "mlflow.spanType": "RETRIEVER",
-}
-_QUERIES = ("gen_ai.retrieval.query.text", "gen_ai.retrieval.query", "input.value", "mlflow.spanInputs")
-_SESSIONS = ("session.id", "gen_ai.conversation.id", "user.id", "enduser.id")
-_PROMPT_VERSIONS = ("gen_ai.prompt.version", "llm.prompt_template.version")
-_DOCUMENTS = ("gen_ai.retrieval.documents", "mlflow.spanOutputs")
+_LONGEST_ID = 64
+_DEEPEST = 20
+_NEVER_READ = ("embedding.embeddings.", "llm.tools.", "llm.input_messages.", "gen_ai.tool.definitions")
+_READ_OF_THOSE = ("embedding.embeddings.0.embedding.text",)
 
 
-def parse_request(body: bytes, content_type: str, *, redact: Redactor) -> Parsed:
-    """Return the retrievals of a request, and its invalid retriever spans, numbered from 0.
+def read_request(body: bytes, content_type: str) -> list[Span]:
+    """Return the spans of a request.
 
     Raises InvalidInput when the body is not an ExportTraceServiceRequest in that encoding.
     """
-    request = _decode(body, content_type)
-    return parse_rows(_list_retrievals(request), partial(_parse_span, redact=redact))
+    try:
+        return _read_protobuf(body) if content_type == PROTOBUF else _read_json(body)
+    except (ValueError, RecursionError, TypeError, AttributeError, KeyError, SystemError) as error:
+        said = error.problem if isinstance(error, InvalidInput) else str(error)
+        problem = show_text((said.splitlines() or ["unreadable"])[0])
+        raise InvalidInput("body", f"is not an OTLP trace request in {content_type}: {problem[:200]}") from error
+
+
+def parse_request(body: bytes, content_type: str, *, redact: Redactor) -> Parsed:
+    """Return the questions of a request, as if no other span of its traces came, and its refused retriever spans.
+
+    Those are numbered from 0 among the retriever spans. Raises InvalidInput as `read_request` does.
+    """
+    traces: dict[str, list[SpanNote]] = {}
+    places: dict[tuple[str, str], int] = {}
+    for span in read_request(body, content_type):
+        note = read_span(span, redact=redact)
+        traces.setdefault(span.trace_id, []).append(note)
+        if note.role in (RETRIEVER, STORE):
+            places[span.trace_id, span.span_id] = len(places)
+    found: list[tuple[str, Assembled]] = [(trace_id, assemble(trace_id, notes)) for trace_id, notes in traces.items()]
+    refused = [
+        RefusedRow(places[trace_id, each.note.span_id], each.error.field, each.error.problem)
+        for trace_id, assembled in found
+        for each in assembled.refused
+    ]
+    questions = tuple(question.retrieval for _, assembled in found for question in assembled.questions)
+    return Parsed(questions, tuple(sorted(refused, key=lambda each: each.row)))
 
 
 def render_response(refused: Sequence[RefusedRow], content_type: str) -> bytes:
     """Return the ExportTraceServiceResponse in the request's encoding: a partial success if spans were refused."""
+    if content_type == JSON:
+        said = {"rejectedSpans": str(len(refused)), "errorMessage": describe_refused(refused)}
+        return json.dumps({"partialSuccess": said} if refused else {}, ensure_ascii=False).encode()
+    if not refused:
+        return b""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     response = ExportTraceServiceResponse()
-    if refused:
-        response.partial_success.rejected_spans = len(refused)
-        response.partial_success.error_message = describe_refused(refused)
-    return _encode(response, content_type)
+    response.partial_success.rejected_spans = len(refused)
+    response.partial_success.error_message = describe_refused(refused)
+    return bytes(response.SerializeToString())
+
+
+def render_empty(content_type: str) -> bytes:
+    """Return the answer that says that everything is well: of traces, logs and metrics alike."""
+    return b"{}" if content_type == JSON else b""
 
 
 def render_failure(message: str, content_type: str) -> bytes:
@@ -76,66 +99,38 @@ def describe_refused(refused: Sequence[RefusedRow]) -> str:
     return show_text(first) + (f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else "")
 
 
-def _decode(body: bytes, content_type: str) -> Any:
-    from google.protobuf.json_format import ParseDict, ParseError  # type: ignore[import-untyped]
+def _read_protobuf(body: bytes) -> list[Span]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     try:
-        if content_type == PROTOBUF:
-            return ExportTraceServiceRequest.FromString(body)
-        document = _with_base64_ids(read_json(body))
-        return ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
-    # protobuf's JSON parser lets non-objects, and names with lone surrogates, end in Python errors
-    except (DecodeError, ParseError, ValueError, RecursionError, TypeError, AttributeError, SystemError) as error:
-        problem = show_text((str(error).splitlines() or ["unreadable"])[0])
-        raise InvalidInput("body", f"is not an OTLP trace request in {content_type}: {problem[:200]}") from error
-
-
-def _with_base64_ids(value: Any) -> Any:
-    """OTLP writes ids in JSON as hex, while protobuf's own JSON uses base64."""
-    if isinstance(value, list):
-        return [_with_base64_ids(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        key: _hex_to_base64(item) if key in ("traceId", "spanId", "parentSpanId") else _with_base64_ids(item)
-        for key, item in value.items()
-    }
-
-
-def _hex_to_base64(text: Any) -> str:
-    try:
-        return base64.b64encode(bytes.fromhex(text)).decode()
-    except (TypeError, ValueError, binascii.Error) as error:
-        raise ValueError(f"an id must be hex, not {text!r}") from error
-
-
-def _encode(response: Any, content_type: str) -> bytes:
-    if content_type == PROTOBUF:
-        return bytes(response.SerializeToString())
-    from google.protobuf.json_format import MessageToJson
-
-    return str(MessageToJson(response, indent=None)).encode()
-
-
-def _list_retrievals(request: Any) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
-    """Yield each retrieval span, with its own attributes and its resource's."""
+        request = ExportTraceServiceRequest.FromString(body)
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
+    spans = []
     for of_resource in request.resource_spans:
         resource = _plain(of_resource.resource.attributes)
         for scope in of_resource.scope_spans:
+            library = scope.scope.name
             for span in scope.spans:
-                attributes = _plain(span.attributes)
-                if any(_kind(attributes.get(name)) == kind for name, kind in _KINDS.items()):
-                    yield span, attributes, resource
-
-
-def _kind(value: Any) -> str:
-    return str(value or "").strip('"').upper()
+                failed = span.status.code == _STATUS_ERROR
+                events = [(event.name, _plain(event.attributes)) for event in span.events] if span.events else ()
+                spans.append(
+                    Span(
+                        _check_id(span.trace_id.hex()), _check_id(span.span_id.hex()), span.parent_span_id.hex(),
+                        span.name, library, span.start_time_unix_nano, span.end_time_unix_nano, failed,
+                        span.status.message if failed else "", _plain(span.attributes), events, resource,
+                    )
+                )  # fmt: skip
+    return spans
 
 
 def _plain(attributes: Iterable[Any]) -> dict[str, Any]:
-    return {each.key: _value(each.value) for each in attributes}
+    return {
+        key: _value(each.value)
+        for each in attributes
+        if not (key := each.key).startswith(_NEVER_READ) or key in _READ_OF_THOSE
+    }
 
 
 def _value(value: Any) -> Any:
@@ -147,61 +142,95 @@ def _value(value: Any) -> Any:
     return getattr(value, kind) if kind else None
 
 
-def _parse_span(found: Any, *, redact: Redactor) -> Retrieval:
-    span, attributes, resource = found
-    for event in span.events:
-        attributes = {**_plain(event.attributes), **attributes}
-    metadata = parse_json(attributes.get("metadata"))
-    sources = (attributes, metadata if isinstance(metadata, Mapping) else {}, resource)
-    record: dict[str, Any] = {
-        "query": _find_query(attributes),
-        "score": find_top_score(_find_documents(span, attributes)),
-        "session_id": _first_text(_SESSIONS, *sources),
-        "prompt_version": _first_text(_PROMPT_VERSIONS, *sources),
-        **find_fields(*sources),
-    }
-    if span.end_time_unix_nano >= span.start_time_unix_nano:
-        record["latency_ms"] = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
-    return parse_record(record, read_time=lambda _none: _start(span), redact=redact)
+def _read_json(body: bytes) -> list[Span]:
+    spans = []
+    for of_resource in _list(read_json(body), "resourceSpans"):
+        resource = _plain_json(_list(_object(of_resource, "resource"), "attributes"))
+        for scope in _list(of_resource, "scopeSpans"):
+            library = _text(_object(scope, "scope").get("name"))
+            spans += [_span_of_json(span, library, resource) for span in _list(scope, "spans")]
+    return spans
 
 
-def _start(span: Any) -> Any:
-    if not 0 < span.start_time_unix_nano < int(LATEST.timestamp()) * 10**9:
-        raise InvalidInput("ts", "the span has no start time between 1970 and 2100")
-    return from_ms(span.start_time_unix_nano // 1_000_000)
+def _span_of_json(span: Any, library: str, resource: Mapping[str, Any]) -> Span:
+    status = _object(span, "status")
+    failed = status.get("code") in (_STATUS_ERROR, "STATUS_CODE_ERROR")
+    return Span(
+        _check_id(_hex(span.get("traceId"))), _check_id(_hex(span.get("spanId"))), _hex(span.get("parentSpanId")),
+        _text(span.get("name")), library, _nanoseconds(span.get("startTimeUnixNano")),
+        _nanoseconds(span.get("endTimeUnixNano")), failed, _text(status.get("message")) if failed else "",
+        _plain_json(_list(span, "attributes")),
+        [(_text(event.get("name")), _plain_json(_list(event, "attributes"))) for event in _list(span, "events")],
+        resource,
+    )  # fmt: skip
 
 
-def _find_query(attributes: Mapping[str, Any]) -> str:
-    for name in _QUERIES:
-        value = attributes.get(name)
-        if value == _HIDDEN:
-            raise InvalidInput("query", f"{name} is hidden by the application's own setting")
-        if value is not None:
-            is_json = name == "mlflow.spanInputs" or attributes.get("input.mime_type") == JSON
-            return find_query(parse_json(value) if is_json else value)
-    raise InvalidInput("query", f"the span has none of {', '.join(_QUERIES)}")
+def _list(value: Any, name: str) -> list[Any]:
+    found = value.get(name) if isinstance(value, dict) else value
+    if found is None and isinstance(value, dict):
+        return []
+    if not isinstance(found, list) or not isinstance(value, dict):
+        raise ValueError(f"{name} must be a list in an object")
+    return found
 
 
-def _find_documents(span: Any, attributes: Mapping[str, Any]) -> Any:
-    for name in _DOCUMENTS:
-        if attributes.get(name) is not None:
-            return parse_json(attributes[name])
-    flat: dict[str, dict[str, Any]] = {}
-    for key, value in attributes.items():
-        if match := _FLAT.fullmatch(key):
-            flat.setdefault(match[1], {})[match[2]] = value
-    if flat:
-        return list(flat.values())
-    if span.status.code == _STATUS_ERROR:
-        raise InvalidInput("documents", "the retrieval failed, so there are none")
-    if _kind(attributes.get("openinference.span.kind")) != "RETRIEVER" or attributes.get("output.value") == _HIDDEN:
-        raise InvalidInput("documents", "the span has none; enable content capture in the instrumentation")
-    return []  # OpenInference writes one attribute per document, and none for an empty list
+def _object(value: Any, name: str) -> dict[str, Any]:
+    found = value.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{name} must be an object")
+    return found or {}
 
 
-def _first_text(names: Sequence[str], *sources: Mapping[str, Any]) -> str | None:
-    for name in names:
-        for source in sources:
-            if source.get(name) not in (None, ""):
-                return str(source[name])
-    return None
+def _plain_json(attributes: list[Any], depth: int = _DEEPEST) -> dict[str, Any]:
+    plain = {}
+    for each in attributes:
+        key = each["key"]
+        if not isinstance(key, str):
+            raise ValueError("the key of an attribute must be text")
+        if not key.startswith(_NEVER_READ) or key in _READ_OF_THOSE:
+            plain[key] = _value_of_json(each.get("value"), depth)
+    return plain
+
+
+def _value_of_json(value: Any, depth: int) -> Any:
+    if not isinstance(value, dict) or not value or not depth:
+        return None
+    kind, found = next(iter(value.items()))
+    if kind == "intValue":
+        return int(found)
+    if kind == "doubleValue":
+        return float(found)
+    if kind == "arrayValue":
+        return [_value_of_json(each, depth - 1) for each in _list(found, "values")]
+    if kind == "kvlistValue":
+        return _plain_json(_list(found, "values"), depth - 1)
+    return found
+
+
+def _hex(text: Any) -> str:
+    """Return an id in lower case. OTLP writes ids in JSON as hex; protobuf's own JSON would be base64."""
+    if text in (None, ""):
+        return ""
+    try:
+        return bytes.fromhex(text).hex()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"an id must be hex, not {text!r}") from error
+
+
+def _check_id(text: str) -> str:
+    if len(text) > _LONGEST_ID:
+        raise ValueError("an id is too long")
+    return text
+
+
+def _nanoseconds(value: Any) -> int:
+    number = int(value or 0)
+    if not 0 <= number < 2**64:
+        raise ValueError("a time must be nanoseconds since 1970")
+    return number
+
+
+def _text(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("a name must be text")
+    return value or ""

@@ -1,49 +1,35 @@
-"""Gateway to MLflow's traces: which hold retriever spans, and what those say. It never migrates a database.
+"""Gateway to MLflow's traces: which hold retriever spans, and the questions in them. It never migrates a database.
 
 `importing.py` stores them and remembers which came in.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
-from core.intake.rows import parse_record
-from core.intake.spans import find_fields, find_query, find_top_score
+from core.intake.questions import ASKED, Question, Refused, assemble
+from core.intake.spans import Span, read_span
+from core.tracking.addresses import describe
 from core.tracking.client import TrackingHttpReader, check_writable, open_client, translated_errors
-from core.tracking.sql import TrackingSqlReader, describe
+from core.tracking.sql import TrackingSqlReader
 from quarterdeck.clock import from_ms
-from quarterdeck.redaction import Redactor
+from quarterdeck.redaction import Redactor, compose
 from quarterdeck.retrieval import Retrieval
 
 _PAGE = 500
 _RETRIEVERS = "span.type = 'RETRIEVER'"
-_SESSIONS = ("mlflow.trace.session", "mlflow.trace.user")
-
-
-@dataclass(frozen=True, slots=True)
-class RetrieverSpan:
-    """A span of type RETRIEVER: its inputs, outputs and attributes."""
-
-    name: str
-    started: datetime
-    latency_ms: float | None
-    failed: bool
-    inputs: Any
-    outputs: Any
-    attributes: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One finished trace: its id, start, tags and metadata, and its retriever spans."""
+    """One finished trace: its id and start, and its questions and refused searches, not redacted yet."""
 
     trace_id: str
     started: datetime
-    notes: Mapping[str, Any]
-    spans: tuple[RetrieverSpan, ...]
+    spans: tuple[Question | Refused, ...]
 
 
 class TraceSource:
@@ -117,39 +103,33 @@ class TraceSource:
                 return ids
 
 
-def parse_span(trace: Trace, span: RetrieverSpan, *, redact: Redactor) -> Retrieval:
-    """Return the retrieval described by a span. Raises InvalidInput with the field and the trace."""
-    try:
-        if span.failed and not span.outputs:
-            raise InvalidInput("documents", "the retrieval failed, so there are none")
-        if span.outputs is None:
-            raise InvalidInput("documents", "the span has no outputs")
-        record = {
-            "query": find_query(span.inputs),
-            "score": find_top_score(span.outputs),
-            "session_id": next((str(trace.notes[name]) for name in _SESSIONS if trace.notes.get(name)), None),
-            "latency_ms": span.latency_ms,
-            **find_fields(span.attributes, trace.notes),
-        }
-        return parse_record(record, read_time=lambda _none: span.started, redact=redact)
-    except InvalidInput as error:
-        raise InvalidInput(error.field, f"{error.problem} (span {span.name} of trace {trace.trace_id})") from error
+def parse_span(trace: Trace, span: Question | Refused, *, redact: Redactor) -> Retrieval:
+    """Return the redacted retrieval of a question. Raises InvalidInput for a refused search, with its trace."""
+    if isinstance(span, Refused):
+        where = f"(span {span.note.name} of trace {trace.trace_id})"
+        raise InvalidInput(span.error.field, f"{span.error.problem} {where}")
+    found = span.retrieval
+    attributes = dict(found.attributes or {})
+    if ASKED in attributes:
+        attributes[ASKED] = redact(attributes[ASKED])
+    return replace(found, query=redact(found.query), attributes=attributes or None)
 
 
 def _trace(trace: Any) -> Trace:
-    spans = tuple(_span(span) for span in trace.data.spans if span.span_type == "RETRIEVER")
     notes = {**(trace.info.tags or {}), **(trace.info.trace_metadata or {})}
-    return Trace(trace.info.trace_id, from_ms(trace.info.request_time), notes, spans)
+    name = trace.info.trace_id.removeprefix("tr-")  # as OpenTelemetry has it, for traces that come by OTLP as well
+    read = [read_span(_span(span, name, notes), redact=compose()) for span in trace.data.spans]
+    found = assemble(name, read)
+    return Trace(trace.info.trace_id, from_ms(trace.info.request_time), (*found.questions, *found.refused))
 
 
-def _span(span: Any) -> RetrieverSpan:
-    latency_ms = (span.end_time_ns - span.start_time_ns) / 1e6 if span.end_time_ns else None
-    return RetrieverSpan(
-        name=span.name,
-        started=from_ms(span.start_time_ns // 1_000_000),
-        latency_ms=latency_ms,
-        failed=str(span.status.status_code).endswith("ERROR"),
-        inputs=span.inputs,
-        outputs=span.outputs,
-        attributes=span.attributes,
-    )
+def _span(span: Any, trace_id: str, notes: Mapping[str, Any]) -> Span:
+    attributes = {
+        **span.attributes, "mlflow.spanType": span.span_type, "mlflow.spanInputs": span.inputs,
+        "mlflow.spanOutputs": span.outputs,
+    }  # fmt: skip
+    events = [(event.name, event.attributes or {}) for event in span.events or ()]
+    return Span(
+        trace_id, span.span_id, span.parent_id or "", span.name, "mlflow", span.start_time_ns, span.end_time_ns or 0,
+        str(span.status.status_code).endswith("ERROR"), span.status.description or "", attributes, events, notes,
+    )  # fmt: skip

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+from sqlalchemy import Connection
+
 from core.log.calendars import Calendar
+from core.log.clickhouse_rows import list_conditions, list_rows
+from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -88,7 +92,7 @@ class ClickHouseLogReader:
         found = self._log.query(
             "SELECT query, countIf(ts_ms >= {start:Int64}) AS asked, sumIf(ifNull(score, 0), ts_ms >= {start:Int64}), "
             f"{weeks} FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{since:Int64}} AND ts_ms < {{end:Int64}} "
-            f"AND {low} GROUP BY query ORDER BY asked DESC, count() DESC, query LIMIT {{most:Int64}}",
+            f"AND query != '' AND {low} GROUP BY query ORDER BY asked DESC, count() DESC, query LIMIT {{most:Int64}}",
             start=start_ms, end=end_ms, since=trend_start_ms(start_ms, end_ms), most=limit, **_names(scope),
             **({} if below is None else {"below": below}),
         )  # fmt: skip
@@ -137,6 +141,30 @@ class ClickHouseLogReader:
             start=since_ms, most=limit, **_names(scope),
         )  # fmt: skip
         return [str(user) for (user,) in found]
+
+    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
+        """Return the rows that meet a filter, newest first, those after a cursor."""
+        return list_rows(self._log, wanted, limit, after)
+
+    def count_matching(self, wanted: QuestionFilter) -> int:
+        """Return how many rows meet a filter."""
+        conditions, values = list_conditions(wanted)
+        query = f"SELECT count() FROM {self._rows} WHERE {' AND '.join(conditions) or '1'}"
+        return int(self._log.query(query, **values)[0][0])
+
+    def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
+        """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
+        found = self._log.query(
+            f"SELECT DISTINCT query FROM {self._rows} WHERE has({{texts:Array(String)}}, lowerUTF8(trimBoth(query))) "
+            f"AND ifNull({column}, '') != {{value:String}}",
+            texts=list(texts), value=value,
+        )  # fmt: skip
+        return [str(text) for (text,) in found]
+
+    def delete_matching(self, wanted: QuestionFilter, within: Connection) -> None:  # noqa: ARG002 - another database
+        """Delete the rows that meet a filter, at once."""
+        conditions, values = list_conditions(wanted)
+        self._log.delete(" AND ".join(conditions) or "1", **values)
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

@@ -29,6 +29,7 @@ class Service:
     - `zone`: the time zone of its days, an IANA name.
     - `trace_link`: the address of a trace, with `{trace_id}` in it; "" for none.
     - `score_kind`: what its scores are where a row does not say it; "" is a cosine.
+    - `keep_answers`: whether the answers in its traces are stored: they are text of users.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Service:
     zone: str = UTC_NAME
     trace_link: str = ""
     score_kind: str = ""
+    keep_answers: bool = False
     version: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +61,8 @@ class Service:
         """Return the settings as JSON knows them: those that were set."""
         told = {"dimensions": list(self.dimensions), "trace_link": self.trace_link, "score_kind": self.score_kind}
         zone = {} if self.zone == UTC_NAME else {"zone": self.zone}
-        return {name: value for name, value in told.items() if value} | zone
+        answers = {"keep_answers": True} if self.keep_answers else {}
+        return {name: value for name, value in told.items() if value} | zone | answers
 
     def link_to(self, trace_id: str) -> str:
         """Return the address of a trace; "" where the service has none."""
@@ -85,7 +88,7 @@ def get_service(store: Store, name: str) -> Service:
         except (InvalidInput, AttributeError, TypeError):
             continue
         kept[field] = value
-    return Service(name, **kept, version=version)
+    return Service(name, **kept, keep_answers=told.get("keep_answers") is True, version=version)
 
 
 def find_zone(name: str) -> ZoneInfo:

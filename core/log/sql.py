@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from sqlalchemy import ColumnElement, Select, case, collate, func, literal, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, literal_column, select
 
 from core.log.calendars import Calendar
+from core.log.filters import Cursor, FoundRow, QuestionFilter
+from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -19,6 +21,7 @@ from core.log.values import (
     trend_start_ms,
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
+from quarterdeck.log import SqlLog
 from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, retrievals, rollups, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
@@ -104,6 +107,7 @@ class SqlLogReader:
                 _within(c.scope_id, scope),
                 c.ts_ms >= trend_start_ms(start_ms, end_ms),
                 c.ts_ms < end_ms,
+                c.query != "",  # its text was removed
                 *_low(below),
             )
             .group_by(c.query)
@@ -178,6 +182,30 @@ class SqlLogReader:
         query = select(newest.c.user).where(newest.c.user.is_not(None)).distinct()
         with self._store.read() as connection:
             return list(connection.scalars(query))
+
+    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
+        """Return the rows that meet a filter, newest first, those after a cursor."""
+        named = _ids(wanted.scope).add_columns(scopes.c.environment, scopes.c.service)
+        with self._store.read() as connection:
+            found = {scope_id: Scope(*names) for scope_id, *names in connection.execute(named)}
+            return list_rows(connection, found, wanted, limit, after)
+
+    def count_matching(self, wanted: QuestionFilter) -> int:
+        """Return how many rows meet a filter."""
+        conditions = list_conditions(self._store.dialect, wanted)
+        query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
+        with self._store.read() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
+        """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
+        with self._store.read() as connection:
+            return list_texts_of_others(connection, column, value, texts)
+
+    def delete_matching(self, wanted: QuestionFilter, within: Connection) -> None:
+        """Delete the rows that meet a filter, in a transaction of this store or one of its own."""
+        kept = _within(retrievals.c.scope_id, wanted.scope)
+        SqlLog(self._store).delete(and_(kept, *list_conditions(self._store.dialect, wanted)), within)
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

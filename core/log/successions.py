@@ -104,8 +104,10 @@ def find_successions(store: Store, *, since_ms: int) -> tuple[Succession, ...]:
     c = rollups.c
     query = (
         select(
-            scopes.c.environment, scopes.c.service,
-            func.min(c.start_ms).label("first"), func.max(c.start_ms).label("last"),
+            scopes.c.environment,
+            scopes.c.service,
+            func.min(c.start_ms).label("first"),
+            func.max(c.start_ms).label("last"),
         )
         .join(scopes, scopes.c.id == c.scope_id)
         .where(c.dimension == "", c.value == "")

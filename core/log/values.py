@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any, NamedTuple, Protocol
 
 from core.log.calendars import Calendar
+from core.log.filters import Cursor, FoundRow, QuestionFilter
 from quarterdeck.clock import WEEK_MS, from_ms
 from quarterdeck.scope import Scope
 
@@ -241,3 +242,15 @@ class LogReader(Protocol):
 
     def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> Sequence[str]:
         """Return the distinct users of the newest `limit` rows since a time."""
+
+    def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> Sequence[FoundRow]:
+        """Return the rows that meet a filter, newest first, those after a cursor."""
+
+    def count_matching(self, wanted: QuestionFilter) -> int:
+        """Return how many rows meet a filter."""
+
+    def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> Sequence[str]:
+        """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
+
+    def delete_matching(self, wanted: QuestionFilter, within: Any) -> None:
+        """Delete the rows that meet a filter, in a transaction of the store that holds the log, else at once."""

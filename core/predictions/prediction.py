@@ -4,7 +4,7 @@ Also compares the prediction with what was measured once the version was live.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,12 @@ class Prediction:
     def worse(self) -> tuple[QueryPrediction, ...]:
         """The queries that would score lower by more than 0.01, because their present answer would be gone."""
         return tuple(query for query in self.queries if query.predicted_score < query.live_score - _WORSE)
+
+
+def hide_questions(found: Prediction) -> Prediction:
+    """Return a prediction without anything that users asked: topics by number, queries without text."""
+    topics = tuple(replace(topic, label=f"Topic {at}") for at, topic in enumerate(found.topics, 1))
+    return replace(found, queries=tuple(replace(query, text="") for query in found.queries), topics=topics)
 
 
 @dataclass(frozen=True, slots=True)

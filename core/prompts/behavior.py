@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from core.log.retrievals import Log, Window, list_live_figures
 from core.log.values import LiveFigures
+from core.tracking.conventions import read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run, RunFilter
 from quarterdeck.scope import EVERYTHING, Scope
@@ -66,8 +67,9 @@ def report_behavior(
 
 def _newest_runs(tracking: Tracking, name: str, experiment: str) -> dict[tuple[str, int], Run]:
     newest: dict[tuple[str, int], Run] = {}
-    for run in tracking.list_runs(RunFilter(experiment, prompt=name), limit=_LOOKED_AT):
-        if run.is_evaluated:
+    for run in tracking.list_runs(RunFilter(experiment), limit=_LOOKED_AT):
+        if read_evaluation(run).faithfulness is not None:
             for link in run.linked_prompts:
-                newest.setdefault(link, run)
+                if link[0] == name:
+                    newest.setdefault(link, run)
     return newest

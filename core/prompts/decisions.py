@@ -5,7 +5,7 @@ Values in, verdict out. Which runs are compared, and what is done about the verd
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -26,13 +26,15 @@ class WinnerRule(StrEnum):
 
     FAITHFULNESS_PER_COST = "faithfulness per cost"
     FAITHFULNESS_UNDER_CEILING = "faithfulness under a cost ceiling"
+    FAITHFULNESS = "faithfulness"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One evaluated run: the faithfulness (0 to 1) of each case, and the mean cost per query in USD.
+    """One evaluated run: the faithfulness (0 to 1) of each case, and the mean cost per query in USD; NaN if unknown.
 
-    `dataset_digest` distinguishes test sets with the same case ids.
+    `dataset_digest` distinguishes test sets with the same case ids. `refusals` say for each case whether refusing or
+    answering was right; empty if the run does not tell.
     """
 
     run_id: str
@@ -40,11 +42,17 @@ class Candidate:
     per_case: Mapping[str, float]
     cost_usd_mean: float
     dataset_digest: str = ""
+    refusals: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def faithfulness(self) -> float:
         """The mean over the cases."""
         return sum(self.per_case.values()) / len(self.per_case)
+
+    @property
+    def has_cost(self) -> bool:
+        """Whether the run reports what a query costs."""
+        return not math.isnan(self.cost_usd_mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +102,13 @@ def decide_winner(
     """Return which candidate is better by `rule`, judged on the same cases, or why there is no winner.
 
     The value of a run is its mean faithfulness; per cost it is divided by the mean cost of a query, and under a ceiling
-    the runs that cost more than `ceiling_usd` are left out. The run of highest value leads, the cheaper one if equal.
-    It wins when it beats each rival: for case i, d_i = f_leader,i - f_rival,i * k, with k = cost_leader / cost_rival
-    per cost and k = 1 under a ceiling (so that d has the sign of the difference in value, on the scale of
-    faithfulness), and the 95% bootstrap interval of mean(d) lies above 0. "Beats every rival" is an intersection-union
-    test: it needs no correction for the number of rivals, and a wrong winner has a chance of at most 5% even in the
-    worst case, two equally good variants far ahead of the others (R. Berger, "Multiparameter Hypothesis Testing and
-    Acceptance Sampling", Technometrics 24(4), 1982).
+    the runs that cost more than `ceiling_usd` are left out; by faithfulness alone the cost does not count. The run of
+    highest value leads, the cheaper one if equal. It wins when it beats each rival: for case i,
+    d_i = f_leader,i - f_rival,i * k, with k = cost_leader / cost_rival per cost and k = 1 otherwise (so that d has the
+    sign of the difference in value, on the scale of faithfulness), and the 95% bootstrap interval of mean(d) lies above
+    0. "Beats every rival" is an intersection-union test: it needs no correction for the number of rivals, and a wrong
+    winner has a chance of at most 5% even in the worst case, two equally good variants far ahead of the others (R.
+    Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24(4), 1982).
 
     The interval is the percentile bootstrap over cases, widened for small samples by t quantiles (T. Hesterberg, "What
     Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015, section 5.3). It assumes that the
@@ -119,7 +127,7 @@ def decide_winner(
     cases = len(candidates[0].per_case) if candidates else 0
     if not affordable:
         return Decision(rule, None, None, _nothing_affordable(candidates, ceiling_usd), True, cases)
-    leader = max(affordable, key=lambda c: (_value(c, rule), -c.cost_usd_mean))
+    leader = max(affordable, key=lambda c: (_value(c, rule), -c.cost_usd_mean if c.has_cost else -math.inf))
     rivals = [c for c in affordable if c is not leader]
     if not rivals:
         return _decide_alone(leader, candidates, rule, ceiling_usd, cases)
@@ -177,7 +185,8 @@ def _check(candidates: Sequence[Candidate], rule: WinnerRule, ceiling_usd: float
         lowest_wrong = candidate.cost_usd_mean < 0 or (
             rule is WinnerRule.FAITHFULNESS_PER_COST and not candidate.cost_usd_mean
         )
-        if lowest_wrong or not math.isfinite(candidate.cost_usd_mean):
+        needs_cost = candidate.has_cost or rule is not WinnerRule.FAITHFULNESS
+        if lowest_wrong or (needs_cost and not math.isfinite(candidate.cost_usd_mean)):
             raise InvalidInput("cost_usd_mean", f"{candidate.label} has {candidate.cost_usd_mean!r} USD a query")
         if not candidate.per_case:
             raise InvalidInput("per_case", f"{candidate.label} has no scored cases")
@@ -256,7 +265,7 @@ def _decide_against(leader: Candidate, rivals: Sequence[Candidate], rule: Winner
 def _with_reason(decision: Decision) -> Decision:
     leader, rival, interval = decision.leader, decision.rival, decision.interval
     assert leader and rival and interval and decision.difference is not None
-    if decision.winner and decision.ties == decision.cases:
+    if decision.winner and decision.ties == decision.cases and decision.rule is WinnerRule.FAITHFULNESS_PER_COST:
         saving = 1 - leader.cost_usd_mean / rival.cost_usd_mean
         said = (
             f"{leader.label} wins by {decision.rule}: as faithful as {rival.label} ({leader.faithfulness:.2f}, all "
@@ -308,7 +317,8 @@ def _sign(difference: float) -> int:
 
 
 def _price(candidate: Candidate) -> str:
-    return f"{candidate.label} {candidate.faithfulness:.2f} at {_usd(candidate.cost_usd_mean)}"
+    cost = f" at {_usd(candidate.cost_usd_mean)}" if candidate.has_cost else ""
+    return f"{candidate.label} {candidate.faithfulness:.2f}{cost}"
 
 
 def _usd(amount: float) -> str:

@@ -43,8 +43,8 @@ class CasePair:
 
 def pair_cases(first: Sequence[CaseResult], second: Sequence[CaseResult]) -> tuple[CasePair, ...]:
     """Return the cases that both runs judged, largest difference first, ties in the first run's order."""
-    others = _judged(second)
-    pairs = [CasePair(case, others[case_id]) for case_id, case in _judged(first).items() if case_id in others]
+    others = identify_cases(second)
+    pairs = [CasePair(case, others[key]) for key, case in identify_cases(first).items() if key in others]
     return tuple(sorted(pairs, key=lambda pair: -abs(pair.difference)))
 
 
@@ -54,21 +54,24 @@ def count_sides(pairs: Sequence[CasePair]) -> Mapping[Side, int]:
     return {side: counts[side] for side in Side}
 
 
+def identify_cases(cases: Sequence[CaseResult]) -> dict[str, CaseResult]:
+    """Return the judged cases by what is asked, so that runs of any convention can be set side by side.
+
+    The id of a case tells questions apart that occur twice, and cases without a question.
+    """
+    judged = [case for case in cases if not case.error]
+    often = Counter(" ".join(case.question.split()) for case in judged)
+    found = {}
+    for case in judged:
+        asked = " ".join(case.question.split())
+        key = asked if asked and often[asked] == 1 else f"{asked}\0{case.case_id}"
+        found[key if case.answerable else f"{key}\0refuse"] = case
+    return found
+
+
 def list_shared_cases(runs: Sequence[Sequence[CaseResult]]) -> tuple[str, ...]:
     """Return the ids of the cases that every run judged, with the same question and the same expectation to refuse."""
     if not runs:
         return ()
-    judged = [_judged(cases) for cases in runs]
-    return tuple(
-        case_id
-        for case_id, case in judged[0].items()
-        if all(
-            (other := others.get(case_id)) is not None
-            and (other.question, other.answerable) == (case.question, case.answerable)
-            for others in judged[1:]
-        )
-    )
-
-
-def _judged(cases: Sequence[CaseResult]) -> dict[str, CaseResult]:
-    return {case.case_id: case for case in cases if not case.error}
+    first, *others = (identify_cases(cases) for cases in runs)
+    return tuple(case.case_id for key, case in first.items() if all(key in other for other in others))

@@ -18,6 +18,7 @@ from core.flags.definition import FlagDefinition, set_metadata
 from core.flags.operations import save_definition
 from core.flags.store import Flag, list_flags
 from core.prompts.audited import ProductionState, ServingFlag
+from core.tracking.conventions import clean_version, read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run
 from quarterdeck.clock import from_ms, now_ms
@@ -63,13 +64,18 @@ class Unfinished:
 
 
 def get_promoted(tracking: Tracking, run_id: str) -> tuple[Run, PromptVersion]:
-    """Return a run with its registered prompt. Raises NotFound, or InvalidInput if it has none."""
+    """Return a run with the registered prompt that it is linked to or names. Raises NotFound, or InvalidInput."""
     run = tracking.get_run(run_id)
-    if not run.linked_prompts:
-        raise InvalidInput(
-            "run", f"{run.name or run_id} is linked to no registered prompt; `quarterdeck eval` links the runs it makes"
-        )
-    return run, tracking.get_prompt(*run.linked_prompts[0])
+    if run.linked_prompts:
+        return run, tracking.get_prompt(*run.linked_prompts[0])
+    said = read_evaluation(run)
+    named = tracking.list_prompts(said.prompt) if said.prompt and said.version else ()
+    for prompt in named:
+        if clean_version(prompt.label) == said.version:
+            return run, prompt
+    raise InvalidInput(
+        "run", f"{run.name or run_id} is linked to no registered prompt; `quarterdeck eval` links the runs it makes"
+    )
 
 
 def suggest_flag(flags: Sequence[Flag], prompt: PromptVersion) -> str:

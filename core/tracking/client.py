@@ -4,18 +4,23 @@
 """
 
 import os
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import wraps
 from threading import Thread
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.tracking.addresses import describe, hide_secrets, read_credentials, without_credentials
 from core.tracking.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind
-from core.tracking.sql import TrackingSqlReader, assemble_prompts, describe, moment_of
+from core.tracking.sql import TrackingSqlReader, assemble_prompts, moment_of
+from core.tracking.tables import AssessedTrace
+from core.tracking.traces import read_by_client
 
 PROBE_SECONDS = 2.0
 ANSWER_SECONDS = 30.0
@@ -23,7 +28,11 @@ _PAGE = 1_000
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
+_NOT_LET_IN = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+_STATUS = re.compile(r"error code (401|403)\b|\b(401|403) Client Error")
 _REFUSED = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"})
+_USER, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+_READERS = 8  # requests at a time
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -64,18 +73,34 @@ def check_writable(store: TrackingSqlReader) -> None:
 
 @contextmanager
 def translated_errors(tracking_uri: str) -> Iterator[None]:
-    """Convert MLflow's exceptions to NotFound, InvalidInput, or SourceUnavailable."""
+    """Convert MLflow's exceptions to NotFound, InvalidInput, or SourceUnavailable, without any password."""
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     try:
         yield
+    except RequestException as error:  # of a download: MLflow passes it on
+        problem = hide_secrets((str(error).splitlines() or ["unknown error"])[0], tracking_uri)
+        if _STATUS.search(problem):
+            raise _not_let_in(tracking_uri) from None
+        raise SourceUnavailable(f"MLflow at {describe(tracking_uri)}: {problem}") from None
     except MlflowException as error:
         problem = (str(error.message).splitlines() or ["unknown error"])[0].removeprefix(f"{error.error_code}: ")
+        problem = hide_secrets(problem, tracking_uri)
+        if error.error_code in _NOT_LET_IN or _STATUS.search(problem):
+            raise _not_let_in(tracking_uri) from None  # its text holds the address with the password
         if error.error_code == _MISSING:
-            raise NotFound(f"MLflow: {problem}") from error
+            raise NotFound(f"MLflow: {problem}") from None
         if error.error_code in _REFUSED:
-            raise InvalidInput("MLflow", problem) from error
-        raise SourceUnavailable(f"MLflow at {describe(tracking_uri)}: {problem}") from error
+            raise InvalidInput("MLflow", problem) from None
+        raise SourceUnavailable(f"MLflow at {describe(tracking_uri)}: {problem}") from None
+
+
+def _not_let_in(tracking_uri: str) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"MLflow at {describe(tracking_uri)} refused the user or the password; check MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD, or those in MLFLOW_TRACKING_URI"
+    )
 
 
 def answer_in_time(tracking_uri: str, ask: Callable[[], _R]) -> _R:
@@ -186,6 +211,20 @@ class TrackingHttpReader:
             [(run.info.run_id, run.data.tags[LINKED_PROMPTS]) for run in runs],
         )
 
+    @_in_time
+    def list_assessed(self, runs: Sequence[Run]) -> Mapping[str, tuple[AssessedTrace, ...]]:
+        """Return the assessed traces of these runs, by run id; runs without any are left out."""
+        with self._connect() as client:
+            ids = {name: key for key, name in self._experiments(client).items()}
+            known = [run for run in runs if run.experiment in ids]
+
+            def read(run: Run) -> tuple[AssessedTrace, ...]:
+                return read_by_client(client, ids[run.experiment], run.run_id)
+
+            with ThreadPoolExecutor(_READERS, thread_name_prefix="mlflow-traces") as pool:
+                found = dict(zip([run.run_id for run in known], pool.map(read, known), strict=True))
+        return {run_id: traces for run_id, traces in found.items() if traces}
+
     def _search_linked(self, client: Any) -> list[Any]:
         linked = f"tags.`{LINKED_PROMPTS}` LIKE '%version%'"
         ids = list(self._experiments(client))
@@ -218,10 +257,15 @@ class TrackingHttpReader:
 def _probe(uri: str) -> None:
     """Raise SourceUnavailable if nothing answers; importing MLflow to find out would take seconds."""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # noqa: S310
+        request = urllib.request.Request(f"{without_credentials(uri).rstrip('/')}/health")  # noqa: S310
+        user, password = read_credentials(uri)
+        user, password = user or os.environ.get(_USER, ""), password or os.environ.get(_PASSWORD, "")
+        if user or password:
+            request.add_header("Authorization", f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}")
+        with urllib.request.urlopen(request, timeout=PROBE_SECONDS):  # noqa: S310
             return
     except urllib.error.HTTPError:
-        return  # something answers; the client finds out whether it is MLflow
+        return  # something answers; the client finds out whether it is MLflow, and who is let in
     except (OSError, ValueError) as error:
         cause = getattr(error, "reason", error)
         reason = getattr(cause, "strerror", None) or cause

@@ -8,6 +8,7 @@ import posixpath
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,31 @@ from urllib.parse import unquote, urlsplit
 
 from core.errors import InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 from core.safety.boundary import Boundary
+from core.tracking.addresses import check_address, describe, is_server
 from core.tracking.cases import CaseResult, parse_case_results
 from core.tracking.client import answer_in_time, check_writable, open_client, translated_errors
-from core.tracking.readers import is_server, open_reader
-from core.tracking.runs import DESCRIPTION, LINKED_PROMPTS, PRODUCTION, PromptVersion, Run, RunFilter, RunPage, RunSort
-from core.tracking.sql import TrackingSqlReader, describe
+from core.tracking.conventions import RunNames
+from core.tracking.readers import open_reader
+from core.tracking.runs import (
+    DESCRIPTION,
+    LINKED_PROMPTS,
+    LOGGED_ARTIFACTS,
+    PRODUCTION,
+    PromptVersion,
+    Run,
+    RunFilter,
+    RunPage,
+    RunSort,
+    parse_tables,
+)
+from core.tracking.sql import TrackingSqlReader
+from core.tracking.tables import AssessedTrace, CaseTable, parse_table, read_traces
 
 CASES_ARTIFACT = "cases.json"
 PROMPT_ARTIFACT = "prompt.md"
+EVAL_TABLE = "eval_results_table.json"
+PROMPT_TEXTS = (PROMPT_ARTIFACT, "prompt.txt", "prompt_template.txt", "prompt.jinja", "prompt.j2")
+_READERS = 8
 _STAGE = "stage"
 _EXPERIMENTS_OF_PROMPT = "_mlflow_experiment_ids"
 
@@ -91,8 +109,11 @@ class Tracking:
         """Return a text file of a run. Raises NotFound when the run or the file does not exist."""
         if ".." in path.split("/") or path.startswith("/"):
             raise InvalidInput("artifact", f"{path!r} is outside of the run's folder")
-        uri = self.get_run(run_id).artifact_uri
-        missing = NotFound(f"artifact: run {run_id} has no {path!r} at {uri}")
+        return self._read_text(self.get_run(run_id), path)
+
+    def _read_text(self, run: Run, path: str) -> str:
+        uri = run.artifact_uri
+        missing = NotFound(f"artifact: run {run.run_id} has no {path!r} at {uri}")
         folder = _local_folder(uri)
         if folder is not None:
             if not (folder / path).is_file():
@@ -104,6 +125,61 @@ class Tracking:
         """Return the case results of an evaluation run. Raises NotFound for a run without such a table."""
         source = f"{CASES_ARTIFACT} of run {run_id}"
         return parse_case_results(self.read_artifact_text(run_id, CASES_ARTIFACT), source=source)
+
+    def list_case_tables(self, runs: Sequence[Run], names: Sequence[RunNames]) -> tuple[CaseTable | str, ...]:
+        """Return the cases of each run, of any convention, or in one line why there are none.
+
+        `names` says for each run under which names its figures are kept. Tables are looked for first, then traces.
+        """
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="mlflow-tables") as pool:
+            tables = list(pool.map(self._read_case_table, runs, names))
+        without = [at for at, table in enumerate(tables) if isinstance(table, str)]
+        assessed = self._reader.list_assessed([runs[at] for at in without]) if without else {}
+        for at in without:
+            if traces := assessed.get(runs[at].run_id):
+                try:
+                    tables[at] = read_traces(traces, names[at].scores, source=f"the traces of run {runs[at].run_id}")
+                except InvalidInput as error:
+                    tables[at] = str(error)
+        return tuple(tables)
+
+    def _read_case_table(self, run: Run, names: RunNames) -> CaseTable | str:
+        try:
+            paths = self._list_tables(run)
+            problem = f"artifact: run {run.run_id} has no {CASES_ARTIFACT!r} and no {EVAL_TABLE!r}"
+            for path in paths:
+                try:
+                    return parse_table(self._read_text(run, path), names.scores, source=f"{path} of run {run.run_id}")
+                except InvalidInput as error:
+                    problem = str(error)
+        except (NotFound, SourceUnavailable) as error:
+            return str(error)
+        return problem
+
+    def _list_tables(self, run: Run) -> list[str]:
+        """The files of a run that may be tables of cases: the deck's own, and those that MLflow logged."""
+        logged = [path for path in parse_tables(run.tags.get(LOGGED_ARTIFACTS, "[]")) if ".." not in path.split("/")]
+        wanted = list(dict.fromkeys((CASES_ARTIFACT, EVAL_TABLE, *logged)))
+        folder = _local_folder(run.artifact_uri)
+        if folder is not None:
+            return [path for path in wanted if (folder / path).is_file()]
+        there = answer_in_time(self.tracking_uri, lambda: self._list_files(run.artifact_uri))
+        return [path for path in wanted if path in there or "/" in path]
+
+    def _list_files(self, uri: str) -> frozenset[str]:
+        with translated_errors(self.tracking_uri):
+            return frozenset(entry.path for entry in self._open_artifacts(uri).list_artifacts(None))
+
+    def read_prompt_text(self, run: Run) -> str:
+        """Return the wording that a run kept as a file, such as `prompt.txt`; "" without any."""
+        for path in PROMPT_TEXTS:
+            with suppress(NotFound):
+                return self._read_text(run, path)
+        return ""
+
+    def list_assessed(self, runs: Sequence[Run]) -> Mapping[str, tuple[AssessedTrace, ...]]:
+        """Return the assessed traces of these runs, by run id; runs without any are left out."""
+        return self._reader.list_assessed(runs) if runs else {}
 
     def list_prompts(self, name: str | None = None, *, with_runs: bool = True) -> tuple[PromptVersion, ...]:
         """Return every version of every registered prompt, or of the named one: by name, newest version first.
@@ -264,6 +340,7 @@ class Tracking:
     def _writing(self) -> Iterator[Any]:
         with self._lock:
             if self._client is None:
+                check_address(self.tracking_uri)
                 if not is_server(self.tracking_uri):
                     check_writable(TrackingSqlReader(self.tracking_uri))
                 if self._artifact_root:
@@ -273,6 +350,14 @@ class Tracking:
             yield self._client
 
     def _download_text(self, uri: str, path: str, missing: NotFound) -> str:
+        with tempfile.TemporaryDirectory() as folder, translated_errors(self.tracking_uri):
+            repository = self._open_artifacts(uri)
+            parent = posixpath.dirname(path) or None
+            if path not in {entry.path for entry in repository.list_artifacts(parent)}:
+                raise missing
+            return _read_text(Path(folder), repository.download_artifacts(path, folder))
+
+    def _open_artifacts(self, uri: str) -> Any:
         if uri.startswith("mlflow-artifacts:") and not is_server(self.tracking_uri):
             where = describe(self.tracking_uri)
             raise SourceUnavailable(f"artifact: {uri} is served by a tracking server; use its address, not {where}")
@@ -280,12 +365,7 @@ class Tracking:
             open_client(self.tracking_uri)  # sets the timeouts, also for the download
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        with tempfile.TemporaryDirectory() as folder, translated_errors(self.tracking_uri):
-            repository: Any = get_artifact_repository(uri, tracking_uri=self.tracking_uri)
-            parent = posixpath.dirname(path) or None
-            if path not in {entry.path for entry in repository.list_artifacts(parent)}:
-                raise missing
-            return _read_text(Path(folder), repository.download_artifacts(path, folder))
+        return get_artifact_repository(uri, tracking_uri=self.tracking_uri)
 
 
 def _release_of(name: str) -> str:

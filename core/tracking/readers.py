@@ -5,12 +5,14 @@ held to the same answers by `tests/core/tracking/test_readers.py`, and so is a n
 the test has a store for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from core.tracking.addresses import is_server
 from core.tracking.client import TrackingHttpReader
 from core.tracking.runs import PromptVersion, Run, RunFilter, RunPage, RunSort
 from core.tracking.sql import TrackingSqlReader
+from core.tracking.tables import AssessedTrace
 
 
 class TrackingReader(Protocol):
@@ -45,10 +47,8 @@ class TrackingReader(Protocol):
         Without `with_runs`, their `run_ids` are empty, and the answer does not take longer with more runs.
         """
 
-
-def is_server(uri: str) -> bool:
-    """Tell whether the address is a tracking server's; others are databases."""
-    return uri.startswith(("http://", "https://"))
+    def list_assessed(self, runs: Sequence[Run]) -> Mapping[str, tuple[AssessedTrace, ...]]:
+        """Return the assessed traces of these runs, by run id; runs without any are left out."""
 
 
 def open_reader(uri: str) -> TrackingReader:

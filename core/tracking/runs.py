@@ -5,13 +5,14 @@ Values only; `gateway.py` reads them.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 PRODUCTION = "production"
 LINKED_PROMPTS = "mlflow.linkedPrompts"
+LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 DESCRIPTION = "mlflow.note.content"
 MOST_COMPARED = 8
 EVALUATED = ("faithfulness_mean", "cost_usd_mean")  # the metrics that a run needs to be compared
@@ -35,16 +36,6 @@ class Run:
     def description(self) -> str:
         """The run's description, such as a decision; "" without one."""
         return self.tags.get(DESCRIPTION, "")
-
-    @property
-    def is_evaluated(self) -> bool:
-        """Whether the run has a mean faithfulness and a mean cost."""
-        return all(name in self.metrics for name in EVALUATED)
-
-    @property
-    def prompt_key(self) -> tuple[str, str]:
-        """The prompt's name and version by the run's own parameters; without them, the run's name and ""."""
-        return self.params.get("prompt", self.name), self.params.get("version", "")
 
     @property
     def linked_prompts(self) -> tuple[tuple[str, int], ...]:
@@ -165,28 +156,15 @@ def choose_columns(runs: Sequence[Run]) -> Columns:
     return Columns(**differing, same=same)
 
 
-def choose_runs(runs: Iterable[Run], *, at_most: int = MOST_COMPARED) -> tuple[Run, ...]:
-    """Return the runs to compare: the newest evaluated run of each version of the newest run's prompt.
+def label_texts(names: Sequence[str], run_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, with the start of the run's id where names are equal.
 
-    `runs` are ordered newest first. Of more than `at_most` versions, those evaluated last are kept.
+    >>> label_texts(["qa", "qa", "other"], ["0123456789", "abcdefghij", "x"])
+    ('qa (012345)', 'qa (abcdef)', 'other')
     """
-    chosen: dict[tuple[str, str], Run] = {}
-    for run in runs:
-        if run.is_evaluated and (not chosen or run.prompt_key[0] == next(iter(chosen))[0]):
-            chosen.setdefault(run.prompt_key, run)
-    return tuple(chosen.values())[:at_most]
-
-
-def label_runs(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return a unique label for each run: its name, with the start of its id if names are equal.
-
-    >>> label_runs([])
-    ()
-    """
-    names = [run.name or run.run_id[:8] for run in runs]
     often = Counter(names)
     return tuple(
-        name if often[name] == 1 else f"{name} ({run.run_id[:6]})" for name, run in zip(names, runs, strict=True)
+        name if often[name] == 1 else f"{name} ({run_id[:6]})" for name, run_id in zip(names, run_ids, strict=True)
     )
 
 
@@ -195,6 +173,14 @@ def parse_links(value: str) -> tuple[tuple[str, int], ...]:
     try:
         return tuple((linked["name"], int(linked["version"])) for linked in json.loads(value))
     except (ValueError, KeyError, TypeError):
+        return ()
+
+
+def parse_tables(value: str) -> tuple[str, ...]:
+    """Return the files of the tables that MLflow logged, by a run's tag; what is no list of files is skipped."""
+    try:
+        return tuple(str(each["path"]) for each in json.loads(value) if each.get("type") == "table")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ()
 
 

@@ -13,10 +13,14 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from core.errors import InvalidInput, SourceUnavailable
+from core.tracking.addresses import check_address, describe
+from core.tracking.queries import CHOSEN, Query, Row, backend_of, last_metrics, list_columns
 from core.tracking.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind, parse_links
+from core.tracking.tables import AssessedTrace
+from core.tracking.traces import read_by_sql
 
 PROMPT_TEXT = "mlflow.prompt.text"
 
@@ -24,7 +28,6 @@ _RUNS = """SELECT r.run_uuid, r.name, e.name AS experiment, r.status, r.start_ti
 FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id {joined} WHERE {where}"""
 _COUNT = "SELECT COUNT(*) FROM runs r JOIN experiments e ON e.experiment_id = r.experiment_id WHERE {where}"
 _PAGE = " ORDER BY {order} LIMIT :limit OFFSET :offset"
-_SORTED_BY = {SortKind.METRIC: "latest_metrics", SortKind.PARAM: "params"}
 # Numbers stored as text are sorted as numbers, before any other text.
 _NUMBER_OF_TEXT = {
     "sqlite": "CASE WHEN s.value GLOB '*[0-9]*' AND NOT s.value GLOB '*[^0-9.eE+-]*' THEN CAST(s.value AS REAL) END",
@@ -45,25 +48,12 @@ _PIVOTS = {
     "tags": ("value", ""),
 }
 
-# The ids of the runs of one page, given as a JSON list.
-_CHOSEN = {
-    "sqlite": "SELECT value FROM json_each(:ids)",
-    "postgresql": "SELECT json_array_elements_text(CAST(:ids AS json))",
-}
 _HAS_SCHEMA = {
     "sqlite": "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'",
     "postgresql": "SELECT 1 FROM information_schema.tables WHERE table_name = 'alembic_version'",
 }
 _NAME_ANOTHER = "Set `MLFLOW_TRACKING_URI` to the address of a database created by MLflow, or of its server"
 _NO_VALUES: Mapping[str, Any] = {}
-
-Row = Sequence[Any]
-
-
-class Query(Protocol):
-    """Runs one SELECT with named values on an open, read-only connection."""
-
-    def __call__(self, text: str, values: Mapping[str, Any] = ..., /) -> Sequence[Row]: ...
 
 
 class TrackingSqlReader:
@@ -81,9 +71,9 @@ class TrackingSqlReader:
     def list_runs(self, where: RunFilter, sort: RunSort, *, limit: int, offset: int) -> tuple[Run, ...]:
         """Return the runs that match the filter, in this order."""
         condition, values = _condition(where)
-        joined, order, sorting = _order(sort, _backend(self.uri))
-        statement = _RUNS.format(where=condition, joined=joined) + _PAGE.format(order=order)
         with self._connect() as query:
+            joined, order, sorting = _order(query, sort, backend_of(self.uri))
+            statement = _RUNS.format(where=condition, joined=joined) + _PAGE.format(order=order)
             found = query(statement, {**values, **sorting, "limit": limit, "offset": offset})
             return _assemble_runs(query, self.uri, found)
 
@@ -99,7 +89,7 @@ class TrackingSqlReader:
 
     def get_runs(self, run_ids: Sequence[str]) -> tuple[Run, ...]:
         """Return the existing ones of these runs, in the given order."""
-        chosen = f"r.run_uuid IN ({_CHOSEN[_backend(self.uri)]})"
+        chosen = f"r.run_uuid IN ({CHOSEN[backend_of(self.uri)]})"
         with self._connect() as query:
             rows = query(_RUNS.format(where=chosen, joined=""), {"ids": json.dumps(list(run_ids))})
             found = {run.run_id: run for run in _assemble_runs(query, self.uri, rows)}
@@ -108,6 +98,8 @@ class TrackingSqlReader:
     def get_alias(self, name: str, alias: str) -> int | None:
         """Return the version of a registered model behind the alias, or None."""
         with self._connect() as query:
+            if not list_columns(query, backend_of(self.uri), "registered_model_aliases"):
+                return None
             rows = query(
                 "SELECT version FROM registered_model_aliases WHERE name = :name AND alias = :alias",
                 {"name": name, "alias": alias},
@@ -121,6 +113,9 @@ class TrackingSqlReader:
         """
         values = {"text_key": PROMPT_TEXT} | ({"name": name} if name is not None else {})
         with self._connect() as query:
+            needed = ("model_versions", "model_version_tags", "registered_model_aliases")
+            if not all(list_columns(query, backend_of(self.uri), table) for table in needed):
+                return ()  # a release of MLflow that had no prompts yet
             return assemble_prompts(
                 query(_PROMPTS + (" AND v.name = :name" if name is not None else ""), values),
                 query("SELECT name, version, alias FROM registered_model_aliases"),
@@ -128,12 +123,17 @@ class TrackingSqlReader:
                 query(_LINKS, {"key": LINKED_PROMPTS}) if with_runs else (),
             )
 
+    def list_assessed(self, runs: Sequence[Run]) -> Mapping[str, tuple[AssessedTrace, ...]]:
+        """Return the assessed traces of these runs, by run id; runs without any are left out."""
+        with self._connect() as query:
+            return read_by_sql(query, backend_of(self.uri), [run.run_id for run in runs])
+
     def schema_revision(self) -> str | None:
         """Return the revision of the schema, or None if the database does not exist yet or is empty."""
-        if _backend(self.uri) == "sqlite" and not _sqlite_path(self.uri).is_file():
+        if backend_of(self.uri) == "sqlite" and not _sqlite_path(self.uri).is_file():
             return None
         with _open(self.uri) as query:
-            if not query(_HAS_SCHEMA[_backend(self.uri)]):
+            if not query(_HAS_SCHEMA[backend_of(self.uri)]):
                 return None
             return next((str(row[0]) for row in query("SELECT version_num FROM alembic_version")), None)
 
@@ -142,17 +142,6 @@ class TrackingSqlReader:
         with _open(self.uri) as query:
             _check_schema(query, self.uri)
             yield query
-
-
-def describe(uri: str) -> str:
-    """Return the address without any password, for messages."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(uri).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):
-        return uri
 
 
 def assemble_prompts(
@@ -191,7 +180,7 @@ def moment_of(ms: int | None) -> datetime:
 
 
 def _open(uri: str) -> AbstractContextManager[Query]:
-    return _open_sqlite(uri) if _backend(uri) == "sqlite" else _open_server(uri)
+    return _open_sqlite(uri) if backend_of(uri) == "sqlite" else _open_server(uri)
 
 
 def _sqlite_path(uri: str) -> Path:
@@ -215,8 +204,7 @@ def _open_sqlite(uri: str) -> Iterator[Query]:
 
 @contextmanager
 def _open_server(uri: str) -> Iterator[Query]:
-    if not uri.startswith("postgresql"):
-        raise InvalidInput("tracking URI", f"must start with http, sqlite or postgresql, not {describe(uri)!r}")
+    check_address(uri)
     import sqlalchemy
     from sqlalchemy.exc import ArgumentError, DBAPIError
     from sqlalchemy.pool import NullPool
@@ -234,7 +222,7 @@ def _open_server(uri: str) -> Iterator[Query]:
 
 
 def _check_schema(query: Query, uri: str) -> None:
-    if not query(_HAS_SCHEMA[_backend(uri)]):
+    if not query(_HAS_SCHEMA[backend_of(uri)]):
         raise SourceUnavailable(f"MLflow store {describe(uri)}: this database has no MLflow tables. {_NAME_ANOTHER}")
     revisions = [row[0] for row in query("SELECT version_num FROM alembic_version")]
     if len(revisions) != 1 or revisions[0] not in _known_revisions():
@@ -277,13 +265,14 @@ def _condition(where: RunFilter) -> tuple[str, dict[str, Any]]:
     return " AND ".join(parts), values
 
 
-def _order(sort: RunSort, backend: str) -> tuple[str, str, dict[str, Any]]:
+def _order(query: Query, sort: RunSort, backend: str) -> tuple[str, str, dict[str, Any]]:
     """The join required by a sort order, its ORDER BY, and its values."""
     way = "DESC" if sort.descending else "ASC"
     newest = f"r.start_time {way if sort.kind is SortKind.STARTED else 'DESC'}, r.run_uuid"
     if sort.kind is SortKind.STARTED:
         return "", newest, {}
-    joined = f"LEFT JOIN {_SORTED_BY[sort.kind]} s ON s.run_uuid = r.run_uuid AND s.key = :sort_key"
+    table = "params" if sort.kind is SortKind.PARAM else last_metrics(query, backend)
+    joined = f"LEFT JOIN {table} s ON s.run_uuid = r.run_uuid AND s.key = :sort_key"
     if sort.kind is SortKind.METRIC:
         keys = ["CASE WHEN s.is_nan THEN NULL ELSE s.value END"]
     else:
@@ -295,7 +284,7 @@ def _order(sort: RunSort, backend: str) -> tuple[str, str, dict[str, Any]]:
 
 def _assemble_runs(query: Query, uri: str, rows: Sequence[Row]) -> tuple[Run, ...]:
     ids = json.dumps([row[0] for row in rows])
-    metrics, params, tags = (_pivot(query, table, _CHOSEN[_backend(uri)], ids) for table in _PIVOTS)
+    metrics, params, tags = (_pivot(query, table, backend_of(uri), ids) for table in _PIVOTS)
     return tuple(
         Run(
             run_id=run_id,
@@ -312,18 +301,17 @@ def _assemble_runs(query: Query, uri: str, rows: Sequence[Row]) -> tuple[Run, ..
     )
 
 
-def _pivot(query: Query, table: str, chosen: str, ids: str) -> Mapping[str, dict[str, Any]]:
+def _pivot(query: Query, table: str, backend: str, ids: str) -> Mapping[str, dict[str, Any]]:
     """Return the key-value rows of the chosen runs as one dictionary per run."""
     expression, missing = _PIVOTS[table]
     of_run: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-    rows = query(f"SELECT run_uuid, key, {expression} FROM {table} WHERE run_uuid IN ({chosen})", {"ids": ids})
+    kept = last_metrics(query, backend) if table == "latest_metrics" else table
+    rows = query(
+        f"SELECT run_uuid, key, {expression} FROM {kept} x WHERE run_uuid IN ({CHOSEN[backend]})", {"ids": ids}
+    )
     for run_id, key, value in rows:
         of_run[run_id][key] = missing if value is None else value
     return of_run
-
-
-def _backend(uri: str) -> str:
-    return "sqlite" if uri.startswith("sqlite") else "postgresql"
 
 
 def _first_line(error: object) -> str:

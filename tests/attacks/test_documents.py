@@ -157,7 +157,7 @@ HOSTILE_TEXTS = (
     "bearer ", "cookie=", "cookie='", "session id: ", "progress: a 1", "not ", "e.g.", "1 ", "+1", "(", "http://a:",
 )  # fmt: skip
 # Their patterns are matched with a whole text only, which takes linear time.
-WHOLE = ("core.services", "core.canary_plan")
+WHOLE = ("core.deployments.services", "core.flags.canary_plan")
 
 
 @pytest.mark.deep

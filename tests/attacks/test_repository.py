@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
+from core.corpus import readers
 from core.corpus.checkout import Checkout
 from core.corpus.corpus import WORKSPACE, Corpus
 from core.corpus.leftovers import remove_leftovers
@@ -308,6 +310,62 @@ def test_a_name_with_a_backslash_of_its_own_is_found(repo: DvcRepo) -> None:
     assert Corpus(repo.root).read_file(WORKSPACE, "corpus/a\\351.md") == b"x"
     with pytest.raises(NotFound):
         Corpus(repo.root).find_commit("no\\351")
+
+
+MATRIX = {name: [str(number) for number in range(100)] for name in "abcdefgh"}
+LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 20)}]\n" for a, b in pairwise("abcdefghij"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stages: " + "[" * 200_000,
+        "- " * 200_000,
+        json.dumps({"stages": {"s": {"matrix": MATRIX, "cmd": "echo ${item.a}"}}}),
+        json.dumps({"stages": {f"s{number}": {"cmd": "echo"} for number in range(30_000)}}),
+        LAUGHS + "vars: [{x: *j}]\nstages: {s: {foreach: '${x}', do: {cmd: 'echo ${item}'}}}\n",
+        "stages: {s: {cmd: '" + "x" * 2_000_000 + "'}}\n",
+    ],
+    ids=["deep", "deep in one line", "a matrix of a thousand million", "many stages", "laughs", "long"],
+)
+@pytest.mark.deep
+def test_a_pipeline_made_to_end_the_server_ends_the_process_that_reads_it(
+    repo: DvcRepo, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "DVC_SECONDS", 8)
+    (repo.root / "dvc.yaml").write_text(text)
+    checkout = Checkout(repo.root)
+    for ask in (list_stages, list_stale_stages):
+        with pytest.raises(SourceUnavailable, match=r"dvc\.yaml"):
+            ask(checkout)
+    assert [file.path for file in Corpus(repo.root).list_files("v1")] == ["corpus/a.md", "corpus/deep/b.md"]
+    (repo.root / "dvc.yaml").write_text("stages: {s: {cmd: echo}}\n")
+    assert [stage.name for stage in list_stages(checkout)] == ["s"]
+
+
+@pytest.mark.deep
+def test_a_commit_of_such_a_pipeline_is_a_problem_of_its_version_only(
+    repo: DvcRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "DVC_SECONDS", 8)
+    repo.git("rm", "--quiet", "corpus.dvc")
+    repo.write({"dvc.yaml": json.dumps({"stages": {"s": {"matrix": MATRIX, "cmd": "echo ${item.a}"}}})})
+    repo.write({"dvc.lock": "schema: '2.0'\nstages: {}\n"})
+    repo.commit("bomb", tag="v2")
+    corpus = Corpus(repo.root)
+    versions = {version.name: version for version in corpus.list_versions()}
+    assert versions["v2"].problem
+    assert (versions["v1"].problem, versions["v1"].files) == ("", 2)
+
+
+def test_a_huge_dvc_file_is_not_read(repo: DvcRepo) -> None:
+    repo.write({"huge.dvc": b"outs: []\n#" + b"x" * 17_000_000})
+    repo.commit("huge", tag="v2")
+    corpus = Corpus(repo.root)
+    assert "huge.dvc is larger than" in corpus.list_versions()[0].problem
+    with pytest.raises(SourceUnavailable, match=r"huge\.dvc is half written: is larger than"):
+        corpus.list_files(WORKSPACE)
+    assert len(corpus.list_files("v1")) == 2
 
 
 @pytest.mark.browser

@@ -62,7 +62,8 @@ def test_axe_finds_nothing_serious_in_either_theme(place: str, tab: Visit) -> No
     page.wait_for_function(
         f"getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor === '{DARK}'"
     )
-    page.wait_for_timeout(500)  # colors change gradually
+    page.wait_for_timeout(100)
+    page.wait_for_function("document.getAnimations().every(each => each.playState !== 'running')")  # of colors
     assert page.evaluate(FIND) == []
 
 

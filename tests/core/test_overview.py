@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.audit.acts import Act
-from core.corpus.corpus import Version
+from core.corpus.versions import Version
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
 from core.overview import Standing, describe_corpus, describe_prompts

@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from core.audit.acts import Act
+from core.audit.permissions import Roles
 from core.audit.trail import list_audit
 from core.config import PROJECT
 from core.embedding.embed import Embedder
@@ -68,6 +70,27 @@ def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: 
     assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all queries together.")
     overview = text_of(" ".join(markdown_of(open_page("overview"))))
     assert "1 topic scores low in the last 7 days" in overview
+
+
+def test_who_may_not_read_questions_sees_counts_only(
+    empty_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_in_vain(store, WORDS[:3])
+    assert "memif" in shown(open_page("coverage"))
+    monkeypatch.setattr("app.visitor.hold_everywhere", lambda role: Roles((("*", role),)))
+    app = open_page("coverage")
+    assert "50% of all queries" in verdict(app)
+    assert "topics are shown by number" in shown(app)
+    for page in ("coverage", "overview"):
+        assert not any(word in shown(open_page(page)) for word in (*WORDS[:3], "how do I")), page
+
+
+def shown(app: AppTest) -> str:
+    """Everything that a visitor could read: texts, tables, charts and the choices of a list."""
+    texts = [*markdown_of(app), *(each.value for each in app.caption), *(str(each.options) for each in app.selectbox)]
+    tables = [table.value.to_csv() for table in app.dataframe]
+    charts = [str(chart.proto) for chart in app.get("plotly_chart")]
+    return text_of("\n".join([*texts, *tables, *charts]))
 
 
 @pytest.mark.deep

@@ -14,11 +14,13 @@ def test_a_token_is_made_shown_once_and_revoked_on_the_access_tab(empty_url: str
     assert "open to everyone" in " ".join(each.value for each in app.markdown)
     app.text_input(key="token-name").set_value("search")
     app.multiselect(key="token-scopes").set_value(["evaluate"])
+    app.text_input(key="token-services").set_value("search, Answers")
     app.text_input(key="token-reason").set_value("OFREP for search")
     next(each for each in app.button if each.label == "Make the token").click().run()
     assert not app.exception
     (secret,) = (each.value for each in app.code if each.value.startswith("qd_"))
-    ((digest,),) = ask(empty_url, "SELECT digest FROM tokens WHERE name = 'search'")
+    ((digest, services),) = ask(empty_url, "SELECT digest, services FROM tokens WHERE name = 'search'")
+    assert services == "answers search"
     assert hashlib.sha256(secret.encode()).hexdigest() == digest
     assert "1 of 1 are active" in " ".join(each.value for each in app.markdown)
     app.run()

@@ -11,8 +11,9 @@ from app.panels.corpus.versions import choose_revision
 from app.panels.shared.words import render_words
 from app.resources import get_corpus
 from app.text import plain
-from core.corpus.corpus import WORKSPACE, Version, VersionDiff
+from core.corpus.corpus import WORKSPACE
 from core.corpus.manifests import FileChange, FileChangeKind
+from core.corpus.versions import Version, VersionDiff
 
 _MOST_ROWS = 2_000
 _BYTES = st.column_config.NumberColumn(format="bytes")
@@ -31,6 +32,8 @@ def render_differences(versions: Sequence[Version]) -> None:
     swap.button("Swap sides", key="corpus-swap-sides", on_click=swap_sides, args=(old, new))
     diff = load_diff(old, new)
     st.markdown(say_what_differs(diff))
+    for note in diff.notes:
+        st.caption(plain(note))
     if not diff.changes:
         return
     shown = choose_changes(diff)
@@ -49,9 +52,17 @@ def say_what_differs(diff: VersionDiff) -> str:
     if not diff.changes:
         return f"No file differs {between}."
     counts = ", ".join(f"**{diff.count(kind):,}** {kind}" for kind in FileChangeKind if diff.count(kind))
-    grown = sum((change.size_bytes or 0) - (change.old_size_bytes or 0) for change in diff.changes)
-    sign = "−" if grown < 0 else "+"
-    return f"{len(diff.changes):,} files differ {between}: {counts}; {sign}{ui.format_bytes(abs(grown))} in all."
+    grown = _add_growth(diff)
+    sign = "" if grown is None else "−" if grown < 0 else "+"
+    size = f"{sign}{ui.format_bytes(None if grown is None else abs(grown))}"
+    return f"{len(diff.changes):,} files differ {between}: {counts}; {size} in all."
+
+
+def _add_growth(diff: VersionDiff) -> int | None:
+    """By how many bytes the files grew; None if the size of one is unknown."""
+    new = [change.size_bytes for change in diff.changes if change.kind is not FileChangeKind.REMOVED]
+    old = [change.old_size_bytes for change in diff.changes if change.kind is not FileChangeKind.ADDED]
+    return None if None in new + old else sum(size or 0 for size in new) - sum(size or 0 for size in old)
 
 
 def choose_changes(diff: VersionDiff) -> list[FileChange]:

@@ -7,17 +7,18 @@ import streamlit as st
 
 from app import ui
 from app.downloads import offer_file
-from app.panels.corpus.resources import load_archive, load_files, load_preview
+from app.panels.corpus.resources import load_archive, load_files, load_notes, load_preview
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus
 from app.text import plain
 from app.visitor import lock
 from core.audit.actions import Action
-from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.corpus import WORKSPACE
 from core.corpus.folders import FolderEntry, add_sizes, list_folder
 from core.corpus.manifests import CorpusFile
 from core.corpus.previews import MOST_BYTES, Preview, PreviewKind
+from core.corpus.versions import Version
 
 _MOST_ROWS = 1_000
 _MOST_DOWNLOAD_BYTES = 64_000_000
@@ -36,6 +37,8 @@ def render_files(versions: Sequence[Version]) -> None:
     ).strip("/ ")  # fmt: skip
     search = columns[2].text_input("Search in file names", key="search", bind="query-params").casefold()
     files = load_files(revision)
+    for note in load_notes(revision):
+        st.info(plain(note))
     chosen = next((file for file in files if file.path == path), None)
     left, right = st.columns([2, 3] if chosen else [1, 0.01])
     with left:

@@ -13,7 +13,7 @@ from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.text import plain, plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
-from core.corpus.corpus import Version
+from core.corpus.versions import Version
 from core.errors import InvalidInput, QuarterdeckError
 from core.indexes.builds import collect_garbage, find_probe, plan_garbage, ship_probed_index
 from core.indexes.operations import find_rollback, swap_index

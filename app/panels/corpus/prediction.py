@@ -14,15 +14,17 @@ from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import last_line, render_command
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.text import plain
-from app.visitor import lock, make_act
+from app.visitor import lock, make_act, may_read_questions
 from core.audit.actions import Action
+from core.audit.permissions import EVERYWHERE
 from core.audit.trail import AuditFilter, list_audit
-from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.corpus import WORKSPACE
+from core.corpus.versions import Version
 from core.errors import InvalidInput
 from core.indexes.registry import Alias, Index, list_swaps
 from core.jobs.jobs import Job, JobState
 from core.log.retrievals import Window
-from core.predictions.prediction import Prediction, PredictionCheck
+from core.predictions.prediction import Prediction, PredictionCheck, hide_questions
 from core.predictions.predictions import find_prediction
 from quarterdeck.scope import Scope
 
@@ -111,6 +113,8 @@ def _name_of(target: str) -> str:
 
 def render_details(found: Prediction) -> None:
     """The prediction: the sentence, each topic, the documents that raise scores, and those that no query reaches."""
+    if not may_read_questions(EVERYWHERE):
+        found = hide_questions(found)
     st.markdown(say_what_it_fixes(found))
     made = list_audit(get_store(), AuditFilter(target=found.target, action=Action.PREDICTION_SAVE), limit=1)
     when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
@@ -215,8 +219,8 @@ def render_unreached(found: Prediction) -> None:
 
 
 def render_worse(found: Prediction) -> None:
-    """The queries that would score lower."""
-    if not found.worse:
+    """The queries that would score lower, unless they may not be read."""
+    if not any(query.text for query in found.worse):
         return
     st.subheader("Queries that would score lower", anchor=False)
     ui.show_table(
@@ -268,7 +272,7 @@ def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
              "predicted": round(row.predicted_score, 3), "measured": round(row.measured_score, 3),
              "predicted lifted": row.predicted_lifted_share,
              "measured lifted": row.measured_lifted_share}
-            for row in (total, *check.topics)
+            for row in (total, *(check.topics if may_read_questions(EVERYWHERE) else ()))
         ],
         key=f"corpus-check-{key}", file_name=f"check-{check.target}.csv",
         column_config={

@@ -6,11 +6,11 @@ from tempfile import TemporaryDirectory
 import streamlit as st
 
 from app.resources import get_corpus, get_embedder, get_store
-from core.corpus.corpus import Version, VersionDiff
 from core.corpus.manifests import CorpusFile
 from core.corpus.pipeline import Stage, StaleStage
 from core.corpus.previews import MOST_BYTES, Preview
 from core.corpus.readers import share_readers
+from core.corpus.versions import Version, VersionDiff
 from core.corpus.worddiff import TextSegment
 from core.log.retrievals import Window
 from core.predictions.prediction import PredictionCheck
@@ -28,6 +28,12 @@ def load_versions() -> tuple[Version, ...]:
 def load_files(revision: str) -> tuple[CorpusFile, ...]:
     """Return the files of one corpus version."""
     return get_corpus().list_files(revision)
+
+
+@st.cache_resource(ttl=15, max_entries=4, show_spinner=False)
+def load_notes(revision: str) -> tuple[str, ...]:
+    """Return what is left out of one corpus version, and why."""
+    return get_corpus().list_notes(revision)
 
 
 @st.cache_resource(ttl=15, max_entries=4, show_spinner="Comparing the versions …")

@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
-from core.corpus.corpus import WORKSPACE, Version
+from core.corpus.corpus import WORKSPACE
+from core.corpus.versions import Version
 from core.indexes.registry import Alias, Index
 
 _MOST_LABELS = 12
@@ -22,7 +23,7 @@ def render_versions(versions: Sequence[Version], indexes: Sequence[Index], alias
              "message": ui.shorten(v.message, 80), "files": v.files, "size": v.size_bytes,
              "added": v.added, "removed": v.removed, "modified": v.modified, "renamed": v.renamed,
              "indexes": ", ".join(index.name for index in indexes if v.answers_to(index.corpus_version)),
-             "commit": v.short, "problem": v.problem}
+             "commit": v.short, "problem": v.problem or "; ".join(v.notes)}
             for v in versions
         ],
         key="corpus-table", file_name="versions.csv",
@@ -65,7 +66,7 @@ def draw_versions(versions: Sequence[Version], live: dict[str, list[str]]) -> go
     )
     span = ordered[-1].committed - ordered[0].committed
     figure.update_xaxes(range=[ordered[0].committed - span / 12, ordered[-1].committed + span / 12] if span else None)
-    figure.update_yaxes(title="files", range=[0, 1.25 * max(version.files for version in versions) + 1])
+    figure.update_yaxes(title="files", range=[0, 1.25 * max(version.files or 0 for version in versions) + 1])
     return ui.style_chart(figure, title="Files in the corpus by version", height=260, hover="closest")
 
 
@@ -94,11 +95,12 @@ def _describe(version: Version) -> str:
         else "changes unknown"
     )
     when = f"{ui.format_moment(version.committed)} ({ui.format_utc(version.committed)})"
+    files = "an unknown number of" if version.files is None else f"{version.files:,}"
     lines = [
-        f"<b>{ui.chart_text(version.name, 40)}</b>: {version.files:,} files, {ui.format_bytes(version.size_bytes)}",
+        f"<b>{ui.chart_text(version.name, 40)}</b>: {files} files, {ui.format_bytes(version.size_bytes)}",
         f"{counts}",
         f"{when} by {ui.chart_text(version.author, 40)}",
         ui.chart_text(version.message, 80),
-        *([ui.chart_text(version.problem, 100)] if version.problem else []),
+        *(ui.chart_text(note, 100) for note in (version.problem, *version.notes) if note),
     ]
     return "<br>".join(lines)

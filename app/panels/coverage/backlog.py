@@ -26,7 +26,7 @@ def render_backlog(coverage: Coverage, backlog: dict[str, BacklogTopic], of_drop
                 "mean score": round(topic.mean_score, 3),
                 "trend": str(topic.trend),
                 "gain": round(topic.gain, 2),
-                "typical question": topic.sample_queries[0],
+                "typical question": topic.sample_queries[0] if topic.sample_queries else "",
                 "state": str(known.state) if known else "",
                 "owner": known.owner if known else "",
                 "note": known.note if known else "",

@@ -22,8 +22,11 @@ TREND_COLORS = {
 }
 
 
-def render_charts(coverage: Coverage, points: Sequence[MapPoint]) -> None:
-    """The topics as bars next to the map of their questions, on which a click chooses a topic."""
+def render_charts(coverage: Coverage, points: Sequence[MapPoint] | None) -> None:
+    """The topics as bars next to the map of their questions, on which a click chooses a topic (None: no map)."""
+    if points is None:
+        ui.show_chart(draw_topics(coverage), key="coverage-bars", alt="Topics by share of all queries")
+        return
     left, right = st.columns(2)
     with left:
         ui.show_chart(draw_topics(coverage), key="coverage-bars", alt="Topics by share of all queries")

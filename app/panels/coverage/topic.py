@@ -40,12 +40,13 @@ def render_topic(
     columns[2].metric("Share of the drop", ui.format_share(of_drop), help="Of the drop that the drift page dates")
     columns[3].metric("Mean score", ui.format_score(topic.mean_score))
     columns[4].metric("Trend", topic.trend)
-    st.caption("Typical questions")
-    ui.show_table(
-        [{"query": ui.shorten(sample, 400)} for sample in topic.sample_queries],
-        key="coverage-samples", file_name="queries.csv",
-    )  # fmt: skip
-    render_nearest(topic, coverage)
+    if topic.sample_queries:  # none for visitors who may not read questions
+        st.caption("Typical questions")
+        ui.show_table(
+            [{"query": ui.shorten(sample, 400)} for sample in topic.sample_queries],
+            key="coverage-samples", file_name="queries.csv",
+        )  # fmt: skip
+        render_nearest(topic, coverage)
     render_predictions(topic, coverage.scope)
     if known:
         render_closing(known, coverage)

@@ -9,6 +9,7 @@ from app.panels.drift.resources import load_what_changed
 from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift
 from core.causes.changes import WhatChanged
+from core.coverage.report import Coverage, hide_questions
 from core.errors import QuarterdeckError
 from core.log.successions import Succession, find_successions
 from core.overview import (
@@ -38,17 +39,24 @@ def load_successions() -> tuple[Succession, ...]:
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")
-def load_areas(environment: str, service: str, today: date) -> tuple[Area, ...]:
-    """Return the state of each area: of a service, and of its environment."""
+def load_areas(environment: str, service: str, today: date, *, readable: bool) -> tuple[Area, ...]:
+    """Return the state of each area, of a service and of its environment.
+
+    Topics go by number unless questions are `readable` for the visitor.
+    """
     store, scope = get_store(), Scope(environment.casefold(), service)
 
     def explain() -> WhatChanged:
-        return load_what_changed(scope, today)
+        return load_what_changed(scope, today, readable=readable)
+
+    def find_topics() -> Coverage:
+        coverage = load_coverage(scope, today, GAP_DAYS, None)
+        return coverage if readable else hide_questions(coverage)
 
     return describe_areas(
         (
             ("drift", lambda: describe_drift(load_drift(scope, today), explain)),
-            ("coverage", lambda: describe_coverage(load_coverage(scope, today, GAP_DAYS, None))),
+            ("coverage", lambda: describe_coverage(find_topics())),
             ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
             (

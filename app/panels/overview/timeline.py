@@ -9,11 +9,13 @@ from app.navigation import link_to
 from app.panels.drift.resources import load_what_changed
 from app.resources import load_drift
 from app.text import plain
+from app.visitor import may_read_questions
 
 
 def render_timeline(frame: ui.Frame) -> None:
     """The daily score with a marker for every change, and the changes as a table."""
-    found, told = load_drift(frame.scope, frame.today), load_what_changed(frame.scope, frame.today)
+    readable = may_read_questions(frame.environment)
+    found, told = load_drift(frame.scope, frame.today), load_what_changed(frame.scope, frame.today, readable=readable)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:

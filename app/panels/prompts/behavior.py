@@ -11,6 +11,7 @@ from app.text import plain
 from core.log.retrievals import last_days
 from core.log.values import LIVE_FIGURES, Measured
 from core.prompts.behavior import VersionBehavior
+from core.tracking.conventions import read_evaluation
 
 
 def render_behavior(name: str, experiment: str, *, today: date, environment: str) -> None:
@@ -68,15 +69,15 @@ def say_who_answers(versions: tuple[VersionBehavior, ...], queries: int) -> str:
 
 
 def _row(each: VersionBehavior) -> dict[str, object]:
-    offline, live = (each.offline.metrics if each.offline else {}), each.live
+    offline, live = read_evaluation(each.offline) if each.offline else None, each.live
     return {
         "version": each.label or "(none)",
         "in production": "yes" if each.is_in_production else "" if each.prompt else "not registered",
         "live queries": live.queries if live else 0,
         "live score": _say(live.score if live else None),
-        "offline faithfulness": ui.format_score(offline.get("faithfulness_mean")),
+        "offline faithfulness": ui.format_score(offline.faithfulness if offline else None),
         "live faithfulness": _say(live.faithfulness if live else None),
-        "offline cost": ui.format_usd(offline.get("cost_usd_mean")),
+        "offline cost": ui.format_usd(offline.cost_usd if offline else None),
         "live cost": ui.format_usd(live.cost_usd.mean) + _count(live.cost_usd) if live else "—",
         "live feedback": _say(live.feedback if live else None, signed=True),
         "live latency": _say_ms(live.latency_ms if live else None),

@@ -1,11 +1,13 @@
 """The comparison on the prompts page: trade-offs, every metric, cases, parameters and the wording of the prompts."""
 
+import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
 
 from app import ui
+from app.panels.prompts.resources import load_wording
 from app.panels.prompts.runs import label, scale
 from app.text import plain
 from core.corpus.worddiff import compare_words
@@ -22,17 +24,19 @@ _SHOWN = {"all": None, "A won": Side.FIRST, "B won": Side.SECOND, "equal": Side.
 
 def render_comparison(found: PromptComparison) -> None:
     """Draw all that tells the compared runs apart."""
-    evaluated = [each for each in found.contenders if each.run.is_evaluated]
+    evaluated = [each for each in found.drawn if each.faithfulness is not None and each.cost_usd is not None]
     if not evaluated:
         st.caption("There is nothing to draw: none of these runs has a mean faithfulness and a mean cost.")
+        render_without_cost(found)
         return
+    if len(found.drawn) < len(found.contenders):
+        st.caption(f"All {len(found.contenders)} versions are judged; {len(found.drawn)} of them are drawn.")
     left, right = st.columns(2)
     with left:
         ui.show_chart(draw_pareto(evaluated), key="prompts-pareto", alt="Faithfulness against cost for each run")
     with right:
         ui.show_chart(draw_parallel(evaluated), key="prompts-parallel", alt="Parallel coordinates of the runs' metrics")
-    if found.judged:
-        ui.show_chart(draw_scores(found.judged), key="prompts-scores", alt="Faithfulness of each case, by run")
+    render_scores(found)
     st.caption(
         "Open circles: another run is at least as good in both, and better in one. Each run has the same color in all "
         "charts; drag along an axis of the second to filter. Boxes show quartiles and the mean (dashed)."
@@ -42,13 +46,23 @@ def render_comparison(found: PromptComparison) -> None:
         render_pair(found)
 
 
+def render_without_cost(found: PromptComparison) -> None:
+    """Draw what there is to see of runs that report no cost."""
+    render_scores(found)
+    render_params(found.drawn)
+    if len(found.judged) > 1:
+        render_pair(found)
+
+
+def render_scores(found: PromptComparison) -> None:
+    """Draw the cases of the judged runs among those that are drawn."""
+    if judged := [each for each in found.drawn if each.is_judged]:
+        ui.show_chart(draw_scores(judged), key="prompts-scores", alt="Faithfulness of each case, by run")
+
+
 def draw_pareto(contenders: Sequence[Contender]) -> go.Figure:
     """Faithfulness against cost, with the runs that no other beats on both joined by a line."""
-    metrics = [each.run.metrics for each in contenders]
-    points = [
-        Point(each.run.run_id, 1_000 * found["cost_usd_mean"], found["faithfulness_mean"])
-        for each, found in zip(contenders, metrics, strict=True)
-    ]
+    points = [Point(each.run.run_id, 1_000 * (each.cost_usd or 0.0), each.faithfulness or 0.0) for each in contenders]
     front = pareto_front(points)
     dearest = 1.2 * max(point.cost_usd for point in points) or 1.0
     lowest = max(0.0, min(point.faithfulness for point in points) - 0.1)
@@ -75,9 +89,9 @@ def draw_pareto(contenders: Sequence[Contender]) -> go.Figure:
 
 def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
     """One line a run across its metrics."""
-    runs = [each.run for each in contenders]
-    shown = [name for name in METRICS if all(name in run.metrics for run in runs)]
-    dimensions = [{"label": label(name), "values": [scale(name) * run.metrics[name] for run in runs]} for name in shown]
+    runs = [_figures_of(each) for each in contenders]
+    shown = [name for name in METRICS if all(name in figures for figures in runs)]
+    dimensions = [{"label": label(name), "values": [scale(name) * figures[name] for figures in runs]} for name in shown]
     top = max(1, len(runs) - 1)
     figure = go.Figure(
         go.Parcoords(
@@ -95,6 +109,12 @@ def draw_parallel(contenders: Sequence[Contender]) -> go.Figure:
     )
     ui.style_chart(figure, title="Every metric of each run")
     return figure.update_layout(margin={"l": 70, "r": 70, "t": 116, "b": 20})
+
+
+def _figures_of(each: Contender) -> dict[str, float]:
+    """The metrics of a run under the deck's own names, whatever it calls its means."""
+    own = {"faithfulness_mean": each.faithfulness, "cost_usd_mean": each.cost_usd}
+    return {**each.run.metrics, **{name: value for name, value in own.items() if value is not None}}
 
 
 def draw_scores(contenders: Sequence[Contender]) -> go.Figure:
@@ -144,17 +164,20 @@ def render_pair(found: PromptComparison) -> None:
 
 def render_wording(first: Contender, second: Contender) -> None:
     """How the prompt of B differs from that of A, by word: removed words are struck out, added ones are bold."""
-    if first.prompt is None or second.prompt is None:
-        without = next(each for each in (first, second) if each.prompt is None)
+    texts = {
+        each.run.run_id: each.prompt.text if each.prompt else load_wording(each.run.run_id) for each in (first, second)
+    }
+    if without := next((each for each in (first, second) if not texts[each.run.run_id]), None):
         st.caption(f"{plain(without.label)} is linked to no registered prompt, so that wordings cannot be compared.")
         return
-    segments = compare_words(second.prompt.text, first.prompt.text)
+    wording, former = texts[first.run.run_id], texts[second.run.run_id]
+    segments = compare_words(former, wording)
     with st.expander(f"Wording: from B ({plain(second.label)}) to A ({plain(first.label)})", expanded=True):
         how = st.segmented_control(
             "Show", ["side by side", "inline"], default="side by side", required=True, key="wording",
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
-        if first.prompt.text == second.prompt.text:
+        if wording == former:
             st.caption("Both use the same wording.")
         if how == "inline":
             st.markdown(ui.mark_words(segments, removed=True, added=True))
@@ -199,8 +222,10 @@ def render_case(pair: CasePair, first: str, second: str) -> None:
         st.caption("The documents do not contain the answer: a refusal is right.")
     for place, case, name in zip(st.columns(2), (pair.first, pair.second), (first, second), strict=True):
         with place:
-            relevancy = f"relevancy {case.relevancy:.2f}, ${case.cost_usd:.6f}"
-            st.markdown(f"**{plain(name)}**: faithfulness {case.faithfulness:.2f}, {relevancy}")
+            figures = [f"faithfulness {case.faithfulness:.2f}"]
+            figures += [f"relevancy {case.relevancy:.2f}"] if math.isfinite(case.relevancy) else []
+            figures += [f"${case.cost_usd:.6f}"] if math.isfinite(case.cost_usd) else []
+            st.markdown(f"**{plain(name)}**: {', '.join(figures)}")
             for line in _say_answer(case):
                 st.text(line)
 

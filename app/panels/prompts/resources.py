@@ -1,20 +1,25 @@
 """What the prompts page reads, cached for some seconds: runs from MLflow, and how versions do in production."""
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from app.resources import get_config, get_store, get_tracking
 from core.arms.histories import scope_of_flag
+from core.errors import QuarterdeckError, SourceUnavailable
 from core.log.retrievals import Window
 from core.prompts.behavior import BehaviorReport, report_behavior
 from core.prompts.contests import LOOKED_AT, PromptComparison, find_experiment, report_prompts
 from core.prompts.decisions import WinnerRule
+from core.prompts.naming import list_naming
+from core.tracking.conventions import RunNames
 from core.tracking.runs import Run, RunFilter, RunPage, RunSort
 
 
 @st.cache_resource(ttl=15, show_spinner="Reading MLflow …")
 def load_experiment_names() -> tuple[str, ...]:
     """Return the MLflow experiments to choose from, first the configured one, else the newest with evaluated runs."""
-    first = find_experiment(get_tracking(), get_config().experiment)
+    first = find_experiment(get_tracking(), get_config().experiment, naming=load_naming())
     names = get_tracking().list_experiments()
     others = [name for name in names if name not in (first, "Default")] or [name for name in names if name != first]
     return (first, *others) if first else tuple(others)
@@ -24,7 +29,7 @@ def load_experiment_names() -> tuple[str, ...]:
 def load_comparison(
     experiment: str, rule: WinnerRule, ceiling_usd: float | None, run_ids: tuple[str, ...], shared_only: bool
 ) -> PromptComparison:
-    """Return the chosen runs (or the newest of each version) side by side, and the winner by the rule."""
+    """Return the chosen runs (or every version of a prompt) side by side, and the winner by the rule."""
     return report_prompts(
         get_tracking(),
         experiment=experiment,
@@ -32,7 +37,25 @@ def load_comparison(
         ceiling_usd=ceiling_usd,
         run_ids=run_ids,
         shared_only=shared_only,
+        naming=load_naming(),
     )
+
+
+def load_naming() -> Mapping[str, RunNames]:
+    """Return under which names each experiment keeps its figures; none where the store cannot be read."""
+    try:
+        return list_naming(get_store())
+    except SourceUnavailable:
+        return {}
+
+
+@st.cache_resource(ttl=300, max_entries=50, show_spinner=False)
+def load_wording(run_id: str) -> str:
+    """Return the wording that a run kept as a file; "" without any, or where it cannot be read."""
+    try:
+        return get_tracking().read_prompt_text(get_tracking().get_run(run_id))
+    except QuarterdeckError:
+        return ""
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the runs …")

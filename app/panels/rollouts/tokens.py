@@ -16,7 +16,7 @@ from core.audit.actions import Action
 
 MEANINGS = {
     Scope.EVALUATE: "evaluate: read flags over OFREP and flagd",
-    Scope.INGEST: "ingest: send retrievals and traces",
+    Scope.INGEST: "ingest: send retrievals, scores and traces",
     Scope.ADMIN: "admin: everything",
 }
 
@@ -60,6 +60,12 @@ def render_creation(environment: str) -> None:
             "Valid for days (empty: no expiry)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="no expiry"
         )
         st.multiselect("Scopes", list(Scope), key="token-scopes", format_func=MEANINGS.__getitem__)
+        st.text_input(
+            "Services, separated by commas (empty: all of the environment)",
+            key="token-services",
+            max_chars=500,
+            help="What the token sends belongs to these services. With one, rows that name none get it.",
+        )
         st.text_input("Reason", key="token-reason", max_chars=500)
         st.form_submit_button(
             "Make the token", on_click=create, args=(environment,), **lock(Action.TOKEN_CREATE, environment)
@@ -74,6 +80,7 @@ def create(environment: str) -> None:
         secret, entry = issue_token(
             get_store(), state["token-name"], [Scope(scope) for scope in state["token-scopes"]],
             make_act(state["token-reason"], environment), expires_days=state["token-days"],
+            services=[name for name in state["token-services"].split(",") if name.strip()],
         )  # fmt: skip
         state["token-secret"] = secret
         return entry
@@ -103,6 +110,7 @@ def _row(token: Token, now: datetime) -> dict[str, str]:
     return {
         "token": token.name, "starts with": f"{token.hint}…", "state": token.describe_state(now),
         "scopes": ", ".join(token.scopes), "environment": token.environment,
+        "services": ", ".join(token.services) or "all",
         "valid until": f"{token.expires:%d %b %Y}" if token.expires else "no expiry",
         "made": ui.format_ago(token.created), "by": token.created_by,
     }  # fmt: skip

@@ -145,8 +145,8 @@ def test_roles_are_granted_listed_and_revoked(quarterdeck: Run, url: str, monkey
     assert granted == Answer(0, "group:rag is editor in staging (audit entry 1)\n", "")
     assert quarterdeck("roles", "grant", "ada", "admin", "--reason", "runs it").code == 0
     assert quarterdeck("roles", "list", "--json").json == [
-        {"who": "ada", "role": "admin", "environment": "*"},
-        {"who": "group:rag", "role": "editor", "environment": "staging"},
+        {"who": "ada", "role": "admin", "environment": "*", "questions": True},
+        {"who": "group:rag", "role": "editor", "environment": "staging", "questions": True},
     ]
     assert quarterdeck("roles", "revoke", "ADA", "--reason", "left").out == (
         "ADA holds no role everywhere any more (audit entry 3)\n"

@@ -165,6 +165,34 @@ def test_a_schedule_that_cannot_be_is_one_line_and_exit_code_2(
     assert said in told.err
 
 
+def test_a_flag_is_moved_to_the_other_bucketing_after_a_look_at_who_moves(
+    flags: Store, url: str, quarterdeck: Run
+) -> None:
+    asked = quarterdeck("flags", "preview", "new_prompt_v3", "--bucketing", "string", "--database", url)
+    first, *movers, last = asked.out.splitlines()
+    assert "of 2,000 made-up users (none is known yet) would get another answer (3" in first
+    assert len(movers) == 20
+    assert all(" -> " in line for line in movers)
+    assert last.endswith(" more")
+    assert get_flag(flags, "production", "new_prompt_v3").version == 1
+    told = quarterdeck("flags", "preview", "new_prompt_v3", "--rollout", "20", "--database", url, "--json").json
+    assert (told["changed"], told["movers"]) == (0, [])
+    nothing = quarterdeck("flags", "preview", "new_prompt_v3", "--database", url)
+    assert (nothing.code, "--bucketing" in nothing.err) == (2, True)
+    quarterdeck("flags", "set", "new_prompt_v3", "--bucketing", "string", "--reason", "Go fleet", "--database", url)
+    assert get_flag(flags, "production", "new_prompt_v3").definition["metadata"]["hash_version"] == "fractional-v2"
+
+
+def test_an_import_says_what_it_moved_or_left_out(quarterdeck: Run, store: Store, url: str, tmp_path: Path) -> None:
+    file = tmp_path / "flags.json"
+    flag = {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on", "description": "d", "owner": "ann"}
+    file.write_text(json.dumps({"flags": {"f": flag}}))
+    said = quarterdeck("flags", "import", file, "--database", url)
+    assert said.out.splitlines() == [
+        "1 flags changed: f", "note: f: the field 'owner' was left out: flagd knows no such field",
+    ]  # fmt: skip
+
+
 def test_an_export_of_another_tool_is_taken_and_what_has_no_counterpart_gets_a_line(
     quarterdeck: Run, store: Store, url: str, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.log.services import get_service
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
@@ -119,6 +120,26 @@ def test_wrong_topics_input_is_one_line(
 def test_more_clusters_than_queries_is_one_line(questions: Path, quarterdeck: Run) -> None:
     answer = quarterdeck("topics", "--input", questions, "--column", "question", "--clusters", "500", "--json")
     assert "clusters" in only_line(answer, 2)
+
+
+def test_scores_of_a_file_are_imported_and_what_is_refused_is_said(
+    store: Store, url: str, quarterdeck: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("answer,name,value\nq-1,feedback,1\nq-2,feedback,high\n")
+    answer = quarterdeck("import-scores", str(path), "--map", "retrieval_id=answer", "--database", url, "--json")
+    assert (answer.code, answer.json["stored"], answer.json["waiting"]) == (1, 1, 1)
+    assert [(each["row"], each["field"]) for each in answer.json["refused"]] == [(2, "value")]
+
+
+def test_a_service_s_answers_are_kept_once_somebody_says_so(store, url, quarterdeck):
+    set_answers = ("services", "set", "answers", "--database", url, "--reason", "judged weekly")
+    assert quarterdeck(*set_answers, "--keep-answers").code == 0
+    assert get_service(store, "answers").keep_answers
+    quarterdeck(*set_answers, "--zone", "Europe/Berlin")
+    assert get_service(store, "answers").keep_answers
+    quarterdeck(*set_answers, "--no-answers")
+    assert not get_service(store, "answers").keep_answers
 
 
 def log_days(store: Store, scope: Scope, level: float | None, *, first: int = 40, last: int = 1) -> None:

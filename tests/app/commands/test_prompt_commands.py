@@ -133,3 +133,35 @@ def test_a_store_that_is_not_there_is_named(
     line = only_line(quarterdeck("prompts", "promote", "qa", "v3", "--reason", "why", *nowhere), 1)
     assert "No store at /nowhere/deck.db" in line
     assert tracking.production_version("qa").version == 2  # type: ignore[union-attr]
+
+
+def test_a_comparison_of_means_is_told_in_text_and_in_json(prompts: Run, tracking: Tracking) -> None:
+    answer = prompts("compare", "--experiment", "trials", "--rule", "faithfulness-per-cost", "--json").json
+    assert (answer["verdict"], answer["winner"], answer["left_out"]) == ("means_only", None, [])
+    assert answer["candidates"][0] == {
+        "name": "qa-v3", "prompt": "qa", "version": "3", "run_id": run_of(tracking, 3), "faithfulness": 0.9,
+        "cost_usd": 0.001, "cases": None,
+    }  # fmt: skip
+    lines = prompts("compare", "--experiment", "trials").out.splitlines()
+    assert lines[0].startswith("means_only: No version is ahead by the means alone")
+    assert lines[1].split()[:3] == ["qa-v3", "faithfulness", "0.900,"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--experiment", "nope"), "there is no 'nope'; there are: Default, trials"),
+        (("--experiment", "trials", "--rule", "faithfulness-under-ceiling"), "give --ceiling with the rule"),
+        (("--experiment", "trials", "--rule", "faithfulness", "--ceiling", "0.1"), "give --ceiling with the rule"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_one_line(options: tuple[str, ...], named: str, prompts: Run) -> None:
+    assert named in only_line(prompts("compare", *options), 2)
+
+
+@pytest.mark.deep
+def test_an_experiment_without_evaluated_runs_says_what_was_looked_for(prompts: Run, tracking: Tracking) -> None:
+    tracking.log_evaluation("other", "epoch", params={"lr": "1"}, metrics={"loss": 0.5}, artifacts={})
+    answer = prompts("compare", "--experiment", "other", "--json").json
+    assert (answer["verdict"], answer["winner"], answer["candidates"]) == ("nothing", None, [])
+    assert "Found 1 run with the metrics loss and the parameters lr." in answer["reason"]

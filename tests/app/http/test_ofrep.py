@@ -19,7 +19,7 @@ import yaml
 from openfeature import api as openfeature
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
-from sqlalchemy import text
+from sqlalchemy import select, text
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
@@ -32,9 +32,10 @@ from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
 from core.log.exposures import list_usage
 from quarterdeck import Quarterdeck
-from quarterdeck.definitions import boolean_flag, canary_flag
+from quarterdeck.definitions import boolean_flag, canary_flag, set_hash_version
 from quarterdeck.documents import parse_document
 from quarterdeck.rules import RuleOperator, TargetingRule
+from quarterdeck.schema import flag_exposures
 from quarterdeck.store import Store
 
 DOCUMENT = locate("conformance", "ofrep", "openapi.yaml")
@@ -233,6 +234,17 @@ def test_one_flag_asked_for_counts_and_all_at_once_do_not(served):
     assert {key: each.evaluations for key, each in usage.items()} == {"half": 1}
 
 
+def test_users_of_an_experiment_are_reported_for_the_only_service_of_the_token(served):
+    create_flag(served.store, "tried", SIZES | {"metadata": {"experiment": True}}, ME)
+    secret, _ = issue_token(served.store, "search", [Scope.EVALUATE], ME, services=["answers"])
+    mine = {"Authorization": f"Bearer {secret}"}
+    assert wait_until(lambda: served.ask("tried", headers=mine).status_code == 200)
+    asyncio.run(backends.get_deck("production", "answers")).flush()
+    with served.store.read() as connection:
+        found = connection.execute(select(flag_exposures.c.targeting_key, flag_exposures.c.service)).all()
+    assert found == [("u1", "answers")]
+
+
 def test_the_stock_provider_of_openfeature_reads_every_type(served):
     openfeature.set_provider_and_wait(OFREPProvider(served.address), "ofrep")
     try:
@@ -279,6 +291,21 @@ def test_a_fleet_gets_the_flags_and_then_304_until_one_changes(served):
     assert httpx2.get(address, headers=known).status_code == 304
     switch_flag(served.store, get_flag(served.store, "production", "half"), ME, on=False)
     assert wait_until(lambda: httpx2.get(address, headers=known).status_code == 200)
+
+
+def test_a_fleet_names_its_bucketing_and_is_told_what_it_cannot_be_given(served):
+    address = f"{served.address}/flagd/flags.json"
+    older = set_hash_version(boolean_flag(on=True, rollout_pct=50), "fractional-v2")
+    create_flag(served.store, "older", older, ME)
+    assert wait_until(lambda: "older" in httpx2.get(address).json().get("leftOut", {}))
+    cbor, string = (httpx2.get(address, params={"bucketing": name}) for name in ("cbor", "string"))
+    assert httpx2.get(address).content == cbor.content
+    assert ("half" in cbor.json()["flags"], "half" in string.json()["flags"]) == (True, False)
+    assert "buckets users by fractional-v3" in string.json()["leftOut"]["half"]
+    assert string.json()["flags"]["older"] == older
+    assert cbor.headers["etag"] != string.headers["etag"]
+    wrong = httpx2.get(address, params={"bucketing": "md5"})
+    assert (wrong.status_code, wrong.json()) == (400, {"error": "bucketing: give string or cbor, not 'md5'"})
 
 
 @pytest.mark.deep

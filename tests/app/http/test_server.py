@@ -4,4 +4,4 @@ from app.http.server import SCRIPT
 
 
 def test_the_server_runs_the_script_that_draws_the_pages() -> None:
-    assert SCRIPT.read_text().startswith('"""The entry of the pages')
+    assert SCRIPT.read_text().startswith('"""Entry point of the pages')

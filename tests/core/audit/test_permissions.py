@@ -30,6 +30,7 @@ from core.audit.permissions import (
     combine_grants,
     explain_refusal,
     hold_everywhere,
+    may_read_questions,
 )
 from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import Corpus
@@ -39,8 +40,10 @@ from core.coverage.operations import mark_topic
 from core.deployments import deployments
 from core.drift.operations import accept_level
 from core.drift.verdict import DriftStatus
+from core.erasure import erase
 from core.errors import Forbidden, InvalidInput
 from core.flags.operations import (
+    change_hash_version,
     change_rollout,
     create_flag,
     import_flags,
@@ -60,17 +63,20 @@ from core.indexes.registry import Index
 from core.jobs.jobs import Jobs, JobState
 from core.jobs.launches import Launch, cancel_job, start_job
 from core.log.mapping import map_scores, relearn_scores
-from core.log.operations import purge_retrievals
+from core.log.operations import forget_parts, purge_retrievals
 from core.log.service_operations import merge_services, rename_service, save_service
 from core.log.services import Service
+from core.log.subjects import DataSubject
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
 from core.prompts import promotion
+from core.prompts.naming import save_names
 from core.rollouts import canaries, experiments
 from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.store.operations import record_restore
+from core.tracking.conventions import RunNames
 from core.tracking.runs import PromptVersion, Run
 from quarterdeck import scope as service_scope
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
@@ -188,6 +194,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         EDITOR, lambda w, by: update_flag(w.store, w.flag, boolean_flag(on=False), by)
     ),
     "flags.operations.switch_flag": (EDITOR, lambda w, by: switch_flag(w.store, w.flag, by, on=False)),
+    "flags.operations.change_hash_version": (
+        EDITOR, lambda w, by: change_hash_version(w.store, w.flag, "fractional-v2", by),
+    ),
     "flags.operations.change_rollout": (EDITOR, lambda w, by: change_rollout(w.store, w.flag, 40, by)),
     "flags.operations.import_flags": (
         EDITOR, lambda w, by: import_flags(w.store, {"flags": {"new": boolean_flag(on=True)}}, by)
@@ -207,6 +216,8 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
+    "log.operations.forget_parts": (ADMIN, lambda w, by: forget_parts(w.store, {"answers": OLD}, by)),
+    "erasure.erase": (ADMIN, lambda w, by: erase(w.store, DataSubject(user_id="ada"), by)),
     "log.service_operations.save_service": (ADMIN, lambda w, by: save_service(w.store, Service("answers"), by)),
     "log.service_operations.rename_service": (
         ADMIN, lambda w, by: rename_service(w.store, UNNAMED, NAMED, by)
@@ -280,6 +291,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
     "rollouts.canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
+    "prompts.naming.save_names": (
+        EDITOR, lambda w, by: save_names(w.store, "trials", RunNames(faithfulness="grounded"), by)
+    ),
     "prompts.promotion.promote": (
         EDITOR, lambda w, by: promotion.promote(w.store, w.prompts, "r3", by, serving=None, expected=2)
     ),
@@ -290,6 +304,8 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
 _SHARED_NAMES = (
     "index",
     "purge",
+    "forget_parts",
+    "erase",
     "builds.",
     "add_environment",
     "job",
@@ -482,3 +498,28 @@ def test_an_admin_of_one_environment_gives_no_role_everywhere(store: Store) -> N
     with pytest.raises(Forbidden):
         grant_role(store, Grant("ada", ADMIN), act)
     assert list_grants(store) == (Grant("bob", ADMIN, "staging"),)
+
+
+def test_who_may_read_questions_is_said_by_environment_and_grants_add_up() -> None:
+    grants = [
+        Grant("everyone", VIEWER, questions=False),
+        Grant("ada", ADMIN, "staging", questions=False),
+        Grant("group:support", VIEWER, "production"),
+        Grant("bob", EDITOR),
+    ]
+    ada, bob = combine_grants(grants, "ada"), combine_grants(grants, "bob")
+    supporter = combine_grants(grants, "x", ["support"])
+    assert not any(may_read_questions(ada, place) for place in ("staging", "production", "*"))
+    assert [may_read_questions(supporter, place) for place in ("staging", "production", "*")] == [False, True, False]
+    assert all(may_read_questions(bob, place) for place in ("staging", "production", "*"))
+    assert may_read_questions(ADMIN_EVERYWHERE, "*")
+    assert not may_read_questions(Roles(), "production")
+
+
+def test_a_grant_without_questions_is_stored_and_audited(store: Store) -> None:
+    grant_role(store, Grant("eve", VIEWER, questions=False), SETUP)
+    grant_role(store, Grant("bob", VIEWER), SETUP)
+    assert [(grant.who, grant.questions) for grant in list_grants(store)] == [("bob", True), ("eve", False)]
+    assert [entry.after for entry in list_audit(store, AuditFilter(action="role.grant"))] == [
+        {"role": "viewer"}, {"role": "viewer", "questions": False},
+    ]  # fmt: skip

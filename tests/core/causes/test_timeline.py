@@ -15,7 +15,7 @@ from core.causes.timeline import (
     summarize_prompts,
     summarize_versions,
 )
-from core.corpus.corpus import Version
+from core.corpus.versions import Version
 from core.tracking.runs import PromptVersion
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, split_flag, switch_flag
 

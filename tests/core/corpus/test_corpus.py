@@ -405,7 +405,7 @@ def test_a_dvc_repository_in_a_subfolder_is_read_from_its_own_root(tmp_path: Pat
     top.commit("Add DVC")
     corpus = Corpus(inner)
     assert corpus.root == inner
-    assert [(file.path, file.size_bytes) for file in corpus.list_files("HEAD")] == [("faq.md", None)]
+    assert [(file.path, file.size_bytes) for file in corpus.list_files("HEAD")] == [("faq.md", 7)]
     assert [(version.name, version.files) for version in corpus.list_versions()][-1] == ("v0", 0)
     assert len(corpus.list_versions()) == 2
 

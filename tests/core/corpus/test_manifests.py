@@ -9,11 +9,9 @@ from core.corpus.manifests import (
     FileChange,
     FileChangeKind,
     Manifest,
-    Tracked,
     compare_entries,
     count_changes,
     diff_manifests,
-    parse_tracked,
 )
 from core.errors import SourceUnavailable
 
@@ -110,66 +108,3 @@ def test_equal_contents_are_paired_once_each_in_the_order_of_paths() -> None:
         ("moved", "x/2.md", "y/2.md"),
     ]
     assert count_changes(old, new) == {"added": 0, "removed": 1, "modified": 0, "renamed": 2}
-
-
-FOLDER = b"outs:\n- md5: 00ff.dir\n  size: 12\n  nfiles: 3\n  hash: md5\n  path: corpus\n"
-
-
-def test_a_dvc_file_says_what_it_tracks() -> None:
-    assert parse_tracked(FOLDER, "data/corpus.dvc") == (
-        Tracked("data/corpus", "00ff.dir", 12, 3, False, None, "data/corpus.dvc"),
-    )
-
-
-def test_names_and_hashes_that_look_like_numbers_stay_texts() -> None:
-    (out,) = parse_tracked(b"outs:\n- md5: 12345678901234567890123456789012\n  path: 1_000\n", "n.dvc")
-    assert (out.path, out.md5, out.legacy, out.file_count) == ("1_000", "12345678901234567890123456789012", True, 1)
-
-
-def test_a_working_folder_and_a_remote_are_respected() -> None:
-    (out,) = parse_tracked(
-        b"wdir: ../docs\nouts:\n- md5: ab\n  hash: md5\n  path: faq.md\n  remote: archive\n", "d/f.dvc"
-    )
-    assert (out.path, out.remote) == ("docs/faq.md", "archive")
-
-
-def test_cloud_versioned_data_bring_their_list_of_files() -> None:
-    text = b"outs:\n- hash: md5\n  path: corpus\n  files:\n  - relpath: a.md\n    md5: 0a\n    size: 4\n"
-    (out,) = parse_tracked(text, "corpus.dvc")
-    assert out.is_folder
-    assert out.listing is not None
-    assert [(file.path, file.size_bytes, file.md5) for file in out.listing] == [("corpus/a.md", 4, "0a")]
-
-
-def test_the_output_of_an_old_pipeline_stage_is_no_corpus() -> None:
-    assert parse_tracked(b"cmd: python train.py\n" + FOLDER, "train.dvc") == ()
-
-
-def test_a_merge_conflict_is_named_with_the_way_out() -> None:
-    text = b"outs:\n<<<<<<< HEAD\n- md5: aa.dir\n=======\n- md5: bb.dir\n>>>>>>> other\n  path: corpus\n"
-    with pytest.raises(SourceUnavailable, match=r"corpus\.dvc is in a merge conflict.*git checkout --ours"):
-        parse_tracked(text, "corpus.dvc")
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (b"", "not complete YAML"),
-        (b"outs:\n- md5: aa", "not complete YAML"),
-        (b"outs:\n- path: corpus\n", "corpus has no md5"),
-        (b"outs:\n- path: corpus\n  md5:\n", "corpus has no md5"),
-        (b"outs:\n- path: corpus\n  md5: aa\n  size: 3x\n", "invalid literal"),
-        (b"outs: [", "not complete YAML"),
-        (b"just words", "not complete YAML"),
-        (b"outs:\n- md5: aa\n  path: \x00\n", "not complete YAML"),
-    ],
-)
-def test_a_half_written_dvc_file_is_named_with_the_way_out(text: bytes, why: str) -> None:
-    with pytest.raises(SourceUnavailable, match=rf"corpus\.dvc is half written: .*{why}.*git checkout corpus\.dvc"):
-        parse_tracked(text, "corpus.dvc")
-
-
-@pytest.mark.parametrize("path", ["/etc", "../elsewhere", "s3://bucket/data"])
-def test_data_outside_of_the_repository_are_refused(path: str) -> None:
-    with pytest.raises(SourceUnavailable, match="outside of the repository"):
-        parse_tracked(f"outs:\n- md5: aa\n  path: {path}\n".encode(), "corpus.dvc")

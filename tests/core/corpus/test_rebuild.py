@@ -89,7 +89,7 @@ def test_there_is_one_rebuild_at_a_time_and_it_can_be_cancelled_with_all_it_star
     repo.write({"dvc.yaml": DVC_YAML.replace("cmd: cat", "cmd: touch begun && sleep 300; cat")})
     corpus = Corpus(repo.root)
     start_rebuild(store, corpus, ME)
-    with pytest.raises(Conflict, match="runs already"):
+    with pytest.raises(Conflict, match="is already running"):
         start_rebuild(store, Corpus(repo.root), Act("bob", "me too"))
     until((repo.root / "begun").exists)
     cancel_rebuild(store, corpus, ME)

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from core.config import PROJECT
 from core.errors import Conflict, InvalidInput
 from core.intake import tables
 from core.intake.importing import ImportReport, import_file, parse_zone
-from core.intake.rows import FileTimes, parse_cells, parse_rows
+from core.intake.records import FileRows
+from core.intake.rows import parse_rows
 from core.intake.tables import TableFile
+from core.intake.times import FileTimes
 from quarterdeck.clock import to_ms
 from quarterdeck.redaction import compose, redact
 from quarterdeck.schema import retrievals, rollups
@@ -176,7 +179,7 @@ def test_json_lines_that_are_no_rows_are_refused_by_number(store, tmp_path):
     path.write_text("\n".join(lines))
     report = load(store, path)
     assert faults(report) == [(2, "row"), (3, "row"), (4, "score"), (5, "ts"), (6, "row")]
-    assert report.refused[4].problem == "is longer than 1,000,000 bytes"
+    assert report.refused[4].problem == "is longer than 1,000,000 characters"
     assert len(read(store, "id")) == 2
 
 
@@ -188,7 +191,8 @@ def test_whatever_the_file_holds_what_is_read_is_stored_or_refused(tmp_path, see
     path = tmp_path / "log.csv"
     path.write_text("ts,query,score\n" + "\n".join(lines), newline="")
     found = list(TableFile(path).rows())
-    parsed = parse_rows(found, lambda row: parse_cells(row, read_time=FileTimes(), redact=compose()), first=1)  # type: ignore[arg-type]
+    read_row = FileRows(read_time=FileTimes(), redact=compose(), is_text=True, now_ms=NOON_MS)
+    parsed = parse_rows(found, read_row, first=1)
     assert len(parsed.retrievals) + len(parsed.refused) == len(found)
     store = Store(f"sqlite:///{tmp_path}/deck.db", create=True)
     report = load(store, path)
@@ -206,6 +210,12 @@ def test_whatever_the_file_holds_what_is_read_is_stored_or_refused(tmp_path, see
         ("1772366400", NOON_MS, "numbers read as seconds since 1970"),
         ("1772366400.25", NOON_MS + 250, "numbers read as seconds since 1970"),
         ("1772366400123", NOON_MS + 123, "numbers read as milliseconds since 1970"),
+        ("1772366400123456", NOON_MS + 123, "numbers read as microseconds since 1970"),
+        ("1772366400123456789", NOON_MS + 123, "numbers read as nanoseconds since 1970"),
+        ("2026-03-01 12:00:00 UTC", NOON_MS, None),
+        ("2026-03-01 12:00:00.250 +0000", NOON_MS + 250, None),
+        (Decimal(1_772_366_400), NOON_MS, "numbers read as seconds since 1970"),
+        (date(2026, 3, 1), NOON_MS - 43_200_000, "times without a zone read as UTC; use --timezone for another"),
         ("2012123100112", 2_012_123_100_112, "numbers read as milliseconds since 1970"),
         (1_772_366_400, NOON_MS, "numbers read as seconds since 1970"),
         (datetime(2026, 3, 1, 12, tzinfo=UTC), NOON_MS, None),
@@ -227,7 +237,7 @@ def test_times_without_a_zone_are_taken_in_the_one_that_was_named():
 
 
 @pytest.mark.parametrize(
-    "given", ["", None, True, "noon", "12", 5, "20240115", "1772366400123456", "0001-01-01", "9999-12-31", -1.0]
+    "given", ["", None, True, "noon", "12", 5, "20240115", "1" * 21, "0001-01-01", "9999-12-31", -1.0]
 )
 def test_a_time_that_is_none_is_refused(given):
     with pytest.raises(InvalidInput, match="^ts: "):
@@ -263,8 +273,8 @@ def test_queries_are_redacted_before_they_are_stored(store, tmp_path):
         (
             "a.csv",
             "ts,query,score\n",
-            {"scores": "x"},
-            "map: scores is not a field of a retrieval; there are: ts, query",
+            {"marks": "x"},
+            "map: marks is not a field of a retrieval; there are: ts, query",
         ),
         ("a.txt", "x", {}, "file: a.txt has no extension .csv, .parquet or .jsonl; use --format"),
         ("a.parquet", "PAR?", {}, "file: a.parquet cannot be read as Parquet: "),
@@ -380,8 +390,16 @@ def test_the_command_makes_the_store_and_tells_what_it_did(url, tmp_path):
         "read": 3,
         "stored": 2,
         "refused_count": 1,
-        "refused": [{"row": 2, "field": "score", "problem": "must be a number between 0 and 1, not 2.0"}],
+        "refused": [
+            {
+                "row": 2,
+                "field": "score",
+                "problem": "a cosine is a number between -1 and 1, not 2.0; if it is on another scale, name that in "
+                "score_kind",
+            }
+        ],
         "skipped": 0,
+        "known": 0,
         "notes": ["ts: 1 times without a zone read as UTC; use --timezone for another"],
     }
     assert "times without a zone read as UTC" in done.stderr

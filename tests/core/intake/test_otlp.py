@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +30,20 @@ from sqlalchemy import select
 from starlette.applications import Starlette
 
 from app.http import api, backends
+from core.access.credentials import issue_token
+from core.access.scopes import Scope
+from core.audit.acts import Act
+from core.audit.settings import save_setting
 from core.errors import InvalidInput
+from core.intake.counts import IntakeCount, list_counts
 from core.intake.otlp import JSON, PROTOBUF, parse_request
+from core.log.services import service_key
 from quarterdeck.redaction import compose, redact
-from quarterdeck.schema import retrievals
+from quarterdeck.schema import retrievals, scopes
 from quarterdeck.store import Store
 
 START_NS = 1_772_366_400_000_000_000  # 2026-03-01 12:00 UTC
+HIT = {"id": "a", "score": 0.5}
 RETRIEVER = {"openinference.span.kind": "RETRIEVER", "input.value": "what is an mbuf"}
 
 
@@ -51,9 +59,9 @@ class Listener:
             query = select(*(retrievals.c[name] for name in columns)).order_by(retrievals.c.id)
             return [tuple(row) for row in connection.execute(query)]
 
-    def post(self, body: bytes, **headers: str) -> tuple[int, str, bytes]:
+    def post(self, body: bytes, path: str = "/v1/traces", **headers: str) -> tuple[int, str, bytes]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(f"{self.address}/v1/traces", data=body, headers=named)
+        request = urllib.request.Request(f"{self.address}{path}", data=body, headers=named)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.headers["content-type"], answer.read()
@@ -135,12 +143,12 @@ def as_otlp_json(request: ExportTraceServiceRequest) -> bytes:
     for of_resource in document["resourceSpans"]:
         for scope in of_resource["scopeSpans"]:
             for number, span in enumerate(scope["spans"]):
-                span["traceId"], span["spanId"] = "5b8efff798038103d269b633813fc60c", f"eee19b7ec3c1b{number:03x}"
+                span["traceId"], span["spanId"] = f"5b8efff798038103d269b633813fc{number:03x}", "eee19b7ec3c1b174"
     return json.dumps(document).encode()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip, Compression.Deflate])
 def test_an_app_with_the_stock_exporter_needs_no_code_of_ours(listener, compression):
     openinference = RETRIEVER | flat({"id": "a", "score": 0.4}, {"id": "b", "score": 0.81}) | {"session.id": "s-1"}
     genai = {
@@ -153,9 +161,9 @@ def test_an_app_with_the_stock_exporter_needs_no_code_of_ours(listener, compress
     chat = {"openinference.span.kind": "LLM", "input.value": "not a retrieval"}
     resource = {"quarterdeck.arm": "green", "quarterdeck.prompt_version": "v3", "quarterdeck.index_version": "docs-2"}
     export(listener, openinference, genai, chat, RETRIEVER, resource=resource, compression=compression)
-    assert listener.rows("query", "score", "session_id", "arm", "prompt_version", "index_version") == [
-        ("what is an mbuf", 0.81, "s-1", "green", "v3", "docs-2"),
+    assert sorted(listener.rows("query", "score", "session_id", "arm", "prompt_version", "index_version"), key=str) == [
         ("mail [e-mail]", 0.95, "c-7", "blue", "v3", "docs-2"),
+        ("what is an mbuf", 0.81, "s-1", "green", "v3", "docs-2"),
         ("what is an mbuf", None, None, "green", "v3", "docs-2"),
     ]
     assert set(listener.rows("ts_ms", "latency_ms")) == {(START_NS // 1_000_000, 12.5)}
@@ -163,20 +171,20 @@ def test_an_app_with_the_stock_exporter_needs_no_code_of_ours(listener, compress
 
 @pytest.mark.slow
 def test_a_wrong_span_is_rejected_in_a_partial_success_and_the_others_are_stored(listener, caplog):
-    good = RETRIEVER | flat({"score": 0.5})
-    request = build(good, RETRIEVER | flat({"score": 1.7}), good, {"http.url": "x"}).SerializeToString()
+    good = RETRIEVER | flat(HIT)
+    request = build(good, RETRIEVER | {"input.value": " "}, good, {"http.url": "x"}).SerializeToString()
     status, kind, body = listener.post(request, Content_Type=PROTOBUF)
     answer = ExportTraceServiceResponse.FromString(body)
     assert (status, kind, answer.partial_success.rejected_spans) == (200, PROTOBUF, 1)
     assert answer.partial_success.error_message == (
-        "retrieval span 1: score: must be a similarity between 0 and 1, not 1.7"
+        "retrieval span 1: no_query: neither the span nor its trace has a question"
     )
     assert listener.rows("score") == [(0.5,), (0.5,)]
 
 
 @pytest.mark.slow
 def test_a_request_in_json_is_answered_in_json(listener):
-    request = as_otlp_json(build(RETRIEVER | flat({"score": 0.5}), RETRIEVER | flat({"score": -2.0})))
+    request = as_otlp_json(build(RETRIEVER | flat(HIT), {"openinference.span.kind": "RETRIEVER"}))
     status, kind, body = listener.post(gzip.compress(request), Content_Type=JSON, Content_Encoding="gzip")
     assert (status, kind) == (200, JSON)
     assert json.loads(body)["partialSuccess"]["rejectedSpans"] == "1"
@@ -185,17 +193,89 @@ def test_a_request_in_json_is_answered_in_json(listener):
 
 @pytest.mark.slow
 def test_a_batch_without_a_fault_is_answered_with_an_empty_response(listener):
-    request = build(RETRIEVER | flat({"score": 0.5}))
+    request = build(RETRIEVER | flat(HIT))
     assert listener.post(request.SerializeToString(), Content_Type=PROTOBUF) == (200, PROTOBUF, b"")
     assert listener.post(as_otlp_json(request), Content_Type=JSON) == (200, JSON, b"{}")
 
 
 @pytest.mark.slow
-def test_an_exporter_that_sends_again_stores_nothing_twice(listener):
-    request = build(RETRIEVER | flat({"score": 0.5}), RETRIEVER | flat({"score": 3.0})).SerializeToString()
-    first, second = (listener.post(request, Content_Type=PROTOBUF) for _ in range(2))
-    assert first == second
+@pytest.mark.parametrize("path", ["/v1/logs", "/v1/metrics"])
+def test_logs_and_metrics_are_answered_with_an_empty_success(listener, path):
+    assert listener.post(b"anything", path, Content_Type=PROTOBUF) == (200, PROTOBUF, b"")
+    assert listener.post(b"{}", path, Content_Type=JSON) == (200, JSON, b"{}")
+    assert listener.post(b"x" * 10_000_001, path, Content_Type=JSON)[0] == 413
+    assert list_counts(listener.store) == []
+
+
+@pytest.mark.slow
+def test_deflate_is_understood_with_and_without_its_header_and_is_bounded(listener):
+    body = build(RETRIEVER | flat(HIT)).SerializeToString()
+    without_header = zlib.compress(body)[2:-4]
+    for zipped in (zlib.compress(body), without_header):
+        assert listener.post(zipped, Content_Type=PROTOBUF, Content_Encoding="deflate")[0] == 200
+    bomb = zlib.compress(b"\x00" * 20_000_000)
+    assert listener.post(bomb, Content_Type=PROTOBUF, Content_Encoding="deflate")[0] == 413
+    status, _, said = listener.post(zlib.compress(body)[:-6], Content_Type=JSON, Content_Encoding="deflate")
+    assert (status, b"is not deflate: it ends too early" in said) == (400, True)
     assert listener.rows("score") == [(0.5,)]
+
+
+@pytest.mark.slow
+def test_a_body_that_cannot_be_read_is_counted(listener):
+    listener.post(b"{", Content_Type=JSON)
+    assert list_counts(listener.store) == [IntakeCount("otlp", 0, 1, {"body": 1})]
+
+
+@pytest.mark.slow
+def test_the_scope_is_the_resource_s_and_a_token_s_where_that_names_none(listener):
+    prod = {"service.name": "Answers", "deployment.environment.name": "Prod-EU"}
+    export(listener, RETRIEVER | flat(HIT), resource=prod)
+    export(listener, RETRIEVER | flat(HIT))
+    with listener.store.read() as connection:
+        found = {tuple(row) for row in connection.execute(select(scopes.c.environment, scopes.c.service))}
+    assert found == {("production", "default"), ("prod-eu", "answers")}
+
+
+@pytest.mark.slow
+def test_a_service_chooses_whether_answers_are_kept_and_what_its_scores_are(listener):
+    span = RETRIEVER | flat(HIT) | {"output.value": "text"}
+    answer = {"openinference.span.kind": "LLM", "output.value": "mail bob@example.com"}
+    with listener.store.begin() as connection:
+        chosen = {"keep_answers": True, "score_kind": "dot"}
+        save_setting(connection, service_key("answers"), chosen, expected_version=0)
+    for service in ("answers", "other"):
+        request = build(span, answer, resource={"service.name": service})
+        spans = request.resource_spans[0].scope_spans[0].spans
+        spans[1].trace_id, spans[1].parent_span_id = spans[0].trace_id, spans[0].span_id
+        listener.post(request.SerializeToString(), Content_Type=PROTOBUF)
+    assert listener.rows("answer", "score_kind") == [("mail [e-mail]", "dot"), (None, None)]
+
+
+@pytest.mark.slow
+def test_a_token_takes_spans_of_its_own_environment_alone(listener):
+    secret, _ = issue_token(listener.store, "ci", [Scope.INGEST], Act("tester", "spans", "staging"))
+    bearer = {"Content_Type": PROTOBUF, "Authorization": f"Bearer {secret}"}
+    own = build(RETRIEVER | flat(HIT), resource={"deployment.environment": "staging"})
+    none = build(RETRIEVER | flat(HIT))
+    other = build(RETRIEVER | flat(HIT), resource={"deployment.environment": "production", "service.name": "a"})
+    for request in (own, none, other):
+        status, _, body = listener.post(request.SerializeToString(), **bearer)
+        assert status == 200
+    said = ExportTraceServiceResponse.FromString(body).partial_success
+    assert (said.rejected_spans, "is for the environment staging alone" in said.error_message) == (1, True)
+    with listener.store.read() as connection:
+        named = select(scopes.c.environment).join(retrievals, retrievals.c.scope_id == scopes.c.id)
+        assert list(connection.scalars(named)) == ["staging", "staging"]
+    assert list_counts(listener.store) == [IntakeCount("otlp", 2, 1, {"scope": 1})]
+
+
+@pytest.mark.slow
+def test_an_exporter_that_sends_again_stores_nothing_twice(listener):
+    request = build(RETRIEVER | flat(HIT), {"openinference.span.kind": "RETRIEVER"}).SerializeToString()
+    first, second = (listener.post(request, Content_Type=PROTOBUF) for _ in range(2))
+    assert (first[0], second[0]) == (200, 200)
+    assert listener.rows("score") == [(0.5,)]
+    assert list_counts(listener.store) == [IntakeCount("otlp", 1, 3, {"duplicate": 2, "no_query": 1})]
 
 
 @pytest.mark.slow
@@ -224,9 +304,10 @@ def test_a_request_that_cannot_be_read_is_refused_with_a_status_in_its_encoding(
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
-        (RETRIEVER | flat({"metadata": '{"score": 0.33}'}), 0.33),
-        (RETRIEVER | flat({"content": "a"}, {"score": 0.2}, {"score": 0.6}), 0.6),
-        (RETRIEVER | flat({"score": 1}), 1.0),
+        (RETRIEVER | flat({"content": "a", "metadata": '{"score": 0.33}'}), 0.33),
+        (RETRIEVER | flat({"content": "a"}, {"id": "b", "score": 0.2}, {"id": "c", "score": 0.6}), 0.6),
+        (RETRIEVER | flat({"id": "a", "score": 1}), 1.0),
+        (RETRIEVER | flat({"id": "a", "score": "0.4"}), 0.4),
         (RETRIEVER, None),
         ({"openinference.span.kind": "retriever", "input.value": "q"}, None),
         (
@@ -253,7 +334,9 @@ def test_documents_may_be_structured_values():
     span = request.resource_spans[0].scope_spans[0].spans[0]
     documents = span.attributes.add(key="gen_ai.retrieval.documents").value.array_value
     for score in (0.2, 0.9):
-        documents.values.add().kvlist_value.values.add(key="score").value.double_value = score
+        document = documents.values.add().kvlist_value.values
+        document.add(key="id").value.string_value = f"d-{score}"
+        document.add(key="score").value.double_value = score
     parsed = parse_request(request.SerializeToString(), PROTOBUF, redact=compose())
     assert [each.score for each in parsed.retrievals] == [0.9]
 
@@ -275,25 +358,21 @@ def test_the_query_is_found_in_the_input_and_redacted(attributes, query):
 @pytest.mark.parametrize(
     ("attributes", "field"),
     [
-        (RETRIEVER | flat({"score": 1.01}), "score"),
-        (RETRIEVER | flat({"score": 0.5}, {"score": -0.1}), "score"),
-        (RETRIEVER | flat({"score": float("nan")}), "score"),
-        (RETRIEVER | flat({"score": "high"}), "score"),
-        (RETRIEVER | flat({"content": "a"}), "score"),
-        (RETRIEVER | {"status": "the index is down"}, "documents"),
-        (RETRIEVER | {"output.value": "__REDACTED__"}, "documents"),
-        (RETRIEVER | {"input.value": "__REDACTED__"}, "query"),
-        (RETRIEVER | {"input.value": "  "}, "query"),
+        (RETRIEVER | {"output.value": "__REDACTED__"}, "hidden"),
+        (RETRIEVER | {"input.value": "__REDACTED__"}, "hidden"),
+        (RETRIEVER | {"input.value": "  "}, "no_query"),
         (RETRIEVER | {"input.value": "q" * 9_000}, "query"),
-        ({"openinference.span.kind": "RETRIEVER"}, "query"),
-        ({"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.query.text": "q"}, "documents"),
+        ({"openinference.span.kind": "RETRIEVER"}, "no_query"),
+        ({"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.query.text": "q"}, "no_documents"),
+        (RETRIEVER | flat(HIT) | {"quarterdeck.score_kind": "cosines"}, "score_kind"),
+        (RETRIEVER | flat(HIT | {"score": 3.0}) | {"quarterdeck.score_kind": "cosine"}, "score"),
         (
             {
                 "gen_ai.operation.name": "retrieval",
                 "gen_ai.retrieval.query.text": "q",
-                "gen_ai.retrieval.documents": "all of them",
+                "gen_ai.retrieval.documents": '{"found": 3}',
             },
-            "documents",
+            "no_documents",
         ),
         (RETRIEVER | {"quarterdeck.arm": "a\nb"}, "arm"),
         (RETRIEVER | {"quarterdeck.faithfulness": 3.0}, "faithfulness"),
@@ -314,7 +393,8 @@ def test_what_a_span_says_of_itself_goes_before_its_metadata_and_its_resource():
     found = parse(*spans, resource={"quarterdeck.arm": "resource"}).retrievals
     assert [each.arm for each in found] == ["span", "metadata", "resource", "resource"]
     assert [each.prompt_version for each in found] == [None, None, "3", "v9"]
-    assert [each.session_id for each in found] == [None, "m-1", "u-1", "s-1"]
+    assert [each.session_id for each in found] == [None, "m-1", None, "s-1"]
+    assert [each.user_id for each in found] == [None, None, "u-1", "u-1"]
     assert found[2].feedback == 1.0
 
 
@@ -326,10 +406,12 @@ def test_a_span_without_a_start_is_refused():
 
 
 def test_every_retrieval_span_is_stored_or_refused():
-    spans: Sequence[dict[str, Any]] = [RETRIEVER | flat({"score": number / 10}) for number in range(30)]
+    spans: Sequence[dict[str, Any]] = [
+        (RETRIEVER if number % 3 else {"openinference.span.kind": "RETRIEVER"}) | flat(HIT) for number in range(30)
+    ]
     parsed = parse(*spans)
-    assert (len(parsed.retrievals), len(parsed.refused)) == (11, 19)
-    assert [each.row for each in parsed.refused] == list(range(11, 30))
+    assert (len(parsed.retrievals), len(parsed.refused)) == (20, 10)
+    assert [each.row for each in parsed.refused] == list(range(0, 30, 3))
 
 
 def test_ids_in_json_must_be_hex():

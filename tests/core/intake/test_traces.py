@@ -1,5 +1,6 @@
 """MLflow's traces: real spans in a real SQLite store become retrievals, each once."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,19 +101,31 @@ def test_a_trace_comes_in_once_however_often_it_is_asked_for(store, tracking):
 
 
 def test_spans_that_are_no_retrievals_are_refused_by_trace_and_not_again(store, tracking):
-    documents: list[Any] = [{"page_content": "x", "metadata": {"score": 12.5}}]
-    bad = trace({"query": "distance"}, documents)
-    trace({"query": "no score"}, [{"page_content": "x"}])
-    trace({"query": "down"}, RuntimeError("down"))
+    bad = trace({"top_k": 3}, HITS)
     trace({"query": "no output"}, None)
     trace({"query": "good"}, HITS)
     report = load(store, tracking)
-    assert [(each.row, each.field) for each in report.refused] == [
-        (1, "score"), (2, "score"), (3, "documents"), (4, "documents"),
-    ]  # fmt: skip
-    assert report.refused[0].problem == (f"must be a similarity between 0 and 1, not 12.5 (span search of trace {bad})")
+    assert [(each.row, each.field) for each in report.refused] == [(1, "no_query"), (2, "no_documents")]
+    assert report.refused[0].problem == (f"neither the span nor its trace has a question (span search of trace {bad})")
     assert read(store, "query") == [("good",)]
     assert load(store, tracking).read == 0
+
+
+def test_each_state_and_kind_of_number_is_stored_as_what_it_is(store, tracking):
+    large: list[Any] = [{"page_content": "x", "metadata": {"score": 12.5}}]
+    trace({"query": "another scale"}, large)
+    trace({"query": "no number"}, [{"page_content": "x"}])
+    trace({"query": "down"}, RuntimeError("down"))
+    trace({"question": {"text": "nested"}}, HITS)
+    assert load(store, tracking).stored == 4
+    assert read(store, "query", "score", "raw_score", "score_kind", "state") == [
+        ("another scale", None, 12.5, "dot", 0),
+        ("no number", None, None, None, 1),
+        ("down", None, None, None, 3),
+        ("nested", 0.8, None, None, 0),
+    ]
+    (document, other), *_ = (json.loads(row[0]) for row in read(store, "documents")[-1:])
+    assert (document[1], other[1]) == (0.4, 0.8)
 
 
 def test_an_import_that_broke_off_goes_on_where_it_was(store, tracking, monkeypatch):

@@ -238,7 +238,7 @@ def test_the_server_watches_over_drift(store, url, tmp_path):
 ACT = """
 import sys, threading
 from sqlalchemy import text
-from core.jobs.scheduler import Job, Scheduler
+from core.jobs.scheduler import PeriodicJob, Scheduler
 from quarterdeck.store import Store
 
 store, name = Store(sys.argv[1]), sys.argv[2]
@@ -250,7 +250,7 @@ def act():
 print("ready", flush=True)
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
-Scheduler(store, [Job("act", 0.05, act)], lasts_s=6).run(stop, look_every_s=0.05)
+Scheduler(store, [PeriodicJob("act", 0.05, act)], lasts_s=6).run(stop, look_every_s=0.05)
 """
 
 

@@ -12,7 +12,7 @@ from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
-from core.log.exposures import list_exposures, list_tracked_events, list_usage
+from core.log.exposures import EventName, list_event_names, list_exposures, list_tracked_events, list_usage
 from core.log.operations import purge_retrievals
 from quarterdeck import Quarterdeck, exposures
 from quarterdeck.clock import HOUR_MS, to_ms
@@ -296,3 +296,14 @@ def test_a_forked_child_counts_its_own_and_only_its_own(deck, store):
     assert used(store, "dark") == {"": 1}
     deck.flush()
     assert used(store, "dark") == {"": 4}
+
+
+def test_the_names_of_events_are_listed_with_their_counts_and_values(deck, store):
+    for user, value in (("u1", 0.5), ("u1", 1.0), ("", None)):
+        deck.track("answer-rated", user, value=value)
+    deck.track("opened", "u2")
+    deck.flush()
+    assert list_event_names(store, "production", since=LONG_AGO) == (
+        EventName("default", "answer-rated", 3, 1, 2, 1.5), EventName("default", "opened", 1, 1, 0, 0.0),
+    )  # fmt: skip
+    assert list_event_names(store, "staging", since=LONG_AGO) == ()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from core.tracking.runs import PromptVersion, Run, choose_columns, choose_runs, label_runs, parse_links
+from core.tracking.runs import PromptVersion, Run, choose_columns, label_texts, parse_links, parse_tables
 
 WHEN = datetime(2026, 11, 20, tzinfo=UTC)
 GOOD = {"faithfulness_mean": 0.9, "cost_usd_mean": 0.001}
@@ -37,22 +37,15 @@ def test_a_single_run_shows_all_that_it_has_and_none_shows_nothing() -> None:
     assert choose_columns([]).same == {}
 
 
-def test_the_newest_evaluated_run_of_each_version_of_one_prompt_is_chosen() -> None:
-    def of(run_id: str, version: str, prompt: str = "qa", **parts: Any) -> Run:
-        return run(run_id, params={"prompt": prompt, "version": version}, **parts)
-
-    runs = [
-        of("unfinished", "4", metrics={"faithfulness_mean": 0.5}), of("new 3", "3"), of("other", "1", prompt="sum"),
-        of("old 3", "3"), of("2", "2"),
-    ]  # fmt: skip
-    assert [each.run_id for each in choose_runs(runs)] == ["new 3", "2"]
-    assert [each.run_id for each in choose_runs(runs, at_most=1)] == ["new 3"]
-    assert choose_runs([]) == ()
-
-
 def test_runs_of_one_name_are_told_apart_by_their_ids() -> None:
-    runs = [run("0123456789", name="qa"), run("abcdefghij", name="qa"), run("x", name="sum")]
-    assert label_runs(runs) == ("qa (012345)", "qa (abcdef)", "sum")
+    assert label_texts(["qa", "qa", "sum"], ["0123456789", "abcdefghij", "x"]) == ("qa (012345)", "qa (abcdef)", "sum")
+    assert label_texts([], []) == ()
+
+
+def test_tables_that_mlflow_logged_are_named_and_what_is_no_list_of_them_is_none() -> None:
+    told = '[{"path": "eval_results_table.json", "type": "table"}, {"path": "x.png", "type": "image"}]'
+    assert parse_tables(told) == ("eval_results_table.json",)
+    assert [parse_tables(text) for text in ("", "3", "[3]", '[{"type": "table"}]', "null")] == [()] * 5
 
 
 def test_a_link_is_read_and_what_is_no_link_is_none() -> None:

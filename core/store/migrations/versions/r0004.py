@@ -7,6 +7,7 @@ the other numbers of old rows are filled by `core.store.backfill`, which can be 
 import sqlalchemy as sa
 from alembic import op
 
+from core.store.backfill import begin_backfill
 from quarterdeck import schema
 from quarterdeck.clock import DAY_MS
 
@@ -38,6 +39,7 @@ def upgrade() -> None:
         connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     for table in ("rollups_hour", "rollups_day", "rollups_daily"):
         op.execute(f"DELETE FROM {table}")
+    begin_backfill(connection)
 
 
 def _add_columns() -> None:

@@ -229,8 +229,9 @@ def test_runs_without_tables_of_cases_get_no_verdict_and_everything_else(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bare.tracking_uri)
     app = open_page("prompts", tab=tab, experiment="trials")
-    assert verdict(app) == "None of the 3 runs can be judged case by case."
-    assert "Left out of the verdict: qa-v3 has no readable table of cases" in said(app)
+    assert verdict(app).startswith("No version is ahead by the means alone: qa-v3 0.900 at $0.00100 a query against")
+    assert "means without a table of cases prove nothing" in verdict(app)
+    assert "Not judged case by case: qa-v3 has no readable table of cases" in said(app)
     shown = {
         "Compare": lambda: "top_k" not in said(app) and "parameter" in app.dataframe[0].value.columns,
         "Runs": lambda: list(table_with(app, "run id")["run"]) == ["foreign", "qa-v3", "qa-v2", "qa-v1"],
@@ -302,3 +303,29 @@ def test_versions_and_names_of_prompts_are_shown_as_text(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.tracking_uri)
     for tab in TABS:
         assert_shown_as_text(open_page("prompts", experiment="own", tab=tab))
+
+
+@pytest.mark.deep
+def test_an_experiment_without_evaluated_runs_says_what_it_found_and_takes_names(
+    empty_url: str, bare: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(bare.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    own = Tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own.tracking_uri)
+    for version, score in (("1", 0.5), ("2", 0.9)):
+        own.log_evaluation(
+            "own names",
+            f"run {version}",
+            params={"tpl": "sum", "rev": version},
+            metrics={"grounded_pct": score},
+            artifacts={},
+        )
+    app = open_page("prompts", experiment="own names")
+    assert "Found 2 runs with the metrics grounded_pct and the parameters tpl, rev." in said(app)
+    for label, name in (("Prompt", "tpl"), ("Version", "rev"), ("Faithfulness", "grounded_pct")):
+        next(box for box in app.selectbox if box.label.startswith(f"{label}: ")).select(name)
+    next(field for field in app.text_input if field.label.startswith("Reason")).input("our own names")
+    app = next(button for button in app.button if button.label == "Save the names").click().run()
+    assert not app.exception
+    assert verdict(app).startswith("run 2 is ahead by its mean alone")
+    assert [each.value.startswith("Recorded as audit entry ") for each in app.success] == [True]

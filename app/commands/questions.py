@@ -1,0 +1,82 @@
+"""The command `questions`: the questions of the log, one by one."""
+
+import dataclasses
+import sys
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from app.commands.common import common, find_scope, make_embedder, open_store, settle_days, show
+from core.config import Config
+from core.errors import InvalidInput
+from core.log.filters import LoggedQuestion, QuestionFilter
+from quarterdeck.scope import Scope, make_scope
+from quarterdeck.store import Store
+
+_LOW = "auto"
+
+
+@click.command()
+@click.option("--service", metavar="NAME", help="Only the questions of this service.")
+@click.option(
+    "--low", is_flag=False, flag_value=_LOW, metavar="[BELOW]",
+    help="Only those that score low: below the threshold of the coverage page, or below the given similarity.",
+)  # fmt: skip
+@click.option("--topic", metavar="TOPIC", help="Only those of a topic of the last seven days: its number, id or label.")
+@click.option("--search", default="", metavar="TEXT", help="Only those that contain this text, in any case.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="At most this many.")
+@common
+def questions(
+    config: Config, *, service: str | None, low: str | None, topic: str | None, search: str, limit: int, as_json: bool
+) -> None:
+    """List questions, newest first: of every environment and service unless --environment or --service narrows it.
+
+    What --json prints can be imported again with quarterdeck import.
+
+    Example: quarterdeck questions --service answers --low --limit 20 --json
+    """
+    from core.log.questions import list_newest
+
+    store = open_store(config)
+    given = click.get_current_context().params.get("environment")
+    scope = Scope(make_scope(given).environment if given else "", make_scope(None, service).service if service else "")
+    wanted = _narrow(config, store, QuestionFilter(scope=scope, search=search), low=low, topic=topic)
+    found = list(list_newest(store, wanted, limit=limit))
+    if not found:
+        click.echo("no question in the log is one of these", err=True)
+    show(as_json, [to_record(question) for question in found], [_describe(question) for question in found])
+
+
+def to_record(question: LoggedQuestion) -> dict[str, Any]:
+    """Return a question as an export holds it; the import reads the same names."""
+    return {field.name: getattr(question, field.name) for field in dataclasses.fields(question)}
+
+
+def _narrow(
+    config: Config, store: Store, wanted: QuestionFilter, *, low: str | None, topic: str | None
+) -> QuestionFilter:
+    from core.coverage.asked import narrow_to_low, narrow_to_topic
+    from core.coverage.report import report_coverage
+
+    if topic is not None or low == _LOW:  # both are of one service
+        scope = find_scope(config, store, wanted.scope.service or None)
+        today, wanted = settle_days(store, scope), replace(wanted, scope=scope)
+    if topic is not None:
+        embedder = make_embedder(config, store)
+        coverage = report_coverage(store, embedder, scope=scope, today=today, low_score=config.low_score)
+        wanted = narrow_to_topic(store, wanted, coverage, topic)
+    if low is None:
+        return wanted
+    if low == _LOW:
+        return narrow_to_low(store, wanted, scope=scope, today=today, low_score=config.low_score)
+    try:
+        return replace(wanted, below=float(low))
+    except ValueError as error:
+        raise InvalidInput("low", f"must be a similarity between 0 and 1, not {low!r}") from error
+
+
+def _describe(question: LoggedQuestion) -> str:
+    number = question.state if question.similarity is None else f"{question.similarity:.2f}"
+    width = 120 if sys.stdout.isatty() else 1_000
+    return f"{question.ts:%Y-%m-%d %H:%M:%S}  {number:>8}  {question.service}  {question.query[:width]}"

@@ -1,0 +1,41 @@
+"""Shell: narrows a filter of questions to what coverage knows: low scores, or one topic."""
+
+from dataclasses import replace
+from datetime import date
+
+from core.coverage.report import Coverage, find_threshold
+from core.coverage.topics import Topic
+from core.errors import NotFound
+from core.log.filters import QuestionFilter
+from core.log.questions import with_spellings
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
+
+
+def narrow_to_low(
+    store: Store, wanted: QuestionFilter, *, scope: Scope, today: date, low_score: float | None
+) -> QuestionFilter:
+    """Return the filter for the questions of a scope that score low, as the coverage page understands it."""
+    below = find_threshold(store, scope=scope, today=today, low_score=low_score)
+    return replace(wanted, scope=scope, below=below)
+
+
+def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, name: str) -> QuestionFilter:
+    """Return the filter for the questions of one topic of a coverage report, in its window and any spelling.
+
+    `name` is the topic's id, its number or its label. Raises NotFound, listing the topics.
+    """
+    topic = find_topic(coverage, name)
+    window = coverage.window
+    texts = tuple(coverage.queries[member].text for member in topic.members)
+    inside = replace(wanted, texts=texts, below=coverage.threshold, start_ms=window.start_ms, end_ms=window.end_ms)
+    return with_spellings(store, inside, start_ms=window.start_ms, end_ms=window.end_ms)
+
+
+def find_topic(coverage: Coverage, name: str) -> Topic:
+    """Return a topic of a report by its id, number or label. Raises NotFound, listing the topics."""
+    for topic in coverage.topics.topics:
+        if name in (topic.topic_id, str(topic.cluster_id)) or name.casefold() == topic.label.casefold():
+            return topic
+    known = ", ".join(f"{topic.cluster_id} ({topic.label})" for topic in coverage.topics.topics)
+    raise NotFound(f"topic: there is no topic {name!r}; there are: {known or coverage.topics.reason}")

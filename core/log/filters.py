@@ -1,0 +1,206 @@
+"""Rule: which questions of the log are wanted, and a question as pages, commands and exports show it.
+
+`questions.py` reads them; `sql_rows.py` and `clickhouse_rows.py` turn a filter into statements.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from core.errors import InvalidInput
+from quarterdeck.clock import from_ms
+from quarterdeck.retrieval import EMPTY, SCORED, STATES
+from quarterdeck.scope import EVERYTHING, Scope
+from quarterdeck.similarity import COSINE
+
+LABELS = ("arm", "prompt_version", "index_version", "model")
+# What a reader selects of each row, in this order, before its environment and service.
+ROW_COLUMNS = (
+    "ts_ms", "retrieval_id", "query", "score", "raw_score", "score_kind", "answerability", "state", "session_id",
+    "user_id", "arm", "prompt_version", "index_version", "model", "documents", "attributes", "trace_id", "span_id",
+    "answer", "latency_ms", "cost_usd", "tokens", "feedback", "faithfulness", "weight",
+)  # fmt: skip
+
+
+class Cursor(NamedTuple):
+    """Where a page of questions ended: the time of its last row, and its key among rows of that time."""
+
+    ts_ms: int
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.ts_ms}.{self.key}"
+
+
+def read_cursor(text: str) -> Cursor:
+    """Return the cursor that `str` wrote. Raises InvalidInput.
+
+    >>> read_cursor("1772366400000.17")
+    Cursor(ts_ms=1772366400000, key='17')
+    """
+    ts_ms, _, key = text.partition(".")
+    if not ts_ms.isascii() or not ts_ms.isdigit() or len(ts_ms) > 15 or not key:
+        raise InvalidInput("cursor", f"must be one that a page of questions gave, not {text[:40]!r}")
+    return Cursor(int(ts_ms), key)
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionFilter:
+    """Which questions are wanted; everything that is given has to hold, and by default all do.
+
+    `below` is a bound of the similarity, which questions without one never meet. `search` is a part of the text, in any
+    case. `texts` are exact spellings, of a topic for example; an empty tuple matches nothing, None everything.
+    `documents` and `attributes` have to be among the row's own; an attribute's value is given as text. `labels` are
+    pairs of one of LABELS and its value, "" for rows without one.
+    """
+
+    scope: Scope = EVERYTHING
+    start_ms: int | None = None
+    end_ms: int | None = None
+    states: tuple[str, ...] = ()
+    below: float | None = None
+    search: str = ""
+    texts: tuple[str, ...] | None = None
+    retrieval_id: str = ""
+    session_id: str = ""
+    user_id: str = ""
+    documents: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        for state in self.states:
+            if state not in STATES:
+                raise InvalidInput("state", f"must be one of {', '.join(STATES)}, not {state[:40]!r}")
+        for name, _ in self.labels:
+            if name not in LABELS:
+                raise InvalidInput("label", f"must be one of {', '.join(LABELS)}, not {name[:40]!r}")
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The wanted states as the log stores them."""
+        return tuple(STATES.index(state) for state in self.states)
+
+    @property
+    def fragments(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Columns of JSON, each with pieces of text of which the stored JSON has to hold one.
+
+        A quotation mark inside a stored text is escaped, so no text can look like one of these pieces.
+        """
+        hits = (("documents", (f"[{_dump(document)},",)) for document in self.documents)
+        noted = (("attributes", tuple(_list_pieces(name, value))) for name, value in self.attributes)
+        return (*hits, *noted)
+
+
+class Hit(NamedTuple):
+    """A document behind a question: its id, the retriever's own number, and its rank from 1."""
+
+    id: str
+    score: float | None
+    rank: int
+
+
+class GivenScore(NamedTuple):
+    """A later judgement of a question: its name, value, who gave it, and a comment."""
+
+    name: str
+    value: float
+    source: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedQuestion:
+    """One row of the log. `score` is the retriever's own number, of the kind `score_kind`; `similarity` is 0 to 1."""
+
+    retrieval_id: str
+    ts: datetime
+    query: str
+    score: float | None
+    score_kind: str
+    similarity: float | None
+    answerability: float | None
+    state: str
+    session_id: str | None
+    user_id: str | None
+    service: str
+    environment: str
+    arm: str | None
+    prompt_version: str | None
+    index_version: str | None
+    model: str | None
+    documents: tuple[Hit, ...]
+    attributes: dict[str, Any]
+    trace_id: str | None
+    span_id: str | None
+    answer: str | None
+    latency_ms: float | None
+    cost_usd: float | None
+    tokens: float | None
+    feedback: float | None
+    faithfulness: float | None
+    weight: int
+    scores: tuple[GivenScore, ...] = ()
+
+    def with_scores(self, scores: Iterable[GivenScore]) -> "LoggedQuestion":
+        """Return the question with the scores that came later."""
+        return replace(self, scores=tuple(scores))
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionPage:
+    """Some questions, newest first; `following` is where the next page begins, None after the last one."""
+
+    questions: tuple[LoggedQuestion, ...]
+    following: Cursor | None
+
+
+class FoundRow(NamedTuple):
+    """A row as a reader found it: its cursor, and the values of ROW_COLUMNS, environment and service."""
+
+    cursor: Cursor
+    values: Sequence[Any]
+
+
+def read_question(row: FoundRow) -> LoggedQuestion:
+    """Return the question of a row; one of an earlier release is named by the row's key, and has its state derived."""
+    *values, environment, service = row.values
+    found = dict(zip(ROW_COLUMNS, values, strict=True))
+    similarity, raw, state = found.pop("score"), found.pop("raw_score"), found.pop("state")
+    if state is None:
+        state = EMPTY if similarity is None else SCORED
+    hits = json.loads(found.pop("documents") or "[]")
+    return LoggedQuestion(
+        retrieval_id=found.pop("retrieval_id") or f"r{row.cursor.key}",
+        ts=from_ms(found.pop("ts_ms")),
+        score=similarity if raw is None else raw,
+        score_kind=found.pop("score_kind") or COSINE,
+        similarity=similarity,
+        state=STATES[state],
+        service=service,
+        environment=environment,
+        documents=tuple(Hit(name, score, rank) for rank, (name, score) in enumerate(hits, 1)),
+        attributes=json.loads(found.pop("attributes") or "{}"),
+        weight=found.pop("weight") or 1,
+        **found,
+    )
+
+
+def _list_pieces(name: str, value: str) -> Iterable[str]:
+    """Yield the JSON of an attribute with this value, as text, and as the number or truth value that it may be."""
+    written = {_dump(value)}
+    try:
+        plain = json.loads(value)
+    except ValueError:
+        plain = None
+    if isinstance(plain, bool | int | float):
+        written |= {_dump(plain), _dump(float(plain))} if not isinstance(plain, bool) else {_dump(plain)}
+    for each in sorted(written):
+        for end in ",}":
+            yield f"{_dump(name)}:{each}{end}"
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,70 @@
+"""Gateway to the questions of the log, one by one: pages of them by a filter, newest first, with their scores."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from sqlalchemy import select
+
+from core.errors import InvalidInput
+from core.log.filters import Cursor, GivenScore, LoggedQuestion, QuestionFilter, QuestionPage, read_question
+from core.log.readers import open_reader
+from core.log.values import normalize_query
+from quarterdeck.schema import scores
+from quarterdeck.store import Store
+
+MOST_ON_A_PAGE = 1_000
+_MOST_SPELLINGS = 20_000
+_SLICE = 500
+
+
+def list_page(store: Store, wanted: QuestionFilter, *, limit: int = 50, after: Cursor | None = None) -> QuestionPage:
+    """Return the newest questions that meet a filter, those after a cursor, with the scores that came later.
+
+    Raises SourceUnavailable, and InvalidInput for a limit outside 1 to 1,000.
+    """
+    if not 1 <= limit <= MOST_ON_A_PAGE:
+        raise InvalidInput("limit", f"must be 1 to {MOST_ON_A_PAGE:,}, not {limit}")
+    rows = open_reader(store).list_rows(wanted, limit + 1, after)
+    found = [read_question(row) for row in rows[:limit]]
+    following = rows[limit - 1].cursor if len(rows) > limit else None
+    given = list_scores(store, [question.retrieval_id for question in found])
+    return QuestionPage(tuple(each.with_scores(given.get(each.retrieval_id, ())) for each in found), following)
+
+
+def list_newest(store: Store, wanted: QuestionFilter, *, limit: int) -> Iterator[LoggedQuestion]:
+    """Yield the newest questions that meet a filter, at most `limit`, read page by page."""
+    after: Cursor | None = None
+    while limit > 0:
+        page = list_page(store, wanted, limit=min(limit, MOST_ON_A_PAGE), after=after)
+        yield from page.questions
+        limit, after = limit - len(page.questions), page.following
+        if after is None:
+            return
+
+
+def count_questions(store: Store, wanted: QuestionFilter) -> int:
+    """Return how many rows of the log meet a filter. Raises SourceUnavailable."""
+    return open_reader(store).count_matching(wanted)
+
+
+def with_spellings(store: Store, wanted: QuestionFilter, *, start_ms: int, end_ms: int) -> QuestionFilter:
+    """Return the filter with every spelling of its texts that was asked in a window: other case, other spaces."""
+    folded: Collection[str] = {normalize_query(text) for text in wanted.texts or ()}
+    asked = open_reader(store).list_asked(wanted.scope, start_ms, end_ms, None, _MOST_SPELLINGS)
+    others = {row.query for row in asked if normalize_query(row.query) in folded}
+    return replace(wanted, texts=tuple(sorted(others.union(wanted.texts or ()))))
+
+
+def list_scores(store: Store, retrieval_ids: Collection[str]) -> dict[str, tuple[GivenScore, ...]]:
+    """Return the scores of some questions by their ids, each question's by name and source."""
+    ids, found = list(retrieval_ids), defaultdict[str, list[GivenScore]](list)
+    c = scores.c
+    with store.read() as connection:
+        for start in range(0, len(ids), _SLICE):
+            query = select(c.retrieval_id, c.name, c.value, c.source, c.comment).where(
+                c.retrieval_id.in_(ids[start : start + _SLICE])
+            )
+            for name, *score in connection.execute(query.order_by(c.retrieval_id, c.name, c.source)):
+                found[name].append(GivenScore(*score))
+    return {name: tuple(given) for name, given in found.items()}

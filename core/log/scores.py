@@ -1,0 +1,314 @@
+"""Gateway to later scores: adds pending ones to the rollups of their rows, and drops those whose row never came.
+
+The scores are in the store. Where the log is elsewhere, their sums are in the store's rollups, without the numbers that
+the rows came with.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text
+
+from core.errors import InvalidInput
+from core.log.named_rows import NamedRow, find_rows
+from quarterdeck.clock import DAY_MS, HOUR_MS
+from quarterdeck.intake import Counted, make_example, store_counts
+from quarterdeck.log import add_sums, begin_appending, lock_rollups
+from quarterdeck.registry import Registry, registry_of
+from quarterdeck.rollups import Rollups, bin_of, bound
+from quarterdeck.schema import DIMENSIONS, TENTHS, dimension_values, retrievals, scores
+from quarterdeck.scope import Scope
+from quarterdeck.scores import FOR_OWN_SERVICE
+from quarterdeck.store import Store
+
+MOST_NAMES = 50  # names of scores of one service in one environment
+WAITS_MS = 7 * DAY_MS  # how long a score waits for its row
+SOURCE = "scores"
+
+_NAMES = "(score)"  # the dimension under which the names of scores are kept
+_ON_THE_ROW = ("feedback", "faithfulness")  # numbers that a row may come with, too
+_PAGE = 1_000
+_SLICE = 200
+_PENDING: ColumnElement[bool] = literal_column("pending > 0")  # as the index has it
+_KEY = ("retrieval_id", "name", "source", "environment")
+_SAME = " AND ".join(f"{name} = :{name}" for name in _KEY)
+_DONE = text(
+    f"UPDATE scores SET applied = :applied, pending = CASE WHEN value = :applied THEN 0 ELSE pending END WHERE {_SAME}"
+)
+_DROP = text(f"DELETE FROM scores WHERE {_SAME} AND pending > 0")
+_ADD_NAME = text(
+    "INSERT INTO dimension_values (scope_id, dimension, day_ms, value) VALUES (:scope_id, :dimension, 0, :value) "
+    "ON CONFLICT DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedScores:
+    """How many scores were added to the rollups, dropped for a reason that is counted, and wait for their row."""
+
+    applied: int
+    dropped: int
+    waiting: int
+
+
+def apply_scores(store: Store, *, now_ms: int) -> AppliedScores:
+    """Add every pending score whose row is there to the rollups, in slices; running it again changes nothing.
+
+    A score replaces its former value, and the first score named feedback or faithfulness the number that the row came
+    with. Dropped are scores of another environment than their row's (reason `scope`), names beyond MOST_NAMES (`name`),
+    and scores whose row did not come within seven days (`no_such_retrieval`). Raises SourceUnavailable.
+    """
+    applied = dropped = 0
+    after = ""
+    while names := _list_pending(store, after):
+        after = names[-1]
+        rows = list(find_rows(store, names).values())
+        for start in range(0, len(rows), _SLICE):
+            done, refused = _apply(store, rows[start : start + _SLICE])
+            applied, dropped = applied + done, dropped + refused
+    dropped += _drop_late(store, now_ms - WAITS_MS)
+    with store.read() as connection:
+        waiting = connection.scalar(select(func.count()).select_from(scores).where(_PENDING))
+    return AppliedScores(applied, dropped, int(waiting or 0))
+
+
+def admit_names(connection: Connection, scope_id: int, names: Collection[str]) -> set[str]:
+    """Return which names of scores a scope may have: the first MOST_NAMES. New ones are noted."""
+    c = dimension_values.c
+    same = (c.scope_id == scope_id, c.dimension == _NAMES, c.day_ms == 0)
+    known = set(connection.scalars(select(c.value).where(*same)))
+    new = sorted({*names} - known)[: max(0, MOST_NAMES - len(known))]
+    if new:
+        rows = [{"scope_id": scope_id, "dimension": _NAMES, "value": name} for name in new]
+        connection.execute(_ADD_NAME, rows)
+    return {*names} & known.union(new)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What a slice adds to the rollups, by their keys, with scopes in place of their ids."""
+
+    sums: dict[tuple[Any, ...], list[float]] = field(default_factory=lambda: defaultdict(lambda: [0, 0.0, 0.0]))
+    bins: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    bad: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+
+    def add(self, row: NamedRow, series: Iterable[tuple[str, str]], name: str, number: float, sign: int) -> None:
+        """Add a number to everything that its row is counted under, or subtract it."""
+        n, hour_ms = sign * row.weight, row.ts_ms - row.ts_ms % HOUR_MS
+        for dimension, value in series:
+            sums = self.sums[row.scope, dimension, value, name, hour_ms]
+            sums[0], sums[1], sums[2] = sums[0] + n, sums[1] + n * number, sums[2] + n * number * number
+
+    def add_bin(self, row: NamedRow, series: Iterable[tuple[str, str]], name: str, number: float, sign: int) -> None:
+        """Add a number to the histograms, or subtract it."""
+        day_ms = row.ts_ms - row.ts_ms % DAY_MS
+        for dimension, value in series:
+            self.bins[row.scope, dimension, value, name, day_ms, bin_of(number)] += sign * row.weight
+
+    def note_bad(self, row: NamedRow, sign: int) -> None:
+        """Count bad feedback for each of the row's documents, or take it back."""
+        for document in row.documents:
+            self.bad[row.scope, row.ts_ms - row.ts_ms % DAY_MS, document] += sign * row.weight
+
+    def to_rollups(self) -> Rollups:
+        """Return it as the log adds it; `rollups` only name the values that are counted."""
+        zeros = (0,) * 5
+        return Rollups(
+            sorted({(scope, dimension, value, at) for scope, dimension, value, _, at in self.sums}),
+            sorted((*key, *sums) for key, sums in self.sums.items()),
+            sorted((*key, n) for key, n in self.bins.items() if n),
+            sorted((*key, *zeros[:4], 0.0, n, *(0,) * len(TENTHS)) for key, n in self.bad.items() if n),
+        )
+
+
+def _list_pending(store: Store, after: str) -> list[str]:
+    c = scores.c
+    query = select(c.retrieval_id).where(_PENDING, c.retrieval_id > after).distinct().order_by(c.retrieval_id)
+    with store.read() as connection:
+        return list(connection.scalars(query.limit(_PAGE)))
+
+
+def _apply(store: Store, rows: Sequence[NamedRow]) -> tuple[int, int]:
+    """Apply the pending scores of some rows in one transaction; return how many, and how many were dropped."""
+    registry = registry_of(store)
+    with begin_appending(store) as connection:
+        lock_rollups(connection)
+        given = _read_scores(connection, [row.name for row in rows])
+        own = _read_own(connection, rows)
+        ids = registry.find_ids(connection, {row.scope for row in rows})
+        declared = registry.list_declared(connection, {row.scope.service for row in rows})
+        admitted = _admit_all(connection, rows, given, ids)
+        sums, done, refused = _Sums(), list[dict[str, Any]](), list[tuple[dict[str, Any], InvalidInput]]()
+        for row in rows:
+            judged = _Judged(row, given[row.name], own.get(row.name, {}))
+            right, wrong = _sort_out(row, given[row.name], admitted[row.scope])
+            judged.apply(right, sums, _list_series(row, declared.get(row.scope.service, ())))
+            done += [{**_key_of(score), "applied": score["value"]} for score in right]
+            refused += wrong
+            _write_own(connection, row, judged.newest)
+        add_sums(connection, replace(bound(sums.to_rollups(), partial(registry.admit, connection)), rollups=[]), ids)
+        if done:
+            connection.execute(_DONE, done)
+        _drop(connection, registry, refused)
+    return len(done), len(refused)
+
+
+class _Judged:
+    """The scores of one row that are in the rollups, and how further ones change that."""
+
+    def __init__(self, row: NamedRow, given: Iterable[Mapping[str, Any]], own: Mapping[str, float]) -> None:
+        self._row = row
+        applied = [score for score in given if score["applied"] is not None]
+        self._applied = {_place_of(score): float(score["applied"]) for score in applied}
+        self._newest_ms: dict[str, int] = {}
+        for score in applied:
+            self._newest_ms[score["name"]] = max(score["ts_ms"], self._newest_ms.get(score["name"], 0))
+        self._own = {name: number for name, number in own.items() if name not in self._newest_ms}
+        self.newest: dict[str, float] = {}
+
+    def apply(self, right: Iterable[Mapping[str, Any]], sums: _Sums, series: Sequence[tuple[str, str]]) -> None:
+        """Add scores, oldest first; each takes the place of its former value, or of the row's own number."""
+        was_bad = self._is_bad()
+        for score in right:
+            name, number, place = score["name"], float(score["value"]), _place_of(score)
+            self._subtract_former(place, sums, series)
+            sums.add(self._row, series, name, number, 1)
+            sums.add_bin(self._row, series, name, number, 1)
+            self._applied[place] = number
+            if name in _ON_THE_ROW and score["ts_ms"] >= self._newest_ms.get(name, 0):
+                self._newest_ms[name], self.newest[name] = score["ts_ms"], number
+        if self._is_bad() != was_bad:
+            sums.note_bad(self._row, -1 if was_bad else 1)
+
+    def _subtract_former(self, place: tuple[str, str], sums: _Sums, series: Sequence[tuple[str, str]]) -> None:
+        name, former = place[0], self._applied.get(place)
+        has_bin = True
+        if former is None:
+            former, has_bin = self._own.pop(name, None), self._row.has_bins
+        if former is None:
+            return
+        sums.add(self._row, series, name, former, -1)
+        if has_bin:
+            sums.add_bin(self._row, series, name, former, -1)
+
+    def _is_bad(self) -> bool:
+        later = any(number < 0 for (name, _), number in self._applied.items() if name == "feedback")
+        return later or self._own.get("feedback", 0.0) < 0
+
+
+def _read_scores(connection: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return all scores of some rows, oldest first."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    c = scores.c
+    query = select(scores).where(c.retrieval_id.in_(names)).order_by(c.ts_ms, c.name, c.source)
+    for row in connection.execute(query).mappings():
+        found[row["retrieval_id"]].append(dict(row))
+    return found
+
+
+def _read_own(connection: Connection, rows: Iterable[NamedRow]) -> dict[str, dict[str, float]]:
+    """Return the numbers on the rows that a score replaces; a log elsewhere keeps its own."""
+    names = {row.number: row.name for row in rows if row.number is not None}
+    c = retrievals.c
+    query = select(c.id, *(c[name] for name in _ON_THE_ROW)).where(c.id.in_(names))
+    found = connection.execute(query).all() if names else ()
+    return {
+        names[number]: {name: each for name, each in zip(_ON_THE_ROW, own, strict=True) if each is not None}
+        for number, *own in found
+    }
+
+
+def _write_own(connection: Connection, row: NamedRow, newest: Mapping[str, float]) -> None:
+    if newest and row.number is not None:
+        connection.execute(retrievals.update().where(retrievals.c.id == row.number).values(newest))
+
+
+def _admit_all(
+    connection: Connection,
+    rows: Iterable[NamedRow],
+    given: Mapping[str, Iterable[Mapping[str, Any]]],
+    ids: Mapping[Scope, int],
+) -> dict[Scope, set[str]]:
+    wanted: dict[Scope, set[str]] = {}
+    for row in rows:
+        named = {score["name"] for score in given[row.name] if score["pending"] and not _is_elsewhere(row, score)}
+        wanted.setdefault(row.scope, set()).update(named)
+    return {scope: admit_names(connection, ids[scope], names) for scope, names in wanted.items()}
+
+
+def _sort_out(
+    row: NamedRow, given: Iterable[dict[str, Any]], admitted: Collection[str]
+) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], InvalidInput]]]:
+    """Return the pending scores that belong to a row, and those that do not, with why."""
+    right, wrong = [], []
+    for score in given:
+        if not score["pending"]:
+            continue
+        if _is_elsewhere(row, score):
+            wrong.append((score, InvalidInput("scope", "the retrieval belongs to another environment or service")))
+        elif score["name"] not in admitted:
+            wrong.append((score, InvalidInput("name", f"a service has at most {MOST_NAMES} names of scores")))
+        else:
+            right.append(score)
+    return right, wrong
+
+
+def _is_elsewhere(row: NamedRow, score: Mapping[str, Any]) -> bool:
+    if score["environment"] != row.scope.environment:
+        return True
+    return bool(score["pending"] == FOR_OWN_SERVICE and score["service"] != row.scope.service)
+
+
+def _list_series(row: NamedRow, declared: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the dimensions and values that a row is counted under; "" and "" is all of its scope."""
+    noted = [(name, row.attributes.get(name)) for name in declared]
+    return [
+        ("", ""),
+        *zip(DIMENSIONS, row.values, strict=True),
+        *((name, "" if value is None else str(value)) for name, value in noted),
+    ]
+
+
+def _drop_late(store: Store, before_ms: int) -> int:
+    """Drop the scores that wait since before a time, and count them."""
+    query = select(scores).where(_PENDING, scores.c.received_ms < before_ms).limit(_PAGE)
+    dropped, refusal = 0, InvalidInput("retrieval_id", "no retrieval of this id came within seven days")
+    while True:
+        with store.read() as connection:
+            late = [dict(row) for row in connection.execute(query).mappings()]
+        if not late:
+            return dropped
+        with begin_appending(store) as connection:
+            _drop(connection, registry_of(store), [(score, refusal) for score in late])
+        dropped += len(late)
+
+
+def _drop(
+    connection: Connection, registry: Registry, refused: Sequence[tuple[Mapping[str, Any], InvalidInput]]
+) -> None:
+    if not refused:
+        return
+    names = registry.name_scopes(connection, {_scope_of(score) for score, _ in refused})
+    counts: dict[Counted, tuple[int, str]] = {}
+    for score, refusal in refused:
+        reason = "no_such_retrieval" if refusal.field == "retrieval_id" else refusal.field
+        counted = Counted(names[_scope_of(score)], SOURCE, reason)
+        n, example = counts.get(counted, (0, ""))
+        counts[counted] = (n + 1, example or make_example(refusal, _key_of(score)))
+    connection.execute(_DROP, [_key_of(score) for score, _ in refused])
+    store_counts(connection, counts)
+
+
+def _scope_of(score: Mapping[str, Any]) -> Scope:
+    return Scope(score["environment"], score["service"])
+
+
+def _place_of(score: Mapping[str, Any]) -> tuple[str, str]:
+    return score["name"], score["source"]
+
+
+def _key_of(score: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: score[name] for name in _KEY}

@@ -1,0 +1,206 @@
+"""Shell: finds the evaluated versions of a prompt in an experiment: their runs, cases and registered prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from core.tracking.cases import CaseResult
+from core.tracking.conventions import (
+    ABANDONED,
+    USUAL,
+    Evaluation,
+    RunNames,
+    clean_version,
+    order_by_variety,
+    read_evaluation,
+)
+from core.tracking.gateway import Tracking
+from core.tracking.runs import EVALUATED, LOGGED_ARTIFACTS, PromptVersion, Run, RunFilter
+from core.tracking.tables import CaseTable, rescale, rescale_mean
+
+LOOKED_AT = 1_000  # the newest runs from which the contenders are chosen
+_RUNS_OF_VERSION = 4  # the newest ones whose cases are read
+_UNSCORED = 60  # runs without a mean faithfulness whose tables and traces are looked into
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One run that evaluated a version, with its cases; `problem` says why there are none. Scores are 0 to 1."""
+
+    evaluation: Evaluation
+    faithfulness: float | None
+    cases: tuple[CaseResult, ...] = ()
+    prompt: PromptVersion | None = None
+    problem: str = ""
+    has_refusals: bool = False
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.evaluation.run.run_id
+
+
+@dataclass(frozen=True, slots=True)
+class Entrants:
+    """The evaluated versions of one prompt, each with its newest runs, the newest version first.
+
+    `looked_at` are the runs that were looked through; `notes` name other prompts, and what was cut.
+    """
+
+    versions: tuple[tuple[Entrant, ...], ...]
+    prompt: str = ""
+    production: PromptVersion | None = None
+    looked_at: tuple[Run, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def find_entrants(tracking: Tracking, experiment: str, names: RunNames = USUAL, *, prompt: str = "") -> Entrants:
+    """Return every evaluated version of one prompt, with its newest runs.
+
+    It is the prompt named, else that of the newest evaluated run among the prompts with two versions or more. The
+    version in production takes part, however old its run is.
+    """
+    runs = tracking.list_runs(RunFilter(experiment), limit=LOOKED_AT)
+    registered = _list_registered(tracking, runs)
+    evaluations = _read_all(tracking, runs, names, registered)
+    chosen = prompt or _choose_prompt(evaluations)
+    of_prompt = [each for each in evaluations if each.prompt == chosen]
+    production = tracking.production_version(chosen, with_runs=False) if chosen else None
+    if production and not any(_names(each, production) for each in of_prompt):
+        of_prompt += _read_production(tracking, experiment, names, production)
+    versions: dict[tuple[str, str], list[Evaluation]] = {}
+    for each in of_prompt:
+        versions.setdefault(each.key, []).append(each)
+    wanted = [_spread(same) for same in versions.values()]
+    entered = {
+        each.run_id: each
+        for each in _enter(tracking, [one for version in wanted for one in version], names, registered)
+    }
+    others = sorted({each.prompt or each.run.name for each in evaluations} - {chosen}) if chosen else []
+    notes = [f"Other prompts in {experiment}: {', '.join(others[:3])}."] if others else []
+    if len(runs) == LOOKED_AT:
+        notes.append(f"Only the newest {LOOKED_AT:,} runs were looked at.")
+    return Entrants(
+        tuple(tuple(entered[each.run.run_id] for each in version) for version in wanted),
+        chosen, production, tuple(runs), tuple(notes) if of_prompt else (),
+    )  # fmt: skip
+
+
+def read_entrants(tracking: Tracking, runs: Sequence[Run], names: RunNames = USUAL) -> tuple[Entrant, ...]:
+    """Return chosen runs with their cases, in the given order."""
+    registered = _list_registered(tracking, runs)
+    read = [_read(run, names, registered, ()) for run in runs]
+    return _enter(tracking, read, names, registered)
+
+
+def _read_all(
+    tracking: Tracking, runs: Sequence[Run], names: RunNames, registered: Mapping[tuple[str, int], PromptVersion]
+) -> list[Evaluation]:
+    """What each complete run says; of runs without a mean faithfulness, those whose cases say it instead."""
+    varied = order_by_variety(runs)
+    read = [_read(run, names, registered, varied) for run in runs if run.status not in ABANDONED]
+    unscored = [each for each in read if each.faithfulness is None and _may_have_cases(each)][:_UNSCORED]
+    tables = tracking.list_case_tables([each.run for each in unscored], [names] * len(unscored)) if unscored else ()
+    with_cases = {each.run.run_id for each, table in zip(unscored, tables, strict=True) if isinstance(table, CaseTable)}
+    return [each for each in read if each.faithfulness is not None or each.run.run_id in with_cases]
+
+
+def _may_have_cases(each: Evaluation) -> bool:
+    return bool(each.version or each.run.linked_prompts or LOGGED_ARTIFACTS in each.run.tags)
+
+
+def _choose_prompt(evaluations: Sequence[Evaluation]) -> str:
+    versions: dict[str, set[str]] = {}
+    for each in evaluations:
+        versions.setdefault(each.prompt, set()).add(each.key[1])
+    several = (name for name, found in versions.items() if len(found) > 1)
+    return next(several, evaluations[0].prompt if evaluations else "")
+
+
+def _spread(same: Sequence[Evaluation]) -> list[Evaluation]:
+    """The newest runs of one version; of runs over a known test set only the newest."""
+    found: list[Evaluation] = []
+    seen: set[str] = set()
+    for each in same:
+        digest = each.run.params.get("dataset_digest", "")
+        if digest and digest in seen:
+            continue
+        seen.add(digest)
+        found.append(each)
+    return found[:_RUNS_OF_VERSION]
+
+
+def _read_production(tracking: Tracking, experiment: str, names: RunNames, live: PromptVersion) -> list[Evaluation]:
+    version = live.tags.get("version", str(live.version))
+    former = tracking.list_runs(RunFilter(experiment, live.name, version), limit=10)
+    labels = {(live.name, live.version): live}
+    return [each for run in former if (each := _read(run, names, labels, ())).faithfulness is not None]
+
+
+def _enter(
+    tracking: Tracking,
+    evaluations: Sequence[Evaluation],
+    names: RunNames,
+    registered: Mapping[tuple[str, int], PromptVersion],
+) -> tuple[Entrant, ...]:
+    tables = tracking.list_case_tables([each.run for each in evaluations], [names] * len(evaluations))
+    rescaled, scale = rescale([table for table in tables if isinstance(table, CaseTable)])
+    highest = max((each.faithfulness or 0.0 for each in evaluations), default=0.0)
+    scale = scale if scale > 1 or not 1 < highest <= 5 else 5.0
+    in_order = iter(rescaled)
+    return tuple(
+        _entrant(each, next(in_order) if isinstance(table, CaseTable) else table, scale, registered)
+        for each, table in zip(evaluations, tables, strict=True)
+    )
+
+
+def _entrant(
+    each: Evaluation, table: CaseTable | str, scale: float, registered: Mapping[tuple[str, int], PromptVersion]
+) -> Entrant:
+    mean = rescale_mean(each.faithfulness, scale) if each.faithfulness is not None and scale > 1 else each.faithfulness
+    prompt = _find_registered(each, registered)
+    if isinstance(table, str):
+        problem = f"has no readable table of cases: {table}"
+        if mean is None:
+            problem = f"has no {' and '.join(name for name in EVALUATED if name not in each.run.metrics)}"
+        return Entrant(each, mean, (), prompt, problem)
+    if all(case.error for case in table.cases):
+        return Entrant(each, mean, table.cases, prompt, "has no judged cases")
+    return Entrant(each, mean, table.cases, prompt, "", table.has_refusals)
+
+
+def _read(
+    run: Run, names: RunNames, registered: Mapping[tuple[str, int], PromptVersion], varied: Sequence[str]
+) -> Evaluation:
+    links = [link for link in run.linked_prompts if link in registered]
+    labels = {link: registered[link].tags.get("version", "") or str(link[1]) for link in links}
+    return read_evaluation(run, names, versions=labels, varied=varied)
+
+
+def _list_registered(tracking: Tracking, runs: Sequence[Run]) -> Mapping[tuple[str, int], PromptVersion]:
+    """The registered versions of all prompts that the runs name or are linked to."""
+    evaluated = [each.prompt for run in runs if (each := read_evaluation(run)).faithfulness is not None]
+    names = {name for run in runs for name, _ in run.linked_prompts} | set(evaluated)
+    names.discard("")
+    few = (
+        [each for name in sorted(names) for each in tracking.list_prompts(name, with_runs=False)]
+        if len(names) < 4
+        else None
+    )
+    found = tracking.list_prompts(with_runs=False) if few is None else few
+    return {(prompt.name, prompt.version): prompt for prompt in found}
+
+
+def _find_registered(each: Evaluation, registered: Mapping[tuple[str, int], PromptVersion]) -> PromptVersion | None:
+    """The registered version that a run is linked to, else the one that it names."""
+    linked = [registered[link] for link in each.run.linked_prompts if link in registered]
+    for prompt in linked:
+        if prompt.name == each.prompt:
+            return prompt
+    return next(iter(linked), None) or next((p for p in registered.values() if _names(each, p)), None)
+
+
+def _names(each: Evaluation, prompt: PromptVersion) -> bool:
+    """Whether a run evaluated this registered version, by its link or by the names that it keeps."""
+    if any(name == prompt.name for name, _ in each.run.linked_prompts):
+        return (prompt.name, prompt.version) in each.run.linked_prompts
+    return each.prompt == prompt.name and clean_version(prompt.label) == each.version

@@ -1,0 +1,210 @@
+"""Rule: reads cases of any convention: tables that `mlflow.evaluate` logs, and traces of `mlflow.genai.evaluate`.
+
+Text and values in, cases out. The deck's own table is in `cases.py`.
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from core.errors import InvalidInput
+from core.tracking.cases import CaseResult, parse_case_results
+from core.tracking.conventions import score_of
+
+QUESTIONS = ("question", "query", "inputs", "input", "user_input", "request", "prompt", "messages")
+ANSWERS = ("outputs", "output", "answer", "response", "prediction", "predictions", "actual_output")
+IDS = ("case_id", "id", "test_id", "question_id", "request_id")
+COSTS = ("cost_usd", "cost", "total_cost", "cost_per_query_usd")
+REFUSALS = ("refusal_correct", "refusal_accuracy")
+_YES = {"yes": 1.0, "true": 1.0, "pass": 1.0, "passed": 1.0, "no": 0.0, "false": 0.0, "fail": 0.0, "failed": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class CaseTable:
+    """The cases of one run. `has_refusals` says whether the run tells right refusals from wrong ones.
+
+    Figures of a case that the run does not report are NaN.
+    """
+
+    cases: tuple[CaseResult, ...]
+    has_refusals: bool = False
+    source: str = ""
+
+    @property
+    def highest(self) -> float:
+        """The highest score of a case, which tells the scale; 0 without scores."""
+        return max((case.faithfulness for case in self.cases if not case.error), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class AssessedTrace:
+    """One trace of an evaluation: its inputs as JSON, and its assessments by name, as JSON values."""
+
+    trace_id: str
+    inputs: str
+    answer: str
+    scores: Mapping[str, Any]
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+
+
+def parse_table(text: str, scores: Sequence[str], *, source: str) -> CaseTable:
+    """Return the cases of a table that MLflow logged, or of the deck's own. Raises InvalidInput for anything else.
+
+    `scores` are the names that the faithfulness of a case may have.
+    """
+    try:
+        told = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(source, f"is not JSON: {error}") from error
+    if isinstance(told, dict) and isinstance(told.get("columns"), list) and isinstance(told.get("data"), list):
+        columns = [str(name) for name in told["columns"]]
+        rows = [dict(zip(columns, row, strict=False)) for row in told["data"] if isinstance(row, list)]
+    elif isinstance(told, list) and all(isinstance(row, dict) for row in told):
+        if told and "case_id" in told[0] and "refusal_correct" in told[0]:
+            return CaseTable(parse_case_results(text, source=source), has_refusals=True, source=source)
+        rows = told
+    else:
+        raise InvalidInput(source, "is no table of cases")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if not any(find_score(name, scores) for name in names):
+        raise InvalidInput(
+            source, f"has no column of {' or '.join(scores[:3])}; its columns are {', '.join(names[:12])}"
+        )
+    return _table([_read_row(row, scores) for row in rows], names, source)
+
+
+def read_traces(traces: Sequence[AssessedTrace], scores: Sequence[str], *, source: str) -> CaseTable:
+    """Return the cases of assessed traces. Raises InvalidInput if no trace has such a score."""
+    rows = []
+    for trace in sorted(traces, key=lambda each: each.trace_id):
+        told = _load(trace.inputs)
+        asked: dict[str, Any] = told if isinstance(told, dict) else {"inputs": trace.inputs}
+        cost = trace.cost_usd if trace.cost_usd is not None else _number(trace.scores, COSTS)
+        row = {**asked, "outputs": trace.answer, **trace.scores, "cost_usd": cost, "latency_ms": trace.latency_ms}
+        rows.append((row, trace.inputs))
+    names = list(dict.fromkeys(name for row, _ in rows for name in row))
+    assessed = [name for each in traces for name in each.scores]
+    if not any(find_score(name, scores) for name in assessed):
+        found = ", ".join(list(dict.fromkeys(assessed))[:12]) or "none"
+        raise InvalidInput(source, f"have no assessment of {' or '.join(scores[:3])}; there are: {found}")
+    return _table([_read_row(row, scores, whole=whole) for row, whole in rows], names, source)
+
+
+def find_score(name: str, scores: Sequence[str]) -> str:
+    """Return which of the scores a column holds, "" for none: `faithfulness/v1/score` holds `faithfulness`."""
+    short = score_of(name).lower().replace(" ", "_")
+    return next((score for score in scores if short == score.lower()), "")
+
+
+def rescale(tables: Sequence[CaseTable]) -> tuple[tuple[CaseTable, ...], float]:
+    """Return the tables with scores of 0 to 1, and the highest score of their scale.
+
+    The scale is told from all tables together, so that a run of poor answers is not taken for one of perfect ones: 1,
+    5 (from 1, as MLflow's judges grade), 10 or 100.
+    """
+    highest = max((table.highest for table in tables), default=0.0)
+    scale = next((float(top) for top in (1, 5, 10, 100) if highest <= top + 1e-9), 1.0)
+    lowest = min(case.faithfulness for table in tables for case in table.cases if not case.error) if tables else 1.0
+    return tuple(
+        replace(table, cases=tuple(_scaled(case, scale, lowest) for case in table.cases)) for table in tables
+    ), scale
+
+
+def rescale_mean(value: float, scale: float, *, lowest: float = 1.0) -> float:
+    """Return a mean on that scale as 0 to 1."""
+    return min(1.0, (value - 1) / 4 if scale == 5 and lowest >= 1 else value / scale)
+
+
+def _scaled(case: CaseResult, scale: float, lowest: float) -> CaseResult:
+    return case if case.error else replace(case, faithfulness=rescale_mean(case.faithfulness, scale, lowest=lowest))
+
+
+def _table(rows: Sequence[tuple[CaseResult, str]], names: Sequence[str], source: str) -> CaseTable:
+    """Give each case an id that is the same in every run over the same questions."""
+    often = Counter(case.question for case, _ in rows)
+    seen: Counter[str] = Counter()
+    cases = []
+    for case, whole in rows:
+        asked = case.question if often[case.question] == 1 else whole or case.question
+        seen[asked] += 1
+        case_id = case.case_id or hashlib.sha256(asked.encode()).hexdigest()[:8]
+        repeated = f"-{seen[asked]}" if seen[asked] > 1 else ""
+        cases.append(replace(case, case_id=f"{case_id}{repeated}", question=asked))
+    return CaseTable(tuple(cases), any(score_of(name).lower() in REFUSALS for name in names), source)
+
+
+def _read_row(row: Mapping[str, Any], scores: Sequence[str], *, whole: str = "") -> tuple[CaseResult, str]:
+    score = _score(row, scores)
+    question = _text(_first(row, QUESTIONS))
+    if not question:  # no usual name: all that is neither an answer nor a judgment
+        asked = {name: value for name, value in row.items() if name not in ANSWERS and "/" not in name}
+        question = whole or json.dumps({k: v for k, v in asked.items() if isinstance(v, str)}, sort_keys=True)
+    right = to_score(_first(row, REFUSALS))
+    latency = _number(row, ("latency_ms",))
+    case = CaseResult(
+        case_id=_text(_first(row, IDS)), question=question, answerable=True, answer=_text(_first(row, ANSWERS)),
+        refused=row.get("refused") is True, faithfulness=score if score is not None else 0.0, relevancy=math.nan,
+        refusal_correct=right is None or right >= 0.5, retrieval_hit=None, documents=(), sentences=(), supported=(),
+        input_tokens=0, output_tokens=0, cost_usd=_number(row, COSTS, math.nan), latency_ms=latency,
+        error="" if score is not None else "has no score",
+    )  # fmt: skip
+    return case, whole or json.dumps(row.get("inputs", question), sort_keys=True, default=str)
+
+
+def _score(row: Mapping[str, Any], scores: Sequence[str]) -> float | None:
+    """The first of the scores that this row has, in the order of the names."""
+    found = {wanted: to_score(value) for name, value in row.items() if (wanted := find_score(name, scores))}
+    return next((found[name] for name in scores if found.get(name) is not None), None)
+
+
+def to_score(value: object) -> float | None:
+    """Return a judgment as a number: yes, true and pass are 1; None for what is no judgment.
+
+    >>> to_score("yes"), to_score(0.5), to_score(None), to_score("unclear")
+    (1.0, 0.5, None, None)
+    """
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) and value >= 0 else None
+    if isinstance(value, str):
+        try:
+            return to_score(float(value))
+        except ValueError:
+            return _YES.get(value.strip().lower())
+    return None
+
+
+def _number(row: Mapping[str, Any], names: Sequence[str], otherwise: Any = None) -> Any:
+    value = _first(row, names)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number and value >= 0 else otherwise
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    lower = {name.lower(): name for name in row}
+    return next((row[lower[name]] for name in names if row.get(lower.get(name, "")) not in (None, "")), None)
+
+
+def _text(value: object) -> str:
+    """A cell as text; an object with a question in it is that question."""
+    if isinstance(value, dict):
+        return _text(_first(value, QUESTIONS)) or json.dumps(value, sort_keys=True, ensure_ascii=False)
+    if isinstance(value, list):
+        said = [each.get("content") for each in value if isinstance(each, dict) and each.get("role") == "user"]
+        return str(said[-1]) if said else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and value[:1] in "{[" and not isinstance(told := _load(value), str):
+        return _text(told)
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _load(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,81 @@
+"""`quarterdeck questions`: what is in the log, newest first."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
+from tests.app.commands.running import Run, only_line
+
+NOW = datetime.now(UTC)
+KEYS = (
+    "retrieval_id", "ts", "query", "score", "score_kind", "similarity", "answerability", "state", "session_id",
+    "service", "environment", "arm", "prompt_version", "index_version", "documents", "attributes", "scores",
+)  # fmt: skip
+
+
+@pytest.fixture
+def two_scopes(store: Store) -> Store:
+    rows = [
+        Retrieval(NOW - timedelta(minutes=3), "what is an mbuf", 0.8, documents=[("a.md", 0.8)], retrieval_id="q-1"),
+        Retrieval(NOW - timedelta(minutes=2), "what is a ring", 0.3, scope=Scope("staging", "answers")),
+        Retrieval(NOW - timedelta(minutes=1), "nothing", scope=Scope("production", "answers")),
+    ]
+    append_retrievals(store, rows)
+    return store
+
+
+def test_every_scope_is_listed_newest_first(two_scopes: Store, url: str, quarterdeck: Run) -> None:
+    found = quarterdeck("questions", "--database", url, "--json").json
+    assert [(row["query"], row["environment"], row["service"]) for row in found] == [
+        ("nothing", "production", "answers"), ("what is a ring", "staging", "answers"),
+        ("what is an mbuf", "production", "default"),
+    ]  # fmt: skip
+    assert set(KEYS) <= found[2].keys()
+    assert (found[2]["retrieval_id"], found[2]["documents"]) == ("q-1", [{"id": "a.md", "score": 0.8, "rank": 1}])
+    lines = quarterdeck("questions", "--database", url).out.splitlines()
+    assert [line.split("  ")[-1] for line in lines] == ["nothing", "what is a ring", "what is an mbuf"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--service", "Answers"), ["nothing", "what is a ring"]),
+        (("--environment", "production"), ["nothing", "what is an mbuf"]),
+        (("--environment", "staging", "--service", "answers"), ["what is a ring"]),
+        (("--search", "WHAT IS"), ["what is a ring", "what is an mbuf"]),
+        (("--limit", "1"), ["nothing"]),
+        (("--low", "0.5"), ["what is a ring"]),
+        (("--service", "none"), []),
+    ],
+)
+def test_options_narrow_the_list(
+    two_scopes: Store, url: str, quarterdeck: Run, options: tuple[str, ...], expected: list[str]
+) -> None:
+    found = quarterdeck("questions", "--database", url, "--json", *options).json
+    assert [row["query"] for row in found] == expected
+
+
+def test_low_is_what_the_coverage_page_calls_low(lab: Store, url: str, quarterdeck: Run) -> None:
+    found = quarterdeck("questions", "--database", url, "--low", "--json", "--limit", "200").json
+    assert len(found) >= 50
+    assert all(row["similarity"] < 0.8 for row in found)
+    assert {row["query"].rstrip("0123456789") for row in found[:50]} == {"what is a vpp node "}
+
+
+@pytest.mark.slow
+def test_a_topic_is_known_by_number_and_label(lab: Store, url: str, quarterdeck: Run) -> None:
+    topics = quarterdeck("topics", "--database", url, "--json").json
+    by_number = quarterdeck("questions", "--database", url, "--topic", "0", "--json", "--limit", "200").json
+    by_label = quarterdeck("questions", "--database", url, "--topic", topics[0]["label"], "--json").json
+    assert topics[0]["cluster_id"] == 0
+    assert {row["query"] for row in by_number} == {row["query"] for row in by_label}
+    assert len(by_number) == topics[0]["count"]
+    assert "there is no topic 'xyz'" in only_line(quarterdeck("questions", "--database", url, "--topic", "xyz"), 2)
+
+
+def test_low_that_is_no_number_is_refused(two_scopes: Store, url: str, quarterdeck: Run) -> None:
+    assert "low: must be a similarity" in only_line(quarterdeck("questions", "--database", url, "--low", "x"), 2)

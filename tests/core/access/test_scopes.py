@@ -1,0 +1,68 @@
+"""A token is bound to an environment, and optionally to services."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from core.access.credentials import issue_token
+from core.access.scopes import Scope, Token, bind_scope, home_of
+from core.access.tokens import get_token
+from core.audit.acts import Act
+from core.errors import InvalidInput
+
+
+def make(environment: str = "Staging", *services: str) -> Token:
+    return Token(
+        "t", "d", "h", (Scope.INGEST,), environment, datetime(2026, 3, 1, tzinfo=UTC), "ada", services=services
+    )
+
+
+@pytest.mark.parametrize(
+    ("token", "named", "bound"),
+    [
+        (None, (None, None), ("production", "default")),
+        (None, ("QA", "Answers"), ("qa", "answers")),
+        (make(), (None, ""), ("staging", "default")),
+        (make(), ("", "Answers"), ("staging", "answers")),
+        (make("staging", "answers"), (None, None), ("staging", "answers")),
+        (make("staging", "answers"), (None, "unknown_service:java"), ("staging", "answers")),
+        (make("staging", "answers", "search"), (None, "search"), ("staging", "search")),
+        (make("staging"), (None, "unknown_service"), ("staging", "default")),
+    ],
+)
+def test_what_is_not_named_is_the_tokens(token: Token | None, named: tuple[Any, Any], bound: tuple[str, str]) -> None:
+    assert bind_scope(token, named) == bound
+
+
+@pytest.mark.parametrize(
+    ("token", "named", "field"),
+    [
+        (make(), ("production", None), "scope"),
+        (make("staging", "answers"), (None, "search"), "scope"),
+        (make("staging", "answers"), ("staging", "default"), "scope"),
+        (make("staging", "answers", "search"), (None, None), "scope"),
+        (make(), (7, None), "environment"),
+        (None, (None, []), "service"),
+    ],
+)
+def test_another_scope_is_refused(token: Token | None, named: tuple[Any, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        bind_scope(token, named)
+    assert caught.value.field == field
+
+
+def test_what_is_refused_is_counted_under_the_tokens_own_scope():
+    assert home_of(None) == ("production", "default")
+    assert home_of(make("staging", "a", "b")) == ("staging", "default")
+    assert home_of(make("staging", "a")) == ("staging", "a")
+
+
+def test_a_token_keeps_its_services(store):
+    issue_token(store, "t", [Scope.INGEST], Act("ada", "a test"), services=["Search", "answers", "search"])
+    assert get_token(store, "t").services == ("answers", "search")
+
+
+def test_a_service_with_a_space_in_its_name_is_refused(store):
+    with pytest.raises(InvalidInput, match="service: must be 1 to 128 printable characters without spaces"):
+        issue_token(store, "t", [Scope.INGEST], Act("ada", "a test"), services=["my service"])

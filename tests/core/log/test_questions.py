@@ -1,0 +1,182 @@
+"""Questions one by one: every kind of log answers a filter as a plain loop over the same rows does."""
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from core.errors import InvalidInput
+from core.log.filters import Cursor, QuestionFilter, read_cursor
+from core.log.questions import count_questions, list_newest, list_page
+from core.log.readers import open_reader
+from quarterdeck.exposures import store_scores
+from quarterdeck.log import RetrievalLog
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.schema import retrievals
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
+from tests.backends import BACKENDS
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SCOPES = (Scope("production", "answers"), Scope("production", "search"), Scope("staging", "answers"))
+
+
+TEXTS = ("what is an mbuf", "What Is An MBUF?", "GRÖSSE der Schlange", "100% \\ 'quoted' \"text\"", "a_b")
+NOTED = (None, {"tenant": "acme", "top_k": 5}, {"tenant": 'a"cme', "top_k": 50, "beta": True})
+
+
+def draw_rows(count: int = 600) -> list[Retrieval]:
+    rng = random.Random(5)
+    rows = []
+    for number in range(count):
+        hits = rng.choice([None, [], ["a.md"], [("a.md", 0.4), ('say "b".md', 0.3)], [("c.md", 12.5)]])
+        kind = "bm25" if hits == [("c.md", 12.5)] else None
+        rows.append(
+            Retrieval(
+                NOON + timedelta(minutes=rng.randrange(200)),
+                rng.choice(TEXTS),
+                None if hits is not None else rng.choice([0.1, 0.5, 0.7, None]),
+                session_id=rng.choice([None, "s1", "s2"]),
+                user_id=rng.choice([None, "u1"]),
+                arm=rng.choice([None, "blue", "green"]),
+                model=rng.choice([None, "m-1"]),
+                documents=hits,
+                score_kind=kind,
+                error="down" if rng.random() < 0.1 else None,
+                attributes=rng.choice(NOTED),
+                retrieval_id=f"id-{number}",
+                scope=rng.choice(SCOPES),
+            )
+        )  # fmt: skip
+    return rows
+
+
+ROWS = draw_rows()
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def log(request: pytest.FixtureRequest, open_new_log: Callable[[str], RetrievalLog]) -> RetrievalLog:
+    filled = open_new_log(request.param)
+    append_retrievals(filled, ROWS)
+    return filled
+
+
+def list_ids(log: RetrievalLog, wanted: QuestionFilter, *, page: int = 100) -> list[str]:
+    """The ids of everything that meets a filter, read page by page."""
+    reader, after, found = open_reader(log), None, list[str]()
+    while rows := reader.list_rows(wanted, page, after):
+        found += [row.values[1] for row in rows]
+        times = [row.cursor.ts_ms for row in rows]
+        assert times == sorted(times, reverse=True)
+        after = read_cursor(str(rows[-1].cursor))
+    return found
+
+
+def has(row: Retrieval, **attributes: Any) -> bool:
+    return all((row.row[18] or {}).get(name) == value for name, value in attributes.items())
+
+
+CASES: dict[str, tuple[QuestionFilter, Callable[[Retrieval], bool]]] = {
+    "everything": (QuestionFilter(), lambda _row: True),
+    "a scope": (QuestionFilter(scope=SCOPES[1]), lambda row: row.scope == SCOPES[1]),
+    "an environment": (QuestionFilter(scope=Scope("production", "")), lambda row: row.scope[0] == "production"),
+    "a service": (QuestionFilter(scope=Scope("", "answers")), lambda row: row.scope[1] == "answers"),
+    "an unknown scope": (QuestionFilter(scope=Scope("", "none")), lambda _row: False),
+    "a day": (
+        QuestionFilter(start_ms=ROWS[0].ts_ms, end_ms=ROWS[0].ts_ms + 3_600_000),
+        lambda row: ROWS[0].ts_ms <= row.ts_ms < ROWS[0].ts_ms + 3_600_000,
+    ),
+    "states": (QuestionFilter(states=("failed", "empty")), lambda row: row.state in ("failed", "empty")),
+    "below": (QuestionFilter(below=0.5), lambda row: row.similarity is not None and row.similarity < 0.5),
+    "below 0.7": (QuestionFilter(below=0.7), lambda row: row.similarity is not None and row.similarity < 0.7),
+    "search": (QuestionFilter(search="mBuf"), lambda row: "mbuf" in row.query.lower()),
+    "search umlaut": (QuestionFilter(search="Ö"), lambda row: "Ö" in row.query),
+    "search a sign": (QuestionFilter(search="100% \\"), lambda row: "100%" in row.query),
+    "search an underscore": (QuestionFilter(search="a_b"), lambda row: row.query == "a_b"),
+    "texts": (QuestionFilter(texts=("a_b", "what is an mbuf")), lambda row: row.query in ("a_b", "what is an mbuf")),
+    "no text": (QuestionFilter(texts=()), lambda _row: False),
+    "an id": (QuestionFilter(retrieval_id="id-7"), lambda row: row.retrieval_id == "id-7"),
+    "a session": (QuestionFilter(session_id="s1"), lambda row: row.session_id == "s1"),
+    "a user": (QuestionFilter(user_id="u1"), lambda row: row.user_id == "u1"),
+    "a document": (
+        QuestionFilter(documents=('say "b".md',)),
+        lambda row: any(name == 'say "b".md' for name, _ in row.row[17] or ()),
+    ),
+    "an arm": (QuestionFilter(labels=(("arm", "blue"),)), lambda row: row.arm == "blue"),
+    "no model": (
+        QuestionFilter(labels=(("model", ""), ("arm", "green"))),
+        lambda row: (row.model, row.arm) == (None, "green"),
+    ),
+    "an attribute": (QuestionFilter(attributes=(("tenant", "acme"),)), lambda row: has(row, tenant="acme")),
+    "a number": (QuestionFilter(attributes=(("top_k", "5"),)), lambda row: has(row, top_k=5)),
+    "a truth value": (QuestionFilter(attributes=(("beta", "true"),)), lambda row: has(row, beta=True)),
+    "a quoted value": (
+        QuestionFilter(attributes=(("tenant", 'a"cme'), ("top_k", "50"))),
+        lambda row: has(row, tenant='a"cme', top_k=50),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_log_finds_what_a_loop_over_the_rows_finds(log: RetrievalLog, case: str) -> None:
+    wanted, meets = CASES[case]
+    expected = sorted(str(row.retrieval_id) for row in ROWS if meets(row))
+    assert sorted(list_ids(log, wanted)) == expected
+    assert open_reader(log).count_matching(wanted) == len(expected)
+
+
+def test_pages_of_any_size_hold_the_same_rows_in_the_same_order(log: RetrievalLog) -> None:
+    assert list_ids(log, QuestionFilter(), page=7) == list_ids(log, QuestionFilter(), page=1_000)
+
+
+def test_a_question_shows_what_the_service_gave(store: Store) -> None:
+    row = Retrieval(
+        NOON, "what is an mbuf", documents=[("a.md", 12.5), ("b.md", 3.0)], score_kind="bm25", user_id="u1",
+        attributes={"tenant": "acme"}, retrieval_id="q-1", answer="a buffer", scope=Scope("staging", "answers"),
+    )  # fmt: skip
+    append_retrievals(store, [row])
+    given = {"retrieval_id": "q-1", "name": "feedback", "source": "user", "value": 1.0, "comment": "good", "ts_ms": 1}
+    with store.begin() as connection:
+        store_scores(connection, [{**given, "environment": "staging", "service": "answers"}])
+    (found,) = list_page(store, QuestionFilter()).questions
+    assert (found.score, found.score_kind, found.similarity, found.state) == (12.5, "bm25", None, "scored")
+    assert [tuple(hit) for hit in found.documents] == [("a.md", 12.5, 1), ("b.md", 3.0, 2)]
+    assert [tuple(score) for score in found.scores] == [("feedback", 1.0, "user", "good")]
+    assert (found.environment, found.service, found.attributes) == ("staging", "answers", {"tenant": "acme"})
+
+
+def test_a_row_of_an_earlier_release_is_named_by_its_number_and_has_a_state(store: Store) -> None:
+    with store.begin() as connection:
+        connection.execute(retrievals.insert().values(ts_ms=1_000, query="old", score=0.5))
+        connection.execute(retrievals.insert().values(ts_ms=2_000, query="older", score=None))
+    found = list_page(store, QuestionFilter()).questions
+    assert [(each.retrieval_id, each.state, each.score_kind) for each in found] == [
+        ("r2", "empty", "cosine"), ("r1", "scored", "cosine"),
+    ]  # fmt: skip
+    assert [each.query for each in list_page(store, QuestionFilter(retrieval_id="r1")).questions] == ["old"]
+    assert count_questions(store, QuestionFilter(states=("empty",))) == 1
+
+
+def test_a_page_says_where_the_next_one_begins(store: Store) -> None:
+    append_retrievals(store, [Retrieval(NOON, f"q {number}", 0.5) for number in range(5)])
+    first = list_page(store, QuestionFilter(), limit=3)
+    assert first.following is not None
+    rest = list_page(store, QuestionFilter(), limit=3, after=first.following)
+    assert ([len(first.questions), len(rest.questions)], rest.following) == ([3, 2], None)
+    assert [each.query for each in list_newest(store, QuestionFilter(), limit=4)] == ["q 4", "q 3", "q 2", "q 1"]
+
+
+@pytest.mark.parametrize("text", ["", "17", "x.1", "17.", "-1.2"])
+def test_a_cursor_that_no_page_gave_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="cursor"):
+        read_cursor(text)
+    assert read_cursor(str(Cursor(17, "a.b"))) == Cursor(17, "a.b")
+
+
+@pytest.mark.parametrize("wrong", [{"states": ("lost",)}, {"labels": (("query", "x"),)}])
+def test_a_filter_of_nothing_known_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        QuestionFilter(**wrong)
