@@ -7,10 +7,10 @@ from sqlalchemy import select
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import save_setting
+from core.audit.settings import get_setting, save_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.log.days import forget_days
-from core.log.services import ServiceSettings, get_service, service_key
+from core.log.services import KEYS, ServiceSettings, get_service, service_key
 from core.log.successions import (
     Holdings,
     count_holdings,
@@ -29,12 +29,14 @@ from quarterdeck.store import Store
 def save_service(store: Store, service: ServiceSettings, by: Act) -> int:
     """Save the settings of a service, which hold in all environments; return the audit entry's id.
 
+    What another release keeps beside them stays.
     Another zone makes its closed days anew. Raises Conflict if somebody else changed them since they were read.
     """
-    before = get_service(store, service.name)
+    before, (stored, _) = get_service(store, service.name), get_setting(store, service_key(service.name))
     with changing(store, by) as change:
         key = service_key(service.name)
-        save_setting(change.connection, key, service.to_audit(), expected_version=service.version)
+        others = {name: value for name, value in (stored or {}).items() if name not in KEYS}
+        save_setting(change.connection, key, others | service.to_audit(), expected_version=service.version)
         if service.zone != before.zone:
             ids = change.connection.scalars(select(scopes.c.id).where(scopes.c.service == service.name))
             forget_days(change.connection, list(ids))

@@ -16,6 +16,7 @@ from quarterdeck.similarity import check_kind
 from quarterdeck.store import Store
 
 UTC_NAME = "UTC"
+KEYS = frozenset({"dimensions", "zone", "trace_link", "score_kind", "keep_answers"})  # in the stored JSON
 NEW_FOR = timedelta(days=7)
 MOST_DIMENSIONS = 20
 _LONGEST_NAME, _LONGEST_LINK = 64, 500
@@ -78,7 +79,8 @@ def get_service(store: Store, name: str) -> ServiceSettings:
     """Return the settings of a service; the defaults where none was saved. Invalid ones count as not set."""
     stored, version = get_setting(store, service_key(name))
     told: dict[str, Any] = stored if isinstance(stored, dict) else {}
-    values: dict[str, Any] = {"dimensions": tuple(map(str, told.get("dimensions") or ()))}
+    named = told.get("dimensions")
+    values: dict[str, Any] = {"dimensions": tuple(map(str, named)) if isinstance(named, list) else ()}
     values |= {field: told.get(field) or "" for field in ("trace_link", "score_kind")}
     values["zone"] = told.get("zone") or UTC_NAME
     kept: dict[str, Any] = {}

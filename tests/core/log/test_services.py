@@ -1,10 +1,12 @@
 """Settings of services, and services that continue under another name."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from core.audit.acts import Act
+from core.audit.settings import get_setting
 from core.audit.trail import list_audit
 from core.drift.operations import accept_level
 from core.drift.report import get_accepted_day, report_drift
@@ -13,12 +15,12 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.log.closing import close_days
 from core.log.retrievals import list_days, list_dimensions, list_scopes, list_segment_scores
 from core.log.service_operations import merge_services, rename_service, save_service
-from core.log.services import ServiceSettings, get_service, list_new_scopes
+from core.log.services import ServiceSettings, get_service, list_new_scopes, service_key
 from core.log.successions import count_holdings, find_successions
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import topics
+from quarterdeck.schema import settings, topics
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
@@ -62,6 +64,17 @@ def test_settings_are_saved_with_their_audit_entry_and_read_back(store: Store) -
     with pytest.raises(Conflict):
         save_service(store, wanted, ME)
     assert get_service(store, "nobody") == ServiceSettings("nobody")
+
+
+def test_what_others_keep_in_the_same_setting_survives_a_save(store: Store) -> None:
+    with store.begin() as connection:
+        value = '{"keep_text": true, "zone": "Europe/Berlin", "dimensions": 7}'
+        connection.execute(settings.insert().values(name="service:answers", value=value, version=4))
+    found = get_service(store, "answers")
+    assert (found.zone, found.dimensions, found.version) == ("Europe/Berlin", (), 4)
+    save_service(store, replace(found, zone="UTC", dimensions=("tenant",)), ME)
+    stored, _ = get_setting(store, service_key("answers"))
+    assert stored == {"keep_text": True, "dimensions": ["tenant"]}
 
 
 @pytest.mark.parametrize(
