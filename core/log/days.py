@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, text
 
 from core.log.values import DailyScores
-from quarterdeck.schema import SUMS, days, scopes
+from quarterdeck.schema import BINS, SUMS, days, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
 
 _KEY = ("scope_id", "dimension", "value", "day")
-_HISTOGRAM = 3 + SUMS.index("b00")  # after value, day and capped mean
+_COUNTS = tuple(name for name in SUMS if name not in BINS)
 _NAMES = tuple(column.name for column in days.c)
 _SAVE = text(
     f"INSERT INTO days ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)}) "
@@ -59,7 +59,7 @@ def list_closed_days(
         return []
     c = days.c
     query = (
-        select(c.value, c.day, c.capped, *(c[name] for name in SUMS))
+        select(c.value, c.day, c.capped, c.histogram, *(c[name] for name in _COUNTS))
         .join(scopes, scopes.c.id == c.scope_id)
         .where(scopes.c.environment == scope.environment, scopes.c.service == scope.service)
         .where(c.dimension == dimension, c.day >= min(wanted).isoformat(), c.day <= max(wanted).isoformat())
@@ -72,10 +72,10 @@ def list_closed_days(
 
 
 def _read_day(day: date, row: Sequence[Any]) -> DailyScores:
-    _, _, capped, count, logged, total, squares, unmapped, unscored, empty, failed = row[:_HISTOGRAM]
+    _, _, capped, histogram, count, logged, total, squares, unmapped, unscored, empty, failed = row
     return DailyScores(
-        day, count, total, squares, tuple(row[_HISTOGRAM:]), logged=logged, unmapped=unmapped, unscored=unscored,
-        empty=empty, failed=failed, capped=capped,
+        day, count, total, squares, tuple(map(int, histogram.split(","))), logged=logged, unmapped=unmapped,
+        unscored=unscored, empty=empty, failed=failed, capped=capped,
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def save_days(
         {
             "scope_id": scope_id, "dimension": dimension, "value": value, "day": day.day.isoformat(),
             "capped": day.capped, "counted": contents[day.day].counted, "summed": contents[day.day].summed,
-            **dict(zip(SUMS, _sums(day), strict=True)),
+            "histogram": ",".join(map(str, day.histogram)), **dict(zip(_COUNTS, _counts(day), strict=True)),
         }
         for dimension, listed in found.items()
         for value, day in listed
@@ -105,6 +105,6 @@ def forget_days(connection: Connection, scope_ids: Sequence[int]) -> None:
     connection.execute(delete(days).where(days.c.scope_id.in_(scope_ids)))
 
 
-def _sums(day: DailyScores) -> tuple[float, ...]:
+def _counts(day: DailyScores) -> tuple[float, ...]:
     states = (day.unmapped, day.unscored, day.empty, day.failed)
-    return (day.count, day.logged, day.total, day.total_squares, *states, *day.histogram)
+    return (day.count, day.logged, day.total, day.total_squares, *states)
