@@ -244,6 +244,8 @@ def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
 
 
 def _append(connection: Connection, rows: Sequence[Row], registry: Registry, added: Rollups | None = None) -> None:
+    if not rows:
+        return
     scopes = {row[-1] for row in rows}
     ids = registry.find_ids(connection, scopes)
     if added is None:
