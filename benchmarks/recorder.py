@@ -67,9 +67,8 @@ def check(path: Path, rows: int) -> None:
             connection.execute(f"SELECT {what}").fetchone()[0]
             for what in (
                 "COUNT(*) FROM retrievals",
-                "SUM(n) FROM rollups_hour",
-                "SUM(n) FROM rollups_day",
-                "SUM(n) FROM rollups_daily WHERE dimension = ''",
+                "SUM(n) FROM rollups WHERE dimension = ''",
+                "SUM(n) FROM rollups WHERE dimension = 'arm'",
             )
         ]
     connection.close()

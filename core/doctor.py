@@ -23,15 +23,20 @@ from core.deployments.services import load_services
 from core.errors import QuarterdeckError, SourceUnavailable
 from core.indexes.backends import open_indexes
 from core.indexes.registry import list_aliases, list_indexes
+from core.log.retrievals import list_scopes
+from core.log.successions import find_successions
 from core.tracking.gateway import Tracking
 from quarterdeck.buckets import find_bucketing_problem
+from quarterdeck.clock import to_ms
 from quarterdeck.hashing import HASH_VERSIONS
-from quarterdeck.log import as_log
+from quarterdeck.log import SqlLog, as_log
 from quarterdeck.schema import REVISION
 from quarterdeck.store import Store, database_path
 
 LEAST_FREE_BYTES = 1_000_000_000
 _AHEAD = timedelta(minutes=5)
+_SUCCESSION = timedelta(days=30)  # how long a merge is offered
+_MOST_NAMED = 5
 
 
 class State(StrEnum):
@@ -63,6 +68,7 @@ def examine(config: Config, *, now: datetime, quick: bool = False) -> Iterator[F
         ("store, writing", lambda: _check_writing(store), "give the user who runs this write access"),
         ("audit trail", lambda: _check_audit(store, now), ""),
         ("retrieval log", lambda: _check_log(store), "check QUARTERDECK_LOG_URL"),
+        ("services", lambda: _check_services(store, now), ""),
         ("MLflow", lambda: _check_mlflow(config), "check MLFLOW_TRACKING_URI"),
         ("corpus", lambda: _check_corpus(config), "check QUARTERDECK_CORPUS_REPO"),
         ("indexes", lambda: _check_indexes(store), "build one: quarterdeck index build VERSION"),
@@ -163,6 +169,18 @@ def _check_log(store: Store) -> Finding:
     log = as_log(store)
     log.count_before(0)
     return Finding("retrieval log", State.OK, f"{log.name} answers")
+
+
+def _check_services(store: Store, now: datetime) -> Finding:
+    """Who reports, and whether one of them may be another under a new name."""
+    known = list_scopes(store)
+    if isinstance(as_log(store), SqlLog):
+        for succession in find_successions(store, since_ms=to_ms(now - _SUCCESSION)):
+            said, _, remedy = succession.offer.rpartition("If it is")
+            return Finding("services", State.WARN, said.strip(), f"If it is{remedy}")
+    names = ", ".join(f"{scope.environment}/{scope.service}" for scope in known[:_MOST_NAMED])
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    return Finding("services", State.OK, f"{names}{more} report" if names else "none reported yet")
 
 
 def _check_mlflow(config: Config) -> Finding:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.overview.onboarding import render_onboarding
-from app.panels.overview.resources import load_areas
+from app.panels.overview.resources import load_areas, load_successions
 from app.panels.overview.tiles import LOOKS, render_area, render_decisions
 from app.panels.overview.timeline import render_timeline
 from app.resources import list_environments, list_new, list_services, today_of
@@ -30,6 +30,9 @@ else:
     ui.render_verdict(plain(lead.sentence), LOOKS[lead.standing])
 if is_new:
     render_onboarding()
+for succession in load_successions():
+    if succession.new.environment == frame.scope.environment:
+        st.info(plain(succession.offer))
 
 for column, area in zip(st.columns(len(areas)), areas, strict=True):
     with column:

@@ -89,6 +89,11 @@ class ClickHouseLog:
         rows: Sequence[Sequence[Any]] = self._run("query", sql, parameters=parameters).result_rows
         return rows
 
+    def roll_up_former_rows(self) -> None:
+        """Add the rows of releases that gave rows no id to the rollup. Call it once: it does not look what is there."""
+        former = f"(SELECT * FROM {self.database}.retrievals WHERE retrieval_id IS NULL)"
+        self._run("command", f"INSERT INTO {self.database}.{ROLLUP_TABLE} {_roll_up(former)}")
+
     def count_before(self, before_ms: int) -> int:
         """Return how many rows are older than `before_ms`."""
         counted = f"SELECT count() FROM {self.database}.retrievals WHERE ts_ms < {{before:Int64}}"

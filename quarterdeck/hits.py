@@ -1,7 +1,7 @@
 """Rule: the documents behind a retrieval, and its attributes: what services give, brought into one form."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from itertools import islice
 from typing import Any
@@ -27,6 +27,8 @@ def read_documents(documents: Any) -> Hits:
     >>> read_documents(["docs/mbuf.md", ("docs/ring.md", 0.7), {"id": 7, "score": 0.5}])
     (('docs/mbuf.md', None), ('docs/ring.md', 0.7), ('7', 0.5))
     """
+    if (usual := _read_usual(documents)) is not None:
+        return usual
     if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
         raise InvalidInput("documents", f"must be a list of hits, not {type(documents).__name__}")
     found = [_read_hit(place, each) for place, each in enumerate(islice(documents, 1_000))]
@@ -55,22 +57,71 @@ def read_attributes(attributes: Any) -> dict[str, Any] | None:
         raise InvalidInput("attributes", f"must be names and values, not {type(attributes).__name__}")
     kept: dict[str, Any] = {}
     for name, value in attributes.items():
+        if name in _known and type(value) is str and len(value) <= MAX_VALUE_CHARACTERS and value.isprintable():
+            kept[name] = value
+            continue
         if value is None or len(kept) >= MAX_ATTRIBUTES:
             continue
         named = _plain(str(name), MAX_NAME_CHARACTERS)
         if named:
+            _learn(named)
             kept[named] = value if type(value) in (int, bool) and abs(value) < 2**53 else _read_value(value)
     return kept or None
 
 
 def dump_hits(hits: Hits) -> str:
     """Return hits as the JSON that the log stores: [[id, score], …]."""
-    return json.dumps(hits, separators=(",", ":"), ensure_ascii=False)
+    return _dump(hits)
 
 
 def dump_attributes(attributes: Mapping[str, Any]) -> str:
     """Return attributes as the JSON that the log stores."""
-    return json.dumps(attributes, separators=(",", ":"), ensure_ascii=False)
+    return _dump(attributes)
+
+
+def _choose_dump() -> Callable[[Any], str]:
+    """Return a function that writes compact JSON: orjson's where it is installed, which is several times faster."""
+    try:
+        import orjson
+    except ModuleNotFoundError:
+        return json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
+    return lambda value: orjson.dumps(value).decode()
+
+
+_dump = _choose_dump()
+
+
+_known: set[str] = set()  # ids and names that were checked: they repeat
+_MOST_KNOWN = 50_000
+
+
+def _learn(name: str) -> str:
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known.add(name)
+    return name
+
+
+def _read_usual(documents: Any) -> Hits | None:
+    """Return the hits if all of them are pairs or objects of a known id and a finite float, else None."""
+    if type(documents) is not list or len(documents) > MAX_DOCUMENTS:
+        return None
+    hits = []
+    try:
+        for hit in documents:
+            if type(hit) is dict:
+                name, score = hit["id"], hit["score"]
+                if len(hit) != 2:
+                    return None
+                hit = (name, score)
+            else:
+                name, score = hit
+            if type(hit) is not tuple or type(score) is not float or score - score != 0.0 or name not in _known:
+                return None
+            hits.append(hit)
+    except (TypeError, ValueError, KeyError):
+        return None
+    return tuple(hits)
 
 
 def _read_hit(place: int, hit: Any) -> tuple[float, tuple[str, float | None]]:
@@ -98,7 +149,7 @@ def _check_id(name: Any) -> str:
     kept = _plain(name if isinstance(name, str) else str(name), MAX_ID_CHARACTERS)
     if not kept:
         raise InvalidInput("documents", "the id of a hit is empty")
-    return kept
+    return _learn(kept)
 
 
 def _check_score(score: Any) -> float | None:

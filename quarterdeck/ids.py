@@ -7,14 +7,16 @@ from itertools import count
 from quarterdeck.clock import now_ms
 
 _middle: str
+_newest: tuple[int, str]  # a time, and how its ids begin
 _next: Callable[[], int]
 
 
 def _start() -> None:
     """Draw this process's random part, and start to count."""
-    global _middle, _next
+    global _middle, _newest, _next
     drawn = int.from_bytes(os.urandom(10), "big")
     _middle = f"-7{drawn & 0xFFF:03x}-{0x8000 | drawn >> 12 & 0x3FFF:04x}-{drawn >> 26 & 0xFFFF:04x}"
+    _newest = 0, ""
     _next = count(drawn >> 42 & 0xFFFF_FFFF).__next__
 
 
@@ -29,8 +31,11 @@ def new_id(ts_ms: int | None = None) -> str:
     >>> len(new_id()), new_id()[14]
     (36, '7')
     """
-    ms = now_ms() if ts_ms is None else ts_ms
-    return f"{ms >> 16 & 0xFFFFFFFF:08x}-{ms & 0xFFFF:04x}{_middle}{_next() & 0xFFFFFFFF:08x}"
+    global _newest
+    ms, newest = now_ms() if ts_ms is None else ts_ms, _newest
+    if newest[0] != ms:
+        newest = _newest = ms, f"{ms >> 16 & 0xFFFFFFFF:08x}-{ms & 0xFFFF:04x}{_middle}"
+    return f"{newest[1]}{_next() & 0xFFFFFFFF:08x}"
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import chain
+from operator import itemgetter
 from threading import Lock
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, finalize
@@ -39,9 +40,6 @@ _IDS_A_STATEMENT = 500
 _KEEPS = "quarterdeck_keeps_registry"  # an option of a transaction whose end is seen
 _ID = COLUMNS.index("retrieval_id")
 _NAMES = ", ".join((*COLUMNS, "scope_id", "rolled_up"))
-_HOLES = f"({', '.join('?' * (len(COLUMNS) + 1))}, {COUNTED_BY_WRITER})"
-_INSERT_ONE = f"INSERT INTO retrievals ({_NAMES}) VALUES {_HOLES}"
-_INSERT_MANY = f"{_INSERT_ONE}{f', {_HOLES}' * (_ROWS_A_STATEMENT - 1)}"
 
 
 class RetrievalLog(Protocol):
@@ -246,6 +244,8 @@ def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
 
 
 def _append(connection: Connection, rows: Sequence[Row], registry: Registry, added: Rollups | None = None) -> None:
+    if not rows:
+        return
     scopes = {row[-1] for row in rows}
     ids = registry.find_ids(connection, scopes)
     if added is None:
@@ -260,13 +260,26 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
 
 
 def _insert_into_sqlite(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert the columns that are used in a batch: each further one costs, even if it is null."""
+    used = tuple(place for place, column in enumerate(zip(*rows, strict=True)) if column.count(None) < len(rows))
+    one, many = _insert_statements(used)
+    kept = list(map(itemgetter(*used), rows))
     whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
     try:
         for start in range(0, whole, _ROWS_A_STATEMENT):
-            driver.execute(_INSERT_MANY, tuple(chain.from_iterable(rows[start : start + _ROWS_A_STATEMENT])))
-        driver.executemany(_INSERT_ONE, rows[whole:])
+            driver.execute(many, tuple(chain.from_iterable(kept[start : start + _ROWS_A_STATEMENT])))
+        driver.executemany(one, kept[whole:])
     except sqlite3.IntegrityError as error:
         raise _KnownId from error
+
+
+@cache
+def _insert_statements(used: tuple[int, ...]) -> tuple[str, str]:
+    """Return the statements that insert one row, and many, of the columns at these places."""
+    names = ", ".join((*((*COLUMNS, "scope_id")[place] for place in used), "rolled_up"))
+    holes = f"({', '.join('?' * len(used))}, {COUNTED_BY_WRITER})"
+    one = f"INSERT INTO retrievals ({names}) VALUES {holes}"
+    return one, f"{one}{f', {holes}' * (_ROWS_A_STATEMENT - 1)}"
 
 
 def _copy_into_postgresql(driver: Any, rows: Sequence[tuple[Any, ...]]) -> None:

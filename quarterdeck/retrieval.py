@@ -158,17 +158,24 @@ def make_row(
             and (user is None or (type(user) is str and user.isprintable() and 0 < len(user) <= 256))
             and arm in _known_labels and prompt in _known_labels and index in _known_labels and model in _known_labels
             and (latency_ms is None or (type(latency_ms) is float and 0.0 <= latency_ms < math.inf))
-            and cost_usd is None and faithfulness is None and feedback is None and documents is None
-            and kind is None and attributes is None and error is None and retrieval_id is None
+            and cost_usd is None and faithfulness is None and feedback is None
+            and kind is None and error is None and retrieval_id is None
             and trace_id is None and span_id is None and answer is None and tokens is None and 0 <= ts_ms < _LATEST_MS
             and (weight is None or (type(weight) is int and 1 < weight <= 1_000_000))
         )  # fmt: skip
     except TypeError:  # a label that cannot be hashed
         usual = False
-    if usual:
+    if usual and documents is None and attributes is None:
         return (
             ts_ms, query, score, session, arm, prompt, index, latency_ms, None, None, None,
             new_id(ts_ms), user, model, None, None, EMPTY if score is None else SCORED, None, None,
+            None, None, None, None, weight, scope,
+        )  # fmt: skip
+    if usual and score is not None:
+        hits = None if documents is None else read_documents(documents)
+        return (
+            ts_ms, query, score, session, arm, prompt, index, latency_ms, None, None, None,
+            new_id(ts_ms), user, model, None, None, SCORED, hits, read_attributes(attributes),
             None, None, None, None, weight, scope,
         )  # fmt: skip
     if not 0 <= ts_ms < _LATEST_MS:

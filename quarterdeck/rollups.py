@@ -241,19 +241,20 @@ def _count_documents(rows: Iterable[Row]) -> list[tuple[Any, ...]]:
         weight, similarity, bad = row[_WEIGHT] or 1, row[_SCORE], (row[_FEEDBACK] or 0) < 0
         is_cosine = row[_KIND] is None
         tenth = None if similarity is None else 6 + min(9, int(similarity * 10))
-        for rank, (name, score) in enumerate(hits, 1):
+        rank = 0
+        for name, score in hits:
+            rank += weight
             sums = day.get(name)
             if sums is None:
                 sums = day[name] = [0, 0, 0, 0, 0.0, 0, *[0] * 10]
             sums[0] += weight
-            sums[2] += rank * weight
-            if rank == 1:
-                sums[1] += weight
+            sums[2] += rank
             if is_cosine and score is not None:
                 sums[3] += weight
                 sums[4] += score * weight
-            if bad:
-                sums[5] += weight
             if tenth is not None:
                 sums[tenth] += weight
+        day[hits[0][0]][1] += weight
+        for name, _ in hits if bad else ():
+            day[name][5] += weight
     return sorted((*day, name, *sums) for day, documents in days.items() for name, sums in documents.items())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.alerts.alerts import AlertRule
 from core.alerts.operations import save_alert_rule
 from core.arms.arms import Metric
@@ -83,7 +83,7 @@ def write_flags(store: Store) -> None:
     start_experiment(store, flag, design, ACT)
     planned = get_flag(store, "production", KEY)
     create_schedule(store, planned, (ScheduleStep(on=False),), ACT, starts=now + timedelta(days=1), now=now)
-    issue_token(store, "search", [Scope.EVALUATE], ACT, expires_days=30)
+    issue_token(store, "search", [TokenScope.EVALUATE], ACT, expires_days=30)
     webhook = f"https://127.0.0.1:9/x?{''.join(each for each in HOSTILE if '!' <= each <= '~')}"
     save_alert_rule(store, AlertRule(LETTERS[:90].strip(), webhook, "s" * 40, DriftStatus.DRIFTING), ACT)
 

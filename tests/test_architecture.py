@@ -281,6 +281,17 @@ def test_the_states_of_audit_entries_are_read_by_their_own_classes(folder: str) 
     assert reading == [], "give the state a class with `to_audit` and `read` in its subject's folder"
 
 
+def test_every_public_class_has_a_name_of_its_own() -> None:
+    """One name per thing: two classes of one name would be taken for each other in searches and imports."""
+    places: dict[str, list[str]] = {}
+    for folder in ("core", "app", "quarterdeck"):
+        for path in list_modules(folder):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(str(path.relative_to(PROJECT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 def find_operations() -> Iterator[str]:
     """Every public function of `core/` that takes an act, but for those that make the frame itself."""
     for name, path in list_core().items():

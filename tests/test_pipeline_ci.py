@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from core.config import PROJECT
-from tests.test_architecture import list_rooms
+from tests.test_architecture import list_core_imports
 
 WORKFLOW = PROJECT / ".github" / "workflows" / "ci.yml"
 REUSABLE = PROJECT / "deploy" / "github" / "prompt-gates.yml"
@@ -156,7 +156,7 @@ def test_what_decides_about_prompts_is_all_on_the_path_filter() -> None:
         name = wanted.pop()
         if name not in seen and name.split("/")[0] not in NEUTRAL:
             seen.add(name)
-            wanted += list_rooms(PROJECT / "core" / f"{name}.py")
+            wanted += list_core_imports(PROJECT / "core" / f"{name}.py")
     assert {f"core/{name.split('/')[0]}" for name in seen} - set(listed) == set()
     assert {"data/demo/prompts", "data/demo/cases", "data/demo/corpus", "data/gates.yaml"} <= set(listed)
 

@@ -13,12 +13,13 @@ def migrate(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck migrate
     """
-    from core.store.backfill import backfill, find_progress
+    from core.store.backfill import backfill, backfill_log, find_progress
     from core.store.migrator import migrate as migrate_store
 
     store = open_store(config)
     done = migrate_store(store)
     if find_progress(store).share < 1:
         backfill(store, lambda progress: click.echo(f"rows of earlier releases: {progress.share:.0%}", err=True))
+    backfill_log(store)
     said = f"migrated from schema revision {done.before} to {done.after}" if done.was_needed else "nothing to do"
     show(as_json, done, [said])

@@ -1,12 +1,15 @@
 """The commands `services …`: what reports to the deck, its settings, and what continues under another name."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
 from app.commands.common import common, find_scope, open_store, service_option, show, to_json
 from core.audit.acts import Act
 from core.config import Config
+from quarterdeck.clock import to_ms
+from quarterdeck.log import SqlLog, as_log
 from quarterdeck.scope import make_scope
 
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
@@ -31,17 +34,18 @@ def services_list(config: Config, *, as_json: bool) -> None:
 
     store = open_store(config)
     found = [(scope, get_service(store, scope.service)) for scope in list_scopes(store)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "environment": scope.environment, "service": scope.service, "zone": service.zone,
             "dimensions": list(service.dimensions), "trace_link": service.trace_link, "score_kind": service.score_kind,
+            "keep_answers": service.keep_answers,
         }
         for scope, service in found
     ]  # fmt: skip
     lines = [f"{r['environment']:<16} {r['service']:<28} {r['zone']:<20} {', '.join(r['dimensions'])}" for r in rows]
-    since_ms = int((datetime.now(UTC) - timedelta(days=30)).timestamp() * 1000)
-    for succession in find_successions(store, since_ms=since_ms) if store.log_url in (None, store.url) else ():
-        click.echo(succession.offer, err=True)
+    if isinstance(as_log(store), SqlLog):
+        for succession in find_successions(store, since_ms=to_ms(datetime.now(UTC) - timedelta(days=30))):
+            click.echo(succession.offer, err=True)
     show(as_json, rows, lines or ["no service reported yet"])
 
 
@@ -52,6 +56,7 @@ def services_list(config: Config, *, as_json: bool) -> None:
 @click.option("--zone", metavar="ZONE", help="The time zone of its days, for example Europe/Berlin.")
 @click.option("--trace-link", metavar="URL", help="The address of a trace, with {trace_id} in it.")
 @click.option("--score-kind", metavar="KIND", help="What its scores are where a row does not say it.")
+@click.option("--keep-answers/--no-answers", default=None, help="Store the answers in its traces, redacted, or none.")
 @_reason_option
 @common
 def services_set(
@@ -63,6 +68,7 @@ def services_set(
     zone: str | None,
     trace_link: str | None,
     score_kind: str | None,
+    keep_answers: bool | None,
     reason: str,
     as_json: bool,
 ) -> None:
@@ -76,9 +82,11 @@ def services_set(
     from core.log.services import get_service
 
     store = open_store(config, create=True)
-    given = {"zone": zone, "trace_link": trace_link, "score_kind": score_kind}
+    given: dict[str, Any] = {"zone": zone, "trace_link": trace_link, "score_kind": score_kind}
     if dimensions or no_dimensions:
-        given |= {"dimensions": dimensions}  # type: ignore[dict-item]
+        given |= {"dimensions": dimensions}
+    if keep_answers is not None:
+        given |= {"keep_answers": keep_answers}
     changed = {field: value for field, value in given.items() if value is not None}
     service = replace(get_service(store, make_scope(None, name).service), **changed)
     entry = save_service(store, service, Act(config.operator, reason, config.environment))

@@ -7,7 +7,7 @@ import click
 
 from app.commands.common import common, open_store, show
 from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
-from core.access.scopes import Scope, Token, read_scopes
+from core.access.scopes import Token, TokenScope, read_scopes
 from core.access.tokens import list_tokens
 from core.audit.acts import Act
 from core.config import Config
@@ -43,7 +43,7 @@ def tokens_list(config: Config, *, as_json: bool) -> None:
     "scopes",
     multiple=True,
     required=True,
-    type=click.Choice([str(scope) for scope in Scope]),
+    type=click.Choice([str(scope) for scope in TokenScope]),
     help="What the token may do.",
 )
 @click.option(

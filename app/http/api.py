@@ -40,7 +40,11 @@ class ApiAhead:
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Route a request by its path alone: a wrong method is for the API to refuse."""
         if scope["type"] == "http" and (route := self._plain.get(scope["path"])) is not None:
-            await route.handle({name: value for name, value in scope.items() if name != "app"}, receive, send)
+            own = {name: value for name, value in scope.items() if name != "app"}
+            if scope["method"] in (route.methods or ()):  # what the route does, without its layers for other apps
+                await (await route.endpoint(Request(own, receive, send)))(own, receive, send)
+            else:
+                await route.handle(own, receive, send)
         elif scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
             own = {name: value for name, value in scope.items() if name != "app"}
             await self._api(own, receive, send)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from app.http.batching import forget_batchers
 from app.http.refusals import RequestRefused
-from core.access.scopes import Scope, Token, decide_access, hash_secret
+from core.access.scopes import Token, TokenScope, decide_access, hash_secret
 from core.access.tokens import list_tokens
 from core.audit.environments import list_environments
 from core.config import Config, load_config
@@ -49,7 +49,7 @@ async def get_deck(environment: str, service: str = DEFAULT_SERVICE) -> Quarterd
     return deck
 
 
-async def admit(request: Request, scope: Scope, *, environment: str | None = None) -> str:
+async def admit(request: Request, scope: TokenScope, *, environment: str | None = None) -> str:
     """Return the environment whose flags the request may ask for. Raises RequestRefused with 401 or 403.
 
     A token belongs to one environment; where none is needed, the request may name any environment.
@@ -62,7 +62,7 @@ async def admit(request: Request, scope: Scope, *, environment: str | None = Non
     return token.environment
 
 
-async def admit_service(request: Request, scope: Scope) -> tuple[str, str]:
+async def admit_service(request: Request, scope: TokenScope) -> tuple[str, str]:
     """Return whose flags a request evaluates, and the service that its users are reported for: the token's only one."""
     token = await identify(request, scope)
     if token is None:
@@ -70,12 +70,12 @@ async def admit_service(request: Request, scope: Scope) -> tuple[str, str]:
     return token.environment, token.services[0] if len(token.services) == 1 else DEFAULT_SERVICE
 
 
-async def identify(request: Request, scope: Scope) -> Token | None:
+async def identify(request: Request, scope: TokenScope) -> Token | None:
     """Return the request's token, None where none is needed. Raises RequestRefused with 401 or 403."""
     return await identify_headers(request.headers, scope)
 
 
-async def identify_headers(headers: Mapping[str, str], scope: Scope) -> Token | None:
+async def identify_headers(headers: Mapping[str, str], scope: TokenScope) -> Token | None:
     """Return the token in headers with names in lower case, as `identify` does."""
     return await _backends.open().guard.admit(headers, scope)
 
@@ -98,7 +98,7 @@ class TokenGuard:
         self._tokens: Mapping[str, Token] | None = None
         self._due = 0.0
 
-    async def admit(self, headers: Mapping[str, str], scope: Scope) -> Token | None:
+    async def admit(self, headers: Mapping[str, str], scope: TokenScope) -> Token | None:
         """Return the request's token, or None where none is needed. Raises RequestRefused."""
         tokens = await self._know_tokens()
         brought = _read_secrets(headers)

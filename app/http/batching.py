@@ -53,7 +53,7 @@ class Batcher:
         return await answer
 
     def count(self, counts: Mapping[Counted, tuple[int, str]]) -> None:
-        """Store counts with the next rows, or within a second."""
+        """Store counts with the next rows, or a second later."""
         for name, (n, example) in counts.items():
             known, first = self._counts.get(name, (0, ""))
             self._counts[name] = (known + n, first or example)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from app.http.backends import admit, admit_service, get_deck
 from app.http.bodies import read_body
 from app.http.refusals import challenge, refuse, status_of
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.errors import InvalidInput, QuarterdeckError
 from core.flags.fleet import DEFAULT_BUCKETING, make_fleet_document, read_bucketing
 from core.safety.letters import parse_json
@@ -41,7 +41,7 @@ async def evaluate_flag(request: Request) -> Response:
     """Resolve one flag for the context in the body; counted as an evaluation, as in the client."""
     key = request.path_params["key"]
     try:
-        deck = await get_deck(*await admit_service(request, Scope.EVALUATE))
+        deck = await get_deck(*await admit_service(request, TokenScope.EVALUATE))
         body = await read_body(request, MAX_CONTEXT_BYTES)
         context = _read_context(body)
     except QuarterdeckError as error:
@@ -58,7 +58,7 @@ async def evaluate_flags(request: Request) -> Response:
     Nothing is counted: a client that keeps all answers says nothing about which flags it reads.
     """
     try:
-        deck = await get_deck(await admit(request, Scope.EVALUATE))
+        deck = await get_deck(await admit(request, TokenScope.EVALUATE))
         _check_query(request.query_params)
         asked = await read_body(request, MAX_CONTEXT_BYTES)
         context = _read_context(asked)
@@ -75,7 +75,7 @@ async def flagd_flags(request: Request) -> Response:
     out, each with its reason in `leftOut`.
     """
     try:
-        wanted = await admit(request, Scope.EVALUATE, environment=request.query_params.get("environment"))
+        wanted = await admit(request, TokenScope.EVALUATE, environment=request.query_params.get("environment"))
         hash_version = read_bucketing(request.query_params.get("bucketing", DEFAULT_BUCKETING))
         body, tag = _export(await get_deck(wanted), wanted, hash_version)
     except QuarterdeckError as error:

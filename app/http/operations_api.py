@@ -12,7 +12,7 @@ from app.http.backends import admit, get_config, get_store
 from app.http.intake_metrics import IntakeCollector
 from app.http.observing import REGISTRY, STORE_UP
 from app.http.refusals import refuse
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.audit.settings import Family, get_setting, setting_key
 from core.errors import QuarterdeckError, SourceUnavailable
 
@@ -27,7 +27,7 @@ async def readyz(_request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Return the metrics in Prometheus' format. Once there are tokens, it requires one."""
     try:
-        await admit(request, Scope.EVALUATE)
+        await admit(request, TokenScope.EVALUATE)
     except QuarterdeckError as error:
         unknown = isinstance(error, SourceUnavailable) and not get_config().require_tokens
         if not unknown:  # metrics stay readable while the store is down

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from app.http.backends import get_config, get_store, identify
 from app.http.bodies import read_body
 from app.http.refusals import RequestRefused, challenge, status_of
-from core.access.scopes import Scope, Token, bind_scope, home_of
+from core.access.scopes import Token, TokenScope, bind_scope, home_of
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake import otlp
 from core.intake.choices import choices_of
@@ -38,12 +38,12 @@ async def traces(request: Request) -> Response:
 
     The answer is a partial success if retriever spans of this request were refused.
     """
-    return await _answer(request, Scope.INGEST, store_spans)
+    return await _answer(request, TokenScope.INGEST, store_spans)
 
 
 async def ignore(request: Request) -> Response:
     """Answer that logs or metrics were taken: exporters would send what is refused again and again."""
-    return await _answer(request, Scope.INGEST, lambda _body, content_type, _token: otlp.render_empty(content_type))
+    return await _answer(request, TokenScope.INGEST, _store_nothing)
 
 
 ROUTES = [
@@ -77,7 +77,7 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     return otlp.render_response(sorted(named, key=lambda each: each.row), content_type)
 
 
-async def _answer(request: Request, scope: Scope, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
+async def _answer(request: Request, scope: TokenScope, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
     content_type = otlp.PROTOBUF
     try:
         content_type = _read_content_type(request)
@@ -106,6 +106,10 @@ def _number_searches(notes: list[tuple[str, SpanNote]]) -> dict[tuple[str, str],
 def _scope_of(token: Token | None) -> ScopeOf:
     """Return how spans get their scope: what they do not name is the token's, and nothing else is allowed."""
     return lru_cache(_SCOPES_KEPT)(lambda environment, service: bind_scope(token, (environment, service)))
+
+
+def _store_nothing(_body: bytes, content_type: str, _token: Token | None) -> bytes:
+    return otlp.render_empty(content_type)
 
 
 def _is_due() -> bool:

@@ -13,7 +13,7 @@ from app.http.backends import identify_headers
 from app.http.bodies import MAX_BODY_BYTES
 from app.http.otlp_api import store_spans
 from app.http.refusals import status_of
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.errors import QuarterdeckError
 from core.intake import otlp
 from core.safety.letters import show_text
@@ -84,7 +84,7 @@ def _answer_with(grpc: Any, take: Callable[[bytes, Any], Awaitable[bytes]]) -> C
     async def answer(body: bytes, context: Any) -> bytes:
         headers = {key.lower(): value for key, value in context.invocation_metadata() if isinstance(value, str)}
         try:
-            return await take(body, await identify_headers(headers, Scope.INGEST))
+            return await take(body, await identify_headers(headers, TokenScope.INGEST))
         except QuarterdeckError as error:
             code = codes.get(status_of(error), grpc.StatusCode.INTERNAL)
             await context.abort(code, show_text(str(error)))

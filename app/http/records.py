@@ -18,7 +18,7 @@ from app.http.backends import get_config, get_store, identify
 from app.http.batching import batcher_of
 from app.http.bodies import read_body
 from app.http.refusals import RequestRefused, refuse, status_of
-from core.access.scopes import Scope, Token, bind_scope, home_of
+from core.access.scopes import Token, TokenScope, bind_scope, home_of
 from core.errors import InvalidInput, QuarterdeckError
 from core.intake.deliveries import Delivery, count_refused, warn_once
 from core.intake.intake import Ticket
@@ -51,7 +51,7 @@ async def retrievals(request: Request) -> Response:
     token used within the last two days gets the first answer again and stores nothing; with another body it is
     refused.
     """
-    return await _take(request, Scope.INGEST, source=ROWS, listed="retrievals", parse=_parse_retrievals)
+    return await _take(request, TokenScope.INGEST, source=ROWS, listed="retrievals", parse=_parse_retrievals)
 
 
 async def scores(request: Request) -> Response:
@@ -59,7 +59,7 @@ async def scores(request: Request) -> Response:
 
     A score may come before its row, by up to seven days.
     """
-    return await _take(request, Scope.INGEST, source=SCORES, listed="scores", parse=_parse_scores)
+    return await _take(request, TokenScope.INGEST, source=SCORES, listed="scores", parse=_parse_scores)
 
 
 ROUTES = [
@@ -68,7 +68,7 @@ ROUTES = [
 ]
 
 
-async def _take(request: Request, needed: Scope, *, source: str, listed: str, parse: _Parse) -> Response:
+async def _take(request: Request, needed: TokenScope, *, source: str, listed: str, parse: _Parse) -> Response:
     token: Token | None = None
     try:
         token = await identify(request, needed)

@@ -32,7 +32,7 @@ from core.log.mapping import map_scores
 from core.log.scores import apply_scores
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
-from core.store.backfill import backfill
+from core.store.backfill import backfill, backfill_log
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.store import Store
 
@@ -87,7 +87,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
         PeriodicJob("scores", SCORES_EVERY_S, lambda: apply_scores(store, now_ms=to_ms(datetime.now(UTC)))),
-        PeriodicJob("backfill", 60, partial(backfill, store)),
+        PeriodicJob("backfill", 60, lambda: (backfill(store), backfill_log(store))),
         PeriodicJob("score maps", 60, lambda: map_scores(store, now=datetime.now(UTC))),
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
-from core.access.scopes import Scope, Token, hash_secret, read_services
+from core.access.scopes import Token, TokenScope, hash_secret, read_services
 from core.access.tokens import get_token, list_tokens, mark_revoked, save_token
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
@@ -21,7 +21,7 @@ _HINT_CHARACTERS = len(PREFIX) + 4
 def issue_token(
     store: Store,
     name: str,
-    scopes: Collection[Scope],
+    scopes: Collection[TokenScope],
     by: Act,
     *,
     expires_days: int | None = None,
@@ -39,7 +39,7 @@ def issue_token(
     with changing(store, by) as change:
         now = from_ms(change.at_ms)
         expires = now + timedelta(days=expires_days) if expires_days is not None else None
-        wanted = tuple(scope for scope in Scope if scope in scopes)
+        wanted = tuple(scope for scope in TokenScope if scope in scopes)
         token = Token(
             name.strip(), hash_secret(secret), secret[:_HINT_CHARACTERS], wanted, by.environment, now, by.actor,
             expires, services=read_services(services),

@@ -17,7 +17,7 @@ MAX_NAME = 64
 MAX_SERVICE = 128
 
 
-class Scope(StrEnum):
+class TokenScope(StrEnum):
     """What a token may do. `admin` includes every scope."""
 
     EVALUATE = "evaluate"
@@ -36,7 +36,7 @@ class Token:
     name: str
     digest: str
     hint: str
-    scopes: tuple[Scope, ...]
+    scopes: tuple[TokenScope, ...]
     environment: str
     created: datetime
     created_by: str
@@ -51,7 +51,7 @@ class Token:
         if not self.name.strip() or len(self.name) > MAX_NAME or not self.name.isprintable():
             raise InvalidInput("name", f"must be 1 to {MAX_NAME} printable characters")
         if not self.scopes:
-            raise InvalidInput("scopes", f"must have at least one of {', '.join(Scope)}")
+            raise InvalidInput("scopes", f"must have at least one of {', '.join(TokenScope)}")
 
     def describe_state(self, now: datetime) -> str:
         """Return the token's state in words."""
@@ -73,7 +73,7 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def decide_access(token: Token | None, scope: Scope, *, given: bool, now: datetime) -> Denial | None:
+def decide_access(token: Token | None, scope: TokenScope, *, given: bool, now: datetime) -> Denial | None:
     """Return why a request for `scope` is denied, or None. `given` says whether it sent a token."""
     if not given:
         return Denial("token: none was sent; send the header Authorization: Bearer TOKEN", known=False)
@@ -83,7 +83,7 @@ def decide_access(token: Token | None, scope: Scope, *, given: bool, now: dateti
         return Denial(f"token: {token.name!r} was revoked on {token.revoked:%d %b %Y}", known=False)
     if token.expires and token.expires <= now:
         return Denial(f"token: {token.name!r} expired on {token.expires:%d %b %Y}", known=False)
-    if scope not in token.scopes and Scope.ADMIN not in token.scopes:
+    if scope not in token.scopes and TokenScope.ADMIN not in token.scopes:
         return Denial(f"token: {token.name!r} has the scope {_list(token.scopes)}, but this needs {scope}", known=True)
     return None
 
@@ -122,12 +122,12 @@ def read_services(names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted({rows.make_scope(None, name).service for name in names}))
 
 
-def read_scopes(names: Collection[str]) -> tuple[Scope, ...]:
+def read_scopes(names: Collection[str]) -> tuple[TokenScope, ...]:
     """Return scopes by their names, in a fixed order. Raises InvalidInput."""
     for name in names:
-        if name not in list(Scope):
-            raise InvalidInput("scopes", f"{name!r} is not a scope; there are: {_list(tuple(Scope))}")
-    return tuple(scope for scope in Scope if scope in names)
+        if name not in list(TokenScope):
+            raise InvalidInput("scopes", f"{name!r} is not a scope; there are: {_list(tuple(TokenScope))}")
+    return tuple(scope for scope in TokenScope if scope in names)
 
 
 def _list(scopes: Collection[str]) -> str:

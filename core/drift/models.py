@@ -57,15 +57,16 @@ def find_model_days(models: Mapping[str, Sequence[DailyScores]], *, today: date)
             by_day.setdefault(day.day, {})[name] = day.count
     if len(used) < 2:
         return None
-    leaders = [(day, max(counts, key=lambda name: (counts[name], name))) for day, counts in sorted(by_day.items())]
-    model, former, changed_on = leaders[-1][1], "", None
-    for (_, earlier), (day, later) in pairwise(leaders):
+    leaders = [(at, max(counts, key=lambda name: (counts[name], name))) for at, counts in sorted(by_day.items())]
+    model, former = leaders[-1][1], ""
+    changed_on: date | None = None
+    for (_, earlier), (at, later) in pairwise(leaders):
         if earlier != later:
-            former, changed_on = earlier, day
-    settled_on = None
-    for day, counts in sorted(by_day.items()):
+            former, changed_on = earlier, at
+    settled_on: date | None = None
+    for at, counts in sorted(by_day.items()):
         is_settled = counts.get(model, 0) >= SETTLED_SHARE * sum(counts.values())
-        settled_on = (settled_on or day) if is_settled else None
+        settled_on = (settled_on or at) if is_settled else None
     return ModelDays(model, tuple(named[model]), former, tuple(named.get(former, ())), changed_on, settled_on)
 
 

@@ -1,6 +1,6 @@
 """Shell: reports whether retrieval drifts. Loads daily scores, asks the rules, returns the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from core.drift.models import find_model_days
 from core.drift.outage import MIN_QUESTIONS, describe_nothing_found, find_outage
 from core.drift.quarantine import set_aside
 from core.drift.verdict import DriftReport, DriftStatus, SegmentVerdict, decide_drift, decide_segments
-from core.log.retrievals import list_days, list_dimensions, list_segment_scores
+from core.log.retrievals import ScopeDays, list_dimensions, list_segment_scores
 from core.log.score_scales import LEAST_ROWS
 from core.log.values import DailyScores, States
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
@@ -20,6 +20,7 @@ from quarterdeck.store import Store
 
 WINDOW_DAYS = 7
 BASELINE_DAYS = 30
+MOST_SEGMENTS = 20  # of a dimension that get a verdict: those asked most in the recent window
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +56,19 @@ def report_drift(
     an outage (`core.drift.outage`). With `until`, no later day than this one is used at all, and no level that was
     accepted later. Raises SourceUnavailable and InvalidInput.
     """
-    over = today - timedelta(days=1)
+    over, since = today - timedelta(days=1), today - timedelta(days=window_days)
     accepted_on = get_accepted_day(store, scope)
-    listed = [day for day in list_days(store, scope=scope) if until is None or day.day <= until]
+    opened = ScopeDays(store, scope)
+    listed = tuple(day for _, day in opened.read("", "") if until is None or day.day <= until)
     if until is not None and accepted_on is not None and accepted_on > until:
         accepted_on = None
     aside = set_aside(listed, today=today, longest_gap=max(BASELINE_DAYS, baseline_days))
     first = aside.kept[0].day if aside.kept else today
     options: dict[str, Any] = {"today": over, "window_days": window_days, "baseline_days": baseline_days}
     segments = {
-        dimension: _list_values(store, dimension, scope, first=first, last=over)
+        dimension: _list_values(
+            list_segment_scores(store, dimension, scope=scope, days=opened), first=first, last=over, since=since
+        )
         for dimension in list_dimensions(store, scope)
     }
     models = find_model_days(segments["model"], today=over)
@@ -99,9 +103,11 @@ def report_episodes(
 ) -> tuple[DatedEpisode, ...]:
     """Return every drop and outage of a scope up to yesterday, in the order of its call."""
     over, accepted_on = today - timedelta(days=1), get_accepted_day(store, scope)
+    opened = ScopeDays(store, scope)
+    models = list_segment_scores(store, "model", scope=scope, days=opened)
     return list_episodes(
-        list_days(store, scope=scope),
-        models=_list_values(store, "model", scope, first=date.min, last=over),
+        tuple(day for _, day in opened.read("", "")),
+        models={name: tuple(day for day in days if day.day <= over) for name, days in models.items() if name},
         today=over,
         longest_gap=max(BASELINE_DAYS, baseline_days),
         accepted_on=accepted_on if accepted_on and accepted_on <= over else None,
@@ -109,12 +115,13 @@ def report_episodes(
 
 
 def _list_values(
-    store: Store, dimension: str, scope: Scope, *, first: date, last: date
+    found: Mapping[str, Sequence[DailyScores]], *, first: date, last: date, since: date
 ) -> dict[str, tuple[DailyScores, ...]]:
-    """Return the days of each named value that are not set aside."""
-    found = list_segment_scores(store, dimension, scope=scope)
+    """Return the days of the named values that were asked most since a day, without those that are set aside."""
     kept = {value: tuple(day for day in days if first <= day.day <= last) for value, days in found.items() if value}
-    return {value: days for value, days in kept.items() if days}
+    asked = {value: sum(day.count for day in days if day.day >= since) for value, days in kept.items() if days}
+    most = sorted(asked, key=lambda value: (-asked[value], value))[:MOST_SEGMENTS]
+    return {value: kept[value] for value in sorted(most)}
 
 
 def _explain_nothing(

@@ -44,7 +44,7 @@ class Refusals:
 
 
 @dataclass(slots=True)
-class Tally:
+class IntakeTally:
     """Counts what one entry point takes and refuses."""
 
     source: str
@@ -81,7 +81,7 @@ class Tally:
 
 def count_refusal(store: Store, source: str, refusal: QuarterdeckError, given: object) -> None:
     """Count a whole request or file that was refused. A store that cannot be written counts nothing."""
-    tally = Tally(source)
+    tally = IntakeTally(source)
     tally.refuse(refusal, given)
     try:
         with store.begin() as connection:

@@ -21,7 +21,7 @@ _SAMPLE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class FileContent:
     """A file's digest, which is of all its bytes and of nothing else, and the encoding of its text."""
 
     digest: str
@@ -32,7 +32,7 @@ class Content:
         return (f"file: read as {_NAMES[self.encoding]}",) if self.encoding in _NAMES else ()
 
 
-def scan(path: Path, *, is_text: bool) -> Content:
+def scan(path: Path, *, is_text: bool) -> FileContent:
     """Return what reading all of a file tells. Raises OSError.
 
     Text without a mark at its start is UTF-16 if every other byte of its start is zero. It is Windows-1252 if more of
@@ -51,7 +51,7 @@ def scan(path: Path, *, is_text: bool) -> Content:
             right, wrong = right + more[0], wrong + more[1]
         more = _count_lines(rest)
     right, wrong = right + more[0], wrong + more[1]
-    return Content(digest.hexdigest()[:32], _find_encoding(start, is_utf_8=right >= wrong))
+    return FileContent(digest.hexdigest()[:32], _find_encoding(start, is_utf_8=right >= wrong))
 
 
 @contextmanager

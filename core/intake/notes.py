@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from core.safety.letters import show_text
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 
 Hits = tuple[tuple[str, float | None], ...]
@@ -52,7 +53,8 @@ def dump_note(note: SpanNote) -> str:
         for name in _FIELDS[1:]
         if (value := getattr(note, name)) is not None and value != "" and value != {}
     }
-    return _encode(said)
+    body = _encode(said)
+    return body if body.isascii() else show_text(body)  # JSON within attributes may hold half a letter
 
 
 def load_note(span_id: str, body: str) -> SpanNote:

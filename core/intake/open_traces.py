@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, select, text, update
 from sqlalchemy.orm import aliased
 
 from core.errors import InvalidInput
-from core.intake.counts import Tally
+from core.intake.counts import IntakeTally
 from core.intake.intake import add_keys, forget_keys
 from core.intake.names import RETRIEVER, STORE
 from core.intake.notes import SpanNote, dump_note, load_note
@@ -75,7 +75,7 @@ def take_spans(
         if note.span_id in came:
             repeated.append(note)
         came.setdefault(note.span_id, note)
-    tally = Tally(source)
+    tally = IntakeTally(source)
     with store.begin_in_turn() as connection:
         _lock(connection)
         _read_known(connection, traces)
@@ -96,7 +96,7 @@ def tend_traces(store: Store, *, now_ms: int, most: int = 500, source: str = SOU
     with store.read() as connection:
         if not _list_quiet(connection, now_ms, 1) and not _list_over(connection, now_ms, 1):
             return 0
-    tally = Tally(source)
+    tally = IntakeTally(source)
     with store.begin_in_turn() as connection:
         _lock(connection)
         quiet, over = _list_quiet(connection, now_ms, most), _list_over(connection, now_ms, most)
@@ -113,7 +113,7 @@ def tend_traces(store: Store, *, now_ms: int, most: int = 500, source: str = SOU
 class _Settling:
     """Makes rows of traces, in one transaction."""
 
-    def __init__(self, store: Store, connection: Connection, tally: Tally, now_ms: int) -> None:
+    def __init__(self, store: Store, connection: Connection, tally: IntakeTally, now_ms: int) -> None:
         self._store = store
         self._connection = connection
         self._tally = tally
@@ -282,7 +282,7 @@ class _Settling:
             self._connection.exec_driver_sql(f"{_KEEP} VALUES ({', '.join([mark] * 5)})", rows)
 
 
-def _refuse_foreign(trace: _Open, tally: Tally) -> None:
+def _refuse_foreign(trace: _Open, tally: IntakeTally) -> None:
     """Refuse what comes from another environment than what is known of a trace."""
     own = {note.scope.environment for note in trace.known.values() if note.role}
     for name, note in list(trace.came.items()) if own else ():
@@ -324,7 +324,7 @@ def _lock(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _TRACE_LOCK})
 
 
-def _ignore(tally: Tally, note: SpanNote) -> None:
+def _ignore(tally: IntakeTally, note: SpanNote) -> None:
     if note.role in _SEARCHES:
         tally.ignore(note.scope)
 

@@ -15,6 +15,7 @@ from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STOR
 from core.intake.notes import SpanNote
 from core.intake.queries import find_question, read_input
 from core.intake.scales import find_kind
+from core.safety.letters import show_text
 from quarterdeck.hits import MAX_DOCUMENTS
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import LATEST, MAX_ANSWER_CHARACTERS, MAX_QUERY_CHARACTERS
@@ -49,7 +50,7 @@ ScopeOf = Callable[[str | None, str | None], Scope]  # of an environment and a s
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class SpanChoices:
     """What a service chose: whether answers are kept, and the kind of its scores where a span does not say it."""
 
     keep_answers: bool = False
@@ -78,7 +79,7 @@ def read_span(
     span: Span,
     *,
     redact: Redactor,
-    choices_of: Callable[[Scope], Choices] = lambda _scope: Choices(),
+    choices_of: Callable[[Scope], SpanChoices] = lambda _scope: SpanChoices(),
     scope_of: ScopeOf = make_scope,
     home: Scope = DEFAULT_SCOPE,
 ) -> SpanNote:
@@ -98,7 +99,9 @@ def read_span(
         if role not in (RETRIEVER, STORE):
             return SpanNote(span.span_id, span.parent_id)
         scope, problem = scope or home, (error.field, error.problem)
-        return SpanNote(span.span_id, span.parent_id, role, span.name[:256], span.start_ns, scope, problem=problem)
+        return SpanNote(
+            span.span_id, span.parent_id, role, _plain_name(span.name), span.start_ns, scope, problem=problem
+        )
 
 
 def find_role(span: Span) -> str:
@@ -143,12 +146,12 @@ def _is_read(span: Span) -> bool:
     return any(word in said for word in names.STORE_READS)
 
 
-def _read(span: Span, role: str, scope: Scope, redact: Redactor, choices: Choices) -> SpanNote:
+def _read(span: Span, role: str, scope: Scope, redact: Redactor, choices: SpanChoices) -> SpanNote:
     attributes = _with_events(span)
     metadata = parse_json(attributes.get("metadata"))
     sources = (attributes, metadata if isinstance(metadata, Mapping) else {}, span.resource)
     common: dict[str, Any] = {
-        "span_id": span.span_id, "parent_id": span.parent_id, "role": role, "name": span.name[:256],
+        "span_id": span.span_id, "parent_id": span.parent_id, "role": role, "name": _plain_name(span.name),
         "start_ns": span.start_ns, "scope": scope, "fields": _find_fields(role, *sources),
     }  # fmt: skip
     if role in (RETRIEVER, STORE, RERANKER):
@@ -168,7 +171,7 @@ def _read_search(
     attributes: Mapping[str, Any],
     sources: Sequence[Mapping[str, Any]],
     redact: Redactor,
-    choices: Choices,
+    choices: SpanChoices,
 ) -> dict[str, Any]:
     """Return what a retriever, a vector store or a reranker says: its question, documents and numbers."""
     if not 0 < span.start_ns < _LATEST_NS:
@@ -297,7 +300,7 @@ def _list_results(span: Span) -> list[Any]:
 
 
 def _measure(
-    span: Span, role: str, documents: Sequence[Found], sources: Sequence[Mapping[str, Any]], choices: Choices
+    span: Span, role: str, documents: Sequence[Found], sources: Sequence[Mapping[str, Any]], choices: SpanChoices
 ) -> tuple[tuple[tuple[str, float | None], ...], str, float | None]:
     """Return the hits, the kind of their numbers, and the best number of a reranker beside them."""
     documents = documents[:MAX_DOCUMENTS]
@@ -328,7 +331,7 @@ def _find_error(span: Span) -> str:
         if name == "exception":
             said = event.get("exception.message") or event.get("exception.type")
             return _first_line(str(said or ""))
-    return _first_line(span.message)
+    return _first_line(str(span.attributes.get("langfuse.observation.status_message") or span.message))
 
 
 def _first_line(message: str) -> str:
@@ -384,9 +387,13 @@ def _find_answer(attributes: Mapping[str, Any], redact: Redactor) -> str:
         value = attributes.get(name)
         text = _read_answer(parse_json(value)) if value not in (None, "") else None
         if text and text not in names.HIDDEN:
-            return redact(text[:MAX_ANSWER_CHARACTERS])
+            return redact(_storable(text[:MAX_ANSWER_CHARACTERS]))
     flat = attributes.get("llm.output_messages.0.message.content")
-    return redact(flat[:MAX_ANSWER_CHARACTERS]) if isinstance(flat, str) else ""
+    return redact(_storable(flat[:MAX_ANSWER_CHARACTERS])) if isinstance(flat, str) else ""
+
+
+def _storable(text: str) -> str:
+    return show_text(text.replace("\x00", ""))
 
 
 def _read_answer(value: Any, depth: int = 6) -> str | None:
@@ -409,7 +416,12 @@ def _read_answer(value: Any, depth: int = 6) -> str | None:
 def _redact(question: str, redact: Redactor) -> str:
     if not question or len(question) > MAX_QUERY_CHARACTERS:
         return question[: MAX_QUERY_CHARACTERS + 1]  # too long: refused when its row is made
-    return redact(question.encode("utf-8", "replace").decode()) if not question.isascii() else redact(question)
+    return redact(question if question.isascii() else show_text(question))
+
+
+def _plain_name(name: str) -> str:
+    """Return a span's name as every database takes it."""
+    return name[:128] if name.isprintable() else "".join(each for each in name[:128] if each.isprintable())
 
 
 def _first_text(keys: Sequence[str], *sources: Mapping[str, Any]) -> str | None:

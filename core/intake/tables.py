@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from core.errors import InvalidInput
-from core.intake.encodings import SEPARATORS, Content, find_separator, open_text, scan
+from core.intake.encodings import SEPARATORS, FileContent, find_separator, open_text, scan
 from core.intake.parquet import read_parquet
 from core.intake.records import FILE_FIELDS, FILE_NUMBERS
 
@@ -110,7 +110,7 @@ class TableFile:
         self.share = 1.0
 
     @cached_property
-    def _content(self) -> Content:
+    def _content(self) -> FileContent:
         with _translated_errors(self.path):
             return scan(self.path, is_text=self.kind != "parquet")
 

@@ -19,16 +19,16 @@ def cap_mean(asked: Iterable[AskedBy]) -> float | None:
     None without questions.
     """
     rows = list(asked)
-    cap = max(1.0, CAP_SHARE * sum(row.count for row in rows))
+    cap = max(1.0, CAP_SHARE * sum(row.asked for row in rows))
     by_user: defaultdict[str, float] = defaultdict(float)
     for row in rows:
         if row.user is not None:
-            by_user[row.user] += row.count
+            by_user[row.user] += row.asked
     by_text: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in rows:
         kept = 1.0 if row.user is None else min(1.0, cap / by_user[row.user])
         sums = by_text[normalize_query(row.query)]
-        sums[0] += kept * row.count
+        sums[0] += kept * row.asked
         sums[1] += kept * row.total
     weight = sum(min(count, cap) for count, _ in by_text.values())
     if not weight:

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from core.log.calendars import Calendar
 from core.log.capping import cap_mean
-from core.log.days import Content, find_closed, save_days
+from core.log.days import DayContent, find_closed, save_days
 from core.log.readers import open_reader
 from core.log.retrievals import calendar_of, list_dimensions, list_scopes
 from core.log.values import DailyScores, LogReader
@@ -35,7 +35,7 @@ def close_days(store: Store, *, now: datetime, scope: Scope | None = None, most:
 def _close_scope(store: Store, scope: Scope, *, now: datetime, most: int) -> int:
     reader, calendar = open_reader(store), calendar_of(store, scope)
     open_days = _list_open(store, reader, scope, calendar, now=now)
-    chosen, read = dict[date, Content](), 0
+    chosen, read = dict[date, DayContent](), 0
     for day in sorted(open_days, reverse=True):
         read += open_days[day].counted
         if chosen and read > most:
@@ -48,19 +48,19 @@ def _close_scope(store: Store, scope: Scope, *, now: datetime, most: int) -> int
 
 def _list_open(
     store: Store, reader: LogReader, scope: Scope, calendar: Calendar, *, now: datetime
-) -> dict[date, Content]:
+) -> dict[date, DayContent]:
     """Return the days that are over and not closed as they are, with what is in their hours."""
     until = calendar.start_of(calendar.day_of(to_ms(now - GRACE)))
     closed = find_closed(store, scope)
     found = {}
     for day, counted, summed in reader.list_day_counts(scope, 0, until, calendar):
-        content = Content(counted, summed)
+        content = DayContent(counted, summed)
         if day not in closed or not closed[day].is_same_as(content):
             found[day] = content
     return found
 
 
-def _close(store: Store, reader: LogReader, scope: Scope, calendar: Calendar, contents: dict[date, Content]) -> None:
+def _close(store: Store, reader: LogReader, scope: Scope, calendar: Calendar, contents: dict[date, DayContent]) -> None:
     start_ms, end_ms = calendar.start_of(min(contents)), calendar.end_of(max(contents))
     found: dict[str, list[tuple[str, DailyScores]]] = {
         dimension: list(reader.list_days(scope, dimension, None, start_ms, end_ms, calendar))
@@ -80,7 +80,7 @@ def _cap(reader: LogReader, scope: Scope, calendar: Calendar, day: DailyScores) 
     if not 0 < day.count <= MOST_QUESTIONS:
         return None
     asked = list(reader.list_asked_by(scope, calendar.start_of(day.day), calendar.end_of(day.day)))
-    if sum(row.count for row in asked) < _LEAST_KEPT * day.count:
+    if sum(row.asked for row in asked) < _LEAST_KEPT * day.count:
         return None
     return cap_mean(asked)
 

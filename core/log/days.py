@@ -5,17 +5,19 @@ A closed day counts as long as its hours still have the number of questions and 
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from sqlalchemy import Connection, delete, select, text
 
 from core.log.values import DailyScores
-from quarterdeck.schema import SUMS, days, scopes
+from quarterdeck.schema import BINS, SUMS, days, scopes
 from quarterdeck.scope import Scope
-from quarterdeck.store import Store
+from quarterdeck.store import Store, fetch_many
 
 _KEY = ("scope_id", "dimension", "value", "day")
+_COUNTS = tuple(name for name in SUMS if name not in BINS)
 _NAMES = tuple(column.name for column in days.c)
 _SAVE = text(
     f"INSERT INTO days ({', '.join(_NAMES)}) VALUES ({', '.join(f':{name}' for name in _NAMES)}) "
@@ -25,18 +27,18 @@ _SAVE = text(
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class DayContent:
     """What a day was made of: the number of questions, in any state, and the sum of their scores."""
 
     counted: int
     summed: float
 
-    def is_same_as(self, other: "Content") -> bool:
+    def is_same_as(self, other: "DayContent") -> bool:
         """Return whether the hours have not changed; sums may differ by rounding."""
         return self.counted == other.counted and math.isclose(self.summed, other.summed, rel_tol=1e-9, abs_tol=1e-6)
 
 
-def find_closed(store: Store, scope: Scope) -> dict[date, Content]:
+def find_closed(store: Store, scope: Scope) -> dict[date, DayContent]:
     """Return the closed days of a scope, each with what it was made of."""
     c = days.c
     query = (
@@ -46,7 +48,7 @@ def find_closed(store: Store, scope: Scope) -> dict[date, Content]:
         .where(c.dimension == "", c.value == "")
     )
     with store.read() as connection:
-        return {date.fromisoformat(day): Content(n, total) for day, n, total in connection.execute(query)}
+        return {date.fromisoformat(day): DayContent(n, total) for day, n, total in connection.execute(query)}
 
 
 def list_closed_days(
@@ -57,34 +59,38 @@ def list_closed_days(
         return []
     c = days.c
     query = (
-        select(c.value, c.day, c.capped, *(c[name] for name in SUMS))
+        select(c.value, c.day, c.capped, c.histogram, *(c[name] for name in _COUNTS))
         .join(scopes, scopes.c.id == c.scope_id)
         .where(scopes.c.environment == scope.environment, scopes.c.service == scope.service)
         .where(c.dimension == dimension, c.day >= min(wanted).isoformat(), c.day <= max(wanted).isoformat())
     )
     if value is not None:
         query = query.where(c.value == value)
-    found = []
+    named = {day.isoformat(): day for day in wanted}
     with store.read() as connection:
-        for name, day, capped, *sums in connection.execute(query):
-            on = date.fromisoformat(day)
-            if on in wanted:
-                found.append((name, replace(DailyScores.of_sums(0, sums), day=on, capped=capped)))
-    return found
+        return [(row[0], _read_day(named[row[1]], row)) for row in fetch_many(connection, query) if row[1] in named]
+
+
+def _read_day(day: date, row: Sequence[Any]) -> DailyScores:
+    _, _, capped, histogram, count, logged, total, squares, unmapped, unscored, empty, failed = row
+    return DailyScores(
+        day, count, total, squares, tuple(map(int, histogram.split(","))), logged=logged, unmapped=unmapped,
+        unscored=unscored, empty=empty, failed=failed, capped=capped,
+    )  # fmt: skip
 
 
 def save_days(
     connection: Connection,
     scope_id: int,
     found: Mapping[str, Iterable[tuple[str, DailyScores]]],
-    contents: Mapping[date, Content],
+    contents: Mapping[date, DayContent],
 ) -> None:
     """Save days by dimension, each with its value, as made of these contents. They replace former ones."""
     rows = [
         {
             "scope_id": scope_id, "dimension": dimension, "value": value, "day": day.day.isoformat(),
             "capped": day.capped, "counted": contents[day.day].counted, "summed": contents[day.day].summed,
-            **dict(zip(SUMS, _sums(day), strict=True)),
+            "histogram": ",".join(map(str, day.histogram)), **dict(zip(_COUNTS, _counts(day), strict=True)),
         }
         for dimension, listed in found.items()
         for value, day in listed
@@ -99,6 +105,6 @@ def forget_days(connection: Connection, scope_ids: Sequence[int]) -> None:
     connection.execute(delete(days).where(days.c.scope_id.in_(scope_ids)))
 
 
-def _sums(day: DailyScores) -> tuple[float, ...]:
+def _counts(day: DailyScores) -> tuple[float, ...]:
     states = (day.unmapped, day.unscored, day.empty, day.failed)
-    return (day.count, day.logged, day.total, day.total_squares, *states, *day.histogram)
+    return (day.count, day.logged, day.total, day.total_squares, *states)

@@ -94,7 +94,7 @@ class QuestionFilter:
         return (*hits, *noted)
 
 
-class Hit(NamedTuple):
+class LoggedHit(NamedTuple):
     """A document behind a question: its id, the retriever's own number, and its rank from 1."""
 
     id: str
@@ -131,7 +131,7 @@ class LoggedQuestion:
     prompt_version: str | None
     index_version: str | None
     model: str | None
-    documents: tuple[Hit, ...]
+    documents: tuple[LoggedHit, ...]
     attributes: dict[str, Any]
     trace_id: str | None
     span_id: str | None
@@ -181,7 +181,7 @@ def read_question(row: FoundRow) -> LoggedQuestion:
         state=STATES[state],
         service=service,
         environment=environment,
-        documents=tuple(Hit(name, score, rank) for rank, (name, score) in enumerate(hits, 1)),
+        documents=tuple(LoggedHit(name, score, rank) for rank, (name, score) in enumerate(hits, 1)),
         attributes=json.loads(found.pop("attributes") or "{}"),
         weight=found.pop("weight") or 1,
         **found,

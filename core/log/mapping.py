@@ -1,5 +1,6 @@
 """Shell: learns score maps once there are enough rows, and gives waiting rows their similarity, before and after."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from core.audit.actions import Action
@@ -7,11 +8,13 @@ from core.audit.acts import Act, changing
 from core.errors import InvalidInput, NotFound
 from core.log.score_maps import (
     Scale,
+    Waiting,
     find_map,
     list_numbers,
     list_scales,
     list_slices,
     list_waiting,
+    list_waiting_rows,
     map_rows,
     save_map,
 )
@@ -36,14 +39,12 @@ def map_scores(store: Store, *, now: datetime, most: int = MOST_ROWS) -> int:
     if not isinstance(log, SqlLog):
         return 0
     done = 0
-    for scale, _ in list_waiting(log.store):
-        found = find_map(log.store, scale) or _learn(log.store, scale, now)
+    for waiting in list_waiting(log.store):
+        found = find_map(log.store, waiting.scale) or _learn(log.store, waiting, now)
         if found is None:
             continue
-        for ids in list_slices(log.store, scale, mapped=False):
-            done += map_rows(log.store, scale, ids, found)
-            if done >= most:
-                return done
+        while done < most and (ids := list_waiting_rows(log.store, waiting)):
+            done += map_rows(log.store, waiting.scale, ids, found)
     return done
 
 
@@ -70,19 +71,20 @@ def relearn_scores(store: Store, scope: Scope, by: Act) -> int:
     if not learned:
         raise InvalidInput("rows", f"at least {LEAST_ROWS} of a kind and model must still be stored")
     told = {f"{scale.kind} {scale.model}".strip(): found.version for scale, (found, _) in learned.items()}
-    with changing(log.store, by) as change:
+    with changing(log.store, replace(by, environment=scope.environment)) as change:
         scope_id = registry_of(log.store).lend().find_ids(change.connection, [scope])[scope]
         for scale, (found, rows) in learned.items():
             save_map(change.connection, scope_id, scale, found, rows=rows, at_ms=change.at_ms)
         change.record(Action.SERVICE_RELEARN, scope.service, None, {"versions": told})
     for scale, (found, _) in learned.items():
-        for ids in list_slices(log.store, scale, mapped=True):
+        for ids in list_slices(log.store, scale):
             map_rows(log.store, scale, ids, found)
     return change.entry_id
 
 
-def _learn(store: Store, scale: Scale, now: datetime) -> ScoreMap | None:
-    numbers = list_numbers(store, scale)
+def _learn(store: Store, waiting: Waiting, now: datetime) -> ScoreMap | None:
+    scale = waiting.scale
+    numbers = list_numbers(store, scale, since_ms=waiting.spans[0][0])  # before it, no row has waited
     if len(numbers) < LEAST_ROWS:
         return None
     found = learn_map(numbers, is_distance=scale.kind in DISTANCES)

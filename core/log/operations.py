@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from sqlalchemy import update
+
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.errors import InvalidInput
@@ -10,15 +12,16 @@ from core.log.exposures import count_reported, delete_reported
 from quarterdeck.clock import to_ms
 from quarterdeck.log import as_log
 from quarterdeck.retrieval import FORGETTABLE
+from quarterdeck.schema import scores
 from quarterdeck.store import Store
 
 
 def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
     """Delete the retrievals older than `before`; return how many. Rollup counts, which contain no text, stay.
 
-    Also deletes exposures, tracked events and evaluation counts of that age. The audit entry is written first, with the
-    number found then; the rows are deleted in batches, so after an interruption simply run the purge again. Raises
-    SourceUnavailable.
+    Also deletes later scores, exposures, tracked events and evaluation counts of that age. The audit entry is written
+    first, with the number found then; the rows are deleted in batches, so after an interruption simply run the purge
+    again. Raises SourceUnavailable.
     """
     log, before_ms = as_log(store), to_ms(before)
     found, reported = log.count_before(before_ms), count_reported(store, before)
@@ -34,9 +37,9 @@ def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
 def forget_parts(store: Store, before: Mapping[str, datetime], by: Act) -> dict[str, int]:
     """Remove parts of the retrievals, each of those older than its time; return of how many rows, by part.
 
-    The parts are `text` (the query becomes empty), `answers` and `documents`. The rows stay, with their scores, states
-    and ids, and so do the rollups. The audit entry is written first; after an interruption run it again. Raises
-    InvalidInput for another part, and SourceUnavailable.
+    The parts are `text` (the query becomes empty, and so do comments of scores), `answers` and `documents`. The rows
+    stay, with their scores, states and ids, and so do the rollups. The audit entry is written first; after an
+    interruption run it again. Raises InvalidInput for another part, and SourceUnavailable.
     """
     if unknown := before.keys() - FORGETTABLE.keys():
         raise InvalidInput("part", f"must be one of {', '.join(FORGETTABLE)}, not {min(unknown)!r}")
@@ -45,5 +48,8 @@ def forget_parts(store: Store, before: Mapping[str, datetime], by: Act) -> dict[
     with changing(store, by) as change:
         ages = {part: at.isoformat() for part, at in sorted(before.items())}
         change.record(Action.LOG_PURGE, ", ".join(sorted(before)), None, {"older_than": ages})
+        if "text" in before:
+            old = (scores.c.ts_ms < to_ms(before["text"]), scores.c.comment != "")
+            change.connection.execute(update(scores).where(*old).values(comment=""))
     log = as_log(store)
     return {part: log.forget(part, to_ms(at)) for part, at in sorted(before.items())}

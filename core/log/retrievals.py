@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from core.errors import InvalidInput
 from core.log.calendars import UTC_DAYS, Calendar, make_calendar
-from core.log.days import Content, find_closed, list_closed_days
+from core.log.days import DayContent, find_closed, list_closed_days
 from core.log.readers import open_reader
 from core.log.services import get_service
 from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, States, UserRow, normalize_query
@@ -66,7 +66,7 @@ def list_days(
 ) -> tuple[DailyScores, ...]:
     """Return one summary per day with questions, oldest first. `segment` is a dimension and its value."""
     dimension, value = segment or ("", None)
-    return tuple(day for _, day in _read_days(log, scope, dimension, value, window))
+    return tuple(day for _, day in ScopeDays(log, scope).read(dimension, value, window))
 
 
 def list_daily_scores(
@@ -82,13 +82,21 @@ def count_states(log: Log, window: Window, scope: Scope = EVERYTHING) -> States:
 
 
 def list_segment_scores(
-    log: Log, dimension: str, *, window: Window | None = None, scope: Scope = EVERYTHING
+    log: Log,
+    dimension: str,
+    *,
+    window: Window | None = None,
+    scope: Scope = EVERYTHING,
+    days: "ScopeDays | None" = None,
 ) -> dict[str, tuple[DailyScores, ...]]:
-    """Return the daily summaries of each value of a dimension; "" has the rows without a value."""
+    """Return the daily summaries of each value of a dimension; "" has the rows without a value.
+
+    `days` are those of the scope, where they were opened already.
+    """
     found: dict[str, list[DailyScores]] = {}
     if dimension not in (known := list_dimensions(log, scope)):
         raise InvalidInput("segment", f"must be one of {', '.join(known)}, not {dimension!r}")
-    for value, day in _read_days(log, scope, dimension, None, window):
+    for value, day in (days or ScopeDays(log, scope)).read(dimension, None, window):
         if day.count:
             found.setdefault(value, []).append(day)
     return {value: tuple(days) for value, days in sorted(found.items())}
@@ -183,26 +191,43 @@ def list_dimensions(log: Log, scope: Scope) -> tuple[str, ...]:
     return (*SEGMENTS, *get_service(log, scope.service).dimensions)
 
 
-def _read_days(
-    log: Log, scope: Scope, dimension: str, value: str | None, window: Window | None
-) -> list[tuple[str, DailyScores]]:
-    """Return days from those that were closed, and from the hours where that is missing or rows came later."""
-    reader, calendar = open_reader(log), calendar_of(log, scope)
-    start_ms, end_ms = _bounds(log, scope, window)
-    closed = find_closed(log, scope) if isinstance(log, Store) and all(scope) else {}
-    if not closed or not isinstance(log, Store):
-        return list(reader.list_days(scope, dimension, value, start_ms, end_ms, calendar))
-    hours = {day: Content(*content) for day, *content in reader.list_day_counts(scope, start_ms, end_ms, calendar)}
-    valid = {day for day, content in hours.items() if day in closed and closed[day].is_same_as(content)}
-    found = list_closed_days(log, scope, dimension, value, valid)
-    for first, last in _join(sorted(hours.keys() - valid)):
-        part = (max(start_ms, calendar.start_of(first)), min(end_ms, calendar.end_of(last)))
-        found += [
-            (name, day)
-            for name, day in reader.list_days(scope, dimension, value, *part, calendar)
-            if day.day not in valid
-        ]
-    return sorted(found, key=lambda pair: (pair[1].day, pair[0]))
+class ScopeDays:
+    """The days of one scope. Keep it for one report: it looks up once which closed days still count."""
+
+    def __init__(self, log: Log, scope: Scope) -> None:
+        self._log, self._scope = log, scope
+        self._reader, self._calendar = open_reader(log), calendar_of(log, scope)
+        self._closed = find_closed(log, scope) if isinstance(log, Store) and all(scope) else {}
+        self._found: dict[Window | None, tuple[set[date], set[date]]] = {}
+
+    def read(self, dimension: str, value: str | None, window: Window | None = None) -> list[tuple[str, DailyScores]]:
+        """Return days with their values: the closed ones, and those of the hours where rows came since."""
+        start_ms, end_ms = self._bounds(window)
+        if not self._closed or not isinstance(self._log, Store):
+            hours = self._reader.list_days(self._scope, dimension, value, start_ms, end_ms, self._calendar)
+            return [*hours]
+        valid, changed = self._compare(window)
+        found = list_closed_days(self._log, self._scope, dimension, value, valid)
+        for first, last in _join(sorted(changed)):
+            part = (max(start_ms, self._calendar.start_of(first)), min(end_ms, self._calendar.end_of(last)))
+            hours = self._reader.list_days(self._scope, dimension, value, *part, self._calendar)
+            found += [(name, day) for name, day in hours if day.day not in valid]
+        return sorted(found, key=lambda pair: (pair[1].day, pair[0]))
+
+    def _compare(self, window: Window | None) -> tuple[set[date], set[date]]:
+        """Return the closed days that still are what their hours say, and the others."""
+        if window not in self._found:
+            counts = self._reader.list_day_counts(self._scope, *self._bounds(window), self._calendar)
+            hours = {day: DayContent(counted, summed) for day, counted, summed in counts}
+            known = self._closed
+            valid = {day for day, content in hours.items() if day in known and known[day].is_same_as(content)}
+            self._found[window] = valid, hours.keys() - valid
+        return self._found[window]
+
+    def _bounds(self, window: Window | None) -> tuple[int, int]:
+        if window is None:
+            return 0, to_ms(datetime(2100, 1, 1, tzinfo=UTC)) + DAY_MS
+        return self._calendar.start_of(window.first), self._calendar.end_of(window.last)
 
 
 def _join(days: Sequence[date]) -> list[tuple[date, date]]:

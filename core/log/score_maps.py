@@ -34,42 +34,51 @@ class Scale(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Rows of one scale without a similarity."""
+    """A scale that has rows without a similarity, and the times between which they lie, in milliseconds."""
 
     scale: Scale
-    rows: int
+    spans: tuple[tuple[int, int], ...]
 
 
 def list_waiting(store: Store) -> list[Waiting]:
-    """Return the scales of rows that have a number and no similarity, and how many they are."""
+    """Return the scales of rows that have a number and no similarity. Reads only the hours that have such rows."""
+    c, r = rollups.c, retrievals.c
+    unmapped = select(c.scope_id, c.start_ms).where(c.dimension == "", c.value == "", c.unmapped > 0)
+    found: defaultdict[Scale, list[tuple[int, int]]] = defaultdict(list)
     with store.read() as connection:
-        c = rollups.c
-        hours = connection.execute(
-            select(c.scope_id, func.min(c.start_ms), func.max(c.start_ms))
-            .where(c.dimension == "", c.value == "", c.unmapped > 0)
-            .group_by(c.scope_id)
-        ).all()
         names = {row.id: Scope(row.environment, row.service) for row in connection.execute(select(scopes))}
-        found = []
-        r = retrievals.c
-        model = func.coalesce(r.model, "")
-        for scope_id, first_ms, last_ms in hours:
-            query = (
-                select(r.score_kind, model, func.count())
-                .where(r.scope_id == scope_id, r.ts_ms >= first_ms, r.ts_ms < last_ms + HOUR_MS)
-                .where(r.score.is_(None), r.raw_score.is_not(None))
-                .group_by(r.score_kind, model)
-            )
-            for kind, name, count in connection.execute(query):
-                found.append(Waiting(Scale(names[scope_id], kind or "", name), int(count)))
-    return found
+        hours = connection.execute(unmapped.order_by(c.scope_id, c.start_ms)).all()
+        for scope_id, start_ms, end_ms in _join_hours([(row.scope_id, row.start_ms) for row in hours]):
+            model = func.coalesce(r.model, "")
+            query = select(r.score_kind, model).where(*_waits(scope_id, start_ms, end_ms)).distinct()
+            for kind, name in connection.execute(query):
+                found[Scale(names[scope_id], kind or "", name)].append((start_ms, end_ms))
+    return [Waiting(scale, tuple(spans)) for scale, spans in found.items()]
 
 
-def list_numbers(store: Store, scale: Scale, *, newest: bool = False) -> list[float]:
-    """Return the numbers of the first (or the newest) rows of a scale, up to 2,000."""
+def _join_hours(hours: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Return the stretches of hours of each scope: its id, start and end."""
+    spans: list[tuple[int, int, int]] = []
+    for scope_id, start_ms in hours:
+        if spans and spans[-1][0] == scope_id and spans[-1][2] == start_ms:
+            spans[-1] = (scope_id, spans[-1][1], start_ms + HOUR_MS)
+        else:
+            spans.append((scope_id, start_ms, start_ms + HOUR_MS))
+    return spans
+
+
+def _waits(scope_id: Any, start_ms: int, end_ms: int) -> tuple[Any, ...]:
+    c = retrievals.c
+    return (
+        c.scope_id == scope_id, c.ts_ms >= start_ms, c.ts_ms < end_ms, c.score.is_(None), c.raw_score.is_not(None)
+    )  # fmt: skip
+
+
+def list_numbers(store: Store, scale: Scale, *, newest: bool = False, since_ms: int = 0) -> list[float]:
+    """Return the numbers of the first (or the newest) rows of a scale since a time, up to 2,000."""
     c = retrievals.c
     order = (c.ts_ms.desc(), c.id.desc()) if newest else (c.ts_ms, c.id)
-    query = select(c.raw_score).where(_of(scale)).order_by(*order).limit(MOST_ROWS)
+    query = select(c.raw_score).where(_of(scale), c.ts_ms >= since_ms).order_by(*order).limit(MOST_ROWS)
     with store.read() as connection:
         return [float(score) for score in connection.scalars(query)]
 
@@ -114,14 +123,26 @@ def save_map(connection: Connection, scope_id: int, scale: Scale, found: ScoreMa
     )  # fmt: skip
 
 
-def list_slices(store: Store, scale: Scale, *, mapped: bool) -> Iterator[list[int]]:
-    """Return the ids of a scale's rows in slices, oldest first: those without a similarity, or all of them."""
+def list_waiting_rows(store: Store, waiting: Waiting) -> list[int]:
+    """Return the ids of the next rows of a scale that have no similarity, oldest first; empty if there are no more."""
+    c = retrievals.c
+    with store.read() as connection:
+        for start_ms, end_ms in waiting.spans:
+            inside = (c.ts_ms >= start_ms, c.ts_ms < end_ms, c.score.is_(None))
+            query = select(c.id).where(_of(waiting.scale), *inside).order_by(c.ts_ms, c.id).limit(SLICE_ROWS)
+            if ids := list(connection.scalars(query)):
+                return ids
+    return []
+
+
+def list_slices(store: Store, scale: Scale) -> Iterator[list[int]]:
+    """Return the ids of all rows of a scale in slices, in the order in which they came."""
     last = 0
     c = retrievals.c
     while True:
-        query = select(c.id).where(_of(scale), c.id > last).order_by(c.id).limit(SLICE_ROWS)
         with store.read() as connection:
-            ids = list(connection.scalars(query if mapped else query.where(c.score.is_(None))))
+            query = select(c.id).where(_of(scale), c.id > last).order_by(c.id).limit(SLICE_ROWS)
+            ids = list(connection.scalars(query))
         if not ids:
             return
         last = ids[-1]

@@ -1,16 +1,16 @@
 """Shell: saves the settings of services, renames and merges services, each change with its audit entry."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy import select
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import save_setting
+from core.audit.settings import get_setting, save_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.log.days import forget_days
-from core.log.services import Service, get_service, service_key
+from core.log.services import KEYS, ServiceSettings, get_service, service_key
 from core.log.successions import (
     Holdings,
     count_holdings,
@@ -26,15 +26,17 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 
-def save_service(store: Store, service: Service, by: Act) -> int:
+def save_service(store: Store, service: ServiceSettings, by: Act) -> int:
     """Save the settings of a service, which hold in all environments; return the audit entry's id.
 
+    What another release keeps beside them stays.
     Another zone makes its closed days anew. Raises Conflict if somebody else changed them since they were read.
     """
-    before = get_service(store, service.name)
+    before, (stored, _) = get_service(store, service.name), get_setting(store, service_key(service.name))
     with changing(store, by) as change:
         key = service_key(service.name)
-        save_setting(change.connection, key, service.to_audit(), expected_version=service.version)
+        others = {name: value for name, value in (stored or {}).items() if name not in KEYS}
+        save_setting(change.connection, key, others | service.to_audit(), expected_version=service.version)
         if service.zone != before.zone:
             ids = change.connection.scalars(select(scopes.c.id).where(scopes.c.service == service.name))
             forget_days(change.connection, list(ids))
@@ -52,7 +54,7 @@ def rename_service(store: Store, former: Scope, new: Scope, by: Act) -> int:
         taken = find_scope_id(connection, new) is not None
     if taken:
         raise Conflict(f"{new.service} reports in {new.environment} already; use: quarterdeck services merge")
-    with changing(store, by) as change:
+    with changing(store, replace(by, environment=former.environment)) as change:
         rename_scope(change.connection, former, new)
         change.record(Action.SERVICE_RENAME, former.service, asdict(held), {"service": new.service})
     registry_of(store).forget()
@@ -71,7 +73,7 @@ def merge_services(
     with store.read() as connection:
         if find_scope_id(connection, new) is None:
             raise NotFound(f"service: {new.service} recorded nothing in {new.environment}; use: services rename")
-    with changing(store, by) as change:
+    with changing(store, replace(by, environment=former.environment)) as change:
         merge_sums(change.connection, former, new)
         change.record(Action.SERVICE_MERGE, former.service, asdict(held), {"service": new.service})
     moved = 0

@@ -16,19 +16,21 @@ from quarterdeck.similarity import check_kind
 from quarterdeck.store import Store
 
 UTC_NAME = "UTC"
+KEYS = frozenset({"dimensions", "zone", "trace_link", "score_kind", "keep_answers"})  # in the stored JSON
 NEW_FOR = timedelta(days=7)
 MOST_DIMENSIONS = 20
 _LONGEST_NAME, _LONGEST_LINK = 64, 500
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceSettings:
     """The settings of a service, in all its environments. Raises InvalidInput, naming the field.
 
     - `dimensions`: the attributes that get rollups, besides the built-in dimensions.
     - `zone`: the time zone of its days, an IANA name.
     - `trace_link`: the address of a trace, with `{trace_id}` in it; "" for none.
     - `score_kind`: what its scores are where a row does not say it; "" is a cosine.
+    - `keep_answers`: whether the answers in its traces are stored: they are text of users.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Service:
     zone: str = UTC_NAME
     trace_link: str = ""
     score_kind: str = ""
+    keep_answers: bool = False
     version: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +62,8 @@ class Service:
         """Return the settings as JSON knows them: those that were set."""
         told = {"dimensions": list(self.dimensions), "trace_link": self.trace_link, "score_kind": self.score_kind}
         zone = {} if self.zone == UTC_NAME else {"zone": self.zone}
-        return {name: value for name, value in told.items() if value} | zone
+        answers = {"keep_answers": True} if self.keep_answers else {}
+        return {name: value for name, value in told.items() if value} | zone | answers
 
     def link_to(self, trace_id: str) -> str:
         """Return the address of a trace; "" where the service has none."""
@@ -71,21 +75,22 @@ def service_key(name: str) -> SettingKey:
     return setting_key(Family.SERVICE, name)
 
 
-def get_service(store: Store, name: str) -> Service:
+def get_service(store: Store, name: str) -> ServiceSettings:
     """Return the settings of a service; the defaults where none was saved. Invalid ones count as not set."""
     stored, version = get_setting(store, service_key(name))
     told: dict[str, Any] = stored if isinstance(stored, dict) else {}
-    values = {"dimensions": tuple(map(str, told.get("dimensions") or ()))}
+    named = told.get("dimensions")
+    values: dict[str, Any] = {"dimensions": tuple(map(str, named)) if isinstance(named, list) else ()}
     values |= {field: told.get(field) or "" for field in ("trace_link", "score_kind")}
     values["zone"] = told.get("zone") or UTC_NAME
-    kept = {}
+    kept: dict[str, Any] = {}
     for field, value in values.items():
         try:
-            Service(name, **{field: value})
+            ServiceSettings(name, **{field: value})
         except (InvalidInput, AttributeError, TypeError):
             continue
         kept[field] = value
-    return Service(name, **kept, version=version)
+    return ServiceSettings(name, **kept, keep_answers=told.get("keep_answers") is True, version=version)
 
 
 def find_zone(name: str) -> ZoneInfo:

@@ -7,8 +7,9 @@ still writes keeps the id that it knows, so the new service keeps its own. Repea
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, text, update
+from sqlalchemy import Connection, delete, func, select, text, update
 
 from core.audit.settings import Family, scope_key
 from core.log.days import forget_days
@@ -122,7 +123,7 @@ def find_successions(store: Store, *, since_ms: int) -> tuple[Succession, ...]:
     )
 
 
-def _follows(former: Row[tuple[str, str, int, int]], new: Row[tuple[str, str, int, int]], since_ms: int) -> bool:
+def _follows(former: Any, new: Any, since_ms: int) -> bool:
     near = abs(from_ms(new.first) - from_ms(former.last)) <= _CLOSE
     return new.service != former.service and near and new.first >= since_ms and new.last > former.last
 

@@ -187,7 +187,7 @@ class AskedBy(NamedTuple):
 
     user: str | None
     query: str
-    count: int
+    asked: int
     total: float
 
 

@@ -16,7 +16,7 @@ from core.prompts.guards import admit_candidates
 from core.prompts.means import decide_by_means
 from core.prompts.pairs import identify_cases
 from core.tracking.cases import CaseResult
-from core.tracking.conventions import USUAL, Evaluation, RunNames, describe_search, read_evaluation
+from core.tracking.conventions import USUAL, EvaluatedRun, RunNames, describe_search, read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import MOST_COMPARED, PromptVersion, Run, label_texts
 
@@ -43,7 +43,7 @@ class Contender:
     cost of a query. None where the run says nothing.
     """
 
-    evaluation: Evaluation
+    evaluation: EvaluatedRun
     label: str
     cases: tuple[CaseResult, ...]
     prompt: PromptVersion | None
@@ -253,7 +253,7 @@ def _enter(entrants: Sequence[Entrant], group: Group, *, is_grouped: bool) -> tu
     return tuple(contenders)
 
 
-def _cost_of(evaluation: Evaluation, cases: Iterable[CaseResult]) -> float | None:
+def _cost_of(evaluation: EvaluatedRun, cases: Iterable[CaseResult]) -> float | None:
     if evaluation.cost_usd is not None:
         return evaluation.cost_usd
     costs = [case.cost_usd for case in cases]

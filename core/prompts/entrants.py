@@ -7,7 +7,7 @@ from core.tracking.cases import CaseResult
 from core.tracking.conventions import (
     ABANDONED,
     USUAL,
-    Evaluation,
+    EvaluatedRun,
     RunNames,
     clean_version,
     order_by_variety,
@@ -26,7 +26,7 @@ _UNSCORED = 60  # runs without a mean faithfulness whose tables and traces are l
 class Entrant:
     """One run that evaluated a version, with its cases; `problem` says why there are none. Scores are 0 to 1."""
 
-    evaluation: Evaluation
+    evaluation: EvaluatedRun
     faithfulness: float | None
     cases: tuple[CaseResult, ...] = ()
     prompt: PromptVersion | None = None
@@ -67,7 +67,7 @@ def find_entrants(tracking: Tracking, experiment: str, names: RunNames = USUAL, 
     production = tracking.production_version(chosen, with_runs=False) if chosen else None
     if production and not any(_names(each, production) for each in of_prompt):
         of_prompt += _read_production(tracking, experiment, names, production)
-    versions: dict[tuple[str, str], list[Evaluation]] = {}
+    versions: dict[tuple[str, str], list[EvaluatedRun]] = {}
     for each in of_prompt:
         versions.setdefault(each.key, []).append(each)
     wanted = [_spread(same) for same in versions.values()]
@@ -94,7 +94,7 @@ def read_entrants(tracking: Tracking, runs: Sequence[Run], names: RunNames = USU
 
 def _read_all(
     tracking: Tracking, runs: Sequence[Run], names: RunNames, registered: Mapping[tuple[str, int], PromptVersion]
-) -> list[Evaluation]:
+) -> list[EvaluatedRun]:
     """What each complete run says; of runs without a mean faithfulness, those whose cases say it instead."""
     varied = order_by_variety(runs)
     read = [_read(run, names, registered, varied) for run in runs if run.status not in ABANDONED]
@@ -104,11 +104,11 @@ def _read_all(
     return [each for each in read if each.faithfulness is not None or each.run.run_id in with_cases]
 
 
-def _may_have_cases(each: Evaluation) -> bool:
+def _may_have_cases(each: EvaluatedRun) -> bool:
     return bool(each.version or each.run.linked_prompts or LOGGED_ARTIFACTS in each.run.tags)
 
 
-def _choose_prompt(evaluations: Sequence[Evaluation]) -> str:
+def _choose_prompt(evaluations: Sequence[EvaluatedRun]) -> str:
     versions: dict[str, set[str]] = {}
     for each in evaluations:
         versions.setdefault(each.prompt, set()).add(each.key[1])
@@ -116,9 +116,9 @@ def _choose_prompt(evaluations: Sequence[Evaluation]) -> str:
     return next(several, evaluations[0].prompt if evaluations else "")
 
 
-def _spread(same: Sequence[Evaluation]) -> list[Evaluation]:
+def _spread(same: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
     """The newest runs of one version; of runs over a known test set only the newest."""
-    found: list[Evaluation] = []
+    found: list[EvaluatedRun] = []
     seen: set[str] = set()
     for each in same:
         digest = each.run.params.get("dataset_digest", "")
@@ -129,7 +129,7 @@ def _spread(same: Sequence[Evaluation]) -> list[Evaluation]:
     return found[:_RUNS_OF_VERSION]
 
 
-def _read_production(tracking: Tracking, experiment: str, names: RunNames, live: PromptVersion) -> list[Evaluation]:
+def _read_production(tracking: Tracking, experiment: str, names: RunNames, live: PromptVersion) -> list[EvaluatedRun]:
     version = live.tags.get("version", str(live.version))
     former = tracking.list_runs(RunFilter(experiment, live.name, version), limit=10)
     labels = {(live.name, live.version): live}
@@ -138,7 +138,7 @@ def _read_production(tracking: Tracking, experiment: str, names: RunNames, live:
 
 def _enter(
     tracking: Tracking,
-    evaluations: Sequence[Evaluation],
+    evaluations: Sequence[EvaluatedRun],
     names: RunNames,
     registered: Mapping[tuple[str, int], PromptVersion],
 ) -> tuple[Entrant, ...]:
@@ -154,7 +154,7 @@ def _enter(
 
 
 def _entrant(
-    each: Evaluation, table: CaseTable | str, scale: float, registered: Mapping[tuple[str, int], PromptVersion]
+    each: EvaluatedRun, table: CaseTable | str, scale: float, registered: Mapping[tuple[str, int], PromptVersion]
 ) -> Entrant:
     mean = rescale_mean(each.faithfulness, scale) if each.faithfulness is not None and scale > 1 else each.faithfulness
     prompt = _find_registered(each, registered)
@@ -170,7 +170,7 @@ def _entrant(
 
 def _read(
     run: Run, names: RunNames, registered: Mapping[tuple[str, int], PromptVersion], varied: Sequence[str]
-) -> Evaluation:
+) -> EvaluatedRun:
     links = [link for link in run.linked_prompts if link in registered]
     labels = {link: registered[link].tags.get("version", "") or str(link[1]) for link in links}
     return read_evaluation(run, names, versions=labels, varied=varied)
@@ -190,7 +190,7 @@ def _list_registered(tracking: Tracking, runs: Sequence[Run]) -> Mapping[tuple[s
     return {(prompt.name, prompt.version): prompt for prompt in found}
 
 
-def _find_registered(each: Evaluation, registered: Mapping[tuple[str, int], PromptVersion]) -> PromptVersion | None:
+def _find_registered(each: EvaluatedRun, registered: Mapping[tuple[str, int], PromptVersion]) -> PromptVersion | None:
     """The registered version that a run is linked to, else the one that it names."""
     linked = [registered[link] for link in each.run.linked_prompts if link in registered]
     for prompt in linked:
@@ -199,7 +199,7 @@ def _find_registered(each: Evaluation, registered: Mapping[tuple[str, int], Prom
     return next(iter(linked), None) or next((p for p in registered.values() if _names(each, p)), None)
 
 
-def _names(each: Evaluation, prompt: PromptVersion) -> bool:
+def _names(each: EvaluatedRun, prompt: PromptVersion) -> bool:
     """Whether a run evaluated this registered version, by its link or by the names that it keeps."""
     if any(name == prompt.name for name, _ in each.run.linked_prompts):
         return (prompt.name, prompt.version) in each.run.linked_prompts

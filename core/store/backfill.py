@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
-from quarterdeck.log import add_sums, lock_rollups
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.log import add_sums, as_log, lock_rollups
 from quarterdeck.registry import Registry
 from quarterdeck.retrieval import COLUMNS, EMPTY, Row
 from quarterdeck.rollups import Rollups, bound, roll_up
@@ -21,6 +22,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 _NAME = "backfill:numbers"
+_LOG_NAME = "backfill:log"
 _SLICE = 50_000
 _READ = ("ts_ms", "arm", "prompt_version", "index_version", "model", *METRICS)
 _PLACES = tuple(COLUMNS.index(name) for name in _READ)
@@ -69,6 +71,22 @@ def backfill(store: Store, on_progress: Callable[[Progress], None] = lambda _pro
             connection.execute(update(settings).where(settings.c.name == _NAME).values(value=value))
         gone += until - progress.done
         on_progress(Progress(progress.last, until))
+
+
+def backfill_log(store: Store) -> bool:
+    """Add the rows that ClickHouse holds of earlier releases to its rollup, once; return whether it was done now.
+
+    Rows that clients of an earlier release send in that moment may count twice. Raises SourceUnavailable.
+    """
+    log = as_log(store)
+    if not isinstance(log, ClickHouseLog):
+        return False
+    with store.begin() as connection:
+        done = connection.scalar(select(settings.c.value).where(settings.c.name == _LOG_NAME))
+        if done is None:
+            log.roll_up_former_rows()
+            connection.execute(settings.insert().values(name=_LOG_NAME, value=json.dumps(log.name), version=1))
+    return done is None
 
 
 def _read_progress(connection: Connection) -> Progress:

@@ -84,7 +84,7 @@ USUAL = RunNames()
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class EvaluatedRun:
     """What a run says of the prompt that it evaluated. None where it says nothing.
 
     `prompt` and `version` are "" for a run that names none; `version` has no leading v. `faithfulness` is the logged
@@ -119,7 +119,7 @@ def read_evaluation(
     *,
     versions: Mapping[tuple[str, int], str] | None = None,
     varied: Sequence[str] = (),
-) -> Evaluation:
+) -> EvaluatedRun:
     """Return what a run says of its evaluation, under the given names.
 
     For runs that are only linked to prompts: `versions` are the labels of registered versions, and `varied` says which
@@ -128,7 +128,7 @@ def read_evaluation(
     prompt, version = _find_prompt(run, names, versions or {}, varied)
     cases = _find_count(run, names)
     faithfulness = _first(run.metrics, (names.faithfulness,) if names.faithfulness else FAITHFULNESS)
-    return Evaluation(
+    return EvaluatedRun(
         run, prompt, version, faithfulness, _find_cost(run, names, cases), cases, _first(run.metrics, REFUSALS)
     )
 

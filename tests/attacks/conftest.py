@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.audit.acts import Act
 from core.flags.operations import create_flag
 from quarterdeck.definitions import boolean_flag
@@ -49,7 +49,7 @@ def fill_home(home: Path) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     with closing(Store(f"sqlite:///{home / 'quarterdeck.db'}", create=True)) as store:
         create_flag(store, "use_hyde", boolean_flag(on=True), ACT)
-        return {str(scope): issue_token(store, str(scope), [scope], ACT)[0] for scope in Scope}
+        return {str(scope): issue_token(store, str(scope), [scope], ACT)[0] for scope in TokenScope}
 
 
 @contextmanager

@@ -222,4 +222,4 @@ def test_an_idempotency_key_is_its_tokens_own(target: Target) -> None:
     assert target.post("/v1/retrievals", body, scope="ingest", **key).status_code == 201
     assert target.post("/v1/retrievals", other, scope="admin", **key).status_code == 201
     assert target.post("/v1/retrievals", other, scope="ingest", **key).status_code == 409
-    assert target.post("/v1/retrievals", body, scope="ingest", **key).json() == {"stored": 1}
+    assert target.post("/v1/retrievals", body, scope="ingest", **key).json()["stored"] == 1

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.flags.operations import create_flag
 from core.log.scores import apply_scores
 from quarterdeck.clock import now_ms
@@ -94,9 +94,9 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
     staging = replace(ACT, environment="staging")
     with closing(Store(f"sqlite:///{home / 'quarterdeck.db'}")) as store:
         create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=50), staging)
-        both = [Scope.INGEST, Scope.EVALUATE]
+        both = [TokenScope.INGEST, TokenScope.EVALUATE]
         tokens["staging"] = issue_token(store, "staging", both, staging)[0]
-        tokens["staging admin"] = issue_token(store, "staging admin", [Scope.ADMIN], staging)[0]
+        tokens["staging admin"] = issue_token(store, "staging admin", [TokenScope.ADMIN], staging)[0]
         tokens["other"] = issue_token(store, "other", both, ACT, services=["other"])[0]
     with serving(home) as server:
         found = Attacked(Target(server.address, home, tokens))

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Dialog, Page
 
 from app.navigation import TITLES, path_of
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.audit.acts import Act
 from core.coverage.backlog import TopicState, list_backlog
 from core.coverage.operations import mark_topic
@@ -82,7 +82,7 @@ def broken(home: Path) -> Iterator[Server]:
 
 def test_a_megabyte_is_refused_wherever_it_is_sent(hostile: Server, tmp_path: Path) -> None:
     with closing(Store(hostile.database_url)) as store:
-        secret, _ = issue_token(store, "logger", [Scope.INGEST], Act("ada", "a test"), expires_days=30)
+        secret, _ = issue_token(store, "logger", [TokenScope.INGEST], Act("ada", "a test"), expires_days=30)
     answer = httpx2.post(
         f"{hostile.address}/v1/retrievals", json={"query": MEGABYTE, "score": 0.5}, timeout=60,
         headers={"Authorization": f"Bearer {secret}"},

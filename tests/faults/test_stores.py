@@ -41,7 +41,12 @@ def assert_whole(store: Store) -> None:
     assert list_broken_audit_entries(store) == ()
     with store.read() as connection:
         assert connection.scalar(text("PRAGMA integrity_check")) == "ok"
-        counted = connection.scalar(text("SELECT SUM(n) FROM rollups_daily WHERE dimension = ''")) or 0
+        counted = (
+            connection.scalar(
+                text("SELECT SUM(n + unmapped + unscored + empty + failed) FROM rollups WHERE dimension = ''")
+            )
+            or 0
+        )
     assert counted == count_rows(store)
 
 

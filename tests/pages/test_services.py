@@ -1,5 +1,6 @@
 """The switches of environments and services at the top of the pages."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
-from tests.pages.opening import open_page, verdict
+from tests.pages.opening import open_page, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -53,3 +54,20 @@ def test_an_environment_that_only_rows_name_is_shown_as_new_with_its_own_verdict
     assert app.selectbox(key="environment").options == ["production", "staging (new)"]
     assert "0.80" in verdict(app)
     assert "0.30" in verdict(open_page("drift", environment="staging"))
+
+
+def test_a_log_in_which_nothing_was_ever_found_is_told_as_such_with_its_alerts(empty_url: str, store: Store) -> None:
+    now = datetime.now(UTC)
+    rows = [Retrieval(now - timedelta(days=day, minutes=at), f"q{at}") for day in range(1, 9) for at in range(20)]
+    append_retrievals(store, rows)
+    app = open_page("drift")
+    assert re.match(r"160 searches are recorded since .*, and none found anything\.", verdict(app))
+    assert any("Outage" in markdown.value for markdown in app.markdown)
+    assert "none found anything" in verdict(open_page("overview"))
+
+
+def test_what_is_set_aside_is_named_below_the_verdict(empty_url: str, store: Store) -> None:
+    write(store, ANSWERS, 0.8)
+    append_retrievals(store, [Retrieval(datetime(1970, 1, 2, tzinfo=UTC), "q", 0.1, scope=ANSWERS)])
+    captions = " ".join(text_of(caption.value) for caption in open_page("drift").caption)
+    assert "1 question on 2 Jan 1970 is set aside" in captions

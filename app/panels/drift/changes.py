@@ -33,7 +33,13 @@ def render_alerts(frame: ui.Frame) -> None:
         rules = list_alert_rules(get_store(), frame.environment)
         if rules:
             rows = [
-                {"name": rule.name, "alert from state": str(rule.from_status), "webhook": rule.url} for rule in rules
+                {
+                    "name": rule.name,
+                    "service": rule.service or "every one",
+                    "alert from state": str(rule.from_status),
+                    "webhook": rule.url,
+                }
+                for rule in rules
             ]
             ui.show_table(rows, key="drift-alerts", file_name="alert-rules.csv")
         else:

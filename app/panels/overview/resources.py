@@ -10,6 +10,8 @@ from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift
 from core.causes.changes import WhatChanged
 from core.coverage.report import Coverage, hide_questions
+from core.errors import QuarterdeckError
+from core.log.successions import Succession, find_successions
 from core.overview import (
     GAP_DAYS,
     Area,
@@ -20,7 +22,20 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
+from quarterdeck.clock import DAY_MS, now_ms
+from quarterdeck.log import SqlLog, as_log
 from quarterdeck.scope import Scope
+
+
+@st.cache_resource(refresh_mode="background", ttl=300, show_spinner=False)
+def load_successions() -> tuple[Succession, ...]:
+    """Return services of the last month that may be others under a new name; none while the log cannot be read."""
+    try:
+        if not isinstance(as_log(get_store()), SqlLog):
+            return ()
+        return find_successions(get_store(), since_ms=now_ms() - 30 * DAY_MS)
+    except QuarterdeckError:
+        return ()
 
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=5, show_spinner="Reading every source …")

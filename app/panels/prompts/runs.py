@@ -22,7 +22,7 @@ _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class RunChoices:
     """What the filters offer: values found in the newest runs."""
 
     values: dict[str, list[str]]
@@ -71,19 +71,19 @@ def render_runs(experiment: str, compared: Sequence[str]) -> None:
     render_choice(compared)
 
 
-def gather_choices(runs: Sequence[Run]) -> Choices:
+def gather_choices(runs: Sequence[Run]) -> RunChoices:
     """What the newest runs offer to filter and sort by."""
     columns = ("prompt", "version", "model")
     values = {name: sorted({run.params[name] for run in runs if name in run.params}) for name in columns}
     tags = {f"{key}={value}" for run in runs for key, value in run.tags.items() if not key.startswith("mlflow.")}
-    return Choices(
+    return RunChoices(
         {**values, "tag": sorted(tags)},
         sorted({name for run in runs for name in run.metrics}),
         sorted({name for run in runs for name in run.params}),
     )
 
 
-def choose_filter(experiment: str, choices: Choices) -> RunFilter:
+def choose_filter(experiment: str, choices: RunChoices) -> RunFilter:
     """The filters, which live in the address."""
     picked: dict[str, str | None] = {}
     for place, name in zip(st.columns(4), ("prompt", "version", "model", "tag"), strict=True):
@@ -113,7 +113,7 @@ def read_tag(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def choose_sort(choices: Choices) -> RunSort:
+def choose_sort(choices: RunChoices) -> RunSort:
     """What the store sorts by: all runs, and not only those on the page."""
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     by = left.selectbox("Sort by", [NEWEST, *choices.metrics, *choices.params], key="sort", bind="query-params")

@@ -10,14 +10,14 @@ from app.resources import get_config, get_store
 from app.text import plain
 from app.visitor import lock, make_act
 from core.access.credentials import LONGEST_DAYS, issue_token, revoke_token
-from core.access.scopes import Scope, Token
+from core.access.scopes import Token, TokenScope
 from core.access.tokens import list_tokens
 from core.audit.actions import Action
 
 MEANINGS = {
-    Scope.EVALUATE: "evaluate: read flags over OFREP and flagd",
-    Scope.INGEST: "ingest: send retrievals, scores and traces",
-    Scope.ADMIN: "admin: everything",
+    TokenScope.EVALUATE: "evaluate: read flags over OFREP and flagd",
+    TokenScope.INGEST: "ingest: send retrievals, scores and traces",
+    TokenScope.ADMIN: "admin: everything",
 }
 
 
@@ -59,7 +59,7 @@ def render_creation(environment: str) -> None:
         right.number_input(
             "Valid for days (empty: no expiry)", 1, LONGEST_DAYS, value=90, key="token-days", placeholder="no expiry"
         )
-        st.multiselect("Scopes", list(Scope), key="token-scopes", format_func=MEANINGS.__getitem__)
+        st.multiselect("Scopes", list(TokenScope), key="token-scopes", format_func=MEANINGS.__getitem__)
         st.text_input(
             "Services, separated by commas (empty: all of the environment)",
             key="token-services",
@@ -78,7 +78,7 @@ def create(environment: str) -> None:
     def change() -> int:
         state = st.session_state
         secret, entry = issue_token(
-            get_store(), state["token-name"], [Scope(scope) for scope in state["token-scopes"]],
+            get_store(), state["token-name"], [TokenScope(scope) for scope in state["token-scopes"]],
             make_act(state["token-reason"], environment), expires_days=state["token-days"],
             services=[name for name in state["token-services"].split(",") if name.strip()],
         )  # fmt: skip

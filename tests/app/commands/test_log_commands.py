@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from core.log.services import get_service
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 from tests.app.commands.running import Run, only_line
 
@@ -128,3 +130,70 @@ def test_scores_of_a_file_are_imported_and_what_is_refused_is_said(
     answer = quarterdeck("import-scores", str(path), "--map", "retrieval_id=answer", "--database", url, "--json")
     assert (answer.code, answer.json["stored"], answer.json["waiting"]) == (1, 1, 1)
     assert [(each["row"], each["field"]) for each in answer.json["refused"]] == [(2, "value")]
+
+
+def test_a_service_s_answers_are_kept_once_somebody_says_so(store, url, quarterdeck):
+    set_answers = ("services", "set", "answers", "--database", url, "--reason", "judged weekly")
+    assert quarterdeck(*set_answers, "--keep-answers").code == 0
+    assert get_service(store, "answers").keep_answers
+    quarterdeck(*set_answers, "--zone", "Europe/Berlin")
+    assert get_service(store, "answers").keep_answers
+    quarterdeck(*set_answers, "--no-answers")
+    assert not get_service(store, "answers").keep_answers
+
+
+def log_days(store: Store, scope: Scope, level: float | None, *, first: int = 40, last: int = 1) -> None:
+    """Write twenty questions on each of these days (ago); None is a search that found nothing."""
+    now = datetime.now(UTC)
+    scores = [None if level is None else level + 0.01 * (at % 5) for at in range(20)]
+    rows = [
+        Retrieval(now - timedelta(days=day, minutes=at), f"q{at}", score, scope=scope)
+        for day in range(first, last - 1, -1)
+        for at, score in enumerate(scores)
+    ]
+    append_retrievals(store, rows)
+
+
+def test_with_several_services_drift_and_topics_list_them_and_take_the_one_that_is_named(
+    store: Store, url: str, quarterdeck: Run
+) -> None:
+    log_days(store, Scope("production", "answers"), 0.8)
+    found = quarterdeck("drift", "--database", url, "--json").json
+    assert (found["environment"], found["service"], found["status"]) == ("production", "answers", "stable")
+    log_days(store, Scope("production", "search"), 0.5)
+    for command in ("drift", "topics"):
+        line = only_line(quarterdeck(command, "--database", url), 2)
+        assert "production/answers, production/search" in line
+    found = quarterdeck("drift", "--database", url, "--service", "search", "--json").json
+    assert (found["service"], round(found["recent_avg_score"], 2)) == ("search", 0.52)
+    assert (found["empty_share"], found["unscored_share"]) == (0, 0)
+
+
+def test_searches_that_find_nothing_are_an_outage_with_their_share(store: Store, url: str, quarterdeck: Run) -> None:
+    log_days(store, DEFAULT_SCOPE, 0.8, last=4)
+    log_days(store, DEFAULT_SCOPE, None, first=3)
+    found = quarterdeck("drift", "--database", url, "--json").json
+    assert found["status"] == "outage"
+    assert found["empty_share"] == pytest.approx(0.5, abs=0.08)
+    assert quarterdeck("drift", "--database", url).out.startswith("outage: 100% of the searches of ")
+
+
+def test_a_service_is_set_renamed_and_merged_by_commands_that_preview_first(
+    store: Store, url: str, quarterdeck: Run
+) -> None:
+    log_days(store, DEFAULT_SCOPE, 0.8, last=4)
+    log_days(store, Scope("production", "answers"), 0.8, first=3)
+    of = ("--database", url, "--reason", "it has a name now")
+    listed = quarterdeck("services", "list", "--database", url)
+    assert "quarterdeck services merge default answers" in listed.err
+    quarterdeck("services", "set", "answers", "--zone", "Europe/Berlin", "--dimension", "tenant", *of)
+    assert "zone" in only_line(quarterdeck("services", "set", "answers", "--zone", "Nowhere", *of), 2)
+    previewed = quarterdeck("services", "merge", "default", "answers", *of)
+    assert "740 questions of" in previewed.out and "would be merged default into answers" in previewed.out
+    assert quarterdeck("services", "merge", "default", "answers", "--yes", *of).code == 0
+    rows = quarterdeck("services", "list", "--database", url, "--json").json
+    assert [(row["service"], row["zone"], row["dimensions"]) for row in rows] == [
+        ("answers", "Europe/Berlin", ["tenant"])
+    ]
+    assert quarterdeck("services", "rename", "answers", "replies", "--yes", *of).code == 0
+    assert quarterdeck("drift", "--database", url, "--json").json["service"] == "replies"

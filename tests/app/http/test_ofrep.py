@@ -26,7 +26,7 @@ from starlette.middleware import Middleware
 from app.http import api, backends
 from benchmarks.data import locate
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.audit.acts import Act
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
@@ -236,7 +236,7 @@ def test_one_flag_asked_for_counts_and_all_at_once_do_not(served):
 
 def test_users_of_an_experiment_are_reported_for_the_only_service_of_the_token(served):
     create_flag(served.store, "tried", SIZES | {"metadata": {"experiment": True}}, ME)
-    secret, _ = issue_token(served.store, "search", [Scope.EVALUATE], ME, services=["answers"])
+    secret, _ = issue_token(served.store, "search", [TokenScope.EVALUATE], ME, services=["answers"])
     mine = {"Authorization": f"Bearer {secret}"}
     assert wait_until(lambda: served.ask("tried", headers=mine).status_code == 200)
     asyncio.run(backends.get_deck("production", "answers")).flush()
@@ -269,7 +269,7 @@ def test_the_stock_provider_of_openfeature_reads_every_type(served):
 
 
 def test_the_stock_provider_is_refused_without_a_token_and_let_in_with_one(served):
-    secret, _ = issue_token(served.store, "search", [Scope.EVALUATE], ME)
+    secret, _ = issue_token(served.store, "search", [TokenScope.EVALUATE], ME)
 
     def ask(headers: dict[str, str]):
         openfeature.set_provider_and_wait(OFREPProvider(served.address, headers_factory=lambda: headers), "ofrep")
@@ -316,7 +316,7 @@ def test_an_environment_is_chosen_by_the_token_or_on_an_open_deck_by_name(served
     assert staging == {"sizes": SIZES | {"defaultVariant": "big"}}
     missing = httpx2.get(address, params={"environment": "nowhere"})
     assert (missing.status_code, missing.json()) == (404, {"error": "environment: there is no 'nowhere'"})
-    secret, _ = issue_token(served.store, "stage", [Scope.EVALUATE], replace(ME, environment="staging"))
+    secret, _ = issue_token(served.store, "stage", [TokenScope.EVALUATE], replace(ME, environment="staging"))
     mine = {"Authorization": f"Bearer {secret}"}
     assert wait_until(lambda: served.ask("sizes").status_code == 401)
     assert served.ask("sizes", headers=mine).json()["value"] == 100
@@ -363,7 +363,7 @@ def test_the_document_of_ofrep_holds_for_whatever_schemathesis_sends(served, tmp
         pytest.skip(f"OFREP's document is not at {DOCUMENT}")
     mended = tmp_path / "openapi.yaml"
     mended.write_text(yaml.safe_dump(mend(yaml.safe_load(DOCUMENT.read_text(encoding="utf-8")))))
-    secret, _ = issue_token(served.store, "search", [Scope.EVALUATE], ME)
+    secret, _ = issue_token(served.store, "search", [TokenScope.EVALUATE], ME)
     done = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"), "run", mended, "--url", served.address, "--checks", "all",

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from app.http import api, backends
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.audit.acts import Act
 from core.intake import deliveries
 from core.intake.rows import FIELDS
@@ -34,7 +34,7 @@ def client(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def authorize(store: Store, environment: str = "staging", services: tuple[str, ...] = (), name: str = "t") -> dict:
     act = Act("ada", "a test", environment)
-    secret, _ = issue_token(store, f"{name}-{environment}", [Scope.INGEST], act, services=services)
+    secret, _ = issue_token(store, f"{name}-{environment}", [TokenScope.INGEST], act, services=services)
     backends.close()  # or the server knows the former tokens for a second
     return {"Authorization": f"Bearer {secret}"}
 

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from app.http import api, backends
 from core.access.credentials import issue_token, revoke_token
 from core.access.identity import is_loopback
-from core.access.scopes import Scope, Token, decide_access, hash_secret, read_scopes
+from core.access.scopes import Token, TokenScope, decide_access, hash_secret, read_scopes
 from core.access.tokens import get_token, list_tokens
 from core.audit.acts import Act
 from core.audit.trail import list_audit
@@ -21,7 +21,7 @@ from quarterdeck.definitions import boolean_flag
 
 ME = Act("ada", "because")
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TOKEN = Token("search", "d", "qd_abcd", (Scope.EVALUATE,), "production", NOW, "ada")
+TOKEN = Token("search", "d", "qd_abcd", (TokenScope.EVALUATE,), "production", NOW, "ada")
 ROW = {"query": "what is an mbuf", "score": 0.7}
 ASK = {"context": {"targetingKey": "u1"}}
 
@@ -52,9 +52,9 @@ def statuses(client, headers) -> tuple[int, int, int]:
 
 
 def test_a_token_opens_what_its_scopes_say_and_admin_opens_all():
-    assert decide_access(TOKEN, Scope.EVALUATE, given=True, now=NOW) is None
-    assert decide_access(replace(TOKEN, scopes=(Scope.ADMIN,)), Scope.INGEST, given=True, now=NOW) is None
-    denial = decide_access(TOKEN, Scope.INGEST, given=True, now=NOW)
+    assert decide_access(TOKEN, TokenScope.EVALUATE, given=True, now=NOW) is None
+    assert decide_access(replace(TOKEN, scopes=(TokenScope.ADMIN,)), TokenScope.INGEST, given=True, now=NOW) is None
+    denial = decide_access(TOKEN, TokenScope.INGEST, given=True, now=NOW)
     assert (denial.known, denial.reason) == (True, "token: 'search' has the scope evaluate, but this needs ingest")
 
 
@@ -68,7 +68,7 @@ def test_a_token_opens_what_its_scopes_say_and_admin_opens_all():
     ],
 )
 def test_what_opens_nothing_is_told_in_one_line(token, given, words):
-    denial = decide_access(token, Scope.EVALUATE, given=given, now=NOW)
+    denial = decide_access(token, TokenScope.EVALUATE, given=given, now=NOW)
     assert not denial.known
     assert words in denial.reason
     assert denial.reason.startswith("token: ")
@@ -77,26 +77,30 @@ def test_what_opens_nothing_is_told_in_one_line(token, given, words):
 
 def test_a_token_is_good_until_the_very_moment_of_its_expiry():
     token = replace(TOKEN, expires=NOW)
-    assert decide_access(token, Scope.EVALUATE, given=True, now=NOW - timedelta(seconds=1)) is None
-    assert decide_access(token, Scope.EVALUATE, given=True, now=NOW) is not None
+    assert decide_access(token, TokenScope.EVALUATE, given=True, now=NOW - timedelta(seconds=1)) is None
+    assert decide_access(token, TokenScope.EVALUATE, given=True, now=NOW) is not None
 
 
 def test_scopes_are_read_by_name_and_unknown_ones_are_refused():
-    assert read_scopes(["ingest", "evaluate"]) == (Scope.EVALUATE, Scope.INGEST)
+    assert read_scopes(["ingest", "evaluate"]) == (TokenScope.EVALUATE, TokenScope.INGEST)
     with pytest.raises(InvalidInput, match="^scopes: 'all' is not a scope; there are: evaluate, ingest, admin"):
         read_scopes(["all"])
 
 
 @pytest.mark.sqlite_only("it reads the file")
 def test_of_a_secret_only_its_hash_is_kept(store, tmp_path):
-    secret, entry = issue_token(store, "search", [Scope.INGEST, Scope.EVALUATE], ME, expires_days=30)
+    secret, entry = issue_token(store, "search", [TokenScope.INGEST, TokenScope.EVALUATE], ME, expires_days=30)
     assert len(secret) > 40
     store.close()
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("deck.db*"))
     assert hash_secret(secret).encode() in kept
     assert secret.encode() not in kept
     token = get_token(store, "search")
-    assert (token.scopes, token.environment, token.created_by) == ((Scope.EVALUATE, Scope.INGEST), "production", "ada")
+    assert (token.scopes, token.environment, token.created_by) == (
+        (TokenScope.EVALUATE, TokenScope.INGEST),
+        "production",
+        "ada",
+    )
     assert token.expires - token.created == timedelta(days=30)
     assert secret.startswith(token.hint)
     (audited,) = list_audit(store)
@@ -106,25 +110,25 @@ def test_of_a_secret_only_its_hash_is_kept(store, tmp_path):
 
 
 def test_two_tokens_never_share_a_secret(store):
-    assert len({issue_token(store, f"t{number}", [Scope.ADMIN], ME)[0] for number in range(5)}) == 5
+    assert len({issue_token(store, f"t{number}", [TokenScope.ADMIN], ME)[0] for number in range(5)}) == 5
 
 
 def test_a_name_in_use_is_a_conflict_and_free_again_once_revoked_or_expired(store):
-    first, _ = issue_token(store, "search", [Scope.INGEST], ME)
+    first, _ = issue_token(store, "search", [TokenScope.INGEST], ME)
     with pytest.raises(Conflict, match="token 'search' is in use"):
-        issue_token(store, "search", [Scope.INGEST], ME)
+        issue_token(store, "search", [TokenScope.INGEST], ME)
     revoke_token(store, "search", ME)
-    second, _ = issue_token(store, "search", [Scope.INGEST], ME, expires_days=1)
+    second, _ = issue_token(store, "search", [TokenScope.INGEST], ME, expires_days=1)
     assert [token.digest for token in list_tokens(store)] == [hash_secret(second)]
     assert first != second
     with store.begin() as connection:
         connection.execute(text("UPDATE tokens SET expires_ms = 1"))
-    issue_token(store, "search", [Scope.INGEST], ME)
+    issue_token(store, "search", [TokenScope.INGEST], ME)
     assert len(list_tokens(store)) == 1
 
 
 def test_revoking_twice_or_nothing_is_refused(store):
-    issue_token(store, "search", [Scope.INGEST], ME)
+    issue_token(store, "search", [TokenScope.INGEST], ME)
     revoke_token(store, "search", ME)
     with pytest.raises(Conflict, match="already revoked"):
         revoke_token(store, "search", ME)
@@ -145,7 +149,7 @@ def test_revoking_twice_or_nothing_is_refused(store):
     ],
 )
 def test_a_token_that_cannot_be_is_refused_by_field(store, values, field):
-    given = {"name": "search", "scopes": [Scope.INGEST], "expires_days": None} | values
+    given = {"name": "search", "scopes": [TokenScope.INGEST], "expires_days": None} | values
     with pytest.raises(InvalidInput) as refused:
         issue_token(store, given["name"], given["scopes"], ME, expires_days=given["expires_days"])
     assert refused.value.field == field
@@ -157,9 +161,9 @@ def test_without_any_token_everybody_is_let_in(client):
 
 
 def test_the_first_token_closes_the_door_and_each_scope_opens_its_part(client, store):
-    ingest, _ = issue_token(store, "ingest", [Scope.INGEST], ME)
-    evaluate, _ = issue_token(store, "evaluate", [Scope.EVALUATE], ME)
-    admin, _ = issue_token(store, "admin", [Scope.ADMIN], ME)
+    ingest, _ = issue_token(store, "ingest", [TokenScope.INGEST], ME)
+    evaluate, _ = issue_token(store, "evaluate", [TokenScope.EVALUATE], ME)
+    admin, _ = issue_token(store, "admin", [TokenScope.ADMIN], ME)
     assert statuses(client, {}) == (401, 401, 401)
     assert statuses(client, bearer(ingest)) == (201, 403, 403)
     assert statuses(client, bearer(evaluate)) == (403, 200, 200)
@@ -170,7 +174,7 @@ def test_the_first_token_closes_the_door_and_each_scope_opens_its_part(client, s
 
 
 def test_a_revoked_token_opens_nothing_and_the_door_stays_closed(client, store):
-    secret, _ = issue_token(store, "admin", [Scope.ADMIN], ME)
+    secret, _ = issue_token(store, "admin", [TokenScope.ADMIN], ME)
     assert statuses(client, bearer(secret)) == (201, 200, 200)
     revoke_token(store, "admin", ME)
     assert statuses(client, bearer(secret)) == (401, 401, 401)
@@ -179,7 +183,7 @@ def test_a_revoked_token_opens_nothing_and_the_door_stays_closed(client, store):
 
 def test_an_expired_token_opens_nothing_and_says_since_when(client, store):
     long_ago = replace(ME, at=datetime.now(UTC) - timedelta(days=40))
-    secret, _ = issue_token(store, "old", [Scope.ADMIN], long_ago, expires_days=1)
+    secret, _ = issue_token(store, "old", [TokenScope.ADMIN], long_ago, expires_days=1)
     assert statuses(client, bearer(secret)) == (401, 401, 401)
     answer = client.get("/flagd/flags.json", headers=bearer(secret))
     day = f"{datetime.now(UTC) - timedelta(days=39):%d %b %Y}"
@@ -204,12 +208,12 @@ def test_a_setting_demands_tokens_before_there_are_any(client, store, monkeypatc
     monkeypatch.setenv("QUARTERDECK_REQUIRE_TOKENS", "on")
     backends.close()
     assert statuses(client, {}) == (401, 401, 401)
-    secret, _ = issue_token(store, "admin", [Scope.ADMIN], ME)
+    secret, _ = issue_token(store, "admin", [TokenScope.ADMIN], ME)
     assert statuses(client, bearer(secret)) == (201, 200, 200)
 
 
 def test_known_tokens_stay_good_while_the_store_is_gone(client, store):
-    secret, _ = issue_token(store, "evaluate", [Scope.EVALUATE], ME)
+    secret, _ = issue_token(store, "evaluate", [TokenScope.EVALUATE], ME)
     assert statuses(client, bearer(secret))[1:] == (200, 200)
     with store.begin() as connection:
         connection.execute(text("ALTER TABLE tokens RENAME TO away"))

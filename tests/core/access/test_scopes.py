@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core.access.credentials import issue_token
-from core.access.scopes import Scope, Token, bind_scope, home_of
+from core.access.scopes import Token, TokenScope, bind_scope, home_of
 from core.access.tokens import get_token
 from core.audit.acts import Act
 from core.errors import InvalidInput
@@ -14,7 +14,7 @@ from core.errors import InvalidInput
 
 def make(environment: str = "Staging", *services: str) -> Token:
     return Token(
-        "t", "d", "h", (Scope.INGEST,), environment, datetime(2026, 3, 1, tzinfo=UTC), "ada", services=services
+        "t", "d", "h", (TokenScope.INGEST,), environment, datetime(2026, 3, 1, tzinfo=UTC), "ada", services=services
     )
 
 
@@ -59,10 +59,10 @@ def test_what_is_refused_is_counted_under_the_tokens_own_scope():
 
 
 def test_a_token_keeps_its_services(store):
-    issue_token(store, "t", [Scope.INGEST], Act("ada", "a test"), services=["Search", "answers", "search"])
+    issue_token(store, "t", [TokenScope.INGEST], Act("ada", "a test"), services=["Search", "answers", "search"])
     assert get_token(store, "t").services == ("answers", "search")
 
 
 def test_a_service_with_a_space_in_its_name_is_refused(store):
     with pytest.raises(InvalidInput, match="service: must be 1 to 128 printable characters without spaces"):
-        issue_token(store, "t", [Scope.INGEST], Act("ada", "a test"), services=["my service"])
+        issue_token(store, "t", [TokenScope.INGEST], Act("ada", "a test"), services=["my service"])

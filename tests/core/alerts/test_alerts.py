@@ -201,3 +201,25 @@ def test_a_rule_of_an_earlier_release_is_about_every_service(store):
     with store.begin() as connection:
         save_setting(connection, key, [rule], expected_version=0)
     assert list_alert_rules(store, "production") == (AlertRule("ops", "https://example.org/", SECRET),)
+
+
+def test_an_outage_is_told_once_by_every_rule_and_its_end_as_well(store):
+    write = [
+        Retrieval(NOW - timedelta(days=ago, seconds=n), f"q{n}", None if ago == 1 else 0.6 + 0.001 * (n % 50))
+        for ago in range(1, 31)
+        for n in range(100)
+    ]
+    append_retrievals(store, write)
+    sent = []
+
+    def send(_url, message, _secret):
+        sent.append((message["event"], message["status"], message["changed_on"]))
+        return 1
+
+    save_alert_rule(store, AlertRule("ops", "https://example.org/", SECRET), ME)
+    assert check_alerts(store, "production", now=NOW, send=send) == ("ops: sent that retrieval is outage",)
+    assert check_alerts(store, "production", now=NOW, send=send) == ()
+    today = [Retrieval(NOW - timedelta(seconds=n), f"q{n}", 0.6 + 0.001 * (n % 50)) for n in range(100)]
+    append_retrievals(store, today)
+    check_alerts(store, "production", now=NOW + timedelta(days=1), send=send)
+    assert sent == [("outage", "outage", "2026-03-19"), ("drift", "stable", None)]

@@ -15,7 +15,7 @@ from benchmarks.index_swap import HashEmbedder, make_source
 from core import reverts
 from core.access.credentials import issue_token, revoke_token
 from core.access.roles import grant_role, list_grants, revoke_role
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.alerts.alerts import AlertRule
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.arms.arms import Metric
@@ -62,7 +62,10 @@ from core.indexes.probes import ProbeReport
 from core.indexes.registry import Index
 from core.jobs.jobs import Jobs, JobState
 from core.jobs.launches import Launch, cancel_job, start_job
+from core.log.mapping import map_scores, relearn_scores
 from core.log.operations import forget_parts, purge_retrievals
+from core.log.service_operations import merge_services, rename_service, save_service
+from core.log.services import ServiceSettings
 from core.log.subjects import DataSubject
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
@@ -75,6 +78,7 @@ from core.rollouts.schedules import cancel_schedule, create_schedule, pause_sche
 from core.store.operations import record_restore
 from core.tracking.conventions import RunNames
 from core.tracking.runs import PromptVersion, Run
+from quarterdeck import scope as service_scope
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -179,6 +183,7 @@ class Prompts:
 RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", DriftStatus.DRIFTING)
 PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
+UNNAMED, NAMED, ANSWERS = (service_scope.Scope("production", name) for name in ("default", "named", "answers"))
 OLD = datetime(2026, 2, 1, tzinfo=UTC)
 
 # What each operation is called with, and the lowest role that may. A new operation without a row fails in
@@ -213,6 +218,12 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
     "log.operations.forget_parts": (ADMIN, lambda w, by: forget_parts(w.store, {"answers": OLD}, by)),
     "erasure.erase": (ADMIN, lambda w, by: erase(w.store, DataSubject(user_id="ada"), by)),
+    "log.service_operations.save_service": (ADMIN, lambda w, by: save_service(w.store, ServiceSettings("answers"), by)),
+    "log.service_operations.rename_service": (
+        ADMIN, lambda w, by: rename_service(w.store, UNNAMED, NAMED, by)
+    ),
+    "log.service_operations.merge_services": (ADMIN, lambda w, by: merge_services(w.store, UNNAMED, ANSWERS, by)),
+    "log.mapping.relearn_scores": (ADMIN, lambda w, by: relearn_scores(w.store, ANSWERS, by)),
     "alerts.operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
     "alerts.operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
     "reverts.revert": (EDITOR, lambda w, by: reverts.revert(w.store, _entry_of(w, "flag.update"), by)),
@@ -249,7 +260,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         EDITOR, lambda w, by: resume_schedule(w.store, _schedule(w, "held"), by, now=BUILT)
     ),
     "rollouts.schedules.cancel_schedule": (EDITOR, lambda w, by: cancel_schedule(w.store, _schedule(w), by)),
-    "access.credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [Scope.EVALUATE], by)),
+    "access.credentials.issue_token": (ADMIN, lambda w, by: issue_token(w.store, "search", [TokenScope.EVALUATE], by)),
     "access.credentials.revoke_token": (ADMIN, lambda w, by: revoke_token(w.store, "old", by)),
     "store.operations.record_restore": (ADMIN, lambda w, by: record_restore(w.store, "2026-03-01", by)),
     "deployments.deployments.start_release": (
@@ -301,6 +312,7 @@ _SHARED_NAMES = (
     "rebuild",
     "restore",
     "promotion.",
+    "save_service",
 )
 SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)}
 
@@ -352,12 +364,14 @@ def fill(store: Store, folder: Path) -> None:
     save_alert_rule(store, replace(RULE, name="rota"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
-    issue_token(store, "old", [Scope.EVALUATE], SETUP)
+    issue_token(store, "old", [TokenScope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)
     with changing(store, SETUP) as change:
         former, promoted = ({"version": n, "label": f"v{n}", "release": n, "flag": None} for n in (1, 2))
         change.record("prompt.promote", "sum", former, promoted | {"run_id": "r2"})
-    append_retrievals(store, [Retrieval(datetime(2026, 1, 1, tzinfo=UTC), "q", 0.5)])
+    rows = [Retrieval(BUILT, f"q{n}", 1.0 + n, score_kind="bm25", scope=ANSWERS) for n in range(200)]
+    append_retrievals(store, [Retrieval(datetime(2026, 1, 1, tzinfo=UTC), "q", 0.5), *rows])
+    map_scores(store, now=BUILT)
     with store.begin() as connection:
         connection.execute(
             topics.insert().values(

@@ -1,5 +1,6 @@
 """The verdict of a scope over a real store."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +22,7 @@ STAGING = Scope("staging", "default")
 
 
 def write(
-    store: Store, levels: list[float | None], *, scope: Scope = DEFAULT_SCOPE, per_day: int = 100, **more
+    store: Store, levels: Sequence[float | None], *, scope: Scope = DEFAULT_SCOPE, per_day: int = 100, **more
 ) -> None:
     """Write whole days of a service that end yesterday, each around its level; None is a search that found nothing."""
     rng = np.random.default_rng(3)

@@ -4,20 +4,20 @@ import json
 import logging
 
 from core.errors import InvalidInput
-from core.intake.counts import IntakeCount, Tally, count_refusal, list_counts, list_refusals
+from core.intake.counts import IntakeCount, IntakeTally, count_refusal, list_counts, list_refusals
 from quarterdeck.scope import Scope
 
 ANSWERS, SEARCH = Scope("production", "answers"), Scope("staging", "search")
 
 
-def keep(store, tally: Tally) -> None:
+def keep(store, tally: IntakeTally) -> None:
     with store.begin() as connection:
         tally.store(connection)
 
 
 def test_counts_add_up_over_requests_and_are_narrowed_to_a_scope(store):
     for _ in range(2):
-        tally = Tally("otlp")
+        tally = IntakeTally("otlp")
         tally.take(ANSWERS, 3)
         tally.take(SEARCH)
         tally.ignore(ANSWERS)
@@ -29,7 +29,7 @@ def test_counts_add_up_over_requests_and_are_narrowed_to_a_scope(store):
 
 
 def test_an_example_is_redacted_and_bounded(store):
-    tally = Tally("otlp")
+    tally = IntakeTally("otlp")
     tally.refuse(InvalidInput("score", "must be a number"), "mail bob@example.com " + "x" * 9_000, ANSWERS)
     tally.refuse(InvalidInput("score", "must be a number"), "another one", ANSWERS)
     keep(store, tally)
@@ -40,10 +40,10 @@ def test_an_example_is_redacted_and_bounded(store):
 
 
 def test_a_refusal_that_is_taken_back_is_not_shown(store):
-    tally = Tally("otlp")
+    tally = IntakeTally("otlp")
     tally.refuse(InvalidInput("no_query", "none"), None, ANSWERS)
     keep(store, tally)
-    later = Tally("otlp")
+    later = IntakeTally("otlp")
     later.take(ANSWERS)
     later.take_back(ANSWERS, "no_query")
     keep(store, later)
@@ -61,7 +61,7 @@ def test_a_reason_is_warned_of_once(store, caplog):
 
 
 def test_the_command_prints_the_counts_of_all_scopes_unless_narrowed(store, url, quarterdeck):
-    tally = Tally("http")
+    tally = IntakeTally("http")
     tally.take(ANSWERS, 5)
     tally.refuse(InvalidInput("score", "must be a number, not 'high'"), "high", SEARCH)
     keep(store, tally)

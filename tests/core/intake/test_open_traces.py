@@ -11,7 +11,9 @@ from core.intake.counts import IntakeCount, list_counts
 from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STORE
 from core.intake.notes import SpanNote, dump_note, load_note
 from core.intake.open_traces import MOST_SPANS, OPEN_MS, QUIET_MS, take_spans, tend_traces
+from core.intake.spans import Span, SpanChoices, read_span
 from quarterdeck.log import SqlLog, as_log
+from quarterdeck.redaction import redact
 from quarterdeck.schema import (
     dimension_values,
     document_days,
@@ -243,6 +245,46 @@ def test_a_log_in_another_database_is_amended_too(tmp_path):
 )
 def test_a_note_is_kept_as_it_is(given):
     assert load_note(given.span_id, dump_note(given)) == given
+
+
+HOSTILE = (
+    "\ud800", "\x00", "a\nb", "", " ", "{" * 5_000, "[" * 5_000, "NaN", "1e999", 10**30, -1,
+    float("nan"), float("inf"), True, None, [], [[[[]]]], [None, 3, "x"], {},
+    {"query": {"query": {"query": 3}}}, {"score": {"score": 1}},
+    "q" * 9_000,
+    '{"documents": [{"id": "\\ud800", "metadata": {"score": "\\u0000"}}]}', '[{"id": {}, "score": []}]',
+    "[[1, 2], [3]]", '{"ids": [["a"]], "distances": [null]}', "what is an mbuf",
+)  # fmt: skip
+NAMES = (
+    "input.value", "output.value", "metadata", "session.id", "retrieval.documents", "retrieval.documents.0.document.id",
+    "retrieval.documents.0.document.score", "retrieval.documents.0.document.metadata", "gen_ai.retrieval.documents",
+    "quarterdeck.score_kind", "quarterdeck.feedback", "quarterdeck.arm", "traceloop.entity.input", "db.query.text",
+    "traceloop.entity.output", "deployment.environment", "llm.token_count.total", "gen_ai.usage.cost", "user.id",
+    "langfuse.observation.usage_details", "gen_ai.operation.name", "db.system", "mlflow.spanOutputs",
+)  # fmt: skip
+
+
+def test_whatever_the_attributes_hold_each_search_is_taken_or_counted(store):
+    drawn, kinds = random.Random(11), ("RETRIEVER", "RERANKER", "CHAIN", "LLM", "EMBEDDING")
+    searches = 0
+    for number in range(60):
+        spans = []
+        for place in range(8):
+            said = {name: drawn.choice(HOSTILE) for name in drawn.sample(NAMES, 6)}
+            said["openinference.span.kind"] = drawn.choice(kinds)
+            span = Span(f"{number:032x}", f"{place:016x}", "" if not place else f"{drawn.randrange(8):016x}", "a\x00b",
+                        start_ns=NS + place, end_ns=NS + 9, failed=drawn.random() < 0.2, attributes=said,
+                        message="down", events=[("exception", said)], resource=said)  # fmt: skip
+            spans.append(span)
+        notes = [
+            read_span(span, redact=redact, choices_of=lambda _scope: SpanChoices(keep_answers=True)) for span in spans
+        ]
+        searches += sum(each.role in (RETRIEVER, STORE) for each in notes)
+        take_spans(store, [(f"{number:032x}", each) for each in notes], now_ms=NOW_MS)
+    tend_traces(store, now_ms=NOW_MS + OPEN_MS)
+    (counted,) = list_counts(store)
+    assert 0 < counted.taken <= searches
+    assert counted.refused > 0
 
 
 def test_a_bound_sender_adds_nothing_to_a_trace_of_another_environment(store):

@@ -31,11 +31,13 @@ from starlette.applications import Starlette
 
 from app.http import api, backends
 from core.access.credentials import issue_token
-from core.access.scopes import Scope
+from core.access.scopes import TokenScope
 from core.audit.acts import Act
+from core.audit.settings import save_setting
 from core.errors import InvalidInput
 from core.intake.counts import IntakeCount, list_counts
 from core.intake.otlp import JSON, PROTOBUF, parse_request
+from core.log.services import service_key
 from quarterdeck.redaction import compose, redact
 from quarterdeck.schema import retrievals, scopes
 from quarterdeck.store import Store
@@ -235,8 +237,23 @@ def test_the_scope_is_the_resource_s_and_a_token_s_where_that_names_none(listene
 
 
 @pytest.mark.slow
+def test_a_service_chooses_whether_answers_are_kept_and_what_its_scores_are(listener):
+    span = RETRIEVER | flat(HIT) | {"output.value": "text"}
+    answer = {"openinference.span.kind": "LLM", "output.value": "mail bob@example.com"}
+    with listener.store.begin() as connection:
+        chosen = {"keep_answers": True, "score_kind": "dot"}
+        save_setting(connection, service_key("answers"), chosen, expected_version=0)
+    for service in ("answers", "other"):
+        request = build(span, answer, resource={"service.name": service})
+        spans = request.resource_spans[0].scope_spans[0].spans
+        spans[1].trace_id, spans[1].parent_span_id = spans[0].trace_id, spans[0].span_id
+        listener.post(request.SerializeToString(), Content_Type=PROTOBUF)
+    assert listener.rows("answer", "score_kind") == [("mail [e-mail]", "dot"), (None, None)]
+
+
+@pytest.mark.slow
 def test_a_token_takes_spans_of_its_own_environment_alone(listener):
-    secret, _ = issue_token(listener.store, "ci", [Scope.INGEST], Act("tester", "spans", "staging"))
+    secret, _ = issue_token(listener.store, "ci", [TokenScope.INGEST], Act("tester", "spans", "staging"))
     bearer = {"Content_Type": PROTOBUF, "Authorization": f"Bearer {secret}"}
     own = build(RETRIEVER | flat(HIT), resource={"deployment.environment": "staging"})
     none = build(RETRIEVER | flat(HIT))

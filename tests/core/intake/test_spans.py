@@ -9,7 +9,7 @@ from core.intake.documents import find_documents
 from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STORE
 from core.intake.queries import find_question, is_vector, read_input
 from core.intake.scales import find_kind
-from core.intake.spans import Choices, Span, find_role, read_span
+from core.intake.spans import Span, SpanChoices, find_role, read_span
 from quarterdeck.redaction import compose
 from quarterdeck.scope import Scope
 
@@ -23,7 +23,9 @@ def make(attributes: dict[str, Any], **fields: Any) -> Span:
 
 
 def read(attributes: dict[str, Any], **fields: Any):
-    return read_span(make(attributes, **fields), redact=compose(), choices_of=lambda _scope: Choices(keep_answers=True))
+    return read_span(
+        make(attributes, **fields), redact=compose(), choices_of=lambda _scope: SpanChoices(keep_answers=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_what_the_service_says_goes_before_everything_else():
 def test_a_service_says_once_what_its_scores_are():
     said = {"openinference.span.kind": "RETRIEVER", "input.value": "q", "retrieval.documents.0.document.id": "a",
             "retrieval.documents.0.document.score": 0.2}  # fmt: skip
-    found = read_span(make(said), redact=compose(), choices_of=lambda _scope: Choices(score_kind="dot"))
+    found = read_span(make(said), redact=compose(), choices_of=lambda _scope: SpanChoices(score_kind="dot"))
     assert found.kind == "dot"
 
 

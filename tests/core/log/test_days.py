@@ -23,7 +23,7 @@ NOW = datetime(2026, 4, 10, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Pacific/Auckland", "Africa/Cairo", "UTC"])
-def test_a_day_of_a_zone_begins_at_its_midnight_through_every_change_of_clocks(zone):
+def test_a_day_of_a_zone_begins_at_its_midnight_through_every_change_of_clocks(zone: str) -> None:
     calendar = make_calendar(zone)
     for number in range(400):
         day = date(2026, 1, 1) + timedelta(days=number)
@@ -35,12 +35,12 @@ def test_a_day_of_a_zone_begins_at_its_midnight_through_every_change_of_clocks(z
     assert calendar.is_utc is (zone == "UTC")
 
 
-def test_a_zone_of_half_an_hour_begins_its_day_at_the_next_whole_hour():
+def test_a_zone_of_half_an_hour_begins_its_day_at_the_next_whole_hour() -> None:
     calendar = make_calendar("Asia/Kolkata")
     assert calendar.start_of(date(2026, 4, 10)) == to_ms(datetime(2026, 4, 9, 19, tzinfo=UTC))  # 00:30 there
 
 
-def test_neither_a_session_nor_a_text_weighs_more_than_a_hundredth_of_the_day():
+def test_neither_a_session_nor_a_text_weighs_more_than_a_hundredth_of_the_day() -> None:
     crowd = [AskedBy(f"u{number}", f"question {number}", 1, 0.8) for number in range(700)]
     assert cap_mean(crowd) == pytest.approx(0.8)
     bot = [AskedBy("bot", f"probe {number}", 1, 0.0) for number in range(300)]
@@ -50,7 +50,7 @@ def test_neither_a_session_nor_a_text_weighs_more_than_a_hundredth_of_the_day():
     assert cap_mean([]) is None
 
 
-def test_a_small_day_is_the_mean_of_its_texts():
+def test_a_small_day_is_the_mean_of_its_texts() -> None:
     assert cap_mean([AskedBy(None, "a", 3, 0.3), AskedBy(None, "b", 1, 0.9)]) == pytest.approx(0.5)
 
 
@@ -114,7 +114,8 @@ def test_a_closed_day_has_the_capped_mean_as_its_mean(store: Store) -> None:
     assert list_days(store, scope=DEFAULT_SCOPE)[0].mean == pytest.approx(0.56)
     close_days(store, now=NOW)
     (day,) = list_days(store, scope=DEFAULT_SCOPE)
-    assert (day.mean, day.count) == (pytest.approx(0.8 * 700 / 710), 1_000)
+    assert day.mean == pytest.approx(0.8 * 700 / 710)
+    assert day.count == 1_000
 
 
 def test_the_day_that_is_not_over_is_not_closed(store: Store) -> None:
@@ -142,7 +143,7 @@ def test_days_whose_rows_were_deleted_keep_their_sums_without_a_capped_mean(stor
     assert {d.capped for d in list_days(store, scope=DEFAULT_SCOPE)} == {None}
 
 
-def test_an_hour_belongs_to_one_day_only():
+def test_an_hour_belongs_to_one_day_only() -> None:
     calendar = make_calendar("America/New_York")
     first = calendar.start_of(date(2026, 10, 25))
     hours = [calendar.day_of(first + hour * HOUR_MS) for hour in range(14 * 24)]

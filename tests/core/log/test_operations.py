@@ -10,10 +10,11 @@ from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.log.operations import forget_parts
-from core.log.questions import list_page
+from core.log.operations import forget_parts, purge_retrievals
+from core.log.questions import list_page, list_scores
 from core.log.retrievals import list_days
 from quarterdeck.clock import to_ms
+from quarterdeck.exposures import store_scores
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -70,6 +71,19 @@ def test_slices_miss_no_row(store: Store) -> None:
     assert isinstance(log, SqlLog)
     assert log.forget("answers", to_ms(NOW) + 1, slice_rows=4) == 33
     assert {answer for _, answer, _ in parts(store)} == {None}
+
+
+def test_comments_of_scores_go_with_the_text_and_scores_with_the_rows(store: Store) -> None:
+    given = {"name": "feedback", "source": "user", "value": 1.0, "environment": "production", "service": "default"}
+    old, new = (to_ms(NOW - timedelta(days=day)) for day in (20, 1))
+    with store.begin() as connection:
+        named = (("q-1", old), ("q-2", new))
+        store_scores(connection, [{**given, "retrieval_id": q, "ts_ms": at, "comment": "ada says"} for q, at in named])
+    forget_parts(store, {"text": NOW - timedelta(days=10)}, ACT)
+    ids = ["q-1", "q-2"]
+    assert [score.comment for name in ids for score in list_scores(store, ids)[name]] == ["", "ada says"]
+    purge_retrievals(store, NOW - timedelta(days=10), ACT)
+    assert list(list_scores(store, ids)) == ["q-2"]
 
 
 def test_the_trail_says_which_parts_and_how_old(store: Store) -> None:

@@ -11,11 +11,13 @@ from core.drift.report import report_drift
 from core.drift.verdict import DriftStatus
 from core.errors import NotFound
 from core.log.mapping import map_scores, relearn_scores
-from core.log.retrievals import list_days, list_questions, list_segment_scores
+from core.log.retrievals import last_days, list_days, list_questions, list_segment_scores
 from core.log.score_scales import ScoreMap, learn_map
+from core.log.service_operations import save_service
+from core.log.services import ServiceSettings
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import document_days, retrievals, settings
+from quarterdeck.schema import document_days, retrievals
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
@@ -24,7 +26,7 @@ ME = Act("ada", "another analyzer")
 
 
 @pytest.mark.parametrize("is_distance", [False, True])
-def test_a_better_number_has_a_higher_similarity_on_every_scale_and_beyond_what_was_learned(is_distance):
+def test_a_better_number_has_a_higher_similarity_on_every_scale_and_beyond_what_was_learned(is_distance: bool) -> None:
     rng = random.Random(1)
     for scale in (1e-4, 1.0, 5_000.0):
         numbers = [scale * rng.lognormvariate(0, 0.8) for _ in range(500)]
@@ -37,15 +39,20 @@ def test_a_better_number_has_a_higher_similarity_on_every_scale_and_beyond_what_
         assert ScoreMap.read(found.dump(), 1) == found
 
 
-def test_numbers_that_are_all_the_same_are_in_the_middle():
+def test_numbers_that_are_all_the_same_are_in_the_middle() -> None:
     found = learn_map([3.0] * 200, is_distance=False)
     assert found.apply(3.0) == pytest.approx(0.5)
     assert found.apply(2.0) < 0.5 < found.apply(4.0)
 
 
+def declare(store: Store) -> None:
+    """Make the tenant a dimension."""
+    save_service(store, ServiceSettings("default", ("tenant",)), ME)
+
+
 def write(
     store: Store, days: int, *, level: float = 12.0, per_day: int = 20, scope: Scope = DEFAULT_SCOPE, ago: int = 0
-):
+) -> None:
     rng = random.Random(days)
     rows = [
         Retrieval(
@@ -79,10 +86,7 @@ def assert_sums_are_those_of_the_rows(store: Store) -> None:
 
 
 def test_rows_wait_for_two_hundred_then_those_before_and_after_get_their_similarity(store: Store) -> None:
-    with store.begin() as connection:
-        connection.execute(
-            settings.insert().values(name="service:default", value='{"dimensions": ["tenant"]}', version=1)
-        )
+    declare(store)
     write(store, 9, per_day=20, ago=5)
     assert map_scores(store, now=NOW) == 0
     report = report_drift(store, scope=DEFAULT_SCOPE, today=NOW.date()).report
@@ -91,18 +95,12 @@ def test_rows_wait_for_two_hundred_then_those_before_and_after_get_their_similar
     write(store, 5, per_day=20)
     assert map_scores(store, now=NOW) == 280
     assert_sums_are_those_of_the_rows(store)
-    questions = list_questions(store, _last(40), scope=DEFAULT_SCOPE)
+    questions = list_questions(store, last_days(40, until=NOW.date()), scope=DEFAULT_SCOPE)
     assert sum(each.count for each in questions) == 280
     write(store, 2, per_day=30)
     assert map_scores(store, now=NOW) == 60
     assert map_scores(store, now=NOW) == 0
     assert_sums_are_those_of_the_rows(store)
-
-
-def _last(days: int):
-    from core.log.retrievals import last_days
-
-    return last_days(days, until=NOW.date())
 
 
 def test_a_drop_of_numbers_without_bounds_is_called(store: Store) -> None:
@@ -116,10 +114,7 @@ def test_a_drop_of_numbers_without_bounds_is_called(store: Store) -> None:
 
 
 def test_a_map_stays_until_it_is_learned_anew_on_purpose(store: Store) -> None:
-    with store.begin() as connection:
-        connection.execute(
-            settings.insert().values(name="service:default", value='{"dimensions": ["tenant"]}', version=1)
-        )
+    declare(store)
     write(store, 15, ago=15)
     map_scores(store, now=NOW)
     write(store, 100, level=24.0, ago=0, per_day=20)

@@ -1,10 +1,12 @@
 """Settings of services, and services that continue under another name."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from core.audit.acts import Act
+from core.audit.settings import get_setting
 from core.audit.trail import list_audit
 from core.drift.operations import accept_level
 from core.drift.report import get_accepted_day, report_drift
@@ -13,12 +15,12 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.log.closing import close_days
 from core.log.retrievals import list_days, list_dimensions, list_scopes, list_segment_scores
 from core.log.service_operations import merge_services, rename_service, save_service
-from core.log.services import Service, get_service, list_new_scopes
+from core.log.services import ServiceSettings, get_service, list_new_scopes, service_key
 from core.log.successions import count_holdings, find_successions
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import topics
+from quarterdeck.schema import settings, topics
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
@@ -50,7 +52,9 @@ def add_topic(store: Store, scope_id: int) -> None:
 
 
 def test_settings_are_saved_with_their_audit_entry_and_read_back(store: Store) -> None:
-    wanted = Service("answers", ("tenant", "locale"), "Europe/Berlin", "https://traces.example/{trace_id}", "bm25")
+    wanted = ServiceSettings(
+        "answers", ("tenant", "locale"), "Europe/Berlin", "https://traces.example/{trace_id}", "bm25"
+    )
     save_service(store, wanted, ME)
     found = get_service(store, "answers")
     assert (found.dimensions, found.zone, found.score_kind) == (("tenant", "locale"), "Europe/Berlin", "bm25")
@@ -59,7 +63,18 @@ def test_settings_are_saved_with_their_audit_entry_and_read_back(store: Store) -
     assert list_audit(store)[0].after == wanted.to_audit()
     with pytest.raises(Conflict):
         save_service(store, wanted, ME)
-    assert get_service(store, "nobody") == Service("nobody")
+    assert get_service(store, "nobody") == ServiceSettings("nobody")
+
+
+def test_what_others_keep_in_the_same_setting_survives_a_save(store: Store) -> None:
+    with store.begin() as connection:
+        value = '{"keep_text": true, "zone": "Europe/Berlin", "dimensions": 7}'
+        connection.execute(settings.insert().values(name="service:answers", value=value, version=4))
+    found = get_service(store, "answers")
+    assert (found.zone, found.dimensions, found.version) == ("Europe/Berlin", (), 4)
+    save_service(store, replace(found, zone="UTC", dimensions=("tenant",)), ME)
+    stored, _ = get_setting(store, service_key("answers"))
+    assert stored == {"keep_text": True, "dimensions": ["tenant"]}
 
 
 @pytest.mark.parametrize(
@@ -72,16 +87,16 @@ def test_settings_are_saved_with_their_audit_entry_and_read_back(store: Store) -
 )  # fmt: skip
 def test_settings_that_cannot_work_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=field):
-        Service("answers", **{field: value})  # type: ignore[arg-type]
+        ServiceSettings("answers", **{field: value})  # type: ignore[arg-type]
 
 
 def test_another_zone_makes_the_days_anew(store: Store) -> None:
     write(store, DEFAULT_SCOPE, first=10, last=1)
     close_days(store, now=NOW)
-    save_service(store, Service("default", zone="Pacific/Auckland"), ME)
+    save_service(store, ServiceSettings("default", zone="Pacific/Auckland"), ME)
     days = list_days(store, scope=DEFAULT_SCOPE)
     assert {day.capped for day in days} == {None}
-    assert close_days(store, now=NOW) == len(days)
+    assert close_days(store, now=NOW) == len(days) - 1  # there, the last day began just now
 
 
 def test_a_merge_continues_verdicts_gaps_levels_and_rows_under_the_new_name(store: Store) -> None:
@@ -127,7 +142,7 @@ def test_a_renamed_service_keeps_everything_and_its_writers_go_on(store: Store) 
 
 
 def test_declared_dimensions_are_segments_of_their_service_alone(store: Store) -> None:
-    save_service(store, Service("answers", ("tenant",)), ME)
+    save_service(store, ServiceSettings("answers", ("tenant",)), ME)
     write(store, ANSWERS, first=40, last=1)
     write(store, DEFAULT_SCOPE, first=40, last=1)
     assert list_segment_scores(store, "tenant", scope=ANSWERS).keys() == {"a"}

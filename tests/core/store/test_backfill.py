@@ -5,6 +5,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,25 @@ from sqlalchemy import select, text
 
 from core.config import PROJECT
 from core.log.retrievals import list_daily_scores, list_days, list_segment_scores
-from core.store.backfill import Progress, backfill, find_progress
+from core.store.backfill import Progress, backfill, backfill_log, find_progress
 from core.store.migrator import migrate
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
 from quarterdeck.rollups import bin_of
 from quarterdeck.schema import metric_bins, metric_sums
 from quarterdeck.store import Store
+from tests.backends import make_url
 from tests.core.store.test_migrations import make_store_of
 
 WHEEL = PROJECT / "tests" / "fixtures" / "releases" / "quarterdeck-0.1.0-py3-none-any.whl"
+FORMER_ROWS = (
+    "CREATE TABLE {}.retrievals (ts_ms Int64, query String, score Nullable(Float64), session_id Nullable(String), "
+    "arm LowCardinality(Nullable(String)), prompt_version LowCardinality(Nullable(String)), "
+    "index_version LowCardinality(Nullable(String)), latency_ms Nullable(Float64), cost_usd Nullable(Float64), "
+    "faithfulness Nullable(Float64), feedback Nullable(Float64)) ENGINE = MergeTree "
+    "PARTITION BY toYYYYMM(fromUnixTimestamp64Milli(ts_ms, 'UTC')) ORDER BY ts_ms"
+)
 BACKENDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 
 
@@ -81,6 +93,23 @@ def test_the_numbers_of_old_rows_are_added_in_slices_and_once(
 def test_a_new_store_has_nothing_to_add(store: Store) -> None:
     assert find_progress(store).share == 1
     assert backfill(store) == 0
+
+
+@pytest.mark.slow
+def test_rows_that_clickhouse_holds_of_an_earlier_release_are_added_once(tmp_path: Path) -> None:
+    url = make_url("clickhouse", tmp_path)
+    former = ClickHouseLog(url)
+    former._run("command", f"CREATE DATABASE {former.database}")
+    former._run("command", FORMER_ROWS.format(former.database))
+    values = [(1_772_366_400_000 + n, f"q {n}", 0.5, "green") for n in range(40)]
+    former._run("insert", f"{former.database}.retrievals", values, ["ts_ms", "query", "score", "arm"])
+    former.close()
+    store = Store(f"sqlite:///{tmp_path / 'deck.db'}", create=True, log_url=url)
+    append_retrievals(store, [Retrieval(datetime(2026, 3, 1, 12, tzinfo=UTC), "new", 0.7, arm="green")])
+    assert (backfill_log(store), backfill_log(store)) == (True, False)
+    assert [day.count for day in list_daily_scores(store)] == [41]
+    assert [day.count for day in list_segment_scores(store, "arm")["green"]] == [41]
+    store.close()
 
 
 @pytest.mark.deep

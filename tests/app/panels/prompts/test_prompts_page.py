@@ -155,7 +155,8 @@ def test_live_figures_stand_beside_offline_ones(own: Tracking, demo_url: str) ->
 
 def test_live_figures_that_services_report_have_their_column(own: Tracking, demo_url: str) -> None:
     with closing(Store(demo_url)) as store:
-        rows = [Retrieval(datetime.now(UTC), "why", 0.5, prompt_version="v3", feedback=1, latency_ms=80.0)] * 2
+        fields = {"prompt_version": "v3", "feedback": 1, "latency_ms": 80.0}
+        rows = [Retrieval(datetime.now(UTC), "why", 0.5, **fields) for _ in range(2)]
         append_retrievals(store, rows)
     app = open_page("prompts", tab="Live")
     table = table_with(app, "live queries").set_index("version")
