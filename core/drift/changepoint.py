@@ -29,6 +29,9 @@ DATING = 7  # observed days after the call in which the date of the change is st
 BACK = 7.0  # log likelihood ratio, of the level before the drop to the one since, at which a drop is over
 BACK_DAYS = 2  # observed days that this takes at least
 SETTLING = 7  # newest observed days of an open drop that do not count for its depth
+RISE_DAYS = 7  # observed days that a rise takes to become the level that a further drop is measured from
+NOTHING = 2.5  # standard errors below the level before, at which a drop is no longer seen
+NOTHING_DAYS = 7  # observed days that this takes at least
 
 
 def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
@@ -59,8 +62,8 @@ def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
     Source: Roberts 1966; Tartakovsky, Nikiforov & Basseville 2014, ch. 7-8 (weighted Shiryaev-Roberts).
     """
     state = _State(history, np.arange(len(history)), Scan(history), threshold)
-    while (day := state.next_event()) is not None:
-        state.apply(day)
+    while state.day < len(state.kept):
+        state.judge()
     return state.answer()
 
 
@@ -98,192 +101,169 @@ def _smallest_call(error: float, degrees: float, threshold: float, drop_sd: floa
 class _Step:
     """A change of level that counts as known: an open drop, or a rise. Days are positions among those that are kept.
 
-    `scan` and `floor` are those in which it was found: its date is refined with them.
+    `scan` and `floor` are those in which it was found: its date is refined with them. `reference` is the level before.
     """
 
     sign: int
     changed: int
     dated_at_call: int
     called: int
-    scan: Scan
-    floor: int
     earliest: int
     latest: int
-    noise: Noise
+    scan: Scan
+    floor: int
+    reference: Reference
 
     def dated(self, day: int) -> "_Step":
-        """The step as it is dated at the end of a day."""
-        last = min(day, self.called + DATING)
-        found = self.scan.block(last).range_of(last, self.sign, since=self.floor, until=self.called)
+        """The step as it is dated at the end of a day, up to `DATING` days after its call."""
+        found = self.scan.block(day).range_of(day, self.sign, since=self.floor, until=self.called)
         if found is None:
             return self
         changed, earliest, latest = found
-        return replace(self, changed=changed, earliest=earliest, latest=latest)
+        step = replace(self, changed=changed, earliest=earliest, latest=latest)
+        return step if changed == self.changed else replace(step, reference=self.scan.level_before(changed, self.called))
 
 
 @dataclass(slots=True)
 class _State:
-    """What is known at the end of a day; `apply` moves on to a day on which something happens."""
+    """What is known at the end of the days before `day`; `judge` takes the next one."""
 
     history: DailyHistory
     kept: Ints  # the days that are no part of a drop that is over
     scan: Scan
     threshold: float
-    position: int = 0  # the first day that is not judged yet
+    day: int = 0
     floor: int = 0  # the first day on which a further change may begin
     steps: list[_Step] = field(default_factory=list)
     over: list[Episode] = field(default_factory=list)
 
-    @property
-    def last(self) -> int:
-        return len(self.kept) - 1
-
-    def next_event(self) -> int | None:
-        """The next day on which a drop or a rise is called, a drop is over, or a date is refined; None if none is."""
-        while self.position <= self.last:
-            block = self.scan.block(self.position)
-            end = min(block.first + len(block.z), self.last + 1)
-            days = np.arange(self.position, end)
-            rows = slice(self.position - block.first, None)
-            is_event = block.evidence(-1, since=self.floor)[rows] >= self.threshold
-            is_event |= block.evidence(1, since=self.floor)[rows] >= RISE
-            is_event |= self._refined(days)
-            for step in range(len(self.steps)):
-                if self.steps[step].sign < 0:
-                    is_event |= np.array([self._is_back(step, int(day)) is not None for day in days])
-            if is_event.any():
-                return int(days[is_event.argmax()])
-            self.position = end
-        return None
-
-    def apply(self, day: int) -> None:
-        """Take the verdict of a day on which something happens."""
-        self.position = day + 1
+    def judge(self) -> None:
+        """Take the verdict at the end of the next day: drops that are over, dates that are refined, a new change."""
+        day = self.day
+        self.day += 1
         for at, step in enumerate(self.steps):
-            if step.sign < 0 and (back := self._is_back(at, day)) is not None:
-                self._close(at, back, day)
-                return
-        if self._refined(np.array([day]))[0]:
-            self.steps[-1] = self.steps[-1].dated(day)
-            self.scan = self.scan.with_steps([step.changed for step in self.steps], keep_noise=True)
-        block = self.scan.block(day)
-        for sign, threshold in ((-1, self.threshold), (1, RISE)):
-            if block.evidence(sign, since=self.floor)[day - block.first] >= threshold:
-                found = block.range_of(day, sign, since=self.floor, until=day)
-                assert found is not None
-                start, earliest, latest = found
-                noise = self.scan.noise_at(day)
-                self.steps.append(_Step(sign, start, start, day, self.scan, self.floor, earliest, latest, noise))
-                self.scan = self.scan.with_steps([step.changed for step in self.steps])
-                self.floor = day + 1
-                return
+            if step.sign < 0 and day >= step.called + BACK_DAYS:
+                if back := self._is_back(at, day):
+                    return self._close(at, back, day)
+                if self._is_nothing(at, day):
+                    return self._dismiss(at, day)
+        self._refine(day)
+        self._call(day)
+        return None
 
     def answer(self) -> Replay:
         """The state at the end of the last day, in days of the history."""
-        kept, block = self.kept, self.scan.block(self.last)
-        noise = self.scan.noise_at(self.last)
+        last = len(self.kept) - 1
+        block, noise = self.scan.block(last), self.scan.noise_at(last)
         drops = [at for at, step in enumerate(self.steps) if step.sign < 0]
-        shifts = {at: self._shift(at, noise) for at in range(len(self.steps))}
+        shifts = [self._shift(at, len(self.kept), noise) for at in range(len(self.steps))]
+        fall = shifts[drops[-1]] if drops else block.strongest(last, -1, since=self.floor)
+        rise = block.strongest(last, 1, since=self.floor)
+        if self.steps and self.steps[-1].sign > 0 and last - self.steps[-1].changed < LONGEST:
+            rise = replace(shifts[-1], evidence=max(self.threshold, shifts[-1].z ** 2 / 2))
+        fall, rise = (each and replace(each, start=int(self.kept[each.start])) for each in (fall, rise))
         episodes = [*self.over, *(self._episode(at, fall=shifts[at].size) for at in drops)]
-        fall = shifts[drops[-1]] if drops else block.strongest(self.last, -1, since=self.floor)
-        rise = block.strongest(self.last, 1, since=self.floor)
-        if self.steps and self.steps[-1].sign > 0 and self.last - self.steps[-1].changed < LONGEST:
-            risen = shifts[len(self.steps) - 1]
-            rise = replace(risen, evidence=max(self.threshold, risen.z**2 / 2))
-        levels = tuple(int(kept[step.changed]) for step in self.steps)
-        moved = [replace(each, start=int(kept[each.start])) if each else None for each in (fall, rise)]
         ordered = tuple(sorted(episodes, key=lambda each: (each.called, each.changed)))
-        return Replay(ordered, moved[0], moved[1], noise, levels)
+        return Replay(ordered, fall, rise, noise, tuple(int(self.kept[step.changed]) for step in self.steps))
 
-    def _refined(self, days: Ints) -> np.ndarray:
-        """On which of these days the newest step is dated otherwise than now."""
-        changed = np.zeros(len(days), dtype=bool)
-        if self.steps:
-            step = self.steps[-1]
-            near = (days > step.called) & (days <= step.called + DATING)
-            changed[near] = [step.dated(int(day)).changed != step.changed for day in days[near]]
-        return changed
+    def _refine(self, day: int) -> None:
+        """Date the newest step anew."""
+        if self.steps and day <= self.steps[-1].called + DATING:
+            former, self.steps[-1] = self.steps[-1], self.steps[-1].dated(day)
+            if former.changed != self.steps[-1].changed:
+                self.scan = self.scan.with_steps([step.changed for step in self.steps])
 
-    def _reference(self, at: int) -> Reference:
-        """The level before a step, as it was known at its call."""
-        step = self.steps[at]
-        before = [each.changed for each in self.steps[:at]]
-        return Reference.of(self.scan.history, range(step.changed), step.noise, steps=before)
+    def _call(self, day: int) -> None:
+        """Take a drop or a rise as known once its evidence is there."""
+        block = self.scan.block(day)
+        for sign, threshold, last in ((-1, self.threshold, day), (1, RISE, day - RISE_DAYS + 1)):
+            if block.evidence(day, sign, since=self.floor) >= threshold:
+                found = block.range_of(day, sign, since=self.floor, until=day)
+                assert found is not None
+                start, earliest, latest = found
+                if start > last:
+                    continue
+                level = self.scan.level_before(start, day)
+                self.steps.append(_Step(sign, start, start, day, earliest, latest, self.scan, self.floor, level))
+                self.scan = self.scan.with_steps([step.changed for step in self.steps])
+                self.floor = day + 1 if sign < 0 else start + 1
+                return
 
     def _is_back(self, at: int, day: int) -> int | None:
         """The first day of the level before a drop, if it is back at the end of a day."""
         step = self.steps[at]
-        if day < step.called + BACK_DAYS:
-            return None
-        days = np.arange(step.changed, day + 1)
-        off, error = self._residuals(at, days)
-        weight = 1 / error**2
-        settled = days <= max(step.called, day - SETTLING)
-        later = [each.changed for each in self.steps[at + 1 :]]
-        if later:
-            settled &= days < max(later[0], step.called + 1)
-        settled[:-LONGEST] &= days[:-LONGEST] > day - 2 * LONGEST
-        if not settled.any():
-            return None
-        depth = float((off * weight)[settled].sum() / weight[settled].sum())
-        if depth >= 0:
-            depth = -float(error.min())
+        off, error = self._residuals(at, day)
+        days = np.arange(day + 1 - len(off), day + 1)
+        is_settled = days <= max(step.called, day - SETTLING)
+        if at + 1 < len(self.steps):
+            is_settled &= days < max(self.steps[at + 1].changed, step.called + 1)
+        weight = is_settled / error**2
+        depth = min(float(off @ weight / weight.sum()), -float(error.min())) if weight.any() else -float(error.min())
         off = np.clip(off, depth - error, error)
         ratio = ((off - depth) ** 2 - off**2) / (2 * error**2)
-        since = max(0, step.called + 1 - step.changed - DATING, len(days) - LONGEST)
-        sums = np.cumsum(ratio[since:][::-1])  # from each start up to this day
-        if len(sums) < BACK_DAYS or sums[BACK_DAYS - 1 :].max() < BACK:
+        sums = np.cumsum(ratio[days > step.called - DATING][::-1])[BACK_DAYS - 1 :]  # from each start up to this day
+        if sums.max() < BACK:
             return None
-        length = BACK_DAYS + int(sums[BACK_DAYS - 1 :].argmax())
-        return int(max(days[-length], step.changed + 1))
+        return int(max(day + 1 - BACK_DAYS - int(sums.argmax()), step.changed + 1))
 
-    def _residuals(self, at: int, days: Ints) -> tuple[Floats, Floats]:
-        """How far days lie off the level before a step, and the standard error of each."""
+    def _is_nothing(self, at: int, day: int) -> bool:
+        """Whether the last days, all since the drop or as many as are looked at, are no longer clearly below it."""
+        off, _ = self._residuals(at, day)
+        if len(off) < NOTHING_DAYS:
+            return False
+        step = self.steps[at]
+        noise, count = step.reference.noise, len(off)
+        variance = self._long_run(noise) + noise.design_effect * self.scan.history.variance[day + 1 - count : day + 1]
+        error = math.sqrt(1 / (1 / variance).sum() + step.reference.covariance[0, 0])
+        return float(np.average(off, weights=1 / variance)) > -NOTHING * error
+
+    def _residuals(self, at: int, day: int) -> tuple[Floats, Floats]:
+        """How far the days since a drop (the last `LONGEST`) lie off the level before, and the error of each."""
         step, history = self.steps[at], self.scan.history
-        reference = self._reference(at)
-        noise, design = step.noise, history.design[days]
-        wobble = noise.day_sd**2 * (1 + noise.correlation) / (1 - noise.correlation)
-        variance = wobble + noise.design_effect * history.variance[days]
+        days = np.arange(max(step.changed, day + 1 - LONGEST), day + 1)
+        design, reference = history.design_of(days), step.reference
+        variance = self._long_run(reference.noise) + reference.noise.design_effect * history.variance[days]
         variance = variance + np.einsum("di,ij,dj->d", design, reference.covariance, design)
         return history.mean[days] - design @ reference.effects, np.sqrt(variance)
 
-    def _shift(self, at: int, noise: Noise) -> Shift:
-        """The size of a step, from its day to the next step or the last day."""
-        end = self.steps[at + 1].changed if at + 1 < len(self.steps) else self.last + 1
-        days = np.arange(self.steps[at].changed, max(end, self.steps[at].changed + 1))[-LONGEST:]
-        before = [each.changed for each in self.steps[:at]]
-        reference = Reference.of(self.scan.history, range(self.steps[at].changed), noise, steps=before)
+    @staticmethod
+    def _long_run(noise: Noise) -> float:
+        """Variance of the wobble as it counts in sums over days."""
+        return noise.day_sd**2 * (1 + noise.correlation) / (1 - noise.correlation)
+
+    def _shift(self, at: int, end: int, noise: Noise | None = None) -> Shift:
+        """The size of a step, from its day to the next step or an end."""
+        changed = self.steps[at].changed
+        if at + 1 < len(self.steps):
+            end = min(end, self.steps[at + 1].changed)
+        days = np.arange(changed, max(end, changed + 1))[-LONGEST:]
+        reference = self.scan.level_before(changed, self.steps[at].called, noise=noise)
         return reference.shift(self.scan.history, days)
 
     def _episode(self, at: int, *, fall: float, back: int | None = None, day: int | None = None) -> Episode:
-        step, kept = self.steps[at], self.kept
-        return Episode(
-            int(kept[step.changed]),
-            int(kept[step.dated_at_call]),
-            int(kept[step.called]),
-            None if day is None else int(kept[day]),
-            None if back is None else int(kept[back]),
-            int(kept[step.earliest]),
-            int(kept[step.latest]),
-            fall,
-        )
+        step = self.steps[at]
+        days = (step.changed, step.dated_at_call, step.called, day, back, step.earliest, step.latest)
+        return Episode(*(None if each is None else int(self.kept[each]) for each in days), fall)  # type: ignore[arg-type]
+
+    def _end(self, at: int, back: int, day: int) -> None:
+        """End a drop and all that came after it."""
+        for each in range(at, len(self.steps)):
+            if self.steps[each].sign < 0:
+                over = self._episode(each, fall=self._shift(each, back).size, back=max(back, self.steps[each].changed + 1), day=day)
+                self.over.append(over)
+        self.steps = self.steps[:at]
 
     def _close(self, at: int, back: int, day: int) -> None:
-        """End a drop and all that came after it; the days until it was over are no reference."""
-        closed = [each for each in range(at, len(self.steps)) if self.steps[each].sign < 0]
-        for each in closed:
-            fall = self._fall_until(each, back)
-            self.over.append(self._episode(each, fall=fall, back=max(back, self.steps[each].changed + 1), day=day))
+        """End a drop whose level is back; the days until then are no reference."""
         changed = self.steps[at].changed
+        self._end(at, back, day)
         self.kept = np.delete(self.kept, np.s_[changed:back])
-        self.steps = self.steps[:at]
-        self.position = day + 1 - (back - changed)
+        self.day = day + 1 - (back - changed)
         self.floor = changed
         self.scan = Scan(self.history.take(self.kept), tuple(step.changed for step in self.steps))
 
-    def _fall_until(self, at: int, back: int) -> float:
-        step = self.steps[at]
-        later = [each.changed for each in self.steps[at + 1 :]]
-        end = max(min([back, *later]), step.changed + 1)
-        days = np.arange(step.changed, end)[-LONGEST:]
-        return self._reference(at).shift(self.scan.history, days).size
+    def _dismiss(self, at: int, day: int) -> None:
+        """End a drop of which nothing is left to see; its days are like all others."""
+        self._end(at, day, day)
+        self.floor = day + 1 - SETTLING
+        self.scan = self.scan.with_steps([step.changed for step in self.steps])

@@ -4,16 +4,19 @@ What a detector of changes measures with, and what causes and intervals are weig
 of observed days, neither dates nor words.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_banded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_N = TypeVar("_N", float, Floats)
 
 MIN_QUERIES = 20  # on either side of a change: the normal approximation of a mean needs about this many
 REFERENCE = 180  # observed days of history, reference and suspected change together
@@ -45,11 +48,6 @@ class Noise:
     unit: float = 1.0  # spread of single scores / `SCORE_SD`: the scale of the priors
 
     @property
-    def row(self) -> Floats:
-        """These figures as one row of `whiten`'s models."""
-        return np.array([[self.day_sd, self.correlation, self.design_effect]])
-
-    @property
     def precision(self) -> Floats:
         """Prior precision of the level (none), the weekend and the weekdays."""
         return np.array([FLAT, (self.unit * WEEKEND_SD) ** -2, *[self.weekday_sd**-2] * 7])
@@ -59,6 +57,7 @@ class Noise:
         return np.append(self.precision, np.full(count, FLAT))
 
 
+WEEK: Floats = np.column_stack([np.ones(7), np.arange(7) >= 5, np.eye(7)])  # level, weekend, Monday to Sunday
 FLAT = 1e-6  # precision of what may be anything
 PRIOR_NOISE = Noise(day_sd=0.011, correlation=0.3, design_effect=1.7, weekday_sd=0.01)
 
@@ -122,32 +121,63 @@ class DailyHistory:
     @property
     def design(self) -> Floats:
         """Columns: level, weekend, Monday to Sunday."""
-        weekday = (self.ordinal - 1) % 7  # ordinal 1 was a Monday
-        return np.column_stack([np.ones(len(self)), weekday >= 5, weekday[:, None] == np.arange(7)]).astype(float)
+        return WEEK[(self.ordinal - 1) % 7]  # ordinal 1 was a Monday
+
+    def design_of(self, days: Ints) -> Floats:
+        """The same of some days."""
+        return WEEK[(self.ordinal[days] - 1) % 7]
 
 
-def whiten(history: DailyHistory, noise: Floats, columns: Floats) -> tuple[Floats, Floats]:
-    """Kalman filter of an AR(1) wobble under sampling noise: independent unit-variance innovations of `columns`.
+def whiten(history: DailyHistory, noise: Noise, columns: Floats) -> Floats:
+    """Kalman filter of an AR(1) wobble under sampling noise: independent unit-variance innovations of `columns`."""
+    if not len(history):
+        return np.zeros_like(columns)
+    carried = noise.correlation**history.gaps
+    fresh = noise.day_sd**2 * (1 - carried**2)
+    sampling = noise.design_effect * history.variance
+    # Numbers of Python, because numpy's are slow one by one.
+    kept, variance = _filter((carried**2).tolist(), fresh.tolist(), sampling.tolist(), noise.day_sd**2)
+    return _innovate(carried, np.array(kept), np.array(variance), columns)
 
-    `noise` has a row (day_sd, correlation, design_effect) per model. Returns days x models x columns, and the log
-    variance of each innovation (days x models).
+
+def whiten_by_each(history: DailyHistory, models: Floats, columns: Floats) -> tuple[Floats, Floats]:
+    """The same for many models, a row (day_sd, correlation, design_effect) each.
+
+    Returns days x models x columns, and the log variance of each innovation (days x models).
     """
-    wobble, correlation, effect = noise[:, 0] ** 2, noise[:, 1], noise[:, 2]
+    wobble, correlation, effect = models[:, 0] ** 2, models[:, 1], models[:, 2]
     carried = correlation ** history.gaps[:, None]
-    fresh = wobble * (1 - carried**2)
-    sampling = effect * history.variance[:, None]
-    white = np.empty((len(history), len(noise), columns.shape[1]))
-    variance = np.empty((len(history), len(noise)))
-    state, spread = np.zeros(white.shape[1:]), wobble
-    for day in range(len(history)):
-        state = carried[day, :, None] * state
-        spread = carried[day] ** 2 * spread + fresh[day]
-        variance[day] = spread + sampling[day]
-        gain = spread / variance[day]
-        white[day] = columns[day] - state
-        state = state + gain[:, None] * white[day]
-        spread = spread * (1 - gain)
-    return white / np.sqrt(variance)[:, :, None], np.log(variance)
+    fresh, sampling = wobble * (1 - carried**2), effect * history.variance[:, None]
+    kept, variance = map(np.array, _filter(carried**2, fresh, sampling, wobble))
+    carried[0] = 0  # one model after the other is one system: nothing is carried from one to the next
+    flat = (carried.T.ravel(), kept.T.ravel(), variance.T.ravel())
+    white = _innovate(*flat, np.tile(columns, (len(models), 1)))
+    return white.reshape(len(models), *columns.shape).swapaxes(0, 1), np.log(variance)
+
+
+def _filter(carried: Iterable[_N], fresh: Iterable[_N], sampling: Iterable[_N], wobble: _N) -> tuple[list[_N], list[_N]]:
+    """For each day: the share of what was expected that its innovation leaves (1 - gain), and its variance."""
+    kept, variance = [], []
+    for carry, new, noise in zip(carried, fresh, sampling, strict=True):
+        spread = carry * wobble + new
+        total = spread + noise
+        kept.append(noise / total)
+        variance.append(total)
+        wobble = spread * kept[-1]
+    return kept, variance
+
+
+def _innovate(carried: Floats, kept: Floats, variance: Floats, columns: Floats) -> Floats:
+    """Each day's difference from what is expected of it, in standard deviations.
+
+    expected[t] = carried[t] * (kept[t-1] * expected[t-1] + (1 - kept[t-1]) * column[t-1]), a banded system.
+    """
+    band = np.ones((2, len(kept)))
+    band[1, :-1] = -carried[1:] * kept[:-1]
+    gained = np.zeros_like(columns)
+    gained[1:] = (carried[1:] * (1 - kept[:-1]))[:, None] * columns[:-1]
+    expected = solve_banded((1, 0), band, gained, overwrite_ab=True, overwrite_b=True, check_finite=False)
+    return np.asarray((columns - expected) / np.sqrt(variance)[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +200,7 @@ class Reference:
         # Each former level has a column of its own, so that the first column is the last level.
         former = 1.0 - history.steps([at for at in steps if len(index) and index[0] < at <= index[-1]])[index]
         columns = np.column_stack([seen.mean, seen.design, former])
-        white = whiten(seen, noise.row, columns)[0][:, 0] if len(index) else np.zeros((0, columns.shape[1]))
+        white = whiten(seen, noise, columns)
         inverse = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(noise.with_steps(former.shape[1])))
         effects = inverse @ (white[:, 1:].T @ white[:, 0])
         return cls(np.asarray(effects[:9]), np.asarray(inverse[:9, :9]), noise, len(index))
@@ -206,7 +236,7 @@ class NoiseLikelihood:
         columns = np.column_stack([history.mean - history.mean[0], history.design, history.steps(steps)])
         self.unit, self.steps = unit, len(steps)
         self.grid = np.array(list(product(unit * np.array(DAY_SDS), CORRELATIONS, DESIGN_EFFECTS)))
-        self.white, self.log_variance = whiten(history, self.grid, columns)
+        self.white, self.log_variance = whiten_by_each(history, self.grid, columns)
         day_sd, correlation, effect = self.grid.T
         self.prior = -0.5 * (
             (np.log(day_sd / (unit * DAY_SD)) / DAY_SD_FACTOR) ** 2
@@ -265,7 +295,7 @@ class EffectTest:
     def of(cls, history: DailyHistory, noise: Noise) -> "EffectTest":
         """Fit level and weekdays to the whole history."""
         columns = np.column_stack([history.mean - history.mean[0], history.design])
-        white = whiten(history, noise.row, columns)[0][:, 0]
+        white = whiten(history, noise, columns)
         covariance = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(noise.precision))
         return cls(history, noise, white, np.asarray(covariance, dtype=np.float64))
 
@@ -274,7 +304,7 @@ class EffectTest:
 
         An effect's size is estimated by score / information, with the standard error 1 / sqrt(information).
         """
-        step = whiten(self.history, self.noise.row, shapes)[0][:, 0]
+        step = whiten(self.history, self.noise, shapes)
         y, fixed = self.white[:, 0], self.white[:, 1:]
         solved = self.covariance @ (fixed.T @ step)
         score = step.T @ y - solved.T @ (fixed.T @ y)

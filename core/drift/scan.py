@@ -19,6 +19,7 @@ from core.drift.daily import (
     Ints,
     Noise,
     NoiseLikelihood,
+    Reference,
     Shift,
     student_to_normal,
     whiten,
@@ -32,6 +33,7 @@ LONGEST = 60  # observed days a suspected change may lie back
 LEAST_SHARE = 0.05  # least share of the wobble in the noise, because sampling noise is not known exactly either
 REVIEW, SETTLED = 7, 91  # observed days between noise estimates; four times as many once there are 91 days
 LAG = 10  # newest observed days left out of that estimate, so that a fresh drop cannot inflate it
+LEAST = -1e300  # log evidence where there is none
 CREDIBLE = 0.9  # chance that a change lies in the range of days that is named
 
 
@@ -45,6 +47,7 @@ class Block:
     error: Floats
     z: Floats
     drop_sd: float
+    _evidence: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
     def belief(self, sign: int, *, since: int = 0) -> Floats:
         """Log likelihood ratio of a shift of this sign at each start from `since` on, the size integrated out."""
@@ -52,11 +55,13 @@ class Block:
         is_meant = (self.z * sign > 0) & (self.starts >= since)
         return np.where(is_meant, (known * self.z**2 + np.log1p(-known)) / 2, -np.inf)
 
-    def evidence(self, sign: int, *, since: int = 0) -> Floats:
-        """Log of the likelihood ratios summed over all starts, at the end of each day."""
-        belief = self.belief(sign, since=since)
-        top = belief.max(axis=1, initial=-1e300)
-        return np.asarray(top + np.log(np.maximum(np.exp(belief - top[:, None]).sum(axis=1), 1e-300)))
+    def evidence(self, day: int, sign: int, *, since: int = 0) -> float:
+        """Log of the likelihood ratios summed over all starts, at the end of a day."""
+        if (sign, since) not in self._evidence:
+            belief = self.belief(sign, since=since)
+            top = belief.max(axis=1, initial=LEAST)
+            self._evidence[sign, since] = top + np.log(np.exp(belief - top[:, None]).sum(axis=1) + 1e-300)
+        return float(self._evidence[sign, since][day - self.first])
 
     def strongest(self, day: int, sign: int, *, since: int = 0) -> Shift | None:
         """The likeliest shift of this sign at the end of a day."""
@@ -64,10 +69,8 @@ class Block:
         if not np.isfinite(belief).any():
             return None
         i, row = int(belief.argmax()), day - self.first
-        evidence = _log_sum(belief)
-        return Shift(
-            int(self.starts[i]), float(self.size[row, i]), float(self.error[row, i]), float(self.z[row, i]), evidence
-        )
+        size, error, z = (float(figure[row, i]) for figure in (self.size, self.error, self.z))
+        return Shift(int(self.starts[i]), size, error, z, self.evidence(day, sign, since=since))
 
     def range_of(self, day: int, sign: int, *, since: int, until: int) -> tuple[int, int, int] | None:
         """The likeliest start up to `until`, and the first and last of the likely ones; None without any."""
@@ -109,11 +112,14 @@ class Scan:
             self._blocks[first] = self._compute(first)
         return self._blocks[first]
 
-    def with_steps(self, steps: Sequence[int], *, keep_noise: bool = False) -> "Scan":
+    def with_steps(self, steps: Sequence[int]) -> "Scan":
         """The same history with other known changes of level."""
-        if keep_noise:
-            return Scan(self.history, tuple(steps), self._noises, self._likelihoods)
         return Scan(self.history, tuple(steps))
+
+    def level_before(self, day: int, called: int, *, noise: Noise | None = None) -> Reference:
+        """The level of the days before this one, with the noise as it was known on the day of a call."""
+        steps = [step for step in self.steps if step < day]
+        return Reference.of(self.history, range(day), noise or self.noise_at(called), steps=steps)
 
     def _compute(self, first: int) -> Block:
         last = min(first + _block_length(first), len(self.history))
@@ -126,7 +132,7 @@ class Scan:
         design = np.column_stack([seen.design, seen.steps(known)])
         precision = noise.with_steps(len(known))
         mean = limit_odd_days(seen, design, first - low, noise, precision)
-        white = whiten(seen, noise.row, np.column_stack([mean, design, (days[:, None] >= starts)]))[0][:, 0]
+        white = whiten(seen, noise, np.column_stack([mean, design, (days[:, None] >= starts)]))
         width = 1 + design.shape[1]
         fixed, step = white[:, :width], white[:, width:]
         tail = slice(first - low, None)
@@ -164,9 +170,8 @@ def limit_odd_days(history: DailyHistory, design: Floats, learned: int, noise: N
     sd = np.sqrt(noise.day_sd**2 + noise.design_effect * history.variance)
     limited = mean
     for _ in range(2):
-        white = whiten(
-            history.take(np.arange(learned)), noise.row, np.column_stack([limited[:learned], design[:learned]])
-        )[0][:, 0]
+        columns = np.column_stack([limited[:learned], design[:learned]])
+        white = whiten(history.take(np.arange(learned)), noise, columns)
         if not learned:
             return mean
         covariance = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(precision))
@@ -185,12 +190,6 @@ def block_start(day: int) -> int:
 
 def _block_length(day: int) -> int:
     return REVIEW if day < SETTLED else 4 * REVIEW
-
-
-def _log_sum(belief: Floats) -> float:
-    """Log of the summed likelihood ratios; minus infinity when no start has any."""
-    top = belief.max(initial=-np.inf)
-    return float(top + np.log(np.exp(belief - top).sum())) if np.isfinite(top) else -math.inf
 
 
 def usual_sampling(history: DailyHistory, day: int, noise: Noise) -> float:
