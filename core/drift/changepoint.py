@@ -121,7 +121,9 @@ class _Step:
             return self
         changed, earliest, latest = found
         step = replace(self, changed=changed, earliest=earliest, latest=latest)
-        return step if changed == self.changed else replace(step, reference=self.scan.level_before(changed, self.called))
+        return (
+            step if changed == self.changed else replace(step, reference=self.scan.level_before(changed, self.called))
+        )
 
 
 @dataclass(slots=True)
@@ -249,7 +251,9 @@ class _State:
         """End a drop and all that came after it."""
         for each in range(at, len(self.steps)):
             if self.steps[each].sign < 0:
-                over = self._episode(each, fall=self._shift(each, back).size, back=max(back, self.steps[each].changed + 1), day=day)
+                over = self._episode(
+                    each, fall=self._shift(each, back).size, back=max(back, self.steps[each].changed + 1), day=day
+                )
                 self.over.append(over)
         self.steps = self.steps[:at]
 

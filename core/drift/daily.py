@@ -155,7 +155,9 @@ def whiten_by_each(history: DailyHistory, models: Floats, columns: Floats) -> tu
     return white.reshape(len(models), *columns.shape).swapaxes(0, 1), np.log(variance)
 
 
-def _filter(carried: Iterable[_N], fresh: Iterable[_N], sampling: Iterable[_N], wobble: _N) -> tuple[list[_N], list[_N]]:
+def _filter(
+    carried: Iterable[_N], fresh: Iterable[_N], sampling: Iterable[_N], wobble: _N
+) -> tuple[list[_N], list[_N]]:
     """For each day: the share of what was expected that its innovation leaves (1 - gain), and its variance."""
     kept, variance = [], []
     for carry, new, noise in zip(carried, fresh, sampling, strict=True):

@@ -29,6 +29,7 @@ DROP_ERRORS = 4.0  # size of the drops to detect: sd of a normal prior, in stand
 LONE_DAY = 0.8  # weight of z for a change seen on one day only: odd days are likelier than under a normal distribution
 ODD = 3.5  # standard errors that a daily mean counts at most: an odd day needs a second one
 COLLAPSE = 3.0  # sds of single scores: a day that is farther off counts in full
+SCATTER_DEGREES = 4.0  # weight of the noise in the scatter since a change, in degrees of freedom
 LONGEST = 60  # observed days a suspected change may lie back
 LEAST_SHARE = 0.05  # least share of the wobble in the noise, because sampling noise is not known exactly either
 REVIEW, SETTLED = 7, 91  # observed days between noise estimates; four times as many once there are 91 days
@@ -131,8 +132,9 @@ class Scan:
         known = [step - low for step in self.steps if low < step < last]
         design = np.column_stack([seen.design, seen.steps(known)])
         precision = noise.with_steps(len(known))
-        mean = limit_odd_days(seen, design, first - low, noise, precision)
-        white = whiten(seen, noise, np.column_stack([mean, design, (days[:, None] >= starts)]))
+        mean, expected = limit_odd_days(seen, design, first - low, noise, precision)
+        columns = [mean, design, days[:, None] >= starts, mean - expected]
+        white, residual = np.split(whiten(seen, noise, np.column_stack(columns)), [-1], axis=1)
         width = 1 + design.shape[1]
         fixed, step = white[:, :width], white[:, width:]
         tail = slice(first - low, None)
@@ -144,13 +146,14 @@ class Scan:
         information = power - np.einsum("dis,dis->ds", cross[:, 1:], solved)
         is_known = self._enough(days, starts)[tail] & (information > 1e-3 * power)
         information = np.where(is_known, information, 1.0)
+        error = np.sqrt(_scatter_since(residual, step, starts - low)[tail] / information)
         sampling = usual_sampling(self.history, first, noise)
         degrees = degrees_of(max(0, first - LAG - low), noise, sampling)
-        z = student_to_normal(score / np.sqrt(information), degrees)
+        z = student_to_normal(score / information / error, degrees)
         z = np.where(days[tail, None] == starts, z * LONE_DAY, z)
         z = np.where(is_known, z, 0.0)
         drop_sd = usual_drop(noise, sampling)
-        return Block(first, starts, score / information, 1 / np.sqrt(information), z, drop_sd)
+        return Block(first, starts, score / information, error, z, drop_sd)
 
     def _enough(self, days: Ints, starts: Ints) -> NDArray[np.bool_]:
         """Whether both sides of each start have enough queries at the end of each day, within reach."""
@@ -160,26 +163,40 @@ class Scan:
         return np.asarray((before >= MIN_QUERIES) & (after >= MIN_QUERIES) & (days[:, None] - starts < LONGEST))
 
 
-def limit_odd_days(history: DailyHistory, design: Floats, learned: int, noise: Noise, precision: Floats) -> Floats:
-    """Daily means, centered, that are at most `ODD` standard errors off what the first `learned` days let expect.
+def _scatter_since(residual: Floats, step: Floats, starts: Ints) -> Floats:
+    """By how much the days since each start scatter more than the noise explains, at the end of each day; at least 1.
 
-    The error includes that of the expectation, so that nothing is limited where little is known. Nor is a day on which
-    the mean is off by more than `COLLAPSE` times the spread of single scores.
+    Days of a drop lie as close to their new level as days before did to theirs; those of a noisy spell do not.
+    """
+    squares = np.append(0.0, np.cumsum(residual**2))
+    explained = np.cumsum(residual * step, axis=0) ** 2 / np.maximum(np.cumsum(step**2, axis=0), 1e-12)
+    around = np.maximum(squares[1:, None] - squares[starts] - explained, 0.0)
+    degrees = np.maximum(np.arange(len(step))[:, None] - starts, 0)
+    return np.maximum(1.0, (SCATTER_DEGREES + around) / (SCATTER_DEGREES + degrees))
+
+
+def limit_odd_days(
+    history: DailyHistory, design: Floats, learned: int, noise: Noise, precision: Floats
+) -> tuple[Floats, Floats]:
+    """Daily means, centered, and what the first `learned` days let expect of them.
+
+    The means are at most `ODD` standard errors off that. The error includes that of the expectation, so that nothing is
+    limited where little is known. Nor is a day whose mean is off by more than `COLLAPSE` times the spread of scores.
     """
     mean = history.mean - history.mean[0]
     sd = np.sqrt(noise.day_sd**2 + noise.design_effect * history.variance)
-    limited = mean
+    limited = expected = mean
     for _ in range(2):
         columns = np.column_stack([limited[:learned], design[:learned]])
         white = whiten(history.take(np.arange(learned)), noise, columns)
         if not learned:
-            return mean
+            return mean, mean
         covariance = np.linalg.inv(white[:, 1:].T @ white[:, 1:] + np.diag(precision))
         expected = design @ (covariance @ (white[:, 1:].T @ white[:, 0]))
         reach = ODD * np.sqrt(sd**2 + np.einsum("di,ij,dj->d", design, covariance, design))
         limited = np.clip(mean, expected - reach, expected + reach)
         limited = np.where(np.abs(mean - expected) > COLLAPSE * history.spread, mean, limited)
-    return np.asarray(limited)
+    return limited, expected
 
 
 def block_start(day: int) -> int:
