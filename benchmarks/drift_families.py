@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.drift_families [--quick] [--streams 100] [--results drift-families.jsonl]
 The peers need a virtual environment with `benchmarks/requirements-peers.txt`; one that is absent is left out. Each
-finished cell is a line of the results file, and is not run again. Seeds from 10,000 are for tuning: leave them alone here.
+finished cell is a line of the results file, and is not run again. Seeds from 10,000 are for tuning only.
 """
 
 import argparse
@@ -30,7 +30,10 @@ BY_NAME = {family.name: family for family in FAMILIES}
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Changes of level on the days `at` in one family, and by when the last one has to be called, or be over."""
+    """Changes of level on the days `at` in one family, and within how many days the last one has to be called.
+
+    With `is_open`, what is asked is whether a drop is open after these days, or none.
+    """
 
     name: str
     family: str
@@ -39,7 +42,7 @@ class Scenario:
     days: int
     within: int
     bar: str
-    closes: bool = False
+    is_open: bool | None = None
 
     def changes(self) -> np.ndarray:
         """Return how far the level lies off on each day."""
@@ -61,9 +64,13 @@ def _list_scenarios() -> tuple[Scenario, ...]:
     ]
     dips = [
         Scenario(
-            f"a dip of {size:.2f} for three days is over", usual, (90, 93), (-size, size), 99, 5, "100%", closes=True
+            f"a dip of {size:.2f} for three days is over", usual, (90, 93), (-size, size), 99, 5, "100%", is_open=False
         )
         for size in (0.05, 0.10)
+    ]
+    lasting = [
+        Scenario(f"{by:.2f} is still open a month later", family, (65,), (-by,), 96, 31, "100%", is_open=True)
+        for by, family in ((0.02, usual), (0.05, usual), (0.10, few))
     ]
     single = [
         Scenario("0.02 at 1,000 a day, by day 7", usual, (65,), (-0.02,), 73, 7, "85%"),
@@ -71,7 +78,7 @@ def _list_scenarios() -> tuple[Scenario, ...]:
         Scenario("0.05 at 1,000 a day, by day 3", usual, (65,), (-0.05,), 73, 3, "99%"),
         Scenario("0.10 at 100 a day, by day 2", few, (65,), (-0.10,), 73, 2, "98%"),
     ]
-    return (*further, *risen, *dips, *single)
+    return (*further, *risen, *dips, *single, *lasting)
 
 
 SCENARIOS = _list_scenarios()
@@ -127,11 +134,11 @@ def watch_scenario(scenario: Scenario, scale: str, seed: int) -> dict[str, Any]:
     """Whether the last change is called, or what was called before it is over, in time."""
     history = draw(BY_NAME[scenario.family], seed, scenario.changes(), scale=scale)
     at = scenario.at[-1]
-    if scenario.closes:
-        seen = replay(history.take(np.arange(at + scenario.within)))
-        return {OURS: seen.open_episode is None, "dated": True}
     history = history.take(np.arange(at + scenario.within))
-    called = find_call(replay(history).episodes, at)
+    seen = replay(history)
+    if scenario.is_open is not None:
+        return {OURS: (seen.open_episode is not None) == scenario.is_open}
+    called = find_call(seen.episodes, at)
     found = {name: any(day >= at - 1 for day in calls(history.mean)) for name, calls in list_peers().items()}
     return {OURS: called is not None, "dated": called is not None and abs(called.changed - at) <= 2, **found}
 
@@ -175,7 +182,10 @@ def print_scenarios(done: dict[str, dict[str, Any]]) -> None:
     print(f" {' | '.join(names[1:])} |\n|{' --- |' * (2 + len(SCALES) + len(names))}")
     for scenario in SCENARIOS:
         lines = [done.get(f"scenario | {scenario.name} | {scale}") for scale in SCALES]
-        told = [_share(line, OURS) + ("" if scenario.closes else f" (dated {_share(line, 'dated')})") for line in lines]
+        told = [
+            _share(line, OURS) + ("" if scenario.is_open is not None else f" (dated {_share(line, 'dated')})")
+            for line in lines
+        ]
         peers = [_share(lines[0], name) for name in names[1:]]
         streams = lines[0]["streams"] if lines[0] else 0
         print(f"| {scenario.name} | {scenario.bar} | {streams} | {' | '.join([*told, *peers])} |")

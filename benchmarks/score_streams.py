@@ -1,11 +1,11 @@
 """Streams of daily scores in many families, with changes of level that are known, for benchmarks of drift detectors.
 
 A score is day mean + session effect + noise of its own (sd 0.12 together, about three queries a session). The day mean
-is a level, a weekend effect, an autocorrelated wobble and what the family adds. No session weighs more than 1% of a day,
-as in the record (`core.log.capping`). Above `SINGLE` queries a day the sums of a day are drawn, not its scores.
+is a level, a weekend effect, an autocorrelated wobble and what the family adds. No session weighs more than 1% of a
+day, as in the record (`core.log.capping`). Above `SINGLE` queries a day the sums of a day are drawn, not its scores.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -103,8 +103,10 @@ def draw(
     level = family.level + changes + _draw_level(family, rng, ordinal, calm)
     count = rng.poisson(_draw_traffic(family, rng, ordinal))
     kept = np.flatnonzero(count)
-    sums = _draw_sums if family.per_day > SINGLE else _draw_scores
-    mean, variance = sums(family, rng, level[kept], count[kept], calm[kept], scale)
+    if family.per_day > SINGLE:
+        mean, variance = _draw_sums(rng, level[kept], count[kept], scale)
+    else:
+        mean, variance = _draw_scores(family, rng, level[kept], count[kept], calm[kept], scale)
     count = count[kept]
     return DailyHistory.of(ordinal[kept], count, mean * count, count * (mean**2 + variance))
 
@@ -176,9 +178,7 @@ def _draw_scores(
     return mean, variance
 
 
-def _draw_sums(
-    family: Family, rng: np.random.Generator, level: Floats, count: Ints, calm: NDArray[np.bool_], scale: str
-) -> tuple[Floats, Floats]:
+def _draw_sums(rng: np.random.Generator, level: Floats, count: Ints, scale: str) -> tuple[Floats, Floats]:
     """The same from the distribution of a day's sums, where scores are far from 0 and 1."""
     spread = np.hypot(SESSION_SD, SCORE_SD)
     mean = level + rng.normal(0, 1, len(level)) * spread * np.sqrt(DESIGN_EFFECT / count)
@@ -193,8 +193,3 @@ def _rescale(scores: Floats, scale: str) -> Floats:
     if scale == "bm25":
         return np.asarray(np.exp(2.5 + 3 * (scores - LEVEL)))
     return np.asarray(LEVEL + (scores - LEVEL) * float(scale) / 0.12)
-
-
-def with_volume(family: Family, per_day: int) -> Family:
-    """Return the same family with other traffic."""
-    return replace(family, per_day=per_day)

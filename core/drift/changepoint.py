@@ -53,9 +53,11 @@ def replay(history: DailyHistory, threshold: float = CALL) -> Replay:
     is its date. The sum detects slow slides, which no single start fits, sooner than the largest z would.
     From then on the days before the change are its frozen reference, and the level since has a parameter of its own:
     a further drop is one from that level, on a day after the call. So is a drop from a risen level, once the rise has
-    the evidence `RISE`.
+    the evidence `RISE` and has lasted `RISE_DAYS` days.
     A drop is over when a cumulative sum of the log likelihood ratio, of its reference to the level since, reaches
-    `BACK` (Page 1954), over at least `BACK_DAYS` days; the days in between never become reference.
+    `BACK` (Page 1954), over at least `BACK_DAYS` days; the days in between never become reference. It is dismissed when
+    all its days (the last `LONGEST`) lie less than `NOTHING` standard errors below the reference: these days count on.
+    Days that scatter more than the noise explains count for less (`core.drift.scan`), as noisy spells are no drops.
 
     Assumes that sessions do not span many days and that wobble and noise are roughly normal. Each day's verdict uses
     no later day, so replaying a prefix gives the verdicts of that time. Cost is linear in days.
@@ -120,10 +122,8 @@ class _Step:
         if found is None:
             return self
         changed, earliest, latest = found
-        step = replace(self, changed=changed, earliest=earliest, latest=latest)
-        return (
-            step if changed == self.changed else replace(step, reference=self.scan.level_before(changed, self.called))
-        )
+        level = self.reference if changed == self.changed else self.scan.level_before(changed, self.called)
+        return replace(self, changed=changed, earliest=earliest, latest=latest, reference=level)
 
 
 @dataclass(slots=True)
@@ -165,8 +165,8 @@ class _State:
             rise = replace(shifts[-1], evidence=max(self.threshold, shifts[-1].z ** 2 / 2))
         fall, rise = (each and replace(each, start=int(self.kept[each.start])) for each in (fall, rise))
         episodes = [*self.over, *(self._episode(at, fall=shifts[at].size) for at in drops)]
-        ordered = tuple(sorted(episodes, key=lambda each: (each.called, each.changed)))
-        return Replay(ordered, fall, rise, noise, tuple(int(self.kept[step.changed]) for step in self.steps))
+        episodes.sort(key=lambda each: (each.called, each.changed))
+        return Replay(tuple(episodes), fall, rise, noise, tuple(int(self.kept[step.changed]) for step in self.steps))
 
     def _refine(self, day: int) -> None:
         """Date the newest step anew."""
@@ -243,18 +243,22 @@ class _State:
         return reference.shift(self.scan.history, days)
 
     def _episode(self, at: int, *, fall: float, back: int | None = None, day: int | None = None) -> Episode:
-        step = self.steps[at]
-        days = (step.changed, step.dated_at_call, step.called, day, back, step.earliest, step.latest)
-        return Episode(*(None if each is None else int(self.kept[each]) for each in days), fall)  # type: ignore[arg-type]
+        step, kept = self.steps[at], self.kept
+        return Episode(
+            int(kept[step.changed]),
+            int(kept[step.dated_at_call]),
+            int(kept[step.called]),
+            None if day is None else int(kept[day]),
+            None if back is None else int(kept[max(back, step.changed + 1)]),
+            int(kept[step.earliest]),
+            int(kept[step.latest]),
+            fall,
+        )
 
     def _end(self, at: int, back: int, day: int) -> None:
         """End a drop and all that came after it."""
-        for each in range(at, len(self.steps)):
-            if self.steps[each].sign < 0:
-                over = self._episode(
-                    each, fall=self._shift(each, back).size, back=max(back, self.steps[each].changed + 1), day=day
-                )
-                self.over.append(over)
+        drops = [each for each in range(at, len(self.steps)) if self.steps[each].sign < 0]
+        self.over += [self._episode(each, fall=self._shift(each, back).size, back=back, day=day) for each in drops]
         self.steps = self.steps[:at]
 
     def _close(self, at: int, back: int, day: int) -> None:
@@ -264,7 +268,9 @@ class _State:
         self.kept = np.delete(self.kept, np.s_[changed:back])
         self.day = day + 1 - (back - changed)
         self.floor = changed
-        self.scan = Scan(self.history.take(self.kept), tuple(step.changed for step in self.steps))
+        kept = self.history.take(self.kept)
+        self.steps = [replace(step, scan=Scan(kept, step.scan.steps)) for step in self.steps]
+        self.scan = Scan(kept, tuple(step.changed for step in self.steps))
 
     def _dismiss(self, at: int, day: int) -> None:
         """End a drop of which nothing is left to see; its days are like all others."""

@@ -56,8 +56,8 @@ class Replay:
 
     @property
     def open_episode(self) -> Episode | None:
-        """The drop that is neither accepted nor recovered, or None."""
-        return self.episodes[-1] if self.episodes and self.episodes[-1].ended is None else None
+        """The newest drop that is neither accepted nor recovered, or None."""
+        return next((each for each in reversed(self.episodes) if not each.is_over), None)
 
 
 class Detector(Protocol):

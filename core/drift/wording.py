@@ -115,7 +115,7 @@ def _say_margin(report: DriftReport) -> str:
 
 def _say_others(known: Sequence[DailyScores], seen: Replay) -> str:
     """Earlier drops that are still open, each with its own fall."""
-    earlier = [each for each in seen.episodes[:-1] if not each.is_over]
+    earlier = [each for each in seen.episodes if not each.is_over and each is not seen.open_episode]
     said = [
         f"by {-each.fall:.3f} on {say_day(known[each.changed].day)}" if each.fall else say_day(known[each.changed].day)
         for each in earlier
