@@ -55,8 +55,7 @@ def draw_score_band(
 
 def _draw_reference_band(figure: go.Figure, days: Sequence[DailyScores], report: DriftReport) -> None:
     """Between these two lines lay 10–90% of the queries of the reference days."""
-    first, last = report.baseline_from, report.baseline_until
-    counts = add_histograms(day for day in days if first and last and first <= day.day <= last)
+    counts = add_histograms(day for day in days if report.is_reference(day.day))
     if any(counts):
         low, high = (quantile_of_histogram(counts, share) for share in (0.1, 0.9))
         figure.add_hrect(low, high, fillcolor=ui.QUIET, opacity=0.14, line_width=0, layer="below")

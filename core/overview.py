@@ -9,6 +9,7 @@ from core.corpus.corpus import Corpus
 from core.coverage.report import Coverage
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftStatus
+from core.drift.wording import say_fall
 from core.errors import QuarterdeckError
 from core.flags.canary_plan import Automation
 from core.flags.store import list_flags
@@ -63,7 +64,8 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
         figure = f"{found.states.share_of(found.states.empty + found.states.failed) or 0:.0%}"
         decision = "Searches find nothing: check the index and what changed"
         return Area("drift", Standing.BAD, report.reason, figure, "of the last days' searches found nothing", decision)
-    if report.recent_avg_score is None or report.delta is None:
+    fell = say_fall(report)
+    if report.recent_avg_score is None or report.delta is None or fell is None:
         return Area("drift", _DRIFT_STANDING[report.status], report.reason)
     decision = (
         "Retrieval drifts: find the cause, or accept the new level" if report.status is DriftStatus.DRIFTING else ""
@@ -72,8 +74,8 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
         "drift",
         _DRIFT_STANDING[report.status],
         explain().sentence if report.status is DriftStatus.DRIFTING else report.reason,
-        f"{report.recent_avg_score:.2f}",
-        f"{report.delta:+.2f} against the reference",
+        f"{report.recent_avg_score:.3f}",
+        f"{-fell:+.3f} against the reference",
         decision,
     )
 

@@ -174,8 +174,7 @@ def _read_reference(store: Store, scope: Scope, today: date) -> tuple[DailyScore
 
 def _list_reference(report: DriftReport, days: tuple[DailyScores, ...]) -> tuple[DailyScores, ...]:
     """Return the days that the drift verdict compares with; all days while there is nothing to compare."""
-    first, last = report.baseline_from, report.baseline_until
-    return tuple(day for day in days if first and last and first <= day.day <= last) or days
+    return tuple(day for day in days if report.is_reference(day.day)) or days
 
 
 def _low_threshold(histogram: Sequence[int]) -> float:

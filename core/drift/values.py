@@ -42,9 +42,22 @@ class DriftReport:
     baseline_from: date | None = None
     baseline_until: date | None = None
     recent_from: date | None = None
+    recent_until: date | None = None
+    left_out: tuple[date, ...] = ()  # days between those that are in neither window: of a drop that is over
     changed_from: date | None = None  # the change lies between these two days with 90%
     changed_until: date | None = None
     fall: float | None = None  # weekday-adjusted change of level since `changed_on`, negative for a drop
     fall_error: float | None = None
     outage_since: date | None = None
     notes: tuple[str, ...] = ()  # what else is to be known of the days: sentences
+
+    def is_recent(self, day: date) -> bool:
+        """Return whether the recent mean is of this day, among others."""
+        return self._is_within(day, self.recent_from, self.recent_until)
+
+    def is_reference(self, day: date) -> bool:
+        """Return whether the mean of the reference is of this day, among others."""
+        return self._is_within(day, self.baseline_from, self.baseline_until)
+
+    def _is_within(self, day: date, first: date | None, last: date | None) -> bool:
+        return first is not None and last is not None and first <= day <= last and day not in self.left_out

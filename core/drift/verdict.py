@@ -196,6 +196,8 @@ def _measured(
         recent_count=sum(known[i].count for i in recent),
         baseline_count=sum(known[i].count for i in baseline),
         recent_from=known[recent[0]].day if windows.change is None and recent else windows.since,
+        recent_until=known[recent[-1]].day if recent else None,
+        left_out=windows.list_left_out(known),
         baseline_from=known[baseline[0]].day if baseline else None,
         baseline_until=known[baseline[-1]].day if baseline else None,
         fall=seen.fall.size if episode and seen.fall else None,

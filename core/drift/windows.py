@@ -20,6 +20,11 @@ class Windows:
     since: date
     change: int | None = None
 
+    def list_left_out(self, known: Sequence[DailyScores]) -> tuple[date, ...]:
+        """Return the days between the first and the last one compared that are in neither window."""
+        used = {*self.recent, *self.baseline}
+        return tuple(known[at].day for at in range(min(used), max(used)) if at not in used) if used else ()
+
 
 def choose_windows(
     known: Sequence[DailyScores], seen: Replay, *, since: date, baseline_days: int, change: int | None

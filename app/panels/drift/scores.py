@@ -1,7 +1,7 @@
 """The scores of the drift page: by day, by value, and by segment."""
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -80,8 +80,8 @@ def draw_distributions(days: Sequence[DailyScores], report: DriftReport) -> go.F
     """Shares of queries by score: the reference and now."""
     figure = go.Figure()
     periods = (
-        ("reference", ui.QUIET, [d for d in days if _between(d.day, report.baseline_from, report.baseline_until)]),
-        ("now", ui.ACCENT, [d for d in days if _between(d.day, report.recent_from, None)]),
+        ("reference", ui.QUIET, [d for d in days if report.is_reference(d.day)]),
+        ("now", ui.ACCENT, [d for d in days if report.is_recent(d.day)]),
     )
     for name, color, part in periods:
         counts = add_histograms(part)
@@ -117,7 +117,3 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
         st.caption("Intervals are corrected for comparing several segments.")
         columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
         ui.show_table(rows, key="drift-segments", file_name="segments.csv", column_config=columns)
-
-
-def _between(day: date, first: date | None, last: date | None) -> bool:
-    return first is not None and day >= first and (last is None or day <= last)
