@@ -70,7 +70,7 @@ def drift(
         listed = report_episodes(store, scope=scope, today=end, baseline_days=baseline_days)
         show(as_json, listed, [describe_episode(each) for each in listed] or ["No drop and no outage so far."])
         return
-    windows = {"window_days": window_days, "baseline_days": baseline_days}
+    windows: dict[str, Any] = {"window_days": window_days, "baseline_days": baseline_days}
     if as_of:
         found = report_as_of(store, scope=scope, day=as_of.date(), today=today, **windows)
     else:

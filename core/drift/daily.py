@@ -4,6 +4,7 @@ What a detector of changes measures with, and what causes and intervals are weig
 of observed days, neither dates nor words.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,7 +13,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_banded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -106,7 +106,7 @@ class DailyHistory:
     def unit_at(self, day: int) -> float:
         """Spread of single scores before a day, in units of `SCORE_SD` and rounded: the scale of the priors."""
         spread = float(self.spread[max(0, day - 1)]) if len(self) else SCORE_SD
-        return UNIT_STEP ** round(np.log(max(spread, 1e-9) / SCORE_SD) / np.log(UNIT_STEP))
+        return float(UNIT_STEP ** round(math.log(max(spread, 1e-9) / SCORE_SD) / math.log(UNIT_STEP)))
 
     def steps(self, starts: Sequence[int]) -> Floats:
         """A column for each change of level: 1 from its first day on."""
@@ -174,6 +174,8 @@ def _innovate(carried: Floats, kept: Floats, variance: Floats, columns: Floats) 
 
     expected[t] = carried[t] * (kept[t-1] * expected[t-1] + (1 - kept[t-1]) * column[t-1]), a banded system.
     """
+    from scipy.linalg import solve_banded
+
     band = np.ones((2, len(kept)))
     band[1, :-1] = -carried[1:] * kept[:-1]
     gained = np.zeros_like(columns)

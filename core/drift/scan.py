@@ -172,7 +172,7 @@ def _scatter_since(residual: Floats, step: Floats, starts: Ints) -> Floats:
     explained = np.cumsum(residual * step, axis=0) ** 2 / np.maximum(np.cumsum(step**2, axis=0), 1e-12)
     around = np.maximum(squares[1:, None] - squares[starts] - explained, 0.0)
     degrees = np.maximum(np.arange(len(step))[:, None] - starts, 0)
-    return np.maximum(1.0, (SCATTER_DEGREES + around) / (SCATTER_DEGREES + degrees))
+    return np.asarray(np.maximum(1.0, (SCATTER_DEGREES + around) / (SCATTER_DEGREES + degrees)))
 
 
 def limit_odd_days(

@@ -125,6 +125,7 @@ def test_what_the_pages_and_the_command_show_adds_up(
     seed: int, shape: str, empty_url: str, store: Store, url: str, quarterdeck: Run
 ) -> None:
     append_retrievals(store, make_rows(seed, shape))
+    close_days(store, now=TODAY + timedelta(hours=1))
     page = open_page("drift")
     texts = [verdict(page), *(caption.value for caption in page.caption), verdict(open_page("overview"))]
     texts.append(quarterdeck("drift", "--database", url).out)

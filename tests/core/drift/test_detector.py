@@ -199,3 +199,97 @@ def test_the_verdict_and_the_causes_take_any_detector(detector):
         ("green", True),
         ("blue", False),
     ]
+
+
+def make_history_of(changes: dict[int, float], *, days: int, seed: int = 0) -> DailyHistory:
+    """Days around 0.80 whose level changes by so much from these days on."""
+    level = np.full(days, 0.80)
+    for at, by in changes.items():
+        level[at:] += by
+    return make_history(tuple(level), seed=seed)
+
+
+@pytest.mark.parametrize("gap", [5, 20, 60])
+def test_a_further_drop_inside_an_open_one_is_an_entry_of_its_own(gap):
+    at = CHANGED + gap
+    episodes = DETECTOR.replay(make_history_of({CHANGED: -0.04, at: -0.06}, days=at + 7)).episodes
+    assert [each.is_over for each in episodes] == [False, False]
+    assert abs(episodes[0].changed - CHANGED) <= 2
+    assert abs(episodes[1].changed - at) <= 2
+    assert episodes[0].fall == pytest.approx(-0.04, abs=0.015)
+    assert episodes[1].fall == pytest.approx(-0.06, abs=0.02)
+
+
+@pytest.mark.parametrize("gap", [10, 30])
+def test_a_drop_from_a_rise_that_nobody_accepted_is_called(gap):
+    at = CHANGED + gap
+    seen = DETECTOR.replay(make_history_of({CHANGED: 0.05, at: -0.05}, days=at + 7))
+    assert seen.open_episode is not None
+    assert abs(seen.open_episode.changed - at) <= 2
+
+
+def test_three_high_days_that_are_over_are_no_level_to_fall_from():
+    assert DETECTOR.replay(make_history_of({CHANGED: 0.06, CHANGED + 3: -0.06}, days=CHANGED + 15)).episodes == ()
+
+
+@pytest.mark.parametrize("length", [3, 8])
+def test_a_dip_is_over_within_five_days_of_its_end(length):
+    seen = DETECTOR.replay(make_history_of({CHANGED: -0.06, CHANGED + length: 0.06}, days=CHANGED + length + 5))
+    assert seen.open_episode is None
+    assert len(seen.episodes) == 1
+    assert seen.episodes[0].back - (CHANGED + length) in (-1, 0, 1)
+
+
+def test_one_odd_day_is_no_drop_and_a_second_one_beside_it_is():
+    level = np.full(CHANGED + 10, 0.80)
+    level[CHANGED] = 0.66
+    assert DETECTOR.replay(make_history(tuple(level))).episodes == ()
+    level[CHANGED + 1] = 0.66
+    assert [each.changed for each in DETECTOR.replay(make_history(tuple(level))).episodes] == [CHANGED]
+
+
+def test_a_noisy_week_is_no_drop_though_its_mean_is_as_low_as_that_of_one():
+    off = np.array([-0.09, 0.05, -0.10, 0.04, -0.08, 0.05, -0.09])
+    noisy, steady = np.full(CHANGED + 7, 0.80), np.full(CHANGED + 7, 0.80)
+    noisy[CHANGED:] += off
+    steady[CHANGED:] += off.mean()
+    assert DETECTOR.replay(make_history(tuple(noisy))).episodes == ()
+    assert len(DETECTOR.replay(make_history(tuple(steady))).episodes) == 1
+
+
+def test_a_drop_of_which_nothing_is_left_is_dismissed_and_its_days_count_again():
+    level = np.full(CHANGED + 70, 0.80)
+    level[CHANGED : CHANGED + 8] -= 0.02
+    level[CHANGED + 8 :] -= 0.004
+    (episode,) = DETECTOR.replay(make_history(tuple(level))).episodes
+    assert episode.changed == CHANGED
+    assert episode.is_over
+    assert episode.back == episode.ended
+
+
+def test_scores_of_any_scale_are_judged_alike():
+    history = make_history_of({CHANGED: -0.05}, days=CHANGED + 10)
+    (episode,) = DETECTOR.replay(history).episodes
+    for scale in (1 / 3, 40.0):
+        other = DailyHistory.of(
+            history.ordinal, history.count, scale * history.mean * history.count,
+            scale**2 * history.count * (history.mean**2 + 0.05**2),
+        )  # fmt: skip
+        (scaled,) = DETECTOR.replay(other).episodes
+        assert abs(scaled.changed - CHANGED) <= 1
+        assert scaled.fall == pytest.approx(scale * episode.fall, rel=0.2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_log_that_is_cut_off_gives_the_verdicts_of_that_time(seed):
+    rng = np.random.default_rng(seed)
+    changes = {int(at): float(rng.choice([-0.08, -0.05, 0.05, 0.08])) for at in sorted(rng.integers(30, 180, 6))}
+    history = make_history_of(changes, days=190, seed=seed)
+    whole = DETECTOR.replay(history).episodes
+    for last in range(35, 190, 9):
+        then = DETECTOR.replay(history.take(np.arange(last + 1))).episodes
+        assert [each.called for each in then] == [each.called for each in whole if each.called <= last]
+        for before, after in zip(then, whole, strict=False):
+            assert before.ended == (after.ended if after.ended is not None and after.ended <= last else None)
+            if last > before.called + 7:
+                assert before.changed == after.changed

@@ -5,11 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pytest
 
 from core.audit.acts import Act
 from core.drift.operations import accept_level
-from core.drift.report import report_drift
+from core.drift.report import report_as_of, report_drift, report_episodes
 from core.drift.verdict import DriftStatus
+from core.log.closing import close_days
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
@@ -187,3 +189,69 @@ def test_a_drop_of_the_new_model_is_a_drop(store: Store) -> None:
         connection.exec_driver_sql("UPDATE rollups SET start_ms = start_ms - 3456000000")
     write(store, [0.5] * 35 + [0.2] * 5, model="large-v2")
     assert report_drift(store, scope=DEFAULT_SCOPE, today=TODAY).report.status is DriftStatus.DRIFTING
+
+
+@pytest.mark.parametrize(
+    ("lost", "what"),
+    [
+        ({"score": None}, "found nothing"),
+        ({"error": "timeout"}, "found nothing"),
+        ({"documents": ["a"]}, "without a score"),
+    ],
+    ids=["empty", "failed", "unscored"],
+)
+def test_half_of_all_searches_for_three_days_are_one_outage_called_on_the_first_day(
+    store: Store, lost: dict[str, object], what: str
+) -> None:
+    write(store, [0.6] * 40 + [0.6] * 3, per_day=60)
+    for ago in (3, 2, 1):
+        day = NOW - timedelta(days=ago)
+        append_retrievals(store, [Retrieval(day + timedelta(seconds=n), f"q{n}", **lost) for n in range(60)])
+    for ago in (3, 2, 1):
+        then = report_as_of(store, scope=DEFAULT_SCOPE, day=TODAY - timedelta(days=ago), today=TODAY).report
+        assert (then.status, then.outage_since) == (DriftStatus.OUTAGE, TODAY - timedelta(days=3))
+        assert what in then.reason
+    before = report_as_of(store, scope=DEFAULT_SCOPE, day=TODAY - timedelta(days=4), today=TODAY).report
+    assert before.status is DriftStatus.STABLE
+    (episode,) = report_episodes(store, scope=DEFAULT_SCOPE, today=TODAY)
+    first = TODAY - timedelta(days=3)
+    assert (episode.kind, episode.changed_on, episode.called_on, episode.ended_on) == ("outage", first, first, None)
+
+
+@pytest.mark.parametrize("session", ["crawler", None], ids=["one session", "many sessions"])
+def test_a_session_with_a_third_of_some_days_moves_no_verdict_and_many_sessions_do(
+    store: Store, session: str | None
+) -> None:
+    write(store, [0.7] * 60, session_id=None)
+    rows = [
+        Retrieval(
+            NOW - timedelta(days=ago, seconds=30 * n), f"page {ago} {n}", 0.3,
+            session_id=session and f"{session} {ago}",
+        )
+        for ago in (1, 2, 3, 11, 21, 31)
+        for n in range(43)
+    ]  # fmt: skip
+    append_retrievals(store, rows)
+    close_days(store, now=NOW)
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
+    last = found.days[-1]
+    if session:
+        assert last.total / last.count < 0.6  # the plain mean follows the session
+        assert last.mean == pytest.approx(0.7, abs=0.03)
+        assert found.report.status is DriftStatus.STABLE
+        assert report_episodes(store, scope=DEFAULT_SCOPE, today=TODAY) == ()
+    else:
+        assert last.mean < 0.6
+        assert found.report.status is DriftStatus.DRIFTING
+
+
+def test_a_former_day_is_judged_by_the_rows_before_its_end_alone(store: Store) -> None:
+    write(store, [0.7] * 40)
+    then = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
+    for day in range(6):
+        rows = [Retrieval(NOW + timedelta(days=day, seconds=n), f"q{n}", 0.4) for n in range(100)]
+        append_retrievals(store, rows)
+    later = TODAY + timedelta(days=6)
+    assert report_drift(store, scope=DEFAULT_SCOPE, today=later).report.status is DriftStatus.DRIFTING
+    again = report_as_of(store, scope=DEFAULT_SCOPE, day=TODAY - timedelta(days=1), today=later)
+    assert (again.report, again.days) == (then.report, then.days)

@@ -70,7 +70,7 @@ def check_report(report: DriftReport, days: list[DailyScores]) -> None:
     if means:
         assert float(means[1]) == round(report.recent_avg_score, 3)
         assert means[2] == f"{report.recent_count:,}"
-        recent = [d for d in days if d.day >= report.recent_from]
+        recent = [d for d in days if report.is_recent(d.day)]
         if report.changed_on:
             assert report.recent_from == report.changed_on
             assert float(means[1]) == pytest.approx(mean_of(recent), abs=0.00051)
