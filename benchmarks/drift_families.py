@@ -148,10 +148,10 @@ def find_call(episodes: tuple[Episode, ...], at: int) -> Episode | None:
     return next((each for each in episodes if each.called >= at), None)
 
 
-def run_cells(path: Path, *, streams: int, first_seed: int, until: float) -> dict[str, dict[str, Any]]:
+def run_cells(path: Path, *, only: str, streams: int, first_seed: int, until: float) -> dict[str, dict[str, Any]]:
     """Measure what is not in the results file yet, and return everything in it."""
     done = _read(path, streams=streams, first_seed=first_seed)
-    cells = list(list_cells())
+    cells = [cell for cell in list_cells() if only in cell.name]
     with path.open("a") as results:
         for number, cell in enumerate(cells, 1):
             if cell.name in done:
@@ -223,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10 streams of each scenario, fewer of each family")
     parser.add_argument("--streams", type=int, default=100, help="streams of each scenario; families get 40 and 20%%")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cells with this in their names")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=90.0, help="stop after this time; the next run goes on")
     parser.add_argument("--results", type=Path, default=Path("drift-families.jsonl"))
@@ -231,7 +232,7 @@ def main() -> None:
         print(f"{missing} is left out: install benchmarks/requirements-peers.txt.", file=sys.stderr)
     streams = 10 if options.quick else options.streams
     until = time.monotonic() + 60 * options.minutes
-    done = run_cells(options.results, streams=streams, first_seed=options.first_seed, until=until)
+    done = run_cells(options.results, only=options.only, streams=streams, first_seed=options.first_seed, until=until)
     print_scenarios(done)
     print()
     print_families(done)
