@@ -73,10 +73,7 @@ def list_closed_days(
 
 def _read_day(day: date, row: Sequence[Any]) -> DailyScores:
     _, _, capped, histogram, count, logged, total, squares, unmapped, unscored, empty, failed = row
-    return DailyScores(
-        day, count, total, squares, tuple(map(int, histogram.split(","))), logged=logged, unmapped=unmapped,
-        unscored=unscored, empty=empty, failed=failed, capped=capped,
-    )  # fmt: skip
+    return DailyScores(day, count, total, squares, histogram, logged, unmapped, unscored, empty, failed, capped)
 
 
 def save_days(
