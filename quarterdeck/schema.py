@@ -247,6 +247,19 @@ document_days = Table(
     postgresql_with=_OFTEN_UPDATED,
 )
 
+# The same for 1, 2, 4 … 64 whole UTC days at once, in one value: 90 days of 20,000 documents are millions of rows.
+# `counted` and `summed` are as in `days`. What changes the documents of a day otherwise deletes its packs.
+document_packs = Table(
+    "document_packs",
+    metadata,
+    Column("scope_id", Integer, primary_key=True, autoincrement=False),
+    Column("days", Integer, primary_key=True, autoincrement=False),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("counted", BigInteger, nullable=False),
+    Column("summed", Double, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
+)
+
 # A judgement of an answer that came after its row, or before it: by its name and who gave it. The environment is part
 # of the key, so that nobody replaces scores of another one. The deck adds pending ones to the rollups (`pending` is 1,
 # or 2 if only a row of the same service may have the score); `applied` is the value that it added last.

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
+from core.log.documents import forget_packs
 from quarterdeck.log import SqlLog, add_sums, lock_rollups
 from quarterdeck.registry import registry_of
 from quarterdeck.retrieval import COLUMNS, EMPTY, SCORED, Row, to_columns
@@ -76,6 +77,7 @@ def _amend(
     declared = registry.list_declared(connection, {scope.service for scope in found})
     for added in (negate(roll_up(former, declared)), roll_up(rows, declared)):
         add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
+    forget_packs(connection, ((ids[row[-1]], row[0]) for row in (*former, *rows)))
     _drop_empty(connection, sorted({ids[row[-1]] for row in former}), {row[0] for row in former})
     for row in rows:
         values = dict(zip((*COLUMNS, "scope_id"), (*to_columns(row)[:-1], ids[row[-1]]), strict=True))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, and_, func, insert, select, text
 
+from core.log.documents import forget_packs
 from core.log.score_scales import MOST_ROWS, ScoreMap
 from quarterdeck.clock import HOUR_MS
 from quarterdeck.registry import registry_of
@@ -170,6 +171,7 @@ def map_rows(store: Store, scale: Scale, ids: Sequence[int], found: ScoreMap) ->
         scope_id = registry.find_ids(connection, [scale.scope])[scale.scope]
         for table, keys in ((rollups, 4), (document_days, 3)):
             _move(connection, table, scope_id, *(getattr(side, table.name) for side in sides), keys=keys)
+        forget_packs(connection, ((scope_id, row[0]) for row in after.values()))
         return len(changes)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text
 
 from core.errors import InvalidInput
+from core.log.documents import forget_packs
 from core.log.named_rows import NamedRow, find_rows
 from quarterdeck.clock import DAY_MS, HOUR_MS
 from quarterdeck.intake import Counted, make_example, store_counts
@@ -149,6 +150,7 @@ def _apply(store: Store, rows: Sequence[NamedRow]) -> tuple[int, int]:
             done += [{**_key_of(score), "applied": score["value"]} for score in right]
             refused += wrong
             _write_own(connection, row, judged.newest)
+        forget_packs(connection, ((ids[scope], day_ms) for scope, day_ms, _ in sums.bad))
         add_sums(connection, replace(bound(sums.to_rollups(), partial(registry.admit, connection)), rollups=[]), ids)
         if done:
             connection.execute(_DONE, done)

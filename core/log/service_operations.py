@@ -10,11 +10,11 @@ from core.audit.acts import Act, changing
 from core.audit.settings import get_setting, save_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.log.days import forget_days
+from core.log.scope_ids import find_scope_id
 from core.log.services import KEYS, ServiceSettings, get_service, service_key
 from core.log.successions import (
     Holdings,
     count_holdings,
-    find_scope_id,
     merge_sums,
     move_rows,
     rename_scope,

@@ -13,6 +13,8 @@ from sqlalchemy import Connection, delete, func, select, text, update
 
 from core.audit.settings import Family, scope_key
 from core.log.days import forget_days
+from core.log.documents import forget_all_packs
+from core.log.scope_ids import find_scope_id
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import (
     dimension_values,
@@ -66,13 +68,6 @@ class Succession:
             f"service, continue its history: quarterdeck services merge {self.former.service} {self.new.service} "
             f"--environment {self.new.environment}"
         )
-
-
-def find_scope_id(connection: Connection, scope: Scope) -> int | None:
-    """Return the id of a scope, None where it never reported."""
-    c = scopes.c
-    found = connection.scalar(select(c.id).where(c.environment == scope.environment, c.service == scope.service))
-    return None if found is None else int(found)
 
 
 def count_holdings(store: Store, scope: Scope) -> Holdings:
@@ -158,6 +153,7 @@ def merge_sums(connection: Connection, former: Scope, new: Scope) -> None:
         connection.execute(delete(table).where(table.c.scope_id == old_id))
     connection.execute(update(topics).where(topics.c.scope_id == old_id).values(scope_id=new_id))
     forget_days(connection, [old_id, new_id])
+    forget_all_packs(connection, [old_id, new_id])
     _rename_rest(connection, former, new)
 
 

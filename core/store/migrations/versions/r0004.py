@@ -17,8 +17,8 @@ down_revision = "0003"
 _BINS = 50
 _DIMENSIONS = ("arm", "prompt_version", "index_version")
 _NEW_TABLES = (
-    "scopes", "rollups", "days", "metric_sums", "metric_bins", "dimension_values", "document_days", "scores",
-    "score_maps", "intake", "trace_spans",
+    "scopes", "rollups", "days", "metric_sums", "metric_bins", "dimension_values", "document_days",
+    "document_packs", "scores", "score_maps", "intake", "trace_spans",
 )  # fmt: skip
 
 
