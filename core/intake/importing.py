@@ -24,6 +24,7 @@ from core.intake.rows import Parsed, RefusedRow, parse_rows
 from core.intake.tables import TableFile
 from core.intake.times import FileTimes
 from core.intake.traces import Trace, TraceSource, parse_span
+from core.log.named_rows import find_rows
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.exposures import store_scores
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
@@ -154,14 +155,15 @@ def _store(
     found: Sequence[Any],
     first: int,
     scores: Sequence[Mapping[str, Any]] = (),
+    rows: Sequence[Retrieval] | None = None,
 ) -> int:
     """Store rows, their scores, the counts and a mark in one transaction; return how many rows are new.
 
-    `found` are the rows as they were read, numbered from `first`.
+    `found` are the rows as they were read, numbered from `first`; `rows` are those of the batch that may be new.
     """
     with store.begin() as connection:
         mark(connection)
-        new = append_retrievals(store, batch.retrievals, within=connection)
+        new = append_retrievals(store, batch.retrievals if rows is None else rows, within=connection)
         store_scores(connection, scores)
         store_counts(connection, _count(source, batch, found, first=first, known=len(batch.retrievals) - new))
     return new
@@ -231,10 +233,18 @@ def _import_experiment(
             first = tally.stored + tally.refused_count + 1
             batch = parse_rows(spans, read, first=first)
             mark = partial(_mark_traces, source=known, traces=traces, until_ms=until_ms, version=version)
-            new_rows = _store(store, "mlflow", batch, mark, found=spans, first=first)
+            new_rows = _store(
+                store, "mlflow", batch, mark, found=spans, first=first, rows=_leave_out_known(store, batch)
+            )
             version += 1
             tally.add(batch, new=new_rows)
             yield traces
+
+
+def _leave_out_known(store: Store, batch: Parsed) -> list[Retrieval]:
+    """Return the rows that no service of their environment has: by OTLP a trace comes under its service."""
+    known = {(row.scope.environment, row.name) for row in find_rows(store, [row.name for row in batch.retrievals])}
+    return [row for row in batch.retrievals if (row.scope.environment, row.name) not in known]
 
 
 def _mark_traces(

@@ -4,11 +4,11 @@ A row is stored as soon as the root of its trace came, or after a short silence.
 its last span; what comes until then amends its rows. Every server of a store sees the same open traces.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, text, update
 from sqlalchemy.orm import aliased
 
 from core.errors import InvalidInput
@@ -21,7 +21,7 @@ from core.log.amending import Replaced, replace_rows
 from quarterdeck.clock import DAY_MS
 from quarterdeck.exposures import store_scores
 from quarterdeck.log import SqlLog, as_log
-from quarterdeck.schema import ingest_keys, retrievals, trace_spans
+from quarterdeck.schema import ingest_keys, retrievals, scopes, trace_spans
 from quarterdeck.store import Store
 
 SOURCE = "otlp"
@@ -34,7 +34,7 @@ _TRACE_LOCK = 0x7472_6163  # "trac": PostgreSQL's advisory lock while a server s
 _SLICE = 500
 _KEPT_MS = 7 * DAY_MS  # how long an external log's rows are recognized
 _SEARCHES = (RETRIEVER, STORE)
-_KEEP = "INSERT INTO trace_spans (trace_id, span_id, body, received_ms, settled)"
+_KEEP = "INSERT INTO trace_spans (environment, trace_id, span_id, body, received_ms, settled)"
 
 
 @dataclass(slots=True)
@@ -61,12 +61,12 @@ def take_spans(
     *,
     now_ms: int,
     source: str = SOURCE,
-    is_bound: bool = False,
+    environment: str = "",
 ) -> list[tuple[str, Refused]]:
     """Keep what spans say, store the rows of traces whose root came, and count; return the refused ones by trace.
 
-    A span that came before is ignored. `is_bound`: the sender may write in the environment of its spans alone, so it
-    adds nothing to traces of another one. Raises SourceUnavailable.
+    A span that came before is ignored. `environment` is the one that the sender may write in, "" for any: a trace
+    whose id is known elsewhere is another one. Raises SourceUnavailable.
     """
     traces: dict[str, _Open] = {}
     repeated: list[SpanNote] = []
@@ -78,10 +78,8 @@ def take_spans(
     tally = IntakeTally(source)
     with store.begin_in_turn() as connection:
         _lock(connection)
-        _read_known(connection, traces)
-        for trace in traces.values() if is_bound else ():
-            _refuse_foreign(trace, tally)
-        refused = _Settling(store, connection, tally, now_ms).take(traces.values())
+        _read_known(connection, environment, traces)
+        refused = _Settling(store, connection, tally, environment, now_ms).take(traces.values())
         for note in repeated:
             _ignore(tally, note)
         tally.store(connection)
@@ -100,21 +98,24 @@ def tend_traces(store: Store, *, now_ms: int, most: int = 500, source: str = SOU
     with store.begin_in_turn() as connection:
         _lock(connection)
         quiet, over = _list_quiet(connection, now_ms, most), _list_over(connection, now_ms, most)
-        traces = {name: _Open(name) for name in (*quiet, *over)}
-        _read_known(connection, traces)
-        waiting = [each for each in traces.values() if _WAITING in each.states.values()]
-        _Settling(store, connection, tally, now_ms).settle(waiting, over=set(over))
-        for part in _slices(over):
-            connection.execute(delete(trace_spans).where(trace_spans.c.trace_id.in_(part)))
+        for environment in sorted({environment for environment, _ in (*quiet, *over)}):
+            ended = {name for of, name in over if of == environment}
+            traces = {name: _Open(name) for of, name in (*quiet, *over) if of == environment}
+            _read_known(connection, environment, traces)
+            waiting = [each for each in traces.values() if _WAITING in each.states.values()]
+            _Settling(store, connection, tally, environment, now_ms).settle(waiting, over=ended)
+            for part in _slices(sorted(ended)):
+                connection.execute(delete(trace_spans).where(_are_spans_of(environment, part)))
         tally.store(connection)
-    return len(traces)
+    return len({*quiet, *over})
 
 
 class _Settling:
-    """Makes rows of traces, in one transaction."""
+    """Makes rows of traces of senders of one environment ("" for any), in one transaction."""
 
-    def __init__(self, store: Store, connection: Connection, tally: IntakeTally, now_ms: int) -> None:
+    def __init__(self, store: Store, connection: Connection, tally: IntakeTally, environment: str, now_ms: int) -> None:
         self._store = store
+        self._environment = environment
         self._connection = connection
         self._tally = tally
         self._now_ms = now_ms
@@ -149,7 +150,7 @@ class _Settling:
         questions = [question for assembled in made.values() for question in assembled.questions]
         among = [name_row(trace.trace_id, n) for trace in ready for n in range(1, trace.searches + 1)]
         if among:
-            self._count(self._replace(questions, among))
+            self._count(self._replace(questions, among, _list_environments(ready)))
             self._store_components(questions)
         for trace in ready:
             assembled = made.get(trace.trace_id, Assembled((), ()))
@@ -165,18 +166,18 @@ class _Settling:
                     problem = f"the trace has more than {MOST_SPANS:,} spans"
                     self._tally.refuse(InvalidInput("too_many_spans", problem), note.name, note.scope)
 
-    def _replace(self, questions: Sequence[Question], among: Sequence[str]) -> Replaced:
+    def _replace(self, questions: Sequence[Question], among: Sequence[str], environments: Collection[str]) -> Replaced:
         rows = [question.retrieval.row for question in questions]
         if self._is_inside:
-            return replace_rows(self._store, self._connection, rows, among)
+            return replace_rows(self._store, self._connection, rows, among, environments)
         if isinstance(self._log, SqlLog):
             with self._log.store.begin() as connection:
-                return replace_rows(self._log.store, connection, rows, among)
-        known = self._find_keys(among)
-        new = [question for question in questions if str(question.retrieval.retrieval_id) not in known]
+                return replace_rows(self._log.store, connection, rows, among, environments)
+        known = self._find_keys([_key_of(question) for question in questions])
+        new = [question for question in questions if _key_of(question) not in known]
         if new:
             self._log.append([question.retrieval.row for question in new])
-            keys = [(str(question.retrieval.retrieval_id), self._now_ms) for question in new]
+            keys = [(_key_of(question), self._now_ms) for question in new]
             add_keys(self._connection, SOURCE, keys)
             forget_keys(self._connection, SOURCE, before_ms=self._now_ms - _KEPT_MS)
         return Replaced(tuple(question.retrieval.scope for question in new))
@@ -207,8 +208,8 @@ class _Settling:
         for name in (*trace.known, *trace.came):
             state = _REFUSED if name in now else _SETTLED
             if name in trace.known and trace.states[name] != state:
-                same = (trace_spans.c.trace_id == trace.trace_id, trace_spans.c.span_id == name)
-                self._connection.execute(update(trace_spans).where(*same).values(settled=state))
+                same = and_(_are_spans_of(self._environment, [trace.trace_id]), trace_spans.c.span_id == name)
+                self._connection.execute(update(trace_spans).where(same).values(settled=state))
             trace.states[name] = state
         return new
 
@@ -230,12 +231,16 @@ class _Settling:
             return {}
         found: dict[str, list[tuple[str, str]]] = {}
         wanted = [trace.trace_id for trace in traces]
-        c, number = retrievals.c, 1
+        c, number, environments = retrievals.c, 1, _list_environments(traces)
         while wanted:
             rows: dict[str, tuple[str, str]] = {}
             names = {name_row(trace_id, number): trace_id for trace_id in wanted}
             for part in _slices(list(names)):
-                query = select(c.retrieval_id, c.span_id, c.query).where(c.retrieval_id.in_(part))
+                query = (
+                    select(c.retrieval_id, c.span_id, c.query)
+                    .join(scopes, scopes.c.id == c.scope_id)
+                    .where(c.retrieval_id.in_(part), scopes.c.environment.in_(environments))
+                )
                 rows |= {names[name]: (str(span), query) for name, span, query in self._read_log(query)}
             for trace_id, row in rows.items():
                 found.setdefault(trace_id, []).append(row)
@@ -264,58 +269,66 @@ class _Settling:
                 name = name_row(trace.trace_id, len(stored) + len(new) + 1)
                 new.append(replace(question, retrieval=replace(question.retrieval, retrieval_id=name)))
         if new:
-            self._count(self._replace(new, [str(question.retrieval.retrieval_id) for question in new]))
+            names = [str(question.retrieval.retrieval_id) for question in new]
+            self._count(self._replace(new, names, _list_environments([trace])))
             self._store_components(new)
         refused = self._count_refused(trace, assembled)
         trace.came.clear()
-        self._connection.execute(delete(trace_spans).where(trace_spans.c.trace_id == trace.trace_id))
+        self._connection.execute(delete(trace_spans).where(_are_spans_of(self._environment, [trace.trace_id])))
         return refused
 
     def _keep(self, traces: Iterable[_Open]) -> None:
         rows = [
-            (trace.trace_id, name, dump_note(note), self._now_ms, trace.states.get(name, _WAITING))
+            (self._environment, trace.trace_id, name, dump_note(note), self._now_ms, trace.states.get(name, _WAITING))
             for trace in traces
             for name, note in trace.came.items()
         ]
         if rows:
             mark = "?" if self._connection.dialect.name == "sqlite" else "%s"
-            self._connection.exec_driver_sql(f"{_KEEP} VALUES ({', '.join([mark] * 5)})", rows)
+            self._connection.exec_driver_sql(f"{_KEEP} VALUES ({', '.join([mark] * 6)})", rows)
 
 
-def _refuse_foreign(trace: _Open, tally: IntakeTally) -> None:
-    """Refuse what comes from another environment than what is known of a trace."""
-    own = {note.scope.environment for note in trace.known.values() if note.role}
-    for name, note in list(trace.came.items()) if own else ():
-        if not note.role or note.scope.environment not in own:
-            del trace.came[name]
-            if note.role in _SEARCHES:
-                tally.refuse(InvalidInput("scope", "the trace belongs to another environment"), note.name, note.scope)
+def _are_spans_of(environment: str, trace_ids: Sequence[str]) -> ColumnElement[bool]:
+    return and_(trace_spans.c.environment == environment, trace_spans.c.trace_id.in_(trace_ids))
 
 
-def _read_known(connection: Connection, traces: Mapping[str, _Open]) -> None:
+def _list_environments(traces: Iterable[_Open]) -> set[str]:
+    """Return the environments that the rows of some traces belong to."""
+    return {note.scope.environment for trace in traces for note in trace.notes if note.role in _SEARCHES}
+
+
+def _key_of(question: Question) -> str:
+    """Return the mark of a row that is stored in a log elsewhere."""
+    return f"{question.retrieval.scope.environment} {question.retrieval.retrieval_id}"
+
+
+def _read_known(connection: Connection, environment: str, traces: Mapping[str, _Open]) -> None:
     c = trace_spans.c
     for part in _slices(list(traces)):
-        query = select(c.trace_id, c.span_id, c.body, c.settled).where(c.trace_id.in_(part))
+        query = select(c.trace_id, c.span_id, c.body, c.settled).where(_are_spans_of(environment, part))
         for trace_id, span_id, body, settled in connection.execute(query):
             traces[trace_id].known[span_id] = load_note(span_id, body)
             traces[trace_id].states[span_id] = settled
 
 
-def _list_quiet(connection: Connection, now_ms: int, most: int) -> list[str]:
-    """Return the traces with spans that wait for their row, none of which came lately."""
+def _list_quiet(connection: Connection, now_ms: int, most: int) -> list[tuple[str, str]]:
+    """Return the senders' environment and the id of traces that wait for their rows, and went quiet."""
     c, newer = trace_spans.c, aliased(trace_spans)
     until_ms = now_ms - QUIET_MS
-    lately = exists().where(newer.c.trace_id == c.trace_id, newer.c.received_ms > until_ms)
-    query = select(c.trace_id).where(text("settled = 0"), c.received_ms <= until_ms, ~lately).distinct().limit(most)
-    return list(connection.scalars(query))
+    same = and_(newer.c.environment == c.environment, newer.c.trace_id == c.trace_id)
+    waits = and_(text("settled = 0"), c.received_ms <= until_ms, ~exists().where(same, newer.c.received_ms > until_ms))
+    found = connection.execute(select(c.environment, c.trace_id).where(waits).distinct().limit(most))
+    return [(environment, trace_id) for environment, trace_id in found]
 
 
-def _list_over(connection: Connection, now_ms: int, most: int) -> list[str]:
-    """Return the traces whose last span came a minute ago."""
+def _list_over(connection: Connection, now_ms: int, most: int) -> list[tuple[str, str]]:
+    """Return the senders' environment and the id of the traces whose last span came a minute ago."""
     c, newer = trace_spans.c, aliased(trace_spans)
     until_ms = now_ms - OPEN_MS
-    lately = exists().where(newer.c.trace_id == c.trace_id, newer.c.received_ms > until_ms)
-    return list(connection.scalars(select(c.trace_id).where(c.received_ms <= until_ms, ~lately).distinct().limit(most)))
+    same = and_(newer.c.environment == c.environment, newer.c.trace_id == c.trace_id)
+    is_over = and_(c.received_ms <= until_ms, ~exists().where(same, newer.c.received_ms > until_ms))
+    found = connection.execute(select(c.environment, c.trace_id).where(is_over).distinct().limit(most))
+    return [(environment, trace_id) for environment, trace_id in found]
 
 
 def _lock(connection: Connection) -> None:

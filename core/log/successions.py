@@ -162,11 +162,16 @@ def merge_sums(connection: Connection, former: Scope, new: Scope) -> None:
 
 
 def move_rows(store: Store, former: Scope, new: Scope) -> Iterator[int]:
-    """Hand over the stored rows of a scope, slice by slice; yield how many each had."""
+    """Hand over the stored rows of a scope, slice by slice; yield how many each had.
+
+    A row whose id the new scope has already is named by its number from now on: both were counted.
+    """
     with store.read() as connection:
         ids = {"former": find_scope_id(connection, former), "new": find_scope_id(connection, new), "most": SLICE_ROWS}
+    known = "SELECT 1 FROM retrievals AS o WHERE o.scope_id = :new AND o.retrieval_id = retrievals.retrieval_id"
     statement = text(
-        "UPDATE retrievals SET scope_id = :new WHERE id IN "
+        "UPDATE retrievals SET scope_id = :new, "
+        f"retrieval_id = CASE WHEN EXISTS ({known}) THEN NULL ELSE retrieval_id END WHERE id IN "
         "(SELECT id FROM retrievals WHERE scope_id = :former ORDER BY ts_ms LIMIT :most)"
     )
     while True:

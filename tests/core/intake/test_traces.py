@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from sqlalchemy import select
 from core.errors import NotFound, SourceUnavailable
 from core.intake.importing import ImportReport, import_traces
 from core.intake.traces import TraceSource
+from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import redact
+from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import retrievals
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 pytestmark = [
@@ -22,6 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
+TS = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HITS = [
     {"page_content": "mbufs hold packets", "metadata": {"score": 0.4}},
     {"page_content": "rings hold mbufs", "metadata": {"score": 0.8}},
@@ -98,6 +103,18 @@ def test_a_trace_comes_in_once_however_often_it_is_asked_for(store, tracking):
     assert (report.stored, report.skipped) == (1, 1)
     assert load(store, tracking).stored == 0
     assert read(store, "query") == [("first",), ("second",)]
+
+
+def test_a_trace_that_came_by_otlp_under_its_service_is_not_taken_again(store, tracking):
+    name = trace("what is an mbuf", HITS).removeprefix("tr-")
+    came = Retrieval(TS, "what is an mbuf", 0.8, retrieval_id=name, scope=Scope("production", "answers"))
+    elsewhere = Retrieval(TS, "what is an mbuf", 0.8, retrieval_id=name, scope=Scope("staging", "answers"))
+    append_retrievals(store, [elsewhere])
+    trace("what is a ring", HITS)
+    append_retrievals(store, [came])
+    report = load(store, tracking)
+    assert (report.stored, report.known) == (2, 1)
+    assert len(read(store, "retrieval_id")) == 3
 
 
 def test_spans_that_are_no_retrievals_are_refused_by_trace_and_not_again(store, tracking):
