@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import get_setting, move_state_version, save_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.log.days import forget_days
 from core.log.services import KEYS, ServiceSettings, get_service, service_key
@@ -40,6 +40,8 @@ def save_service(store: Store, service: ServiceSettings, by: Act) -> int:
         if service.zone != before.zone:
             ids = change.connection.scalars(select(scopes.c.id).where(scopes.c.service == service.name))
             forget_days(change.connection, list(ids))
+        if service.score_kind != before.score_kind:
+            move_state_version(change.connection)  # clients read it with their flags
         change.record(Action.SERVICE_SET, service.name, before.to_audit(), service.to_audit())
     return change.entry_id
 
@@ -56,6 +58,7 @@ def rename_service(store: Store, former: Scope, new: Scope, by: Act) -> int:
         raise Conflict(f"{new.service} reports in {new.environment} already; use: quarterdeck services merge")
     with changing(store, replace(by, environment=former.environment)) as change:
         rename_scope(change.connection, former, new)
+        move_state_version(change.connection)
         change.record(Action.SERVICE_RENAME, former.service, asdict(held), {"service": new.service})
     registry_of(store).forget()
     return change.entry_id
@@ -75,6 +78,7 @@ def merge_services(
             raise NotFound(f"service: {new.service} recorded nothing in {new.environment}; use: services rename")
     with changing(store, replace(by, environment=former.environment)) as change:
         merge_sums(change.connection, former, new)
+        move_state_version(change.connection)
         change.record(Action.SERVICE_MERGE, former.service, asdict(held), {"service": new.service})
     moved = 0
     for count in move_rows(store, former, new):
