@@ -18,10 +18,12 @@ from core.intake.names import RETRIEVER, STORE
 from core.intake.notes import SpanNote, dump_note, load_note
 from core.intake.questions import Assembled, Question, Refused, assemble, is_rooted, is_whole, name_row
 from core.log.amending import Replaced, replace_rows
+from core.log.scores import SOURCE as SCORES
 from quarterdeck.clock import DAY_MS
 from quarterdeck.exposures import store_scores
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.schema import ingest_keys, retrievals, scopes, trace_spans
+from quarterdeck.scores import FOR_ANY_SERVICE, FOR_OWN_SERVICE
 from quarterdeck.store import Store
 
 SOURCE = "otlp"
@@ -53,6 +55,11 @@ class _Open:
     @property
     def searches(self) -> int:
         return sum(note.role in _SEARCHES for note in self.notes)
+
+    @property
+    def is_judged_only(self) -> bool:
+        """Whether its spans say something of the quality of a row that others hold, and nothing else."""
+        return not self.searches and any(note.judgements for note in self.notes)
 
 
 def take_spans(
@@ -133,6 +140,7 @@ class _Settling:
             self._bound(trace)
             if trace.came:
                 new.append(trace)
+        _count_judgements(note for trace in new for note in trace.came.values()).store(self._connection)
         refused = self.settle([trace for trace in new if is_rooted(trace.notes)], over=set())
         self._keep(new)
         return refused
@@ -141,7 +149,8 @@ class _Settling:
         """Store or amend the rows of these traces, count, and note that they are settled."""
         refused: list[tuple[str, Refused]] = []
         ready = [trace for trace in traces if self._can_amend or trace.trace_id in over or is_whole(trace.notes)]
-        closed = self._find_closed([trace for trace in ready if trace.searches and not any(trace.states.values())])
+        new = [trace for trace in ready if not any(trace.states.values())]
+        closed = self._find_closed([trace for trace in new if trace.searches or trace.is_judged_only])
         for trace in ready:
             if stored := closed.get(trace.trace_id):
                 refused += [(trace.trace_id, each) for each in self._add_late(trace, stored)]
@@ -153,6 +162,12 @@ class _Settling:
             self._count(self._replace(questions, among, _list_environments(ready)))
             self._store_components(questions)
         for trace in ready:
+            if trace.trace_id in made:
+                self._store_judgements(made[trace.trace_id])
+            elif trace.is_judged_only:
+                if trace.trace_id not in over:
+                    continue  # its search may still come
+                self._store_scores(_judge(note, trace.trace_id, self._now_ms) for note in trace.notes)
             assembled = made.get(trace.trace_id, Assembled((), ()))
             refused += [(trace.trace_id, each) for each in self._count_refused(trace, assembled)]
         return refused
@@ -225,6 +240,16 @@ class _Settling:
         ]  # fmt: skip
         store_scores(self._connection, rows)
 
+    def _store_judgements(self, assembled: Assembled) -> None:
+        names = [str(question.retrieval.retrieval_id) for question in assembled.questions]
+        if names:
+            self._store_scores(
+                _judge(note, names[place], self._now_ms, first=names[0]) for place, note in assembled.judged
+            )
+
+    def _store_scores(self, judged: Iterable[list[dict[str, Any]]]) -> None:
+        store_scores(self._connection, [row for rows in judged for row in rows])
+
     def _find_closed(self, traces: Sequence[_Open]) -> dict[str, list[tuple[str, str]]]:
         """Return the traces that were over before these spans came: the span and the text of each of their rows."""
         if not isinstance(self._log, SqlLog):
@@ -256,7 +281,7 @@ class _Settling:
 
     def _add_late(self, trace: _Open, stored: Sequence[tuple[str, str]]) -> list[Refused]:
         """Add what a trace that was over searched for since; its rows stay as they are, and its spans are not kept."""
-        spans, texts = {span for span, _ in stored}, {query for _, query in stored}
+        spans, texts, first = {span for span, _ in stored}, {query for _, query in stored}, trace.trace_id
         assembled = assemble(trace.trace_id, trace.notes)
         new: list[Question] = []
         for question in assembled.questions:
@@ -272,6 +297,11 @@ class _Settling:
             names = [str(question.retrieval.retrieval_id) for question in new]
             self._count(self._replace(new, names, _list_environments([trace])))
             self._store_components(new)
+        places = {span: name_row(trace.trace_id, at) for at, (span, _) in enumerate(stored, 1)}
+        self._store_scores(
+            _judge(note, places.get(note.span_id) or places.get(note.parent_id, first), self._now_ms, first=first)
+            for note in trace.notes
+        )
         refused = self._count_refused(trace, assembled)
         trace.came.clear()
         self._connection.execute(delete(trace_spans).where(_are_spans_of(self._environment, [trace.trace_id])))
@@ -294,7 +324,33 @@ def _are_spans_of(environment: str, trace_ids: Sequence[str]) -> ColumnElement[b
 
 def _list_environments(traces: Iterable[_Open]) -> set[str]:
     """Return the environments that the rows of some traces belong to."""
-    return {note.scope.environment for trace in traces for note in trace.notes if note.role in _SEARCHES}
+    notes = (note for trace in traces for note in trace.notes)
+    return {note.scope.environment for note in notes if note.role in _SEARCHES or note.judgements}
+
+
+def _judge(note: SpanNote, name: str, now_ms: int, *, first: str = "") -> list[dict[str, Any]]:
+    """Return a span's judgements as scores of a row; those of the trace are scores of its first row."""
+    ts_ms = min(note.start_ns // 1_000_000 or now_ms, now_ms)
+    pending = FOR_OWN_SERVICE if note.is_own_only else FOR_ANY_SERVICE
+    return [
+        {
+            "retrieval_id": first or name if judged.of_trace else name, "name": judged.name, "source": judged.source,
+            "value": judged.value, "comment": judged.comment, "ts_ms": ts_ms, "pending": pending,
+            **note.scope._asdict(),
+        }
+        for judged in note.judgements
+    ]  # fmt: skip
+
+
+def _count_judgements(notes: Iterable[SpanNote]) -> IntakeTally:
+    """Count what spans say of quality, and what of it cannot be understood."""
+    tally = IntakeTally(SCORES)
+    for note in notes:
+        for _ in note.judgements:
+            tally.take(note.scope)
+        for reason, problem in note.misjudged:
+            tally.refuse(InvalidInput(reason, problem), f"span {note.name!r}", note.scope)
+    return tally
 
 
 def _key_of(question: Question) -> str:

@@ -179,6 +179,16 @@ def test_traces_change_nothing_of_production_and_other_services(attacked: Attack
     assert trace_id in {row[before_column()] for row in before["retrievals"]}
     for each in (trace_id, trace_id[::-1]):
         attacked.post(token, "/v1/traces", make_trace(each, **named))
+    judged = make_trace(trace_id, **named)
+    (span,) = judged["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    span |= {"spanId": "f" * 16, "parentSpanId": f"{1:016x}"}
+    span["attributes"] = [
+        {"key": "annotations.0.annotation.name", "value": {"stringValue": "feedback"}},
+        {"key": "annotations.0.annotation.score", "value": {"intValue": "-1"}},
+    ]
+    attacked.post(token, "/v1/traces", judged)
+    time.sleep(2.5)
+    attacked.post(token, "/v1/traces", {"resourceSpans": []})
     attacked.post("ingest", "/v1/traces", {"resourceSpans": []})
     assert attacked.look() == before
 
