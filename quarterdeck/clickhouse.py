@@ -27,6 +27,7 @@ _ROW_TYPES = {
     "faithfulness": _NUMBER, "feedback": _NUMBER, "retrieval_id": _TEXT, "user_id": _TEXT, "model": _LABEL,
     "raw_score": _NUMBER, "score_kind": _LABEL, "state": "Nullable(UInt8)", "documents": _TEXT, "attributes": _TEXT,
     "trace_id": _TEXT, "span_id": _TEXT, "answer": _TEXT, "tokens": _NUMBER, "weight": "Nullable(UInt32)",
+    "answerability": _NUMBER,
     "environment": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.environment}'",
     "service": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.service}'",
 }  # fmt: skip
