@@ -48,7 +48,7 @@ def refuse(store: Store, *counted: tuple[str, str, str, int, str]) -> None:
 def test_what_is_refused_is_shown_while_it_is_with_an_example(empty_url: str, store: Store) -> None:
     append_retrievals(store, [Retrieval(datetime.now(UTC), "what is an mbuf", 0.7)])
     refuse(store, ("production", "http", TAKEN, 5, ""), ("production", "http", DUPLICATE, 3, ""))
-    assert "refused" not in shown_text(open_page("overview"))
+    assert "refused and not stored" not in shown_text(open_page("overview"))
     refuse(
         store, ("production", "otlp", "no_documents", 1_200, f"no_documents: the span has none | {HOSTILE}"),
         ("production", "http", "score", 1, "score: must be a number"), ("staging", "http", "ts", 7, ""),
@@ -65,7 +65,7 @@ def test_what_is_refused_is_shown_while_it_is_with_an_example(empty_url: str, st
     with store.begin() as connection:
         connection.execute(intake.update().values(hour_ms=now_ms() // HOUR_MS * HOUR_MS - 30 * HOUR_MS))
     forget()
-    assert "refused" not in shown_text(open_page("overview"))
+    assert "refused and not stored" not in shown_text(open_page("overview"))
 
 
 def test_examples_of_refusals_are_for_readers_of_questions(
