@@ -1,7 +1,7 @@
 """Gateway to the learned score maps: their table, the rows that wait for one, and the sums that rows move between.
 
-Maps belong to a scope, a kind of score and a model. They live in the store that holds the log; a log in ClickHouse has
-none, and its numbers of such kinds stay unmapped.
+Maps belong to a scope, a kind of score and a model. They live in the store that holds the log, those of a log in
+ClickHouse in the deck's store; `clickhouse_changes.py` maps its rows.
 """
 
 import json

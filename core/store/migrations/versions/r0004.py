@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.create_index("retrievals_by_scope", "retrievals", ["scope_id", "ts_ms", "score"])
     named = sa.text("retrieval_id IS NOT NULL")
     op.create_index(
-        "retrievals_by_name", "retrievals", ["retrieval_id"],
+        "retrievals_by_name", "retrievals", ["retrieval_id", "scope_id"],
         unique=True, sqlite_where=named, postgresql_where=named,
     )  # fmt: skip
     for statement in (*_name_values(), *_fill_rollups()):
