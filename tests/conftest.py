@@ -28,7 +28,7 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 from core.audit.acts import Act  # noqa: E402
 from core.config import PROJECT, Config, load_config  # noqa: E402
-from core.demo import build_demo  # noqa: E402
+from core.demo.build import build_demo  # noqa: E402
 from core.flags.operations import create_flag  # noqa: E402
 from quarterdeck.definitions import boolean_flag  # noqa: E402
 from quarterdeck.store import Store  # noqa: E402

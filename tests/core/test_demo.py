@@ -19,7 +19,7 @@ from core import demo as demo_room
 from core.audit.trail import AuditFilter, list_audit
 from core.config import PROJECT, load_config
 from core.coverage.report import report_coverage
-from core.demo import build_demo
+from core.demo.build import build_demo
 from core.embedding.embed import Embedder
 from core.errors import Conflict, SourceUnavailable
 from core.flags.store import list_flags
