@@ -6,7 +6,8 @@ really embedded, searched, answered and judged (`replies`).
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,9 +16,9 @@ import yaml
 
 from core.audit.acts import Act
 from core.config import PROJECT, Config
-from core.demo.replies import log_traffic, reply_to_all
+from core.demo.replies import AskedOf, Reply, log_traffic, reply_to_all
 from core.demo.repository import DemoRepository
-from core.demo.traffic import CHAT, DAYS, LIVE, LIVE_INDEX, STAGING, TENANT, TRIED, draw_traffic
+from core.demo.traffic import CHAT, DAYS, LIVE, LIVE_INDEX, STAGING, TENANT, TRIED, DemoQuestion, draw_traffic
 from core.embedding.chunks import CHUNKING
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -95,28 +96,31 @@ def _build(config: Config, store: Store, now: datetime, step: _Steps) -> None:
     corpus.create()
     _publish(config, store, corpus, "v1", now - timedelta(days=60))
     swap_index(store, ALIAS, LIVE_INDEX, _act("first index of the product", now - timedelta(days=59)), expected=None)
-    step("Setting flags, the canary and the service's dimension")
-    flags = _create_flags(store, config.environment, now)
-    declared = _act("compare the tenants", now - timedelta(days=40), config.environment)
+    step("Declaring the chat's dimension; setting flags and the canary")
+    declared = _act("compare the tenants", now - timedelta(days=59), config.environment)
     save_service(store, ServiceSettings(CHAT, dimensions=(TENANT,)), declared)
+    flags = _create_flags(store, config.environment, now)
     step("Adding corpus v2 about FD.io VPP; its index is built, but live in staging only")
-    _publish(config, store, corpus, "v2", now - timedelta(days=2))
-    step(
-        f"Asking {DAYS} days of questions in two services; each is searched, and those of the chat are answered offline"
+    with ThreadPoolExecutor(1) as background:  # git and DVC are processes of their own: this one answers meanwhile
+        publishing = background.submit(_publish, config, store, corpus, "v2", now - timedelta(days=2))
+        step(f"Asking {DAYS} days of questions in two services; each is searched, the chat's are answered offline")
+        questions = draw_traffic(_load_queries(), flags, environment=config.environment, now=now)
+        replies = _reply(config, embedder, [each for each in questions if each.index_version == LIVE_INDEX])
+        publishing.result()
+    replies |= _reply(config, embedder, [each for each in questions if each.index_version != LIVE_INDEX])
+    ratings = log_traffic(config, store, questions, replies, now=now)
+    distinct = len({each.text for each in questions})
+    step.say(
+        f"      {len(questions):,} retrievals, {distinct:,} distinct questions, {ratings:,} ratings that came later"
     )
-    _fill_log(config, store, embedder, flags, now, step.say)
     step("Evaluating three prompt variants over 20 cases and logging them to MLflow")
     _evaluate_prompts(config, embedder, step.say)
 
 
-def _fill_log(config: Config, store: Store, embedder: Embedder, flags: FlagSet, now: datetime, say: Say) -> None:
-    """Draw the traffic, reply to every question, and log all of it with the ratings that came later."""
-    questions = draw_traffic(_load_queries(), flags, environment=config.environment, now=now)
+def _reply(config: Config, embedder: Embedder, questions: Sequence[DemoQuestion]) -> dict[AskedOf, Reply]:
+    """Return the reply to each different question, under the two prompts that are live."""
     prompts = [prompt for prompt in _load_prompts() if f"v{prompt.version}" in (LIVE, TRIED)]
-    replies = reply_to_all(config, embedder, questions, prompts=prompts, prices=_load_prices())
-    ratings = log_traffic(config, store, questions, replies, now=now)
-    distinct = len({each.text for each in questions})
-    say(f"      {len(questions):,} retrievals, {distinct:,} distinct questions, {ratings:,} ratings that came later")
+    return reply_to_all(config, embedder, questions, prompts=prompts, prices=_load_prices())
 
 
 def _publish(config: Config, store: Store, corpus: DemoRepository, version: str, when: datetime) -> None:
