@@ -24,6 +24,7 @@ from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.opening import (
+    CHAT_ROWS,
     HOSTILE,
     ask,
     assert_shown_as_text,
@@ -46,7 +47,7 @@ def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Dem
     asked = {line.strip() for line in (PROJECT / "data/demo/queries/vpp.txt").read_text().splitlines()}
     rows = ask(
         as_demo.config.home / "quarterdeck.db",
-        "SELECT query, score FROM retrievals WHERE ts_ms >= ?",
+        f"SELECT query, score FROM {CHAT_ROWS} AND ts_ms >= ?",
         utc_midnight_ms(6),
     )
     threshold = float(re.search(r"under ([\d.]+)", " ".join(c.value for c in app.caption))[1])  # type: ignore[index]

@@ -1,5 +1,6 @@
 """One topic: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
 
+import shlex
 from collections.abc import Sequence
 
 import streamlit as st
@@ -93,7 +94,8 @@ def render_predictions(topic: Topic, scope: Scope) -> None:
     """What each predicted corpus version would do to the topic."""
     predicted = list_topic_predictions(get_store(), topic.topic_id, scope)
     if not predicted:
-        st.caption("No prediction covers this topic yet. To make one: quarterdeck index predict v2")
+        of = shlex.join(("--environment", scope.environment, "--service", scope.service))
+        st.caption(plain(f"No prediction covers this topic yet. To make one: quarterdeck index predict v2 {of}"))
         return
     for version, found in predicted:
         documents = ", ".join(ui.shorten(document, 60) for document in found.documents[:3])
