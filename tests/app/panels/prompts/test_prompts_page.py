@@ -164,9 +164,11 @@ def test_live_figures_that_services_report_have_their_column(own: Tracking, demo
         append_retrievals(store, rows)
     app = open_page("prompts", tab="Live")
     table = table_with(app, "live queries").set_index("version")
-    assert table.loc["v3", "live feedback"] == "+1.00 (n = 2)"
+    query = "SELECT COUNT(feedback), AVG(feedback) FROM retrievals JOIN scopes ON scopes.id = scope_id"
+    ((count, mean),) = ask(demo_url, f"{query} WHERE environment = 'production' AND prompt_version = 'v3'")
+    assert table.loc["v3", "live feedback"] == f"{mean:+.2f} (n = {count:,})"
     assert table.loc["v3", "live latency"] == "80 ms (n = 2)"
-    assert table.loc["v2", "live feedback"] == "—"
+    assert table.loc["v2", "live latency"] == "—"
     assert "No service reported" not in said(app)
 
 
