@@ -77,7 +77,7 @@ def demo(config: Config, *, reset: bool, as_json: bool) -> None:
 
     Example: quarterdeck demo --reset
     """
-    from core.demo import build_demo
+    from core.demo.build import build_demo
 
     built = build_demo(config, now=datetime.now(UTC), reset=reset, say=lambda line: click.echo(line, err=as_json))
     text = f"The demo is ready in {config.home}." if built else f"There already is a demo in {config.home}."

@@ -376,6 +376,11 @@ def score_column(decimals: int = 2, **options: Any) -> Any:
     return st.column_config.NumberColumn(format=f"%.{decimals}f", **options)
 
 
+def link_column(label: str) -> Any:
+    """Return the column type of addresses on the web."""
+    return st.column_config.LinkColumn(display_text=label, validate="^https?://")
+
+
 def share_column(**options: Any) -> Any:
     """Return the column type of shares of 0..1, in percent."""
     return st.column_config.NumberColumn(format="percent", **options)

@@ -34,6 +34,7 @@ from core.indexes.builds import build_version
 from core.indexes.registry import list_indexes
 from quarterdeck.client import Quarterdeck
 from quarterdeck.definitions import boolean_flag
+from quarterdeck.schema import DIMENSIONS
 from quarterdeck.store import Store
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,7 @@ TURNS = (
     "serve",
 )  # the roles that are killed, in this order
 _PATIENCE_S = 120.0
+_SUM = "SELECT SUM(n + unmapped + unscored + empty + failed) FROM rollups"
 
 
 @dataclass
@@ -225,11 +227,10 @@ def _list_faults(url: str) -> Iterator[str]:
             if flag.version != changes:
                 yield f"the flag has version {flag.version}, and {changes} entries"
             rows = _count(connection, "SELECT COUNT(*) FROM retrievals")
-            sums = ["SELECT SUM(n) FROM rollups_hour", "SELECT SUM(n) FROM rollups_day"]
-            sums.append("SELECT SUM(n) FROM rollups_daily WHERE dimension = ''")
-            for rollup in sums:
-                if (counted := _count(connection, rollup)) != rows:
-                    yield f"there are {rows} rows, {rollup} gives {counted}"
+            for dimension in ("", *DIMENSIONS):  # each counts every row once
+                counted = _count(connection, f"{_SUM} WHERE dimension = '{dimension}'")
+                if counted != rows:
+                    yield f"there are {rows} rows, the rollup of {dimension or 'all rows'} counts {counted}"
             if store.dialect == "sqlite" and connection.scalar(text("PRAGMA quick_check")) != "ok":
                 yield "the file is damaged"
 

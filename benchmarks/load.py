@@ -209,7 +209,11 @@ def _list_losses(url: str, reports: Sequence[tuple[str, int, int, float]], logge
             if name in loggers:
                 with store.read() as connection:
                     found = connection.scalar(
-                        text("SELECT SUM(n) FROM rollups_hour WHERE index_version = :name"), {"name": name}
+                        text(
+                            "SELECT SUM(n + unmapped + unscored + empty + failed) FROM rollups "
+                            "WHERE dimension = 'index_version' AND value = :name"
+                        ),
+                        {"name": name},
                     )
                     rows = connection.scalar(
                         text("SELECT COUNT(*) FROM retrievals WHERE index_version = :name"), {"name": name}

@@ -9,7 +9,7 @@ from app.resources import get_store, list_environments
 from app.text import plain
 from app.visitor import get_visitor
 from core.audit.permissions import list_readable
-from core.audit.trail import AuditEntry, AuditFilter, count_audit, list_audit, list_broken_audit_entries
+from core.audit.trail import AuditEntry, AuditFilter, count_audit, hide_labels, list_audit, list_broken_audit_entries
 
 
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
@@ -32,7 +32,7 @@ def render() -> None:
     render_sentence(newest, readable)
     ui.render_said()
     chosen = render_filter()
-    shown = list_audit(get_store(), chosen, limit=SHOWN)
+    shown = hide_labels(list_audit(get_store(), chosen, limit=SHOWN), get_visitor().roles)
     if not shown:
         st.caption("No change matches the filter.")
         return

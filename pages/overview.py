@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import ui
+from app.panels.overview.intake import render_intake
 from app.panels.overview.onboarding import render_onboarding
 from app.panels.overview.resources import load_areas, load_successions
 from app.panels.overview.tiles import LOOKS, render_area, render_decisions
@@ -30,6 +31,7 @@ else:
     ui.render_verdict(plain(lead.sentence), LOOKS[lead.standing])
 if is_new:
     render_onboarding()
+render_intake(frame.scope.environment, is_reader=is_reader)
 for succession in load_successions():
     if succession.new.environment == frame.scope.environment:
         st.info(plain(succession.offer))

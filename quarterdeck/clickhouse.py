@@ -27,6 +27,7 @@ _ROW_TYPES = {
     "faithfulness": _NUMBER, "feedback": _NUMBER, "retrieval_id": _TEXT, "user_id": _TEXT, "model": _LABEL,
     "raw_score": _NUMBER, "score_kind": _LABEL, "state": "Nullable(UInt8)", "documents": _TEXT, "attributes": _TEXT,
     "trace_id": _TEXT, "span_id": _TEXT, "answer": _TEXT, "tokens": _NUMBER, "weight": "Nullable(UInt32)",
+    "answerability": _NUMBER, "mark": "Nullable(UInt8)",
     "environment": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.environment}'",
     "service": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.service}'",
 }  # fmt: skip
@@ -89,10 +90,26 @@ class ClickHouseLog:
         rows: Sequence[Sequence[Any]] = self._run("query", sql, parameters=parameters).result_rows
         return rows
 
+    def command(self, sql: str, **parameters: Any) -> None:
+        """Run a statement with parameters written as `{name:Type}`. Raises SourceUnavailable."""
+        self._run("command", sql, parameters)
+
+    def change(self, table: str, assignments: str, where: str, **parameters: Any) -> None:
+        """Change columns of the rows of a table that meet a condition, and wait until it is done."""
+        settings = " SETTINGS mutations_sync = 2"
+        self.command(
+            f"ALTER TABLE {table}{_on(self._cluster)} UPDATE {assignments} WHERE {where}{settings}", **parameters
+        )
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether its tables are on the hosts of a cluster."""
+        return bool(self._cluster)
+
     def roll_up_former_rows(self) -> None:
         """Add the rows of releases that gave rows no id to the rollup. Call it once: it does not look what is there."""
         former = f"(SELECT * FROM {self.database}.retrievals WHERE retrieval_id IS NULL)"
-        self._run("command", f"INSERT INTO {self.database}.{ROLLUP_TABLE} {_roll_up(former)}")
+        self._run("command", f"INSERT INTO {self.database}.{ROLLUP_TABLE} {select_sums(former)}")
 
     def count_before(self, before_ms: int) -> int:
         """Return how many rows are older than `before_ms`."""
@@ -173,7 +190,7 @@ def make_ddl(database: str, cluster: str = "") -> list[str]:
         f"ENGINE = {replicated}SummingMergeTree(({', '.join(SUMS)})) "
         f"ORDER BY (environment, service, dimension, value, start_ms){once}",
         f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{ROLLUP_TABLE}_view{on} TO {database}.{ROLLUP_TABLE} AS "
-        f"{_roll_up(f'{database}.retrievals')}",
+        f"{select_sums(f'{database}.retrievals')}",
     ]
 
 
@@ -181,7 +198,7 @@ def _sum_type(name: str) -> str:
     return "Float64" if "total" in name else "UInt64"
 
 
-def _roll_up(rows: str) -> str:
+def select_sums(rows: str) -> str:
     """Return the SELECT that counts rows by hour, for all of a scope and for each value of a dimension."""
     series = ", ".join(["('', '')", *(f"('{name}', ifNull(toString({name}), ''))" for name in DIMENSIONS)])
     weight = "toUInt64(ifNull(weight, 1))"

@@ -80,6 +80,8 @@ class Quarterdeck:
     from the last good snapshot and retrievals wait in the queue.
     """
 
+    _score_kind: str | None  # of rows that name none
+
     def __init__(
         self,
         url: str,
@@ -108,12 +110,13 @@ class Quarterdeck:
         self._environment = environment
         self._poll_s = poll_s
         self._snapshot_path = snapshot_path or default_snapshot_path(self._store, environment)
-        self._snapshot = EMPTY
+        self._snapshot, self._score_kind = EMPTY, None
         self._listen_to_nobody()
         self._start_afresh()
         self.refresh()
         if self._snapshot is EMPTY and self._snapshot_path:
             self._snapshot = load_snapshot(self._snapshot_path) or EMPTY
+            self._score_kind = self._snapshot.score_kinds.get(self._scope.service)
             self._exposures.follow(self._snapshot.definitions)
         self._start_watching()
         _clients.add(self)
@@ -133,7 +136,7 @@ class Quarterdeck:
         client._store = client._recorder = client._exposures = None
         client._environment = DEFAULT_ENVIRONMENT
         client._scope, client._sample, client._keep_answers, client._strict = DEFAULT_SCOPE, None, False, False
-        client._intake = IntakeCounter(DEFAULT_SCOPE)
+        client._intake, client._score_kind = IntakeCounter(DEFAULT_SCOPE), None
         flags = FlagSet.from_definitions(load_definitions(definitions))
         client._snapshot = Snapshot(0, flags.definitions()["flags"], flags, {})
         client._listen_to_nobody()
@@ -173,8 +176,9 @@ class Quarterdeck:
         be stored is counted with its reason, which `quarterdeck intake` and the pages show, and logged once per reason.
 
         - `query`: what the user asked, 1 to 8,192 characters.
-        - `score`: the retriever's number for its best hit. `score_kind` says what it is: `cosine` (the default),
-          `probability`, `cosine_distance`, `l2`, `squared_l2`, `dot`, `bm25`, `rrf` or `rerank`.
+        - `score`: the retriever's number for its best hit. `score_kind` says what it is: `cosine`, `probability`,
+          `cosine_distance`, `l2`, `squared_l2`, `dot`, `bm25`, `rrf` or `rerank`; by default what
+          `quarterdeck services set` says, else a cosine.
         - `documents`: the hits in order, each an id, an (id, score), or an object with `id` and `score`; the first 20
           are kept. An empty list means that the search found nothing, and so does no list and no score.
         - `error`: what made the search fail, for example the exception.
@@ -204,9 +208,9 @@ class Quarterdeck:
             recorder = self._recorder or self._log()
             row = make_row(
                 now_ms() if ts is None else ts_to_ms(ts), query, score, session_id, arm, prompt_version, index_version,
-                latency_ms, cost_usd, faithfulness, feedback, retrieval_id, user_id, model, score_kind, documents,
-                attributes, error, trace_id, span_id, answer if self._keep_answers else None, tokens, weight,
-                self._scope,
+                latency_ms, cost_usd, faithfulness, feedback, retrieval_id, user_id, model,
+                self._score_kind if score_kind is None else score_kind, documents, attributes, error,
+                trace_id, span_id, answer if self._keep_answers else None, tokens, weight, self._scope,
             )  # fmt: skip
             if recorder.record_row(row):
                 return str(row[_ID])
@@ -481,6 +485,7 @@ class Quarterdeck:
     def _take(self, fresh: Snapshot) -> None:
         """Answer from a newer snapshot from now on, save it to disk, and call the listeners."""
         former, self._snapshot = self._snapshot, fresh
+        self._score_kind = fresh.score_kinds.get(self._scope.service)
         if self._exposures:
             self._exposures.follow(fresh.definitions)
         try:

@@ -110,13 +110,17 @@ def begin_appending(store: Store) -> Iterator[Connection]:
         raise
 
 
-def find_known(connection: Connection, retrieval_ids: Iterable[str]) -> set[str]:
-    """Return which of these ids have a row in the tables of a store."""
-    names, known = list(retrieval_ids), set[str]()
-    for start in range(0, len(names), _IDS_A_STATEMENT):
-        some = names[start : start + _IDS_A_STATEMENT]
-        known.update(connection.scalars(select(retrievals.c.retrieval_id).where(retrievals.c.retrieval_id.in_(some))))
-    return known
+def find_known(
+    connection: Connection, wanted: Iterable[tuple[Scope, str]], ids: Mapping[Scope, int]
+) -> set[tuple[Scope, str]]:
+    """Return which of these scopes and retrieval ids have a row in a store's tables; `ids` are those of the scopes."""
+    pairs, c = list(wanted), retrievals.c
+    known: set[tuple[int, str]] = set()
+    for start in range(0, len(pairs), _IDS_A_STATEMENT):
+        names = [name for _, name in pairs[start : start + _IDS_A_STATEMENT]]
+        found = connection.execute(select(c.scope_id, c.retrieval_id).where(c.retrieval_id.in_(names)))
+        known.update((scope_id, name) for scope_id, name in found)
+    return {(scope, name) for scope, name in pairs if (ids[scope], name) in known}
 
 
 class SqlLog:
@@ -137,8 +141,9 @@ class SqlLog:
             if within.get_execution_options().get(_KEEPS):
                 _append(within, rows, registry_of(self.store))
                 return 0
-            new = _find_new(within, rows)
-            _append(within, new, registry_of(self.store).lend())
+            registry = registry_of(self.store).lend()
+            new = _find_new(within, rows, registry)
+            _append(within, new, registry)
             return len(rows) - len(new)
         try:
             return self._append_alone(rows)
@@ -151,7 +156,7 @@ class SqlLog:
             added = roll_up(rows, declared)  # before the transaction, for which other writers wait
         try:
             with self.store.begin_in_turn() as connection:
-                new = _find_new(connection, rows) if find_new else rows
+                new = _find_new(connection, rows, registry) if find_new else rows
                 _append(connection, new, registry, added)
         except BaseException:
             registry.forget()  # it may know what was rolled back
@@ -234,13 +239,14 @@ class _KnownId(QuarterdeckError):
     """A row with the id of one of these is stored already: they were sent before, and the answer was lost."""
 
 
-def _find_new(connection: Connection, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows whose id is not stored yet, each id once."""
-    by_id: dict[str, Row] = {}
+def _find_new(connection: Connection, rows: Sequence[Row], registry: Registry) -> list[Row]:
+    """Return the rows whose id is not stored in their scope yet, each id once."""
+    ids = registry.find_ids(connection, {row[-1] for row in rows})
+    by_id: dict[tuple[int, str], Row] = {}
     for row in rows:
-        by_id.setdefault(row[_ID], row)
-    known = find_known(connection, by_id)
-    return [row for name, row in by_id.items() if name not in known]
+        by_id.setdefault((ids[row[-1]], row[_ID]), row)
+    known = find_known(connection, ((row[-1], row[_ID]) for row in by_id.values()), ids)
+    return [row for row in by_id.values() if (row[-1], row[_ID]) not in known]
 
 
 def _append(connection: Connection, rows: Sequence[Row], registry: Registry, added: Rollups | None = None) -> None:

@@ -122,6 +122,15 @@ def registry_of(store: Store) -> Registry:
         return _registries.setdefault(store, Registry())
 
 
+def read_service(stored: str | None) -> dict[str, Any]:
+    """Return the stored settings of a service; nothing if they were edited by hand and cannot be read."""
+    try:
+        found: Any = json.loads(stored or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 _lock = Lock()
 _registries: "WeakKeyDictionary[Store, Registry]" = WeakKeyDictionary()
 _ID_OF = select(scopes.c.id).where(scopes.c.environment == text(":environment"), scopes.c.service == text(":service"))
@@ -161,8 +170,5 @@ def _read_values(connection: Connection, scope_id: int, dimension: str, day_ms: 
 
 def _read_declared(connection: Connection, service: str) -> tuple[str, ...]:
     stored = connection.scalar(select(settings.c.value).where(settings.c.name == f"{SERVICE_SETTING}{service}"))
-    try:
-        named: Any = json.loads(stored or "{}").get("dimensions", ())
-    except (ValueError, AttributeError):  # edited by hand
-        return ()
+    named = read_service(stored).get("dimensions", ())
     return tuple(name for name in named if isinstance(name, str)) if isinstance(named, Sequence) else ()

@@ -57,6 +57,7 @@ scopes = Table(
 # `raw_score` is the retriever's own number where that is another one, and `score_kind` says what it is (null: cosine).
 # `state` is one of `quarterdeck.retrieval.STATES` by its place; rows of earlier releases have none: scored or empty.
 # `documents` and `attributes` are JSON. `weight` is how many questions the row stands for (null: 1).
+# `retrieval_id` is unique in its scope: what is known elsewhere must not show, and nobody takes an id from another.
 # `rolled_up` is COUNTED_BY_WRITER on rows whose writer updated the rollups itself; triggers do it for all others.
 retrievals = Table(
     "retrievals",
@@ -93,6 +94,7 @@ retrievals = Table(
     Index(
         "retrievals_by_name",
         "retrieval_id",
+        "scope_id",
         unique=True,
         sqlite_where=text("retrieval_id IS NOT NULL"),
         postgresql_where=text("retrieval_id IS NOT NULL"),
@@ -247,6 +249,19 @@ document_days = Table(
     postgresql_with=_OFTEN_UPDATED,
 )
 
+# The same for 1, 2, 4 … 64 whole UTC days at once, in one value: 90 days of 20,000 documents are millions of rows.
+# `counted` and `summed` are as in `days`. What changes the documents of a day otherwise deletes its packs.
+document_packs = Table(
+    "document_packs",
+    metadata,
+    Column("scope_id", Integer, primary_key=True, autoincrement=False),
+    Column("days", Integer, primary_key=True, autoincrement=False),
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("counted", BigInteger, nullable=False),
+    Column("summed", Double, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
+)
+
 # A judgement of an answer that came after its row, or before it: by its name and who gave it. The environment is part
 # of the key, so that nobody replaces scores of another one. The deck adds pending ones to the rollups (`pending` is 1,
 # or 2 if only a row of the same service may have the score); `applied` is the value that it added last.
@@ -305,9 +320,11 @@ intake = Table(
 
 # Spans of traces that are still open: what a span says about a question, as JSON. A trace is closed a minute after its
 # last span came; `settled` is 1 once its rows were stored and no span came since, 2 on a search that was refused.
+# `environment` is the one that the sender may write in, "" for a sender without a token: traces never cross it.
 trace_spans = Table(
     "trace_spans",
     metadata,
+    Column("environment", String(64), primary_key=True, server_default=""),
     Column("trace_id", String(64), primary_key=True),
     Column("span_id", String(32), primary_key=True),
     Column("body", Text, nullable=False),

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from sqlalchemy import Connection, select
 from quarterdeck.documents import parse_document
 from quarterdeck.errors import InvalidInput
 from quarterdeck.flags import FlagSet
+from quarterdeck.registry import SERVICE_SETTING, read_service
 from quarterdeck.schema import aliases, flags, settings
+from quarterdeck.similarity import KINDS
 from quarterdeck.store import Store
 
 STATE_VERSION = "state_version"
@@ -27,7 +29,8 @@ STATE_VERSION = "state_version"
 class Snapshot:
     """The flags and aliases of one environment at one moment. `version` is -1 before anything was read.
 
-    `lineage` identifies the store that counted `version`: another store in the same place counts its own.
+    `score_kinds` say what the scores of services are where a row does not say it. `lineage` identifies the store that
+    counted `version`: another store in the same place counts its own.
     """
 
     version: int
@@ -35,6 +38,7 @@ class Snapshot:
     flags: FlagSet
     aliases: dict[str, str]
     lineage: str = ""
+    score_kinds: dict[str, str] = field(default_factory=dict)
 
     def changed_flags(self, newer: "Snapshot") -> frozenset[str]:
         """Return the keys of the flags that were added, removed or redefined."""
@@ -42,9 +46,17 @@ class Snapshot:
         return frozenset(key for key in keys if self.definitions.get(key) != newer.definitions.get(key))
 
 
-def make_snapshot(version: int, definitions: dict[str, Any], aliases: dict[str, str], *, lineage: str = "") -> Snapshot:
+def make_snapshot(
+    version: int,
+    definitions: dict[str, Any],
+    aliases: dict[str, str],
+    *,
+    lineage: str = "",
+    score_kinds: dict[str, str] | None = None,
+) -> Snapshot:
     """Return a snapshot whose flags can be evaluated."""
-    return Snapshot(version, definitions, FlagSet.from_definitions({"flags": definitions}), aliases, lineage)
+    evaluated = FlagSet.from_definitions({"flags": definitions})
+    return Snapshot(version, definitions, evaluated, aliases, lineage, score_kinds or {})
 
 
 EMPTY = make_snapshot(-1, {}, {})
@@ -59,11 +71,15 @@ def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) 
         found = connection.execute(select(flags.c.key, flags.c.definition).where(flags.c.environment == environment))
         definitions = {key: _parse_definition(definition) for key, definition in found}
         live = {row.alias: row.index_name for row in connection.execute(select(aliases))}
-    return make_snapshot(version, definitions, live, lineage=lineage)
+        kinds = _read_score_kinds(connection)
+    return make_snapshot(version, definitions, live, lineage=lineage, score_kinds=kinds)
 
 
 def read_state_version(connection: Connection) -> tuple[int, str]:
-    """Return the counter that every change of a flag or alias moves, 0 in a new store, and the store's lineage."""
+    """Return the counter that every change of a flag, an alias or a service moves, and the store's lineage.
+
+    It is 0 in a new store.
+    """
     counter = select(settings.c.version, settings.c.value).where(settings.c.name == STATE_VERSION)
     row = connection.execute(counter).first()
     return (row.version, row.value) if row else (0, "")
@@ -84,7 +100,7 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
     body = json.dumps(
         {
             "version": snapshot.version, "lineage": snapshot.lineage,
-            "flags": snapshot.definitions, "aliases": snapshot.aliases,
+            "flags": snapshot.definitions, "aliases": snapshot.aliases, "score_kinds": snapshot.score_kinds,
         },
         sort_keys=True,
     )  # fmt: skip
@@ -109,9 +125,23 @@ def load_snapshot(path: Path) -> Snapshot | None:
         return None
     try:
         kept = json.loads(body)
-        return make_snapshot(kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""))
+        kinds = kept.get("score_kinds", {})
+        return make_snapshot(
+            kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""), score_kinds=kinds
+        )
     except (ValueError, KeyError, TypeError):  # written by another release
         return None
+
+
+def _read_score_kinds(connection: Connection) -> dict[str, str]:
+    """Return the kind of score that each service chose, unless it is none that exists."""
+    named = select(settings.c.name, settings.c.value).where(settings.c.name.startswith(SERVICE_SETTING))
+    kinds: dict[str, str] = {}
+    for name, value in connection.execute(named):
+        kind = read_service(value).get("score_kind")
+        if kind in KINDS:
+            kinds[name.removeprefix(SERVICE_SETTING)] = kind
+    return kinds
 
 
 def _parse_definition(stored: str) -> Any:

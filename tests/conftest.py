@@ -28,12 +28,15 @@ from playwright.sync_api import Browser, sync_playwright  # noqa: E402
 
 from core.audit.acts import Act  # noqa: E402
 from core.config import PROJECT, Config, load_config  # noqa: E402
-from core.demo import build_demo  # noqa: E402
+from core.demo.build import build_demo  # noqa: E402
 from core.flags.operations import create_flag  # noqa: E402
 from quarterdeck.definitions import boolean_flag  # noqa: E402
+from quarterdeck.scope import Scope  # noqa: E402
 from quarterdeck.store import Store  # noqa: E402
 from tests.backends import copy_empty_store  # noqa: E402
 from tests.chromium import FLAGS  # noqa: E402
+
+CHAT = Scope("production", "docs-chat")  # the demo's first service
 
 pytest_plugins = ("tests.fixtures.commands", "tests.fixtures.logs", "tests.fixtures.pages", "tests.fixtures.prompts")
 STORES = ("sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.deep)))

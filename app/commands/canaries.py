@@ -52,6 +52,7 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
     lines = [
         f"{key}: {report.share_pct:g}% on green since {report.since:%d %b %Y %H:%M} UTC, {report.verdict.call}",
         report.verdict.reason,
+        f"  judged by: {', '.join(report.plan.services) or 'all services that report its arms'}",
         *(f"  missing: {line}" for line in report.verdict.missing),
         *(f"  {describe_comparison(each)}" for each in report.verdict.comparisons),
     ]
@@ -61,23 +62,33 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
 @canary.command("promote")
 @click.argument("key")
 @click.option("--anyway", is_flag=True, help="Take the step even if the verdict does not say promote.")
+@click.option(
+    "--service", "services", multiple=True, metavar="NAME",
+    help="From now on, judge it by the rows of this service alone; give it again for each further one.",
+)  # fmt: skip
+@click.option("--all-services", is_flag=True, help="From now on, judge it by all services that report its arms.")
 @_reason_option
 @common
-def canary_promote(config: Config, *, key: str, anyway: bool, reason: str, as_json: bool) -> None:
+def canary_promote(
+    config: Config, *, key: str, anyway: bool, services: tuple[str, ...], all_services: bool, reason: str, as_json: bool
+) -> None:
     """Take a canary to the next step of its plan; from 0%, to the first.
 
-    Example: quarterdeck canary promote answer-service --reason "a quiet day"
+    Example: quarterdeck canary promote answer-service --service answers --reason "a quiet day"
     """
     from core.arms.histories import ArmHistories
     from core.errors import InvalidInput
     from core.rollouts.canaries import get_canary, promote_canary, report_canary
 
+    if services and all_services:
+        raise InvalidInput("--all-services", "cannot be given together with --service")
     store = open_store(config)
     flag = get_canary(store, config.environment, key)
     verdict = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC)).verdict
     if flag.view.green_pct and verdict.call is not CanaryCall.PROMOTE and not anyway:
         raise InvalidInput("canary promote", f"the verdict is {verdict.call}: {verdict.reason} --anyway overrides it")
-    entry = promote_canary(store, flag, Act(config.operator, reason, config.environment))
+    judges = services if services or all_services else None
+    entry = promote_canary(store, flag, Act(config.operator, reason, config.environment), services=judges)
     share = get_canary(store, config.environment, key).view.green_pct
     show(as_json, {"entry": entry, "share_pct": share}, [f"{key} is at {share:g}% (audit entry {entry})"])
 
@@ -104,6 +115,7 @@ def _to_json(report: Any) -> dict[str, Any]:
     return {
         "key": report.flag.key, "share_pct": report.share_pct, "since": report.since, "call": verdict.call,
         "reason": verdict.reason, "missing": verdict.missing, "healthy": verdict.is_healthy,
+        "services": report.plan.services,
         "metrics": [
             {
                 "metric": each.metric, "blue": each.stable, "green": each.other, "margin": each.margin,

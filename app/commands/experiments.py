@@ -58,6 +58,7 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
     lines = [
         f"{name} on {found.design.flag}: {since}, {noted}",
         report.verdict.reason,
+        f"  compared: the rows of {', '.join(found.design.services) or 'all services'}",
         *(f"  missing: {line}" for line in report.verdict.missing),
         *(f"  {_describe(lift)}" for lift in report.verdict.lifts),
     ]
@@ -79,11 +80,15 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 @click.option(
     "--min-days", default=7.0, show_default=True, type=click.FloatRange(0, 365), help="The minimum run, in days."
 )
+@click.option(
+    "--service", "services", multiple=True, metavar="NAME",
+    help="Compare the rows of this service alone; give it again for each further one (default: all).",
+)  # fmt: skip
 @_reason_option
 @common
 def experiments_start(
     config: Config, *, name: str, key: str, metric: str, effect: float, direction: str | None, control: str,
-    guardrails: tuple[str, ...], min_days: float, reason: str, as_json: bool,
+    guardrails: tuple[str, ...], min_days: float, services: tuple[str, ...], reason: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Start an experiment on a flag. From now on, clients record who gets which variant.
 
@@ -100,6 +105,7 @@ def experiments_start(
         key, flag.view, name=name, metric=parse_metric(metric), effect=effect, control=control,
         direction=Direction(direction) if direction else None,
         guardrails=[parse_guardrail(each) for each in guardrails], min_run=timedelta(days=min_days),
+        services=services,
     )  # fmt: skip
     entry = start_experiment(store, flag, design, Act(config.operator, reason, config.environment))
     arms = ", ".join(f"{arm} {share:.0%}" for arm, share in zip(design.arms, design.shares, strict=True))
@@ -169,7 +175,8 @@ def _to_json(report: Any) -> dict[str, Any]:
 
     found, verdict = report.experiment, report.verdict
     return {
-        **write_design(found.design), "state": found.state, "started": found.started, "ended": found.ended,
+        "services": found.design.services, **write_design(found.design), "state": found.state,
+        "started": found.started, "ended": found.ended,
         "conclusion": found.conclusion, "noted": report.noted, "call": verdict.call, "reason": verdict.reason,
         "winner": verdict.winner, "missing": verdict.missing, "mismatch_p": verdict.mismatch_p,
         "wait_days": verdict.wait.total_seconds() / 86_400 if verdict.wait else None,

@@ -11,6 +11,7 @@ from app.commands.common import common, find_scope, make_embedder, open_store, s
 from core.config import Config
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion, QuestionFilter
+from core.log.services import ServiceSettings
 from quarterdeck.scope import Scope, make_scope
 from quarterdeck.store import Store
 
@@ -37,6 +38,7 @@ def questions(
     Example: quarterdeck questions --service answers --low --limit 20 --json
     """
     from core.log.questions import list_newest
+    from core.log.services import get_service
 
     store = open_store(config)
     given = click.get_current_context().params.get("environment")
@@ -45,12 +47,15 @@ def questions(
     found = list(list_newest(store, wanted, limit=limit))
     if not found:
         click.echo("no question in the log is one of these", err=True)
-    show(as_json, [to_record(question) for question in found], [_describe(question) for question in found])
+    services = {name: get_service(store, name) for name in {question.service for question in found}}
+    records = [to_record(question, services[question.service]) for question in found]
+    show(as_json, records, [_describe(question) for question in found])
 
 
-def to_record(question: LoggedQuestion) -> dict[str, Any]:
-    """Return a question as an export holds it; the import reads the same names."""
-    return {field.name: getattr(question, field.name) for field in dataclasses.fields(question)}
+def to_record(question: LoggedQuestion, service: ServiceSettings) -> dict[str, Any]:
+    """Return a question as an export holds it, with the address of its trace; the import reads the same names."""
+    record = {field.name: getattr(question, field.name) for field in dataclasses.fields(question)}
+    return {**record, "trace_link": service.link_to(question.trace_id or "") or None}
 
 
 def _narrow(

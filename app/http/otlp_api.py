@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from threading import Lock
 
@@ -65,7 +66,10 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
         read_span, redact=_redactor(), choices_of=choices_of(store), scope_of=_scope_of(token), home=home_of(token)
     )
     notes = [(span.trace_id, read(span)) for span in spans]
-    refused = take_spans(store, notes, now_ms=now_ms(), is_bound=token is not None)
+    if token and token.services:
+        notes = [(name, replace(note, is_own_only=True) if note.judgements else note) for name, note in notes]
+    environment = home_of(token).environment if token else ""
+    refused = take_spans(store, notes, now_ms=now_ms(), environment=environment)
     if _is_due():
         tend_traces(store, now_ms=now_ms())
     places = _number_searches(notes)

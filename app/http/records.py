@@ -20,6 +20,7 @@ from app.http.bodies import read_body
 from app.http.refusals import RequestRefused, refuse, status_of
 from core.access.scopes import Token, TokenScope, bind_scope, home_of
 from core.errors import InvalidInput, QuarterdeckError
+from core.intake.choices import kinds_of
 from core.intake.deliveries import Delivery, count_refused, warn_once
 from core.intake.intake import Ticket
 from core.intake.judgements import parse_scores
@@ -103,7 +104,11 @@ def _with_ticket(delivery: Delivery, ticket: Ticket) -> Delivery:
 
 def _parse_retrievals(rows: list[Any], token: Token | None, now: datetime) -> Delivery:
     read = partial(
-        parse_record, read_time=partial(read_api_time, now=now), redact=_redactor(), bind=partial(bind_scope, token)
+        parse_record,
+        read_time=partial(read_api_time, now=now),
+        redact=_redactor(),
+        bind=partial(bind_scope, token),
+        kind_of=kinds_of(get_store()),
     )
     parsed = parse_rows(rows, read)
     counts = _count(ROWS, parsed.refused, rows, token) if parsed.refused else {}

@@ -28,6 +28,7 @@ from core.deployments.services import load_services
 from core.intake.open_traces import tend_traces
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from core.log.closing import close_days
+from core.log.documents import pack_documents
 from core.log.mapping import map_scores
 from core.log.scores import apply_scores
 from core.rollouts.canaries import run_all_canaries
@@ -90,6 +91,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("backfill", 60, lambda: (backfill(store), backfill_log(store))),
         PeriodicJob("score maps", 60, lambda: map_scores(store, now=datetime.now(UTC))),
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
+        PeriodicJob("documents", 300, lambda: pack_documents(store, now=datetime.now(UTC))),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(

@@ -33,21 +33,21 @@ _Sums = dict[tuple[str, str | None], UserRow]  # by arm and user
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Which rows are read: those of a scope since a time whose `dimension` (arm, prompt version) is one of the arms.
+    """Which rows are read: those of scopes since a time whose `dimension` (arm, prompt version) is one of the arms.
 
-    If the dimension is "", a row belongs to the arm that its user was exposed to. The scope of a flag is all services
-    of its environment (`scope_of_flag`).
+    If the dimension is "", a row belongs to the arm that its user was exposed to. The scopes of a flag are the services
+    that judge it, in its environment (`scopes_of_flag`).
     """
 
     dimension: str
     arms: tuple[str, ...]
     since: datetime
-    scope: Scope = EVERYTHING
+    scopes: tuple[Scope, ...] = (EVERYTHING,)
 
 
-def scope_of_flag(environment: str) -> Scope:
-    """Return whose rows a flag of this environment is judged by: those of all its services."""
-    return Scope(environment.casefold(), "")
+def scopes_of_flag(environment: str, services: Sequence[str] = ()) -> tuple[Scope, ...]:
+    """Return whose rows a flag of this environment is judged by: those of some services, or of all if none is named."""
+    return tuple(Scope(environment.casefold(), service) for service in services or ("",))
 
 
 @dataclass(slots=True)
@@ -161,17 +161,20 @@ class ArmHistories:
         hours = max(1, -(-(end_ms - start_ms) // HOUR_MS))
         step_ms = max(1, hours * HOUR_MS * _MOST_ROWS // max(1, self._count(watched, start_ms, end_ms)))
         for first_ms in range(start_ms, end_ms, step_ms):
-            for row in list_user_sums(
-                self._log, watched.dimension, watched.arms,
-                start_ms=first_ms, end_ms=min(end_ms, first_ms + step_ms), hourly=True, scope=watched.scope,
-            ):  # fmt: skip
-                _add_up(found.setdefault(row.start_ms, {}), (row,))
+            for scope in watched.scopes:
+                for row in list_user_sums(
+                    self._log, watched.dimension, watched.arms,
+                    start_ms=first_ms, end_ms=min(end_ms, first_ms + step_ms), hourly=True, scope=scope,
+                ):  # fmt: skip
+                    _add_up(found.setdefault(row.start_ms, {}), (row,))
         return found
 
     def _count(self, watched: Watched, start_ms: int, end_ms: int) -> int:
         """Count the rows of all hours in this range; an hour that is only partly in it counts in full."""
-        return count_rows(
-            self._log, watched.dimension, watched.arms, start_ms=_hour(start_ms), end_ms=end_ms, scope=watched.scope
+        start_ms = _hour(start_ms)
+        return sum(
+            count_rows(self._log, watched.dimension, watched.arms, start_ms=start_ms, end_ms=end_ms, scope=scope)
+            for scope in watched.scopes
         )
 
 

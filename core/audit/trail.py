@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, text
 
 from core.audit.actions import Action, Subject, read_action
+from core.audit.permissions import Roles, may_read_questions
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import audit
@@ -63,6 +65,16 @@ class AuditFilter:
 
 
 EVERY_ENTRY = AuditFilter()
+
+
+def hide_labels(entries: Iterable[AuditEntry], roles: Roles) -> tuple[AuditEntry, ...]:
+    """Return entries without what topics were called, which is made of questions, where these roles may read none."""
+    return tuple(
+        replace(entry, after={name: value for name, value in entry.after.items() if name != "label"})
+        if entry.action == Action.TOPIC_MARK and entry.after and not may_read_questions(roles, entry.environment)
+        else entry
+        for entry in entries
+    )
 
 
 def list_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY, *, limit: int | None = 500) -> tuple[AuditEntry, ...]:

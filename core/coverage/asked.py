@@ -1,5 +1,6 @@
-"""Shell: narrows a filter of questions to what coverage knows: low scores, or one topic."""
+"""Shell: narrows a filter of questions to what coverage knows: low scores, or one topic; and links their traces."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -7,9 +8,12 @@ from core.coverage.report import Coverage, find_threshold
 from core.coverage.topics import Topic
 from core.errors import NotFound
 from core.log.filters import QuestionFilter
-from core.log.questions import with_spellings
+from core.log.questions import list_newest, with_spellings
+from core.log.services import get_service
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
+
+_MOST_READ = 500
 
 
 def narrow_to_low(
@@ -30,6 +34,21 @@ def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, na
     texts = tuple(coverage.queries[member].text for member in topic.members)
     inside = replace(wanted, texts=texts, below=coverage.threshold, start_ms=window.start_ms, end_ms=window.end_ms)
     return with_spellings(store, inside, start_ms=window.start_ms, end_ms=window.end_ms)
+
+
+def link_traces(
+    store: Store, texts: Sequence[str], *, scope: Scope, start_ms: int, end_ms: int, below: float
+) -> dict[str, str]:
+    """Return the address of the newest trace of each low-scoring question; empty if the service has no link."""
+    service = get_service(store, scope.service)
+    if not service.trace_link:
+        return {}
+    wanted = QuestionFilter(scope=scope, texts=tuple(texts), start_ms=start_ms, end_ms=end_ms, below=below)
+    links: dict[str, str] = {}
+    for question in list_newest(store, wanted, limit=_MOST_READ):
+        if question.trace_id:
+            links.setdefault(question.query, service.link_to(question.trace_id))
+    return links
 
 
 def find_topic(coverage: Coverage, name: str) -> Topic:

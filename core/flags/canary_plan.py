@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -14,9 +14,11 @@ from core.arms.arms import Metric
 from core.arms.comparisons import Margin
 from core.arms.sequential import LEAST_USERS
 from core.errors import InvalidInput
+from quarterdeck.scope import make_scope
 
 STABLE, CANARY = "blue", "green"
-_MOST_STEPS = 20
+SERVICES_FIELD = "canary_services"
+_MOST_STEPS = _MOST_SERVICES = 20
 _SECONDS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _LONGEST_HOLD = timedelta(days=365)
 _STEP = re.compile(r"(\d+(?:\.\d+)?)\s*%(?:\s+for\s+(\d+(?:\.\d+)?)\s*([mhd]))?")
@@ -40,13 +42,17 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a canary grows and what stops it. `min_users` counts users on green since the step began."""
+    """How a canary grows and what stops it. `min_users` counts users on green since the step began.
+
+    `services` are those whose rows it is judged by; none means all that report its arms.
+    """
 
     steps: tuple[PlanStep, ...]
     margins: tuple[Margin, ...]
     error_ceiling: float
     min_users: int
     automation: Automation
+    services: tuple[str, ...] = ()
 
     def step_at(self, share_pct: float) -> PlanStep | None:
         """Return the step with this share; None for a share chosen by hand."""
@@ -63,7 +69,8 @@ def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
     Fields, flat as flagd requires: `canary_steps` ("5% for 24h, 25% for 1d, 100%"), `canary_automation` (full,
     rollback, off), `canary_min_users`, `canary_error_ceiling`, and a margin per metric, how much worse green may be:
     `canary_score_margin`, `canary_error_margin`, `canary_faithfulness_margin`, `canary_feedback_margin` in the metric's
-    unit, `canary_latency_margin` and `canary_cost_margin` as a share of blue's mean.
+    unit, `canary_latency_margin` and `canary_cost_margin` as a share of blue's mean. `canary_services`
+    ("answers, search") names the services whose rows judge it, all by default.
     """
     given = {name: value for name, value in metadata.items() if name.startswith("canary_")}
     if not given:
@@ -75,7 +82,21 @@ def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
         _read_share(given, "canary_error_ceiling", _ERROR_CEILING),
         _read_users(given.get("canary_min_users", _MIN_USERS)),
         _read_automation(given.get("canary_automation", Automation.ROLLBACK.value)),
+        _read_services(given.get(SERVICES_FIELD, "")),
     )
+
+
+def write_services(names: Iterable[str]) -> str | None:
+    """Return names of services as the metadata holds them; None for all services. Raises InvalidInput."""
+    return ", ".join(check_services(names)) or None
+
+
+def check_services(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of services in one form, in alphabetical order. Raises InvalidInput."""
+    found = tuple(sorted({make_scope(None, name).service for name in names}))
+    if len(found) > _MOST_SERVICES or any("," in name for name in found):
+        raise InvalidInput("service", f"must be at most {_MOST_SERVICES} names without commas")
+    return found
 
 
 _MIN_USERS, _ERROR_CEILING = 100, 0.1
@@ -87,7 +108,7 @@ _MARGINS: dict[str, tuple[Metric, float]] = {
     "canary_faithfulness_margin": (Metric.FAITHFULNESS, 0.05),
     "canary_feedback_margin": (Metric.FEEDBACK, 0.1),
 }
-_FIELDS = {"canary_steps", "canary_automation", "canary_min_users", "canary_error_ceiling", *_MARGINS}
+_FIELDS = {"canary_steps", SERVICES_FIELD, "canary_automation", "canary_min_users", "canary_error_ceiling", *_MARGINS}
 DEFAULT_PLAN = Plan(
     (
         PlanStep(5.0, timedelta(days=1)),
@@ -155,6 +176,15 @@ def _read_automation(automation: Any) -> Automation:
     if automation not in set(Automation):
         raise InvalidInput("metadata.canary_automation", f"must be {', '.join(Automation)}, not {automation!r}")
     return Automation(automation)
+
+
+def _read_services(text: Any) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise InvalidInput(f"metadata.{SERVICES_FIELD}", 'write names like "answers, search"')
+    try:
+        return check_services(part for part in text.split(",") if part.strip())
+    except InvalidInput as error:
+        raise InvalidInput(f"metadata.{SERVICES_FIELD}", error.problem) from error
 
 
 def _read_share(given: Mapping[str, Any], name: str, default: float) -> float:

@@ -26,11 +26,11 @@ class Users:
 
 
 def find_recent_users(store: Store, environment: str, flag: str, *, now: datetime) -> Users:
-    """Return the users of the last week: the retrieval log's session ids, else the users of the flag's experiment."""
+    """Return the users of the last week: those of the retrieval log, else the users of the flag's experiment."""
     since = now - timedelta(days=RECENT_DAYS)
     try:
         if ids := list_recent_users(store, since_ms=to_ms(since), scope=Scope(environment.casefold(), "")):
-            return Users(ids, f"session ids of the last {RECENT_DAYS} days")
+            return Users(ids, f"users of the last {RECENT_DAYS} days")
         exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
     except SourceUnavailable as error:  # flags must stay changeable while the log is unavailable
         return Users(problem=str(error))

@@ -31,6 +31,7 @@ MOST_NAMED = 100  # refused rows of a request, with what is wrong; the others ar
 
 Answer = dict[str, Any]
 Counts = dict[Counted, tuple[int, str]]
+_Name = tuple[Scope, str]
 _MOST_WARNED = 200
 _warned: set[tuple[str, str]] = set()
 logger = logging.getLogger("quarterdeck")
@@ -113,7 +114,8 @@ def _store_alone(store: Store, delivery: Delivery, now_ms: int) -> Answer | Exce
 def _store_together(store: Store, deliveries: Sequence[Delivery], now_ms: int) -> list[Answer | Exception]:
     answers: dict[int, Answer | Exception] = {}
     with begin_appending(store) as connection:
-        batch = _Batch(connection, _find_known(store, connection, deliveries))
+        places = _name_places(store, connection, deliveries)
+        batch = _Batch(connection, _find_known(store, connection, deliveries, places), places)
         named = _admit_names(store, connection, deliveries)
         for source in {delivery.ticket.source for delivery in deliveries if delivery.ticket}:
             forget_keys(connection, source, before_ms=now_ms - KEYS_KEPT_MS)
@@ -127,13 +129,16 @@ def _store_together(store: Store, deliveries: Sequence[Delivery], now_ms: int) -
 
 
 class _Batch:
-    """What some deliveries add up to: rows and scores to store, and counts. `known` are the ids that are stored."""
+    """What some deliveries add up to: rows and scores to store, and counts. `known` are ids that are stored.
 
-    def __init__(self, connection: Connection, known: set[str | None]) -> None:
+    `places` are the scopes that the store has for those of rows with an id: beyond the bounds, several share one.
+    """
+
+    def __init__(self, connection: Connection, known: set[_Name], places: Mapping[Scope, Scope]) -> None:
         self.rows: list[Retrieval] = []
         self.scores: list[dict[str, Any]] = []
         self._connection = connection
-        self._known = known
+        self._known, self._places = known, places
         self._counts: Counts = {}
         self._taken: Counter[tuple[Scope, str, str]] = Counter()
 
@@ -146,7 +151,7 @@ class _Batch:
         settled = _settle(self._connection, delivery, answer, now_ms)
         if settled is not answer:
             return settled
-        self._known.update(row.retrieval_id for row in new)
+        self._known.update((self._places[row.scope], row.retrieval_id) for row in new if row.retrieval_id is not None)
         self.rows += new
         self.scores += [each.row for each in judged]
         scopes = [*(row.scope for row in new), *(each.scope for each in judged)]
@@ -165,31 +170,46 @@ class _Batch:
         return self._counts
 
     def _split(self, rows: Sequence[Retrieval]) -> tuple[Sequence[Retrieval], Sequence[Retrieval]]:
-        """Return the rows whose id is new, each id once, and those that are stored already."""
+        """Return the rows whose id is new in their scope, each once, and those that are stored already."""
         if all(row.retrieval_id is None for row in rows):
             return rows, ()
         new: list[Retrieval] = []
         old: list[Retrieval] = []
-        seen: set[str] = set()
+        seen: set[_Name] = set()
         for row in rows:
-            name = row.retrieval_id
-            is_known = name is not None and (name in self._known or name in seen)
-            (old if is_known else new).append(row)
-            if name is not None:
-                seen.add(name)
+            if row.retrieval_id is None:
+                new.append(row)
+                continue
+            name = (self._places[row.scope], row.retrieval_id)
+            (old if name in self._known or name in seen else new).append(row)
+            seen.add(name)
         return new, old
 
 
-def _find_known(store: Store, connection: Connection, deliveries: Iterable[Delivery]) -> set[str | None]:
-    """Return which ids given by senders are stored; a log that does not look for them itself has none."""
-    given = {row.retrieval_id for delivery in deliveries for row in delivery.rows if row.retrieval_id is not None}
-    log = as_log(store)
+def _find_known(
+    store: Store, connection: Connection, deliveries: Iterable[Delivery], places: Mapping[Scope, Scope]
+) -> set[_Name]:
+    """Return which ids given by senders are stored, by scope; a log that does not look for them itself has none."""
+    log, given = as_log(store), _list_given(deliveries)
     if not given or not isinstance(log, SqlLog):
         return set()
     if log.store.owns(connection):
-        return {*find_known(connection, given)}
-    with log.store.read() as elsewhere:
-        return {*find_known(elsewhere, given)}
+        known = find_known(connection, given, registry_of(log.store).find_ids(connection, places))
+    else:
+        with log.store.begin() as elsewhere:
+            known = find_known(elsewhere, given, registry_of(log.store).lend().find_ids(elsewhere, places))
+    return {(places[scope], name) for scope, name in known}
+
+
+def _name_places(store: Store, connection: Connection, deliveries: Iterable[Delivery]) -> dict[Scope, Scope]:
+    scopes = {scope for scope, _ in _list_given(deliveries)}
+    return registry_of(store).name_scopes(connection, scopes) if scopes else {}
+
+
+def _list_given(deliveries: Iterable[Delivery]) -> set[_Name]:
+    """Return the ids that senders gave to rows, by scope."""
+    rows = (row for delivery in deliveries for row in delivery.rows)
+    return {(row.scope, row.retrieval_id) for row in rows if row.retrieval_id is not None}
 
 
 def _admit_names(store: Store, connection: Connection, deliveries: Iterable[Delivery]) -> dict[Scope, set[str]]:

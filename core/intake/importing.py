@@ -18,12 +18,15 @@ from sqlalchemy import Connection
 
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.errors import InvalidInput
+from core.intake.choices import choices_of, kinds_of
 from core.intake.intake import add_keys, find_keys, forget_keys
 from core.intake.records import FileRows
 from core.intake.rows import Parsed, RefusedRow, parse_rows
 from core.intake.tables import TableFile
 from core.intake.times import FileTimes
-from core.intake.traces import Trace, TraceSource, parse_span
+from core.intake.traces import Trace, TraceSource, judge_trace, parse_span
+from core.log.named_rows import find_rows
+from core.log.scores import SOURCE as SCORES
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.exposures import store_scores
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
@@ -62,7 +65,7 @@ class _Tally:
 
     def __init__(self, skipped: int = 0) -> None:
         self.skipped = skipped
-        self.stored = self.refused_count = self.known = 0
+        self.stored = self.refused_count = self.known = self.scores = 0
         self._refused: list[RefusedRow] = []
 
     def add(self, batch: Parsed, *, new: int) -> None:
@@ -98,7 +101,7 @@ def import_file(
     name = setting_key(Family.IMPORTED_FILE, file.digest)
     skip, version = _find_progress(store, name, file.path, resume=resume, again=again)
     times = FileTimes(zone)
-    read = FileRows(read_time=times, redact=redact, is_text=file.is_text, now_ms=now_ms())
+    read = FileRows(read_time=times, redact=redact, is_text=file.is_text, now_ms=now_ms(), kind_of=kinds_of(store))
     rows, tally, done = file.rows(skip=skip), _Tally(skip), skip
     while found := list(islice(rows, _BATCH_ROWS)):
         first = done + 1
@@ -122,17 +125,17 @@ def import_traces(
     redact: Redactor,
     on_progress: Callable[[int], None] = lambda _count: None,
 ) -> ImportReport:
-    """Store the retriever spans of new traces, and report.
+    """Store the retriever spans of new traces with the scores of their assessments, and report.
 
     Rereads traces that started up to 24 hours before the last imported one, so that a trace that ended late is not
-    missed; trace ids are remembered for as long. Refused spans are numbered from 1 in reading order. Raises NotFound,
-    InvalidInput and SourceUnavailable.
+    missed, nor one that was assessed since; trace ids are remembered for as long. Refused spans are numbered from 1 in
+    reading order. Raises NotFound, InvalidInput and SourceUnavailable.
     """
     tally = _Tally()
     for experiment_id in source.list_experiments():
         for traces in _import_experiment(store, source, experiment_id, tally=tally, redact=redact):
             on_progress(len(traces))
-    return tally.report([])
+    return tally.report([f"assessments: {tally.scores:,} stored as scores"] if tally.scores else [])
 
 
 def parse_zone(name: str) -> tzinfo:
@@ -154,14 +157,15 @@ def _store(
     found: Sequence[Any],
     first: int,
     scores: Sequence[Mapping[str, Any]] = (),
+    rows: Sequence[Retrieval] | None = None,
 ) -> int:
     """Store rows, their scores, the counts and a mark in one transaction; return how many rows are new.
 
-    `found` are the rows as they were read, numbered from `first`.
+    `found` are the rows as they were read, numbered from `first`; `rows` are those of the batch that may be new.
     """
     with store.begin() as connection:
         mark(connection)
-        new = append_retrievals(store, batch.retrievals, within=connection)
+        new = append_retrievals(store, batch.retrievals if rows is None else rows, within=connection)
         store_scores(connection, scores)
         store_counts(connection, _count(source, batch, found, first=first, known=len(batch.retrievals) - new))
     return new
@@ -219,27 +223,67 @@ def _import_experiment(
 
     known = setting_key(Family.IMPORTED_TRACES, source.digest(experiment_id))
     state, version = get_setting(store, known)
-    until_ms = int(state["until_ms"]) if state else 0
-    for ids in source.list_traces(experiment_id, since_ms=until_ms - _LATE_MS if state else None):
-        old = find_keys(store, known, ids)
+    until_ms, assessed_ms = (int(state.get(name, 0)) if state else 0 for name in ("until_ms", "assessed_ms"))
+    progress = {"until_ms": until_ms, "assessed_ms": assessed_ms}
+    for listed in source.list_traces(experiment_id, since_ms=until_ms - _LATE_MS if state else None):
+        old = find_keys(store, known, [each.trace_id for each in listed])
         tally.skipped += len(old)
-        new = [each for each in ids if each not in old]
-        for start in range(0, len(new), _BATCH_TRACES):
-            traces = source.read_traces(new[start : start + _BATCH_TRACES])
-            until_ms = max([until_ms, *(to_ms(trace.started) for trace in traces)])
-            spans = [(trace, span) for trace in traces for span in trace.spans]
+        wanted = [each for each in listed if each.trace_id not in old or each.assessed_ms > assessed_ms]
+        for start in range(0, len(wanted), _BATCH_TRACES):
+            some = wanted[start : start + _BATCH_TRACES]
+            traces = source.read_traces([each.trace_id for each in some], choices_of(store))
+            new = [trace for trace in traces if trace.trace_id not in old]
+            progress["until_ms"] = max([progress["until_ms"], *(to_ms(trace.started) for trace in new)])
+            progress["assessed_ms"] = max([progress["assessed_ms"], *(each.assessed_ms for each in some)])
+            spans = [(trace, span) for trace in new for span in trace.spans]
             first = tally.stored + tally.refused_count + 1
             batch = parse_rows(spans, read, first=first)
-            mark = partial(_mark_traces, source=known, traces=traces, until_ms=until_ms, version=version)
-            new_rows = _store(store, "mlflow", batch, mark, found=spans, first=first)
+            scores, judged = _judge(traces, redact=redact)
+            mark = partial(_mark_traces, source=known, traces=new, progress=progress, version=version, judged=judged)
+            new_rows = _store(
+                store, "mlflow", batch, mark, found=spans, first=first, rows=_leave_out_known(store, batch),
+                scores=scores,
+            )  # fmt: skip
             version += 1
+            tally.scores += len(scores)
             tally.add(batch, new=new_rows)
-            yield traces
+            yield new
+
+
+def _judge(traces: Sequence[Trace], *, redact: Redactor) -> tuple[list[dict[str, Any]], dict[Counted, tuple[int, str]]]:
+    """Return the scores of traces as the store takes them, and the counts of these and of what is none."""
+    scores: list[dict[str, Any]] = []
+    counts: dict[Counted, tuple[int, str]] = {}
+    for trace in traces:
+        found, wrong = judge_trace(trace, redact=redact)
+        scores += found
+        scopes = [Scope(row["environment"], row["service"]) for row in found]
+        told = [(Counted(scope, SCORES, TAKEN), "") for scope in scopes] + [
+            (Counted(DEFAULT_SCOPE, SCORES, reason_of(error)), make_example(error, f"trace {trace.trace_id}"))
+            for error in wrong
+        ]
+        for counted, example in told:
+            n, known = counts.get(counted, (0, ""))
+            counts[counted] = (n + 1, known or example)
+    return scores, counts
+
+
+def _leave_out_known(store: Store, batch: Parsed) -> list[Retrieval]:
+    """Return the rows that no service of their environment has: by OTLP a trace comes under its service."""
+    known = {(row.scope.environment, row.name) for row in find_rows(store, [row.name for row in batch.retrievals])}
+    return [row for row in batch.retrievals if (row.scope.environment, row.name) not in known]
 
 
 def _mark_traces(
-    connection: Connection, *, source: SettingKey, traces: Sequence[Trace], until_ms: int, version: int
+    connection: Connection,
+    *,
+    source: SettingKey,
+    traces: Sequence[Trace],
+    progress: Mapping[str, int],
+    version: int,
+    judged: Mapping[Counted, tuple[int, str]],
 ) -> None:
-    save_setting(connection, source, {"until_ms": until_ms}, expected_version=version)
+    save_setting(connection, source, dict(progress), expected_version=version)
     add_keys(connection, source, [(trace.trace_id, to_ms(trace.started)) for trace in traces])
-    forget_keys(connection, source, before_ms=until_ms - _LATE_MS)
+    forget_keys(connection, source, before_ms=progress["until_ms"] - _LATE_MS)
+    store_counts(connection, judged)

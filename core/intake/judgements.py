@@ -1,13 +1,16 @@
-"""Rule: reads scores from records (JSON, Parquet) or cells of text (CSV), and from assessments of traces.
+"""Rule: reads scores from records (JSON, Parquet) or cells of text (CSV), from spans, and from MLflow's assessments.
 
 `quarterdeck.scores` says what a score is. Every record is either a score or refused with its number, field and problem.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InvalidInput
+from core.intake.notes import Judgement
 from core.intake.rows import RefusedRow, ScopeBinder, TimeReader
 from quarterdeck.clock import DAY_MS, now_ms, to_ms
 from quarterdeck.redaction import Redactor
@@ -19,6 +22,13 @@ REQUIRED_FIELDS = ("retrieval_id", "name", "value")
 
 _NAMES = frozenset(SCORE_FIELDS)
 _SOURCES = {"HUMAN": "reviewer", "LLM_JUDGE": "judge", "AI_JUDGE": "judge", "LLM": "judge", "CODE": "code"}
+_RESULT = re.compile(
+    r"(trace\.)?(annotation|evaluation)s\.(\d{1,4})\.\2\.(name|score|label|explanation|annotator_kind)"
+)
+_GEN_AI = {
+    "name": "gen_ai.evaluation.name", "score": "gen_ai.evaluation.score.value",
+    "label": "gen_ai.evaluation.score.label", "explanation": "gen_ai.evaluation.explanation",
+}  # fmt: skip
 _WORDS = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0, "pass": 1.0, "fail": 0.0}
 
 
@@ -100,16 +110,29 @@ def read_assessments(
     return tuple(scores), tuple(refused)
 
 
-def read_evaluation(attributes: Mapping[str, Any], retrieval_id: str, *, redact: Redactor, ts_ms: int) -> Score:
-    """Return the score of OpenTelemetry's event `gen_ai.evaluation.result`. Raises InvalidInput."""
-    value = attributes.get("gen_ai.evaluation.score.value")
-    if value is None:
-        value = _as_number(attributes.get("gen_ai.evaluation.score.label"))
-    comment = attributes.get("gen_ai.evaluation.explanation")
-    return check_score(
-        retrieval_id, attributes.get("gen_ai.evaluation.name"), value,
-        comment=_redacted(comment, redact), source="judge", ts_ms=ts_ms,
-    )  # fmt: skip
+def judge_span(
+    attributes: Mapping[str, Any], events: Iterable[tuple[str, Mapping[str, Any]]], *, redact: Redactor
+) -> tuple[tuple[Judgement, ...], tuple[InvalidInput, ...]]:
+    """Return what a span says of quality, and what is wrong with the rest of it.
+
+    Understood are OpenInference's annotations and evaluations (of the span and of its trace), its evaluator spans with
+    a score in their metadata, and OpenTelemetry's event `gen_ai.evaluation.result` (or its attributes on the span).
+    """
+    given = [*_list_flat(attributes)]
+    for name, event in (*events, ("gen_ai.evaluation.result", attributes)):
+        if name == "gen_ai.evaluation.result" and event.get("gen_ai.evaluation.name") is not None:
+            given.append(({field: event.get(key) for field, key in _GEN_AI.items()}, False))
+    if str(attributes.get("openinference.span.kind", "")).upper() == "EVALUATOR":
+        metadata = {key: value for key, value in _read_metadata(attributes).items() if value is not None}
+        if "score" in metadata:
+            given.append(({"name": metadata.get("evaluator_name"), "annotator_kind": "LLM", **metadata}, True))
+    found, refused = [], []
+    for result, of_trace in given:
+        try:
+            found.append(_read_result(result, redact)._replace(of_trace=of_trace))
+        except InvalidInput as error:
+            refused.append(error)
+    return tuple(found), tuple(refused)
 
 
 def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeBinder) -> tuple[Score, Scope]:
@@ -133,6 +156,41 @@ def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeB
         comment=_redacted(record.get("comment"), redact), source=source, ts_ms=to_ms(ts),
     )  # fmt: skip
     return score, scope
+
+
+def _list_flat(attributes: Mapping[str, Any]) -> list[tuple[dict[str, Any], bool]]:
+    """Return OpenInference's results, which are written as one attribute a field, and whether they are of the trace."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for key, value in attributes.items():
+        if match := _RESULT.fullmatch(key):
+            found.setdefault((match[1] or "", f"{match[2]}.{match[3]}"), {})[match[4]] = value
+    results: list[tuple[dict[str, Any], bool]] = []
+    for (prefix, _), result in found.items():
+        if (result, bool(prefix)) not in results:  # both forms may carry the same
+            results.append((result, bool(prefix)))
+    return results
+
+
+def _read_result(result: Mapping[str, Any], redact: Redactor) -> Judgement:
+    kind = result.get("annotator_kind")
+    value = result.get("score")
+    score = check_score(
+        "-", result.get("name"), _as_number(result.get("label")) if value is None else value,
+        comment=_redacted(result.get("explanation"), redact),
+        source="judge" if kind is None else _SOURCES.get(str(kind).upper(), "user"),
+    )  # fmt: skip
+    return Judgement(score.name, score.value, score.source, score.comment)
+
+
+def _read_metadata(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of a span: a JSON object, or one attribute a field."""
+    given = attributes.get("metadata")
+    try:
+        whole = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        whole = None
+    flat = {key.removeprefix("metadata."): value for key, value in attributes.items() if key.startswith("metadata.")}
+    return {**(whole if isinstance(whole, Mapping) else {}), **flat}
 
 
 def _read_assessment(given: Mapping[str, Any], retrieval_id: str, redact: Redactor) -> Score:

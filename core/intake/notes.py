@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.safety.letters import show_text
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
@@ -11,12 +11,23 @@ from quarterdeck.scope import DEFAULT_SCOPE, Scope
 Hits = tuple[tuple[str, float | None], ...]
 
 
+class Judgement(NamedTuple):
+    """What a span says of the quality of a question's answer. `of_trace`: it judges the trace, not the span."""
+
+    name: str
+    value: float
+    source: str
+    comment: str = ""
+    of_trace: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class SpanNote:
     """What a span says about a question. `role` is one of `core.intake.names`, or "" for any other span.
 
     `hits` is None if the search failed, `kind` that of the hits' numbers. `reranked` is the best number of a reranker.
-    `problem` says why a retrieval cannot be read: a reason, and a sentence.
+    `problem` says why a retrieval cannot be read: a reason, and a sentence. `misjudged` says so of its judgements.
+    `is_own_only`: the sender may judge rows of its own service alone.
     """
 
     span_id: str
@@ -37,21 +48,28 @@ class SpanNote:
     tokens: float | None = None
     cost_usd: float | None = None
     problem: tuple[str, str] | None = None
+    judgements: tuple[Judgement, ...] = ()
+    misjudged: tuple[tuple[str, str], ...] = ()
+    is_own_only: bool = False
 
 
-_FIELDS = tuple(each.name for each in fields(SpanNote))
+_FIELDS = tuple(each.name for each in fields(SpanNote) if each.name != "misjudged")  # which is counted as it comes
+_ONLY_IF_TRUE = ("judgements", "is_own_only")
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _PLAIN = '{"parent_id":"%s"}'
 
 
 def dump_note(note: SpanNote) -> str:
     """Return a note as compact JSON, without what it does not say, and without the span's id."""
-    if not note.role and not note.start_ns:
+    if not note.role and not note.start_ns and not note.judgements:
         return _PLAIN % note.parent_id
     said = {
         name: value
         for name in _FIELDS[1:]
-        if (value := getattr(note, name)) is not None and value != "" and value != {}
+        if (value := getattr(note, name)) is not None
+        and value != ""
+        and value != {}
+        and (value or name not in _ONLY_IF_TRUE)
     }
     body = _encode(said)
     return body if body.isascii() else show_text(body)  # JSON within attributes may hold half a letter
@@ -65,6 +83,8 @@ def load_note(span_id: str, body: str) -> SpanNote:
         values["scope"] = Scope(*values["scope"])
     if "hits" in values:
         values["hits"] = tuple((name, score) for name, score in values["hits"])
+    if "judgements" in values:
+        values["judgements"] = tuple(Judgement(*each) for each in values["judgements"])
     if "problem" in values:
         reason, problem = values["problem"]
         values["problem"] = (reason, problem)

@@ -52,10 +52,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """What the spans of a trace hold so far."""
+    """What the spans of a trace hold so far. `judged` are spans that say something of quality, with the row's number.
+
+    The number counts from 0; it is that of the first row where a span belongs to none.
+    """
 
     questions: tuple[Question, ...]
     refused: tuple[Refused, ...]
+    judged: tuple[tuple[int, SpanNote], ...] = ()
 
 
 def assemble(trace_id: str, notes: Sequence[SpanNote]) -> Assembled:
@@ -80,7 +84,8 @@ def assemble(trace_id: str, notes: Sequence[SpanNote]) -> Assembled:
             number += 1
         except InvalidInput as error:
             refused.append(Refused(searches[0], error))
-    return Assembled(tuple(questions), tuple(refused))
+    judged = tuple((trace.find_judged(note, questions), note) for note in trace.notes if note.judgements)
+    return Assembled(tuple(questions), tuple(refused), judged)
 
 
 def name_row(trace_id: str, number: int) -> str:
@@ -150,6 +155,19 @@ class _Trace:
             return around[-1].strip()
         roots = (note.question for note in self.notes if not note.parent_id and note.role not in _SEARCHES)
         return next(filter(None, roots), "").strip()
+
+    def find_judged(self, note: SpanNote, questions: Sequence[Question]) -> int:
+        """Return which question a span with judgements is about: the one it is part of, else the first within it."""
+        places = {span_id: place for place, question in enumerate(questions) for span_id in question.span_ids}
+        around = [note.span_id, *(each.span_id for each in self.list_ancestors(note))]
+        if own := [places[span_id] for span_id in around if span_id in places]:
+            return own[0]
+        within = (
+            place
+            for span_id, place in places.items()
+            if any(each.span_id == note.span_id for each in self.list_ancestors(self._by_id[span_id]))
+        )
+        return min(within, default=0)
 
     def _find_embedded(self, search: SpanNote) -> str:
         texts = [note.question for note in self.notes if note.role == EMBEDDING and note.start_ns <= search.start_ns]

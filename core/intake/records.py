@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import InvalidInput
-from core.intake.rows import FIELDS, NUMBERS, TimeReader, parse_record
+from core.intake.rows import FIELDS, NUMBERS, KindOf, TimeReader, parse_record
 from core.intake.times import FarTimes, shorten
 from quarterdeck.redaction import Redactor
 from quarterdeck.retrieval import COLUMNS, STATES, Retrieval
 from quarterdeck.scores import check_score
+from quarterdeck.similarity import COSINE
 
-EXPORTED = ("similarity", "state", "answerability", "scores")  # an export's further names
+EXPORTED = ("similarity", "state", "answerability", "scores", "trace_link")  # an export's further names
 FILE_FIELDS = (*FIELDS, *EXPORTED)
 FILE_NUMBERS = NUMBERS | {"similarity", "answerability", "weight"}
 _ID = COLUMNS.index("retrieval_id")
@@ -29,7 +30,16 @@ class FileRows:
     `is_text` says that values are cells of text: an empty one means None.
     """
 
-    def __init__(self, *, read_time: TimeReader, redact: Redactor, is_text: bool, now_ms: int) -> None:
+    def __init__(
+        self,
+        *,
+        read_time: TimeReader,
+        redact: Redactor,
+        is_text: bool,
+        now_ms: int,
+        kind_of: KindOf = lambda _scope: "",
+    ) -> None:
+        self._kind_of = kind_of
         self._read_time = read_time
         self._redact = redact
         self._is_text = is_text
@@ -46,7 +56,7 @@ class FileRows:
         exported = {name: record.pop(name, None) for name in EXPORTED}
         _follow_state(record, exported["state"], exported["similarity"])
         _plain_types(record)
-        retrieval = parse_record(record, read_time=self._read_time, redact=self._redact)
+        retrieval = parse_record(record, read_time=self._read_time, redact=self._redact, kind_of=self._kind_of)
         scores = _read_scores(exported["scores"], retrieval)
         self._scores += scores
         if exported["answerability"] is not None:
@@ -106,7 +116,7 @@ def _follow_state(record: dict[str, Any], state: Any, similarity: Any) -> None:
     if state == "failed" and not record.get("error"):
         record["error"] = True  # what failed is among the attributes of an export
     if record.get("score") is None and similarity is not None and state in (None, "scored"):
-        record["score"], record["score_kind"] = similarity, None
+        record["score"], record["score_kind"] = similarity, COSINE
     has_hits = bool(record.get("documents"))
     if state == "scored" and record.get("score") is None and not has_hits:
         raise InvalidInput("score", "is missing, though the state is scored")

@@ -28,6 +28,7 @@ _FIRST_MILLISECOND, _TOO_LARGE = 1e11, 1e14  # what a posted number may be: mill
 
 TimeReader = Callable[[object], datetime]
 ScopeBinder = Callable[[tuple[Any, Any]], Scope]
+KindOf = Callable[[Scope], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,17 @@ def parse_rows(
 
 
 def parse_record(
-    record: object, *, read_time: TimeReader, redact: Redactor, bind: ScopeBinder = lambda named: make_scope(*named)
+    record: object,
+    *,
+    read_time: TimeReader,
+    redact: Redactor,
+    bind: ScopeBinder = lambda named: make_scope(*named),
+    kind_of: KindOf = lambda _scope: "",
 ) -> Retrieval:
     """Return the retrieval of one record of typed values, with redacted texts. Raises InvalidInput with the field.
 
-    `bind` returns its scope from the environment and the service that it names.
+    `bind` returns its scope from the environment and the service that it names; `kind_of` what the scores of a service
+    are where a row does not say it.
     """
     if not isinstance(record, Mapping):
         raise InvalidInput("row", "must be an object with a query")
@@ -83,6 +90,8 @@ def parse_record(
         raise InvalidInput("query", "is missing")
     fields = {name: value for name, value in record.items() if name not in ("service", "environment")}
     scope = bind((record.get("environment"), record.get("service")))
+    if fields.get("score_kind") is None and (kind := kind_of(scope)):
+        fields["score_kind"] = kind
     ts = read_time(record.get("ts"))
     if isinstance(answer := record.get("answer"), str):
         fields["answer"] = _redacted("answer", answer, redact)

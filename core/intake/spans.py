@@ -5,12 +5,13 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.errors import InvalidInput
 from core.intake import names
 from core.intake.documents import Found, find_documents, parse_json, read_documents
+from core.intake.judgements import judge_span
 from core.intake.names import CHAIN, EMBEDDING, MODEL, RERANKER, RETRIEVER, STORE
 from core.intake.notes import SpanNote
 from core.intake.queries import find_question, read_input
@@ -57,6 +58,9 @@ class SpanChoices:
     score_kind: str = ""
 
 
+ChoicesOf = Callable[[Scope], SpanChoices]
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """One span as it came: ids in hex, times in nanoseconds, attributes and events as plain values."""
@@ -79,29 +83,48 @@ def read_span(
     span: Span,
     *,
     redact: Redactor,
-    choices_of: Callable[[Scope], SpanChoices] = lambda _scope: SpanChoices(),
+    choices_of: ChoicesOf = lambda _scope: SpanChoices(),
     scope_of: ScopeOf = make_scope,
     home: Scope = DEFAULT_SCOPE,
 ) -> SpanNote:
     """Return what a span says about a question; questions and answers are redacted.
 
     A retrieval that cannot be read is noted with its problem, one whose scope is refused under `home`. Spans of other
-    kinds are noted for their place in the trace alone.
+    kinds are noted for their place in the trace, and for what they say of its quality.
     """
     role = find_role(span)
-    if not role and span.parent_id:
+    judged, wrong = judge_span(span.attributes, span.events, redact=redact) if _may_judge(span) else ((), ())
+    if not role and span.parent_id and not judged and not wrong:
         return SpanNote(span.span_id, span.parent_id)
     scope = None
     try:
         scope = _find_scope(span, scope_of)
-        return _read(span, role, scope, redact, choices_of(scope))
+        note = SpanNote(span.span_id, span.parent_id, "", _plain_name(span.name), span.start_ns, scope)
+        if role or not span.parent_id:
+            note = _read(span, role, scope, redact, choices_of(scope))
     except InvalidInput as error:
-        if role not in (RETRIEVER, STORE):
-            return SpanNote(span.span_id, span.parent_id)
-        scope, problem = scope or home, (error.field, error.problem)
-        return SpanNote(
-            span.span_id, span.parent_id, role, _plain_name(span.name), span.start_ns, scope, problem=problem
-        )
+        problem = (error.field, error.problem)
+        if scope is None:  # whose it is is refused, and with it what it says of others
+            wrong, judged = (error,) * len((*judged, *wrong)), ()
+        if role in (RETRIEVER, STORE):
+            name = _plain_name(span.name)
+            note = SpanNote(span.span_id, span.parent_id, role, name, span.start_ns, scope or home, problem=problem)
+        else:
+            note = SpanNote(span.span_id, span.parent_id, scope=scope or home)
+    if not judged and not wrong:
+        return note
+    return replace(note, judgements=judged, misjudged=tuple((each.field, each.problem) for each in wrong))
+
+
+def _may_judge(span: Span) -> bool:
+    """Return whether a span can hold judgements: most do not."""
+    if span.events and any(name == "gen_ai.evaluation.result" for name, _ in span.events):
+        return True
+    return any(
+        name.startswith(("annotations.", "evaluations.", "trace.", "gen_ai.evaluation."))
+        or (name == "openinference.span.kind" and str(value).upper() == "EVALUATOR")
+        for name, value in span.attributes.items()
+    )
 
 
 def find_role(span: Span) -> str:

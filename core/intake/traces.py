@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.intake.judgements import read_assessments
 from core.intake.questions import ASKED, Question, Refused, assemble
-from core.intake.spans import Span, read_span
+from core.intake.spans import ChoicesOf, Span, SpanChoices, read_span
 from core.tracking.addresses import describe
 from core.tracking.client import TrackingHttpReader, check_writable, open_client, translated_errors
 from core.tracking.sql import TrackingSqlReader
@@ -25,11 +26,20 @@ _RETRIEVERS = "span.type = 'RETRIEVER'"
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One finished trace: its id and start, and its questions and refused searches, not redacted yet."""
+    """One finished trace: its id and start, its questions and refused searches, and assessments, not redacted yet."""
 
     trace_id: str
     started: datetime
     spans: tuple[Question | Refused, ...]
+    assessments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTrace:
+    """A finished trace by its id, and when it was last assessed, in milliseconds; 0 for never."""
+
+    trace_id: str
+    assessed_ms: int
 
 
 class TraceSource:
@@ -50,8 +60,8 @@ class TraceSource:
         with translated_errors(self.uri):
             return self._find_experiments(client)
 
-    def list_traces(self, experiment_id: str, *, since_ms: int | None) -> Iterator[list[str]]:
-        """Yield the ids of the finished traces with a retriever span, oldest first, one page at a time."""
+    def list_traces(self, experiment_id: str, *, since_ms: int | None) -> Iterator[list[ListedTrace]]:
+        """Yield the finished traces with a retriever span, oldest first, one page at a time."""
         client = self._connect()
         where = _RETRIEVERS if since_ms is None else f"{_RETRIEVERS} AND trace.timestamp_ms >= {since_ms}"
         token = None
@@ -65,16 +75,19 @@ class TraceSource:
                     page_token=token,
                     include_spans=False,
                 )
-                yield [trace.info.trace_id for trace in page if trace.info.state.value != "IN_PROGRESS"]
+                yield [_list(trace.info) for trace in page if trace.info.state.value != "IN_PROGRESS"]
                 token = page.token
                 if not token:
                     return
 
-    def read_traces(self, trace_ids: Sequence[str]) -> tuple[Trace, ...]:
-        """Return these traces with their retriever spans. Raises SourceUnavailable."""
+    def read_traces(
+        self, trace_ids: Sequence[str], choices_of: ChoicesOf = lambda _scope: SpanChoices()
+    ) -> tuple[Trace, ...]:
+        """Return these traces with their retriever spans, as their services chose. Raises SourceUnavailable."""
         client = self._connect()
         with translated_errors(self.uri):
-            return tuple(_trace(client.get_trace(trace_id, display=False)) for trace_id in trace_ids)
+            found = (client.get_trace(trace_id, display=False) for trace_id in trace_ids)
+            return tuple(_trace(trace, choices_of) for trace in found)
 
     def _connect(self) -> Any:
         if self._client is None:
@@ -115,12 +128,34 @@ def parse_span(trace: Trace, span: Question | Refused, *, redact: Redactor) -> R
     return replace(found, query=redact(found.query), attributes=attributes or None)
 
 
-def _trace(trace: Any) -> Trace:
+def _trace(trace: Any, choices_of: ChoicesOf) -> Trace:
     notes = {**(trace.info.tags or {}), **(trace.info.trace_metadata or {})}
     name = trace.info.trace_id.removeprefix("tr-")  # as OpenTelemetry has it, for traces that come by OTLP as well
-    read = [read_span(_span(span, name, notes), redact=compose()) for span in trace.data.spans]
+    read = [read_span(_span(span, name, notes), redact=compose(), choices_of=choices_of) for span in trace.data.spans]
     found = assemble(name, read)
-    return Trace(trace.info.trace_id, from_ms(trace.info.request_time), (*found.questions, *found.refused))
+    spans = (*found.questions, *found.refused)
+    return Trace(trace.info.trace_id, from_ms(trace.info.request_time), spans, tuple(trace.info.assessments or ()))
+
+
+def _list(info: Any) -> ListedTrace:
+    times = (each.last_update_time_ms or each.create_time_ms or 0 for each in info.assessments or ())
+    return ListedTrace(info.trace_id, max(times, default=0))
+
+
+def judge_trace(trace: Trace, *, redact: Redactor) -> tuple[list[dict[str, Any]], list[InvalidInput]]:
+    """Return the scores that a trace's assessments give to its questions, as the store takes them, and what is wrong.
+
+    An assessment of a span is about the question that the span searched for, any other about the first one.
+    """
+    questions = [span for span in trace.spans if isinstance(span, Question)]
+    places = {span_id: question for question in questions for span_id in question.span_ids}
+    rows, wrong = [], []
+    for assessment in trace.assessments if questions else ():
+        row = places.get(getattr(assessment, "span_id", None) or "", questions[0]).retrieval
+        found, refused = read_assessments([assessment], row.name, redact=redact)
+        rows += [{**score._asdict(), **row.scope._asdict()} for score in found]
+        wrong += refused
+    return rows, wrong
 
 
 def _span(span: Any, trace_id: str, notes: Mapping[str, Any]) -> Span:

@@ -4,13 +4,14 @@ A row that came from part of a trace is amended when the rest of it arrives.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
 
+from core.log.documents import forget_packs
 from quarterdeck.log import SqlLog, add_sums, lock_rollups
 from quarterdeck.registry import registry_of
 from quarterdeck.retrieval import COLUMNS, EMPTY, SCORED, Row, to_columns
@@ -41,12 +42,16 @@ class Replaced:
     removed: tuple[Scope, ...] = ()
 
 
-def replace_rows(store: Store, connection: Connection, rows: Sequence[Row], among: Sequence[str]) -> Replaced:
+def replace_rows(
+    store: Store, connection: Connection, rows: Sequence[Row], among: Sequence[str], environments: Collection[str]
+) -> Replaced:
     """Make the rows with the ids `among` these, and correct the rollups, in one transaction of the store of the log.
 
-    Rows that are stored just so already are left alone; rows that are not stored are added.
+    Rows that are stored just so already are left alone; rows that are not stored are added. Only rows of these
+    environments are touched: another one may have a row of the same id.
     """
-    stored = _read_rows(connection, among)
+    found = _read_rows(connection, among, environments, {row[_ID]: row[-1] for row in rows})
+    numbers, stored = {name: number for name, (number, _) in found.items()}, {n: row for n, (_, row) in found.items()}
     wanted = {row[_ID]: _keep_later(row, stored.get(row[_ID])) for row in rows}
     known = {name: row for name, row in wanted.items() if name in stored}
     ids = registry_of(store).lend().find_ids(connection, {row[-1] for row in (*known.values(), *stored.values())})
@@ -59,29 +64,30 @@ def replace_rows(store: Store, connection: Connection, rows: Sequence[Row], amon
     if new:
         SqlLog(store).append(new, connection)
     if changed or gone:
-        _amend(
-            store, connection, [stored[name] for name in (*changed, *gone)], [wanted[name] for name in changed], gone
-        )
+        former = [stored[name] for name in (*changed, *gone)]
+        changes = {numbers[name]: wanted[name] for name in changed}
+        _amend(store, connection, former, changes, [numbers[name] for name in gone])
     return Replaced(tuple(row[-1] for row in new), len(changed), tuple(stored[name][-1] for name in gone))
 
 
 def _amend(
-    store: Store, connection: Connection, former: Sequence[Row], rows: Sequence[Row], gone: Sequence[str]
+    store: Store, connection: Connection, former: Sequence[Row], changed: Mapping[int, Row], gone: Sequence[int]
 ) -> None:
-    """Take back what the former rows added to the rollups, and add what the rows add now."""
-    registry = registry_of(store).lend()
+    """Take back what the former rows added to the rollups, and add what the changed ones add, which have numbers."""
+    registry, rows = registry_of(store).lend(), list(changed.values())
     found = {row[-1] for row in (*former, *rows)}
     ids = registry.find_ids(connection, found)
     lock_rollups(connection)
     declared = registry.list_declared(connection, {scope.service for scope in found})
     for added in (negate(roll_up(former, declared)), roll_up(rows, declared)):
         add_sums(connection, bound(added, partial(registry.admit, connection)), ids)
+    forget_packs(connection, ((ids[row[-1]], row[0]) for row in (*former, *rows)))
     _drop_empty(connection, sorted({ids[row[-1]] for row in former}), {row[0] for row in former})
-    for row in rows:
+    for number, row in changed.items():
         values = dict(zip((*COLUMNS, "scope_id"), (*to_columns(row)[:-1], ids[row[-1]]), strict=True))
-        connection.execute(update(retrievals).where(retrievals.c.retrieval_id == row[_ID]).values(values))
+        connection.execute(update(retrievals).where(retrievals.c.id == number).values(values))
     if gone:
-        connection.execute(delete(retrievals).where(retrievals.c.retrieval_id.in_(gone)))
+        connection.execute(delete(retrievals).where(retrievals.c.id.in_(gone)))
 
 
 def negate(added: Rollups) -> Rollups:
@@ -113,19 +119,27 @@ def _drop_empty(connection: Connection, scope_ids: Sequence[int], times_ms: set[
     connection.execute(delete(document_days).where(d.scope_id.in_(scope_ids), d.day_ms.in_(days), d.n == 0))
 
 
-def _read_rows(connection: Connection, names: Sequence[str]) -> dict[str, Row]:
-    """Return the stored rows with these ids, in the form in which writers take them."""
+def _read_rows(
+    connection: Connection, names: Sequence[str], environments: Collection[str], wanted: Mapping[str, Scope]
+) -> dict[str, tuple[int, Row]]:
+    """Return the stored rows with these ids, each with its number, in the form in which writers take them.
+
+    Where several services have a row of one id, it is that of the wanted scope, else the oldest.
+    """
     columns = [retrievals.c[name] for name in COLUMNS]
-    found: dict[str, Row] = {}
+    found: dict[str, tuple[int, Row]] = {}
     for start in range(0, len(names), _IDS_A_STATEMENT):
         some = names[start : start + _IDS_A_STATEMENT]
         query = (
-            select(*columns, scopes.c.environment, scopes.c.service)
+            select(retrievals.c.id, *columns, scopes.c.environment, scopes.c.service)
             .join_from(retrievals, scopes, scopes.c.id == retrievals.c.scope_id)
-            .where(retrievals.c.retrieval_id.in_(some))
+            .where(retrievals.c.retrieval_id.in_(some), scopes.c.environment.in_(environments))
+            .order_by(retrievals.c.id)
         )
-        for *values, environment, service in connection.execute(query):
-            found[values[_ID]] = _to_row(values, Scope(environment, service))
+        for number, *values, environment, service in connection.execute(query):
+            name, scope = values[_ID], Scope(environment, service)
+            if name not in found or scope == wanted.get(name):
+                found[name] = (number, _to_row(values, scope))
     return found
 
 

@@ -6,7 +6,6 @@ from core.log.filters import ROW_COLUMNS, Cursor, FoundRow, QuestionFilter
 from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.retrieval import EMPTY, SCORED
 
-_MISSING = frozenset({"answerability"})  # columns that a log in ClickHouse does not have
 # Rows have no number of their own: those of one time are ordered by their id, or by a hash where they have none.
 _HASH = "lower(hex(cityHash64(ts_ms, query, ifNull(session_id, ''))))"
 _KEY = f"ifNull(retrieval_id, {_HASH})"
@@ -18,9 +17,8 @@ def list_rows(log: ClickHouseLog, wanted: QuestionFilter, limit: int, after: Cur
     if after is not None:
         conditions.append(f"ts_ms <= {{at:Int64}} AND (ts_ms < {{at:Int64}} OR {_KEY} < {{key:String}})")
         values |= {"at": after.ts_ms, "key": after.key}
-    columns = ", ".join("NULL" if name in _MISSING else name for name in ROW_COLUMNS)
     found = log.query(
-        f"SELECT {_KEY} AS row_key, {columns}, environment, service FROM {log.database}.retrievals "
+        f"SELECT {_KEY} AS row_key, {', '.join(ROW_COLUMNS)}, environment, service FROM {log.database}.retrievals "
         f"WHERE {' AND '.join(conditions) or '1'} ORDER BY ts_ms DESC, row_key DESC LIMIT {{most:Int64}}",
         most=limit, **values,
     )  # fmt: skip

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from itertools import groupby
 
 from core.log.calendars import Calendar
 from core.log.capping import cap_mean
-from core.log.days import DayContent, find_closed, save_days
+from core.log.days import GRACE, DayContent, find_closed, save_days
 from core.log.readers import open_reader
 from core.log.retrievals import calendar_of, list_dimensions, list_scopes
 from core.log.values import DailyScores, LogReader
@@ -16,7 +16,6 @@ from quarterdeck.registry import registry_of
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
-GRACE = timedelta(minutes=10)  # until a day that is over is closed
 MOST_QUESTIONS = 1_000_000  # whose rows are read at one call, and of a day that gets a capped mean
 _MOST_DAYS = 31  # in one transaction
 _LEAST_KEPT = 0.99  # share of a day's rows that must still be there for a capped mean

@@ -6,7 +6,7 @@ A closed day counts as long as its hours still have the number of questions and 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, text
@@ -15,6 +15,8 @@ from core.log.values import DailyScores
 from quarterdeck.schema import BINS, SUMS, days, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
+
+GRACE = timedelta(minutes=10)  # until a day that is over is closed
 
 _KEY = ("scope_id", "dimension", "value", "day")
 _COUNTS = tuple(name for name in SUMS if name not in BINS)
@@ -73,10 +75,7 @@ def list_closed_days(
 
 def _read_day(day: date, row: Sequence[Any]) -> DailyScores:
     _, _, capped, histogram, count, logged, total, squares, unmapped, unscored, empty, failed = row
-    return DailyScores(
-        day, count, total, squares, tuple(map(int, histogram.split(","))), logged=logged, unmapped=unmapped,
-        unscored=unscored, empty=empty, failed=failed, capped=capped,
-    )  # fmt: skip
+    return DailyScores(day, count, total, squares, histogram, logged, unmapped, unscored, empty, failed, capped)
 
 
 def save_days(

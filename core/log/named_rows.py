@@ -39,14 +39,19 @@ class NamedRow:
     attributes: dict[str, Any]
 
 
-def find_rows(store: Store, names: Collection[str]) -> dict[str, NamedRow]:
-    """Return the rows with these names that are in the log of a store. Raises SourceUnavailable."""
+def find_rows(store: Store, names: Collection[str]) -> list[NamedRow]:
+    """Return the rows with these names that are in the log of a store, the oldest first. Raises SourceUnavailable.
+
+    Scopes do not share ids: several may have a row of one name.
+    """
     log = as_log(store)
     if isinstance(log, SqlLog):
-        return _find_in_sql(log.store, names, is_own=log.store is store)
-    if isinstance(log, ClickHouseLog):
-        return _find_in_clickhouse(log, names)
-    raise InvalidInput("log", f"{type(log).__name__} cannot be read in core/log/named_rows.py")
+        found = _find_in_sql(log.store, names, is_own=log.store is store)
+    elif isinstance(log, ClickHouseLog):
+        found = _find_in_clickhouse(log, names)
+    else:
+        raise InvalidInput("log", f"{type(log).__name__} cannot be read in core/log/named_rows.py")
+    return sorted(found, key=lambda row: (row.ts_ms, row.number or 0))
 
 
 def name_of(retrieval_id: str | None, number: int) -> str:
@@ -58,32 +63,29 @@ def name_of(retrieval_id: str | None, number: int) -> str:
     return retrieval_id if retrieval_id is not None else f"r{number}"
 
 
-def _find_in_sql(store: Store, names: Collection[str], *, is_own: bool) -> dict[str, NamedRow]:
+def _find_in_sql(store: Store, names: Collection[str], *, is_own: bool) -> list[NamedRow]:
     c = retrievals.c
     columns = (
         c.retrieval_id, c.id, c.ts_ms, scopes.c.environment, scopes.c.service, c.weight, c.rolled_up,
         *(c[name] for name in DIMENSIONS), c.documents, c.attributes,
     )  # fmt: skip
     query = select(*columns).join(scopes, scopes.c.id == c.scope_id)
-    found: dict[str, NamedRow] = {}
+    found: list[NamedRow] = []
     with store.read() as connection:
         for part in _slices(names):
-            for row in connection.execute(query.where(c.retrieval_id.in_(part))):
-                named = _read_row(row, is_own=is_own)
-                found[named.name] = named
-        numbers = [int(old[1]) for name in names if name not in found and (old := _OLD_NAME.fullmatch(name))]
-        for part in _slices(numbers):
-            for row in connection.execute(query.where(c.id.in_(part), c.retrieval_id.is_(None))):
-                named = _read_row(row, is_own=is_own)
-                found[named.name] = named
+            rows = connection.execute(query.where(c.retrieval_id.in_(part)))
+            found += (_read_row(row, is_own=is_own) for row in rows)
+        for part in _slices([int(old[1]) for name in names if (old := _OLD_NAME.fullmatch(name))]):
+            rows = connection.execute(query.where(c.id.in_(part), c.retrieval_id.is_(None)))
+            found += (_read_row(row, is_own=is_own) for row in rows)
     return found
 
 
-def _find_in_clickhouse(log: ClickHouseLog, names: Collection[str]) -> dict[str, NamedRow]:
+def _find_in_clickhouse(log: ClickHouseLog, names: Collection[str]) -> list[NamedRow]:
     """The rows are ordered by time: ids that contain theirs are looked for there, others in the whole log."""
     timed = sorted(name for name in names if _UUID_7.fullmatch(name))
     others = sorted({*names}.difference(timed))
-    found: dict[str, NamedRow] = {}
+    found: list[NamedRow] = []
     for part in (*_slices(timed), *_slices(others)):
         inside, times = "", {}
         if _UUID_7.fullmatch(part[0]):
@@ -91,10 +93,10 @@ def _find_in_clickhouse(log: ClickHouseLog, names: Collection[str]) -> dict[str,
         rows = log.query(
             f"SELECT retrieval_id, 0, ts_ms, environment, service, weight, 0, {', '.join(DIMENSIONS)}, documents, "
             f"attributes FROM {log.database}.retrievals WHERE retrieval_id IN {{names:Array(String)}}{inside} "
-            "LIMIT 1 BY retrieval_id",
+            "ORDER BY ts_ms LIMIT 1 BY environment, service, retrieval_id",
             names=part, **times,
         )  # fmt: skip
-        found.update((named.name, named) for named in (_read_row(row, is_own=False) for row in rows))
+        found += (_read_row(row, is_own=False) for row in rows)
     return found
 
 

@@ -28,8 +28,9 @@ def list_page(store: Store, wanted: QuestionFilter, *, limit: int = 50, after: C
     rows = open_reader(store).list_rows(wanted, limit + 1, after)
     found = [read_question(row) for row in rows[:limit]]
     following = rows[limit - 1].cursor if len(rows) > limit else None
-    given = list_scores(store, [question.retrieval_id for question in found])
-    return QuestionPage(tuple(each.with_scores(given.get(each.retrieval_id, ())) for each in found), following)
+    given = list_scores(store, [(question.environment, question.retrieval_id) for question in found])
+    judged = (each.with_scores(given.get((each.environment, each.retrieval_id), ())) for each in found)
+    return QuestionPage(tuple(judged), following)
 
 
 def list_newest(store: Store, wanted: QuestionFilter, *, limit: int) -> Iterator[LoggedQuestion]:
@@ -56,15 +57,17 @@ def with_spellings(store: Store, wanted: QuestionFilter, *, start_ms: int, end_m
     return replace(wanted, texts=tuple(sorted(others.union(wanted.texts or ()))))
 
 
-def list_scores(store: Store, retrieval_ids: Collection[str]) -> dict[str, tuple[GivenScore, ...]]:
-    """Return the scores of some questions by their ids, each question's by name and source."""
-    ids, found = list(retrieval_ids), defaultdict[str, list[GivenScore]](list)
+def list_scores(store: Store, questions: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[GivenScore, ...]]:
+    """Return the scores of some questions by environment and id, each question's by name and source."""
+    wanted, found = set(questions), defaultdict[tuple[str, str], list[GivenScore]](list)
+    ids = sorted({name for _, name in wanted})
     c = scores.c
     with store.read() as connection:
         for start in range(0, len(ids), _SLICE):
-            query = select(c.retrieval_id, c.name, c.value, c.source, c.comment).where(
+            query = select(c.environment, c.retrieval_id, c.name, c.value, c.source, c.comment).where(
                 c.retrieval_id.in_(ids[start : start + _SLICE])
             )
-            for name, *score in connection.execute(query.order_by(c.retrieval_id, c.name, c.source)):
-                found[name].append(GivenScore(*score))
+            for environment, name, *score in connection.execute(query.order_by(c.retrieval_id, c.name, c.source)):
+                if (environment, name) in wanted:
+                    found[environment, name].append(GivenScore(*score))
     return {name: tuple(given) for name, given in found.items()}

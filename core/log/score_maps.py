@@ -1,7 +1,7 @@
 """Gateway to the learned score maps: their table, the rows that wait for one, and the sums that rows move between.
 
-Maps belong to a scope, a kind of score and a model. They live in the store that holds the log; a log in ClickHouse has
-none, and its numbers of such kinds stay unmapped.
+Maps belong to a scope, a kind of score and a model. They live in the store that holds the log, those of a log in
+ClickHouse in the deck's store; `clickhouse_changes.py` maps its rows.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, and_, func, insert, select, text
 
+from core.log.documents import forget_packs
 from core.log.score_scales import MOST_ROWS, ScoreMap
 from quarterdeck.clock import HOUR_MS
 from quarterdeck.registry import registry_of
@@ -170,6 +171,7 @@ def map_rows(store: Store, scale: Scale, ids: Sequence[int], found: ScoreMap) ->
         scope_id = registry.find_ids(connection, [scale.scope])[scale.scope]
         for table, keys in ((rollups, 4), (document_days, 3)):
             _move(connection, table, scope_id, *(getattr(side, table.name) for side in sides), keys=keys)
+        forget_packs(connection, ((scope_id, row[0]) for row in after.values()))
         return len(changes)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text
 
 from core.errors import InvalidInput
+from core.log.documents import forget_packs
 from core.log.named_rows import NamedRow, find_rows
 from quarterdeck.clock import DAY_MS, HOUR_MS
 from quarterdeck.intake import Counted, make_example, store_counts
@@ -58,16 +59,20 @@ def apply_scores(store: Store, *, now_ms: int) -> AppliedScores:
     """Add every pending score whose row is there to the rollups, in slices; running it again changes nothing.
 
     A score replaces its former value, and the first score named feedback or faithfulness the number that the row came
-    with. Dropped are scores of another environment than their row's (reason `scope`), names beyond MOST_NAMES (`name`),
-    and scores whose row did not come within seven days (`no_such_retrieval`). Raises SourceUnavailable.
+    with. Dropped are names beyond MOST_NAMES (`name`), scores that may belong to another service alone (`scope`), and
+    those whose row did not come within seven days (`no_such_retrieval`); a row of another environment is as unknown as
+    one that does not exist. Raises SourceUnavailable.
     """
     applied = dropped = 0
     after = ""
     while names := _list_pending(store, after):
         after = names[-1]
-        rows = list(find_rows(store, names).values())
-        for start in range(0, len(rows), _SLICE):
-            done, refused = _apply(store, rows[start : start + _SLICE])
+        rows: defaultdict[str, list[NamedRow]] = defaultdict(list)
+        for row in find_rows(store, names):
+            rows[row.name].append(row)
+        known = sorted(rows)
+        for start in range(0, len(known), _SLICE):
+            done, refused = _apply(store, {name: rows[name] for name in known[start : start + _SLICE]})
             applied, dropped = applied + done, dropped + refused
     dropped += _drop_late(store, now_ms - WAITS_MS)
     with store.read() as connection:
@@ -131,24 +136,27 @@ def _list_pending(store: Store, after: str) -> list[str]:
         return list(connection.scalars(query.limit(_PAGE)))
 
 
-def _apply(store: Store, rows: Sequence[NamedRow]) -> tuple[int, int]:
-    """Apply the pending scores of some rows in one transaction; return how many, and how many were dropped."""
+def _apply(store: Store, found: Mapping[str, Sequence[NamedRow]]) -> tuple[int, int]:
+    """Apply the pending scores of rows by name in one transaction; return how many, and how many were dropped."""
     registry = registry_of(store)
     with begin_appending(store) as connection:
         lock_rollups(connection)
-        given = _read_scores(connection, [row.name for row in rows])
+        shared, foreign = _share_out(found, _read_scores(connection, list(found)))
+        rows = [row for row, _ in shared]
         own = _read_own(connection, rows)
         ids = registry.find_ids(connection, {row.scope for row in rows})
         declared = registry.list_declared(connection, {row.scope.service for row in rows})
-        admitted = _admit_all(connection, rows, given, ids)
-        sums, done, refused = _Sums(), list[dict[str, Any]](), list[tuple[dict[str, Any], InvalidInput]]()
-        for row in rows:
-            judged = _Judged(row, given[row.name], own.get(row.name, {}))
-            right, wrong = _sort_out(row, given[row.name], admitted[row.scope])
+        admitted = _admit_all(connection, shared, ids)
+        sums, done = _Sums(), list[dict[str, Any]]()
+        refused = [(score, InvalidInput("scope", "the retrieval belongs to another service")) for score in foreign]
+        for row, given in shared:
+            judged = _Judged(row, given, own.get(row.number, {}))
+            right, wrong = _sort_out(given, admitted[row.scope])
             judged.apply(right, sums, _list_series(row, declared.get(row.scope.service, ())))
             done += [{**_key_of(score), "applied": score["value"]} for score in right]
             refused += wrong
             _write_own(connection, row, judged.newest)
+        forget_packs(connection, ((ids[scope], day_ms) for scope, day_ms, _ in sums.bad))
         add_sums(connection, replace(bound(sums.to_rollups(), partial(registry.admit, connection)), rollups=[]), ids)
         if done:
             connection.execute(_DONE, done)
@@ -209,14 +217,37 @@ def _read_scores(connection: Connection, names: Sequence[str]) -> dict[str, list
     return found
 
 
-def _read_own(connection: Connection, rows: Iterable[NamedRow]) -> dict[str, dict[str, float]]:
-    """Return the numbers on the rows that a score replaces; a log elsewhere keeps its own."""
-    names = {row.number: row.name for row in rows if row.number is not None}
+def _share_out(
+    found: Mapping[str, Sequence[NamedRow]], given: Mapping[str, Iterable[dict[str, Any]]]
+) -> tuple[list[tuple[NamedRow, list[dict[str, Any]]]], list[dict[str, Any]]]:
+    """Return the rows that have scores, each with its own, and the scores that may belong to another service alone.
+
+    A score belongs to a row of its environment: to that of its service, else to the oldest. Where its environment has
+    no such row, it waits for one.
+    """
+    shared: list[tuple[NamedRow, list[dict[str, Any]]]] = []
+    foreign: list[dict[str, Any]] = []
+    for name, rows in found.items():
+        own: list[list[dict[str, Any]]] = [[] for _ in rows]
+        for score in given[name]:
+            near = [place for place, row in enumerate(rows) if row.scope.environment == score["environment"]]
+            same = [place for place in near if rows[place].scope.service == score["service"]]
+            if near and not same and score["pending"] == FOR_OWN_SERVICE:
+                foreign.append(score)
+            elif near:
+                own[(same or near)[0]].append(score)
+        shared += ((row, of_row) for row, of_row in zip(rows, own, strict=True) if of_row)
+    return shared, foreign
+
+
+def _read_own(connection: Connection, rows: Iterable[NamedRow]) -> dict[int | None, dict[str, float]]:
+    """Return the numbers on the rows that a score replaces, by the row's number; a log elsewhere keeps its own."""
+    numbers = [row.number for row in rows if row.number is not None]
     c = retrievals.c
-    query = select(c.id, *(c[name] for name in _ON_THE_ROW)).where(c.id.in_(names))
-    found = connection.execute(query).all() if names else ()
+    query = select(c.id, *(c[name] for name in _ON_THE_ROW)).where(c.id.in_(numbers))
+    found = connection.execute(query).all() if numbers else ()
     return {
-        names[number]: {name: each for name, each in zip(_ON_THE_ROW, own, strict=True) if each is not None}
+        number: {name: each for name, each in zip(_ON_THE_ROW, own, strict=True) if each is not None}
         for number, *own in found
     }
 
@@ -227,39 +258,25 @@ def _write_own(connection: Connection, row: NamedRow, newest: Mapping[str, float
 
 
 def _admit_all(
-    connection: Connection,
-    rows: Iterable[NamedRow],
-    given: Mapping[str, Iterable[Mapping[str, Any]]],
-    ids: Mapping[Scope, int],
+    connection: Connection, shared: Iterable[tuple[NamedRow, list[dict[str, Any]]]], ids: Mapping[Scope, int]
 ) -> dict[Scope, set[str]]:
     wanted: dict[Scope, set[str]] = {}
-    for row in rows:
-        named = {score["name"] for score in given[row.name] if score["pending"] and not _is_elsewhere(row, score)}
-        wanted.setdefault(row.scope, set()).update(named)
+    for row, given in shared:
+        wanted.setdefault(row.scope, set()).update(score["name"] for score in given if score["pending"])
     return {scope: admit_names(connection, ids[scope], names) for scope, names in wanted.items()}
 
 
 def _sort_out(
-    row: NamedRow, given: Iterable[dict[str, Any]], admitted: Collection[str]
+    given: Iterable[dict[str, Any]], admitted: Collection[str]
 ) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], InvalidInput]]]:
-    """Return the pending scores that belong to a row, and those that do not, with why."""
+    """Return a row's pending scores, and those with a name too many, with why."""
     right, wrong = [], []
     for score in given:
-        if not score["pending"]:
-            continue
-        if _is_elsewhere(row, score):
-            wrong.append((score, InvalidInput("scope", "the retrieval belongs to another environment or service")))
-        elif score["name"] not in admitted:
-            wrong.append((score, InvalidInput("name", f"a service has at most {MOST_NAMES} names of scores")))
-        else:
+        if score["pending"] and score["name"] in admitted:
             right.append(score)
+        elif score["pending"]:
+            wrong.append((score, InvalidInput("name", f"a service has at most {MOST_NAMES} names of scores")))
     return right, wrong
-
-
-def _is_elsewhere(row: NamedRow, score: Mapping[str, Any]) -> bool:
-    if score["environment"] != row.scope.environment:
-        return True
-    return bool(score["pending"] == FOR_OWN_SERVICE and score["service"] != row.scope.service)
 
 
 def _list_series(row: NamedRow, declared: Iterable[str]) -> list[tuple[str, str]]:

@@ -7,18 +7,20 @@ from sqlalchemy import select
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.settings import get_setting, save_setting
+from core.audit.settings import get_setting, move_state_version, save_setting
 from core.errors import Conflict, InvalidInput, NotFound
+from core.log.clickhouse_changes import count_scope, move_scope
 from core.log.days import forget_days
+from core.log.scope_ids import find_scope_id
 from core.log.services import KEYS, ServiceSettings, get_service, service_key
 from core.log.successions import (
     Holdings,
     count_holdings,
-    find_scope_id,
     merge_sums,
     move_rows,
     rename_scope,
 )
+from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.registry import registry_of
 from quarterdeck.schema import scopes
@@ -40,6 +42,8 @@ def save_service(store: Store, service: ServiceSettings, by: Act) -> int:
         if service.zone != before.zone:
             ids = change.connection.scalars(select(scopes.c.id).where(scopes.c.service == service.name))
             forget_days(change.connection, list(ids))
+        if service.score_kind != before.score_kind:
+            move_state_version(change.connection)  # clients read it with their flags
         change.record(Action.SERVICE_SET, service.name, before.to_audit(), service.to_audit())
     return change.entry_id
 
@@ -50,14 +54,15 @@ def rename_service(store: Store, former: Scope, new: Scope, by: Act) -> int:
     Raises NotFound if nothing of it is recorded, and Conflict if the new name reports already.
     """
     held = _check(store, former, new)
-    with store.read() as connection:
-        taken = find_scope_id(connection, new) is not None
-    if taken:
+    if _is_known(store, new):
         raise Conflict(f"{new.service} reports in {new.environment} already; use: quarterdeck services merge")
     with changing(store, replace(by, environment=former.environment)) as change:
         rename_scope(change.connection, former, new)
+        move_state_version(change.connection)
         change.record(Action.SERVICE_RENAME, former.service, asdict(held), {"service": new.service})
     registry_of(store).forget()
+    if isinstance(log := as_log(store), ClickHouseLog):
+        move_scope(log, former, new)
     return change.entry_id
 
 
@@ -70,13 +75,16 @@ def merge_services(
     interruption, repeat it. Raises NotFound if nothing is recorded of one of them.
     """
     held = _check(store, former, new)
-    with store.read() as connection:
-        if find_scope_id(connection, new) is None:
-            raise NotFound(f"service: {new.service} recorded nothing in {new.environment}; use: services rename")
+    if not _is_known(store, new):
+        raise NotFound(f"service: {new.service} recorded nothing in {new.environment}; use: services rename")
     with changing(store, replace(by, environment=former.environment)) as change:
         merge_sums(change.connection, former, new)
+        move_state_version(change.connection)
         change.record(Action.SERVICE_MERGE, former.service, asdict(held), {"service": new.service})
     moved = 0
+    if isinstance(log := as_log(store), ClickHouseLog):
+        on_progress(move_scope(log, former, new), held.rows)
+        return change.entry_id
     for count in move_rows(store, former, new):
         moved += count
         on_progress(moved, held.rows)
@@ -89,10 +97,22 @@ def preview_succession(store: Store, former: Scope, new: Scope) -> Holdings:
     return _check(store, former, new)
 
 
+def _is_known(store: Store, scope: Scope) -> bool:
+    with store.read() as connection:
+        known = find_scope_id(connection, scope) is not None
+    log = as_log(store)
+    return known or (isinstance(log, ClickHouseLog) and bool(count_scope(log, scope)[0]))
+
+
 def _check(store: Store, former: Scope, new: Scope) -> Holdings:
     log = as_log(store)
-    if not isinstance(log, SqlLog) or log.store.name != store.name:
-        raise InvalidInput("log", "services of a log that lies outside of the store cannot be renamed or merged")
+    if isinstance(log, ClickHouseLog) and log.is_cluster:
+        raise InvalidInput(
+            "log",
+            "services on a ClickHouse cluster cannot be moved; let the service report under its former name",
+        )
+    if not isinstance(log, ClickHouseLog) and (not isinstance(log, SqlLog) or log.store.name != store.name):
+        raise InvalidInput("log", "services of a log in another SQL store cannot be moved; move the log into the store")
     if former == new:
         raise InvalidInput("service", "the two names are the same")
     held = count_holdings(store, former)

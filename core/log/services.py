@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sqlalchemy import select
@@ -66,8 +67,8 @@ class ServiceSettings:
         return {name: value for name, value in told.items() if value} | zone | answers
 
     def link_to(self, trace_id: str) -> str:
-        """Return the address of a trace; "" where the service has none."""
-        return self.trace_link.replace("{trace_id}", trace_id) if trace_id else ""
+        """Return the address of a trace; "" where the service has none. What is no plain character is escaped."""
+        return self.trace_link.replace("{trace_id}", quote(trace_id, safe="")) if trace_id else ""
 
 
 def service_key(name: str) -> SettingKey:

@@ -4,11 +4,13 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, not_, or_, select, update
 
 from core.errors import InvalidInput
 from core.log.filters import ROW_COLUMNS, QuestionFilter
@@ -52,22 +54,22 @@ class DataSubject:
 
 
 class Traces(NamedTuple):
-    """What the rows of a data subject refer to: their number, ids, texts (normalized) and traces."""
+    """What the rows of a data subject refer to: their number and texts (normalized); ids and traces by environment."""
 
     rows: int
-    retrieval_ids: frozenset[str]
+    retrieval_ids: frozenset[tuple[str, str]]
     texts: frozenset[str]
-    trace_ids: frozenset[str]
+    trace_ids: frozenset[tuple[str, str]]
 
 
 def find_traces(store: Store, subject: DataSubject) -> Traces:
     """Return what the rows of a data subject refer to. Raises SourceUnavailable."""
-    found = [(row.values[_ID], row.values[_QUERY], row.values[_TRACE]) for row in _list_rows(store, subject)]
+    rows = [(row.values[-2], *(row.values[place] for place in _PLACES)) for row in _list_rows(store, subject)]
     return Traces(
-        len(found),
-        frozenset(name for name, _, _ in found if name),
-        frozenset(normalize_query(text) for _, text, _ in found),
-        frozenset(trace for _, _, trace in found if trace),
+        len(rows),
+        frozenset((environment, name) for environment, name, _, _ in rows if name),
+        frozenset(normalize_query(text) for _, _, text, _ in rows),
+        frozenset((environment, trace) for environment, _, _, trace in rows if trace),
     )
 
 
@@ -107,7 +109,7 @@ def delete_everything(store: Store, connection: Connection, subject: DataSubject
 _TABLES: dict[str, Table] = {
     "scores": scores, "exposures": flag_exposures, "events": tracked_events, "spans": trace_spans, "examples": intake,
 }  # fmt: skip
-_ID, _QUERY, _TRACE = (ROW_COLUMNS.index(name) for name in ("retrieval_id", "query", "trace_id"))
+_PLACES = tuple(ROW_COLUMNS.index(name) for name in ("retrieval_id", "query", "trace_id"))
 
 
 def _list_rows(store: Store, subject: DataSubject) -> Iterator[Any]:
@@ -120,21 +122,26 @@ def _list_rows(store: Store, subject: DataSubject) -> Iterator[Any]:
 def _slices(table: Table, subject: DataSubject, traces: Traces) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions of what belongs to a data subject in a table; no row meets two of them."""
     if table is scores:
-        yield from _in_slices(scores.c.retrieval_id, traces.retrieval_ids)
+        yield from _in_slices(scores.c.environment, scores.c.retrieval_id, traces.retrieval_ids)
     elif table is trace_spans:
-        named = or_(*(trace_spans.c.body.contains(text, autoescape=True) for text in _spell(subject.id)))
-        yield or_(named, trace_spans.c.trace_id.in_(sorted(traces.trace_ids)[:_SLICE]))
-        yield from _in_slices(trace_spans.c.trace_id, sorted(traces.trace_ids)[_SLICE:])
+        c = trace_spans.c
+        named = or_(*(c.body.contains(text, autoescape=True) for text in _spell(subject.id)))
+        senders = frozenset(("", trace) for _, trace in traces.trace_ids)  # without a token
+        yield named
+        for others in _in_slices(c.environment, c.trace_id, traces.trace_ids | senders):
+            yield and_(not_(named), others)
     elif table is intake:
         yield intake.c.example.contains(subject.id, autoescape=True)
     else:
         yield table.c.targeting_key == subject.id
 
 
-def _in_slices(column: Any, values: Sequence[str] | frozenset[str]) -> Iterator[ColumnElement[bool]]:
-    ordered = sorted(values)
-    for start in range(0, len(ordered), _SLICE):
-        yield column.in_(ordered[start : start + _SLICE])
+def _in_slices(environment: Any, column: Any, values: frozenset[tuple[str, str]]) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions of values in their environments, some hundred at a time."""
+    for name, pairs in groupby(sorted(values), key=itemgetter(0)):
+        ordered = [value for _, value in pairs]
+        for start in range(0, len(ordered), _SLICE):
+            yield and_(environment == name, column.in_(ordered[start : start + _SLICE]))
 
 
 def _spell(name: str) -> set[str]:

@@ -5,15 +5,20 @@ still writes keeps the id that it knows, so the new service keeps its own. Repea
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, text, update
 
 from core.audit.settings import Family, scope_key
+from core.log.clickhouse_changes import count_scope
 from core.log.days import forget_days
+from core.log.documents import forget_all_packs
+from core.log.scope_ids import find_scope_id
+from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.clock import from_ms
+from quarterdeck.log import as_log
 from quarterdeck.schema import (
     dimension_values,
     document_days,
@@ -68,15 +73,17 @@ class Succession:
         )
 
 
-def find_scope_id(connection: Connection, scope: Scope) -> int | None:
-    """Return the id of a scope, None where it never reported."""
-    c = scopes.c
-    found = connection.scalar(select(c.id).where(c.environment == scope.environment, c.service == scope.service))
-    return None if found is None else int(found)
-
-
 def count_holdings(store: Store, scope: Scope) -> Holdings:
     """Return what belongs to a scope."""
+    found = _count_in_store(store, scope)
+    log = as_log(store)
+    if isinstance(log, ClickHouseLog):
+        questions, days, rows = count_scope(log, scope)
+        return replace(found, questions=questions, days=days, rows=rows)
+    return found
+
+
+def _count_in_store(store: Store, scope: Scope) -> Holdings:
     with store.read() as connection:
         number = find_scope_id(connection, scope)
         if number is None:
@@ -131,15 +138,20 @@ def _follows(former: Any, new: Any, since_ms: int) -> bool:
 def rename_scope(connection: Connection, former: Scope, new: Scope) -> None:
     """Give a scope another name; everything that belongs to it follows."""
     number = find_scope_id(connection, former)
-    connection.execute(update(scopes).where(scopes.c.id == number).values(service=new.service))
+    if number is not None:
+        connection.execute(update(scopes).where(scopes.c.id == number).values(service=new.service))
     _rename_rest(connection, former, new)
 
 
 def merge_sums(connection: Connection, former: Scope, new: Scope) -> None:
-    """Add the sums of a scope to those of another, and hand over its topics, settings and score maps."""
+    """Add the sums of a scope to those of another, and hand over its topics, settings and score maps.
+
+    A store knows a scope once something of it is stored there; with a log elsewhere, that may be nothing.
+    """
     old_id, new_id = find_scope_id(connection, former), find_scope_id(connection, new)
-    assert old_id is not None
-    assert new_id is not None
+    if old_id is None or new_id is None:
+        rename_scope(connection, former, new)
+        return
     ids = {"former": old_id, "new": new_id}
     for table in _SUMS:
         others = ", ".join(column.name for column in table.c if column.name != "scope_id")
@@ -158,15 +170,21 @@ def merge_sums(connection: Connection, former: Scope, new: Scope) -> None:
         connection.execute(delete(table).where(table.c.scope_id == old_id))
     connection.execute(update(topics).where(topics.c.scope_id == old_id).values(scope_id=new_id))
     forget_days(connection, [old_id, new_id])
+    forget_all_packs(connection, [old_id, new_id])
     _rename_rest(connection, former, new)
 
 
 def move_rows(store: Store, former: Scope, new: Scope) -> Iterator[int]:
-    """Hand over the stored rows of a scope, slice by slice; yield how many each had."""
+    """Hand over the stored rows of a scope, slice by slice; yield how many each had.
+
+    A row whose id the new scope has already is named by its number from now on: both were counted.
+    """
     with store.read() as connection:
         ids = {"former": find_scope_id(connection, former), "new": find_scope_id(connection, new), "most": SLICE_ROWS}
+    known = "SELECT 1 FROM retrievals AS o WHERE o.scope_id = :new AND o.retrieval_id = retrievals.retrieval_id"
     statement = text(
-        "UPDATE retrievals SET scope_id = :new WHERE id IN "
+        "UPDATE retrievals SET scope_id = :new, "
+        f"retrieval_id = CASE WHEN EXISTS ({known}) THEN NULL ELSE retrieval_id END WHERE id IN "
         "(SELECT id FROM retrievals WHERE scope_id = :former ORDER BY ts_ms LIMIT :most)"
     )
     while True:

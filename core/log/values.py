@@ -26,7 +26,7 @@ class DailyScores:
     count: int
     total: float
     total_squares: float
-    histogram: tuple[int, ...]  # counts in `HISTOGRAM_BINS` equal bins over 0..1, the last one closed
+    bins: tuple[int, ...] | str  # counts in `HISTOGRAM_BINS` equal bins over 0..1, the last one closed; see `histogram`
     logged: int = 0
     unmapped: int = 0
     unscored: int = 0
@@ -44,6 +44,11 @@ class DailyScores:
             from_ms(start_ms).date(), int(count), total, squares, histogram,
             logged=int(logged), unmapped=unmapped, unscored=unscored, empty=empty, failed=failed,
         )  # fmt: skip
+
+    @property
+    def histogram(self) -> tuple[int, ...]:
+        """The counts of the bins. Closed days keep them as text until they are asked for: few are."""
+        return tuple(map(int, self.bins.split(","))) if isinstance(self.bins, str) else self.bins
 
     @property
     def mean(self) -> float:

@@ -4,17 +4,19 @@
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.arms.arms import ArmsReading
-from core.arms.histories import ArmHistories, Watched, scope_of_flag
+from core.arms.histories import ArmHistories, Watched, scopes_of_flag
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
 from core.audit.trail import AuditEntry
 from core.errors import InvalidInput, NotFound, QuarterdeckError
-from core.flags.canary_plan import CANARY, DEFAULT_PLAN, STABLE, Automation, Plan
+from core.flags.canary_plan import CANARY, DEFAULT_PLAN, SERVICES_FIELD, STABLE, Automation, Plan, write_services
+from core.flags.definition import set_metadata
 from core.flags.operations import check_definition, save_definition
 from core.flags.store import Flag, list_flags
 from core.log.exposures import list_exposures
@@ -77,9 +79,10 @@ def report_canary(store: Store, histories: ArmHistories, flag: Flag, *, now: dat
     return _report(store, histories, flag, _list_running(store, flag.environment), now)
 
 
-def promote_canary(store: Store, flag: Flag, by: Act) -> int:
+def promote_canary(store: Store, flag: Flag, by: Act, *, services: Sequence[str] | None = None) -> int:
     """Take the plan's next step (from 0%, the first), whatever the verdict. Returns the audit entry's id.
 
+    `services` are those whose rows judge it from now on, () for all; None leaves them as they are.
     Raises InvalidInput without a plan or a further step, and Conflict if the flag was changed since it was read.
     """
     plan = flag.view.plan
@@ -89,6 +92,8 @@ def promote_canary(store: Store, flag: Flag, by: Act) -> int:
     if following is None:
         raise InvalidInput("canary", f"all users of {flag.key} are on green already")
     wanted = switch_flag(set_rollout(flag.definition, following), on=True)
+    if services is not None:
+        wanted = set_metadata(wanted, {SERVICES_FIELD: write_services(services)})
     check_definition(flag.key, wanted)
     with changing(store, by) as change:
         save_definition(change, flag, wanted)
@@ -172,11 +177,12 @@ def _report(
 
 
 def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime) -> tuple[ArmsReading, ...]:
-    arms, scope = (STABLE, CANARY), scope_of_flag(flag.environment)
+    plan = flag.view.plan or DEFAULT_PLAN
+    arms, scopes = (STABLE, CANARY), scopes_of_flag(flag.environment, plan.services)
     if flag.view.experiment:  # clients record who is on which arm, whatever the log says
         exposures = list_exposures(store, flag.environment, flag.key, since=since)
-        return histories.read(Watched("", arms, since, scope), until=now, exposures=exposures)
-    return histories.read(Watched("arm", arms, since, scope), until=now)
+        return histories.read(Watched("", arms, since, scopes), until=now, exposures=exposures)
+    return histories.read(Watched("arm", arms, since, scopes), until=now)
 
 
 def _list_running(store: Store, environment: str) -> tuple[Flag, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from core.arms.arms import HIGHER_IS_BETTER, Metric
 from core.arms.comparisons import RELATIVE, Margin
 from core.errors import InvalidInput
+from core.flags.canary_plan import check_services
 from core.flags.definition import FlagDefinition, set_metadata
 from quarterdeck.definitions import experiment_variants, read_shares
 
@@ -35,7 +36,8 @@ class Design:
     """What is compared: the arms (control first) with their shares of users, and the metric that decides.
 
     `effect` is the smallest worthwhile difference, in the metric's unit (for latency and cost: as a share of the
-    control's mean). A guardrail is how much worse another metric may get.
+    control's mean). A guardrail is how much worse another metric may get. `services` are those whose rows are compared;
+    none means all.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Design:
     effect: float
     guardrails: tuple[Margin, ...]
     min_run: timedelta
+    services: tuple[str, ...] = ()
 
     @property
     def control(self) -> str:
@@ -62,6 +65,7 @@ class Design:
 def plan_experiment(
     key: str, definition: FlagDefinition, *, name: str, metric: Metric, effect: float, control: str = "",
     direction: Direction | None = None, guardrails: Iterable[Margin] = (), min_run: timedelta = USUAL_RUN,
+    services: Iterable[str] = (),
 ) -> Design:  # fmt: skip
     """Return the design of an experiment on this flag. Raises InvalidInput, naming the field.
 
@@ -84,7 +88,7 @@ def plan_experiment(
     usual = Direction.UP if metric in HIGHER_IS_BETTER else Direction.DOWN
     return Design(
         name, key, arms, tuple(shares[arm] for arm in arms), metric, direction or usual, float(effect),
-        _check_guardrails(tuple(guardrails), metric), min_run,
+        _check_guardrails(tuple(guardrails), metric), min_run, check_services(services),
     )  # fmt: skip
 
 
@@ -131,7 +135,7 @@ def write_design(design: Design) -> dict[str, Any]:
         "name": design.name, "flag": design.flag, "arms": dict(zip(design.arms, design.shares, strict=True)),
         "control": design.control, "metric": str(design.metric), "direction": str(design.direction),
         "effect": design.effect, "guardrails": {str(each.metric): each.amount for each in design.guardrails},
-        "min_run_s": design.min_run.total_seconds(),
+        "min_run_s": design.min_run.total_seconds(), **({"services": list(design.services)} if design.services else {}),
     }  # fmt: skip
 
 
@@ -142,7 +146,7 @@ def read_design(kept: Mapping[str, Any]) -> Design:
         kept["name"], kept["flag"], arms, tuple(kept["arms"][arm] for arm in arms), Metric(kept["metric"]),
         Direction(kept["direction"]), kept["effect"],
         tuple(Margin(Metric(metric), amount) for metric, amount in kept["guardrails"].items()),
-        timedelta(seconds=kept["min_run_s"]),
+        timedelta(seconds=kept["min_run_s"]), tuple(kept.get("services", ())),
     )  # fmt: skip
 
 

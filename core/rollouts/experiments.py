@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from core.arms.arms import ArmsReading
-from core.arms.histories import ArmHistories, Watched, scope_of_flag
+from core.arms.histories import ArmHistories, Watched, scopes_of_flag
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import Conflict, InvalidInput
@@ -60,7 +60,8 @@ def report_experiment(
     noted = {arm: sum(user.variant == arm for user in users) for arm in design.arms}
     looks: tuple[ArmsReading, ...] = ()
     if users:
-        watched = Watched("", design.arms, experiment.started, scope_of_flag(experiment.environment))
+        scopes = scopes_of_flag(experiment.environment, design.services)
+        watched = Watched("", design.arms, experiment.started, scopes)
         looks = histories.read(watched, until=until, exposures=users)
     disturbance = _find_disturbance(store, experiment)
     verdict = decide_experiment(design, looks, ExperimentProgress(experiment.started, until, noted, disturbance))

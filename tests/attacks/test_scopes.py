@@ -67,6 +67,8 @@ class Attacked:
                 }
                 for table in (scores, flag_exposures, flag_evaluations):
                     query = select(table).where(table.c.environment == "production")
+                    if table is scores:
+                        query = query.where(table.c.service == "answers")  # others may have rows of the same ids
                     found[table.name] = sorted(map(tuple, connection.execute(query)))
                 return found
 
@@ -117,6 +119,30 @@ def test_rows_change_nothing_of_production_and_other_services(attacked: Attacked
     assert attacked.look() == before
 
 
+@pytest.mark.parametrize("token", ["staging", "other"])
+def test_an_id_of_production_is_as_good_as_any_other(attacked: Attacked, token: str) -> None:
+    """The answer is that to an unknown id, and the row is stored beside production's."""
+    assert attacked.post("ingest", "/v1/retrievals", ROW | {"retrieval_id": f"own-{token}"})[0] == 201
+    before = attacked.look()
+    for name in (f"own-{token}", f"none-{token}"):
+        answer = attacked.post(token, "/v1/retrievals", ROW | HARM | {"retrieval_id": name, "service": None})
+        assert answer == (201, {"stored": 1, "retrieval_ids": [name]})
+    assert attacked.look() == before
+
+
+def test_an_id_that_staging_took_first_is_still_free_in_production(attacked: Attacked) -> None:
+    row = ROW | {"retrieval_id": "taken-1", "service": None}
+    for token in ("staging", "other", "ingest"):
+        assert attacked.post(token, "/v1/retrievals", row) == (201, {"stored": 1, "retrieval_ids": ["taken-1"]})
+    trace = "ab" * 16
+    for token in ("staging", "ingest"):
+        assert attacked.post(token, "/v1/traces", make_trace(trace))[1] == {}
+    with closing(Store(attacked.target.url)) as store, store.read() as connection:
+        query = select(scopes.c.environment).join(retrievals, retrievals.c.scope_id == scopes.c.id)
+        found = connection.scalars(query.where(retrievals.c.retrieval_id == trace))
+        assert sorted(found) == ["production", "staging"]
+
+
 @pytest.mark.parametrize("token", ["staging", "staging admin", "other"])
 @pytest.mark.parametrize("source", ["user", "judge"])
 @pytest.mark.parametrize("named", [{}, {"environment": "production", "service": "answers"}], ids=["unnamed", "named"])
@@ -155,6 +181,16 @@ def test_traces_change_nothing_of_production_and_other_services(attacked: Attack
     assert trace_id in {row[before_column()] for row in before["retrievals"]}
     for each in (trace_id, trace_id[::-1]):
         attacked.post(token, "/v1/traces", make_trace(each, **named))
+    judged = make_trace(trace_id, **named)
+    (span,) = judged["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    span |= {"spanId": "f" * 16, "parentSpanId": f"{1:016x}"}
+    span["attributes"] = [
+        {"key": "annotations.0.annotation.name", "value": {"stringValue": "feedback"}},
+        {"key": "annotations.0.annotation.score", "value": {"intValue": "-1"}},
+    ]
+    attacked.post(token, "/v1/traces", judged)
+    time.sleep(2.5)
+    attacked.post(token, "/v1/traces", {"resourceSpans": []})
     attacked.post("ingest", "/v1/traces", {"resourceSpans": []})
     assert attacked.look() == before
 

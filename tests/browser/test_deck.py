@@ -149,7 +149,10 @@ def test_filters_stay_in_the_address(visit: Visit) -> None:
 
 @pytest.mark.deep
 def test_hostile_queries_and_reasons_are_shown_as_text(visit: Visit, server: Server) -> None:
-    rows = [{"query": f"{HOSTILE} {number}", "score": 0.05, "arm": "<b>blue</b>"} for number in range(40)]
+    rows = [
+        {"query": f"{HOSTILE} {number}", "score": 0.05, "arm": "<b>blue</b>", "service": "docs-chat"}
+        for number in range(40)
+    ]
     assert httpx2.post(f"{server.address}/v1/retrievals", json=rows).json()["stored"] == 40
     visit.open("rollouts?flag=contextual_retrieval")
     switch_on(visit, "contextual_retrieval", reason=HOSTILE)

@@ -8,18 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from core import demo as demo_room
 from core.audit.trail import AuditFilter, list_audit
 from core.config import PROJECT, load_config
 from core.coverage.report import report_coverage
-from core.demo import build_demo
+from core.demo import build as demo_room
+from core.demo.build import build_demo
+from core.demo.traffic import NEW_TOPIC_DAYS, begin_outage, draw_traffic
+from core.drift.report import report_drift
 from core.embedding.embed import Embedder
 from core.errors import Conflict, SourceUnavailable
 from core.flags.store import list_flags
@@ -35,16 +37,20 @@ from core.tracking.cases import Case
 from core.tracking.gateway import Tracking
 from core.tracking.runs import RunFilter
 from quarterdeck import Quarterdeck, Retrieval
+from quarterdeck.clock import to_ms
 from quarterdeck.definitions import rollout_pct
 from quarterdeck.flags import FlagSet
 from quarterdeck.recorder import append_retrievals
-from quarterdeck.scope import DEFAULT_SCOPE
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
-from tests.conftest import Demo
+from tests.conftest import CHAT, Demo
 
 CONTENT = PROJECT / "data" / "demo"
 PROGRAM = Path(sys.executable).with_name("quarterdeck")
 USERS = [f"user-{number}" for number in range(100_000)]
+
+SEARCH, STAGED = Scope("production", "search-box"), Scope("staging", "docs-chat")
+SCOPES = (CHAT, SEARCH, STAGED)
 
 pytestmark = pytest.mark.slow
 
@@ -68,22 +74,36 @@ def read_queries(name: str) -> set[str]:
     return {line.strip() for line in (CONTENT / "queries" / f"{name}.txt").read_text().splitlines() if line.strip()}
 
 
-def read_log(demo: Demo) -> list[sqlite3.Row]:
+def read_log(demo: Demo, scope: Scope = CHAT) -> list[sqlite3.Row]:
+    """The rows of a scope, read past all of our own code."""
+    query = (
+        "SELECT retrievals.* FROM retrievals JOIN scopes ON scopes.id = scope_id "
+        "WHERE environment = ? AND service = ? ORDER BY retrievals.id"
+    )
     with closing(sqlite3.connect(demo.config.home / "quarterdeck.db")) as connection:
         connection.row_factory = sqlite3.Row
-        return connection.execute("SELECT * FROM retrievals ORDER BY id").fetchall()
+        return connection.execute(query, scope).fetchall()
+
+
+def built_at(demo: Demo) -> datetime:
+    return datetime.fromisoformat(json.loads((demo.config.home / "demo.json").read_text())["built"])
 
 
 def test_drift_by_command_says_drifting_and_tells_to_reindex(demo: Demo) -> None:
-    found = ask_command(demo, "drift")
-    assert found["status"] == "drifting"
+    found = ask_command(demo, "drift", "--service", "docs-chat")
+    assert (found["environment"], found["service"], found["status"]) == ("production", "docs-chat", "drifting")
+    true_start = built_at(demo) - timedelta(days=NEW_TOPIC_DAYS)
+    changed = datetime.fromisoformat(f"{found['changed_on']}T00:00:00+00:00")
+    assert abs(changed - true_start) < timedelta(days=1, hours=12), (
+        "the day that holds most of the first 24 hours, or next to it"
+    )
     assert found["delta"] < -0.05
     assert found["delta"] == pytest.approx(found["recent_avg_score"] - found["baseline_avg_score"], abs=0.02)
     assert "re-index" in found["action"]
 
 
 def test_topics_by_command_find_the_new_subject_as_the_largest(demo: Demo) -> None:
-    topics = ask_command(demo, "topics", "--clusters", "3")
+    topics = ask_command(demo, "topics", "--service", "docs-chat", "--clusters", "3")
     assert len(topics) == 3
     assert [topic["count"] for topic in topics] == sorted((topic["count"] for topic in topics), reverse=True)
     assert "vpp" in topics[0]["label"].lower()
@@ -95,7 +115,7 @@ def test_topics_by_command_find_the_new_subject_as_the_largest(demo: Demo) -> No
 def test_most_queries_of_the_largest_topic_are_about_vpp(demo: Demo, demo_store: Store) -> None:
     embedder = Embedder(demo.config.embedding_model)
     today = datetime.now(UTC).date()
-    coverage = report_coverage(demo_store, embedder, scope=DEFAULT_SCOPE, today=today, clusters=3)
+    coverage = report_coverage(demo_store, embedder, scope=CHAT, today=today, clusters=3)
     members = [coverage.queries[at] for at in coverage.topics.topics[0].members]
     about_vpp = sum(query.count for query in members if query.text in read_queries("vpp"))
     assert about_vpp / sum(query.count for query in members) > 0.5
@@ -225,7 +245,7 @@ def test_the_flags_are_those_of_the_story_each_with_its_audit_entries(demo_store
     tried = {flag.key: rollout_pct(flag.definition) for flag in list_flags(demo_store, "staging")}
     assert tried == {"contextual_retrieval": 100, "new_prompt_v3": 100, "use_hyde": 100}
     assert {flag.definition["state"] for flag in list_flags(demo_store, "staging")} == {"ENABLED"}
-    assert {entry.target for entry in list_audit(demo_store)} == {*found, "default", "docs-v1", "docs-v2"}
+    assert {entry.target for entry in list_audit(demo_store)} == {*found, "default", "docs-v1", "docs-v2", "docs-chat"}
 
 
 def test_logged_scores_are_what_the_index_answers(demo: Demo) -> None:
@@ -236,13 +256,14 @@ def test_logged_scores_are_what_the_index_answers(demo: Demo) -> None:
 
 
 @pytest.mark.deep
-def test_logged_costs_and_faithfulness_are_those_of_the_offline_answer_and_nobody_rated_it(demo: Demo) -> None:
+def test_logged_costs_and_faithfulness_are_those_of_the_offline_answer_and_so_is_the_rating(demo: Demo) -> None:
     embedder, indexes = Embedder(demo.config.embedding_model), LanceIndexes(demo.config.index_uri)
     vectors = SentenceVectors(embedder)
     prices = parse_prices((PROJECT / "data" / "prices.yaml").read_text())
     rows = read_log(demo)
-    assert {(row["feedback"], row["latency_ms"]) for row in rows} == {(None, None)}
-    for row in random.Random(2).sample(rows, 10):
+    assert {row["latency_ms"] for row in rows} == {None}
+    rated = [row for row in rows if row["feedback"] is not None]
+    for row in [*random.Random(2).sample(rows, 10), *random.Random(3).sample(rated, 10)]:
         path = CONTENT / "prompts" / "qa" / f"{row['prompt_version']}.md"
         answer = extractive_pipeline(
             parse_prompt(path.read_text()),
@@ -253,11 +274,14 @@ def test_logged_costs_and_faithfulness_are_those_of_the_offline_answer_and_nobod
         supported = find_supported(answer, vectors)
         assert row["cost_usd"] == pytest.approx(answer.cost_usd)
         assert row["faithfulness"] == (sum(supported) / len(supported) if supported else None)
+        if row["feedback"] is not None:
+            nearest = max(vectors.similarities(row["query"], answer.sentences), default=0.0)
+            assert row["feedback"] == (1 if nearest >= 0.5 else -1)
 
 
 def test_the_log_covers_37_days_and_vpp_comes_up_in_the_last_seven(demo: Demo) -> None:
     rows, vpp = read_log(demo), read_queries("vpp")
-    end = datetime.fromisoformat(json.loads((demo.config.home / "demo.json").read_text())["built"]).timestamp() * 1000
+    end = built_at(demo).timestamp() * 1000
     days_ago = [(end - row["ts_ms"]) / 86_400_000 for row in rows]
     assert 36 < max(days_ago) <= 37
     assert min(days_ago) >= 0
@@ -270,20 +294,117 @@ def test_the_log_covers_37_days_and_vpp_comes_up_in_the_last_seven(demo: Demo) -
 
 
 def test_the_traffic_is_the_same_each_time_it_is_drawn(demo: Demo, demo_store: Store) -> None:
-    rows = read_log(demo)
-    now = datetime.fromisoformat(json.loads((demo.config.home / "demo.json").read_text())["built"])
-    replies = {
-        (row["query"], row["prompt_version"]): demo_room.Reply(row["score"], row["cost_usd"], row["faithfulness"])
-        for row in rows
-    }
     flags = {flag.key: flag.definition for flag in list_flags(demo_store, "production")}
-    drawn = demo_room._draw_traffic(demo_room._load_queries(), replies, FlagSet.from_definitions({"flags": flags}), now)
-    columns = (
-        "ts_ms", "query", "score", "session_id", "arm", "prompt_version", "index_version", "cost_usd", "faithfulness",
-    )  # fmt: skip
-    assert [tuple(getattr(each, name) for name in columns) for each in drawn] == [
-        tuple(row[name] for name in columns) for row in rows
+    drawn = draw_traffic(
+        demo_room._load_queries(),
+        FlagSet.from_definitions({"flags": flags}),
+        environment="production",
+        now=built_at(demo),
+    )
+    rows = {scope: read_log(demo, scope) for scope in SCOPES}
+    assert {each.scope for each in drawn} == set(SCOPES)
+    for scope in SCOPES:
+        assert [
+            (to_ms(each.ts), each.text, each.session_id, each.user_id, each.arm, each.prompt_version,
+             each.index_version, each.attributes)
+            for each in drawn if each.scope == scope
+        ] == [
+            (row["ts_ms"], row["query"], row["session_id"], row["user_id"], row["arm"], row["prompt_version"],
+             row["index_version"], json.loads(row["attributes"]) if row["attributes"] else None)
+            for row in rows[scope]
+        ]  # fmt: skip
+
+
+def test_two_services_and_two_environments_report_and_a_command_for_one_lists_them(demo: Demo) -> None:
+    listed = ask_command(demo, "services", "list")
+    assert [(each["environment"], each["service"], each["dimensions"]) for each in listed] == [
+        ("production", "docs-chat", ["tenant"]),
+        ("production", "search-box", []),
+        ("staging", "docs-chat", ["tenant"]),
     ]
+    for command in ("drift", "topics"):
+        done = subprocess.run([PROGRAM, command], env=demo.environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "production/docs-chat, production/search-box" in done.stderr
+    assert len(read_log(demo, SEARCH)) < len(read_log(demo)) / 2
+
+
+def test_staging_has_a_verdict_of_its_own_and_is_searched_in_the_next_index(demo: Demo) -> None:
+    found = ask_command(demo, "drift", "--environment", "staging")
+    assert (found["service"], found["status"]) == ("docs-chat", "stable")
+    rows = read_log(demo, STAGED)
+    assert {row["index_version"] for row in rows} == {"docs-v1", "docs-v2"}
+    about_vpp = [row for row in rows if row["query"] in read_queries("vpp")]
+    assert {row["index_version"] for row in about_vpp} == {"docs-v2"}
+    assert sum(row["score"] for row in about_vpp) / len(about_vpp) > 0.5
+
+
+def test_the_deck_calls_the_outage_of_the_search_box_and_since_when(demo: Demo) -> None:
+    found = ask_command(demo, "drift", "--service", "search-box")
+    yesterday = built_at(demo).date() - timedelta(days=1)
+    assert (found["status"], found["outage_since"]) == ("outage", yesterday.isoformat())
+    assert found["empty_share"] > 0.1
+    assert found["unscored_share"] == 0
+    midnight = datetime(yesterday.year, yesterday.month, yesterday.day, tzinfo=UTC).timestamp() * 1000
+    rows = read_log(demo, SEARCH)
+    before = [row["score"] is None for row in rows if row["ts_ms"] < midnight]
+    since = [row["score"] is None for row in rows if row["ts_ms"] >= midnight]
+    assert sum(before) / len(before) < 0.05
+    assert 0.5 < sum(since) / len(since) < 1
+
+
+@pytest.mark.deep
+def test_what_the_search_box_shows_are_the_hits_above_its_floor(demo: Demo) -> None:
+    rows = random.Random(4).sample(read_log(demo, SEARCH)[-400:], 20)
+    since = begin_outage(built_at(demo)).timestamp() * 1000
+    vectors = Embedder(demo.config.embedding_model).embed([row["query"] for row in rows])
+    found = LanceIndexes(demo.config.index_uri).search("docs-v1", vectors, top_k=5)
+    for row, hits in zip(rows, found, strict=True):
+        floor = 0.7 if row["ts_ms"] >= since else 0.3
+        assert {name for name, _ in json.loads(row["documents"])} == {
+            hit.document for hit in hits if hit.score >= floor
+        }
+
+
+def test_documents_are_those_of_the_hits_and_their_rollup_counts_them(demo: Demo) -> None:
+    rows = random.Random(5).sample(read_log(demo), 20)
+    vectors = Embedder(demo.config.embedding_model).embed([row["query"] for row in rows])
+    found = LanceIndexes(demo.config.index_uri).search("docs-v1", vectors, top_k=5)
+    for row, hits in zip(rows, found, strict=True):
+        documents = json.loads(row["documents"])
+        assert [name for name, _ in documents] == list(dict.fromkeys(hit.document for hit in hits))
+        assert documents[0][1] == pytest.approx(hits[0].score, abs=1e-5)
+    every = [name for row in read_log(demo) for name, _ in json.loads(row["documents"])]
+    query = "SELECT SUM(n) FROM document_days JOIN scopes ON scopes.id = scope_id WHERE environment = ? AND service = ?"
+    with closing(sqlite3.connect(demo.config.home / "quarterdeck.db")) as connection:
+        assert connection.execute(query, CHAT).fetchone() == (len(every),)
+
+
+def test_ratings_came_minutes_to_days_after_their_questions(demo: Demo) -> None:
+    rated = [
+        row for row in ask_command(demo, "questions", "--service", "docs-chat", "--limit", "4000") if row["scores"]
+    ]
+    assert len(rated) > 100
+    assert {(score["name"], score["source"]) for row in rated for score in row["scores"]} == {("feedback", "user")}
+    assert {score["value"] for row in rated for score in row["scores"]} == {1, -1}
+    assert [row["feedback"] for row in rated] == [row["scores"][0]["value"] for row in rated]
+    query = "SELECT scores.ts_ms - retrievals.ts_ms, scores.ts_ms FROM scores JOIN retrievals USING (retrieval_id)"
+    with closing(sqlite3.connect(demo.config.home / "quarterdeck.db")) as connection:
+        late = connection.execute(query).fetchall()
+        assert connection.execute("SELECT COUNT(*) FROM scores WHERE pending > 0").fetchone() == (0,)
+    assert min(minutes for minutes, _ in late) >= 60_000
+    assert 2 * 86_400_000 < max(minutes for minutes, _ in late) <= 3 * 86_400_000
+    assert max(at for _, at in late) <= built_at(demo).timestamp() * 1000
+
+
+def test_users_are_named_and_tenants_are_among_the_segments(demo: Demo, demo_store: Store) -> None:
+    rows = read_log(demo)
+    assert all(row["user_id"] and row["session_id"].startswith(f"{row['user_id']}-") for row in rows)
+    assert {row["user_id"] for row in read_log(demo, SEARCH)} == {None}
+    segments = dict(report_drift(demo_store, scope=CHAT, today=built_at(demo).date()).segments)
+    assert sorted(each.segment for each in segments["tenant"]) == ["acme", "borealis", "cobalt"]
+    tenants = {row["user_id"]: json.loads(row["attributes"])["tenant"] for row in rows}
+    assert all(json.loads(row["attributes"])["tenant"] == tenants[row["user_id"]] for row in rows)
 
 
 def test_building_again_changes_nothing(demo: Demo, demo_store: Store) -> None:

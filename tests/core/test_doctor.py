@@ -47,7 +47,7 @@ def own(demo: Demo, tmp_path: Path) -> Config:
 def test_on_the_demo_everything_is_well_with_the_model_too(own: Config) -> None:
     found = list(examine(own, now=datetime.now(UTC)))
     assert [each for each in found if each.state is not State.OK] == []
-    assert len(found) == 12
+    assert len(found) == 13
     assert "384 dimensions; its weights are the published ones (sha256 53aa51172d14…)" in found[-1].found
 
 
@@ -100,7 +100,7 @@ def test_what_is_broken_fails_by_its_name_and_the_rest_is_still_looked_at(what: 
     assert found[name].state is State.FAIL
     assert said in found[name].found
     assert found[name].remedy
-    assert len(found) == 11
+    assert len(found) == 12
     assert found["programs"].state is State.OK
 
 

@@ -64,6 +64,7 @@ def fill(store: Store) -> None:
     counted = {**scope, "source": "client", "hour_ms": 0, "n": 1, "last_ms": 1}
     with store.begin() as connection:
         store_scores(connection, [{**given, **scope, "retrieval_id": name} for name in ("q-1", "q-2", "q-3")])
+        store_scores(connection, [{**given, "environment": "staging", "service": "answers", "retrieval_id": "q-2"}])
         connection.execute(insert(flag_exposures), [{**seen, "targeting_key": key} for key in (ADA, "bob", "s-1")])
         connection.execute(insert(tracked_events), [{**event, "targeting_key": key} for key in (ADA, ADA, "bob")])
         spans = [("t-1", "{}"), ("t-3", "{}"), ("t-9", json.dumps({"user": ADA}))]
@@ -88,7 +89,8 @@ def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
     assert erase(full, DataSubject(user_id=ADA), ACT) == expected
     assert texts(full) == {"shared question", "nobody's"}
     with full.read() as connection:
-        assert list(connection.scalars(select(scores.c.retrieval_id))) == ["q-3"]
+        left = connection.execute(select(scores.c.environment, scores.c.retrieval_id).order_by(scores.c.retrieval_id))
+        assert list(map(tuple, left)) == [("production", "q-2"), ("production", "q-3")]  # q-2 is of another environment
         assert sorted(connection.scalars(select(flag_exposures.c.targeting_key))) == ["bob", "s-1"]
         assert list(connection.scalars(select(tracked_events.c.targeting_key))) == ["bob"]
         assert list(connection.scalars(select(trace_spans.c.trace_id))) == ["t-3"]

@@ -165,4 +165,5 @@ def test_garbage_is_refused_in_one_line_and_leaves_no_trace(path: str, server: A
         rows = connection.scalar(text("SELECT COUNT(*) FROM retrievals"))
         good = "score IS NULL OR (score >= 0 AND score <= 1)"
         assert connection.scalar(text(f"SELECT COUNT(*) FROM retrievals WHERE {good}")) == rows
-        assert (connection.scalar(text("SELECT SUM(n) FROM rollups_daily WHERE dimension = ''")) or 0) == rows
+        counted = "SELECT SUM(n + unmapped + unscored + empty + failed) FROM rollups WHERE dimension = ''"
+        assert (connection.scalar(text(counted)) or 0) == rows

@@ -16,6 +16,9 @@ from core.errors import InvalidInput
 
 HOSTILE = "<script>alert(1)</script> **bold** [x](javascript:alert(1)) :red[x] $x$ `y`"
 
+# The rows of the demo's first service, whose pages are shown to who chose nothing.
+CHAT_ROWS = "retrievals JOIN scopes ON scopes.id = scope_id WHERE service = 'docs-chat' AND environment = 'production'"
+
 LIVE_MARKUP = ("<script", "**bold**", "[x](", ":red[x]", "$x$", "`y`")
 
 

@@ -15,6 +15,8 @@ from core.config import PROJECT
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.flags.operations import create_flag
+from core.log.service_operations import save_service
+from core.log.services import ServiceSettings
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -22,9 +24,11 @@ from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.opening import (
+    CHAT_ROWS,
     HOSTILE,
     ask,
     assert_shown_as_text,
+    forget,
     markdown_of,
     only_error,
     open_page,
@@ -43,7 +47,7 @@ def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Dem
     asked = {line.strip() for line in (PROJECT / "data/demo/queries/vpp.txt").read_text().splitlines()}
     rows = ask(
         as_demo.config.home / "quarterdeck.db",
-        "SELECT query, score FROM retrievals WHERE ts_ms >= ?",
+        f"SELECT query, score FROM {CHAT_ROWS} AND ts_ms >= ?",
         utc_midnight_ms(6),
     )
     threshold = float(re.search(r"under ([\d.]+)", " ".join(c.value for c in app.caption))[1])  # type: ignore[index]
@@ -70,6 +74,22 @@ def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: 
     assert verdict(open_page("coverage")).startswith("1 topic scores low, 50% of all queries together.")
     overview = text_of(" ".join(markdown_of(open_page("overview"))))
     assert "1 topic scores low in the last 7 days" in overview
+
+
+def test_typical_questions_link_to_their_newest_trace(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS[:1])
+    assert "trace" not in open_page("coverage").dataframe[0].value
+    link = "https://traces.example/{trace_id}"
+    save_service(store, ServiceSettings("default", trace_link=link), Act("ada", "where traces are"))
+    now = datetime.now(UTC)
+    traces = [(3, "old"), (1, "a b<c>"), (0, None)]
+    rows = [
+        Retrieval(now - timedelta(seconds=ago), f"how do I set up {WORDS[0]}", 0.1, trace_id=t) for ago, t in traces
+    ]
+    append_retrievals(store, rows)
+    forget()
+    (table,) = [each.value for each in open_page("coverage").dataframe if "trace" in each.value]
+    assert list(table["trace"]) == ["https://traces.example/a%20b%3Cc%3E"]
 
 
 def test_who_may_not_read_questions_sees_counts_only(

@@ -7,7 +7,7 @@ import pytest
 
 from app import ui
 from tests.conftest import Demo
-from tests.pages.opening import ask, open_page, utc_midnight_ms, verdict
+from tests.pages.opening import CHAT_ROWS, ask, open_page, utc_midnight_ms, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -27,12 +27,12 @@ def test_drift_says_by_how_much_and_since_when_the_score_fell(as_demo: Demo) -> 
     assert utc_midnight_ms(9) <= since <= utc_midnight_ms(4)
     ((now, count),) = ask(
         as_demo.config.home / "quarterdeck.db",
-        "SELECT AVG(score), COUNT(score) FROM retrievals WHERE ts_ms >= ? AND ts_ms < ?",
+        f"SELECT AVG(score), COUNT(score) FROM {CHAT_ROWS} AND ts_ms >= ? AND ts_ms < ?",
         since,
         utc_midnight_ms(0),
     )
     ((before,),) = ask(
-        as_demo.config.home / "quarterdeck.db", "SELECT AVG(score) FROM retrievals WHERE ts_ms < ?", since
+        as_demo.config.home / "quarterdeck.db", f"SELECT AVG(score) FROM {CHAT_ROWS} AND ts_ms < ?", since
     )
     assert float(said[3]) == pytest.approx(now, abs=0.01)  # a text of over 1% of a day weighs less than its count
     assert int(said[4].replace(",", "")) == count
@@ -49,7 +49,7 @@ def test_drift_shows_the_mean_since_the_day_it_names(as_demo: Demo) -> None:
     since = utc_midnight_ms(days[label.removeprefix("Mean score since ")])
     ((mean,),) = ask(
         as_demo.config.home / "quarterdeck.db",
-        "SELECT AVG(score) FROM retrievals WHERE ts_ms >= ? AND ts_ms < ?",
+        f"SELECT AVG(score) FROM {CHAT_ROWS} AND ts_ms >= ? AND ts_ms < ?",
         since,
         utc_midnight_ms(0),
     )

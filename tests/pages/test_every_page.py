@@ -107,7 +107,10 @@ def test_links_select_the_flag_the_version_the_days_and_the_topic(as_demo: Demo)
     corpus = open_page("corpus", tab="Files", version="v1", search="mbuf")
     assert corpus.selectbox(key="version").value == "v1"
     assert "1 of 38 files of v1" in " ".join(caption.value for caption in corpus.caption)
-    assert len(open_page("drift", days="14d").dataframe[-1].value) == 14
+    assert len(open_page("drift", days="14d").dataframe[-1].value) in (
+        13,
+        14,
+    )  # soon after midnight, today has no question
     topics = open_page("coverage", clusters="3").selectbox(key="topic")
     last = topics.options[-1]
     assert len(topics.options) == 3

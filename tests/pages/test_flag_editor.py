@@ -27,10 +27,13 @@ def differences(app: AppTest) -> Iterator[str]:
 
 def test_a_change_is_previewed_on_recent_users_and_saved_with_its_reason(demo_url: str) -> None:
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0)
-    said = re.search(r"\*\*(\d+)%\*\* get another answer: ([\d,]+) of ([\d,]+) session ids", shown_text(app))
+    said = re.search(r"\*\*(\d+)%\*\* get another answer: ([\d,]+) of ([\d,]+) users", shown_text(app))
     assert said, shown_text(app)
     since = int((datetime.now(UTC) - timedelta(days=7)).timestamp() * 1000)
-    query = "SELECT COUNT(DISTINCT session_id) FROM retrievals WHERE ts_ms >= ?"
+    query = (
+        "SELECT COUNT(DISTINCT COALESCE(user_id, session_id)) FROM retrievals JOIN scopes ON scopes.id = scope_id "
+        "WHERE environment = 'production' AND ts_ms >= ?"
+    )
     ((users,),) = ask(demo_url, query, since)
     assert int(said[3].replace(",", "")) == pytest.approx(users, abs=10)
     assert int(said[1]) == pytest.approx(20, abs=7)

@@ -17,7 +17,8 @@ from quarterdeck import Quarterdeck
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.recorder import Recorder, append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import dimension_values, metric_sums, retrievals, rollups
+from quarterdeck.schema import dimension_values, metric_sums, retrievals, rollups, scopes
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -101,6 +102,21 @@ def test_a_full_queue_makes_the_caller_wait_and_then_counts_the_drop(store, capl
     recorder.close()
 
 
+def test_an_id_is_taken_in_its_own_environment_and_service_alone(store):
+    staging = Scope("staging", "default")
+    for rows in ([make(retrieval_id="q-1")], [make(retrieval_id="q-1", scope=staging)] * 2, [make(retrieval_id="q-1")]):
+        with closing(Recorder(store)) as recorder:
+            for row in rows:
+                recorder.record(row)
+    assert append_retrievals(store, [make(retrieval_id=name, scope=staging) for name in ("q-1", "q-2")]) == 1
+    with store.read() as connection:
+        c = retrievals.c
+        query = select(scopes.c.environment, c.retrieval_id).join(scopes, scopes.c.id == c.scope_id)
+        assert sorted(map(tuple, connection.execute(query))) == [
+            ("production", "q-1"), ("staging", "q-1"), ("staging", "q-2"),
+        ]  # fmt: skip
+
+
 def test_a_closed_recorder_takes_no_more_rows(store):
     recorder = Recorder(store)
     recorder.record(make())
@@ -133,7 +149,7 @@ def test_four_processes_at_once_lose_no_row_and_see_no_lock(url, store):
         out, err = writer.communicate(timeout=120)
         assert (out, err, writer.returncode) == ("0\n", "", 0)
     assert count_rows(store) == 8_000
-    assert sum(row[5] for row in read_rollups(store)[86_400_000]) == 8_000
+    assert sum(row[4] for row in read_rollups(store)["rollups"] if row[1] == "") == 8_000
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -13,7 +13,7 @@ from app.resources import get_store
 from app.visitor import get_visitor
 from core.audit.files import write_csv, write_json
 from core.audit.permissions import Roles, list_readable
-from core.audit.trail import AuditEntry, AuditFilter, list_audit, list_audit_values
+from core.audit.trail import AuditEntry, AuditFilter, hide_labels, list_audit, list_audit_values
 from quarterdeck.clock import to_ms
 
 SHOWN = 1_000
@@ -63,4 +63,9 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
 
 def export(write: Callable[..., str], chosen: AuditFilter) -> Callable[[Roles], str]:
     """Return the function that writes the file on click: every matching entry, with before, after and hashes."""
-    return lambda roles: write(list_audit(get_store(), replace(chosen, among=list_readable(roles)), limit=None))
+
+    def export_for(roles: Roles) -> str:
+        found = list_audit(get_store(), replace(chosen, among=list_readable(roles)), limit=None)
+        return write(hide_labels(found, roles))
+
+    return export_for

@@ -7,6 +7,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.resources import get_config, get_embedder, get_store, load_drift
+from core.coverage.asked import link_traces
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.embedding.backfill import Backfill
 from core.predictions.nearest import Nearest, find_nearest
@@ -44,6 +45,12 @@ def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
 def load_map(scope: Scope, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
     """Return the low-scoring queries of the window as points of a map."""
     return map_coverage(load_coverage(scope, today, window_days, clusters), load_places)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=100, show_spinner="Looking for traces …")
+def load_traces(texts: tuple[str, ...], scope: Scope, start_ms: int, end_ms: int, below: float) -> dict[str, str]:
+    """Return the addresses of the newest traces of some questions."""
+    return link_traces(get_store(), texts, scope=scope, start_ms=start_ms, end_ms=end_ms, below=below)
 
 
 @st.cache_resource(

@@ -1,11 +1,12 @@
 """One topic: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
 
+import shlex
 from collections.abc import Sequence
 
 import streamlit as st
 
 from app import ui
-from app.panels.coverage.resources import load_nearest
+from app.panels.coverage.resources import load_nearest, load_traces
 from app.resources import get_embedder, get_store
 from app.text import plain
 from app.visitor import lock, make_act
@@ -41,11 +42,7 @@ def render_topic(
     columns[3].metric("Mean score", ui.format_score(topic.mean_score))
     columns[4].metric("Trend", topic.trend)
     if topic.sample_queries:  # none for visitors who may not read questions
-        st.caption("Typical questions")
-        ui.show_table(
-            [{"query": ui.shorten(sample, 400)} for sample in topic.sample_queries],
-            key="coverage-samples", file_name="queries.csv",
-        )  # fmt: skip
+        render_samples(topic, coverage)
         render_nearest(topic, coverage)
     render_predictions(topic, coverage.scope)
     if known:
@@ -54,6 +51,20 @@ def render_topic(
     else:
         when = "it is added when all new queries are embedded and the number of topics is automatic"
         st.caption(f"Not in the backlog yet: {when}.")
+
+
+def render_samples(topic: Topic, coverage: Coverage) -> None:
+    """What people typed, each with a link to its newest trace where the service has an address for them."""
+    st.caption("Typical questions")
+    window = coverage.window
+    links = load_traces(topic.sample_queries, coverage.scope, window.start_ms, window.end_ms, coverage.threshold)
+    rows = [
+        {"query": ui.shorten(sample, 400)} | ({"trace": links.get(sample)} if links else {})
+        for sample in topic.sample_queries
+    ]
+    ui.show_table(
+        rows, key="coverage-samples", file_name="queries.csv", column_config={"trace": ui.link_column("Open the trace")}
+    )
 
 
 def render_nearest(topic: Topic, coverage: Coverage) -> None:
@@ -83,7 +94,8 @@ def render_predictions(topic: Topic, scope: Scope) -> None:
     """What each predicted corpus version would do to the topic."""
     predicted = list_topic_predictions(get_store(), topic.topic_id, scope)
     if not predicted:
-        st.caption("No prediction covers this topic yet. To make one: quarterdeck index predict v2")
+        of = shlex.join(("--environment", scope.environment, "--service", scope.service))
+        st.caption(plain(f"No prediction covers this topic yet. To make one: quarterdeck index predict v2 {of}"))
         return
     for version, found in predicted:
         documents = ", ".join(ui.shorten(document, 60) for document in found.documents[:3])

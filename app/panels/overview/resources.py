@@ -11,6 +11,7 @@ from app.resources import get_config, get_corpus, get_store, get_tracking, load_
 from core.causes.changes import WhatChanged
 from core.coverage.report import Coverage, hide_questions
 from core.errors import QuarterdeckError
+from core.intake.counts import Refusals, list_refusals
 from core.log.successions import Succession, find_successions
 from core.overview import (
     GAP_DAYS,
@@ -22,7 +23,7 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
-from quarterdeck.clock import DAY_MS, now_ms
+from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.scope import Scope
 
@@ -34,6 +35,16 @@ def load_successions() -> tuple[Succession, ...]:
         if not isinstance(as_log(get_store()), SqlLog):
             return ()
         return find_successions(get_store(), since_ms=now_ms() - 30 * DAY_MS)
+    except QuarterdeckError:
+        return ()
+
+
+@st.cache_resource(ttl=5, max_entries=20, show_spinner=False)
+def load_refusals(environment: str, hours: int) -> tuple[Refusals, ...]:
+    """Return what was refused of an environment in the last hours; nothing while the store cannot be read."""
+    try:
+        since_ms = now_ms() - hours * HOUR_MS
+        return tuple(list_refusals(get_store(), Scope(environment, ""), since_ms=since_ms - since_ms % HOUR_MS))
     except QuarterdeckError:
         return ()
 

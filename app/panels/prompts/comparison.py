@@ -10,6 +10,8 @@ from app import ui
 from app.panels.prompts.resources import load_wording
 from app.panels.prompts.runs import label, scale
 from app.text import plain
+from app.visitor import may_read_questions
+from core.audit.permissions import EVERYWHERE
 from core.corpus.worddiff import compare_words
 from core.prompts.contests import Contender, PromptComparison
 from core.prompts.decisions import Point, pareto_front
@@ -126,7 +128,7 @@ def draw_scores(contenders: Sequence[Contender]) -> go.Figure:
         figure.add_box(
             y=[case.faithfulness for case in judged], name=ui.chart_text(each.label, 24), boxpoints=points, jitter=0.5,
             pointpos=0, marker={"color": _color(at), "size": 5, "opacity": 0.7}, line={"color": _color(at)},
-            boxmean=True, showlegend=False, text=[ui.chart_text(case.question, 80) for case in judged],
+            boxmean=True, showlegend=False, text=[ui.chart_text(_name(case), 80) for case in judged],
             hovertemplate="%{y:.2f}: %{text}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(title="faithfulness", range=[-0.05, 1.05], tickformat=".1f")
@@ -210,14 +212,14 @@ def render_cases(first: Contender, second: Contender, *, comparable: bool) -> No
     columns = dict.fromkeys(("A", "B"), ui.score_column())
     rows = [_row(pair) for pair in shown]
     ui.show_table(rows, key="prompts-cases", file_name="cases.csv", column_config=columns, row_height=56)
-    names = {pair.first.case_id: f"{pair.first.case_id}: {ui.shorten(pair.first.question, 80)}" for pair in shown}
+    names = {pair.first.case_id: f"{pair.first.case_id}: {ui.shorten(_name(pair.first), 80)}" for pair in shown}
     chosen = st.selectbox("One case in full", list(names), format_func=names.__getitem__, key="case")
     render_case(next((pair for pair in shown if pair.first.case_id == chosen), shown[0]), first.label, second.label)
 
 
 def render_case(pair: CasePair, first: str, second: str) -> None:
     """Both answers to one question, sentence by sentence."""
-    st.text(pair.first.question)
+    st.text(_name(pair.first))
     if not pair.first.answerable:
         st.caption("The documents do not contain the answer: a refusal is right.")
     for place, case, name in zip(st.columns(2), (pair.first, pair.second), (first, second), strict=True):
@@ -228,6 +230,11 @@ def render_case(pair: CasePair, first: str, second: str) -> None:
             st.markdown(f"**{plain(name)}**: {', '.join(figures)}")
             for line in _say_answer(case):
                 st.text(line)
+
+
+def _name(case: CaseResult) -> str:
+    """A case's question; for visitors who may not read questions, which are often users' own, its id."""
+    return case.question if may_read_questions(EVERYWHERE) else case.case_id
 
 
 def _say_answer(case: CaseResult) -> list[str]:
@@ -244,7 +251,7 @@ def _row(pair: CasePair) -> dict[str, object]:
         "won": won,
         "A": round(pair.first.faithfulness, 3),
         "B": round(pair.second.faithfulness, 3),
-        "question": pair.first.question,
+        "question": _name(pair.first),
         "answer of A": pair.first.answer,
         "answer of B": pair.second.answer,
     }

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import streamlit as st
 
 from app.resources import get_config, get_store, get_tracking
-from core.arms.histories import scope_of_flag
 from core.errors import QuarterdeckError, SourceUnavailable
 from core.log.retrievals import Window
 from core.prompts.behavior import BehaviorReport, report_behavior
@@ -14,6 +13,7 @@ from core.prompts.decisions import WinnerRule
 from core.prompts.naming import list_naming
 from core.tracking.conventions import RunNames
 from core.tracking.runs import Run, RunFilter, RunPage, RunSort
+from quarterdeck.scope import Scope
 
 
 @st.cache_resource(ttl=15, show_spinner="Reading MLflow …")
@@ -74,5 +74,5 @@ def load_choices(experiment: str) -> tuple[Run, ...]:
 def load_behavior(name: str, experiment: str, window: Window, environment: str) -> BehaviorReport:
     """Return what each version of a prompt does in an environment, next to its offline figures."""
     return report_behavior(
-        get_store(), get_tracking(), name, experiment=experiment, window=window, scope=scope_of_flag(environment)
+        get_store(), get_tracking(), name, experiment=experiment, window=window, scope=Scope(environment.casefold(), "")
     )

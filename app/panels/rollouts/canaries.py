@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import charts, ui
 from app.panels.rollouts.resources import load_canaries
-from app.resources import get_store
+from app.resources import get_store, list_services
 from app.text import plain
 from app.visitor import lock, make_act
 from core.arms.comparisons import ArmComparison, say_amount, say_value, trace_harm
@@ -79,7 +79,9 @@ def render_verdict(report: CanaryReport) -> None:
     )
     planned = f"Steps: {steps}." if report.is_planned else "No steps are planned, so the default limits apply."
     since = f"{report.share_pct:g}% on green since {ui.format_moment(report.since)}, {ui.format_ago(report.since)}."
-    st.caption(f"{since} {planned} {ALONE[report.plan.automation]}", help=ui.format_utc(report.since))
+    judges = plain(", ".join(report.plan.services)) or "all services that report its arms"
+    told = f"{since} {planned} Judged by {judges}. {ALONE[report.plan.automation]}"
+    st.caption(told, help=ui.format_utc(report.since))
     if verdict.missing:
         st.markdown("Missing for the next step:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
 
@@ -159,26 +161,43 @@ def render_actions(report: CanaryReport) -> None:
             if report.share_pct and report.verdict.call is not CanaryCall.PROMOTE:
                 label += f", although the verdict is {report.verdict.call}"
             render_form(
-                Action.CANARY_PROMOTE, label, flag, promote_canary, primary=report.verdict.call is CanaryCall.PROMOTE
-            )
+                Action.CANARY_PROMOTE, label, flag, promote_canary, primary=report.verdict.call is CanaryCall.PROMOTE,
+                judges=report.plan.services,
+            )  # fmt: skip
     with right:
         if report.share_pct:
             primary = report.verdict.call is CanaryCall.ROLL_BACK
             render_form(Action.CANARY_ROLLBACK, "Roll back: everybody on blue", flag, roll_back_canary, primary=primary)
 
 
-def render_form(action: Action, label: str, flag: Flag, change: Callable[..., int], *, primary: bool) -> None:
-    """One form: a reason and a button."""
+def render_form(
+    action: Action,
+    label: str,
+    flag: Flag,
+    change: Callable[..., int],
+    *,
+    primary: bool,
+    judges: Sequence[str] | None = None,
+) -> None:
+    """One form: a reason, a button, and the services whose rows judge the canary where these can be changed."""
     key = f"canary-{verb_of(action)}-{flag.key}-{flag.version}"
 
     def run() -> int:
-        by: Act = make_act(st.session_state[f"{key}-reason"], flag.environment)
+        state = st.session_state
+        by: Act = make_act(state[f"{key}-reason"], flag.environment)
         try:
-            return change(get_store(), flag, by)
+            chosen = {} if judges is None else {"services": state[f"{key}-services"]}
+            return change(get_store(), flag, by, **chosen)
         finally:
             load_canaries.clear()
 
     with st.form(key):
+        if judges is not None:
+            reporting = [scope.service for scope in list_services() if scope.environment == flag.environment.casefold()]
+            st.multiselect(
+                "Judged by", sorted({*reporting, *judges}), list(judges), key=f"{key}-services",
+                accept_new_options=True, placeholder="All services that report its arms",
+            )  # fmt: skip
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
             plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import charts, ui
 from app.panels.rollouts.resources import load_experiments
-from app.resources import get_store
+from app.resources import get_store, list_services
 from app.text import plain
 from app.visitor import lock, make_act
 from core.arms.arms import Metric
@@ -136,7 +136,8 @@ def say_design(report: ExperimentReport) -> str:
     return (
         f"On {design.flag} since {ui.format_moment(found.started)}, {ui.format_ago(found.started)}. {users}. "
         f"Decides: {design.metric}, {way} is better, from {say_limit(design.metric, design.effect)} on. "
-        f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}."
+        f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}. "
+        f"Compares the rows of {', '.join(design.services) or 'all services'}."
     )
 
 
@@ -339,6 +340,11 @@ def render_design(flag: Flag) -> None:
             "Guardrails", "latency=0.15, errors=0.02", key="experiment-guardrails", max_chars=300,
             help="How much worse a metric may be; of latency and cost a share. None if left empty",
         )  # fmt: skip
+        known = [scope.service for scope in list_services() if scope.environment == flag.environment.casefold()]
+        right.multiselect(
+            "Services", known, key="experiment-services", accept_new_options=True, placeholder="All that report",
+            help="Whose rows are compared",
+        )  # fmt: skip
         middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
         st.caption("From then on, clients record who gets which variant. Nobody's answer changes.")
         locked = lock(Action.EXPERIMENT_START, flag.environment)
@@ -357,6 +363,7 @@ def start(flag: Flag) -> None:
             direction=None if way == AS_USUAL else Direction(way),
             guardrails=[parse_guardrail(part) for part in _split(state["experiment-guardrails"])],
             min_run=timedelta(seconds=parse_duration(state["experiment-run"])),
+            services=state["experiment-services"],
         )  # fmt: skip
         act = make_act(state["experiment-start-reason"], flag.environment)
         try:

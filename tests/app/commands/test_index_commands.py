@@ -12,6 +12,8 @@ from app import cli
 from core.config import PROJECT
 from tests.conftest import Demo, copy_home
 
+CHAT = ("--service", "docs-chat")
+
 pytestmark = pytest.mark.slow
 
 
@@ -44,11 +46,11 @@ def quarterdeck(demo: Demo, tmp_path: Path, monkeypatch, capsys):
 
 @pytest.mark.deep
 def test_an_index_is_predicted_built_probed_swapped_rolled_back_and_measured(quarterdeck, tmp_path):
-    code, out, _ = quarterdeck("predict", "v2", "--json")
+    code, out, _ = quarterdeck("predict", "v2", *CHAT, "--json")
     predicted = json.loads(out)
     assert (code, predicted["live"], predicted["target"]) == (0, "docs-v1", "v2")
     assert predicted["lifted_share"] > 0.5
-    assert "vpp" in quarterdeck("predict", "workspace")[1]
+    assert "vpp" in quarterdeck("predict", "workspace", *CHAT)[1]
 
     code, out, _ = quarterdeck("build", "v2", "--json")
     built = json.loads(out)
@@ -64,8 +66,8 @@ def test_an_index_is_predicted_built_probed_swapped_rolled_back_and_measured(qua
     assert (code, out) == (0, f"default points to {name}, was docs-v1\n")
     assert f"{name:<32}" in quarterdeck("list")[1]
     assert [row["aliases"] for row in json.loads(quarterdeck("list", "--json")[1])] == [["default"], [], []]
-    assert json.loads(quarterdeck("predict", "v2", "--measure", "--json")[1])["largest_error"] < 0.02
-    assert "predicted" in quarterdeck("predict", "v2", "--measure")[1]
+    assert json.loads(quarterdeck("predict", "v2", "--measure", *CHAT, "--json")[1])["largest_error"] < 0.02
+    assert "predicted" in quarterdeck("predict", "v2", "--measure", *CHAT)[1]
 
     code, out, _ = quarterdeck("rollback", "--reason", "answers got worse")
     assert (code, out) == (0, "default points to docs-v1 again\n")
@@ -95,8 +97,8 @@ def test_mistakes_are_one_line(quarterdeck, tmp_path):
         (("build", "v9"), "v9"),
         (("probe", "docs-v9"), "no index 'docs-v9' is registered"),
         (("probe", "docs-v2", "--golden", tmp_path / "none.jsonl"), "golden: "),
-        (("predict", "v2", "--alias", "other"), "'other' points to no index yet"),
-        (("predict", "v7", "--measure"), "corpus version 'v7' has none"),
+        (("predict", "v2", *CHAT, "--alias", "other"), "'other' points to no index yet"),
+        (("predict", "v7", *CHAT, "--measure"), "corpus version 'v7' has none"),
     ]:
         code, _, said = quarterdeck(*arguments)
         assert (code, said.count("\n")) == (2, 1), said

@@ -4,6 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.audit.acts import Act
+from core.log.service_operations import save_service
+from core.log.services import ServiceSettings
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
@@ -38,6 +41,21 @@ def test_every_scope_is_listed_newest_first(two_scopes: Store, url: str, quarter
     assert (found[2]["retrieval_id"], found[2]["documents"]) == ("q-1", [{"id": "a.md", "score": 0.8, "rank": 1}])
     lines = quarterdeck("questions", "--database", url).out.splitlines()
     assert [line.split("  ")[-1] for line in lines] == ["nothing", "what is a ring", "what is an mbuf"]
+
+
+def test_a_trace_is_linked_where_its_service_says_how(store: Store, url: str, quarterdeck: Run) -> None:
+    link = "https://traces.example/t/{trace_id}?view=1"
+    save_service(store, ServiceSettings("answers", trace_link=link), Act("ada", "where traces are"))
+    rows = [
+        Retrieval(NOW, "linked", 0.5, trace_id='a/b"<x>', scope=Scope("production", "answers")),
+        Retrieval(NOW, "no trace", 0.5, scope=Scope("production", "answers")),
+        Retrieval(NOW, "no link", 0.5, trace_id="abc"),
+    ]
+    append_retrievals(store, rows)
+    found = quarterdeck("questions", "--database", url, "--json").json
+    assert {row["query"]: row["trace_link"] for row in found} == {
+        "linked": "https://traces.example/t/a%2Fb%22%3Cx%3E?view=1", "no trace": None, "no link": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

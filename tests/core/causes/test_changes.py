@@ -26,7 +26,7 @@ from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
-from tests.conftest import Demo
+from tests.conftest import CHAT, Demo
 
 NOW = datetime.now(UTC)
 TODAY = NOW.date()
@@ -42,7 +42,7 @@ def gathered(demo: Demo) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:
             store,
             lambda: Corpus(config.corpus_repo),
             lambda: Tracking(config.tracking_uri),
-            scope=DEFAULT_SCOPE,
+            scope=CHAT,
             since=LONG_AGO,
         )
     finally:
@@ -73,7 +73,7 @@ def test_the_demo_s_drop_is_laid_to_new_questions_and_not_to_the_changes_around_
     demo: Demo, gathered: tuple[tuple[TimelineChange, ...], tuple[str, ...]]
 ) -> None:
     store = Store(demo.config.database_url)
-    found = report_drift(store, scope=DEFAULT_SCOPE, today=TODAY)
+    found = report_drift(store, scope=CHAT, today=TODAY)
     told = explain_drift(store, found, gathered, today=TODAY)
     store.close()
     top = told.causes.first

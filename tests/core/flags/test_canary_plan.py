@@ -71,6 +71,8 @@ def test_a_flag_without_a_plan_has_none() -> None:
         ({"steps": "5% for 1h, 120%"}, "metadata.canary_steps: 120% is not a valid share"),
         ({"steps": f"5% for {'9' * 400}d, 100%"}, "metadata.canary_steps: a step may last a year at most"),
         ({"steps": ", ".join(["1% for 1h"] * 30)}, "metadata.canary_steps: has 30 steps"),
+        ({"steps": STEPS, "services": 7}, 'metadata.canary_services: write names like "answers, search"'),
+        ({"steps": STEPS, "services": "x" * 200}, "metadata.canary_services: "),
         ({"steps": STEPS, "automation": "yes"}, "metadata.canary_automation: must be full, rollback, off, not 'yes'"),
         ({"steps": STEPS, "min_users": 5}, "metadata.canary_min_users: must be a whole number from 30 up, not 5"),
         ({"steps": STEPS, "min_users": True}, "metadata.canary_min_users: must be a whole number"),

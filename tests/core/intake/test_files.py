@@ -19,6 +19,7 @@ from core.intake.importing import ImportReport, import_file
 from core.intake.tables import TableFile
 from core.log.filters import QuestionFilter
 from core.log.questions import list_page
+from core.log.services import ServiceSettings
 from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.exposures import store_scores
 from quarterdeck.recorder import append_retrievals
@@ -198,7 +199,7 @@ def test_an_export_of_questions_can_be_imported(
     with store.begin() as connection:
         store_scores(connection, [{**SCORE, "environment": "staging", "service": "answers"}])
     exported = list_page(store, QuestionFilter()).questions
-    path = write(tmp_path / name, [to_json(to_record(question)) for question in exported])
+    path = write(tmp_path / name, [to_json(to_record(question, ServiceSettings("default"))) for question in exported])
     other = Store(f"sqlite:///{tmp_path}/other.db", create=True)
     report = load(other, path)
     assert (report.stored, report.refused, report.notes) == (6, (), ())

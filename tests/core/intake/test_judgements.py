@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy import select
 
 from core.errors import InvalidInput
-from core.intake.judgements import read_assessments, read_evaluation
+from core.intake.judgements import read_assessments
 from core.intake.score_files import SCORES, ScoreImport, import_scores
 from core.intake.tables import TableFile
 from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
-from quarterdeck.redaction import compose, redact
+from quarterdeck.redaction import redact
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import metric_sums, scores
 from quarterdeck.store import Store
@@ -91,12 +91,3 @@ def test_assessments_of_mlflow_become_scores():
     ]  # fmt: skip
     assert found[0].ts_ms == 5_000
     assert [each.field for each in refused] == ["value"]
-
-
-def test_an_evaluation_event_becomes_a_score():
-    event = {"gen_ai.evaluation.name": "relevancy", "gen_ai.evaluation.score.value": 0.5}
-    assert read_evaluation(event, "q-1", redact=compose(), ts_ms=7)[:4] == ("q-1", "relevancy", "judge", 0.5)
-    label = {"gen_ai.evaluation.name": "relevancy", "gen_ai.evaluation.score.label": "pass"}
-    assert read_evaluation(label, "q-1", redact=compose(), ts_ms=7).value == 1.0
-    with pytest.raises(InvalidInput, match="name"):
-        read_evaluation({"gen_ai.evaluation.score.value": 1}, "q-1", redact=compose(), ts_ms=7)

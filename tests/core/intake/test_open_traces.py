@@ -287,17 +287,26 @@ def test_whatever_the_attributes_hold_each_search_is_taken_or_counted(store):
     assert counted.refused > 0
 
 
-def test_a_bound_sender_adds_nothing_to_a_trace_of_another_environment(store):
-    take(store, SPANS[0], SPANS[1])
-    before = read(store, "retrieval_id", "query", "documents", "answer")
-    foreign = replace(SPANS[6], scope=Scope("production", "answers"))
-    answer = replace(SPANS[8], scope=Scope("production", "answers"), answer="forged")
-    spans = [(TRACE, each) for each in (foreign, answer, SpanNote("plain", "root"))]
-    assert take_spans(store, spans, now_ms=NOW_MS + 1, is_bound=True) == []
-    tend_traces(store, now_ms=NOW_MS + OPEN_MS * 2)
-    assert read(store, "retrieval_id", "query", "documents", "answer") == before
-    counts = {each.source: each.reasons for each in list_counts(store)}
-    assert counts["otlp"]["scope"] == 1
+@pytest.mark.parametrize("order", [("staging", "production"), ("production", "staging")], ids="-".join)
+@pytest.mark.parametrize("is_over", [False, True], ids=["open", "over"])
+def test_a_trace_of_another_environment_is_another_one_whatever_its_id(store, tmp_path, order, is_over):
+    forged = [replace(each, scope=Scope("production", "answers"), answer="forged") for each in (SPANS[0], SPANS[6])]
+    sent = {"staging": list(SPANS), "production": forged}
+    for place, environment in enumerate(order):
+        now_ms = NOW_MS + place * (2 * OPEN_MS if is_over else 1)
+        spans = [(TRACE, each) for each in sent[environment]]
+        assert take_spans(store, spans, now_ms=now_ms, environment=environment) == []
+        if is_over:
+            tend_traces(store, now_ms=now_ms + OPEN_MS)
+    tend_traces(store, now_ms=NOW_MS + 9 * OPEN_MS)
+    rows = read(store, "scope_id", *COLUMNS, "answer")
+    reference, _ = make_reference(tmp_path / "alone.db")
+    assert [row[1:-1] for row in rows if row[-1] != "forged"] == reference
+    assert [(row[1], row[3]) for row in rows if row[-1] == "forged"] == [(TRACE, "mbuf pool size")]
+    assert len({row[0] for row in rows}) == 2
+    assert list_counts(store) == [IntakeCount("otlp", 3, 0, {})]
+    with store.read() as connection:
+        assert connection.execute(select(trace_spans.c.span_id)).all() == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,16 @@ import pytest
 from sqlalchemy import select
 
 from core.errors import NotFound, SourceUnavailable
+from core.intake.counts import list_counts
 from core.intake.importing import ImportReport, import_traces
 from core.intake.traces import TraceSource
+from core.log.scores import apply_scores
+from quarterdeck.clock import now_ms
+from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import redact
-from quarterdeck.schema import retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.schema import retrievals, scores
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 pytestmark = [
@@ -22,6 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 
+TS = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HITS = [
     {"page_content": "mbufs hold packets", "metadata": {"score": 0.4}},
     {"page_content": "rings hold mbufs", "metadata": {"score": 0.8}},
@@ -98,6 +106,49 @@ def test_a_trace_comes_in_once_however_often_it_is_asked_for(store, tracking):
     assert (report.stored, report.skipped) == (1, 1)
     assert load(store, tracking).stored == 0
     assert read(store, "query") == [("first",), ("second",)]
+
+
+def test_a_trace_that_came_by_otlp_under_its_service_is_not_taken_again(store, tracking):
+    name = trace("what is an mbuf", HITS).removeprefix("tr-")
+    came = Retrieval(TS, "what is an mbuf", 0.8, retrieval_id=name, scope=Scope("production", "answers"))
+    elsewhere = Retrieval(TS, "what is an mbuf", 0.8, retrieval_id=name, scope=Scope("staging", "answers"))
+    append_retrievals(store, [elsewhere])
+    trace("what is a ring", HITS)
+    append_retrievals(store, [came])
+    report = load(store, tracking)
+    assert (report.stored, report.known) == (2, 1)
+    assert len(read(store, "retrieval_id")) == 3
+
+
+def test_assessments_become_scores_also_late_and_again(store, tracking):
+    from mlflow import log_feedback
+    from mlflow.entities import AssessmentSource
+
+    def judge(name: str, value: Any, kind: str, **other: Any) -> None:
+        log_feedback(trace_id=trace_id, name=name, value=value, source=AssessmentSource(source_type=kind), **other)
+
+    def read_given() -> dict[tuple[str, str], float]:
+        with store.read() as connection:
+            rows = connection.execute(select(scores).where(scores.c.retrieval_id == trace_id.removeprefix("tr-")))
+            return {(row.name, row.source): row.value for row in rows}
+
+    trace_id = trace("what is an mbuf", HITS)
+    judge("relevance", True, "LLM_JUDGE", rationale="to the point")
+    judge("length", 12, "CODE")
+    load(store, tracking)
+    assert read_given() == {("relevance", "judge"): 1.0, ("length", "code"): 12.0}
+    other = trace("what is a ring", HITS)
+    judge("helpful", "no", "HUMAN")
+    judge("tone", "dry", "HUMAN")
+    assert load(store, tracking).stored == 1
+    assert read_given() == {("relevance", "judge"): 1.0, ("length", "code"): 12.0, ("helpful", "reviewer"): 0.0}
+    judge("helpful", "yes", "HUMAN")
+    assert load(store, tracking).stored == 0
+    assert read_given()["helpful", "reviewer"] == 1.0
+    assert apply_scores(store, now_ms=now_ms()).waiting == 0
+    assert other != trace_id
+    counts = {each.source: each for each in list_counts(store)}
+    assert counts["scores"].reasons == {"value": 2}
 
 
 def test_spans_that_are_no_retrievals_are_refused_by_trace_and_not_again(store, tracking):

@@ -80,10 +80,10 @@ def test_comments_of_scores_go_with_the_text_and_scores_with_the_rows(store: Sto
         named = (("q-1", old), ("q-2", new))
         store_scores(connection, [{**given, "retrieval_id": q, "ts_ms": at, "comment": "ada says"} for q, at in named])
     forget_parts(store, {"text": NOW - timedelta(days=10)}, ACT)
-    ids = ["q-1", "q-2"]
+    ids = [("production", "q-1"), ("production", "q-2")]
     assert [score.comment for name in ids for score in list_scores(store, ids)[name]] == ["", "ada says"]
     purge_retrievals(store, NOW - timedelta(days=10), ACT)
-    assert list(list_scores(store, ids)) == ["q-2"]
+    assert list(list_scores(store, ids)) == [("production", "q-2")]
 
 
 def test_the_trail_says_which_parts_and_how_old(store: Store) -> None:

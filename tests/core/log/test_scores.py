@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from core.log.filters import QuestionFilter
+from core.log.questions import list_page
 from core.log.scores import MOST_NAMES, WAITS_MS, AppliedScores, admit_names, apply_scores
 from quarterdeck.clock import DAY_MS, HOUR_MS, to_ms
 from quarterdeck.exposures import store_scores
@@ -155,15 +157,44 @@ def test_a_score_whose_row_never_came_is_dropped_after_seven_days_and_counted(st
     assert read_reasons(store) == [("production", "scores", "no_such_retrieval", 1)]
 
 
-def test_a_score_of_another_environment_is_dropped_and_replaces_nothing(store):
+def test_a_score_of_another_environment_waits_like_one_of_an_unknown_row(store):
     log(store)
     judge(store, 1.0)
     apply(store)
     judge(store, -1.0, environment="staging", ts_ms=NOW_MS + 9)
-    assert apply(store) == AppliedScores(0, 1, 0)
+    assert apply(store) == AppliedScores(0, 0, 1)
     assert (read_sums(store), read_own(store)) == ({"": (1, 1.0, 1.0)}, 1.0)
-    assert read_reasons(store) == [("staging", "scores", "scope", 1)]
+    assert apply(store, WAITS_MS + 1) == AppliedScores(0, 1, 0)
+    assert read_reasons(store) == [("staging", "scores", "no_such_retrieval", 1)]
+
+
+def test_rows_of_one_id_in_two_environments_have_scores_of_their_own(store):
+    log(store)
+    log(store, scope=Scope("staging", "default"))
+    judge(store, 1.0)
+    judge(store, -1.0, environment="staging", comment="slow")
+    assert apply(store) == AppliedScores(2, 0, 0)
+    with store.read() as connection:
+        c = retrievals.c
+        query = select(scopes.c.environment, c.feedback).join(scopes, scopes.c.id == c.scope_id)
+        assert dict(map(tuple, connection.execute(query))) == {"production": 1.0, "staging": -1.0}
+    page = list_page(store, QuestionFilter())
+    assert {each.environment: [given.comment for given in each.scores] for each in page.questions} == {
+        "production": [""], "staging": ["slow"],
+    }  # fmt: skip
+
+
+def test_of_rows_of_one_id_a_score_belongs_to_that_of_its_service_else_to_the_oldest(store):
+    for service in ("answers", "search"):
+        log(store, scope=Scope("production", service))
+    judge(store, 0.5, "helpful", service="search", pending=FOR_OWN_SERVICE)
+    judge(store, 1.0, service="frontend")
+    assert apply(store) == AppliedScores(2, 0, 0)
     assert apply(store) == AppliedScores(0, 0, 0)
+    with store.read() as connection:
+        query = select(scopes.c.service, metric_sums.c.metric).join(scopes, scopes.c.id == metric_sums.c.scope_id)
+        found = connection.execute(query.where(metric_sums.c.dimension == "")).all()
+    assert sorted(map(tuple, found)) == [("answers", "feedback"), ("search", "helpful")]
 
 
 def test_a_score_for_the_rows_of_one_service_reaches_no_other(store):

@@ -13,6 +13,8 @@ from core.drift.report import get_accepted_day, report_drift
 from core.drift.verdict import DriftStatus
 from core.errors import Conflict, InvalidInput, NotFound
 from core.log.closing import close_days
+from core.log.filters import QuestionFilter
+from core.log.questions import list_page
 from core.log.retrievals import list_days, list_dimensions, list_scopes, list_segment_scores
 from core.log.service_operations import merge_services, rename_service, save_service
 from core.log.services import ServiceSettings, get_service, list_new_scopes, service_key
@@ -122,6 +124,21 @@ def test_a_merge_continues_verdicts_gaps_levels_and_rows_under_the_new_name(stor
     assert find_successions(store, since_ms=0) == ()
     with pytest.raises(NotFound):
         merge_services(store, DEFAULT_SCOPE, ANSWERS, ME)
+
+
+def test_a_merge_keeps_both_rows_where_two_services_used_one_id(store: Store) -> None:
+    rows = [
+        Retrieval(NOW, f"asked {scope.service}", 0.5, retrieval_id=name, scope=scope)
+        for scope, names in ((DEFAULT_SCOPE, ("q-1", "q-2")), (ANSWERS, ("q-2", "q-3")))
+        for name in names
+    ]
+    append_retrievals(store, rows)
+    merge_services(store, DEFAULT_SCOPE, ANSWERS, ME)
+    found = list_page(store, QuestionFilter(scope=ANSWERS)).questions
+    assert sorted((each.query, each.retrieval_id) for each in found if each.retrieval_id[0] == "q") == [
+        ("asked answers", "q-2"), ("asked answers", "q-3"), ("asked default", "q-1"),
+    ]  # fmt: skip
+    assert sum(day.questions for day in list_days(store, scope=ANSWERS)) == len(found) == 4
 
 
 def test_a_renamed_service_keeps_everything_and_its_writers_go_on(store: Store) -> None:

@@ -32,9 +32,8 @@ from core.predictions.predictions import (
 )
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
-from tests.conftest import Demo
+from tests.conftest import CHAT, Demo
 
 pytestmark = pytest.mark.slow
 
@@ -167,7 +166,7 @@ def deck(demo: Demo, tmp_path):
 @pytest.mark.deep
 def test_version_2_of_the_demo_is_predicted_to_close_the_vpp_topic_and_it_does(demo: Demo, deck):
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
-    coverage = report_coverage(deck, embedder, scope=DEFAULT_SCOPE, today=datetime.now(UTC).date())
+    coverage = report_coverage(deck, embedder, scope=CHAT, today=datetime.now(UTC).date())
     corpus = Corpus(demo.config.corpus_repo)
     source = read_version(corpus, "v2")
     found = predict_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
@@ -187,16 +186,16 @@ def test_version_2_of_the_demo_is_predicted_to_close_the_vpp_topic_and_it_does(d
 def test_a_second_look_at_an_unchanged_log_groups_nothing_again_and_knows_its_gaps(demo: Demo, deck, monkeypatch):
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
     today = datetime.now(UTC).date()
-    first = report_coverage(deck, embedder, scope=DEFAULT_SCOPE, today=today)
+    first = report_coverage(deck, embedder, scope=CHAT, today=today)
     monkeypatch.setattr(report, "find_topics", None)
-    assert report_coverage(deck, embedder, scope=DEFAULT_SCOPE, today=today) == first
+    assert report_coverage(deck, embedder, scope=CHAT, today=today) == first
     with pytest.raises(TypeError, match="not callable"):
-        report_coverage(deck, embedder, scope=DEFAULT_SCOPE, today=today - timedelta(days=1))
+        report_coverage(deck, embedder, scope=CHAT, today=today - timedelta(days=1))
 
 
 def test_a_version_that_is_live_already_lifts_nothing(demo: Demo, deck):
     embedder = Embedder(demo.config.embedding_model, cache=VectorCache(deck))
-    coverage = report_coverage(deck, embedder, scope=DEFAULT_SCOPE, today=datetime.now(UTC).date())
+    coverage = report_coverage(deck, embedder, scope=CHAT, today=datetime.now(UTC).date())
     source = read_version(Corpus(demo.config.corpus_repo), "v1")
     found = predict_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
     assert (found.new_chunks, found.removed_chunks, found.lifting, found.lifted_share) == (0, 0, (), 0)

@@ -153,6 +153,37 @@ def test_a_green_as_good_as_blue_takes_the_next_step_where_the_plan_says_so(
     assert found.verdict.reason == "No user has been logged on green since the step began."
 
 
+def test_only_the_services_that_judge_it_move_a_canary(url: str, store: Store, tmp_path: Path) -> None:
+    start(store, services="Answers")
+    for service, green_score in (("answers", 0.7), ("search", 0.3)):
+        with Quarterdeck(url, service=service, poll_s=0.05, snapshot_path=tmp_path / f"{service}.json") as deck:
+            serve(deck, green_score=green_score, users=400)
+    run_job(url, tmp_path)
+    assert share(store) == 20
+    found = report(store)
+    assert found.plan.services == ("answers",)
+    assert found.looks[-1].arms["blue"].queries + found.looks[-1].arms["green"].queries == 800
+    promote_canary(store, get_canary(store, ENVIRONMENT, KEY), ME, services=("search", "answers"))
+    entry = list_audit(store, limit=1)[0]
+    told = [(side or {})["metadata"]["canary_services"] for side in (entry.before, entry.after)]
+    assert told == ["Answers", "answers, search"]
+    roll_back_canary(store, get_canary(store, ENVIRONMENT, KEY), ME)
+    promote_canary(store, get_canary(store, ENVIRONMENT, KEY), ME, services=())
+    assert "canary_services" not in (list_audit(store, limit=1)[0].after or {})["metadata"]
+    assert report(store).plan.services == ()
+
+
+def test_several_services_judge_together_and_all_do_by_default(url: str, store: Store, tmp_path: Path) -> None:
+    for key, services in (("a", "answers, search"), ("b", None)):
+        start(store, key=key, services=services, experiment=True)
+    for service in ("answers", "search", "third"):
+        with Quarterdeck(url, service=service, poll_s=0.05, snapshot_path=tmp_path / f"{service}.json") as deck:
+            serve(deck, green_score=0.7, users=50, key="a")
+            serve(deck, green_score=0.7, users=50, key="b")
+    counts = {key: sum(arm.queries for arm in report(store, key).looks[-1].arms.values()) for key in "ab"}
+    assert counts == {"a": 400, "b": 600}  # each client logs for both canaries
+
+
 def test_searches_that_fail_are_rolled_back_by_the_ceiling(
     url: str, store: Store, deck: Quarterdeck, tmp_path: Path
 ) -> None:
@@ -338,6 +369,10 @@ def test_the_command_line_lists_tells_and_moves_canaries(
     refused = run(main, ["canary", "promote", KEY, "--reason", "hurry"])
     assert isinstance(refused.exception, InvalidInput)
     assert "the verdict is roll back" in str(refused.exception)
-    assert "is at 50%" in run(main, ["canary", "promote", KEY, "--anyway", "--reason", "hurry"]).output
+    both = run(main, ["canary", "promote", KEY, "--service", "a", "--all-services", "--reason", "hurry"])
+    assert isinstance(both.exception, InvalidInput)
+    step = ["canary", "promote", KEY, "--anyway", "--service", "Answers", "--reason", "hurry"]
+    assert "is at 50%" in run(main, step).output
+    assert "judged by: answers" in run(main, ["canary", "status", KEY]).output
     assert "everybody is on blue" in run(main, ["canary", "rollback", KEY, "--reason", "oh"]).output
     assert share(store) == 0

@@ -107,6 +107,19 @@ def test_what_the_client_noted_and_logged_names_the_better_variant(store: Store,
     }
 
 
+def test_only_the_services_of_the_design_are_compared(store: Store, url: str, tmp_path: Path) -> None:
+    start(store, days_ago=1, services=["Answers"])
+    for service, gain in (("answers", 0.06), ("search", -0.4)):
+        with Quarterdeck(url, service=service, poll_s=0.05, snapshot_path=tmp_path / f"{service}.json") as deck:
+            serve(deck, gain=gain)
+    found = report(store)
+    assert (found.verdict.call, found.verdict.winner) == (ExperimentCall.WINNER, "long")
+    assert sum(arm.queries for arm in found.looks[-1].arms.values()) == 3_000
+    assert running(store).design.services == ("answers",)
+    (entry,) = list_audit(store, limit=1)
+    assert (entry.after or {})["experiment"]["services"] == ["answers"]
+
+
 def test_two_variants_that_do_the_same_have_no_winner(store: Store, deck: Quarterdeck) -> None:
     start(store, days_ago=1)
     serve(deck, gain=0.0)
@@ -334,14 +347,16 @@ def test_the_command_line_starts_shows_stops_and_decides(url: str, store: Store,
     create_flag(store, KEY, split_flag({"short": 1, "long": 1}), SETUP)
     said = run(
         url, "start", NAME, "--flag", KEY, "--metric", "score", "--effect", "0.02", "--guardrail", "latency=0.15",
-        "--control", "short", "--min-days", "0", "--reason", "users ask for detail",
+        "--control", "short", "--min-days", "0", "--service", "default", "--reason", "users ask for detail",
     )  # fmt: skip
     assert said == "longer answers runs on answer_style: short 50%, long 50% (audit entry 2)\n"
     serve(deck, gain=0.0, users=40)
     assert "longer answers           answer_style             running  wait" in run(url, "list")
     status = json.loads(run(url, "status", NAME, "--json"))
     assert (status["state"], status["control"], sum(status["noted"].values())) == ("running", "short", 40)
-    assert "missing: " in run(url, "status", NAME)
+    assert status["services"] == ["default"]
+    assert "missing: " in (said := run(url, "status", NAME))
+    assert "compared: the rows of default" in said
     refused = run(url, "decide", NAME, "--variant", "long", "--reason", "a hunch", code=2)
     assert "wait: " in refused
     assert refused.endswith("--anyway overrides it")

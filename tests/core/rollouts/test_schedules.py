@@ -84,7 +84,7 @@ def test_a_preview_asks_the_users_of_the_last_week_and_says_where_they_are_from(
     rows = [Retrieval(NOW - HOUR, "q", 0.5, session_id=f"s-{number}") for number in range(500)]
     append_retrievals(store, [*rows, *rows, Retrieval(NOW - 200 * HOUR, "q", 0.5, session_id="long ago")])
     impact, users = preview_change(store, "production", "use_hyde", flag.definition, wanted, now=NOW)
-    assert (impact.asked, impact.are_made_up, users.source) == (500, False, "session ids of the last 7 days")
+    assert (impact.asked, impact.are_made_up, users.source) == (500, False, "users of the last 7 days")
     assert impact.share == pytest.approx(0.3, abs=0.09)
     assert "long ago" not in find_recent_users(store, "production", "use_hyde", now=NOW).ids
 

@@ -17,8 +17,8 @@ down_revision = "0003"
 _BINS = 50
 _DIMENSIONS = ("arm", "prompt_version", "index_version")
 _NEW_TABLES = (
-    "scopes", "rollups", "days", "metric_sums", "metric_bins", "dimension_values", "document_days", "scores",
-    "score_maps", "intake", "trace_spans",
+    "scopes", "rollups", "days", "metric_sums", "metric_bins", "dimension_values", "document_days",
+    "document_packs", "scores", "score_maps", "intake", "trace_spans",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def upgrade() -> None:
     op.create_index("retrievals_by_scope", "retrievals", ["scope_id", "ts_ms", "score"])
     named = sa.text("retrieval_id IS NOT NULL")
     op.create_index(
-        "retrievals_by_name", "retrievals", ["retrieval_id"],
+        "retrievals_by_name", "retrievals", ["retrieval_id", "scope_id"],
         unique=True, sqlite_where=named, postgresql_where=named,
     )  # fmt: skip
     for statement in (*_name_values(), *_fill_rollups()):

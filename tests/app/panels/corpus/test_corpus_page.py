@@ -26,9 +26,8 @@ from core.indexes.registry import get_index, list_aliases
 from core.jobs.jobs import Jobs, JobState
 from core.predictions.operations import save_prediction
 from core.predictions.predictions import predict_coverage
-from quarterdeck.scope import DEFAULT_SCOPE
 from quarterdeck.store import Store
-from tests.conftest import Demo
+from tests.conftest import CHAT, Demo
 from tests.dvc_repos import DvcRepo
 from tests.pages.opening import ask, only_error, open_page, text_of, verdict
 
@@ -338,7 +337,7 @@ def test_a_swap_of_somebody_else_in_between_is_a_conflict(deck: Store, as_demo: 
 def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store, as_demo: Demo) -> None:
     assert "There is no prediction for v2 yet" in said(open_tab("What would it fix?"))
     embedder = Embedder(as_demo.config.embedding_model, cache=VectorCache(deck))
-    coverage = report_coverage(deck, embedder, scope=DEFAULT_SCOPE, today=datetime.now(UTC).date())
+    coverage = report_coverage(deck, embedder, scope=CHAT, today=datetime.now(UTC).date())
     source = read_version(Corpus(as_demo.config.corpus_repo), "v2")
     found = predict_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
     save_prediction(deck, found, ME)

@@ -22,7 +22,7 @@ from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.flag_form import stored_flag
-from tests.pages.opening import HOSTILE, ask, assert_shown_as_text, only_error, open_page, text_of, verdict
+from tests.pages.opening import CHAT_ROWS, HOSTILE, ask, assert_shown_as_text, only_error, open_page, text_of, verdict
 
 pytestmark = [
     pytest.mark.slow,
@@ -141,16 +141,20 @@ def test_a_promotion_without_a_decision_changes_nothing(own: Tracking, demo_url:
 def test_live_figures_stand_beside_offline_ones(own: Tracking, demo_url: str) -> None:
     app = open_page("prompts", tab="Live", days="90d")
     table = table_with(app, "live queries").set_index("version")
-    ((count, mean),) = ask(demo_url, "SELECT COUNT(*), AVG(score) FROM retrievals WHERE prompt_version = 'v3'")
+    ((count, mean),) = ask(demo_url, f"SELECT COUNT(*), AVG(score) FROM {CHAT_ROWS} AND prompt_version = 'v3'")
     assert table.loc["v3", "live queries"] == count
     assert table.loc["v3", "live score"].startswith(f"{mean:.2f}")
     assert table.loc["v2", "in production"] == "yes"
     assert table.loc["v1", "offline faithfulness"].startswith("0.")
-    ((count, cost),) = ask(demo_url, "SELECT COUNT(*), AVG(cost_usd) FROM retrievals WHERE prompt_version = 'v2'")
+    ((count, cost),) = ask(demo_url, f"SELECT COUNT(*), AVG(cost_usd) FROM {CHAT_ROWS} AND prompt_version = 'v2'")
     assert table.loc["v2", "live cost"] == f"${cost:.6f} (n = {count:,})"
     assert table.loc["v2", "live faithfulness"].startswith("1.00 (n = ")
-    assert "No service reported latency and feedback in these days" in said(app)
-    assert {"live feedback", "live latency"}.isdisjoint(table.columns)
+    ((count, mean),) = ask(
+        demo_url, f"SELECT COUNT(*), AVG(feedback) FROM {CHAT_ROWS} AND prompt_version = 'v2' AND feedback IS NOT NULL"
+    )
+    assert table.loc["v2", "live feedback"] == f"{mean:+.2f} (n = {count:,})"
+    assert "No service reported latency in these days" in said(app)
+    assert "live latency" not in table.columns
 
 
 def test_live_figures_that_services_report_have_their_column(own: Tracking, demo_url: str) -> None:
@@ -160,9 +164,11 @@ def test_live_figures_that_services_report_have_their_column(own: Tracking, demo
         append_retrievals(store, rows)
     app = open_page("prompts", tab="Live")
     table = table_with(app, "live queries").set_index("version")
-    assert table.loc["v3", "live feedback"] == "+1.00 (n = 2)"
+    query = "SELECT COUNT(feedback), AVG(feedback) FROM retrievals JOIN scopes ON scopes.id = scope_id"
+    ((count, mean),) = ask(demo_url, f"{query} WHERE environment = 'production' AND prompt_version = 'v3'")
+    assert table.loc["v3", "live feedback"] == f"{mean:+.2f} (n = {count:,})"
     assert table.loc["v3", "live latency"] == "80 ms (n = 2)"
-    assert table.loc["v2", "live feedback"] == "—"
+    assert table.loc["v2", "live latency"] == "—"
     assert "No service reported" not in said(app)
 
 

@@ -85,6 +85,22 @@ def test_rolling_back_takes_a_reason_and_is_then_told_with_it(empty_url: str, st
     assert "answers at 0%: Rolled back by tester. users complain" in shown
 
 
+def test_the_next_step_says_which_services_judge_it(empty_url: str, store: Store) -> None:
+    fill(store, drop=0.0)
+    app = open_page("rollouts", tab="Canaries")
+    assert "Judged by all services that report its arms." in text_of(" ".join(c.value for c in app.caption))
+    key = f"canary-promote-answers-{get_flag(store, 'production', 'answers').version}"
+    chosen = next(each for each in app.multiselect if each.key == f"{key}-services")
+    assert "default" in chosen.options
+    chosen.select("default")
+    app.text_input(key=f"{key}-reason").input("the others are not ours")
+    app = next(button for button in app.button if "Go on with" in text_of(button.label)).click().run()
+    assert not app.exception
+    entry = list_audit(store, limit=1)[0]
+    assert entry.action == "canary.promote"
+    assert (entry.after or {})["metadata"]["canary_services"] == "default"
+
+
 def test_without_a_canary_the_tab_says_what_one_is(empty_url: str, store: Store) -> None:
     app = open_page("rollouts", tab="Canaries")
     assert not app.exception

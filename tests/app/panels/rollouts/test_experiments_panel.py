@@ -121,10 +121,12 @@ def test_an_experiment_is_started_by_the_form(empty_url: str, store: Store) -> N
     app = press(app, "Start")
     assert "guardrail: write it as latency=0.15" in text_of(app.error[0].value)
     app.text_input(key="experiment-guardrails").input("latency=0.15, errors=0.02")
+    app.multiselect(key="experiment-services").set_value(["Answers"])
     app = press(app, "Start")
     assert not app.error
     design = get_experiment(store, ENVIRONMENT, "longer answers").design
     assert (design.control, design.treatments, design.effect, design.min_run.days) == ("control", ("long",), 0.02, 7)
+    assert design.services == ("answers",)
     assert [str(each.metric) for each in design.guardrails] == ["latency", "error rate"]
     assert list_audit(store, limit=1)[0].action == "experiment.start"
 

@@ -1,24 +1,24 @@
-"""Shell: builds the demo from nothing: a corpus in git and DVC, its indexes, a retrieval log, runs, flags.
+"""Shell: builds the demo from nothing: a corpus in git and DVC, its indexes, services, a retrieval log, runs, flags.
 
-Only the traffic is simulated: a seeded generator draws which question is asked when. Each question is then really
-embedded, searched, answered and judged. Nobody rated an answer, so no feedback is logged.
+Only the traffic is simulated (`traffic`): a seeded generator draws which question is asked when. Each question is then
+really embedded, searched, answered and judged (`replies`).
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from core.audit.acts import Act
 from core.config import PROJECT, Config
+from core.demo.replies import AskedOf, Reply, log_traffic, reply_to_all
+from core.demo.repository import DemoRepository
+from core.demo.traffic import CHAT, DAYS, LIVE, LIVE_INDEX, STAGING, TENANT, TRIED, DemoQuestion, draw_traffic
 from core.embedding.chunks import CHUNKING
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -29,31 +29,20 @@ from core.indexes.backends import LanceIndexes
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
 from core.log.retrievals import get_span
-from core.prompts.answerers import SentenceVectors, extractive_pipeline, list_sentences, passages_wanted
+from core.log.service_operations import save_service
+from core.log.services import ServiceSettings
 from core.prompts.evaluate import evaluate_prompts
-from core.prompts.judges import find_supported
 from core.prompts.prices import Price, parse_prices
 from core.prompts.prompts import Prompt, parse_prompt
-from core.tracking.cases import Case, parse_cases
+from core.tracking.cases import parse_cases
 from core.tracking.gateway import Tracking
 from quarterdeck.definitions import boolean_flag, canary_flag, set_rollout, switch_flag
 from quarterdeck.flags import FlagSet
-from quarterdeck.recorder import append_retrievals
-from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store, database_path
 
 CONTENT = PROJECT / "data" / "demo"
 ALIAS = "default"
-DAYS = 37
-NEW_TOPIC_DAYS = 7
-STAGING = "staging"
-LIVE, TRIED = "v2", "v3"  # the prompt in production, and the one rolled out by a flag
-_SEED = 20_26
-_PER_DAY = 330
 _STEPS = 5
-_DVC_YAML = {
-    "stages": {"ingest": {"cmd": "quarterdeck index build corpus index", "deps": ["corpus"], "outs": ["index"]}}
-}
 
 Say = Callable[[str], None]
 
@@ -103,82 +92,38 @@ def _build(config: Config, store: Store, now: datetime, step: _Steps) -> None:
     shutil.copyfile(CONTENT / "cases" / "qa.jsonl", config.home / "golden.jsonl")
     with store.begin():
         pass  # creates the tables, so that the ingest stage finds its vector cache
-    corpus = _Repository(Path(config.corpus_repo), config, step.say)
+    corpus = DemoRepository(Path(config.corpus_repo), config, step.say)
     corpus.create()
     _publish(config, store, corpus, "v1", now - timedelta(days=60))
-    swap_index(store, ALIAS, "docs-v1", _act("first index of the product", now - timedelta(days=59)), expected=None)
-    step("Setting flags and the canary")
+    swap_index(store, ALIAS, LIVE_INDEX, _act("first index of the product", now - timedelta(days=59)), expected=None)
+    step("Declaring the chat's dimension; setting flags and the canary")
+    declared = _act("compare the tenants", now - timedelta(days=59), config.environment)
+    save_service(store, ServiceSettings(CHAT, dimensions=(TENANT,)), declared)
     flags = _create_flags(store, config.environment, now)
-    step("Adding corpus v2 about FD.io VPP; its index is built, but not live")
-    _publish(config, store, corpus, "v2", now - timedelta(days=2))
-    step(
-        f"Asking {DAYS} days of questions; each is searched in the v1 index and answered offline with prompts v2 and v3"
+    step("Adding corpus v2 about FD.io VPP; its index is built, but live in staging only")
+    with ThreadPoolExecutor(1) as background:  # git and DVC are processes of their own: this one answers meanwhile
+        publishing = background.submit(_publish, config, store, corpus, "v2", now - timedelta(days=2))
+        step(f"Asking {DAYS} days of questions in two services; each is searched, the chat's are answered offline")
+        questions = draw_traffic(_load_queries(), flags, environment=config.environment, now=now)
+        replies = _reply(config, embedder, [each for each in questions if each.index_version == LIVE_INDEX])
+        publishing.result()
+    replies |= _reply(config, embedder, [each for each in questions if each.index_version != LIVE_INDEX])
+    ratings = log_traffic(config, store, questions, replies, now=now)
+    distinct = len({each.text for each in questions})
+    step.say(
+        f"      {len(questions):,} retrievals, {distinct:,} distinct questions, {ratings:,} ratings that came later"
     )
-    queries = _load_queries()
-    replies = _answer_all(config, embedder, [text for group in queries.values() for text in group])
-    count = append_retrievals(store, _draw_traffic(queries, replies, flags, now))
-    step.say(f"      {count:,} retrievals, {sum(map(len, queries.values())):,} distinct questions")
     step("Evaluating three prompt variants over 20 cases and logging them to MLflow")
     _evaluate_prompts(config, embedder, step.say)
 
 
-class _Repository:
-    """The demo's git + DVC repository, written with the real programs."""
-
-    def __init__(self, folder: Path, config: Config, say: Say) -> None:
-        self.folder = folder
-        self._say = say
-        self._environment = os.environ | {
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(config.home / "dvc-site-cache"),
-            "QUARTERDECK_HOME": str(config.home),
-            "QUARTERDECK_DATABASE_URL": config.database_url,
-            "QUARTERDECK_EMBEDDING_MODEL": config.embedding_model,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_NOSYSTEM": "1",
-        }
-
-    def create(self) -> None:
-        """Create an empty repository with a local DVC remote and the pipeline's definition."""
-        self.folder.mkdir(parents=True)
-        self._run("git", "init", "--quiet", "--initial-branch=main")
-        self._run("git", "config", "user.name", "Demo Writer")
-        self._run("git", "config", "user.email", "demo@example.org")
-        self._dvc("init", "--quiet")
-        self._dvc("config", "core.analytics", "false")
-        self._dvc("config", "core.autostage", "true")
-        self._dvc("remote", "add", "--default", "local", "../dvc-remote")
-        (self.folder / "dvc.yaml").write_text(yaml.safe_dump(_DVC_YAML, sort_keys=False))
-
-    def commit_version(self, tag: str, message: str, when: datetime) -> None:
-        """Track the current corpus, run the pipeline, commit, tag and push."""
-        self._dvc("add", "--quiet", "corpus")
-        self._dvc("repro", "--quiet")
-        self._run("git", "add", "--all")
-        stamp = {"GIT_AUTHOR_DATE": when.isoformat(), "GIT_COMMITTER_DATE": when.isoformat()}
-        self._run("git", "commit", "--quiet", "--message", message, extra=stamp)
-        self._run("git", "tag", "--annotate", tag, "--message", message, extra=stamp)
-        self._dvc("push", "--quiet")
-
-    def _dvc(self, *arguments: str) -> None:
-        self._run(sys.executable, "-m", "dvc", *arguments)
-
-    def _run(self, *command: str, extra: Mapping[str, str] | None = None) -> None:
-        environment = {**self._environment, **(extra or {})}
-        try:
-            done = subprocess.run(
-                command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-            )
-        except OSError as error:
-            raise SourceUnavailable(f"`{command[0]}` cannot be run: {error.strerror}; is it installed?") from error
-        if done.returncode:
-            shown = " ".join(command).replace(sys.executable, "python")
-            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no message"]
-            raise SourceUnavailable(f"`{shown}` failed with exit code {done.returncode}: {last[0]}")
+def _reply(config: Config, embedder: Embedder, questions: Sequence[DemoQuestion]) -> dict[AskedOf, Reply]:
+    """Return the reply to each different question, under the two prompts that are live."""
+    prompts = [prompt for prompt in _load_prompts() if f"v{prompt.version}" in (LIVE, TRIED)]
+    return reply_to_all(config, embedder, questions, prompts=prompts, prices=_load_prices())
 
 
-def _publish(config: Config, store: Store, corpus: _Repository, version: str, when: datetime) -> None:
+def _publish(config: Config, store: Store, corpus: DemoRepository, version: str, when: datetime) -> None:
     """Commit the pages of `version` on top of the present ones, and register its index."""
     _write_pages(corpus.folder / "corpus", version)
     message = {"v1": "DPDK: the first thirty pages", "v2": "Add FD.io VPP"}[version]
@@ -240,96 +185,18 @@ def _load_queries() -> dict[str, tuple[str, ...]]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The product's reply to a question: the top-1 similarity, the answer's cost and its faithfulness.
-
-    `faithfulness` is None for a refusal, because unlabeled questions do not tell whether it was right.
-    """
-
-    score: float
-    cost_usd: float
-    faithfulness: float | None
-
-
-def _answer_all(config: Config, embedder: Embedder, questions: Sequence[str]) -> dict[tuple[str, str], Reply]:
-    """Return the reply to each question under each live prompt, by question and version label."""
-    prompts = [prompt for prompt in _load_prompts() if f"v{prompt.version}" in (LIVE, TRIED)]
-    most, prices = max(map(passages_wanted, prompts)), _load_prices()
-    found = LanceIndexes(config.index_uri).search("docs-v1", embedder.embed(questions), top_k=most)
-    hits = dict(zip(questions, found, strict=True))
-    vectors = SentenceVectors(embedder)
-    vectors.learn([*questions, *list_sentences([hit for each in found for hit in each])])
-    replies = {}
-    for prompt in prompts:
-        answer_to = extractive_pipeline(prompt, search=lambda text, k: hits[text][:k], vectors=vectors, prices=prices)
-        for text in questions:
-            answer = answer_to(Case(text, text, (), "", answerable=True))
-            supported = find_supported(answer, vectors)
-            faithfulness = sum(supported) / len(supported) if supported else None
-            replies[text, f"v{prompt.version}"] = Reply(hits[text][0].score, answer.cost_usd, faithfulness)
-    return replies
-
-
-def _draw_traffic(
-    queries: Mapping[str, Sequence[str]], replies: Mapping[tuple[str, str], Reply], flags: FlagSet, now: datetime
-) -> list[Retrieval]:
-    """Return 37 days of sessions that end now: weekly and daily rhythm, three questions per session on average.
-
-    Questions about VPP start seven days ago and grow to 60% of all questions.
-    """
-    rng = np.random.default_rng(_SEED)
-    popularity = {name: _popularity(rng, len(texts)) for name, texts in queries.items()}
-    drawn: list[Retrieval] = []
-    for day in range(DAYS):
-        start = now - timedelta(days=DAYS - day)
-        volume = _PER_DAY * (0.45 if (start + timedelta(hours=12)).weekday() >= 5 else 1.0)
-        since = day - (DAYS - NEW_TOPIC_DAYS)
-        new_share = 0.0 if since < 0 else 0.12 + 0.08 * since
-        for session in range(int(rng.poisson(volume / 3))):
-            user = f"user-{rng.integers(4_000)}"
-            moment = start + timedelta(seconds=float(rng.uniform(0, 86_000)))
-            arm = flags.resolve("answer-service", {"targetingKey": user}).variant if day >= DAYS - 4 else "blue"
-            version = TRIED if day >= DAYS - 12 and flags.is_enabled("new_prompt_v3", user) else LIVE
-            for turn in range(1 + int(rng.poisson(2))):
-                topic = str(rng.choice(["dpdk", "vpp", "offtopic"], p=[0.97 - new_share, new_share, 0.03]))
-                text = queries[topic][int(rng.choice(len(queries[topic]), p=popularity[topic]))]
-                reply = replies[text, version]
-                drawn.append(
-                    Retrieval(
-                        ts=min(now, moment + timedelta(seconds=40 * turn)),
-                        query=text,
-                        score=reply.score,
-                        session_id=f"{user}-{day}-{session}",
-                        arm=arm,
-                        prompt_version=version,
-                        index_version="docs-v1",
-                        cost_usd=reply.cost_usd,
-                        faithfulness=reply.faithfulness,
-                    )
-                )
-    return sorted(drawn, key=lambda each: each.ts)
-
-
-def _popularity(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return Zipf-like shares in random order: some questions are asked every day, most only sometimes."""
-    weights = 1.0 / np.arange(3, count + 3) ** 0.7
-    rng.shuffle(weights)
-    return np.asarray(weights / weights.sum())
-
-
 def _evaluate_prompts(config: Config, embedder: Embedder, say: Say) -> None:
     """Evaluate every demo prompt over the demo's cases against the v1 index, and put v2 into production."""
     indexes = LanceIndexes(config.index_uri)
     results = evaluate_prompts(
         _load_prompts(),
         parse_cases((CONTENT / "cases" / "qa.jsonl").read_text(), source="qa.jsonl"),
-        search=lambda question, top_k: indexes.search("docs-v1", embedder.embed([question]), top_k=top_k)[0],
+        search=lambda question, top_k: indexes.search(LIVE_INDEX, embedder.embed([question]), top_k=top_k)[0],
         embedder=embedder,
         tracking=(tracking := Tracking(config.tracking_uri)),
         prices=_load_prices(),
         dataset_source="data/demo/cases/qa.jsonl",
-        index_version="docs-v1",
+        index_version=LIVE_INDEX,
         corpus_version="v1",
     )
     for result in results:

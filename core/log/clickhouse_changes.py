@@ -1,0 +1,196 @@
+"""Gateway to a retrieval log in ClickHouse: changes of many stored rows, and of what they add to the rollup.
+
+A change marks its rows first, then inserts the difference of the sums, then lets the rows go. What an interrupted
+change marked is finished before anything else, and the difference is inserted once: the rollup knows its token.
+Mutations run in the background of the server and are waited for.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from core.log.score_maps import Scale, Waiting
+from core.log.score_scales import MOST_ROWS, ScoreMap
+from quarterdeck.clickhouse import ROLLUP_TABLE, ClickHouseLog, select_sums
+from quarterdeck.clock import HOUR_MS
+from quarterdeck.schema import SUMS
+from quarterdeck.scope import Scope
+
+_MAPPED, _UNMAPPED, _MOVED = 1, 2, 3  # marks of rows that are being changed
+_COUNTS = "n + unmapped + unscored + empty + failed"
+_OF_SCOPE = "environment = {environment:String} AND service = {service:String}"
+_OF_SCALE = (
+    f"{_OF_SCOPE} AND raw_score IS NOT NULL AND ifNull(toString(score_kind), '') = {{kind:String}} "
+    "AND ifNull(toString(model), '') = {model:String}"
+)
+
+
+def list_waiting(log: ClickHouseLog) -> list[Waiting]:
+    """Return the scales of rows that have a number and no similarity. Reads the hours that have such rows."""
+    hours = log.query(
+        "SELECT environment, service, min(start_ms), max(start_ms) FROM (SELECT environment, service, start_ms "
+        f"FROM {log.database}.{ROLLUP_TABLE} WHERE dimension = '' GROUP BY environment, service, start_ms "
+        "HAVING toInt64(sum(unmapped)) > 0) GROUP BY environment, service"
+    )
+    found: list[Waiting] = []
+    for environment, service, first_ms, last_ms in hours:
+        span = (int(first_ms), int(last_ms) + HOUR_MS)
+        rows = log.query(
+            "SELECT DISTINCT ifNull(toString(score_kind), ''), ifNull(toString(model), '') "
+            f"FROM {log.database}.retrievals WHERE {_OF_SCOPE} AND ts_ms >= {{first:Int64}} AND ts_ms < {{last:Int64}} "
+            f"AND raw_score IS NOT NULL AND (score IS NULL OR mark IN ({_MAPPED}, {_UNMAPPED}))",
+            environment=environment, service=service, first=span[0], last=span[1],
+        )  # fmt: skip
+        scope = Scope(environment, service)
+        found += (Waiting(Scale(scope, str(kind), str(model)), (span,)) for kind, model in rows)
+    return found
+
+
+def list_numbers(log: ClickHouseLog, scale: Scale, *, newest: bool = False, since_ms: int = 0) -> list[float]:
+    """Return the numbers of the first (or the newest) rows of a scale since a time, up to 2,000."""
+    rows = log.query(
+        f"SELECT raw_score FROM {log.database}.retrievals WHERE {_OF_SCALE} AND ts_ms >= {{since:Int64}} "
+        f"ORDER BY ts_ms {'DESC' if newest else 'ASC'} LIMIT {MOST_ROWS}",
+        since=since_ms, **_name(scale),
+    )  # fmt: skip
+    return [float(number) for (number,) in rows]
+
+
+def map_rows(log: ClickHouseLog, scale: Scale, found: ScoreMap) -> int:
+    """Give the waiting rows of a scale their similarity; return how many."""
+    unmap_rows(log, scale, only_rest=True)
+    return _change(
+        log,
+        scale,
+        _MAPPED,
+        which="score IS NULL",
+        begin=f"score = {_render_map(found)}",
+        end="mark = NULL",
+        signs=lambda name: "toUInt64(-toInt64(waits))" if name == "unmapped" else name,
+    )
+
+
+def unmap_rows(log: ClickHouseLog, scale: Scale, *, only_rest: bool = False) -> int:
+    """Take the similarity from all rows of a scale, so that they wait for another map; return how many.
+
+    `only_rest` does it for those that an interrupted call left.
+    """
+    return _change(
+        log,
+        scale,
+        _UNMAPPED,
+        which="0" if only_rest else "score IS NOT NULL",
+        begin="",
+        end="score = NULL, mark = NULL",
+        signs=lambda name: "waits" if name == "unmapped" else _negate(name),
+    )
+
+
+def count_scope(log: ClickHouseLog, scope: Scope) -> tuple[int, int, int]:
+    """Return how many questions a scope has in the rollup, on how many days, and in how many stored rows."""
+    ((questions, days),) = log.query(
+        "SELECT ifNull(sum(questions), 0), uniqExact(day) FROM (SELECT intDiv(start_ms, 86400000) AS day, "
+        f"toInt64(sum({_COUNTS})) AS questions FROM {log.database}.{ROLLUP_TABLE} WHERE {_OF_SCOPE} "
+        "AND dimension = '' GROUP BY day HAVING questions > 0)",
+        **scope._asdict(),
+    )  # fmt: skip
+    ((rows,),) = log.query(f"SELECT count() FROM {log.database}.retrievals WHERE {_OF_SCOPE}", **scope._asdict())
+    return int(questions), int(days), int(rows)
+
+
+def move_scope(log: ClickHouseLog, former: Scope, new: Scope) -> int:
+    """Hand over the rows and sums of a service to another one of its environment; return how many rows.
+
+    Rows are copied into a table beside the log, and its partitions attached, so that no view counts them again. A row
+    whose id the new service has already is not copied twice.
+    """
+    names = {**former._asdict(), "new": new.service}
+    rows, beside = f"{log.database}.retrievals", f"{log.database}.retrievals_moving"
+    log.command(f"DROP TABLE IF EXISTS {beside}")
+    log.change(rows, f"mark = {_MOVED}", f"{_OF_SCOPE} AND mark IS NULL", **names)
+    marked = f"{_OF_SCOPE} AND mark = {_MOVED}"
+    ((count,),) = log.query(f"SELECT count() FROM {rows} WHERE {marked}", **names)
+    log.command(f"CREATE TABLE {beside} AS {rows}")
+    known = (
+        f"SELECT retrieval_id FROM {rows} WHERE environment = {{environment:String}} AND service = {{new:String}} "
+        "AND retrieval_id IS NOT NULL"
+    )
+    log.command(
+        f"INSERT INTO {beside} SELECT * REPLACE ({{new:String}} AS service, NULL AS mark) FROM "
+        f"(SELECT * FROM {rows} WHERE {marked} AND (retrieval_id IS NULL OR retrieval_id NOT IN ({known})))",
+        **names,
+    )
+    for (partition,) in log.query(f"SELECT DISTINCT _partition_id FROM {beside}"):
+        log.command(f"ALTER TABLE {rows} ATTACH PARTITION ID '{partition}' FROM {beside}")
+    log.delete(marked, **names)
+    log.command(f"DROP TABLE {beside}")
+    _move_sums(log, names)
+    return int(count)
+
+
+def _move_sums(log: ClickHouseLog, names: dict[str, Any]) -> None:
+    """Add what the former service has to the new one, and take it from the former, in one insert."""
+    table = f"{log.database}.{ROLLUP_TABLE}"
+    sums = ", ".join(f"if(of_new, {name}, {_negate(name)}) AS {name}" for name in SUMS)
+    log.command(
+        f"INSERT INTO {table} SELECT environment, if(of_new, {{new:String}}, {{service:String}}) AS service, "
+        f"dimension, value, start_ms, {sums} FROM (SELECT environment, dimension, value, start_ms, "
+        f"{', '.join(f'sum({name}) AS {name}' for name in SUMS)}, arrayJoin([true, false]) AS of_new FROM {table} "
+        f"WHERE {_OF_SCOPE} GROUP BY environment, dimension, value, start_ms, of_new)",
+        **names,
+    )
+
+
+def _change(
+    log: ClickHouseLog,
+    scale: Scale,
+    mark: int,
+    *,
+    which: str,
+    begin: str,
+    end: str,
+    signs: Callable[[str], str],
+) -> int:
+    """Mark rows of a scale, insert the difference that they make to the sums, and let them go; return how many."""
+    rows, names = f"{log.database}.retrievals", _name(scale)
+    marked = f"{_OF_SCALE} AND mark = {mark}"
+    count = f"SELECT count(), groupBitXor(cityHash64(ts_ms, query, retrieval_id, score)) FROM {rows} WHERE {marked}"
+    ((left, _),) = log.query(count, **names)
+    if not left and which != "0":  # else an earlier call was interrupted: its rows first
+        log.change(rows, ", ".join(filter(None, (begin, f"mark = {mark}"))), f"{_OF_SCALE} AND {which}", **names)
+    ((changed, content),) = log.query(count, **names)
+    if changed:
+        table, inner = f"{log.database}.{ROLLUP_TABLE}", f"(SELECT * FROM {rows} WHERE {marked})"
+        sums = ", ".join(f"{signs(name)} AS {name}" for name in SUMS)
+        log.command(
+            f"INSERT INTO {table} SELECT environment, service, dimension, value, start_ms, {sums} FROM "
+            f"(SELECT *, n AS waits FROM ({select_sums(inner)})) "
+            f"SETTINGS insert_deduplication_token = '{mark}-{changed}-{content}'",
+            **names,
+        )
+        log.change(rows, end, marked, **names)
+    return int(changed)
+
+
+def _name(scale: Scale) -> dict[str, Any]:
+    return {**scale.scope._asdict(), "kind": scale.kind, "model": scale.model}
+
+
+def _negate(name: str) -> str:
+    """Return what takes a sum back. Counts are unsigned and wrap around, in sums too."""
+    return f"-{name}" if "total" in name else f"toUInt64(-toInt64({name}))"
+
+
+def _render_map(found: ScoreMap) -> str:
+    """Return the SQL of `ScoreMap.apply` for the column `raw_score`."""
+    x = f"({found.sign} * assumeNotNull(raw_score))"
+    xs, ys = (f"[{', '.join(repr(float(point[at])) for point in found.points)}]" for at in (0, 1))
+    (first, low), (last, high) = found.points[0], found.points[-1]
+    at = f"arrayCount(point -> point <= {x}, {xs})"
+    here, following = f"greatest({at}, 1)", f"least({at} + 1, {len(found.points)})"
+    line = (
+        f"{ys}[{here}] + ({ys}[{following}] - {ys}[{here}]) * ({x} - {xs}[{here}]) / ({xs}[{following}] - {xs}[{here}])"
+    )
+    return (
+        f"multiIf({x} < {first!r}, {low!r} * exp(greatest(-700., ({x} - {first!r}) / {found.scale!r})), "
+        f"{x} >= {last!r}, 1 - {1.0 - high!r} * exp(greatest(-700., ({last!r} - {x}) / {found.scale!r})), {line})"
+    )

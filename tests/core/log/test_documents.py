@@ -1,0 +1,144 @@
+"""The sums of documents over a window, packed and not, against a loop over the rows."""
+
+import random
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from core.audit.acts import Act
+from core.log.documents import DocumentSums, list_documents, pack_documents
+from core.log.scores import apply_scores
+from core.log.service_operations import merge_services
+from quarterdeck.exposures import store_scores
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
+from quarterdeck.schema import document_packs
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
+from quarterdeck.scores import check_score
+from quarterdeck.store import Store
+
+FIRST = date(2026, 1, 3)
+NOW = datetime(2026, 4, 10, 12, tzinfo=UTC)
+
+
+def write(store: Store, *, days: int, scope: Scope = DEFAULT_SCOPE, seed: int = 5) -> list[Retrieval]:
+    rng = random.Random(seed)
+    rows = [
+        Retrieval(
+            datetime(FIRST.year, FIRST.month, FIRST.day, tzinfo=UTC) + timedelta(hours=rng.randrange(24 * days)),
+            f"question {number}",
+            documents=[(f"docs/{rng.randrange(40)}-{rank}.md", round(rng.random(), 3)) for rank in range(3)],
+            feedback=rng.choice([None, None, -1.0, 1.0]),
+            scope=scope,
+        )
+        for number in range(days * 5)
+    ]
+    append_retrievals(store, rows)
+    return rows
+
+
+def add_up(rows: list[Retrieval], first: date, last: date) -> dict[str, tuple[int, int, int, float, int, int]]:
+    """Each document's count, firsts, ranks, scores, bad feedback and questions under 0.5."""
+    found: dict[str, list[float]] = defaultdict(lambda: [0, 0, 0, 0.0, 0, 0])
+    for row in rows:
+        if first <= row.ts.date() <= last:
+            assert row.similarity is not None
+            for rank, (name, score) in enumerate(row.documents or (), 1):
+                sums = found[name]
+                sums[0] += 1
+                sums[1] += rank == 1
+                sums[2] += rank
+                sums[3] += score
+                sums[4] += (row.feedback or 0) < 0
+                sums[5] += row.similarity < 0.5
+    return {name: tuple(sums) for name, sums in found.items()}  # type: ignore[misc]
+
+
+def as_told(found: DocumentSums) -> dict[str, tuple[int, int, int, float, int, int]]:
+    low = found.low_share(0.5) * found.sums[:, 6:].sum(axis=1)
+    columns = (
+        found.retrieved, found.firsts, found.mean_rank * found.retrieved,
+        np.nan_to_num(found.mean_score) * found.retrieved, found.bad, low,
+    )  # fmt: skip
+    return {name: tuple(float(column[at]) for column in columns) for at, name in enumerate(found.names)}  # type: ignore[misc]
+
+
+WINDOWS = [(0, 96), (0, 89), (7, 7), (13, 60), (64, 90), (90, 120)]
+
+
+def check(store: Store, rows: list[Retrieval], scope: Scope = DEFAULT_SCOPE) -> None:
+    for begin, end in WINDOWS:
+        first, last = FIRST + timedelta(days=begin), FIRST + timedelta(days=end)
+        found = as_told(list_documents(store, scope, first=first, last=last))
+        wanted = add_up(rows, first, last)
+        assert found.keys() == wanted.keys()
+        for name, sums in wanted.items():
+            assert found[name] == pytest.approx(sums), (name, begin, end)
+
+
+def test_packed_or_not_a_window_is_the_sum_of_its_rows(store: Store) -> None:
+    rows = write(store, days=97)
+    check(store, rows)
+    assert pack_documents(store, now=NOW) == len({row.ts.date() for row in rows})
+    check(store, rows)
+    assert pack_documents(store, now=NOW) == 0
+
+
+def test_late_rows_make_the_packs_of_their_day_anew(store: Store) -> None:
+    rows = write(store, days=97)
+    pack_documents(store, now=NOW)
+    late = Retrieval(
+        datetime(2026, 2, 14, 12, tzinfo=UTC), "late", documents=[("docs/late.md", 0.9), ("docs/1-0.md", 0.2)]
+    )
+    append_retrievals(store, [late])
+    check(store, [*rows, late])
+    assert pack_documents(store, now=NOW) == 1
+    check(store, [*rows, late])
+
+
+def test_late_feedback_makes_them_anew_too(store: Store) -> None:
+    rows = write(store, days=97)
+    pack_documents(store, now=NOW)
+    judged = next(row for row in rows if row.feedback is None and row.ts.date() == FIRST + timedelta(days=20))
+    given = check_score(judged.name, "feedback", -1.0, ts_ms=judged.ts_ms)
+    with store.begin() as connection:
+        store_scores(connection, [{**given._asdict(), **DEFAULT_SCOPE._asdict()}])
+    apply_scores(store, now_ms=judged.ts_ms)
+    changed = [row if row is not judged else with_feedback(row) for row in rows]
+    check(store, changed)
+    pack_documents(store, now=NOW)
+    check(store, changed)
+
+
+def with_feedback(row: Retrieval) -> Retrieval:
+    return Retrieval(row.ts, row.query, documents=row.documents, feedback=-1.0)
+
+
+def test_merged_services_have_the_documents_of_both(store: Store) -> None:
+    former, new = Scope("production", "chat"), Scope("production", "chat-2")
+    rows = [*write(store, days=97, scope=former), *write(store, days=97, scope=new, seed=6)]
+    pack_documents(store, now=NOW)
+    merge_services(store, former, new, Act("ada", "one service"))
+    check(store, rows, new)
+    pack_documents(store, now=NOW)
+    check(store, rows, new)
+
+
+def test_nothing_is_found_for_a_scope_that_never_reported(store: Store) -> None:
+    assert list_documents(store, Scope("staging", "none"), first=FIRST, last=FIRST).names == ()
+
+
+def test_small_counts_and_large_ones_are_packed_exactly(store: Store) -> None:
+    rows = [
+        Retrieval(datetime(2026, 1, 5, tzinfo=UTC), f"q{n}", documents=[("a", 0.5)], weight=1_000_000)
+        for n in range(2_200)
+    ]
+    append_retrievals(store, rows)
+    pack_documents(store, now=NOW)
+    with store.read() as connection:
+        assert connection.execute(document_packs.select()).all()
+    found = list_documents(store, DEFAULT_SCOPE, first=FIRST, last=FIRST + timedelta(days=5))
+    assert found.names == ("a",)
+    assert found.retrieved[0] == 2_200_000_000
