@@ -60,10 +60,14 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What one arm logged in one period: users, and each metric's count and sum over retrievals."""
+    """What one arm logged in one period: users, and each metric's count and sum over retrievals.
+
+    `failing` is the sum of the users' error rates in the period, so that each user counts once.
+    """
 
     users: int = 0
     sums: Mapping[Metric, tuple[int, float]] = field(default_factory=dict)
+    failing: float = 0.0
 
     def mean(self, metric: Metric) -> float | None:
         """Return the mean over the retrievals that have the metric; None if there are none."""
@@ -102,7 +106,8 @@ def _add(one: Stretch, other: Stretch) -> Stretch:
         )
         for metric in one.sums.keys() | other.sums.keys()
     }
-    return Stretch(one.users + other.users, {m: (int(count), float(total)) for m, (count, total) in sums.items()})
+    exact = {m: (int(count), float(total)) for m, (count, total) in sums.items()}
+    return Stretch(one.users + other.users, exact, one.failing + other.failing)
 
 
 class Tally:
@@ -167,7 +172,9 @@ class _Users:
             self._store(named, places, after)
         sums = added.sum(axis=0)
         last = {m: (int(sums[0, at]), float(sums[1, at])) for at, m in enumerate(_METRICS) if sums[0, at]}
-        return Arm(users + new, queries, anonymous, _moments(counts, offsets, powers)), Stretch(len(named), last)
+        failing = float(np.nansum(_means(added)[:, _METRICS.index(Metric.ERRORS)]))
+        whole = Arm(users + new, queries, anonymous, _moments(counts, offsets, powers))
+        return whole, Stretch(len(named), last, failing)
 
     def _known_sums(self, places: Sequence[int]) -> NDArray[np.float32]:
         at = np.array(places)
@@ -208,7 +215,7 @@ def _by_metric(rows: Sequence[UserRow]) -> _Floats:
     return found
 
 
-def _means(sums: NDArray[np.float32]) -> _Floats:
+def _means(sums: NDArray[np.floating]) -> _Floats:
     """Each user's mean of each metric; NaN if the user has no value."""
     counts, totals = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)

@@ -11,6 +11,7 @@ from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
 from core.arms.sequential import Difference, Moments, compare_moments, find_users_needed
 
 RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # their margins are shares of the stable arm's mean
+_WEIGHTS = {Metric.ERRORS: 2.0}  # of the false alarms that are allowed, the parts of each metric; others have 1
 
 _MOST_TRACED = 120
 
@@ -86,17 +87,20 @@ class ArmComparison:
 def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: float) -> tuple[ArmComparison, ...]:
     """Return a comparison for each metric that both arms log.
 
-    `alpha` is split evenly over the metrics (Bonferroni), so it bounds the chance that any of them is wrongly called
-    worse. Safety needs no such split, because every metric has to be safe.
+    `alpha` is split over the metrics (Bonferroni; the error rate, which does most harm, gets two parts and the others
+    one each), so it bounds the chance that any of them is wrongly called worse. Safety needs no such split, because
+    every metric has to be safe.
     """
     judged = [margin for margin in margins if margin.metric in stable.moments and margin.metric in other.moments]
+    parts = sum(_WEIGHTS.get(margin.metric, 1.0) for margin in judged)
     found = []
     for margin in judged:
+        part = _WEIGHTS.get(margin.metric, 1.0) / parts
         first, second = stable.moments[margin.metric], other.moments[margin.metric]
         allowed = margin.of(first.mean)
         least = _variance_at(first, allowed) if margin.metric is Metric.ERRORS else 0.0
         difference = compare_moments(first, second, least_variance=least)
-        found.append(ArmComparison(margin.metric, first, second, allowed, difference, alpha / len(judged), alpha))
+        found.append(ArmComparison(margin.metric, first, second, allowed, difference, alpha * part, alpha))
     return tuple(found)
 
 
