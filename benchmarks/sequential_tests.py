@@ -1,8 +1,7 @@
 """False alarms and power of canaries and A/B tests that are checked continuously, compared with z-tests.
 
 Run: python -m benchmarks.sequential_tests [--runs 1000] [--users 6000] [--looks 100] [--jobs 2] [--only experiments]
-As it stands it takes about 40 minutes on two cores (24 for canaries, 14 for experiments). `--only ceilings` watches the
-error ceiling at several rates of blue, with the seeds 0 to `--runs` - 1, in about 20 minutes for 600 runs.
+As it stands it takes about 40 minutes on two cores (24 for canaries, 14 for experiments).
 Users arrive over the time of the test, come back, and differ from each other, so that the retrievals of one user are
 correlated (score: a quarter of the variance lies between users; errors: 0.2; latency and cost: about a quarter). Each
 is looked at `--looks` times, from the 30th user of the smaller arm on. Ours is the deck's own rule over its own tally.
@@ -173,52 +172,6 @@ class _PerQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class CeilingTrial:
-    """The look at which each rule rolled green back for its errors, or ours for anything."""
-
-    ours: int | None
-    point: int | None
-    z_peeking: int | None
-    z_once: int | None
-
-
-def run_ceiling(seed: int, world: World, users: int, looks: int) -> CeilingTrial:
-    """Watch one step by the whole canary verdict, and by three simpler rules for the error rate alone.
-
-    The peers: the point estimate above the ceiling from 20 users on green; a one-sided z-test against blue at 5%, at
-    every look and at the last one only, which no rule that is checked continuously can reach.
-    """
-    tally, seen = Tally((STABLE, CANARY)), []
-    first: dict[str, int] = {}
-    for number, rows in enumerate(draw_rows(np.random.default_rng(seed), world, users, looks)):
-        look = tally.add(rows, start=START + number * LOOK, at=START + (number + 1) * LOOK)
-        seen = [*seen[-2:], look]
-        if "ours" not in first:
-            verdict = decide_canary(PLAN, seen, share_pct=world.share_pct, since=START, now=look.at)
-            if verdict.call is CanaryCall.ROLL_BACK:
-                first["ours"] = number
-        green = look.arms[CANARY].moments.get(Metric.ERRORS)
-        if green and green.users >= 20 and green.mean > PLAN.error_ceiling:
-            first.setdefault("point", number)
-        if min(look.arms[arm].users for arm in (STABLE, CANARY)) >= LEAST_USERS and _z_of(look, Metric.ERRORS) > Z:
-            first.setdefault("peeking", number)
-            if number == looks - 1:
-                first["once"] = number
-    return CeilingTrial(*(first.get(name) for name in ("ours", "point", "peeking", "once")))
-
-
-def print_ceilings(results: dict[str, list[CeilingTrial]], looks: int) -> None:
-    """How often green is rolled back by each rule."""
-    print(
-        "| errors on blue and green, ceiling 10% | ours | point estimate | z-test, peeking | z-test, once at the end |"
-    )
-    print("| --- | --- | --- | --- | --- |")
-    for name, found in results.items():
-        others = [say_share([getattr(each, rule) for each in found]) for rule in ("point", "z_peeking", "z_once")]
-        print(f"| {name} | {say_median([each.ours for each in found], looks)} | {' | '.join(others)} |", flush=True)
-
-
-@dataclass(frozen=True, slots=True)
 class Trial:
     """The look at which an experiment was called first, and as what; the look at which each z-test of its score was."""
 
@@ -328,14 +281,6 @@ DIFFERENT = {
     "latency +25%, canary of 5%": World(latency_factor=1.25),
     "cost +25%, canary of 5%": World(cost_factor=1.25),
 }
-CEILINGS = {
-    f"{blue:.0%} and {green:.0%}, {share:g}% on green": World(share_pct=share, errors=(blue, green))
-    for share in (5.0, 50.0)
-    for blue, green in (
-        *((rate, rate) for rate in (0.02, 0.04, 0.06, 0.08)), *((rate, 0.12) for rate in (0.01, 0.02, 0.04, 0.06, 0.08))
-    )
-    if share == 5 or blue == 0.08
-}  # fmt: skip
 NO_EFFECT = "no effect"
 COMPARED = {
     NO_EFFECT: World(share_pct=50.0),
@@ -353,7 +298,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=6_000)
     parser.add_argument("--looks", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", choices=("canaries", "ceilings", "experiments"))
+    parser.add_argument("--only", choices=("canaries", "experiments"))
     options = parser.parse_args()
     size = {"users": options.users, "looks": options.looks}
     few = max(1, options.runs // 4)
@@ -363,13 +308,6 @@ def main() -> None:
             return list(pool.map(partial(run_canary, world=world, **size), range(runs), chunksize=5))
 
         print(f"{options.users:,} users, {options.looks} looks, {options.runs:,} and {few:,} runs\n")
-        if options.only == "ceilings":
-            watched = {
-                name: list(pool.map(partial(run_ceiling, world=world, **size), range(options.runs), chunksize=5))
-                for name, world in CEILINGS.items()
-            }
-            print_ceilings(watched, options.looks)
-            return
         if options.only != "canaries":
             compared = {
                 name: list(pool.map(partial(run_experiment, world=world, **size), range(runs), chunksize=5))

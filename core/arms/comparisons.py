@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
-from core.arms.sequential import Difference, Moments, compare_moments, find_users_needed
+from core.arms.sequential import Difference, Moments, adjust_moments, compare_moments, find_users_needed
 
 RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # their margins are shares of the stable arm's mean
 _WEIGHTS = {Metric.ERRORS: 2.0}  # of the false alarms that are allowed, the parts of each metric; others have 1
@@ -34,6 +34,7 @@ class ArmComparison:
 
     `difference` is None while an arm has too few users. `alpha` is the chance that this comparison, checked at any
     number of times, ever calls an arm worse that is not; `safe_alpha` is the chance that it is wrongly called safe.
+    `is_adjusted` says that means and difference are adjusted for the questions and users (`adjust_moments`).
     """
 
     metric: Metric
@@ -43,6 +44,7 @@ class ArmComparison:
     difference: Difference | None
     alpha: float
     safe_alpha: float
+    is_adjusted: bool = False
 
     @property
     def harm(self) -> float | None:
@@ -96,11 +98,14 @@ def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: f
     found = []
     for margin in judged:
         part = _WEIGHTS.get(margin.metric, 1.0) / parts
-        first, second = stable.moments[margin.metric], other.moments[margin.metric]
+        logged = stable.moments[margin.metric], other.moments[margin.metric]
+        first, second = adjusted = adjust_moments(*logged)
         allowed = margin.of(first.mean)
         least = _variance_at(first, allowed) if margin.metric is Metric.ERRORS else 0.0
         difference = compare_moments(first, second, least_variance=least)
-        found.append(ArmComparison(margin.metric, first, second, allowed, difference, alpha * part, alpha))
+        found.append(
+            ArmComparison(margin.metric, first, second, allowed, difference, alpha * part, alpha, adjusted != logged)
+        )
     return tuple(found)
 
 

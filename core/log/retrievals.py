@@ -13,7 +13,16 @@ from core.log.calendars import UTC_DAYS, Calendar, make_calendar
 from core.log.days import DayContent, find_closed, list_closed_days
 from core.log.readers import open_reader
 from core.log.services import get_service
-from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, States, UserRow, normalize_query
+from core.log.values import (
+    AskedBy,
+    AskedQuery,
+    AskedRow,
+    DailyScores,
+    LiveFigures,
+    States,
+    UserRow,
+    normalize_query,
+)
 from quarterdeck.clock import DAY_MS, from_ms, to_ms
 from quarterdeck.log import RetrievalLog
 from quarterdeck.schema import DIMENSIONS
@@ -155,6 +164,12 @@ def list_user_sums(
     """
     by = _check_dimension(dimension) if dimension else ""
     return open_reader(log).list_user_sums(scope, by, values, start_ms, end_ms, hourly=hourly)
+
+
+def list_asked_by(log: Log, *, start_ms: int, end_ms: int, scope: Scope = EVERYTHING) -> Sequence[AskedBy]:
+    """Return how often each user (else session) asked each text that has a score, by hour, the earliest first."""
+    found = open_reader(log).list_asked_by(scope, start_ms, end_ms, hourly=True)
+    return sorted(found, key=lambda row: row.start_ms)
 
 
 def count_rows(

@@ -60,7 +60,8 @@ def report_experiment(
     noted = {arm: sum(user.variant == arm for user in users) for arm in design.arms}
     looks: tuple[ArmsReading, ...] = ()
     if users:
-        watched = Watched("", design.arms, experiment.started, scope_of_flag(experiment.environment))
+        scope = scope_of_flag(experiment.environment)
+        watched = Watched("", design.arms, experiment.started, scope, expects=True)
         looks = histories.read(watched, until=until, exposures=users)
     disturbance = _find_disturbance(store, experiment)
     verdict = decide_experiment(design, looks, ExperimentProgress(experiment.started, until, noted, disturbance))
