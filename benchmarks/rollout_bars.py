@@ -180,6 +180,7 @@ CEILINGS = [
         *((rate, rate) for rate in (0.02, 0.04, 0.06, 0.08)),
         *((rate, 0.12) for rate in (0.01, 0.02, 0.04, 0.06, 0.08)),
     )
+    if share == 5 or blue == 0.08
 ]
 REPEATED = {
     "325 questions, a score is its question's and its user's": Repetition(share=1.0),
