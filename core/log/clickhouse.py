@@ -71,16 +71,17 @@ class ClickHouseLogReader:
         )  # fmt: skip
         return [(from_ms(day).date(), int(n), float(total)) for day, n, total in found]
 
-    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> list[AskedBy]:
-        """Return how often each user (else session) asked each text that has a score."""
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int, *, hourly: bool = False) -> list[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score, per hour or in total."""
+        hour = f", intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS} AS start_ms" if hourly else ""
         weight = "toUInt64(ifNull(weight, 1))"
         found = self._log.query(
-            f"SELECT {_USER} AS user, query, sum({weight}), sum({weight} * score) FROM {self._rows} "
+            f"SELECT {_USER} AS user, query, sum({weight}), sum({weight} * score){hour} FROM {self._rows} "
             f"WHERE {_within(scope)} AND ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} AND score IS NOT NULL "
-            "GROUP BY user, query",
+            f"GROUP BY user, query{', start_ms' if hourly else ''}",
             start=start_ms, end=end_ms, **_names(scope),
         )  # fmt: skip
-        return [AskedBy(user, text, int(n), float(total)) for user, text, n, total in found]
+        return [AskedBy(user, text, int(n), float(total), *start) for user, text, n, total, *start in found]
 
     def list_asked(self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first.

@@ -73,17 +73,19 @@ class SqlLogReader:
         with self._store.read() as connection:
             return [(from_ms(at).date(), int(n), float(total)) for at, n, total in connection.execute(query)]
 
-    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> list[AskedBy]:
-        """Return how often each user (else session) asked each text that has a score."""
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int, *, hourly: bool = False) -> list[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score, per hour or in total."""
         c = retrievals.c
+        hour = [c.ts_ms - c.ts_ms % HOUR_MS] if hourly else []
         user, weight = func.coalesce(c.user_id, c.session_id), func.coalesce(c.weight, 1)
         query = (
-            select(user, c.query, func.sum(weight), func.sum(weight * c.score))
+            select(user, c.query, func.sum(weight), func.sum(weight * c.score), *hour)
             .where(_within(c.scope_id, scope), c.ts_ms >= start_ms, c.ts_ms < end_ms, c.score.is_not(None))
-            .group_by(user, c.query)
+            .group_by(user, c.query, *hour)
         )
         with self._store.read() as connection:
-            return [AskedBy(user, text, int(n), float(total)) for user, text, n, total in fetch_many(connection, query)]
+            found = fetch_many(connection, query)
+            return [AskedBy(user, text, int(n), float(total), *start) for user, text, n, total, *start in found]
 
     def list_asked(
         self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
