@@ -25,7 +25,8 @@ from quarterdeck.scope import Scope
 
 _SERIES = "environment, service, dimension, value, start_ms"
 _DAYS = "environment, service, day_ms, document"
-_MAPPED, _UNMAPPED, _MOVED = 1, 2, 3  # marks of rows that are being changed
+_MAPPED, _UNMAPPED, _MOVED = 1, 2, 3  # marks of rows that are being changed, modulo _MARKS
+_MARKS, _VERSIONS = 4, 60  # a mark also holds the map's version: the same rows may be changed the same way again
 _COUNTS = "n + unmapped + unscored + empty + failed"
 _OF_SCOPE = "environment = {environment:String} AND service = {service:String}"
 _OF_SCALE = (
@@ -47,7 +48,7 @@ def list_waiting(log: ClickHouseLog) -> list[Waiting]:
         rows = log.query(
             "SELECT DISTINCT ifNull(toString(score_kind), ''), ifNull(toString(model), '') "
             f"FROM {log.database}.retrievals WHERE {_OF_SCOPE} AND ts_ms >= {{first:Int64}} AND ts_ms < {{last:Int64}} "
-            f"AND raw_score IS NOT NULL AND (score IS NULL OR mark IN ({_MAPPED}, {_UNMAPPED}))",
+            f"AND raw_score IS NOT NULL AND (score IS NULL OR mark % {_MARKS} IN ({_MAPPED}, {_UNMAPPED}))",
             environment=environment, service=service, first=span[0], last=span[1],
         )  # fmt: skip
         scope = Scope(environment, service)
@@ -67,11 +68,12 @@ def list_numbers(log: ClickHouseLog, scale: Scale, *, newest: bool = False, sinc
 
 def map_rows(log: ClickHouseLog, scale: Scale, found: ScoreMap) -> int:
     """Give the waiting rows of a scale their similarity; return how many."""
-    unmap_rows(log, scale, only_rest=True)
+    unmap_rows(log, scale, found, only_rest=True)
     return _change(
         log,
         scale,
         _MAPPED,
+        found.version,
         which="score IS NULL",
         begin=f"score = {_render_map(found)}",
         end="mark = NULL",
@@ -79,8 +81,8 @@ def map_rows(log: ClickHouseLog, scale: Scale, found: ScoreMap) -> int:
     )
 
 
-def unmap_rows(log: ClickHouseLog, scale: Scale, *, only_rest: bool = False) -> int:
-    """Take the similarity from all rows of a scale, so that they wait for another map; return how many.
+def unmap_rows(log: ClickHouseLog, scale: Scale, found: ScoreMap, *, only_rest: bool = False) -> int:
+    """Take the similarity from all rows of a scale, so that they wait for this map; return how many.
 
     `only_rest` does it for those that an interrupted call left.
     """
@@ -88,6 +90,7 @@ def unmap_rows(log: ClickHouseLog, scale: Scale, *, only_rest: bool = False) -> 
         log,
         scale,
         _UNMAPPED,
+        found.version,
         which="0" if only_rest else "score IS NOT NULL",
         begin="",
         end="score = NULL, mark = NULL",
@@ -159,6 +162,7 @@ def _change(
     log: ClickHouseLog,
     scale: Scale,
     mark: int,
+    version: int,
     *,
     which: str,
     begin: str,
@@ -167,14 +171,16 @@ def _change(
 ) -> int:
     """Mark rows of a scale, insert the difference that they make to the sums, and let them go; return how many."""
     rows, names = f"{log.database}.retrievals", _name(scale)
-    marked = f"{_OF_SCALE} AND mark = {mark}"
-    count = f"SELECT count(), groupBitXor(cityHash64(ts_ms, query, retrieval_id, score)) FROM {rows} WHERE {marked}"
-    ((left, _),) = log.query(count, **names)
+    marked = f"{_OF_SCALE} AND mark % {_MARKS} = {mark}"
+    content = "groupBitXor(cityHash64(ts_ms, query, retrieval_id, score))"
+    count = f"SELECT count(), max(mark), {content} FROM {rows} WHERE {marked}"
+    ((left, *_),) = log.query(count, **names)
     if not left and which != "0":  # else an earlier call was interrupted: its rows first
-        log.change(rows, ", ".join(filter(None, (begin, f"mark = {mark}"))), f"{_OF_SCALE} AND {which}", **names)
-    ((changed, content),) = log.query(count, **names)
+        given = f"mark = {mark + _MARKS * (version % _VERSIONS)}"
+        log.change(rows, ", ".join(filter(None, (begin, given))), f"{_OF_SCALE} AND {which}", **names)
+    ((changed, given_mark, content_hash),) = log.query(count, **names)
     if changed:
-        token = f"{mark}-{changed}-{content}"
+        token = f"{given_mark}-{changed}-{content_hash}"
         for table, select in _list_differences(log, f"(SELECT * FROM {rows} WHERE {marked})", mark, signs).items():
             log.command(f"{select} SETTINGS insert_deduplication_token = '{token}-{table}'", **names)
         log.change(rows, end, marked, **names)
