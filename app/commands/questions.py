@@ -3,6 +3,9 @@
 import dataclasses
 import sys
 from dataclasses import replace
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import click
@@ -11,6 +14,7 @@ from app.commands.common import common, find_scope, make_embedder, open_store, s
 from core.config import Config
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion, QuestionFilter
+from core.log.retrievals import list_scopes
 from core.log.services import ServiceSettings
 from quarterdeck.scope import Scope, make_scope
 from quarterdeck.store import Store
@@ -44,7 +48,8 @@ def questions(
     given = click.get_current_context().params.get("environment")
     scope = Scope(make_scope(given).environment if given else "", make_scope(None, service).service if service else "")
     wanted = _narrow(config, store, QuestionFilter(scope=scope, search=search), low=low, topic=topic)
-    found = list(list_newest(store, wanted, limit=limit))
+    listed = (list_newest(store, each, limit=limit) for each in wanted)
+    found = list(islice(merge(*listed, key=attrgetter("ts"), reverse=True), limit))
     if not found:
         click.echo("no question in the log is one of these", err=True)
     services = {name: get_service(store, name) for name in {question.service for question in found}}
@@ -60,23 +65,26 @@ def to_record(question: LoggedQuestion, service: ServiceSettings) -> dict[str, A
 
 def _narrow(
     config: Config, store: Store, wanted: QuestionFilter, *, low: str | None, topic: str | None
-) -> QuestionFilter:
+) -> list[QuestionFilter]:
+    """Return the filters of the wanted questions: each service has its own topics and its own threshold."""
     from core.coverage.asked import narrow_to_low, narrow_to_topic
     from core.coverage.report import report_coverage
 
-    if topic is not None or low == _LOW:  # both are of one service
-        scope = find_scope(config, store, wanted.scope.service or None)
-        today, wanted = settle_days(store, scope), replace(wanted, scope=scope)
     if topic is not None:
-        embedder = make_embedder(config, store)
+        scope = find_scope(config, store, wanted.scope.service or None)
+        today, embedder = settle_days(store, scope), make_embedder(config, store)
         coverage = report_coverage(store, embedder, scope=scope, today=today, low_score=config.low_score)
-        wanted = narrow_to_topic(store, wanted, coverage, topic)
+        wanted = narrow_to_topic(store, replace(wanted, scope=scope), coverage, topic)
     if low is None:
-        return wanted
+        return [wanted]
     if low == _LOW:
-        return narrow_to_low(store, wanted, scope=scope, today=today, low_score=config.low_score)
+        return [
+            narrow_to_low(store, wanted, scope=scope, today=settle_days(store, scope), low_score=config.low_score)
+            for scope in list_scopes(store)
+            if wanted.scope.environment in ("", scope.environment) and wanted.scope.service in ("", scope.service)
+        ]
     try:
-        return replace(wanted, below=float(low))
+        return [replace(wanted, below=float(low))]
     except ValueError as error:
         raise InvalidInput("low", f"must be a similarity between 0 and 1, not {low!r}") from error
 

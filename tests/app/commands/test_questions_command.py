@@ -84,6 +84,22 @@ def test_low_is_what_the_coverage_page_calls_low(lab: Store, url: str, quarterde
     assert {row["query"].rstrip("0123456789") for row in found[:50]} == {"what is a vpp node "}
 
 
+def test_low_is_of_each_service_by_itself_and_the_newest_come_first(store: Store, url: str, quarterdeck: Run) -> None:
+    for service, level in (("high", 0.9), ("modest", 0.4)):
+        scope = Scope("production", service)
+        usual = [Retrieval(NOW - timedelta(days=day, minutes=at), "usual", level, scope=scope)
+                 for day in range(10, 30) for at in range(10)]  # fmt: skip
+        unusual = [Retrieval(NOW - timedelta(minutes=at), f"{service} {at}", level - 0.3, scope=scope)
+                   for at in range(10, 13)]  # fmt: skip
+        append_retrievals(store, [*usual, *unusual])
+    found = quarterdeck("questions", "--database", url, "--low", "--limit", "4", "--json").json
+    assert sorted(row["query"] for row in found) == ["high 10", "high 11", "modest 10", "modest 11"]
+    assert [row["ts"] for row in found] == sorted((row["ts"] for row in found), reverse=True)
+    only = quarterdeck("questions", "--database", url, "--service", "modest", "--low", "--json").json
+    assert [row["query"] for row in only[:3]] == ["modest 10", "modest 11", "modest 12"]
+    assert {row["service"] for row in only} == {"modest"}
+
+
 @pytest.mark.slow
 def test_a_topic_is_known_by_number_and_label(lab: Store, url: str, quarterdeck: Run) -> None:
     topics = quarterdeck("topics", "--database", url, "--json").json
