@@ -12,7 +12,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from core.arms.sequential import Moments
+from core.arms.expectations import Expected
+from core.arms.sequential import Covariate, Moments
 from core.log.values import UserRow
 
 _Floats = NDArray[np.float64]
@@ -42,6 +43,7 @@ _LOGGED_AS = {  # the columns of a UserRow that hold a metric's count and sum; e
 }
 _FIRST_SUM = UserRow._fields.index("queries")
 _COUNTS, _TOTALS = ([UserRow._fields.index(_LOGGED_AS[m][at]) - _FIRST_SUM for m in Metric] for at in (0, 1))
+_SCORE = _METRICS.index(Metric.SCORE)
 _SCORED = UserRow._fields.index("scored") - _FIRST_SUM
 
 
@@ -60,10 +62,14 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What one arm logged in one period: users, and each metric's count and sum over retrievals."""
+    """What one arm logged in one period: users, and each metric's count and sum over retrievals.
+
+    `failing` is the sum of the users' error rates in the period, so that each user counts once.
+    """
 
     users: int = 0
     sums: Mapping[Metric, tuple[int, float]] = field(default_factory=dict)
+    failing: float = 0.0
 
     def mean(self, metric: Metric) -> float | None:
         """Return the mean over the retrievals that have the metric; None if there are none."""
@@ -102,31 +108,40 @@ def _add(one: Stretch, other: Stretch) -> Stretch:
         )
         for metric in one.sums.keys() | other.sums.keys()
     }
-    return Stretch(one.users + other.users, {m: (int(count), float(total)) for m, (count, total) in sums.items()})
+    exact = {m: (int(count), float(total)) for m, (count, total) in sums.items()}
+    return Stretch(one.users + other.users, exact, one.failing + other.failing)
 
 
 class Tally:
     """Every user's sums by arm, and the moments of the users' means, updated as rows are added.
 
-    Adding costs time in proportion to the new rows, not to the known users. A user takes about 50 bytes plus the id.
+    Adding costs time in proportion to the new rows, not to the known users. A user takes about 60 bytes plus the id.
+    `expected` is what the users' questions of the period were expected to score (`Expectation.expect`); with it, the
+    moments of the score get a covariate.
     """
 
     def __init__(self, arms: Sequence[str]) -> None:
         self._arms = {arm: _Users() for arm in arms}
 
-    def add(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
+    def add(
+        self, rows: Iterable[UserRow], *, start: datetime, at: datetime, expected: Expected | None = None
+    ) -> ArmsReading:
         """Add one period, with at most one row per user and arm; return the new state."""
-        return self._look(rows, start, at, keep=True)
+        return self._look(rows, start, at, expected or {}, keep=True)
 
-    def look_ahead(self, rows: Iterable[UserRow], *, start: datetime, at: datetime) -> ArmsReading:
+    def look_ahead(
+        self, rows: Iterable[UserRow], *, start: datetime, at: datetime, expected: Expected | None = None
+    ) -> ArmsReading:
         """Return the state that `add` would give, without adding anything."""
-        return self._look(rows, start, at, keep=False)
+        return self._look(rows, start, at, expected or {}, keep=False)
 
-    def _look(self, rows: Iterable[UserRow], start: datetime, at: datetime, *, keep: bool) -> ArmsReading:
+    def _look(
+        self, rows: Iterable[UserRow], start: datetime, at: datetime, expected: Expected, *, keep: bool
+    ) -> ArmsReading:
         of_arm: dict[str, list[UserRow]] = {arm: [] for arm in self._arms}
         for row in rows:
             of_arm[row.arm].append(row)
-        found = {arm: self._arms[arm].absorb(of_arm[arm], keep=keep) for arm in of_arm}
+        found = {arm: self._arms[arm].absorb(of_arm[arm], expected, keep=keep) for arm in of_arm}
         return ArmsReading(
             start,
             at,
@@ -145,35 +160,36 @@ class _Users:
         self._counts: NDArray[np.int64] = np.zeros(len(_METRICS), dtype=np.int64)
         self._offsets: _Floats = np.full(len(_METRICS), np.nan)
         self._powers: _Floats = np.zeros((2, len(_METRICS)))
+        self._expected: NDArray[np.float32] = np.zeros((1024, 2), dtype=np.float32)
+        self._joint: _Floats = np.zeros(3)  # of the expected score: its sum, squares, products with the score
 
-    def absorb(self, rows: Sequence[UserRow], *, keep: bool) -> tuple[Arm, Stretch]:
+    def absorb(self, rows: Sequence[UserRow], expected: Expected, *, keep: bool) -> tuple[Arm, Stretch]:
         named = [row for row in rows if row.user is not None]
         queries = self._queries + sum(row.queries for row in named)
         anonymous = self._anonymous + sum(row.queries for row in rows if row.user is None)
         users = len(self._places)
         if not named:
-            arm = Arm(users, queries, anonymous, _moments(self._counts, self._offsets, self._powers))
+            arm = Arm(users, queries, anonymous, _moments(self._counts, self._offsets, self._powers, self._joint))
             self._anonymous = anonymous if keep else self._anonymous
             return arm, Stretch()
         added = _by_metric(named)
         places = [self._places.get(row.user, -1) for row in named if row.user is not None]
         new = sum(place < 0 for place in places)
-        before = self._known_sums(places)
+        before = _known(self._sums, places)
         after = (before + added).astype(np.float32)
         counts, offsets, powers = self._moved(before, after)
+        guessed = _known(self._expected, places)
+        guesses = guessed + np.array([expected.get(str(row.user), (0, 0.0)) for row in named], dtype=np.float32)
+        joint = self._joint + _join(after, guesses, offsets) - _join(before, guessed, offsets)
         if keep:
             self._queries, self._anonymous = queries, anonymous
-            self._counts, self._offsets, self._powers = counts, offsets, powers
-            self._store(named, places, after)
+            self._counts, self._offsets, self._powers, self._joint = counts, offsets, powers, joint
+            self._store(named, places, after, guesses)
         sums = added.sum(axis=0)
         last = {m: (int(sums[0, at]), float(sums[1, at])) for at, m in enumerate(_METRICS) if sums[0, at]}
-        return Arm(users + new, queries, anonymous, _moments(counts, offsets, powers)), Stretch(len(named), last)
-
-    def _known_sums(self, places: Sequence[int]) -> NDArray[np.float32]:
-        at = np.array(places)
-        found: NDArray[np.float32] = self._sums[np.maximum(at, 0)]
-        found[at < 0] = 0
-        return found
+        failing = float(np.nansum(_means(added)[:, _METRICS.index(Metric.ERRORS)]))
+        whole = Arm(users + new, queries, anonymous, _moments(counts, offsets, powers, joint))
+        return whole, Stretch(len(named), last, failing)
 
     def _moved(
         self, before: NDArray[np.float32], after: NDArray[np.float32]
@@ -191,13 +207,33 @@ class _Users:
         ]
         return counts, offsets, powers
 
-    def _store(self, rows: Sequence[UserRow], places: list[int], sums: NDArray[np.float32]) -> None:
+    def _store(
+        self, rows: Sequence[UserRow], places: list[int], sums: NDArray[np.float32], guesses: NDArray[np.float32]
+    ) -> None:
         for at, row in enumerate(rows):
             if places[at] < 0:
                 places[at] = self._places[str(row.user)] = len(self._places)
         while len(self._places) > len(self._sums):
             self._sums = np.concatenate([self._sums, np.zeros_like(self._sums)])
-        self._sums[places] = sums
+            self._expected = np.concatenate([self._expected, np.zeros_like(self._expected)])
+        self._sums[places], self._expected[places] = sums, guesses
+
+
+def _known(kept: NDArray[np.float32], places: Sequence[int]) -> NDArray[np.float32]:
+    """The kept sums of the users at these places; 0 where a user has none (place -1)."""
+    at = np.array(places)
+    found: NDArray[np.float32] = kept[np.maximum(at, 0)]
+    found[at < 0] = 0
+    return found
+
+
+def _join(sums: NDArray[np.float32], guesses: NDArray[np.float32], offsets: _Floats) -> _Floats:
+    """Over users with a score: the sums of the expected score, of its squares, of its products with the score."""
+    score = _means(sums)[:, _SCORE] - offsets[_SCORE]
+    counts, totals = guesses.astype(np.float64).T
+    guess = np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0)[np.isfinite(score)]
+    score = score[np.isfinite(score)]
+    return np.array([guess.sum(), guess @ guess, guess @ score])
 
 
 def _by_metric(rows: Sequence[UserRow]) -> _Floats:
@@ -208,18 +244,26 @@ def _by_metric(rows: Sequence[UserRow]) -> _Floats:
     return found
 
 
-def _means(sums: NDArray[np.float32]) -> _Floats:
+def _means(sums: NDArray[np.floating]) -> _Floats:
     """Each user's mean of each metric; NaN if the user has no value."""
     counts, totals = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
 
-def _moments(counts: NDArray[np.int64], offsets: _Floats, powers: _Floats) -> dict[Metric, Moments]:
+def _moments(counts: NDArray[np.int64], offsets: _Floats, powers: _Floats, joint: _Floats) -> dict[Metric, Moments]:
     found = {}
     for at, metric in enumerate(_METRICS):
         users = int(counts[at])
         if users:
             shift, squares = float(powers[0, at]) / users, float(powers[1, at])
             variance = max(0.0, squares - users * shift**2) / (users - 1) if users > 1 else 0.0
-            found[metric] = Moments(users, float(offsets[at]) + shift, variance)
+            known = _covariate(users, shift, joint) if at == _SCORE and joint[1] and users > 1 else None
+            found[metric] = Moments(users, float(offsets[at]) + shift, variance, known)
     return found
+
+
+def _covariate(users: int, shift: float, joint: _Floats) -> Covariate:
+    total, squares, products = map(float, joint)
+    mean = total / users
+    variance = max(0.0, squares - users * mean**2) / (users - 1)
+    return Covariate(mean, variance, (products - users * mean * shift) / (users - 1))

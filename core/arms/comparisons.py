@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
-from core.arms.sequential import Difference, Moments, compare_moments, find_users_needed
+from core.arms.sequential import Difference, Moments, adjust_moments, compare_moments, find_users_needed
 
 RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # their margins are shares of the stable arm's mean
+_WEIGHTS = {Metric.ERRORS: 2.0}  # of the false alarms that are allowed, the parts of each metric; others have 1
 
 _MOST_TRACED = 120
 
@@ -33,6 +34,7 @@ class ArmComparison:
 
     `difference` is None while an arm has too few users. `alpha` is the chance that this comparison, checked at any
     number of times, ever calls an arm worse that is not; `safe_alpha` is the chance that it is wrongly called safe.
+    `is_adjusted` says that means and difference are adjusted for the questions and users (`adjust_moments`).
     """
 
     metric: Metric
@@ -42,6 +44,7 @@ class ArmComparison:
     difference: Difference | None
     alpha: float
     safe_alpha: float
+    is_adjusted: bool = False
 
     @property
     def harm(self) -> float | None:
@@ -86,17 +89,23 @@ class ArmComparison:
 def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: float) -> tuple[ArmComparison, ...]:
     """Return a comparison for each metric that both arms log.
 
-    `alpha` is split evenly over the metrics (Bonferroni), so it bounds the chance that any of them is wrongly called
-    worse. Safety needs no such split, because every metric has to be safe.
+    `alpha` is split over the metrics (Bonferroni; the error rate, which does most harm, gets two parts and the others
+    one each), so it bounds the chance that any of them is wrongly called worse. Safety needs no such split, because
+    every metric has to be safe.
     """
     judged = [margin for margin in margins if margin.metric in stable.moments and margin.metric in other.moments]
+    parts = sum(_WEIGHTS.get(margin.metric, 1.0) for margin in judged)
     found = []
     for margin in judged:
-        first, second = stable.moments[margin.metric], other.moments[margin.metric]
+        part = _WEIGHTS.get(margin.metric, 1.0) / parts
+        logged = stable.moments[margin.metric], other.moments[margin.metric]
+        first, second = adjusted = adjust_moments(*logged)
         allowed = margin.of(first.mean)
         least = _variance_at(first, allowed) if margin.metric is Metric.ERRORS else 0.0
         difference = compare_moments(first, second, least_variance=least)
-        found.append(ArmComparison(margin.metric, first, second, allowed, difference, alpha / len(judged), alpha))
+        found.append(
+            ArmComparison(margin.metric, first, second, allowed, difference, alpha * part, alpha, adjusted != logged)
+        )
     return tuple(found)
 
 

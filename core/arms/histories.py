@@ -11,13 +11,15 @@ from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from operator import add
+from itertools import groupby
+from operator import add, attrgetter
 from threading import Lock
 
 from core.arms.arms import ArmsReading, Tally
+from core.arms.expectations import Expectation
 from core.log.exposures import Exposure
-from core.log.retrievals import Log, count_rows, list_user_sums
-from core.log.values import UserRow
+from core.log.retrievals import Log, count_rows, list_asked_by, list_user_sums
+from core.log.values import AskedBy, UserRow
 from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
 from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.store import Store
@@ -27,6 +29,7 @@ _BUSY_ROWS = 200_000  # rows since the last finished hour; above this, per-user 
 _SETTLED_MS = 10_000  # in a busy hour, older rows count as complete until the hour ends
 _MOST_ROWS = 1_000_000  # read in one transaction
 _MOST_KEPT = 12
+_PAST_DAYS, _PAST_ROWS = 28, 200_000  # before the start, from which expected scores are learned
 
 _Sums = dict[tuple[str, str | None], UserRow]  # by arm and user
 
@@ -36,13 +39,15 @@ class Watched:
     """Which rows are read: those of scopes since a time whose `dimension` (arm, prompt version) is one of the arms.
 
     If the dimension is "", a row belongs to the arm that its user was exposed to. The scopes of a flag are the services
-    that judge it, in its environment (`scopes_of_flag`).
+    that judge it, in its environment (`scopes_of_flag`). With `expects`, the score gets a covariate: what the same
+    questions scored before, and the same users before `since` (`core.arms.expectations`).
     """
 
     dimension: str
     arms: tuple[str, ...]
     since: datetime
     scopes: tuple[Scope, ...] = (EVERYTHING,)
+    expects: bool = False
 
 
 def scopes_of_flag(environment: str, services: Sequence[str] = ()) -> tuple[Scope, ...]:
@@ -52,7 +57,10 @@ def scopes_of_flag(environment: str, services: Sequence[str] = ()) -> tuple[Scop
 
 @dataclass(slots=True)
 class _Kept:
-    """The tally of the hours before `next_ms`, and per-hour sums of the rows from there to `read_ms`."""
+    """The tally of the hours before `next_ms`, and per-hour sums of the rows from there to `read_ms`.
+
+    `asked` are the questions in the same rows as `ahead`; `expectation` has learned those of the tally's hours.
+    """
 
     tally: Tally
     next_ms: int
@@ -62,6 +70,8 @@ class _Kept:
     exposed: int = 0
     looks: list[ArmsReading] = field(default_factory=list)
     newest: tuple[ArmsReading, ...] = ()
+    asked: list[AskedBy] = field(default_factory=list)
+    expectation: Expectation | None = None
     lock: Lock = field(default_factory=Lock)
 
 
@@ -96,9 +106,11 @@ class ArmHistories:
                 return kept.newest
             if self._is_stale(watched, kept, until_ms, exposures):
                 kept.tally, kept.looks, kept.rows = Tally(watched.arms), [], 0
-                kept.next_ms = to_ms(watched.since)
+                kept.next_ms, kept.expectation = to_ms(watched.since), None
+            if watched.expects and kept.expectation is None:
+                kept.expectation = self._learn_past(watched)
             if not kept.next_ms <= kept.read_ms <= until_ms:
-                kept.read_ms, kept.ahead = kept.next_ms, {}
+                kept.read_ms, kept.ahead, kept.asked = kept.next_ms, {}, []
             self._read_hours(watched, kept, (until_ms - _GRACE_MS) // HOUR_MS * HOUR_MS, arm_of)
             kept.exposed = _count_exposed(exposures, kept.next_ms)
             if self._count(watched, kept.next_ms, until_ms) > _BUSY_ROWS:
@@ -107,7 +119,12 @@ class ArmHistories:
             for sums in (*kept.ahead.values(), *self._list(watched, kept.read_ms, until_ms).values()):
                 _add_up(newest, sums.values())
             rows = _assign(newest, watched, arm_of)
-            kept.newest = (*kept.looks, kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until))
+            expected = None
+            if kept.expectation:
+                asked = [*kept.asked, *self._list_asked(watched, kept.read_ms, until_ms)]
+                expected = kept.expectation.expect(row for row in asked if row.user in arm_of)
+            look = kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until, expected=expected)
+            kept.newest = (*kept.looks, look)
             return kept.newest
 
     def _serves(self, looks: Sequence[ArmsReading], until: datetime) -> bool:
@@ -140,12 +157,21 @@ class ArmHistories:
             hours = {_hour(kept.next_ms): kept.ahead.pop(_hour(kept.next_ms), {})}
             if sum(row.queries for sums in hours.values() for row in sums.values()) != counted:
                 hours = self._list(watched, kept.next_ms, stop_ms)
+            asked = self._list_asked(watched, kept.next_ms, stop_ms) if kept.expectation else ()
+            by_hour = {hour_ms: list(rows) for hour_ms, rows in groupby(asked, key=attrgetter("start_ms"))}
             for hour_ms, sums in sorted(hours.items()):
                 if sums:
                     start, at = from_ms(max(hour_ms, kept.next_ms)), from_ms(hour_ms + HOUR_MS)
-                    kept.looks.append(kept.tally.add(_assign(sums, watched, arm_of), start=start, at=at))
+                    expected = None
+                    if kept.expectation:
+                        of_hour = by_hour.get(hour_ms, [])
+                        expected = kept.expectation.expect(row for row in of_hour if row.user in arm_of)
+                        kept.expectation.learn(of_hour)
+                    rows = _assign(sums, watched, arm_of)
+                    kept.looks.append(kept.tally.add(rows, start=start, at=at, expected=expected))
             kept.rows += counted
             kept.next_ms = stop_ms
+            kept.asked = [row for row in kept.asked if row.start_ms >= stop_ms]
             kept.read_ms = max(kept.read_ms, stop_ms)
 
     def _read_ahead(self, watched: Watched, kept: _Kept, end_ms: int) -> None:
@@ -153,7 +179,31 @@ class ArmHistories:
         if kept.read_ms < end_ms:
             for hour_ms, sums in self._list(watched, kept.read_ms, end_ms).items():
                 _add_up(kept.ahead.setdefault(hour_ms, {}), sums.values())
+            if kept.expectation:
+                kept.asked += self._list_asked(watched, kept.read_ms, end_ms)
             kept.read_ms = end_ms
+
+    def _learn_past(self, watched: Watched) -> Expectation:
+        """Learn the scores of texts and users from the whole days before, at most 28 and 200,000 rows of them."""
+        end_ms = start_ms = to_ms(watched.since)
+        for _ in range(_PAST_DAYS):
+            if self._count(watched, start_ms - DAY_MS, end_ms) > _PAST_ROWS:
+                break
+            start_ms -= DAY_MS
+        found = Expectation()
+        past = self._list_asked(watched, start_ms, end_ms) if start_ms < end_ms else ()
+        found.learn(past)
+        found.learn_users(past)
+        return found
+
+    def _list_asked(self, watched: Watched, start_ms: int, end_ms: int) -> Sequence[AskedBy]:
+        """Return the questions of these hours, hour by hour."""
+        found = [
+            row
+            for scope in watched.scopes
+            for row in list_asked_by(self._log, start_ms=start_ms, end_ms=end_ms, scope=scope)
+        ]
+        return sorted(found, key=attrgetter("start_ms"))
 
     def _list(self, watched: Watched, start_ms: int, end_ms: int) -> dict[int, _Sums]:
         """Each user's sums by hour; large ranges are read in parts, because the database sorts each part."""

@@ -133,7 +133,7 @@ def _trace(trace: Any, choices_of: ChoicesOf) -> Trace:
     name = trace.info.trace_id.removeprefix("tr-")  # as OpenTelemetry has it, for traces that come by OTLP as well
     read = [read_span(_span(span, name, notes), redact=compose(), choices_of=choices_of) for span in trace.data.spans]
     found = assemble(name, read)
-    spans = (*found.questions, *found.refused)
+    spans: tuple[Question | Refused, ...] = (*found.questions, *found.refused)
     return Trace(trace.info.trace_id, from_ms(trace.info.request_time), spans, tuple(trace.info.assessments or ()))
 
 
@@ -149,7 +149,8 @@ def judge_trace(trace: Trace, *, redact: Redactor) -> tuple[list[dict[str, Any]]
     """
     questions = [span for span in trace.spans if isinstance(span, Question)]
     places = {span_id: question for question in questions for span_id in question.span_ids}
-    rows, wrong = [], []
+    rows: list[dict[str, Any]] = []
+    wrong: list[InvalidInput] = []
     for assessment in trace.assessments if questions else ():
         row = places.get(getattr(assessment, "span_id", None) or "", questions[0]).retrieval
         found, refused = read_assessments([assessment], row.name, redact=redact)

@@ -21,9 +21,10 @@ from core.log.values import (
     read_live_figures,
     trend_start_ms,
 )
-from quarterdeck.clickhouse import ROLLUP_TABLE, ClickHouseLog
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clickhouse_tables import DOCUMENT_TABLE, ROLLUP_TABLE
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
-from quarterdeck.schema import SUMS
+from quarterdeck.schema import DOCUMENT_SUMS, SUMS
 from quarterdeck.scope import Scope
 
 _INSIDE = "start_ms >= {start:Int64} AND start_ms < {end:Int64}"
@@ -71,16 +72,17 @@ class ClickHouseLogReader:
         )  # fmt: skip
         return [(from_ms(day).date(), int(n), float(total)) for day, n, total in found]
 
-    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> list[AskedBy]:
-        """Return how often each user (else session) asked each text that has a score."""
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int, *, hourly: bool = False) -> list[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score, per hour or in total."""
+        hour = f", intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS} AS start_ms" if hourly else ""
         weight = "toUInt64(ifNull(weight, 1))"
         found = self._log.query(
-            f"SELECT {_USER} AS user, query, sum({weight}), sum({weight} * score) FROM {self._rows} "
+            f"SELECT {_USER} AS user, query, sum({weight}), sum({weight} * score){hour} FROM {self._rows} "
             f"WHERE {_within(scope)} AND ts_ms >= {{start:Int64}} AND ts_ms < {{end:Int64}} AND score IS NOT NULL "
-            "GROUP BY user, query",
+            f"GROUP BY user, query{', start_ms' if hourly else ''}",
             start=start_ms, end=end_ms, **_names(scope),
         )  # fmt: skip
-        return [AskedBy(user, text, int(n), float(total)) for user, text, n, total in found]
+        return [AskedBy(user, text, int(n), float(total), *start) for user, text, n, total, *start in found]
 
     def list_asked(self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int) -> list[AskedRow]:
         """Return the distinct texts with a score (under `below`), the most asked in the window first.
@@ -142,6 +144,15 @@ class ClickHouseLogReader:
             start=since_ms, most=limit, **_names(scope),
         )  # fmt: skip
         return [str(user) for (user,) in found]
+
+    def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
+        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        return self._log.query(
+            f"SELECT document, {', '.join(f'sum({name})' for name in DOCUMENT_SUMS)} "
+            f"FROM {self._log.database}.{DOCUMENT_TABLE} WHERE {_within(scope)} "
+            "AND day_ms >= {start:Int64} AND day_ms < {end:Int64} GROUP BY document",
+            start=start_ms, end=end_ms, **_names(scope),
+        )  # fmt: skip
 
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""

@@ -13,7 +13,16 @@ from core.log.calendars import UTC_DAYS, Calendar, make_calendar
 from core.log.days import DayContent, find_closed, list_closed_days
 from core.log.readers import open_reader
 from core.log.services import get_service
-from core.log.values import AskedQuery, AskedRow, DailyScores, LiveFigures, States, UserRow, normalize_query
+from core.log.values import (
+    AskedBy,
+    AskedQuery,
+    AskedRow,
+    DailyScores,
+    LiveFigures,
+    States,
+    UserRow,
+    normalize_query,
+)
 from quarterdeck.clock import DAY_MS, from_ms, to_ms
 from quarterdeck.log import RetrievalLog
 from quarterdeck.schema import DIMENSIONS
@@ -109,7 +118,7 @@ def list_live_figures(
 
     Means are over the newest `most` queries of the window, because raw rows are read.
     """
-    rows = open_reader(log).list_live(scope, _check_dimension(dimension), *_bounds(log, scope, window), most)
+    rows = open_reader(log).list_live(scope, _check_dimension(dimension), *find_bounds(log, scope, window), most)
     return tuple(sorted(rows, key=lambda row: row.value))
 
 
@@ -132,7 +141,7 @@ def list_questions(
     Queries that differ only in case or spacing are merged. Their weekly counts cover five weeks up to the window's end,
     oldest first. Of more than 20,000 spellings the least asked are left out.
     """
-    bounds = _bounds(log, scope, window)
+    bounds = find_bounds(log, scope, window)
     rows = open_reader(log).list_asked(scope, *bounds, below, max(_MOST_SPELLINGS, 2 * limit))
     asked = sorted((row for row in _merge_spellings(rows) if row.count), key=lambda row: (-row.count, row.query))
     return tuple(AskedQuery(row.query, row.count, row.total / row.count, row.weeks) for row in asked[:limit])
@@ -155,6 +164,12 @@ def list_user_sums(
     """
     by = _check_dimension(dimension) if dimension else ""
     return open_reader(log).list_user_sums(scope, by, values, start_ms, end_ms, hourly=hourly)
+
+
+def list_asked_by(log: Log, *, start_ms: int, end_ms: int, scope: Scope = EVERYTHING) -> Sequence[AskedBy]:
+    """Return how often each user (else session) asked each text that has a score, by hour, the earliest first."""
+    found = open_reader(log).list_asked_by(scope, start_ms, end_ms, hourly=True)
+    return sorted(found, key=lambda row: row.start_ms)
 
 
 def count_rows(
@@ -241,7 +256,8 @@ def _join(days: Sequence[date]) -> list[tuple[date, date]]:
     return stretches
 
 
-def _bounds(log: Log, scope: Scope, window: Window | None) -> tuple[int, int]:
+def find_bounds(log: Log, scope: Scope, window: Window | None) -> tuple[int, int]:
+    """Return the first millisecond of a window in the scope's time zone, and the first after it."""
     if window is None:
         return 0, to_ms(datetime(2100, 1, 1, tzinfo=UTC)) + DAY_MS
     calendar = calendar_of(log, scope)

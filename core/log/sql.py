@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, literal_column, select
 
 from core.log.calendars import Calendar
+from core.log.document_rows import sum_documents
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
@@ -22,7 +24,7 @@ from core.log.values import (
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
 from quarterdeck.log import SqlLog
-from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, retrievals, rollups, scopes
+from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, document_days, retrievals, rollups, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
 
@@ -73,17 +75,19 @@ class SqlLogReader:
         with self._store.read() as connection:
             return [(from_ms(at).date(), int(n), float(total)) for at, n, total in connection.execute(query)]
 
-    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> list[AskedBy]:
-        """Return how often each user (else session) asked each text that has a score."""
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int, *, hourly: bool = False) -> list[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score, per hour or in total."""
         c = retrievals.c
+        hour = [c.ts_ms - c.ts_ms % HOUR_MS] if hourly else []
         user, weight = func.coalesce(c.user_id, c.session_id), func.coalesce(c.weight, 1)
         query = (
-            select(user, c.query, func.sum(weight), func.sum(weight * c.score))
+            select(user, c.query, func.sum(weight), func.sum(weight * c.score), *hour)
             .where(_within(c.scope_id, scope), c.ts_ms >= start_ms, c.ts_ms < end_ms, c.score.is_not(None))
-            .group_by(user, c.query)
+            .group_by(user, c.query, *hour)
         )
         with self._store.read() as connection:
-            return [AskedBy(user, text, int(n), float(total)) for user, text, n, total in fetch_many(connection, query)]
+            found = fetch_many(connection, query)
+            return [AskedBy(user, text, int(n), float(total), *start) for user, text, n, total, *start in found]
 
     def list_asked(
         self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
@@ -182,6 +186,12 @@ class SqlLogReader:
         query = select(newest.c.user).where(newest.c.user.is_not(None)).distinct()
         with self._store.read() as connection:
             return list(connection.scalars(query))
+
+    def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
+        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        with self._store.read() as connection:
+            within = _within(document_days.c.scope_id, scope)
+            return sum_documents(connection, within, start_ms, end_ms, is_one=all(scope))
 
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""

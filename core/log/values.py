@@ -188,12 +188,16 @@ class UserRow(NamedTuple):
 
 
 class AskedBy(NamedTuple):
-    """How often somebody asked one text, and the sum of its scores; `user` is None where nobody is named."""
+    """How often somebody asked one text, and the sum of its scores; `user` is None where nobody is named.
+
+    `start_ms` is the hour, if the rows are by hour.
+    """
 
     user: str | None
     query: str
     asked: int
     total: float
+    start_ms: int = 0
 
 
 def normalize_query(text: str) -> str:
@@ -223,8 +227,8 @@ class LogReader(Protocol):
     ) -> Iterable[tuple[date, int, float]]:
         """Return each day's number of questions, in any state, and the sum of its scores."""
 
-    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int) -> Iterable[AskedBy]:
-        """Return how often each user (else session) asked each text that has a score."""
+    def list_asked_by(self, scope: Scope, start_ms: int, end_ms: int, *, hourly: bool = False) -> Iterable[AskedBy]:
+        """Return how often each user (else session) asked each text that has a score, per hour or in total."""
 
     def list_asked(
         self, scope: Scope, start_ms: int, end_ms: int, below: float | None, limit: int
@@ -247,6 +251,9 @@ class LogReader(Protocol):
 
     def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> Sequence[str]:
         """Return the distinct users of the newest `limit` rows since a time."""
+
+    def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
+        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
 
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> Sequence[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""

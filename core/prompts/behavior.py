@@ -1,12 +1,22 @@
 """Shell: compares what each prompt version does in production with what its evaluation promised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from core.log.retrievals import Log, Window, list_live_figures
+from core.log.retrievals import (
+    Log,
+    Window,
+    calendar_of,
+    count_rows,
+    find_bounds,
+    list_live_figures,
+    list_user_sums,
+)
 from core.log.values import LiveFigures
+from core.prompts.live import LiveDifference, compare_live
 from core.tracking.conventions import read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run, RunFilter
+from quarterdeck.clock import DAY_MS
 from quarterdeck.scope import EVERYTHING, Scope
 
 NEWEST_QUERIES = 200_000
@@ -17,6 +27,8 @@ _LOOKED_AT = 1_000
 class VersionBehavior:
     """One version: its newest evaluated run and its queries in the log; either may be missing.
 
+    `differences` compare it with the report's `compared_with`, figure by figure, on the days that both answered.
+
     `label` is its name in the log or the registry; `prompt` is None if the version is not registered.
     """
 
@@ -24,6 +36,7 @@ class VersionBehavior:
     prompt: PromptVersion | None
     offline: Run | None
     live: LiveFigures | None
+    differences: tuple[LiveDifference, ...] = ()
 
     @property
     def is_in_production(self) -> bool:
@@ -36,11 +49,14 @@ class BehaviorReport:
     """Every version with its figures, the newest registered first; `queries` counts the queries read of the window.
 
     `is_cut` says that the window has more queries than were read; the figures are then of the newest ones.
+    `compared_with` is the version that the others are compared with: the one in production, else the one with most
+    queries; None where only one answers.
     """
 
     versions: tuple[VersionBehavior, ...]
     queries: int
     is_cut: bool
+    compared_with: VersionBehavior | None = None
 
 
 def report_behavior(
@@ -62,7 +78,35 @@ def report_behavior(
         found += [VersionBehavior(prompt.label, prompt, offline, row) for row in spelled or [None]]
     found += [VersionBehavior(row.value, None, None, row) for row in live.values()]
     queries = sum(each.live.queries for each in found if each.live)
-    return BehaviorReport(tuple(found), queries, queries >= NEWEST_QUERIES)
+    named = [each for each in found if each.live and each.live.value]
+    known = [each for each in named if each.is_in_production] or named
+    first = max(known, key=lambda each: each.live.queries if each.live else 0) if len(named) > 1 else None
+    if first:
+        found = _compare_all(log, found, first, window, scope)
+    return BehaviorReport(tuple(found), queries, queries >= NEWEST_QUERIES, first)
+
+
+def _compare_all(
+    log: Log, versions: list[VersionBehavior], first: VersionBehavior, window: Window, scope: Scope
+) -> list[VersionBehavior]:
+    """Compare each version with the first one, over the newest days of the window that have at most NEWEST_QUERIES."""
+    values = [each.live.value for each in versions if each.live and each.live.value]
+    start_ms, end_ms = find_bounds(log, scope, window)
+    while (
+        start_ms + DAY_MS < end_ms
+        and count_rows(log, "prompt_version", values, start_ms=start_ms, end_ms=end_ms, scope=scope) > NEWEST_QUERIES
+    ):
+        start_ms += DAY_MS
+    rows = list_user_sums(
+        log, "prompt_version", values, start_ms=start_ms, end_ms=end_ms, hourly=True, scope=scope
+    )  # fmt: skip
+    calendar, other = calendar_of(log, scope), first.live.value if first.live else ""
+    return [
+        replace(each, differences=compare_live(rows, each.live.value, other, day_of=calendar.day_of))
+        if each.live and each.live.value in values and each.live.value != other
+        else each
+        for each in versions
+    ]
 
 
 def _newest_runs(tracking: Tracking, name: str, experiment: str) -> dict[tuple[str, int], Run]:

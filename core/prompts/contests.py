@@ -11,7 +11,7 @@ from enum import StrEnum
 from core.errors import InvalidInput
 from core.prompts.decisions import Candidate, Decision, WinnerRule, decide_winner
 from core.prompts.entrants import LOOKED_AT, Entrant, find_entrants, read_entrants
-from core.prompts.groups import Group, choose_group
+from core.prompts.groups import Group, choose_group, choose_same
 from core.prompts.guards import admit_candidates
 from core.prompts.means import decide_by_means
 from core.prompts.pairs import identify_cases
@@ -154,15 +154,16 @@ def report_prompts(
 
     Without a choice, the versions are judged over the cases that most of them share, each with its newest run over
     those cases; the others are named in `notes`. Where no two runs have a table of cases in common, the logged means
-    are compared, and the verdict is `means_only`. Chosen runs over different cases get no decision, unless
-    `shared_only` asks for one over their shared cases. `naming` says for each experiment under which names its runs
+    are compared, and the verdict is `means_only`. Of chosen runs, those over exactly the same cases are judged, the
+    newest of each version; if no two versions have the same cases there is no decision, unless `shared_only` asks for
+    one over the cases that all share. `naming` says for each experiment under which names its runs
     keep their figures. Without a rule, it is faithfulness per cost where every run reports a cost.
     Raises SourceUnavailable.
     """
     run_ids = tuple(dict.fromkeys(run_ids))  # never compare a run with itself
     names = (naming or {}).get(experiment, USUAL)
     if run_ids:
-        runs = tracking.get_runs(run_ids[:MOST_COMPARED])
+        runs = tracking.get_runs(run_ids)
         entrants = read_entrants(tracking, runs, names)
         missing = tuple(run_id for run_id in run_ids if run_id not in {run.run_id for run in runs})
         return _compare_chosen(tracking, entrants, missing, rule, ceiling_usd, shared_only=shared_only, floor=floor)
@@ -199,12 +200,20 @@ def _compare_chosen(
 ) -> PromptComparison:
     named = next((each.evaluation.prompt for each in entrants if each.evaluation.prompt), "")
     production = tracking.production_version(named, with_runs=False) if named else None
-    judged = [each for each in entrants if not each.problem]
-    keys = [set(identify_cases(each.cases)) for each in judged]
-    shared = tuple(sorted(set.intersection(*keys))) if keys else ()
+    able = [each for each in entrants if not each.problem]
+    keys = {each.run_id: frozenset(identify_cases(each.cases)) for each in able}
+    wanted = tuple(keys)
+    if not shared_only:
+        newest = sorted(able, key=lambda each: each.evaluation.run.started, reverse=True)
+        live = next((each.evaluation.key for each in able if _is_version(each, production)), None)
+        versions = {each.run_id: each.evaluation.key for each in able}
+        wanted = choose_same([each.run_id for each in newest], keys, versions, production=live)
+    judged = [each for each in able if each.run_id in wanted]
+    shared = tuple(sorted(frozenset.intersection(*(keys[each.run_id] for each in judged)))) if judged else ()
     group = Group(tuple(each.run_id for each in judged), shared)
+    contenders = _enter(entrants, group, is_grouped=shared_only)
     comparison = PromptComparison(
-        _enter(entrants, group, is_grouped=shared_only),
+        contenders,
         None,
         production,
         Verdict.NO_WINNER,
@@ -212,6 +221,7 @@ def _compare_chosen(
         True,
         missing,
         named,
+        _name_unchosen(contenders, shared),
     )
     if not judged:
         if len(entrants) > 1 and sum(each.faithfulness is not None for each in comparison.contenders) > 1:
@@ -269,10 +279,14 @@ def _decide_cases(
     notes = found.notes + ((note,) if note else ())
     candidates = [_candidate(each, found) for each in judged]
     live = next((each.run.run_id for each in judged if found.is_live(each)), None)
+    apart = next((each for each in found.contenders if found.is_live(each) and not each.is_judged and each.cases), None)
+    elsewhere = _candidate(apart, found, is_whole=True) if apart and live is None else None
     try:
         decision = decide_winner(candidates, rule=rule, ceiling_usd=ceiling_usd)
         admission = (
-            admit_candidates(candidates, rule=rule, production=live, floor=floor) if decision.comparable else None
+            admit_candidates(candidates, rule=rule, production=live, floor=floor, elsewhere=elsewhere)
+            if decision.comparable
+            else None
         )
         if admission and admission.reasons and decision.winner not in admission.admitted:
             decision = _decide_among(admission.admitted, decision, ceiling_usd, is_refusing=bool(admission.refusing))
@@ -320,9 +334,9 @@ def _settle_rule(
     return rule, f"Left out, because they report no cost: {without}.", priced
 
 
-def _candidate(each: Contender, found: PromptComparison) -> Candidate:
+def _candidate(each: Contender, found: PromptComparison, *, is_whole: bool = False) -> Candidate:
     judged = identify_cases(each.cases)
-    is_cut = not found.is_chosen or each.case_count != len(judged)
+    is_cut = not is_whole and (not found.is_chosen or each.case_count != len(judged))
     if is_cut:
         judged = {key: judged[key] for key in found.shared}
     return Candidate(
@@ -379,6 +393,15 @@ def _name_left_out(contenders: Sequence[Contender], group: Group) -> tuple[str, 
     if cut:
         notes.append(f"Judged over the {len(group.shared)} cases that all share; {_name(cut)} had more.")
     return tuple(notes)
+
+
+def _name_unchosen(contenders: Sequence[Contender], shared: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the chosen runs that are not judged although they have cases."""
+    left = [each for each in contenders if not each.problem and not each.is_judged]
+    again = [each.label for each in left if set(identify_cases(each.cases)) == set(shared)]
+    apart = [each.label for each in left if set(identify_cases(each.cases)) != set(shared)]
+    notes = [f"Left out, because a newer run of the same version is judged: {_name(again)}."] if again else []
+    return (*notes, *([f"Left out, because they were run over other cases: {_name(apart)}."] if apart else []))
 
 
 def _name(labels: Sequence[str]) -> str:

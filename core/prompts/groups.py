@@ -3,7 +3,7 @@
 Values in, choice out. A run over cases of its own, or a version without a table of cases, spoils nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 ALIKE = 0.9  # of the cases of two runs together, the share that both have
@@ -45,6 +45,21 @@ def choose_group(
         return Group((), ())
     shared = set.intersection(*(set(cases[run_id]) for run_id in best[1]))
     return Group(best[1], tuple(sorted(shared)))
+
+
+def choose_same(
+    runs: Sequence[str], cases: Mapping[str, Set[str]], versions: Mapping[str, Hashable], *, production: Hashable = None
+) -> tuple[str, ...]:
+    """Return which of some chosen runs to judge together: one of each version, all over exactly the same cases.
+
+    `runs` come newest first, and the newest of a version counts. Of equally many versions the runs with the version in
+    `production` count, then those with the newest run. Without two versions over the same cases, all runs are returned.
+    """
+    same: dict[frozenset[str], dict[Hashable, str]] = {}
+    for run_id in runs:
+        same.setdefault(frozenset(cases[run_id]), {}).setdefault(versions[run_id], run_id)
+    best = max(same.values(), key=lambda found: (len(found), production in found), default={})
+    return tuple(best.values()) if len(best) > 1 else tuple(runs)
 
 
 def _gather(

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.prompts.decisions import Candidate, WinnerRule, bootstrap_interval
+from core.prompts.decisions import MINIMUM_CASES, Candidate, WinnerRule, bootstrap_interval
 
 REFUSAL_MARGIN = 0.05  # of the cases
 FLOOR = 0.5  # of mean faithfulness, under the rule per cost
@@ -29,9 +29,17 @@ class Admission:
 
 
 def admit_candidates(
-    candidates: Sequence[Candidate], *, rule: WinnerRule, production: str | None = None, floor: float | None = None
+    candidates: Sequence[Candidate],
+    *,
+    rule: WinnerRule,
+    production: str | None = None,
+    floor: float | None = None,
+    elsewhere: Candidate | None = None,
 ) -> Admission:
     """Return the candidates that may win; `production` is the id of production's run, if it takes part.
+
+    `elsewhere` is production's run over other cases, if it does not take part: the refusals are then compared over the
+    cases that both have, if these are at least 6.
 
     A candidate that decides rightly whether to refuse in a smaller share of the shared cases than production, by more
     than 5 percentage points, may not win. Without production, neither may one that is surely worse by that much than
@@ -46,7 +54,7 @@ def admit_candidates(
     admitted = []
     lowest = _floor(live, floor) if rule is WinnerRule.FAITHFULNESS_PER_COST else 0.0
     for each in candidates:
-        if problem := _refuses_worse(each, candidates, live):
+        if problem := _refuses_worse(each, candidates, live or _shared_enough(each, elsewhere)):
             refusing.append(problem)
         elif each.faithfulness < lowest - _EXACT:
             unfaithful.append(
@@ -61,6 +69,10 @@ def _floor(live: Candidate | None, floor: float | None) -> float:
     if floor is not None:
         return floor
     return max(FLOOR, live.faithfulness - FLOOR_MARGIN) if live else FLOOR
+
+
+def _shared_enough(each: Candidate, other: Candidate | None) -> Candidate | None:
+    return other if other and len(each.refusals.keys() & other.refusals.keys()) >= MINIMUM_CASES else None
 
 
 def _refuses_worse(each: Candidate, candidates: Sequence[Candidate], live: Candidate | None) -> str:

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
-from core.arms.arms import Arm, ArmsReading, Metric, Stretch
+from core.arms.arms import Arm, ArmsReading, Metric
 from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_time, say_value
 from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
 from core.flags.definition import FlagDefinition
+from core.rollouts.ceiling import CEILING_ALPHA, find_breach
 
-CEILING_USERS = 20  # on green; with fewer, the ceiling is not checked
-RECENT_HOURS = 2
+MARGIN_ALPHA = ALPHA - CEILING_ALPHA  # of the false alarms, what the comparison of the metrics may use
 
 
 class CanaryCall(StrEnum):
@@ -81,21 +81,23 @@ def decide_canary(
 
     The first of these that applies decides:
 
-    1. Roll back: green's error rate is above the ceiling, over the step or over the last two hours (20 users or more).
+    1. Roll back: green's error rate is above the ceiling and surely above blue's, over the step or the last two hours.
     2. Hold: the user counts do not fit the flag's shares (p < 0.001), so no figure can be trusted.
     3. Roll back: a metric is significantly worse and not confirmed within its margin.
     4. Hold: the step's time is not over, green has too few users, or a metric of both arms is not within its margin.
     5. Promote.
 
     Always valid: however often you check, a green as good as blue is rolled back with a chance of at most 5% per step,
-    all metrics together (see `sequential.half_width`). Smallest sample: 30 users per arm, 20 for the ceiling.
+    all metrics together, whatever blue's own error rate is. 4.5% are for the metrics (`sequential.half_width`, split by
+    `compare_arms`), 0.5% for the exact checks of the ceiling (`find_breach`). Smallest sample: 30 users per arm; none
+    for the ceiling.
     """
     if share_pct in (0, 100):
         return _say_one_arm(plan, share_pct)
     arms = looks[-1].arms if looks else {}
     blue, green = arms.get(STABLE, Arm()), arms.get(CANARY, Arm())
-    found = compare_arms(blue, green, plan.margins, alpha=ALPHA)
-    if over := _over_ceiling(plan, looks, blue, green):
+    found = compare_arms(blue, green, plan.margins, alpha=MARGIN_ALPHA)
+    if over := find_breach(looks, found, ceiling=plan.error_ceiling, since=since):
         return CanaryVerdict(CanaryCall.ROLL_BACK, over, (), found, is_healthy=False)
     p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
     if is_random and p is not None and p < MISMATCH_P:
@@ -132,39 +134,6 @@ def _say_mismatch(blue: Arm, green: Arm, share_pct: float) -> str:
 def _say_safe(green: Arm, found: Sequence[ArmComparison]) -> str:
     margins = f"confirmed within the margin{'s' if len(found) > 1 else ''}"
     return f"{', '.join(each.metric for each in found)} {margins} over {green.users:,} users"
-
-
-def _over_ceiling(plan: Plan, looks: Sequence[ArmsReading], blue: Arm, green: Arm) -> str:
-    """Return the sentence on what is above the ceiling, or ""."""
-    whole = green.moments.get(Metric.ERRORS)
-    if whole and whole.users >= CEILING_USERS and whole.mean > plan.error_ceiling:
-        other = f", {blue.moments[Metric.ERRORS].mean:.1%} on blue" if Metric.ERRORS in blue.moments else ""
-        return (
-            f"Green's error rate is {whole.mean:.1%} over {whole.users:,} users{other}; "
-            f"the ceiling is {plan.error_ceiling:.1%}."
-        )
-    recent = _add_up(look.last.get(CANARY, Stretch()) for look in _recent(looks))
-    rate = recent.mean(Metric.ERRORS)
-    if rate is not None and recent.users >= CEILING_USERS and rate > plan.error_ceiling:
-        return (
-            f"Green's error rate is {rate:.1%} over the last {RECENT_HOURS} hours, {recent.users:,} users; "
-            f"the ceiling is {plan.error_ceiling:.1%}."
-        )
-    return ""
-
-
-def _recent(looks: Sequence[ArmsReading]) -> list[ArmsReading]:
-    earliest = looks[-1].at - timedelta(hours=RECENT_HOURS) if looks else None
-    return [look for look in looks if earliest is not None and look.at > earliest]
-
-
-def _add_up(stretches: Iterable[Stretch]) -> Stretch:
-    users, count, total = 0, 0, 0.0
-    for stretch in stretches:
-        users = max(users, stretch.users)
-        errors = stretch.sums.get(Metric.ERRORS, (0, 0.0))
-        count, total = count + errors[0], total + errors[1]
-    return Stretch(users, {Metric.ERRORS: (count, total)})
 
 
 def _list_missing(

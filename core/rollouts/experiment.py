@@ -146,7 +146,8 @@ def decide_experiment(design: Design, looks: Sequence[ArmsReading], progress: Ex
     6. Wait.
 
     Always valid: however often you check, the chance of a false winner or stop is at most 5% over all arms and metrics,
-    split evenly over the claims (see `sequential.half_width`). Smallest sample: 30 users per arm.
+    split evenly over the claims (see `sequential.half_width`). The score is adjusted for what the same questions scored
+    earlier, and the same users before the start (`sequential.adjust_moments`). Smallest sample: 30 users per arm.
     """
     arms = looks[-1].arms if looks else {}
     lifts = compare_all(design, arms)
@@ -368,7 +369,8 @@ def _say_gain(metric: Metric, gain: float) -> str:
 
 def _say_both(lift: Lift) -> str:
     stable, other = (say_value(lift.metric, each.mean) for each in (lift.compared.stable, lift.compared.other))
-    return f"{other} against {stable}"
+    adjusted = " (adjusted for the questions and users)" if lift.compared.is_adjusted else ""
+    return f"{other} against {stable}{adjusted}"
 
 
 def _say_better(design: Design, lift: Lift) -> str:

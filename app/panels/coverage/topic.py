@@ -58,8 +58,8 @@ def render_samples(topic: Topic, coverage: Coverage) -> None:
     st.caption("Typical questions")
     window = coverage.window
     links = load_traces(topic.sample_queries, coverage.scope, window.start_ms, window.end_ms, coverage.threshold)
-    rows = [
-        {"query": ui.shorten(sample, 400)} | ({"trace": links.get(sample)} if links else {})
+    rows: list[dict[str, str | None]] = [
+        {"query": ui.shorten(sample, 400), **({"trace": links.get(sample)} if links else {})}
         for sample in topic.sample_queries
     ]
     ui.show_table(

@@ -11,7 +11,10 @@ from app.text import plain
 from core.log.retrievals import last_days
 from core.log.values import LIVE_FIGURES, Measured
 from core.prompts.behavior import VersionBehavior
+from core.prompts.live import LEAST_USERS, LiveDifference
 from core.tracking.conventions import read_evaluation
+
+_NAMES = {"cost_usd": "cost", "latency_ms": "latency"}
 
 
 def render_behavior(name: str, experiment: str, *, today: date, environment: str) -> None:
@@ -36,14 +39,48 @@ def render_behavior(name: str, experiment: str, *, today: date, environment: str
         {name: value for name, value in _row(each).items() if name not in missing.values()} for each in found.versions
     ]
     ui.show_table(rows, key="prompts-live", file_name="live.csv")
+    if found.compared_with:
+        render_differences(found.versions, found.compared_with)
+
+
+def render_differences(versions: Sequence[VersionBehavior], other: VersionBehavior) -> None:
+    """How each version differs from one of them on the days that both answered."""
+    name = plain(other.label)
+    where = f"{name} in production" if other.is_in_production else f"{name}, which answers most"
+    rows = [_difference(version, each) for version in versions for each in version.differences]
+    if not rows:
+        st.caption(f"No version can be compared with {where} yet: both need {LEAST_USERS} users on a common day.")
+        return
+    st.markdown(f"Compared with {where}, on the days that both answered:")
+    ui.show_table(rows, key="prompts-live-differences", file_name="live_differences.csv")
+    st.caption(
+        "Each day counts by its questions of both versions, and each user once. The interval holds with 95% for one "
+        "look; who looks every day sees a false difference more often. An experiment on the flag can be looked at "
+        "any time."
+    )
+
+
+def _difference(version: VersionBehavior, each: LiveDifference) -> dict[str, object]:
+    amounts = (_amount(each.figure, value) for value in (each.difference, each.low, each.high))
+    difference, low, high = amounts
+    return {
+        "version": version.label, "figure": _NAMES.get(each.figure, each.figure), "difference": difference,
+        "95% interval": f"{low} to {high}", "so": "differs" if each.low > 0 or each.high < 0 else "may be chance",
+        "common days": each.days, "users of both": each.users,
+    }  # fmt: skip
+
+
+def _amount(figure: str, value: float) -> str:
+    if figure == "cost_usd":
+        return f"{'-' if value < 0 else '+'}{ui.format_usd(abs(value))}"
+    return f"{value:+,.0f} ms" if figure == "latency_ms" else f"{value:+.3f}"
 
 
 def find_missing(versions: Sequence[VersionBehavior]) -> dict[str, str]:
     """What no service has reported of any of these queries, and the column that it would fill."""
     reported = [each.live for each in versions if each.live]
-    names = {"cost_usd": "cost", "latency_ms": "latency"}
     return {
-        names.get(figure, figure): f"live {names.get(figure, figure)}"
+        _NAMES.get(figure, figure): f"live {_NAMES.get(figure, figure)}"
         for figure in LIVE_FIGURES
         if not any(getattr(live, figure).count for live in reported)
     }

@@ -18,7 +18,7 @@ from core.audit.trail import AuditFilter, list_audit
 from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
 from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
-from core.rollouts.canary import CanaryCall
+from core.rollouts.canary import MARGIN_ALPHA, CanaryCall
 
 LOOKS = {
     CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", "▲"),
@@ -138,7 +138,7 @@ def render_charts(report: CanaryReport) -> None:
         )
         ui.show_chart(figure, key="canaries-arms", alt=f"{metric} of blue and green over time")
     with right:
-        traced = trace_harm(report.looks, metric, report.plan.margins, stable=STABLE, other=CANARY, alpha=ALPHA)
+        traced = trace_harm(report.looks, metric, report.plan.margins, stable=STABLE, other=CANARY, alpha=MARGIN_ALPHA)
         if not traced:
             st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
             return

@@ -202,8 +202,13 @@ def render_table(report: ExperimentReport) -> None:
         "in %": st.column_config.NumberColumn(format="%+.1f %%", help="Of the control's mean; above 0 is better")
     }
     ui.show_table(rows, key="experiments-table", file_name="experiment.csv", column_config=columns)
+    adjusted = (
+        "The score's means are adjusted for what the same questions scored earlier, and the same users before the "
+        "experiment. "
+    )
     st.caption(
         "A user is a session id and counts once, however often they asked. An error is a retrieval without a score. "
+        f"{adjusted if any(lift.compared.is_adjusted for lift in report.verdict.lifts) else ''}"
         f"All claims together are always valid, with {1 - ALPHA:.0%}."
     )
 

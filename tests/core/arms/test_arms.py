@@ -104,3 +104,30 @@ def test_stretches_add_up_to_days_on_the_clock() -> None:
     assert (first.start, second.start) == (START, START + 24 * HOUR)
     assert first.last["blue"].mean(Metric.SCORE) == pytest.approx(statistics.fmean(at / 100 for at in range(24)))
     assert second.last["blue"].sums[Metric.ERRORS] == (12, 6.0)
+
+
+def test_the_covariate_is_what_each_users_questions_were_expected_to_score() -> None:
+    rng = random.Random(5)
+    tally = Tally(("blue",))
+    scores, guesses = defaultdict(list), defaultdict(list)
+    for hour in range(6):
+        rows, expected = [], {}
+        for user in {f"u{rng.randrange(40)}" for _ in range(25)}:
+            asked = [rng.random() for _ in range(rng.randrange(1, 4))]
+            guessed = [score / 2 + rng.gauss(0, 0.1) for score in asked]
+            rows.append(row("blue", user, [*asked]))
+            expected[user] = len(asked), sum(guessed)
+            if hour < 5:
+                scores[user] += asked
+                guesses[user] += guessed
+        add = tally.add if hour < 5 else tally.look_ahead
+        look = add(rows, start=START + hour * HOUR, at=START + (hour + 1) * HOUR, expected=expected)
+        if hour == 4:
+            kept = look
+    y, x = ([statistics.fmean(values[user]) for user in scores] for values in (scores, guesses))
+    covariate = kept.arms["blue"].moments[Metric.SCORE].covariate
+    assert covariate is not None
+    assert covariate.mean == pytest.approx(statistics.fmean(x), abs=1e-6)
+    assert covariate.variance == pytest.approx(statistics.variance(x), abs=1e-6)
+    assert covariate.covariance == pytest.approx(statistics.covariance(x, y), abs=1e-6)
+    assert look.arms != kept.arms

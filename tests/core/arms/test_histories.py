@@ -4,7 +4,7 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 from core.arms import histories
 from core.arms.arms import Arm, ArmsReading, Metric
 from core.arms.histories import ArmHistories, Watched
+from core.arms.sequential import adjust_moments
 from core.errors import InvalidInput
 from core.log.exposures import Exposure
-from core.log.retrievals import list_user_sums
+from core.log.retrievals import list_asked_by, list_user_sums
 from quarterdeck.log import RetrievalLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -247,3 +248,67 @@ def test_who_is_content_with_an_older_look_gets_the_one_that_somebody_took(log: 
 def test_a_dimension_that_is_none_is_refused(log: RetrievalLog) -> None:
     with pytest.raises(InvalidInput, match="segment: must be one of"):
         ArmHistories(log).read(Watched("query", ("a", "b"), START), until=END)
+
+
+def draw_repeating(count: int = 2_500) -> list[Retrieval]:
+    """Questions that score the same each time, but for noise, from a week before the start."""
+    rng = random.Random(8)
+    found = []
+    for _ in range(count):
+        question, user = rng.randrange(12), rng.randrange(300)
+        ts = START + timedelta(hours=rng.uniform(-160, 40))
+        score = 0.4 + 0.04 * question + rng.uniform(-0.02, 0.02)
+        text = f"Question {question}" if rng.random() < 0.5 else f"question  {question}"
+        found.append(Retrieval(ts, text, score, session_id=f"s{user}"))
+    return found
+
+
+def list_scores(look: ArmsReading) -> list[float]:
+    """What is known of the score in each arm; the order of rows, which a log is free in, changes the last digits."""
+    found = [look.arms[arm].moments.get(Metric.SCORE) for arm in ("blue", "green")]
+    return [number for each in found if each for number in (*astuple(each)[:3], *(astuple(each)[3] or ()))]
+
+
+def test_with_expected_scores_the_repeated_questions_are_taken_out_of_the_spread(
+    log: RetrievalLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_retrievals(log, draw_repeating())
+    exposures = [Exposure(f"s{user}", ("blue", "green")[user % 2], START) for user in range(300)]
+    watched = Watched("", ("blue", "green"), START, expects=True)
+    kept = ArmHistories(log)
+    for hour in range(1, 40, 6):  # step by step, with a part of an hour each time
+        kept.read(watched, until=START + timedelta(hours=hour, minutes=17), exposures=exposures)
+    looks = kept.read(watched, until=END, exposures=exposures)
+    plain = ArmHistories(log).read(replace(watched, expects=False), until=END, exposures=exposures)
+    at_once = ArmHistories(log).read(watched, until=END, exposures=exposures)
+    assert [list_scores(look) for look in looks] == [pytest.approx(list_scores(look)) for look in at_once]
+    monkeypatch.setattr(histories, "_BUSY_ROWS", 0)
+    busy = ArmHistories(log)
+    for minute in (1, 3, 6):
+        busy.read(watched, until=END - timedelta(minutes=10 - minute), exposures=exposures)
+    newest = busy.read(watched, until=END, exposures=exposures)[-1]
+    assert list_scores(newest) == pytest.approx(list_scores(looks[-1]))
+    before, after = (
+        [look.arms[arm].moments[Metric.SCORE] for arm in ("blue", "green")] for look in (plain[-1], looks[-1])
+    )
+    for one, other in zip(before, after, strict=True):
+        assert (one.users, one.covariate) == (other.users, None)
+        assert (one.mean, one.variance) == pytest.approx((other.mean, other.variance))
+    first, second = adjust_moments(*after)
+    assert first.variance < 0.1 * before[0].variance
+    assert second.mean - first.mean == pytest.approx(0.0, abs=0.01)
+
+
+def test_questions_are_summed_by_user_text_and_hour(log: RetrievalLog) -> None:
+    append_retrievals(log, ROWS)
+    start_ms, end_ms = (int(moment.timestamp() * 1_000) for moment in (START, END))
+    expected: dict[tuple[int, str | None], list[float]] = defaultdict(list)
+    for row in ROWS:
+        if start_ms <= row.ts_ms < end_ms and row.score is not None:
+            expected[row.ts_ms // 3_600_000 * 3_600_000, row.session_id].append(row.score)
+    found = list_asked_by(log, start_ms=start_ms, end_ms=end_ms)
+    assert [row.start_ms for row in found] == sorted(row.start_ms for row in found)
+    assert {(row.start_ms, row.user): row.asked for row in found} == {key: len(each) for key, each in expected.items()}
+    assert {(row.start_ms, row.user): row.total for row in found} == pytest.approx(
+        {key: sum(each) for key, each in expected.items()}
+    )

@@ -3,12 +3,15 @@
 import math
 import random
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from core.arms.sequential import (
+    Covariate,
     Difference,
     Moments,
+    adjust_moments,
     compare_moments,
     compare_shares,
     find_users_needed,
@@ -101,3 +104,64 @@ def test_more_than_two_variants_are_judged_as_scipy_does(seed: int) -> None:
 def test_too_few_users_are_no_mismatch_and_users_of_no_weight_are_one() -> None:
     assert compare_shares({"blue": 40, "green": 0}, {"blue": 95, "green": 5}) is None
     assert compare_shares({"blue": 40, "green": 1}, {"blue": 100, "green": 0}) == 0.0
+
+
+def draw_arm(
+    rng: np.random.Generator, users: int, *, shift: float = 0.0, asks: float = 0.0, tied: float = 0.9
+) -> Moments:
+    """An arm whose users' values follow, up to noise, what was known of them."""
+    known = rng.normal(asks, 0.1, users)
+    values = 0.7 + shift + tied * known + rng.normal(0, 0.03, users)
+    both = np.cov(known, values)
+    covariate = Covariate(float(known.mean()), float(both[0, 0]), float(both[0, 1]))
+    return Moments(users, float(values.mean()), float(both[1, 1]), covariate)
+
+
+def test_what_was_known_of_the_users_is_taken_out_of_their_spread_and_not_out_of_the_difference() -> None:
+    rng = np.random.default_rng(1)
+    first, second = draw_arm(rng, 400), draw_arm(rng, 400, shift=0.02)
+    one, other = adjust_moments(first, second)
+    assert one.variance == pytest.approx(0.03**2, rel=0.2)
+    assert other.mean - one.mean == pytest.approx(0.02, abs=0.006)
+    before, after = compare_moments(first, second), compare_moments(one, other)
+    assert before
+    assert after
+    assert after.error < 0.4 * before.error
+
+
+def test_a_covariate_that_says_nothing_changes_next_to_nothing() -> None:
+    rng = np.random.default_rng(2)
+    first, second = draw_arm(rng, 400, tied=0.0), draw_arm(rng, 400, tied=0.0)
+    for before, after in zip((first, second), adjust_moments(first, second), strict=True):
+        assert after.mean == pytest.approx(before.mean, abs=0.002)
+        assert after.variance == pytest.approx(before.variance, rel=0.02)
+
+
+def test_arms_whose_users_ask_other_questions_and_small_arms_are_not_adjusted() -> None:
+    rng = np.random.default_rng(3)
+    other_questions = draw_arm(rng, 400), draw_arm(rng, 400, asks=0.1)
+    few = draw_arm(rng, 99), draw_arm(rng, 400)
+    unknown = draw_arm(rng, 400), Moments(400, 0.7, 0.01)
+    for pair in (other_questions, few, unknown):
+        assert adjust_moments(*pair) == pair
+
+
+def test_equal_arms_are_seldom_told_apart_at_any_look_after_adjusting() -> None:
+    false = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        known = rng.normal(0, 0.1, (2, 1_000))
+        values = known + rng.normal(0, 0.05, (2, 1_000))
+        for users in range(100, 1_001, 100):
+            arms = []
+            for at in (0, 1):
+                x, y = known[at, :users], values[at, :users]
+                both = np.cov(x, y)
+                covariate = Covariate(float(x.mean()), float(both[0, 0]), float(both[0, 1]))
+                arms.append(Moments(users, float(y.mean()), float(both[1, 1]), covariate))
+            found = compare_moments(*adjust_moments(*arms))
+            assert found
+            if abs(found.estimate) > found.half_width(0.025):
+                false += 1
+                break
+    assert false / 300 <= 0.05

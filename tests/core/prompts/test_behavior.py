@@ -1,6 +1,7 @@
 """What prompt versions do in production, read from every kind of log, compared with their evaluations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -78,3 +79,13 @@ def test_each_version_has_its_offline_figures_beside_the_live_ones(store: Store,
         0.2,
     ]
     assert (found.queries, found.is_cut) == (7, False)
+    assert found.compared_with is not None
+    assert (found.compared_with.label, [each.differences for each in found.versions]) == ("v2", [()] * 6)
+    crowd = [
+        replace(each, session_id=f"s{number}") for number in range(40) for each in (asked("v2"), asked("3", score=0.7))
+    ]
+    append_retrievals(store, crowd)
+    again = report_behavior(store, tracking, "qa", experiment="trials", window=WINDOW)
+    ((label, difference),) = [(each.label, one) for each in again.versions for one in each.differences]
+    assert (label, difference.figure, difference.days) == ("v3", "score", 1)
+    assert difference.low > 0

@@ -104,6 +104,23 @@ def test_runs_over_different_cases_are_compared_only_when_asked_and_then_over_th
     assert over_shared.winner.run.run_id == two
 
 
+def test_a_chosen_run_over_other_cases_and_production_chosen_twice_change_nothing(store: Tracking) -> None:
+    log(store, "1", cases(*[0.9] * 8))
+    live, other = log(store, "1", cases(*[0.9] * 8)), log(store, "2", cases(*[0.5] * 8))
+    store.set_prompt_alias("qa", "production", 1)
+    older = next(run.run_id for run in store.list_runs() if run.run_id not in (live, other))
+    apart = log(store, "3", cases(*[1.0] * 10), digest="e")
+    found = report(store, older, apart, other, live)
+    assert found.winner is not None
+    assert (found.winner.run.run_id, len(found.judged)) == (live, 2)
+    assert "because a newer run of the same version is judged: qa-v1" in found.reason
+    assert "because they were run over other cases: qa-v3" in found.reason
+    alone = report(store, other, live)
+    assert alone.decision is not None
+    assert found.decision is not None
+    assert (alone.decision.difference, alone.decision.interval) == (found.decision.difference, found.decision.interval)
+
+
 @pytest.mark.parametrize(
     ("table", "more", "problem"),
     [

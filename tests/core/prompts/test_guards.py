@@ -44,3 +44,10 @@ def test_per_cost_a_candidate_below_the_floor_may_not_win() -> None:
     assert admitted(poor, fair, good, rule=PER_COST, production="good") == ["good"]
     assert admitted(poor, fair, good, rule=PER_COST, floor=0.4) == ["poor", "fair", "good"]
     assert admitted(poor, fair, good) == ["poor", "fair", "good"]
+
+
+def test_production_over_other_cases_is_compared_over_those_that_both_have() -> None:
+    live = candidate("v1", 0.8, cases=10)
+    assert admitted(candidate("v2", 0.9, wrong=1), candidate("v3", 0.9), elsewhere=live) == ["v3"]
+    few = candidate("v1", 0.8, cases=5)
+    assert admitted(candidate("v2", 0.9, wrong=1), candidate("v3", 0.9), elsewhere=few) == ["v2", "v3"]

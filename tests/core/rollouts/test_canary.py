@@ -103,21 +103,52 @@ def test_a_rollback_does_not_wait_for_the_steps_time() -> None:
     assert decide(arm(38_000), arm(2_000, score=0.6), now=SINCE + timedelta(minutes=5)).call is CanaryCall.ROLL_BACK
 
 
-def test_errors_above_the_ceiling_roll_back_at_once_however_few_they_are() -> None:
-    verdict = decide(arm(380), arm(20, errors=0.15))
+def test_errors_surely_above_the_ceiling_roll_back_at_once_however_few_they_are() -> None:
+    verdict = decide(arm(285), arm(15, errors=0.8))
     assert verdict.call is CanaryCall.ROLL_BACK
-    assert verdict.reason == "Green's error rate is 15.0% over 20 users, 1.0% on blue; the ceiling is 10.0%."
-    assert decide(arm(380), arm(20, errors=0.09)).call is CanaryCall.HOLD
-    assert decide(arm(360), arm(19, errors=0.5)).call is CanaryCall.HOLD
+    assert verdict.reason == "Green's error rate is 80.0% over 15 users, 1.0% on blue; the ceiling is 10.0%."
+    assert decide(arm(133), arm(7, errors=1.0)).call is CanaryCall.ROLL_BACK
+    assert decide(arm(57), arm(3, errors=1.0)).call is CanaryCall.HOLD
+
+
+def test_errors_above_the_ceiling_that_may_be_chance_are_a_reason_to_wait() -> None:
+    assert decide(arm(380), arm(20, errors=0.15)).call is CanaryCall.HOLD
+    blue, green = (
+        replace(one, moments={**one.moments, Metric.ERRORS: Moments(one.users, rate, 0.55 * rate * (1 - rate))})
+        for one, rate in ((arm(5_700), 0.08), (arm(300), 0.11))
+    )
+    assert decide(blue, green).call is CanaryCall.HOLD
+
+
+def test_a_green_above_the_ceiling_is_no_worse_than_a_blue_that_is_there_too() -> None:
+    assert decide(arm(38_000, errors=0.5), arm(2_000, errors=0.5)).call is not CanaryCall.ROLL_BACK
+    assert decide(arm(38_000, errors=0.2), arm(2_000, errors=0.5)).call is CanaryCall.ROLL_BACK
+
+
+def test_the_ceiling_stops_a_green_that_is_worse_within_a_wide_margin() -> None:
+    wide = replace(PLAN, margins=tuple(replace(each, amount=0.5) for each in PLAN.margins))
+    spread = {Metric.ERRORS: Moments(2_000, 0.12, 0.05)}
+    green = replace(arm(2_000), moments={**arm(2_000).moments, **spread})
+    verdict = decide(arm(38_000), green, plan=wide)
+    assert verdict.call is CanaryCall.ROLL_BACK
+    assert verdict.reason == "Green's error rate is 12.0% over 2,000 users, 1.0% on blue; the ceiling is 10.0%."
+    assert decide(arm(38_000), green, plan=replace(wide, error_ceiling=0.15)).call is CanaryCall.PROMOTE
 
 
 def test_an_outage_late_in_a_step_is_seen_in_its_last_hours() -> None:
-    failing = Stretch(40, {Metric.ERRORS: (90, 60.0)})
-    verdict = decide(arm(38_000), arm(2_000, errors=0.02), last=failing)
+    verdict = decide(arm(38_000), arm(2_000, errors=0.02), last=Stretch(40, failing=26.7))
     assert verdict.call is CanaryCall.ROLL_BACK
-    assert verdict.reason == "Green's error rate is 66.7% over the last 2 hours, 40 users; the ceiling is 10.0%."
-    assert decide(arm(38_000), arm(2_000), last=Stretch(40, {Metric.ERRORS: (90, 2.0)})).call is CanaryCall.PROMOTE
-    assert decide(arm(38_000), arm(2_000), last=Stretch(5, {Metric.ERRORS: (9, 9.0)})).call is CanaryCall.PROMOTE
+    assert verdict.reason == "Green's error rate is 66.8% over the last hour, 40 users; the ceiling is 10.0%."
+    assert decide(arm(38_000), arm(2_000), last=Stretch(40, failing=2.0)).call is CanaryCall.PROMOTE
+    assert decide(arm(38_000), arm(2_000), last=Stretch(4, failing=4.0)).call is CanaryCall.PROMOTE
+
+
+def test_an_outage_of_both_arms_is_not_greens() -> None:
+    look = ArmsReading(
+        NOW - timedelta(hours=1), NOW, {STABLE: arm(38_000), CANARY: arm(2_000)},
+        {STABLE: Stretch(800, failing=530.0), CANARY: Stretch(40, failing=26.7)},
+    )  # fmt: skip
+    assert decide_canary(PLAN, [look], share_pct=5, since=SINCE, now=NOW).call is CanaryCall.PROMOTE
 
 
 def test_users_shared_out_otherwise_than_the_flag_says_hold_whatever_the_metrics_say() -> None:
