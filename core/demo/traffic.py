@@ -56,7 +56,7 @@ def draw_traffic(
 ) -> list[DemoQuestion]:
     """Return 37 days of questions that end now, oldest first: two services, one of them in staging too.
 
-    Volume follows the weekdays. In the chat, questions about VPP start seven days ago at 25% and grow to 60% of all.
+    Volume follows the weekdays. In the chat, questions about VPP start seven days ago at 40% and grow to half of all.
     """
     drawn = [*_draw_chat(queries, flags, environment, now), *_draw_searches(queries, environment, now)]
     if make_scope(environment, CHAT) != make_scope(STAGING, CHAT):
@@ -78,7 +78,7 @@ def _draw_chat(
     scope = make_scope(environment, CHAT)
     for day in range(DAYS):
         since = day - (DAYS - NEW_TOPIC_DAYS)
-        new_share = 0.0 if since < 0 else 0.25 + 0.058 * since
+        new_share = 0.0 if since < 0 else 0.4 + 0.02 * since
         for session in range(int(rng.poisson(_volume(_CHATS, _WEEKEND, day, now) / 3))):
             number = int(rng.integers(4_000))
             user = f"user-{number}"
