@@ -2,23 +2,28 @@
 
     python -m benchmarks.recorder [--rows 200000] [--folder FOLDER]
 
-Both write the same questions into new SQLite files in the same folder, one after the other. The naive way is the usual
-first one: connect, CREATE TABLE IF NOT EXISTS, INSERT, commit. Ours runs until `flush` says that all is durable. Every
-row is counted afterwards, in the log and in the rollups.
+The same rows go through the client of the former release, from its wheel, and rows with five documents and three
+declared dimensions through this one. All write the same questions into new SQLite files in the same folder, one after
+the other. The naive way is the usual first one: connect, CREATE TABLE IF NOT EXISTS, INSERT, commit. Ours runs until
+`flush` says that all is durable. Every row is counted afterwards, in the log and in the rollups.
 """
 
 import argparse
+import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from quarterdeck import Quarterdeck
 
 NAIVE_S = 3.0
 PROCESSES = 4
+SLICE = 10_000  # rows between two flushes, so that a call never waits for room
+RELEASES = Path(__file__).parents[1] / "tests" / "fixtures" / "releases"
 
 
 def question(number: int) -> tuple[str, float, str]:
@@ -27,22 +32,59 @@ def question(number: int) -> tuple[str, float, str]:
     return text, number % 997 / 997, f"s{number // 3}"
 
 
-def record(path: Path, rows: int) -> float:
-    """Log rows and flush; return the seconds that took."""
+def record(path: Path, rows: int, *, rich: bool = False) -> tuple[float, float]:
+    """Log rows and flush; return the seconds that took, and those of the calls alone, which never wait for room."""
     with Quarterdeck(f"sqlite:///{path}") as deck:
         deck.log_retrieval("warm up", 0.5)
         deck.flush()
-        before = time.perf_counter()
-        for number in range(rows):
-            text, score, session = question(number)
-            deck.log_retrieval(
-                text, score, session_id=session, arm="blue", prompt_version="v2", index_version="docs-v1"
-            )
-        deck.flush(300)
-        spent = time.perf_counter() - before
+        spent = called = 0.0
+        for start in range(0, rows, SLICE):
+            asked = [question(number) for number in range(start, min(rows, start + SLICE))]
+            further = [details(number) if rich else {} for number in range(start, start + len(asked))]
+            before = time.perf_counter()
+            for (text, score, session), more in zip(asked, further, strict=True):
+                deck.log_retrieval(
+                    text, score, session_id=session, arm="blue", prompt_version="v2", index_version="docs-v1", **more
+                )
+            called += time.perf_counter() - before
+            deck.flush(300)
+            spent += time.perf_counter() - before
         if deck.dropped:
             raise SystemExit(f"{deck.dropped} rows were dropped")
-    return spent
+    return spent, called
+
+
+def details(number: int) -> dict[str, Any]:
+    """Return five documents of 2,000 and three attributes of a question."""
+    hits = [(f"docs/guide/page-{(number * 7 + rank * 131) % 2_000}.md", 0.9 - rank / 10) for rank in range(5)]
+    attributes = {"tenant": f"t{number % 20}", "locale": f"l{number % 12}", "channel": f"c{number % 5}"}
+    return {"documents": hits, "attributes": attributes}
+
+
+def declare(path: Path) -> None:
+    """Make the three attributes dimensions of the service."""
+    from core.audit.acts import Act
+    from core.log.service_operations import save_service
+    from core.log.services import ServiceSettings
+    from quarterdeck.store import Store
+
+    store = Store(f"sqlite:///{path}", create=True)
+    service = ServiceSettings("default", dimensions=("tenant", "locale", "channel"))
+    save_service(store, service, Act("benchmark", "measure"))
+    store.close()
+
+
+def record_elsewhere(path: Path, rows: int, folder: Path) -> tuple[float, float]:
+    """Log plain rows with the client of the former release, in a process of its own."""
+    release = max(RELEASES.glob("*.whl"))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), str(release)]
+    subprocess.run(install, check=True)
+    told = subprocess.run(
+        [sys.executable, str(Path(__file__)), "--write-to", str(path), "--rows", str(rows)],
+        env={**os.environ, "PYTHONPATH": str(folder)}, cwd=folder, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    spent, called = map(float, told.stdout.split())
+    return spent, called
 
 
 def record_naively(path: Path, seconds: float) -> float:
@@ -87,7 +129,7 @@ def record_in_processes(path: Path, rows: int) -> float:
         out, err = writer.communicate()
         if writer.returncode or err:
             raise SystemExit(f"a writer failed: {err}")
-        slowest = max(slowest, float(out))
+        slowest = max(slowest, float(out.split()[0]))
     return slowest
 
 
@@ -98,18 +140,28 @@ def main() -> None:
     parser.add_argument("--write-to", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write_to:
-        print(record(options.write_to, options.rows))
+        print(*record(options.write_to, options.rows))
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         naive = record_naively(folder / "naive.db", NAIVE_S)
-        one = options.rows / record(folder / "one.db", options.rows)
+        found = {
+            "the former release's client, plain": record_elsewhere(
+                folder / "former.db", options.rows, folder / "former"
+            ),
+            "log_retrieval, plain": record(folder / "one.db", options.rows),
+        }
         check(folder / "one.db", options.rows + 1)
+        declare(folder / "rich.db")
+        found["with 5 documents and 3 dimensions"] = record(folder / "rich.db", options.rows, rich=True)
+        check(folder / "rich.db", options.rows + 1)
         many = PROCESSES * options.rows / record_in_processes(folder / "four.db", options.rows)
         check(folder / "four.db", PROCESSES * (options.rows + 1))
-    print(f"{'a connection and a commit a row':36}{naive:>12,.0f} rows/s")
-    print(f"{'log_retrieval, one process':36}{one:>12,.0f} rows/s  {one / naive:>8,.0f} times")
-    print(f"{'log_retrieval, four processes':36}{many:>12,.0f} rows/s  {many / naive:>8,.0f} times")
+    print(f"{'a connection and a commit a row':38}{naive:>10,.0f} rows/s")
+    for kind, (spent, called) in found.items():
+        rate, call_us = options.rows / spent, called / options.rows * 1e6
+        print(f"{kind:38}{rate:>10,.0f} rows/s  {rate / naive:>8,.0f} times  {call_us:.1f} us a call")
+    print(f"{'log_retrieval plain, four processes':38}{many:>10,.0f} rows/s  {many / naive:>8,.0f} times")
 
 
 if __name__ == "__main__":

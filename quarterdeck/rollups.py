@@ -161,7 +161,7 @@ def _sum_up(rows: Sequence[Row]) -> Sums:
     if any(row[_WEIGHT] for row in rows):
         return _sum_up_weighted(rows)
     similar = [row[_SCORE] for row in rows if row[_SCORE] is not None]
-    sums = Sums(_counts(Counter(map(_bin_of_similarity, similar)), len(similar), similar, _states(rows)))
+    sums = Sums(_counts(similar, _states(rows)))
     for name, place in _METRICS:
         numbers = [row[place] for row in rows if row[place] is not None]
         if numbers:
@@ -189,21 +189,18 @@ def _sum_up_weighted(rows: Sequence[Row]) -> Sums:
     return whole
 
 
-def _counts(bins: Counter[int], logged: int, similar: Sequence[float], states: Sequence[int]) -> list[float]:
-    histogram = [0] * HISTOGRAM_BINS
-    for number, n in bins.items():
+def _counts(similar: Sequence[float], states: Sequence[int]) -> list[float]:
+    histogram = [0] * (HISTOGRAM_BINS + 1)
+    for number, n in Counter([int(s * HISTOGRAM_BINS) for s in similar]).items():
         histogram[number] = n
-    return [logged, logged, sum(similar), sum(s * s for s in similar), *states, *histogram]
+    histogram[-2] += histogram.pop()  # a similarity of 1 is in the last bin
+    return [len(similar), len(similar), sum(similar), sum([s * s for s in similar]), *states, *histogram]
 
 
 def _states(rows: Iterable[Row]) -> list[int]:
     """Count the rows without a similarity by their state."""
     counted = Counter(row[_STATE] for row in rows if row[_SCORE] is None)
     return [counted[state] for state in range(4)]
-
-
-def _bin_of_similarity(similarity: float) -> int:
-    return min(HISTOGRAM_BINS - 1, int(similarity * HISTOGRAM_BINS))
 
 
 def _by_attribute(rows: Iterable[Row], name: str) -> dict[str, list[Row]]:
