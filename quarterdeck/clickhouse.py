@@ -1,40 +1,31 @@
 """Gateway to a retrieval log in ClickHouse: a cluster, a server, or the embedded engine (`chdb:///path`).
 
-Rows go into a MergeTree partitioned by month. Materialized views maintain the rollups, whoever inserts.
+Rows go into a MergeTree partitioned by month. Materialized views maintain the rollups, whoever inserts; the tables and
+views are in `clickhouse_tables.py`.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
-from threading import Lock
+from collections.abc import Callable, Mapping, Sequence
+from threading import RLock
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from sqlalchemy import Connection
 
-from quarterdeck.clock import HOUR_MS
+from quarterdeck.clickhouse_tables import (
+    DECLARED_TABLE,
+    ROLLUP_TABLE,
+    VIEWS_VERSION,
+    list_views,
+    make_ddl,
+    on_cluster,
+    select_sums,
+)
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.retrieval import COLUMNS, FORGETTABLE, Row, to_columns
-from quarterdeck.schema import DIMENSIONS, HISTOGRAM_BINS, SUMS
-from quarterdeck.scope import DEFAULT_SCOPE
 
 SCHEMES = ("clickhouse", "clickhouses", "chdb")
-ROLLUP_TABLE = "rollups_by_hour"
 _DEFAULT_DATABASE = "quarterdeck"
-_LABEL, _NUMBER, _TEXT = "LowCardinality(Nullable(String))", "Nullable(Float64)", "Nullable(String)"
-_ROW_TYPES = {
-    "ts_ms": "Int64", "query": "String", "score": _NUMBER, "session_id": _TEXT, "arm": _LABEL,
-    "prompt_version": _LABEL, "index_version": _LABEL, "latency_ms": _NUMBER, "cost_usd": _NUMBER,
-    "faithfulness": _NUMBER, "feedback": _NUMBER, "retrieval_id": _TEXT, "user_id": _TEXT, "model": _LABEL,
-    "raw_score": _NUMBER, "score_kind": _LABEL, "state": "Nullable(UInt8)", "documents": _TEXT, "attributes": _TEXT,
-    "trace_id": _TEXT, "span_id": _TEXT, "answer": _TEXT, "tokens": _NUMBER, "weight": "Nullable(UInt32)",
-    "answerability": _NUMBER, "mark": "Nullable(UInt8)",
-    "environment": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.environment}'",
-    "service": f"LowCardinality(String) DEFAULT '{DEFAULT_SCOPE.service}'",
-}  # fmt: skip
-_NEW_COLUMNS = frozenset(list(_ROW_TYPES)[list(_ROW_TYPES).index("retrieval_id") :])
-_SERIES = (
-    "environment LowCardinality(String), service LowCardinality(String), dimension LowCardinality(String), value String"
-)
 
 
 def is_clickhouse(url: str) -> bool:
@@ -60,7 +51,8 @@ class ClickHouseLog:
         self._create = create
         self._refused: tuple[Sequence[Row] | None, str] = (None, "")
         self._opened: Any = None
-        self._opening = Lock()
+        self._opening = RLock()
+        self._has_tables = False
 
     @property
     def name(self) -> str:
@@ -98,13 +90,49 @@ class ClickHouseLog:
         """Change columns of the rows of a table that meet a condition, and wait until it is done."""
         settings = " SETTINGS mutations_sync = 2"
         self.command(
-            f"ALTER TABLE {table}{_on(self._cluster)} UPDATE {assignments} WHERE {where}{settings}", **parameters
+            f"ALTER TABLE {table}{on_cluster(self._cluster)} UPDATE {assignments} WHERE {where}{settings}", **parameters
         )
 
     @property
     def is_cluster(self) -> bool:
         """Whether its tables are on the hosts of a cluster."""
         return bool(self._cluster)
+
+    def create_tables(self) -> None:
+        """Create what is missing, and bring the views of an earlier release to this one. Raises SourceUnavailable.
+
+        Once is enough: a further call does nothing.
+        """
+        with self._opening:
+            if self._has_tables:
+                return
+            for statement in make_ddl(self.database, self._cluster):
+                self.command(statement)
+            found = self.query(
+                "SELECT name, comment FROM system.tables WHERE database = {database:String} "
+                "AND engine = 'MaterializedView'", database=self.database,
+            )  # fmt: skip
+            comments = {str(name): str(comment) for name, comment in found}
+            for name, select in list_views(self.database).items():
+                if _version_of(comments.get(name, "")) < VIEWS_VERSION:
+                    altered = f"ALTER TABLE {self.database}.{name}{on_cluster(self._cluster)} MODIFY"
+                    self.command(f"{altered} QUERY {select}")
+                    self.command(f"{altered} COMMENT '{VIEWS_VERSION}'")
+            self._has_tables = True
+
+    def declare(self, dimensions: Mapping[str, Sequence[str]], at_ms: int) -> None:
+        """Count these attributes of rows from now on, by service; the newest declaration of a service counts."""
+        rows = [(service, list(names), at_ms) for service, names in dimensions.items()]
+        columns = ("service", "names", "declared_ms")
+        self._run("insert", f"{self.database}.{DECLARED_TABLE}", rows, columns)
+
+    def list_declared(self) -> dict[str, tuple[tuple[str, ...], int]]:
+        """Return the attributes that are counted, by service, and when each declaration was made."""
+        found = self.query(
+            f"SELECT service, argMax(names, declared_ms), max(declared_ms) FROM {self.database}.{DECLARED_TABLE} "
+            "GROUP BY service"
+        )
+        return {service: (tuple(names), int(at_ms)) for service, names, at_ms in found}
 
     def roll_up_former_rows(self) -> None:
         """Add the rows of releases that gave rows no id to the rollup. Call it once: it does not look what is there."""
@@ -120,13 +148,15 @@ class ClickHouseLog:
         """Delete rows older than `before_ms`; return how many. The rollups stay: they hold no text."""
         found = self.count_before(before_ms)
         if found:
-            table = f"{self.database}.retrievals{_on(self._cluster)}"
+            table = f"{self.database}.retrievals{on_cluster(self._cluster)}"
             self._run("command", f"DELETE FROM {table} WHERE ts_ms < {int(before_ms)}")
         return found
 
     def delete(self, where: str, **parameters: Any) -> None:
         """Delete the rows that meet a condition with parameters written as `{name:Type}`. The rollups stay."""
-        self._run("command", f"DELETE FROM {self.database}.retrievals{_on(self._cluster)} WHERE {where}", parameters)
+        self._run(
+            "command", f"DELETE FROM {self.database}.retrievals{on_cluster(self._cluster)} WHERE {where}", parameters
+        )
 
     def forget(self, part: str, before_ms: int) -> int:
         """Remove one part of all rows older than `before_ms`; return of how many."""
@@ -134,7 +164,7 @@ class ClickHouseLog:
         full = f"ts_ms < {int(before_ms)} AND {column} IS NOT NULL AND {column} <> ''"
         found = int(self.query(f"SELECT count() FROM {self.database}.retrievals WHERE {full}")[0][0])
         if found:
-            table = f"{self.database}.retrievals{_on(self._cluster)}"
+            table = f"{self.database}.retrievals{on_cluster(self._cluster)}"
             change = f"ALTER TABLE {table} UPDATE {column} = {nothing} WHERE {full} SETTINGS mutations_sync = 2"
             self._run("command", change)
         return found
@@ -148,7 +178,7 @@ class ClickHouseLog:
 
     def forget_connections(self) -> None:
         """Drop the connection that a forked child inherited, without closing the parent's."""
-        self._opened, self._opening = None, Lock()
+        self._opened, self._opening = None, RLock()
 
     def _run(self, method: str, *arguments: Any, **options: Any) -> Any:
         from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -161,63 +191,14 @@ class ClickHouseLog:
     def _client(self) -> Any:
         with self._opening:
             if self._opened is None:
-                client = _connect(self._url)
-                if self._create:
-                    for statement in make_ddl(self.database, self._cluster):
-                        client.command(statement)
-                self._opened = client
+                self._opened = _connect(self._url)
+                try:
+                    if self._create:
+                        self.create_tables()
+                except BaseException:
+                    self._opened = None
+                    raise
             return self._opened
-
-
-def make_ddl(database: str, cluster: str = "") -> list[str]:
-    """Return the statements that create whatever is missing: database, rows, rollups and their views."""
-    on = _on(cluster)
-    replicated = "Replicated" if cluster else ""
-    # Views are fed block by block: every table recognizes a batch that is sent again by its token.
-    once = "" if cluster else " SETTINGS non_replicated_deduplication_window = 1000"
-    return [
-        f"CREATE DATABASE IF NOT EXISTS {database}{on}",
-        f"CREATE TABLE IF NOT EXISTS {database}.retrievals{on} "
-        f"({', '.join(f'{name} {kind}' for name, kind in _ROW_TYPES.items())}) ENGINE = {replicated}MergeTree "
-        f"PARTITION BY toYYYYMM(fromUnixTimestamp64Milli(ts_ms, 'UTC')) ORDER BY (environment, service, ts_ms){once}",
-        *(
-            f"ALTER TABLE {database}.retrievals{on} ADD COLUMN IF NOT EXISTS {name} {kind}"
-            for name, kind in _ROW_TYPES.items()
-            if name in _NEW_COLUMNS
-        ),
-        f"CREATE TABLE IF NOT EXISTS {database}.{ROLLUP_TABLE}{on} ({_SERIES}, start_ms Int64, "
-        f"{', '.join(f'{name} {_sum_type(name)}' for name in SUMS)}) "
-        f"ENGINE = {replicated}SummingMergeTree(({', '.join(SUMS)})) "
-        f"ORDER BY (environment, service, dimension, value, start_ms){once}",
-        f"CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.{ROLLUP_TABLE}_view{on} TO {database}.{ROLLUP_TABLE} AS "
-        f"{select_sums(f'{database}.retrievals')}",
-    ]
-
-
-def _sum_type(name: str) -> str:
-    return "Float64" if "total" in name else "UInt64"
-
-
-def select_sums(rows: str) -> str:
-    """Return the SELECT that counts rows by hour, for all of a scope and for each value of a dimension."""
-    series = ", ".join(["('', '')", *(f"('{name}', ifNull(toString({name}), ''))" for name in DIMENSIONS)])
-    weight = "toUInt64(ifNull(weight, 1))"
-    scored = "isNotNull(score)"
-    states = (f"sumIf({weight}, NOT {scored} AND given_state = {place})" for place in range(4))
-    bins = (f"sumIf({weight}, {scored} AND bin = {place})" for place in range(HISTOGRAM_BINS))
-    sums = (
-        f"sumIf({weight}, {scored})", f"countIf({scored})", f"sum({weight} * ifNull(score, 0))",
-        f"sum({weight} * ifNull(score, 0) * ifNull(score, 0))", *states, *bins,
-    )  # fmt: skip
-    named = ", ".join(f"{what} AS {name}" for what, name in zip(sums, SUMS, strict=True))
-    return (
-        "SELECT environment, service, each.1 AS dimension, each.2 AS value, start_ms, " + named + " FROM ("
-        f"SELECT environment, service, intDiv(ts_ms, {HOUR_MS}) * {HOUR_MS} AS start_ms, score, weight, "
-        f"ifNull(state, if(isNull(score), 2, 0)) AS given_state, "
-        f"least({HISTOGRAM_BINS - 1}, toInt16(floor(ifNull(score, 0) * {HISTOGRAM_BINS}))) AS bin, "
-        f"arrayJoin([{series}]) AS each FROM {rows}) "
-        "GROUP BY environment, service, dimension, value, start_ms"
-    )
 
 
 def _connect(url: SplitResult) -> Any:
@@ -262,8 +243,8 @@ def _checked_name(what: str, name: str) -> str:
     return name
 
 
-def _on(cluster: str) -> str:
-    return f" ON CLUSTER {cluster}" if cluster else ""
+def _version_of(comment: str) -> int:
+    return int(comment) if comment.isdecimal() else 0
 
 
 def _first_line(error: BaseException) -> str:

@@ -131,6 +131,12 @@ def read_service(stored: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def read_declared(stored: str | None) -> tuple[str, ...]:
+    """Return the attributes that the stored settings of a service declare as dimensions."""
+    named = read_service(stored).get("dimensions", ())
+    return tuple(name for name in named if isinstance(name, str)) if isinstance(named, Sequence) else ()
+
+
 _lock = Lock()
 _registries: "WeakKeyDictionary[Store, Registry]" = WeakKeyDictionary()
 _ID_OF = select(scopes.c.id).where(scopes.c.environment == text(":environment"), scopes.c.service == text(":service"))
@@ -170,5 +176,4 @@ def _read_values(connection: Connection, scope_id: int, dimension: str, day_ms: 
 
 def _read_declared(connection: Connection, service: str) -> tuple[str, ...]:
     stored = connection.scalar(select(settings.c.value).where(settings.c.name == f"{SERVICE_SETTING}{service}"))
-    named = read_service(stored).get("dimensions", ())
-    return tuple(name for name in named if isinstance(name, str)) if isinstance(named, Sequence) else ()
+    return read_declared(stored)

@@ -229,6 +229,7 @@ dimension_values = Table(
 )
 
 TENTHS = tuple(f"t{number}" for number in range(10))
+DOCUMENT_SUMS = ("n", "firsts", "rank_total", "scored", "score_total", "bad", *TENTHS)
 
 # How often a document was among the hits on a UTC day, how often it was the first, the sum of its ranks (from 1) and of
 # its similarities where it has one; and of the questions: the histogram of their similarity in tenths, bad feedback.
@@ -238,13 +239,7 @@ document_days = Table(
     Column("scope_id", Integer, primary_key=True, autoincrement=False),
     Column("day_ms", BigInteger, primary_key=True),
     Column("document", Text, primary_key=True),
-    Column("n", BigInteger, nullable=False),
-    Column("firsts", BigInteger, nullable=False),
-    Column("rank_total", BigInteger, nullable=False),
-    Column("scored", BigInteger, nullable=False),
-    Column("score_total", Double, nullable=False),
-    Column("bad", BigInteger, nullable=False),
-    *(Column(name, BigInteger, nullable=False) for name in TENTHS),
+    *(Column(name, Double if name == "score_total" else BigInteger, nullable=False) for name in DOCUMENT_SUMS),
     sqlite_with_rowid=False,
     postgresql_with=_OFTEN_UPDATED,
 )

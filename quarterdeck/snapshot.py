@@ -129,7 +129,7 @@ def load_snapshot(path: Path) -> Snapshot | None:
         return make_snapshot(
             kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""), score_kinds=kinds
         )
-    except (ValueError, KeyError, TypeError):  # written by another release
+    except (ValueError, KeyError, TypeError, AttributeError):  # written by another release
         return None
 
 

@@ -54,11 +54,9 @@ def drift(
     With --episodes, every drop and outage in the order of its call: when it began, when it was called, when its end
     was noticed. A further drop inside an open one is an entry of its own.
 
-    Examples: quarterdeck drift --window-days 7 --baseline-days 30 --json
+    With --as-of, the verdict at the end of a former day.
 
-    quarterdeck drift --episodes --json
-
-    quarterdeck drift --as-of 2026-03-01
+    Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
     """
     from core.drift.report import report_as_of, report_drift, report_episodes
 

@@ -13,6 +13,7 @@ def migrate(config: Config, *, as_json: bool) -> None:
 
     Example: quarterdeck migrate
     """
+    from core.log.dimensions import declare_dimensions
     from core.store.backfill import backfill, backfill_log, find_progress
     from core.store.migrator import migrate as migrate_store
 
@@ -20,6 +21,7 @@ def migrate(config: Config, *, as_json: bool) -> None:
     done = migrate_store(store)
     if find_progress(store).share < 1:
         backfill(store, lambda progress: click.echo(f"rows of earlier releases: {progress.share:.0%}", err=True))
+    declare_dimensions(store)
     backfill_log(store)
     said = f"migrated from schema revision {done.before} to {done.after}" if done.was_needed else "nothing to do"
     show(as_json, done, [said])

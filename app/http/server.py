@@ -28,6 +28,7 @@ from core.deployments.services import load_services
 from core.intake.open_traces import tend_traces
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from core.log.closing import close_days
+from core.log.dimensions import declare_dimensions
 from core.log.documents import pack_documents
 from core.log.mapping import map_scores
 from core.log.scores import apply_scores
@@ -89,6 +90,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
         PeriodicJob("scores", SCORES_EVERY_S, lambda: apply_scores(store, now_ms=to_ms(datetime.now(UTC)))),
         PeriodicJob("backfill", 60, lambda: (backfill(store), backfill_log(store))),
+        PeriodicJob("dimensions", 60, lambda: declare_dimensions(store)),
         PeriodicJob("score maps", 60, lambda: map_scores(store, now=datetime.now(UTC))),
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("documents", 300, lambda: pack_documents(store, now=datetime.now(UTC))),

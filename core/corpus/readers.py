@@ -92,8 +92,10 @@ class Readers:
             except BaseException:
                 reader.end()
                 raise
-            if reader.is_alive:
+            if told["goes_on"]:
                 self._resting.append(reader)
+            else:
+                reader.end()
         if "problem" in told:
             raise InvalidInput(told["field"], told["problem"])
         return told["answer"], answered
@@ -183,7 +185,7 @@ def main(handle: int) -> None:
                 return
             with _within(asked["seconds"]):
                 told, content, is_sound = _answer(asked["what"], asked["path"], parts)
-            socket.send_bytes(json.dumps(told).encode())
+            socket.send_bytes(json.dumps(told | {"goes_on": is_sound}).encode())
             socket.send_bytes(content)
             if not is_sound:
                 return

@@ -159,7 +159,8 @@ class _State:
         block, noise = self.scan.block(last), self.scan.noise_at(last)
         drops = [at for at, step in enumerate(self.steps) if step.sign < 0]
         shifts = [self._shift(at, len(self.kept), noise) for at in range(len(self.steps))]
-        fall = shifts[drops[-1]] if drops else block.strongest(last, -1, since=self.floor)
+        largest = min((shifts[at] for at in drops[::-1]), key=lambda shift: shift.size, default=None)
+        fall = largest or block.strongest(last, -1, since=self.floor)
         rise = block.strongest(last, 1, since=self.floor)
         if self.steps and self.steps[-1].sign > 0 and last - self.steps[-1].changed < LONGEST:
             rise = replace(shifts[-1], evidence=max(self.threshold, shifts[-1].z ** 2 / 2))

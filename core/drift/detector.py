@@ -56,8 +56,9 @@ class Replay:
 
     @property
     def open_episode(self) -> Episode | None:
-        """The newest drop that is neither accepted nor recovered, or None."""
-        return next((each for each in reversed(self.episodes) if not each.is_over), None)
+        """The largest drop that is neither accepted nor recovered, the newest of several alike; None without any."""
+        still = [each for each in self.episodes if not each.is_over]
+        return max(still, key=lambda each: (-(each.fall or 0.0), each.called)) if still else None
 
 
 class Detector(Protocol):
@@ -70,8 +71,8 @@ class Detector(Protocol):
     def replay(self, history: DailyHistory, threshold: float = CALL) -> Replay:
         """Return every drop, as of the end of the last day; one is called once its evidence reaches `threshold`.
 
-        While a drop is open, `fall` is its size against the days before it. Otherwise `fall` and `rise` are the
-        strongest suspicions, None without any. Their evidence stays under the threshold.
+        While drops are open, `fall` is the size of the largest against the days before it. Otherwise `fall` and `rise`
+        are the strongest suspicions, None without any. Their evidence stays under the threshold.
         """
         ...
 

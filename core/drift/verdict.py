@@ -78,6 +78,7 @@ def decide_drift(
       (formula, assumptions and source: `core.drift.changepoint.replay`), and the level has neither been accepted nor
       recovered. The days before the change stay the reference, however long ago that was. At least 20 queries are
       needed before and after a change.
+      Of several drops that are open, the report is about the largest.
     - watch: the days are exp(`WATCH`) = 25 times likelier with a drop than without, or a rise reaches `CALL`.
     - insufficient_data: no traffic in the window, or the power to detect a drop of 0.10 (or of
       5/6 of the spread of single scores, on scales where that is more) is below 80%.

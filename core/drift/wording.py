@@ -114,13 +114,18 @@ def _say_margin(report: DriftReport) -> str:
 
 
 def _say_others(known: Sequence[DailyScores], seen: Replay) -> str:
-    """Earlier drops that are still open, each with its own fall."""
-    earlier = [each for each in seen.episodes if not each.is_over and each is not seen.open_episode]
-    said = [
-        f"by {-each.fall:.3f} on {say_day(known[each.changed].day)}" if each.fall else say_day(known[each.changed].day)
-        for each in earlier
-    ]
-    return f" It had fallen before and not come back: {', '.join(said)}." if said else ""
+    """The other drops that are still open, each with its own fall."""
+    told, said = seen.open_episode, ""
+    for lead, is_later in (("It had fallen before and not come back:", False), ("It fell again since:", True)):
+        parts = [
+            f"by {-each.fall:.3f} on {say_day(known[each.changed].day)}"
+            if each.fall
+            else say_day(known[each.changed].day)
+            for each in seen.episodes
+            if not each.is_over and told and each is not told and (each.called > told.called) == is_later
+        ]
+        said += f" {lead} {', '.join(parts)}." if parts else ""
+    return said
 
 
 def _why_too_little(report: DriftReport, known: Sequence[DailyScores], window_days: int) -> str:

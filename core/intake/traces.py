@@ -149,7 +149,8 @@ def judge_trace(trace: Trace, *, redact: Redactor) -> tuple[list[dict[str, Any]]
     """
     questions = [span for span in trace.spans if isinstance(span, Question)]
     places = {span_id: question for question in questions for span_id in question.span_ids}
-    rows, wrong = list[dict[str, Any]](), list[InvalidInput]()
+    rows: list[dict[str, Any]] = []
+    wrong: list[InvalidInput] = []
     for assessment in trace.assessments if questions else ():
         row = places.get(getattr(assessment, "span_id", None) or "", questions[0]).retrieval
         found, refused = read_assessments([assessment], row.name, redact=redact)

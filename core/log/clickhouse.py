@@ -21,9 +21,10 @@ from core.log.values import (
     read_live_figures,
     trend_start_ms,
 )
-from quarterdeck.clickhouse import ROLLUP_TABLE, ClickHouseLog
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clickhouse_tables import DOCUMENT_TABLE, ROLLUP_TABLE
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
-from quarterdeck.schema import SUMS
+from quarterdeck.schema import DOCUMENT_SUMS, SUMS
 from quarterdeck.scope import Scope
 
 _INSIDE = "start_ms >= {start:Int64} AND start_ms < {end:Int64}"
@@ -143,6 +144,15 @@ class ClickHouseLogReader:
             start=since_ms, most=limit, **_names(scope),
         )  # fmt: skip
         return [str(user) for (user,) in found]
+
+    def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
+        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        return self._log.query(
+            f"SELECT document, {', '.join(f'sum({name})' for name in DOCUMENT_SUMS)} "
+            f"FROM {self._log.database}.{DOCUMENT_TABLE} WHERE {_within(scope)} "
+            "AND day_ms >= {start:Int64} AND day_ms < {end:Int64} GROUP BY document",
+            start=start_ms, end=end_ms, **_names(scope),
+        )  # fmt: skip
 
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""

@@ -10,12 +10,23 @@ from typing import Any
 
 from core.log.score_maps import Scale, Waiting
 from core.log.score_scales import MOST_ROWS, ScoreMap
-from quarterdeck.clickhouse import ROLLUP_TABLE, ClickHouseLog, select_sums
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clickhouse_tables import (
+    DECLARED_TABLE,
+    DOCUMENT_TABLE,
+    ROLLUP_TABLE,
+    select_declared_sums,
+    select_documents,
+    select_sums,
+)
 from quarterdeck.clock import HOUR_MS
-from quarterdeck.schema import SUMS
+from quarterdeck.schema import DOCUMENT_SUMS, SUMS, TENTHS
 from quarterdeck.scope import Scope
 
-_MAPPED, _UNMAPPED, _MOVED = 1, 2, 3  # marks of rows that are being changed
+_SERIES = "environment, service, dimension, value, start_ms"
+_DAYS = "environment, service, day_ms, document"
+_MAPPED, _UNMAPPED, _MOVED = 1, 2, 3  # marks of rows that are being changed, modulo _MARKS
+_MARKS, _VERSIONS = 4, 60  # a mark also holds the map's version: the same rows may be changed the same way again
 _COUNTS = "n + unmapped + unscored + empty + failed"
 _OF_SCOPE = "environment = {environment:String} AND service = {service:String}"
 _OF_SCALE = (
@@ -37,7 +48,7 @@ def list_waiting(log: ClickHouseLog) -> list[Waiting]:
         rows = log.query(
             "SELECT DISTINCT ifNull(toString(score_kind), ''), ifNull(toString(model), '') "
             f"FROM {log.database}.retrievals WHERE {_OF_SCOPE} AND ts_ms >= {{first:Int64}} AND ts_ms < {{last:Int64}} "
-            f"AND raw_score IS NOT NULL AND (score IS NULL OR mark IN ({_MAPPED}, {_UNMAPPED}))",
+            f"AND raw_score IS NOT NULL AND (score IS NULL OR mark % {_MARKS} IN ({_MAPPED}, {_UNMAPPED}))",
             environment=environment, service=service, first=span[0], last=span[1],
         )  # fmt: skip
         scope = Scope(environment, service)
@@ -57,11 +68,12 @@ def list_numbers(log: ClickHouseLog, scale: Scale, *, newest: bool = False, sinc
 
 def map_rows(log: ClickHouseLog, scale: Scale, found: ScoreMap) -> int:
     """Give the waiting rows of a scale their similarity; return how many."""
-    unmap_rows(log, scale, only_rest=True)
+    unmap_rows(log, scale, found, only_rest=True)
     return _change(
         log,
         scale,
         _MAPPED,
+        found.version,
         which="score IS NULL",
         begin=f"score = {_render_map(found)}",
         end="mark = NULL",
@@ -69,8 +81,8 @@ def map_rows(log: ClickHouseLog, scale: Scale, found: ScoreMap) -> int:
     )
 
 
-def unmap_rows(log: ClickHouseLog, scale: Scale, *, only_rest: bool = False) -> int:
-    """Take the similarity from all rows of a scale, so that they wait for another map; return how many.
+def unmap_rows(log: ClickHouseLog, scale: Scale, found: ScoreMap, *, only_rest: bool = False) -> int:
+    """Take the similarity from all rows of a scale, so that they wait for this map; return how many.
 
     `only_rest` does it for those that an interrupted call left.
     """
@@ -78,6 +90,7 @@ def unmap_rows(log: ClickHouseLog, scale: Scale, *, only_rest: bool = False) -> 
         log,
         scale,
         _UNMAPPED,
+        found.version,
         which="0" if only_rest else "score IS NOT NULL",
         begin="",
         end="score = NULL, mark = NULL",
@@ -128,22 +141,28 @@ def move_scope(log: ClickHouseLog, former: Scope, new: Scope) -> int:
 
 
 def _move_sums(log: ClickHouseLog, names: dict[str, Any]) -> None:
-    """Add what the former service has to the new one, and take it from the former, in one insert."""
-    table = f"{log.database}.{ROLLUP_TABLE}"
-    sums = ", ".join(f"if(of_new, {name}, {_negate(name)}) AS {name}" for name in SUMS)
-    log.command(
-        f"INSERT INTO {table} SELECT environment, if(of_new, {{new:String}}, {{service:String}}) AS service, "
-        f"dimension, value, start_ms, {sums} FROM (SELECT environment, dimension, value, start_ms, "
-        f"{', '.join(f'sum({name}) AS {name}' for name in SUMS)}, arrayJoin([true, false]) AS of_new FROM {table} "
-        f"WHERE {_OF_SCOPE} GROUP BY environment, dimension, value, start_ms, of_new)",
-        **names,
-    )
+    """Add what the former service has to the new one, and take it from the former, in one insert per rollup.
+
+    The hours come last: as long as they are there, a call that was interrupted can be repeated.
+    """
+    for table, keys, sums in ((DOCUMENT_TABLE, _DAYS, DOCUMENT_SUMS), (ROLLUP_TABLE, _SERIES, SUMS)):
+        negate = _negate if table == ROLLUP_TABLE else "-{}".format
+        others = keys.removeprefix("environment, service, ")
+        moved = ", ".join(f"if(of_new, {name}, {negate(name)}) AS {name}" for name in sums)
+        log.command(
+            f"INSERT INTO {log.database}.{table} SELECT environment, if(of_new, {{new:String}}, {{service:String}}) "
+            f"AS service, {others}, {moved} FROM (SELECT {keys}, {', '.join(f'sum({name}) AS {name}' for name in sums)}"
+            f", arrayJoin([true, false]) AS of_new FROM {log.database}.{table} WHERE {_OF_SCOPE} "
+            f"GROUP BY {keys}, of_new)",
+            **names,
+        )
 
 
 def _change(
     log: ClickHouseLog,
     scale: Scale,
     mark: int,
+    version: int,
     *,
     which: str,
     begin: str,
@@ -152,23 +171,41 @@ def _change(
 ) -> int:
     """Mark rows of a scale, insert the difference that they make to the sums, and let them go; return how many."""
     rows, names = f"{log.database}.retrievals", _name(scale)
-    marked = f"{_OF_SCALE} AND mark = {mark}"
-    count = f"SELECT count(), groupBitXor(cityHash64(ts_ms, query, retrieval_id, score)) FROM {rows} WHERE {marked}"
-    ((left, _),) = log.query(count, **names)
+    marked = f"{_OF_SCALE} AND mark % {_MARKS} = {mark}"
+    content = "groupBitXor(cityHash64(ts_ms, query, retrieval_id, score))"
+    count = f"SELECT count(), max(mark), {content} FROM {rows} WHERE {marked}"
+    ((left, *_),) = log.query(count, **names)
     if not left and which != "0":  # else an earlier call was interrupted: its rows first
-        log.change(rows, ", ".join(filter(None, (begin, f"mark = {mark}"))), f"{_OF_SCALE} AND {which}", **names)
-    ((changed, content),) = log.query(count, **names)
+        given = f"mark = {mark + _MARKS * (version % _VERSIONS)}"
+        log.change(rows, ", ".join(filter(None, (begin, given))), f"{_OF_SCALE} AND {which}", **names)
+    ((changed, given_mark, content_hash),) = log.query(count, **names)
     if changed:
-        table, inner = f"{log.database}.{ROLLUP_TABLE}", f"(SELECT * FROM {rows} WHERE {marked})"
-        sums = ", ".join(f"{signs(name)} AS {name}" for name in SUMS)
-        log.command(
-            f"INSERT INTO {table} SELECT environment, service, dimension, value, start_ms, {sums} FROM "
-            f"(SELECT *, n AS waits FROM ({select_sums(inner)})) "
-            f"SETTINGS insert_deduplication_token = '{mark}-{changed}-{content}'",
-            **names,
-        )
+        token = f"{given_mark}-{changed}-{content_hash}"
+        for table, select in _list_differences(log, f"(SELECT * FROM {rows} WHERE {marked})", mark, signs).items():
+            log.command(f"{select} SETTINGS insert_deduplication_token = '{token}-{table}'", **names)
         log.change(rows, end, marked, **names)
     return int(changed)
+
+
+def _list_differences(log: ClickHouseLog, rows: str, mark: int, signs: Callable[[str], str]) -> dict[str, str]:
+    """Return the statements that insert what a change of these rows makes of each rollup.
+
+    Of declared dimensions, values whose hour holds less than the rows have are left as they are: rows from before the
+    declaration were never counted.
+    """
+    hours, declared = f"{log.database}.{ROLLUP_TABLE}", f"{log.database}.{DECLARED_TABLE}"
+    sums = ", ".join(f"{signs(name)} AS {name}" for name in SUMS)
+    series = f"INSERT INTO {hours} SELECT {_SERIES}, {sums} FROM (SELECT *, n AS waits FROM "
+    kept = f"toInt64(sum({'unmapped' if mark == _MAPPED else 'n'})) AS kept"
+    known = f"SELECT {_SERIES}, {kept} FROM {hours} WHERE {_OF_SCOPE} AND dimension != '' GROUP BY {_SERIES}"
+    sign = "" if mark == _MAPPED else "-"
+    days = ", ".join(f"{sign}{name}" if name in TENTHS else "0" for name in DOCUMENT_SUMS)
+    return {
+        "hours": f"{series} ({select_sums(rows)}))",
+        "declared": f"{series} ({select_declared_sums(rows, declared)}) AS changed "
+        f"INNER JOIN ({known}) AS known USING ({_SERIES}) WHERE kept >= toInt64(n))",
+        "days": f"INSERT INTO {log.database}.{DOCUMENT_TABLE} SELECT {_DAYS}, {days} FROM ({select_documents(rows)})",
+    }
 
 
 def _name(scale: Scale) -> dict[str, Any]:

@@ -1,31 +1,34 @@
 """Gateway to the documents rollup: how often each document was found, how high, how well and with what judgement.
 
 Whole days are packed, and packs of two days, four and so on up to 64, so that any window is the sum of a few of them.
-A pack counts as long as the hours of its days are those that it was made of; other days are read row by row.
+A pack counts as long as the hours of its days are those that it was made of; other days are read row by row. A log in
+ClickHouse has no packs, and what came later than its rows is in the store.
 """
 
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, delete, func, or_, select
+from sqlalchemy import Connection, and_, delete, or_, select
 
 from core.log.calendars import UTC_DAYS
 from core.log.days import GRACE, DayContent
+from core.log.document_rows import sum_documents
 from core.log.readers import open_reader
 from core.log.scope_ids import find_scope_id
+from core.log.sql import SqlLogReader
 from quarterdeck.clock import DAY_MS, to_ms
-from quarterdeck.log import lock_rollups
-from quarterdeck.schema import TENTHS, document_days, document_packs, scopes
+from quarterdeck.log import SqlLog, as_log, lock_rollups
+from quarterdeck.schema import DOCUMENT_SUMS, TENTHS, document_days, document_packs, scopes
 from quarterdeck.scope import Scope
-from quarterdeck.store import Store, fetch_many
+from quarterdeck.store import Store
 
 SPANS = (1, 2, 4, 8, 16, 32, 64)  # days of a pack; each begins on a multiple of them since 1970
-_SUMS = ("n", "firsts", "rank_total", "scored", "score_total", "bad", *TENTHS)
-_SCORE_TOTAL, _FIRST_TENTH = _SUMS.index("score_total"), _SUMS.index(TENTHS[0])
+_SCORE_TOTAL, _FIRST_TENTH = DOCUMENT_SUMS.index("score_total"), DOCUMENT_SUMS.index(TENTHS[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,29 +75,25 @@ class DocumentSums:
 def list_documents(store: Store, scope: Scope, *, first: date, last: date) -> DocumentSums:
     """Return the documents found from `first` to `last`, whole UTC days, both included. Raises SourceUnavailable."""
     begin, end = _number(first), _number(last) + 1
-    valid = _find_valid(store, scope, begin, end)
-    total, at, single = _Total(), begin, list[int]()
-    with store.read() as connection:
-        scope_id = find_scope_id(connection, scope)
-        if scope_id is None:
-            return total.to_sums()
-        while at < end:
-            span = max((each for each in SPANS if (each, at) in valid and at + each <= end), default=1)
-            packed = _read_pack(connection, scope_id, span, at) if (span, at) in valid else None
-            if packed is None:
-                single.append(at)
-                span = 1
-            else:
-                total.add(*_unpack(packed))
-            at += span
-        for run in _runs(single):
-            total.add(*_sum_rows(connection, scope_id, *run))
+    log, total = as_log(store), _Total()
+    if isinstance(log, SqlLog):
+        _add_days(total, log.store, scope, begin, end)
+    else:
+        total.add(*_split(open_reader(log).list_document_sums(scope, begin * DAY_MS, end * DAY_MS)))
+    if log.name != store.name:  # the feedback that came later
+        total.add(*_split(SqlLogReader(store).list_document_sums(scope, begin * DAY_MS, end * DAY_MS)))
     return total.to_sums()
 
 
 def pack_documents(store: Store, *, now: datetime) -> int:
-    """Pack the days that are over and are not packed as they are now; return how many. Raises SourceUnavailable."""
-    return sum(_pack_scope(store, scope, now=now) for scope in open_reader(store).list_scopes())
+    """Pack the days that are over and are not packed as they are now; return how many. Raises SourceUnavailable.
+
+    Does nothing for a log in ClickHouse.
+    """
+    log = as_log(store)
+    if not isinstance(log, SqlLog):
+        return 0
+    return sum(_pack_scope(log.store, scope, now=now) for scope in open_reader(log).list_scopes())
 
 
 def forget_packs(connection: Connection, changed: Iterable[tuple[int, int]]) -> None:
@@ -110,12 +109,33 @@ def forget_all_packs(connection: Connection, scope_ids: Sequence[int]) -> None:
     connection.execute(delete(document_packs).where(document_packs.c.scope_id.in_(scope_ids)))
 
 
+def _add_days(total: "_Total", store: Store, scope: Scope, begin: int, end: int) -> None:
+    """Add the days of a store that holds its log: packs as large as possible, and the rows of days without one."""
+    valid = _find_valid(store, scope, begin, end)
+    at, single = begin, list[int]()
+    with store.read() as connection:
+        scope_id = find_scope_id(connection, scope)
+        if scope_id is None:
+            return
+        while at < end:
+            span = max((each for each in SPANS if (each, at) in valid and at + each <= end), default=1)
+            packed = _read_pack(connection, scope_id, span, at) if (span, at) in valid else None
+            if packed is None:
+                single.append(at)
+                span = 1
+            else:
+                total.add(*_unpack(packed))
+            at += span
+        for run in _runs(single):
+            total.add(*_sum_rows(connection, scope_id, *run))
+
+
 class _Total:
     """Sums of documents, which grow."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
-        self._sums = np.zeros((0, len(_SUMS)))
+        self._sums = np.zeros((0, len(DOCUMENT_SUMS)))
         self._former: tuple[Sequence[str], NDArray[np.int64]] = ((), np.zeros(0, dtype=np.int64))
 
     def add(self, names: Sequence[str], sums: NDArray[np.float64]) -> None:
@@ -126,7 +146,7 @@ class _Total:
             places = np.array([get.setdefault(name, len(get)) for name in names], dtype=np.int64)
             self._former = names, places
         if len(self._places) > len(self._sums):
-            self._sums = np.vstack([self._sums, np.zeros((len(self._places) - len(self._sums), len(_SUMS)))])
+            self._sums = np.vstack([self._sums, np.zeros((len(self._places) - len(self._sums), len(DOCUMENT_SUMS)))])
         self._sums[places] += sums
 
     def to_sums(self) -> DocumentSums:
@@ -211,14 +231,15 @@ def _read_pack(connection: Connection, scope_id: int, span: int, start: int) -> 
 def _sum_rows(
     connection: Connection, scope_id: int, begin: int, end: int
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    c = document_days.c
-    sums = [c[name] if end == begin + 1 else func.sum(c[name]) for name in _SUMS]
-    query = select(c.document, *sums).where(c.scope_id == scope_id, c.day_ms >= begin * DAY_MS, c.day_ms < end * DAY_MS)
-    if end > begin + 1:
-        query = query.group_by(c.document)
-    columns = list(zip(*fetch_many(connection, query.order_by(c.document)), strict=True))
+    of_scope = document_days.c.scope_id == scope_id
+    return _split(sum_documents(connection, of_scope, begin * DAY_MS, end * DAY_MS, is_one=True))
+
+
+def _split(rows: Sequence[Sequence[Any]]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Return the names and the sums of documents apart."""
+    columns = list(zip(*rows, strict=True))
     if not columns:
-        return (), np.zeros((0, len(_SUMS)))
+        return (), np.zeros((0, len(DOCUMENT_SUMS)))
     return columns[0], np.array(columns[1:], dtype=np.float64).T
 
 

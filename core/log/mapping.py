@@ -86,7 +86,7 @@ def relearn_scores(store: Store, scope: Scope, by: Act) -> int:
         change.record(Action.SERVICE_RELEARN, scope.service, None, {"versions": told})
     for scale, (found, _) in learned.items():
         if isinstance(log, ClickHouseLog):
-            clickhouse_changes.unmap_rows(log, scale)
+            clickhouse_changes.unmap_rows(log, scale, found)
             clickhouse_changes.map_rows(log, scale, found)
             continue
         for ids in list_slices(log.store, scale):

@@ -11,6 +11,7 @@ from core.audit.settings import get_setting, move_state_version, save_setting
 from core.errors import Conflict, InvalidInput, NotFound
 from core.log.clickhouse_changes import count_scope, move_scope
 from core.log.days import forget_days
+from core.log.dimensions import declare_within
 from core.log.scope_ids import find_scope_id
 from core.log.services import KEYS, ServiceSettings, get_service, service_key
 from core.log.successions import (
@@ -39,6 +40,8 @@ def save_service(store: Store, service: ServiceSettings, by: Act) -> int:
         key = service_key(service.name)
         others = {name: value for name, value in (stored or {}).items() if name not in KEYS}
         save_setting(change.connection, key, others | service.to_audit(), expected_version=service.version)
+        if service.dimensions != before.dimensions:
+            declare_within(store, change.connection)
         if service.zone != before.zone:
             ids = change.connection.scalars(select(scopes.c.id).where(scopes.c.service == service.name))
             forget_days(change.connection, list(ids))

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, literal, literal_column, select
 
 from core.log.calendars import Calendar
+from core.log.document_rows import sum_documents
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
@@ -22,7 +24,7 @@ from core.log.values import (
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, WEEK_MS, from_ms
 from quarterdeck.log import SqlLog
-from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, retrievals, rollups, scopes
+from quarterdeck.schema import LOW_SCORE_CEILING, SUMS, document_days, retrievals, rollups, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store, fetch_many
 
@@ -184,6 +186,12 @@ class SqlLogReader:
         query = select(newest.c.user).where(newest.c.user.is_not(None)).distinct()
         with self._store.read() as connection:
             return list(connection.scalars(query))
+
+    def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
+        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        with self._store.read() as connection:
+            within = _within(document_days.c.scope_id, scope)
+            return sum_documents(connection, within, start_ms, end_ms, is_one=all(scope))
 
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""

@@ -252,6 +252,9 @@ class LogReader(Protocol):
     def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> Sequence[str]:
         """Return the distinct users of the newest `limit` rows since a time."""
 
+    def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
+        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> Sequence[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""
 

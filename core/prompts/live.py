@@ -57,8 +57,9 @@ def _compare(
     cells: defaultdict[Hashable, dict[str, list[float]]] = defaultdict(lambda: {version: [0, 0.0], other: [0, 0.0]})
     for row in rows:
         cell = cells[day_of(row.start_ms)][row.arm]
-        cell[0] += row[column]
-        cell[1] += row[column + 1]
+        asked, total = _read_figure(row, column)
+        cell[0] += asked
+        cell[1] += total
     common = {day: cell for day, cell in cells.items() if cell[version][0] and cell[other][0]}
     weights = {day: 1 / (1 / cell[version][0] + 1 / cell[other][0]) for day, cell in common.items()}
     whole = math.fsum(weights.values())
@@ -66,11 +67,12 @@ def _compare(
     users: dict[str, set[Hashable]] = {version: set(), other: set()}
     for row in rows:
         day = day_of(row.start_ms)
-        if day in common and row[column]:
-            count, total = common[day][row.arm]
+        asked, total = _read_figure(row, column)
+        if day in common and asked:
+            count, whole_total = common[day][row.arm]
             user: Hashable = row.user if row.user is not None else (row.arm, row.start_ms)
             users[row.arm].add(user)
-            pull = weights[day] / whole * (row[column + 1] - row[column] * total / count) / count
+            pull = weights[day] / whole * (total - asked * whole_total / count) / count
             pulls[user] += pull if row.arm == version else -pull
     if min(map(len, users.values())) < LEAST_USERS:
         return None
@@ -80,3 +82,8 @@ def _compare(
     )
     error = math.sqrt(math.fsum(pull**2 for pull in pulls.values()) * len(pulls) / (len(pulls) - 1))
     return LiveDifference(name, difference, difference - _Z * error, difference + _Z * error, len(common), len(pulls))
+
+
+def _read_figure(row: UserRow, column: int) -> tuple[int, float]:
+    asked, total = row[column : column + 2]
+    return int(asked or 0), float(total or 0.0)

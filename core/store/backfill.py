@@ -84,6 +84,7 @@ def backfill_log(store: Store) -> bool:
     with store.begin() as connection:
         done = connection.scalar(select(settings.c.value).where(settings.c.name == _LOG_NAME))
         if done is None:
+            log.create_tables()
             log.roll_up_former_rows()
             connection.execute(settings.insert().values(name=_LOG_NAME, value=json.dumps(log.name), version=1))
     return done is None

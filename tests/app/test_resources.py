@@ -17,7 +17,7 @@ from core.arms.histories import share_histories
 from core.coverage.report import report_coverage
 from core.drift.report import report_drift
 from core.drift.verdict import decide_drift
-from core.log.retrievals import list_days
+from core.log.retrievals import ScopeDays
 from core.overview import Standing
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -76,7 +76,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, *functions: Callable[..., Any])
 @pytest.mark.slow
 @pytest.mark.usefixtures("drifting")
 def test_a_cold_overview_reads_the_log_and_decides_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    functions = (decide_drift, report_drift, report_coverage, list_days)
+    functions = (decide_drift, report_drift, report_coverage, ScopeDays)
     calls = count_calls(monkeypatch, *functions)
     drift, coverage, *_ = load_areas("production", "default", NOW.date(), readable=True)
     told = load_what_changed(DEFAULT_SCOPE, NOW.date(), readable=True)

@@ -50,7 +50,7 @@ def test_corpus_says_in_one_line_that_the_repository_cannot_be_read(
     assert str(folder) in only_error(open_page("corpus"))
     overview = open_page("overview")
     assert not overview.exception
-    assert "score fell 0." in text_of(" ".join(m.value for m in overview.markdown))
+    assert "score fell by 0." in text_of(" ".join(m.value for m in overview.markdown))
 
 
 def test_hostile_file_names_and_messages_are_shown_as_text(

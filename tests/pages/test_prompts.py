@@ -48,5 +48,5 @@ def test_prompts_says_in_one_line_that_mlflow_cannot_be_read(
     shown = text_of(" ".join(m.value for m in overview.markdown))
     assert not overview.exception
     assert named.format(folder=tmp_path) in shown
-    assert "score fell 0." in shown
+    assert "score fell by 0." in shown
     assert not (tmp_path / "nowhere").exists()

@@ -212,14 +212,17 @@ def render_cases(first: Contender, second: Contender, *, comparable: bool) -> No
     columns = dict.fromkeys(("A", "B"), ui.score_column())
     rows = [_row(pair) for pair in shown]
     ui.show_table(rows, key="prompts-cases", file_name="cases.csv", column_config=columns, row_height=56)
-    names = {pair.first.case_id: f"{pair.first.case_id}: {ui.shorten(_name(pair.first), 80)}" for pair in shown}
+    if not may_read_questions(EVERYWHERE):
+        st.caption("Your role does not include reading questions: cases are shown by number, without their answers.")
+        return
+    names = {pair.first.case_id: f"{pair.first.case_id}: {ui.shorten(pair.first.question, 80)}" for pair in shown}
     chosen = st.selectbox("One case in full", list(names), format_func=names.__getitem__, key="case")
     render_case(next((pair for pair in shown if pair.first.case_id == chosen), shown[0]), first.label, second.label)
 
 
 def render_case(pair: CasePair, first: str, second: str) -> None:
     """Both answers to one question, sentence by sentence."""
-    st.text(_name(pair.first))
+    st.text(pair.first.question)
     if not pair.first.answerable:
         st.caption("The documents do not contain the answer: a refusal is right.")
     for place, case, name in zip(st.columns(2), (pair.first, pair.second), (first, second), strict=True):
@@ -251,10 +254,13 @@ def _row(pair: CasePair) -> dict[str, object]:
         "won": won,
         "A": round(pair.first.faithfulness, 3),
         "B": round(pair.second.faithfulness, 3),
-        "question": _name(pair.first),
-        "answer of A": pair.first.answer,
-        "answer of B": pair.second.answer,
-    }
+    } | (_texts(pair) if may_read_questions(EVERYWHERE) else {})
+
+
+def _texts(pair: CasePair) -> dict[str, object]:
+    return {
+        "question": pair.first.question, "answer of A": pair.first.answer, "answer of B": pair.second.answer,
+    }  # fmt: skip
 
 
 def _color(at: int) -> str:

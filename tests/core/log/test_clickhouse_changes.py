@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from sqlalchemy import insert
 from core.audit.acts import Act
 from core.audit.trail import list_audit
 from core.errors import Conflict, InvalidInput, NotFound
+from core.log.documents import list_documents
 from core.log.filters import QuestionFilter
 from core.log.mapping import map_scores, relearn_scores
 from core.log.questions import list_newest
-from core.log.retrievals import list_days, list_scopes, list_segment_scores
-from core.log.service_operations import merge_services, rename_service
+from core.log.retrievals import list_days, list_dimensions, list_scopes, list_segment_scores
+from core.log.service_operations import merge_services, rename_service, save_service
+from core.log.services import get_service
 from core.log.successions import count_holdings
 from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.log import as_log
 from quarterdeck.recorder import append_retrievals
+from quarterdeck.registry import registry_of
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import topics
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
@@ -32,6 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.deep]
 NOW = datetime(2026, 4, 10, 12, tzinfo=UTC)
 ME = Act("ada", "because")
 ANSWERS = Scope("production", "answers")
+TENANTS = [None, "acme", 'Größe "2"\n\\', "True", True, False, 7, -3, 1.5, 2.0, ""]
 
 
 @pytest.fixture
@@ -41,13 +46,23 @@ def stores(tmp_path: Path) -> Iterator[tuple[Store, Store]]:
         Store(f"sqlite:///{tmp_path / 'a.db'}", create=True, log_url=make_url("clickhouse", tmp_path)),
         Store(f"sqlite:///{tmp_path / 'b.db'}", create=True),
     )
+    for service in ("default", "answers", "replies"):
+        declare(made, service, "tenant", "x y.z")
     yield made
     for store in made:
         as_log(store).close()
         store.close()
 
 
-def draw(count: int, *, seed: int, scope: Scope = DEFAULT_SCOPE, **fixed: Any) -> list[Retrieval]:
+def declare(stores: tuple[Store, ...], service: str, *names: str) -> None:
+    for store in stores:
+        save_service(store, replace(get_service(store, service), dimensions=names), ME)
+        registry_of(store).forget()  # else it is read again within 30 seconds
+
+
+def draw(
+    count: int, *, seed: int, scope: Scope = DEFAULT_SCOPE, until: datetime = NOW, **fixed: Any
+) -> list[Retrieval]:
     rng = random.Random(seed)
     rows = []
     for number in range(count):
@@ -55,8 +70,11 @@ def draw(count: int, *, seed: int, scope: Scope = DEFAULT_SCOPE, **fixed: Any) -
         fields: dict[str, Any] = {
             "score_kind": kind, "arm": rng.choice([None, "blue", "green"]), "weight": rng.choice([None, 3]),
             "model": rng.choice([None, "m-1"]), "retrieval_id": f"{scope.service}-{seed}-{number}",
+            "attributes": rng.choice([None, {"tenant": rng.choice(TENANTS), "x y.z": rng.choice(["a", "b"])}]),
+            "documents": [(rng.choice("abcdefghi"), rng.choice([None, rng.random()])) for _ in range(rng.randrange(4))],
+            "feedback": rng.choice([None, -1.0, 1.0]),
         }  # fmt: skip
-        at = NOW - timedelta(minutes=rng.randrange(20_000))
+        at = until - timedelta(minutes=rng.randrange(20_000))
         rows.append(Retrieval(at, f"q {number}", score, scope=scope, **(fields | fixed)))
     return rows
 
@@ -73,15 +91,19 @@ def read(store: Store) -> dict[str, Any]:
         "rows": sorted((q.service, q.query, q.retrieval_id, q.score, round(q.similarity or 0, 9)) for q in questions)
     }
     for scope in list_scopes(store):
-        for value, days in {
-            "": list_days(store, scope=scope),
-            **list_segment_scores(store, "arm", scope=scope),
-        }.items():
-            found[f"{scope} {value}"] = [
-                (day.day, day.count, day.unmapped if value == "all" else 0, round(day.total, 6), tuple(day.histogram))
+        series = {("", ""): list_days(store, scope=scope)}
+        for dimension in list_dimensions(store, scope):
+            segments = list_segment_scores(store, dimension, scope=scope)
+            series |= {(dimension, value): days for value, days in segments.items()}
+        for (dimension, value), days in series.items():
+            found[f"{scope} {dimension} {value}"] = [
+                (day.day, day.count, day.unmapped if dimension else 0, round(day.total, 6), tuple(day.histogram))
                 for day in days
                 if day.questions
             ]
+        documents = list_documents(store, scope, first=NOW.date() - timedelta(days=60), last=NOW.date())
+        sums = documents.sums.round(6).tolist()
+        found[f"{scope} documents"] = sorted(zip(documents.names, sums, strict=True))
     return found
 
 
@@ -102,6 +124,37 @@ def test_rows_get_the_similarities_that_they_get_in_sql(stores: tuple[Store, Sto
     write(stores, draw(300, seed=4, score_kind="bm25"))
     assert len({map_scores(store, now=NOW) for store in stores}) == 1
     assert {map_scores(store, now=NOW) for store in stores} == {0}
+    assert_alike(stores)
+
+
+def test_declared_attributes_are_dimensions_of_rows_from_then_on(stores: tuple[Store, Store]) -> None:
+    write(stores, draw(300, seed=1))
+    write(stores, draw(300, seed=2, scope=ANSWERS))
+    assert_alike(stores)
+    found = list_segment_scores(stores[0], "tenant", scope=DEFAULT_SCOPE)
+    assert {"", "acme", "True", "False", "7", "-3", "1.5", "2.0"} < found.keys()
+    declare(stores, "default", "tenant", "later")
+    assert list_segment_scores(stores[0], "later", scope=DEFAULT_SCOPE) == {}
+    write(stores, draw(50, seed=3, attributes={"later": "now", "x y.z": "a"}))
+    later = list_segment_scores(stores[0], "later", scope=DEFAULT_SCOPE)
+    assert later.keys() == {"now"}
+    assert_alike(stores)
+    declare(stores, "default")
+    write(stores, draw(50, seed=4, attributes={"later": "now"}))
+    declare(stores, "default", "tenant", "x y.z", "later")
+    assert_alike(stores)
+
+
+def test_maps_leave_rows_from_before_a_declaration_uncounted(stores: tuple[Store, Store]) -> None:
+    for service in ("default", "answers", "replies"):
+        declare(stores, service)
+    write(stores, draw(250, seed=1, until=NOW - timedelta(days=20), score_kind="bm25", model=None))
+    declare(stores, "default", "tenant")
+    write(stores, draw(900, seed=2, score_kind="bm25", model=None))
+    assert {map_scores(store, now=NOW) for store in stores} == {1_150}
+    assert_alike(stores)
+    for store in stores:
+        relearn_scores(store, DEFAULT_SCOPE, ME)
     assert_alike(stores)
 
 

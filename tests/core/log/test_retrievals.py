@@ -32,7 +32,8 @@ from core.log.retrievals import (
 )
 from core.log.sql import SqlLogReader
 from core.log.values import LIVE_FIGURES, USER_SUMS, States
-from quarterdeck.clickhouse import ClickHouseLog, make_ddl
+from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clickhouse_tables import make_ddl
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.log import RetrievalLog, SqlLog, open_log
 from quarterdeck.recorder import Recorder, append_retrievals
@@ -387,7 +388,10 @@ def test_with_a_cluster_every_table_is_made_on_all_hosts_and_replicated():
     statements = make_ddl("deck", "main")
     assert all(" ON CLUSTER main" in statement for statement in statements)
     engines = [each.partition("ENGINE = ")[2].split("(")[0].split()[0] for each in statements if "ENGINE" in each]
-    assert engines == ["ReplicatedMergeTree", "ReplicatedSummingMergeTree"]
+    assert engines == [
+        "ReplicatedMergeTree", "ReplicatedSummingMergeTree", "ReplicatedReplacingMergeTree",
+        "ReplicatedSummingMergeTree",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
