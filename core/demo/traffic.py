@@ -15,7 +15,6 @@ from quarterdeck.scope import Scope, make_scope
 CHAT, SEARCH = "docs-chat", "search-box"
 STAGING = "staging"
 DAYS = 37
-NEW_TOPIC_DAYS = 7
 CANARY_DAYS, TRIAL_DAYS, NEXT_INDEX_DAYS = 4, 12, 2  # since when: the canary, prompt v3, the index of corpus v2
 LIVE, TRIED = "v2", "v3"  # the prompt in production, and the one rolled out by a flag
 LIVE_INDEX, NEXT_INDEX = "docs-v1", "docs-v2"
@@ -26,6 +25,7 @@ FLOOR, WRONG_FLOOR = 0.3, 0.7
 _SEED = 20_26
 _CHATS, _SEARCHES, _TESTS = 330, 90, 40  # questions on a working day
 _WEEKEND, _WEEKEND_TESTS = 0.45, 0.25
+_NEW_TOPIC_SHARE = 0.45
 _TENANTS = ("acme",) * 5 + ("borealis",) * 3 + ("cobalt",) * 2
 _RATED_SHARE, _RATED_AT_ONCE = 0.08, 0.7
 _LONGEST_SEARCH = 5  # words
@@ -56,7 +56,8 @@ def draw_traffic(
 ) -> list[DemoQuestion]:
     """Return 37 days of questions that end now, oldest first: two services, one of them in staging too.
 
-    Volume follows the weekdays. In the chat, questions about VPP start seven days ago at 40% and grow to half of all.
+    Volume follows the weekdays. In the chat, 45% of the questions are about VPP since
+    `begin_new_topic`.
     """
     drawn = [*_draw_chat(queries, flags, environment, now), *_draw_searches(queries, environment, now)]
     if make_scope(environment, CHAT) != make_scope(STAGING, CHAT):
@@ -64,9 +65,14 @@ def draw_traffic(
     return sorted(drawn, key=lambda each: each.ts)
 
 
+def begin_new_topic(now: datetime) -> datetime:
+    """Return since when users of the chat ask about VPP: the start of a day, so that the drop is one step."""
+    return _midnight(now) - timedelta(days=6)
+
+
 def begin_outage(now: datetime) -> datetime:
     """Return since when the search box hides nearly all hits: the start of yesterday, so that a whole day shows it."""
-    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    return _midnight(now) - timedelta(days=1)
 
 
 def _draw_chat(
@@ -77,12 +83,11 @@ def _draw_chat(
     popularity = {name: _popularity(rng, len(texts)) for name, texts in queries.items()}
     scope = make_scope(environment, CHAT)
     for day in range(DAYS):
-        since = day - (DAYS - NEW_TOPIC_DAYS)
-        new_share = 0.0 if since < 0 else 0.4 + 0.02 * since
         for session in range(int(rng.poisson(_volume(_CHATS, _WEEKEND, day, now) / 3))):
             number = int(rng.integers(4_000))
             user = f"user-{number}"
             moment = _start_of(day, now) + timedelta(seconds=float(rng.uniform(0, 86_000)))
+            new_share = _NEW_TOPIC_SHARE if moment >= begin_new_topic(now) else 0.0
             is_canary = day >= DAYS - CANARY_DAYS
             arm = flags.resolve("answer-service", {"targetingKey": user}).variant if is_canary else "blue"
             is_tried = day >= DAYS - TRIAL_DAYS and flags.is_enabled("new_prompt_v3", user)
@@ -156,6 +161,10 @@ def _draw_tests(queries: Mapping[str, Sequence[str]], now: datetime) -> Iterator
                     prompt_version=TRIED if day >= DAYS - TRIAL_DAYS - 1 else LIVE,
                     attributes={TENANT: "internal", "channel": "web"},
                 )
+
+
+def _midnight(now: datetime) -> datetime:
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _start_of(day: int, now: datetime) -> datetime:
