@@ -193,7 +193,8 @@ def _counts(similar: Sequence[float], states: Sequence[int]) -> list[float]:
     histogram = [0] * (HISTOGRAM_BINS + 1)
     for number, n in Counter([int(s * HISTOGRAM_BINS) for s in similar]).items():
         histogram[number] = n
-    histogram[-2] += histogram.pop()  # a similarity of 1 is in the last bin
+    ones = histogram.pop()
+    histogram[-1] += ones  # a similarity of 1 is in the last bin
     return [len(similar), len(similar), sum(similar), sum([s * s for s in similar]), *states, *histogram]
 
 
