@@ -7,7 +7,6 @@ per flag and variant, and at most MAX_WAITING exposures and as many events.
 import atexit
 import json
 import logging
-import math
 import os
 import threading
 import weakref
@@ -25,6 +24,7 @@ from quarterdeck.intake import Counted, IntakeCounter, store_counts
 from quarterdeck.schema import tracked_events, upsert_evaluations
 from quarterdeck.scope import DEFAULT_SERVICE
 from quarterdeck.scores import FOR_ANY_SERVICE, Score
+from quarterdeck.similarity import is_number
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -95,10 +95,8 @@ class ExposureLog:
         """Queue one event of a user; return False if the queue is full. Raises InvalidInput, naming the field."""
         if not _is_name(event):
             raise InvalidInput("event", f"must be 1 to {MAX_NAME} characters")
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise InvalidInput("value", f"must be a number, not {value!r}")
-        if value is not None and not math.isfinite(value):
-            raise InvalidInput("value", "must be finite")
+        if value is not None and not is_number(value):
+            raise InvalidInput("value", f"must be a finite number, not {repr(value)[:40]}")
         try:
             kept = json.dumps(dict(attributes), default=str)
         except (TypeError, ValueError) as error:
@@ -107,7 +105,7 @@ class ExposureLog:
             raise InvalidInput("attributes", f"must be at most {MAX_ATTRIBUTES:,} characters of JSON")
         row = {
             "environment": self._environment, "service": self._service,
-            "event": event, "ts_ms": now_ms(), "value": value, "attributes": kept,
+            "event": event, "ts_ms": now_ms(), "value": None if value is None else float(value), "attributes": kept,
             "targeting_key": targeting_key if _is_name(targeting_key) else "",
         }  # fmt: skip
         return self._line_up(self._events, row)

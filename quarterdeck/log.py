@@ -253,6 +253,10 @@ def _append(connection: Connection, rows: Sequence[Row], registry: Registry, add
     if not rows:
         return
     scopes = {row[-1] for row in rows}
+    names = registry.name_scopes(connection, scopes)
+    if any(scope != name for scope, name in names.items()):  # beyond the bounds: many senders are one scope
+        rows, added = [(*row[:-1], names[row[-1]]) for row in rows], None
+        scopes = set(names.values())
     ids = registry.find_ids(connection, scopes)
     if added is None:
         added = roll_up(rows, registry.list_declared(connection, {scope.service for scope in scopes}))

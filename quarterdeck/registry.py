@@ -57,7 +57,12 @@ class Registry:
 
     def find_ids(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, int]:
         """Return the ids of these scopes; a new scope is added. Beyond the bounds, names become OTHER."""
-        return {scope: self._ids.get(scope) or self._find_id(connection, scope) for scope in wanted}
+        named = list(wanted)
+        if all(scope in self._ids for scope in named):
+            return {scope: self._ids[scope] for scope in named}
+        services = select(scopes.c.environment, func.count()).group_by(scopes.c.environment)
+        counts = {str(name): int(n) for name, n in connection.execute(services)}
+        return {scope: self._ids.get(scope) or self._find_id(connection, scope, counts) for scope in named}
 
     def name_scopes(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Scope]:
         """Return the names under which the store counts these scopes; see `find_ids`."""
@@ -104,15 +109,16 @@ class Registry:
                 return None
         return found
 
-    def _find_id(self, connection: Connection, scope: Scope) -> int:
-        taken = _bounded(connection, scope)
-        found = connection.scalar(_ID_OF, taken._asdict())
+    def _find_id(self, connection: Connection, scope: Scope, counts: dict[str, int]) -> int:
+        taken = _bounded(connection, scope, counts)
+        found = self._ids.get(taken) or connection.scalar(_ID_OF, taken._asdict())
         if found is None:
             connection.execute(_ADD_SCOPE, {**taken._asdict(), "first_seen_ms": now_ms()})
             found = connection.execute(_ID_OF, taken._asdict()).scalar_one()
+            counts[taken.environment] = counts.get(taken.environment, 0) + 1
         found_id: int = found
         if len(self._ids) < _MOST_KEPT:
-            self._ids[scope] = found_id
+            self._ids[scope] = self._ids[taken] = found_id
         return found_id
 
 
@@ -150,12 +156,10 @@ _ADD_VALUES = text(
 )
 
 
-def _bounded(connection: Connection, scope: Scope) -> Scope:
-    """Return the scope, or OTHER in place of a new name beyond the bounds."""
+def _bounded(connection: Connection, scope: Scope, counts: dict[str, int]) -> Scope:
+    """Return the scope, or OTHER in place of a new name beyond the bounds; `counts` has the services by environment."""
     if scope == (DEFAULT_ENVIRONMENT, DEFAULT_SERVICE):
         return scope
-    services = select(scopes.c.environment, func.count()).group_by(scopes.c.environment)
-    counts = {str(name): int(n) for name, n in connection.execute(services)}
     environment = scope.environment
     if environment not in counts and len(counts.keys() - {OTHER}) >= MOST_ENVIRONMENTS:
         environment = OTHER

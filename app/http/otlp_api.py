@@ -43,8 +43,9 @@ async def traces(request: Request) -> Response:
 
 
 async def ignore(request: Request) -> Response:
-    """Answer that logs or metrics were taken: exporters would send what is refused again and again."""
-    return await _answer(request, TokenScope.INGEST, _store_nothing)
+    """Answer that logs or metrics were taken: exporters would send what is refused again and again. Count them."""
+    signal = request.url.path.rpartition("/")[2]
+    return await _answer(request, TokenScope.INGEST, partial(_store_nothing, signal))
 
 
 ROUTES = [
@@ -112,7 +113,10 @@ def _scope_of(token: Token | None) -> ScopeOf:
     return lru_cache(_SCOPES_KEPT)(lambda environment, service: bind_scope(token, (environment, service)))
 
 
-def _store_nothing(_body: bytes, content_type: str, _token: Token | None) -> bytes:
+def _store_nothing(signal: str, body: bytes, content_type: str, _token: Token | None) -> bytes:
+    if body:
+        problem = f"are not stored; set OTEL_{signal.upper()}_EXPORTER=none, and send traces to /v1/traces"
+        count_refusal(get_store(), SOURCE, InvalidInput(signal, problem), None)
     return otlp.render_empty(content_type)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from core.errors import Conflict, InvalidInput, QuarterdeckError, SourceUnavailable
 from core.intake.intake import KEYS_KEPT_MS, Ticket, claim_key, first_answer, forget_keys
 from core.intake.judgements import PlacedScore
-from core.intake.rows import RefusedRow
+from core.intake.rows import UNKNOWN_FIELD, RefusedRow
 from core.log.scores import MOST_NAMES, admit_names
 from quarterdeck.exposures import store_scores
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
@@ -80,13 +80,18 @@ def count_refused(
     counted: Counter[Counted] = Counter()
     examples: dict[Counted, str] = {}
     for row in refused:
-        error = InvalidInput(row.field, row.problem)
+        is_unknown = row.problem.startswith(UNKNOWN_FIELD)  # the sender chose its name: no reason to count by
+        error = InvalidInput("unknown_field" if is_unknown else row.field, _describe_problem(row, is_unknown))
         name = Counted(place(row.row), source, reason_of(error))
         counted[name] += 1
         if name not in examples:
             examples[name] = make_example(error, given(row.row))
             warn_once(source, error)
     return {name: (n, examples[name]) for name, n in counted.items()}
+
+
+def _describe_problem(row: RefusedRow, is_unknown: bool) -> str:
+    return f"{row.field[:64]!r} {row.problem}" if is_unknown else row.problem
 
 
 def warn_once(source: str, refusal: QuarterdeckError) -> None:

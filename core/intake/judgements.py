@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import InvalidInput
 from core.intake.notes import Judgement
-from core.intake.rows import RefusedRow, ScopeBinder, TimeReader
+from core.intake.rows import UNKNOWN_FIELD, RefusedRow, ScopeBinder, TimeReader
 from quarterdeck.clock import DAY_MS, now_ms, to_ms
 from quarterdeck.redaction import Redactor
 from quarterdeck.scope import Scope, make_scope
@@ -139,7 +139,7 @@ def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeB
     if not isinstance(record, Mapping):
         raise InvalidInput("row", "must be an object with retrieval_id, name and value")
     if unknown := record.keys() - _NAMES:
-        raise InvalidInput(min(map(str, unknown)), f"is not a field of a score; there are: {', '.join(SCORE_FIELDS)}")
+        raise InvalidInput(min(map(str, unknown)), f"{UNKNOWN_FIELD} a score; there are: {', '.join(SCORE_FIELDS)}")
     for field in REQUIRED_FIELDS:
         if record.get(field) is None:
             raise InvalidInput(field, "is missing")

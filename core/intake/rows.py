@@ -30,6 +30,8 @@ TimeReader = Callable[[object], datetime]
 ScopeBinder = Callable[[tuple[Any, Any]], Scope]
 KindOf = Callable[[Scope], str]
 
+UNKNOWN_FIELD = "is not a field of"  # begins the problem of a row with a field that does not exist
+
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
@@ -85,7 +87,7 @@ def parse_record(
     if not isinstance(record, Mapping):
         raise InvalidInput("row", "must be an object with a query")
     if unknown := record.keys() - _FIELD_NAMES:
-        raise InvalidInput(min(map(str, unknown)), f"is not a field of a retrieval; there are: {', '.join(FIELDS)}")
+        raise InvalidInput(min(map(str, unknown)), f"{UNKNOWN_FIELD} a retrieval; there are: {', '.join(FIELDS)}")
     if "query" not in record:
         raise InvalidInput("query", "is missing")
     fields = {name: value for name, value in record.items() if name not in ("service", "environment")}

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 
 from core.log.retrievals import list_daily_scores
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.retrieval import Retrieval, Row
+from quarterdeck.scope import MOST_SERVICES, make_scope
 from quarterdeck.store import Store
 from tests.backends import BACKENDS, make_url
 
@@ -59,3 +60,25 @@ def test_a_log_that_lies_elsewhere_stores_rows_before_the_transaction_of_another
     assert log.count_before(LATER_MS) == 40
     log.close()
     store.close()
+
+
+def test_a_batch_of_ever_new_services_is_bounded_before_it_is_counted(open_new_log):
+    log = open_new_log("sqlite")
+    assert isinstance(log, SqlLog)
+    rows = [Retrieval(START, "q", 0.5, scope=make_scope(None, f"service-{at}")).row for at in range(300)]
+    said: list[str] = []
+
+    def listen(*given) -> None:
+        said.append(given[2])
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    log.append(rows)
+    event.remove(Engine, "before_cursor_execute", listen)
+    assert sum("count" in each.lower() and "group by" in each.lower() for each in said) == 1
+    assert sum(each.startswith("SELECT settings") for each in said) <= MOST_SERVICES + 1
+    with log.store.read() as connection:
+        stored = connection.execute(text("SELECT service FROM retrievals JOIN scopes ON scopes.id = scope_id"))
+        services = [service for (service,) in stored]
+    assert len(services) == 300
+    assert services.count("(other)") == 300 - MOST_SERVICES
+    assert sum(day.count for day in list_daily_scores(log)) == 300

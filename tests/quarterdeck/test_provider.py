@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from openfeature import api
 from openfeature.client import OpenFeatureClient
@@ -196,7 +197,10 @@ def test_asynchronous_callers_get_the_same(client):
 def test_a_tracked_event_reaches_the_store(client, deck, store):
     client.track("answer-rated", U1, TrackingEventDetails(4.5, {"page": "chat"}))
     client.track("opened")
+    deck.track("scored", "u1", value=np.float32(0.5))
     deck.flush()
+    (event,) = list_tracked_events(store, "production", "scored")
+    assert event.value == 0.5
     (event,) = list_tracked_events(store, "production", "answer-rated")
     assert (event.targeting_key, event.value, event.attributes) == ("u1", 4.5, {"page": "chat"})
     (event,) = list_tracked_events(store, "production", "opened")
@@ -206,7 +210,7 @@ def test_a_tracked_event_reaches_the_store(client, deck, store):
 @pytest.mark.deep
 def test_an_event_that_cannot_be_stored_fails_no_request(client, deck, store, caplog):
     client.track("answer-rated", U1, TrackingEventDetails(float("nan")))
-    assert "an event is not tracked: value: must be finite" in caplog.text
+    assert "an event is not tracked: value: must be a finite number" in caplog.text
     api.set_provider_and_wait(QuarterdeckProvider(Quarterdeck.from_definitions({"flags": {}})), "deck")
     client.track("answer-rated", U1)
     assert "has no store" in caplog.text

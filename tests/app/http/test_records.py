@@ -124,7 +124,7 @@ def test_what_is_refused_is_counted_by_reason_with_one_redacted_example(client, 
     rows = [GOOD, GOOD | {"arms": "x"}, {"query": "mail bob@example.com", "score": "high"}]
     assert client.post("/v1/retrievals", json=rows).status_code == 207
     assert read_counts(store) == {
-        ("production", "default", "http", "", 1), ("production", "default", "http", "arms", 1),
+        ("production", "default", "http", "", 1), ("production", "default", "http", "unknown_field", 1),
         ("production", "default", "http", "score", 1),
     }  # fmt: skip
     with store.read() as connection:
@@ -140,6 +140,14 @@ def test_a_request_that_is_refused_as_a_whole_is_counted_with_the_next_rows(clie
     assert {("production", "default", "http", "body", 1), ("production", "default", "scores", "content_type", 1)} <= (
         read_counts(store)
     )
+
+
+@pytest.mark.parametrize("path", ["/v1/retrievals", "/v1/scores"])
+def test_unknown_fields_are_one_reason_however_many_names_there_are(client, store, path):
+    good = GOOD if path.endswith("retrievals") else JUDGED
+    answer = client.post(path, json=[good | {f"made_up_{at}": 1} for at in range(30)])
+    assert answer.json()["errors"][0]["field"] == "made_up_0"
+    assert {(reason, n) for _, _, _, reason, n in read_counts(store)} == {("unknown_field", 30)}
 
 
 def test_a_row_gets_the_environment_and_the_only_service_of_its_token(client, store):

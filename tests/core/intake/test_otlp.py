@@ -200,11 +200,11 @@ def test_a_batch_without_a_fault_is_answered_with_an_empty_response(listener):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["/v1/logs", "/v1/metrics"])
-def test_logs_and_metrics_are_answered_with_an_empty_success(listener, path):
+def test_logs_and_metrics_are_answered_with_an_empty_success_and_counted(listener, path):
     assert listener.post(b"anything", path, Content_Type=PROTOBUF) == (200, PROTOBUF, b"")
     assert listener.post(b"{}", path, Content_Type=JSON) == (200, JSON, b"{}")
     assert listener.post(b"x" * 10_000_001, path, Content_Type=JSON)[0] == 413
-    assert list_counts(listener.store) == []
+    assert list_counts(listener.store) == [IntakeCount("otlp", 0, 2, {path.removeprefix("/v1/"): 2})]
 
 
 @pytest.mark.slow
