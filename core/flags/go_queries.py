@@ -9,8 +9,8 @@ from core.flags.conditions import NEVER, NoCounterpart, all_of, any_of, compare_
 from core.flags.conversion import TARGETING_KEY
 
 _TOKEN = re.compile(
-    r'\s*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<sign>==|!=|>=|<=|>|<|\(|\)|\[|\]|,)'
-    r"|(?P<number>-?\d+(?:\.\d+){0,2}(?![\w.-]))|(?P<word>[A-Za-z_$][\w.$-]*))"
+    r'(?P<text>"(?:[^"\\]|\\.)*")|(?P<sign>==|!=|>=|<=|>|<|\(|\)|\[|\]|,)'
+    r"|(?P<number>-?\d+(?:\.\d+){0,2}(?![\w.-]))|(?P<word>[A-Za-z_$][\w.$-]*)|\s+"
 )
 _WORDS = {"==": "eq", "!=": "ne", "<": "lt", ">": "gt", "<=": "le", ">=": "ge"}
 _SIGNS = {"lt": "<", "gt": ">", "le": "<=", "ge": ">="}
@@ -46,7 +46,8 @@ def _split(query: str) -> list[str]:
         found = _TOKEN.match(text, place)
         if found is None:
             raise NoCounterpart(f"its query is not understood from {text[place:][:30]!r}")
-        tokens.append(found.group().strip())
+        if not found.group().isspace():
+            tokens.append(found.group())
         place = found.end()
     return tokens
 

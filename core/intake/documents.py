@@ -28,7 +28,7 @@ _TEXT_ID = re.compile(
     r"\bid_?\s*[=:]\s*'?\"?([\w./:-]{1,200})|['\"](?:id|source|file_name|doc_id)['\"]: ['\"]([^'\"]{1,200})"
 )
 _TEXT_SCORE = re.compile(r"\b(score|distance|relevance_score)['\"]?\s*[=:]\s*(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)")
-_REPR = re.compile(r"<?\w*(?:Document|Node|NodeWithScore|Point|Hit|Chunk)\w*\(|page_content=")
+_REPR = re.compile(r"<?\w{0,40}(?:Document|Node|NodeWithScore|Point|Hit|Chunk)\w{0,40}\(|page_content=")
 
 
 class Found(NamedTuple):

@@ -8,7 +8,7 @@ from core.intake.documents import parse_json
 from core.intake.names import QUERY_NAMES, WRAPPERS
 
 _DEEPEST = 6
-_VECTOR = re.compile(r"<?\[?(?:\d+-dimensional vector|vector of size \d+|embedding)\]?>?", re.IGNORECASE)
+_VECTOR = re.compile(r"<?\[?(?:\d{1,9}-dimensional vector|vector of size \d{1,9}|embedding)\]?>?", re.IGNORECASE)
 _NUMBERS = re.compile(
     r"\[\s*-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?\s*(?:,\s*(?:\.\.\.|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)\s*)+\]?"
 )

@@ -31,7 +31,7 @@ _MAX_LINE = 1_000_000  # characters
 _MAX_UNUSED = 50
 _SAMPLE = 65_536  # characters
 _MARKED_SEPARATOR = re.compile(rf"sep=([{''.join(SEPARATORS)}])\r?\n")  # as Excel marks it in the first line
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d{1,40},\d{1,40}")
 
 Found = Mapping[str, Any] | InvalidInput
 
@@ -141,7 +141,7 @@ class TableFile:
         """Return the cells with decimal points: where columns are not separated by commas, numbers may have one."""
         if self._separator != ",":
             for field in self._layout.numbers & cells.keys():
-                if "," in cells[field] and _DECIMAL_COMMA.fullmatch(cells[field]):
+                if "," in cells[field] and _DECIMAL_COMMA.fullmatch(cells[field].strip()):
                     cells[field] = cells[field].replace(",", ".")
                     self._decimal_commas += 1
         return cells

@@ -22,7 +22,7 @@ _UNITS = (
 )
 _TOO_LARGE = 10**20
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_UTC_NAME = re.compile(r"\s*(?:UTC|GMT|Z)$", re.IGNORECASE)
+_UTC_NAME = re.compile(r"\s{0,8}(?:UTC|GMT|Z)$", re.IGNORECASE)
 _SPACED_OFFSET = re.compile(r"(?<=\d)\s+(?=[+-]\d{2}(?::?\d{2})?$)")
 _NUMBER = re.compile(r"\d+(\.\d*)?")
 GAP_DAYS = 30  # rows before a longer gap are stray
