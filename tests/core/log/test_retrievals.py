@@ -371,7 +371,7 @@ def test_a_batch_whose_answer_was_lost_counts_once_when_it_is_sent_again(open_ne
 
     def lose_the_first_answer(*arguments, **options):
         send(*arguments, **options)
-        if fault := next(answers):
+        if arguments[0] == "insert" and (fault := next(answers)):
             raise fault
 
     with monkeypatch.context() as patch:
