@@ -5,13 +5,14 @@ Answers are cached, because they hardly ever change. A service's declared dimens
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from copy import copy
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, select, text
 
 from quarterdeck.clock import now_ms
 from quarterdeck.rollups import DOCUMENT
@@ -60,9 +61,12 @@ class Registry:
         named = list(wanted)
         if all(scope in self._ids for scope in named):
             return {scope: self._ids[scope] for scope in named}
-        services = select(scopes.c.environment, func.count()).group_by(scopes.c.environment)
-        counts = {str(name): int(n) for name, n in connection.execute(services)}
-        return {scope: self._ids.get(scope) or self._find_id(connection, scope, counts) for scope in named}
+        query = select(scopes.c.environment, scopes.c.service, scopes.c.id)  # a few thousand at most: they are bounded
+        stored = {
+            Scope(environment, service): int(number) for environment, service, number in connection.execute(query)
+        }
+        counts = Counter(environment for environment, _ in stored)
+        return {scope: self._ids.get(scope) or self._find_id(connection, scope, stored, counts) for scope in named}
 
     def name_scopes(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Scope]:
         """Return the names under which the store counts these scopes; see `find_ids`."""
@@ -109,14 +113,13 @@ class Registry:
                 return None
         return found
 
-    def _find_id(self, connection: Connection, scope: Scope, counts: dict[str, int]) -> int:
-        taken = _bounded(connection, scope, counts)
-        found = self._ids.get(taken) or connection.scalar(_ID_OF, taken._asdict())
-        if found is None:
+    def _find_id(self, connection: Connection, scope: Scope, stored: dict[Scope, int], counts: Counter[str]) -> int:
+        taken = _bounded(scope, stored, counts)
+        if taken not in stored:
             connection.execute(_ADD_SCOPE, {**taken._asdict(), "first_seen_ms": now_ms()})
-            found = connection.execute(_ID_OF, taken._asdict()).scalar_one()
-            counts[taken.environment] = counts.get(taken.environment, 0) + 1
-        found_id: int = found
+            stored[taken] = int(connection.execute(_ID_OF, taken._asdict()).scalar_one())
+            counts[taken.environment] += 1
+        found_id = stored[taken]
         if len(self._ids) < _MOST_KEPT:
             self._ids[scope] = self._ids[taken] = found_id
         return found_id
@@ -156,17 +159,16 @@ _ADD_VALUES = text(
 )
 
 
-def _bounded(connection: Connection, scope: Scope, counts: dict[str, int]) -> Scope:
+def _bounded(scope: Scope, stored: Container[Scope], counts: Mapping[str, int]) -> Scope:
     """Return the scope, or OTHER in place of a new name beyond the bounds; `counts` has the services by environment."""
-    if scope == (DEFAULT_ENVIRONMENT, DEFAULT_SERVICE):
+    if scope in stored or scope == (DEFAULT_ENVIRONMENT, DEFAULT_SERVICE):
         return scope
     environment = scope.environment
     if environment not in counts and len(counts.keys() - {OTHER}) >= MOST_ENVIRONMENTS:
         environment = OTHER
-    if counts.get(environment, 0) < MOST_SERVICES:
-        return Scope(environment, scope.service)
-    known = connection.scalar(_ID_OF, {"environment": environment, "service": scope.service})
-    return Scope(environment, scope.service if known else OTHER)
+    taken = Scope(environment, scope.service)
+    is_full = counts.get(environment, 0) >= MOST_SERVICES
+    return Scope(environment, OTHER) if is_full and taken not in stored else taken
 
 
 def _read_values(connection: Connection, scope_id: int, dimension: str, day_ms: int) -> set[str]:

@@ -7,7 +7,7 @@ from threading import Lock
 from weakref import WeakKeyDictionary
 
 from core.intake.spans import SpanChoices
-from core.log.services import get_service
+from core.log.services import get_service, list_saved_names
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
@@ -16,13 +16,14 @@ _SERVICES_KEPT = 256  # of one request
 
 def choices_of(store: Store) -> Callable[[Scope], SpanChoices]:
     """Return what the service of a scope chose; each service's setting is read at most once."""
+    saved = list_saved_names(store)
 
     @lru_cache(_SERVICES_KEPT)
     def read(service: str) -> SpanChoices:
         found = get_service(store, service)
         return SpanChoices(found.keep_answers, found.score_kind)
 
-    return lambda scope: read(scope.service)
+    return lambda scope: read(scope.service) if scope.service in saved else _NOTHING_CHOSEN
 
 
 def kinds_of(store: Store) -> Callable[[Scope], str]:
@@ -34,19 +35,12 @@ def kinds_of(store: Store) -> Callable[[Scope], str]:
     with _looking:
         read_at, kinds = _kinds.get(store, (0.0, {}))
         if now - read_at >= _LOOK_AGAIN_S:
-            kinds = dict[str, str]()
+            kinds = {name: get_service(store, name).score_kind for name in list_saved_names(store)}
             _kinds[store] = (now, kinds)
-
-    def read(scope: Scope) -> str:
-        if (kind := kinds.get(scope.service)) is None:
-            kind = get_service(store, scope.service).score_kind
-            if len(kinds) < _SERVICES_KEPT:
-                kinds[scope.service] = kind
-        return kind
-
-    return read
+    return lambda scope: kinds.get(scope.service, "")
 
 
+_NOTHING_CHOSEN = SpanChoices()
 _LOOK_AGAIN_S = 5.0
 _looking = Lock()
 _kinds: "WeakKeyDictionary[Store, tuple[float, dict[str, str]]]" = WeakKeyDictionary()

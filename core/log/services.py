@@ -11,7 +11,7 @@ from sqlalchemy import select
 from core.audit.settings import Family, SettingKey, get_setting, setting_key
 from core.errors import InvalidInput
 from quarterdeck.clock import to_ms
-from quarterdeck.schema import DIMENSIONS, scopes
+from quarterdeck.schema import DIMENSIONS, scopes, settings
 from quarterdeck.scope import Scope
 from quarterdeck.similarity import check_kind
 from quarterdeck.store import Store
@@ -100,6 +100,13 @@ def find_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidInput("zone", f"must be the name of a time zone, like Europe/Berlin, not {name[:80]!r}") from error
+
+
+def list_saved_names(store: Store) -> frozenset[str]:
+    """Return the names of the services whose settings were saved."""
+    named = select(settings.c.name).where(settings.c.name.startswith(Family.SERVICE, autoescape=True))
+    with store.read() as connection:
+        return frozenset(name.removeprefix(Family.SERVICE) for name in connection.scalars(named))
 
 
 def list_new_scopes(store: Store, *, now: datetime) -> frozenset[Scope]:

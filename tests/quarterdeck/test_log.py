@@ -74,7 +74,9 @@ def test_a_batch_of_ever_new_services_is_bounded_before_it_is_counted(open_new_l
     event.listen(Engine, "before_cursor_execute", listen)
     log.append(rows)
     event.remove(Engine, "before_cursor_execute", listen)
-    assert sum("count" in each.lower() and "group by" in each.lower() for each in said) == 1
+    assert (
+        sum(each.startswith("SELECT scopes.id") for each in said) <= MOST_SERVICES + 1
+    )  # each new one, and their names
     assert sum(each.startswith("SELECT settings") for each in said) <= MOST_SERVICES + 1
     with log.store.read() as connection:
         stored = connection.execute(text("SELECT service FROM retrievals JOIN scopes ON scopes.id = scope_id"))

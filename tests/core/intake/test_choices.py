@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, event, select
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app.http import api, backends
 from core.audit.acts import Act
+from core.intake.choices import choices_of, kinds_of
 from core.intake.importing import import_file, import_traces
 from core.intake.tables import TableFile
 from core.intake.traces import TraceSource
@@ -20,6 +21,7 @@ from core.log.services import ServiceSettings
 from quarterdeck import Quarterdeck
 from quarterdeck.redaction import redact
 from quarterdeck.schema import retrievals
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 ME = Act("ada", "they use BM25")
@@ -143,3 +145,20 @@ def test_traces_of_mlflow_have_it_too(store: Store, tmp_path: Path) -> None:
     mlflow.set_tracking_uri(former)
     assert import_traces(store, TraceSource(uri, experiment="bot"), redact=redact).stored == 2
     assert kinds(store) == [("a", "bm25", None, 12.5), ("b", "cosine_distance", 0.75, 0.25)]
+
+
+def test_services_without_settings_cost_no_read_each(store):
+    save_service(store, ServiceSettings("answers", score_kind="bm25"), ME)
+    said: list[str] = []
+
+    def listen(*given: Any) -> None:
+        said.append(given[2])
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    kind_of, chosen_by = kinds_of(store), choices_of(store)
+    for at in range(300):
+        new = Scope("production", f"new-{at}")
+        assert kind_of(new) == chosen_by(new).score_kind == ""
+    assert kind_of(Scope("production", "answers")) == chosen_by(Scope("production", "answers")).score_kind == "bm25"
+    event.remove(Engine, "before_cursor_execute", listen)
+    assert sum("settings" in each for each in said) <= 4
