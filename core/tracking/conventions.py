@@ -41,7 +41,7 @@ REFUSALS = ("refusal_accuracy", "refusal_correct/mean", "refusal_accuracy/mean")
 ABANDONED = frozenset({"FAILED", "KILLED"})
 _LONGEST_NAME = 200
 _URI = re.compile(r"prompts:/+([^/@]+)/(\d+)")
-_NUMBERED = re.compile(r"(?:(?P<name>.{0,120}?)[-_ ./:@]+)?v(?:ersion)?[-_ .]?(?P<version>\d[\w.]*)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:(?P<name>.{0,120}?)[-_ ./:@]{1,8})?v(?:ersion)?[-_ .]?(?P<version>\d[\w.]*)", re.IGNORECASE)
 _INVENTED = re.compile(r"[a-z]+-[a-z]+-\d{1,4}")  # what MLflow calls a run that nobody named
 
 

@@ -370,9 +370,10 @@ def test_a_batch_whose_answer_was_lost_counts_once_when_it_is_sent_again(open_ne
     send, answers = log._run, iter([SourceUnavailable("the line went dead"), None])
 
     def lose_the_first_answer(*arguments, **options):
-        send(*arguments, **options)
+        answer = send(*arguments, **options)
         if arguments[0] == "insert" and (fault := next(answers)):
             raise fault
+        return answer
 
     with monkeypatch.context() as patch:
         patch.setattr(log, "_run", lose_the_first_answer)
