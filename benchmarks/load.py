@@ -1,14 +1,16 @@
 """Fifty visitors while four services log and two people flip flags: are the pages fast, and is anything lost?
 
-    python -m benchmarks.load [--home FOLDER] [--minutes 30] [--sessions 50] [--rows-per-s 20000] [--plot FILE.svg]
+    python -m benchmarks.load [--home FOLDER] [--minutes 30] [--sessions 50] [--rows-per-s 20000] [--documents]
+        [--plot FILE.svg]
 
 Works on a copy of the home (default: the demo's), served by one process, of which each page was opened once. Each
 visitor is a session that speaks the protocol of Streamlit's own browser code over a WebSocket: it opens a page, mostly
 with filters, which runs all of it, waits until it is complete, and looks at it for 5 to 35 seconds. Four processes log
-retrievals of 100,000 users at an even pace through `Quarterdeck.log_retrieval`, two flip a flag each, every second.
+retrievals of 100,000 users at an even pace through `Quarterdeck.log_retrieval`, with --documents five documents and
+three declared dimensions each. Two flip a flag each, every second.
 Printed: the median, 95th and 99th percentile of an interaction by page and by time, rows logged and found again, flips
-and their audit entries, and the server's memory (Linux: VmRSS). Exits with 1 when 95% take 1.5 s or more, a row or flip
-is lost, or memory grows.
+and their audit entries, the store's growth on disk, and the server's memory (Linux: VmRSS). Exits with 1 when 95% take
+1.5 s or more, a row or flip is lost, or memory grows.
 """
 
 import argparse
@@ -40,6 +42,7 @@ from websockets.typing import Subprotocol
 from app.navigation import TITLES, path_of
 from benchmarks.app_memory import find_server, read_mb
 from benchmarks.first_paint import find_port, served
+from benchmarks.recorder import declare, details
 from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.config import load_config
@@ -138,17 +141,18 @@ async def sample_memory(server: int, outcome: Outcome, ends: float) -> None:
         await asyncio.sleep(_SAMPLE_S)
 
 
-def log(url: str, name: str, rows_per_s: float, stop: Event, told: "Queue[Any]") -> None:
+def log(url: str, name: str, rows_per_s: float, stop: Event, told: "Queue[Any]", *, documents: bool) -> None:
     """Log at an even pace until stopped; report the rows, the dropped rows and the pace."""
     rng, count, began = random.Random(name), 0, time.perf_counter()
     with Quarterdeck(url) as deck:
         while not stop.is_set():
             due = int((time.perf_counter() - began) * rows_per_s)
-            for _ in range(count, due):
+            for number in range(count, due):
+                further = details(number) if documents else {}
                 deck.log_retrieval(
                     f"what is an mbuf pool {rng.randrange(500)}", rng.uniform(0.6, 0.9),
                     session_id=f"{name}-{rng.randrange(USERS // LOGGERS)}", arm="blue",
-                    prompt_version="v2", index_version=name,
+                    prompt_version="v2", index_version=name, **further,
                 )  # fmt: skip
             count = due
             time.sleep(_BURST_S)
@@ -180,8 +184,9 @@ def run(address: str, url: str, server: int, options: argparse.Namespace) -> tup
         for key in flags:
             create_flag(store, key, boolean_flag(on=True), Act("harness", "under load"))
     pace = options.rows_per_s / LOGGERS
+    kind = {"documents": options.documents}
     workers = [
-        *(processes.Process(target=log, args=(url, name, pace, stop, told)) for name in loggers),
+        *(processes.Process(target=log, args=(url, name, pace, stop, told), kwargs=kind) for name in loggers),
         *(processes.Process(target=flip, args=(url, key, stop, told)) for key in flags),
     ]
     for worker in workers:
@@ -276,6 +281,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--rows-per-s", type=float, default=20_000)
+    parser.add_argument("--documents", action="store_true", help="log five documents and three dimensions a row")
     parser.add_argument("--plot", type=Path, help="draw the memory over time into this SVG file")
     options = parser.parse_args()
     source = options.home or load_config(os.environ).home
@@ -283,11 +289,17 @@ def main() -> int:
         home = Path(folder) / "home"
         shutil.copytree(source, home, symlinks=True)
         os.environ["QUARTERDECK_HOME"] = str(home)
+        store_file = home / "quarterdeck.db"
+        if options.documents:
+            declare(store_file)
+        size = store_file.stat().st_size
         port = find_port()
         command = [sys.executable, "-m", "quarterdeck", "serve", "--port", str(port)]
         with served(command, port, "/healthz") as address:
             outcome, lost = run(address, load_config(os.environ).database_url, find_server(port), options)
+        grown = store_file.stat().st_size - size
     p95, growth = show(outcome.interactions), measure_growth(outcome.memory)
+    print(f"disk: the store grew by {grown / 1e6:,.0f} MB")
     print(f"memory: {outcome.memory[0][1]:.0f} MB at first, {outcome.memory[-1][1]:.0f} MB at last; ", end="")
     print(f"the last third {growth:+.1%} of the second")
     if options.plot:
