@@ -25,7 +25,7 @@ from core.overview import (
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
 from quarterdeck.log import SqlLog, as_log
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, fold_environment
 
 
 @st.cache_resource(refresh_mode="background", ttl=300, show_spinner=False)
@@ -55,7 +55,7 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
 
     Topics go by number unless questions are `readable` for the visitor.
     """
-    store, scope = get_store(), Scope(environment.casefold(), service)
+    store, scope = get_store(), Scope(fold_environment(environment), service)
 
     def explain() -> WhatChanged:
         return load_what_changed(scope, today, readable=readable)
