@@ -336,7 +336,7 @@ class Quarterdeck:
             return self._exposures.add_score(row)
         except Exception as error:  # noqa: BLE001 - whatever a service passes, its request goes on
             refusal = error if isinstance(error, QuarterdeckError) else InvalidInput("score", str(error))
-            self._refuse(refusal, name)
+            self._refuse(refusal, f"{name!r} of {retrieval_id!r}", what="score")
             return False
 
     def active_index(self, alias: str = "default") -> str | None:
@@ -456,11 +456,11 @@ class Quarterdeck:
     ) -> None:
         self.close()
 
-    def _refuse(self, refusal: QuarterdeckError, text: object) -> None:
+    def _refuse(self, refusal: QuarterdeckError, text: object, *, what: str = "retrieval") -> None:
         """Count what was refused, or raise it in a strict client."""
         if self._strict:
             raise refusal
-        self._intake.refuse(refusal, text)
+        self._intake.refuse(refusal, text, what=what)
 
     def _log(self) -> Recorder:
         if self._recorder is None:

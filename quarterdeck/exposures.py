@@ -21,6 +21,7 @@ from quarterdeck.clock import HOUR_MS, now_ms
 from quarterdeck.definitions import experiment_variants
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.intake import Counted, IntakeCounter, store_counts
+from quarterdeck.registry import name_scopes
 from quarterdeck.schema import tracked_events, upsert_evaluations
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.scores import FOR_ANY_SERVICE, Score
@@ -216,6 +217,10 @@ class ExposureLog:
             for statement, rows in ((_ADD_EVALUATIONS, evaluations), (_ADD_EXPOSURES, users)):
                 if rows:
                     connection.execute(statement, rows)
+            if events or scores or intake:
+                place = name_scopes(self._store, connection, [self._scope])[self._scope]
+                events, scores = ([{**row, **place._asdict()} for row in rows] for rows in (events, scores))
+                intake = {counted._replace(scope=place): number for counted, number in intake.items()}
             if events:
                 connection.execute(insert(tracked_events), events)
             store_scores(connection, scores)

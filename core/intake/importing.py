@@ -32,6 +32,7 @@ from quarterdeck.exposures import store_scores
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import Redactor
+from quarterdeck.registry import name_scopes
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE, Scope, make_scope
 from quarterdeck.store import Store
@@ -166,16 +167,24 @@ def _store(
     with store.begin() as connection:
         mark(connection)
         new = append_retrievals(store, batch.retrievals if rows is None else rows, within=connection)
-        store_scores(connection, scores)
-        store_counts(connection, _count(source, batch, found, first=first, known=len(batch.retrievals) - new))
+        places = name_scopes(store, connection, {row.scope for row in batch.retrievals})
+        store_scores(connection, [{**row, **_place(row, places)._asdict()} for row in scores])
+        counts = _count(source, batch, found, places=places, first=first, known=len(batch.retrievals) - new)
+        store_counts(connection, counts)
     return new
 
 
+def _place(row: Mapping[str, Any], places: Mapping[Scope, Scope]) -> Scope:
+    """Return where a score of a batch belongs: beyond the bounds, scopes are OTHER."""
+    scope = Scope(row["environment"], row["service"])
+    return places.get(scope, scope)
+
+
 def _count(
-    source: str, batch: Parsed, found: Sequence[Any], *, first: int, known: int
+    source: str, batch: Parsed, found: Sequence[Any], *, places: Mapping[Scope, Scope], first: int, known: int
 ) -> dict[Counted, tuple[int, str]]:
     """Return what a batch adds to the counts of what came in, with one redacted example of each reason."""
-    scopes = Counter(row.scope for row in batch.retrievals)
+    scopes = Counter(places[row.scope] for row in batch.retrievals)
     counts: dict[Counted, tuple[int, str]] = {}
     for scope, rows in scopes.most_common():
         before = min(known, rows)  # which rows were stored before is not told: the largest scope's, if any
