@@ -191,7 +191,11 @@ class _Batch:
 
 def _bound_scopes(store: Store, connection: Connection, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
     """Return the deliveries with the scopes that the store counts by name: beyond the bounds they are OTHER."""
-    scopes = {each.scope for delivery in deliveries for each in (*delivery.rows, *delivery.scores, *delivery.counts)}
+    scopes: set[Scope] = set()
+    for delivery in deliveries:
+        scopes.update(row.scope for row in delivery.rows)
+        scopes.update(each.scope for each in delivery.scores)
+        scopes.update(name.scope for name in delivery.counts)
     places = registry_of(store).name_scopes(connection, scopes)
     if all(scope == place for scope, place in places.items()):
         return deliveries
