@@ -30,7 +30,7 @@ def intake(config: Config, *, service: str | None, as_json: bool) -> None:
 def _sum_up(count: IntakeCount) -> str:
     reasons, ignored = _list(count.reasons), _list(count.ignored)
     said = f"{count.source}: {count.taken:,} taken, {count.refused:,} refused" + (f" ({reasons})" if reasons else "")
-    return said + (f"; ignored by design: {ignored} requests" if ignored else "")
+    return said + (f"; requests ignored by design: {ignored}" if ignored else "")
 
 
 def _list(reasons: Mapping[str, int]) -> str:
