@@ -27,7 +27,7 @@ from core.log.retrievals import calendar_of, list_scopes
 from core.log.services import list_new_scopes
 from core.tracking.gateway import Tracking
 from quarterdeck.clock import now_ms
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, fold_environment
 from quarterdeck.store import Store
 
 
@@ -54,8 +54,8 @@ def get_store() -> Store:
 def list_environments() -> tuple[str, ...]:
     """Return the configured environment, then the others in the store and in the log; never fails."""
     known = list_known_environments()
-    folded = {name.casefold() for name in known}
-    return (*known, *sorted({scope.environment for scope in list_services()} - folded))
+    folded = {fold_environment(name) for name in known}
+    return (*known, *sorted({fold_environment(scope.environment) for scope in list_services()} - folded))
 
 
 @st.cache_resource(refresh_mode="background", ttl=5)

@@ -22,7 +22,7 @@ from core.drift.verdict import DriftStatus
 from core.errors import HalfDone, QuarterdeckError
 from core.safety.letters import show_text
 from core.safety.spreadsheets import write_row
-from quarterdeck.scope import DEFAULT_SERVICE, Scope
+from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
 
 # Okabe and Ito's palette, distinguishable with every common color blindness, without its yellow and black, which are
 # hard to see in one of the two themes. Gray is only for what others are compared with.
@@ -50,7 +50,7 @@ class Frame:
     @property
     def scope(self) -> Scope:
         """Whose retrievals are shown."""
-        return Scope(self.environment.casefold(), self.service)
+        return Scope(fold_environment(self.environment), self.service)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,9 @@ def render_frame(
             )
     with right:
         environment = _choose_environment(environments, new)
-        here = [scope for scope in services if scope.environment == environment.casefold()]
+        here = [scope for scope in services if scope.environment == fold_environment(environment)]
         service = _choose_service([scope.service for scope in here], {scope.service for scope in here if scope in new})
-    return Frame(environment, RANGES[chosen or "30d"], today_of(Scope(environment.casefold(), service)), service)
+    return Frame(environment, RANGES[chosen or "30d"], today_of(Scope(fold_environment(environment), service)), service)
 
 
 def _choose_environment(environments: Sequence[str], new: Collection[object]) -> str:

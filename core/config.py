@@ -2,17 +2,18 @@
 
 import getpass
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from core.access.identity import SignIn, read_sign_in
-from core.audit.environments import check_environment
+from core.audit.environments import check_environment, settle_environment
 from core.audit.permissions import Role
 from core.embedding.embed import DEFAULT_MODEL
 from core.errors import InvalidInput, SourceUnavailable
 from core.safety.inheritance import list_passed
 from quarterdeck.log import open_log
+from quarterdeck.scope import fold_environment, read_aliases
 from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
 
 _RETENTION = {
@@ -100,11 +101,12 @@ def load_config(
         otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
+    check(read_aliases, environ)
     if len(problems) > 1:
         raise InvalidInput("configuration", f"{len(problems)} values are invalid. {'. '.join(map(str, problems))}")
     if problems:
         raise problems[0]
-    return config
+    return _settle_environment(config)
 
 
 def find_home(project: Path = PROJECT) -> Path:
@@ -114,6 +116,16 @@ def find_home(project: Path = PROJECT) -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("quarterdeck", appauthor=False)
+
+
+def _settle_environment(config: Config) -> Config:
+    """Return the configuration with what its environment is an alias of; hardly any name is one."""
+    if fold_environment(config.environment) == config.environment.casefold():
+        return config
+    store = Store(config.database_url)
+    settled = replace(config, environment=settle_environment(store, config.environment))
+    store.close()
+    return settled
 
 
 def _check_url(environ: Mapping[str, str], name: str) -> None:

@@ -6,7 +6,7 @@ from app import ui
 from app.panels.overview.intake import render_intake
 from app.panels.overview.onboarding import render_onboarding
 from app.panels.overview.resources import load_areas, load_successions
-from app.panels.overview.tiles import LOOKS, render_area, render_decisions
+from app.panels.overview.tiles import LOOKS, render_area, render_decisions, render_outages
 from app.panels.overview.timeline import render_timeline
 from app.resources import list_environments, list_new, list_services, today_of
 from app.text import plain
@@ -29,6 +29,7 @@ if is_new and areas[0].standing is Standing.EMPTY:
 else:
     lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
     ui.render_verdict(plain(lead.sentence), LOOKS[lead.standing])
+render_outages(frame)
 if is_new:
     render_onboarding()
 render_intake(frame.scope.environment, is_reader=is_reader)

@@ -64,7 +64,8 @@ class Quarterdeck:
       (`clickhouse://user:password@host:8123/database`).
     - `redact`: removes personal data and secrets from each query before it is queued. Pass your own function to
       replace it, or None to store queries as they are.
-    - `environment`: whose flags are read, and where the rows belong; "production" by default.
+    - `environment`: whose flags are read, and where the rows belong; "production" by default. An alias, such as
+      "prod", stands for its environment; see QUARTERDECK_ENVIRONMENT_ALIASES.
     - `service`: the name under which this service reports; by default the one that OpenTelemetry's variables name
       (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES), else "default".
     - `sample`: the share of retrievals to store, above 0 and at most 1. Each stored one then counts for several.
@@ -105,7 +106,7 @@ class Quarterdeck:
         self._intake = IntakeCounter(self._scope)
         self._recorder: Recorder | None = Recorder(self._store, redact=redact, intake=self._intake)
         self._exposures: ExposureLog | None = ExposureLog(
-            self._store, environment, service=self._scope.service, report_s=report_s, intake=self._intake
+            self._store, environment, scope=self._scope, report_s=report_s, intake=self._intake
         )
         self._environment = environment
         self._poll_s = poll_s
@@ -117,7 +118,7 @@ class Quarterdeck:
         if self._snapshot is EMPTY and self._snapshot_path:
             self._snapshot = load_snapshot(self._snapshot_path) or EMPTY
             self._score_kind = self._snapshot.score_kinds.get(self._scope.service)
-            self._exposures.follow(self._snapshot.definitions)
+            self._exposures.follow(self._snapshot.definitions, self._snapshot.environment or environment)
         self._start_watching()
         _clients.add(self)
 
@@ -335,7 +336,7 @@ class Quarterdeck:
             return self._exposures.add_score(row)
         except Exception as error:  # noqa: BLE001 - whatever a service passes, its request goes on
             refusal = error if isinstance(error, QuarterdeckError) else InvalidInput("score", str(error))
-            self._refuse(refusal, name)
+            self._refuse(refusal, f"{name!r} of {retrieval_id!r}", what="score")
             return False
 
     def active_index(self, alias: str = "default") -> str | None:
@@ -455,11 +456,11 @@ class Quarterdeck:
     ) -> None:
         self.close()
 
-    def _refuse(self, refusal: QuarterdeckError, text: object) -> None:
+    def _refuse(self, refusal: QuarterdeckError, text: object, *, what: str = "retrieval") -> None:
         """Count what was refused, or raise it in a strict client."""
         if self._strict:
             raise refusal
-        self._intake.refuse(refusal, text)
+        self._intake.refuse(refusal, text, what=what)
 
     def _log(self) -> Recorder:
         if self._recorder is None:
@@ -487,7 +488,7 @@ class Quarterdeck:
         former, self._snapshot = self._snapshot, fresh
         self._score_kind = fresh.score_kinds.get(self._scope.service)
         if self._exposures:
-            self._exposures.follow(fresh.definitions)
+            self._exposures.follow(fresh.definitions, fresh.environment)
         try:
             if self._snapshot_path:
                 save_snapshot(fresh, self._snapshot_path)

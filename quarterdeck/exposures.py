@@ -21,8 +21,9 @@ from quarterdeck.clock import HOUR_MS, now_ms
 from quarterdeck.definitions import experiment_variants
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.intake import Counted, IntakeCounter, store_counts
+from quarterdeck.registry import name_scopes
 from quarterdeck.schema import tracked_events, upsert_evaluations
-from quarterdeck.scope import DEFAULT_SERVICE
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.scores import FOR_ANY_SERVICE, Score
 from quarterdeck.similarity import is_number
 from quarterdeck.store import Store
@@ -49,7 +50,8 @@ class ExposureLog:
 
     A batch is sent every `report_s` seconds. What was counted while the store was down is reported for the hour in
     which it is back. Users and events that do not fit into the queue are counted in `dropped`; such a user is recorded
-    at the next evaluation. `definitions.experiment_variants` decides whose users are recorded.
+    at the next evaluation. `definitions.experiment_variants` decides whose users are recorded. `environment` is that of
+    the flags; events and scores belong to `scope`, as rows do.
     """
 
     def __init__(
@@ -57,13 +59,13 @@ class ExposureLog:
         store: Store,
         environment: str,
         *,
-        service: str = DEFAULT_SERVICE,
+        scope: Scope = DEFAULT_SCOPE,
         report_s: float = 10.0,
         intake: IntakeCounter | None = None,
     ) -> None:
         self._store = store
         self._environment = environment
-        self._service = service
+        self._scope = scope
         self._intake = intake
         if intake is not None:
             intake.on_count = self._start_reporting
@@ -72,8 +74,9 @@ class ExposureLog:
         self._start_afresh()
         _logs.add(self)
 
-    def follow(self, definitions: Mapping[str, Any]) -> None:
-        """Take from the newest flags whose users are to be recorded."""
+    def follow(self, definitions: Mapping[str, Any], environment: str) -> None:
+        """Take from the newest flags whose users are to be recorded, and in which environment they are."""
+        self._environment = environment
         self._noted = frozenset(
             (key, variant) for key, definition in definitions.items() for variant in experiment_variants(definition)
         )
@@ -104,7 +107,7 @@ class ExposureLog:
         if len(kept) > MAX_ATTRIBUTES:
             raise InvalidInput("attributes", f"must be at most {MAX_ATTRIBUTES:,} characters of JSON")
         row = {
-            "environment": self._environment, "service": self._service,
+            **self._scope._asdict(),
             "event": event, "ts_ms": now_ms(), "value": None if value is None else float(value), "attributes": kept,
             "targeting_key": targeting_key if _is_name(targeting_key) else "",
         }  # fmt: skip
@@ -112,7 +115,7 @@ class ExposureLog:
 
     def add_score(self, score: Score) -> bool:
         """Queue one score of a retrieval; return False if the queue is full."""
-        row = {**score._asdict(), "environment": self._environment, "service": self._service}
+        row = {**score._asdict(), **self._scope._asdict()}
         return self._line_up(self._scores, row)
 
     @property
@@ -179,7 +182,7 @@ class ExposureLog:
             return
         row = {
             "environment": self._environment, "flag": key, "variant": variant or "", "targeting_key": targeting_key,
-            "first_seen_ms": now_ms(), "service": self._service,
+            "first_seen_ms": now_ms(), "service": self._scope.service,
         }  # fmt: skip
         if self._line_up(self._users, row):
             self._known.add(mark)
@@ -214,6 +217,10 @@ class ExposureLog:
             for statement, rows in ((_ADD_EVALUATIONS, evaluations), (_ADD_EXPOSURES, users)):
                 if rows:
                     connection.execute(statement, rows)
+            if events or scores or intake:
+                place = name_scopes(self._store, connection, [self._scope])[self._scope]
+                events, scores = ([{**row, **place._asdict()} for row in rows] for rows in (events, scores))
+                intake = {counted._replace(scope=place): number for counted, number in intake.items()}
             if events:
                 connection.execute(insert(tracked_events), events)
             store_scores(connection, scores)

@@ -46,7 +46,7 @@ class IntakeCounter:
         self._source = source
         self._counts: Counter[Counted] = Counter()
         self._examples: dict[Counted, str] = {}
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
         self.on_count: Callable[[], None] = lambda: None  # called after each count, to wake whoever sends it
 
     def take(self, rows: int) -> None:
@@ -60,16 +60,16 @@ class IntakeCounter:
             self._counts[Counted(self._scope, self._source, DUPLICATE)] += rows
             self.on_count()
 
-    def refuse(self, refusal: QuarterdeckError, given: object) -> None:
-        """Count something refused, keep one example of it, and warn once per reason."""
+    def refuse(self, refusal: QuarterdeckError, given: object, *, what: str = "retrieval") -> None:
+        """Count a refused retrieval or score, keep one example of it, and warn once per reason."""
         reason = reason_of(refusal)
         counted = Counted(self._scope, self._source, reason)
         self._counts[counted] += 1
         if counted not in self._examples:
             self._examples[counted] = make_example(refusal, given)
-        if reason not in self._warned and len(self._warned) < _MOST_REASONS:
-            self._warned.add(reason)
-            logger.warning("a retrieval was not taken (%s), further ones are counted: %s", reason, refusal)
+        if (what, reason) not in self._warned and len(self._warned) < _MOST_REASONS:
+            self._warned.add((what, reason))
+            logger.warning("a %s was not taken (%s), further ones are counted: %s", what, reason, refusal)
         self.on_count()
 
     def take_all(self) -> dict[Counted, tuple[int, str]]:

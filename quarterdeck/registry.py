@@ -31,7 +31,6 @@ from quarterdeck.store import Store
 SERVICE_SETTING = "service:"  # and the service's name: its declared dimensions, time zone and links
 
 _RELOAD_S = 30.0
-_MOST_KEPT = 2_000
 _MOST_DAYS = 64
 _Day = tuple[Scope, str, int]
 
@@ -57,24 +56,20 @@ class Registry:
         self.__init__()  # type: ignore[misc]
 
     def find_ids(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, int]:
-        """Return the ids of these scopes; a new scope is added. Beyond the bounds, names become OTHER."""
-        named = list(wanted)
-        if all(scope in self._ids for scope in named):
-            return {scope: self._ids[scope] for scope in named}
-        query = select(scopes.c.environment, scopes.c.service, scopes.c.id)  # a few thousand at most: they are bounded
-        stored = {
-            Scope(environment, service): int(number) for environment, service, number in connection.execute(query)
-        }
-        counts = Counter(environment for environment, _ in stored)
-        return {scope: self._ids.get(scope) or self._find_id(connection, scope, stored, counts) for scope in named}
+        """Return the ids of these scopes; new ones are added together. Beyond the bounds, names become OTHER."""
+        named = dict.fromkeys(wanted)
+        if not named.keys() <= self._ids.keys():
+            places = self._add(connection, named)
+            return {scope: self._ids[places[scope]] for scope in named}
+        return {scope: self._ids[scope] for scope in named}
 
     def name_scopes(self, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Scope]:
         """Return the names under which the store counts these scopes; see `find_ids`."""
-        ids = self.find_ids(connection, wanted)
-        if unknown := {scope_id for scope_id in ids.values() if scope_id not in self._names}:
-            query = select(scopes.c.id, scopes.c.environment, scopes.c.service).where(scopes.c.id.in_(unknown))
-            self._names.update((scope_id, Scope(*names)) for scope_id, *names in connection.execute(query))
-        return {scope: self._names[scope_id] for scope, scope_id in ids.items()}
+        return {scope: self._names[scope_id] for scope, scope_id in self.find_ids(connection, wanted).items()}
+
+    def knows(self, scopes: Iterable[Scope]) -> bool:
+        """Return whether the store counts all of these scopes by name, as far as is known without looking."""
+        return all(scope in self._ids for scope in scopes)
 
     def admit(self, connection: Connection, scope: Scope, dimension: str, day_ms: int, values: set[str]) -> set[str]:
         """Return which of these values are counted by name on a UTC day: the first ones, up to the bound."""
@@ -113,16 +108,37 @@ class Registry:
                 return None
         return found
 
-    def _find_id(self, connection: Connection, scope: Scope, stored: dict[Scope, int], counts: Counter[str]) -> int:
-        taken = _bounded(scope, stored, counts)
-        if taken not in stored:
-            connection.execute(_ADD_SCOPE, {**taken._asdict(), "first_seen_ms": now_ms()})
-            stored[taken] = int(connection.execute(_ID_OF, taken._asdict()).scalar_one())
-            counts[taken.environment] += 1
-        found_id = stored[taken]
-        if len(self._ids) < _MOST_KEPT:
-            self._ids[scope] = self._ids[taken] = found_id
-        return found_id
+    def _add(self, connection: Connection, named: Iterable[Scope]) -> dict[Scope, Scope]:
+        """Add scopes that the store has not, as far as its bounds allow; return the name that it has for each."""
+        self._read(connection)
+        counts = Counter(environment for environment, _ in self._ids)
+        places: dict[Scope, Scope] = {}
+        known, new = set(self._ids), list[Scope]()
+        for scope in named:
+            taken = places[scope] = _bounded(scope, known, counts)
+            if taken not in known:
+                known.add(taken)
+                new.append(taken)
+                counts[taken.environment] += 1
+        if new:
+            at = now_ms()
+            connection.execute(_ADD_SCOPE, [{**scope._asdict(), "first_seen_ms": at} for scope in sorted(new)])
+            self._read(connection)
+        return places
+
+    def _read(self, connection: Connection) -> None:
+        """Read the ids of all scopes: a few thousand at most, because they are bounded."""
+        query = select(scopes.c.environment, scopes.c.service, scopes.c.id)
+        self._ids = {
+            Scope(environment, service): int(number) for environment, service, number in connection.execute(query)
+        }
+        self._names = {number: scope for scope, number in self._ids.items()}
+
+
+def name_scopes(store: Store, connection: Connection, wanted: Iterable[Scope]) -> dict[Scope, Scope]:
+    """Return the names under which a store counts scopes, in a transaction whose end the registry does not see."""
+    named, registry = list(wanted), registry_of(store)
+    return (registry if registry.knows(named) else registry.lend()).name_scopes(connection, named)
 
 
 def registry_of(store: Store) -> Registry:
@@ -148,7 +164,6 @@ def read_declared(stored: str | None) -> tuple[str, ...]:
 
 _lock = Lock()
 _registries: "WeakKeyDictionary[Store, Registry]" = WeakKeyDictionary()
-_ID_OF = select(scopes.c.id).where(scopes.c.environment == text(":environment"), scopes.c.service == text(":service"))
 _ADD_SCOPE = text(
     "INSERT INTO scopes (environment, service, first_seen_ms) VALUES (:environment, :service, :first_seen_ms) "
     "ON CONFLICT DO NOTHING"

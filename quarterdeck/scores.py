@@ -52,7 +52,11 @@ def check_score(
 
 
 def _check(field: str, text: Any, longest: int) -> str:
-    if not isinstance(text, str) or not 0 < len(text) <= longest or not text.isprintable():
+    if isinstance(text, int) and not isinstance(text, bool) and field != "name":
+        text = str(text)  # numbered rows and sources, as with retrievals
+    if not isinstance(text, str):
+        raise InvalidInput(field, f"must be text, not {type(text).__name__}")
+    if not 0 < len(text) <= longest or not text.isprintable():
         raise InvalidInput(field, f"must be 1 to {longest} printable characters")
     return text
 

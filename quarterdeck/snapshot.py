@@ -19,6 +19,7 @@ from quarterdeck.errors import InvalidInput
 from quarterdeck.flags import FlagSet
 from quarterdeck.registry import SERVICE_SETTING, read_service
 from quarterdeck.schema import aliases, flags, settings
+from quarterdeck.scope import read_aliases
 from quarterdeck.similarity import KINDS
 from quarterdeck.store import Store
 
@@ -30,7 +31,7 @@ class Snapshot:
     """The flags and aliases of one environment at one moment. `version` is -1 before anything was read.
 
     `score_kinds` say what the scores of services are where a row does not say it. `lineage` identifies the store that
-    counted `version`: another store in the same place counts its own.
+    counted `version`: another store in the same place counts its own. `environment` is whose flags they are.
     """
 
     version: int
@@ -39,6 +40,7 @@ class Snapshot:
     aliases: dict[str, str]
     lineage: str = ""
     score_kinds: dict[str, str] = field(default_factory=dict)
+    environment: str = ""
 
     def changed_flags(self, newer: "Snapshot") -> frozenset[str]:
         """Return the keys of the flags that were added, removed or redefined."""
@@ -53,26 +55,29 @@ def make_snapshot(
     *,
     lineage: str = "",
     score_kinds: dict[str, str] | None = None,
+    environment: str = "",
 ) -> Snapshot:
     """Return a snapshot whose flags can be evaluated."""
     evaluated = FlagSet.from_definitions({"flags": definitions})
-    return Snapshot(version, definitions, evaluated, aliases, lineage, score_kinds or {})
+    return Snapshot(version, definitions, evaluated, aliases, lineage, score_kinds or {}, environment)
 
 
 EMPTY = make_snapshot(-1, {}, {})
 
 
 def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) -> Snapshot:
-    """Return the newest snapshot, or `current` itself if nothing changed. Raises SourceUnavailable."""
+    """Return the newest snapshot, or `current` itself if nothing changed. Raises SourceUnavailable.
+
+    An alias stands for its environment, unless there are flags under exactly this name.
+    """
     with store.read() as connection:
         version, lineage = read_state_version(connection)
         if (version, lineage) == (current.version, current.lineage):
             return current
-        found = connection.execute(select(flags.c.key, flags.c.definition).where(flags.c.environment == environment))
-        definitions = {key: _parse_definition(definition) for key, definition in found}
+        taken, definitions = _read_flags(connection, environment)
         live = {row.alias: row.index_name for row in connection.execute(select(aliases))}
         kinds = _read_score_kinds(connection)
-    return make_snapshot(version, definitions, live, lineage=lineage, score_kinds=kinds)
+    return make_snapshot(version, definitions, live, lineage=lineage, score_kinds=kinds, environment=taken)
 
 
 def read_state_version(connection: Connection) -> tuple[int, str]:
@@ -101,6 +106,7 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
         {
             "version": snapshot.version, "lineage": snapshot.lineage,
             "flags": snapshot.definitions, "aliases": snapshot.aliases, "score_kinds": snapshot.score_kinds,
+            "environment": snapshot.environment,
         },
         sort_keys=True,
     )  # fmt: skip
@@ -127,10 +133,22 @@ def load_snapshot(path: Path) -> Snapshot | None:
         kept = json.loads(body)
         kinds = kept.get("score_kinds", {})
         return make_snapshot(
-            kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""), score_kinds=kinds
-        )
+            kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""), score_kinds=kinds,
+            environment=kept.get("environment", ""),
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):  # written by another release
         return None
+
+
+def _read_flags(connection: Connection, environment: str) -> tuple[str, dict[str, Any]]:
+    """Return whose flags they are, and their definitions by key."""
+    meant = read_aliases().get(environment.casefold(), environment)
+    by_name: dict[str, dict[str, Any]] = {environment: {}, meant: {}}
+    query = select(flags.c.environment, flags.c.key, flags.c.definition).where(flags.c.environment.in_(by_name))
+    for name, key, definition in connection.execute(query):
+        by_name[name][key] = _parse_definition(definition)
+    taken = environment if by_name[environment] else meant
+    return taken, by_name[taken]
 
 
 def _read_score_kinds(connection: Connection) -> dict[str, str]:

@@ -8,6 +8,7 @@ from core.audit.environments import list_environments
 from core.audit.operations import add_environment
 from core.config import Config
 from core.log.retrievals import list_scopes
+from quarterdeck.scope import fold_environment
 
 
 @click.group()
@@ -25,7 +26,8 @@ def environments_list(config: Config, *, as_json: bool) -> None:
     """
     store = open_store(config)
     known = list_environments(store, config.environment)
-    reporting = {scope.environment for scope in list_scopes(store)} - {name.casefold() for name in known}
+    reporting = {fold_environment(scope.environment) for scope in list_scopes(store)}
+    reporting -= {fold_environment(name) for name in known}
     found = [*known, *sorted(reporting)]
     show(as_json, found, found)
 

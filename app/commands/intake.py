@@ -1,5 +1,7 @@
 """The command `intake`: what came in, what was refused, and why."""
 
+from collections.abc import Mapping
+
 import click
 
 from app.commands.common import common, open_store, show
@@ -26,8 +28,13 @@ def intake(config: Config, *, service: str | None, as_json: bool) -> None:
 
 
 def _sum_up(count: IntakeCount) -> str:
-    reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(count.reasons.items()))
-    return f"{count.source}: {count.taken:,} taken, {count.refused:,} refused" + (f" ({reasons})" if reasons else "")
+    reasons, ignored = _list(count.reasons), _list(count.ignored)
+    said = f"{count.source}: {count.taken:,} taken, {count.refused:,} refused" + (f" ({reasons})" if reasons else "")
+    return said + (f"; requests ignored by design: {ignored}" if ignored else "")
+
+
+def _list(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {n:,}" for reason, n in sorted(reasons.items()))
 
 
 def _describe(refusals: Refusals) -> str:

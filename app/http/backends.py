@@ -15,11 +15,11 @@ from app.http.batching import forget_batchers
 from app.http.refusals import RequestRefused
 from core.access.scopes import Token, TokenScope, decide_access, hash_secret
 from core.access.tokens import list_tokens
-from core.audit.environments import list_environments
+from core.audit.environments import list_environments, settle_environment
 from core.config import Config, load_config
 from core.errors import NotFound, SourceUnavailable
 from quarterdeck.client import Quarterdeck
-from quarterdeck.scope import DEFAULT_SERVICE
+from quarterdeck.scope import DEFAULT_SERVICE, fold_environment
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
@@ -57,7 +57,7 @@ async def admit(request: Request, scope: TokenScope, *, environment: str | None 
     token = await identify(request, scope)
     if token is None:
         return environment or get_config().environment
-    if environment not in (None, token.environment):
+    if environment is not None and fold_environment(environment) != fold_environment(token.environment):
         raise RequestRefused(403, f"environment: the token {token.name!r} is for {token.environment} alone")
     return token.environment
 
@@ -150,12 +150,13 @@ class Backends:
         opened = self.open()
         own = opened.config.environment
         with self._changing:
-            name = environment, service
+            settled = environment if environment == own else settle_environment(opened.store, environment)
+            name = settled, service
             if name not in opened.decks:
-                if environment != own and environment not in list_environments(opened.store, own):
+                if settled != own and settled not in list_environments(opened.store, own):
                     raise NotFound(f"environment: there is no {environment!r}")
                 url, log_url = opened.config.database_url, opened.config.log_url
-                opened.decks[name] = Quarterdeck(url, log_url, environment=environment, service=service)
+                opened.decks[name] = Quarterdeck(url, log_url, environment=settled, service=service)
             return opened.decks[name]
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from core.intake.counts import IntakeCount, list_counts
 from quarterdeck.store import Store
 
 _NAME = "quarterdeck_intake"
-_HELP = "What came in through each entry point: taken, or refused with its reason. The same on every server of a store."
+_HELP = "What came in through each entry point: taken, or not, with the reason. The same on every server of a store."
 
 
 class IntakeCollector(Collector):
@@ -28,7 +28,7 @@ class IntakeCollector(Collector):
         family = self._make()
         for count in self._read():
             family.add_metric((count.source, ""), count.taken)
-            for reason, n in sorted(count.reasons.items()):
+            for reason, n in sorted((count.reasons | count.ignored).items()):
                 family.add_metric((count.source, reason), n)
         yield family
 

@@ -45,7 +45,7 @@ async def traces(request: Request) -> Response:
 async def ignore(request: Request) -> Response:
     """Answer that logs or metrics were taken: exporters would send what is refused again and again. Count them."""
     signal = str(request.scope["path"]).rpartition("/")[2]
-    return await _answer(request, TokenScope.INGEST, partial(_store_nothing, signal))
+    return await _answer(request, TokenScope.INGEST, partial(ignore_signal, signal))
 
 
 ROUTES = [
@@ -82,6 +82,14 @@ def store_spans(body: bytes, content_type: str, token: Token | None) -> bytes:
     return otlp.render_response(sorted(named, key=lambda each: each.row), content_type)
 
 
+def ignore_signal(signal: str, body: bytes, content_type: str, _token: Token | None) -> bytes:
+    """Count a request of logs or metrics, of which nothing is stored, and return the answer."""
+    if body:
+        problem = f"are not stored; set OTEL_{signal.upper()}_EXPORTER=none, and send traces to /v1/traces"
+        count_refusal(get_store(), SOURCE, InvalidInput(signal, problem), None)
+    return otlp.render_empty(content_type)
+
+
 async def _answer(request: Request, scope: TokenScope, answer: Callable[[bytes, str, Token | None], bytes]) -> Response:
     content_type = otlp.PROTOBUF
     try:
@@ -111,13 +119,6 @@ def _number_searches(notes: list[tuple[str, SpanNote]]) -> dict[tuple[str, str],
 def _scope_of(token: Token | None) -> ScopeOf:
     """Return how spans get their scope: what they do not name is the token's, and nothing else is allowed."""
     return lru_cache(_SCOPES_KEPT)(lambda environment, service: bind_scope(token, (environment, service)))
-
-
-def _store_nothing(signal: str, body: bytes, content_type: str, _token: Token | None) -> bytes:
-    if body:
-        problem = f"are not stored; set OTEL_{signal.upper()}_EXPORTER=none, and send traces to /v1/traces"
-        count_refusal(get_store(), SOURCE, InvalidInput(signal, problem), None)
-    return otlp.render_empty(content_type)
 
 
 def _is_due() -> bool:

@@ -5,13 +5,14 @@ It needs grpcio (`pip install 'quarterdeck-deck[grpc]'`). Without a setting it l
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
 
 from app.http.backends import identify_headers
 from app.http.bodies import MAX_BODY_BYTES
-from app.http.otlp_api import store_spans
+from app.http.otlp_api import ignore_signal, store_spans
 from app.http.refusals import status_of
 from core.access.scopes import TokenScope
 from core.errors import QuarterdeckError
@@ -23,7 +24,10 @@ MOST_AT_ONCE = 32
 
 _PACKAGE = "/opentelemetry.proto.collector"
 _TRACES = f"{_PACKAGE}.trace.v1.TraceService/Export"
-_IGNORED = (f"{_PACKAGE}.logs.v1.LogsService/Export", f"{_PACKAGE}.metrics.v1.MetricsService/Export")
+_IGNORED = {
+    f"{_PACKAGE}.logs.v1.LogsService/Export": "logs",
+    f"{_PACKAGE}.metrics.v1.MetricsService/Export": "metrics",
+}
 logger = logging.getLogger("quarterdeck")
 
 
@@ -61,7 +65,9 @@ def _make_handlers(grpc: Any) -> Any:
         def service(self, call: Any) -> Any:
             if call.method == _TRACES:
                 return grpc.unary_unary_rpc_method_handler(_answer_with(grpc, _take))
-            return grpc.unary_unary_rpc_method_handler(_answer_with(grpc, _ignore)) if call.method in _IGNORED else None
+            if signal := _IGNORED.get(call.method):
+                return grpc.unary_unary_rpc_method_handler(_answer_with(grpc, partial(_ignore, signal)))
+            return None
 
     return Handlers()
 
@@ -70,8 +76,8 @@ async def _take(body: bytes, token: Any) -> bytes:
     return await to_thread.run_sync(store_spans, body, otlp.PROTOBUF, token)
 
 
-async def _ignore(_body: bytes, _token: Any) -> bytes:
-    return otlp.render_empty(otlp.PROTOBUF)
+async def _ignore(signal: str, body: bytes, token: Any) -> bytes:
+    return await to_thread.run_sync(ignore_signal, signal, body, otlp.PROTOBUF, token)
 
 
 def _answer_with(grpc: Any, take: Callable[[bytes, Any], Awaitable[bytes]]) -> Callable[[bytes, Any], Awaitable[bytes]]:

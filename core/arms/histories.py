@@ -21,7 +21,7 @@ from core.log.exposures import Exposure
 from core.log.retrievals import Log, count_rows, list_asked_by, list_user_sums
 from core.log.values import AskedBy, UserRow
 from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
-from quarterdeck.scope import EVERYTHING, Scope
+from quarterdeck.scope import EVERYTHING, Scope, fold_environment
 from quarterdeck.store import Store
 
 _GRACE_MS = 10 * 60_000  # an hour counts as finished once this has passed after it
@@ -52,7 +52,7 @@ class Watched:
 
 def scopes_of_flag(environment: str, services: Sequence[str] = ()) -> tuple[Scope, ...]:
     """Return whose rows a flag of this environment is judged by: those of some services, or of all if none is named."""
-    return tuple(Scope(environment.casefold(), service) for service in services or ("",))
+    return tuple(Scope(fold_environment(environment), service) for service in services or ("",))
 
 
 @dataclass(slots=True)

@@ -3,8 +3,9 @@
 from sqlalchemy import select, union
 
 from core.audit.settings import Family, get_setting, setting_key
-from core.errors import InvalidInput
+from core.errors import InvalidInput, SourceUnavailable
 from quarterdeck.schema import flags, tokens
+from quarterdeck.scope import read_aliases
 from quarterdeck.store import Store
 
 
@@ -14,6 +15,21 @@ def list_environments(store: Store, own: str) -> tuple[str, ...]:
     with store.read() as connection:
         used = connection.scalars(union(select(flags.c.environment), select(tokens.c.environment))).all()
     return (own, *sorted({*(added or ()), *used} - {own}))
+
+
+def settle_environment(store: Store, name: str) -> str:
+    """Return the environment whose flags a name means: what it is an alias of, unless it has flags or tokens itself.
+
+    Those are from before the alias. A store that cannot be read leaves every name as it is.
+    """
+    meant = read_aliases().get(name.casefold())
+    if meant is None:
+        return name
+    try:
+        has_own = store.find_revision() is not None and name in list_environments(store, meant)
+    except SourceUnavailable:
+        has_own = True
+    return name if has_own else meant
 
 
 MAX_ENVIRONMENT = 64

@@ -6,6 +6,7 @@ from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, changing
 from core.coverage.backlog import BacklogTopic, TopicDecision, TopicState, save_decision
 from core.errors import InvalidInput
+from quarterdeck.scope import fold_environment
 from quarterdeck.store import Store
 
 
@@ -19,7 +20,7 @@ def mark_topic(
     for name, value in (("owner", owner), ("note", note)):
         if len(value) > MAX_TEXT or "\x00" in value:
             raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
-    if by.environment.casefold() != topic.scope.environment:
+    if fold_environment(by.environment) != topic.scope.environment:
         by = replace(by, environment=topic.scope.environment)
     before = TopicDecision(topic.state, topic.owner, topic.note)
     with changing(store, by) as change:

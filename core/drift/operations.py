@@ -6,7 +6,7 @@ from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import Family, get_setting, save_setting, scope_key
 from core.drift.audited import AcceptedLevel, name_level
-from quarterdeck.scope import DEFAULT_SERVICE, Scope
+from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
 from quarterdeck.store import Store
 
 
@@ -15,7 +15,7 @@ def accept_level(store: Store, accepted_on: date | None, by: Act, *, service: st
 
     The environment is that of the act. None withdraws the acceptance.
     """
-    name = scope_key(Family.ACCEPTED_LEVEL, Scope(by.environment, service))
+    name = scope_key(Family.ACCEPTED_LEVEL, Scope(fold_environment(by.environment), service))
     stored, version = get_setting(store, name)
     after = AcceptedLevel(accepted_on) if accepted_on else None
     with changing(store, by) as change:

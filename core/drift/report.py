@@ -98,6 +98,15 @@ def report_as_of(store: Store, *, scope: Scope, day: date, today: date, **window
     return report_drift(store, scope=scope, today=last + timedelta(days=1), until=last, **windows)
 
 
+def find_outage_since(store: Store, *, scope: Scope, today: date) -> date | None:
+    """Return since when a scope has the verdict `outage`, None without it. Reads less than `report_drift`."""
+    days = tuple(day for _, day in ScopeDays(store, scope).read("", ""))
+    recorded = set_aside(days, today=today, longest_gap=BASELINE_DAYS).kept
+    over, accepted_on = today - timedelta(days=1), get_accepted_day(store, scope)
+    found = _find_outage(recorded, today=over, accepted_on=accepted_on, window_days=WINDOW_DAYS)
+    return found[0] if found else None
+
+
 def report_episodes(
     store: Store, *, scope: Scope, today: date, baseline_days: int = BASELINE_DAYS
 ) -> tuple[DatedEpisode, ...]:
@@ -153,21 +162,23 @@ def _with_outage(
     report: DriftReport, recorded: Sequence[DailyScores], *, today: date, accepted_on: date | None, window_days: int
 ) -> DriftReport:
     """Return the report with the verdict `outage` where searches find nothing; a drop that is open is told too."""
+    found = _find_outage(recorded, today=today, accepted_on=accepted_on, window_days=window_days)
+    if found is None:
+        return report
+    since, reason, action = found
+    besides = f" Besides: {report.reason}" if report.status is DriftStatus.DRIFTING else ""
+    return replace(report, status=DriftStatus.OUTAGE, reason=reason + besides, action=action, outage_since=since)
+
+
+def _find_outage(
+    recorded: Sequence[DailyScores], *, today: date, accepted_on: date | None, window_days: int
+) -> tuple[date, str, str] | None:
+    """Return since when searches find nothing, in a sentence, and what to do; None while they find something."""
     known = [day for day in recorded if accepted_on is None or day.day >= accepted_on]
     if (said := describe_nothing_found(known)) and sum(day.questions for day in known) >= MIN_QUESTIONS:
-        action = "Check that the index is there, is filled and answers."
-        return replace(report, status=DriftStatus.OUTAGE, reason=said, action=action, outage_since=known[0].day)
+        return known[0].day, said, "Check that the index is there, is filled and answers."
     outage = find_outage(known, today=today, window_days=window_days)
-    if outage is None:
-        return report
-    besides = f" Besides: {report.reason}" if report.status is DriftStatus.DRIFTING else ""
-    return replace(
-        report,
-        status=DriftStatus.OUTAGE,
-        reason=outage.reason + besides,
-        action=outage.action,
-        outage_since=outage.since,
-    )
+    return (outage.since, outage.reason, outage.action) if outage else None
 
 
 def get_accepted_day(store: Store, scope: Scope) -> date | None:

@@ -10,7 +10,7 @@ from core.flags.impact import Impact, measure_impact
 from core.log.exposures import list_exposures
 from core.log.retrievals import list_recent_users
 from quarterdeck.clock import to_ms
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, fold_environment
 from quarterdeck.store import Store
 
 RECENT_DAYS = 7
@@ -29,7 +29,7 @@ def find_recent_users(store: Store, environment: str, flag: str, *, now: datetim
     """Return the users of the last week: those of the retrieval log, else the users of the flag's experiment."""
     since = now - timedelta(days=RECENT_DAYS)
     try:
-        if ids := list_recent_users(store, since_ms=to_ms(since), scope=Scope(environment.casefold(), "")):
+        if ids := list_recent_users(store, since_ms=to_ms(since), scope=Scope(fold_environment(environment), "")):
             return Users(ids, f"users of the last {RECENT_DAYS} days")
         exposed = sorted({noted.targeting_key for noted in list_exposures(store, environment, flag)})
     except SourceUnavailable as error:  # flags must stay changeable while the log is unavailable

@@ -18,17 +18,22 @@ from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
 
+IGNORED = frozenset({"logs", "metrics"})  # exporters send them along with traces; the deck has no use for them
 _MOST_WARNED = 200
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeCount:
-    """What one entry point took and refused; `reasons` has the refused by reason. Duplicates are among them."""
+    """What one entry point took and refused; `reasons` has the refused by reason. Duplicates are among them.
+
+    `ignored` has what the deck leaves out by design, by reason: requests of OTLP logs and metrics.
+    """
 
     source: str
     taken: int
     refused: int
     reasons: dict[str, int]
+    ignored: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ class IntakeTally:
         counts = {counted: (n, self._examples.get(counted, "")) for counted, n in self._counts.items() if n}
         store_counts(connection, counts)
         for counted, (n, example) in counts.items():
-            if n > 0 and counted.reason not in (TAKEN, DUPLICATE):
+            if n > 0 and counted.reason not in (TAKEN, DUPLICATE, *IGNORED):
                 _warn_once(counted, example)
 
 
@@ -102,11 +107,14 @@ def list_counts(store: Store, scope: Scope = EVERYTHING) -> list[IntakeCount]:
 
 
 def list_refusals(store: Store, scope: Scope = EVERYTHING, *, since_ms: int = 0) -> list[Refusals]:
-    """Return what was refused since a time, by scope, entry point and reason, the most recent first."""
+    """Return what was refused since a time, by scope, entry point and reason, the most recent first.
+
+    What is left out by design is not among it.
+    """
     c = intake.c
     query = (
         select(c.environment, c.service, c.source, c.reason, func.sum(c.n), func.max(c.last_ms), func.max(c.example))
-        .where(*_within(scope), c.reason != TAKEN, c.hour_ms >= since_ms)
+        .where(*_within(scope), c.reason.not_in((TAKEN, *IGNORED)), c.hour_ms >= since_ms)
         .group_by(c.environment, c.service, c.source, c.reason)
         .having(func.sum(c.n) > 0)
     )
@@ -124,8 +132,9 @@ def _within(scope: Scope) -> list[ColumnElement[bool]]:
 
 
 def _sum_up(source: str, reasons: dict[str, int]) -> IntakeCount:
-    refused = {reason: n for reason, n in reasons.items() if reason != TAKEN and n > 0}
-    return IntakeCount(source, reasons.get(TAKEN, 0), sum(refused.values()), refused)
+    ignored = {reason: n for reason, n in reasons.items() if reason in IGNORED}
+    refused = {reason: n for reason, n in reasons.items() if reason not in (TAKEN, *IGNORED) and n > 0}
+    return IntakeCount(source, reasons.get(TAKEN, 0), sum(refused.values()), refused, ignored)
 
 
 _warned: set[tuple[str, str]] = set()

@@ -7,8 +7,8 @@ request gets the first answer and stores nothing. `app.http.batching` gathers th
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
@@ -32,6 +32,7 @@ MOST_NAMED = 100  # refused rows of a request, with what is wrong; the others ar
 Answer = dict[str, Any]
 Counts = dict[Counted, tuple[int, str]]
 _Name = tuple[Scope, str]
+_Placed = TypeVar("_Placed", Retrieval, PlacedScore)
 _MOST_WARNED = 200
 _warned: set[tuple[str, str]] = set()
 logger = logging.getLogger("quarterdeck")
@@ -119,8 +120,8 @@ def _store_alone(store: Store, delivery: Delivery, now_ms: int) -> Answer | Exce
 def _store_together(store: Store, deliveries: Sequence[Delivery], now_ms: int) -> list[Answer | Exception]:
     answers: dict[int, Answer | Exception] = {}
     with begin_appending(store) as connection:
-        places = _name_places(store, connection, deliveries)
-        batch = _Batch(connection, _find_known(store, connection, deliveries, places), places)
+        deliveries = _bound_scopes(store, connection, deliveries)
+        batch = _Batch(connection, _find_known(store, connection, deliveries))
         named = _admit_names(store, connection, deliveries)
         for source in {delivery.ticket.source for delivery in deliveries if delivery.ticket}:
             forget_keys(connection, source, before_ms=now_ms - KEYS_KEPT_MS)
@@ -129,21 +130,18 @@ def _store_together(store: Store, deliveries: Sequence[Delivery], now_ms: int) -
             answers[at] = batch.add(deliveries[at], named, now_ms)
         append_retrievals(store, batch.rows, within=connection)  # a log elsewhere stores them before we commit
         store_scores(connection, batch.scores)
-        store_counts(connection, _bound_scopes(store, connection, batch.sum_up()))
+        store_counts(connection, batch.sum_up())
     return [answers[at] for at in range(len(deliveries))]
 
 
 class _Batch:
-    """What some deliveries add up to: rows and scores to store, and counts. `known` are ids that are stored.
+    """What some deliveries add up to: rows and scores to store, and counts. `known` are ids that are stored."""
 
-    `places` are the scopes that the store has for those of rows with an id: beyond the bounds, several share one.
-    """
-
-    def __init__(self, connection: Connection, known: set[_Name], places: Mapping[Scope, Scope]) -> None:
+    def __init__(self, connection: Connection, known: set[_Name]) -> None:
         self.rows: list[Retrieval] = []
         self.scores: list[dict[str, Any]] = []
         self._connection = connection
-        self._known, self._places = known, places
+        self._known = known
         self._counts: Counts = {}
         self._taken: Counter[tuple[Scope, str, str]] = Counter()
 
@@ -156,7 +154,7 @@ class _Batch:
         settled = _settle(self._connection, delivery, answer, now_ms)
         if settled is not answer:
             return settled
-        self._known.update((self._places[row.scope], row.retrieval_id) for row in new if row.retrieval_id is not None)
+        self._known.update((row.scope, row.retrieval_id) for row in new if row.retrieval_id is not None)
         self.rows += new
         self.scores += [each.row for each in judged]
         scopes = [*(row.scope for row in new), *(each.scope for each in judged)]
@@ -185,30 +183,48 @@ class _Batch:
             if row.retrieval_id is None:
                 new.append(row)
                 continue
-            name = (self._places[row.scope], row.retrieval_id)
+            name = (row.scope, row.retrieval_id)
             (old if name in self._known or name in seen else new).append(row)
             seen.add(name)
         return new, old
 
 
-def _find_known(
-    store: Store, connection: Connection, deliveries: Iterable[Delivery], places: Mapping[Scope, Scope]
-) -> set[_Name]:
+def _bound_scopes(store: Store, connection: Connection, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Return the deliveries with the scopes that the store counts by name: beyond the bounds they are OTHER."""
+    scopes: set[Scope] = set()
+    for delivery in deliveries:
+        scopes.update(row.scope for row in delivery.rows)
+        scopes.update(each.scope for each in delivery.scores)
+        scopes.update(name.scope for name in delivery.counts)
+    places = registry_of(store).name_scopes(connection, scopes)
+    if all(scope == place for scope, place in places.items()):
+        return deliveries
+    return [_move(delivery, places) for delivery in deliveries]
+
+
+def _move(delivery: Delivery, places: Mapping[Scope, Scope]) -> Delivery:
+    counts: Counts = {}
+    for name, number in delivery.counts.items():
+        _merge(counts, {name._replace(scope=places[name.scope]): number})
+    rows = [_place(row, places[row.scope]) for row in delivery.rows]
+    scores = [_place(each, places[each.scope]) for each in delivery.scores]
+    return replace(delivery, rows=rows, scores=scores, counts=counts)
+
+
+def _place(given: _Placed, scope: Scope) -> _Placed:
+    return given if given.scope == scope else replace(given, scope=scope)
+
+
+def _find_known(store: Store, connection: Connection, deliveries: Iterable[Delivery]) -> set[_Name]:
     """Return which ids given by senders are stored, by scope; a log that does not look for them itself has none."""
     log, given = as_log(store), _list_given(deliveries)
     if not given or not isinstance(log, SqlLog):
         return set()
+    scopes = {scope for scope, _ in given}
     if log.store.owns(connection):
-        known = find_known(connection, given, registry_of(log.store).find_ids(connection, places))
-    else:
-        with log.store.begin() as elsewhere:
-            known = find_known(elsewhere, given, registry_of(log.store).lend().find_ids(elsewhere, places))
-    return {(places[scope], name) for scope, name in known}
-
-
-def _name_places(store: Store, connection: Connection, deliveries: Iterable[Delivery]) -> dict[Scope, Scope]:
-    scopes = {scope for scope, _ in _list_given(deliveries)}
-    return registry_of(store).name_scopes(connection, scopes) if scopes else {}
+        return find_known(connection, given, registry_of(log.store).find_ids(connection, scopes))
+    with log.store.begin() as elsewhere:
+        return find_known(elsewhere, given, registry_of(log.store).lend().find_ids(elsewhere, scopes))
 
 
 def _list_given(deliveries: Iterable[Delivery]) -> set[_Name]:
@@ -223,7 +239,8 @@ def _admit_names(store: Store, connection: Connection, deliveries: Iterable[Deli
         for each in delivery.scores:
             wanted.setdefault(each.scope, set()).add(each.score.name)
     ids = registry_of(store).find_ids(connection, wanted)
-    return {scope: admit_names(connection, ids[scope], names) for scope, names in wanted.items()}
+    admitted = admit_names(connection, {ids[scope]: names for scope, names in wanted.items()})
+    return {scope: admitted[ids[scope]] for scope in wanted}
 
 
 def _refuse_name(placed: PlacedScore) -> RefusedRow:
@@ -281,17 +298,6 @@ def _merge(counts: Counts, added: Mapping[Counted, tuple[int, str]]) -> None:
     for name, (n, example) in added.items():
         known, first = counts.get(name, (0, ""))
         counts[name] = (known + n, first or example)
-
-
-def _bound_scopes(store: Store, connection: Connection, counts: Counts) -> Counts:
-    """Return the counts with the names of scopes as the log has them: beyond the bounds they are `(other)`."""
-    if not counts:
-        return counts
-    names = registry_of(store).name_scopes(connection, {name.scope for name in counts})
-    bounded: Counts = {}
-    for name, number in counts.items():
-        _merge(bounded, {name._replace(scope=names[name.scope]): number})
-    return bounded
 
 
 def _key_of(delivery: Delivery) -> tuple[str, str]:

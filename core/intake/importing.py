@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from core.intake.times import FileTimes
 from core.intake.traces import Trace, TraceSource, judge_trace, parse_span
 from core.log.named_rows import find_rows
 from core.log.scores import SOURCE as SCORES
-from quarterdeck.clock import now_ms, to_ms
+from quarterdeck.clock import DAY_MS, now_ms, to_ms
 from quarterdeck.exposures import store_scores
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import Redactor
+from quarterdeck.registry import name_scopes
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE, Scope, make_scope
 from quarterdeck.store import Store
@@ -128,8 +129,9 @@ def import_traces(
     """Store the retriever spans of new traces with the scores of their assessments, and report.
 
     Rereads traces that started up to 24 hours before the last imported one, so that a trace that ended late is not
-    missed, nor one that was assessed since; trace ids are remembered for as long. Refused spans are numbered from 1 in
-    reading order. Raises NotFound, InvalidInput and SourceUnavailable.
+    missed; trace ids are remembered for as long. Older ones are reread for assessments since the last import: of a
+    database whenever they come, of a tracking server up to seven days after the trace, looked for once a day. Refused
+    spans are numbered from 1 in reading order. Raises NotFound, InvalidInput and SourceUnavailable.
     """
     tally = _Tally()
     for experiment_id in source.list_experiments():
@@ -166,16 +168,24 @@ def _store(
     with store.begin() as connection:
         mark(connection)
         new = append_retrievals(store, batch.retrievals if rows is None else rows, within=connection)
-        store_scores(connection, scores)
-        store_counts(connection, _count(source, batch, found, first=first, known=len(batch.retrievals) - new))
+        places = name_scopes(store, connection, {row.scope for row in batch.retrievals})
+        store_scores(connection, [{**row, **_place(row, places)._asdict()} for row in scores])
+        counts = _count(source, batch, found, places=places, first=first, known=len(batch.retrievals) - new)
+        store_counts(connection, counts)
     return new
 
 
+def _place(row: Mapping[str, Any], places: Mapping[Scope, Scope]) -> Scope:
+    """Return where a score of a batch belongs: beyond the bounds, scopes are OTHER."""
+    scope = Scope(row["environment"], row["service"])
+    return places.get(scope, scope)
+
+
 def _count(
-    source: str, batch: Parsed, found: Sequence[Any], *, first: int, known: int
+    source: str, batch: Parsed, found: Sequence[Any], *, places: Mapping[Scope, Scope], first: int, known: int
 ) -> dict[Counted, tuple[int, str]]:
     """Return what a batch adds to the counts of what came in, with one redacted example of each reason."""
-    scopes = Counter(row.scope for row in batch.retrievals)
+    scopes = Counter(places[row.scope] for row in batch.retrievals)
     counts: dict[Counted, tuple[int, str]] = {}
     for scope, rows in scopes.most_common():
         before = min(known, rows)  # which rows were stored before is not told: the largest scope's, if any
@@ -223,18 +233,22 @@ def _import_experiment(
 
     known = setting_key(Family.IMPORTED_TRACES, source.digest(experiment_id))
     state, version = get_setting(store, known)
-    until_ms, assessed_ms = (int(state.get(name, 0)) if state else 0 for name in ("until_ms", "assessed_ms"))
-    progress = {"until_ms": until_ms, "assessed_ms": assessed_ms}
-    for listed in source.list_traces(experiment_id, since_ms=until_ms - _LATE_MS if state else None):
-        old = find_keys(store, known, [each.trace_id for each in listed])
-        tally.skipped += len(old)
+    progress = {name: int(state.get(name, 0)) if state else 0 for name in ("until_ms", "assessed_ms", "looked_ms")}
+    since_ms, assessed_ms, newest_ms = progress["until_ms"] - _LATE_MS, progress["assessed_ms"], 0
+    pages = ((page, False) for page in source.list_traces(experiment_id, since_ms=since_ms if state else None))
+    looks_back = bool(state) and (not source.is_server or now_ms() - progress["looked_ms"] >= DAY_MS)
+    late = source.list_assessed(experiment_id, since_ms=assessed_ms, before_ms=since_ms) if looks_back else ()
+    for listed, is_late in chain(pages, ((page, True) for page in late)):
+        names = [each.trace_id for each in listed]
+        old = set(names) if is_late else find_keys(store, known, names)
+        tally.skipped += 0 if is_late else len(old)
         wanted = [each for each in listed if each.trace_id not in old or each.assessed_ms > assessed_ms]
         for start in range(0, len(wanted), _BATCH_TRACES):
             some = wanted[start : start + _BATCH_TRACES]
             traces = source.read_traces([each.trace_id for each in some], choices_of(store))
             new = [trace for trace in traces if trace.trace_id not in old]
             progress["until_ms"] = max([progress["until_ms"], *(to_ms(trace.started) for trace in new)])
-            progress["assessed_ms"] = max([progress["assessed_ms"], *(each.assessed_ms for each in some)])
+            newest_ms = max([newest_ms, *(each.assessed_ms for each in some)])
             spans = [(trace, span) for trace in new for span in trace.spans]
             first = tally.stored + tally.refused_count + 1
             batch = parse_rows(spans, read, first=first)
@@ -248,6 +262,11 @@ def _import_experiment(
             tally.scores += len(scores)
             tally.add(batch, new=new_rows)
             yield new
+    looked_ms = now_ms() if looks_back or not state else progress["looked_ms"]
+    ended = progress | {"assessed_ms": max(assessed_ms, newest_ms), "looked_ms": looked_ms}
+    if ended != progress and (source.is_server or newest_ms > assessed_ms):
+        with store.begin() as connection:  # only now: an import that is killed reads the assessments again
+            save_setting(connection, known, ended, expected_version=version)
 
 
 def _judge(traces: Sequence[Trace], *, redact: Redactor) -> tuple[list[dict[str, Any]], dict[Counted, tuple[int, str]]]:

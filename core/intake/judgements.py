@@ -150,10 +150,9 @@ def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeB
         raise InvalidInput("ts", "must be a time with a time zone")
     if to_ms(ts) > now_ms() + DAY_MS:
         raise InvalidInput("ts", "lies more than a day ahead; no later score could replace this one")
-    retrieval_id, source = (_as_text(given) for given in (record["retrieval_id"], "user" if source is None else source))
     score = check_score(
-        retrieval_id, record["name"], record["value"],
-        comment=_redacted(record.get("comment"), redact), source=source, ts_ms=to_ms(ts),
+        record["retrieval_id"], record["name"], record["value"], comment=_redacted(record.get("comment"), redact),
+        source="user" if source is None else source, ts_ms=to_ms(ts),
     )  # fmt: skip
     return score, scope
 
@@ -232,11 +231,6 @@ def _read_ms(given: Any) -> int | None:
 def _as_number(value: Any) -> Any:
     """Return the number behind a word such as yes; anything else as it is."""
     return _WORDS.get(value.strip().casefold(), value) if isinstance(value, str) else value
-
-
-def _as_text(given: Any) -> Any:
-    """Return numbered ids and sources as text."""
-    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
 def _redacted(comment: Any, redact: Redactor) -> Any:

@@ -22,6 +22,7 @@ from core.log.scores import SOURCE as SCORES
 from quarterdeck.clock import DAY_MS
 from quarterdeck.exposures import store_scores
 from quarterdeck.log import SqlLog, as_log
+from quarterdeck.registry import name_scopes
 from quarterdeck.schema import ingest_keys, retrievals, scopes, trace_spans
 from quarterdeck.scores import FOR_ANY_SERVICE, FOR_OWN_SERVICE
 from quarterdeck.store import Store
@@ -85,6 +86,7 @@ def take_spans(
     tally = IntakeTally(source)
     with store.begin_in_turn() as connection:
         _lock(connection)
+        _bound_scopes(store, connection, traces.values())
         _read_known(connection, environment, traces)
         refused = _Settling(store, connection, tally, environment, now_ms).take(traces.values())
         for note in repeated:
@@ -316,6 +318,15 @@ class _Settling:
         if rows:
             mark = "?" if self._connection.dialect.name == "sqlite" else "%s"
             self._connection.exec_driver_sql(f"{_KEEP} VALUES ({', '.join([mark] * 6)})", rows)
+
+
+def _bound_scopes(store: Store, connection: Connection, traces: Iterable[_Open]) -> None:
+    """Give what came the scopes that the store counts by name: beyond the bounds they are OTHER."""
+    notes = [(trace, note) for trace in traces for note in trace.came.values()]
+    places = name_scopes(store, connection, {note.scope for _, note in notes if note.role or note.judgements})
+    for trace, note in notes:
+        if (place := places.get(note.scope, note.scope)) != note.scope:
+            trace.came[note.span_id] = replace(note, scope=place)
 
 
 def _are_spans_of(environment: str, trace_ids: Sequence[str]) -> ColumnElement[bool]:

@@ -23,8 +23,10 @@ _SHOWN = 5
 _STATUS_ERROR = 2
 _LONGEST_ID = 64
 _DEEPEST = 20
+_OTHER_SIGNALS = {"resourceLogs": "logs", "resourceMetrics": "metrics"}
 _NEVER_READ = ("embedding.embeddings.", "llm.tools.", "llm.input_messages.", "gen_ai.tool.definitions")
 _READ_OF_THOSE = ("embedding.embeddings.0.embedding.text",)
+_NUMBERS: Mapping[str, type[int] | type[float]] = {"intValue": int, "doubleValue": float}
 
 
 def read_request(body: bytes, content_type: str) -> list[Span]:
@@ -36,6 +38,8 @@ def read_request(body: bytes, content_type: str) -> list[Span]:
         return _read_protobuf(body) if content_type == PROTOBUF else _read_json(body)
     except (ValueError, RecursionError, TypeError, AttributeError, KeyError, SystemError) as error:
         said = error.problem if isinstance(error, InvalidInput) else str(error)
+        if isinstance(error, RecursionError | SystemError):
+            said = "it is nested too deeply"
         problem = show_text((said.splitlines() or ["unreadable"])[0])
         raise InvalidInput("body", f"is not an OTLP trace request in {content_type}: {problem[:200]}") from error
 
@@ -122,6 +126,8 @@ def _read_protobuf(body: bytes) -> list[Span]:
                         span.status.message if failed else "", _plain(span.attributes), events, resource,
                     )
                 )  # fmt: skip
+    if spans and not any(span.start_ns or (span.trace_id and span.name) for span in spans):
+        raise ValueError("it holds no span with a time; logs and metrics, which are not stored, have their own paths")
     return spans
 
 
@@ -143,8 +149,12 @@ def _value(value: Any) -> Any:
 
 
 def _read_json(body: bytes) -> list[Span]:
-    spans = []
-    for of_resource in _list(read_json(body), "resourceSpans"):
+    request, spans = read_json(body), list[Span]()
+    if isinstance(request, dict) and "resourceSpans" not in request:
+        for name in _OTHER_SIGNALS.keys() & request.keys():
+            signal = _OTHER_SIGNALS[name]
+            raise ValueError(f"it holds {name} and no resourceSpans; {signal} are not stored, send traces here")
+    for of_resource in _list(request, "resourceSpans"):
         resource = _plain_json(_list(_object(of_resource, "resource"), "attributes"))
         for scope in _list(of_resource, "scopeSpans"):
             library = _text(_object(scope, "scope").get("name"))
@@ -157,8 +167,8 @@ def _span_of_json(span: Any, library: str, resource: Mapping[str, Any]) -> Span:
     failed = status.get("code") in (_STATUS_ERROR, "STATUS_CODE_ERROR")
     return Span(
         _check_id(_hex(span.get("traceId"))), _check_id(_hex(span.get("spanId"))), _hex(span.get("parentSpanId")),
-        _text(span.get("name")), library, _nanoseconds(span.get("startTimeUnixNano")),
-        _nanoseconds(span.get("endTimeUnixNano")), failed, _text(status.get("message")) if failed else "",
+        _text(span.get("name")), library, _nanoseconds(span, "startTimeUnixNano"),
+        _nanoseconds(span, "endTimeUnixNano"), failed, _text(status.get("message")) if failed else "",
         _plain_json(_list(span, "attributes")),
         [(_text(event.get("name")), _plain_json(_list(event, "attributes"))) for event in _list(span, "events")],
         resource,
@@ -166,25 +176,28 @@ def _span_of_json(span: Any, library: str, resource: Mapping[str, Any]) -> Span:
 
 
 def _list(value: Any, name: str) -> list[Any]:
+    """Return the list of objects under a name. Raises ValueError, naming it."""
     found = value.get(name) if isinstance(value, dict) else value
     if found is None and isinstance(value, dict):
         return []
     if not isinstance(found, list) or not isinstance(value, dict):
         raise ValueError(f"{name} must be a list in an object")
+    if wrong := [each for each in found if not isinstance(each, dict)]:
+        raise ValueError(f"{name} must be a list of objects, and one is {type(wrong[0]).__name__}")
     return found
 
 
-def _object(value: Any, name: str) -> dict[str, Any]:
+def _object(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = value.get(name)
     if found is not None and not isinstance(found, dict):
-        raise ValueError(f"{name} must be an object")
+        raise ValueError(f"{name} must be an object, not {type(found).__name__}")
     return found or {}
 
 
 def _plain_json(attributes: list[Any], depth: int = _DEEPEST) -> dict[str, Any]:
     plain = {}
     for each in attributes:
-        key = each["key"]
+        key = each.get("key")
         if not isinstance(key, str):
             raise ValueError("the key of an attribute must be text")
         if not key.startswith(_NEVER_READ) or key in _READ_OF_THOSE:
@@ -196,12 +209,11 @@ def _value_of_json(value: Any, depth: int) -> Any:
     if not isinstance(value, dict) or not value or not depth:
         return None
     kind, found = next(iter(value.items()))
-    if kind == "intValue":
-        return int(found)
-    if kind == "doubleValue":
-        return float(found)
+    if kind in _NUMBERS:
+        return _number(kind, found)
     if kind == "arrayValue":
-        return [_value_of_json(each, depth - 1) for each in _list(found, "values")]
+        items = found.get("values") if isinstance(found, dict) else None
+        return [_value_of_json(each, depth - 1) for each in items] if isinstance(items, list) else []
     if kind == "kvlistValue":
         return _plain_json(_list(found, "values"), depth - 1)
     return found
@@ -223,11 +235,19 @@ def _check_id(text: str) -> str:
     return text
 
 
-def _nanoseconds(value: Any) -> int:
-    number = int(value or 0)
+def _nanoseconds(span: Mapping[str, Any], name: str) -> int:
+    number = int(_number(name, span.get(name) or 0))
     if not 0 <= number < 2**64:
-        raise ValueError("a time must be nanoseconds since 1970")
+        raise ValueError(f"{name} must be nanoseconds since 1970, not {number}")
     return number
+
+
+def _number(name: str, value: Any) -> float | int:
+    """Return the number under a name, which may be written as text. Raises ValueError, naming it."""
+    try:
+        return _NUMBERS.get(name, int)(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be a number, not {str(value)[:40]!r}") from error
 
 
 def _text(value: Any) -> str:

@@ -16,10 +16,11 @@ from core.intake.spans import ChoicesOf, Span, SpanChoices, read_span
 from core.tracking.addresses import describe
 from core.tracking.client import TrackingHttpReader, check_writable, open_client, translated_errors
 from core.tracking.sql import TrackingSqlReader
-from quarterdeck.clock import from_ms
+from quarterdeck.clock import DAY_MS, from_ms
 from quarterdeck.redaction import Redactor, compose
 from quarterdeck.retrieval import Retrieval
 
+LOOK_BACK_MS = 7 * DAY_MS  # how long a tracking server is asked for late assessments of a trace
 _PAGE = 500
 _RETRIEVERS = "span.type = 'RETRIEVER'"
 
@@ -60,11 +61,13 @@ class TraceSource:
         with translated_errors(self.uri):
             return self._find_experiments(client)
 
-    def list_traces(self, experiment_id: str, *, since_ms: int | None) -> Iterator[list[ListedTrace]]:
-        """Yield the finished traces with a retriever span, oldest first, one page at a time."""
-        client = self._connect()
+    def list_traces(
+        self, experiment_id: str, *, since_ms: int | None, before_ms: int | None = None
+    ) -> Iterator[list[ListedTrace]]:
+        """Yield the finished traces with a retriever span that started in a time, oldest first, page by page."""
+        client, token = self._connect(), None
         where = _RETRIEVERS if since_ms is None else f"{_RETRIEVERS} AND trace.timestamp_ms >= {since_ms}"
-        token = None
+        where = where if before_ms is None else f"{where} AND trace.timestamp_ms < {before_ms}"
         with translated_errors(self.uri):
             while True:
                 page = client.search_traces(
@@ -80,6 +83,26 @@ class TraceSource:
                 if not token:
                     return
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a tracking server, which cannot be asked for traces by the time of their assessments."""
+        return self.uri.startswith(("http://", "https://"))
+
+    def list_assessed(self, experiment_id: str, *, since_ms: int, before_ms: int) -> Iterator[list[ListedTrace]]:
+        """Yield the traces that started before a time and were assessed after another, page by page.
+
+        Of a tracking server, all that started in the seven days before `before_ms` are listed.
+        """
+        if self.is_server:
+            for page in self.list_traces(experiment_id, since_ms=before_ms - LOOK_BACK_MS, before_ms=before_ms):
+                yield [each for each in page if each.assessed_ms > since_ms]
+            return
+        self._connect()
+        reader = TrackingSqlReader(self.uri)
+        found = reader.list_newly_assessed(experiment_id, since_ms=since_ms, before_ms=before_ms)
+        for start in range(0, len(found), _PAGE):
+            yield [ListedTrace(*each) for each in found[start : start + _PAGE]]
+
     def read_traces(
         self, trace_ids: Sequence[str], choices_of: ChoicesOf = lambda _scope: SpanChoices()
     ) -> tuple[Trace, ...]:
@@ -91,7 +114,7 @@ class TraceSource:
 
     def _connect(self) -> Any:
         if self._client is None:
-            if self.uri.startswith(("http://", "https://")):
+            if self.is_server:
                 TrackingHttpReader(self.uri).list_experiments()  # fails within seconds if nothing answers
             else:
                 reader = TrackingSqlReader(self.uri)

@@ -26,7 +26,7 @@ from core.log.values import (
 from quarterdeck.clock import DAY_MS, from_ms, to_ms
 from quarterdeck.log import RetrievalLog
 from quarterdeck.schema import DIMENSIONS
-from quarterdeck.scope import EVERYTHING, Scope
+from quarterdeck.scope import EVERYTHING, Scope, fold_environment
 from quarterdeck.store import Store
 
 SEGMENTS = DIMENSIONS  # those of every service
@@ -66,7 +66,7 @@ def list_scopes(log: Log) -> tuple[Scope, ...]:
 
 def list_scopes_of(log: Log, environment: str) -> tuple[Scope, ...]:
     """Return the scopes of an environment that reported anything; the service `default` if none did."""
-    named = environment.casefold()
+    named = fold_environment(environment)
     return tuple(scope for scope in list_scopes(log) if scope.environment == named) or (Scope(named),)
 
 

@@ -32,6 +32,7 @@ SOURCE = "scores"
 _NAMES = "(score)"  # the dimension under which the names of scores are kept
 _ON_THE_ROW = ("feedback", "faithfulness")  # numbers that a row may come with, too
 _PAGE = 1_000
+_SCOPES_A_STATEMENT = 500
 _SLICE = 200
 _PENDING: ColumnElement[bool] = literal_column("pending > 0")  # as the index has it
 _KEY = ("retrieval_id", "name", "source", "environment")
@@ -80,16 +81,23 @@ def apply_scores(store: Store, *, now_ms: int) -> AppliedScores:
     return AppliedScores(applied, dropped, int(waiting or 0))
 
 
-def admit_names(connection: Connection, scope_id: int, names: Collection[str]) -> set[str]:
-    """Return which names of scores a scope may have: the first MOST_NAMES. New ones are noted."""
-    c = dimension_values.c
-    same = (c.scope_id == scope_id, c.dimension == _NAMES, c.day_ms == 0)
-    known = set(connection.scalars(select(c.value).where(*same)))
-    new = sorted({*names} - known)[: max(0, MOST_NAMES - len(known))]
-    if new:
-        rows = [{"scope_id": scope_id, "dimension": _NAMES, "value": name} for name in new]
+def admit_names(connection: Connection, wanted: Mapping[int, Collection[str]]) -> dict[int, set[str]]:
+    """Return which names of scores scopes may have, by the scope's id: the first MOST_NAMES. New ones are noted."""
+    known: dict[int, set[str]] = {scope_id: set() for scope_id in wanted}
+    c, ids = dimension_values.c, list(wanted)
+    for start in range(0, len(ids), _SCOPES_A_STATEMENT):
+        some = c.scope_id.in_(ids[start : start + _SCOPES_A_STATEMENT])
+        query = select(c.scope_id, c.value).where(some, c.dimension == _NAMES, c.day_ms == 0)
+        for scope_id, name in connection.execute(query):
+            known[scope_id].add(name)
+    new = {
+        scope_id: sorted({*names} - known[scope_id])[: max(0, MOST_NAMES - len(known[scope_id]))]
+        for scope_id, names in wanted.items()
+    }
+    rows = [{"scope_id": each, "dimension": _NAMES, "value": name} for each, names in new.items() for name in names]
+    if rows:
         connection.execute(_ADD_NAME, rows)
-    return {*names} & known.union(new)
+    return {scope_id: {*names} & known[scope_id].union(new[scope_id]) for scope_id, names in wanted.items()}
 
 
 @dataclass(slots=True)
@@ -263,7 +271,8 @@ def _admit_all(
     wanted: dict[Scope, set[str]] = {}
     for row, given in shared:
         wanted.setdefault(row.scope, set()).update(score["name"] for score in given if score["pending"])
-    return {scope: admit_names(connection, ids[scope], names) for scope, names in wanted.items()}
+    admitted = admit_names(connection, {ids[scope]: names for scope, names in wanted.items()})
+    return {scope: admitted[ids[scope]] for scope in wanted}
 
 
 def _sort_out(

@@ -149,6 +149,18 @@ def read_live_figures(row: Sequence[Any]) -> LiveFigures:
     )
 
 
+def add_figures(one: LiveFigures, other: LiveFigures) -> LiveFigures:
+    """Return the figures of two sets of queries together, under the first one's value."""
+    summed = {name: _add_measured(getattr(one, name), getattr(other, name)) for name in LIVE_FIGURES}
+    return LiveFigures(one.value, one.queries + other.queries, **summed)
+
+
+def _add_measured(one: Measured, other: Measured) -> Measured:
+    count = one.count + other.count
+    total = sum(each.count * each.mean for each in (one, other) if each.mean is not None)
+    return Measured(count, total / count if count else None)
+
+
 @dataclass(frozen=True, slots=True)
 class AskedQuery:
     """A distinct query in a window: how often it was asked, its mean top-1 score, its weekly counts (oldest first).

@@ -1,17 +1,20 @@
 """Shell: compares what each prompt version does in production with what its evaluation promised."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from core.log.retrievals import (
     Log,
+    ScopeDays,
     Window,
     calendar_of,
     count_rows,
     find_bounds,
     list_live_figures,
+    list_scopes,
     list_user_sums,
 )
-from core.log.values import LiveFigures
+from core.log.values import LiveFigures, add_figures
 from core.prompts.live import LiveDifference, compare_live
 from core.tracking.conventions import read_evaluation
 from core.tracking.gateway import Tracking
@@ -21,6 +24,7 @@ from quarterdeck.scope import EVERYTHING, Scope
 
 NEWEST_QUERIES = 200_000
 _LOOKED_AT = 1_000
+_DIMENSION = "prompt_version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +68,15 @@ def report_behavior(
 ) -> BehaviorReport:
     """Return how each version of a prompt performs in production. Raises SourceUnavailable.
 
-    The log may call a version `v3`, `3`, `qa-v3` or `qa-3`; any other spelling gets a row of its own.
+    The log may call a version `v3`, `3`, `qa-v3` or `qa-3`; any other spelling gets a row of its own. Queries of
+    services that do not use the prompt are left out.
     """
-    live = {
-        row.value: row for row in list_live_figures(log, "prompt_version", window, most=NEWEST_QUERIES, scope=scope)
-    }
+    prompts = tracking.list_prompts(name, with_runs=False)
+    scopes = _find_users(log, window, scope, frozenset().union(*(prompt.spellings for prompt in prompts)))
+    live = _read_live(log, window, scopes)
     newest = _newest_runs(tracking, name, experiment)
     found = []
-    for prompt in tracking.list_prompts(name, with_runs=False):
+    for prompt in prompts:
         # Services that spell one version in two ways keep two rows: mixed means could not be separated again.
         spelled: list[LiveFigures | None] = [live.pop(value) for value in sorted(prompt.spellings) if value in live]
         offline = newest.get((prompt.name, prompt.version))
@@ -82,25 +87,53 @@ def report_behavior(
     known = [each for each in named if each.is_in_production] or named
     first = max(known, key=lambda each: each.live.queries if each.live else 0) if len(named) > 1 else None
     if first:
-        found = _compare_all(log, found, first, window, scope)
+        found = _compare_all(log, found, first, window, scopes)
     return BehaviorReport(tuple(found), queries, queries >= NEWEST_QUERIES, first)
 
 
+def _find_users(log: Log, window: Window, scope: Scope, spellings: frozenset[str]) -> tuple[Scope, ...]:
+    """Return the scopes whose services named a version of the prompt in a window.
+
+    Where none did, those that named any version; where nobody names versions, the whole `scope`.
+    """
+    within = [each for each in list_scopes(log) if scope.environment in ("", each.environment)]
+    if scope.service or len(within) < 2:
+        return (scope,)
+    named = {
+        each: {value for value, _ in ScopeDays(log, each).read(_DIMENSION, None, window)} - {""} for each in within
+    }
+    users = [each for each, values in named.items() if values & spellings]
+    return tuple(users or [each for each, values in named.items() if values]) or (scope,)
+
+
+def _read_live(log: Log, window: Window, scopes: Iterable[Scope]) -> dict[str, LiveFigures]:
+    """Return the figures of all scopes together, by version."""
+    live: dict[str, LiveFigures] = {}
+    for scope in scopes:
+        for row in list_live_figures(log, _DIMENSION, window, most=NEWEST_QUERIES, scope=scope):
+            live[row.value] = add_figures(live[row.value], row) if row.value in live else row
+    return live
+
+
 def _compare_all(
-    log: Log, versions: list[VersionBehavior], first: VersionBehavior, window: Window, scope: Scope
+    log: Log, versions: list[VersionBehavior], first: VersionBehavior, window: Window, scopes: Sequence[Scope]
 ) -> list[VersionBehavior]:
     """Compare each version with the first one, over the newest days of the window that have at most NEWEST_QUERIES."""
     values = [each.live.value for each in versions if each.live and each.live.value]
-    start_ms, end_ms = find_bounds(log, scope, window)
-    while (
-        start_ms + DAY_MS < end_ms
-        and count_rows(log, "prompt_version", values, start_ms=start_ms, end_ms=end_ms, scope=scope) > NEWEST_QUERIES
-    ):
+    start_ms, end_ms = find_bounds(log, scopes[0], window)
+
+    def count() -> int:
+        span = {"start_ms": start_ms, "end_ms": end_ms}
+        return sum(count_rows(log, _DIMENSION, values, **span, scope=scope) for scope in scopes)
+
+    while start_ms + DAY_MS < end_ms and count() > NEWEST_QUERIES:
         start_ms += DAY_MS
-    rows = list_user_sums(
-        log, "prompt_version", values, start_ms=start_ms, end_ms=end_ms, hourly=True, scope=scope
-    )  # fmt: skip
-    calendar, other = calendar_of(log, scope), first.live.value if first.live else ""
+    rows = [
+        row
+        for scope in scopes
+        for row in list_user_sums(log, _DIMENSION, values, start_ms=start_ms, end_ms=end_ms, hourly=True, scope=scope)
+    ]
+    calendar, other = calendar_of(log, scopes[0]), first.live.value if first.live else ""
     return [
         replace(each, differences=compare_live(rows, each.live.value, other, day_of=calendar.day_of))
         if each.live and each.live.value in values and each.live.value != other

@@ -56,6 +56,12 @@ _NAME_ANOTHER = "Set `MLFLOW_TRACKING_URI` to the address of a database created 
 _NO_VALUES: Mapping[str, Any] = {}
 
 
+_NEWLY_ASSESSED = """SELECT a.trace_id, MAX(a.last_updated_timestamp) FROM assessments a
+JOIN trace_info t ON t.request_id = a.trace_id
+WHERE t.experiment_id = :experiment AND a.last_updated_timestamp > :since AND t.timestamp_ms < :before
+GROUP BY a.trace_id ORDER BY 2"""
+
+
 class TrackingSqlReader:
     """The runs and prompts of one MLflow database (SQLite or PostgreSQL). Each call opens and closes a connection."""
 
@@ -127,6 +133,14 @@ class TrackingSqlReader:
         """Return the assessed traces of these runs, by run id; runs without any are left out."""
         with self._connect() as query:
             return read_by_sql(query, backend_of(self.uri), [run.run_id for run in runs])
+
+    def list_newly_assessed(self, experiment_id: str, *, since_ms: int, before_ms: int) -> tuple[tuple[str, int], ...]:
+        """Return the traces that started before a time and were assessed after another: their ids, and when last."""
+        with self._connect() as query:
+            if not list_columns(query, backend_of(self.uri), "assessments"):
+                return ()
+            values = {"experiment": int(experiment_id), "since": since_ms, "before": before_ms}
+            return tuple((str(name), int(ms)) for name, ms in query(_NEWLY_ASSESSED, values))
 
     def schema_revision(self) -> str | None:
         """Return the revision of the schema, or None if the database does not exist yet or is empty."""

@@ -71,3 +71,23 @@ def test_what_is_set_aside_is_named_below_the_verdict(empty_url: str, store: Sto
     append_retrievals(store, [Retrieval(datetime(1970, 1, 2, tzinfo=UTC), "q", 0.1, scope=ANSWERS)])
     captions = " ".join(text_of(caption.value) for caption in open_page("drift").caption)
     assert "1 question on 2 Jan 1970 is set aside" in captions
+
+
+def test_the_overview_names_an_outage_of_a_service_that_is_not_shown(empty_url: str, store: Store) -> None:
+    write(store, ANSWERS, 0.8)
+    write(store, Scope("production", "mail"), 0.8)
+    now = datetime.now(UTC)
+    for scope in (SEARCH, STAGING):
+        rows = [
+            Retrieval(now - timedelta(days=day, minutes=at), f"q{at}", None if day < 4 else 0.7, scope=scope)
+            for day in range(1, 41)
+            for at in range(20)
+        ]
+        append_retrievals(store, rows)
+    links = [link for link in open_page("overview").get("page_link") if "Outage" in link.proto.label]
+    assert [re.sub(r"since .*:", "since …:", link.proto.label) for link in links] == [
+        ":red[■ Outage] of search since …: show search"
+    ]
+    assert "service=search" in links[0].proto.query_string
+    shown = open_page("overview", service="search")
+    assert not [link for link in shown.get("page_link") if "Outage" in link.proto.label]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from core.audit.acts import Act
 from core.flags.operations import change_rollout, create_flag, switch_flag
@@ -19,6 +19,7 @@ from quarterdeck import Quarterdeck
 from quarterdeck.clock import from_ms
 from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.errors import InvalidInput, SourceUnavailable
+from quarterdeck.schema import scores
 from quarterdeck.snapshot import load_snapshot
 
 ME = Act("ada", "because")
@@ -294,3 +295,16 @@ def test_threads_read_while_flags_change(deck, store):
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_numbered_row_can_be_judged_and_a_refused_score_is_called_one(url, store, caplog):
+    with Quarterdeck(url) as deck:
+        assert deck.log_retrieval("what is an mbuf", 0.5, retrieval_id=123) == "123"
+        assert deck.score(123, "feedback", 1)
+        assert not deck.score(1.5, "feedback", 1)
+        assert not deck.score("123", "feedback", "good")
+    assert "a score was not taken (retrieval_id), further ones are counted: retrieval_id: must be text" in caplog.text
+    assert "a score was not taken (value)" in caplog.text
+    assert "a retrieval was not taken" not in caplog.text
+    with store.read() as connection:
+        assert connection.scalars(select(scores.c.retrieval_id)).all() == ["123"]

@@ -7,13 +7,14 @@ from app.panels.overview.resources import load_refusals
 from core.intake.counts import Refusals
 from quarterdeck.clock import from_ms
 from quarterdeck.intake import DUPLICATE
+from quarterdeck.scope import fold_environment
 
 HOURS = 24
 
 
 def render_intake(environment: str, *, is_reader: bool) -> None:
     """Draw what was refused in the last hours; nothing if all was taken. Examples are for readers of questions."""
-    refused = [each for each in load_refusals(environment.casefold(), HOURS) if each.reason != DUPLICATE]
+    refused = [each for each in load_refusals(fold_environment(environment), HOURS) if each.reason != DUPLICATE]
     if not refused:
         return
     st.subheader("Refused at the door", anchor=False)

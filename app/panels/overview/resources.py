@@ -1,5 +1,6 @@
 """What the overview reads, cached for some seconds: the state of each area."""
 
+from contextlib import suppress
 from datetime import date
 
 import streamlit as st
@@ -7,9 +8,10 @@ import streamlit as st
 from app.panels.coverage.resources import load_coverage
 from app.panels.drift.resources import load_what_changed
 from app.panels.rollouts.resources import load_canaries, load_experiments
-from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift
+from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift, today_of
 from core.causes.changes import WhatChanged
 from core.coverage.report import Coverage, hide_questions
+from core.drift.report import find_outage_since
 from core.errors import QuarterdeckError
 from core.intake.counts import Refusals, list_refusals
 from core.log.successions import Succession, find_successions
@@ -25,7 +27,7 @@ from core.overview import (
 )
 from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
 from quarterdeck.log import SqlLog, as_log
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, fold_environment
 
 
 @st.cache_resource(refresh_mode="background", ttl=300, show_spinner=False)
@@ -37,6 +39,17 @@ def load_successions() -> tuple[Succession, ...]:
         return find_successions(get_store(), since_ms=now_ms() - 30 * DAY_MS)
     except QuarterdeckError:
         return ()
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)
+def load_outages(others: tuple[Scope, ...]) -> tuple[tuple[Scope, date], ...]:
+    """Return which of some scopes have an outage, and since when; those that cannot be read are left out."""
+    found: list[tuple[Scope, date]] = []
+    for scope in others:
+        with suppress(QuarterdeckError):
+            if since := find_outage_since(get_store(), scope=scope, today=today_of(scope)):
+                found.append((scope, since))
+    return tuple(found)
 
 
 @st.cache_resource(ttl=5, max_entries=20, show_spinner=False)
@@ -55,7 +68,7 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
 
     Topics go by number unless questions are `readable` for the visitor.
     """
-    store, scope = get_store(), Scope(environment.casefold(), service)
+    store, scope = get_store(), Scope(fold_environment(environment), service)
 
     def explain() -> WhatChanged:
         return load_what_changed(scope, today, readable=readable)

@@ -6,7 +6,10 @@ import streamlit as st
 
 from app import ui
 from app.navigation import link_to
+from app.panels.overview.resources import load_outages
+from app.resources import list_services
 from app.text import plain
+from core.drift.verdict import DriftStatus
 from core.overview import GAP_DAYS, Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
@@ -30,6 +33,15 @@ def render_area(area: Area) -> None:
             st.caption(plain(area.change))
         st.markdown(f":small[{plain(area.sentence)}]")
         link_to(area.page, f"Open {area.page}", **FILTERS.get(area.page, {}))
+
+
+def render_outages(frame: ui.Frame) -> None:
+    """One line for each other service of the environment that has an outage, with a link that switches to it."""
+    others = [each for each in list_services() if each.environment == frame.scope.environment and each != frame.scope]
+    for scope, since in load_outages(tuple(others)):
+        look, name = ui.DRIFT_LOOKS[DriftStatus.OUTAGE], plain(scope.service)
+        said = f":{look.color}[{look.symbol} {look.word}] of {name} since {since.day} {since:%b %Y}: show {name}"
+        link_to("overview", said, environment=frame.environment, service=scope.service)
 
 
 def render_decisions(areas: Sequence[Area]) -> None:

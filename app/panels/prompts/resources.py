@@ -13,7 +13,7 @@ from core.prompts.decisions import WinnerRule
 from core.prompts.naming import list_naming
 from core.tracking.conventions import RunNames
 from core.tracking.runs import Run, RunFilter, RunPage, RunSort
-from quarterdeck.scope import Scope
+from quarterdeck.scope import Scope, fold_environment
 
 
 @st.cache_resource(ttl=15, show_spinner="Reading MLflow …")
@@ -74,5 +74,10 @@ def load_choices(experiment: str) -> tuple[Run, ...]:
 def load_behavior(name: str, experiment: str, window: Window, environment: str) -> BehaviorReport:
     """Return what each version of a prompt does in an environment, next to its offline figures."""
     return report_behavior(
-        get_store(), get_tracking(), name, experiment=experiment, window=window, scope=Scope(environment.casefold(), "")
+        get_store(),
+        get_tracking(),
+        name,
+        experiment=experiment,
+        window=window,
+        scope=Scope(fold_environment(environment), ""),
     )

@@ -19,6 +19,7 @@ from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
 from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
 from core.rollouts.canary import MARGIN_ALPHA, CanaryCall
+from quarterdeck.scope import fold_environment
 
 LOOKS = {
     CanaryCall.PROMOTE: ui.StatusLook("Can be promoted", "green", "▲"),
@@ -193,7 +194,8 @@ def render_form(
 
     with st.form(key):
         if judges is not None:
-            reporting = [scope.service for scope in list_services() if scope.environment == flag.environment.casefold()]
+            named = fold_environment(flag.environment)
+            reporting = [scope.service for scope in list_services() if scope.environment == named]
             st.multiselect(
                 "Judged by", sorted({*reporting, *judges}), list(judges), key=f"{key}-services",
                 accept_new_options=True, placeholder="All services that report its arms",

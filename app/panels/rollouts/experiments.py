@@ -33,6 +33,7 @@ from core.rollouts.experiment_design import (
 from core.rollouts.experiment_records import Experiment, ExperimentState
 from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
 from quarterdeck.definitions import serve_to_all
+from quarterdeck.scope import fold_environment
 
 LOOKS = {
     ExperimentCall.WAIT: ui.StatusLook("Running", "blue", "◐"),
@@ -345,7 +346,7 @@ def render_design(flag: Flag) -> None:
             "Guardrails", "latency=0.15, errors=0.02", key="experiment-guardrails", max_chars=300,
             help="How much worse a metric may be; of latency and cost a share. None if left empty",
         )  # fmt: skip
-        known = [scope.service for scope in list_services() if scope.environment == flag.environment.casefold()]
+        known = [scope.service for scope in list_services() if scope.environment == fold_environment(flag.environment)]
         right.multiselect(
             "Services", known, key="experiment-services", accept_new_options=True, placeholder="All that report",
             help="Whose rows are compared",

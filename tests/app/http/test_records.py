@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from core.access.scopes import TokenScope
 from core.audit.acts import Act
 from core.intake import deliveries
 from core.intake.rows import FIELDS
-from quarterdeck.schema import intake, metric_sums, retrievals, scopes, scores
+from quarterdeck.schema import OTHER, intake, metric_sums, retrievals, scopes, scores
 from quarterdeck.store import Store
 
 GOOD = {"query": "what is an mbuf", "score": 0.7}
@@ -300,3 +301,20 @@ def test_numbers_of_rows_are_in_the_rollups_once(client, store):
     c = metric_sums.c
     with store.read() as connection:
         assert connection.execute(select(c.n, c.total).where(c.dimension == "")).all() == [(1, 1.0)]
+
+
+def test_names_beyond_the_bounds_are_others_for_rows_and_scores_alike(client, store):
+    names = [{"environment": f"e{n % 30}", "service": f"s{n}", "retrieval_id": f"q-{n}"} for n in range(2_500)]
+    answer = client.post("/v1/retrievals", json=[{**GOOD, **each} for each in names])
+    assert (answer.status_code, answer.json()["stored"]) == (201, 2_500)
+    judged = [{**each, "name": "feedback", "value": 1} for each in names]
+    assert client.post("/v1/scores", json=judged).json() == {"stored": 2_500}
+    wanted = {(f"q-{n}", *scope) for n, scope in enumerate(read(store, "environment", "service"))}
+    assert {(name, environment, service) for name, _, _, environment, service in read_scores(store)} == wanted
+    found = {(environment, service) for _, environment, service in wanted}
+    assert len({"production", *(environment for environment, _ in found)} - {OTHER}) == 20
+    assert max(Counter(environment for environment, service in found if service != OTHER).values()) <= 100
+    counted = {(environment, service) for environment, service, *_ in read_counts(store)}
+    assert counted <= found
+    again = client.post("/v1/retrievals", json=[{**GOOD, **each} for each in names])
+    assert again.json() == {"stored": 0, "retrieval_ids": [], "duplicates": 2_500}

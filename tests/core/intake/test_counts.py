@@ -65,7 +65,7 @@ def test_the_command_prints_the_counts_of_all_scopes_unless_narrowed(store, url,
     tally.take(ANSWERS, 5)
     tally.refuse(InvalidInput("score", "must be a number, not 'high'"), "high", SEARCH)
     keep(store, tally)
-    every = {"source": "http", "taken": 5, "refused": 1, "reasons": {"score": 1}}
+    every = {"source": "http", "taken": 5, "refused": 1, "reasons": {"score": 1}, "ignored": {}}
     assert json.loads(quarterdeck("intake", "--json", "--database", url).out) == [every]
     narrowed = quarterdeck("intake", "--json", "--database", url, "--service", "Answers")
     assert json.loads(narrowed.out) == [every | {"refused": 0, "reasons": {}}]
@@ -74,3 +74,12 @@ def test_the_command_prints_the_counts_of_all_scopes_unless_narrowed(store, url,
     assert "http: 5 taken, 1 refused (score 1)" in said
     assert "staging/search" in said
     assert "must be a number, not 'high'" in said
+
+
+def test_what_is_ignored_by_design_is_no_refusal_and_no_warning(store, url, quarterdeck, caplog):
+    count_refusal(store, "otlp", InvalidInput("logs", "are not stored"), None)
+    assert list_counts(store) == [IntakeCount("otlp", 0, 0, {}, {"logs": 1})]
+    assert list_refusals(store) == []
+    assert caplog.records == []
+    said = quarterdeck("intake", "--database", url).out
+    assert said == "otlp: 0 taken, 0 refused; requests ignored by design: logs 1\n"

@@ -17,6 +17,7 @@ import uvicorn
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -35,8 +36,8 @@ from core.access.scopes import TokenScope
 from core.audit.acts import Act
 from core.audit.settings import save_setting
 from core.errors import InvalidInput
-from core.intake.counts import IntakeCount, list_counts
-from core.intake.otlp import JSON, PROTOBUF, parse_request
+from core.intake.counts import IntakeCount, list_counts, list_refusals
+from core.intake.otlp import JSON, PROTOBUF, parse_request, read_request
 from core.log.services import service_key
 from quarterdeck.redaction import compose, redact
 from quarterdeck.schema import retrievals, scopes
@@ -84,6 +85,12 @@ def listener(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterato
     server.should_exit = True
     thread.join()
     backends.close()
+
+
+def of_span(**fields: Any) -> dict[str, Any]:
+    """A request in JSON of one span, with these fields."""
+    span = {"traceId": "0a", "spanId": "0b", "startTimeUnixNano": "1", **fields}
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
 
 
 def flat(*documents: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +211,8 @@ def test_logs_and_metrics_are_answered_with_an_empty_success_and_counted(listene
     assert listener.post(b"anything", path, Content_Type=PROTOBUF) == (200, PROTOBUF, b"")
     assert listener.post(b"{}", path, Content_Type=JSON) == (200, JSON, b"{}")
     assert listener.post(b"x" * 10_000_001, path, Content_Type=JSON)[0] == 413
-    assert list_counts(listener.store) == [IntakeCount("otlp", 0, 2, {path.removeprefix("/v1/"): 2})]
+    assert list_counts(listener.store) == [IntakeCount("otlp", 0, 0, {}, {path.removeprefix("/v1/"): 2})]
+    assert list_refusals(listener.store) == []
 
 
 @pytest.mark.slow
@@ -224,6 +232,41 @@ def test_deflate_is_understood_with_and_without_its_header_and_is_bounded(listen
 def test_a_body_that_cannot_be_read_is_counted(listener):
     listener.post(b"{", Content_Type=JSON)
     assert list_counts(listener.store) == [IntakeCount("otlp", 0, 1, {"body": 1})]
+
+
+@pytest.mark.slow
+def test_logs_and_metrics_on_the_path_of_traces_are_refused_and_counted(listener):
+    for name in ("resourceLogs", "resourceMetrics"):
+        status, _, said = listener.post(json.dumps({name: [{}]}).encode(), Content_Type=JSON)
+        assert (status, f"it holds {name} and no resourceSpans".encode() in said) == (400, True)
+    logs = ExportLogsServiceRequest()
+    logs.resource_logs.add().scope_logs.add().log_records.add(body={"string_value": "hello"}, time_unix_nano=START_NS)
+    status, _, said = listener.post(logs.SerializeToString(), Content_Type=PROTOBUF)
+    assert (status, b"it holds no span with a time" in said) == (400, True)
+    assert list_counts(listener.store) == [IntakeCount("otlp", 0, 3, {"body": 3})]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (5, "resourceSpans must be a list in an object"),
+        ({"resourceSpans": [7]}, "resourceSpans must be a list of objects, and one is int"),
+        ({"resourceSpans": [{"resource": 1}]}, "resource must be an object, not int"),
+        ({"resourceSpans": [{"scopeSpans": [0]}]}, "scopeSpans must be a list of objects, and one is int"),
+        ({"resourceSpans": [{"scopeSpans": [{"spans": [0]}]}]}, "spans must be a list of objects, and one is int"),
+        (of_span(attributes=[3]), "attributes must be a list of objects, and one is int"),
+        (of_span(attributes=[{"value": {}}]), "the key of an attribute must be text"),
+        (of_span(attributes=[{"key": "a", "value": {"intValue": "x"}}]), "intValue must be a number, not 'x'"),
+        (of_span(startTimeUnixNano="noon"), "startTimeUnixNano must be a number, not 'noon'"),
+        (of_span(status="ok"), "status must be an object, not str"),
+        (of_span(events=[1]), "events must be a list of objects, and one is int"),
+        (of_span(traceId="xyz"), "an id must be hex, not 'xyz'"),
+    ],
+)  # fmt: skip
+def test_a_body_of_another_shape_names_what_is_wrong(request_, said):
+    with pytest.raises(InvalidInput) as refused:
+        read_request(json.dumps(request_).encode(), JSON)
+    assert refused.value.problem == f"is not an OTLP trace request in {JSON}: {said}"
 
 
 @pytest.mark.slow

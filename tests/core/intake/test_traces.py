@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import select
 
 from core.errors import NotFound, SourceUnavailable
+from core.intake import importing
 from core.intake.counts import list_counts
 from core.intake.importing import ImportReport, import_traces
 from core.intake.traces import TraceSource
 from core.log.scores import apply_scores
-from quarterdeck.clock import now_ms
+from quarterdeck.clock import DAY_MS, now_ms
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import redact
 from quarterdeck.retrieval import Retrieval
@@ -149,6 +150,33 @@ def test_assessments_become_scores_also_late_and_again(store, tracking):
     assert other != trace_id
     counts = {each.source: each for each in list_counts(store)}
     assert counts["scores"].reasons == {"value": 2}
+
+
+@pytest.mark.parametrize("is_server", [False, True])
+def test_feedback_that_comes_days_after_its_trace_is_read(store, tracking, monkeypatch, is_server):
+    from mlflow import log_feedback
+
+    def read_late() -> int:
+        source = TraceSource(tracking, experiment="support-bot")
+        source.list_experiments()  # connects
+        monkeypatch.setattr(TraceSource, "is_server", is_server)
+        try:
+            return import_traces(store, source, redact=redact).stored
+        finally:
+            monkeypatch.undo()
+            monkeypatch.setattr(importing, "_LATE_MS", -1)  # as if every imported trace were over a day old
+
+    trace_id = trace("what is an mbuf", HITS)
+    assert read_late() == 1
+    moments = [now_ms()]
+    log_feedback(trace_id=trace_id, name="helpful", value=True)
+    monkeypatch.setattr(importing, "now_ms", lambda: moments[0] + 2 * DAY_MS)
+    assert read_late() == 0
+    with store.read() as connection:
+        assert [(row.name, row.value) for row in connection.execute(select(scores))] == [("helpful", 1.0)]
+    assert read_late() == 0
+    counts = {each.source: each.taken for each in list_counts(store)}
+    assert counts == {"mlflow": 1, "scores": 1}
 
 
 def test_spans_that_are_no_retrievals_are_refused_by_trace_and_not_again(store, tracking):

@@ -38,7 +38,7 @@ def deck(url, store, tmp_path):
 def log(store):
     """The part of a client that reports on flags, following one A/B test."""
     reports = ExposureLog(store, "production", report_s=NEVER_S)
-    reports.follow({"prompt-test": split_flag({"a": 1, "b": 1})})
+    reports.follow({"prompt-test": split_flag({"a": 1, "b": 1})}, "production")
     yield reports
     reports.close()
 

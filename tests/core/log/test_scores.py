@@ -212,7 +212,7 @@ def test_a_score_for_the_rows_of_one_service_reaches_no_other(store):
 def test_names_beyond_the_bound_are_dropped_and_counted(store):
     log(store)
     with store.begin() as connection:
-        admit_names(connection, connection.scalar(select(scopes.c.id)), {f"n-{at}" for at in range(MOST_NAMES - 1)})
+        admit_names(connection, {connection.scalar(select(scopes.c.id)): {f"n-{at}" for at in range(MOST_NAMES - 1)}})
     judge(store, 1.0, "one")
     judge(store, 1.0, "two")
     assert apply(store) == AppliedScores(1, 1, 0)

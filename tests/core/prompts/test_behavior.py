@@ -11,9 +11,11 @@ from core.log.retrievals import last_days, list_live_figures
 from core.log.values import Measured
 from core.prompts.behavior import report_behavior
 from core.tracking.gateway import Tracking
+from core.tracking.runs import PromptVersion, Run
 from quarterdeck.log import RetrievalLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.backends import BACKENDS
 
@@ -89,3 +91,27 @@ def test_each_version_has_its_offline_figures_beside_the_live_ones(store: Store,
     ((label, difference),) = [(each.label, one) for each in again.versions for one in each.differences]
     assert (label, difference.figure, difference.days) == ("v3", "score", 1)
     assert difference.low > 0
+
+
+class OnePrompt:
+    """MLflow with one prompt of two versions, and no run."""
+
+    def list_prompts(self, name: str, *, with_runs: bool) -> tuple[PromptVersion, ...]:
+        assert not with_runs
+        return tuple(PromptVersion(name, number, "", (), "", NOON, (), {}) for number in (3, 2))
+
+    def list_runs(self, *_: object, **__: object) -> tuple[Run, ...]:
+        return ()
+
+
+def test_queries_of_services_that_do_not_use_the_prompt_are_left_out(store: Store) -> None:
+    chat, search, mail = (Scope("production", name) for name in ("chat", "search", "mail"))
+    rows = [asked("v2"), asked("v2", 1), asked("v3", 2), asked(None, 3)]
+    append_retrievals(store, [replace(row, scope=chat) for row in rows])
+    append_retrievals(store, [replace(asked(None, n), scope=search) for n in range(20)])
+    append_retrievals(store, [replace(asked("v2", 5, score=0.8), scope=mail)])
+    scope = Scope("production", "")
+    found = report_behavior(store, OnePrompt(), "qa", experiment="", window=WINDOW, scope=scope)
+    assert [(each.label, each.live.queries) for each in found.versions] == [("v3", 1), ("v2", 3), ("", 1)]
+    assert found.versions[1].live.score == Measured(3, pytest.approx(0.6))
+    assert found.queries == 5
