@@ -4,7 +4,6 @@ What rows mean is not its concern: `recorder.py` appends retrievals, `snapshot.p
 """
 
 import json
-import logging
 import os
 import sqlite3
 import time
@@ -25,9 +24,6 @@ from sqlalchemy.pool import QueuePool
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError, SourceUnavailable
 from quarterdeck.schema import REVISION, alembic_version, create_schema
-from quarterdeck.scope import DEFAULT_ENVIRONMENT as DEFAULT_ENVIRONMENT
-
-logger = logging.getLogger("quarterdeck")
 
 _CHECKPOINT_PAGES = 8_000  # 32 MB. Checkpoints wait for the disk: the default of 1,000 slows a busy writer
 _UNPACKED_AT_ONCE = 1_000
