@@ -1,4 +1,4 @@
-"""The command `import-scores`: judgements of retrievals, such as feedback, from a file."""
+"""The command `import-scores`: judgments of retrievals, such as feedback, from a file."""
 
 import sys
 from datetime import UTC, datetime

@@ -270,8 +270,8 @@ def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> E
     if all(lift.most < lift.compared.margin for lift in primary):
         best = max(primary, key=lambda lift: lift.most)
         said = (
-            f"No arm is worth it: {best.arm} is at most {say_amount(design.metric, max(0.0, best.most))} better than "
-            f"{design.control} in {design.metric}, {say_amount(design.metric, best.compared.margin)} is the goal."
+            f"No effect worth having: {best.arm} is at most {say_amount(design.metric, max(0.0, best.most))} better "
+            f"than {design.control} in {design.metric}; the goal is {say_amount(design.metric, best.compared.margin)}."
         )
         return ExperimentVerdict(ExperimentCall.NO_EFFECT, said, winner=design.control)
     return None
