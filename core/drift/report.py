@@ -152,7 +152,7 @@ def _explain_nothing(
 def _with_outage(
     report: DriftReport, recorded: Sequence[DailyScores], *, today: date, accepted_on: date | None, window_days: int
 ) -> DriftReport:
-    """Return the report with the verdict `outage` where searches find nothing; a drop that is open is told too."""
+    """Return the report with the verdict `outage` where searches find nothing; an open drop is reported too."""
     known = [day for day in recorded if accepted_on is None or day.day >= accepted_on]
     if (said := describe_nothing_found(known)) and sum(day.questions for day in known) >= MIN_QUESTIONS:
         action = "Check that the index is there, is filled and answers."
