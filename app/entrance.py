@@ -1,12 +1,13 @@
 """Access to the pages: the sign-in page, the warnings, and the visitor's name and role at the bottom of the sidebar."""
 
 from contextlib import suppress
+from shlex import quote
 
 import streamlit as st
 
 from app.navigation import shown_environment
 from app.resources import get_config, is_demo, list_environments
-from app.text import plain
+from app.text import plain, plain_with_commands
 from app.visitor import Visitor, get_visitor, sign_out
 from core.audit.permissions import Role
 from core.errors import QuarterdeckError
@@ -28,7 +29,7 @@ def find_admitted() -> tuple[Visitor | None, str]:
 def render_entrance(refusal: str) -> None:
     """Draw the sign-in page, with one line that says why access is refused."""
     st.title("Quarterdeck", anchor=False)
-    st.markdown(f"#### {plain(refusal[:1].upper() + refusal[1:])}.")
+    st.markdown(f"#### {plain_with_commands(refusal[:1].upper() + refusal[1:])}.")
     if get_config().access.login:
         left, right = st.columns([1, 4])
         left.button("Sign in", type="primary", on_click=st.login)
@@ -78,8 +79,8 @@ def _look_at(environment: str) -> None:
 
 def _say_no_role(visitor: Visitor, environment: str) -> str:
     return (
-        f"you are {visitor.name}, and you have no role in {environment} yet. Ask an admin for: "
-        f'quarterdeck roles grant {visitor.name} viewer --reason "…"'
+        f"you are {visitor.name}, and you have no role in {environment} yet. Ask an admin to run "
+        f'`quarterdeck roles grant {quote(visitor.name)} viewer --reason "…"`'
     )
 
 

@@ -18,7 +18,7 @@ _UNSEEN = re.compile(
     r"\ud800-\udfff]"
 )
 _SIGN = "\ufffd"
-_COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=-]*`)")
+_COMMAND = re.compile(r"(`(?:dvc|git|pip|quarterdeck)[\w ./:=@\"…-]*`)")
 
 
 def plain(text: str) -> str:
@@ -38,7 +38,16 @@ def plain_error(error: QuarterdeckError) -> str:
     >>> plain_error(QuarterdeckError("No <b>. Run `quarterdeck demo`"))
     'No \\<b\\>\\. Run `quarterdeck demo`'
     """
-    parts = _COMMAND.split(" ".join(show_unseen(str(error)).split()))
+    return plain_with_commands(str(error))
+
+
+def plain_with_commands(text: str) -> str:
+    """Return any text as `plain` does, with the commands in it set as code, which can be copied.
+
+    >>> plain_with_commands("Ask for `quarterdeck roles grant ada@example.org viewer`")
+    'Ask for `quarterdeck roles grant ada@example.org viewer`'
+    """
+    parts = _COMMAND.split(" ".join(show_unseen(text).split()))
     return "".join(part if number % 2 else escape(part) for number, part in enumerate(parts))
 
 

@@ -27,7 +27,7 @@ from core.audit.trail import list_broken_audit_entries
 from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder, Vectors
 from core.embedding.vectors import VectorCache
-from core.errors import Conflict, QuarterdeckError
+from core.errors import Conflict, NotFound, QuarterdeckError
 from core.indexes.backends import open_indexes
 from core.indexes.builds import build_version, collect_garbage, get_live
 from core.indexes.ingest import DocumentSource
@@ -44,6 +44,7 @@ GRACE = timedelta(seconds=3)  # readers look for a newer alias every 0.2 s, and 
 _PAUSE_S = 0.02  # between two queries of a reader
 _SHARED = 0.5
 _VERSIONS = 4
+_GONE = 3  # exit code of a builder whose finished index was removed as garbage meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +204,11 @@ def _build_under_fire(scene: Scene, kills: int, rng: random.Random) -> int:
     for version, times in strikes:
         for _ in range(times):
             _kill_builder(scene, version, strike_at=rng.choice(["read", "embed", "write", "register"]), rng=rng)
-        builder = _start(scene, "build", str(version))
-        said, _ = builder.communicate(timeout=600)
+        for _ in range(2):  # once more if the swapper removed it as garbage while the builder compared it
+            builder = _start(scene, "build", str(version))
+            said, _ = builder.communicate(timeout=600)
+            if builder.returncode != _GONE:
+                break
         assert builder.returncode == 0, said
         embedded += json.loads(said.splitlines()[-1])["embedded"]
     return embedded
@@ -291,6 +295,8 @@ def _build(scene: Scene, version: int) -> None:
         )
     except Conflict as error:
         sys.exit(str(error))
+    except NotFound:
+        sys.exit(_GONE)
     print(json.dumps({"embedded": report.embedded}))
 
 

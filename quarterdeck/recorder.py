@@ -55,7 +55,7 @@ class Recorder:
         self,
         log: Store | RetrievalLog,
         *,
-        batch_rows: int = 500,
+        batch_rows: int = 5_000,
         batch_s: float = 0.05,
         max_queue: int = 100_000,
         block_s: float = 5.0,

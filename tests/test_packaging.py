@@ -39,7 +39,7 @@ print(*(user for user in range(1_000) if deck.is_enabled("new_prompt_v3", f"user
 RIGHT_USE = """
 from quarterdeck import Quarterdeck
 with Quarterdeck("sqlite:///x.db") as deck:
-    kept: bool = deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17")
+    kept: str | None = deck.log_retrieval("what is an mbuf", 0.78, session_id="s-17")
     name: str = deck.variant("new_prompt_v3", "user-1", {"country": "NL"})
     on: bool = deck.is_enabled("use_reranker", "user-1", default=True)
     print(kept, name, on)

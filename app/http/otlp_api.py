@@ -44,7 +44,7 @@ async def traces(request: Request) -> Response:
 
 async def ignore(request: Request) -> Response:
     """Answer that logs or metrics were taken: exporters would send what is refused again and again. Count them."""
-    signal = request.url.path.rpartition("/")[2]
+    signal = str(request.scope["path"]).rpartition("/")[2]
     return await _answer(request, TokenScope.INGEST, partial(_store_nothing, signal))
 
 

@@ -167,14 +167,18 @@ class _Folder(ABC):
             except Exception as error:  # noqa: BLE001 - each library has a family of its own; below it is named
                 logging.getLogger(__name__).info("index %s is reopened: %s", name, first_line(error))
                 self._forget(name)
-        if not _NAME.fullmatch(name) or not self._path(name).is_dir():
-            raise NotFound(f"index: no index {name!r} in {self._folder}; there are: {', '.join(self.list_names())}")
+        self._check_there(name)
         try:
             self._opened[name] = self._open(name)
             return question(self._opened[name])
         except Exception as error:
             self._forget(name)
+            self._check_there(name)  # it may have been removed just now
             raise SourceUnavailable(f"index {name!r} could not be read: {first_line(error)}") from error
+
+    def _check_there(self, name: str) -> None:
+        if not _NAME.fullmatch(name) or not self._path(name).is_dir():
+            raise NotFound(f"index: no index {name!r} in {self._folder}; there are: {', '.join(self.list_names())}")
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{self.suffix}"

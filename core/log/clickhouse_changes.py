@@ -27,6 +27,8 @@ _SERIES = "environment, service, dimension, value, start_ms"
 _DAYS = "environment, service, day_ms, document"
 _MAPPED, _UNMAPPED, _MOVED = 1, 2, 3  # marks of rows that are being changed, modulo _MARKS
 _MARKS, _VERSIONS = 4, 60  # a mark also holds the map's version: the same rows may be changed the same way again
+# An insert is recognized block by block, so one that may be repeated has one block, in whatever parts its rows lie.
+_ONE_BLOCK = "max_threads = 1, min_insert_block_size_rows = 1000000000, min_insert_block_size_bytes = 0"
 _COUNTS = "n + unmapped + unscored + empty + failed"
 _OF_SCOPE = "environment = {environment:String} AND service = {service:String}"
 _OF_SCALE = (
@@ -182,7 +184,8 @@ def _change(
     if changed:
         token = f"{given_mark}-{changed}-{content_hash}"
         for table, select in _list_differences(log, f"(SELECT * FROM {rows} WHERE {marked})", mark, signs).items():
-            log.command(f"{select} SETTINGS insert_deduplication_token = '{token}-{table}'", **names)
+            once = f"insert_deduplication_token = '{token}-{table}', {_ONE_BLOCK}"
+            log.command(f"{select} SETTINGS {once}", **names)
         log.change(rows, end, marked, **names)
     return int(changed)
 

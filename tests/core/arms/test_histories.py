@@ -126,7 +126,7 @@ def test_looking_while_rows_come_in_gives_what_a_first_look_would(
     monkeypatch.setattr(histories, "_BUSY_ROWS", busy_rows)
     kept, waiting, now = ArmHistories(log), sorted(ROWS, key=lambda row: row.ts, reverse=True), START
     while now < END:
-        now = min(END, now + timedelta(minutes=7))
+        now = min(END, now + timedelta(minutes=19))
         append_retrievals(log, [waiting.pop() for row in list(waiting) if row.ts < now])
         looks = kept.read(WATCHED, until=now)
     assert_alike(looks, ArmHistories(log).read(WATCHED, until=END))

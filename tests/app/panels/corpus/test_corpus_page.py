@@ -340,7 +340,7 @@ def test_a_prediction_is_shown_and_then_set_beside_what_was_measured(deck: Store
     coverage = report_coverage(deck, embedder, scope=CHAT, today=datetime.now(UTC).date())
     source = read_version(Corpus(as_demo.config.corpus_repo), "v2")
     found = predict_coverage(deck, embedder, source, get_index(deck, "docs-v1"), coverage)
-    save_prediction(deck, found, ME)
+    save_prediction(deck, found, ME, scope=CHAT)
     app = open_tab("What would it fix?")
     assert re.search(
         r"\*\*v2\*\* would lift \*\*\d\d%\*\* of the low-scoring queries, most of all “.*vpp", said(app).lower()
