@@ -150,8 +150,8 @@ def _alone(url: str) -> ASGIApp:
     from starlette.applications import Starlette
     from starlette.routing import Route
 
-    from core.intake.intake import store_retrievals
     from core.intake.rows import parse_record, read_api_time
+    from quarterdeck.recorder import append_retrievals
     from quarterdeck.redaction import redact
 
     store = Store(url)
@@ -159,7 +159,7 @@ def _alone(url: str) -> ASGIApp:
     def keep(body: bytes) -> str:
         now = datetime.now(UTC)
         row = parse_record(json.loads(body), read_time=partial(read_api_time, now=now), redact=redact)
-        store_retrievals(store, [row])
+        append_retrievals(store, [row])
         return row.name
 
     async def answer(request: Request) -> Response:

@@ -13,8 +13,8 @@ from core.embedding.embed import DEFAULT_MODEL
 from core.errors import InvalidInput, SourceUnavailable
 from core.safety.inheritance import list_passed
 from quarterdeck.log import open_log
-from quarterdeck.scope import fold_environment, read_aliases
-from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
+from quarterdeck.scope import DEFAULT_ENVIRONMENT, fold_environment, read_aliases
+from quarterdeck.store import Store
 
 _RETENTION = {
     "rows": "QUARTERDECK_RETENTION_DAYS",

@@ -103,7 +103,7 @@ def _check_buckets() -> Finding:
         "buckets",
         State.FAIL,
         problem,
-        "install the pinned versions: pip install -c constraints.txt -r requirements.txt",
+        "install the versions of openfeature-flagd-core, mmh3 and cbor2 that constraints.txt of this release pins",
     )
 
 

@@ -19,7 +19,7 @@ Every command takes these options, which are not repeated below:
 | --- | --- | --- |
 | `--json` | | Print JSON instead of text. |
 | `--database URL` | `QUARTERDECK_DATABASE_URL` | The shared store. |
-| `--environment NAME` | `QUARTERDECK_ENVIRONMENT` | Whose flags. |
+| `--environment NAME` | `QUARTERDECK_ENVIRONMENT` | The environment to work in. |
 | `--help` | | Show the help, with an example. |
 """
 

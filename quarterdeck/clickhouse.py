@@ -21,7 +21,7 @@ from quarterdeck.clickhouse_tables import (
     on_cluster,
     select_sums,
 )
-from quarterdeck.errors import InvalidInput, SourceUnavailable
+from quarterdeck.errors import InvalidInput, SourceUnavailable, first_line
 from quarterdeck.retrieval import COLUMNS, FORGETTABLE, Row, to_columns
 
 SCHEMES = ("clickhouse", "clickhouses", "chdb")
@@ -186,7 +186,7 @@ class ClickHouseLog:
         try:
             return getattr(self._client(), method)(*arguments, **options)
         except (ClickHouseError, OSError) as error:
-            raise SourceUnavailable(f"The log {self.name} failed: {_first_line(error)}.") from error
+            raise SourceUnavailable(f"The log {self.name} failed: {first_line(error)}.") from error
 
     def _client(self) -> Any:
         with self._opening:
@@ -245,7 +245,3 @@ def _checked_name(what: str, name: str) -> str:
 
 def _version_of(comment: str) -> int:
     return int(comment) if comment.isdecimal() else 0
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

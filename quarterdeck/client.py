@@ -27,7 +27,7 @@ from quarterdeck.recorder import Recorder
 from quarterdeck.redaction import Redactor, redact
 from quarterdeck.retrieval import COLUMNS, make_row, ts_to_ms
 from quarterdeck.sampling import make_sampler
-from quarterdeck.scope import DEFAULT_SCOPE, make_scope, service_of_process
+from quarterdeck.scope import DEFAULT_ENVIRONMENT, DEFAULT_SCOPE, make_scope, service_of_process
 from quarterdeck.scores import check_score
 from quarterdeck.snapshot import (
     EMPTY,
@@ -38,7 +38,7 @@ from quarterdeck.snapshot import (
     read_snapshot,
     save_snapshot,
 )
-from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
+from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
 
@@ -316,7 +316,7 @@ class Quarterdeck:
         return self._exposures.track(event, user_id, value, attributes or {})
 
     def score(self, retrieval_id: str, name: str, value: float, *, comment: str = "", source: str = "user") -> bool:
-        """Queue a judgement of a retrieval, such as feedback that came later; return False if it was refused.
+        """Queue a judgment of a retrieval, such as feedback that came later; return False if it was refused.
 
         - `retrieval_id`: what `log_retrieval` returned. The score may arrive before the row, up to 7 days.
         - `name`: what was judged, for example `feedback` (-1 to 1), `faithfulness` (0 to 1) or a name of your own.

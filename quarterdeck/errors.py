@@ -64,3 +64,13 @@ class SourceUnavailable(QuarterdeckError):
     Traceback (most recent call last):
     quarterdeck.errors.SourceUnavailable: The recorder is closed; make a new Quarterdeck client to log again.
     """
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of what a library's error says, without the full stop; its type if it says nothing.
+
+    >>> first_line(OSError("disk full.\\nTraceback")), first_line(OSError())
+    ('disk full', 'OSError')
+    """
+    said = str(error or "").strip()
+    return said.splitlines()[0].rstrip(".") if said else type(error).__name__

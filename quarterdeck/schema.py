@@ -125,8 +125,8 @@ def _former_rollup(name: str) -> Table:
 
 BINS = tuple(f"b{number:02}" for number in range(HISTOGRAM_BINS))
 
-# What clients of 0003 add to. Nobody reads these tables, and the deck empties them from time to time.
-FORMER_ROLLUPS = (
+# What clients of 0003 add to. Nobody reads these tables; the migration to 0004 emptied them.
+_FORMER_ROLLUPS = (
     _former_rollup("rollups_hour"),
     _former_rollup("rollups_day"),
     Table(
@@ -257,7 +257,7 @@ document_packs = Table(
     Column("packed", LargeBinary, nullable=False),
 )
 
-# A judgement of an answer that came after its row, or before it: by its name and who gave it. The environment is part
+# A judgment of an answer that came after its row, or before it: by its name and who gave it. The environment is part
 # of the key, so that nobody replaces scores of another one. The deck adds pending ones to the rollups (`pending` is 1,
 # or 2 if only a row of the same service may have the score); `applied` is the value that it added last.
 scores = Table(

@@ -1,4 +1,4 @@
-"""Rule: a score is a later judgement of a retrieval, by its name and who gave it: a value and its checks."""
+"""Rule: a score is a later judgment of a retrieval, by its name and who gave it: a value and its checks."""
 
 from typing import Any, NamedTuple
 

@@ -4,7 +4,6 @@ What rows mean is not its concern: `recorder.py` appends retrievals, `snapshot.p
 """
 
 import json
-import logging
 import os
 import sqlite3
 import time
@@ -23,11 +22,8 @@ from sqlalchemy import URL, Connection, Engine, Select, create_engine, event, fu
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from quarterdeck.errors import InvalidInput, QuarterdeckError, SourceUnavailable
+from quarterdeck.errors import InvalidInput, QuarterdeckError, SourceUnavailable, first_line
 from quarterdeck.schema import REVISION, alembic_version, create_schema
-from quarterdeck.scope import DEFAULT_ENVIRONMENT as DEFAULT_ENVIRONMENT
-
-logger = logging.getLogger("quarterdeck")
 
 _CHECKPOINT_PAGES = 8_000  # 32 MB. Checkpoints wait for the disk: the default of 1,000 slows a busy writer
 _UNPACKED_AT_ONCE = 1_000
@@ -221,7 +217,7 @@ class Store:
 
     def _describe_failure(self, error: BaseException | None) -> str:
         """Return what went wrong in one line, and what to do if that is known."""
-        line = _first_line(error)
+        line = first_line(error)
         remedy = next((f" {remedy}." for sign, remedy in _REMEDIES.items() if sign in line), "")
         return f"The store {self.name} failed: {line}.{remedy}"
 
@@ -343,7 +339,3 @@ def _write_ahead(connection: Any, wait_s: float) -> None:
             if "locked" not in str(error) or time.monotonic() >= end:
                 raise
             time.sleep(0.01)
-
-
-def _first_line(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if error and str(error).strip() else type(error).__name__

@@ -64,7 +64,7 @@ def alerts_add(
 
     rule = AlertRule(name, url, secret, DriftStatus(from_status), service.casefold())
     entry = save_alert_rule(open_store(config), rule, Act(config.operator, reason, config.environment))
-    show(as_json, {"entry": entry}, [f"{name} is alerted from {from_status} on (audit entry {entry})"])
+    show(as_json, {"entry": entry}, [f"{name} is called from state {from_status} on (audit entry {entry})"])
 
 
 @alerts.command("remove")

@@ -64,7 +64,7 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
 @click.option("--anyway", is_flag=True, help="Take the step even if the verdict does not say promote.")
 @click.option(
     "--service", "services", multiple=True, metavar="NAME",
-    help="From now on, judge it by the rows of this service alone; give it again for each further one.",
+    help="From now on, judge it only by the rows of this service.",
 )  # fmt: skip
 @click.option("--all-services", is_flag=True, help="From now on, judge it by all services that report its arms.")
 @_reason_option

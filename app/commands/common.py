@@ -34,7 +34,9 @@ def common(command: Command) -> Command:
     @click.option(
         "--database", metavar="URL", help="The shared store (default: QUARTERDECK_DATABASE_URL, else the demo's)."
     )
-    @click.option("--environment", metavar="NAME", help="Whose flags (default: QUARTERDECK_ENVIRONMENT).")
+    @click.option(
+        "--environment", metavar="NAME", help="The environment to work in (default: QUARTERDECK_ENVIRONMENT)."
+    )
     @functools.wraps(command)
     def wrapped(*, database: str | None, environment: str | None, **options: Any) -> Any:
         return command(load_config(os.environ, database_url=database, environment=environment), **options)

@@ -82,7 +82,7 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 )
 @click.option(
     "--service", "services", multiple=True, metavar="NAME",
-    help="Compare the rows of this service alone; give it again for each further one (default: all).",
+    help="Compare only the rows of this service (default: all services).",
 )  # fmt: skip
 @_reason_option
 @common

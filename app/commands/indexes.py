@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ from core.indexes.probes import GoldenQuery
 from core.indexes.registry import Index
 from core.tracking.cases import Case
 from quarterdeck.store import Store
+
+if TYPE_CHECKING:
+    from core.predictions.prediction import Prediction, PredictionCheck
 
 
 @click.group()
@@ -243,12 +246,7 @@ def index_predict(
     embedder = make_embedder(config, store)
     if measure:
         check = measure_prediction(store, embedder, get_prediction(store, source, scope))
-        rows = [each for each in (check.total, *check.topics) if each]
-        show(
-            as_json,
-            check,
-            [f"{r.label:<40} predicted {r.predicted_score:.3f}, measured {r.measured_score:.3f}" for r in rows],
-        )
+        show(as_json, check, _describe_check(check))
         return
     coverage = report_coverage(
         store,
@@ -264,6 +262,19 @@ def index_predict(
     found = predict_coverage(store, embedder, wanted, live, coverage, on_progress=show_progress)
     act = Act(config.operator, f"predicted against {found.live}", config.environment)
     save_prediction(store, found, act, scope=scope)
+    show(
+        as_json,
+        {**to_json(found), "lifted_share": found.lifted_share, "lift": found.lift},
+        _describe_prediction(found),
+    )
+
+
+def _describe_check(check: "PredictionCheck") -> list[str]:
+    rows = [each for each in (check.total, *check.topics) if each]
+    return [f"{r.label:<40} predicted {r.predicted_score:.3f}, measured {r.measured_score:.3f}" for r in rows]
+
+
+def _describe_prediction(found: "Prediction") -> list[str]:
     lines = [
         f"{topic.count:>6}  {topic.live_score:.2f} -> {topic.predicted_score:.2f}  {topic.lifted_share:>4.0%} lifted  "
         f"{topic.label}  ({', '.join(topic.documents[:3]) or 'nothing new helps'})"
@@ -274,7 +285,7 @@ def index_predict(
         f"score worse; {len(found.unreached)} of {found.new_documents} new documents and {len(found.idle)} of those "
         "that stay are reached by no query"
     )
-    show(as_json, {**to_json(found), "lifted_share": found.lifted_share, "lift": found.lift}, lines)
+    return lines
 
 
 def _read_source(config: Config, source: str) -> Any:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--as-of",
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="DATE",
-    help="The verdict at the end of this day, from the rows before its end alone.",
+    help="The verdict at the end of this day, from rows up to then only.",
 )
 @service_option
 @common

@@ -49,7 +49,9 @@ def prompts_list(config: Config, *, as_json: bool) -> None:
 @click.option(
     "--ceiling", type=click.FloatRange(0, min_open=True), metavar="USD", help="The most that a query may cost."
 )
-@click.option("--floor", type=click.FloatRange(0, 1), metavar="F", help="The least faithfulness that wins per cost.")
+@click.option(
+    "--floor", type=click.FloatRange(0, 1), metavar="F", help="The lowest faithfulness that can win per cost."
+)
 @click.option("--prompt", metavar="NAME", help="The prompt (default: that of the newest run with several versions).")
 @common
 def prompts_compare(

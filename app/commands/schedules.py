@@ -20,7 +20,7 @@ def schedule() -> None:
 @click.option("--steps", metavar="P,P,…", help="The rollout percentages, like 5,25,50,100.")
 @click.option("--hold", default="24h", show_default=True, help="How long each step is held: 30m, 24h, 2d.")
 @click.option("--on/--off", "on", default=None, help="Switch the flag; with --steps, at the first step.")
-@click.option("--at", "starts", metavar="TIME", help="When to begin, ISO 8601, UTC unless it says otherwise (now).")
+@click.option("--at", "starts", metavar="TIME", help="When to begin, in ISO 8601; UTC without a zone (default: now).")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail with every step.")
 @common
 def schedule_add(

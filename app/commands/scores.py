@@ -1,4 +1,4 @@
-"""The command `import-scores`: judgements of retrievals, such as feedback, from a file."""
+"""The command `import-scores`: judgments of retrievals, such as feedback, from a file."""
 
 import sys
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ def import_scores_command(
 ) -> None:
     """Store the scores of a CSV, Parquet or JSON Lines file. Exit code 1 when some rows were refused.
 
-    The columns are retrieval_id, name and value, and if you like comment, source, ts, service and environment. A score
+    The columns are retrieval_id, name and value, and optionally comment, source, ts, service and environment. A score
     replaces an earlier one of the same name and source, so importing a file again changes nothing. Scores may come up
     to seven days before their retrievals.
 

@@ -55,8 +55,8 @@ def services_list(config: Config, *, as_json: bool) -> None:
 @click.option("--no-dimensions", is_flag=True, help="Declare no attribute any more.")
 @click.option("--zone", metavar="ZONE", help="The time zone of its days, for example Europe/Berlin.")
 @click.option("--trace-link", metavar="URL", help="The address of a trace, with {trace_id} in it.")
-@click.option("--score-kind", metavar="KIND", help="What its scores are where a row does not say it.")
-@click.option("--keep-answers/--no-answers", default=None, help="Store the answers in its traces, redacted, or none.")
+@click.option("--score-kind", metavar="KIND", help="The kind of its scores, for rows that do not name one.")
+@click.option("--keep-answers/--no-answers", default=None, help="Store the redacted answers in its traces, or none.")
 @_reason_option
 @common
 def services_set(

@@ -51,7 +51,7 @@ def tokens_list(config: Config, *, as_json: bool) -> None:
     "services",
     multiple=True,
     metavar="NAME",
-    help="What it sends belongs to this service; may be repeated (default: all of the environment).",
+    help="What it sends belongs to this service (default: all services of the environment).",
 )
 @click.option("--expires", metavar="DAYS", type=click.IntRange(1, LONGEST_DAYS), help="Expires after this many days.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")

@@ -3,16 +3,12 @@
 Flag endpoints (OFREP and flagd) are in `ofrep.py`; what all handlers share is in `backends.py`.
 """
 
-from collections.abc import Awaitable, Callable
-
 from starlette import types
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 
 from app.http import ofrep, operations_api, otlp_api, records
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 async def healthz(_request: Request) -> Response:

@@ -186,6 +186,16 @@ def say_amount(metric: Metric, amount: float) -> str:
     return f"{amount:.3f}"
 
 
+def say_count(number: int) -> str:
+    """Format an estimated number, rounded up to two leading digits: the estimate is no more exact than that.
+
+    >>> say_count(7), say_count(1_234)
+    ('7', '1,300')
+    """
+    unit = int(10 ** max(0, len(str(number)) - 2))
+    return f"{-(-number // unit) * unit:,}"
+
+
 def say_time(time: timedelta) -> str:
     """Format a duration in its largest unit.
 

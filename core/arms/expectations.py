@@ -18,7 +18,7 @@ Expected = Mapping[str, tuple[int, float]]  # by user: the questions, and the su
 class Expectation:
     """How far each text and each user is above or below the mean score, from what was learned so far.
 
-    A text's deviation is the mean of its scores less the mean of all, shrunk towards 0 by n / (n + 1) with n scores; a
+    A text's deviation is the mean of its scores less the mean of all, shrunk toward 0 by n / (n + 1) with n scores; a
     user's is the mean of what the texts leave over, shrunk by n / (n + 3). What is unknown deviates by 0. Any function
     of earlier rows is allowed here, because the arms are drawn independently of it: a bad guess only adjusts less.
     """

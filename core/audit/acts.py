@@ -18,7 +18,8 @@ from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check
 from core.audit.trail import record_audit
 from core.errors import InvalidInput
 from quarterdeck.clock import now_ms, to_ms
-from quarterdeck.store import DEFAULT_ENVIRONMENT, Store
+from quarterdeck.scope import DEFAULT_ENVIRONMENT
+from quarterdeck.store import Store
 
 MAX_TEXT = 2_000
 

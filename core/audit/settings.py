@@ -40,6 +40,7 @@ class Family(StrEnum):
     SERVICE = "service:"
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
+    BACKFILL = "backfill:"
 
 
 MAX_KEY = 256  # what the column of the names holds

@@ -143,7 +143,7 @@ def rank_causes(
 
 
 def name_unknown(recorded: int) -> str:
-    """Return the title of an unknown cause, with the number of changes that were looked at.
+    """Return the title of an unknown cause, with the number of changes that were examined.
 
     >>> name_unknown(264)
     'unknown: none of the 264 recorded changes fits'

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from core.drift.daily import MIN_QUERIES, EffectTest
 from core.drift.detector import Detector
-from core.drift.verdict import HISTOGRAM_BINS, DriftReport, as_history
+from core.drift.verdict import DriftReport, as_history
 from core.log.values import DailyScores
+from quarterdeck.schema import HISTOGRAM_BINS
 
 Floats = NDArray[np.float64]
 Segments = Mapping[str, Mapping[str, Sequence[DailyScores]]]

@@ -18,7 +18,6 @@ from core.safety.yaml_texts import MOST_BYTES, parse_yaml_texts
 
 MOST_STAGES = 5_000
 _MOST_PIPELINE_BYTES = 1_000_000
-_OUTPUTS = ("outs", "metrics", "plots")
 _DEFAULT_PARAMS = "params.yaml"
 
 

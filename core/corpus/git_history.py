@@ -184,7 +184,7 @@ def _sources(blobs: _Blobs) -> _Blobs:
 
 
 def _read_blob(git: Any, blob: Any, path: str) -> bytes:
-    """Return a file's bytes; its size is looked at first, because git may hold gigabytes under any name."""
+    """Return a file's bytes; its size is checked first, because git may hold gigabytes under any name."""
     found = git[blob]
     if found.size > MOST_BYTES:
         raise SourceUnavailable(f"{path} is larger than {MOST_BYTES:,} bytes, so it is not read")

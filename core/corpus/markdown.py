@@ -56,7 +56,7 @@ def _outside_code(block: str) -> str:
 def _code_spans(block: str) -> Iterator[tuple[int, int]]:
     """Yield where code begins and ends: a run of backticks to the next run that is as long, as CommonMark has it.
 
-    Each run is looked at once. A pattern with a reference back takes the cube of their number.
+    Each run is visited once. A pattern with a reference back takes the cube of their number.
     """
     runs = [(found.start(), found.end()) for found in _RUN.finditer(block)]
     next_of_length: dict[int, int] = {}

@@ -210,7 +210,7 @@ class _State:
         return int(max(day + 1 - BACK_DAYS - int(sums.argmax()), step.changed + 1))
 
     def _is_nothing(self, at: int, day: int) -> bool:
-        """Whether the last days, all since the drop or as many as are looked at, are no longer clearly below it."""
+        """Whether the last days, all since the drop or as many as are examined, are no longer clearly below it."""
         off, _ = self._residuals(at, day)
         if len(off) < NOTHING_DAYS:
             return False

@@ -87,7 +87,7 @@ class DailyHistory:
 
     @classmethod
     def of(cls, ordinal: Ints, count: Ints, total: Floats, total_squares: Floats) -> "DailyHistory":
-        """Summarize daily sums. A day's variance is shrunk towards that of all days up to it."""
+        """Summarize daily sums. A day's variance is shrunk toward that of all days up to it."""
         mean = total / count
         squares = np.maximum(total_squares - total * mean, 0.0)
         degrees = (count - 1).astype(float)

@@ -161,7 +161,7 @@ def _explain_nothing(
 def _with_outage(
     report: DriftReport, recorded: Sequence[DailyScores], *, today: date, accepted_on: date | None, window_days: int
 ) -> DriftReport:
-    """Return the report with the verdict `outage` where searches find nothing; a drop that is open is told too."""
+    """Return the report with the verdict `outage` where searches find nothing; an open drop is reported too."""
     found = _find_outage(recorded, today=today, accepted_on=accepted_on, window_days=window_days)
     if found is None:
         return report

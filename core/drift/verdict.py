@@ -21,8 +21,8 @@ from core.drift.windows import Windows, choose_windows
 from core.drift.wording import POWER, word_nothing, word_report
 from core.errors import InvalidInput
 from core.log.values import DailyScores
+from quarterdeck.schema import HISTOGRAM_BINS
 
-HISTOGRAM_BINS = 50
 WATCH = math.log(25)  # evidence for `watch`: the data are 25 times likelier with a drop than without
 USEFUL_DROP = 0.10  # data are insufficient if even this drop would be missed,
 USEFUL_SPREADS = 5 / 6  # or one of this many sds of single scores, if that is more
@@ -87,7 +87,7 @@ def decide_drift(
     `delta` compares the days since a change that is called or suspected, else the last `window_days`, with the
     `baseline_days` before them on the former level (`core.drift.windows`). Its 95% interval treats each day as one
     cluster, sessions included: the day-clustered variance of the weekday-adjusted daily means, widened for
-    autocorrelation between days and shrunk towards the fitted noise model with the weight of 8 days (Cameron & Miller
+    autocorrelation between days and shrunk toward the fitted noise model with the weight of 8 days (Cameron & Miller
     2015 on few clusters); Student's t.
     `looks` raises the threshold and widens the interval (Bonferroni) for a verdict that is one of many.
     Raises `InvalidInput` for days out of order and windows below one day.

@@ -1,7 +1,7 @@
 """Rule: turns another tool's flags into flagd definitions: what the importers of all tools have in common.
 
 A flag without a counterpart in flagd is refused with the reason; nothing is converted halfway. What means something
-slightly different here is said in a note. Users land in flagd's buckets, not in the ones they had.
+slightly different here is stated in a note. Users land in flagd's buckets, not in the ones they had.
 """
 
 import json

@@ -7,13 +7,11 @@ from typing import Any
 from core.flags.definition import FlagDefinition
 from quarterdeck.buckets import check_bucketing
 from quarterdeck.flags import FlagSet
-from quarterdeck.store import DEFAULT_ENVIRONMENT
+from quarterdeck.scope import DEFAULT_ENVIRONMENT
 
 MOST_USERS = 0.5
 MADE_UP_COUNT = 2_000
 NAMED_MOVERS = 20
-
-Context = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

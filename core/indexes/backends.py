@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from core.embedding.chunks import Chunk
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
+from quarterdeck.errors import first_line
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _BATCH = 200
@@ -103,7 +104,7 @@ class _Folder(ABC):
             self._write(staging, chunks, np.ascontiguousarray(vectors, dtype=np.float32))
         except Exception as error:
             shutil.rmtree(staging, ignore_errors=True)
-            raise SourceUnavailable(f"index {name!r} could not be written: {_first_line(error)}") from error
+            raise SourceUnavailable(f"index {name!r} could not be written: {first_line(error)}") from error
         self._publish(staging, name)
         return len(chunks)
 
@@ -164,7 +165,7 @@ class _Folder(ABC):
             try:
                 return question(known)
             except Exception as error:  # noqa: BLE001 - each library has a family of its own; below it is named
-                logging.getLogger(__name__).info("index %s is reopened: %s", name, _first_line(error))
+                logging.getLogger(__name__).info("index %s is reopened: %s", name, first_line(error))
                 self._forget(name)
         self._check_there(name)
         try:
@@ -173,7 +174,7 @@ class _Folder(ABC):
         except Exception as error:
             self._forget(name)
             self._check_there(name)  # it may have been removed just now
-            raise SourceUnavailable(f"index {name!r} could not be read: {_first_line(error)}") from error
+            raise SourceUnavailable(f"index {name!r} could not be read: {first_line(error)}") from error
 
     def _check_there(self, name: str) -> None:
         if not _NAME.fullmatch(name) or not self._path(name).is_dir():
@@ -344,7 +345,3 @@ def _last_touched(folder: Path) -> float:
 
 def _still_there(folder: Path) -> Iterator[Path]:
     yield from (path for path in (folder, *folder.rglob("*")) if path.exists())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

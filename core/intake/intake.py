@@ -1,11 +1,11 @@
-"""Gateway to the log for retrievals from outside, each stored together with a mark that it was.
+"""Gateway to the marks of what has arrived: idempotency keys with their answers, and the ids of traces.
 
-The mark (an idempotency key, an import's progress, the ids of traces) commits with the rows: a killed import or a
-repeated request stores nothing twice.
+A mark commits with its rows, in the transaction that the caller gives: a killed import or a repeated request stores
+nothing twice.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,6 @@ from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from core.errors import Conflict
-from quarterdeck.recorder import append_retrievals
-from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import ingest_keys
 from quarterdeck.store import Store
 
@@ -30,34 +28,6 @@ class Ticket:
     source: str
     key: str
     digest: str
-
-
-def store_retrievals(
-    store: Store, rows: Sequence[Retrieval], mark: Callable[[Connection], None] = lambda _connection: None
-) -> None:
-    """Append rows and call `mark`, which records their arrival, in one transaction. Raises SourceUnavailable."""
-    with store.begin() as connection:
-        mark(connection)
-        append_retrievals(store, rows, within=connection)  # an external log stores them before the mark
-
-
-def store_once(store: Store, rows: Sequence[Retrieval], ticket: Ticket, answer: Any, *, now_ms: int) -> Any:
-    """Append rows unless this idempotency key is known; return the answer: the given one, or the first one.
-
-    Raises Conflict when the key was used with another body.
-    """
-    with store.begin() as connection:
-        if not claim_key(connection, ticket, answer, now_ms=now_ms):
-            return first_answer(connection, ticket)
-        forget_keys(connection, ticket.source, before_ms=now_ms - KEYS_KEPT_MS)
-        append_retrievals(store, rows, within=connection)
-    return answer
-
-
-def find_answer(store: Store, ticket: Ticket) -> Any | None:
-    """Return the first answer to a known key, or None. Raises Conflict for another body."""
-    with store.read() as connection:
-        return first_answer(connection, ticket)
 
 
 def claim_key(connection: Connection, ticket: Ticket, answer: Any, *, now_ms: int) -> bool:

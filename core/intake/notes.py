@@ -26,7 +26,7 @@ class SpanNote:
     """What a span says about a question. `role` is one of `core.intake.names`, or "" for any other span.
 
     `hits` is None if the search failed, `kind` that of the hits' numbers. `reranked` is the best number of a reranker.
-    `problem` says why a retrieval cannot be read: a reason, and a sentence. `misjudged` says so of its judgements.
+    `problem` says why a retrieval cannot be read: a reason, and a sentence. `misjudged` says so of its judgments.
     `is_own_only`: the sender may judge rows of its own service alone.
     """
 

@@ -340,7 +340,7 @@ def _list_environments(traces: Iterable[_Open]) -> set[str]:
 
 
 def _judge(note: SpanNote, name: str, now_ms: int, *, first: str = "") -> list[dict[str, Any]]:
-    """Return a span's judgements as scores of a row; those of the trace are scores of its first row."""
+    """Return a span's judgments as scores of a row; those of the trace are scores of its first row."""
     ts_ms = min(note.start_ns // 1_000_000 or now_ms, now_ms)
     pending = FOR_OWN_SERVICE if note.is_own_only else FOR_ANY_SERVICE
     return [

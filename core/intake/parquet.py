@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
+from quarterdeck.errors import first_line
 
 _BATCH_ROWS = 10_000
 
@@ -32,7 +33,7 @@ def read_parquet(
                     refused = next((each for each in values if isinstance(each, InvalidInput)), None)
                     yield refused or dict(zip(sources, values, strict=True))
     except pa.ArrowException as error:
-        raise InvalidInput("file", f"{path.name} cannot be read as Parquet: {_first_line(error)}") from error
+        raise InvalidInput("file", f"{path.name} cannot be read as Parquet: {first_line(error)}") from error
 
 
 def _read(column: Any, field: str) -> list[Any]:
@@ -54,7 +55,7 @@ def _read_one(value: Any, field: str) -> Any:
     try:
         return value.as_py()
     except (ValueError, OverflowError, ArithmeticError) as error:
-        return InvalidInput(field, f"cannot be read: {_first_line(error)}")
+        return InvalidInput(field, f"cannot be read: {first_line(error)}")
 
 
 def _decode(value: bytes, field: str) -> Any:
@@ -62,7 +63,3 @@ def _decode(value: bytes, field: str) -> Any:
         return value.decode()
     except UnicodeDecodeError:
         return InvalidInput(field, "contains text that is not valid Unicode")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

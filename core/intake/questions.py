@@ -157,7 +157,7 @@ class _Trace:
         return next(filter(None, roots), "").strip()
 
     def find_judged(self, note: SpanNote, questions: Sequence[Question]) -> int:
-        """Return which question a span with judgements is about: the one it is part of, else the first within it."""
+        """Return which question a span with judgments is about: the one it is part of, else the first within it."""
         places = {span_id: place for place, question in enumerate(questions) for span_id in question.span_ids}
         around = [note.span_id, *(each.span_id for each in self.list_ancestors(note))]
         if own := [places[span_id] for span_id in around if span_id in places]:

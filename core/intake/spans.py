@@ -117,7 +117,7 @@ def read_span(
 
 
 def _may_judge(span: Span) -> bool:
-    """Return whether a span can hold judgements: most do not."""
+    """Return whether a span can hold judgments: most do not."""
     if span.events and any(name == "gen_ai.evaluation.result" for name, _ in span.events):
         return True
     return any(

@@ -21,11 +21,6 @@ class Calendar:
     zone: str
     steps: tuple[tuple[int, int], ...]
 
-    @property
-    def is_utc(self) -> bool:
-        """Whether every day begins at midnight, UTC."""
-        return self.steps == _UTC_STEPS
-
     def offset_at(self, ms: int) -> int:
         """Return how far local time is ahead of UTC at a time, in milliseconds: whole hours."""
         return self.steps[max(0, bisect_right(self.steps, (ms, 10**15)) - 1)][1]

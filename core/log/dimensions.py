@@ -1,6 +1,6 @@
-"""Shell: tells a log in ClickHouse which attributes services declare; its views count them for rows from then on.
+"""Shell: writes the attributes that services declare into a log in ClickHouse, whose views count them from then on.
 
-The settings of the services decide. A log in SQLite or PostgreSQL needs no telling: its writers read the settings.
+The settings of the services decide. A log in SQLite or PostgreSQL needs no copy: its writers read the settings.
 """
 
 from sqlalchemy import Connection, select

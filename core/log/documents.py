@@ -1,4 +1,4 @@
-"""Gateway to the documents rollup: how often each document was found, how high, how well and with what judgement.
+"""Gateway to the documents rollup: how often each document was found, how high, how well and with what judgment.
 
 Whole days are packed, and packs of two days, four and so on up to 64, so that any window is the sum of a few of them.
 A pack counts as long as the hours of its days are those that it was made of; other days are read row by row. A log in

@@ -103,7 +103,7 @@ class LoggedHit(NamedTuple):
 
 
 class GivenScore(NamedTuple):
-    """A later judgement of a question: its name, value, who gave it, and a comment."""
+    """A later judgment of a question: its name, value, who gave it, and a comment."""
 
     name: str
     value: float

@@ -45,7 +45,7 @@ class CaseFailure:
     case_id: str
     question: str
     expected: str
-    came: str
+    actual: str
     reasons: tuple[str, ...]
 
 

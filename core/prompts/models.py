@@ -235,7 +235,7 @@ def _load(protocol: Protocols) -> Any:
         return importlib.import_module(protocol.value)
     except ModuleNotFoundError as error:
         raise SourceUnavailable(
-            f"the answerer {protocol.value!r} needs another package. Run: pip install -e '.[{protocol.value}]'"
+            f"the answerer {protocol.value!r} needs another package. Run: pip install 'quarterdeck[{protocol.value}]'"
         ) from error
 
 

@@ -67,11 +67,3 @@ def identify_cases(cases: Sequence[CaseResult]) -> dict[str, CaseResult]:
         key = asked if asked and often[asked] == 1 else f"{asked}\0{case.case_id}"
         found[key if case.answerable else f"{key}\0refuse"] = case
     return found
-
-
-def list_shared_cases(runs: Sequence[Sequence[CaseResult]]) -> tuple[str, ...]:
-    """Return the ids of the cases that every run judged, with the same question and the same expectation to refuse."""
-    if not runs:
-        return ()
-    first, *others = (identify_cases(cases) for cases in runs)
-    return tuple(case.case_id for key, case in first.items() if all(key in other for other in others))

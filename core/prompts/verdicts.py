@@ -5,6 +5,7 @@ Questions and answers are shown as quoted text only: nothing in them can become 
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from core.prompts.gates import CaseFailure, GateCheck, GateReport
@@ -61,7 +62,7 @@ def _failing_cases(report: GateReport) -> list[str]:
     for failure in found[:_SHOWN_FAILURES]:
         parts.append(f"- **{_code(failure.case_id)}** {_code(failure.question)}")
         parts.append(f"  - expected: {_code(failure.expected)}")
-        parts.append(f"  - came: {_code(failure.came)}")
+        parts.append(f"  - actual: {_code(failure.actual)}")
         parts += [f"  - why: {_code(reason)}" for reason in failure.reasons]
     if len(found) > _SHOWN_FAILURES:
         parts.append(f"- and {len(found) - _SHOWN_FAILURES} more cases; the JUnit report lists them all")
@@ -74,7 +75,7 @@ def _merge(checks: Sequence[GateCheck]) -> list[CaseFailure]:
     for failure in (failure for check in checks for failure in check.failures):
         known = found.get(failure.case_id)
         reasons = tuple(dict.fromkeys((*(known.reasons if known else ()), *failure.reasons)))
-        found[failure.case_id] = CaseFailure(failure.case_id, failure.question, failure.expected, failure.came, reasons)
+        found[failure.case_id] = replace(failure, reasons=reasons)
     return list(found.values())
 
 
@@ -82,7 +83,7 @@ def _lines(failure: CaseFailure) -> list[str]:
     return [
         f"{failure.case_id}: {_short(failure.question)}",
         f"  expected: {_short(failure.expected)}",
-        f"  came:     {_short(failure.came) or '(nothing)'}",
+        f"  actual:   {_short(failure.actual) or '(nothing)'}",
         *(f"  why:      {_short(reason)}" for reason in failure.reasons),
     ]
 

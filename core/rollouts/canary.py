@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from core.arms.arms import Arm, ArmsReading, Metric
-from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_time, say_value
+from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_count, say_time, say_value
 from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
 from core.flags.definition import FlagDefinition
@@ -166,17 +166,11 @@ def _say_wait(each: ArmComparison, users: int, elapsed: timedelta) -> str:
     more = each.users_until_safe
     if more is None:
         return "; at the current difference, more users will not settle it"
-    return f"; about {_round(more):,} more users{_pace(more, users, elapsed)}"
+    return f"; about {say_count(more)} more users{_pace(more, users, elapsed)}"
 
 
 def _pace(lacking: int, seen: int, elapsed: timedelta) -> str:
     return f", {say_time(elapsed * (lacking / seen))} at this pace" if seen and elapsed > timedelta(0) else ""
-
-
-def _round(number: int) -> int:
-    """Round to two leading digits; the estimate is no more exact than that."""
-    unit = int(10 ** max(0, len(str(number)) - 2))
-    return -(-number // unit) * unit
 
 
 def _say_worse(each: ArmComparison) -> str:

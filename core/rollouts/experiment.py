@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
-from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_time, say_value
+from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_count, say_time, say_value
 from core.arms.sequential import ALPHA, LEAST_USERS, MISMATCH_P, compare_shares, find_users_needed, find_visible_effect
 from core.rollouts.experiment_design import Design, Direction
 
@@ -270,8 +270,8 @@ def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> E
     if all(lift.most < lift.compared.margin for lift in primary):
         best = max(primary, key=lambda lift: lift.most)
         said = (
-            f"No arm is worth it: {best.arm} is at most {say_amount(design.metric, max(0.0, best.most))} better than "
-            f"{design.control} in {design.metric}, {say_amount(design.metric, best.compared.margin)} is the goal."
+            f"No effect worth having: {best.arm} is at most {say_amount(design.metric, max(0.0, best.most))} better "
+            f"than {design.control} in {design.metric}; the goal is {say_amount(design.metric, best.compared.margin)}."
         )
         return ExperimentVerdict(ExperimentCall.NO_EFFECT, said, winner=design.control)
     return None
@@ -330,15 +330,9 @@ def _say_unsure(design: Design, lift: Lift, pace: float | None, waits: list[time
 
 def _say_more(more: int, pace: float | None, waits: list[timedelta]) -> str:
     if pace is None:
-        return f"about {_round(more):,} more users"
+        return f"about {say_count(more)} more users"
     waits.append(min(timedelta(days=more / pace), timedelta(days=36_500)))
-    return f"about {_round(more):,} more users, {say_time(waits[-1])} at this pace"
-
-
-def _round(number: int) -> int:
-    """Round to two leading digits; the estimate is no more exact than that."""
-    unit = int(10 ** max(0, len(str(number)) - 2))
-    return -(-number // unit) * unit
+    return f"about {say_count(more)} more users, {say_time(waits[-1])} at this pace"
 
 
 def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], progress: ExperimentProgress) -> str:

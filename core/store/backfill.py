@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from core.audit.settings import Family, setting_key
 from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.log import add_sums, as_log, lock_rollups
 from quarterdeck.registry import Registry
@@ -21,8 +22,8 @@ from quarterdeck.schema import METRICS, retrievals, scopes, settings
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
-_NAME = "backfill:numbers"
-_LOG_NAME = "backfill:log"
+_NAME = setting_key(Family.BACKFILL, "numbers")
+_LOG_NAME = setting_key(Family.BACKFILL, "log")
 _SLICE = 50_000
 _READ = ("ts_ms", "arm", "prompt_version", "index_version", "model", *METRICS)
 _PLACES = tuple(COLUMNS.index(name) for name in _READ)

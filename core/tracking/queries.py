@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Row = Sequence[Any]
-_NO_VALUES: Mapping[str, Any] = {}
 
 # The ids of the chosen runs, given as a JSON list.
 CHOSEN = {

@@ -21,6 +21,7 @@ from core.tracking.queries import CHOSEN, Query, Row, backend_of, last_metrics, 
 from core.tracking.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind, parse_links
 from core.tracking.tables import AssessedTrace
 from core.tracking.traces import read_by_sql
+from quarterdeck.errors import first_line
 
 PROMPT_TEXT = "mlflow.prompt.text"
 
@@ -213,7 +214,7 @@ def _open_sqlite(uri: str) -> Iterator[Query]:
             yield lambda text, values=_NO_VALUES: connection.execute(text, values).fetchall()
     except sqlite3.Error as error:
         remedy = f". {_NAME_ANOTHER}" if "not a database" in str(error) else ""
-        raise SourceUnavailable(f"MLflow store {path} could not be read: {_first_line(error)}{remedy}") from error
+        raise SourceUnavailable(f"MLflow store {path} could not be read: {first_line(error)}{remedy}") from error
 
 
 @contextmanager
@@ -232,7 +233,7 @@ def _open_server(uri: str) -> Iterator[Query]:
     except ModuleNotFoundError as error:
         raise SourceUnavailable(f"MLflow store {describe(uri)}: its driver {error.name} is not installed") from error
     except DBAPIError as error:
-        raise SourceUnavailable(f"MLflow store {describe(uri)}: {_first_line(error.orig)}") from error
+        raise SourceUnavailable(f"MLflow store {describe(uri)}: {first_line(error.orig)}") from error
 
 
 def _check_schema(query: Query, uri: str) -> None:
@@ -326,7 +327,3 @@ def _pivot(query: Query, table: str, backend: str, ids: str) -> Mapping[str, dic
     for run_id, key, value in rows:
         of_run[run_id][key] = missing if value is None else value
     return of_run
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or ["unknown error"])[0]

@@ -104,8 +104,8 @@ def find_score(name: str, scores: Sequence[str]) -> str:
 def rescale(tables: Sequence[CaseTable]) -> tuple[tuple[CaseTable, ...], float]:
     """Return the tables with scores of 0 to 1, and the highest score of their scale.
 
-    The scale is told from all tables together, so that a run of poor answers is not taken for one of perfect ones: 1,
-    5 (from 1, as MLflow's judges grade), 10 or 100.
+    The scale is inferred from all tables together, so that a run of poor answers is not taken for one of perfect ones:
+    1, 5 (from 1, as MLflow's judges grade), 10 or 100.
     """
     highest = max((table.highest for table in tables), default=0.0)
     scale = next((float(top) for top in (1, 5, 10, 100) if highest <= top + 1e-9), 1.0)

@@ -36,7 +36,7 @@ def test_an_experiment_is_started_looked_at_and_decided(visit: Visit, server: Se
     page.get_by_label("Name of the experiment").fill("long or not")
     page.get_by_label("Name of the experiment").press("Tab")
     visit.wait()
-    form = page.get_by_test_id("stForm").filter(has_text="Smallest effect worth it")
+    form = page.get_by_test_id("stForm").filter(has_text="Smallest effect worth having")
     form.get_by_label("Reason").fill("users ask for detail")
     form.get_by_role("button", name="Start", exact=True).click()
     page.get_by_text("Recorded as audit entry").wait_for()

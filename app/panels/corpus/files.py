@@ -159,7 +159,7 @@ def render_verify(revision: str) -> None:
 
 def verify(revision: str) -> None:
     """Start the check. Runs before the page is drawn."""
-    start("verify", "corpus", "verify", revision, subject=revision, reason="is the remote whole?")
+    start("verify", "corpus", "verify", revision, subject=revision, reason="is the remote complete?")
 
 
 def _file_name(revision: str) -> str:

@@ -121,7 +121,7 @@ def render_details(found: Prediction) -> None:
     st.caption(
         f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
         f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {found.new_documents:,} documents, "
-        f"{found.removed_chunks:,} passages go."
+        f"{found.removed_chunks:,} passages are removed."
     )
     if found.topics:
         ui.show_chart(draw_topics(found), key="corpus-prediction", alt="Score of each topic, live and predicted")
@@ -199,11 +199,11 @@ def render_lifting(found: Prediction) -> None:
     ui.show_table(
         [
             {"document": each.document, "distinct queries": each.queries, "asked": each.asked,
-             "score won in sum": round(each.gain, 2)}
+             "total score gained": round(each.gain, 2)}
             for each in found.lifting
         ],
         key="corpus-prediction-lifting", file_name=f"lifting-{found.target}.csv",
-        column_config={"score won in sum": ui.score_column()},
+        column_config={"total score gained": ui.score_column()},
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ def render_intake(environment: str, *, is_reader: bool) -> None:
     refused = [each for each in load_refusals(fold_environment(environment), HOURS) if each.reason != DUPLICATE]
     if not refused:
         return
-    st.subheader("Refused at the door", anchor=False)
+    st.subheader("Refused data", anchor=False)
     count = sum(each.count for each in refused)
     what = "1 row, span or score was" if count == 1 else f"{count:,} rows, spans or scores were"
     st.caption(f"In the last {HOURS} hours {what} refused and not stored.")

@@ -23,7 +23,10 @@ def render_onboarding() -> None:
     st.code("quarterdeck import log.csv", language=None)
     st.markdown("**2. Report a question over HTTP**, from any language; the score is the top-1 similarity, 0 to 1:")
     st.code(say_report(st.context.url or _USUAL), language=None, wrap_lines=True)
-    st.markdown("**3. Let your service report every question**, in Python after pip install of this checkout:")
+    st.markdown(
+        "**3. Let your service report every question**, in Python, after `pip install quarterdeck` (in a checkout: "
+        "`pip install .`):"
+    )
     st.code(SERVICE, language=None)
     link_to("drift", "Then look at the first data: Drift")
     st.caption("Only looking? This builds a demo in which every page shows real data:")

@@ -46,17 +46,17 @@ def render_behavior(name: str, experiment: str, *, today: date, environment: str
 def render_differences(versions: Sequence[VersionBehavior], other: VersionBehavior) -> None:
     """How each version differs from one of them on the days that both answered."""
     name = plain(other.label)
-    where = f"{name} in production" if other.is_in_production else f"{name}, which answers most"
+    where = f"{name} in production" if other.is_in_production else f"{name}, which answers the most questions"
     rows = [_difference(version, each) for version in versions for each in version.differences]
     if not rows:
-        st.caption(f"No version can be compared with {where} yet: both need {LEAST_USERS} users on a common day.")
+        st.caption(f"No version can be compared with {where} yet: both need {LEAST_USERS} users on the same days.")
         return
-    st.markdown(f"Compared with {where}, on the days that both answered:")
+    st.markdown(f"Compared with {where}, on the days on which both answered:")
     ui.show_table(rows, key="prompts-live-differences", file_name="live_differences.csv")
     st.caption(
-        "Each day counts by its questions of both versions, and each user once. The interval holds with 95% for one "
-        "look; who looks every day sees a false difference more often. An experiment on the flag can be looked at "
-        "any time."
+        "Days are weighted by the questions of both versions, and all questions of a user count as one observation. "
+        "The 95% interval is for a single check: if you check every day, a false difference is more likely. An "
+        "experiment on the flag is always valid: you may check it at any time."
     )
 
 

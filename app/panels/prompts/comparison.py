@@ -170,7 +170,7 @@ def render_wording(first: Contender, second: Contender) -> None:
         each.run.run_id: each.prompt.text if each.prompt else load_wording(each.run.run_id) for each in (first, second)
     }
     if without := next((each for each in (first, second) if not texts[each.run.run_id]), None):
-        st.caption(f"{plain(without.label)} is linked to no registered prompt, so that wordings cannot be compared.")
+        st.caption(f"{plain(without.label)} is not linked to a registered prompt, so the wordings cannot be compared.")
         return
     wording, former = texts[first.run.run_id], texts[second.run.run_id]
     segments = compare_words(former, wording)

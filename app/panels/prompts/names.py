@@ -28,8 +28,8 @@ def render_names(experiment: str, runs: Sequence[Run], environment: str) -> None
     """Draw the form that says which parameter or metric is the prompt, the version, the faithfulness and the cost."""
     known = load_naming().get(experiment, USUAL)
     st.caption(
-        "Runs of `quarterdeck eval`, of MLflow's own evaluations and of common tutorials are recognized by themselves. "
-        "Where your names differ, choose them here; they hold for everybody who looks at this experiment."
+        "Runs of `quarterdeck eval`, of MLflow's own evaluations and of common tutorials are recognized automatically. "
+        "Where your names differ, choose them here; they hold for everybody who opens this experiment."
     )
     found = gather_choices(runs)
     tags = sorted({key for run in runs for key in run.tags if not key.startswith("mlflow.")})
@@ -58,7 +58,7 @@ def save(experiment: str, environment: str) -> None:
         lambda: save_names(
             get_store(), experiment, RunNames(**chosen), make_act(state[f"name-reason-{experiment}"], environment)
         ),
-        effect="The runs are read by these names now.",
+        effect="Runs are now read by these names.",
     )  # fmt: skip
     load_comparison.clear()
     load_experiment_names.clear()

@@ -158,7 +158,7 @@ def render_actions(report: CanaryReport) -> None:
     left, right = st.columns(2)
     with left:
         if report.is_planned and following is not None:
-            label = f"{'Go on' if report.share_pct else 'Start'} with {following:g}%"
+            label = f"{'Continue to' if report.share_pct else 'Start with'} {following:g}%"
             if report.share_pct and report.verdict.call is not CanaryCall.PROMOTE:
                 label += f", although the verdict is {report.verdict.call}"
             render_form(

@@ -38,7 +38,7 @@ from quarterdeck.scope import fold_environment
 LOOKS = {
     ExperimentCall.WAIT: ui.StatusLook("Running", "blue", "◐"),
     ExperimentCall.WINNER: ui.StatusLook("Winner", "green", "▲"),
-    ExperimentCall.NO_EFFECT: ui.StatusLook("No effect worth it", "gray", "="),
+    ExperimentCall.NO_EFFECT: ui.StatusLook("No effect worth having", "gray", "="),
     ExperimentCall.STOP: ui.StatusLook("Stop", "red", "▼"),
     ExperimentCall.INVALID: ui.StatusLook("Not to be trusted", "orange", "⚠"),
 }
@@ -90,7 +90,7 @@ def say_standings(reports: Sequence[ExperimentReport]) -> str:
     words = {
         ExperimentCall.STOP: "to be stopped", ExperimentCall.INVALID: "not to be trusted",
         ExperimentCall.WINNER: "with a winner",
-        ExperimentCall.NO_EFFECT: "without an effect worth it", ExperimentCall.WAIT: "without a verdict yet",
+        ExperimentCall.NO_EFFECT: "without an effect worth having", ExperimentCall.WAIT: "without a verdict yet",
     }  # fmt: skip
     counts = ((sum(each.verdict.call is call for each in running), word) for call, word in words.items())
     return f"{len(running)} experiments run: {', '.join(f'{count} {word}' for count, word in counts if count)}."
@@ -337,7 +337,7 @@ def render_design(flag: Flag) -> None:
         middle.selectbox("Control", arms, arms.index(usual) if usual else None, key=f"control-{flag.key}")
         right.selectbox("Metric that decides", [str(metric) for metric in Metric], key="experiment-metric")
         left.number_input(
-            "Smallest effect worth it", 0.0001, None, 0.02, 0.01, format="%.4f", key="experiment-effect",
+            "Smallest effect worth having", 0.0001, None, 0.02, 0.01, format="%.4f", key="experiment-effect",
             help="In the metric's unit; of latency and cost a share of the control's mean, 0.1 for a tenth",
         )  # fmt: skip
         middle.selectbox("Better is", [AS_USUAL, *Direction], key="experiment-direction")

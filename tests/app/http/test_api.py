@@ -12,7 +12,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app.http import api, backends
-from core.intake.intake import Ticket, store_once
+from core.intake.deliveries import Delivery, store_each
+from core.intake.intake import Ticket
 from quarterdeck.clock import to_ms
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import ingest_keys, retrievals
@@ -169,7 +170,8 @@ def test_a_key_is_kept_for_two_days_and_then_forgotten(store):
     now_ms, day_ms = 1_772_366_400_000, 86_400_000
     for days, key in ((0, "a"), (1, "b"), (1.9, "a"), (2.1, "c")):
         row = Retrieval(datetime(2026, 3, 1, tzinfo=UTC), "q", 0.5)
-        store_once(store, [row], Ticket("http", key, "same"), {"stored": 1}, now_ms=int(now_ms + days * day_ms))
+        delivery = Delivery("http", [row], ticket=Ticket("http", key, "same"))
+        store_each(store, [delivery], now_ms=int(now_ms + days * day_ms))
     assert len(read(store, "id")) == 3  # on day 1.9 "a" was still known
     with store.read() as connection:
         kept = connection.scalars(select(ingest_keys.c.key).where(ingest_keys.c.source == "http")).all()

@@ -10,9 +10,10 @@ from benchmarks.scores import summarize_scores
 from core.drift.changepoint import replay
 from core.drift.daily import PRIOR_NOISE, Reference
 from core.drift.scan import degrees_of
-from core.drift.verdict import HISTOGRAM_BINS, DriftStatus, as_history, decide_drift, decide_segments
+from core.drift.verdict import DriftStatus, as_history, decide_drift, decide_segments
 from core.errors import InvalidInput
 from core.log.values import DailyScores
+from quarterdeck.schema import HISTOGRAM_BINS
 
 MONDAY = date(2026, 3, 2)
 

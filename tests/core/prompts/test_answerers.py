@@ -201,7 +201,7 @@ def test_a_missing_library_is_told_with_the_command_that_brings_it(
     server: ModelServer, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, protocol, None)
-    with pytest.raises(SourceUnavailable, match=rf"pip install -e '\.\[{protocol}\]'"):
+    with pytest.raises(SourceUnavailable, match=rf"pip install 'quarterdeck\[{protocol}\]'"):
         connect(server, protocol)
 
 

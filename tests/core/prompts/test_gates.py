@@ -60,7 +60,7 @@ def test_one_unfaithful_case_fails_by_name_with_the_sentence_that_nothing_suppor
     assert failing(report) == ["faithfulness, each case"]
     failure = find(report, "faithfulness, each case").failures[0]
     assert (failure.case_id, failure.question, failure.expected) == ("c03", "Question 3?", "Answer 3.")
-    assert failure.came == "True. Made up."
+    assert failure.actual == "True. Made up."
     assert failure.reasons == ("not supported by the retrieved context: Made up.",)
 
 
@@ -181,7 +181,7 @@ def test_the_summary_names_each_failing_case_once_with_all_reasons() -> None:
     report = check_prompt(Evaluated("qa-v3", results(**worse, c19=ANSWERED)), CASES, THRESHOLDS, baseline=baseline)
     text = render_markdown([report])
     assert text.count("`c03`") == 1
-    assert "- **`c03`** `Question 3?`\n  - expected: `Answer 3.`\n  - came: `True. Made up.`" in text
+    assert "- **`c03`** `Question 3?`\n  - expected: `Answer 3.`\n  - actual: `True. Made up.`" in text
     assert "why: `not supported by the retrieved context: Made up.`" in text
     assert "why: `faithfulness fell from 1.00 to 0.40`" in text
     assert "| no regression | **failed** |" in text
@@ -190,15 +190,15 @@ def test_the_summary_names_each_failing_case_once_with_all_reasons() -> None:
 
 def test_what_questions_and_answers_hold_stays_quoted() -> None:
     report = check_prompt(Evaluated("qa-v3", results(c03=HOSTILE)), CASES, THRESHOLDS)
-    line = next(line for line in render_markdown([report]).splitlines() if "came:" in line)
-    assert line == "  - came: ```` <img src=x> @everyone [link](http://x) ``` | a # b [31m ````"
+    line = next(line for line in render_markdown([report]).splitlines() if "actual:" in line)
+    assert line == "  - actual: ```` <img src=x> @everyone [link](http://x) ``` | a # b [31m ````"
     assert "\x1b" not in render_text([report])
 
 
 def test_a_long_list_of_failing_cases_is_cut_and_counted() -> None:
     report = check_prompt(Evaluated("a", results(**{case.id: UNSUPPORTED for case in CASES})), CASES, THRESHOLDS)
     text = render_markdown([report])
-    assert text.count("  - came:") == 12
+    assert text.count("  - actual:") == 12
     assert "and 8 more cases" in text
     long = check_prompt(Evaluated("a", results(c03={**UNSUPPORTED, "answer": "x" * 9_999})), CASES, THRESHOLDS)
     assert len(render_markdown([long])) < 2_000

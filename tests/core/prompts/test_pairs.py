@@ -1,6 +1,6 @@
 """Two runs side by side, case by case: literal results, literal sides."""
 
-from core.prompts.pairs import Side, count_sides, list_shared_cases, pair_cases
+from core.prompts.pairs import Side, count_sides, pair_cases
 from core.tracking.cases import CaseResult
 
 
@@ -25,11 +25,3 @@ def test_a_case_that_only_one_of_them_judged_is_in_no_pair() -> None:
     first, second = [case("a", 1.0), case("b", 1.0)], [case("a", 0.0, error="timed out"), case("c", 1.0)]
     assert pair_cases(first, second) == ()
     assert count_sides(()) == {Side.FIRST: 0, Side.SECOND: 0, Side.TIE: 0}
-
-
-def test_cases_are_shared_when_all_have_them_with_the_same_question() -> None:
-    one = [case("a", 1.0), case("b", 1.0), case("c", 1.0), case("d", 1.0)]
-    two = [case("d", 0.0), case("b", 0.0, question="another"), case("c", 0.0, error="no"), case("a", 0.0)]
-    assert list_shared_cases([one, two]) == ("a", "d")
-    assert list_shared_cases([one]) == ("a", "b", "c", "d")
-    assert list_shared_cases([]) == ()

@@ -185,7 +185,7 @@ def test_the_control_wins_where_every_other_arm_is_surely_worse() -> None:
 def test_an_effect_that_is_surely_smaller_than_wanted_ends_it() -> None:
     verdict = decide(arm(30_000), arm(30_000))
     assert (verdict.call, verdict.winner) == (ExperimentCall.NO_EFFECT, "short")
-    assert "0.020 is the goal" in verdict.reason
+    assert "the goal is 0.020" in verdict.reason
 
 
 @pytest.mark.parametrize(

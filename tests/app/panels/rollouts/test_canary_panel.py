@@ -94,7 +94,7 @@ def test_the_next_step_says_which_services_judge_it(empty_url: str, store: Store
     assert "default" in chosen.options
     chosen.select("default")
     app.text_input(key=f"{key}-reason").input("the others are not ours")
-    app = next(button for button in app.button if "Go on with" in text_of(button.label)).click().run()
+    app = next(button for button in app.button if "Continue to" in text_of(button.label)).click().run()
     assert not app.exception
     entry = list_audit(store, limit=1)[0]
     assert entry.action == "canary.promote"
