@@ -201,6 +201,18 @@ def open_store(backend: str, options: argparse.Namespace, folder: Path) -> Store
     return store
 
 
+def count_bytes(log: RetrievalLog) -> int:
+    """Return what a log takes on disk, indexes and rollups included."""
+    if isinstance(log, ClickHouseLog):
+        counted = f"SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{log.database}'"
+        return int(log.query(counted)[0][0])
+    assert isinstance(log, SqlLog)
+    sizes = {"postgresql": "pg_database_size(current_database())"}
+    size = sizes.get(log.store.dialect, "page_count * page_size FROM pragma_page_count(), pragma_page_size()")
+    with log.store.read() as connection:
+        return int(connection.scalar(text(f"SELECT {size}")) or 0)
+
+
 def measure(backend: str, options: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Return the figures of one database by name."""
     store = open_store(backend, options, folder)
@@ -213,6 +225,7 @@ def measure(backend: str, options: argparse.Namespace, folder: Path) -> dict[str
         while close_days(store, now=datetime(2026, 10, 1, 12, tzinfo=UTC)):
             pass
         figures["closing of all days, once (s)"] = f"{time.perf_counter() - before:,.0f}"
+        figures["bytes a row on disk"] = f"{count_bytes(log) / options.rows:,.0f}"
     if isinstance(log, SqlLog) and log.store.dialect == "postgresql":
         with create_engine(log.store.url, isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text("VACUUM ANALYZE"))  # the server does this automatically, a little later
