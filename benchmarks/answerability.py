@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from benchmarks.data import locate
 from core.coverage.answerability import (
     FORMER,
+    AnswerEvidence,
     AnswerModel,
     AnswerSearch,
-    Evidence,
     QuestionView,
     fit_answer_model,
 )
@@ -40,7 +40,7 @@ class Collection:
     """The labeled questions of a collection: evidence, top-1 cosine of the question alone, and whether answered."""
 
     name: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[AnswerEvidence, ...]
     top: Numbers
     answered: NDArray[np.bool_]
 

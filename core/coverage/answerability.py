@@ -23,7 +23,7 @@ _PRIORS = (0.02, 0.98)
 _ROUNDS = 100
 
 
-class Finding(StrEnum):
+class CoverageFinding(StrEnum):
     """Why a question scores low: the search missed a passage, another index has one, or none is known."""
 
     NOT_FOUND = "indexed but not found"
@@ -40,7 +40,7 @@ class QuestionView:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class AnswerEvidence:
     """What speaks for an answer; larger is better. Each is the mean over the views of the question.
 
     `lead`: how far the nearest passage stands above nine in ten others, as a share of what was possible: 1 is the same
@@ -67,10 +67,10 @@ class AnswerSearch:
         self._words = WordIndex(texts)
         self._vectors = vectors
 
-    def weigh(self, views: Sequence[QuestionView]) -> Evidence:
+    def weigh(self, views: Sequence[QuestionView]) -> AnswerEvidence:
         """Return the evidence for a question: alone, and after the former ones of its session if it has any."""
         found = np.array([self._weigh(view) for view in views])
-        return Evidence(*(float(value) for value in found.mean(axis=0)))
+        return AnswerEvidence(*(float(value) for value in found.mean(axis=0)))
 
     def _weigh(self, view: QuestionView) -> tuple[float, float, float]:
         similar = (self._vectors @ view.vector).astype(np.float64)
@@ -99,7 +99,7 @@ class AnswerModel:
     bias: float
     prior: float
 
-    def estimate(self, evidence: Sequence[Evidence]) -> NDArray[np.float64]:
+    def estimate(self, evidence: Sequence[AnswerEvidence]) -> NDArray[np.float64]:
         """Return the probability of an answer for each question, at the prior that suits these questions together.
 
         From `LEAST_QUESTIONS` on, the prior is estimated from the questions themselves, so they have to be a sample of
@@ -112,8 +112,8 @@ class AnswerModel:
         odds = odds * _odds(prior) / _odds(self.prior)
         return np.asarray(odds / (1 + odds))
 
-    def _scale(self, evidence: Sequence[Evidence]) -> NDArray[np.float64]:
-        return (_rows(evidence) - np.array(self.center)) / np.array(self.spread)
+    def _scale(self, evidence: Sequence[AnswerEvidence]) -> NDArray[np.float64]:
+        return np.asarray((_rows(evidence) - np.array(self.center)) / np.array(self.spread))
 
 
 # Fitted on 180 human questions of two collections of MTRAG-UN together (finance posts, cloud documentation), with
@@ -128,10 +128,10 @@ ANSWER_MODEL = AnswerModel(
 )
 
 
-def fit_answer_model(evidence: Sequence[Evidence], answered: Sequence[bool]) -> AnswerModel:
+def fit_answer_model(evidence: Sequence[AnswerEvidence], answered: Sequence[bool]) -> AnswerModel:
     """Return the model of labeled questions: maximum likelihood with a penalty of half the squared weights, none < 0.
 
-    Evidence is standardized first. Needs questions of both kinds, and at least 50; with 60 the weights are rough.
+    AnswerEvidence is standardized first. Needs questions of both kinds, and at least 50; with 60 the weights are rough.
     """
     from scipy.optimize import minimize
 
@@ -157,15 +157,15 @@ def fit_answer_model(evidence: Sequence[Evidence], answered: Sequence[bool]) -> 
     )
 
 
-def decide_finding(searched: float, others: Sequence[float]) -> Finding:
+def decide_finding(searched: float, others: Sequence[float]) -> CoverageFinding:
     """Return why a question scored low: `searched` and `others` are the probabilities that these indexes answer it.
 
     The index that was searched answers it: indexed but not found. Else another one does: outdated. Else: not indexed.
     An index answers from a probability of `ANSWERS_FROM` on.
     """
     if searched >= ANSWERS_FROM:
-        return Finding.NOT_FOUND
-    return Finding.OUTDATED if max(others, default=0.0) >= ANSWERS_FROM else Finding.NOT_INDEXED
+        return CoverageFinding.NOT_FOUND
+    return CoverageFinding.OUTDATED if max(others, default=0.0) >= ANSWERS_FROM else CoverageFinding.NOT_INDEXED
 
 
 def _estimate_prior(odds: NDArray[np.float64], prior: float) -> float:
@@ -184,6 +184,6 @@ def _odds(share: float) -> float:
     return share / (1 - share)
 
 
-def _rows(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
+def _rows(evidence: Sequence[AnswerEvidence]) -> NDArray[np.float64]:
     found = [(each.lead, each.agreement, each.wording) for each in evidence]
     return np.array(found, dtype=np.float64).reshape(len(found), 3)

@@ -1,4 +1,4 @@
-"""Evidence, probability and finding, on vectors and words whose answer is known."""
+"""AnswerEvidence, probability and finding, on vectors and words whose answer is known."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import pytest
 from core.coverage.answerability import (
     ANSWER_MODEL,
     LEAST_PASSAGES,
+    AnswerEvidence,
     AnswerSearch,
-    Evidence,
-    Finding,
+    CoverageFinding,
     QuestionView,
     decide_finding,
     fit_answer_model,
@@ -72,8 +72,8 @@ def test_too_few_passages_are_refused() -> None:
         AnswerSearch(["a"] * 10, np.zeros((10, 3), dtype=np.float32))
 
 
-def draw(count: int, share: float, seed: int) -> tuple[list[Evidence], np.ndarray]:
-    """Evidence as the shipped model understands it: both kinds normal, with the log odds as their difference."""
+def draw(count: int, share: float, seed: int) -> tuple[list[AnswerEvidence], np.ndarray]:
+    """AnswerEvidence as the shipped model understands it: both kinds normal, with the log odds as their difference."""
     rng = np.random.default_rng(seed)
     answered = rng.random(count) < share
     half = np.array(ANSWER_MODEL.weights) / 2
@@ -81,7 +81,7 @@ def draw(count: int, share: float, seed: int) -> tuple[list[Evidence], np.ndarra
     middle = -odds * half * 2 / (4 * half @ half)
     scaled = middle + np.where(answered[:, None], half, -half) + rng.normal(size=(count, 3))
     rows = scaled * np.array(ANSWER_MODEL.spread) + np.array(ANSWER_MODEL.center)
-    return [Evidence(*row) for row in rows.tolist()], answered
+    return [AnswerEvidence(*row) for row in rows.tolist()], answered
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
@@ -104,7 +104,7 @@ def test_a_fit_finds_the_weights_and_never_one_below_zero() -> None:
     fitted = fit_answer_model(evidence, answered.tolist())
     plain = np.array(ANSWER_MODEL.weights) / np.array(ANSWER_MODEL.spread)
     assert np.array(fitted.weights) / np.array(fitted.spread) == pytest.approx(plain, rel=0.15)
-    reverse = [Evidence(each.lead, -each.agreement, each.wording) for each in evidence]
+    reverse = [AnswerEvidence(each.lead, -each.agreement, each.wording) for each in evidence]
     assert fit_answer_model(reverse, answered.tolist()).weights[1] == 0.0
     with pytest.raises(InvalidInput, match="both kinds"):
         fit_answer_model(evidence[:60], [True] * 60)
@@ -113,12 +113,13 @@ def test_a_fit_finds_the_weights_and_never_one_below_zero() -> None:
 @pytest.mark.parametrize(
     ("searched", "others", "expected"),
     [
-        (0.7, [], Finding.NOT_FOUND), (0.7, [0.9], Finding.NOT_FOUND), (0.3, [0.2, 0.6], Finding.OUTDATED),
-        (0.3, [0.4], Finding.NOT_INDEXED), (0.3, [], Finding.NOT_INDEXED),
+        (0.7, [], CoverageFinding.NOT_FOUND), (0.7, [0.9], CoverageFinding.NOT_FOUND),
+        (0.3, [0.2, 0.6], CoverageFinding.OUTDATED),
+        (0.3, [0.4], CoverageFinding.NOT_INDEXED), (0.3, [], CoverageFinding.NOT_INDEXED),
     ],
 )  # fmt: skip
 def test_the_finding_follows_from_what_the_indexes_answer(
-    searched: float, others: list[float], expected: Finding
+    searched: float, others: list[float], expected: CoverageFinding
 ) -> None:
     assert decide_finding(searched, others) is expected
 
