@@ -7,8 +7,9 @@ import streamlit as st
 from app import ui
 from app.panels.coverage.backlog import list_drop_shares, render_backlog
 from app.panels.coverage.charts import render_charts
+from app.panels.coverage.findings import render_findings
 from app.panels.coverage.progress import render_progress
-from app.panels.coverage.resources import load_coverage, load_map
+from app.panels.coverage.resources import load_coverage, load_findings, load_map
 from app.panels.coverage.topic import choose_topic, render_topic
 from app.resources import get_config, get_store, list_environments, list_new, list_services, today_of
 from app.text import plain
@@ -72,8 +73,10 @@ def render(frame: ui.Frame) -> None:
     topic = choose_topic(ranked)
     backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model, frame.scope)}
     of_drop = list_drop_shares(frame, found)
+    findings = load_findings(frame.scope, frame.today, days, clusters)
     render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id), frame.environment)
-    render_backlog(coverage, backlog, of_drop)
+    render_findings(findings.get(topic.topic_id, {}))
+    render_backlog(coverage, backlog, of_drop, findings)
 
 
 frame = ui.render_frame(

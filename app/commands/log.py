@@ -116,17 +116,19 @@ def topics(
 
     Example: quarterdeck topics --clusters 3 --json
     """
+    from core.coverage.judging import count_findings, list_shares
     from core.coverage.report import report_coverage
     from core.embedding.embed import Embedder
     from core.embedding.vectors import VectorCache
 
     wanted = _cluster_count(clusters)
+    findings: dict[str, Any] = {}
     if input_path:
         found = _group_csv(config, input_path, column, wanted, assignments)
     else:
         store = open_store(config)
         scope = find_scope(config, store, service)
-        found = report_coverage(
+        coverage = report_coverage(
             store,
             Embedder(config.embedding_model, cache=VectorCache(store)),
             scope=scope,
@@ -134,11 +136,13 @@ def topics(
             clusters=wanted,
             window_days=window_days,
             low_score=config.low_score,
-        ).topics
+        )
+        found, findings = coverage.topics, count_findings(store, coverage)
     rows = [
         {
             "cluster_id": t.cluster_id, "label": t.label, "count": t.count,
             "share": round(t.share, 4), "sample_queries": list(t.sample_queries),
+            "findings": {name: round(share, 4) for name, share in list_shares(findings.get(t.topic_id, {})).items()},
         }
         for t in found.topics
     ]  # fmt: skip

@@ -23,8 +23,11 @@ from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of
 from core.corpus.locations import parse_location
+from core.coverage.judging import judge_all_questions
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
+from core.embedding.embed import Embedder
+from core.embedding.vectors import VectorCache
 from core.intake.open_traces import tend_traces
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from core.log.closing import close_days
@@ -43,6 +46,7 @@ STOP_WITHIN_S = 5
 SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads waits this long; Python's default is 5 ms
 FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
 ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free memory is returned to the system
+ANSWERS_EVERY_S = 600.0  # how long a question may wait until it is judged
 SCORES_EVERY_S = 60.0  # how long a later score may wait until the rollups have it
 CANARIES_EVERY_S = 10.0  # a breach is noticed at most this long after it was logged
 
@@ -94,6 +98,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("score maps", 60, lambda: map_scores(store, now=datetime.now(UTC))),
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("documents", 300, lambda: pack_documents(store, now=datetime.now(UTC))),
+        PeriodicJob("answerability", ANSWERS_EVERY_S, partial(_judge_log, config, store)),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(
@@ -112,6 +117,11 @@ def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     if corpus.is_url:
         jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, corpus.repository)))
     return tuple(jobs)
+
+
+def _judge_log(config: Config, store: Store) -> int:
+    embedder = Embedder(config.embedding_model, cache=VectorCache(store))
+    return judge_all_questions(store, embedder, now=datetime.now(UTC), low_score=config.low_score)
 
 
 def _give_memory_back() -> None:

@@ -16,7 +16,7 @@ from quarterdeck.retrieval import COLUMNS, STATES, Retrieval
 from quarterdeck.scores import check_score
 from quarterdeck.similarity import COSINE
 
-EXPORTED = ("similarity", "state", "answerability", "scores", "trace_link")  # an export's further names
+EXPORTED = ("similarity", "state", "answerability", "finding", "scores", "trace_link")  # an export's further names
 FILE_FIELDS = (*FIELDS, *EXPORTED)
 FILE_NUMBERS = NUMBERS | {"similarity", "answerability", "weight"}
 _ID = COLUMNS.index("retrieval_id")

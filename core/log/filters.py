@@ -15,6 +15,7 @@ from quarterdeck.retrieval import EMPTY, SCORED, STATES
 from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.similarity import COSINE
 
+ANSWERABILITY, OWN_SOURCE = "answerability", "quarterdeck"  # the score by which the deck judges a question
 LABELS = ("arm", "prompt_version", "index_version", "model")
 # What a reader selects of each row, in this order, before its environment and service.
 ROW_COLUMNS = (
@@ -113,7 +114,11 @@ class GivenScore(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoggedQuestion:
-    """One row of the log. `score` is the retriever's own number, of the kind `score_kind`; `similarity` is 0 to 1."""
+    """One row of the log. `score` is the retriever's own number, of the kind `score_kind`; `similarity` is 0 to 1.
+
+    `answerability` is the probability that the index answered it, 0 to 1, and `finding` why it scores low: a
+    `core.coverage.answerability.CoverageFinding`, "" if it does not. Both are the deck's own judgement.
+    """
 
     retrieval_id: str
     ts: datetime
@@ -143,10 +148,16 @@ class LoggedQuestion:
     faithfulness: float | None
     weight: int
     scores: tuple[GivenScore, ...] = ()
+    finding: str = ""
 
     def with_scores(self, scores: Iterable[GivenScore]) -> "LoggedQuestion":
-        """Return the question with the scores that came later."""
-        return replace(self, scores=tuple(scores))
+        """Return the question with the scores that came later, and with the deck's own judgement apart from them."""
+        given = tuple(scores)
+        own = next((each for each in given if (each.name, each.source) == (ANSWERABILITY, OWN_SOURCE)), None)
+        if own is None:
+            return replace(self, scores=given)
+        others = tuple(each for each in given if each is not own)
+        return replace(self, scores=others, answerability=own.value, finding=own.comment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What the coverage page reads, cached for a minute: topics, their map, and the documents nearest to them."""
 
+from collections import Counter
 from datetime import date
 
 import numpy as np
@@ -7,7 +8,9 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.resources import get_config, get_embedder, get_store, load_drift
+from core.coverage.answerability import CoverageFinding
 from core.coverage.asked import link_traces
+from core.coverage.judging import count_findings
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.embedding.backfill import Backfill
 from core.predictions.nearest import Nearest, find_nearest
@@ -34,6 +37,14 @@ def load_coverage(scope: Scope, today: date, window_days: int, clusters: int | N
         embed_new=False,
         drift=load_drift(scope, today),
     )
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Counting findings …")
+def load_findings(
+    scope: Scope, today: date, window_days: int, clusters: int | None
+) -> dict[str, Counter[CoverageFinding]]:
+    """Return why the low questions of each topic score low, by topic id."""
+    return count_findings(get_store(), load_coverage(scope, today, window_days, clusters))
 
 
 @st.cache_resource(max_entries=20, show_spinner="Drawing the map …")

@@ -17,6 +17,7 @@ NOW = datetime.now(UTC)
 KEYS = (
     "retrieval_id", "ts", "query", "score", "score_kind", "similarity", "answerability", "state", "session_id",
     "service", "environment", "arm", "prompt_version", "index_version", "documents", "attributes", "scores",
+    "finding",
 )  # fmt: skip
 
 
