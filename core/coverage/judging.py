@@ -21,7 +21,7 @@ from core.indexes.backends import open_indexes
 from core.indexes.registry import Index, list_aliases, list_indexes, list_swaps
 from core.indexes.retention import Swap
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.log.judgements import Judgement, find_judged, save_judgements
+from core.log.judgments import QuestionJudgment, find_judged, save_judgments
 from core.log.questions import list_newest
 from core.log.retrievals import last_days, list_scopes, today_in
 from core.log.values import normalize_query
@@ -48,7 +48,7 @@ def judge_questions(
     store: Store, embedder: Embedder, *, scope: Scope, now: datetime, low_score: float | None = None,
     alias: str = "default",
 ) -> int:  # fmt: skip
-    """Judge the newest 2,000 questions of the last seven days that no newer judgement has; return how many.
+    """Judge the newest 2,000 questions of the last seven days that no newer judgment has; return how many.
 
     A question is judged by the index that was live when it was asked; one that scores low also by the two newest others
     of the embedder's model. Indexes with fewer than 50 or more than 50,000 passages are left out. A new index makes
@@ -69,7 +69,7 @@ def judge_questions(
         threshold=find_threshold(store, scope=scope, today=today, low_score=low_score),
     )  # fmt: skip
     new = [each for each in judged if each.retrieval_id not in known]
-    save_judgements(store, new, scope=scope, at_ms=to_ms(now))
+    save_judgments(store, new, scope=scope, at_ms=to_ms(now))
     return len(new)
 
 
@@ -133,7 +133,9 @@ class _Bench:
             yield [*views, QuestionView(after, vectors[after])] if after in vectors else views
 
 
-def _judge(bench: _Bench, rows: Sequence[_AskedRow], swaps: Sequence[Swap], *, threshold: float) -> list[Judgement]:
+def _judge(
+    bench: _Bench, rows: Sequence[_AskedRow], swaps: Sequence[Swap], *, threshold: float
+) -> list[QuestionJudgment]:
     live, *others = bench.usable
     by_name = {index.name: index for index in bench.usable}
     searched = [by_name.get(_find_searched(swaps, each.row.ts), live) for each in rows]
@@ -148,7 +150,7 @@ def _judge(bench: _Bench, rows: Sequence[_AskedRow], swaps: Sequence[Swap], *, t
         own = found[index.name][each.asked]
         rest = [found[name][each.asked] for name in found if name != index.name]
         finding = str(decide_finding(own, rest)) if is_low else ""
-        judged.append(Judgement(each.row.retrieval_id, round(own, 4), finding))
+        judged.append(QuestionJudgment(each.row.retrieval_id, round(own, 4), finding))
     return judged
 
 

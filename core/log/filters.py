@@ -117,7 +117,7 @@ class LoggedQuestion:
     """One row of the log. `score` is the retriever's own number, of the kind `score_kind`; `similarity` is 0 to 1.
 
     `answerability` is the probability that the index answered it, 0 to 1, and `finding` why it scores low: a
-    `core.coverage.answerability.CoverageFinding`, "" if it does not. Both are the deck's own judgement.
+    `core.coverage.answerability.CoverageFinding`, "" if it does not. Both are the deck's own judgment.
     """
 
     retrieval_id: str
@@ -151,7 +151,7 @@ class LoggedQuestion:
     finding: str = ""
 
     def with_scores(self, scores: Iterable[GivenScore]) -> "LoggedQuestion":
-        """Return the question with the scores that came later, and with the deck's own judgement apart from them."""
+        """Return the question with the scores that came later, and with the deck's own judgment apart from them."""
         given = tuple(scores)
         own = next((each for each in given if (each.name, each.source) == (ANSWERABILITY, OWN_SOURCE)), None)
         if own is None:

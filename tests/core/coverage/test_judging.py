@@ -123,7 +123,7 @@ def test_topics_say_why_their_questions_score_low(store: Store, tmp_path: Path) 
     assert list_shares({}) == {}
 
 
-def test_a_judgement_is_no_score_of_somebody_else(store: Store, tmp_path: Path) -> None:
+def test_a_judgment_is_no_score_of_somebody_else(store: Store, tmp_path: Path) -> None:
     build(store, tmp_path, "v1", PLAIN, at=NOW - timedelta(days=2))
     swap_index(store, "default", "v1", Act("ada", "why", at=NOW - timedelta(days=2)), expected=None)
     log(store, ("when does the museum in Oslo open", 0.2, "a"))

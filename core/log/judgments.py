@@ -1,4 +1,4 @@
-"""Gateway to the deck's own judgements of questions: they are scores of the source `quarterdeck`, in the store.
+"""Gateway to the deck's own judgments of questions: they are scores of the source `quarterdeck`, in the store.
 
 What is judged, and how, is decided in `core/coverage/judging.py`.
 """
@@ -17,7 +17,7 @@ from quarterdeck.store import Store
 _SLICE = 500
 
 
-class Judgement(NamedTuple):
+class QuestionJudgment(NamedTuple):
     """A question of the log, the probability that it was answerable, and the finding; "" if it did not score low."""
 
     retrieval_id: str
@@ -37,8 +37,8 @@ def find_judged(store: Store, environment: str, names: Collection[str], *, since
     return found
 
 
-def save_judgements(store: Store, judged: Sequence[Judgement], *, scope: Scope, at_ms: int) -> None:
-    """Save judgements of questions of a scope; each replaces the last one. Raises SourceUnavailable."""
+def save_judgments(store: Store, judged: Sequence[QuestionJudgment], *, scope: Scope, at_ms: int) -> None:
+    """Save judgments of questions of a scope; each replaces the last one. Raises SourceUnavailable."""
     shared = {"name": ANSWERABILITY, "source": OWN_SOURCE, **scope._asdict(), "ts_ms": at_ms}
     rows = [
         {**shared, "retrieval_id": each.retrieval_id, "value": each.probability, "comment": each.finding}
