@@ -72,12 +72,17 @@ def _read_rst(path: str, content: bytes, max_characters: int) -> tuple[Chunk, ..
     )  # fmt: skip
     severe = [each for each in tree.findall(nodes.system_message) if each["level"] >= 4]
     if severe and not any(isinstance(child, nodes.section | nodes.paragraph) for child in tree.children):
-        raise InvalidInput(path, f"cannot be read as rst: {severe[0].children[0].astext().splitlines()[0]}")
+        raise InvalidInput(path, f"cannot be read as rst: {_rst_message(severe[0])}")
     chunks = cut_sections(path, _rst_sections(tree, ()), max_characters=max_characters)
-    errors = [each for each in tree.findall(nodes.system_message) if each["level"] >= 3]
-    if errors and not chunks:
-        raise InvalidInput(path, f"cannot be read as rst: {errors[0].children[0].astext().splitlines()[0]}")
+    errors = [_rst_message(each) for each in tree.findall(nodes.system_message) if each["level"] >= 3]
+    faults = [error for error in errors if not error.startswith("Unknown directive")]  # those of Sphinx, like a toctree
+    if faults and not chunks:
+        raise InvalidInput(path, f"cannot be read as rst: {faults[0]}")
     return chunks
+
+
+def _rst_message(message: Any) -> str:
+    return str(message.children[0].astext().splitlines()[0])
 
 
 def _rst_sections(node: Any, headings: tuple[str, ...]) -> Iterator[Section]:

@@ -176,3 +176,8 @@ def test_a_deeply_nested_page_is_an_answer_and_no_crash():
     except InvalidInput as error:
         found = [str(error).splitlines()[0]]
     assert len(found) == 1
+
+
+def test_a_page_of_sphinx_that_only_lists_others_is_no_problem() -> None:
+    found = split_document("index.rst", b"How to\n======\n\n.. toctree::\n   :maxdepth: 1\n\n   install\n   tune\n")
+    assert all("toctree" not in chunk.text for chunk in found)
