@@ -1,6 +1,7 @@
 """The commands on the retrieval log: drift, topics, imports and purge."""
 
 import csv
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,10 @@ from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
 
 if TYPE_CHECKING:
+    from core.coverage.topics import Topic, Topics
     from core.drift.episodes import DatedEpisode
+
+_WEIGHT = re.compile(r"0*[1-9]\d{0,11}(?:\.0+)?")
 
 
 @click.command()
@@ -98,6 +102,7 @@ def describe_episode(episode: "DatedEpisode") -> str:
 )
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Group the queries of this CSV instead.")
 @click.option("--column", default="text", show_default=True, help="The CSV's column with the queries.")
+@click.option("--weight", metavar="COLUMN", help="The CSV's column with how often each query was asked.")
 @click.option("--assignments", type=click.Path(path_type=Path), help="Write the CSV with a column `cluster` here.")
 @service_option
 @common
@@ -108,11 +113,14 @@ def topics(
     window_days: int,
     input_path: Path | None,
     column: str,
+    weight: str | None,
     assignments: Path | None,
     service: str | None,
     as_json: bool,
 ) -> None:
     """Group the low-scoring queries, or those of a CSV, into topics, largest first.
+
+    Each line has the times asked, the share, the title (the most typical question) and keywords.
 
     Example: quarterdeck topics --clusters 3 --json
     """
@@ -122,7 +130,7 @@ def topics(
 
     wanted = _cluster_count(clusters)
     if input_path:
-        found = _group_csv(config, input_path, column, wanted, assignments)
+        found = _group_csv(config, input_path, column, clusters=wanted, weight=weight, assignments=assignments)
     else:
         store = open_store(config)
         scope = find_scope(config, store, service)
@@ -137,14 +145,14 @@ def topics(
         ).topics
     rows = [
         {
-            "cluster_id": t.cluster_id, "label": t.label, "count": t.count,
-            "share": round(t.share, 4), "sample_queries": list(t.sample_queries),
+            "cluster_id": t.cluster_id, "topic_id": t.topic_id, "label": t.label, "keywords": list(t.keywords),
+            "count": t.count, "share": round(t.share, 4), "language": t.language,
+            "sample_queries": list(t.sample_queries),
         }
         for t in found.topics
     ]  # fmt: skip
-    lines = [f"{r['count']:>6}  {r['share']:>6.1%}  {r['label']}  —  {r['sample_queries'][0]}" for r in rows]
-    if not rows:
-        click.echo(found.reason, err=True)
+    lines = [f"{t.count:>6}  {t.share:>6.1%}  {t.label}  —  {_subtitle(t)}" for t in found.topics]
+    click.echo(found.reason, err=True)
     show(as_json, rows, lines)
 
 
@@ -294,14 +302,23 @@ def _cluster_count(text: str) -> int | None:
     return int(text)
 
 
-def _group_csv(config: Config, path: Path, column: str, clusters: int | None, assignments: Path | None) -> Any:
+def _subtitle(topic: "Topic") -> str:
+    return ", ".join(topic.keywords) or topic.sample_queries[0]
+
+
+def _group_csv(
+    config: Config, path: Path, column: str, *, clusters: int | None, weight: str | None, assignments: Path | None
+) -> "Topics":
     from core.coverage.topics import find_topics
     from core.embedding.embed import Embedder
     from core.log.values import AskedQuery
 
     rows = _read_csv(path, column)
-    queries = [AskedQuery(row[column], 1, 0.0) for row in rows]
-    found = find_topics(queries, Embedder(config.embedding_model).embed([q.text for q in queries]), clusters=clusters)
+    counts = [1] * len(rows) if weight is None else _read_weights(path, rows, weight)
+    queries = [AskedQuery(row[column], count, 0.0) for row, count in zip(rows, counts, strict=True)]
+    embedder = Embedder(config.embedding_model)
+    vectors = embedder.embed([query.text for query in queries])
+    found = find_topics(queries, vectors, clusters=clusters, languages=embedder.languages)
     if assignments:
         with assignments.open("w", newline="", encoding="utf-8") as file:
             written = [write_row(row | {"cluster": found.assignments[at]}) for at, row in enumerate(rows)]
@@ -309,6 +326,16 @@ def _group_csv(config: Config, path: Path, column: str, clusters: int | None, as
             writer.writeheader()
             writer.writerows(written)
     return found
+
+
+def _read_weights(path: Path, rows: list[dict[str, str]], column: str) -> list[int]:
+    if column not in rows[0]:
+        raise InvalidInput("weight", f"{path} has no column {column!r}; it has: {', '.join(rows[0])}")
+    for number, row in enumerate(rows, 1):
+        if not _WEIGHT.fullmatch(row[column] or ""):
+            told = f"row {number} of {path} has {row[column]!r} in {column!r}; times asked are whole numbers from 1 on"
+            raise InvalidInput("weight", told)
+    return [int(float(row[column])) for row in rows]
 
 
 def _read_csv(path: Path, column: str) -> list[dict[str, str]]:

@@ -75,7 +75,7 @@ class BacklogTopic:
     @property
     def known(self) -> KnownTopic:
         """What the rule needs to recognize the topic in a later run."""
-        return KnownTopic(self.topic_id, self.centroid)
+        return KnownTopic(self.topic_id, self.centroid, self.label)
 
 
 def list_backlog(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> tuple[BacklogTopic, ...]:
@@ -104,7 +104,10 @@ def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
 def record_sightings(
     store: Store, seen: Iterable[Topic], model: str, *, at_ms: int, scope: Scope = DEFAULT_SCOPE
 ) -> None:
-    """Record the topics of a run: new ones as open; for known ones, update label, centroid and time."""
+    """Record the topics of a run: new ones as open; for known ones, update centroid and time.
+
+    A topic keeps its first label, unless that was forgotten.
+    """
     with store.begin() as connection:
         scope_id = registry_of(store).lend().find_ids(connection, [scope])[scope]
         known = set(connection.scalars(select(topics.c.topic_id).where(topics.c.scope_id == scope_id)))
