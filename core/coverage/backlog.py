@@ -3,7 +3,7 @@
 Sightings are observations and are recorded as they come; decisions go through `core.coverage.operations`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from core.audit.settings import save_versioned
+from core.coverage.labels import make_title
 from core.coverage.topics import KnownTopic, Topic
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
@@ -52,6 +53,22 @@ class TopicDecision:
             return None
         texts = (str(told.get(name) or "") for name in ("owner", "note", "label"))
         return cls(TopicState(told["state"]), *texts)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicName:
+    """What a topic is called, as the audit trail keeps it."""
+
+    label: str
+
+    def to_audit(self) -> dict[str, Any]:
+        """Return the name as JSON knows it."""
+        return {"label": self.label}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any] | None) -> "TopicName | None":
+        """Return the name that `to_audit` wrote; None where there is none."""
+        return cls(str(told["label"])) if told and "label" in told else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +127,15 @@ def record_sightings(
     """
     with store.begin() as connection:
         scope_id = registry_of(store).lend().find_ids(connection, [scope])[scope]
-        known = set(connection.scalars(select(topics.c.topic_id).where(topics.c.scope_id == scope_id)))
+        owned = select(topics.c.topic_id, topics.c.label).where(topics.c.scope_id == scope_id)
+        labels = {row.topic_id: row.label for row in connection.execute(owned)}
         for topic in seen:
             values = {
-                "label": topic.label,
+                "label": labels.get(topic.topic_id) or topic.label,
                 "centroid": np.asarray(topic.centroid, dtype=np.float32).tobytes(),
                 "last_seen_ms": at_ms,
             }
-            if topic.topic_id in known:
+            if topic.topic_id in labels:
                 connection.execute(update(topics).where(topics.c.topic_id == topic.topic_id).values(values))
             else:
                 fresh = {
@@ -136,6 +154,30 @@ def save_decision(connection: Connection, topic: BacklogTopic, state: TopicState
     """Save a decision about a topic with optimistic locking. Raises Conflict if it was changed since the read."""
     values = {"state": str(state), "owner": owner, "note": note}
     save_versioned(connection, topics, {"topic_id": topic.topic_id}, values, expected_version=topic.version)
+
+
+def save_label(connection: Connection, topic: BacklogTopic, label: str) -> None:
+    """Save what a topic is called with optimistic locking. Raises Conflict if it was changed since the read."""
+    identity = {"topic_id": topic.topic_id}
+    save_versioned(connection, topics, identity, {"label": label}, expected_version=topic.version)
+
+
+def count_named_after(store: Store, texts: Collection[str]) -> int:
+    """Return how many topics have one of these normalized texts as their label."""
+    with store.read() as connection:
+        return len(_find_named_after(connection, texts))
+
+
+def forget_labels(connection: Connection, texts: Collection[str]) -> None:
+    """Empty the labels that are one of these normalized texts, in an open transaction; the next run names them anew."""
+    for topic_id in _find_named_after(connection, texts):
+        connection.execute(update(topics).where(topics.c.topic_id == topic_id).values(label=""))
+
+
+def _find_named_after(connection: Connection, texts: Collection[str]) -> list[str]:
+    titles = {make_title(text).casefold() for text in texts} - {""}
+    rows = connection.execute(select(topics.c.topic_id, topics.c.label)) if titles else ()
+    return [row.topic_id for row in rows if row.label.casefold() in titles]
 
 
 def _topic(row: Any) -> BacklogTopic:

@@ -30,6 +30,8 @@ from quarterdeck.schema import HISTOGRAM_BINS
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
+MOST_QUESTIONS = 500_000  # distinct ones in a window; a page that reads more needs 5 GB
+
 logger = logging.getLogger("quarterdeck")
 
 
@@ -81,7 +83,7 @@ def report_coverage(
     reference = _list_reference(drift.report, drift.days) if drift else _read_reference(store, scope, today)
     histogram = add_histograms(reference)
     threshold = low_score if low_score is not None else _low_threshold(histogram)
-    low = list_questions(store, window, below=threshold, scope=scope)
+    low = list_questions(store, window, below=threshold, limit=MOST_QUESTIONS, scope=scope)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
     texts = [query.text for query in low]
     vectors = {} if embed_new else embedder.get_known(texts)
@@ -115,7 +117,8 @@ def find_threshold(store: Store, *, scope: Scope, today: date, low_score: float 
 def hide_questions(coverage: Coverage) -> Coverage:
     """Return a report without anything that users asked: topics by number, counts and scores only."""
     topics = (
-        replace(topic, label=f"Topic {topic.cluster_id + 1}", sample_queries=()) for topic in coverage.topics.topics
+        replace(topic, label=f"Topic {topic.cluster_id + 1}", keywords=(), sample_queries=())
+        for topic in coverage.topics.topics
     )
     queries = tuple(replace(query, text="") for query in coverage.queries)
     return replace(coverage, topics=replace(coverage.topics, topics=tuple(topics)), queries=queries)
@@ -156,7 +159,7 @@ def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]
 def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | None, median: float | None) -> Topics:
     """Return the topics of the queries. Cached, because thousands of queries take seconds."""
     vectors = embedder.embed([query.text for query in queries])
-    return find_topics(queries, vectors, clusters=clusters, baseline_median=median)
+    return find_topics(queries, vectors, clusters=clusters, baseline_median=median, languages=embedder.languages)
 
 
 def _remember(store: Store, topics: Topics, model: str, scope: Scope) -> None:

@@ -385,23 +385,35 @@ def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic], elsewh
         old = normalize(np.array([known.centroid for known in previous], dtype=np.float32))
         similarity = (new @ old.T).astype(np.float64)
         similarity[similarity < SAME_TOPIC_SIMILARITY] = 0.0
+        spoken = np.array([_language_of_id(known.topic_id) for known in previous])
+        for at, topic in enumerate(topics):  # of a foreign language there is one topic, wherever its center is
+            similarity[at, spoken != topic.language] = 0.0
+            if topic.language:
+                similarity[at, spoken == topic.language] = 1.0
         for at, known in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
             if similarity[at, known] > 0:
                 ids[at] = previous[known].topic_id
     taken = {known.topic_id for known in previous} | set(elsewhere)
     for at, topic in enumerate(topics):
-        ids[at] = ids[at] or _new_id(topic.sample_queries[0], taken)
+        ids[at] = ids[at] or _new_id(topic, taken)
         taken.add(ids[at])
     return ids
 
 
-def _new_id(medoid: str, taken: set[str]) -> str:
-    attempt, text = 0, normalize_query(medoid)
+def _new_id(topic: Topic, taken: set[str]) -> str:
+    attempt, text = 0, normalize_query(topic.sample_queries[0])
+    prefix = f"t-{topic.language}-" if topic.language else "t-"
     while True:
         digest = hashlib.sha256(f"{text}#{attempt}".encode("utf-8", "surrogatepass")).hexdigest()
-        if (topic_id := f"t-{digest[:10]}") not in taken:
+        if (topic_id := f"{prefix}{digest[:10]}") not in taken:
             return topic_id
         attempt += 1
+
+
+def _language_of_id(topic_id: str) -> str:
+    """Return the language in the id of a topic that holds all questions in it, as `_new_id` made it."""
+    parts = topic_id.split("-")
+    return parts[1] if len(parts) == 3 else ""
 
 
 def _assemble(
