@@ -1,7 +1,7 @@
 """Shell: reports what users asked that the index hardly covers: topics of low-scoring questions, and their map."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
@@ -30,7 +30,7 @@ from quarterdeck.schema import HISTOGRAM_BINS
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
-MOST_QUESTIONS = 500_000  # distinct ones in a window; a page that reads more needs 5 GB
+MOST_QUESTIONS = 500_000  # distinct ones in a window
 
 logger = logging.getLogger("quarterdeck")
 
@@ -75,8 +75,9 @@ def report_coverage(
 
     `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
     retrieval drifts, so that a lasting drop does not become the measure of itself. `drift` is today's verdict, where it
-    was read already. Topics seen before keep their ids. With `embed_new=False` only queries whose vectors are cached
-    are grouped, the others are `pending`.
+    was read already. Topics seen before keep their ids and labels. All distinct low queries take part, up to 500,000:
+    a sample of them shapes the topics, the others join the nearest one. With `embed_new=False` only queries whose
+    vectors are cached are grouped, the others are `pending`.
     Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
@@ -86,9 +87,9 @@ def report_coverage(
     low = list_questions(store, window, below=threshold, limit=MOST_QUESTIONS, scope=scope)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
     texts = [query.text for query in low]
-    vectors = {} if embed_new else embedder.get_known(texts)
-    pending = () if embed_new else tuple(text for text in texts if text not in vectors)
-    grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
+    cached = set(texts) if embed_new else set(embedder.get_known(texts))
+    pending = tuple(text for text in texts if text not in cached)
+    grouped = tuple(query for query in low if query.text in cached)
     known = [topic.known for topic in list_backlog(store, embedder.model, scope)]
     topics = recognize(_group(embedder, grouped, clusters, median), known, list_topic_ids(store))
     if clusters is None and not pending:  # half a picture, or a number tried by hand, opens no new topics
@@ -112,6 +113,12 @@ def find_threshold(store: Store, *, scope: Scope, today: date, low_score: float 
     if low_score is not None:
         return low_score
     return _low_threshold(add_histograms(_read_reference(store, scope, today)))
+
+
+def call_topics(coverage: Coverage, labels: Mapping[str, str]) -> Coverage:
+    """Return a report whose topics are called as the backlog calls them now, by id: one may have been renamed since."""
+    topics = (replace(topic, label=labels.get(topic.topic_id) or topic.label) for topic in coverage.topics.topics)
+    return replace(coverage, topics=replace(coverage.topics, topics=tuple(topics)))
 
 
 def hide_questions(coverage: Coverage) -> Coverage:
