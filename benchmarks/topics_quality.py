@@ -88,8 +88,6 @@ def samples(data: Labeled) -> Iterator[tuple[str, Labeled]]:
 
 
 def main() -> None:
-    from sklearn.cluster import AgglomerativeClustering, KMeans
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, default=BANKING77)
     parser.add_argument("--text", default="text")
@@ -103,12 +101,18 @@ def main() -> None:
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     if options.made:
-        return _print_made(seeds)
-    if options.judge:
-        return _print_for_judging()
-    data = read_labeled(options.file, text=options.text, label=options.label)
-    if options.zipf:
-        return _print_zipf(data, seeds)
+        _print_made(seeds)
+    elif options.judge:
+        _print_for_judging()
+    elif options.zipf:
+        _print_zipf(read_labeled(options.file, text=options.text, label=options.label), seeds)
+    else:
+        _print_samples(read_labeled(options.file, text=options.text, label=options.label), names=options.names)
+
+
+def _print_samples(data: Labeled, *, names: bool) -> None:
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+
     print(f"{'sample':30} {'queries':>7} {'classes':>7} {'ours':>13} {'KMeans':>13} {'Ward':>13} {'auto':>5} outliers")
     for name, part in samples(data):
         k = part.class_count
@@ -126,7 +130,7 @@ def main() -> None:
             print(
                 f"  names that share a stem with their class: {at_true:.0%} at the true number, {at_auto:.0%} at auto"
             )
-            if options.names:
+            if names:
                 _print_names(part, ours)
 
 
@@ -166,7 +170,7 @@ def _print_made(seeds: Sequence[int]) -> None:
             theirs = KMeans(count, n_init=10 if len(texts) < 1_500 else 3, random_state=0).fit_predict(vectors)
             ours, peer = agreement(classes, auto.assignments)[1], agreement(classes, theirs)[1]
             chosen = auto.chosen_clusters
-            print(f"{name:30} {seed:5} {len(texts):6} {count:7} {chosen:5} {ours:6.3f} {peer:26.3f}", flush=True)
+            print(f"{name:30} {seed:5} {len(texts):6} {count:7} {chosen:5} {ours:6.3f} {peer:.3f}", flush=True)
 
 
 def _print_zipf(data: Labeled, seeds: Sequence[int]) -> None:
@@ -180,13 +184,13 @@ def _print_zipf(data: Labeled, seeds: Sequence[int]) -> None:
 
 
 def _print_for_judging() -> None:
-    """Print all topics of BANKING77 and some of a set of documents: title, keywords and ten questions of each."""
+    """Print the topics of BANKING77 and of made questions about 40 headings: title, keywords and ten questions each."""
     rng, number = np.random.default_rng(0), 0
     banking = read_labeled(BANKING77)
-    passages = topic_sets.intents(seed=7, classes=40, questions=800)
+    made = tuple(text for text, _ in topic_sets.intents(seed=7, classes=40, questions=800))
     for texts, vectors in (
         (banking.texts, banking.vectors),
-        (tuple(text for text, _ in passages), Embedder().embed([text for text, _ in passages])),
+        (made, Embedder().embed(made)),
     ):
         for topic in find_topics(as_queries(texts), vectors).topics:
             number += 1

@@ -11,7 +11,7 @@ import click
 
 from app.commands.common import common, find_scope, open_store, redactor_of, service_option, settle_days, show, to_json
 from core.audit.acts import Act
-from core.config import Config
+from core.config import PROJECT, Config
 from core.errors import InvalidInput
 from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
@@ -19,6 +19,7 @@ from core.safety.spreadsheets import write_row
 if TYPE_CHECKING:
     from core.coverage.topics import Topic, Topics
     from core.drift.episodes import DatedEpisode
+    from quarterdeck.store import Store
 
 _WEIGHT = re.compile(r"0*[1-9]\d{0,11}(?:\.0+)?")
 
@@ -104,6 +105,10 @@ def describe_episode(episode: "DatedEpisode") -> str:
 @click.option("--column", default="text", show_default=True, help="The CSV's column with the queries.")
 @click.option("--weight", metavar="COLUMN", help="The CSV's column with how often each query was asked.")
 @click.option("--assignments", type=click.Path(path_type=Path), help="Write the CSV with a column `cluster` here.")
+@click.option("--summarize", metavar="MODEL", help="Let this model write titles and summaries, once for each topic.")
+@click.option("--answerer", type=click.Choice(["openai", "anthropic"]), default="openai", help="The model's protocol.")
+@click.option("--base-url", metavar="URL", help="Another server that speaks the protocol.")
+@click.option("--max-cost-usd", type=float, default=0.10, show_default=True, help="Ask no more before it costs more.")
 @service_option
 @common
 def topics(
@@ -115,6 +120,10 @@ def topics(
     column: str,
     weight: str | None,
     assignments: Path | None,
+    summarize: str | None,
+    answerer: str,
+    base_url: str | None,
+    max_cost_usd: float,
     service: str | None,
     as_json: bool,
 ) -> None:
@@ -130,19 +139,28 @@ def topics(
 
     wanted = _cluster_count(clusters)
     if input_path:
+        if summarize:
+            raise InvalidInput("summarize", "is about the topics of the log, not of a CSV")
         found = _group_csv(config, input_path, column, clusters=wanted, weight=weight, assignments=assignments)
     else:
         store = open_store(config)
         scope = find_scope(config, store, service)
-        found = report_coverage(
-            store,
-            Embedder(config.embedding_model, cache=VectorCache(store)),
-            scope=scope,
-            today=settle_days(store, scope),
-            clusters=wanted,
-            window_days=window_days,
-            low_score=config.low_score,
-        ).topics
+
+        def read() -> "Topics":
+            return report_coverage(
+                store,
+                Embedder(config.embedding_model, cache=VectorCache(store)),
+                scope=scope,
+                today=settle_days(store, scope),
+                clusters=wanted,
+                window_days=window_days,
+                low_score=config.low_score,
+            ).topics
+
+        found = read()
+        if summarize:
+            _summarize(store, found, config, model=(answerer, summarize, base_url), max_cost_usd=max_cost_usd)
+            found = read()
     rows = [
         {
             "cluster_id": t.cluster_id, "topic_id": t.topic_id, "label": t.label, "keywords": list(t.keywords),
@@ -300,6 +318,26 @@ def _cluster_count(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise InvalidInput("clusters", f"must be a whole number from 1 on, or auto, not {text!r}")
     return int(text)
+
+
+def _summarize(
+    store: "Store", found: "Topics", config: Config, *, model: tuple[str, str, str | None], max_cost_usd: float
+) -> None:
+    """Let a model name the topics, most worth indexing first, until the ceiling; what it wrote before is kept."""
+    from core.coverage.summaries import summarize_topics
+    from core.prompts.models import Protocols, open_model
+    from core.prompts.prices import parse_prices
+    from core.prompts.spending import Budget, CeilingReached
+
+    protocol, name, base_url = model
+    prices = parse_prices((PROJECT / "data" / "prices.yaml").read_text(encoding="utf-8"))
+    budget = Budget(max_cost_usd)
+    writer = open_model(Protocols(protocol), name, prices=prices, budget=budget, base_url=base_url)
+    by = Act(config.operator, f"named by {name}", config.environment)
+    try:
+        summarize_topics(store, found.ranked(), writer, by)
+    except CeilingReached as ceiling:
+        click.echo(str(ceiling), err=True)
 
 
 def _subtitle(topic: "Topic") -> str:

@@ -69,7 +69,7 @@ EVERY_ENTRY = AuditFilter()
 
 def hide_labels(entries: Iterable[AuditEntry], roles: Roles) -> tuple[AuditEntry, ...]:
     """Return entries without what topics were called, which is made of questions, where these roles may read none."""
-    named = (Action.TOPIC_MARK, Action.TOPIC_RENAME)
+    named = (Action.TOPIC_MARK, Action.TOPIC_RENAME, Action.TOPIC_SUMMARIZE)
     return tuple(
         replace(entry, before=_without_label(entry.before), after=_without_label(entry.after))
         if entry.action in named and not may_read_questions(roles, entry.environment)

@@ -163,4 +163,4 @@ def _cutter(language: str) -> Callable[[str], list[str]]:
     else:
         model = Path(budoux.__file__).parent / "models" / "ja_word.json"
         parser = budoux.Parser(json.loads(model.read_text(encoding="utf-8")))
-    return parser.parse  # type: ignore[no-any-return]
+    return parser.parse

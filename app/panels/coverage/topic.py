@@ -16,6 +16,7 @@ from core.coverage.closing import measure_closing
 from core.coverage.labels import LONGEST_TITLE
 from core.coverage.operations import mark_topic, rename_topic
 from core.coverage.report import Coverage
+from core.coverage.summaries import get_summary
 from core.coverage.topics import Topic
 from core.predictions.nearest import list_topic_predictions
 from quarterdeck.scope import Scope
@@ -38,6 +39,8 @@ def render_topic(
     st.subheader(plain(topic.label), anchor=False)
     if topic.keywords:
         st.caption(plain(", ".join(topic.keywords)))
+    if topic.sample_queries and (written := get_summary(get_store(), topic.topic_id)):
+        st.markdown(f"{plain(written.summary)} *(written by {plain(written.model)})*")
     if topic.language:
         model = plain(get_embedder().model)
         st.caption(f"Not grouped: the embedding model {model} does not know the language. Set a multilingual one.")
