@@ -23,7 +23,7 @@ MOST_CLUSTERS = 300
 _GRID = 40
 _NEARLY_BEST, _NEARLY_BEST_OF_FEW = 0.93, 0.97
 _DIFFUSE = 0.42  # halves that agree less have no groups in common
-_MOST_DIFFUSE = 40
+_MOST_ROUGH = 40
 FEW = 400  # below this, the agreement of halves is itself uncertain
 
 
@@ -33,8 +33,10 @@ def choose_clusters(vectors: Vectors, weights: Weights, merges: Tree, *, seed: i
     A cut is rated by its silhouette times its stability (Ben-Hur et al. 2002): both halves of the data are clustered
     alone, and stability is the adjusted Rand index between a half's own clusters and those that its nearest neighbors
     in the other half give it. The silhouette of short texts rises slowly with ever finer cuts, and stability falls. Of
-    the cuts within 7% of the best, takes the coarsest, then the best nearby. With fewer than 400 vectors, where halves
-    differ by chance, the root of the stability counts, and 3%.
+    the cuts within 7% of the best, takes the coarsest with at least sqrt(n / 2) clusters, or 40, else the finest; then
+    the best nearby. So many similar questions never collapse into a few vague topics, and well separated groups, where
+    few cuts come near the best, are found as they are. With fewer than 400 vectors, where halves differ by chance, the
+    root of the stability counts, within 3%, and the coarsest cut is taken.
 
     Where the halves hardly agree (below 0.42) the texts are diffuse, and no number is right: takes sqrt(n / 2) (Mardia
     et al. 1979), at most 40. Below six vectors, takes one cluster.
@@ -54,9 +56,12 @@ def choose_clusters(vectors: Vectors, weights: Weights, merges: Tree, *, seed: i
     method = f"silhouette and stability over 2..{most}"
     if rated[:, 0].max() <= 0:
         return 1, f"{method}: no split is better than none"
-    first = int(np.flatnonzero(rated[:, 0] >= nearly * rated[:, 0].max())[0])
+    rough = max(2, min(_MOST_ROUGH, round(np.sqrt(len(vectors) / 2))))
+    good = np.flatnonzero(rated[:, 0] >= nearly * rated[:, 0].max())
+    fine = good[grid[good] >= rough] if len(vectors) >= FEW else good
+    first = int(fine[0] if len(fine) else good[-1])
     if rated[first, 1] < _DIFFUSE:
-        return max(2, min(_MOST_DIFFUSE, round(np.sqrt(len(vectors) / 2)))), f"{method}: diffuse, sqrt(n / 2)"
+        return rough, f"{method}: diffuse, sqrt(n / 2)"
     near = range(int(grid[max(0, first - 1)]) + 1, int(grid[min(len(grid) - 1, first + 1)]))
     return max(near, key=lambda k: (rate(k)[0], -k), default=int(grid[first])), method
 
