@@ -5,7 +5,8 @@ Prints NMI and ARI at the true number of classes, on the whole and on harder sam
 chooses, and the share of topics whose name shares a word stem with the name of their most frequent class.
 
 `--made [--seeds 3]` prints ARI at the automatic number on the sets of `topic_sets.py` instead, beside KMeans at the
-true number, and `--zipf` with uneven counts. `--judge` prints topics with ten questions each, for a reader to judge.
+true number, `--zipf` with uneven counts, and `--windows` how many topics keep their label in the next window, which
+shares half of its queries. `--judge` prints topics with ten questions each, for a reader to judge.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from benchmarks import topic_sets
 from benchmarks.data import locate
 from core.coverage.labels import stem
-from core.coverage.topics import Topics, find_topics
+from core.coverage.topics import KnownTopic, Topics, find_topics
 from core.embedding.embed import Embedder
 from core.log.values import AskedQuery
 
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--names", action="store_true", help="print every topic's name and its majority class")
     parser.add_argument("--made", action="store_true", help="made sets at the automatic number")
     parser.add_argument("--zipf", action="store_true", help="uneven counts at the automatic number")
+    parser.add_argument("--windows", action="store_true", help="labels in windows that overlap by half")
     parser.add_argument("--judge", action="store_true", help="print topics as Markdown, for a reader to judge")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0, help="tune on seeds from 10,000 upward")
@@ -104,6 +106,8 @@ def main() -> None:
         _print_made(seeds)
     elif options.judge:
         _print_for_judging()
+    elif options.windows:
+        _print_windows(read_labeled(options.file, text=options.text, label=options.label), seeds)
     elif options.zipf:
         _print_zipf(read_labeled(options.file, text=options.text, label=options.label), seeds)
     else:
@@ -181,6 +185,20 @@ def _print_zipf(data: Labeled, seeds: Sequence[int]) -> None:
             found = find_topics(queries, data.vectors)
             score = agreement(data.classes.tolist(), found.assignments)[1]
             print(f"Zipf({exponent}), seed {seed}: {found.chosen_clusters} topics, ARI {score:.3f}", flush=True)
+
+
+def _print_windows(data: Labeled, seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        order = np.random.default_rng(seed).permutation(len(data.texts))
+        third = len(order) // 3
+        first, second = (data.take(order[start : start + 2 * third]) for start in (0, third))
+        before = find_topics(as_queries(first.texts), first.vectors).topics
+        known = [KnownTopic(topic.topic_id, topic.centroid, topic.label) for topic in before]
+        after = find_topics(as_queries(second.texts), second.vectors, previous=known).topics
+        labels = {topic.topic_id: topic.label for topic in before}
+        kept = [topic for topic in after if topic.topic_id in labels]
+        same = sum(topic.label == labels[topic.topic_id] for topic in kept)
+        print(f"seed {seed}: {len(before)} and {len(after)} topics, {len(kept)} kept, {same} of them keep their label")
 
 
 def _print_for_judging() -> None:
