@@ -44,5 +44,6 @@ def rename_topic(store: Store, topic: BacklogTopic, label: str, by: Act) -> int:
 
 
 def _in_environment(by: Act, topic: BacklogTopic) -> Act:
+    """Return the act in the environment of the topic that it is about."""
     same = by.environment.casefold() == topic.scope.environment
     return by if same else replace(by, environment=topic.scope.environment)

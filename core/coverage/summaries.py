@@ -6,7 +6,7 @@ Never required: without a model, topics are called after their typical questions
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from core.audit.actions import Action
@@ -26,11 +26,11 @@ _ASKED = """Users asked these questions, and the documents hardly answer them. T
 
 {questions}
 
-Reply with one JSON object: {{"title": "what they ask about, in at most eight words", "summary": "one sentence"}}.
+Written with one JSON object: {{"title": "what they ask about, in at most eight words", "summary": "one sentence"}}.
 Write in the language of the questions."""
 
 
-class Reply(Protocol):
+class Written(Protocol):
     """What a model answers."""
 
     @property
@@ -39,12 +39,12 @@ class Reply(Protocol):
         ...
 
 
-class Writer(Protocol):
+class TopicWriter(Protocol):
     """A language model under a spending ceiling; `core.prompts.models.LanguageModel` is one."""
 
     name: str
 
-    def complete(self, text: str, *, max_tokens: int) -> Reply:
+    def complete(self, text: str, *, max_tokens: int) -> Written:
         """Return the answer to a text. Raises SourceUnavailable, or another QuarterdeckError at the ceiling."""
         ...
 
@@ -68,7 +68,7 @@ def get_summary(store: Store, topic_id: str) -> TopicSummary | None:
     return TopicSummary(value["title"], value["summary"], value["model"]) if value else None
 
 
-def summarize_topics(store: Store, topics: Sequence[Topic], writer: Writer, by: Act) -> tuple[TopicSummary, ...]:
+def summarize_topics(store: Store, topics: Sequence[Topic], writer: TopicWriter, by: Act) -> tuple[TopicSummary, ...]:
     """Let the model name and summarize the topics that it did not yet, in this order; return what it wrote.
 
     The title becomes the topic's label, unless somebody renamed the topic. Each is saved with an audit entry at once,
@@ -82,12 +82,14 @@ def summarize_topics(store: Store, topics: Sequence[Topic], writer: Writer, by: 
     )
 
 
-def _summarize(store: Store, known: BacklogTopic, topic: Topic, writer: Writer, by: Act) -> TopicSummary:
+def _summarize(store: Store, known: BacklogTopic, topic: Topic, writer: TopicWriter, by: Act) -> TopicSummary:
     questions = "\n".join(f"- {' '.join(query.split())[:_LONGEST_QUESTION]}" for query in topic.sample_queries)
     reply = writer.complete(_ASKED.format(questions=questions), max_tokens=_MAX_TOKENS)
     written = _read(reply.text, writer.name)
     renamed = list_audit(store, AuditFilter(target=topic.topic_id, action=Action.TOPIC_RENAME), limit=1)
     value = {"title": written.title, "summary": written.summary, "model": written.model}
+    if by.environment.casefold() != known.scope.environment:
+        by = replace(by, environment=known.scope.environment)
     with changing(store, by) as change:
         save_setting(change.connection, setting_key(Family.TOPIC_SUMMARY, topic.topic_id), value, expected_version=0)
         if not renamed:
