@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
+from core.coverage.backlog import count_named_after, forget_labels
 from core.embedding.vectors import VectorCache, forget_vectors
 from core.log.subjects import DataSubject, Traces, count_reports, delete_everything, find_traces, list_own_texts
 from core.predictions.forgetting import count_mentions, forget_texts
@@ -19,8 +20,8 @@ class Erasure:
     """What there is to erase of one user or session.
 
     `rows` of the log, `scores` of them, `exposures` and `events` of clients, `spans` of traces that are still open,
-    `examples` of refused input that name the id; and of texts that nobody else asked, the cached `vectors` and the
-    queries in saved `predictions`.
+    `examples` of refused input that name the id; and of texts that nobody else asked, the cached `vectors`, the queries
+    in saved `predictions` and the `topics` that are called so.
     """
 
     rows: int
@@ -31,6 +32,7 @@ class Erasure:
     examples: int
     vectors: int
     predictions: int
+    topics: int
 
     @property
     def total(self) -> int:
@@ -64,11 +66,13 @@ def erase(store: Store, subject: DataSubject, by: Act) -> Erasure:
         change.record(Action.LOG_ERASE, f"sha256:{hash_subject(subject)}", counts, None)
         forget_vectors(change.connection, own)
         forget_texts(change.connection, own)
+        forget_labels(change.connection, own)
         delete_everything(store, change.connection, subject, traces)
     return found
 
 
 def _count(store: Store, subject: DataSubject, traces: Traces, own: list[str]) -> Erasure:
     vectors = VectorCache(store).count(own)
-    counts = {"rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own)}
+    named = count_named_after(store, own)
+    counts = {"rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own), "topics": named}
     return Erasure(**counts, **count_reports(store, subject, traces))

@@ -9,8 +9,8 @@ from typing import Any
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.acts import Act, changing
 from core.audit.trail import AuditEntry, AuditFilter, get_audit_entry, list_audit
-from core.coverage.backlog import TopicDecision, get_backlog_topic
-from core.coverage.operations import mark_topic
+from core.coverage.backlog import TopicDecision, TopicName, get_backlog_topic
+from core.coverage.operations import mark_topic, rename_topic
 from core.drift.audited import AcceptedLevel, service_of_level
 from core.drift.operations import accept_level
 from core.errors import Conflict, InvalidInput
@@ -39,7 +39,7 @@ def explain_irreversible(entry: AuditEntry) -> str:
         return ""
     if entry.action == Action.INDEX_SWAP and SwapState.read(entry.before):
         return ""
-    if entry.action == Action.TOPIC_MARK and entry.before:
+    if entry.action in (Action.TOPIC_MARK, Action.TOPIC_RENAME) and entry.before:
         return ""
     if entry.action == Action.PROMPT_PROMOTE:
         page = f"roll it back on the page Prompts, or with `quarterdeck prompts rollback {entry.target}`"
@@ -86,6 +86,10 @@ def revert(store: Store, entry_id: int, by: Act, *, seen: int | None = None) -> 
         topic = get_backlog_topic(store, entry.target)
         _check_seen(store, entry, seen)
         return mark_topic(store, topic, decided.state, by, owner=decided.owner, note=decided.note)
+    if entry.action == Action.TOPIC_RENAME and (called := TopicName.read(entry.before)):
+        topic = get_backlog_topic(store, entry.target)
+        _check_seen(store, entry, seen)
+        return rename_topic(store, topic, called.label, by)
     if entry.action == Action.DRIFT_ACCEPT:
         _check_seen(store, entry, seen)
         level = AcceptedLevel.read(entry.before)

@@ -15,7 +15,7 @@ from app.resources import get_config, get_store, list_environments, list_new, li
 from app.text import plain
 from app.visitor import may_read_questions
 from core.coverage.backlog import list_backlog
-from core.coverage.report import Coverage, hide_questions
+from core.coverage.report import Coverage, call_topics, hide_questions
 from core.coverage.topics import Topic
 
 MOST_DAYS = 30
@@ -60,6 +60,8 @@ def render(frame: ui.Frame) -> None:
     ui.render_said()
     if coverage.pending:
         render_progress(coverage.pending)
+    backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model, frame.scope)}
+    coverage = call_topics(coverage, {topic_id: known.label for topic_id, known in backlog.items()})
     found, is_reader = coverage, may_read_questions(frame.environment)
     if not is_reader:
         st.caption("Your role does not include reading questions: topics are shown by number. Ask an admin.")
@@ -68,10 +70,10 @@ def render(frame: ui.Frame) -> None:
     render_sentence(coverage, ranked)
     if not ranked:
         return
+    st.caption(f"Grouped: {plain(coverage.topics.reason)}.")
     points = load_map(frame.scope, frame.today, days, clusters) if is_reader else None
     render_charts(coverage, points)
     topic = choose_topic(ranked)
-    backlog = {known.topic_id: known for known in list_backlog(get_store(), get_config().embedding_model, frame.scope)}
     of_drop = list_drop_shares(frame, found)
     findings = load_findings(frame.scope, frame.today, days, clusters)
     render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id), frame.environment)

@@ -1,6 +1,7 @@
 """The commands on the retrieval log: drift, topics, imports and purge."""
 
 import csv
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,13 +11,18 @@ import click
 
 from app.commands.common import common, find_scope, open_store, redactor_of, service_option, settle_days, show, to_json
 from core.audit.acts import Act
-from core.config import Config
+from core.config import PROJECT, Config
 from core.errors import InvalidInput
 from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
 
 if TYPE_CHECKING:
+    from core.coverage.report import Coverage
+    from core.coverage.topics import Topic, Topics
     from core.drift.episodes import DatedEpisode
+    from quarterdeck.store import Store
+
+_WEIGHT = re.compile(r"0*[1-9]\d{0,11}(?:\.0+)?")
 
 
 @click.command()
@@ -98,7 +104,12 @@ def describe_episode(episode: "DatedEpisode") -> str:
 )
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Group the queries of this CSV instead.")
 @click.option("--column", default="text", show_default=True, help="The CSV's column with the queries.")
+@click.option("--weight", metavar="COLUMN", help="The CSV's column with how often each query was asked.")
 @click.option("--assignments", type=click.Path(path_type=Path), help="Write the CSV with a column `cluster` here.")
+@click.option("--summarize", metavar="MODEL", help="Let this model write titles and summaries, once for each topic.")
+@click.option("--answerer", type=click.Choice(["openai", "anthropic"]), default="openai", help="The model's protocol.")
+@click.option("--base-url", metavar="URL", help="Another server that speaks the protocol.")
+@click.option("--max-cost-usd", type=float, default=0.10, show_default=True, help="Ask no more before it costs more.")
 @service_option
 @common
 def topics(
@@ -108,11 +119,18 @@ def topics(
     window_days: int,
     input_path: Path | None,
     column: str,
+    weight: str | None,
     assignments: Path | None,
+    summarize: str | None,
+    answerer: str,
+    base_url: str | None,
+    max_cost_usd: float,
     service: str | None,
     as_json: bool,
 ) -> None:
     """Group the low-scoring queries, or those of a CSV, into topics, largest first.
+
+    Each line has the times asked, the share, the title (the most typical question) and keywords.
 
     Example: quarterdeck topics --clusters 3 --json
     """
@@ -124,31 +142,41 @@ def topics(
     wanted = _cluster_count(clusters)
     findings: dict[str, Any] = {}
     if input_path:
-        found = _group_csv(config, input_path, column, wanted, assignments)
+        if summarize:
+            raise InvalidInput("summarize", "is about the topics of the log, not of a CSV")
+        found = _group_csv(config, input_path, column, clusters=wanted, weight=weight, assignments=assignments)
     else:
         store = open_store(config)
         scope = find_scope(config, store, service)
-        coverage = report_coverage(
-            store,
-            Embedder(config.embedding_model, cache=VectorCache(store)),
-            scope=scope,
-            today=settle_days(store, scope),
-            clusters=wanted,
-            window_days=window_days,
-            low_score=config.low_score,
-        )
+
+        def read() -> "Coverage":
+            return report_coverage(
+                store,
+                Embedder(config.embedding_model, cache=VectorCache(store)),
+                scope=scope,
+                today=settle_days(store, scope),
+                clusters=wanted,
+                window_days=window_days,
+                low_score=config.low_score,
+            )
+
+        coverage = read()
+        if summarize:
+            model = (answerer, summarize, base_url)
+            _summarize(store, coverage.topics, config, model=model, max_cost_usd=max_cost_usd)
+            coverage = read()
         found, findings = coverage.topics, count_findings(store, coverage)
     rows = [
         {
-            "cluster_id": t.cluster_id, "label": t.label, "count": t.count,
-            "share": round(t.share, 4), "sample_queries": list(t.sample_queries),
+            "cluster_id": t.cluster_id, "topic_id": t.topic_id, "label": t.label, "keywords": list(t.keywords),
+            "count": t.count, "share": round(t.share, 4), "language": t.language,
+            "sample_queries": list(t.sample_queries),
             "findings": {name: round(share, 4) for name, share in list_shares(findings.get(t.topic_id, {})).items()},
         }
         for t in found.topics
     ]  # fmt: skip
-    lines = [f"{r['count']:>6}  {r['share']:>6.1%}  {r['label']}  —  {r['sample_queries'][0]}" for r in rows]
-    if not rows:
-        click.echo(found.reason, err=True)
+    lines = [f"{t.count:>6}  {t.share:>6.1%}  {t.label}  —  {_subtitle(t)}" for t in found.topics]
+    click.echo(found.reason, err=True)
     show(as_json, rows, lines)
 
 
@@ -298,14 +326,43 @@ def _cluster_count(text: str) -> int | None:
     return int(text)
 
 
-def _group_csv(config: Config, path: Path, column: str, clusters: int | None, assignments: Path | None) -> Any:
+def _summarize(
+    store: "Store", found: "Topics", config: Config, *, model: tuple[str, str, str | None], max_cost_usd: float
+) -> None:
+    """Let a model name the topics, most worth indexing first, until the ceiling; what it wrote before is kept."""
+    from core.coverage.summaries import summarize_topics
+    from core.prompts.models import Protocols, open_model
+    from core.prompts.prices import parse_prices
+    from core.prompts.spending import Budget, CeilingReached
+
+    protocol, name, base_url = model
+    prices = parse_prices((PROJECT / "data" / "prices.yaml").read_text(encoding="utf-8"))
+    budget = Budget(max_cost_usd)
+    writer = open_model(Protocols(protocol), name, prices=prices, budget=budget, base_url=base_url)
+    by = Act(config.operator, f"named by {name}", config.environment)
+    try:
+        summarize_topics(store, found.ranked(), writer, by)
+    except CeilingReached as ceiling:
+        click.echo(str(ceiling), err=True)
+
+
+def _subtitle(topic: "Topic") -> str:
+    return ", ".join(topic.keywords) or topic.sample_queries[0]
+
+
+def _group_csv(
+    config: Config, path: Path, column: str, *, clusters: int | None, weight: str | None, assignments: Path | None
+) -> "Topics":
     from core.coverage.topics import find_topics
     from core.embedding.embed import Embedder
     from core.log.values import AskedQuery
 
     rows = _read_csv(path, column)
-    queries = [AskedQuery(row[column], 1, 0.0) for row in rows]
-    found = find_topics(queries, Embedder(config.embedding_model).embed([q.text for q in queries]), clusters=clusters)
+    counts = [1] * len(rows) if weight is None else _read_weights(path, rows, weight)
+    queries = [AskedQuery(row[column], count, 0.0) for row, count in zip(rows, counts, strict=True)]
+    embedder = Embedder(config.embedding_model)
+    vectors = embedder.embed([query.text for query in queries])
+    found = find_topics(queries, vectors, clusters=clusters, languages=embedder.languages)
     if assignments:
         with assignments.open("w", newline="", encoding="utf-8") as file:
             written = [write_row(row | {"cluster": found.assignments[at]}) for at, row in enumerate(rows)]
@@ -313,6 +370,16 @@ def _group_csv(config: Config, path: Path, column: str, clusters: int | None, as
             writer.writeheader()
             writer.writerows(written)
     return found
+
+
+def _read_weights(path: Path, rows: list[dict[str, str]], column: str) -> list[int]:
+    if column not in rows[0]:
+        raise InvalidInput("weight", f"{path} has no column {column!r}; it has: {', '.join(rows[0])}")
+    for number, row in enumerate(rows, 1):
+        if not _WEIGHT.fullmatch(row[column] or ""):
+            told = f"row {number} of {path} has {row[column]!r} in {column!r}; times asked are whole numbers from 1 on"
+            raise InvalidInput("weight", told)
+    return [int(float(row[column])) for row in rows]
 
 
 def _read_csv(path: Path, column: str) -> list[dict[str, str]]:

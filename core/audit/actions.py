@@ -43,6 +43,8 @@ class Action(StrEnum):
     SCHEDULE_RESUME = "schedule.resume"
     SCHEDULE_CANCEL = "schedule.cancel"
     TOPIC_MARK = "topic.mark"
+    TOPIC_RENAME = "topic.rename"
+    TOPIC_SUMMARIZE = "topic.summarize"
     DRIFT_ACCEPT = "drift.accept"
     PREDICTION_SAVE = "prediction.save"
     ALERT_SAVE = "alert.save"

@@ -46,6 +46,8 @@ NEEDS = {
     Action.SCHEDULE_RESUME: Role.EDITOR,
     Action.SCHEDULE_CANCEL: Role.EDITOR,
     Action.TOPIC_MARK: Role.EDITOR,
+    Action.TOPIC_RENAME: Role.EDITOR,
+    Action.TOPIC_SUMMARIZE: Role.EDITOR,
     Action.DRIFT_ACCEPT: Role.EDITOR,
     Action.PREDICTION_SAVE: Role.EDITOR,
     Action.ALERT_SAVE: Role.ADMIN,  # the server calls the address that a rule names

@@ -36,6 +36,7 @@ class Family(StrEnum):
     PROBE = "probe:"
     PROMOTION = "promotion:"
     RUN_NAMES = "run_names:"
+    TOPIC_SUMMARY = "topic_summary:"
     PREDICTION_OF = "prediction_of:"  # of other scopes than the first one
     SERVICE = "service:"
     IMPORTED_FILE = "import."
@@ -57,6 +58,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
     Family.RUN_NAMES: "experiment",
+    Family.TOPIC_SUMMARY: "topic",
 }
 
 

@@ -69,12 +69,17 @@ EVERY_ENTRY = AuditFilter()
 
 def hide_labels(entries: Iterable[AuditEntry], roles: Roles) -> tuple[AuditEntry, ...]:
     """Return entries without what topics were called, which is made of questions, where these roles may read none."""
+    named = (Action.TOPIC_MARK, Action.TOPIC_RENAME, Action.TOPIC_SUMMARIZE)
     return tuple(
-        replace(entry, after={name: value for name, value in entry.after.items() if name != "label"})
-        if entry.action == Action.TOPIC_MARK and entry.after and not may_read_questions(roles, entry.environment)
+        replace(entry, before=_without_label(entry.before), after=_without_label(entry.after))
+        if entry.action in named and not may_read_questions(roles, entry.environment)
         else entry
         for entry in entries
     )
+
+
+def _without_label(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    return told and {name: value for name, value in told.items() if name != "label"}
 
 
 def list_audit(store: Store, wanted: AuditFilter = EVERY_ENTRY, *, limit: int | None = 500) -> tuple[AuditEntry, ...]:

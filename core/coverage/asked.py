@@ -14,6 +14,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 _MOST_READ = 500
+_MOST_TEXTS = 5_000
 
 
 def narrow_to_low(
@@ -27,11 +28,12 @@ def narrow_to_low(
 def narrow_to_topic(store: Store, wanted: QuestionFilter, coverage: Coverage, name: str) -> QuestionFilter:
     """Return the filter for the questions of one topic of a coverage report, in its window and any spelling.
 
-    `name` is the topic's id, its number or its label. Raises NotFound, listing the topics.
+    Of a topic with more than 5,000 different questions, those most asked. `name` is the topic's id, its number or its
+    label. Raises NotFound, listing the topics.
     """
     topic = find_topic(coverage, name)
     window = coverage.window
-    texts = tuple(coverage.queries[member].text for member in topic.members)
+    texts = tuple(coverage.queries[member].text for member in topic.members[:_MOST_TEXTS])
     inside = replace(wanted, texts=texts, below=coverage.threshold, start_ms=window.start_ms, end_ms=window.end_ms)
     return with_spellings(store, inside, start_ms=window.start_ms, end_ms=window.end_ms)
 

@@ -3,7 +3,7 @@
 Sightings are observations and are recorded as they come; decisions go through `core.coverage.operations`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from core.audit.settings import save_versioned
+from core.coverage.labels import make_title
 from core.coverage.topics import KnownTopic, Topic
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
@@ -55,6 +56,22 @@ class TopicDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicName:
+    """What a topic is called, as the audit trail keeps it."""
+
+    label: str
+
+    def to_audit(self) -> dict[str, Any]:
+        """Return the name as JSON knows it."""
+        return {"label": self.label}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any] | None) -> "TopicName | None":
+        """Return the name that `to_audit` wrote; None where there is none."""
+        return cls(str(told["label"])) if told and "label" in told else None
+
+
+@dataclass(frozen=True, slots=True)
 class BacklogTopic:
     """A topic on the backlog of a scope: when it was first and last seen, and what was decided.
 
@@ -75,7 +92,7 @@ class BacklogTopic:
     @property
     def known(self) -> KnownTopic:
         """What the rule needs to recognize the topic in a later run."""
-        return KnownTopic(self.topic_id, self.centroid)
+        return KnownTopic(self.topic_id, self.centroid, self.label)
 
 
 def list_backlog(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> tuple[BacklogTopic, ...]:
@@ -104,17 +121,21 @@ def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
 def record_sightings(
     store: Store, seen: Iterable[Topic], model: str, *, at_ms: int, scope: Scope = DEFAULT_SCOPE
 ) -> None:
-    """Record the topics of a run: new ones as open; for known ones, update label, centroid and time."""
+    """Record the topics of a run: new ones as open; for known ones, update centroid and time.
+
+    A topic keeps its first label, unless that was forgotten.
+    """
     with store.begin() as connection:
         scope_id = registry_of(store).lend().find_ids(connection, [scope])[scope]
-        known = set(connection.scalars(select(topics.c.topic_id).where(topics.c.scope_id == scope_id)))
+        owned = select(topics.c.topic_id, topics.c.label).where(topics.c.scope_id == scope_id)
+        labels = {row.topic_id: row.label for row in connection.execute(owned)}
         for topic in seen:
             values = {
-                "label": topic.label,
+                "label": labels.get(topic.topic_id) or topic.label,
                 "centroid": np.asarray(topic.centroid, dtype=np.float32).tobytes(),
                 "last_seen_ms": at_ms,
             }
-            if topic.topic_id in known:
+            if topic.topic_id in labels:
                 connection.execute(update(topics).where(topics.c.topic_id == topic.topic_id).values(values))
             else:
                 fresh = {
@@ -133,6 +154,30 @@ def save_decision(connection: Connection, topic: BacklogTopic, state: TopicState
     """Save a decision about a topic with optimistic locking. Raises Conflict if it was changed since the read."""
     values = {"state": str(state), "owner": owner, "note": note}
     save_versioned(connection, topics, {"topic_id": topic.topic_id}, values, expected_version=topic.version)
+
+
+def save_label(connection: Connection, topic: BacklogTopic, label: str) -> None:
+    """Save what a topic is called with optimistic locking. Raises Conflict if it was changed since the read."""
+    identity = {"topic_id": topic.topic_id}
+    save_versioned(connection, topics, identity, {"label": label}, expected_version=topic.version)
+
+
+def count_named_after(store: Store, texts: Collection[str]) -> int:
+    """Return how many topics have one of these normalized texts as their label."""
+    with store.read() as connection:
+        return len(_find_named_after(connection, texts))
+
+
+def forget_labels(connection: Connection, texts: Collection[str]) -> None:
+    """Empty the labels that are one of these normalized texts, in an open transaction; the next run names them anew."""
+    for topic_id in _find_named_after(connection, texts):
+        connection.execute(update(topics).where(topics.c.topic_id == topic_id).values(label=""))
+
+
+def _find_named_after(connection: Connection, texts: Collection[str]) -> list[str]:
+    titles = {make_title(text).casefold() for text in texts} - {""}
+    rows = connection.execute(select(topics.c.topic_id, topics.c.label)) if titles else ()
+    return [row.topic_id for row in rows if row.label.casefold() in titles]
 
 
 def _topic(row: Any) -> BacklogTopic:

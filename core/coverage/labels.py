@@ -1,47 +1,29 @@
-"""Rule: names clusters of texts, by class-based TF-IDF over phrases of one to three words.
+"""Rule: names clusters of texts: keywords by class-based TF-IDF over phrases of one to three words, and titles.
 
-Knows nothing of vectors. A cluster whose texts share no phrase is named after its most typical text.
+Knows nothing of vectors. `languages.py` finds the words and knows which of them say nothing.
 """
 
 import html
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-LONGEST_LABEL = 60
+from core.coverage.languages import find_words, is_stop_word
+
+LONGEST_TITLE = 80
+MOST_KEYWORDS = 4
 
 _TAG = re.compile(r"<[^<>]{0,200}>")
 # A run of marks that end words is matched once, from its first mark.
-_SPLIT = re.compile(r"(?<![.,;:!?()\[\]{}\"“”|\n])[.,;:!?()\[\]{}\"“”|\n]+(?=\s|$)|[;!?()\[\]{}\"“”|]+|\s[-–—]+\s")
-_WORD = re.compile(r"[^\W_]+(?:['’_\-./+#&@][^\W_]+)*[+#]*")
-_PHRASE_WORDS = 3
-
-# Stop words: they say nothing about the subject of a question.
-_STOP_WORDS = frozenset(
-    """
-    a about above after again against ago all almost already also although always am an and another any anybody
-    anyone anything anyway are aren't around as ask asked asking at away back be because been before being below
-    best better between both but by bye came can can't cannot come could couldn't cuz day days did didn't do does
-    doesn't doing don't done down due each either else etc even ever every everything exactly explain far few figure
-    find first for from further gave get gets getting give given go goes going gonna gone good got great guys had
-    hadn't happen happened happening happens hardly has hasn't have haven't having he hello help her here hers hey
-    hi him his hope how how's however i i'd i'll i'm i've if in instead into is isn't it it'd it's its itself just
-    keep keeps kind know known last later least less let let's like list little long look looking lot made make
-    makes making many may maybe me mean means might mine more most much must my myself near need needed needs never
-    new next no nope nor not nothing now of off often ok okay old on once one only onto or other others otherwise
-    our ours out over own perhaps please possible possibly put quite rather really right said same saw say says see
-    seem seems seen shall she should shouldn't show since so some somebody someone something sometimes somewhere
-    soon sort still such sure take taken takes taking tell than thank thanks that that's the their theirs them then
-    there there's these they they'd they're they've thing things think this those though through thus till to today
-    together told too took toward towards tried try trying twice two under unless until up upon us use used uses
-    using very via wanna want wanted wants was wasn't way ways we we'd we'll we're we've well went were weren't what
-    what's whatever when where where's whether which while who who's whom whose why will with within without won't
-    wonder wondering would wouldn't yeah yes yet you you'd you'll you're you've your yours yourself im ive dont cant
-    didnt doesnt isnt wont whats hows id pls plz ain't
-    """.split()  # noqa: SIM905 (a list of 400 quoted words is harder to read)
+_SPLIT = re.compile(
+    r"(?<![.,;:!?()\[\]{}\"“”|\n])[.,;:!?()\[\]{}\"“”|\n]+(?=\s|$)|[;!?()\[\]{}\"“”|。、？！，।]+|\s[-–—]+\s"
 )
+_PHRASE_WORDS = 3
+_COMMON = 0.5  # a word in more of the texts than this tells no topic from another
+_SHARE_OF_BEST = 0.25  # keywords that score lower than this share of the first one are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +33,54 @@ class _Phrase:
     texts: frozenset[int]
 
 
-def name_clusters(
-    texts: Sequence[str], labels: Sequence[int], weights: Sequence[float], typical: Sequence[str]
-) -> tuple[str, ...]:
-    """Return a name for each cluster 0..k-1; names are distinct as long as the texts allow it.
+def find_keywords(
+    texts: Sequence[str], labels: Sequence[int], weights: Sequence[float], clusters: int
+) -> tuple[tuple[str, ...], ...]:
+    """Return up to four keywords for each cluster 0..k-1, the most telling first; none where no phrase is shared.
 
-    `labels` and `weights` are per text; `typical` has one text per cluster, the fallback name.
-    A phrase p scores tf(p, c) * log(1 + A / f(p)): tf is the share of the cluster's texts that contain it (a text asked
-    n times counts 1 + ln n, so that one frequent query does not name the whole topic), f the sum of its counts over all
-    clusters, A the mean count of all phrases per cluster (class-based TF-IDF, Grootendorst 2022). Markup is ignored.
+    `labels` and `weights` are per text. A phrase p scores tf(p, c) * log(1 + A / f(p)): tf is the share of the
+    cluster's texts that contain it (a text asked n times counts 1 + ln n, so that one frequent query does not name the
+    whole topic), f the sum of its counts over all clusters, A the mean count of all phrases per cluster (class-based
+    TF-IDF, Grootendorst 2022). Words of over half of all texts and repeated ones are left out. Markup is ignored.
 
-    >>> texts = ["load a VPP plugin", "VPP plugin fails", "tap port", "tap port down"]
-    >>> name_clusters(texts, [0, 0, 1, 1], [1] * 4, [""] * 2)
-    ('VPP plugin', 'tap port')
+    >>> texts = ["load a VPP plugin", "a VPP plugin", "VPP plugin", "tap port", "the tap port", "tap port on"]
+    >>> find_keywords(texts, [0, 0, 0, 1, 1, 1], [1] * 6, 2)
+    (('VPP plugin',), ('tap port',))
     """
-    sentences = [_sentences(text) for text in texts]
     damped = [1.0 + math.log(max(weight, 1.0)) for weight in weights]
-    found = [_phrases(parts) for parts in sentences]
+    found = [_phrases(_sentences(text)) for text in texts]
     surfaces = _surfaces(found)
-    names: list[str] = []
-    for cluster, ranked in enumerate(_rank_phrases(found, labels, damped, len(typical))):
-        names.append(_name(ranked, surfaces, damped, taken=names) or _shorten(typical[cluster]))
-    return tuple(names)
+    ranked = _rank_phrases(found, labels, damped, clusters)
+    return tuple(tuple(surfaces[phrase.stems] for phrase in _pick(phrases)) for phrases in ranked)
+
+
+def make_title(text: str) -> str:
+    """Return a text as a title: one line without markup, at most 80 characters, cut between words.
+
+    >>> make_title("How do I <b>reset</b>   my password?")
+    'How do I reset my password?'
+    """
+    plain = " ".join(_strip(text).split()) or " ".join(text.split())
+    if len(plain) <= LONGEST_TITLE:
+        return plain
+    cut = plain[: LONGEST_TITLE - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[LONGEST_TITLE // 2 :] else cut).rstrip(" ,;:-") + "…"
+
+
+def choose_title(candidates: Sequence[str], keywords: Sequence[str]) -> int:
+    """Return which of some typical texts, the most typical first, is the best title.
+
+    A good title says what the keywords say and is neither a fragment nor longer than a line; else the first wins.
+    """
+    wanted = {each for keyword in keywords for each in _stems(keyword)}
+
+    def rate(at: int) -> float:
+        text = make_title(candidates[at])
+        words = _stems(text)
+        named = len(words & wanted) / max(1, len(wanted))
+        return named - 0.08 * at - 0.01 * max(0, len(text) - 60) - (0.5 if len(find_words(text)) < 3 else 0.0)
+
+    return max(range(len(candidates)), key=rate)
 
 
 def subject_words(text: str) -> dict[str, str]:
@@ -84,7 +92,7 @@ def subject_words(text: str) -> dict[str, str]:
     words = (word for sentence in _sentences(text) for word in sentence)
     found: dict[str, str] = {}
     for word in words:
-        if not _is_stop(word) and not word.isdigit():
+        if not is_stop_word(word) and not word.isdigit():
             found.setdefault(stem(word), word)
     return found
 
@@ -117,13 +125,16 @@ _SUFFIXES = (
 )
 
 
+def _stems(text: str) -> set[str]:
+    return {stem(word) for word in find_words(text) if not is_stop_word(word)}
+
+
+def _strip(text: str) -> str:
+    return _TAG.sub(" ", html.unescape(text[:2_000])).replace("’", "'")
+
+
 def _sentences(text: str) -> list[list[str]]:
-    plain = _TAG.sub(" ", html.unescape(text[:2_000])).replace("’", "'")
-    return [words for part in _SPLIT.split(plain) if (words := _WORD.findall(part))]
-
-
-def _is_stop(word: str) -> bool:
-    return word.casefold() in _STOP_WORDS or (len(word) == 1 and word.isascii())
+    return [words for part in _SPLIT.split(_strip(text)) if (words := find_words(part))]
 
 
 def _phrases(sentences: list[list[str]]) -> dict[tuple[str, ...], str]:
@@ -131,12 +142,24 @@ def _phrases(sentences: list[list[str]]) -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
     for words in sentences:
         for phrase in _windows(words):
-            if _is_stop(phrase[0]) or _is_stop(phrase[-1]) or all(word.isdigit() for word in phrase):
+            if is_stop_word(phrase[0]) or is_stop_word(phrase[-1]) or all(word.isdigit() for word in phrase):
                 continue
             stems = tuple(stem(word) for word in phrase)
             if len(set(stems)) == len(stems):
-                found.setdefault(stems, " ".join(phrase))
+                found.setdefault(stems, _join(phrase))
     return found
+
+
+def _join(phrase: Sequence[str]) -> str:
+    """Join words as their script does: with spaces, or without in Chinese, Japanese and Thai."""
+    joined = phrase[0]
+    for before, word in pairwise(phrase):
+        joined += word if _is_spaceless(before) and _is_spaceless(word) else f" {word}"
+    return joined
+
+
+def _is_spaceless(word: str) -> bool:
+    return "\u0e00" <= word[0] <= "\u0e7f" or "\u3040" <= word[0] <= "\u9fff"
 
 
 def _windows(words: list[str]) -> Iterator[list[str]]:
@@ -166,50 +189,53 @@ def _rank_phrases(
             holders[cluster][stems].add(text)
             overall[stems] += damped[text]  # type: ignore[assignment]
     mean = sum(overall.values()) / max(clusters, 1)
+    common = _find_common(holders, overall, labels, most=_COMMON * sum(sizes))
     ranked = []
     for cluster, phrases_of in enumerate(holders):
-        need = 2 if sizes[cluster] >= 3 else 1
+        telling = {stems: held for stems, held in phrases_of.items() if not {stems[0], stems[-1]} & common}
+        need = 2 if sizes[cluster] >= 3 and any(len(held) > 1 for held in telling.values()) else 1
         scored = [
             _Phrase(
                 stems,
                 _score(stems, sum(damped[t] for t in held) / sizes[cluster], mean / overall[stems]),
                 frozenset(held),
             )
-            for stems, held in phrases_of.items()
+            for stems, held in telling.items()
             if len(held) >= need
         ]
         ranked.append(sorted(scored, key=lambda phrase: (-phrase.score, phrase.stems)))
     return ranked
 
 
+def _find_common(
+    holders: Sequence[Mapping[tuple[str, ...], set[int]]],
+    overall: Mapping[tuple[str, ...], float],
+    labels: Sequence[int],
+    *,
+    most: float,
+) -> set[str]:
+    """Return the words of over half of all texts that a quarter of the texts in most clusters hold, too."""
+    sizes = Counter(labels)
+    often = [stems for stems, total in overall.items() if len(stems) == 1 and total > most]
+    spread = {
+        stems[0]: sum(4 * len(held.get(stems, ())) >= sizes[cluster] for cluster, held in enumerate(holders))
+        for stems in often
+    }
+    return {word for word, clusters in spread.items() if clusters > len(holders) / 2}
+
+
 def _score(stems: tuple[str, ...], share: float, rarity: float) -> float:
     return share * math.log(1.0 + rarity) * (1.0 + 0.35 * (len(stems) - 1))
 
 
-def _name(
-    ranked: list[_Phrase], surfaces: dict[tuple[str, ...], str], damped: Sequence[float], *, taken: Sequence[str]
-) -> str:
-    """Return the best phrase, joined with a second one for texts that lack the first."""
-    if not ranked:
-        return ""
-    first = ranked[0]
-    name = surfaces[first.stems]
-    others = [phrase for phrase in ranked[1:40] if not set(phrase.stems) & set(first.stems)]
-    fresh = [
-        (sum(damped[t] for t in phrase.texts - first.texts) / max(len(phrase.texts), 1) * phrase.score, phrase)
-        for phrase in others
-    ]
-    fresh = [pair for pair in fresh if pair[0] >= 0.35 * first.score]
-    if fresh:
-        second = max(fresh, key=lambda pair: (pair[0], pair[1].stems))[1]
-        name = f"{name}, {surfaces[second.stems]}"
-    for phrase in others:
-        if name not in taken:
+def _pick(ranked: list[_Phrase]) -> list[_Phrase]:
+    """Return the best phrases that share no word."""
+    picked: list[_Phrase] = []
+    used: set[str] = set()
+    for phrase in ranked[:40]:
+        if len(picked) == MOST_KEYWORDS or phrase.score < _SHARE_OF_BEST * ranked[0].score:
             break
-        name = f"{surfaces[first.stems]}, {surfaces[phrase.stems]}"
-    return _shorten(name)
-
-
-def _shorten(text: str) -> str:
-    plain = " ".join(text.split())
-    return plain if len(plain) <= LONGEST_LABEL else plain[: LONGEST_LABEL - 1].rstrip() + "…"
+        if not used & set(phrase.stems):
+            picked.append(phrase)
+            used |= set(phrase.stems)
+    return picked

@@ -1,7 +1,7 @@
 """Shell: reports what users asked that the index hardly covers: topics of low-scoring questions, and their map."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
@@ -29,6 +29,8 @@ from quarterdeck.clock import now_ms
 from quarterdeck.schema import HISTOGRAM_BINS
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
+
+MOST_QUESTIONS = 500_000  # distinct ones in a window
 
 logger = logging.getLogger("quarterdeck")
 
@@ -73,20 +75,21 @@ def report_coverage(
 
     `low_score` sets the threshold by hand; else it comes from the reference of the drift verdict, which is frozen while
     retrieval drifts, so that a lasting drop does not become the measure of itself. `drift` is today's verdict, where it
-    was read already. Topics seen before keep their ids. With `embed_new=False` only queries whose vectors are cached
-    are grouped, the others are `pending`.
+    was read already. Topics seen before keep their ids and labels. All distinct low queries take part, up to 500,000:
+    a sample of them shapes the topics, the others join the nearest one. With `embed_new=False` only queries whose
+    vectors are cached are grouped, the others are `pending`.
     Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
     reference = _list_reference(drift.report, drift.days) if drift else _read_reference(store, scope, today)
     histogram = add_histograms(reference)
     threshold = low_score if low_score is not None else _low_threshold(histogram)
-    low = list_questions(store, window, below=threshold, scope=scope)
+    low = list_questions(store, window, below=threshold, limit=MOST_QUESTIONS, scope=scope)
     median = quantile_of_histogram(histogram, 0.5) if any(histogram) else None
     texts = [query.text for query in low]
-    vectors = {} if embed_new else embedder.get_known(texts)
-    pending = () if embed_new else tuple(text for text in texts if text not in vectors)
-    grouped = low if embed_new else tuple(query for query in low if query.text in vectors)
+    cached = set(texts) if embed_new else set(embedder.get_known(texts))
+    pending = tuple(text for text in texts if text not in cached)
+    grouped = tuple(query for query in low if query.text in cached)
     known = [topic.known for topic in list_backlog(store, embedder.model, scope)]
     topics = recognize(_group(embedder, grouped, clusters, median), known, list_topic_ids(store))
     if clusters is None and not pending:  # half a picture, or a number tried by hand, opens no new topics
@@ -112,10 +115,17 @@ def find_threshold(store: Store, *, scope: Scope, today: date, low_score: float 
     return _low_threshold(add_histograms(_read_reference(store, scope, today)))
 
 
+def call_topics(coverage: Coverage, labels: Mapping[str, str]) -> Coverage:
+    """Return a report whose topics are called as the backlog calls them now, by id: one may have been renamed since."""
+    topics = (replace(topic, label=labels.get(topic.topic_id) or topic.label) for topic in coverage.topics.topics)
+    return replace(coverage, topics=replace(coverage.topics, topics=tuple(topics)))
+
+
 def hide_questions(coverage: Coverage) -> Coverage:
     """Return a report without anything that users asked: topics by number, counts and scores only."""
     topics = (
-        replace(topic, label=f"Topic {topic.cluster_id + 1}", sample_queries=()) for topic in coverage.topics.topics
+        replace(topic, label=f"Topic {topic.cluster_id + 1}", keywords=(), sample_queries=())
+        for topic in coverage.topics.topics
     )
     queries = tuple(replace(query, text="") for query in coverage.queries)
     return replace(coverage, topics=replace(coverage.topics, topics=tuple(topics)), queries=queries)
@@ -156,7 +166,7 @@ def place_texts(texts: Sequence[str], embedder: Embedder) -> NDArray[np.float64]
 def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | None, median: float | None) -> Topics:
     """Return the topics of the queries. Cached, because thousands of queries take seconds."""
     vectors = embedder.embed([query.text for query in queries])
-    return find_topics(queries, vectors, clusters=clusters, baseline_median=median)
+    return find_topics(queries, vectors, clusters=clusters, baseline_median=median, languages=embedder.languages)
 
 
 def _remember(store: Store, topics: Topics, model: str, scope: Scope) -> None:

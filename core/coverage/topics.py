@@ -1,18 +1,23 @@
 """Rule: turns questions with vectors, counts and scores into named, ranked topics that keep their identity over time.
 
-`clusters.py` groups the vectors and `labels.py` finds the names. Knows no store and no model.
+`clusters.py` groups the vectors, `labels.py` finds the names and `texts.py` merges equal texts. Knows no store and no
+model.
 """
 
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain, count, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.coverage.clusters import Clustering, cluster_sums, cluster_vectors, normalize
-from core.coverage.labels import name_clusters
+from core.coverage.clusters import Clustering, cluster_vectors
+from core.coverage.labels import choose_title, find_keywords, make_title
+from core.coverage.languages import NAMES, language_of
+from core.coverage.texts import Texts, merge_texts
+from core.coverage.trees import normalize
 from core.errors import InvalidInput
 from core.log.values import AskedQuery, normalize_query
 
@@ -42,19 +47,23 @@ class Trend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownTopic:
-    """A topic of an earlier run, with the data to recognize it."""
+    """A topic of an earlier run, with the data to recognize it; it keeps its `label`, unless that is empty."""
 
     topic_id: str
     centroid: tuple[float, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
     """A group of queries that ask for the same thing.
 
+    `label` is its title: the most typical question, or what it was called first. `keywords` tell it from the others.
     `count` is times asked, `distinct` the number of different queries. `cohesion` is the length of the mean unit vector
     (1: all the same). `gain` is the expected benefit of indexing it (`gain_of`). `members` are indices into the given
-    queries, without outliers. `sample_queries` are typical ones, the medoid first. `centroid` has length 1.
+    queries, without outliers. `sample_queries` are typical ones, the most typical first. `centroid` has length 1.
+    `language` is empty, or the language of questions that the model cannot group: such a topic holds all of them, and
+    its gain is 0.
     """
 
     topic_id: str
@@ -70,11 +79,16 @@ class Topic:
     trend: Trend
     centroid: tuple[float, ...]
     members: tuple[int, ...]
+    keywords: tuple[str, ...] = ()
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics by count, largest first; `assignments` holds the nearest cluster_id of every query, outliers too."""
+    """The topics by count, largest first; `assignments` holds the nearest cluster_id of every query, outliers too.
+
+    `sampled` of `distinct` different queries shaped the topics; the others joined the nearest one.
+    """
 
     topics: tuple[Topic, ...]
     outliers: tuple[int, ...]
@@ -83,6 +97,8 @@ class Topics:
     chosen_by: str
     status: TopicStatus
     reason: str
+    distinct: int = 0
+    sampled: int = 0
 
     def ranked(self) -> tuple[Topic, ...]:
         """Return the topics by expected gain, largest first."""
@@ -115,13 +131,16 @@ def find_topics(
     seed: int = 0,
     previous: Sequence[KnownTopic] = (),
     baseline_median: float | None = None,
+    languages: Collection[str] | None = None,
 ) -> Topics:
     """Return the topics of the (low-scoring) queries, one vector each; `clusters=None` chooses their number.
 
     Pass the queries that score below `low_score_threshold` and, as `baseline_median`, the median score of all traffic:
     clustering everything dilutes the topics, and without the baseline the gain is relative to the given queries only.
-    A query is weighted by how often it was asked; texts that differ only in case and spaces are merged. The result does
-    not depend on the order of the queries. A topic keeps the id of the `previous` one that it matches.
+    Counts weigh in a topic's figures, and damped in its shape. Texts that differ only in case and spaces are merged.
+    The result does not depend on the order of the queries. A topic keeps the id and the label of the `previous` one
+    that it matches. With the `languages` that the model knows (ISO 639-1), questions in another one are not grouped:
+    they form a topic by language.
 
     Fewer than 10 queries (times asked) give the status `too_little`, not an error. Raises InvalidInput for `clusters`
     above the number of distinct queries, counts below 1, and vectors that do not fit.
@@ -131,25 +150,33 @@ def find_topics(
     if asked < FEWEST_ASKED:
         reason = f"too few queries to cluster: {asked} scored low, at least {FEWEST_ASKED} are needed"
         return Topics((), (), (-1,) * len(queries), 0, "not clustered", TopicStatus.TOO_LITTLE, reason)
-    texts = _merge(queries, vectors)
-    if clusters is not None and not 1 <= clusters <= len(texts.names):
-        raise InvalidInput("clusters", f"{clusters} is outside 1..{len(texts.names)}, the number of distinct queries")
-    found = cluster_vectors(texts.vectors, texts.weights, clusters=clusters, seed=seed)
+    texts = merge_texts(queries, vectors)
+    spoken = _find_foreign(texts, languages)
+    known = sum(not language for language in spoken)
+    if clusters is not None and not 1 <= clusters <= max(known, 1):
+        raise InvalidInput("clusters", f"{clusters} is outside 1..{known}, the number of distinct queries")
+    found, foreign = _cluster(texts, spoken, clusters=clusters, seed=seed)
     baseline = baseline_median if baseline_median is not None else _weighted_median(queries)
-    return recognize(_assemble(queries, texts, found, _describe(queries, texts, found, baseline)), previous)
+    return recognize(_assemble(queries, texts, found, _describe(queries, texts, found, baseline, foreign)), previous)
 
 
 def recognize(found: Topics, previous: Sequence[KnownTopic], taken: Collection[str] = ()) -> Topics:
-    """Return the topics with the ids of the `previous` ones that they continue; the others get new ids.
+    """Return the topics with the ids and labels of the `previous` ones that they continue; the others get new ids.
 
-    New ids are none of `taken`, the ids of topics elsewhere.
+    New ids are none of `taken`, the ids of topics elsewhere. No two topics have one label.
     Raises InvalidInput if a known topic's centroid has another length, so it comes from another embedding model.
     """
     for known in previous:
         if found.topics and len(known.centroid) != len(found.topics[0].centroid):
             raise InvalidInput("previous", f"topic {known.topic_id} comes from another embedding model")
     ids = _match_known(found.topics, previous, taken)
-    named = (replace(topic, topic_id=topic_id) for topic, topic_id in zip(found.topics, ids, strict=True))
+    kept = {known.topic_id: known.label for known in previous if known.label}
+    labels = {kept[topic_id].casefold() for topic_id in ids if topic_id in kept}
+    named = []
+    for topic, topic_id in zip(found.topics, ids, strict=True):
+        label = kept.get(topic_id) or _free_label(topic, labels)
+        labels.add(label.casefold())
+        named.append(replace(topic, topic_id=topic_id, label=label))
     return replace(found, topics=tuple(named))
 
 
@@ -202,16 +229,6 @@ def map_queries(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.fl
     return np.asarray(points, dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """The queries with equal texts merged, ordered by name so that the order of rows does not matter."""
-
-    names: tuple[str, ...]
-    vectors: NDArray[np.float32]
-    weights: NDArray[np.float64]
-    of_query: NDArray[np.int64]
-
-
 def _checked_share(share: float) -> float:
     if not 0 <= share <= 1:
         raise InvalidInput("share", f"{share} is outside 0..1")
@@ -228,15 +245,30 @@ def _check(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> None:
             raise InvalidInput("count", f"must be at least 1, not {query.count} for {query.text[:60]!r}")
 
 
-def _merge(queries: Sequence[AskedQuery], vectors: NDArray[np.float32]) -> _Texts:
-    keys = [normalize_query(query.text) for query in queries]
-    names = sorted(set(keys))
-    place = {name: at for at, name in enumerate(names)}
-    of_query = np.array([place[key] for key in keys], dtype=np.int64)
-    counts = np.array([query.count for query in queries], dtype=np.float64)
-    unit = normalize(np.asarray(vectors, dtype=np.float32))
-    sums, weights = cluster_sums(unit, of_query, counts, len(names))
-    return _Texts(tuple(names), normalize(sums.astype(np.float32)), weights, of_query)
+def _find_foreign(texts: Texts, languages: Collection[str] | None) -> list[str]:
+    """Return for each text the language that the model does not know, or an empty string."""
+    if languages is None:
+        return [""] * len(texts.names)
+    spoken = (language_of(text) for text in texts.written)
+    return ["" if language in languages else language for language in spoken]
+
+
+def _cluster(
+    texts: Texts, spoken: Sequence[str], *, clusters: int | None, seed: int
+) -> tuple[Clustering, tuple[str, ...]]:
+    """Return the clustering of all texts, with one cluster for each foreign language behind the others, and those."""
+    foreign = tuple(sorted(set(spoken) - {""}))
+    grouped = np.flatnonzero([not language for language in spoken])
+    labels = np.zeros(len(spoken), dtype=np.int64)
+    outlying = np.zeros(len(spoken), dtype=np.bool_)
+    if not len(grouped):
+        found = Clustering(labels[:0], outlying[:0], 0, "no language that the model knows", grouped)
+    else:
+        found = cluster_vectors(texts.vectors[grouped], texts.weights[grouped], clusters=clusters, seed=seed)
+    labels[grouped], outlying[grouped] = found.labels, found.outlying
+    for at, language in enumerate(foreign):
+        labels[[place for place, other in enumerate(spoken) if other == language]] = found.clusters + at
+    return Clustering(labels, outlying, found.clusters, found.chosen_by, grouped[found.sampled]), foreign
 
 
 def _weighted_median(queries: Sequence[AskedQuery]) -> float:
@@ -246,38 +278,42 @@ def _weighted_median(queries: Sequence[AskedQuery]) -> float:
 
 
 def _describe(
-    queries: Sequence[AskedQuery],
-    texts: _Texts,
-    found: Clustering,
-    baseline: float,
+    queries: Sequence[AskedQuery], texts: Texts, found: Clustering, baseline: float, foreign: Sequence[str]
 ) -> list[Topic]:
-    """Return the topics, largest first, still without ids; labels need all topics at once."""
+    """Return the topics, largest first, still without ids; keywords need all topics at once."""
     asked = sum(query.count for query in queries)
-    core = [np.flatnonzero((found.labels == cluster) & ~found.outlying) for cluster in range(found.clusters)]
-    samples = [_typical(texts, members) for members in core]
-    written = _as_written(queries, texts)
-    inside = np.flatnonzero(~found.outlying)
-    labels = name_clusters(
-        [written[at] for at in inside],
-        found.labels[inside].tolist(),
-        texts.weights[inside].tolist(),
-        [written[sample[0]] for sample in samples],
+    total = found.clusters + len(foreign)
+    core = _members_of(np.where(found.outlying, -1, found.labels), total)
+    shown = found.sampled[~found.outlying[found.sampled]]
+    keywords = find_keywords(
+        [texts.written[at] for at in shown], found.labels[shown].tolist(), texts.weights[shown].tolist(), total
     )
-    rows = _rows_of(texts)
-    topics = [
-        _topic(queries, texts, members, [row for at in members for row in rows[at]], asked, baseline)
-        for members in core
-    ]
-    topics = [
-        replace(topic, label=label, cluster_id=cluster, sample_queries=tuple(written[at] for at in sample))
-        for cluster, (topic, label, sample) in enumerate(zip(topics, labels, samples, strict=True))
-    ]
+    rows = texts.rows
+    topics = []
+    for cluster, (members, words) in enumerate(zip(core, keywords, strict=True)):
+        topic = _topic(queries, texts, members, [row for at in members for row in rows[at]], asked, baseline)
+        samples = tuple(texts.written[at] for at in _typical(texts, members, words))
+        named = replace(topic, cluster_id=cluster, label=make_title(samples[0]), keywords=words, sample_queries=samples)
+        language = foreign[cluster - found.clusters] if cluster >= found.clusters else ""
+        topics.append(_as_foreign(named, language) if language else named)
     return sorted(topics, key=lambda topic: (-topic.count, topic.sample_queries[0]))
+
+
+def _members_of(labels: NDArray[np.int64], clusters: int) -> list[NDArray[np.int64]]:
+    """Return the places of each label 0..clusters-1."""
+    order = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[order], np.arange(clusters + 1))
+    return [order[start:end] for start, end in pairwise(ends.tolist())]
+
+
+def _as_foreign(topic: Topic, language: str) -> Topic:
+    label = f"Questions in {NAMES.get(language, language)}"
+    return replace(topic, label=label, keywords=(), language=language, gain=0.0)
 
 
 def _topic(
     queries: Sequence[AskedQuery],
-    texts: _Texts,
+    texts: Texts,
     members: NDArray[np.int64],
     rows: list[int],
     asked: int,
@@ -312,27 +348,13 @@ def _sum_weeks(weekly: Sequence[tuple[int, ...]]) -> list[int]:
     return [sum(column) for column in zip(*padded, strict=True)]
 
 
-def _rows_of(texts: _Texts) -> list[list[int]]:
-    rows: list[list[int]] = [[] for _ in texts.names]
-    for row, at in enumerate(texts.of_query.tolist()):
-        rows[at].append(row)
-    return rows
-
-
-def _as_written(queries: Sequence[AskedQuery], texts: _Texts) -> list[str]:
-    """Return the most frequent spelling of each text."""
-    best: list[tuple[int, str]] = [(0, "")] * len(texts.names)
-    for query, at in zip(queries, texts.of_query.tolist(), strict=True):
-        best[at] = min(best[at], (-query.count, query.text))
-    return [text for _, text in best]
-
-
-def _typical(texts: _Texts, members: NDArray[np.int64]) -> list[int]:
-    """Return up to 5 members: the medoid, then members near the center that add something new."""
+def _typical(texts: Texts, members: NDArray[np.int64], keywords: Sequence[str]) -> list[int]:
+    """Return up to 5 members: the best title of those nearest to the center, then others that add something new."""
     unit = texts.vectors[members].astype(np.float64)
     center = unit.T @ texts.weights[members]
     toward = unit @ (center / max(float(np.linalg.norm(center)), 1e-12))
-    picked = [int(toward.argmax())]
+    central = np.argsort(-toward, kind="stable")[:SAMPLES]
+    picked = [int(central[choose_title([texts.written[members[at]] for at in central], keywords)])]
     alike = unit @ unit[picked[0]]
     while len(picked) < min(SAMPLES, len(members)):
         value = toward - 0.5 * alike
@@ -340,6 +362,13 @@ def _typical(texts: _Texts, members: NDArray[np.int64]) -> list[int]:
         picked.append(int(value.argmax()))
         alike = np.maximum(alike, unit @ unit[picked[-1]])
     return [int(members[at]) for at in picked]
+
+
+def _free_label(topic: Topic, taken: Collection[str]) -> str:
+    """Return the topic's label, or another typical question where a topic with that name is known already."""
+    titles = [topic.label, *(make_title(query) for query in topic.sample_queries)]
+    numbered = (f"{topic.label} ({number})" for number in count(2))
+    return next(title for title in chain(titles, numbered) if title.casefold() not in taken)
 
 
 def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic], elsewhere: Collection[str]) -> list[str]:
@@ -356,32 +385,44 @@ def _match_known(topics: Sequence[Topic], previous: Sequence[KnownTopic], elsewh
         old = normalize(np.array([known.centroid for known in previous], dtype=np.float32))
         similarity = (new @ old.T).astype(np.float64)
         similarity[similarity < SAME_TOPIC_SIMILARITY] = 0.0
+        spoken = np.array([_language_of_id(known.topic_id) for known in previous])
+        for at, topic in enumerate(topics):  # of a foreign language there is one topic, wherever its center is
+            similarity[at, spoken != topic.language] = 0.0
+            if topic.language:
+                similarity[at, spoken == topic.language] = 1.0
         for at, known in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
             if similarity[at, known] > 0:
                 ids[at] = previous[known].topic_id
     taken = {known.topic_id for known in previous} | set(elsewhere)
     for at, topic in enumerate(topics):
-        ids[at] = ids[at] or _new_id(topic.sample_queries[0], taken)
+        ids[at] = ids[at] or _new_id(topic, taken)
         taken.add(ids[at])
     return ids
 
 
-def _new_id(medoid: str, taken: set[str]) -> str:
-    attempt, text = 0, normalize_query(medoid)
+def _new_id(topic: Topic, taken: set[str]) -> str:
+    attempt, text = 0, normalize_query(topic.sample_queries[0])
+    prefix = f"t-{topic.language}-" if topic.language else "t-"
     while True:
         digest = hashlib.sha256(f"{text}#{attempt}".encode("utf-8", "surrogatepass")).hexdigest()
-        if (topic_id := f"t-{digest[:10]}") not in taken:
+        if (topic_id := f"{prefix}{digest[:10]}") not in taken:
             return topic_id
         attempt += 1
 
 
+def _language_of_id(topic_id: str) -> str:
+    """Return the language in the id of a topic that holds all questions in it, as `_new_id` made it."""
+    parts = topic_id.split("-")
+    return parts[1] if len(parts) == 3 else ""
+
+
 def _assemble(
     queries: Sequence[AskedQuery],
-    texts: _Texts,
+    texts: Texts,
     found: Clustering,
     topics: Sequence[Topic],
 ) -> Topics:
-    number = np.empty(found.clusters, dtype=np.int64)
+    number = np.empty(len(topics), dtype=np.int64)
     number[[topic.cluster_id for topic in topics]] = np.arange(len(topics))
     outliers = tuple(np.flatnonzero(found.outlying[texts.of_query]).tolist())
     asked = sum(query.count for query in queries)
@@ -392,9 +433,20 @@ def _assemble(
         chosen_clusters=found.clusters,
         chosen_by=found.chosen_by,
         status=TopicStatus.OK,
-        reason=f"{asked} queries, {len(texts.names)} of them distinct, in {found.clusters} topics; "
-        f"{len(outliers)} outliers",
+        reason=_explain(asked, len(texts.names), found, topics, len(outliers)),
+        distinct=len(texts.names),
+        sampled=len(found.sampled),
     )
+
+
+def _explain(asked: int, distinct: int, found: Clustering, topics: Sequence[Topic], outliers: int) -> str:
+    told = f"{asked} queries, {distinct} of them distinct, in {found.clusters} topics; {outliers} outliers"
+    foreign = [topic for topic in topics if topic.language]
+    rest = distinct - len(found.sampled) - sum(topic.distinct for topic in foreign)
+    if rest:
+        told += f"; a sample of {len(found.sampled)} shaped the topics, the other {rest} joined the nearest one"
+    names = ", ".join(f"{topic.count} {topic.label[0].lower()}{topic.label[1:]}" for topic in foreign)
+    return f"{told}; not grouped, because the model does not know their language: {names}" if names else told
 
 
 def _principal_plane(unit: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ repackaging, so its weights are compared with the published ones before they are
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,10 @@ DEFAULT_MODEL = "all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 Vectors = NDArray[np.float32]
 _SLICE = 256
+_ENGLISH = frozenset({"en"})
+_ENGLISH_MODEL = re.compile(
+    r"(all|multi-qa)-(minilm|mpnet|distilroberta)|(bge|gte)-\w+-en|e5-(small|base|large)(-v2)?$"
+)
 
 
 class Cache(Protocol):
@@ -40,6 +45,11 @@ class Embedder:
     def __init__(self, model: str = DEFAULT_MODEL, *, cache: Cache | None = None) -> None:
         self.model = model
         self._cache = cache
+
+    @property
+    def languages(self) -> frozenset[str] | None:
+        """The languages (ISO 639-1) that the model tells apart by meaning; None where that is not known."""
+        return languages_of(self.model)
 
     def get_known(self, texts: Sequence[str]) -> dict[str, Vectors]:
         """Return the cached vectors by text, without loading the model."""
@@ -68,6 +78,18 @@ class Embedder:
     def _encode(self, texts: list[str]) -> Vectors:
         rows = _load(self.model).encode(texts, normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(rows, dtype=np.float32)
+
+
+def languages_of(model: str) -> frozenset[str] | None:
+    """Return the languages that an embedding model was trained on, by its name; None for models we do not know.
+
+    The bundled model and its English relatives put questions in other languages near each other, whatever they ask.
+
+    >>> languages_of("all-MiniLM-L6-v2"), languages_of("intfloat/multilingual-e5-small")
+    (frozenset({'en'}), None)
+    """
+    name = model.rstrip("/").rsplit("/", 1)[-1].casefold()
+    return _ENGLISH if _ENGLISH_MODEL.match(name) and "multilingual" not in name else None
 
 
 def check_bundled_weights() -> Path:

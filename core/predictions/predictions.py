@@ -28,6 +28,7 @@ from core.predictions.prediction import (
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 
+_MOST_LOW = 5_000
 _MOST_QUERIES = 2_000
 _FIRST_HITS = 20
 
@@ -43,13 +44,19 @@ def predict_coverage(
 ) -> Prediction:
     """Return what `source` would do to the topics of `coverage`, and to the well covered queries of the same days.
 
-    Of the latter it takes the 2,000 most asked. Raises what `predict_version` raises.
+    Of the low ones it takes the 5,000 most asked, of the others 2,000. Raises what `predict_version` raises.
     """
+    first = coverage.queries[:_MOST_LOW]
+    topics = [
+        replace(topic, members=members)
+        for topic in coverage.topics.topics
+        if (members := tuple(member for member in topic.members if member < len(first)))
+    ]
     low = {query.text for query in coverage.queries}
     asked = list_questions(store, coverage.window, limit=_MOST_QUERIES, scope=coverage.scope)
     others = [query for query in asked if query.text not in low]
     return predict_version(
-        embedder, source, live, [*coverage.queries, *others], coverage.topics.topics,
+        embedder, source, live, [*first, *others], topics,
         threshold=coverage.threshold, on_progress=on_progress,
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ from quarterdeck.exposures import store_scores
 from quarterdeck.log import as_log
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import flag_exposures, intake, scores, trace_spans, tracked_events, vectors
+from quarterdeck.schema import flag_exposures, intake, scores, topics, trace_spans, tracked_events, vectors
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.app.commands.running import Run, only_line
@@ -73,6 +73,10 @@ def fill(store: Store) -> None:
         )
         predicted = {"queries": [{"text": "My own question", "live_score": 0.5}, {"text": "nobody's"}]}
         save_setting(connection, setting_key(Family.PREDICTION, "v2"), predicted, expected_version=0)
+        named = {"model": "m", "centroid": b"", "first_seen_ms": 1, "last_seen_ms": 1, "state": "open", "owner": "",
+                 "note": "", "version": 1}  # fmt: skip
+        titles = [("t-1", "My own question"), ("t-2", "nobody's")]
+        connection.execute(insert(topics), [{**named, "topic_id": at, "label": label} for at, label in titles])
         examples = [("score", f"score: is wrong | {{'user_id': '{ADA}'}}"), ("ts", "ts: is missing")]
         connection.execute(insert(intake), [{**counted, "reason": r, "example": text} for r, text in examples])
 
@@ -82,7 +86,8 @@ def texts(store: Store) -> set[str]:
 
 
 def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
-    expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, vectors=1, predictions=1)
+    of_texts = {"vectors": 1, "predictions": 1, "topics": 1}
+    expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, **of_texts)
     counted = [(day.day, day.questions) for day in list_days(full)]
     assert preview_erasure(full, DataSubject(user_id=ADA)) == expected
     assert len(texts(full)) == 4
@@ -96,6 +101,7 @@ def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
         assert list(connection.scalars(select(trace_spans.c.trace_id))) == ["t-3"]
         assert sorted(connection.scalars(select(intake.c.example))) == ["", "ts: is missing"]
         assert connection.scalar(select(func.count()).select_from(vectors)) == 2
+        assert list(connection.scalars(select(topics.c.label).order_by(topics.c.topic_id))) == ["", "nobody's"]
     assert get_setting(full, setting_key(Family.PREDICTION, "v2")).value == {
         "queries": [{"text": "", "live_score": 0.5}, {"text": "nobody's"}]
     }

@@ -120,7 +120,7 @@ def test_a_topic_is_decided_under_the_environment_that_is_looked_at(empty_url: s
     app = open_page("coverage", environment="staging")
     next(button for button in app.button if button.label == "Save").click().run()
     assert "reason" in only_error(app)
-    next(field for field in app.text_input if field.label == "Reason").set_value("asked for a lot")
+    next(field for field in app.text_input if field.key.startswith("reason-")).set_value("asked for a lot")
     next(field for field in app.text_input if field.label == "Owner").set_value("grace")
     next(field for field in app.selectbox if field.label == "State").set_value("planned")
     next(button for button in app.button if button.label == "Save").click().run()
@@ -128,6 +128,19 @@ def test_a_topic_is_decided_under_the_environment_that_is_looked_at(empty_url: s
     (entry,) = [entry for entry in list_audit(store) if entry.action == "topic.mark"]
     assert (entry.environment, entry.reason) == ("staging", "asked for a lot")
     assert (entry.after or {})["state"] == "planned"
+
+
+@pytest.mark.deep
+def test_a_topic_is_renamed_and_keeps_the_name(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS)
+    app = open_page("coverage")
+    next(field for field in app.text_input if field.label == "Name of the topic").set_value("Shared memory")
+    next(field for field in app.text_input if field.key.startswith("rename-reason-")).set_value("what the team says")
+    next(button for button in app.button if button.label == "Rename").click().run()
+    assert not app.error
+    assert "Shared memory" in shown(app)
+    (entry,) = [entry for entry in list_audit(store) if entry.action == "topic.rename"]
+    assert entry.after == {"label": "Shared memory"}
 
 
 def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None:

@@ -29,6 +29,7 @@ def render_backlog(
         rows.append(
             {
                 "topic": topic.label,
+                "keywords": ", ".join(topic.keywords),
                 "asked": topic.count,
                 "share of all": topic.count / max(1, coverage.scored_count),
                 "share of the drop": of_drop.get(topic.topic_id),

@@ -13,8 +13,10 @@ from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.coverage.backlog import BacklogTopic, TopicState
 from core.coverage.closing import measure_closing
-from core.coverage.operations import mark_topic
+from core.coverage.labels import LONGEST_TITLE
+from core.coverage.operations import mark_topic, rename_topic
 from core.coverage.report import Coverage
+from core.coverage.summaries import get_summary
 from core.coverage.topics import Topic
 from core.predictions.nearest import list_topic_predictions
 from quarterdeck.scope import Scope
@@ -35,6 +37,13 @@ def render_topic(
 ) -> None:
     """One topic: how big, how bad, what people typed, why it misses, what would help, and what was decided."""
     st.subheader(plain(topic.label), anchor=False)
+    if topic.keywords:
+        st.caption(plain(", ".join(topic.keywords)))
+    if topic.sample_queries and (written := get_summary(get_store(), topic.topic_id)):
+        st.markdown(f"{plain(written.summary)} *(written by {plain(written.model)})*")
+    if topic.language:
+        model = plain(get_embedder().model)
+        st.caption(f"Not grouped: the embedding model {model} does not know the language. Set a multilingual one.")
     columns = st.columns(5)
     columns[0].metric("Asked", f"{topic.count:,}")
     columns[1].metric("Share of all queries", ui.format_share(topic.count / max(1, coverage.scored_count)))
@@ -48,6 +57,8 @@ def render_topic(
     if known:
         render_closing(known, coverage)
         render_decision(known, environment)
+        if topic.sample_queries:
+            render_rename(known, environment)
     else:
         when = "it is added when all new queries are embedded and the number of topics is automatic"
         st.caption(f"Not in the backlog yet: {when}.")
@@ -146,3 +157,25 @@ def render_decision(known: BacklogTopic, environment: str) -> None:
         st.text_input("Reason", max_chars=500, key=f"reason-{seen}")
         locked = lock(Action.TOPIC_MARK, environment)
         st.form_submit_button("Save", type="primary", on_click=save_decision, args=(known, environment), **locked)
+
+
+def save_name(known: BacklogTopic, environment: str) -> None:
+    """Store the form's name for the topic that the visitor saw."""
+    state, seen = st.session_state, f"{known.topic_id}-{known.version}"
+
+    def rename() -> int:
+        act = make_act(state[f"rename-reason-{seen}"], environment)
+        return rename_topic(get_store(), known, state[f"label-{seen}"], act)
+
+    ui.record_change(rename)
+
+
+def render_rename(known: BacklogTopic, environment: str) -> None:
+    """The form that renames a topic, which then keeps the name."""
+    seen = f"{known.topic_id}-{known.version}"
+    with st.form(f"rename-{seen}"):
+        columns = st.columns(2)
+        columns[0].text_input("Name of the topic", known.label, max_chars=LONGEST_TITLE, key=f"label-{seen}")
+        columns[1].text_input("Reason", max_chars=500, key=f"rename-reason-{seen}")
+        locked = lock(Action.TOPIC_RENAME, environment)
+        st.form_submit_button("Rename", on_click=save_name, args=(known, environment), **locked)

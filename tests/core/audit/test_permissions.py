@@ -36,7 +36,9 @@ from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import Corpus
 from core.corpus.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic
-from core.coverage.operations import mark_topic
+from core.coverage.operations import mark_topic, rename_topic
+from core.coverage.summaries import summarize_topics
+from core.coverage.topics import Topic, Trend
 from core.deployments import deployments
 from core.drift.operations import accept_level
 from core.drift.verdict import DriftStatus
@@ -85,6 +87,7 @@ from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import metadata, topics
 from quarterdeck.store import Store
 from tests.color_site import KEPT, WAITING, deploy_both, make_site
+from tests.core.coverage.test_summaries import Writer
 
 BUILT = datetime(2026, 3, 1, tzinfo=UTC)
 SETUP = Act("setup", "before the test")
@@ -188,6 +191,8 @@ OLD = datetime(2026, 2, 1, tzinfo=UTC)
 
 # What each operation is called with, and the lowest role that may. A new operation without a row fails in
 # test_architecture.
+TOPIC = Topic("t1", 0, "vpp", 1, 1, 1.0, 0.3, 1.0, 1.0, ("how do I load it",), Trend.STEADY, (1.0,), (0,))
+
 OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "flags.operations.create_flag": (EDITOR, lambda w, by: create_flag(w.store, "new", boolean_flag(on=True), by)),
     "flags.operations.update_flag": (
@@ -213,6 +218,10 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "predictions.operations.save_prediction": (EDITOR, lambda w, by: save_prediction(w.store, PREDICTION, by)),
     "coverage.operations.mark_topic": (
         EDITOR, lambda w, by: mark_topic(w.store, w.topic, TopicState.PLANNED, by, owner="ada")
+    ),
+    "coverage.operations.rename_topic": (EDITOR, lambda w, by: rename_topic(w.store, w.topic, "Plugins", by)),
+    "coverage.summaries.summarize_topics": (
+        EDITOR, lambda w, by: summarize_topics(w.store, [TOPIC], Writer(), by)
     ),
     "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),

@@ -1,12 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from core.audit.acts import Act
 from core.audit.trail import list_audit
-from core.coverage.backlog import TopicState, get_backlog_topic, list_backlog, list_topic_ids, record_sightings
-from core.coverage.operations import mark_topic
+from core.coverage.backlog import (
+    TopicState,
+    forget_labels,
+    get_backlog_topic,
+    list_backlog,
+    list_topic_ids,
+    record_sightings,
+)
+from core.coverage.operations import mark_topic, rename_topic
 from core.coverage.topics import find_topics, recognize
-from core.errors import Conflict, NotFound
+from core.errors import Conflict, InvalidInput, NotFound
 from core.log.values import AskedQuery
 from core.reverts import revert
 from quarterdeck.scope import Scope
@@ -53,6 +62,36 @@ def test_a_decision_is_audited_and_survives_the_next_sighting(store, seen):
     assert (entry.action, entry.target, entry.after["state"]) == ("topic.mark", topic.topic_id, "planned")
     revert(store, entry.entry_id, ME)
     assert get_backlog_topic(store, topic.topic_id).state is TopicState.OPEN
+
+
+def test_a_renamed_topic_keeps_its_name_and_its_id_until_that_is_undone(store, seen):
+    first = seen[0].label
+    rename_topic(store, get_backlog_topic(store, seen[0].topic_id), "  Graph nodes ", ME)
+    entry = list_audit(store)[0]
+    assert (entry.action, entry.before, entry.after) == ("topic.rename", {"label": first}, {"label": "Graph nodes"})
+    queries, vectors = blobs(30)
+    again = find_topics(queries, vectors, clusters=2, previous=[topic.known for topic in list_backlog(store, "m1")])
+    record_sightings(store, again.topics, "m1", at_ms=5 * HOUR_MS)
+    kept = {topic.topic_id: topic.label for topic in again.topics}
+    assert kept[seen[0].topic_id] == "Graph nodes"
+    assert {topic.topic_id: topic.label for topic in list_backlog(store, "m1")} == kept
+    revert(store, entry.entry_id, ME)
+    assert get_backlog_topic(store, seen[0].topic_id).label == first
+
+
+def test_a_name_that_is_empty_or_longer_than_a_line_is_refused(store, seen):
+    topic = get_backlog_topic(store, seen[0].topic_id)
+    for label in ("  ", "x" * 81, "a\x00b"):
+        with pytest.raises(InvalidInput, match="label"):
+            rename_topic(store, topic, label, ME)
+
+
+def test_a_label_that_was_a_forgotten_question_is_made_anew(store, seen):
+    with store.begin() as connection:
+        forget_labels(connection, [seen[0].label.casefold()])
+    assert get_backlog_topic(store, seen[0].topic_id).label == ""
+    record_sightings(store, [replace(seen[0], label="another question")], "m1", at_ms=2 * HOUR_MS)
+    assert get_backlog_topic(store, seen[0].topic_id).label == "another question"
 
 
 def test_the_second_of_two_who_decide_gets_a_conflict(store, seen):

@@ -7,6 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.data import locate
+from benchmarks.topic_sets import zipf_counts
+from core.coverage import clusters
+from core.coverage.granularity import adjusted_rand
 from core.coverage.topics import (
     KnownTopic,
     Topics,
@@ -49,7 +52,8 @@ def test_groups_are_found_named_and_ordered_by_how_often_they_were_asked() -> No
     topics = found((8, 14, 10), clusters=3).topics
     assert [topic.count for topic in topics] == [14, 10, 8]
     assert [topic.cluster_id for topic in topics] == [0, 1, 2]
-    assert [topic.label for topic in topics] == ["hugepage size", "mempool cache", "VPP plugin"]
+    assert [topic.keywords for topic in topics] == [("hugepage size",), ("mempool cache",), ("VPP plugin",)]
+    assert all(topic.label == topic.sample_queries[0] for topic in topics)
     assert topics[0].members == tuple(range(8, 22))
     assert sum(topic.share for topic in topics) == pytest.approx(1.0)
 
@@ -133,8 +137,8 @@ def test_a_topic_keeps_its_id_in_the_next_run_and_a_new_one_gets_a_new_id() -> N
     first = found((8, 14), clusters=2)
     known = [KnownTopic(topic.topic_id, topic.centroid) for topic in first.topics]
     later = find_topics(asked((12, 9, 20)), blobs((12, 9, 20), seed=5), clusters=3, previous=known)
-    ids = {topic.label: topic.topic_id for topic in later.topics}
-    before = {topic.label: topic.topic_id for topic in first.topics}
+    ids = {topic.keywords[0]: topic.topic_id for topic in later.topics}
+    before = {topic.keywords[0]: topic.topic_id for topic in first.topics}
     assert ids["VPP plugin"] == before["VPP plugin"]
     assert ids["hugepage size"] == before["hugepage size"]
     assert ids["mempool cache"] not in before.values()
@@ -143,6 +147,45 @@ def test_a_topic_keeps_its_id_in_the_next_run_and_a_new_one_gets_a_new_id() -> N
 def test_a_known_topic_of_another_embedding_model_is_refused() -> None:
     with pytest.raises(InvalidInput, match="previous"):
         find_topics(asked((10,)), blobs((10,)), previous=[KnownTopic("t-1", (1.0, 0.0))])
+
+
+def test_a_known_topic_keeps_its_first_label_and_no_other_topic_takes_it() -> None:
+    first = found((8, 14), clusters=2)
+    plugin = next(topic for topic in first.topics if topic.keywords == ("VPP plugin",))
+    taken = "question 3 on the hugepage size"
+    known = [KnownTopic(plugin.topic_id, plugin.centroid, taken)]
+    later = find_topics(asked((12, 9)), blobs((12, 9), seed=5), clusters=2, previous=known)
+    labels = {topic.keywords[0]: topic.label for topic in later.topics}
+    assert labels["VPP plugin"] == taken
+    assert labels["hugepage size"] not in ("", taken)
+
+
+def test_heavy_queries_count_in_the_figures_and_hardly_in_the_shape() -> None:
+    even, uneven = asked((20, 16, 14)), asked((20, 16, 14))
+    uneven[0] = AskedQuery(uneven[0].text, 5_000, 0.3)
+    vectors = blobs((20, 16, 14))
+    assert find_topics(uneven, vectors).assignments == find_topics(even, vectors).assignments
+    assert find_topics(uneven, vectors).topics[0].count == 5_019
+
+
+def test_questions_beyond_the_sample_join_the_nearest_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "SAMPLE_LIMIT", 60)
+    sizes = (100, 80, 60)
+    answer = find_topics(asked(sizes), blobs(sizes), clusters=3)
+    assert (answer.distinct, answer.sampled) == (240, 60)
+    assert "a sample of 60 shaped the topics, the other 180 joined the nearest one" in answer.reason
+    assert [topic.count for topic in answer.topics] == [100, 80, 60]
+
+
+def test_questions_in_an_unknown_language_are_named_as_such_and_not_grouped() -> None:
+    thai = [AskedQuery(text, 3, 0.1) for text in ("ยกเลิกสัญญาอย่างไร", "อยากยกเลิกสัญญา", "เปลี่ยนที่อยู่")]
+    queries, vectors = [*asked((20, 16)), *thai], np.vstack([blobs((20, 16)), blobs((1, 1, 1))])
+    answer = find_topics(queries, vectors, languages={"en"})
+    own = next(topic for topic in answer.topics if topic.language)
+    assert (own.label, own.count, own.gain, own.members) == ("Questions in Thai", 9, 0.0, (36, 37, 38))
+    assert answer.chosen_clusters == 2
+    assert "their language: 9 questions in Thai" in answer.reason
+    assert not any(topic.language for topic in find_topics(queries, vectors).topics)
 
 
 def test_gain_is_the_lacking_score_of_what_belongs_together() -> None:
@@ -154,8 +197,8 @@ def test_a_tight_gap_ranks_above_a_larger_loose_one() -> None:
     sizes = (10, 30)
     vectors = np.vstack([blobs((10,), spread=0.05), np.roll(blobs((30,), spread=0.6), 1, axis=1)])
     answer = find_topics(asked(sizes), vectors, clusters=2, baseline_median=0.8)
-    assert answer.topics[0].label == "hugepage size"
-    assert answer.ranked()[0].label == "VPP plugin"
+    assert answer.topics[0].keywords == ("hugepage size",)
+    assert answer.ranked()[0].keywords == ("VPP plugin",)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +296,21 @@ def test_real_queries_at_the_true_number_agree_with_their_labels(
     assert len(set(answer.assignments)) == 77
     assert normalized_mutual_info_score(classes, answer.assignments) >= 0.80
     assert adjusted_rand_score(classes, answer.assignments) >= 0.52
+
+
+@pytest.mark.slow
+@pytest.mark.deep
+@pytest.mark.parametrize("exponent", [1.0, 1.3])
+def test_counts_as_uneven_as_real_ones_do_not_blur_the_topics(
+    banking: tuple[list[AskedQuery], list[str], Vectors], exponent: float
+) -> None:
+    queries, classes, vectors = banking
+    counts = zipf_counts(len(queries), exponent=exponent, seed=0)
+    weighted = [AskedQuery(query.text, count, 0.5) for query, count in zip(queries, counts, strict=True)]
+    answer = find_topics(weighted, vectors)
+    assert 50 <= answer.chosen_clusters <= 120
+    names, found_of = sorted(set(classes)), np.array(answer.assignments)
+    assert adjusted_rand(np.array([names.index(name) for name in classes]), found_of) >= 0.54
 
 
 @pytest.mark.slow
