@@ -18,8 +18,8 @@ PLAIN = (
     "unknown regression", "no segments recorded",
 )  # fmt: skip
 HARD = (
-    "two changes a day", "cause not recorded", "25 innocent flags", "25 innocent flags, cause not recorded",
-    "effect five days late", "one tenant falls", "one tenant falls, cause not recorded", "a change in stages",
+    "two changes on the day", "two changes a day", "two changes a day, cause not recorded", "cause not recorded",
+    "25 innocent flags", "25 innocent flags, cause not recorded", "effect five days late", "one tenant falls", "one tenant falls, cause not recorded", "a change in stages",
     "new questions, 25 innocent flags",
 )  # fmt: skip
 _TENANTS = 8
@@ -118,9 +118,24 @@ def _any_change(made: Scenario) -> None:
     (_prompt, _index, _canary, _flag)[int(made.rng.integers(4))](made)
 
 
-def _two_a_day(made: Scenario) -> None:
+def _two_on_the_day(made: Scenario) -> None:
     _any_change(made)
     _add_innocent(made, made.onset + float(made.rng.uniform(-0.4, 0.4)))
+
+
+def _two_a_day(made: Scenario) -> None:
+    _any_change(made)
+    _fill_days(made)
+
+
+def _two_a_day_only(made: Scenario) -> None:
+    _unknown(made)
+    _fill_days(made)
+
+
+def _fill_days(made: Scenario) -> None:
+    for day in np.repeat(np.arange(-21, 3), 2):
+        _add_innocent(made, made.onset + float(day + made.rng.uniform()))
 
 
 def _not_recorded(made: Scenario) -> None:
@@ -188,7 +203,7 @@ def _change(kind: ChangeKind, at: float, touches: tuple[tuple[str, str], ...], *
 _MAKERS: Mapping[str, Callable[[Scenario], None]] = dict(
     zip((*PLAIN, *HARD), (
         _prompt, _index, _canary, _flag, _new_questions, _new_questions, _unknown, _no_segments,
-        _two_a_day, _not_recorded, _many_flags_and_a_cause, _many_flags_only, _late, _tenant, _tenant_not_recorded,
+        _two_on_the_day, _two_a_day, _two_a_day_only, _not_recorded, _many_flags_and_a_cause, _many_flags_only, _late, _tenant, _tenant_not_recorded,
         _stages, _many_flags_and_new_questions,
     ), strict=True)
 )  # fmt: skip
@@ -203,7 +218,7 @@ DECOYS = (
 def _add_innocent(made: Scenario, at: float) -> None:
     kinds = [decoy for decoy in DECOYS if made.cause is None or decoy[0] != made.cause.kind]
     kind, touches = kinds[int(made.rng.integers(len(kinds)))]
-    made.decoys.append(_change(kind, at, touches))
+    made.decoys.append(_change(kind, at, touches, target=f"{kind} {len(made.decoys)}"))
 
 
 def _add_decoys(made: Scenario) -> None:
