@@ -20,6 +20,7 @@ from core.causes.evidence import SameQuestions
 from core.causes.timeline import TimelineChange
 from core.drift.changepoint import replay
 from core.drift.verdict import DriftReport, as_history, decide_drift
+
 SURE = 0.9
 
 

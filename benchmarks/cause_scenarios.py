@@ -19,8 +19,8 @@ PLAIN = (
 )  # fmt: skip
 HARD = (
     "two changes on the day", "two changes a day", "two changes a day, cause not recorded", "cause not recorded",
-    "25 innocent flags", "25 innocent flags, cause not recorded", "effect five days late", "one tenant falls", "one tenant falls, cause not recorded", "a change in stages",
-    "new questions, 25 innocent flags",
+    "25 innocent flags", "25 innocent flags, cause not recorded", "effect five days late", "one tenant falls",
+    "one tenant falls, cause not recorded", "a change in stages", "new questions, 25 innocent flags",
 )  # fmt: skip
 _TENANTS = 8
 
@@ -47,7 +47,7 @@ class Scenario:
     scaled: bool = False  # scores fall by a factor, not by a step
     segments_kept: bool = True
     recorded: bool = True  # whether the true cause is on the timeline
-    stages: tuple[tuple[TimelineChange, float], ...] = ()  # changes that are the cause together, with the share after each
+    stages: tuple[tuple[TimelineChange, float], ...] = ()  # a cause in parts, with the share after each
     late: float = 0.0  # days from the cause to its effect
 
     @property
@@ -200,13 +200,17 @@ def _change(kind: ChangeKind, at: float, touches: tuple[tuple[str, str], ...], *
     return TimelineChange(when, kind, name, f"{name} changed", "someone", "scenario", touches)
 
 
-_MAKERS: Mapping[str, Callable[[Scenario], None]] = dict(
-    zip((*PLAIN, *HARD), (
-        _prompt, _index, _canary, _flag, _new_questions, _new_questions, _unknown, _no_segments,
-        _two_on_the_day, _two_a_day, _two_a_day_only, _not_recorded, _many_flags_and_a_cause, _many_flags_only, _late, _tenant, _tenant_not_recorded,
-        _stages, _many_flags_and_new_questions,
-    ), strict=True)
-)  # fmt: skip
+_MAKERS: Mapping[str, Callable[[Scenario], None]] = {
+    "prompt regression": _prompt, "bad index": _index, "bad canary": _canary, "bad flag": _flag,
+    "new questions, no change": _new_questions, "new questions, decoys": _new_questions,
+    "unknown regression": _unknown, "no segments recorded": _no_segments,
+    "two changes on the day": _two_on_the_day, "two changes a day": _two_a_day,
+    "two changes a day, cause not recorded": _two_a_day_only, "cause not recorded": _not_recorded,
+    "25 innocent flags": _many_flags_and_a_cause, "25 innocent flags, cause not recorded": _many_flags_only,
+    "effect five days late": _late, "one tenant falls": _tenant,
+    "one tenant falls, cause not recorded": _tenant_not_recorded, "a change in stages": _stages,
+    "new questions, 25 innocent flags": _many_flags_and_new_questions,
+}  # fmt: skip
 
 
 DECOYS = (
@@ -233,7 +237,11 @@ def _add_decoys(made: Scenario) -> None:
     made.decoys.append(_change(ChangeKind.FLAG, made.onset - 14, ()))
 
 
-_NEW: Mapping[str, tuple[str, str]] = {"prompt_version": ("v2", "v3"), "arm": ("blue", "green"), "index_version": ("docs-v1", "docs-v2")}
+_NEW: Mapping[str, tuple[str, str]] = {
+    "prompt_version": ("v2", "v3"),
+    "arm": ("blue", "green"),
+    "index_version": ("docs-v1", "docs-v2"),
+}
 
 
 def draw_log(made: Scenario) -> tuple[list[DailyScores], dict[str, dict[str, list[DailyScores]]]]:
@@ -304,5 +312,3 @@ def _fallen(
     if made.scaled:
         return np.where(hit, scores * (1 - size / 0.62), scores)
     return np.where(hit & lost, scores - size / made.lost_part, scores)
-
-

@@ -51,6 +51,10 @@ FAULT: Mapping[ChangeKind, float] = {
     ChangeKind.EXPERIMENT: 0.05,
     ChangeKind.DEPLOYMENT: 0.05,
     ChangeKind.FLAG: 0.05,
+    ChangeKind.RELEASE: 0.05,
+    ChangeKind.FEED: 0.15,
+    ChangeKind.OUTSIDE: 0.05,
+    ChangeKind.PUSH: 0.005,  # as a corpus version: users see it only through a deployment
     ChangeKind.CORPUS: 0.003,  # users see it only through an index, and its swap is a separate change
 }
 NEW_QUESTIONS_A_DAY, UNKNOWN_A_DAY = 1 / 100, 1 / 100
@@ -69,6 +73,7 @@ GROWTH: Mapping[CauseKind, tuple[float, ...]] = {  # how likely an effect grows 
 LOW_GROUP_OF_CHANGE: Mapping[ChangeKind, float] = dict.fromkeys(ChangeKind, 0.05) | {
     ChangeKind.INDEX: 0.30,
     ChangeKind.CORPUS: 0.30,
+    ChangeKind.FEED: 0.50,
 }
 LOW_GROUP_OF_NEW_QUESTIONS, LOW_GROUP_OF_UNKNOWN = 0.95, 0.40
 TOLERANCE = 0.15  # how far a measured share of the fall may miss a cause's prediction

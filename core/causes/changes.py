@@ -10,6 +10,7 @@ from core.audit.trail import list_audit_by_hour
 from core.causes.causes import Causes, rank_causes
 from core.causes.evidence import SameQuestions, list_contrasts
 from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
+from core.causes.outside_changes import list_outside
 from core.causes.timeline import (
     MOST_AN_HOUR,
     TimelineChange,
@@ -66,6 +67,7 @@ def gather_changes(
         ("flags and indexes", lambda: _list_audited(store, scope, since)),
         ("corpus versions", lambda: summarize_versions(corpus().list_versions(_MOST_VERSIONS))),
         ("prompts", lambda: summarize_prompts(tracking().list_prompts())),
+        ("other systems", lambda: (each.as_change() for each in list_outside(store, scope, since))),
     )
     changes: list[TimelineChange] = []
     problems: list[str] = []
