@@ -20,23 +20,23 @@ from app.http.records import (
     count_refusal,
     make_redactor,
     parse_body,
-    place_of,
     read_content_type,
     read_key,
 )
 from app.http.refusals import RequestRefused, refuse
-from core.access.scopes import Token, TokenScope, bind_scope
+from core.access.scopes import Token, TokenScope, bind_scope, home_of
+from core.audit.environments import list_environments
 from core.causes.github import is_signed, read_event
 from core.causes.outside import parse_changes
 from core.causes.outside_changes import SOURCE, store_changes
-from core.errors import InvalidInput, NotFound, QuarterdeckError
+from core.errors import NotFound, QuarterdeckError
 from core.intake.deliveries import MOST_NAMED, count_refused
 from core.intake.intake import Ticket
 from core.intake.rows import RefusedRow, read_api_time
 from core.safety.letters import parse_json
 from quarterdeck.clock import to_ms
 
-MAX_SERVICE = 128
+MOST_CHANGES = 1_000  # of a request
 
 
 async def changes(request: Request) -> Response:
@@ -50,6 +50,8 @@ async def changes(request: Request) -> Response:
         key, is_lines = read_key(request), read_content_type(request) in LINE_TYPES
         body = await read_body(request)
         rows = parse_body(body, SOURCE, is_lines=is_lines)
+        if len(rows) > MOST_CHANGES:
+            raise RequestRefused(413, f"body: holds more than {MOST_CHANGES:,} changes; send it in parts")
         answer = await to_thread.run_sync(_store, rows, token, _make_ticket(token, key, body))
     except QuarterdeckError as error:
         count_refusal(error, SOURCE, token)
@@ -69,14 +71,8 @@ async def github(request: Request) -> Response:
         event = request.headers.get("x-github-event", "")
         if event == "ping":
             return JSONResponse({"pong": True})
-        now, service = datetime.now(UTC), request.query_params.get("service", "")
-        if len(service) > MAX_SERVICE:
-            raise InvalidInput("service", f"must be at most {MAX_SERVICE} characters")
-        change = read_event(event, payload, environment=get_config().environment, service=service, now=now)
-        if change is None:
-            return JSONResponse({"stored": 0, "ignored": "this event reports no change"})
-        store = partial(store_changes, get_store(), [change], now_ms=to_ms(now))
-        return JSONResponse(await to_thread.run_sync(store), 201)
+        answer = await to_thread.run_sync(_store_event, event, payload)
+        return JSONResponse(answer, 201 if "ignored" not in answer else 200)
     except QuarterdeckError as error:
         count_refusal(error, "github", None)
         return refuse(error)
@@ -116,10 +112,21 @@ def _store(rows: list[Any], token: Token | None, ticket: Ticket | None) -> dict[
         redact=make_redactor(),
         bind=partial(bind_scope, token),
         now=now,
+        of_all=token is None or not token.services,
     )
-    counts = count_refused(SOURCE, parsed.refused, lambda at: place_of(rows[at], token), lambda at: rows[at])
+    counts = count_refused(SOURCE, parsed.refused, lambda _: home_of(token), lambda at: rows[at])
     refused = _describe(parsed.refused)
     return store_changes(get_store(), parsed.changes, now_ms=to_ms(now), counts=counts, ticket=ticket, refused=refused)
+
+
+def _store_event(event: str, payload: Any) -> dict[str, Any]:
+    own, now = get_config().environment, datetime.now(UTC)
+    change = read_event(event, payload, environment=own, now=now)
+    if change is None:
+        return {"stored": 0, "ignored": "this event reports no change"}
+    if change.environment not in list_environments(get_store(), own):
+        return {"stored": 0, "ignored": f"there is no environment {change.environment!r} here"}
+    return store_changes(get_store(), [change], now_ms=to_ms(now))
 
 
 def _describe(refused: tuple[RefusedRow, ...]) -> Mapping[str, Any]:

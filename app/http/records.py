@@ -130,10 +130,10 @@ def _parse_scores(rows: list[Any], token: Token | None, now: datetime) -> Delive
 def _count(
     source: str, refused: Sequence[RefusedRow], rows: Sequence[Any], token: Token | None
 ) -> dict[Counted, tuple[int, str]]:
-    return count_refused(source, refused, lambda at: place_of(rows[at], token), lambda at: rows[at])
+    return count_refused(source, refused, lambda at: _place(rows[at], token), lambda at: rows[at])
 
 
-def place_of(row: Any, token: Token | None) -> RowScope:
+def _place(row: Any, token: Token | None) -> RowScope:
     """Return whose a refused row was; one that names what its token may not write is its token's."""
     named = (row.get("environment"), row.get("service")) if isinstance(row, dict) else (None, None)
     try:

@@ -12,6 +12,7 @@ from typing import Any
 from core.causes.outside import (
     GITHUB,
     MAX_ACTOR,
+    MAX_ID,
     MAX_TITLE,
     MAX_URL,
     OutsideChange,
@@ -30,11 +31,12 @@ def is_signed(body: bytes, signature: str, secret: str) -> bool:
     return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "replace"))
 
 
-def read_event(event: str, payload: object, *, environment: str, service: str, now: datetime) -> OutsideChange | None:
+def read_event(event: str, payload: object, *, environment: str, now: datetime) -> OutsideChange | None:
     """Return the change that an event reports, or None if it reports none.
 
-    A deployment belongs to the environment that it names, everything else to `environment`. The name of a change is
-    made of the signed body, so that a delivery sent twice is one change. Raises InvalidInput for a wrong payload.
+    A deployment belongs to the environment that it names, everything else to `environment`; both are of all services.
+    The name of a change is made of the signed body alone, so that a delivery that is sent again is the same change.
+    Raises InvalidInput for a wrong payload.
     """
     read = _EVENTS.get(event)
     if read is None:
@@ -44,19 +46,21 @@ def read_event(event: str, payload: object, *, environment: str, service: str, n
     told = read(payload)
     if told is None:
         return None
-    scope = make_scope(told.pop("environment", None) or environment, service or None)
+    place = make_scope(told.pop("environment", None) or environment).environment
     ts = min(_read_time(told.pop("ts"), now), now + timedelta(days=1))
-    actor, repository = _text(payload, "sender", "login"), _text(payload, "repository", "full_name")
-    title = f"{repository}: {told.pop('title')}" if repository else told.pop("title")
-    url = _shorten(told.pop("url"), MAX_URL)
-    external_id = f"{repository}:{told.pop('id')}"[-256:]
+    repository, title, url = _text(payload, "repository", "full_name"), told.pop("title"), told.pop("url")
     return check_change(
         OutsideChange(
-            ts, environment=scope.environment, service=scope.service if service else "",
-            actor=_shorten(actor, MAX_ACTOR), title=_shorten(title, MAX_TITLE), url=url if url.startswith("https://") else "",
-            external_id=external_id, source=GITHUB, **told,
+            ts,
+            environment=place,
+            title=_shorten(f"{repository}: {title}" if repository else title, MAX_TITLE),
+            url=_shorten(url, MAX_URL) if url.startswith("https://") else "",
+            actor=_shorten(_text(payload, "sender", "login"), MAX_ACTOR),
+            external_id=f"{repository}:{told.pop('id')}"[-MAX_ID:],
+            source=GITHUB,
+            **told,
         )
-    )  # fmt: skip
+    )
 
 
 def _read_deployment(payload: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,9 +68,7 @@ class OutsideChange:
     def as_change(self) -> TimelineChange:
         """Return the change as the timeline shows it."""
         kind = _KINDS.get(self.kind, ChangeKind.OUTSIDE)
-        return TimelineChange(
-            self.ts, kind, self.service, self.title, self.actor, "", reach=self.reach, url=self.url
-        )  # fmt: skip
+        return TimelineChange(self.ts, kind, self.service, self.title, self.actor, "", reach=self.reach, url=self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +80,25 @@ class ParsedChanges:
 
 
 def parse_changes(
-    records: Iterable[object], *, read_time: TimeReader, redact: Redactor, bind: ScopeBinder, now: datetime
+    records: Iterable[object],
+    *,
+    read_time: TimeReader,
+    redact: Redactor,
+    bind: ScopeBinder,
+    now: datetime,
+    of_all: bool = True,
 ) -> ParsedChanges:
     """Return the changes of records, and the refused records, numbered from 0. Titles are redacted.
 
-    A record that is an InvalidInput was already refused by its source.
+    One that names no service is of all services, if its sender may write for all of them (`of_all`). A record that is
+    an InvalidInput was already refused by its source.
     """
     found, refused = [], []
     for number, record in enumerate(records):
         try:
             if isinstance(record, InvalidInput):
                 raise record
-            found.append(_parse(record, read_time, redact, bind, now))
+            found.append(_parse(record, read_time, redact, partial(_bind, bind=bind, of_all=of_all), now))
         except InvalidInput as error:
             refused.append(RefusedRow(number, error.field, error.problem))
     return ParsedChanges(tuple(found), tuple(refused))
@@ -127,7 +133,7 @@ def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeB
     if ts > now + _AHEAD:
         raise InvalidInput("ts", "lies more than a day ahead")
     texts = {field: _read_text(record, field) for field in ("title", "url", "id", "actor")}
-    scope = _bind(record, bind)
+    scope = bind(record)
     return check_change(
         OutsideChange(
             ts, _read_kind(record.get("kind")), redact(texts["title"]), scope.environment, scope.service,
@@ -136,12 +142,10 @@ def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeB
     )  # fmt: skip
 
 
-def _bind(record: Mapping[str, Any], bind: ScopeBinder) -> Scope:
-    """Return whose change it is; one that names no service is of every service that its sender may write for."""
+def _bind(record: Mapping[str, Any], *, bind: ScopeBinder, of_all: bool) -> Scope:
     named = record.get("service")
     scope = bind((record.get("environment"), named))
-    is_of_all = named in (None, "") and scope.service == Scope().service
-    return Scope(scope.environment, EVERY_SERVICE) if is_of_all else scope
+    return Scope(scope.environment, EVERY_SERVICE) if of_all and named in (None, "") else scope
 
 
 def _read_kind(given: object) -> OutsideKind:

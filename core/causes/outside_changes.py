@@ -94,7 +94,6 @@ def _drop_oldest(connection: Connection, environment: str) -> None:
 def _count(named: Sequence[OutsideChange], new: Sequence[OutsideChange]) -> dict[Counted, tuple[int, str]]:
     counts: dict[Counted, tuple[int, str]] = {}
     for change in named:
-        scope = Scope(change.environment, change.service or Scope().service)
-        name = Counted(scope, SOURCE, TAKEN if change in new else DUPLICATE)
+        name = Counted(Scope(change.environment), SOURCE, TAKEN if change in new else DUPLICATE)
         counts[name] = (counts.get(name, (0, ""))[0] + 1, "")
     return counts
