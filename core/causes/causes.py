@@ -23,6 +23,7 @@ from core.causes.evidence import (
     contrast_segment,
     list_contrasts,
 )
+from core.causes.search import NOT_SEARCHED, SegmentSearch, find_segment
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.daily import MIN_QUERIES
 from core.drift.detector import Detector
@@ -58,10 +59,10 @@ FAULT: Mapping[ChangeKind, float] = {
     ChangeKind.CORPUS: 0.003,  # users see it only through an index, and its swap is a separate change
 }
 NEW_QUESTIONS_A_DAY, UNKNOWN_A_DAY = 1 / 100, 1 / 100
-HARMLESS_WEIGHT = 5.0  # weight of `FAULT`, in changes: where many are recorded, most of them do no harm
+HARMLESS_WEIGHT = 4.0  # weight of `FAULT`, in changes: where many are recorded, most of them do no harm
 LAGS = (  # days until a change takes effect, and their chances
-    (0.0, 0.70), (0.5, 0.04), (1.0, 0.04), (2.0, 0.04), (3.0, 0.04), (4.0, 0.03), (5.0, 0.03), (6.0, 0.02), (7.0, 0.02),
-    (8.0, 0.02), (9.0, 0.02),
+    (0.0, 0.62), (0.5, 0.04), (1.0, 0.04), (2.0, 0.04), (3.0, 0.04), (4.0, 0.04), (5.0, 0.05), (6.0, 0.04), (7.0, 0.03),
+    (8.0, 0.03), (9.0, 0.03),
 )  # fmt: skip
 _CHANCES = np.array([chance for _, chance in LAGS])
 GROWTH: Mapping[CauseKind, tuple[float, ...]] = {  # how likely an effect grows in each of `GROWTH_DAYS`
@@ -81,6 +82,7 @@ STRAY = 0.01  # chance that a measured share is unrelated to any cause
 HIDDEN_SEGMENT = 0.3  # chance that a cause whose segment is not known is in one of the recorded segments
 PART = 0.15  # chance that it is in a part of the traffic that no segment shows
 _PARTS = (0.1, 0.2, 0.3, 0.5)
+NEW_IN_ONE_SEGMENT = 0.2  # chance that new questions come from one segment alone
 _STEP = 0.25  # days between the onsets tried for a cause without a date
 
 
@@ -102,6 +104,7 @@ class Causes:
 
     ranked: tuple[Cause, ...]
     low_group: LowGroup | None = None
+    search: SegmentSearch = NOT_SEARCHED
 
     @property
     def first(self) -> Cause | None:
@@ -152,7 +155,7 @@ def rank_causes(
     top = max(weight for weight, _ in found)
     total = sum(math.exp(weight - top) for weight, _ in found)
     ranked = [replace(cause, confidence=math.exp(weight - top) / total) for weight, cause in found]
-    return Causes(tuple(sorted(ranked, key=lambda cause: _order(cause, drop.changed_on))), drop.low_group)
+    return Causes(tuple(sorted(ranked, key=lambda cause: _order(cause, drop.changed_on))), drop.low_group, drop.search)
 
 
 def name_unknown(recorded: int) -> str:
@@ -178,6 +181,7 @@ class _Drop:
     segments: Segments
     same_questions: SameQuestions | None
     contrasts: tuple[Contrast, ...]
+    search: SegmentSearch
     known: dict[tuple[float, float], float] = field(default_factory=dict)  # what many changes have in common
 
     @classmethod
@@ -198,7 +202,8 @@ class _Drop:
             return None
         shapes = Shapes.of(_histogram(before), _histogram(after))
         timing, contrasts = Timing.of(near, changed, detector), list_contrasts(report, segments)
-        return cls(report, changed, min(fall, -1e-3), timing, shapes, segments, same, contrasts)
+        search = find_segment(report, segments)
+        return cls(report, changed, min(fall, -1e-3), timing, shapes, segments, same, contrasts, search)
 
     @property
     def low_group(self) -> LowGroup | None:
@@ -229,7 +234,7 @@ class _Drop:
     def weigh_new_questions(self) -> tuple[float, Cause]:
         time = _time_of_any(self.timing, CauseKind.NEW_QUESTIONS)
         weight = math.log(NEW_QUESTIONS_A_DAY) + time + self._shape(LOW_GROUP_OF_NEW_QUESTIONS, 1.0)
-        weight += self._same(regression=False)
+        weight += self._same(regression=False) + (math.log(NEW_IN_ONE_SEGMENT) if self.search.found else 0.0)
         explained = min(1.0, max(0.0, self.shapes.fall / self.fall)) if self.shapes else None
         title = "users ask about something new"
         return weight, Cause(CauseKind.NEW_QUESTIONS, None, title, 0.0, self._tell_new_questions(), explained)
@@ -297,11 +302,9 @@ class _Drop:
         return _sentence("; ".join(told) or "Too few scores to separate new questions from a regression")
 
     def _tell_unknown(self) -> str:
-        contrasts = [c for c in self.contrasts if c.share < 0.9]
-        alone = max(contrasts, key=lambda c: c.explained / self.fall, default=None)
-        if alone and alone.explained / self.fall > 0.7:
-            place = f"{alone.dimension.replace('_', ' ')} {alone.value}"
-            return _sentence(f"the drop is in {place}: {alone.inside:+.2f} there, {alone.outside:+.2f} elsewhere")
+        if found := self.search.found:
+            place = f"{found.dimension.replace('_', ' ')} {found.value}"
+            return _sentence(f"the drop is in {place}: {found.inside:+.2f} there, {found.outside:+.2f} elsewhere")
         return "Something that is not on the timeline, such as a service, a model or its data."
 
 
