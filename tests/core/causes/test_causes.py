@@ -85,7 +85,7 @@ def test_a_regression_of_one_prompt_is_laid_to_its_promotion_and_not_to_a_flag_o
     found = rank_causes(report_of(days), [flag, prompt], days=days, segments={"prompt_version": split})
     top = first(found)
     assert top.change is prompt
-    assert top.confidence > 0.9
+    assert top.confidence > 0.75  # an unrecorded change of the same segment and hours is possible too
     assert top.explained_share == pytest.approx(1.0, abs=0.1)
     assert top.evidence.startswith("The drop is in prompt version v3: -0.2")
     assert top.evidence.endswith("elsewhere; it came 2 h before the first low day.")
