@@ -15,7 +15,6 @@ from core.causes.timeline import ChangeKind, TimelineChange
 from core.errors import InvalidInput
 from core.intake.rows import UNKNOWN_FIELD, RefusedRow, ScopeBinder, TimeReader
 from core.safety.letters import check_letters
-from quarterdeck.clock import DAY_MS
 from quarterdeck.redaction import Redactor
 from quarterdeck.scope import Scope
 
@@ -23,7 +22,8 @@ FIELDS = ("kind", "title", "ts", "service", "environment", "url", "id", "actor")
 MAX_TITLE, MAX_ID, MAX_URL, MAX_ACTOR = 300, 256, 500, 100
 EVERY_SERVICE = ""
 API, GITHUB = "api", "github"
-_AHEAD = timedelta(milliseconds=DAY_MS)
+_AHEAD = timedelta(days=1)
+_RecordBinder = Callable[[Mapping[str, Any]], Scope]
 
 
 class OutsideKind(StrEnum):
@@ -124,7 +124,9 @@ def _is_address(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
-def _parse(record: object, read_time: TimeReader, redact: Redactor, bind: ScopeBinder, now: datetime) -> OutsideChange:
+def _parse(
+    record: object, read_time: TimeReader, redact: Redactor, bind: _RecordBinder, now: datetime
+) -> OutsideChange:
     if not isinstance(record, Mapping):
         raise InvalidInput("row", "must be an object with kind and title")
     if unknown := record.keys() - set(FIELDS):

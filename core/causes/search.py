@@ -104,7 +104,7 @@ class _Table:
             for d in held:
                 if d.day in at:
                     sums[:, row, at[d.day]] = d.count, d.total, d.total_squares
-        return cls(tuple(values), *sums, after)
+        return cls(tuple(values), sums[0], sums[1], sums[2], after)
 
     def measure(self) -> list[tuple[str, float]]:
         """Return z of each value that has enough queries."""
