@@ -3,7 +3,7 @@
 `github.py` makes them of GitHub's events, and `outside_changes.py` keeps them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
