@@ -20,6 +20,10 @@ _MARKERS = {
     ChangeKind.CORPUS: ("circle", ui.CATEGORIES[3]),
     ChangeKind.PROMPT: ("star", ui.LIGHT),
     ChangeKind.DEPLOYMENT: ("hexagon", ui.DANGER),
+    ChangeKind.RELEASE: ("hexagon2", ui.DANGER),
+    ChangeKind.FEED: ("cross", ui.DANGER),
+    ChangeKind.PUSH: ("circle-open", ui.QUIET),
+    ChangeKind.OUTSIDE: ("hourglass", ui.WARNING),
     ChangeKind.LEVEL: ("x", ui.QUIET),
 }
 _FORMATS = dict.fromkeys(Metric, ".3f") | {Metric.ERRORS: ".1%", Metric.LATENCY: ",.0f", Metric.COST: "$.4f"}
@@ -98,6 +102,7 @@ def list_change_rows(changes: Iterable[TimelineChange], *, since: date) -> list[
             "who": ui.shorten(change.actor, 40),
             "why": ui.shorten(change.reason),
             "audit entry": change.entry_id,
+            "link": change.url,
         }
         for change in newest
     ]

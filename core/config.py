@@ -2,7 +2,7 @@
 
 import getpass
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,6 +22,7 @@ _RETENTION = {
     "answers": "QUARTERDECK_ANSWERS_DAYS",
     "documents": "QUARTERDECK_DOCUMENTS_DAYS",
 }
+_LEAST_SECRET = 16  # characters
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed deck the folder of its package
 
@@ -50,6 +51,7 @@ class Config:
     deployments: Path
     log_format: str
     log_level: str
+    github_secret: str = field(repr=False)  # signs GitHub's webhooks; empty: they are refused
     otlp_grpc_port: int | None  # None: 4317 if grpcio is installed and the port is free; 0: off
 
 
@@ -98,6 +100,7 @@ def load_config(
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
+        github_secret=check(_read_secret, environ, "QUARTERDECK_GITHUB_SECRET"),
         otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
@@ -178,6 +181,13 @@ def _read_switch(environ: Mapping[str, str], name: str, *, default: str = "on") 
     if text not in ("on", "off"):
         raise InvalidInput(name, f"must be on or off, not {text!r}")
     return text == "on"
+
+
+def _read_secret(environ: Mapping[str, str], name: str) -> str:
+    secret = environ.get(name) or ""
+    if secret and len(secret) < _LEAST_SECRET:
+        raise InvalidInput(name, f"must have at least {_LEAST_SECRET} characters")
+    return secret
 
 
 def _read_word(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:

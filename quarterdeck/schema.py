@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
 
-REVISION = "0004_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
+REVISION = "0005_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
@@ -332,6 +332,26 @@ trace_spans = Table(
         sqlite_where=text("settled = 0"),
         postgresql_where=text("settled = 0"),
     ),
+    sqlite_with_rowid=False,
+)
+
+# Changes that other systems report, such as deploys and feed outages: by their name in the source. The service "" is
+# all of the environment's; `reach` is the largest share of users who can have been affected.
+outside_changes = Table(
+    "outside_changes",
+    metadata,
+    Column("environment", String(64), primary_key=True),
+    Column("service", String(128), primary_key=True),
+    Column("source", String(16), primary_key=True),
+    Column("external_id", String(256), primary_key=True),
+    Column("ts_ms", BigInteger, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reach", Double, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    Index("outside_changes_by_time", "environment", "ts_ms"),
     sqlite_with_rowid=False,
 )
 

@@ -62,8 +62,13 @@ def drift(
 
     With --as-of, the verdict at the end of a former day.
 
+    A drop that one segment carries names it: it is searched among all values of the service's dimensions, and in the
+    JSON it is `segment`.
+
     Example: quarterdeck drift --window-days 7 --baseline-days 30 --json
     """
+    from core.causes.changes import search_segments
+    from core.causes.headline import describe_segments
     from core.drift.report import report_as_of, report_drift, report_episodes
 
     store = open_store(config)
@@ -80,14 +85,20 @@ def drift(
     else:
         found = report_drift(store, scope=scope, today=today, **windows)
     report, states = found.report, found.states
+    search = search_segments(store, found, today=as_of.date() if as_of else today - timedelta(days=1))
+    place = describe_segments(search)
     told = {
         "environment": scope.environment,
         "service": scope.service,
         **to_json(report),
         "empty_share": states.share_of(states.empty),
         "unscored_share": states.share_of(states.unscored),
+        "segment": to_json(search.found) if search.found else None,
+        "segments_searched": search.searched,
     }
-    show(as_json, told, [f"{report.status}: {report.reason}", report.action, *report.notes])
+    show(
+        as_json, told, [f"{report.status}: {report.reason}", *([place] if place else []), report.action, *report.notes]
+    )
 
 
 def describe_episode(episode: "DatedEpisode") -> str:

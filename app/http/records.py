@@ -38,7 +38,7 @@ ROWS = "http"  # the source that rows are counted under
 
 _LARGE_BYTES = 16_000  # a larger body is parsed outside the event loop
 _JSON_TYPES = ("application/json", "")
-_LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+LINE_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
 _Parse = Callable[[list[Any], Token | None, datetime], Delivery]
 
@@ -73,14 +73,14 @@ async def _take(request: Request, needed: TokenScope, *, source: str, listed: st
     token: Token | None = None
     try:
         token = await identify(request, needed)
-        key = _read_key(request)
-        is_lines = _content_type(request) in _LINE_TYPES
+        key = read_key(request)
+        is_lines = read_content_type(request) in LINE_TYPES
         body = await read_body(request)
         work = partial(_read, body, token, key, source=source, listed=listed, is_lines=is_lines, parse=parse)
         delivery = work() if len(body) <= _LARGE_BYTES else await to_thread.run_sync(work)
         answer = await batcher_of(get_store()).store(delivery)
     except QuarterdeckError as error:
-        _count_refusal(error, source, token)
+        count_refusal(error, source, token)
         return refuse(error)
     is_good = answer["stored"] or answer.get("duplicates")
     status = 201 if "errors" not in answer else 207 if is_good else 400
@@ -90,7 +90,7 @@ async def _take(request: Request, needed: TokenScope, *, source: str, listed: st
 def _read(
     body: bytes, token: Token | None, key: str | None, *, source: str, listed: str, is_lines: bool, parse: _Parse
 ) -> Delivery:
-    rows = _parse_body(body, listed, is_lines=is_lines)
+    rows = parse_body(body, listed, is_lines=is_lines)
     delivery = parse(rows, token, datetime.now(UTC))
     if key is None:
         return delivery
@@ -106,7 +106,7 @@ def _parse_retrievals(rows: list[Any], token: Token | None, now: datetime) -> De
     read = partial(
         parse_record,
         read_time=partial(read_api_time, now=now),
-        redact=_redactor(),
+        redact=make_redactor(),
         bind=partial(bind_scope, token),
         kind_of=kinds_of(get_store()),
     )
@@ -119,7 +119,7 @@ def _parse_scores(rows: list[Any], token: Token | None, now: datetime) -> Delive
     parsed = parse_scores(
         rows,
         read_time=partial(read_api_time, now=now),
-        redact=_redactor(),
+        redact=make_redactor(),
         bind=partial(bind_scope, token),
         pending=FOR_OWN_SERVICE if token and token.services else FOR_ANY_SERVICE,
     )
@@ -142,7 +142,7 @@ def _place(row: Any, token: Token | None) -> RowScope:
         return home_of(token)
 
 
-def _count_refusal(error: QuarterdeckError, source: str, token: Token | None) -> None:
+def count_refusal(error: QuarterdeckError, source: str, token: Token | None) -> None:
     """Count a request that was refused as a whole. What a store refuses cannot be counted in it."""
     status = status_of(error)
     if status >= 500:
@@ -156,26 +156,29 @@ def _count_refusal(error: QuarterdeckError, source: str, token: Token | None) ->
     batcher_of(get_store()).count({name: (1, make_example(error, None))})
 
 
-def _redactor() -> Redactor:
+def make_redactor() -> Redactor:
+    """Return what redacts texts here: nothing but their form if redaction is off."""
     return redact if get_config().redact else compose()
 
 
-def _content_type(request: Request) -> str:
+def read_content_type(request: Request) -> str:
+    """Return a request's content type. Raises RequestRefused with 415 for one that is not JSON."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in (*_JSON_TYPES, *_LINE_TYPES):
-        names = ", ".join(filter(None, (*_JSON_TYPES, *_LINE_TYPES)))
+    if given not in (*_JSON_TYPES, *LINE_TYPES):
+        names = ", ".join(filter(None, (*_JSON_TYPES, *LINE_TYPES)))
         raise RequestRefused(415, f"Content-Type: {given or 'none'} is not understood here; send {names}")
     return given
 
 
-def _read_key(request: Request) -> str | None:
+def read_key(request: Request) -> str | None:
+    """Return a request's idempotency key, None for none. Raises InvalidInput."""
     key = request.headers.get("idempotency-key")
     if key is not None and not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isprintable()):
         raise InvalidInput("Idempotency-Key", f"must be 1 to {MAX_KEY_CHARACTERS} printable characters")
     return key
 
 
-def _parse_body(body: bytes, listed: str, *, is_lines: bool) -> list[Any]:
+def parse_body(body: bytes, listed: str, *, is_lines: bool) -> list[Any]:
     """Return the rows of a body; a line that is not JSON is a row that is refused by itself."""
     if is_lines:
         lines = (line for line in io.BytesIO(body.replace(b"\r", b"\n")) if line.strip())

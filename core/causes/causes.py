@@ -6,7 +6,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
@@ -23,6 +23,7 @@ from core.causes.evidence import (
     contrast_segment,
     list_contrasts,
 )
+from core.causes.search import NOT_SEARCHED, SegmentSearch, find_segment
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.daily import MIN_QUERIES
 from core.drift.detector import Detector
@@ -51,10 +52,19 @@ FAULT: Mapping[ChangeKind, float] = {
     ChangeKind.EXPERIMENT: 0.05,
     ChangeKind.DEPLOYMENT: 0.05,
     ChangeKind.FLAG: 0.05,
+    ChangeKind.RELEASE: 0.05,
+    ChangeKind.FEED: 0.15,
+    ChangeKind.OUTSIDE: 0.05,
+    ChangeKind.PUSH: 0.005,  # as a corpus version: users see it only through a deployment
     ChangeKind.CORPUS: 0.003,  # users see it only through an index, and its swap is a separate change
 }
-NEW_QUESTIONS_A_DAY, UNKNOWN_A_DAY = 1 / 100, 1 / 300
-LAGS = ((0.0, 0.85), (0.5, 0.05), (1.0, 0.05), (2.0, 0.05))  # days until a change takes effect, and their chances
+NEW_QUESTIONS_A_DAY, UNKNOWN_A_DAY = 1 / 100, 1 / 100
+HARMLESS_WEIGHT = 4.0  # weight of `FAULT`, in changes: where many are recorded, most of them do no harm
+LAGS = (  # days until a change takes effect, and their chances
+    (0.0, 0.62), (0.5, 0.04), (1.0, 0.04), (2.0, 0.04), (3.0, 0.04), (4.0, 0.04), (5.0, 0.05), (6.0, 0.04), (7.0, 0.03),
+    (8.0, 0.03), (9.0, 0.03),
+)  # fmt: skip
+_CHANCES = np.array([chance for _, chance in LAGS])
 GROWTH: Mapping[CauseKind, tuple[float, ...]] = {  # how likely an effect grows in each of `GROWTH_DAYS`
     CauseKind.CHANGE: (0.85, 0.05, 0.05, 0.05),
     CauseKind.NEW_QUESTIONS: (0.30, 0.20, 0.25, 0.25),
@@ -64,11 +74,15 @@ GROWTH: Mapping[CauseKind, tuple[float, ...]] = {  # how likely an effect grows 
 LOW_GROUP_OF_CHANGE: Mapping[ChangeKind, float] = dict.fromkeys(ChangeKind, 0.05) | {
     ChangeKind.INDEX: 0.30,
     ChangeKind.CORPUS: 0.30,
+    ChangeKind.FEED: 0.50,
 }
 LOW_GROUP_OF_NEW_QUESTIONS, LOW_GROUP_OF_UNKNOWN = 0.95, 0.40
 TOLERANCE = 0.15  # how far a measured share of the fall may miss a cause's prediction
 STRAY = 0.01  # chance that a measured share is unrelated to any cause
-HIDDEN_SEGMENT = 0.3  # share of the unknown causes that are an unrecorded change of one segment
+HIDDEN_SEGMENT = 0.3  # chance that a cause whose segment is not known is in one of the recorded segments
+PART = 0.15  # chance that it is in a part of the traffic that no segment shows
+_PARTS = (0.1, 0.2, 0.3, 0.5)
+NEW_IN_ONE_SEGMENT = 0.2  # chance that new questions come from one segment alone
 _STEP = 0.25  # days between the onsets tried for a cause without a date
 
 
@@ -90,6 +104,7 @@ class Causes:
 
     ranked: tuple[Cause, ...]
     low_group: LowGroup | None = None
+    search: SegmentSearch = NOT_SEARCHED
 
     @property
     def first(self) -> Cause | None:
@@ -134,12 +149,13 @@ def rank_causes(
     if drop is None:
         return Causes(())
     recorded = [change for change in changes if change.kind is not ChangeKind.LEVEL]
-    found = [drop.weigh_change(change) for change in recorded if drop.is_near(change)]
+    near = [change for change in recorded if drop.is_near(change)]
+    found = [drop.weigh_change(change, near) for change in near]
     found += [drop.weigh_new_questions(), drop.weigh_unknown(len(recorded))]
     top = max(weight for weight, _ in found)
     total = sum(math.exp(weight - top) for weight, _ in found)
     ranked = [replace(cause, confidence=math.exp(weight - top) / total) for weight, cause in found]
-    return Causes(tuple(sorted(ranked, key=lambda cause: _order(cause, drop.changed_on))), drop.low_group)
+    return Causes(tuple(sorted(ranked, key=lambda cause: _order(cause, drop.changed_on))), drop.low_group, drop.search)
 
 
 def name_unknown(recorded: int) -> str:
@@ -164,6 +180,9 @@ class _Drop:
     shapes: Shapes | None
     segments: Segments
     same_questions: SameQuestions | None
+    contrasts: tuple[Contrast, ...]
+    search: SegmentSearch
+    known: dict[tuple[float, float], float] = field(default_factory=dict)  # what many changes have in common
 
     @classmethod
     def of(
@@ -182,7 +201,9 @@ class _Drop:
         if not before or not after:
             return None
         shapes = Shapes.of(_histogram(before), _histogram(after))
-        return cls(report, changed, min(fall, -1e-3), Timing.of(near, changed, detector), shapes, segments, same)
+        timing, contrasts = Timing.of(near, changed, detector), list_contrasts(report, segments)
+        search = find_segment(report, segments)
+        return cls(report, changed, min(fall, -1e-3), timing, shapes, segments, same, contrasts, search)
 
     @property
     def low_group(self) -> LowGroup | None:
@@ -193,34 +214,46 @@ class _Drop:
         away = _days_after(change.ts, self.changed_on)
         return -LOOK_BACK <= away <= LOOK_AHEAD + 1 and change.reach > 0 and change.kind is not ChangeKind.LEVEL
 
-    def weigh_change(self, change: TimelineChange) -> tuple[float, Cause]:
+    def weigh_change(self, change: TimelineChange, near: Sequence[TimelineChange]) -> tuple[float, Cause]:
         contrast = self._contrast(change)
-        touched = contrast.share if contrast else change.reach
-        time = _time_of_change(self.timing, _days_after(change.ts, self.changed_on), touched)
+        stages = _list_stages(change, near)
+        reach = min(1.0, sum(stage.reach for stage in stages))
+        touched = contrast.share if contrast else reach
+        time = self._time_of(stages, touched)
+        fault = FAULT[change.kind] * HARMLESS_WEIGHT / (HARMLESS_WEIGHT + len(near) - len(stages))
+        weight = math.log(fault) + time + self._same(regression=True)
         low = LOW_GROUP_OF_CHANGE[change.kind]
-        weight = math.log(FAULT[change.kind]) + time + self._shape(low, touched) + self._same(regression=True)
         if contrast:
-            weight += _log_odds(contrast.explained, contrast.error, self.fall)
+            weight += _log_odds(contrast.explained, contrast.error, self.fall) + self._shape(low, touched)
+        else:
+            weight += self._anywhere(low, touched)
         explained = min(1.0, max(0.0, contrast.explained / self.fall)) if contrast else None
-        evidence = _tell_change(change, self.changed_on, contrast, self.fall)
+        evidence = _tell_change(change, self.changed_on, contrast, self.fall, reach=reach, stages=len(stages))
         return weight, Cause(CauseKind.CHANGE, change, change.summary, 0.0, evidence, explained)
 
     def weigh_new_questions(self) -> tuple[float, Cause]:
         time = _time_of_any(self.timing, CauseKind.NEW_QUESTIONS)
         weight = math.log(NEW_QUESTIONS_A_DAY) + time + self._shape(LOW_GROUP_OF_NEW_QUESTIONS, 1.0)
-        weight += self._same(regression=False)
+        weight += self._same(regression=False) + (math.log(NEW_IN_ONE_SEGMENT) if self.search.found else 0.0)
         explained = min(1.0, max(0.0, self.shapes.fall / self.fall)) if self.shapes else None
         title = "users ask about something new"
         return weight, Cause(CauseKind.NEW_QUESTIONS, None, title, 0.0, self._tell_new_questions(), explained)
 
     def weigh_unknown(self, recorded: int) -> tuple[float, Cause]:
         time = _time_of_any(self.timing, CauseKind.UNKNOWN)
-        weight = math.log(UNKNOWN_A_DAY) + time + self._shape(LOW_GROUP_OF_UNKNOWN, 1.0)
-        weight += self._same(regression=True)
-        odds = [_log_odds(c.explained, c.error, self.fall) for c in list_contrasts(self.report, self.segments)]
-        hidden = sum(math.exp(each) for each in odds) / len(odds) if odds else 1.0
-        weight += math.log(1 - HIDDEN_SEGMENT + HIDDEN_SEGMENT * hidden)
+        weight = math.log(UNKNOWN_A_DAY) + time + self._same(regression=True)
+        weight += self._anywhere(LOW_GROUP_OF_UNKNOWN, 1.0)
         return weight, Cause(CauseKind.UNKNOWN, None, name_unknown(recorded), 0.0, self._tell_unknown())
+
+    def _time_of(self, stages: Sequence[TimelineChange], touched: float) -> float:
+        """Log evidence of an effect that begins with a change and grows with its later stages."""
+        onset = _days_after(stages[0].ts, self.changed_on)
+        alone = _time_of_change(self.timing, onset, touched)
+        if len(stages) == 1:
+            return alone
+        steps = [(_days_after(stage.ts, self.changed_on), stage.reach) for stage in stages]
+        together = self.timing.weigh_stages(steps, [lag for lag, _ in LAGS], touched)
+        return _log_sum(np.array([alone, _log_sum(together, _CHANCES)]), np.array([0.5, 0.5]))
 
     def _contrast(self, change: TimelineChange) -> Contrast | None:
         since = max(self.changed_on, change.ts.astimezone(UTC).date() + timedelta(days=1))
@@ -230,12 +263,24 @@ class _Drop:
                 return found
         return None
 
+    def _anywhere(self, low_group: float, touched: float) -> float:
+        """Shape and place of a cause whose segment is not known: everywhere, in a recorded segment, or in some part."""
+        if (low_group, touched) not in self.known:
+            hidden = HIDDEN_SEGMENT if self.contrasts else 0.0
+            found = [(self._shape(low_group, touched), 1 - PART - hidden)]
+            found += [(self._shape(0.0, touched * part), PART / len(_PARTS)) for part in _PARTS]
+            for each in self.contrasts:
+                place = _log_odds(each.explained, each.error, self.fall)
+                found.append((place + self._shape(0.0, each.share), hidden / len(self.contrasts)))
+            logs, chances = np.array(found).T
+            self.known[low_group, touched] = _log_sum(logs, chances)
+        return self.known[low_group, touched]
+
     def _shape(self, low_group: float, touched: float) -> float:
         if self.shapes is None:
             return 0.0
-        group, shifted = self.shapes.group, self.shapes.shifted(touched)
-        top = max(group, shifted)
-        return top + math.log(low_group * math.exp(group - top) + (1 - low_group) * math.exp(shifted - top))
+        group, shifted = self.shapes.group, self.shapes.shifted(max(touched, 0.01))
+        return _log_sum(np.array([group, shifted]), np.array([low_group, 1 - low_group]))
 
     def _same(self, *, regression: bool) -> float:
         same = self.same_questions
@@ -257,18 +302,27 @@ class _Drop:
         return _sentence("; ".join(told) or "Too few scores to separate new questions from a regression")
 
     def _tell_unknown(self) -> str:
-        contrasts = [c for c in list_contrasts(self.report, self.segments) if c.share < 0.9]
-        alone = max(contrasts, key=lambda c: c.explained / self.fall, default=None)
-        if alone and alone.explained / self.fall > 0.7:
-            place = f"{alone.dimension.replace('_', ' ')} {alone.value}"
-            return _sentence(f"the drop is in {place}: {alone.inside:+.2f} there, {alone.outside:+.2f} elsewhere")
+        if found := self.search.found:
+            place = f"{found.dimension.replace('_', ' ')} {found.value}"
+            return _sentence(f"the drop is in {place}: {found.inside:+.2f} there, {found.outside:+.2f} elsewhere")
         return "Something that is not on the timeline, such as a service, a model or its data."
+
+
+def _list_stages(change: TimelineChange, near: Sequence[TimelineChange]) -> list[TimelineChange]:
+    """The change and what later ones added to it: a rollout in stages, each of which reaches a part of the users."""
+    later = sorted((c for c in near if c.target == change.target and c.ts > change.ts), key=lambda c: c.ts)
+    stages, reach = [change], change.reach
+    for each in later:
+        if each.kind is change.kind and reach + each.reach <= 1.01:
+            stages.append(each)
+            reach += each.reach
+    return stages
 
 
 def _time_of_change(timing: Timing, onset: float, touched: float) -> float:
     """Log evidence of an effect that begins with a change, or after a lag."""
     onsets = np.array([onset + lag for lag, _ in LAGS])
-    return _log_sum(timing.weigh(onsets, touched), np.outer([chance for _, chance in LAGS], GROWTH[CauseKind.CHANGE]))
+    return _log_sum(timing.weigh(onsets, touched), np.outer(_CHANCES, GROWTH[CauseKind.CHANGE]))
 
 
 def _time_of_any(timing: Timing, kind: CauseKind) -> float:
@@ -278,8 +332,9 @@ def _time_of_any(timing: Timing, kind: CauseKind) -> float:
 
 
 def _log_sum(logs: NDArray[np.float64], chances: NDArray[np.float64]) -> float:
-    top = float(logs.max())
-    return top + math.log(float((chances * np.exp(logs - top)).sum()))
+    possible = logs[chances > 0] + np.log(chances[chances > 0])
+    top = float(possible.max())
+    return top + math.log(float(np.exp(possible - top).sum()))
 
 
 def _log_odds(measured: float, error: float, fall: float) -> float:
@@ -306,12 +361,14 @@ def _order(cause: Cause, changed_on: date) -> tuple[float, float]:
     return (-round(cause.confidence, 9), abs(_days_after(cause.change.ts, changed_on)) if cause.change else 0.0)
 
 
-def _tell_change(change: TimelineChange, changed_on: date, contrast: Contrast | None, fall: float) -> str:
+def _tell_change(
+    change: TimelineChange, changed_on: date, contrast: Contrast | None, fall: float, *, reach: float, stages: int
+) -> str:
     """Return the evidence for or against a change, in one sentence."""
     when = _tell_time(_days_after(change.ts, changed_on))
     if contrast is None:
-        reached = f"reaches at most {change.reach:.0%} of users and " if change.reach < 1 else ""
-        return _sentence(f"it {reached}came {when}")
+        reached = f"reaches at most {reach:.0%} of users{f' in {stages} stages' * (stages > 1)} and "
+        return _sentence(f"it {reached * (reach < 1 or stages > 1)}came {when}")
     place = f"{contrast.dimension.replace('_', ' ')} {contrast.value}"
     there = f"{contrast.inside:+.2f} there, {contrast.outside:+.2f} elsewhere"
     if contrast.explained / fall > 0.7:

@@ -8,8 +8,10 @@ from datetime import date, datetime, timedelta
 from core.audit.actions import Action
 from core.audit.trail import list_audit_by_hour
 from core.causes.causes import Causes, rank_causes
-from core.causes.evidence import SameQuestions, list_contrasts
+from core.causes.evidence import SameQuestions
 from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
+from core.causes.outside_changes import list_outside
+from core.causes.search import NOT_SEARCHED, SegmentSearch, find_segment
 from core.causes.timeline import (
     MOST_AN_HOUR,
     TimelineChange,
@@ -66,6 +68,7 @@ def gather_changes(
         ("flags and indexes", lambda: _list_audited(store, scope, since)),
         ("corpus versions", lambda: summarize_versions(corpus().list_versions(_MOST_VERSIONS))),
         ("prompts", lambda: summarize_prompts(tracking().list_prompts())),
+        ("other systems", lambda: (each.as_change() for each in list_outside(store, scope, since))),
     )
     changes: list[TimelineChange] = []
     problems: list[str] = []
@@ -92,11 +95,7 @@ def explain_drift(
     report, (changes, problems) = found.report, gathered
     if report.changed_on is None or report.fall is None:
         return WhatChanged(tuple(changes), tuple(problems), Causes(()), (), report.reason)
-    reached = Window(report.baseline_from or report.changed_on, today)
-    segments = {
-        name: list_segment_scores(store, name, window=reached, scope=found.scope)
-        for name in list_dimensions(store, found.scope)
-    }
+    segments = _read_segments(store, found, today)
     same = compare_same_questions(store, report, found.days, today=today, scope=found.scope)
     causes = rank_causes(report, changes, days=found.days, segments=segments, same_questions=same)
     topics, failed = _name_topics(report, coverage, found.days, today)
@@ -106,8 +105,15 @@ def explain_drift(
         causes,
         topics,
         describe_drop(report, causes, topics),
-        describe_segments(report, list_contrasts(report, segments)),
+        describe_segments(causes.search),
     )
+
+
+def search_segments(store: Store, found: DriftOverview, *, today: date) -> SegmentSearch:
+    """Return which segment carries the drop, among all values of the service's dimensions."""
+    if found.report.changed_on is None:
+        return NOT_SEARCHED
+    return find_segment(found.report, _read_segments(store, found, today))
 
 
 def compare_same_questions(
@@ -131,6 +137,14 @@ def compare_same_questions(
     old = {normalize_query(q.text): q for q in list_questions(store, before, scope=scope)}
     new = list_questions(store, after, scope=scope)
     return _compare([(old[key], query) for query in new if (key := normalize_query(query.text)) in old], new)
+
+
+def _read_segments(store: Store, found: DriftOverview, today: date) -> dict[str, dict[str, tuple[DailyScores, ...]]]:
+    reached = Window(found.report.baseline_from or found.report.changed_on or today, today)
+    return {
+        name: list_segment_scores(store, name, window=reached, scope=found.scope)
+        for name in list_dimensions(store, found.scope)
+    }
 
 
 def _compare(pairs: Sequence[tuple[AskedQuery, AskedQuery]], new: Sequence[AskedQuery]) -> SameQuestions | None:

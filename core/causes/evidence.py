@@ -266,12 +266,21 @@ class Timing:
         since = history.ordinal.astype(np.float64) - changed_on.toordinal()
         return cls(EffectTest.of(history, detector.replay(history).noise), since)
 
+    def weigh_stages(self, steps: Sequence[tuple[float, float]], lags: Sequence[float], touched: float) -> Floats:
+        """The same, for each lag, of an effect that grows in steps: (onset, share of users) each."""
+        whole = sum(share for _, share in steps)
+        shapes = [sum(_effect(self.days, at + lag, 0.0) * share / whole for at, share in steps) for lag in lags]
+        return self._measure(np.column_stack(shapes), touched)
+
     def weigh(self, onsets: Floats, touched: float) -> Floats:
         """Tempered log evidence, onsets x `GROWTH_DAYS`, of an effect on the touched share of the queries."""
         shapes = np.column_stack([_effect(self.days, t, g) for t in onsets for g in GROWTH_DAYS])
+        return self._measure(shapes, touched).reshape(len(onsets), len(GROWTH_DAYS))
+
+    def _measure(self, shapes: Floats, touched: float) -> Floats:
         score, information = self.test.measure(shapes)
         gain = np.where(score < 0, 0.5 * score**2 / (information + (EFFECT_SD * max(touched, 0.01)) ** -2), 0.0)
-        return np.asarray(TEMPER * gain.reshape(len(onsets), len(GROWTH_DAYS)))
+        return np.asarray(TEMPER * gain)
 
 
 def _effect(days: Floats, onset: float, growth: float) -> Floats:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from core.causes.causes import CauseKind, Causes
-from core.causes.evidence import Contrast
+from core.causes.search import CarryingSegment, SegmentSearch
 from core.coverage.topics import Topic
 from core.drift.verdict import DriftReport
 from core.drift.wording import say_fall, say_since
@@ -14,7 +14,6 @@ from core.log.values import AskedQuery, DailyScores
 _NAMED_TOPICS = 3
 _WORTH_NAMING = 0.05  # topics below this share of the fall are not named
 _SURE, _LIKELY = 0.5, 0.3
-_NEARLY_ALL = 0.9  # a segment with more of the traffic has too little outside to compare
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +75,38 @@ def describe_drop(report: DriftReport, causes: Causes, topics: Sequence[TopicSha
     if len(named) == 1 and causes.first and causes.first.kind is CauseKind.NEW_QUESTIONS:
         named = ()  # the cause already names it
     held = f"; {_say_topics(len(named))} {min(1.0, sum(t.share for t in named)):.0%} of it" if named else ""
-    sentence = f"Retrieval score fell by {fell:.3f} {say_since(report)}{_say_means(report)}{held}."
+    place = f", in {_say_place(causes.search.found)}" if causes.search.found else ""
+    sentence = f"Retrieval score fell by {fell:.3f} {say_since(report)}{_say_means(report)}{place}{held}."
     return f"{sentence} {_say_cause(causes, topics)}" if causes.first else sentence
 
 
-def describe_segments(report: DriftReport, contrasts: Sequence[Contrast]) -> str:
-    """Return in one sentence whether the drop is in one segment; "" if segments cannot be compared.
+def describe_segments(search: SegmentSearch) -> str:
+    """Return in one sentence which segment carries the drop; "" if none could be compared.
 
-    A segment explains the drop when the traffic outside of it fell by less than half as much as all traffic.
+    >>> describe_segments(SegmentSearch(None, 60))
+    'No segment carries the drop: of the 60 values compared, none has significantly more of it than the rest.'
     """
-    if report.fall is None or not contrasts:
+    if not search.searched:
         return ""
-    fall = report.fall
-    held = [c for c in contrasts if c.share < _NEARLY_ALL and c.explained / fall > 0.5 and c.explained < -2 * c.error]
-    if not held:
-        return "The drop affects all segments alike: none has more of it than its share of the traffic."
-    most = max(held, key=lambda c: c.explained / fall)
+    most = search.found
+    if most is None:
+        return (
+            f"No segment carries the drop: of the {search.searched:,} values compared, none has significantly more of "
+            "it than the rest."
+        )
     return (
         f"The drop is in {most.dimension.replace('_', ' ')} {most.value}: {most.inside:+.2f} there, "
-        f"{most.outside:+.2f} elsewhere; it explains {min(1.0, most.explained / fall):.0%}."
+        f"{most.outside:+.2f} elsewhere; it explains {most.explained_share:.0%}. It is significant "
+        f"although {search.searched:,} values were searched."
     )
 
 
 def _say_topics(count: int) -> str:
     return "1 topic explains" if count == 1 else f"{count} topics explain"
+
+
+def _say_place(segment: CarryingSegment) -> str:
+    return f"{segment.dimension.replace('_', ' ')} {segment.value}"
 
 
 def _say_means(report: DriftReport) -> str:

@@ -36,6 +36,10 @@ class ChangeKind(StrEnum):
     CORPUS = "corpus"
     PROMPT = "prompt"
     DEPLOYMENT = "deployment"
+    RELEASE = "release"
+    FEED = "feed outage"
+    PUSH = "push"
+    OUTSIDE = "outside change"
     LEVEL = "level"
 
 
@@ -44,7 +48,8 @@ class TimelineChange:
     """One dated change. `touches` names the segments of the log that it affects; () means unknown.
 
     Values of one dimension in `touches` are alternatives. `reach` is the largest share (0 to 1) of users who can have
-    been affected: 0 for an index that was only built. `entry_id` is the audit entry, used to undo it.
+    been affected: 0 for an index that was only built. `entry_id` is the audit entry, used to undo it. `url` leads to
+    the change in the system that reported it.
     """
 
     ts: datetime
@@ -56,6 +61,7 @@ class TimelineChange:
     touches: tuple[tuple[str, str], ...] = ()
     entry_id: int | None = None
     reach: float = 1.0
+    url: str = ""
 
 
 class AuditedEntry(Protocol):

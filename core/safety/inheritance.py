@@ -25,7 +25,12 @@ _NAMES = frozenset(
 )
 _BEGINNINGS = ("LC_", "COMPOSE_")
 USUAL_UMASK = 0o022  # files of pipelines and releases are for others too; those of the deck are not
-_NEVER = frozenset({"QUARTERDECK_COOKIE_SECRET", "QUARTERDECK_OIDC_CLIENT_SECRET", "STREAMLIT_SERVER_COOKIE_SECRET"})
+_NEVER = frozenset(
+    {
+        "QUARTERDECK_COOKIE_SECRET", "QUARTERDECK_GITHUB_SECRET", "QUARTERDECK_OIDC_CLIENT_SECRET",
+        "STREAMLIT_SERVER_COOKIE_SECRET",
+    }
+)  # fmt: skip
 
 
 def inherit(environ: Mapping[str, str]) -> dict[str, str]:

@@ -6,11 +6,14 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pytest
 
-from benchmarks.cause_ranking import KINDS, answer, run
+from benchmarks.cause_ranking import answer, run
+from benchmarks.cause_scenarios import HARD, PLAIN
 from benchmarks.scores import summarize_scores
+from benchmarks.segment_search import run as search_stores
 from core.causes.causes import FAULT, GROWTH, LOW_GROUP_OF_CHANGE, Cause, CauseKind, Causes, name_unknown, rank_causes
 from core.causes.evidence import SameQuestions, Shapes, contrast_segment, list_contrasts
 from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
+from core.causes.search import find_segment
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.coverage.topics import Topic, Trend
 from core.drift.verdict import DriftReport, DriftStatus, decide_drift
@@ -82,7 +85,7 @@ def test_a_regression_of_one_prompt_is_laid_to_its_promotion_and_not_to_a_flag_o
     found = rank_causes(report_of(days), [flag, prompt], days=days, segments={"prompt_version": split})
     top = first(found)
     assert top.change is prompt
-    assert top.confidence > 0.9
+    assert top.confidence > 0.75  # an unrecorded change of the same segment and hours is possible too
     assert top.explained_share == pytest.approx(1.0, abs=0.1)
     assert top.evidence.startswith("The drop is in prompt version v3: -0.2")
     assert top.evidence.endswith("elsewhere; it came 2 h before the first low day.")
@@ -195,14 +198,22 @@ def test_a_shifted_histogram_holds_no_new_group() -> None:
 @pytest.mark.deep
 def test_the_benchmark_ranks_the_true_cause_first_in_nine_of_ten() -> None:
     answers = run(40)
-    assert sum(a.right for a in answers) >= 36
-    told = [a for a in answers if a.plain is not None]
-    apart = [(a.truth == "new_questions") == (a.plain == "new_questions") for a in told]
+    assert sum(bool(a.plain and a.plain.right) for a in answers) >= 36
+    apart = [(a.truth == "new_questions") == (a.plain.name == "new_questions") for a in answers if a.plain]
     assert sum(apart) >= len(apart) - 1
 
 
+@pytest.mark.deep
+def test_what_is_called_90_percent_sure_is_right_on_hard_scenarios_too() -> None:
+    answers = run(44, kinds=HARD)
+    sure = [each.right for a in answers for each in (a.plain, a.asked) if each and each.confidence >= 0.9]
+    assert sum(sure) >= 0.9 * len(sure)
+    unknown = [a.asked.right for a in answers if a.asked and a.truth == "unknown"]
+    assert sum(unknown) >= 0.6 * len(unknown)
+
+
 def test_the_benchmark_is_repeatable() -> None:
-    assert answer((KINDS[0], 3)) == answer((KINDS[0], 3))
+    assert answer((PLAIN[0], 3)) == answer((PLAIN[0], 3))
 
 
 DROPPED = DriftReport(
@@ -247,13 +258,57 @@ def test_the_headline_of_a_stable_score_is_the_verdict_itself() -> None:
 
 def test_segments_are_described_by_where_the_drop_sits() -> None:
     here, alike = log({"v2": (300, 0.0), "v3": (200, 0.25)}), log({"v2": (300, 0.08), "v3": (200, 0.08)})
-    sentences = []
-    for split in (here, alike):
-        report = report_of(add(split))
-        sentences.append(describe_segments(report, list_contrasts(report, {"prompt_version": split})))
+    sentences = [
+        describe_segments(find_segment(report_of(add(split)), {"prompt_version": split})) for split in (here, alike)
+    ]
     assert sentences[0].startswith("The drop is in prompt version v3: -0.2")
-    assert sentences[1].startswith("The drop affects all segments alike")
-    assert describe_segments(NO_DROP, ()) == ""
+    assert sentences[0].endswith("It is significant although 2 values were searched.")
+    assert sentences[1].startswith("No segment carries the drop: of the 2 values compared")
+    assert describe_segments(find_segment(NO_DROP, {})) == ""
+
+
+def test_the_headline_says_which_segment_carries_the_drop() -> None:
+    split = log({"acme": (200, 0.25), "globex": (300, 0.0), "initech": (300, 0.0)})
+    report = report_of(add(split))
+    found = rank_causes(report, [], days=add(split), segments={"tenant": split})
+    assert ", in tenant acme." in describe_drop(report, found)
+    assert found.search.found is not None
+    assert (found.search.found.explained_share, found.search.searched) == (pytest.approx(1.0, abs=0.1), 3)
+
+
+@pytest.mark.deep
+def test_the_segment_that_falls_is_named_and_none_where_all_fall() -> None:
+    found = search_stores(8)
+    falls = [each.ours == each.truth for each in found if each.kind == "one value falls"]
+    quiet = [each.ours is None for each in found if each.kind != "one value falls"]
+    assert (sum(falls) >= 7, sum(quiet) >= 30) == (True, True)
+
+
+def test_many_harmless_changes_make_each_less_suspicious() -> None:
+    days = add(log({"all": (500, 0.08)}))
+    guilty, others = change(ChangeKind.FLAG, -0.2), [change(ChangeKind.FLAG, -3.0 - at / 2) for at in range(30)]
+    alone, among = (rank_causes(report_of(days), [guilty, *more], days=days) for more in ([], others))
+    assert first(alone).change is guilty
+    assert first(among).kind is CauseKind.UNKNOWN
+
+
+def test_a_rollout_in_stages_is_one_cause_that_grows() -> None:
+    days: list[DailyScores] = []
+    rng = np.random.default_rng(8)
+    for at_day in range(47):
+        reached = 0.1 if at_day < 42 else 0.5 if at_day < 44 else 1.0
+        lost = (rng.uniform(0, 1, 1_000) < reached) * 0.1 if at_day >= 40 else 0.0
+        days.append(
+            summarize_scores(FIRST + timedelta(days=at_day), np.clip(rng.normal(0.62, 0.12, 1_000) - lost, 0, 1))
+        )
+    report = decide_drift(days, today=TODAY)
+    stages = [
+        replace(change(ChangeKind.FLAG, at_day, reach=reach), target="rollout")
+        for at_day, reach in ((0.0, 0.1), (2.0, 0.4), (4.0, 0.5))
+    ]
+    top = first(rank_causes(report, stages, days=days))
+    assert top.change in stages
+    assert "stages" in top.evidence or top.change is not stages[0]
 
 
 def topic(label: str, count: int, mean: float, *members: int) -> Topic:

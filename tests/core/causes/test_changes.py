@@ -1,6 +1,7 @@
 """Changes are gathered from every source, a failing source does not hide others, and the demo's true cause is first."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +12,9 @@ from core.audit.acts import Act
 from core.audit.trail import list_audit, list_audit_by_hour
 from core.causes.causes import CauseKind
 from core.causes.changes import compare_same_questions, explain_drift, gather_changes
-from core.causes.timeline import TimelineChange
+from core.causes.outside import OutsideChange, OutsideKind
+from core.causes.outside_changes import list_outside, store_changes
+from core.causes.timeline import ChangeKind, TimelineChange
 from core.corpus.corpus import Corpus
 from core.drift.report import report_drift
 from core.drift.verdict import DriftReport, DriftStatus
@@ -24,7 +27,7 @@ from quarterdeck.clock import start_of
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.scope import DEFAULT_SCOPE
+from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 from tests.conftest import CHAT, Demo
 
@@ -84,7 +87,7 @@ def test_the_demo_s_drop_is_laid_to_new_questions_and_not_to_the_changes_around_
     assert {"new_prompt_v3", "answer-service"} <= {cause.change.target for cause in decoys if cause.change}
     assert all(cause.confidence < 0.1 for cause in decoys)
     assert "users ask about something new" in told.sentence
-    assert told.segments.startswith("The drop affects all segments alike")
+    assert told.segments.startswith("No segment carries the drop")
 
 
 def _broken(problem: str) -> Callable[[], NoReturn]:
@@ -109,7 +112,7 @@ def test_a_store_that_is_missing_is_a_problem_and_no_crash(tmp_path: Path) -> No
         absent, _broken("no git"), _broken("no MLflow"), scope=DEFAULT_SCOPE, since=LONG_AGO
     )
     assert changes == ()
-    assert len(problems) == 3
+    assert len(problems) == 4
     assert problems[0].startswith("flags and indexes: ")
     assert "absent.db" in problems[0]
 
@@ -165,3 +168,16 @@ def test_questions_are_compared_with_themselves_whatever_else_is_asked(store: St
 def test_a_log_in_which_nothing_is_asked_twice_compares_nothing(store: Store) -> None:
     _log(store, (-3, "one", 0.8), (1, "two", 0.2))
     assert compare_same_questions(store, REPORT, list_daily_scores(store), today=CHANGED + timedelta(days=3)) is None
+
+
+def test_changes_of_other_systems_are_on_the_timeline_of_their_service(store: Store) -> None:
+    told = OutsideChange(
+        datetime(2026, 3, 2, 9, tzinfo=UTC), OutsideKind.FEED_OUTAGE, "prices are late", "production", "answers",
+        url="https://status.example.org/17", external_id="17", actor="monitor",
+    )  # fmt: skip
+    store_changes(store, [told, replace(told, external_id="18", environment="staging")], now_ms=0)
+    for service, count in (("answers", 1), ("search", 0)):
+        found = list_outside(store, Scope("production", service), datetime(2026, 1, 1, tzinfo=UTC))
+        assert len(found) == count
+    change = told.as_change()
+    assert (change.kind, change.summary, change.url) == (ChangeKind.FEED, "prices are late", told.url)
