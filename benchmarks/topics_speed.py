@@ -23,8 +23,9 @@ import numpy as np
 
 from benchmarks.topics_quality import BANKING77, as_queries
 from core.coverage import clusters as rule
+from core.coverage.maps import MAP_LIMIT, map_queries
 from core.coverage.report import report_coverage
-from core.coverage.topics import MAP_LIMIT, find_topics, map_queries
+from core.coverage.topics import find_topics
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from quarterdeck.log import as_log

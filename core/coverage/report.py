@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.coverage.backlog import list_backlog, list_topic_ids, record_sightings
+from core.coverage.maps import MAP_LIMIT, map_queries
 from core.coverage.topics import (
-    MAP_LIMIT,
     Topics,
     find_topics,
     low_score_threshold,
-    map_queries,
     recognize,
 )
 from core.drift.report import WINDOW_DAYS, DriftOverview, report_drift

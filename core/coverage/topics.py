@@ -24,7 +24,6 @@ from core.log.values import AskedQuery, normalize_query
 FEWEST_ASKED = 10  # below this, groups mean nothing
 LOW_SCORE_SHARE = 0.10
 SAME_TOPIC_SIMILARITY = 0.80  # between the centroids of one topic in two runs; see `_match_known`
-MAP_LIMIT = 2_000
 SAMPLES = 5
 
 
@@ -208,25 +207,6 @@ def trend_of(weekly_counts: Sequence[int]) -> Trend:
     if abs(z) <= 2.58:
         return Trend.STEADY
     return Trend.GROWING if z > 0 else Trend.FADING
-
-
-def map_queries(vectors: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float64]:
-    """Return a point (x, y) for each vector: t-SNE with cosine distances, seeded.
-
-    Neighborhoods are reliable, distances between far groups are not. Raises InvalidInput above 2,000 vectors.
-    """
-    from sklearn.manifold import TSNE
-
-    if len(vectors) > MAP_LIMIT:
-        raise InvalidInput("vectors", f"a map holds at most {MAP_LIMIT} points, not {len(vectors)}")
-    unit = normalize(np.asarray(vectors, dtype=np.float32))
-    plane = _principal_plane(unit)
-    if len(unit) < 5 or float(np.ptp(plane)) < 1e-6:
-        return plane
-    perplexity = min(30.0, (len(unit) - 1) / 3)
-    start = (plane / plane[:, 0].std() * 1e-4).astype(np.float32)
-    points = TSNE(2, perplexity=perplexity, init=start, random_state=seed, n_jobs=1).fit_transform(unit)
-    return np.asarray(points, dtype=np.float64)
 
 
 def _checked_share(share: float) -> float:
@@ -447,15 +427,3 @@ def _explain(asked: int, distinct: int, found: Clustering, topics: Sequence[Topi
         told += f"; a sample of {len(found.sampled)} shaped the topics, the other {rest} joined the nearest one"
     names = ", ".join(f"{topic.count} {topic.label[0].lower()}{topic.label[1:]}" for topic in foreign)
     return f"{told}; not grouped, because the model does not know their language: {names}" if names else told
-
-
-def _principal_plane(unit: NDArray[np.float32]) -> NDArray[np.float64]:
-    centerd = unit.astype(np.float64) - (unit.mean(axis=0) if len(unit) else 0.0)
-    if min(centerd.shape) == 0:
-        return np.zeros((len(unit), 2))
-    left, sizes, right = np.linalg.svd(centerd, full_matrices=False)
-    plane = np.zeros((len(unit), 2))
-    for axis in range(min(2, len(sizes))):
-        sign = np.sign(right[axis][np.abs(right[axis]).argmax()])
-        plane[:, axis] = left[:, axis] * sizes[axis] * sign
-    return plane

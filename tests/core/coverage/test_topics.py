@@ -10,6 +10,7 @@ from benchmarks.data import locate
 from benchmarks.topic_sets import zipf_counts
 from core.coverage import clusters
 from core.coverage.granularity import adjusted_rand
+from core.coverage.maps import map_queries
 from core.coverage.topics import (
     KnownTopic,
     Topics,
@@ -18,7 +19,6 @@ from core.coverage.topics import (
     find_topics,
     gain_of,
     low_score_threshold,
-    map_queries,
     trend_of,
 )
 from core.errors import InvalidInput
