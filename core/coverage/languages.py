@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from pathlib import Path
+from importlib.resources import files
 
 # A word may hold marks, such as the vowel signs of Hindi and Thai, which `\w` leaves out.
 _WORD = r"[^\W_](?:[^\W_]|{marks})*(?:['’_\-./+#&@][^\W_](?:[^\W_]|{marks})*)*[+#]*"
@@ -161,6 +161,6 @@ def _cutter(language: str) -> Callable[[str], list[str]]:
     elif language == "zh":
         parser = budoux.load_default_simplified_chinese_parser()
     else:
-        model = Path(budoux.__file__).parent / "models" / "ja_word.json"
+        model = files("budoux") / "models" / "ja_word.json"
         parser = budoux.Parser(json.loads(model.read_text(encoding="utf-8")))
     return parser.parse
