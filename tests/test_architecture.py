@@ -34,7 +34,8 @@ LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 OBSERVERS = {
     "access/sessions", "alerts/delivery", "coverage/backlog", "demo/build", "doctor", "embedding/vectors",
     "intake/counts", "intake/deliveries", "intake/importing", "intake/intake", "intake/open_traces",
-    "jobs/leases", "log/closing", "log/documents", "log/mapping", "log/score_maps", "log/scores", "log/successions",
+    "jobs/leases", "log/closing", "log/documents", "log/mapping", "log/score_maps", "log/scores",
+    "log/search_index", "log/successions",
     "prompts/bench", "prompts/promotion", "store/backfill", "store/backups",
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ _LOW = "auto"
     help="Only those that score low: below the threshold of the coverage page, or below the given similarity.",
 )  # fmt: skip
 @click.option("--topic", metavar="TOPIC", help="Only those of a topic of the last seven days: its number, id or label.")
-@click.option("--search", default="", metavar="TEXT", help="Only those that contain this text, in any case.")
+@click.option("--search", default="", metavar="TEXT", help="Only those with these words, or words that begin so.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="At most this many.")
 @common
 def questions(

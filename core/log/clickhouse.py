@@ -158,11 +158,12 @@ class ClickHouseLogReader:
         """Return the rows that meet a filter, newest first, those after a cursor."""
         return list_rows(self._log, wanted, limit, after)
 
-    def count_matching(self, wanted: QuestionFilter) -> int:
-        """Return how many rows meet a filter."""
+    def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
+        """Return how many rows meet a filter; with `most`, counting ends there."""
         conditions, values = list_conditions(wanted)
-        query = f"SELECT count() FROM {self._rows} WHERE {' AND '.join(conditions) or '1'}"
-        return int(self._log.query(query, **values)[0][0])
+        bound = "" if most is None else f" LIMIT {most:d}"
+        rows = f"SELECT 1 FROM {self._rows} WHERE {' AND '.join(conditions) or '1'}{bound}"
+        return int(self._log.query(f"SELECT count() FROM ({rows})", **values)[0][0])
 
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
         """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""

@@ -44,9 +44,9 @@ def list_newest(store: Store, wanted: QuestionFilter, *, limit: int) -> Iterator
             return
 
 
-def count_questions(store: Store, wanted: QuestionFilter) -> int:
-    """Return how many rows of the log meet a filter. Raises SourceUnavailable."""
-    return open_reader(store).count_matching(wanted)
+def count_questions(store: Store, wanted: QuestionFilter, *, most: int | None = None) -> int:
+    """Return how many rows of the log meet a filter; with `most`, counting ends there. Raises SourceUnavailable."""
+    return open_reader(store).count_matching(wanted, most)
 
 
 def with_spellings(store: Store, wanted: QuestionFilter, *, start_ms: int, end_ms: int) -> QuestionFilter:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, f
 from core.log.calendars import Calendar
 from core.log.document_rows import sum_documents
 from core.log.filters import Cursor, FoundRow, QuestionFilter
-from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
+from core.log.sql_rows import count_rows, list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -200,11 +200,13 @@ class SqlLogReader:
             found = {scope_id: Scope(*names) for scope_id, *names in connection.execute(named)}
             return list_rows(connection, found, wanted, limit, after)
 
-    def count_matching(self, wanted: QuestionFilter) -> int:
-        """Return how many rows meet a filter."""
-        conditions = list_conditions(self._store.dialect, wanted)
-        query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
+    def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
+        """Return how many rows meet a filter; with `most`, counting ends there."""
         with self._store.read() as connection:
+            if most is not None:
+                return count_rows(connection, list(connection.scalars(_ids(wanted.scope))), wanted, most)
+            conditions = list_conditions(connection, wanted)
+            query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
             return int(connection.scalar(query) or 0)
 
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
@@ -215,7 +217,7 @@ class SqlLogReader:
     def delete_matching(self, wanted: QuestionFilter, within: Connection) -> None:
         """Delete the rows that meet a filter, in a transaction of this store or one of its own."""
         kept = _within(retrievals.c.scope_id, wanted.scope)
-        SqlLog(self._store).delete(and_(kept, *list_conditions(self._store.dialect, wanted)), within)
+        SqlLog(self._store).delete(and_(kept, *list_conditions(within, wanted)), within)
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

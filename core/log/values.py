@@ -258,8 +258,8 @@ class LogReader(Protocol):
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> Sequence[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""
 
-    def count_matching(self, wanted: QuestionFilter) -> int:
-        """Return how many rows meet a filter."""
+    def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
+        """Return how many rows meet a filter; with `most`, counting ends there."""
 
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> Sequence[str]:
         """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""

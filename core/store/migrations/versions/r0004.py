@@ -18,7 +18,7 @@ _BINS = 50
 _DIMENSIONS = ("arm", "prompt_version", "index_version")
 _NEW_TABLES = (
     "scopes", "rollups", "days", "metric_sums", "metric_bins", "dimension_values", "document_days",
-    "document_packs", "scores", "score_maps", "intake", "trace_spans",
+    "document_packs", "scores", "score_maps", "intake", "trace_spans", "search_slices", "search_packs",
 )  # fmt: skip
 
 
