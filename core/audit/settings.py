@@ -38,6 +38,7 @@ class Family(StrEnum):
     RUN_NAMES = "run_names:"
     PREDICTION_OF = "prediction_of:"  # of other scopes than the first one
     SERVICE = "service:"
+    VIEWS = "views:"
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
 
@@ -55,6 +56,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.SERVICE: "service",
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
+    Family.VIEWS: "environment",
     Family.RUN_NAMES: "experiment",
 }
 

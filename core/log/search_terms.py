@@ -64,7 +64,7 @@ class SearchTerms:
             return make_key(scope_id, field, value)
 
         named = (*wanted.labels, ("session_id", wanted.session_id), ("user_id", wanted.user_id))
-        keys = [(key(name, value),) for name, value in named if value or name in LABELS]
+        keys: list[tuple[int, ...]] = [(key(name, value),) for name, value in named if value or name in LABELS]
         keys += [(key("document", document),) for document in wanted.documents]
         keys += [(key(f"attribute {name}", _unify(value)),) for name, value in wanted.attributes]
         if wanted.places and SCORED not in wanted.places:

@@ -188,7 +188,7 @@ class SqlLogReader:
             return list(connection.scalars(query))
 
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
-        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
         with self._store.read() as connection:
             within = _within(document_days.c.scope_id, scope)
             return sum_documents(connection, within, start_ms, end_ms, is_one=all(scope))
@@ -208,6 +208,14 @@ class SqlLogReader:
             conditions = list_conditions(connection, wanted)
             query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
             return int(connection.scalar(query) or 0)
+
+    def list_newest_texts(self, scope: Scope, most_rows: int, limit: int) -> Iterable[str]:
+        """Return distinct texts of the newest rows, most_rows of them, in no order, at most `limit`."""
+        c = retrievals.c
+        newest = select(c.query).where(_within(c.scope_id, scope), c.query != "").order_by(c.ts_ms.desc())
+        query = select(newest.limit(most_rows).subquery().c.query).distinct().limit(limit)
+        with self._store.read() as connection:
+            return [text for (text,) in fetch_many(connection, query)]
 
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
         """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
