@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -118,7 +119,7 @@ def _list_live_paths() -> tuple[str, ...]:
 def _list_changes(names: tuple[str, ...]) -> dict[str, str]:
     """Return the version that changed each file last, among the newest versions; names newest first."""
     found: dict[str, str] = {}
-    for new, old in zip(names[:_MOST_COMPARED], names[1:], strict=False):
+    for new, old in pairwise(names[: _MOST_COMPARED + 1]):
         for change in get_corpus().compare_versions(old, new).changes:
             found.setdefault(change.path, new)
     return found

@@ -86,8 +86,9 @@ def _render_hits(question: LoggedQuestion) -> None:
     if question.documents:
         st.caption("What the service found then")
         rows = [{"rank": hit.rank, "document": show_unseen(hit.id), "score": hit.score} for hit in question.documents]
-        st.dataframe(rows, hide_index=True, key=f"hits-{question.retrieval_id}", placeholder="—",
-                     column_config={"score": ui.score_column(), "rank": st.column_config.NumberColumn(width=50)})  # fmt: skip
+        columns = {"score": ui.score_column(), "rank": st.column_config.NumberColumn(width=50)}
+        key = f"hits-{question.retrieval_id}"
+        st.dataframe(rows, hide_index=True, key=key, placeholder="—", column_config=columns)
     else:
         st.caption("The service named no documents for this question.")
     _render_again(question)
@@ -99,8 +100,8 @@ def _render_again(question: LoggedQuestion) -> None:
         return
     key = f"again-{question.retrieval_id}"
     if not is_embedded(get_embedder(), question.query) and not st.session_state.get(key):
-        st.button("Search it again now", key=f"{key}-button", on_click=_remember, args=(key,),
-                  help="In the live and the waiting index. The question has no vector yet: loading the model takes seconds.")  # fmt: skip
+        costs = "In the live and the waiting index. The question has no vector yet: loading the model takes seconds."
+        st.button("Search it again now", key=f"{key}-button", on_click=_remember, args=(key,), help=costs)
         return
     found = load_again(question.query)
     if found.live is None and found.waiting is None:
