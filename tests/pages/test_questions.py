@@ -37,7 +37,7 @@ def test_filters_in_the_address_narrow_the_list_and_the_sentence(demo_url: str) 
     assert "questions of the last 7 days match the filters." in verdict(app)
     assert app.toggle(key="questions_low").value is True
     app.text_input(key="questions_text").set_value("gnome").run()
-    assert app.query_params["text"] == ["gnome"]
+    assert "gnome" in app.query_params["text"]
     assert verdict(app).startswith("0 of ")
     assert "No question matches." in shown_text(app)
 
