@@ -7,7 +7,7 @@ from zlib import crc32
 import streamlit as st
 
 from app import ui
-from app.panels.questions.filters import clear_filters, read_pairs, render_filters
+from app.panels.questions.filters import clear_filters, read_pairs, render_filters, render_form
 from app.panels.questions.judging import render_judging
 from app.panels.questions.question import render_question
 from app.panels.questions.resources import (
@@ -146,11 +146,10 @@ def render(frame: ui.Frame) -> None:
         states = load_states(frame.scope, chosen.first, chosen.last)
         render_sentence(chosen, states, threshold, is_reader=is_reader)
         ui.render_said()
-    left, right = st.columns([6, 1], vertical_alignment="top")
-    with left:
-        render_filters(frame.scope, pairs, is_reader=is_reader)
-    if is_reader:
-        with right:
+    render_filters(pairs, is_reader=is_reader)
+    with st.container(horizontal=True):
+        render_form(frame.scope, is_reader=is_reader)
+        if is_reader:
             render_views(pairs, frame.environment)
     if not is_reader:
         render_counts(states)

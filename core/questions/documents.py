@@ -49,6 +49,22 @@ class DocumentReport:
         return sum(row.retrieved for row in self.rows)
 
 
+def match_files(names: Iterable[str], paths: Iterable[str]) -> dict[str, str]:
+    """Return the file that each document is: the one with its path, or the only one whose path ends so.
+
+    >>> match_files(["a.md", "b.md", "x.md"], ["docs/a.md", "docs/b.md", "old/b.md"])
+    {'a.md': 'docs/a.md'}
+    """
+    known, ends = set(paths), dict[str, str]()
+    for path in known:
+        parts = path.split("/")
+        for start in range(1, len(parts)):
+            end = "/".join(parts[start:])
+            ends[end] = "" if end in ends else path
+    found = ((name, name if name in known else ends.get(name, "")) for name in names)
+    return {name: path for name, path in found if path}
+
+
 def report_documents(
     found: DocumentSums, *, below: float, indexed: Iterable[str] = (), changed_in: Mapping[str, str] | None = None
 ) -> DocumentReport:
@@ -58,7 +74,8 @@ def report_documents(
     `indexed` are the files of the live corpus version, `changed_in` the version that changed a file last.
     """
     live, changed = frozenset(indexed), changed_in or {}
-    knows = any(name in live for name in found.names)
+    files = match_files(found.names, live)
+    knows = bool(files)
     low = np.nan_to_num(found.low_share(below))
     work = low * found.sums[:, 6:].sum(axis=1) + found.bad
     order = np.lexsort((-found.retrieved, -work)).tolist()
@@ -72,12 +89,12 @@ def report_documents(
     rows = tuple(
         DocumentRow(
             name := found.names[at], int(retrieved[at]), int(firsts[at]), ranks[at], _known(scores[at]),
-            _known(shares[at]), int(bad[at]), last[at], changed.get(name, ""), name in live if knows else None,
-            works[at],
+            _known(shares[at]), int(bad[at]), last[at], changed.get(files.get(name, name), ""),
+            name in files if knows else None, works[at],
         )
         for at in order
     )  # fmt: skip
-    never = sorted(live.difference(found.names)) if knows else ()
+    never = sorted(live.difference(files.values())) if knows else ()
     nothing = (DocumentRow(name, 0, 0, None, None, None, 0, None, changed.get(name, ""), True, 0.0) for name in never)
     return DocumentReport(rows, tuple(nothing), knows)
 

@@ -94,7 +94,7 @@ def test_a_link_opens_one_question_with_its_hits_and_it_can_be_judged(demo_url: 
     found = list_page(store, QuestionFilter(retrieval_id=name)).questions[0]
     assert ("feedback", -1.0, "reviewer", "invented") in [tuple(score) for score in found.scores]
     store.close()
-    assert "👎 bad" in shown_text(app)
+    assert "✗ bad" in shown_text(app)
 
 
 def test_a_question_that_is_gone_says_so(as_demo: Demo) -> None:

@@ -51,7 +51,7 @@ def render_documents(scope: Scope, today: date) -> None:
 def _say(report: DocumentReport, days: int) -> str:
     """Return what the list says in one sentence."""
     worst = report.rows[0]
-    never = f" {len(report.never):,} indexed files were never found." if report.knows_corpus else ""
+    never = _say_never(len(report.never)) if report.knows_corpus else ""
     named = f"{len(report.rows):,} documents were found in the last {days} days."
     if not worst.work:
         return f"{named} None of them has low questions or bad feedback.{never}"
@@ -60,6 +60,12 @@ def _say(report: DocumentReport, days: int) -> str:
         f"{named} {plain(ui.shorten(show_unseen(worst.document), 60))} needs the most work: {low:,} low of "
         f"{worst.retrieved:,} questions.{never}"
     )
+
+
+def _say_never(count: int) -> str:
+    if not count:
+        return " Every file of the live version was found."
+    return f" {'1 file' if count == 1 else f'{count:,} files'} of the live version {'was' if count == 1 else 'were'} never found."
 
 
 def _list_kinds(report: DocumentReport) -> list[str]:

@@ -29,20 +29,26 @@ def read_pairs(*, is_reader: bool) -> Pairs:
     )
 
 
-def render_filters(scope: Scope, pairs: Pairs, *, is_reader: bool) -> None:
-    """Draw the controls: words, low only, states, the other filters as chips, and the form that adds one."""
-    left, middle, right = st.columns([2.2, 1, 2.6], vertical_alignment="bottom")
-    if is_reader:
-        _show("questions_text", " ".join(value for name, value in pairs if name == "text"))
-        left.text_input(
-            "Words of the question", key="questions_text", on_change=_keep_text, max_chars=200,
-            placeholder="words, or their beginnings",
-        )  # fmt: skip
+def render_filters(pairs: Pairs, *, is_reader: bool) -> None:
+    """Draw the controls: words, low only, states, and the other filters as chips."""
+    _show("questions_text", " ".join(value for name, value in pairs if name == "text"))
     _show("questions_low", any(name == "low" for name, _ in pairs))
-    middle.toggle("Low only", key="questions_low", on_change=_keep_low)
     _show("questions_state", [value for name, value in pairs if name == "state" and value in STATES])
-    right.pills("State", STATES, selection_mode="multi", key="questions_state", on_change=_keep_states)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if is_reader:
+            st.text_input(
+                "Words of the question", key="questions_text", on_change=_keep_text, max_chars=200, width=300,
+                placeholder="words, or their beginnings",
+            )  # fmt: skip
+        st.toggle("Low only", key="questions_low", on_change=_keep_low, width="content")
+        st.pills(
+            "State", STATES, selection_mode="multi", key="questions_state", on_change=_keep_states, width="content"
+        )
     _render_chips(pairs)
+
+
+def render_form(scope: Scope, *, is_reader: bool) -> None:
+    """Draw the form that adds a filter."""
     with st.popover("Add a filter", icon=":material/filter_alt:"):
         _render_form(scope, is_reader=is_reader)
 

@@ -18,16 +18,17 @@ def render_judging(questions: Sequence[LoggedQuestion], environment: str, *, key
     """Draw the two buttons and the note, and say beside them what became of the last click."""
     locked = lock(Action.QUESTION_JUDGE, environment)
     several = "" if len(questions) == 1 else f" ({len(questions)})"
-    left, middle, right = st.columns([1.2, 1.2, 3], vertical_alignment="bottom")
-    note = right.text_input(
-        "Note", key=f"note-{key}", max_chars=500, placeholder="why (optional)", label_visibility="collapsed"
-    )
-    for column, word, value, icon in (
-        (left, "Good", GOOD, ":material/thumb_up:"), (middle, "Bad", BAD, ":material/thumb_down:"),
-    ):  # fmt: skip
-        column.button(
-            f"{word}{several}", key=f"{word}-{key}", icon=icon, on_click=_judge,
-            args=(tuple(questions), value, note, environment), **locked,
+    with st.container(horizontal=True):
+        for word, value, icon in (
+            ("Good", GOOD, ":material/thumb_up:"), ("Bad", BAD, ":material/thumb_down:"),
+        ):  # fmt: skip
+            st.button(
+                f"{word}{several}", key=f"{word}-{key}", icon=icon, on_click=_judge,
+                args=(tuple(questions), value, key, environment), **locked,
+            )  # fmt: skip
+        st.text_input(
+            "Note", key=f"note-{key}", max_chars=500, placeholder="why (optional)", label_visibility="collapsed",
+            width=220,
         )  # fmt: skip
     if problem := st.session_state.pop("judge_problem", ""):
         st.error(f"**Nothing was changed** — {problem}")
@@ -35,11 +36,11 @@ def render_judging(questions: Sequence[LoggedQuestion], environment: str, *, key
         st.toast(said, icon="✅")
 
 
-def _judge(questions: tuple[LoggedQuestion, ...], value: float, note: str, environment: str) -> None:
-    word = "good" if value > 0 else "bad"
+def _judge(questions: tuple[LoggedQuestion, ...], value: float, key: str, environment: str) -> None:
+    word, note = "good" if value > 0 else "bad", st.session_state[f"note-{key}"].strip()
     try:
-        act = make_act(note.strip() or f"judged {word} on the questions page", environment)
-        entry = judge_questions(get_store(), questions, value, act, note=note.strip())
+        act = make_act(note or f"judged {word} on the questions page", environment)
+        entry = judge_questions(get_store(), questions, value, act, note=note)
     except QuarterdeckError as error:
         st.session_state["judge_problem"] = plain_error(error)
         return

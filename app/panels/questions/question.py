@@ -19,7 +19,7 @@ from app.panels.questions.table import find_feedback, say_feedback
 from app.resources import get_embedder
 from app.text import plain, show_unseen
 from core.log.filters import LoggedQuestion, QuestionFilter
-from core.questions.again import IndexAnswer, is_embedded
+from core.questions.again import SearchedAgain, is_embedded
 from quarterdeck.scope import Scope
 
 _MOST_OF_SESSION = 100
@@ -107,10 +107,7 @@ def _render_again(question: LoggedQuestion) -> None:
     if found.live is None and found.waiting is None:
         st.caption("Searched again: no index of this deck's embedding model is live or waiting.")
         return
-    columns = st.columns(2)
-    for column, kind, answer in ((columns[0], "live", found.live), (columns[1], "waiting", found.waiting)):
-        with column:
-            _render_index_answer(kind, answer)
+    _render_answers(found)
     live, waiting = (None if each is None else each.best for each in (found.live, found.waiting))
     if found.waiting and live is not None and waiting is not None and waiting > live:
         version = plain(found.waiting.corpus_version)
@@ -121,18 +118,22 @@ def _remember(key: str) -> None:
     st.session_state[key] = True
 
 
-def _render_index_answer(kind: str, answer: IndexAnswer | None) -> None:
-    if answer is None:
-        st.caption(f"No {kind} index")
-        return
-    st.caption(f"Now, {kind}: {plain(answer.index_name)}")
-    if answer.problem:
-        st.error(plain(answer.problem))
-        return
-    rows = [{"document": show_unseen(hit.document), "score": hit.score} for hit in answer.hits]
-    st.dataframe(
-        rows, hide_index=True, key=f"again-{kind}-{answer.index_name}", column_config={"score": ui.score_column()}
-    )
+def _render_answers(found: SearchedAgain) -> None:
+    """Draw the hits of both indexes side by side, in one table."""
+    named = [(kind, answer) for kind, answer in (("live", found.live), ("waiting", found.waiting)) if answer]
+    st.caption("Now: " + ", ".join(f"{kind} {plain(answer.index_name)}" for kind, answer in named))
+    for kind, answer in named:
+        if answer.problem:
+            st.error(f"The {kind} index could not be searched — {plain(answer.problem)}")
+    rows: list[dict[str, str | float | None]] = []
+    for place in range(max(len(answer.hits) for _, answer in named)):
+        row: dict[str, str | float | None] = {}
+        for kind, answer in named:
+            hit = answer.hits[place] if place < len(answer.hits) else None
+            row |= {kind: show_unseen(hit.document) if hit else None, f"{kind} score": hit.score if hit else None}
+        rows.append(row)
+    columns = {f"{kind} score": ui.score_column(width=60, label="score") for kind, _ in named}
+    st.dataframe(rows, hide_index=True, key="searched-again", placeholder="—", column_config=columns)
 
 
 def _render_session(question: LoggedQuestion) -> None:

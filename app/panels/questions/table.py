@@ -44,27 +44,23 @@ def render_table(page: QuestionPage, *, key: str, narrow: bool) -> list[LoggedQu
 
 def render_paging(page: QuestionPage, *, is_first: bool) -> None:
     """Draw the buttons to the newest and to older questions."""
-    left, right, _ = st.columns([1, 1, 4])
-    left.button("Newest", icon=":material/first_page:", disabled=is_first, on_click=_turn, args=(None,))
-    following = None if page.following is None else str(page.following)
-    right.button(
-        "Older", icon=":material/chevron_right:", disabled=following is None, on_click=_turn, args=(following,)
-    )
+    older = None if page.following is None else str(page.following)
+    with st.container(horizontal=True):
+        st.button("Newest", icon=":material/first_page:", disabled=is_first, on_click=_turn, args=(None,))
+        st.button("Older", icon=":material/chevron_right:", disabled=older is None, on_click=_turn, args=(older,))
 
 
 def render_files(wanted: QuestionFilter, selected: Sequence[LoggedQuestion], environment: str) -> None:
     """Draw the buttons for the selected questions, or for all that match, as CSV and JSON Lines."""
     what = f"{len(selected)} selected" if selected else f"all (at most {MOST_ROWS:,})"
-    left, right = st.columns(2)
-    for column, kind, write, mime in (
-        (left, "CSV", write_csv, "text/csv"), (right, "JSON Lines", write_lines, "application/x-ndjson"),
-    ):  # fmt: skip
-        name = "questions.csv" if kind == "CSV" else "questions.jsonl"
-        with column:
-            offer_file(
-                f"{kind}, {what}", _export(write, wanted, tuple(selected), environment), name, mime,
-                key=f"questions-{kind}",
-            )  # fmt: skip
+    kinds = (
+        ("CSV", write_csv, "questions.csv", "text/csv"),
+        ("JSON Lines", write_lines, "questions.jsonl", "application/x-ndjson"),
+    )
+    with st.container(horizontal=True):
+        for kind, write, name, mime in kinds:
+            export = _export(write, wanted, tuple(selected), environment)
+            offer_file(f"{kind}, {what}", export, name, mime, key=f"questions-{kind}")
 
 
 def render_counts(states: States) -> None:
@@ -88,7 +84,7 @@ def find_feedback(question: LoggedQuestion) -> float | None:
 
 def say_feedback(value: float | None) -> str:
     """Return feedback as a word with a sign."""
-    return "" if value is None else "👍 good" if value > 0 else "👎 bad" if value < 0 else "neutral"
+    return "" if value is None else "✓ good" if value > 0 else "✗ bad" if value < 0 else "neutral"
 
 
 def _turn(cursor: str | None) -> None:

@@ -48,6 +48,15 @@ def test_files_that_no_question_found_are_told_with_the_version_that_changed_the
     assert all(row.is_indexed for row in report.rows)
 
 
+def test_a_document_may_be_named_by_the_end_of_its_path() -> None:
+    live = ("corpus/docs/popular.md", "corpus/docs/hated.md", "old/hated.md", "corpus/docs/asleep.md")
+    report = report_documents(FOUND, below=0.46, indexed=live, changed_in={"corpus/docs/popular.md": "v2"})
+    assert {row.document: (row.is_indexed, row.changed_in) for row in report.rows} == {
+        "popular.md": (True, "v2"), "hated.md": (False, ""), "failing.md": (False, ""),
+    }  # fmt: skip
+    assert "corpus/docs/asleep.md" in [row.document for row in report.never]
+
+
 def test_names_of_another_kind_than_the_files_leave_open_which_are_never_found() -> None:
     report = report_documents(FOUND, below=0.46, indexed=("docs/a.md",))
     assert (report.never, report.knows_corpus) == ((), False)
