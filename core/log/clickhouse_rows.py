@@ -91,12 +91,11 @@ def list_conditions(wanted: QuestionFilter) -> tuple[list[str], dict[str, Any]]:
         add(f"ifNull(toString({name}), '') = ?", "String", value)
     for name, pieces in wanted.fragments:
         add(f"arrayExists(piece -> position(ifNull({name}, ''), piece) > 0, ?)", "Array(String)", list(pieces))
-    if wanted.score_name in METRICS:
-        found.append(f"{wanted.score_name} IS NOT NULL")
-        if wanted.score_below is not None:
-            add(f"{wanted.score_name} < ?", "Float64", wanted.score_below)
-    elif wanted.score_name:
-        found.append("0")
+    if wanted.score_name:
+        own = f"{wanted.score_name} IS NOT NULL" if wanted.score_name in METRICS else "0"
+        if own != "0" and wanted.score_below is not None:
+            own = f"ifNull({wanted.score_name}, inf) < {wanted.score_below!r}"
+        add(f"({own} OR has(?, ifNull(retrieval_id, '')))", "Array(String)", list(wanted.judged))
     return found, values
 
 

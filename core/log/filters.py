@@ -54,7 +54,8 @@ class QuestionFilter:
     to begin a word of the text, in any case. `texts` are exact spellings, of a topic for example; an empty tuple
     matches nothing, None everything. `documents` and `attributes` have to be among the row's own; an attribute's value
     is given as text. `labels` are pairs of one of LABELS and its value, "" for rows without one. `score_name` is the
-    name of a score that the question has, its own or a later one, and `score_below` a bound of it.
+    name of a score that the question has, its own or a later one, and `score_below` a bound of it. `judged` are the ids
+    of questions that have it, where the log lies elsewhere than the scores that came later.
     """
 
     scope: Scope = EVERYTHING
@@ -72,6 +73,7 @@ class QuestionFilter:
     attributes: tuple[tuple[str, str], ...] = ()
     score_name: str = ""
     score_below: float | None = None
+    judged: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for state in self.states:

@@ -65,7 +65,8 @@ def _say(report: DocumentReport, days: int) -> str:
 def _say_never(count: int) -> str:
     if not count:
         return " Every file of the live version was found."
-    return f" {'1 file' if count == 1 else f'{count:,} files'} of the live version {'was' if count == 1 else 'were'} never found."
+    told = "1 file of the live version was" if count == 1 else f"{count:,} files of the live version were"
+    return f" {told} never found."
 
 
 def _list_kinds(report: DocumentReport) -> list[str]:

@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import SEARCH_SLICE, retrievals
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
-from tests.backends import BACKENDS
+from tests.backends import BACKENDS, make_url
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SCOPES = (Scope("production", "answers"), Scope("production", "search"), Scope("staging", "answers"))
@@ -192,6 +194,24 @@ def test_questions_are_found_by_the_scores_that_they_have(store: Store) -> None:
     assert list_ids(log, QuestionFilter(score_name="quality", score_below=0.0)) == ["q-1"]
     assert list_ids(log, QuestionFilter(score_name="feedback")) == ["q-2"]
     assert list_ids(log, QuestionFilter(score_name="feedback", score_below=0.0)) == []
+
+
+@pytest.mark.slow
+def test_scores_that_came_later_count_where_the_log_is_in_clickhouse(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'deck.db'}"
+    with closing(Store(url, create=True, log_url=make_url("clickhouse", tmp_path))) as store:
+        rows = [
+            Retrieval(NOON, f"q {number}", 0.5, retrieval_id=f"q-{number}", feedback=feedback)
+            for number, feedback in enumerate((1.0, -1.0, None, None))
+        ]
+        append_retrievals(store, rows)
+        given = {"source": "reviewer", "comment": "", "ts_ms": 1, "environment": "production", "service": "default"}
+        with store.begin() as connection:
+            store_scores(connection, [{**given, "retrieval_id": "q-2", "name": "feedback", "value": -1.0}])
+        for below, wanted in ((None, ["q 2", "q 1", "q 0"]), (0.0, ["q 2", "q 1"])):
+            found = list_page(store, QuestionFilter(score_name="feedback", score_below=below)).questions
+            assert sorted(question.query for question in found) == sorted(wanted)
+        assert count_questions(store, QuestionFilter(score_name="quality")) == 0
 
 
 def test_a_question_shows_what_the_service_gave(store: Store) -> None:
