@@ -27,7 +27,7 @@ from app.visitor import may_read_questions
 from core.errors import InvalidInput
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, read_cursor
 from core.log.values import States
-from core.questions.wanted import Pairs, Span, make_filter
+from core.questions.wanted import Pairs, ShownSpan, make_filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
     pairs = read_pairs(is_reader=is_reader)
     calendar, today = load_calendar(frame.scope), frame.today
     first = today - timedelta(days=frame.days - 1)
-    whole = Span(calendar.start_of(first), calendar.end_of(today), calendar)
+    whole = ShownSpan(calendar.start_of(first), calendar.end_of(today), calendar)
     wanted = make_filter(pairs, frame.scope, whole, threshold=threshold)
     given = dict(pairs)
     last, said, label = today, f"of the last {frame.days} days", ""

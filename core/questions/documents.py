@@ -1,4 +1,4 @@
-"""Rule: how documents do in the questions that find them, sorted by how much work they need."""
+"""Shell: reports how documents do in the questions that find them, sorted by how much work they need."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ class DocumentReport:
 def match_files(names: Iterable[str], paths: Iterable[str]) -> dict[str, str]:
     """Return the file that each document is: the one with its path, or the only one whose path ends so.
 
-    >>> match_files(["a.md", "b.md", "x.md"], ["docs/a.md", "docs/b.md", "old/b.md"])
-    {'a.md': 'docs/a.md'}
+    >>> match_files(["a.md", "b.md", "x.md"], ["new/a.md", "new/b.md", "old/b.md"])
+    {'a.md': 'new/a.md'}
     """
     known, ends = set(paths), dict[str, str]()
     for path in known:

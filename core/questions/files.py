@@ -1,4 +1,4 @@
-"""Rule: questions as records, and as CSV and JSON Lines; `quarterdeck import` reads the same names."""
+"""Gateway to exports of questions, as CSV and JSON Lines; `quarterdeck import` reads the same names."""
 
 import csv
 import dataclasses

@@ -36,7 +36,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ShownSpan:
     """The time that the page shows: from `start_ms` to before `end_ms`, in days of this calendar."""
 
     start_ms: int
@@ -44,7 +44,7 @@ class Span:
     calendar: Calendar
 
 
-def make_filter(pairs: Pairs, scope: Scope, span: Span, *, threshold: float) -> QuestionFilter:
+def make_filter(pairs: Pairs, scope: Scope, span: ShownSpan, *, threshold: float) -> QuestionFilter:
     """Return the questions that pairs of a name of FILTERS and a value mean; a topic is narrowed to elsewhere.
 
     A day, or a time since when, replaces that part of the span; an id is looked for at any time. Questions are low
@@ -75,7 +75,7 @@ def say_filter(name: str, value: str) -> str:
     return FILTERS[name] if name == "low" else f"{FILTERS[name]}: {value}"
 
 
-def _read_span(pairs: Pairs, span: Span) -> tuple[int | None, int | None]:
+def _read_span(pairs: Pairs, span: ShownSpan) -> tuple[int | None, int | None]:
     if _last(pairs, "id"):
         return None, None
     if day := _last(pairs, "day"):

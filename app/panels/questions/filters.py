@@ -14,7 +14,7 @@ from quarterdeck.scope import Scope
 _OWN_CONTROL = ("text", "low", "state")
 _HINTS = {
     "day": "2026-11-21", "since": "2026-11-21", "attribute": "tenant=acme", "score": "feedback<0",
-    "document": "docs/guide.md",
+    "document": "guide.md",
 }  # fmt: skip
 
 

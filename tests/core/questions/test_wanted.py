@@ -5,12 +5,12 @@ import pytest
 from core.errors import InvalidInput
 from core.log.calendars import make_calendar
 from core.log.filters import QuestionFilter
-from core.questions.wanted import Pairs, Span, make_filter, say_filter
+from core.questions.wanted import Pairs, ShownSpan, make_filter, say_filter
 from quarterdeck.scope import DEFAULT_SCOPE
 
 DAY_MS = 86_400_000
 BERLIN = make_calendar("Europe/Berlin")
-SPAN = Span(1_700_000_000_000, 1_800_000_000_000, BERLIN)
+SPAN = ShownSpan(1_700_000_000_000, 1_800_000_000_000, BERLIN)
 
 
 def read(*pairs: tuple[str, str]) -> QuestionFilter:
