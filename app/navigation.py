@@ -9,6 +9,7 @@ from quarterdeck.scope import DEFAULT_SERVICE
 
 TITLES = {
     "overview": "Overview",
+    "questions": "Questions",
     "drift": "Drift",
     "coverage": "Coverage",
     "prompts": "Prompts",
@@ -28,8 +29,8 @@ def get_page(name: str) -> Any:
     return st.Page(f"../pages/{name}.py", title=TITLES[name], url_path=name, default=not path_of(name))
 
 
-def link_to(name: str, label: str, **filters: str) -> None:
-    """Draw a link to a page, with filters of its address."""
+def link_to(name: str, label: str, **filters: str | Sequence[str]) -> None:
+    """Draw a link to a page, with filters of its address; several values of one filter are a list."""
     st.page_link(get_page(name), label=label, query_params=filters or None)
 
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.corpus.differences import render_differences
+from app.panels.corpus.documents import render_documents
 from app.panels.corpus.files import render_files
 from app.panels.corpus.indexes import render_indexes
 from app.panels.corpus.pipeline import render_pipeline
@@ -55,6 +56,10 @@ def render() -> None:
         "Versions": ("The versions could not be drawn", lambda: render_versions(versions, indexes, aliases)),
         "Files": ("The files could not be listed", lambda: render_files(versions)),
         "Diff": ("The versions could not be compared", lambda: render_differences(versions)),
+        "Documents": (
+            "The documents could not be added up",
+            lambda: render_documents(frame.scope, frame.today),
+        ),
         "Pipeline": ("The pipeline could not be read", render_pipeline),
         "Indexes": ("The indexes could not be read", lambda: render_indexes(versions, indexes, aliases)),
         "What would it fix?": (

@@ -30,6 +30,10 @@ EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
 DIMENSIONS = ("arm", "prompt_version", "index_version", "model")
 METRICS = ("latency_ms", "cost_usd", "tokens", "faithfulness", "feedback")  # a row's own numbers, besides its score
+SEARCH_SLICE = 32_768  # consecutive row numbers whose terms are packed together
+_SEARCHED = (  # what changes the terms of a row
+    "query", "scope_id", "session_id", "user_id", *DIMENSIONS, "state", "documents", "attributes",
+)  # fmt: skip
 LOW_SCORE_CEILING = 0.6  # scores below it are indexed with their query, for the coverage page
 FIRST_SCOPE = 1  # the id of the scope of rows that name none: production, default
 COUNTED_BY_WRITER = 2  # in `rolled_up`: the writer updated the rollups; anything less is counted by the triggers
@@ -254,6 +258,26 @@ document_packs = Table(
     Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
     Column("counted", BigInteger, nullable=False),
     Column("summed", Double, nullable=False),
+    Column("packed", LargeBinary, nullable=False),
+)
+
+# Where the terms of questions occur, by slices of consecutive row numbers (`core.log.search_packs`). The deck packs
+# slices that are full, once `packed_ms` is not null they count. Deleting or changing a row of one deletes the slice.
+search_slices = Table(
+    "search_slices",
+    metadata,
+    Column("slice", BigInteger, primary_key=True, autoincrement=False),
+    Column("noted_ms", BigInteger, nullable=False),
+    Column("packed_ms", BigInteger),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+)
+
+search_packs = Table(
+    "search_packs",
+    metadata,
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("slice", BigInteger, primary_key=True, autoincrement=False),
     Column("packed", LargeBinary, nullable=False),
 )
 
@@ -600,6 +624,14 @@ def _indexes_and_triggers(dialect: str) -> list[str]:
             "DROP TRIGGER IF EXISTS retrievals_roll_up",
             f"CREATE TRIGGER retrievals_roll_up AFTER INSERT ON retrievals WHEN NEW.rolled_up < {COUNTED_BY_WRITER} "
             f"BEGIN {_add_new_row('CAST(NEW.score * {} AS INTEGER)', 'MIN')} END",
+            *(
+                statement
+                for name, event in _list_search_triggers().items()
+                for statement in (
+                    f"DROP TRIGGER IF EXISTS {name}",
+                    f"CREATE TRIGGER {name} AFTER {event} ON retrievals BEGIN {_FORGET_SLICE}; END",
+                )
+            ),
         ]
     return [
         "CREATE OR REPLACE FUNCTION retrievals_roll_up() RETURNS trigger AS $$ BEGIN "
@@ -607,7 +639,25 @@ def _indexes_and_triggers(dialect: str) -> list[str]:
         f"{_add_new_row('FLOOR(NEW.score * {})::int', 'LEAST')} RETURN NULL; END $$ LANGUAGE plpgsql",
         "CREATE OR REPLACE TRIGGER retrievals_roll_up AFTER INSERT ON retrievals FOR EACH ROW "
         f"WHEN (NEW.rolled_up < {COUNTED_BY_WRITER}) EXECUTE FUNCTION retrievals_roll_up()",
+        "CREATE OR REPLACE FUNCTION retrievals_forget_slice() RETURNS trigger AS $$ BEGIN "
+        f"{_FORGET_SLICE}; RETURN NULL; END $$ LANGUAGE plpgsql",
+        *(
+            f"CREATE OR REPLACE TRIGGER {name} AFTER {event} ON retrievals FOR EACH ROW "
+            "EXECUTE FUNCTION retrievals_forget_slice()"
+            for name, event in _list_search_triggers().items()
+        ),
     ]
+
+
+_FORGET_SLICE = f"DELETE FROM search_slices WHERE slice = OLD.id / {SEARCH_SLICE}"
+
+
+def _list_search_triggers() -> dict[str, str]:
+    """Return the triggers by which a changed or deleted row is looked for in the log again, by name."""
+    return {
+        "retrievals_deleted": "DELETE",
+        "retrievals_changed": f"UPDATE OF {', '.join(_SEARCHED)}",
+    }
 
 
 def _add_new_row(bin_sql: str, least: str) -> str:

@@ -23,8 +23,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding",
     "drift",
-    "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "causes",
-    "alerts",
+    "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "questions",
+    "causes", "alerts",
 )  # fmt: skip
 TOP = {"demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
@@ -35,7 +35,7 @@ OBSERVERS = {
     "access/sessions", "alerts/delivery", "causes/outside_changes", "coverage/backlog", "demo/build", "doctor",
     "embedding/vectors", "intake/counts", "intake/deliveries", "intake/importing", "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/judgments", "log/mapping", "log/score_maps", "log/scores",
-    "log/successions", "prompts/bench", "prompts/promotion", "store/backfill", "store/backups",
+    "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "store/backfill", "store/backups",
 }  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}

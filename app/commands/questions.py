@@ -1,12 +1,10 @@
 """The command `questions`: the questions of the log, one by one."""
 
-import dataclasses
 import sys
 from dataclasses import replace
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
-from typing import Any
 
 import click
 
@@ -15,7 +13,6 @@ from core.config import Config
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion, QuestionFilter
 from core.log.retrievals import list_scopes
-from core.log.services import ServiceSettings
 from quarterdeck.scope import Scope, make_scope
 from quarterdeck.store import Store
 
@@ -29,7 +26,7 @@ _LOW = "auto"
     help="Only those that score low: below the threshold of the coverage page, or below the given similarity.",
 )  # fmt: skip
 @click.option("--topic", metavar="TOPIC", help="Only those of a topic of the last seven days: its number, id or label.")
-@click.option("--search", default="", metavar="TEXT", help="Only those that contain this text, in any case.")
+@click.option("--search", default="", metavar="TEXT", help="Only those with these words, or words that begin so.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="At most this many.")
 @common
 def questions(
@@ -43,6 +40,7 @@ def questions(
     """
     from core.log.questions import list_newest
     from core.log.services import get_service
+    from core.questions.files import to_record
 
     store = open_store(config)
     given = click.get_current_context().params.get("environment")
@@ -55,12 +53,6 @@ def questions(
     services = {name: get_service(store, name) for name in {question.service for question in found}}
     records = [to_record(question, services[question.service]) for question in found]
     show(as_json, records, [_describe(question) for question in found])
-
-
-def to_record(question: LoggedQuestion, service: ServiceSettings) -> dict[str, Any]:
-    """Return a question as an export holds it, with the address of its trace; the import reads the same names."""
-    record = {field.name: getattr(question, field.name) for field in dataclasses.fields(question)}
-    return {**record, "trace_link": service.link_to(question.trace_id or "") or None}
 
 
 def _narrow(

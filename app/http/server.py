@@ -35,6 +35,7 @@ from core.log.dimensions import declare_dimensions
 from core.log.documents import pack_documents
 from core.log.mapping import map_scores
 from core.log.scores import apply_scores
+from core.log.search_index import fill_search_index
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from core.store.backfill import backfill, backfill_log
@@ -99,6 +100,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("documents", 300, lambda: pack_documents(store, now=datetime.now(UTC))),
         PeriodicJob("answerability", ANSWERS_EVERY_S, partial(_judge_log, config, store)),
+        PeriodicJob("search index", 60, lambda: fill_search_index(store, now=datetime.now(UTC))),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(

@@ -5,10 +5,11 @@ import hmac
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import InvalidInput
+from quarterdeck.retrieval import STATES
 from quarterdeck.scope import Scope
 
 SHORTEST_SECRET = 16
@@ -97,8 +98,18 @@ def compose_message(rule: AlertRule, report: DriftReport, *, scope: Scope, now: 
         "recent_avg_score": report.recent_avg_score,
         "baseline_avg_score": report.baseline_avg_score,
         "delta": report.delta,
+        "questions": _link_to_questions(report, scope),
         "sent": now.isoformat(),
     }
+
+
+def _link_to_questions(report: DriftReport, scope: Scope) -> str:
+    """Return the path, under the deck's address, of the questions behind an alert."""
+    changed_on = _changed_on(report)
+    is_outage = report.status is DriftStatus.OUTAGE
+    wanted = [("state", state) for state in STATES[1:]] if is_outage else [("low", "1")]
+    since = [("since", changed_on.isoformat())] if changed_on else []
+    return f"/questions?{urlencode([*wanted, *since, ('environment', scope.environment), ('service', scope.service)])}"
 
 
 def _changed_on(report: DriftReport) -> date | None:

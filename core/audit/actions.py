@@ -25,6 +25,8 @@ class Subject(StrEnum):
     PROMPT = "prompt"
     ROLE = "role"
     SERVICE = "service"
+    QUESTION = "question"
+    VIEW = "view"
 
 
 class Action(StrEnum):
@@ -77,6 +79,9 @@ class Action(StrEnum):
     SERVICE_RENAME = "service.rename"
     SERVICE_MERGE = "service.merge"
     SERVICE_RELEARN = "service.relearn"
+    QUESTION_JUDGE = "question.judge"
+    VIEW_SAVE = "view.save"
+    VIEW_DELETE = "view.delete"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

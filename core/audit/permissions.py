@@ -80,6 +80,9 @@ NEEDS = {
     Action.SERVICE_RENAME: Role.ADMIN,
     Action.SERVICE_MERGE: Role.ADMIN,
     Action.SERVICE_RELEARN: Role.ADMIN,
+    Action.QUESTION_JUDGE: Role.EDITOR,
+    Action.VIEW_SAVE: Role.EDITOR,
+    Action.VIEW_DELETE: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.

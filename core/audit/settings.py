@@ -39,6 +39,7 @@ class Family(StrEnum):
     TOPIC_SUMMARY = "topic_summary:"
     PREDICTION_OF = "prediction_of:"  # of other scopes than the first one
     SERVICE = "service:"
+    VIEWS = "views:"
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
     BACKFILL = "backfill:"
@@ -57,6 +58,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.SERVICE: "service",
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
+    Family.VIEWS: "environment",
     Family.RUN_NAMES: "experiment",
     Family.TOPIC_SUMMARY: "topic",
 }

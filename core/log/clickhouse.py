@@ -146,9 +146,9 @@ class ClickHouseLogReader:
         return [str(user) for (user,) in found]
 
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
-        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
         return self._log.query(
-            f"SELECT document, {', '.join(f'sum({name})' for name in DOCUMENT_SUMS)} "
+            f"SELECT document, max(day_ms), {', '.join(f'sum({name})' for name in DOCUMENT_SUMS)} "
             f"FROM {self._log.database}.{DOCUMENT_TABLE} WHERE {_within(scope)} "
             "AND day_ms >= {start:Int64} AND day_ms < {end:Int64} GROUP BY document",
             start=start_ms, end=end_ms, **_names(scope),
@@ -158,11 +158,21 @@ class ClickHouseLogReader:
         """Return the rows that meet a filter, newest first, those after a cursor."""
         return list_rows(self._log, wanted, limit, after)
 
-    def count_matching(self, wanted: QuestionFilter) -> int:
-        """Return how many rows meet a filter."""
+    def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
+        """Return how many rows meet a filter; with `most`, counting ends there."""
         conditions, values = list_conditions(wanted)
-        query = f"SELECT count() FROM {self._rows} WHERE {' AND '.join(conditions) or '1'}"
-        return int(self._log.query(query, **values)[0][0])
+        bound = "" if most is None else f" LIMIT {most:d}"
+        rows = f"SELECT 1 FROM {self._rows} WHERE {' AND '.join(conditions) or '1'}{bound}"
+        return int(self._log.query(f"SELECT count() FROM ({rows})", **values)[0][0])
+
+    def list_newest_texts(self, scope: Scope, most_rows: int, limit: int) -> list[str]:
+        """Return distinct texts of the newest rows, most_rows of them, in no order, at most `limit`."""
+        found = self._log.query(
+            f"SELECT DISTINCT query FROM (SELECT query FROM {self._rows} WHERE {_within(scope)} AND query != '' "
+            "ORDER BY ts_ms DESC LIMIT {rows:Int64}) LIMIT {most:Int64}",
+            rows=most_rows, most=limit, **_names(scope),
+        )  # fmt: skip
+        return [str(text) for (text,) in found]
 
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
         """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""

@@ -1,18 +1,48 @@
 """Gateway to the rows of a retrieval log in ClickHouse that meet a filter, newest first."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from core.log.filters import ROW_COLUMNS, Cursor, FoundRow, QuestionFilter
+from core.log.search_terms import split_words
 from quarterdeck.clickhouse import ClickHouseLog
+from quarterdeck.clock import DAY_MS
 from quarterdeck.retrieval import EMPTY, SCORED
+from quarterdeck.schema import METRICS
 
 # Rows have no number of their own: those of one time are ordered by their id, or by a hash where they have none.
 _HASH = "lower(hex(cityHash64(ts_ms, query, ifNull(session_id, ''))))"
 _KEY = f"ifNull(retrieval_id, {_HASH})"
+_FIRST_WINDOW_MS, _GROWTH = DAY_MS, 4
 
 
 def list_rows(log: ClickHouseLog, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
-    """Return the first rows after a cursor, at most `limit`."""
+    """Return the first rows after a cursor, at most `limit`.
+
+    Windows that grow backwards are read until there are enough: the newest ones are mostly in the first.
+    """
+    ((first_ms, last_ms),) = _select(log, wanted, "min(ts_ms), max(ts_ms)")
+    end_ms = last_ms + 1 if after is None else min(after.ts_ms, last_ms) + 1
+    size_ms, found = _FIRST_WINDOW_MS, list[FoundRow]()
+    while len(found) < limit and end_ms > first_ms:
+        inside = replace(wanted, start_ms=max(end_ms - size_ms, wanted.start_ms or 0), end_ms=end_ms)
+        found += _list_inside(log, inside, limit - len(found), after)
+        end_ms, size_ms = end_ms - size_ms, size_ms * _GROWTH
+    return found
+
+
+def _select(log: ClickHouseLog, wanted: QuestionFilter, what: str) -> Sequence[Sequence[Any]]:
+    """Return some figures of all rows of a filter's scope and time."""
+    conditions, values = list_conditions(
+        QuestionFilter(scope=wanted.scope, start_ms=wanted.start_ms, end_ms=wanted.end_ms)
+    )
+    where = " AND ".join(conditions) or "1"
+    return log.query(f"SELECT {what} FROM {log.database}.retrievals WHERE {where}", **values)
+
+
+def _list_inside(log: ClickHouseLog, wanted: QuestionFilter, limit: int, after: Cursor | None) -> list[FoundRow]:
     conditions, values = list_conditions(wanted)
     if after is not None:
         conditions.append(f"ts_ms <= {{at:Int64}} AND (ts_ms < {{at:Int64}} OR {_KEY} < {{key:String}})")
@@ -48,7 +78,8 @@ def list_conditions(wanted: QuestionFilter) -> tuple[list[str], dict[str, Any]]:
     if wanted.below is not None:
         add("score < ?", "Float64", wanted.below)
     if wanted.search:
-        add("positionCaseInsensitiveUTF8(query, ?) > 0", "String", wanted.search)
+        for condition, value in _hold_words(wanted.search):
+            add(condition, "String", value)
     if wanted.texts is not None:
         add("has(?, query)", "Array(String)", list(wanted.texts))
     if wanted.retrieval_id:
@@ -60,4 +91,18 @@ def list_conditions(wanted: QuestionFilter) -> tuple[list[str], dict[str, Any]]:
         add(f"ifNull(toString({name}), '') = ?", "String", value)
     for name, pieces in wanted.fragments:
         add(f"arrayExists(piece -> position(ifNull({name}, ''), piece) > 0, ?)", "Array(String)", list(pieces))
+    if wanted.score_name:
+        own = f"{wanted.score_name} IS NOT NULL" if wanted.score_name in METRICS else "0"
+        if own != "0" and wanted.score_below is not None:
+            own = f"ifNull({wanted.score_name}, inf) < {wanted.score_below!r}"
+        add(f"({own} OR has(?, ifNull(retrieval_id, '')))", "Array(String)", list(wanted.judged))
     return found, values
+
+
+def _hold_words(search: str) -> list[tuple[str, str]]:
+    """Return the conditions that a query holds the words of a search; see `search_terms.holds_words`."""
+    words = split_words(search)
+    if not words:
+        return [("position(query, ?) > 0", search)]
+    parts = [("positionCaseInsensitiveUTF8(query, ?) > 0", word) for word in words]  # rules out most, fast
+    return parts + [("match(query, ?)", f"(?i)(^|[^\\pL\\pN]){re.escape(word)}") for word in words]

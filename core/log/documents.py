@@ -8,7 +8,7 @@ ClickHouse has no packs, and what came later than its rows is in the store.
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,26 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 SPANS = (1, 2, 4, 8, 16, 32, 64)  # days of a pack; each begins on a multiple of them since 1970
+_FIRST_DAY = date(1970, 1, 1)
+_Sums = tuple[Sequence[str], NDArray[np.int64], NDArray[np.float64]]  # names, their last days, their sums
 _SCORE_TOTAL, _FIRST_TENTH = DOCUMENT_SUMS.index("score_total"), DOCUMENT_SUMS.index(TENTHS[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DocumentSums:
-    """Documents of a window, and for each the sums of `schema.document_days`: shape (documents, 16)."""
+    """Documents of a window, and for each the sums of `schema.document_days`: shape (documents, 16).
+
+    `last_days` are the last days on which they were found, as numbers of days since 1970-01-01.
+    """
 
     names: tuple[str, ...]
     sums: NDArray[np.float64]
+    last_days: NDArray[np.int64]
+
+    @property
+    def last_found(self) -> list[date]:
+        """The last UTC day on which each was found."""
+        return [_FIRST_DAY + timedelta(days=int(day)) for day in self.last_days]
 
     @property
     def retrieved(self) -> NDArray[np.float64]:
@@ -136,24 +147,28 @@ class _Total:
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
         self._sums = np.zeros((0, len(DOCUMENT_SUMS)))
+        self._last = np.zeros(0, dtype=np.int64)
         self._former: tuple[Sequence[str], NDArray[np.int64]] = ((), np.zeros(0, dtype=np.int64))
 
-    def add(self, names: Sequence[str], sums: NDArray[np.float64]) -> None:
-        """Add the sums of documents with different names."""
+    def add(self, names: Sequence[str], last_days: NDArray[np.int64], sums: NDArray[np.float64]) -> None:
+        """Add the sums of documents with different names, each with the last day on which it was found."""
         known, places = self._former
         if names != known:
             get = self._places
             places = np.array([get.setdefault(name, len(get)) for name in names], dtype=np.int64)
             self._former = names, places
         if len(self._places) > len(self._sums):
-            self._sums = np.vstack([self._sums, np.zeros((len(self._places) - len(self._sums), len(DOCUMENT_SUMS)))])
+            more = len(self._places) - len(self._sums)
+            self._sums = np.vstack([self._sums, np.zeros((more, len(DOCUMENT_SUMS)))])
+            self._last = np.concatenate([self._last, np.zeros(more, dtype=np.int64)])
         self._sums[places] += sums
+        self._last[places] = np.maximum(self._last[places], last_days)
 
     def to_sums(self) -> DocumentSums:
         """Return what was added; documents whose rows were all taken back are left out."""
         kept = self._sums[:, 0] > 0
         names = tuple(name for name, is_kept in zip(self._places, kept, strict=True) if is_kept)
-        return DocumentSums(names, self._sums[kept])
+        return DocumentSums(names, self._sums[kept], self._last[kept])
 
 
 def _pack_scope(store: Store, scope: Scope, *, now: datetime) -> int:
@@ -228,19 +243,17 @@ def _read_pack(connection: Connection, scope_id: int, span: int, start: int) -> 
     return packed
 
 
-def _sum_rows(
-    connection: Connection, scope_id: int, begin: int, end: int
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _sum_rows(connection: Connection, scope_id: int, begin: int, end: int) -> _Sums:
     of_scope = document_days.c.scope_id == scope_id
     return _split(sum_documents(connection, of_scope, begin * DAY_MS, end * DAY_MS, is_one=True))
 
 
-def _split(rows: Sequence[Sequence[Any]]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Return the names and the sums of documents apart."""
+def _split(rows: Sequence[Sequence[Any]]) -> _Sums:
+    """Return the names, the last days and the sums of documents apart."""
     columns = list(zip(*rows, strict=True))
     if not columns:
-        return (), np.zeros((0, len(DOCUMENT_SUMS)))
-    return columns[0], np.array(columns[1:], dtype=np.float64).T
+        return (), np.zeros(0, dtype=np.int64), np.zeros((0, len(DOCUMENT_SUMS)))
+    return columns[0], np.array(columns[1], dtype=np.int64) // DAY_MS, np.array(columns[2:], dtype=np.float64).T
 
 
 def _pack(found: DocumentSums) -> bytes:
@@ -249,16 +262,17 @@ def _pack(found: DocumentSums) -> bytes:
     counts = np.delete(found.sums, _SCORE_TOTAL, axis=1).astype(np.int64)
     small = counts.astype(np.int32) if np.abs(counts).max(initial=0) < 2**31 else counts
     text = np.frombuffer("\n".join(found.names).encode(), dtype=np.uint8)
-    np.savez_compressed(buffer, names=text, counts=small.T, totals=found.sums[:, _SCORE_TOTAL])
+    last = found.last_days.astype(np.int32)
+    np.savez_compressed(buffer, names=text, counts=small.T, totals=found.sums[:, _SCORE_TOTAL], last=last)
     return buffer.getvalue()
 
 
-def _unpack(packed: bytes) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _unpack(packed: bytes) -> _Sums:
     with np.load(io.BytesIO(packed), allow_pickle=False) as parts:
         text = parts["names"].tobytes().decode()
         names = tuple(text.split("\n")) if text else ()
         sums = np.insert(parts["counts"].T.astype(np.float64), _SCORE_TOTAL, parts["totals"], axis=1)
-    return names, sums
+        return names, parts["last"].astype(np.int64), sums
 
 
 def _runs(days: Sequence[int]) -> list[tuple[int, int]]:

@@ -51,10 +51,12 @@ def read_cursor(text: str) -> Cursor:
 class QuestionFilter:
     """Which questions are wanted; everything that is given has to hold, and by default all do.
 
-    `below` is a bound of the similarity, which questions without one never meet. `search` is a part of the text, in any
-    case. `texts` are exact spellings, of a topic for example; an empty tuple matches nothing, None everything.
-    `documents` and `attributes` have to be among the row's own; an attribute's value is given as text. `labels` are
-    pairs of one of LABELS and its value, "" for rows without one.
+    `below` is a bound of the similarity, which questions without one never meet. `search` are words, each of which has
+    to begin a word of the text, in any case. `texts` are exact spellings, of a topic for example; an empty tuple
+    matches nothing, None everything. `documents` and `attributes` have to be among the row's own; an attribute's value
+    is given as text. `labels` are pairs of one of LABELS and its value, "" for rows without one. `score_name` is the
+    name of a score that the question has, its own or a later one, and `score_below` a bound of it. `judged` are the ids
+    of questions that have it, where the log lies elsewhere than the scores that came later.
     """
 
     scope: Scope = EVERYTHING
@@ -70,6 +72,9 @@ class QuestionFilter:
     documents: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     attributes: tuple[tuple[str, str], ...] = ()
+    score_name: str = ""
+    score_below: float | None = None
+    judged: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for state in self.states:

@@ -10,11 +10,13 @@ from core.errors import InvalidInput
 from core.log.filters import Cursor, GivenScore, LoggedQuestion, QuestionFilter, QuestionPage, read_question
 from core.log.readers import open_reader
 from core.log.values import normalize_query
+from quarterdeck.log import SqlLog, as_log
 from quarterdeck.schema import scores
 from quarterdeck.store import Store
 
 MOST_ON_A_PAGE = 1_000
 _MOST_SPELLINGS = 20_000
+_MOST_JUDGED = 20_000
 _SLICE = 500
 
 
@@ -25,7 +27,7 @@ def list_page(store: Store, wanted: QuestionFilter, *, limit: int = 50, after: C
     """
     if not 1 <= limit <= MOST_ON_A_PAGE:
         raise InvalidInput("limit", f"must be 1 to {MOST_ON_A_PAGE:,}, not {limit}")
-    rows = open_reader(store).list_rows(wanted, limit + 1, after)
+    rows = open_reader(store).list_rows(_name_judged(store, wanted), limit + 1, after)
     found = [read_question(row) for row in rows[:limit]]
     following = rows[limit - 1].cursor if len(rows) > limit else None
     given = list_scores(store, [(question.environment, question.retrieval_id) for question in found])
@@ -44,9 +46,9 @@ def list_newest(store: Store, wanted: QuestionFilter, *, limit: int) -> Iterator
             return
 
 
-def count_questions(store: Store, wanted: QuestionFilter) -> int:
-    """Return how many rows of the log meet a filter. Raises SourceUnavailable."""
-    return open_reader(store).count_matching(wanted)
+def count_questions(store: Store, wanted: QuestionFilter, *, most: int | None = None) -> int:
+    """Return how many rows of the log meet a filter; with `most`, counting ends there. Raises SourceUnavailable."""
+    return open_reader(store).count_matching(_name_judged(store, wanted), most)
 
 
 def with_spellings(store: Store, wanted: QuestionFilter, *, start_ms: int, end_ms: int) -> QuestionFilter:
@@ -71,3 +73,20 @@ def list_scores(store: Store, questions: Collection[tuple[str, str]]) -> dict[tu
                 if (environment, name) in wanted:
                     found[environment, name].append(GivenScore(*score))
     return {name: tuple(given) for name, given in found.items()}
+
+
+def _name_judged(store: Store, wanted: QuestionFilter) -> QuestionFilter:
+    """Return the filter with the ids of judged questions, where the log does not lie beside the scores.
+
+    They are the newest 20,000 with such a score.
+    """
+    if not wanted.score_name or isinstance(as_log(store), SqlLog):
+        return wanted
+    c = scores.c
+    query = select(c.retrieval_id).where(c.name == wanted.score_name).order_by(c.ts_ms.desc()).limit(_MOST_JUDGED)
+    if wanted.score_below is not None:
+        query = query.where(c.value < wanted.score_below)
+    if wanted.scope.environment:
+        query = query.where(c.environment == wanted.scope.environment)
+    with store.read() as connection:
+        return replace(wanted, judged=tuple(connection.scalars(query)))

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, f
 from core.log.calendars import Calendar
 from core.log.document_rows import sum_documents
 from core.log.filters import Cursor, FoundRow, QuestionFilter
-from core.log.sql_rows import list_conditions, list_rows, list_texts_of_others
+from core.log.sql_rows import count_rows, list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
     LIVE_FIGURES,
     TREND_WEEKS,
@@ -188,7 +188,7 @@ class SqlLogReader:
             return list(connection.scalars(query))
 
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
-        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
         with self._store.read() as connection:
             within = _within(document_days.c.scope_id, scope)
             return sum_documents(connection, within, start_ms, end_ms, is_one=all(scope))
@@ -200,12 +200,22 @@ class SqlLogReader:
             found = {scope_id: Scope(*names) for scope_id, *names in connection.execute(named)}
             return list_rows(connection, found, wanted, limit, after)
 
-    def count_matching(self, wanted: QuestionFilter) -> int:
-        """Return how many rows meet a filter."""
-        conditions = list_conditions(self._store.dialect, wanted)
-        query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
+    def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
+        """Return how many rows meet a filter; with `most`, counting ends there."""
         with self._store.read() as connection:
+            if most is not None:
+                return count_rows(connection, list(connection.scalars(_ids(wanted.scope))), wanted, most)
+            conditions = list_conditions(connection, wanted)
+            query = select(func.count()).where(_within(retrievals.c.scope_id, wanted.scope), *conditions)
             return int(connection.scalar(query) or 0)
+
+    def list_newest_texts(self, scope: Scope, most_rows: int, limit: int) -> Iterable[str]:
+        """Return distinct texts of the newest rows, most_rows of them, in no order, at most `limit`."""
+        c = retrievals.c
+        newest = select(c.query).where(_within(c.scope_id, scope), c.query != "").order_by(c.ts_ms.desc())
+        query = select(newest.limit(most_rows).subquery().c.query).distinct().limit(limit)
+        with self._store.read() as connection:
+            return [text for (text,) in fetch_many(connection, query)]
 
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> list[str]:
         """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""
@@ -215,7 +225,7 @@ class SqlLogReader:
     def delete_matching(self, wanted: QuestionFilter, within: Connection) -> None:
         """Delete the rows that meet a filter, in a transaction of this store or one of its own."""
         kept = _within(retrievals.c.scope_id, wanted.scope)
-        SqlLog(self._store).delete(and_(kept, *list_conditions(self._store.dialect, wanted)), within)
+        SqlLog(self._store).delete(and_(kept, *list_conditions(within, wanted)), within)
 
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row."""

@@ -1,41 +1,63 @@
 """Gateway to the rows of a retrieval log in SQLite or PostgreSQL that meet a filter, newest first.
 
-Each scope is read in the order of its index, so that a page of a log of millions of rows costs what the page holds.
+A filter with terms is looked up in the search index (`sql_search.py`). Without, each scope is read in the order of its
+index by time, so that a page of a log of millions of rows costs what the page holds.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, and_, cast, func, literal_column, or_, select
 
 from core.log.filters import ROW_COLUMNS, Cursor, FoundRow, QuestionFilter
+from core.log.search_terms import SearchTerms, holds_words, split_words
+from core.log.sql_search import Wanted, find_places
 from quarterdeck.retrieval import EMPTY, SCORED
-from quarterdeck.schema import LOW_SCORE_CEILING, retrievals
+from quarterdeck.schema import LOW_SCORE_CEILING, METRICS, retrievals, scopes, scores
 from quarterdeck.scope import Scope
 
 _SLICE = 500
 
 
 def list_rows(
-    connection: Connection, scopes: Mapping[int, Scope], wanted: QuestionFilter, limit: int, after: Cursor | None
+    connection: Connection, named: Mapping[int, Scope], wanted: QuestionFilter, limit: int, after: Cursor | None
 ) -> list[FoundRow]:
     """Return the first rows after a cursor, at most `limit`, of the scopes with these ids."""
+    return list(_read_rows(connection, named, _list_places(connection, named, wanted, limit=limit, after=after)))
+
+
+def count_rows(connection: Connection, scopes: Iterable[int], wanted: QuestionFilter, most: int) -> int:
+    """Return how many rows meet a filter, `most` where it is that many or more."""
+    return len(_list_places(connection, scopes, wanted, limit=most, after=None))
+
+
+def _list_places(
+    connection: Connection, scope_ids: Iterable[int], wanted: QuestionFilter, *, limit: int, after: Cursor | None
+) -> list[tuple[int, int]]:
     c = retrievals.c
-    conditions = list_conditions(connection.dialect.name, wanted)
+    conditions = list_conditions(connection, wanted)
+    end_ms = wanted.end_ms
     if after is not None:
         key = int(after.key) if after.key.isdigit() else 0
         conditions.append(and_(c.ts_ms <= after.ts_ms, or_(c.ts_ms < after.ts_ms, c.id < key)))
+        end_ms = min(after.ts_ms + 1, end_ms or after.ts_ms + 1)
     places: list[tuple[int, int]] = []
-    for scope_id in scopes:
-        query = select(c.ts_ms, c.id).where(c.scope_id == scope_id, *conditions)
-        newest = query.order_by(c.ts_ms.desc(), c.id.desc()).limit(limit)
-        places += [(ts_ms, row_id) for ts_ms, row_id in connection.execute(newest)]
-    return list(_read_rows(connection, scopes, nlargest(limit, places)))
+    for scope_id in scope_ids:
+        rows = Wanted(scope_id, SearchTerms.of_filter(scope_id, wanted), conditions)
+        found = None
+        if not rows.terms.is_empty and not wanted.retrieval_id:
+            found = find_places(connection, rows, limit=limit, start_ms=wanted.start_ms, end_ms=end_ms)
+        if found is None:
+            found = [(ts_ms, number) for ts_ms, number in connection.execute(rows.newest((), limit))]
+        places += found
+    return nlargest(limit, places)
 
 
-def list_conditions(dialect: str, wanted: QuestionFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions of a filter on a row, apart from its scope."""
-    c, found = retrievals.c, list[ColumnElement[bool]]()
+def list_conditions(connection: Connection, wanted: QuestionFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of a filter on a row, apart from its scope, for statements of this connection."""
+    c, found, dialect = retrievals.c, list[ColumnElement[bool]](), connection.dialect.name
     if wanted.start_ms is not None:
         found.append(c.ts_ms >= wanted.start_ms)
     if wanted.end_ms is not None:
@@ -47,7 +69,7 @@ def list_conditions(dialect: str, wanted: QuestionFilter) -> list[ColumnElement[
         if wanted.below <= LOW_SCORE_CEILING:
             found.append(c.score < literal_column(str(LOW_SCORE_CEILING)))  # worded like the partial index
     if wanted.search:
-        found.append(_contains(dialect, wanted.search))
+        found += _hold_words(connection, wanted.search)
     if wanted.texts is not None:
         found.append(c.query.in_(wanted.texts))
     if wanted.retrieval_id:
@@ -56,6 +78,8 @@ def list_conditions(dialect: str, wanted: QuestionFilter) -> list[ColumnElement[
     found += [func.coalesce(c[name], "") == value for name, value in wanted.labels]
     position = func.instr if dialect == "sqlite" else func.strpos
     found += [or_(*(position(c[name], piece) > 0 for piece in pieces)) for name, pieces in wanted.fragments]
+    if wanted.score_name:
+        found.append(_is_judged(wanted.score_name, wanted.score_below))
     return found
 
 
@@ -72,12 +96,31 @@ def list_texts_of_others(connection: Connection, column: str, value: str, texts:
 _STATE_OF_FORMER = f"CASE WHEN score IS NULL THEN {EMPTY} ELSE {SCORED} END"
 
 
-def _contains(dialect: str, text: str) -> ColumnElement[bool]:
-    """Return the condition that a query contains a text in any case. SQLite knows the case of ASCII letters only."""
-    if dialect != "sqlite":
-        return retrievals.c.query.icontains(text, autoescape=True)
-    spellings = {text} if text.isascii() else {text, text.lower(), text.upper(), text.capitalize()}
-    return or_(*(retrievals.c.query.contains(each, autoescape=True) for each in sorted(spellings)))
+def _hold_words(connection: Connection, search: str) -> list[ColumnElement[bool]]:
+    """Return the conditions that a query holds the words of a search; see `search_terms.holds_words`."""
+    query, words = retrievals.c.query, split_words(search)
+    if not words:
+        return [query.contains(search, autoescape=True)]
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        driver.create_function("holds_words", 2, holds_words, deterministic=True)
+        plain = [query.contains(word, autoescape=True) for word in words if word.isascii()]  # rules out most, fast
+        return [*plain, func.holds_words(query, search) == 1]
+    return [query.regexp_match(f"(^|[^[:alnum:]]){re.escape(word)}", flags="i") for word in words]
+
+
+def _is_judged(name: str, below: float | None) -> ColumnElement[bool]:
+    """Return the condition that a row has a score of this name, its own or one that came later."""
+    c, s = retrievals.c, scores.c
+    same = (s.retrieval_id == c.retrieval_id, s.name == name, s.environment == _environment_of(c.scope_id))
+    later = select(s.value).where(*same, *([] if below is None else [s.value < below])).exists()
+    if name not in METRICS:
+        return later
+    return or_(c[name].is_not(None) if below is None else c[name] < below, later)
+
+
+def _environment_of(scope_id: ColumnElement[int]) -> ColumnElement[str]:
+    return select(scopes.c.environment).where(scopes.c.id == scope_id).scalar_subquery()
 
 
 def _is_named(name: str) -> ColumnElement[bool]:
@@ -88,13 +131,11 @@ def _is_named(name: str) -> ColumnElement[bool]:
     return c.retrieval_id == name
 
 
-def _read_rows(
-    connection: Connection, scopes: Mapping[int, Scope], places: list[tuple[int, int]]
-) -> Iterable[FoundRow]:
+def _read_rows(connection: Connection, named: Mapping[int, Scope], places: list[tuple[int, int]]) -> Iterable[FoundRow]:
     c = retrievals.c
     columns = [c[name] for name in ROW_COLUMNS]
     for start in range(0, len(places), _SLICE):
         ids = [row_id for _, row_id in places[start : start + _SLICE]]
         query = select(cast(c.id, String), *columns, c.scope_id).where(c.id.in_(ids))
         for key, *values, scope_id in connection.execute(query.order_by(c.ts_ms.desc(), c.id.desc())):
-            yield FoundRow(Cursor(values[0], key), (*values, *scopes[scope_id]))
+            yield FoundRow(Cursor(values[0], key), (*values, *named[scope_id]))

@@ -265,13 +265,16 @@ class LogReader(Protocol):
         """Return the distinct users of the newest `limit` rows since a time."""
 
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
-        """Return each document of a window of whole UTC days with its sums, those of `schema.DOCUMENT_SUMS`."""
+        """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
 
     def list_rows(self, wanted: QuestionFilter, limit: int, after: Cursor | None) -> Sequence[FoundRow]:
         """Return the rows that meet a filter, newest first, those after a cursor."""
 
-    def count_matching(self, wanted: QuestionFilter) -> int:
-        """Return how many rows meet a filter."""
+    def count_matching(self, wanted: QuestionFilter, most: int | None = None) -> int:
+        """Return how many rows meet a filter; with `most`, counting ends there."""
+
+    def list_newest_texts(self, scope: Scope, most_rows: int, limit: int) -> Iterable[str]:
+        """Return distinct texts of the newest rows, most_rows of them, in no order, at most `limit`."""
 
     def list_texts_of_others(self, column: str, value: str, texts: Sequence[str]) -> Sequence[str]:
         """Return the queries that are among `texts` in lower case, of rows with another value of a column or none."""

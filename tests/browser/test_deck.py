@@ -19,6 +19,7 @@ from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
 SENTENCES = {  # what the first sentence says of the demo
     "overview": "Retrieval score fell",
+    "questions": "questions of the last 30 days, newest first.",
     "drift": "Retrieval score fell",
     "coverage": "score low",
     "prompts": "wins by faithfulness per cost",

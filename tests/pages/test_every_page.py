@@ -19,12 +19,13 @@ from tests.pages.opening import HOSTILE, assert_shown_as_text, markdown_of, only
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 
-STORE_PAGES = ("drift", "coverage", "rollouts", "audit")
+STORE_PAGES = ("questions", "drift", "coverage", "rollouts", "audit")
 
 
 @pytest.mark.parametrize(
     ("page", "command"),
     [
+        ("questions", "quarterdeck demo"),
         ("drift", "quarterdeck demo"),
         ("coverage", "quarterdeck demo"),
         ("rollouts", "quarterdeck flags import FILE"),
@@ -139,6 +140,7 @@ def test_another_environment_is_chosen_at_the_top_and_stays_chosen_on_the_next_p
         ("rollouts", {"flag": HOSTILE}),
         ("rollouts", {"environment": HOSTILE}),
         ("corpus", {"tab": HOSTILE, "kinds": "x", "path": "../../etc/passwd", "alias": HOSTILE}),
+        ("questions", {"days": "-1", "after": HOSTILE, "question": HOSTILE}),
         ("drift", {"days": "-1"}),
         ("coverage", {"topic": "no such", "clusters": "many", "days": "1e9"}),
         ("prompts", {"experiment": "no such", "rule": HOSTILE}),

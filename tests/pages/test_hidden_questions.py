@@ -19,8 +19,10 @@ from tests.pages.opening import ask, forget, open_page
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 PAGES = [
-    ("overview", {}), ("drift", {"days": "90d"}), ("drift", {"days": "7d"}), ("coverage", {"days": "30d"}),
-    ("corpus", {"tab": "Prediction"}), ("corpus", {"tab": "Indexes"}), ("corpus", {}), ("prompts", {}),
+    ("overview", {}), ("questions", {}), ("questions", {"low": "1", "text": "mbuf"}),
+    ("drift", {"days": "90d"}), ("drift", {"days": "7d"}), ("coverage", {"days": "30d"}),
+    ("corpus", {"tab": "Prediction"}), ("corpus", {"tab": "Documents"}), ("corpus", {"tab": "Indexes"}),
+    ("corpus", {}), ("prompts", {}),
     ("prompts", {"a": "qa-v1", "b": "qa-v2"}),
     ("prompts", {"tab": "Runs"}), ("prompts", {"tab": "Promote"}), ("prompts", {"tab": "Live"}),
     ("prompts", {"tab": "Names"}), ("rollouts", {"tab": "Canaries"}), ("rollouts", {"tab": "Experiments"}),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import ui
+from app.navigation import link_to
 from app.panels.coverage.resources import load_nearest, load_traces
 from app.resources import get_embedder, get_store
 from app.text import plain
@@ -51,6 +52,8 @@ def render_topic(
     columns[3].metric("Mean score", ui.format_score(topic.mean_score))
     columns[4].metric("Trend", topic.trend)
     if topic.sample_queries:  # none for visitors who may not read questions
+        days = (coverage.window.last - coverage.window.first).days + 1
+        link_to("questions", "See its questions, one by one", topic=topic.topic_id, days=f"{days}d")
         render_samples(topic, coverage)
         render_nearest(topic, coverage)
     render_predictions(topic, coverage.scope)

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, ui
+from app.panels.shared.questions import link_to_segment, render_day_links, render_drop_link
 from app.text import plain
 from core.causes.changes import WhatChanged
 from core.drift.report import DriftOverview
@@ -52,7 +53,12 @@ def render_days(found: DriftOverview, told: WhatChanged, frame: ui.Frame) -> Non
     )  # fmt: skip
     first = frame.today - timedelta(days=frame.days - 1)
     charts.mark_changes(figure, told.changes, first=first, last=frame.today)
-    ui.show_chart(figure, key="drift-days", alt="Daily retrieval scores with the reference level and what changed")
+    event = ui.show_chart(
+        figure, key="drift-days", alt="Daily retrieval scores with the reference level and what changed",
+        on_select="rerun", selection_mode="points",
+    )  # fmt: skip
+    render_day_links(event)
+    render_drop_link(found.report)
     for problem in told.problems:
         st.caption(f"Not on the chart: {plain(problem)}")
 
@@ -116,4 +122,10 @@ def render_segments(found: DriftOverview, sentence: str) -> None:
             st.markdown(plain(sentence))
         st.caption("Intervals are corrected for comparing several segments.")
         columns = dict.fromkeys(("mean", "change", "from", "to"), ui.score_column())
-        ui.show_table(rows, key="drift-segments", file_name="segments.csv", column_config=columns)
+        event = ui.show_table(
+            rows, key="drift-segments", file_name="segments.csv", column_config=columns, on_select="rerun",
+            selection_mode="single-row",
+        )  # fmt: skip
+        named = [(dimension, verdict.segment) for dimension, verdicts in found.segments for verdict in verdicts]
+        for place in event["selection"]["rows"]:
+            link_to_segment(*named[place])

@@ -14,6 +14,7 @@ from core.overview import GAP_DAYS, Area, Standing
 
 TITLES = {"drift": "Drift", "coverage": "Gaps", "prompts": "Prompt", "corpus": "Corpus", "rollouts": "Rollouts"}
 FILTERS = {"coverage": {"days": f"{GAP_DAYS}d"}}  # so that a page counts what its tile counts
+QUESTIONS = {"drift": {"days": "7d"}, "coverage": {"low": "1", "days": f"{GAP_DAYS}d"}}  # behind the tiles
 LOOKS = {
     Standing.GOOD: ui.StatusLook("Good", "green", "✓"),
     Standing.DECIDE: ui.StatusLook("Decide", "orange", "◐"),
@@ -33,6 +34,8 @@ def render_area(area: Area) -> None:
             st.caption(plain(area.change))
         st.markdown(f":small[{plain(area.sentence)}]")
         link_to(area.page, f"Open {area.page}", **FILTERS.get(area.page, {}))
+        if area.page in QUESTIONS and area.standing not in (Standing.EMPTY, Standing.BROKEN):
+            link_to("questions", "See its questions", **QUESTIONS[area.page])
 
 
 def render_outages(frame: ui.Frame) -> None:

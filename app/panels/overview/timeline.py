@@ -7,6 +7,7 @@ import streamlit as st
 from app import charts, ui
 from app.navigation import link_to
 from app.panels.drift.resources import load_what_changed
+from app.panels.shared.questions import render_day_links
 from app.resources import load_drift
 from app.text import plain
 from app.visitor import may_read_questions
@@ -21,7 +22,11 @@ def render_timeline(frame: ui.Frame) -> None:
     if shown:
         figure = charts.draw_score_band(shown, found.report, title="Daily retrieval score, and what changed")
         charts.mark_changes(figure, told.changes, first=first, last=frame.today)
-        ui.show_chart(figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change")
+        event = ui.show_chart(
+            figure, key="overview-timeline", alt="Daily retrieval scores with a marker for every change",
+            on_select="rerun", selection_mode="points",
+        )  # fmt: skip
+        render_day_links(event)
     for problem in told.problems:
         st.caption(f"Not on the timeline: {plain(problem)}")
     if rows := charts.list_change_rows(told.changes, since=first):

@@ -157,6 +157,7 @@ def test_a_real_drop_reaches_a_real_listener_once_even_after_a_failure(store):
         assert len(listener.requests) == 4
         message = json.loads(listener.requests[-1][1])
     assert (message["status"], message["changed_on"]) == ("drifting", "2026-03-16")
+    assert message["questions"] == "/questions?low=1&since=2026-03-16&environment=production&service=default"
 
 
 def drop(store: Store, scope: Scope, *, level: float = 0.4) -> None:

@@ -64,8 +64,10 @@ from core.indexes.probes import ProbeReport
 from core.indexes.registry import Index
 from core.jobs.jobs import Jobs, JobState
 from core.jobs.launches import Launch, cancel_job, start_job
+from core.log.filters import LoggedQuestion, QuestionFilter
 from core.log.mapping import map_scores, relearn_scores
 from core.log.operations import forget_parts, purge_retrievals
+from core.log.questions import list_page
 from core.log.service_operations import merge_services, rename_service, save_service
 from core.log.services import ServiceSettings
 from core.log.subjects import DataSubject
@@ -73,6 +75,8 @@ from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
 from core.prompts import promotion
 from core.prompts.naming import save_names
+from core.questions.operations import BAD, delete_view, judge_questions, save_view
+from core.questions.views import SavedView
 from core.rollouts import canaries, experiments
 from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
@@ -124,6 +128,10 @@ class World:
     @property
     def topic(self) -> BacklogTopic:
         return get_backlog_topic(self.store, "t1")
+
+    @property
+    def questions(self) -> tuple[LoggedQuestion, ...]:
+        return list_page(self.store, QuestionFilter(), limit=1).questions
 
     @property
     def embedder(self) -> HashEmbedder:
@@ -223,6 +231,9 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "coverage.summaries.summarize_topics": (
         EDITOR, lambda w, by: summarize_topics(w.store, [TOPIC], Writer(), by)
     ),
+    "questions.operations.judge_questions": (EDITOR, lambda w, by: judge_questions(w.store, w.questions, BAD, by)),
+    "questions.operations.save_view": (EDITOR, lambda w, by: save_view(w.store, SavedView("new", ()), by)),
+    "questions.operations.delete_view": (EDITOR, lambda w, by: delete_view(w.store, "kept", by)),
     "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
     "log.operations.forget_parts": (ADMIN, lambda w, by: forget_parts(w.store, {"answers": OLD}, by)),
@@ -372,6 +383,7 @@ def fill(store: Store, folder: Path) -> None:
     retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
     save_alert_rule(store, replace(RULE, name="rota"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
+    save_view(store, SavedView("kept", ()), SETUP)
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     issue_token(store, "old", [TokenScope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)

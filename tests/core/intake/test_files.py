@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import select
 
 from app.commands.common import to_json
-from app.commands.questions import to_record
 from core.errors import InvalidInput
 from core.intake.importing import ImportReport, import_file
 from core.intake.tables import TableFile
 from core.log.filters import QuestionFilter
 from core.log.questions import list_page
 from core.log.services import ServiceSettings
+from core.questions.files import to_record
 from quarterdeck.clock import from_ms, now_ms
 from quarterdeck.exposures import store_scores
 from quarterdeck.recorder import append_retrievals

@@ -90,17 +90,29 @@ def as_told(found: DocumentSums) -> dict[str, tuple[int, int, int, float, int, i
     return {name: tuple(float(column[at]) for column in columns) for at, name in enumerate(found.names)}  # type: ignore[misc]
 
 
+def list_last(rows: list[Retrieval], first: date, last: date) -> dict[str, date]:
+    """The last day on which each document was found."""
+    found: dict[str, date] = {}
+    for row in rows:
+        if first <= row.ts.date() <= last:
+            for name, _ in row.documents or ():
+                found[name] = max(row.ts.date(), found.get(name, first))
+    return found
+
+
 WINDOWS = [(0, 96), (0, 89), (7, 7), (13, 60), (64, 90), (90, 120)]
 
 
 def check(store: Store, rows: list[Retrieval], scope: Scope = DEFAULT_SCOPE) -> None:
     for begin, end in WINDOWS:
         first, last = FIRST + timedelta(days=begin), FIRST + timedelta(days=end)
-        found = as_told(list_documents(store, scope, first=first, last=last))
+        sums = list_documents(store, scope, first=first, last=last)
+        found = as_told(sums)
         wanted = add_up(rows, first, last)
         assert found.keys() == wanted.keys()
-        for name, sums in wanted.items():
-            assert found[name] == pytest.approx(sums), (name, begin, end)
+        for name, told in wanted.items():
+            assert found[name] == pytest.approx(told), (name, begin, end)
+        assert dict(zip(sums.names, sums.last_found, strict=True)) == list_last(rows, first, last)
 
 
 def test_packed_or_not_a_window_is_the_sum_of_its_rows(any_store: Store) -> None:

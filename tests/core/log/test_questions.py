@@ -2,23 +2,27 @@
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from core.errors import InvalidInput
 from core.log.filters import Cursor, QuestionFilter, read_cursor
 from core.log.questions import count_questions, list_newest, list_page
 from core.log.readers import open_reader
+from core.log.search_index import fill_search_index, find_indexed_share
 from quarterdeck.exposures import store_scores
-from quarterdeck.log import RetrievalLog
+from quarterdeck.log import RetrievalLog, SqlLog
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import retrievals
+from quarterdeck.schema import SEARCH_SLICE, retrievals
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
-from tests.backends import BACKENDS
+from tests.backends import BACKENDS, make_url
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SCOPES = (Scope("production", "answers"), Scope("production", "search"), Scope("staging", "answers"))
@@ -57,11 +61,27 @@ def draw_rows(count: int = 600) -> list[Retrieval]:
 ROWS = draw_rows()
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+INDEXED = ("sqlite indexed", pytest.param("postgresql indexed", marks=pytest.mark.slow))
+
+
+@pytest.fixture(scope="module", params=(*BACKENDS, *INDEXED))
 def log(request: pytest.FixtureRequest, open_new_log: Callable[[str], RetrievalLog]) -> RetrievalLog:
-    filled = open_new_log(request.param)
+    backend, _, indexed = request.param.partition(" ")
+    filled = open_new_log(backend)
     append_retrievals(filled, ROWS)
+    if indexed:
+        assert isinstance(filled, SqlLog)
+        index_all_but_the_newest(filled.store)
     return filled
+
+
+def index_all_but_the_newest(store: Store) -> None:
+    """Spread the rows over several slices of the search index, and pack those that are full."""
+    with store.begin() as connection:
+        connection.execute(text("UPDATE retrievals SET id = -id * 200"))
+        connection.execute(text("UPDATE retrievals SET id = -id"))
+    assert fill_search_index(store, now=NOON) == 0  # they are noted first
+    assert fill_search_index(store, now=NOON + timedelta(seconds=20)) == 600 * 200 // SEARCH_SLICE
 
 
 def list_ids(log: RetrievalLog, wanted: QuestionFilter, *, page: int = 100) -> list[str]:
@@ -92,8 +112,14 @@ CASES: dict[str, tuple[QuestionFilter, Callable[[Retrieval], bool]]] = {
     "states": (QuestionFilter(states=("failed", "empty")), lambda row: row.state in ("failed", "empty")),
     "below": (QuestionFilter(below=0.5), lambda row: row.similarity is not None and row.similarity < 0.5),
     "below 0.7": (QuestionFilter(below=0.7), lambda row: row.similarity is not None and row.similarity < 0.7),
-    "search": (QuestionFilter(search="mBuf"), lambda row: "mbuf" in row.query.lower()),
-    "search umlaut": (QuestionFilter(search="Ö"), lambda row: "Ö" in row.query),
+    "search": (QuestionFilter(search="mBu wha"), lambda row: "mbuf" in row.query.lower()),
+    "search within a word": (QuestionFilter(search="buf"), lambda _row: False),
+    "search a letter": (QuestionFilter(search="d"), lambda row: "GRÖSSE der" in row.query),
+    "search umlaut": (QuestionFilter(search="grö"), lambda row: "Ö" in row.query),
+    "search in a scope": (
+        QuestionFilter(search="mbuf", scope=SCOPES[1], user_id="u1"),
+        lambda row: "mbuf" in row.query.lower() and row.scope == SCOPES[1] and row.user_id == "u1",
+    ),
     "search a sign": (QuestionFilter(search="100% \\"), lambda row: "100%" in row.query),
     "search an underscore": (QuestionFilter(search="a_b"), lambda row: row.query == "a_b"),
     "texts": (QuestionFilter(texts=("a_b", "what is an mbuf")), lambda row: row.query in ("a_b", "what is an mbuf")),
@@ -126,10 +152,66 @@ def test_every_log_finds_what_a_loop_over_the_rows_finds(log: RetrievalLog, case
     expected = sorted(str(row.retrieval_id) for row in ROWS if meets(row))
     assert sorted(list_ids(log, wanted)) == expected
     assert open_reader(log).count_matching(wanted) == len(expected)
+    assert open_reader(log).count_matching(wanted, 100) == min(100, len(expected))
 
 
 def test_pages_of_any_size_hold_the_same_rows_in_the_same_order(log: RetrievalLog) -> None:
     assert list_ids(log, QuestionFilter(), page=7) == list_ids(log, QuestionFilter(), page=1_000)
+
+
+def test_the_search_index_follows_changed_and_deleted_rows(store: Store) -> None:
+    append_retrievals(store, ROWS)
+    index_all_but_the_newest(store)
+    log = SqlLog(store)
+    with store.begin() as connection:
+        connection.execute(
+            text("UPDATE retrievals SET query = 'a new gnome', session_id = 's9' WHERE retrieval_id = 'id-7'")
+        )
+        connection.execute(text("DELETE FROM retrievals WHERE retrieval_id = 'id-300'"))
+    for wanted in (QuestionFilter(search="gnome"), QuestionFilter(session_id="s9")):
+        assert list_ids(log, wanted) == ["id-7"]
+    later = NOON + timedelta(minutes=1)
+    assert [fill_search_index(store, now=later + timedelta(seconds=20 * step)) for step in range(2)] == [0, 2]
+    assert list_ids(log, QuestionFilter(search="gnome")) == ["id-7"]
+    share = find_indexed_share(store)
+    assert share is not None
+    assert share.covered == 3 * SEARCH_SLICE
+    log.purge(10**15)
+    fill_search_index(store, now=later + timedelta(minutes=1))
+    with store.read() as connection:
+        for table in ("search_slices", "search_packs"):
+            assert connection.scalar(text(f"SELECT COUNT(*) FROM {table}")) == 0
+
+
+def test_questions_are_found_by_the_scores_that_they_have(store: Store) -> None:
+    append_retrievals(store, [Retrieval(NOON, f"q {number}", 0.5, retrieval_id=f"q-{number}") for number in range(3)])
+    given = {"source": "reviewer", "comment": "", "ts_ms": 1, "environment": "production", "service": "default"}
+    with store.begin() as connection:
+        store_scores(connection, [{**given, "retrieval_id": "q-1", "name": "quality", "value": -1.0}])
+        connection.execute(text("UPDATE retrievals SET feedback = 1 WHERE retrieval_id = 'q-2'"))
+    log = SqlLog(store)
+    assert list_ids(log, QuestionFilter(score_name="quality")) == ["q-1"]
+    assert list_ids(log, QuestionFilter(score_name="quality", score_below=0.0)) == ["q-1"]
+    assert list_ids(log, QuestionFilter(score_name="feedback")) == ["q-2"]
+    assert list_ids(log, QuestionFilter(score_name="feedback", score_below=0.0)) == []
+
+
+@pytest.mark.slow
+def test_scores_that_came_later_count_where_the_log_is_in_clickhouse(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'deck.db'}"
+    with closing(Store(url, create=True, log_url=make_url("clickhouse", tmp_path))) as store:
+        rows = [
+            Retrieval(NOON, f"q {number}", 0.5, retrieval_id=f"q-{number}", feedback=feedback)
+            for number, feedback in enumerate((1.0, -1.0, None, None))
+        ]
+        append_retrievals(store, rows)
+        given = {"source": "reviewer", "comment": "", "ts_ms": 1, "environment": "production", "service": "default"}
+        with store.begin() as connection:
+            store_scores(connection, [{**given, "retrieval_id": "q-2", "name": "feedback", "value": -1.0}])
+        for below, wanted in ((None, ["q 2", "q 1", "q 0"]), (0.0, ["q 2", "q 1"])):
+            found = list_page(store, QuestionFilter(score_name="feedback", score_below=below)).questions
+            assert sorted(question.query for question in found) == sorted(wanted)
+        assert count_questions(store, QuestionFilter(score_name="quality")) == 0
 
 
 def test_a_question_shows_what_the_service_gave(store: Store) -> None:
@@ -169,10 +251,10 @@ def test_a_page_says_where_the_next_one_begins(store: Store) -> None:
     assert [each.query for each in list_newest(store, QuestionFilter(), limit=4)] == ["q 4", "q 3", "q 2", "q 1"]
 
 
-@pytest.mark.parametrize("text", ["", "17", "x.1", "17.", "-1.2"])
-def test_a_cursor_that_no_page_gave_is_refused(text: str) -> None:
+@pytest.mark.parametrize("wrong", ["", "17", "x.1", "17.", "-1.2"])
+def test_a_cursor_that_no_page_gave_is_refused(wrong: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
-        read_cursor(text)
+        read_cursor(wrong)
     assert read_cursor(str(Cursor(17, "a.b"))) == Cursor(17, "a.b")
 
 

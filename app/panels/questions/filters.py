@@ -1,0 +1,132 @@
+"""The filters of the questions page: they stand in its address, and these controls change them there."""
+
+from collections.abc import Iterable, Sequence
+
+import streamlit as st
+
+from app.resources import get_store
+from app.text import show_unseen
+from core.log.retrievals import list_dimensions
+from core.questions.wanted import COUNTABLE, FILTERS, Pairs, say_filter
+from quarterdeck.retrieval import STATES
+from quarterdeck.scope import Scope
+
+_OWN_CONTROL = ("text", "low", "state")
+_HINTS = {
+    "day": "2026-11-21", "since": "2026-11-21", "attribute": "tenant=acme", "score": "feedback<0",
+    "document": "guide.md",
+}  # fmt: skip
+
+
+def read_pairs(*, is_reader: bool) -> Pairs:
+    """Return the filters in the address; those that would show texts only to readers."""
+    return tuple(
+        (name, value)
+        for name in FILTERS
+        if is_reader or name in COUNTABLE
+        for value in st.query_params.get_all(name)
+        if value
+    )
+
+
+def render_filters(pairs: Pairs, *, is_reader: bool) -> None:
+    """Draw the controls: words, low only, states, and the other filters as chips."""
+    _show("questions_text", " ".join(value for name, value in pairs if name == "text"))
+    _show("questions_low", any(name == "low" for name, _ in pairs))
+    _show("questions_state", [value for name, value in pairs if name == "state" and value in STATES])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if is_reader:
+            st.text_input(
+                "Words of the question", key="questions_text", on_change=_keep_text, max_chars=200, width=300,
+                placeholder="words, or their beginnings",
+            )  # fmt: skip
+        st.toggle("Low only", key="questions_low", on_change=_keep_low, width="content")
+        st.pills(
+            "State", STATES, selection_mode="multi", key="questions_state", on_change=_keep_states, width="content"
+        )
+    _render_chips(pairs)
+
+
+def render_form(scope: Scope, *, is_reader: bool) -> None:
+    """Draw the form that adds a filter."""
+    with st.popover("Add a filter", icon=":material/filter_alt:"):
+        _render_form(scope, is_reader=is_reader)
+
+
+def clear_filters() -> None:
+    """Remove every filter from the address."""
+    for name in (*FILTERS, "after", "question"):
+        if name in st.query_params:
+            del st.query_params[name]
+
+
+def put(name: str, values: Iterable[str]) -> None:
+    """Put the values of a filter into the address; the list begins anew."""
+    found = list(values)
+    for each in ("after", "question"):
+        if each in st.query_params:
+            del st.query_params[each]
+    if found:
+        st.query_params[name] = found
+    elif name in st.query_params:
+        del st.query_params[name]
+
+
+def _show(key: str, value: object) -> None:
+    """Let a control show what the address says, whoever changed it."""
+    st.session_state[key] = value
+
+
+def _keep_text() -> None:
+    put("text", [st.session_state["questions_text"].strip()] if st.session_state["questions_text"].strip() else [])
+
+
+def _keep_low() -> None:
+    put("low", ["1"] if st.session_state["questions_low"] else [])
+
+
+def _keep_states() -> None:
+    put("state", st.session_state["questions_state"])
+
+
+def _render_chips(pairs: Pairs) -> None:
+    """Draw the filters without a control of their own; removing one takes it out of the address."""
+    chips = [pair for pair in pairs if pair[0] not in _OWN_CONTROL]
+    if not chips:
+        return
+    _show("questions_chips", chips)
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    left.multiselect(
+        "Filters", chips, key="questions_chips", on_change=_keep_chips, args=(tuple(chips),),
+        format_func=lambda pair: show_unseen(say_filter(*pair))[:80], label_visibility="collapsed",
+    )  # fmt: skip
+    right.button("Clear all", on_click=clear_filters, type="tertiary")
+
+
+def _keep_chips(shown: Sequence[tuple[str, str]]) -> None:
+    kept = [tuple(pair) for pair in st.session_state["questions_chips"]]
+    for name in {name for name, _ in shown}:
+        put(name, [value for each, value in shown if each == name and (each, value) in kept])
+
+
+def _render_form(scope: Scope, *, is_reader: bool) -> None:
+    names = [name for name in FILTERS if name not in _OWN_CONTROL and (is_reader or name in COUNTABLE)]
+    declared = [name for name in list_dimensions(get_store(), scope) if name not in FILTERS] if is_reader else []
+    with st.form("questions-add", border=False, clear_on_submit=True):
+        st.selectbox(
+            "Filter", [*names, *declared], key="questions_add_name",
+            format_func=lambda name: FILTERS.get(name, name),
+        )  # fmt: skip
+        hints = "; ".join(f"{FILTERS[name]} like {hint}" for name, hint in _HINTS.items() if name in names)
+        st.text_input("Value", key="questions_add_value", max_chars=300, help=hints)
+        st.form_submit_button("Add", on_click=_add)
+
+
+def _add() -> None:
+    name, value = st.session_state["questions_add_name"], st.session_state["questions_add_value"].strip()
+    if not value:
+        return
+    if name not in FILTERS:
+        name, value = "attribute", f"{name}={value}"
+    many = name in ("document", "attribute")
+    put(name, [*(st.query_params.get_all(name) if many else ()), value])

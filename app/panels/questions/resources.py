@@ -1,0 +1,93 @@
+"""What the questions page reads, cached for some seconds: pages of questions, counts, views, and known vectors."""
+
+from datetime import date
+
+import streamlit as st
+
+from app.panels.coverage.resources import load_coverage
+from app.resources import get_config, get_embedder, get_store
+from core.coverage.asked import find_topic, narrow_to_topic
+from core.coverage.report import find_threshold
+from core.log.filters import Cursor, QuestionFilter, QuestionPage
+from core.log.questions import count_questions, list_page
+from core.log.retrievals import Window, count_states
+from core.log.search_index import IndexedShare, find_indexed_share
+from core.log.services import ServiceSettings, get_service
+from core.log.values import States
+from core.questions.again import SearchedAgain, search_again
+from core.questions.neighbors import find_similar, load_known
+from core.questions.similar import KnownQuestions, SimilarQuestion
+from core.questions.views import SavedViews, list_views
+from quarterdeck.scope import Scope
+
+PAGE = 50
+MOST_COUNTED = 10_000
+TOPIC_DAYS = 30  # the longest window of the coverage page
+
+
+@st.cache_resource(ttl=15, max_entries=200, show_spinner="Reading the questions …")
+def load_page(wanted: QuestionFilter, after: Cursor | None, limit: int = PAGE) -> QuestionPage:
+    """Return the newest questions that meet a filter, those after a cursor."""
+    return list_page(get_store(), wanted, limit=limit, after=after)
+
+
+@st.cache_resource(ttl=30, max_entries=200, show_spinner="Counting …")
+def load_count(wanted: QuestionFilter) -> int:
+    """Return how many questions meet a filter; counting ends after MOST_COUNTED."""
+    return count_questions(get_store(), wanted, most=MOST_COUNTED + 1)
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=100, show_spinner=False)
+def load_states(scope: Scope, first: date, last: date) -> States:
+    """Return the states of all questions of some days."""
+    return count_states(get_store(), Window(first, last), scope)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)
+def load_threshold(scope: Scope, today: date) -> float:
+    """Return the similarity under which questions of a scope score low."""
+    return find_threshold(get_store(), scope=scope, today=today, low_score=get_config().low_score)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Looking for the topic …")
+def load_topic(scope: Scope, today: date, days: int, name: str) -> tuple[str, QuestionFilter]:
+    """Return the label of a topic of the window and the filter of its questions. Raises NotFound."""
+    coverage = load_coverage(scope, today, min(days, TOPIC_DAYS), None)
+    label = find_topic(coverage, name).label
+    return label, narrow_to_topic(get_store(), QuestionFilter(scope=scope), coverage, name)
+
+
+@st.cache_resource(ttl=10, max_entries=50, show_spinner=False)
+def load_views(environment: str) -> SavedViews:
+    """Return the saved views of an environment."""
+    return list_views(get_store(), environment)
+
+
+@st.cache_resource(ttl=60, max_entries=100, show_spinner=False)
+def load_service(name: str) -> ServiceSettings:
+    """Return the settings of a service."""
+    return get_service(get_store(), name)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, show_spinner=False)
+def load_indexed_share() -> IndexedShare | None:
+    """Return how much of the log is in the search index; None for a log that needs none."""
+    return find_indexed_share(get_store())
+
+
+@st.cache_resource(ttl=60, max_entries=100, show_spinner="Searching again …")
+def load_again(text: str) -> SearchedAgain:
+    """Return what the live and the waiting index find for a question now."""
+    return search_again(get_store(), get_embedder(), text)
+
+
+@st.cache_resource(refresh_mode="background", ttl=600, max_entries=3, show_spinner="Reading the known vectors …")
+def load_known_questions(scope: Scope) -> KnownQuestions:
+    """Return the newest distinct questions of a scope whose vectors are known."""
+    return load_known(get_store(), get_embedder(), scope)
+
+
+@st.cache_resource(ttl=60, max_entries=100, show_spinner="Looking for similar questions …")
+def load_similar(scope: Scope, text: str) -> tuple[SimilarQuestion, ...]:
+    """Return the questions most similar to one."""
+    return find_similar(get_embedder(), load_known_questions(scope), text)

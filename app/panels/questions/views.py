@@ -1,0 +1,58 @@
+"""Saved views: the filters of the page under a name, for everybody in the environment."""
+
+import streamlit as st
+
+from app import ui
+from app.navigation import link_to
+from app.panels.questions.resources import load_views
+from app.resources import get_store
+from app.text import plain
+from app.visitor import lock, make_act
+from core.audit.actions import Action
+from core.questions.operations import delete_view, save_view
+from core.questions.views import SavedView
+from core.questions.wanted import Pairs
+
+_REASON = "on the questions page"
+
+
+def render_views(pairs: Pairs, environment: str) -> None:
+    """Draw the saved views as links, and the form that saves the filters in use."""
+    views = load_views(environment).views
+    with st.popover(f"Views ({len(views)})" if views else "Views", icon=":material/bookmark:"):
+        for view in views:
+            left, right = st.columns([4, 1], vertical_alignment="center")
+            with left:
+                link_to("questions", plain(view.name), **_as_query(view.filters))
+            right.button(
+                "Delete", key=f"view-{view.name}", type="tertiary", on_click=_delete, args=(view.name, environment),
+                **lock(Action.VIEW_DELETE, environment),
+            )  # fmt: skip
+        if not views:
+            st.caption("No view is saved yet: set filters, and save them here under a name.")
+        with st.form("questions-view", border=False, clear_on_submit=True):
+            st.text_input("Save these filters as", key="questions_view_name", max_chars=80)
+            locked = lock(Action.VIEW_SAVE, environment)
+            st.form_submit_button("Save", on_click=_save, args=(pairs, environment), **locked)
+
+
+def _as_query(filters: Pairs) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in filters:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _save(pairs: Pairs, environment: str) -> None:
+    name = st.session_state["questions_view_name"].strip()
+
+    def save() -> int:
+        return save_view(get_store(), SavedView(name, pairs), make_act(f"saved {_REASON}", environment))
+
+    ui.record_change(save, effect="The view is saved.")
+    load_views.clear()
+
+
+def _delete(name: str, environment: str) -> None:
+    ui.record_change(lambda: delete_view(get_store(), name, make_act(f"deleted {_REASON}", environment)))
+    load_views.clear()

@@ -1,0 +1,164 @@
+"""Questions: every question that was asked, what was found for it, and how good the answer was."""
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from zlib import crc32
+
+import streamlit as st
+
+from app import ui
+from app.panels.questions.filters import clear_filters, read_pairs, render_filters, render_form
+from app.panels.questions.judging import render_judging
+from app.panels.questions.question import render_question
+from app.panels.questions.resources import (
+    MOST_COUNTED,
+    load_count,
+    load_indexed_share,
+    load_page,
+    load_states,
+    load_threshold,
+    load_topic,
+)
+from app.panels.questions.table import render_counts, render_files, render_paging, render_table
+from app.panels.questions.views import render_views
+from app.resources import list_environments, list_new, list_services, load_calendar, today_of
+from app.text import plain
+from app.visitor import may_read_questions
+from core.errors import InvalidInput
+from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, read_cursor
+from core.log.values import States
+from core.questions.wanted import Pairs, ShownSpan, make_filter
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the visitor wants to see: the filter, the days that it covers, and the label of its topic."""
+
+    pairs: Pairs
+    wanted: QuestionFilter
+    first: date
+    last: date
+    span: str
+    topic: str = ""
+
+
+def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
+    """Read the filters in the address. Raises InvalidInput and NotFound for those that mean nothing."""
+    pairs = read_pairs(is_reader=is_reader)
+    calendar, today = load_calendar(frame.scope), frame.today
+    first = today - timedelta(days=frame.days - 1)
+    whole = ShownSpan(calendar.start_of(first), calendar.end_of(today), calendar)
+    wanted = make_filter(pairs, frame.scope, whole, threshold=threshold)
+    given = dict(pairs)
+    last, said, label = today, f"of the last {frame.days} days", ""
+    if "day" in given:
+        first = last = date.fromisoformat(given["day"])
+        said = f"of {ui.format_day(first)}"
+    elif "since" in given:
+        first = date.fromisoformat(given["since"])
+        said = f"since {ui.format_day(first)}"
+    if "topic" in given:
+        label, of_topic = load_topic(frame.scope, today, frame.days, given["topic"])
+        wanted = replace(wanted, texts=of_topic.texts, below=of_topic.below)
+    return Chosen(pairs, wanted, first, last, said, label)
+
+
+def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_reader: bool) -> None:
+    """How many questions there are, and how many of them match."""
+    total = f"{states.questions:,} questions {chosen.span}"
+    detail = f"Low means under {threshold:.2f}, which one in ten questions of the reference did." if threshold else ""
+    share = load_indexed_share()
+    if share and share.rows - share.covered > MOST_COUNTED * 10:
+        detail += f" The search index covers {share.covered / share.rows:.0%} of the log so far: filters are slower."
+    if not chosen.pairs:
+        ui.render_verdict(f"{total}, newest first.", ui.StatusLook("All", "gray", "☰"), detail=detail)
+        return
+    count = load_count(chosen.wanted)
+    told = f"More than {MOST_COUNTED:,}" if count > MOST_COUNTED else f"{count:,}"
+    if chosen.wanted.retrieval_id:
+        sentence = f"{told} question{'s' if count != 1 else ''} with this id."
+    elif chosen.topic:
+        named = f"“{plain(chosen.topic)}”" if is_reader else "this topic"
+        sentence = f"{told} of {total} belong to {named} and score low."
+    elif [name for name, _ in chosen.pairs] in (["low"], ["day", "low"], ["low", "day"]):
+        sentence = f"{told} of {total} score low."
+    else:
+        sentence = f"{told} of {total} match the filters."
+    ui.render_verdict(sentence, ui.StatusLook("Filtered", "gray", "☰"), detail=detail)
+
+
+def find_named(name: str, frame: ui.Frame) -> LoggedQuestion | None:
+    """The question that the address names, None for none or one that is not there any more."""
+    if not name:
+        return None
+    found = load_page(QuestionFilter(scope=frame.scope, retrieval_id=name), None, 1).questions
+    if not found:
+        st.info(f"There is no question {plain(name[:80])} in this service: it was never stored, or was removed since.")
+    return found[0] if found else None
+
+
+def read_after() -> Cursor | None:
+    """Where the page begins that the address names; at the newest question for anything else."""
+    try:
+        return read_cursor(st.query_params["after"]) if "after" in st.query_params else None
+    except InvalidInput:
+        return None
+
+
+def render_list(chosen: Chosen, threshold: float, frame: ui.Frame) -> None:
+    """The table, its paging and files, and beside it the chosen question."""
+    after = read_after()
+    page = load_page(chosen.wanted, after)
+    if not page.questions:
+        st.caption("No question matches." if after is None else "There are no older questions.")
+        st.button("Clear all filters", on_click=clear_filters)
+        return
+    named = find_named(st.query_params.get("question", ""), frame)
+    key = f"{crc32(repr((chosen.pairs, after, frame.days, frame.scope)).encode()):08x}"
+    already = st.session_state.get(f"questions-table-{key}", {}).get("selection", {}).get("rows", [])
+    is_split = named is not None or len(already) == 1
+    left, right = st.columns([3, 2.4]) if is_split else (st.container(), None)
+    with left:
+        selected = render_table(page, key=key, narrow=is_split)
+        if len(selected) > 1:
+            render_judging(selected, frame.environment, key="several")
+        render_paging(page, is_first=after is None)
+        render_files(chosen.wanted, selected, frame.environment)
+    shown = selected[0] if len(selected) == 1 else named
+    if right is not None and shown is not None:
+        with right:
+            render_question(shown, threshold, frame.environment)
+
+
+def render(frame: ui.Frame) -> None:
+    """The page, once the log could be read."""
+    states = load_states(frame.scope, frame.today - timedelta(days=89), frame.today)
+    if not states.questions and "question" not in st.query_params:
+        ui.render_empty(
+            "No question has been logged in the last 90 days. Build the demo, or let a service log one.",
+            "quarterdeck demo",
+        )
+        return
+    is_reader, threshold = may_read_questions(frame.environment), load_threshold(frame.scope, frame.today)
+    chosen, pairs = None, read_pairs(is_reader=is_reader)
+    with ui.showing_errors("These filters mean nothing"):
+        chosen = choose(frame, threshold, is_reader=is_reader)
+        states = load_states(frame.scope, chosen.first, chosen.last)
+        render_sentence(chosen, states, threshold, is_reader=is_reader)
+        ui.render_said()
+    render_filters(pairs, is_reader=is_reader)
+    with st.container(horizontal=True):
+        render_form(frame.scope, is_reader=is_reader)
+        if is_reader:
+            render_views(pairs, frame.environment)
+    if not is_reader:
+        render_counts(states)
+    elif chosen is not None:
+        render_list(chosen, threshold, frame)
+
+
+frame = ui.render_frame(
+    "Questions", environments=list_environments(), services=list_services(), new=list_new(), today_of=today_of
+)
+with ui.showing_errors("The questions could not be read"):
+    render(frame)
