@@ -1,7 +1,8 @@
 """Gateway: reads the arms of a rollout hour by hour from the retrieval log, and caches what it read.
 
 Finished hours are cached as a tally, and each read adds what came later. In busy hours, per-user sums are cached as
-well, so each read fetches only new rows. Late rows change the rollup's row count, which triggers a full re-read; for
+well, so each read fetches only new rows. A read that takes long is followed by a rest, so that reading 100,000 users
+again and again leaves the interpreter to others. Late rows change the rollup's row count, which triggers a full re-read; for
 an hour still in progress this check runs when the hour ends. A user is a session id.
 """
 
@@ -14,6 +15,7 @@ from functools import cache
 from itertools import groupby
 from operator import add, attrgetter
 from threading import Lock
+from time import thread_time
 
 from core.arms.arms import ArmsReading, Tally
 from core.arms.expectations import Expectation
@@ -29,6 +31,7 @@ _BUSY_ROWS = 200_000  # rows since the last finished hour; above this, per-user 
 _SETTLED_MS = 10_000  # in a busy hour, older rows count as complete until the hour ends
 _MOST_ROWS = 1_000_000  # read in one transaction
 _MOST_KEPT = 12
+_LONG_S, _RESTS = 0.5, 15  # a reading that took longer than this serves for so many times as long
 _PAST_DAYS, _PAST_ROWS = 28, 200_000  # before the start, from which expected scores are learned
 
 _Sums = dict[tuple[str, str | None], UserRow]  # by arm and user
@@ -60,6 +63,7 @@ class _Kept:
     """The tally of the hours before `next_ms`, and per-hour sums of the rows from there to `read_ms`.
 
     `asked` are the questions in the same rows as `ahead`; `expectation` has learned those of the tally's hours.
+    `rests` is how long the newest reading serves everybody, because it took long.
     """
 
     tally: Tally
@@ -70,6 +74,7 @@ class _Kept:
     exposed: int = 0
     looks: list[ArmsReading] = field(default_factory=list)
     newest: tuple[ArmsReading, ...] = ()
+    rests: timedelta = timedelta(0)
     asked: list[AskedBy] = field(default_factory=list)
     expectation: Expectation | None = None
     lock: Lock = field(default_factory=Lock)
@@ -99,11 +104,12 @@ class ArmHistories:
         until_ms = to_ms(until)
         arm_of = _find_arms(watched, exposures)
         kept = self._keep(watched)
-        if self._serves(kept.newest, until):  # before the lock, which a reader may hold for seconds
+        if self._serves(kept, until):  # before the lock, which a reader may hold for seconds
             return kept.newest
         with kept.lock:
-            if self._serves(kept.newest, until):
+            if self._serves(kept, until):
                 return kept.newest
+            began_s = thread_time()
             if self._is_stale(watched, kept, until_ms, exposures):
                 kept.tally, kept.looks, kept.rows = Tally(watched.arms), [], 0
                 kept.next_ms, kept.expectation = to_ms(watched.since), None
@@ -125,10 +131,12 @@ class ArmHistories:
                 expected = kept.expectation.expect(row for row in asked if row.user in arm_of)
             look = kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until, expected=expected)
             kept.newest = (*kept.looks, look)
+            took_s = thread_time() - began_s
+            kept.rests = timedelta(seconds=took_s * _RESTS if took_s > _LONG_S else 0)
             return kept.newest
 
-    def _serves(self, looks: Sequence[ArmsReading], until: datetime) -> bool:
-        return bool(looks) and timedelta(0) <= until - looks[-1].at < self._age
+    def _serves(self, kept: _Kept, until: datetime) -> bool:
+        return bool(kept.newest) and timedelta(0) <= until - kept.newest[-1].at < max(self._age, kept.rests)
 
     def _keep(self, watched: Watched) -> _Kept:
         first_ms = to_ms(watched.since)
