@@ -1,9 +1,9 @@
 """Gateway: reads the arms of a rollout hour by hour from the retrieval log, and caches what it read.
 
 Finished hours are cached as a tally, and each read adds what came later. In busy hours, per-user sums are cached as
-well, so each read fetches only new rows. A read that takes long is followed by a rest, so that reading 100,000 users
-again and again leaves the interpreter to others. Late rows change the rollup's row count, which triggers a full re-read; for
-an hour still in progress this check runs when the hour ends. A user is a session id.
+well, so each read fetches only new rows. A read that takes long is followed by a rest, so that 100,000 users leave the
+interpreter to others. Late rows change the rollup's row count, which triggers a full re-read; for an hour still in
+progress this check runs when the hour ends. A user is a session id.
 """
 
 from collections import OrderedDict
