@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app.http.guard import SEAL_HEADER, get_seal
-from app.resources import get_config, get_store, load_grants, load_is_ended
+from app.resources import get_config, get_store, load_end, load_grants, note_session
 from app.text import plain
 from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers
 from core.access.sessions import end_session
@@ -66,13 +66,20 @@ def may_read_questions(environment: str) -> bool:
     return permissions.may_read_questions(get_visitor().roles, environment)
 
 
+def note_visit(visitor: Visitor) -> None:
+    """Note that the visitor uses the deck, so that their session does not end for being idle."""
+    if visitor.session:
+        with suppress(QuarterdeckError):  # a store that cannot be written now is reported elsewhere
+            note_session(visitor.session)
+
+
 def sign_out() -> None:
     """End the visitor's session here and everywhere else, and send them to their provider's end of session."""
     login = get_config().access.login
     if login:
         with suppress(QuarterdeckError):  # already over, or the store is down: the cookie is removed in any case
             end_session(get_store(), get_visitor().session, now=datetime.now(UTC), lasts=login.session)
-        load_is_ended.clear()
+        load_end.clear()
         st.logout()
 
 
@@ -85,6 +92,6 @@ def _find_person(access: SignIn) -> Person:
     if access.login is None or not claims.get("is_logged_in"):
         raise Forbidden("nobody is signed in")
     person = read_claims(access.login, claims, now=datetime.now(UTC))
-    if load_is_ended(person.session):
-        raise Forbidden("you signed out; sign in again")
+    if refusal := load_end(person):
+        raise Forbidden(refusal)
     return person

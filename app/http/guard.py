@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.sign_out import LOGOUT
 from core.access.identity import SignIn, is_loopback
 
 SEAL_HEADER = "x-quarterdeck-seal"
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_LOGOUT = "/auth/logout"
 # What the pages use of Streamlit's own addresses. No page takes a file, and the deck's counts are at /metrics.
 _INNER = "/_stcore/"
 _USED = ("health", "host-config", "stream")
@@ -93,7 +93,7 @@ class Guard:
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
         if changes and origin is not None and not self._is_own(origin, host or ""):
             return "origin: a page of another site may not do this"
-        if site == "cross-site" and scope["path"].endswith(_LOGOUT):
+        if site == "cross-site" and scope["path"].endswith(LOGOUT):
             return "origin: a page of another site may not sign you out"
         return ""
 

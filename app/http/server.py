@@ -17,6 +17,7 @@ from app.http.api import ROUTES, ApiAhead
 from app.http.guard import Guard
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
+from app.http.sign_out import SigningOut
 from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
 from core.arms.histories import share_histories
@@ -71,6 +72,7 @@ def serve(host: str, port: int) -> None:
         middleware=[
             Middleware(Observing, routes=ROUTES),
             Middleware(Guard, access=access, host=host),
+            Middleware(SigningOut, login=access.login),
             Middleware(ApiAhead),
         ],  # the first is the outermost
         secrets=settings,

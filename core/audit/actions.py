@@ -25,6 +25,7 @@ class Subject(StrEnum):
     PROMPT = "prompt"
     ROLE = "role"
     SERVICE = "service"
+    SESSION = "session"
 
 
 class Action(StrEnum):
@@ -71,6 +72,7 @@ class Action(StrEnum):
     PROMPT_MAP = "prompt.map"
     ROLE_GRANT = "role.grant"
     ROLE_REVOKE = "role.revoke"
+    SESSION_END = "session.end"
     SERVICE_SET = "service.set"
     SERVICE_RENAME = "service.rename"
     SERVICE_MERGE = "service.merge"

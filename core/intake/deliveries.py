@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from core.errors import Conflict, InvalidInput, QuarterdeckError, SourceUnavailable
+from core.intake.counts import bound_scopes
 from core.intake.intake import KEYS_KEPT_MS, Ticket, claim_key, first_answer, forget_keys
 from core.intake.judgements import PlacedScore
 from core.intake.rows import UNKNOWN_FIELD, RefusedRow
@@ -129,7 +130,7 @@ def _store_together(store: Store, deliveries: Sequence[Delivery], now_ms: int) -
             answers[at] = batch.add(deliveries[at], named, now_ms)
         append_retrievals(store, batch.rows, within=connection)  # a log elsewhere stores them before we commit
         store_scores(connection, batch.scores)
-        store_counts(connection, _bound_scopes(store, connection, batch.sum_up()))
+        store_counts(connection, bound_scopes(registry_of(store), connection, batch.sum_up()))
     return [answers[at] for at in range(len(deliveries))]
 
 
@@ -281,17 +282,6 @@ def _merge(counts: Counts, added: Mapping[Counted, tuple[int, str]]) -> None:
     for name, (n, example) in added.items():
         known, first = counts.get(name, (0, ""))
         counts[name] = (known + n, first or example)
-
-
-def _bound_scopes(store: Store, connection: Connection, counts: Counts) -> Counts:
-    """Return the counts with the names of scopes as the log has them: beyond the bounds they are `(other)`."""
-    if not counts:
-        return counts
-    names = registry_of(store).name_scopes(connection, {name.scope for name in counts})
-    bounded: Counts = {}
-    for name, number in counts.items():
-        _merge(bounded, {name._replace(scope=names[name.scope]): number})
-    return bounded
 
 
 def _key_of(delivery: Delivery) -> tuple[str, str]:

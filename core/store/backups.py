@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Table, func, select, text
 
 from core.audit.trail import list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
-from quarterdeck.schema import REVISION, alembic_version, metadata, scopes
+from quarterdeck.schema import REVISION, TRIGGER, alembic_version, make_triggers, metadata, scopes
 from quarterdeck.store import Store, database_path
 
 _MANIFEST, _DATABASE = "manifest.json", "store.db"
@@ -126,6 +126,8 @@ def _check_sqlite(path: Path, database: Path, backup: Backup) -> None:
             found = connection.execute("PRAGMA integrity_check").fetchone()[0]
             if found != "ok":
                 raise SourceUnavailable(f"{path} is damaged: {found}")
+            if foreign := _list_foreign(connection):
+                raise SourceUnavailable(f"{path} is no backup of a store: it would run {', '.join(foreign)}")
             if _count_sqlite(connection, backup.rows) != backup.rows:
                 raise SourceUnavailable(f"{path} is damaged: its rows differ from its own list")
     except sqlite3.Error as error:
@@ -135,6 +137,21 @@ def _check_sqlite(path: Path, database: Path, backup: Backup) -> None:
     copy.close()
     if broken:
         raise SourceUnavailable(f"{path}: the audit trail is broken at entry {broken[0]}")
+
+
+def _list_foreign(connection: sqlite3.Connection) -> list[str]:
+    """Return the triggers and views that no release makes: their statements would run in the restored store."""
+    found = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name")
+    return [f"the {kind} {name}" for kind, name in found if name != TRIGGER]
+
+
+def _replace_trigger(database: Path) -> None:
+    """Replace the trigger of a store of this release: its name may hide other statements. A migration does the same."""
+    copy = Store(f"sqlite:///{database}")
+    if copy.find_revision() == REVISION:
+        with copy.begin() as connection:
+            make_triggers(connection)
+    copy.close()
 
 
 def _restore_sqlite(store: Store, database: Path, *, replace: bool, now: datetime) -> Path | None:
@@ -150,6 +167,7 @@ def _restore_sqlite(store: Store, database: Path, *, replace: bool, now: datetim
         former = path.with_name(f"{path.name}.before-restore-{now:%Y%m%dT%H%M%S}")
     arriving = path.with_name(f".{path.name}.arriving")
     shutil.copyfile(database, arriving)
+    _replace_trigger(arriving)
     with arriving.open("rb") as file:
         os.fsync(file.fileno())
     if former is not None:
