@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from core.access.identity import SignIn, read_sign_in
 from core.audit.environments import check_environment
@@ -49,6 +50,9 @@ class Config:
     deployments: Path
     log_format: str
     log_level: str
+    audit_key: Path | None  # signs the heads of the audit trail
+    audit_heads: Path
+    audit_webhook: str
     otlp_grpc_port: int | None  # None: 4317 if grpcio is installed and the port is free; 0: off
 
 
@@ -97,6 +101,9 @@ def load_config(
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
+        audit_key=Path(key).absolute() if (key := environ.get("QUARTERDECK_AUDIT_KEY")) else None,
+        audit_heads=Path(environ.get("QUARTERDECK_AUDIT_HEADS") or home / "audit-heads.jsonl").absolute(),
+        audit_webhook=check(_read_webhook, environ, "QUARTERDECK_AUDIT_WEBHOOK"),
         otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
@@ -126,6 +133,14 @@ def _check_url(environ: Mapping[str, str], name: str) -> None:
         raise InvalidInput(name, error.problem) from error
     except SourceUnavailable:
         return  # a missing driver is reported when the store is opened
+
+
+def _read_webhook(environ: Mapping[str, str], name: str) -> str:
+    url = environ.get(name) or ""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc):
+        raise InvalidInput(name, "must be an http or https address without a password in it")
+    return url
 
 
 def _read_share(environ: Mapping[str, str], name: str) -> float | None:

@@ -20,6 +20,7 @@ from app.http.observing import Observing
 from app.http.sign_out import SigningOut
 from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
+from core.alerts.heads import export_head
 from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of
@@ -41,6 +42,7 @@ from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "main.py"
 STOP_WITHIN_S = 5
+HEADS_EVERY_S = 3_600.0  # how often the head of the audit trail is signed and exported
 SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads waits this long; Python's default is 5 ms
 FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
 ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free memory is returned to the system
@@ -105,11 +107,14 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
 
 
 def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
-    """Return the periodic jobs of this machine: its deployments and its copy of the corpus."""
+    """Return the periodic jobs of this machine: its deployments, its copy of the corpus, signed heads."""
     jobs = []
     if config.deployments.exists():
         tend = partial(tend_services, store, config.deployments, config.home, config.environment)
         jobs.append(PeriodicJob("deployments", 15, tend))
+    if key := config.audit_key:
+        sign = partial(export_head, store, key, config.audit_heads, config.audit_webhook)
+        jobs.append(PeriodicJob("audit heads", HEADS_EVERY_S, lambda: sign(now=datetime.now(UTC))))
     corpus = parse_location(config.corpus_repo)
     if corpus.is_url:
         jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, corpus.repository)))
