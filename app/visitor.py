@@ -1,5 +1,7 @@
 """The visitor of the pages and their permissions: changes on the pages are made under this name and role."""
 
+import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +19,10 @@ from core.audit.actions import Action
 from core.audit.acts import Act
 from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
+from core.safety.meters import Meter
 
+security = logging.getLogger("quarterdeck.security")
+_TOLD = Meter(60)  # lines a minute
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (Streamlit's default address)
 
 
@@ -41,7 +46,11 @@ def get_visitor() -> Visitor:
     if config.access.is_local:
         check_bind(config.access, st.get_option("server.address") or ANY_ADDRESS)
         return Visitor(config.operator, hold_everywhere(config.operator_role))
-    person = _find_person(config.access)
+    try:
+        person = _find_person(config.access)
+    except Forbidden as error:
+        _tell(error)
+        raise
     roles = combine_grants(load_grants(), person.name, person.groups)
     return Visitor(person.name, roles, person.session, person.groups, person.ends)
 
@@ -81,6 +90,12 @@ def sign_out() -> None:
             end_session(get_store(), get_visitor().session, now=datetime.now(UTC), lasts=login.session)
         load_end.clear()
         st.logout()
+
+
+def _tell(refusal: Forbidden) -> None:
+    """Log a sign-in that was refused. Somebody who has not signed in yet is no event."""
+    if st.user.get("is_logged_in") and not _TOLD.take("", now_s=time.monotonic()):
+        security.warning("a sign-in was refused: %s", refusal)
 
 
 def _find_person(access: SignIn) -> Person:

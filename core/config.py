@@ -48,6 +48,9 @@ class Config:
     retention: Mapping[str, int]  # days, by part: rows, text, answers, documents
     require_tokens: bool
     deployments: Path
+    token_per_minute: int  # requests
+    address_per_minute: int
+    address_at_once: int
     log_format: str
     log_level: str
     audit_key: Path | None  # signs the heads of the audit trail
@@ -99,6 +102,9 @@ def load_config(
         retention={part: days for part, name in _RETENTION.items() if (days := check(_read_days, environ, name))},
         require_tokens=check(_read_switch, environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
+        token_per_minute=check(_read_count, environ, "QUARTERDECK_TOKEN_REQUESTS_PER_MINUTE", 60_000),
+        address_per_minute=check(_read_count, environ, "QUARTERDECK_ADDRESS_REQUESTS_PER_MINUTE", 60_000),
+        address_at_once=check(_read_count, environ, "QUARTERDECK_ADDRESS_CONNECTIONS", 500),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
         audit_key=Path(key).absolute() if (key := environ.get("QUARTERDECK_AUDIT_KEY")) else None,
@@ -162,6 +168,13 @@ def _read_days(environ: Mapping[str, str], name: str) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
         raise InvalidInput(name, f"must be a whole number of days, at least 1, not {text!r}")
+    return int(text)
+
+
+def _read_count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000_000:
+        raise InvalidInput(name, f"must be a whole number, at least 1, not {text!r}")
     return int(text)
 
 

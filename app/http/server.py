@@ -15,6 +15,7 @@ from typing import Any
 from app.http import backends, otlp_grpc
 from app.http.api import ROUTES, ApiAhead
 from app.http.guard import Guard
+from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
 from app.http.sign_out import SigningOut
@@ -42,6 +43,7 @@ from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "main.py"
 STOP_WITHIN_S = 5
+MOST_CONNECTIONS, IDLE_S = 4_000, 5  # of all clients together; how long a connection may wait for its next request
 HEADS_EVERY_S = 3_600.0  # how often the head of the audit trail is signed and exported
 SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads waits this long; Python's default is 5 ms
 FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
@@ -73,6 +75,9 @@ def serve(host: str, port: int) -> None:
         SCRIPT,
         middleware=[
             Middleware(Observing, routes=ROUTES),
+            Middleware(
+                Limits, per_minute=config.address_per_minute, at_once=config.address_at_once, proxy=access.proxy
+            ),
             Middleware(Guard, access=access, host=host),
             Middleware(SigningOut, login=access.login),
             Middleware(ApiAhead),
@@ -84,6 +89,7 @@ def serve(host: str, port: int) -> None:
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
         proxy_headers=False,  # the guard checks the real peer address, not a header
         server_header=False,
+        http=ImpatientProtocol, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=IDLE_S,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Middleware that ends a session in the store when a browser asks Streamlit to sign out, by a button or by address.
+"""Middleware of the sign-in: ends a session in the store when a browser asks Streamlit to sign out, by a button or by address.
 
 Streamlit itself only removes the cookie, and a copy of it would stay valid.
 """
@@ -17,12 +17,13 @@ from core.access.identity import OidcLogin, read_claims
 from core.access.sessions import end_session
 from core.errors import QuarterdeckError
 
-LOGOUT = "/auth/logout"
+LOGOUT, CALLBACK = "/auth/logout", "/oauth2callback"
 logger = logging.getLogger("quarterdeck")
+security = logging.getLogger("quarterdeck.security")
 
 
 class SigningOut:
-    """Ends the session of the cookie that comes with a sign-out; what else comes, it passes on."""
+    """Ends the session of the cookie that comes with a sign-out, and logs sign-ins that failed."""
 
     def __init__(self, app: ASGIApp, login: OidcLogin | None) -> None:
         self._app = app
@@ -32,6 +33,8 @@ class SigningOut:
         """Pass a request on, after the session is ended where it asks for that."""
         if self._login and scope["type"] == "http" and scope["path"].endswith(LOGOUT):
             await to_thread.run_sync(_end, Request(scope).cookies, self._login)
+        elif self._login and scope["type"] == "http" and scope["path"].endswith(CALLBACK):
+            _tell_failure(Request(scope))
         await self._app(scope, receive, send)
 
 
@@ -42,6 +45,12 @@ def _end(cookies: Mapping[str, str], login: OidcLogin) -> None:
             end_session(get_store(), read_claims(login, claims, now=now).session, now=now, lasts=login.session)
     except QuarterdeckError as error:
         logger.warning("a sign-out was not recorded: %s", error)
+
+
+def _tell_failure(request: Request) -> None:
+    """Log that the provider refused a sign-in; what it says comes from the browser."""
+    if error := request.query_params.get("error"):
+        security.warning("the provider refused a sign-in: %r", error[:80])
 
 
 def _read_cookie(cookies: Mapping[str, str], secret: str) -> Mapping[str, object] | None:

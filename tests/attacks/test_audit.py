@@ -135,9 +135,7 @@ def test_a_head_goes_signed_to_the_file_the_log_and_the_webhook(
     key, file, sent = tmp_path / "key.pem", tmp_path / "heads.jsonl", []
     key.write_bytes(secret)
     with caplog.at_level(logging.WARNING):
-        head = export_head(
-            trail, key, file, WEBHOOK, now=NOW, send=lambda *given: len(sent.append(given) or sent)
-        )
+        head = export_head(trail, key, file, WEBHOOK, now=NOW, send=lambda *given: len(sent.append(given) or sent))
     assert read_heads(file.read_text()) == (head,)
     assert sent == [(WEBHOOK, asdict(head), "")]
     assert write_head(head) in caplog.text
