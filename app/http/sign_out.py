@@ -1,4 +1,4 @@
-"""Middleware of the sign-in: ends a session in the store when a browser asks Streamlit to sign out, by a button or by address.
+"""Middleware of the sign-in: ends a session in the store when a browser asks Streamlit to sign out, by any way.
 
 Streamlit itself only removes the cookie, and a copy of it would stay valid.
 """

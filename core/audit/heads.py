@@ -74,7 +74,8 @@ def read_private_key(pem: bytes) -> "Ed25519PrivateKey":
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    return _read_key(Ed25519PrivateKey, lambda: load_pem_private_key(pem, None))
+    key: Ed25519PrivateKey = _read_key(Ed25519PrivateKey, lambda: load_pem_private_key(pem, None))
+    return key
 
 
 def read_public_key(pem: bytes) -> "Ed25519PublicKey":
@@ -84,7 +85,8 @@ def read_public_key(pem: bytes) -> "Ed25519PublicKey":
 
     if b"PRIVATE KEY" in pem:
         return read_private_key(pem).public_key()
-    return _read_key(Ed25519PublicKey, lambda: load_pem_public_key(pem))
+    key: Ed25519PublicKey = _read_key(Ed25519PublicKey, lambda: load_pem_public_key(pem))
+    return key
 
 
 def write_head(head: Head) -> str:
