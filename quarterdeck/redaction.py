@@ -72,9 +72,9 @@ _NOT_A_PASSWORD = re.compile(
 # fmt: off
 _STATES = frozenset((
     "wrong", "incorrect", "invalid", "expired", "required", "missing", "empty", "correct", "weak", "strong",
-    "forgotten", "lost", "reset", "changed", "hashed", "stored", "null", "none", "true", "false", "string", "text", "optional",
-    "mandatory", "disabled", "enabled", "denied", "refused", "rejected", "accepted", "unknown", "unset", "secure",
-    "default", "hidden", "encrypted", "necessary", "blank", "here", "too", "not", "never", "always",
+    "forgotten", "lost", "reset", "changed", "hashed", "stored", "null", "none", "true", "false", "string", "text",
+    "optional", "mandatory", "disabled", "enabled", "denied", "refused", "rejected", "accepted", "unknown", "unset",
+    "secure", "default", "hidden", "encrypted", "necessary", "blank", "here", "too", "not", "never", "always",
 ))
 # fmt: on
 _FLAG = re.compile(
