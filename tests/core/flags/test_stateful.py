@@ -124,7 +124,7 @@ class Changes(RuleBasedStateMachine):
         entry = data.draw(st.sampled_from(entries))
         try:
             revert(self.store, entry.entry_id, ME)
-        except (Conflict, InvalidInput):
+        except (Conflict, InvalidInput, NotFound):
             return
         self.changes += 1
         if entry.before is None:
@@ -153,5 +153,5 @@ class Changes(RuleBasedStateMachine):
 
 TestChanges = Changes.TestCase
 TestChanges.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
