@@ -100,6 +100,10 @@ def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_a
         raise InvalidInput("QUARTERDECK_PROXY_USER_HEADER", "cannot be combined with QUARTERDECK_OIDC_CLIENT_ID")
     if login and public_url == "":
         raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be set for a login: the address that browsers use")
+    if login and urlsplit(public_url).scheme == "http" and not is_loopback(urlsplit(public_url).hostname or ""):
+        raise InvalidInput(
+            "QUARTERDECK_PUBLIC_URL", "must be https for a login: session cookies could be read on the way"
+        )
     opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
     if opened not in ("on", "off"):
         raise InvalidInput("QUARTERDECK_ALLOW_ANYONE", f"must be on or off, not {opened!r}")
