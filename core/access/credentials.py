@@ -31,7 +31,8 @@ def issue_token(
 
     With `services`, rows and scores sent with it belong to these services alone.
 
-    The name of a revoked or expired token may be reused in its environment. Raises InvalidInput, and Conflict when the name is in use.
+    The name of a revoked or expired token may be reused in its environment. Raises InvalidInput, and Conflict when
+    the name is in use.
     """
     if expires_days is not None and not 1 <= expires_days <= LONGEST_DAYS:
         raise InvalidInput("expires", f"must be 1 to {LONGEST_DAYS:,} days, not {expires_days}")

@@ -102,7 +102,7 @@ def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_a
         raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be set for a login: the address that browsers use")
     if login and urlsplit(public_url).scheme == "http" and not is_loopback(urlsplit(public_url).hostname or ""):
         raise InvalidInput(
-            "QUARTERDECK_PUBLIC_URL", "must be https for a login: session cookies could be read on the way"
+            "QUARTERDECK_PUBLIC_URL", "must be https for a login: others could read session cookies"
         )
     opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
     if opened not in ("on", "off"):
