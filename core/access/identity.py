@@ -101,9 +101,7 @@ def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_a
     if login and public_url == "":
         raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be set for a login: the address that browsers use")
     if login and urlsplit(public_url).scheme == "http" and not is_loopback(urlsplit(public_url).hostname or ""):
-        raise InvalidInput(
-            "QUARTERDECK_PUBLIC_URL", "must be https for a login: others could read session cookies"
-        )
+        raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be https for a login: others could read session cookies")
     opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
     if opened not in ("on", "off"):
         raise InvalidInput("QUARTERDECK_ALLOW_ANYONE", f"must be on or off, not {opened!r}")
