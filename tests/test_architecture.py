@@ -35,7 +35,7 @@ OBSERVERS = {
     "access/sessions", "alerts/delivery", "coverage/backlog", "demo/build", "doctor", "embedding/vectors",
     "intake/counts", "intake/deliveries", "intake/importing", "intake/intake", "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/mapping", "log/score_maps", "log/scores", "log/successions",
-    "prompts/bench", "prompts/promotion", "store/backfill", "store/backups",
+    "prompts/bench", "prompts/promotion", "store/backfill", "store/backups", "store/transfers",
 }  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}
