@@ -78,7 +78,8 @@ def _unescape(part: str) -> str:
 
 
 def _insert(connection: Connection, table: Table, rows: Iterator[_Row]) -> tuple[int, int]:
-    names, waiting = [column.name for column in table.columns], []
+    names = [column.name for column in table.columns]
+    waiting: list[_Row] = []
 
     def write() -> None:
         if waiting:
