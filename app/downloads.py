@@ -13,8 +13,9 @@ import streamlit as st
 from app.navigation import shown_environment
 from app.resources import get_config, get_store, list_environments
 from app.visitor import Visitor, get_visitor
+from core.access.identity import Person
 from core.access.roles import list_grants
-from core.access.sessions import is_ended
+from core.access.sessions import explain_end
 from core.audit.permissions import Roles, combine_grants, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
 
@@ -41,10 +42,10 @@ def require_still(visitor: Visitor | None, environment: str, *, now: datetime) -
         raise Forbidden("nobody is signed in")
     if config.access.is_local:
         return hold_everywhere(config.operator_role)
-    if visitor.session and is_ended(get_store(), visitor.session):
-        raise Forbidden("you signed out; sign in again")
-    if visitor.ends is not None and visitor.ends <= now:
-        raise Forbidden("your session has ended; sign in again")
+    if login := config.access.login:
+        person = Person(visitor.name, visitor.groups, visitor.session, visitor.ends)
+        if refusal := explain_end(get_store(), person, login, now=now):
+            raise Forbidden(refusal)
     roles = combine_grants(list_grants(get_store()), visitor.name, visitor.groups)
     if roles.role_in(environment) is None:
         raise Forbidden(f"you hold no role in {environment} any more")

@@ -8,7 +8,7 @@ import streamlit as st
 from app.navigation import shown_environment
 from app.resources import get_config, is_demo, list_environments
 from app.text import plain, plain_with_commands
-from app.visitor import Visitor, get_visitor, sign_out
+from app.visitor import Visitor, get_visitor, note_visit, sign_out
 from core.audit.permissions import Role
 from core.errors import QuarterdeckError
 
@@ -23,6 +23,7 @@ def find_admitted() -> tuple[Visitor | None, str]:
     shown, open_ones = shown_environment(environments), _list_open(visitor)
     if shown not in open_ones and open_ones and "environment" not in st.query_params:
         st.session_state["environment_kept"] = shown = open_ones[0]
+    note_visit(visitor)
     return (visitor, "") if shown in open_ones else (None, _say_no_role(visitor, shown))
 
 

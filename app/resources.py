@@ -11,8 +11,9 @@ from datetime import UTC, date, datetime
 
 import streamlit as st
 
+from core.access.identity import Person
 from core.access.roles import list_grants
-from core.access.sessions import is_ended
+from core.access.sessions import explain_end, note_use
 from core.audit import environments
 from core.audit.permissions import Grant
 from core.config import Config, load_config
@@ -108,9 +109,16 @@ def load_grants() -> tuple[Grant, ...]:
 
 
 @st.cache_resource(ttl=2, max_entries=10_000, show_spinner=False)
-def load_is_ended(session: str) -> bool:
-    """Return whether this session was signed out."""
-    return is_ended(get_store(), session)
+def load_end(person: Person) -> str:
+    """Return why a session is over, at most two seconds old; "" while it goes on."""
+    login = get_config().access.login
+    return explain_end(get_store(), person, login, now=datetime.now(UTC)) if login else ""
+
+
+@st.cache_resource(ttl=60, max_entries=10_000, show_spinner=False)
+def note_session(session: str) -> None:
+    """Note that a session is in use, at most once a minute."""
+    note_use(get_store(), session, now=datetime.now(UTC))
 
 
 @st.cache_resource

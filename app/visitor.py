@@ -1,5 +1,7 @@
 """The visitor of the pages and their permissions: changes on the pages are made under this name and role."""
 
+import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app.http.guard import SEAL_HEADER, get_seal
-from app.resources import get_config, get_store, load_grants, load_is_ended
+from app.resources import get_config, get_store, load_end, load_grants, note_session
 from app.text import plain
 from core.access.identity import Person, SignIn, check_bind, read_claims, read_headers
 from core.access.sessions import end_session
@@ -17,7 +19,10 @@ from core.audit.actions import Action
 from core.audit.acts import Act
 from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
+from core.safety.meters import Meter
 
+security = logging.getLogger("quarterdeck.security")
+_TOLD = Meter(60)  # lines a minute
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104  (Streamlit's default address)
 
 
@@ -41,7 +46,11 @@ def get_visitor() -> Visitor:
     if config.access.is_local:
         check_bind(config.access, st.get_option("server.address") or ANY_ADDRESS)
         return Visitor(config.operator, hold_everywhere(config.operator_role))
-    person = _find_person(config.access)
+    try:
+        person = _find_person(config.access)
+    except Forbidden as error:
+        _tell(error)
+        raise
     roles = combine_grants(load_grants(), person.name, person.groups)
     return Visitor(person.name, roles, person.session, person.groups, person.ends)
 
@@ -66,14 +75,27 @@ def may_read_questions(environment: str) -> bool:
     return permissions.may_read_questions(get_visitor().roles, environment)
 
 
+def note_visit(visitor: Visitor) -> None:
+    """Note that the visitor uses the deck, so that their session does not end for being idle."""
+    if visitor.session:
+        with suppress(QuarterdeckError):  # a store that cannot be written now is reported elsewhere
+            note_session(visitor.session)
+
+
 def sign_out() -> None:
     """End the visitor's session here and everywhere else, and send them to their provider's end of session."""
     login = get_config().access.login
     if login:
         with suppress(QuarterdeckError):  # already over, or the store is down: the cookie is removed in any case
             end_session(get_store(), get_visitor().session, now=datetime.now(UTC), lasts=login.session)
-        load_is_ended.clear()
+        load_end.clear()
         st.logout()
+
+
+def _tell(refusal: Forbidden) -> None:
+    """Log a sign-in that was refused. Somebody who has not signed in yet is no event."""
+    if st.user.get("is_logged_in") and not _TOLD.take("", now_s=time.monotonic()):
+        security.warning("a sign-in was refused: %s", refusal)
 
 
 def _find_person(access: SignIn) -> Person:
@@ -85,6 +107,6 @@ def _find_person(access: SignIn) -> Person:
     if access.login is None or not claims.get("is_logged_in"):
         raise Forbidden("nobody is signed in")
     person = read_claims(access.login, claims, now=datetime.now(UTC))
-    if load_is_ended(person.session):
-        raise Forbidden("you signed out; sign in again")
+    if refusal := load_end(person):
+        raise Forbidden(refusal)
     return person

@@ -2,8 +2,9 @@
 
 Run: `python -m benchmarks.crashes [--rounds 200] [--database postgresql://…]`. Each round starts one process that
 writes for all it is worth: a service that logs, somebody who flips a flag, a builder of an index, or a server that
-takes retrievals in. It notes what it was told is done, and gets a SIGKILL at a random moment. Then everything noted has
-to be there, and the store has to be whole. `tests/faults` runs it small.
+takes in retrievals one after the other, rows with documents and scores from several senders at once (group commit), or
+spans over gRPC. It notes what it was told is done, and gets a SIGKILL at a random moment. Then everything noted has to
+be there, and the store has to be whole. `tests/faults` runs it small.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +34,9 @@ from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
 from core.indexes.builds import build_version
 from core.indexes.registry import list_indexes
+from core.log.scores import apply_scores
 from quarterdeck.client import Quarterdeck
+from quarterdeck.clock import now_ms
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.schema import DIMENSIONS
 from quarterdeck.store import Store
@@ -40,18 +44,9 @@ from quarterdeck.store import Store
 PROJECT = Path(__file__).resolve().parents[1]
 ACT = Act("harness", "under fire")
 FLAG = "under-fire"
-TURNS = (
-    "log",
-    "flip",
-    "log",
-    "flip",
-    "build",
-    "log",
-    "flip",
-    "log",
-    "flip",
-    "serve",
-)  # the roles that are killed, in this order
+# The roles that are killed, in this order.
+TURNS = ("log", "flip", "group", "log", "flip", "build", "grpc", "log", "flip", "serve")
+SENDERS, HITS = 4, 2  # threads that send at once, and documents of each of their rows
 _PATIENCE_S = 120.0
 _SUM = "SELECT SUM(n + unmapped + unscored + empty + failed) FROM rollups"
 
@@ -64,6 +59,8 @@ class Outcome:
     flushed: int = 0
     flips: int = 0
     received: int = 0
+    scored: int = 0
+    spans: int = 0
     lost: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
@@ -79,13 +76,15 @@ def run(folder: Path, url: str, *, rounds: int, seed: int = 1) -> Outcome:
         "flip": lambda number: _kill_flipper(folder, url, number, rng, outcome),
         "build": lambda _number: _kill_build(scene, rng),
         "serve": lambda number: _kill_server(folder, url, number, rng, outcome),
+        "group": lambda number: _kill_group(folder, url, number, rng, outcome),
+        "grpc": lambda number: _kill_grpc(folder, url, number, rng, outcome),
     }
     for number in range(rounds):
         turn = TURNS[number % len(TURNS)]
         killers[turn](number)
         outcome.kills[turn] += 1
         outcome.torn += [f"after round {number} ({turn}): {fault}" for fault in _list_faults(url)]
-    outcome.torn += _list_broken_indexes(scene)
+    outcome.torn += [*_list_broken_indexes(scene), *_list_wrong_scores(url)]
     return outcome
 
 
@@ -122,10 +121,46 @@ def _next_version(scene: Scene) -> int:
 
 
 def _kill_server(folder: Path, url: str, number: int, rng: random.Random, outcome: Outcome) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environ = {**os.environ, "QUARTERDECK_HOME": str(folder / "home"), "QUARTERDECK_DATABASE_URL": url}
+    with _serving(folder, url, rng) as (address, _, begun):
+        acknowledged = _post_until_killed(f"{address}/v1/retrievals", number, begun)
+    outcome.received += acknowledged
+    outcome.lost += _list_missing(url, f"serve-{number}", acknowledged)
+
+
+def _kill_group(folder: Path, url: str, number: int, rng: random.Random, outcome: Outcome) -> None:
+    with _serving(folder, url, rng) as (address, _, begun), ThreadPoolExecutor(SENDERS) as pool:
+        told = list(pool.map(lambda at: _send_and_judge(address, f"group-{number}-{at}", begun), range(SENDERS)))
+    for at, (rows, scores) in enumerate(told):
+        outcome.received, outcome.scored = outcome.received + rows, outcome.scored + scores
+        outcome.lost += _list_missing(url, f"group-{number}-{at}", rows)
+        outcome.lost += _list_missing(url, f"group-{number}-{at}", scores, among="SELECT retrieval_id FROM scores")
+
+
+def _kill_grpc(folder: Path, url: str, number: int, rng: random.Random, outcome: Outcome) -> None:
+    with _serving(folder, url, rng) as (_, port, begun):
+        acknowledged = _export_until_killed(port, number, begun)
+    outcome.spans += acknowledged
+    outcome.lost += _list_missing(url, f"grpc-{number}", acknowledged)
+
+
+@contextmanager
+def _serving(folder: Path, url: str, rng: random.Random) -> Iterator[tuple[str, int, threading.Event]]:
+    """Start a server; give its address, its port for gRPC, and what a sender sets when something was acknowledged.
+
+    A moment later the server is killed.
+    """
+    port, grpc_port, begun = _find_port(), _find_port(), threading.Event()
+    wait_s = rng.uniform(0.0, 1.0)
+
+    def strike() -> None:
+        begun.wait(_PATIENCE_S)
+        time.sleep(wait_s)
+        server.kill()
+
+    environ = {
+        **os.environ, "QUARTERDECK_HOME": str(folder / "home"), "QUARTERDECK_DATABASE_URL": url,
+        "QUARTERDECK_OTLP_GRPC_PORT": str(grpc_port),
+    }  # fmt: skip
     with (folder / "serve.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "quarterdeck", "serve", "--port", str(port)],
@@ -134,16 +169,61 @@ def _kill_server(folder: Path, url: str, number: int, rng: random.Random, outcom
     try:
         _wait(lambda: server.poll() is not None or _answers(f"http://127.0.0.1:{port}/healthz"), server)
         assert server.poll() is None, (folder / "serve.log").read_text()
-        threading.Timer(rng.uniform(0.05, 1.0), server.kill).start()
-        acknowledged = _post_until_killed(f"http://127.0.0.1:{port}/v1/retrievals", number)
+        threading.Thread(target=strike, daemon=True).start()
+        yield f"http://127.0.0.1:{port}", grpc_port, begun
     finally:
         server.kill()
         server.wait()
-    outcome.received += acknowledged
-    outcome.lost += _list_missing(url, f"serve-{number}", acknowledged)
 
 
-def _post_until_killed(address: str, number: int) -> int:
+def _find_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _send_and_judge(address: str, prefix: str, begun: threading.Event) -> tuple[int, int]:
+    """Send rows with documents, then a score of each, until the server dies; return how many were acknowledged."""
+    rows, scores, size = 0, 0, 5
+    with httpx2.Client(timeout=_PATIENCE_S) as client:
+        while True:
+            names = [f"{prefix}-{at}" for at in range(rows, rows + size)]
+            documents = [[f"doc-{at}", 0.5] for at in range(HITS)]
+            body = [{"query": name, "retrieval_id": name, "documents": documents} for name in names]
+            judged = [{"retrieval_id": name, "name": "feedback", "value": 1} for name in names]
+            try:
+                for path, sent in (("retrievals", body), ("scores", judged)):
+                    answer = client.post(f"{address}/v1/{path}", json=sent)
+                    assert answer.status_code == 201, answer.text
+                    rows, scores = (rows + size, scores) if path == "retrievals" else (rows, scores + size)
+                begun.set()
+            except httpx2.TransportError:
+                return rows, scores
+
+
+def _export_until_killed(port: int, number: int, begun: threading.Event) -> int:
+    import grpc
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+    count = 0
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        export = trace_service_pb2_grpc.TraceServiceStub(channel).Export
+        while True:
+            request = trace_service_pb2.ExportTraceServiceRequest()
+            span = request.resource_spans.add().scope_spans.add().spans.add()
+            span.trace_id, span.span_id, span.name = os.urandom(16), os.urandom(8), "search"
+            span.start_time_unix_nano = span.end_time_unix_nano = time.time_ns()
+            for key, value in (("openinference.span.kind", "RETRIEVER"), ("input.value", f"grpc-{number}-{count}")):
+                span.attributes.add(key=key).value.string_value = value
+            try:
+                export(request, timeout=_PATIENCE_S)
+            except grpc.RpcError:
+                return count
+            count += 1
+            begun.set()
+
+
+def _post_until_killed(address: str, number: int, begun: threading.Event) -> int:
     count, size = 0, 20
     with httpx2.Client(timeout=_PATIENCE_S) as client:
         while True:
@@ -154,6 +234,7 @@ def _post_until_killed(address: str, number: int) -> int:
                 return count
             assert answer.status_code == 201, answer.text
             count += size
+            begun.set()
 
 
 def _kill(role: Callable[..., None], arguments: tuple[object, ...], notes: Path, rng: random.Random) -> list[str]:
@@ -204,13 +285,24 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _list_missing(url: str, prefix: str, told: int) -> list[str]:
+def _list_missing(url: str, prefix: str, told: int, *, among: str = "SELECT query FROM retrievals") -> list[str]:
     """Return the acknowledged rows that are missing or stored twice."""
+    column = among.split()[1]
     with closing(Store(url)) as store, store.read() as connection:
-        stored = Counter(
-            connection.scalars(text("SELECT query FROM retrievals WHERE query LIKE :prefix"), {"prefix": f"{prefix}-%"})
-        )
-    return [f"{prefix}-{at}" for at in range(told) if stored[f"{prefix}-{at}"] != 1]
+        found = connection.scalars(text(f"{among} WHERE {column} LIKE :prefix"), {"prefix": f"{prefix}-%"})
+        stored = Counter(found)
+    return [f"{prefix}-{at} ({column})" for at in range(told) if stored[f"{prefix}-{at}"] != 1]
+
+
+def _list_wrong_scores(url: str) -> list[str]:
+    """Apply every score; then the rollups have one of each row that has one."""
+    with closing(Store(url)) as store:
+        apply_scores(store, now_ms=now_ms())
+        with store.read() as connection:
+            known = "SELECT retrieval_id FROM retrievals"
+            scored = _count(connection, f"SELECT COUNT(*) FROM scores WHERE retrieval_id IN ({known})")
+            summed = _count(connection, "SELECT SUM(n) FROM metric_sums WHERE dimension = '' AND metric = 'feedback'")
+    return [] if scored == summed else [f"{scored} rows have a score, the rollups count {summed}"]
 
 
 def _list_faults(url: str) -> Iterator[str]:
@@ -231,6 +323,10 @@ def _list_faults(url: str) -> Iterator[str]:
                 counted = _count(connection, f"{_SUM} WHERE dimension = '{dimension}'")
                 if counted != rows:
                     yield f"there are {rows} rows, the rollup of {dimension or 'all rows'} counts {counted}"
+            hits = HITS * _count(connection, "SELECT COUNT(*) FROM retrievals WHERE query LIKE 'group-%'")
+            listed = _count(connection, "SELECT SUM(n) FROM document_days")
+            if hits != listed:
+                yield f"rows have {hits} documents, their days count {listed}"
             if store.dialect == "sqlite" and connection.scalar(text("PRAGMA quick_check")) != "ok":
                 yield "the file is damaged"
 
@@ -261,7 +357,8 @@ def report(outcome: Outcome) -> str:
     killed = ", ".join(f"{count} {name}" for name, count in sorted(outcome.kills.items()))
     return (
         f"{outcome.kills.total()} SIGKILLs ({killed})\n{outcome.flushed:,} flushed retrievals, "
-        f"{outcome.flips:,} flips, {outcome.received:,} retrievals acknowledged by the server: "
+        f"{outcome.flips:,} flips, {outcome.received:,} retrievals, {outcome.scored:,} scores "
+        f"and {outcome.spans:,} spans acknowledged by the server: "
         f"{len(outcome.lost)} lost, {len(outcome.torn)} torn"
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from core.access.identity import SignIn, read_sign_in
 from core.audit.environments import check_environment, settle_environment
@@ -49,9 +50,15 @@ class Config:
     retention: Mapping[str, int]  # days, by part: rows, text, answers, documents
     require_tokens: bool
     deployments: Path
+    token_per_minute: int  # requests
+    address_per_minute: int
+    address_at_once: int
     log_format: str
     log_level: str
     github_secret: str = field(repr=False)  # signs GitHub's webhooks; empty: they are refused
+    audit_key: Path | None  # signs the heads of the audit trail
+    audit_heads: Path
+    audit_webhook: str
     otlp_grpc_port: int | None  # None: 4317 if grpcio is installed and the port is free; 0: off
 
 
@@ -98,9 +105,15 @@ def load_config(
         retention={part: days for part, name in _RETENTION.items() if (days := check(_read_days, environ, name))},
         require_tokens=check(_read_switch, environ, "QUARTERDECK_REQUIRE_TOKENS", default="off"),
         deployments=Path(environ.get("QUARTERDECK_DEPLOYMENTS") or home / "deployments.yaml").absolute(),
+        token_per_minute=check(_read_count, environ, "QUARTERDECK_TOKEN_REQUESTS_PER_MINUTE", 600_000),
+        address_per_minute=check(_read_count, environ, "QUARTERDECK_ADDRESS_REQUESTS_PER_MINUTE", 600_000),
+        address_at_once=check(_read_count, environ, "QUARTERDECK_ADDRESS_CONNECTIONS", 500),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
         github_secret=check(_read_secret, environ, "QUARTERDECK_GITHUB_SECRET"),
+        audit_key=Path(key).absolute() if (key := environ.get("QUARTERDECK_AUDIT_KEY")) else None,
+        audit_heads=Path(environ.get("QUARTERDECK_AUDIT_HEADS") or home / "audit-heads.jsonl").absolute(),
+        audit_webhook=check(_read_webhook, environ, "QUARTERDECK_AUDIT_WEBHOOK"),
         otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
@@ -143,6 +156,14 @@ def _check_url(environ: Mapping[str, str], name: str) -> None:
         return  # a missing driver is reported when the store is opened
 
 
+def _read_webhook(environ: Mapping[str, str], name: str) -> str:
+    url = environ.get(name) or ""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc):
+        raise InvalidInput(name, "must be an http or https address without a password in it")
+    return url
+
+
 def _read_share(environ: Mapping[str, str], name: str) -> float | None:
     text = environ.get(name)
     if not text:
@@ -162,6 +183,13 @@ def _read_days(environ: Mapping[str, str], name: str) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 36_500:
         raise InvalidInput(name, f"must be a whole number of days, at least 1, not {text!r}")
+    return int(text)
+
+
+def _read_count(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000_000:
+        raise InvalidInput(name, f"must be a whole number, at least 1, not {text!r}")
     return int(text)
 
 

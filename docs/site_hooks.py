@@ -1,6 +1,6 @@
 """Hooks of mkdocs: files of the checkout's top folder become pages of the site, and links between the two are kept.
 
-On GitHub a guide links to `../SECURITY.md`; the site has the same page at `security.md`.
+On GitHub a guide links to `../SECURITY.md`; the site has the same page at `security-policy.md`.
 """
 
 import os
@@ -12,7 +12,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 PROJECT = Path(__file__).resolve().parents[1]
-TOP_PAGES = {name: f"{name.lower()}" for name in ("SECURITY.md", "STYLE.md", "CHANGELOG.md", "CONTRIBUTING.md")}
+TOP_PAGES = {name: f"{name.lower()}" for name in ("STYLE.md", "CHANGELOG.md", "CONTRIBUTING.md")}
+TOP_PAGES["SECURITY.md"] = "security-policy.md"
 _LINK = re.compile(r"(?<=\]\()(?P<path>[^)#\s:]+\.md)(?P<anchor>#[^)\s]*)?(?=\))")
 
 

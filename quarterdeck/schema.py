@@ -38,6 +38,7 @@ LOW_SCORE_CEILING = 0.6  # scores below it are indexed with their query, for the
 FIRST_SCOPE = 1  # the id of the scope of rows that name none: production, default
 COUNTED_BY_WRITER = 2  # in `rolled_up`: the writer updated the rollups; anything less is counted by the triggers
 MOST_VALUES = 200  # of a dimension that are counted by name on one day
+TRIGGER = "retrievals_roll_up"  # counts the rows of other programs; the only one of a store
 MOST_DOCUMENTS = 20_000  # of a scope that are counted by name on one day
 OTHER = "(other)"  # counts the values beyond these bounds
 
@@ -621,8 +622,8 @@ def _indexes_and_triggers(dialect: str) -> list[str]:
             "DROP INDEX IF EXISTS retrievals_low",
             "CREATE INDEX retrievals_low ON retrievals (scope_id, ts_ms, query, score) "
             f"WHERE score < {LOW_SCORE_CEILING}",
-            "DROP TRIGGER IF EXISTS retrievals_roll_up",
-            f"CREATE TRIGGER retrievals_roll_up AFTER INSERT ON retrievals WHEN NEW.rolled_up < {COUNTED_BY_WRITER} "
+            f"DROP TRIGGER IF EXISTS {TRIGGER}",
+            f"CREATE TRIGGER {TRIGGER} AFTER INSERT ON retrievals WHEN NEW.rolled_up < {COUNTED_BY_WRITER} "
             f"BEGIN {_add_new_row('CAST(NEW.score * {} AS INTEGER)', 'MIN')} END",
             *(
                 statement
@@ -634,11 +635,11 @@ def _indexes_and_triggers(dialect: str) -> list[str]:
             ),
         ]
     return [
-        "CREATE OR REPLACE FUNCTION retrievals_roll_up() RETURNS trigger AS $$ BEGIN "
+        f"CREATE OR REPLACE FUNCTION {TRIGGER}() RETURNS trigger AS $$ BEGIN "
         f"PERFORM pg_advisory_xact_lock({ROLLUP_LOCK}); "
         f"{_add_new_row('FLOOR(NEW.score * {})::int', 'LEAST')} RETURN NULL; END $$ LANGUAGE plpgsql",
-        "CREATE OR REPLACE TRIGGER retrievals_roll_up AFTER INSERT ON retrievals FOR EACH ROW "
-        f"WHEN (NEW.rolled_up < {COUNTED_BY_WRITER}) EXECUTE FUNCTION retrievals_roll_up()",
+        f"CREATE OR REPLACE TRIGGER {TRIGGER} AFTER INSERT ON retrievals FOR EACH ROW "
+        f"WHEN (NEW.rolled_up < {COUNTED_BY_WRITER}) EXECUTE FUNCTION {TRIGGER}()",
         "CREATE OR REPLACE FUNCTION retrievals_forget_slice() RETURNS trigger AS $$ BEGIN "
         f"{_FORGET_SLICE}; RETURN NULL; END $$ LANGUAGE plpgsql",
         *(

@@ -287,12 +287,21 @@ def _parse_url(url: str) -> URL:
         raise InvalidInput("database URL", f"{backend} is not supported; use sqlite:/// or postgresql://")
     if not parsed.database or parsed.database == ":memory:":
         raise InvalidInput("database URL", "a shared store needs a file, for example sqlite:///data/var/quarterdeck.db")
+    _read_durability(parsed)
     return parsed
+
+
+def _read_durability(url: URL) -> str:
+    """Return how a SQLite file is written: NORMAL, or FULL, which waits for the disk at every transaction."""
+    wanted = str(url.query.get("synchronous", "NORMAL")).upper()
+    if wanted not in ("NORMAL", "FULL"):
+        raise InvalidInput("database URL", f"synchronous must be NORMAL or FULL, not {wanted[:20]!r}")
+    return wanted
 
 
 def _make_engine(url: URL, *, create: bool, read_only: bool, wait_s: float) -> Engine:
     if url.get_backend_name() == "sqlite":
-        return _make_sqlite_engine(Path(str(url.database)), create=create, read_only=read_only, wait_s=wait_s)
+        return _make_sqlite_engine(url, create=create, read_only=read_only, wait_s=wait_s)
     try:
         options = "-c default_transaction_read_only=on" if read_only else ""
         return create_engine(
@@ -302,8 +311,8 @@ def _make_engine(url: URL, *, create: bool, read_only: bool, wait_s: float) -> E
         raise SourceUnavailable("PostgreSQL needs its driver: pip install 'quarterdeck[postgresql]'.") from error
 
 
-def _make_sqlite_engine(path: Path, *, create: bool, read_only: bool, wait_s: float) -> Engine:
-    mode = "rwc" if create else "rw"
+def _make_sqlite_engine(url: URL, *, create: bool, read_only: bool, wait_s: float) -> Engine:
+    path, mode = Path(str(url.database)), "rwc" if create else "rw"
 
     def connect() -> sqlite3.Connection:
         uri = f"{path.absolute().as_uri()}?mode={mode}"
@@ -318,7 +327,7 @@ def _make_sqlite_engine(path: Path, *, create: bool, read_only: bool, wait_s: fl
             connection.execute("PRAGMA query_only = ON")
         else:
             _write_ahead(connection, wait_s)
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA synchronous = {_read_durability(url)}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
 
     @event.listens_for(engine, "begin")

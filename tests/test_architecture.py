@@ -36,6 +36,7 @@ OBSERVERS = {
     "embedding/vectors", "intake/counts", "intake/deliveries", "intake/importing", "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/judgments", "log/mapping", "log/score_maps", "log/scores",
     "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "store/backfill", "store/backups",
+    "store/transfers",
 }  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}

@@ -10,9 +10,18 @@ import click
 
 from app.commands.common import common, open_store, show
 from core.audit.acts import Act
-from core.audit.trail import AuditFilter, get_audit_entry, list_audit, list_broken_audit_entries
+from core.audit.trail import (
+    AuditFilter,
+    get_audit_entry,
+    get_head,
+    list_audit,
+    list_broken_audit_entries,
+    list_denied_heads,
+)
 from core.config import Config
 from quarterdeck.clock import to_ms
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -82,7 +91,7 @@ def audit_show(config: Config, *, entry_id: int, as_json: bool) -> None:
 
 
 @audit.command("export")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=_FILE)
 @_chosen
 @common
 def audit_export(config: Config, *, file: Path, as_json: bool, **chosen: Any) -> None:
@@ -118,18 +127,91 @@ def audit_revert(config: Config, *, entry_id: int, reason: str, as_json: bool) -
 
 
 @audit.command("verify")
+@click.option("--head", "heads", metavar="FILE|HASH", help="Heads that were kept elsewhere: a file of them, or a hash.")
+@click.option("--key", type=_FILE, help="The key that signed them, public or private (default: QUARTERDECK_AUDIT_KEY).")
 @common
-def audit_verify(config: Config, *, as_json: bool) -> None:
-    """Verify the hash chain: a changed or removed entry breaks it (exit code 1).
+def audit_verify(config: Config, *, heads: str | None, key: Path | None, as_json: bool) -> None:
+    """Verify the hash chain: an entry changed or removed in the middle breaks it (exit code 1).
+
+    With --head, also verify that every head is signed and still part of the trail: one is missing when the newest
+    entries, or all, were removed or written anew after it was signed.
 
     Example: quarterdeck audit verify
     """
-    broken = list_broken_audit_entries(open_store(config))
-    said = (
-        f"the chain is broken at entries {', '.join(map(str, broken))}"
-        if broken
-        else "the chain is intact: no entry was changed or removed"
-    )
-    show(as_json, {"broken": broken}, [said])
-    if broken:
+    from core.audit.heads import is_signed_by, read_heads, read_public_key
+
+    store = open_store(config)
+    broken = list_broken_audit_entries(store)
+    kept = read_heads(_read_heads(heads)) if heads else ()
+    signed = [head for head in kept if head.at]
+    public = read_public_key(_read_key(config, key)) if signed else None
+    forged = [head for head in signed if public is None or not is_signed_by(head, public)]
+    denied = list_denied_heads(store, [head for head in kept if head not in forged])
+    lines = [f"the chain is broken at entries {', '.join(map(str, broken))}"] if broken else []
+    lines += [f"the head of {head.at} with {head.entries:,} entries is not signed by this key" for head in forged]
+    lines += [f"the head {head.hash[:12]}… of {head.at or 'unknown time'} is not in the trail" for head in denied]
+    whole = f"; {len(kept):,} heads are in it" if heads else ""
+    told = {"broken": broken, "heads": len(kept), "unsigned": forged, "missing": denied}
+    show(as_json, told, lines or [f"the chain is intact: no entry was changed or removed{whole}"])
+    if lines:
         sys.exit(1)
+
+
+@audit.command("head")
+@common
+def audit_head(config: Config, *, as_json: bool) -> None:
+    """Print the head of the trail: the number of entries and the hash of the last one, signed if there is a key.
+
+    Example: quarterdeck audit head
+    """
+    from core.audit.heads import read_private_key, sign_head, write_head
+
+    head = get_head(open_store(config), now=datetime.now(UTC))
+    if config.audit_key:
+        head = sign_head(head, read_private_key(_read_key(config, None)))
+    show(as_json, head, [write_head(head)])
+
+
+@audit.command("keygen")
+@click.argument("file", type=_FILE)
+@common
+def audit_keygen(_config: Config, *, file: Path, as_json: bool) -> None:
+    """Make a key that signs heads: the private one in FILE, for QUARTERDECK_AUDIT_KEY, the public one in FILE.pub.
+
+    Example: quarterdeck audit keygen audit-key.pem
+    """
+    from core.audit.heads import make_keys
+    from core.errors import Conflict, SourceUnavailable
+
+    public = file.with_name(f"{file.name}.pub")
+    try:
+        for path, pem in zip((file, public), make_keys(), strict=True):
+            with path.open("xb") as out:
+                path.chmod(0o600)
+                out.write(pem)
+    except FileExistsError as error:
+        raise Conflict(f"{error.filename} already exists; choose another name") from error
+    except OSError as error:
+        raise SourceUnavailable(f"{file} cannot be written: {error.strerror}") from error
+    show(as_json, {"private": str(file), "public": str(public)}, [f"keep {file} secret; {public} verifies its heads"])
+
+
+def _read_heads(named: str) -> str:
+    from core.errors import SourceUnavailable
+
+    try:
+        return Path(named).read_text(encoding="utf-8") if Path(named).exists() else named
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceUnavailable(f"{named} cannot be read: {error}") from error
+
+
+def _read_key(config: Config, named: Path | None) -> bytes:
+    from core.errors import InvalidInput, SourceUnavailable
+
+    path = named or config.audit_key
+    if path is None:
+        raise InvalidInput("key", "say whose signatures these are: --key FILE, or set QUARTERDECK_AUDIT_KEY")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceUnavailable(f"{path} cannot be read: {error.strerror}") from error

@@ -73,6 +73,23 @@ def roles_revoke(config: Config, *, who: str, place: str, reason: str, as_json: 
     show(as_json, {"entry": entry}, [f"{who} holds no role {_place(place)} any more (audit entry {entry})"])
 
 
+@roles.command("sign-out")
+@click.argument("who")
+@_reason_option
+@common
+def roles_sign_out(config: Config, *, who: str, reason: str, as_json: bool) -> None:
+    """End every session of WHO, on every server and in every browser: for a lost laptop, or a copied cookie.
+
+    Whoever still has an account at the provider can sign in again; `roles revoke` takes their role away.
+
+    Example: quarterdeck roles sign-out ada@example.org --reason "her laptop was stolen"
+    """
+    from core.access.roles import end_sign_ins
+
+    entry = end_sign_ins(open_store(config), who, Act(config.operator, reason, config.environment))
+    show(as_json, {"entry": entry}, [f"{who} is signed out everywhere (audit entry {entry})"])
+
+
 def _place(environment: str) -> str:
     return "everywhere" if environment == EVERYWHERE else f"in {environment}"
 

@@ -1,6 +1,7 @@
 """What all handlers of the HTTP API share, opened at first use: configuration, store, flags, and access control."""
 
 import logging
+import math
 import os
 import threading
 import time
@@ -18,13 +19,16 @@ from core.access.tokens import list_tokens
 from core.audit.environments import list_environments, settle_environment
 from core.config import Config, load_config
 from core.errors import NotFound, SourceUnavailable
+from core.safety.meters import Meter
 from quarterdeck.client import Quarterdeck
 from quarterdeck.scope import DEFAULT_SERVICE, fold_environment
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
+security = logging.getLogger("quarterdeck.security")
 
 TOKENS_KNOWN_FOR_S = 1.0
+TOLD_PER_MINUTE = 60  # lines about refused requests in the log
 
 
 def get_config() -> Config:
@@ -92,11 +96,14 @@ class TokenGuard:
     refused even then.
     """
 
-    def __init__(self, store: Store, *, always: bool) -> None:
+    def __init__(self, store: Store, *, always: bool, per_minute: int) -> None:
         self._store = store
         self._always = always
         self._tokens: Mapping[str, Token] | None = None
         self._due = 0.0
+        self._meter = Meter(per_minute)
+        self._told = Meter(TOLD_PER_MINUTE)
+        self._used: set[tuple[str, int]] = set()
 
     async def admit(self, headers: Mapping[str, str], scope: TokenScope) -> Token | None:
         """Return the request's token, or None where none is needed. Raises RequestRefused."""
@@ -109,8 +116,22 @@ class TokenGuard:
             token = tokens.get(hash_secret(secret)) if secret is not None else None
             denial = decide_access(token, scope, given=secret is not None, now=datetime.now(UTC))
             if denial is not None:
+                if not self._told.take(denial.known, now_s=time.monotonic()):
+                    security.warning("a request was refused: %s", denial.reason)
                 raise RequestRefused(403 if denial.known else 401, denial.reason)
+        if token is not None:
+            self._note(token)
         return token
+
+    def _note(self, token: Token) -> None:
+        """Count a use of a token, and log the first one of an hour. Raises RequestRefused when there are too many."""
+        if wait_s := self._meter.take(token.digest, now_s=time.monotonic()):
+            problem = f"rate: {token.name!r} sent too many requests; try again in {math.ceil(wait_s)} s"
+            raise RequestRefused(429, problem, retry_s=math.ceil(wait_s))
+        hour = int(time.time()) // 3_600
+        if (token.digest, hour) not in self._used:
+            self._used = {(digest, at) for digest, at in self._used if at == hour} | {(token.digest, hour)}
+            security.info("the token %r of %s is in use", token.name, token.environment)
 
     async def _know_tokens(self) -> Mapping[str, Token]:
         if self._tokens is None or time.monotonic() >= self._due:
@@ -174,7 +195,12 @@ class Backends:
             if self._opened is None:
                 config = load_config(self._environ)
                 store = Store(config.database_url, create=True, log_url=config.log_url)
-                self._opened = _Opened(config, store, TokenGuard(store, always=config.require_tokens), {})
+                self._opened = _Opened(
+                    config,
+                    store,
+                    TokenGuard(store, always=config.require_tokens, per_minute=config.token_per_minute),
+                    {},
+                )
             return self._opened
 
 

@@ -2,12 +2,14 @@
 
 import zlib
 
+from anyio import fail_after
 from starlette.requests import Request
 
 from app.http.refusals import RequestRefused
 from core.errors import InvalidInput
 
 MAX_BODY_BYTES = 10_000_000
+BODY_WITHIN_S = 60.0
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
@@ -17,10 +19,14 @@ async def read_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes
     if encoding not in ("identity", *_WINDOWS):
         raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip, deflate or none")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most_bytes:
-            raise _too_large(most_bytes)
+    try:
+        with fail_after(BODY_WITHIN_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > most_bytes:
+                    raise _too_large(most_bytes)
+    except TimeoutError:
+        raise RequestRefused(408, f"body: took longer than {BODY_WITHIN_S:.0f} seconds") from None
     return bytes(body) if encoding == "identity" else _unzip(bytes(body), encoding, most_bytes)
 
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.sign_out import LOGOUT
 from core.access.identity import SignIn, is_loopback
 
 SEAL_HEADER = "x-quarterdeck-seal"
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_LOGOUT = "/auth/logout"
 # What the pages use of Streamlit's own addresses. No page takes a file, and the deck's counts are at /metrics.
 _INNER = "/_stcore/"
 _USED = ("health", "host-config", "stream")
@@ -36,6 +36,7 @@ _HEADERS = {
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",  # unless an answer says otherwise, as files of Streamlit and documents of flags do
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 _HTTPS_ONLY = {"strict-transport-security": "max-age=31536000"}
@@ -93,7 +94,7 @@ class Guard:
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
         if changes and origin is not None and not self._is_own(origin, host or ""):
             return "origin: a page of another site may not do this"
-        if site == "cross-site" and scope["path"].endswith(_LOGOUT):
+        if site == "cross-site" and scope["path"].endswith(LOGOUT):
             return "origin: a page of another site may not sign you out"
         return ""
 

@@ -43,6 +43,7 @@ def write_logs(config: Config, stream: TextIO) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("quarterdeck").setLevel(config.log_level.upper())
+    logging.getLogger("quarterdeck.security").setLevel(logging.INFO)  # sign-ins, refusals and token uses, always
 
 
 def take_over_logs() -> None:

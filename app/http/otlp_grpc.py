@@ -84,7 +84,8 @@ def _answer_with(grpc: Any, take: Callable[[bytes, Any], Awaitable[bytes]]) -> C
     """Return a handler of one call: it admits the caller, and turns our errors into gRPC's statuses."""
     codes = {
         400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED,
-        403: grpc.StatusCode.PERMISSION_DENIED, 503: grpc.StatusCode.UNAVAILABLE,
+        403: grpc.StatusCode.PERMISSION_DENIED, 429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        503: grpc.StatusCode.UNAVAILABLE,
     }  # fmt: skip
 
     async def answer(body: bytes, context: Any) -> bytes:

@@ -11,9 +11,10 @@ _STATUSES = {InvalidInput: 400, Forbidden: 403, NotFound: 404, Conflict: 409, So
 class RequestRefused(QuarterdeckError):
     """The request as such is refused, with a status code of its own."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_s: int = 0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_s = retry_s
 
 
 def refuse(error: QuarterdeckError) -> Response:
@@ -29,5 +30,7 @@ def status_of(error: QuarterdeckError) -> int:
 
 
 def challenge(error: QuarterdeckError) -> dict[str, str]:
-    """Return the header that asks for a token, for a response of status 401; else none."""
+    """Return the header that asks for a token, for status 401, or for some patience, for status 429; else none."""
+    if isinstance(error, RequestRefused) and error.retry_s:
+        return {"Retry-After": str(error.retry_s)}
     return {"WWW-Authenticate": 'Bearer realm="quarterdeck"'} if status_of(error) == 401 else {}

@@ -15,10 +15,13 @@ from typing import Any
 from app.http import backends, otlp_grpc
 from app.http.api import ROUTES, ApiAhead
 from app.http.guard import Guard
+from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
+from app.http.sign_out import SigningOut
 from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
+from core.alerts.heads import export_head
 from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of
@@ -44,6 +47,8 @@ from quarterdeck.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "main.py"
 STOP_WITHIN_S = 5
+MOST_CONNECTIONS, IDLE_S = 4_000, 5  # of all clients together; how long a connection may wait for its next request
+HEADS_EVERY_S = 3_600.0  # how often the head of the audit trail is signed and exported
 SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads waits this long; Python's default is 5 ms
 FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
 ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free memory is returned to the system
@@ -75,7 +80,11 @@ def serve(host: str, port: int) -> None:
         SCRIPT,
         middleware=[
             Middleware(Observing, routes=ROUTES),
+            Middleware(
+                Limits, per_minute=config.address_per_minute, at_once=config.address_at_once, proxy=access.proxy
+            ),
             Middleware(Guard, access=access, host=host),
+            Middleware(SigningOut, login=access.login),
             Middleware(ApiAhead),
         ],  # the first is the outermost
         secrets=settings,
@@ -85,6 +94,7 @@ def serve(host: str, port: int) -> None:
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
         proxy_headers=False,  # the guard checks the real peer address, not a header
         server_header=False,
+        http=ImpatientProtocol, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=IDLE_S,
     )  # fmt: skip
 
 
@@ -110,11 +120,14 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
 
 
 def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
-    """Return the periodic jobs of this machine: its deployments and its copy of the corpus."""
+    """Return the periodic jobs of this machine: its deployments, its copy of the corpus, signed heads."""
     jobs = []
     if config.deployments.exists():
         tend = partial(tend_services, store, config.deployments, config.home, config.environment)
         jobs.append(PeriodicJob("deployments", 15, tend))
+    if key := config.audit_key:
+        sign = partial(export_head, store, key, config.audit_heads, config.audit_webhook)
+        jobs.append(PeriodicJob("audit heads", HEADS_EVERY_S, lambda: sign(now=datetime.now(UTC))))
     corpus = parse_location(config.corpus_repo)
     if corpus.is_url:
         jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, corpus.repository)))

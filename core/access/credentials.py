@@ -31,7 +31,8 @@ def issue_token(
 
     With `services`, rows and scores sent with it belong to these services alone.
 
-    The name of a revoked or expired token may be reused. Raises InvalidInput, and Conflict when the name is in use.
+    The name of a revoked or expired token may be reused in its environment. Raises InvalidInput, and Conflict when
+    the name is in use.
     """
     if expires_days is not None and not 1 <= expires_days <= LONGEST_DAYS:
         raise InvalidInput("expires", f"must be 1 to {LONGEST_DAYS:,} days, not {expires_days}")
@@ -47,6 +48,8 @@ def issue_token(
         former = next((each for each in list_tokens(store) if each.name == token.name), None)
         if former and former.describe_state(now) == "active":
             raise Conflict(f"token {token.name!r} is in use; revoke it first, or choose another name")
+        if former and former.environment != token.environment:
+            raise Conflict(f"token {token.name!r} was one of {former.environment}; choose another name")
         save_token(change.connection, token, instead_of=former)
         change.record(Action.TOKEN_CREATE, token.name, None, _describe(token))
     return secret, change.entry_id

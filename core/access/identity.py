@@ -22,7 +22,10 @@ _MIN_LETTERS = 8  # different ones; 32 random hexadecimal digits have fewer once
 
 @dataclass(frozen=True, slots=True)
 class OidcLogin:
-    """An OpenID provider for sign-in, and the claims with the person's name and groups."""
+    """An OpenID provider for sign-in, and the claims with the person's name and groups.
+
+    A sign-in lasts for `session`, and ends earlier when it is not used for `idle`.
+    """
 
     metadata_url: str
     client_id: str
@@ -31,6 +34,7 @@ class OidcLogin:
     name_claim: str = "email"
     groups_claim: str = "groups"
     session: timedelta = timedelta(hours=12)
+    idle: timedelta = timedelta(minutes=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,8 @@ class Person:
     ends: datetime | None = None
 
 
-def _read_at_once(read: Callable[..., Any], *arguments: Any) -> Any:
-    return read(*arguments)
+def _read_at_once(read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    return read(*arguments, **options)
 
 
 def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_at_once) -> SignIn:
@@ -96,6 +100,8 @@ def read_sign_in(environ: Mapping[str, str], check: Callable[..., Any] = _read_a
         raise InvalidInput("QUARTERDECK_PROXY_USER_HEADER", "cannot be combined with QUARTERDECK_OIDC_CLIENT_ID")
     if login and public_url == "":
         raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be set for a login: the address that browsers use")
+    if login and urlsplit(public_url).scheme == "http" and not is_loopback(urlsplit(public_url).hostname or ""):
+        raise InvalidInput("QUARTERDECK_PUBLIC_URL", "must be https for a login: others could read session cookies")
     opened = environ.get("QUARTERDECK_ALLOW_ANYONE") or "off"
     if opened not in ("on", "off"):
         raise InvalidInput("QUARTERDECK_ALLOW_ANYONE", f"must be on or off, not {opened!r}")
@@ -137,7 +143,9 @@ def read_claims(login: OidcLogin, claims: Mapping[str, Any], *, now: datetime) -
     found = groups if isinstance(groups, list) else [groups]
     sign_in = [claims.get(key) for key in ("iss", "sub", "iat", "sid", "nonce", "at_hash")]
     session = hashlib.sha256(json.dumps(sign_in, default=str).encode()).hexdigest()
-    own = tuple(each for each in found[:MAX_GROUPS] if isinstance(each, str) and is_own_name(each))
+    if len(found) > MAX_GROUPS:
+        raise Forbidden(_too_many_groups(len(found)))
+    own = tuple(each for each in found if isinstance(each, str) and is_own_name(each))
     return Person(name, own, session, datetime.fromtimestamp(issued, UTC) + login.session)
 
 
@@ -147,8 +155,14 @@ def read_headers(proxy: TrustedProxy, headers: Mapping[str, str]) -> Person:
     if not is_personal_name(name):
         raise Forbidden("the proxy named no user; use the proxy's address and sign in there")
     groups = headers.get(proxy.groups_header, "") if proxy.groups_header else ""
-    found = [each.strip() for each in groups.split(",")[:MAX_GROUPS]]
+    found = [each.strip() for each in groups.split(",")]
+    if len(found) > MAX_GROUPS:
+        raise Forbidden(_too_many_groups(len(found)))
     return Person(name, tuple(each for each in found if is_own_name(each)))
+
+
+def _too_many_groups(count: int) -> str:
+    return f"you are in {count:,} groups, and {MAX_GROUPS} at most are read; ask your provider to send fewer"
 
 
 def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLogin | None:
@@ -164,12 +178,14 @@ def _read_login(environ: Mapping[str, str], check: Callable[..., Any]) -> OidcLo
         raise InvalidInput(", ".join(missing), "must be set for a login, with the other QUARTERDECK_OIDC_… variables")
     check(_check_secret, given["cookie_secret"])
     check(_check_metadata_url, given["metadata_url"])
-    hours = check(_read_hours, environ, "QUARTERDECK_SESSION_HOURS")
+    hours = check(_read_whole, environ, "QUARTERDECK_SESSION_HOURS", "12", most=720, unit="hours")
+    idle = check(_read_whole, environ, "QUARTERDECK_IDLE_MINUTES", "60", least=5, most=1_440, unit="minutes")
     return OidcLogin(
         **given,
         name_claim=environ.get("QUARTERDECK_OIDC_NAME_CLAIM") or "email",
         groups_claim=environ.get("QUARTERDECK_OIDC_GROUPS_CLAIM") or "groups",
         session=timedelta(hours=hours or 0),
+        idle=timedelta(minutes=idle or 0),
     )
 
 
@@ -222,8 +238,8 @@ def _read_origin(environ: Mapping[str, str], name: str) -> str:
     return text.lower()
 
 
-def _read_hours(environ: Mapping[str, str], name: str) -> int:
-    text = environ.get(name) or "12"
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 720:
-        raise InvalidInput(name, f"must be a whole number of hours from 1 to 720, not {text!r}")
+def _read_whole(environ: Mapping[str, str], name: str, default: str, *, most: int, unit: str, least: int = 1) -> int:
+    text = environ.get(name) or default
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise InvalidInput(name, f"must be a whole number of {unit} from {least} to {most:,}, not {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Shell: grants and revokes roles. The grants are one setting of the store, and every change is audited.
+"""Shell: grants and revokes roles, and ends sign-ins. The grants are one setting of the store; changes are audited.
 
 `core.audit.permissions` decides what a role allows; the entry points find out who somebody is.
 """
@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from core.access.sessions import end_sessions_of
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.audit.permissions import Grant, Role, fold_name
+from core.audit.permissions import EVERYWHERE, Grant, Role, fold_name
 from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.errors import NotFound
 from quarterdeck.store import Store
@@ -45,6 +46,18 @@ def revoke_role(store: Store, who: str, environment: str, by: Act) -> int:
         store, former, replace(by, environment=environment),
         kept=[each for each in grants if each != former], before=former, after=None, version=version,
     )  # fmt: skip
+
+
+def end_sign_ins(store: Store, who: str, by: Act) -> int:
+    """End every session of a person on every server; they have to sign in again. Return the audit entry's id.
+
+    Requires an admin everywhere. Raises InvalidInput for an invalid name.
+    """
+    Grant(who, Role.VIEWER)
+    with changing(store, replace(by, environment=EVERYWHERE)) as change:
+        end_sessions_of(change.connection, who, now_ms=change.at_ms)
+        change.record(Action.SESSION_END, who, None, None)
+    return change.entry_id
 
 
 def _save(

@@ -27,6 +27,7 @@ class Subject(StrEnum):
     SERVICE = "service"
     QUESTION = "question"
     VIEW = "view"
+    SESSION = "session"
 
 
 class Action(StrEnum):
@@ -75,6 +76,7 @@ class Action(StrEnum):
     PROMPT_MAP = "prompt.map"
     ROLE_GRANT = "role.grant"
     ROLE_REVOKE = "role.revoke"
+    SESSION_END = "session.end"
     SERVICE_SET = "service.set"
     SERVICE_RENAME = "service.rename"
     SERVICE_MERGE = "service.merge"

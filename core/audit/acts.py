@@ -4,6 +4,7 @@ What is changed is for the shells of each subject. What is only observed (sighti
 import's progress) is written without an act; the architecture test lists who does so.
 """
 
+import logging
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +17,13 @@ from sqlalchemy import Connection
 from core.audit.actions import Action
 from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
-from core.errors import InvalidInput
+from core.errors import Forbidden, InvalidInput
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.scope import DEFAULT_ENVIRONMENT
 from quarterdeck.store import Store
 
 MAX_TEXT = 2_000
+security = logging.getLogger("quarterdeck.security")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,23 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
 
     Raises Forbidden if the actor may change nothing in the act's environment; `record` checks the action itself.
     """
-    check_may_change(act.roles, act.environment)
+    with _telling(act):
+        check_may_change(act.roles, act.environment)
     with store.begin() as connection:
         yield Change(connection, act, to_ms(act.at) if act.at else now_ms())
 
 
 def require(act: Act, action: Action) -> None:
     """Raise Forbidden unless the actor may do this; for work that starts before its change is opened."""
-    check_allowed(act.roles, action, act.environment)
+    with _telling(act):
+        check_allowed(act.roles, action, act.environment)
+
+
+@contextmanager
+def _telling(act: Act) -> Iterator[None]:
+    """Log a refusal as a security event."""
+    try:
+        yield
+    except Forbidden as error:
+        security.warning("an act of %r was refused: %s", act.actor, error)
+        raise

@@ -76,6 +76,7 @@ NEEDS = {
     Action.PROMPT_ROLLBACK: Role.EDITOR,
     Action.ROLE_GRANT: Role.ADMIN,
     Action.ROLE_REVOKE: Role.ADMIN,
+    Action.SESSION_END: Role.ADMIN,
     Action.SERVICE_SET: Role.ADMIN,
     Action.SERVICE_RENAME: Role.ADMIN,
     Action.SERVICE_MERGE: Role.ADMIN,
@@ -91,6 +92,7 @@ SHARED = frozenset(
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
         Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.LOG_ERASE, Action.ENVIRONMENT_ADD,
         Action.SERVICE_SET, Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.PROMPT_MAP,
+        Action.SESSION_END,
     }
 )  # fmt: skip
 

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, text
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, or_, select, text, update
 
 from core.audit.actions import Action, Subject, read_action
+from core.audit.heads import Head
 from core.audit.permissions import Roles, may_read_questions
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
@@ -138,16 +139,54 @@ def get_audit_entry(store: Store, entry_id: int) -> AuditEntry:
 
 
 def list_broken_audit_entries(store: Store) -> tuple[int, ...]:
-    """Return the ids of the entries at which the hash chain breaks: a row was changed, or an earlier one removed."""
-    broken, expected = [], FIRST_HASH
+    """Return the ids of the entries at which the hash chain breaks.
+
+    There a row was changed, or an earlier one removed. That the newest ones were removed, or all were written anew,
+    shows in the signed heads only: see `list_denied_heads`.
+    """
+    return tuple(entry_id for entry_id, _, is_whole in _walk(store) if not is_whole)
+
+
+def get_head(store: Store, *, now: datetime) -> Head:
+    """Return how many entries there are, and the last one's id and hash; zeros before the first."""
     with store.read() as connection:
-        for found in fetch_many(connection, select(audit).order_by(audit.c.id)):
+        last = connection.execute(select(audit.c.id, audit.c.hash).order_by(audit.c.id.desc()).limit(1)).first()
+        entry_id, digest = last or (0, FIRST_HASH)
+        entries = connection.scalar(select(func.count()).select_from(audit).where(audit.c.id <= entry_id))
+    return Head(int(entries or 0), entry_id, digest, now.isoformat())
+
+
+def list_denied_heads(store: Store, heads: Iterable[Head]) -> tuple[Head, ...]:
+    """Return the heads that the trail does not have any more: entries were removed or written anew since.
+
+    Of a head without a number of entries, the hash alone counts.
+    """
+    wanted = tuple(heads)
+    known = {digest: (number, entry_id) for number, (entry_id, digest, _) in enumerate(_walk(store), 1)}
+    known[FIRST_HASH] = (0, 0)
+    return tuple(
+        head
+        for head in wanted
+        if head.hash not in known or (head.at and known[head.hash] != (head.entries, head.entry_id))
+    )
+
+
+def _walk(store: Store) -> Iterator[tuple[int, str, bool]]:
+    """Yield the id and the hash of each entry in order, and whether the chain is whole there.
+
+    Entries of earlier releases are hashed without their id and number; none may follow one that has them.
+    """
+    expected, is_numbered, last_id, removed = FIRST_HASH, False, 0, 0
+    with store.read() as connection:
+        for number, found in enumerate(fetch_many(connection, select(audit).order_by(audit.c.id)), 1):
             row = dict(zip(audit.c.keys(), found, strict=True))
-            values = {name: row[name] for name in _CHAINED}
-            if row["previous_hash"] != expected or row["hash"] != _chain_hash(expected, values):
-                broken.append(row["id"])
-            expected = row["hash"]
-    return tuple(broken)
+            is_next = row["previous_hash"] == expected
+            removed += 0 if is_next else row["id"] - last_id - 1  # later ones keep the numbers that they had
+            is_new = row["hash"] in {_chain_hash(expected, row, each) for each in (number, number + removed)}
+            is_old = not is_numbered and not is_new and row["hash"] == _chain_hash(expected, row)
+            is_numbered |= is_new
+            yield row["id"], row["hash"], is_next and (is_new or is_old)
+            expected, last_id = row["hash"], row["id"]
 
 
 def record_audit(connection: Connection, **values: Any) -> int:
@@ -156,15 +195,21 @@ def record_audit(connection: Connection, **values: Any) -> int:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_LOCK})
     previous = connection.scalar(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)) or FIRST_HASH
     stored = {**values, "before": _to_json(values["before"]), "after": _to_json(values["after"])}
-    stored |= {"previous_hash": previous, "hash": _chain_hash(previous, stored)}
-    return int(connection.execute(insert(audit).values(stored)).inserted_primary_key[0])  # type: ignore[index]
+    stored |= {"previous_hash": previous, "hash": ""}
+    entry_id = int(connection.execute(insert(audit).values(stored)).inserted_primary_key[0])  # type: ignore[index]
+    number = connection.scalar(select(func.count()).select_from(audit)) or 0
+    own = _chain_hash(previous, {**stored, "id": entry_id}, number)
+    connection.execute(update(audit).where(audit.c.id == entry_id).values(hash=own))
+    return entry_id
 
 
 _CHAINED = ("ts_ms", "environment", "actor", "action", "target", "reason", "before", "after")
 
 
-def _chain_hash(previous: str, values: dict[str, Any]) -> str:
-    line = json.dumps([previous, *(values[name] for name in _CHAINED)], ensure_ascii=False)
+def _chain_hash(previous: str, values: dict[str, Any], number: int | None = None) -> str:
+    """Return the hash of an entry; without its place in the trail, the one of earlier releases."""
+    place = [] if number is None else [number, values["id"]]
+    line = json.dumps([previous, *place, *(values[name] for name in _CHAINED)], ensure_ascii=False)
     return hashlib.sha256(line.encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ A `Tally` gathers the counts of one request or import; it is stored in the trans
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -12,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from core.errors import QuarterdeckError
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
+from quarterdeck.registry import Registry, registry_of
 from quarterdeck.schema import intake
 from quarterdeck.scope import DEFAULT_SCOPE, EVERYTHING, Scope
 from quarterdeck.store import Store
@@ -75,13 +77,26 @@ class IntakeTally:
         """Count one refusal less: what was missing came later."""
         self._counts[Counted(scope, self.source, reason)] -= 1
 
-    def store(self, connection: Connection) -> None:
+    def store(self, store: Store, connection: Connection) -> None:
         """Add the counts to the store, and warn once per reason."""
         counts = {counted: (n, self._examples.get(counted, "")) for counted, n in self._counts.items() if n}
-        store_counts(connection, counts)
+        store_counts(connection, bound_scopes(registry_of(store).lend(), connection, counts))
         for counted, (n, example) in counts.items():
             if n > 0 and counted.reason not in (TAKEN, DUPLICATE, *IGNORED):
                 _warn_once(counted, example)
+
+
+def bound_scopes(
+    registry: Registry, connection: Connection, counts: Mapping[Counted, tuple[int, str]]
+) -> dict[Counted, tuple[int, str]]:
+    """Return counts under the names of scopes that the log has: beyond its bounds they are `(other)`."""
+    names = registry.name_scopes(connection, {name.scope for name in counts}) if counts else {}
+    bounded: dict[Counted, tuple[int, str]] = {}
+    for name, (n, example) in counts.items():
+        own = name._replace(scope=names[name.scope])
+        known, first = bounded.get(own, (0, ""))
+        bounded[own] = (known + n, first or example)
+    return bounded
 
 
 def count_refusal(store: Store, source: str, refusal: QuarterdeckError, given: object) -> None:
@@ -90,7 +105,7 @@ def count_refusal(store: Store, source: str, refusal: QuarterdeckError, given: o
     tally.refuse(refusal, given)
     try:
         with store.begin() as connection:
-            tally.store(connection)
+            tally.store(store, connection)
     except QuarterdeckError as error:
         logger.warning("what was refused could not be counted: %s", error)
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.errors import InvalidInput
 from core.intake.choices import choices_of, kinds_of
+from core.intake.counts import bound_scopes
 from core.intake.intake import add_keys, find_keys, forget_keys
 from core.intake.records import FileRows
 from core.intake.rows import Parsed, RefusedRow, parse_rows
@@ -32,7 +33,7 @@ from quarterdeck.exposures import store_scores
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import Redactor
-from quarterdeck.registry import name_scopes
+from quarterdeck.registry import name_scopes, registry_of
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE, Scope, make_scope
 from quarterdeck.store import Store
@@ -253,7 +254,9 @@ def _import_experiment(
             first = tally.stored + tally.refused_count + 1
             batch = parse_rows(spans, read, first=first)
             scores, judged = _judge(traces, redact=redact)
-            mark = partial(_mark_traces, source=known, traces=new, progress=progress, version=version, judged=judged)
+            mark = partial(
+                _mark_traces, store=store, source=known, traces=new, progress=progress, version=version, judged=judged
+            )
             new_rows = _store(
                 store, "mlflow", batch, mark, found=spans, first=first, rows=_leave_out_known(store, batch),
                 scores=scores,
@@ -296,6 +299,7 @@ def _leave_out_known(store: Store, batch: Parsed) -> list[Retrieval]:
 def _mark_traces(
     connection: Connection,
     *,
+    store: Store,
     source: SettingKey,
     traces: Sequence[Trace],
     progress: Mapping[str, int],
@@ -305,4 +309,4 @@ def _mark_traces(
     save_setting(connection, source, dict(progress), expected_version=version)
     add_keys(connection, source, [(trace.trace_id, to_ms(trace.started)) for trace in traces])
     forget_keys(connection, source, before_ms=progress["until_ms"] - _LATE_MS)
-    store_counts(connection, judged)
+    store_counts(connection, bound_scopes(registry_of(store).lend(), connection, judged))

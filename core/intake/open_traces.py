@@ -91,7 +91,7 @@ def take_spans(
         refused = _Settling(store, connection, tally, environment, now_ms).take(traces.values())
         for note in repeated:
             _ignore(tally, note)
-        tally.store(connection)
+        tally.store(store, connection)
     return refused
 
 
@@ -115,7 +115,7 @@ def tend_traces(store: Store, *, now_ms: int, most: int = 500, source: str = SOU
             _Settling(store, connection, tally, environment, now_ms).settle(waiting, over=ended)
             for part in _slices(sorted(ended)):
                 connection.execute(delete(trace_spans).where(_are_spans_of(environment, part)))
-        tally.store(connection)
+        tally.store(store, connection)
     return len({*quiet, *over})
 
 
@@ -142,7 +142,7 @@ class _Settling:
             self._bound(trace)
             if trace.came:
                 new.append(trace)
-        _count_judgements(note for trace in new for note in trace.came.values()).store(self._connection)
+        _count_judgements(note for trace in new for note in trace.came.values()).store(self._store, self._connection)
         refused = self.settle([trace for trace in new if is_rooted(trace.notes)], over=set())
         self._keep(new)
         return refused

@@ -23,7 +23,8 @@ from sqlalchemy import Connection, Table, func, select, text
 
 from core.audit.trail import list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
-from quarterdeck.schema import REVISION, alembic_version, metadata, scopes
+from core.store.transfers import list_tables, transfer_rows
+from quarterdeck.schema import REVISION, TRIGGER, make_triggers, metadata, scopes
 from quarterdeck.store import Store, database_path
 
 _MANIFEST, _DATABASE = "manifest.json", "store.db"
@@ -81,16 +82,20 @@ def verify_backup(path: Path) -> Backup:
 def restore_backup(path: Path, url: str, *, replace: bool = False, now: datetime) -> tuple[Backup, Path | None]:
     """Restore a backup to a store, all or nothing; return its content, and where the former store is kept.
 
-    Raises Conflict when the store has data and `replace` is not set, InvalidInput when the backup is of another kind of
-    database. Stop everything that has the store open first, because its writes would go to the former store.
+    A backup of the other kind of database goes into a new store only, and needs this release's revision. Raises
+    Conflict when the store has data and `replace` is not set, InvalidInput for another revision. Stop everything that
+    has the store open first, because its writes would go to the former store.
     """
     store = Store(url, create=True)
     with _unpacked(path) as (folder, backup):
-        if backup.dialect != store.dialect:
-            raise InvalidInput("backup", f"{path} is of {backup.dialect}, the store is {store.dialect}")
         try:
             if backup.dialect == "sqlite":
                 _check_sqlite(path, folder / _DATABASE, backup)
+            if backup.dialect != store.dialect:
+                _check_revision(backup)
+                transfer_rows(folder, backup.dialect, store)
+                return backup, None
+            if backup.dialect == "sqlite":
                 return backup, _restore_sqlite(store, folder / _DATABASE, replace=replace, now=now)
             _restore_postgresql(store, folder, backup, replace=replace)
         except OSError as error:
@@ -126,6 +131,8 @@ def _check_sqlite(path: Path, database: Path, backup: Backup) -> None:
             found = connection.execute("PRAGMA integrity_check").fetchone()[0]
             if found != "ok":
                 raise SourceUnavailable(f"{path} is damaged: {found}")
+            if foreign := _list_foreign(connection):
+                raise SourceUnavailable(f"{path} is no backup of a store: it would run {', '.join(foreign)}")
             if _count_sqlite(connection, backup.rows) != backup.rows:
                 raise SourceUnavailable(f"{path} is damaged: its rows differ from its own list")
     except sqlite3.Error as error:
@@ -135,6 +142,21 @@ def _check_sqlite(path: Path, database: Path, backup: Backup) -> None:
     copy.close()
     if broken:
         raise SourceUnavailable(f"{path}: the audit trail is broken at entry {broken[0]}")
+
+
+def _list_foreign(connection: sqlite3.Connection) -> list[str]:
+    """Return the triggers and views that no release makes: their statements would run in the restored store."""
+    found = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name")
+    return [f"the {kind} {name}" for kind, name in found if name != TRIGGER]
+
+
+def _replace_trigger(database: Path) -> None:
+    """Replace the trigger of a store of this release: its name may hide other statements. A migration does the same."""
+    copy = Store(f"sqlite:///{database}")
+    if copy.find_revision() == REVISION:
+        with copy.begin() as connection:
+            make_triggers(connection)
+    copy.close()
 
 
 def _restore_sqlite(store: Store, database: Path, *, replace: bool, now: datetime) -> Path | None:
@@ -150,6 +172,7 @@ def _restore_sqlite(store: Store, database: Path, *, replace: bool, now: datetim
         former = path.with_name(f"{path.name}.before-restore-{now:%Y%m%dT%H%M%S}")
     arriving = path.with_name(f".{path.name}.arriving")
     shutil.copyfile(database, arriving)
+    _replace_trigger(arriving)
     with arriving.open("rb") as file:
         os.fsync(file.fileno())
     if former is not None:
@@ -164,7 +187,7 @@ def _copy_postgresql(store: Store, folder: Path) -> dict[str, int]:
     rows = {}
     with store.read() as connection:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        for table in _tables():
+        for table in list_tables():
             rows[table.name] = int(connection.scalar(select(func.count()).select_from(table)) or 0)
             with (folder / table.name).open("wb") as file, _copy(connection, table, "TO STDOUT") as copy:
                 for part in copy:
@@ -172,17 +195,21 @@ def _copy_postgresql(store: Store, folder: Path) -> dict[str, int]:
     return rows
 
 
-def _restore_postgresql(store: Store, folder: Path, backup: Backup, *, replace: bool) -> None:
+def _check_revision(backup: Backup) -> None:
     if backup.revision != REVISION:
         raise InvalidInput("backup", f"is of revision {backup.revision}; restore it with the release that wrote it")
+
+
+def _restore_postgresql(store: Store, folder: Path, backup: Backup, *, replace: bool) -> None:
+    _check_revision(backup)
     with store.begin() as connection:
-        filled = [t.name for t in _tables() if connection.scalar(select(func.count()).select_from(t))]
+        filled = [t.name for t in list_tables() if connection.scalar(select(func.count()).select_from(t))]
         filled = [name for name in filled if name != scopes.name]  # a new store has its first scope
         if filled and not replace:
             raise Conflict(f"{store.name} already has {', '.join(filled)}; use --replace to empty it and restore")
-        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in _tables())}"))
+        connection.execute(text(f"TRUNCATE {', '.join(table.name for table in list_tables())}"))
         connection.execute(text("ALTER TABLE retrievals DISABLE TRIGGER USER"))  # the backup contains its rollups
-        for table in _tables():
+        for table in list_tables():
             with (folder / table.name).open("rb") as file, _copy(connection, table, "FROM STDIN") as copy:
                 while part := file.read(_CHUNK):
                     copy.write(part)
@@ -191,13 +218,9 @@ def _restore_postgresql(store: Store, folder: Path, backup: Backup, *, replace: 
                 sequence = f"pg_get_serial_sequence('{table.name}', '{column.name}')"
                 connection.execute(text(f"SELECT setval({sequence}, {newest}, false)"))
         connection.execute(text("ALTER TABLE retrievals ENABLE TRIGGER USER"))
-        found = {t.name: int(connection.scalar(select(func.count()).select_from(t)) or 0) for t in _tables()}
+        found = {t.name: int(connection.scalar(select(func.count()).select_from(t)) or 0) for t in list_tables()}
         if found != backup.rows:
             raise SourceUnavailable("the store was not restored: its rows would differ from the backup's list")
-
-
-def _tables() -> list[Table]:
-    return [table for table in metadata.sorted_tables if table is not alembic_version]
 
 
 def _copy(connection: Connection, table: Table, direction: str) -> Any:

@@ -174,6 +174,13 @@ def test_what_no_page_uses_of_streamlits_addresses_is_not_there(target: Target, 
     assert b"cache_" not in answer
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/retrievals"])
+def test_nothing_is_echoed_to_a_trace(target: Target, path: str) -> None:
+    answer = httpx.request("TRACE", f"{target.address}{path}", headers={"Cookie": COOKIE})
+    assert answer.status_code in (404, 405)
+    assert "signed-and-secret" not in answer.text
+
+
 def test_a_file_for_a_session_is_not_taken(target: Target) -> None:
     cookies = {"_streamlit_xsrf": "a"}
     answer = httpx.put(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from app.http.server import CANARIES_EVERY_S
 from core.access.credentials import issue_token
 from core.access.scopes import TokenScope
 from core.flags.operations import create_flag
+from core.flags.store import get_flag
 from core.log.scores import apply_scores
 from quarterdeck.clock import now_ms
-from quarterdeck.definitions import boolean_flag
+from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.schema import (
     document_days,
     flag_evaluations,
@@ -117,6 +120,26 @@ def test_rows_change_nothing_of_production_and_other_services(attacked: Attacked
     assert status == (400 if named else 201), answer
     attacked.post(token, "/v1/retrievals", ROW | HARM | {"service": None} | named)
     assert attacked.look() == before
+
+
+@pytest.mark.deep
+def test_rows_of_staging_do_not_roll_back_a_canary_of_production_and_its_own_rows_do(attacked: Attacked) -> None:
+    """The server judges canaries every ten seconds; what production itself reports shows that it did."""
+    with closing(Store(attacked.target.url)) as store:
+        planned = canary_flag(20, metadata={"canary_steps": "20% for 1h, 100%"})
+        create_flag(store, "answerer", planned, replace(ACT, at=datetime.now(UTC) - timedelta(hours=3)))
+        failing = [{"query": "q", "arm": "green", "score": None, "session_id": f"g-{at}"} for at in range(60)]
+        good = [{"query": "q", "arm": "blue", "score": 0.9, "session_id": f"b-{at}"} for at in range(1_140)]
+        for token in ("staging", "staging admin"):
+            assert attacked.post(token, "/v1/retrievals", failing + good)[0] == 201
+        time.sleep(3 * CANARIES_EVERY_S)
+        assert get_flag(store, "production", "answerer").view.green_pct == 20
+        assert attacked.post("ingest", "/v1/retrievals", failing + good)[0] == 201
+        for _ in range(300):
+            if get_flag(store, "production", "answerer").view.green_pct == 0:
+                return
+            time.sleep(0.2)
+        pytest.fail("the canary was judged by nobody")
 
 
 @pytest.mark.parametrize("token", ["staging", "other"])

@@ -1,17 +1,30 @@
 """Whether somebody can pretend to be somebody else."""
 
+import json
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
+import httpx
 import pytest
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
+from streamlit.web.server.starlette.starlette_server_config import USER_COOKIE_NAME
 
+from core.access.credentials import issue_token, revoke_token
 from core.access.identity import OidcLogin, TrustedProxy, read_claims, read_headers, read_sign_in
+from core.access.scopes import TokenScope
+from core.access.sessions import explain_end
+from core.access.tokens import get_token
 from core.audit.acts import Act
 from core.audit.permissions import Grant, Role, Roles, combine_grants
-from core.errors import Forbidden, InvalidInput
+from core.errors import Conflict, Forbidden, InvalidInput
 from core.flags.operations import create_flag, update_flag
 from core.flags.store import get_flag
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
+from tests.attacks.conftest import fill_home
+from tests.browser.test_sign_in import COOKIE_SECRET, find_port, run_server
 from tests.core.access.test_identity import OIDC
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -68,6 +81,7 @@ def test_names_in_other_letters_are_names(name: str) -> None:
     [
         ("QUARTERDECK_OIDC_METADATA_URL", "http://id.example.org/.well-known/openid-configuration"),
         ("QUARTERDECK_OIDC_METADATA_URL", "http://127.0.0.1.example.org/.well-known/openid-configuration"),
+        ("QUARTERDECK_PUBLIC_URL", "http://deck.example.org"),
         ("QUARTERDECK_COOKIE_SECRET", "c" * 40),
         ("QUARTERDECK_COOKIE_SECRET", "abcabc" * 10),
     ],
@@ -96,3 +110,33 @@ def test_an_editor_of_staging_changes_no_flag_of_production(store: Store) -> Non
     with pytest.raises(InvalidInput, match="f is of production, the act of staging"):
         update_flag(store, get_flag(store, "production", "f"), boolean_flag(on=False), staging)
     assert get_flag(store, "production", "f").definition == boolean_flag(on=True)
+
+
+@pytest.mark.sqlite_only("the check is made before the store")
+def test_a_token_of_staging_does_not_take_the_place_of_a_revoked_one_of_production(store: Store) -> None:
+    production, staging = Act("ada", "because"), Act("eve", "because", "staging")
+    issue_token(store, "search", [TokenScope.INGEST], production)
+    revoke_token(store, "search", production)
+    with pytest.raises(Conflict, match="was one of production"):
+        issue_token(store, "search", [TokenScope.INGEST], staging)
+    assert get_token(store, "search").environment == "production"
+    issue_token(store, "search", [TokenScope.INGEST], production)
+
+
+@pytest.mark.slow
+def test_a_copied_cookie_is_worth_nothing_after_a_sign_out_by_address(tmp_path: Path) -> None:
+    """No button is pressed: a bookmark of the address, or a provider, asks for the sign-out."""
+    port, signed_in = find_port(), datetime.now(UTC).replace(microsecond=0)
+    claims = {"iss": "id", "sub": "1", "iat": signed_in.timestamp(), "email": "ada@example.org", "email_verified": True}
+    told = json.dumps({"is_logged_in": True, "origin": f"http://127.0.0.1:{port}", **claims})
+    cookie = create_signed_value(COOKIE_SECRET, USER_COOKIE_NAME, told).decode()
+    forged = create_signed_value("e" * 40, USER_COOKIE_NAME, told).decode()
+    login = replace(LOGIN, cookie_secret=COOKIE_SECRET)
+    person = read_claims(login, claims, now=signed_in)
+    home = tmp_path / "home"
+    fill_home(home)
+    settings = OIDC | {"QUARTERDECK_COOKIE_SECRET": COOKIE_SECRET, "QUARTERDECK_PUBLIC_URL": f"http://127.0.0.1:{port}"}
+    with run_server(home, port, **settings) as server, closing(Store(server.database_url)) as store:
+        for sent, end in ((forged, ""), (cookie, "you signed out; sign in again")):
+            httpx.get(f"{server.address}/auth/logout", headers={"Cookie": f"{USER_COOKIE_NAME}={sent}"})
+            assert explain_end(store, person, login, now=signed_in) == end

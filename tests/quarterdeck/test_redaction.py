@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from quarterdeck.redaction import compose, redact
+from tests.quarterdeck.redaction_samples import list_plain, list_secrets
 
 SECRET = "a8F5f167f44F4964e6c998dee827110c"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -148,6 +149,17 @@ def test_ordinary_technical_text_stays_as_it_is(text):
     assert redact(text) == text
 
 
+def test_of_labeled_samples_nearly_all_secrets_go_and_nearly_all_else_stays():
+    secrets, plain = list(list_secrets(seed=0)), list(list_plain())
+    missed = [sample for sample in secrets if sample.hidden in redact(sample.text)]
+    taken = [sample for sample in plain if redact(sample.text) != sample.text]
+    assert len(secrets) + len(plain) >= 300
+    assert len(missed) <= 0.05 * len(secrets), missed
+    assert len(taken) <= 0.02 * len(plain), taken
+    kinds = {sample.kind for sample in secrets}
+    assert [kind for kind in kinds if all(sample.kind != kind or sample in missed for sample in secrets)] == []
+
+
 def test_redacting_twice_changes_nothing_more():
     once = redact(f"bob@example.com, +49 30 901820, 4111 1111 1111 1111, token={SECRET}, password=hunter2")
     assert once == "[e-mail], [phone], [card], token=[key], password=[key]"
@@ -161,6 +173,9 @@ def test_redacting_twice_changes_nothing_more():
         "a", "a@", "a.", "a@a.", "1", "4 ", "4-", "4111 1111 1111 1112 ", "+1", "+1 ", "0", "01 ", "00", "(", "( ",
         "sk-", "eyJ", "eyJaaaaa.", "bearer ", "key=", "password=", "key: ", "-----BEGIN PRIVATE KEY-----", "://a:", "_",
         "call ", "phone 2", "A1", "a-", "1.", "1-", "é", " ", "020 1", "SG.",
+        "password ", "password is ", "pw: ", "cookie: ", "cookie: a=", "sess=", "-p ", "mysql ", "mysql -p", "DE89 ",
+        "ssn ",
+        "aA1", "sk-.", "(", "tel 1", "pin ", "a [at] ", "1//", "my number is 4", "social security ",
     ],
 )  # fmt: skip
 @pytest.mark.slow

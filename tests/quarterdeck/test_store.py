@@ -24,6 +24,19 @@ def test_a_url_that_cannot_be_a_shared_store_is_refused_in_one_line(url):
         Store(url)
 
 
+@pytest.mark.parametrize(("asked", "level"), [("", 1), ("?synchronous=NORMAL", 1), ("?synchronous=full", 2)])
+def test_a_file_is_written_as_durably_as_its_address_says(tmp_path, asked, level):
+    store = Store(f"sqlite:///{tmp_path / 'deck.db'}{asked}", create=True)
+    with store.begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+    store.close()
+
+
+def test_another_durability_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="synchronous must be NORMAL or FULL, not 'OFF'"):
+        Store(f"sqlite:///{tmp_path / 'deck.db'}?synchronous=off")
+
+
 def test_a_missing_store_is_reported_and_never_created_by_a_reader(tmp_path):
     path = tmp_path / "none" / "deck.db"
     with pytest.raises(SourceUnavailable, match="No store at .*quarterdeck demo"), Store(f"sqlite:///{path}").read():

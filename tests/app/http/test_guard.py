@@ -115,6 +115,7 @@ def test_every_answer_tells_browsers_what_to_refuse() -> None:
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert answer.headers["referrer-policy"] == "same-origin"
+        assert answer.headers["cache-control"] == "no-store"
         assert "strict-transport-security" not in answer.headers
 
 

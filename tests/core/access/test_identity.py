@@ -8,6 +8,7 @@ from core.access.identity import (
     OidcLogin,
     Person,
     SignIn,
+    TrustedProxy,
     check_bind,
     is_loopback,
     read_claims,
@@ -114,10 +115,17 @@ def test_a_name_that_stands_for_others_names_nobody(name: object) -> None:
 
 @pytest.mark.parametrize(
     ("given", "groups"),
-    [(None, ()), ("rag", ("rag",)), (["a", 7, "", " b", "a" * 300], ("a",)), (["g"] * 9_999, ("g",) * 500)],
+    [(None, ()), ("rag", ("rag",)), (["a", 7, "", " b", "a" * 300], ("a",)), (["g"] * 500, ("g",) * 500)],
 )
 def test_groups_are_taken_as_they_come_and_limited(given: object, groups: tuple[str, ...]) -> None:
     assert read_claims(LOGIN, CLAIMS | {"groups": given}, now=NOW).groups == groups
+
+
+def test_more_groups_than_are_read_are_refused_and_none_is_dropped_in_silence() -> None:
+    with pytest.raises(Forbidden, match="you are in 501 groups, and 500 at most are read"):
+        read_claims(LOGIN, CLAIMS | {"groups": ["g"] * 501}, now=NOW)
+    with pytest.raises(Forbidden, match="you are in 501 groups"):
+        read_headers(TrustedProxy("X-User", "X-Groups", ()), {"X-User": "ada", "X-Groups": "g," * 500 + "g"})
 
 
 def test_the_proxys_headers_name_the_person_and_the_groups() -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from benchmarks.index_swap import HashEmbedder, make_source
 from core import reverts
 from core.access.credentials import issue_token, revoke_token
-from core.access.roles import grant_role, list_grants, revoke_role
+from core.access.roles import end_sign_ins, grant_role, list_grants, revoke_role
 from core.access.scopes import TokenScope
 from core.alerts.alerts import AlertRule
 from core.alerts.operations import delete_alert_rule, save_alert_rule
@@ -320,6 +320,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "prompts.promotion.roll_back": (EDITOR, lambda w, by: promotion.roll_back(w.store, w.prompts, "sum", by)),
     "access.roles.grant_role": (ADMIN, lambda w, by: grant_role(w.store, Grant("bob", EDITOR, "production"), by)),
     "access.roles.revoke_role": (ADMIN, lambda w, by: revoke_role(w.store, "eve", "production", by)),
+    "access.roles.end_sign_ins": (ADMIN, lambda w, by: end_sign_ins(w.store, "eve", by)),
 }  # fmt: skip
 _SHARED_NAMES = (
     "index",
@@ -328,6 +329,7 @@ _SHARED_NAMES = (
     "erase",
     "builds.",
     "add_environment",
+    "end_sign_ins",
     "job",
     "rebuild",
     "restore",

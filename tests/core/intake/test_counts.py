@@ -12,7 +12,7 @@ ANSWERS, SEARCH = Scope("production", "answers"), Scope("staging", "search")
 
 def keep(store, tally: IntakeTally) -> None:
     with store.begin() as connection:
-        tally.store(connection)
+        tally.store(store, connection)
 
 
 def test_counts_add_up_over_requests_and_are_narrowed_to_a_scope(store):
