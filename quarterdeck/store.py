@@ -222,7 +222,7 @@ class Store:
         return f"The store {self.name} failed: {line}.{remedy}"
 
 
-def fetch_many(connection: Connection, query: Select[Any]) -> Iterable[Sequence[Any]]:
+def fetch_many(connection: Connection, query: Select[*tuple[Any, ...]]) -> Iterable[Sequence[Any]]:
     """Return the rows of a query with thousands of rows, in its order.
 
     sqlite3 releases Python's lock for every row, and beside a busy thread gets it back milliseconds later: 86,000 rows

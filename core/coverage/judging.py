@@ -30,7 +30,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 WINDOW_DAYS = 7
-MOST_QUESTIONS = 2_000  # of a scope, the newest ones
+MOST_QUESTIONS = 500  # of a scope, the newest ones
 MOST_PASSAGES = 50_000  # of an index: they are searched in memory
 _MOST_OTHERS = 2  # indexes besides the live one
 _MOST_LOW = 20_000
@@ -48,7 +48,7 @@ def judge_questions(
     store: Store, embedder: Embedder, *, scope: Scope, now: datetime, low_score: float | None = None,
     alias: str = "default",
 ) -> int:  # fmt: skip
-    """Judge the newest 2,000 questions of the last seven days that no newer judgment has; return how many.
+    """Judge the newest 500 questions of the last seven days that no newer judgment has; return how many.
 
     A question is judged by the index that was live when it was asked; one that scores low also by the two newest others
     of the embedder's model. Indexes with fewer than 50 or more than 50,000 passages are left out. A new index makes

@@ -12,7 +12,7 @@ from core.log.readers import open_reader
 from core.log.values import normalize_query
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.schema import scores
-from quarterdeck.store import Store
+from quarterdeck.store import Store, fetch_many
 
 MOST_ON_A_PAGE = 1_000
 _MOST_SPELLINGS = 20_000
@@ -69,7 +69,7 @@ def list_scores(store: Store, questions: Collection[tuple[str, str]]) -> dict[tu
             query = select(c.environment, c.retrieval_id, c.name, c.value, c.source, c.comment).where(
                 c.retrieval_id.in_(ids[start : start + _SLICE])
             )
-            for environment, name, *score in connection.execute(query.order_by(c.retrieval_id, c.name, c.source)):
+            for environment, name, *score in fetch_many(connection, query.order_by(c.retrieval_id, c.name, c.source)):
                 if (environment, name) in wanted:
                     found[environment, name].append(GivenScore(*score))
     return {name: tuple(given) for name, given in found.items()}

@@ -17,6 +17,7 @@ from core.log.sql_search import Wanted, find_places
 from quarterdeck.retrieval import EMPTY, SCORED
 from quarterdeck.schema import LOW_SCORE_CEILING, METRICS, retrievals, scopes, scores
 from quarterdeck.scope import Scope
+from quarterdeck.store import fetch_many
 
 _SLICE = 500
 
@@ -50,7 +51,7 @@ def _list_places(
         if not rows.terms.is_empty and not wanted.retrieval_id:
             found = find_places(connection, rows, limit=limit, start_ms=wanted.start_ms, end_ms=end_ms)
         if found is None:
-            found = [(ts_ms, number) for ts_ms, number in connection.execute(rows.newest((), limit))]
+            found = [(ts_ms, number) for ts_ms, number in fetch_many(connection, rows.newest((), limit))]
         places += found
     return nlargest(limit, places)
 
@@ -120,7 +121,8 @@ def _is_judged(name: str, below: float | None) -> ColumnElement[bool]:
 
 
 def _environment_of(scope_id: ColumnElement[int]) -> ColumnElement[str]:
-    return select(scopes.c.environment).where(scopes.c.id == scope_id).scalar_subquery()
+    found = select(scopes.c.environment).where(scopes.c.id == scope_id)
+    return found.correlate(retrievals).scalar_subquery()  # of the row, not of any row
 
 
 def _is_named(name: str) -> ColumnElement[bool]:
@@ -137,5 +139,5 @@ def _read_rows(connection: Connection, named: Mapping[int, Scope], places: list[
     for start in range(0, len(places), _SLICE):
         ids = [row_id for _, row_id in places[start : start + _SLICE]]
         query = select(cast(c.id, String), *columns, c.scope_id).where(c.id.in_(ids))
-        for key, *values, scope_id in connection.execute(query.order_by(c.ts_ms.desc(), c.id.desc())):
+        for key, *values, scope_id in fetch_many(connection, query.order_by(c.ts_ms.desc(), c.id.desc())):
             yield FoundRow(Cursor(values[0], key), (*values, *named[scope_id]))

@@ -24,6 +24,7 @@ from core.log.search_packs import (
 )
 from core.log.search_terms import SearchTerms
 from quarterdeck.schema import SEARCH_SLICE, retrievals, search_packs, search_slices
+from quarterdeck.store import fetch_many
 
 MOST_UNPACKED = 10 * SEARCH_SLICE  # rows that are compared one by one; where more are left, the index is of no use
 _FIRST_BATCH, _LARGEST_BATCH = 8, 128  # slices whose packs are read at once
@@ -110,7 +111,7 @@ def _compare(connection: Connection, first: int, end: int, wanted: Wanted) -> li
 
 
 def _read(connection: Connection, query: Select[int, int]) -> list[Place]:
-    return [(ts_ms, number) for ts_ms, number in connection.execute(query)]
+    return [(ts_ms, number) for ts_ms, number in fetch_many(connection, query)]
 
 
 def _list_batches(slices: Sequence[_Slice]) -> Iterator[Sequence[_Slice]]:
