@@ -29,9 +29,10 @@ from core.log.retrievals import list_daily_scores
 from core.log.search_index import fill_search_index
 from quarterdeck.clock import DAY_MS
 from quarterdeck.log import SqlLog, as_log
-from quarterdeck.schema import make_triggers, metadata
+from quarterdeck.schema import metadata
 from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.store import Store
+from quarterdeck.triggers import make_triggers
 
 PAGE = 50
 MOST_COUNTED = 10_000

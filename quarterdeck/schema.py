@@ -1,4 +1,4 @@
-"""The shared store's tables, and the triggers that keep the rollups complete whoever inserts a row.
+"""The shared store's tables. `triggers.py` keeps the rollups complete, whoever inserts a row.
 
 Only the schema lives here; `store.py` and the deck's gateways read and write it.
 Times are integer milliseconds since the epoch, UTC. Money is in USD. Scores and shares are 0 to 1.
@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
+from quarterdeck.clock import now_ms
 
 REVISION = "0005_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
 HISTOGRAM_BINS = 50
@@ -31,14 +31,10 @@ ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer up
 DIMENSIONS = ("arm", "prompt_version", "index_version", "model")
 METRICS = ("latency_ms", "cost_usd", "tokens", "faithfulness", "feedback")  # a row's own numbers, besides its score
 SEARCH_SLICE = 32_768  # consecutive row numbers whose terms are packed together
-_SEARCHED = (  # what changes the terms of a row
-    "query", "scope_id", "session_id", "user_id", *DIMENSIONS, "state", "documents", "attributes",
-)  # fmt: skip
 LOW_SCORE_CEILING = 0.6  # scores below it are indexed with their query, for the coverage page
 FIRST_SCOPE = 1  # the id of the scope of rows that name none: production, default
 COUNTED_BY_WRITER = 2  # in `rolled_up`: the writer updated the rollups; anything less is counted by the triggers
 MOST_VALUES = 200  # of a dimension that are counted by name on one day
-TRIGGER = "retrievals_roll_up"  # counts the rows of other programs; the only one of a store
 MOST_DOCUMENTS = 20_000  # of a scope that are counted by name on one day
 OTHER = "(other)"  # counts the values beyond these bounds
 
@@ -580,28 +576,10 @@ ended_sessions = Table(
 )
 
 
-def create_schema(connection: Connection) -> None:
-    """Create every table, index and trigger that is missing, and record the schema's revision."""
-    metadata.create_all(connection)
-    add_first_scope(connection)
-    make_triggers(connection)
-    connection.execute(alembic_version.insert().values(version_num=REVISION))
-
-
 def add_first_scope(connection: Connection) -> None:
     """Add the scope of rows that name none."""
     first = {"environment": "production", "service": "default", "first_seen_ms": now_ms()}
     connection.execute(scopes.insert().values(first))
-
-
-def make_triggers(connection: Connection) -> None:
-    """Create this release's triggers, replacing older ones, and the index that SQLAlchemy's metadata cannot express."""
-    _execute(connection, _indexes_and_triggers(connection.dialect.name))
-
-
-def _execute(connection: Connection, statements: list[str]) -> None:
-    for statement in statements:
-        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})  # a % is a % here
 
 
 def upsert(table: Table, values: str) -> str:
@@ -612,98 +590,6 @@ def upsert(table: Table, values: str) -> str:
         f"INSERT INTO {table.name} ({', '.join([*keys, *sums])}) {values} ON CONFLICT ({', '.join(keys)}) DO UPDATE "
         f"SET {', '.join(f'{name} = {table.name}.{name} + excluded.{name}' for name in sums)}"
     )
-
-
-def _indexes_and_triggers(dialect: str) -> list[str]:
-    if dialect == "sqlite":
-        return [
-            # A covering index: with the query in it, the coverage page never reads the rows. PostgreSQL's index entries
-            # are too small for long queries; it reads the rows, which are stored in the order of time.
-            "DROP INDEX IF EXISTS retrievals_low",
-            "CREATE INDEX retrievals_low ON retrievals (scope_id, ts_ms, query, score) "
-            f"WHERE score < {LOW_SCORE_CEILING}",
-            f"DROP TRIGGER IF EXISTS {TRIGGER}",
-            f"CREATE TRIGGER {TRIGGER} AFTER INSERT ON retrievals WHEN NEW.rolled_up < {COUNTED_BY_WRITER} "
-            f"BEGIN {_add_new_row('CAST(NEW.score * {} AS INTEGER)', 'MIN')} END",
-            *(
-                statement
-                for name, event in _list_search_triggers().items()
-                for statement in (
-                    f"DROP TRIGGER IF EXISTS {name}",
-                    f"CREATE TRIGGER {name} AFTER {event} ON retrievals BEGIN {_FORGET_SLICE}; END",
-                )
-            ),
-        ]
-    return [
-        f"CREATE OR REPLACE FUNCTION {TRIGGER}() RETURNS trigger AS $$ BEGIN "
-        f"PERFORM pg_advisory_xact_lock({ROLLUP_LOCK}); "
-        f"{_add_new_row('FLOOR(NEW.score * {})::int', 'LEAST')} RETURN NULL; END $$ LANGUAGE plpgsql",
-        f"CREATE OR REPLACE TRIGGER {TRIGGER} AFTER INSERT ON retrievals FOR EACH ROW "
-        f"WHEN (NEW.rolled_up < {COUNTED_BY_WRITER}) EXECUTE FUNCTION {TRIGGER}()",
-        "CREATE OR REPLACE FUNCTION retrievals_forget_slice() RETURNS trigger AS $$ BEGIN "
-        f"{_FORGET_SLICE}; RETURN NULL; END $$ LANGUAGE plpgsql",
-        *(
-            f"CREATE OR REPLACE TRIGGER {name} AFTER {event} ON retrievals FOR EACH ROW "
-            "EXECUTE FUNCTION retrievals_forget_slice()"
-            for name, event in _list_search_triggers().items()
-        ),
-    ]
-
-
-_FORGET_SLICE = f"DELETE FROM search_slices WHERE slice = OLD.id / {SEARCH_SLICE}"
-
-
-def _list_search_triggers() -> dict[str, str]:
-    """Return the triggers by which a changed or deleted row is looked for in the log again, by name."""
-    return {
-        "retrievals_deleted": "DELETE",
-        "retrievals_changed": f"UPDATE OF {', '.join(_SEARCHED)}",
-    }
-
-
-def _add_new_row(bin_sql: str, least: str) -> str:
-    """Return the statements that add a row of an earlier client, or of another program, to the rollups."""
-    hour, day = (f"NEW.ts_ms - NEW.ts_ms % {period_ms}" for period_ms in (HOUR_MS, DAY_MS))
-    number = (
-        f"CASE WHEN NEW.score IS NULL THEN {EMPTY_BIN} "
-        f"ELSE {least}({HISTOGRAM_BINS - 1}, {bin_sql.format(HISTOGRAM_BINS)}) END"
-    )
-    state = "COALESCE(NEW.state, CASE WHEN NEW.score IS NULL THEN 2 ELSE 0 END)"
-    states = [f"CASE WHEN NEW.score IS NULL AND {state} = {place} THEN 1 ELSE 0 END" for place in range(4)]
-    scored = "CASE WHEN NEW.score IS NULL THEN 0 ELSE 1 END"
-    bins = [f"CASE WHEN b = {place} THEN 1 ELSE 0 END" for place in range(HISTOGRAM_BINS)]
-    sums = [scored, scored, "COALESCE(NEW.score, 0)", "COALESCE(NEW.score * NEW.score, 0)", *states, *bins]
-    values = " UNION ALL ".join(
-        f"SELECT '{name}' AS dimension, COALESCE(NEW.{name}, '') AS value" for name in DIMENSIONS
-    )
-    is_counted = "v.scope_id = NEW.scope_id AND v.dimension = s.dimension AND v.day_ms = "
-    admit = (
-        "INSERT INTO dimension_values (scope_id, dimension, day_ms, value) "
-        f"SELECT NEW.scope_id, s.dimension, {day}, s.value FROM ({values}) AS s WHERE s.value <> '' AND "
-        f"(SELECT COUNT(*) FROM dimension_values AS v WHERE {is_counted}{day}) < {MOST_VALUES} "
-        "ON CONFLICT DO NOTHING"
-    )
-    series = (
-        "(SELECT '' AS dimension, '' AS value UNION ALL SELECT s.dimension, "
-        "CASE WHEN s.value = '' OR EXISTS (SELECT 1 FROM "
-        f"dimension_values AS v WHERE {is_counted}{day} AND v.value = s.value) THEN s.value ELSE '{OTHER}' END "
-        f"FROM ({values}) AS s) AS series"
-    )
-    numbers = " UNION ALL ".join(f"SELECT '{name}' AS metric, NEW.{name} AS number" for name in METRICS)
-    added = [
-        admit,
-        upsert(
-            rollups,
-            f"SELECT NEW.scope_id, series.dimension, series.value, {hour}, {', '.join(sums)} "
-            f"FROM {series}, (SELECT {number} AS b) AS bins WHERE true",
-        ),
-        upsert(
-            metric_sums,
-            f"SELECT NEW.scope_id, series.dimension, series.value, metric, {hour}, 1, number, number * number "
-            f"FROM {series}, ({numbers}) AS numbers WHERE number IS NOT NULL",
-        ),
-    ]
-    return " ".join(f"{statement};" for statement in added)
 
 
 def upsert_evaluations(values: str) -> str:

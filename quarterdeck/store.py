@@ -23,7 +23,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import QueuePool
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError, SourceUnavailable, first_line
-from quarterdeck.schema import REVISION, alembic_version, create_schema
+from quarterdeck.schema import REVISION, alembic_version
+from quarterdeck.triggers import create_schema
 
 _CHECKPOINT_PAGES = 8_000  # 32 MB. Checkpoints wait for the disk: the default of 1,000 slows a busy writer
 _UNPACKED_AT_ONCE = 1_000

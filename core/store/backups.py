@@ -24,8 +24,9 @@ from sqlalchemy import Connection, Table, func, select, text
 from core.audit.trail import list_broken_audit_entries
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
 from core.store.transfers import list_tables, transfer_rows
-from quarterdeck.schema import REVISION, TRIGGER, make_triggers, metadata, scopes
+from quarterdeck.schema import REVISION, metadata, scopes
 from quarterdeck.store import Store, database_path
+from quarterdeck.triggers import TRIGGERS, make_triggers
 
 _MANIFEST, _DATABASE = "manifest.json", "store.db"
 _FORMAT = 1
@@ -147,7 +148,7 @@ def _check_sqlite(path: Path, database: Path, backup: Backup) -> None:
 def _list_foreign(connection: sqlite3.Connection) -> list[str]:
     """Return the triggers and views that no release makes: their statements would run in the restored store."""
     found = connection.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view') ORDER BY name")
-    return [f"the {kind} {name}" for kind, name in found if name != TRIGGER]
+    return [f"the {kind} {name}" for kind, name in found if name not in TRIGGERS]
 
 
 def _replace_trigger(database: Path) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from core.errors import Conflict
-from quarterdeck.schema import REVISION, make_triggers
+from quarterdeck.schema import REVISION
 from quarterdeck.store import Store
+from quarterdeck.triggers import make_triggers
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, Double, Integer, LargeBinary, Table, delete, func, insert, select, text
 
 from core.errors import Conflict, SourceUnavailable
-from quarterdeck.schema import TRIGGER, alembic_version, make_triggers, metadata, scopes
+from quarterdeck.schema import alembic_version, metadata, scopes
 from quarterdeck.store import Store
+from quarterdeck.triggers import ROLL_UP, make_triggers
 
 _AT_ONCE = 1_000
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
@@ -114,7 +115,7 @@ def _digest(rows: Iterator[_Row]) -> tuple[int, int]:
 
 def _drop_trigger(connection: Connection) -> None:
     is_sqlite = connection.dialect.name == "sqlite"
-    connection.execute(text(f"DROP TRIGGER IF EXISTS {TRIGGER}{'' if is_sqlite else ' ON retrievals'}"))
+    connection.execute(text(f"DROP TRIGGER IF EXISTS {ROLL_UP}{'' if is_sqlite else ' ON retrievals'}"))
 
 
 def _go_on_counting(connection: Connection, table: Table) -> None:
