@@ -52,9 +52,14 @@ def test_coverage_names_the_topic_and_its_true_share_of_the_traffic(as_demo: Dem
     )
     threshold = float(re.search(r"under ([\d.]+)", " ".join(c.value for c in app.caption))[1])  # type: ignore[index]
     low_vpp = [score for query, score in rows if score < threshold and query in asked]
+    gap = 100 * len(low_vpp) / len(rows)
     assert "vpp" in said[1].lower()
-    assert int(said[2]) == pytest.approx(100 * len(low_vpp) / len(rows), abs=4)
-    assert float(said[3]) == pytest.approx(sum(low_vpp) / len(low_vpp), abs=0.02)
+    assert gap / 10 < int(said[2]) < gap + 4  # the gap may be several topics
+    assert float(said[3]) == pytest.approx(sum(low_vpp) / len(low_vpp), abs=0.1)
+    (table,) = [each.value for each in app.dataframe if "share of all" in each.value]
+    told = table["topic"] + table["keywords"] + table["typical question"]
+    about_vpp = table[told.str.lower().str.contains("vpp|ipsec|acl|nat|memif")]
+    assert 100 * about_vpp["share of all"].sum() == pytest.approx(gap, abs=gap / 4)
 
 
 WORDS = ("memif", "nat", "tap", "ipsec", "bonds", "vxlan", "acl", "lb", "gre", "mpls")

@@ -91,11 +91,11 @@ def test_a_password_in_the_address_is_not_printed(quarterdeck: Run) -> None:
 def test_audit_list_shows_the_newest_and_verify_finds_a_changed_entry(flags: Store, url: str, quarterdeck: Run) -> None:
     rows = quarterdeck("audit", "list", "--limit", "1", "--database", url, "--json").json
     assert [(row["actor"], row["target"]) for row in rows] == [("tester", "use_hyde")]
-    assert quarterdeck("audit", "verify", "--database", url, "--json").json == {"broken": []}
+    assert quarterdeck("audit", "verify", "--database", url, "--json").json["broken"] == []
     with flags.begin() as connection:
         connection.exec_driver_sql("UPDATE audit SET reason = 'forged' WHERE id = 1")
     answer = quarterdeck("audit", "verify", "--database", url, "--json")
-    assert (answer.code, answer.json) == (1, {"broken": [1]})
+    assert (answer.code, answer.json["broken"]) == (1, [1])
 
 
 @pytest.mark.slow

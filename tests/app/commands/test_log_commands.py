@@ -83,7 +83,17 @@ def test_topics_of_a_csv_adds_a_column_cluster(questions: Path, quarterdeck: Run
     )
     topics = answer.json
     assert [topic["count"] for topic in topics] == [12, 12, 12]
-    assert set(topics[0]) == {"cluster_id", "label", "count", "share", "sample_queries", "findings"}
+    assert set(topics[0]) == {
+        "cluster_id",
+        "topic_id",
+        "label",
+        "keywords",
+        "count",
+        "share",
+        "language",
+        "sample_queries",
+        "findings",
+    }
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["number", "question", "cluster"]
