@@ -419,8 +419,13 @@ def _assemble(
     )
 
 
+def _say(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _explain(asked: int, distinct: int, found: Clustering, topics: Sequence[Topic], outliers: int) -> str:
-    told = f"{asked} queries, {distinct} of them distinct, in {found.clusters} topics; {outliers} outliers"
+    told = f"{asked:,} queries, {distinct:,} of them distinct, in {_say(found.clusters, 'topic')}"
+    told += f"; {_say(outliers, 'outlier')}"
     foreign = [topic for topic in topics if topic.language]
     rest = distinct - len(found.sampled) - sum(topic.distinct for topic in foreign)
     if rest:
