@@ -69,7 +69,9 @@ def list_scores(store: Store, questions: Collection[tuple[str, str]]) -> dict[tu
             query = select(c.environment, c.retrieval_id, c.name, c.value, c.source, c.comment).where(
                 c.retrieval_id.in_(ids[start : start + _SLICE])
             )
-            for environment, name, *score in fetch_many(connection, query.order_by(c.retrieval_id, c.name, c.source)):
+            for environment, name, *score in fetch_many(
+                connection, query.order_by(c.retrieval_id, c.name, c.source), exact=True
+            ):
                 if (environment, name) in wanted:
                     found[environment, name].append(GivenScore(*score))
     return {name: tuple(given) for name, given in found.items()}

@@ -139,5 +139,5 @@ def _read_rows(connection: Connection, named: Mapping[int, Scope], places: list[
     for start in range(0, len(places), _SLICE):
         ids = [row_id for _, row_id in places[start : start + _SLICE]]
         query = select(cast(c.id, String), *columns, c.scope_id).where(c.id.in_(ids))
-        for key, *values, scope_id in fetch_many(connection, query.order_by(c.ts_ms.desc(), c.id.desc())):
+        for key, *values, scope_id in fetch_many(connection, query.order_by(c.ts_ms.desc(), c.id.desc()), exact=True):
             yield FoundRow(Cursor(values[0], key), (*values, *named[scope_id]))

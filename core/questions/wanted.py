@@ -31,7 +31,7 @@ FILTERS = {
 }
 COUNTABLE = frozenset({"low", "state", "day", "since", *LABELS})  # what a visitor who may not read questions may use
 NO_VALUE = "(none)"  # of a label
-_SCORE = re.compile(r"(?P<name>[^<]+?)\s*(?:<\s*(?P<below>-?\d+(?:\.\d+)?))?")
+_SCORE = re.compile(r"(?P<name>[^<]+)(?:<\s*+(?P<below>-?\d++(?:\.\d++)?))?")
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -101,9 +101,9 @@ def _read_score(value: str) -> tuple[str, float | None]:
     if not value:
         return "", None
     found = _SCORE.fullmatch(value)
-    if found is None:
+    if found is None or not found["name"].strip():
         raise InvalidInput("score", f"must be a name, or one like feedback<0, not {value[:40]!r}")
-    return found["name"], None if found["below"] is None else float(found["below"])
+    return found["name"].strip(), None if found["below"] is None else float(found["below"])
 
 
 def _read_attribute(value: str) -> tuple[str, str]:

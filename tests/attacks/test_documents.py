@@ -158,6 +158,7 @@ HOSTILE_TEXTS = (
 )  # fmt: skip
 # Their patterns are matched with a whole text only, which takes linear time.
 WHOLE = ("core.deployments.services", "core.flags.canary_plan")
+AT_ITS_START = ("quarterdeck.redaction._NOT_A_PASSWORD",)  # matched once, at the start of a word
 
 
 @pytest.mark.deep
@@ -192,8 +193,9 @@ def search_all() -> None:
                 faulthandler.dump_traceback_later(5, exit=True)
                 print(name, repr(start), repr(text), flush=True)
                 hostile = f"{start}{text * (30_000 // len(text))}\x00"
-                for _ in pattern.finditer(hostile):
+                for _ in pattern.finditer(hostile) if name not in AT_ITS_START else ():
                     pass
+                pattern.match(hostile)
                 pattern.fullmatch(hostile)
     faulthandler.cancel_dump_traceback_later()
 

@@ -1,11 +1,11 @@
 """The true cause of a drop is ranked first where the log allows it, and new questions are told from a regression."""
 
-from dataclasses import math
+import math
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
-import replace
 
 from benchmarks.cause_ranking import answer, run
 from benchmarks.cause_scenarios import HARD, PLAIN
