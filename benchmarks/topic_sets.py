@@ -19,7 +19,9 @@ Texts = list[tuple[str, str]]  # (text, class)
 _DOCUMENTS = locate("data", "corpus")
 _UNDERLINE = re.compile(r"^([=\-~^*+#])\1{2,}\s*$")
 _ROLE = re.compile(r":[\w:+-]+:`~?([^`<]*?)(?:\s*<[^>]*>)?`")
-_VAGUE = frozenset("overview introduction background limitations references example examples notes usage".split())  # noqa: SIM905
+_VAGUE = frozenset({
+    "overview", "introduction", "background", "limitations", "references", "example", "examples", "notes", "usage",
+})  # fmt: skip
 _OPENINGS = ("", "", "", "", "hi, ", "hello, ", "quick question: ", "please tell me: ", "sorry, ", "one more thing: ")
 _ENDINGS = ("", "", "", "", " please", " on Ubuntu", " in production", " for a customer", " in the latest release")
 _PATTERNS = (

@@ -196,7 +196,7 @@ def record_audit(connection: Connection, **values: Any) -> int:
     previous = connection.scalar(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)) or FIRST_HASH
     stored = {**values, "before": _to_json(values["before"]), "after": _to_json(values["after"])}
     stored |= {"previous_hash": previous, "hash": ""}
-    entry_id = int(connection.execute(insert(audit).values(stored)).inserted_primary_key[0])  # type: ignore[index]
+    entry_id = int(connection.execute(insert(audit).values(stored).returning(audit.c.id)).scalar_one())
     number = connection.scalar(select(func.count()).select_from(audit)) or 0
     own = _chain_hash(previous, {**stored, "id": entry_id}, number)
     connection.execute(update(audit).where(audit.c.id == entry_id).values(hash=own))

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from core.errors import QuarterdeckError
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
-from quarterdeck.registry import Registry, registry_of
+from quarterdeck.registry import name_scopes
 from quarterdeck.schema import intake
 from quarterdeck.scope import DEFAULT_SCOPE, EVERYTHING, Scope
 from quarterdeck.store import Store
@@ -80,17 +80,17 @@ class IntakeTally:
     def store(self, store: Store, connection: Connection) -> None:
         """Add the counts to the store, and warn once per reason."""
         counts = {counted: (n, self._examples.get(counted, "")) for counted, n in self._counts.items() if n}
-        store_counts(connection, bound_scopes(registry_of(store).lend(), connection, counts))
+        store_counts(connection, bound_scopes(store, connection, counts))
         for counted, (n, example) in counts.items():
             if n > 0 and counted.reason not in (TAKEN, DUPLICATE, *IGNORED):
                 _warn_once(counted, example)
 
 
 def bound_scopes(
-    registry: Registry, connection: Connection, counts: Mapping[Counted, tuple[int, str]]
+    store: Store, connection: Connection, counts: Mapping[Counted, tuple[int, str]]
 ) -> dict[Counted, tuple[int, str]]:
     """Return counts under the names of scopes that the log has: beyond its bounds they are `(other)`."""
-    names = registry.name_scopes(connection, {name.scope for name in counts}) if counts else {}
+    names = name_scopes(store, connection, {name.scope for name in counts}) if counts else {}
     bounded: dict[Counted, tuple[int, str]] = {}
     for name, (n, example) in counts.items():
         own = name._replace(scope=names[name.scope])

@@ -33,7 +33,7 @@ from quarterdeck.exposures import store_scores
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, make_example, reason_of, store_counts
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.redaction import Redactor
-from quarterdeck.registry import name_scopes, registry_of
+from quarterdeck.registry import name_scopes
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE, Scope, make_scope
 from quarterdeck.store import Store
@@ -309,4 +309,4 @@ def _mark_traces(
     save_setting(connection, source, dict(progress), expected_version=version)
     add_keys(connection, source, [(trace.trace_id, to_ms(trace.started)) for trace in traces])
     forget_keys(connection, source, before_ms=progress["until_ms"] - _LATE_MS)
-    store_counts(connection, bound_scopes(registry_of(store).lend(), connection, judged))
+    store_counts(connection, bound_scopes(store, connection, judged))
