@@ -112,6 +112,15 @@ class ClickHouseLogReader:
         )  # fmt: skip
         return [read_live_figures(row) for row in found]
 
+    def find_newest(self, scope: Scope, start_ms: int, end_ms: int, most: int) -> int:
+        """Return the time of the oldest of the newest `most` rows of a window; its start if it has fewer."""
+        found = self._log.query(
+            f"SELECT ts_ms FROM {self._rows} WHERE {_within(scope)} AND ts_ms >= {{start:Int64}} "
+            "AND ts_ms < {end:Int64} ORDER BY ts_ms DESC LIMIT 1 OFFSET {before:Int64}",
+            start=start_ms, end=end_ms, before=most - 1, **_names(scope),
+        )  # fmt: skip
+        return next((int(ts_ms) for (ts_ms,) in found), start_ms)
+
     def list_user_sums(
         self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> list[UserRow]:

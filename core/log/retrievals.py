@@ -122,6 +122,12 @@ def list_live_figures(
     return tuple(sorted(rows, key=lambda row: row.value))
 
 
+def find_newest(log: Log, window: Window, *, most: int, scope: Scope = EVERYTHING) -> tuple[int, int]:
+    """Return the bounds in ms of the newest `most` questions of a window; those of the window if it has fewer."""
+    start_ms, end_ms = find_bounds(log, scope, window)
+    return open_reader(log).find_newest(scope, start_ms, end_ms, most), end_ms
+
+
 def get_span(log: Log, scope: Scope = EVERYTHING) -> tuple[datetime, datetime] | None:
     """Return the times of the first and the last retrieval, or None for an empty log."""
     found = open_reader(log).span(scope)

@@ -141,6 +141,19 @@ class SqlLogReader:
         with self._store.read() as connection:
             return [read_live_figures(tuple(row)) for row in connection.execute(query)]
 
+    def find_newest(self, scope: Scope, start_ms: int, end_ms: int, most: int) -> int:
+        """Return the time of the oldest of the newest `most` rows of a window; its start if it has fewer."""
+        c = retrievals.c
+        query = (
+            select(c.ts_ms)
+            .where(_within(c.scope_id, scope), c.ts_ms >= start_ms, c.ts_ms < end_ms)
+            .order_by(c.ts_ms.desc())
+            .limit(1)
+            .offset(most - 1)
+        )
+        with self._store.read() as connection:
+            return int(connection.scalar(query) or start_ms)
+
     def list_user_sums(
         self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> list[UserRow]:

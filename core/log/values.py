@@ -253,6 +253,9 @@ class LogReader(Protocol):
     def span(self, scope: Scope) -> tuple[int, int] | None:
         """Return the times of the first and the last row, None if there is none."""
 
+    def find_newest(self, scope: Scope, start_ms: int, end_ms: int, most: int) -> int:
+        """Return the time of the oldest of the newest `most` rows of a window; its start if it has fewer."""
+
     def list_user_sums(
         self, scope: Scope, dimension: str, values: Sequence[str], start_ms: int, end_ms: int, *, hourly: bool
     ) -> Sequence[UserRow]:

@@ -8,18 +8,16 @@ from core.log.retrievals import (
     ScopeDays,
     Window,
     calendar_of,
-    count_rows,
-    find_bounds,
+    find_newest,
     list_live_figures,
     list_scopes,
     list_user_sums,
 )
-from core.log.values import LiveFigures, add_figures
+from core.log.values import LiveFigures, UserRow, add_figures
 from core.prompts.live import LiveDifference, compare_live
 from core.tracking.conventions import read_evaluation
 from core.tracking.gateway import Tracking
 from core.tracking.runs import PRODUCTION, PromptVersion, Run, RunFilter
-from quarterdeck.clock import DAY_MS
 from quarterdeck.scope import EVERYTHING, Scope
 
 NEWEST_QUERIES = 200_000
@@ -118,21 +116,13 @@ def _read_live(log: Log, window: Window, scopes: Iterable[Scope]) -> dict[str, L
 def _compare_all(
     log: Log, versions: list[VersionBehavior], first: VersionBehavior, window: Window, scopes: Sequence[Scope]
 ) -> list[VersionBehavior]:
-    """Compare each version with the first one, over the newest days of the window that have at most NEWEST_QUERIES."""
+    """Compare each version with the first one, over the newest NEWEST_QUERIES of the window in each scope."""
     values = [each.live.value for each in versions if each.live and each.live.value]
-    start_ms, end_ms = find_bounds(log, scopes[0], window)
-
-    def count() -> int:
+    rows: list[UserRow] = []
+    for scope in scopes:
+        start_ms, end_ms = find_newest(log, window, most=NEWEST_QUERIES, scope=scope)
         span = {"start_ms": start_ms, "end_ms": end_ms}
-        return sum(count_rows(log, _DIMENSION, values, **span, scope=scope) for scope in scopes)
-
-    while start_ms + DAY_MS < end_ms and count() > NEWEST_QUERIES:
-        start_ms += DAY_MS
-    rows = [
-        row
-        for scope in scopes
-        for row in list_user_sums(log, _DIMENSION, values, start_ms=start_ms, end_ms=end_ms, hourly=True, scope=scope)
-    ]
+        rows += list_user_sums(log, _DIMENSION, values, **span, hourly=True, scope=scope)
     calendar, other = calendar_of(log, scopes[0]), first.live.value if first.live else ""
     return [
         replace(each, differences=compare_live(rows, each.live.value, other, day_of=calendar.day_of))

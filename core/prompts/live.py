@@ -4,9 +4,11 @@
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from core.log.values import USER_SUMS, UserRow
 
@@ -47,43 +49,46 @@ def compare_live(
     Techniques", 3rd ed. 1977, ch. 5 and 9 (strata, clusters); Liang and Zeger, Biometrika 73(1), 1986.
     """
     both = [row for row in rows if row.arm in (version, other)]
-    found = (_compare(both, version, other, _FIRST + 2 * at, name, day_of=day_of) for at, name in enumerate(USER_SUMS))
+    if not both:
+        return ()
+    days = {start_ms: day_of(start_ms) for start_ms in {row.start_ms for row in both}}
+    cells = _number(days[row.start_ms] for row in both) * 2 + np.array([row.arm == version for row in both])
+    users = _number(row.user if row.user is not None else (row.arm, row.start_ms) for row in both)
+    sums = np.array([row[_FIRST:] for row in both], dtype=np.float64)
+    found = (_compare(cells, users, sums[:, 2 * at], sums[:, 2 * at + 1], name) for at, name in enumerate(USER_SUMS))
     return tuple(each for each in found if each is not None)
 
 
+def _number(values: Iterable[Hashable]) -> NDArray[np.int64]:
+    """Return for each value the place at which it occurs first among the distinct ones."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(value, len(numbers)) for value in values], dtype=np.int64)
+
+
 def _compare(
-    rows: Sequence[UserRow], version: str, other: str, column: int, name: str, *, day_of: Callable[[int], Hashable]
+    cells: NDArray[np.int64],
+    users: NDArray[np.int64],
+    asked: NDArray[np.float64],
+    total: NDArray[np.float64],
+    name: str,
 ) -> LiveDifference | None:
-    cells: defaultdict[Hashable, dict[str, list[float]]] = defaultdict(lambda: {version: [0, 0.0], other: [0, 0.0]})
-    for row in rows:
-        cell = cells[day_of(row.start_ms)][row.arm]
-        asked, total = _read_figure(row, column)
-        cell[0] += asked
-        cell[1] += total
-    common = {day: cell for day, cell in cells.items() if cell[version][0] and cell[other][0]}
-    weights = {day: 1 / (1 / cell[version][0] + 1 / cell[other][0]) for day, cell in common.items()}
-    whole = math.fsum(weights.values())
-    pulls: defaultdict[Hashable, float] = defaultdict(float)
-    users: dict[str, set[Hashable]] = {version: set(), other: set()}
-    for row in rows:
-        day = day_of(row.start_ms)
-        asked, total = _read_figure(row, column)
-        if day in common and asked:
-            count, whole_total = common[day][row.arm]
-            user: Hashable = row.user if row.user is not None else (row.arm, row.start_ms)
-            users[row.arm].add(user)
-            pull = weights[day] / whole * (total - asked * whole_total / count) / count
-            pulls[user] += pull if row.arm == version else -pull
-    if min(map(len, users.values())) < LEAST_USERS:
+    """Compare one figure; rows of day d are in the cells 2d (the other version) and 2d + 1."""
+    size = int(cells.max()) // 2 * 2 + 2
+    counts = np.bincount(cells, weights=asked, minlength=size)
+    others, own = counts[::2], counts[1::2]
+    is_common = np.repeat(np.minimum(others, own) > 0, 2)
+    kept = is_common[cells] & (asked > 0)
+    sides = [len(np.unique(users[kept & (cells % 2 == side)])) for side in (0, 1)]
+    if min(sides) < LEAST_USERS:
         return None
-    difference = math.fsum(
-        weights[day] / whole * (cell[version][1] / cell[version][0] - cell[other][1] / cell[other][0])
-        for day, cell in common.items()
-    )
-    error = math.sqrt(math.fsum(pull**2 for pull in pulls.values()) * len(pulls) / (len(pulls) - 1))
-    return LiveDifference(name, difference, difference - _Z * error, difference + _Z * error, len(common), len(pulls))
-
-
-def _read_figure(row: UserRow, column: int) -> tuple[int, float]:
-    asked, total = row[column : column + 2]
-    return int(asked or 0), float(total or 0.0)
+    means = np.divide(np.bincount(cells, weights=total, minlength=size), counts, out=np.zeros(size), where=is_common)
+    weights = np.divide(others * own, others + own, out=np.zeros(size // 2), where=is_common[::2])
+    weights /= weights.sum()
+    cells, asked, total = cells[kept], asked[kept], total[kept]
+    pulls = weights[cells // 2] * (total - asked * means[cells]) / counts[cells] * np.where(cells % 2, 1, -1)
+    by_user = np.bincount(users[kept], weights=pulls)
+    people = len(np.unique(users[kept]))
+    difference = float(weights @ (means[1::2] - means[::2]))
+    error = math.sqrt(float(by_user @ by_user) * people / (people - 1))
+    low, high = difference - _Z * error, difference + _Z * error
+    return LiveDifference(name, difference, low, high, int(is_common[::2].sum()), people)

@@ -21,6 +21,7 @@ from core.log.retrievals import (
     Window,
     count_rows,
     count_states,
+    find_newest,
     get_span,
     last_days,
     list_daily_scores,
@@ -178,6 +179,9 @@ def test_questions_are_what_a_scan_of_the_rows_finds(log, below):
 @pytest.mark.parametrize("most", [25, 100_000])
 def test_live_figures_are_those_of_the_newest_rows_of_the_window(log, most):
     newest = sorted(inside(WINDOW), key=lambda row: -row.ts_ms)[:most]
+    start_ms, end_ms = find_newest(log, WINDOW, most=most)
+    opening_ms = newest[-1].ts_ms if len(newest) == most else WINDOW.start_ms
+    assert (start_ms, end_ms) == (opening_ms, WINDOW.end_ms)
     found = list_live_figures(log, "arm", WINDOW, most=most)
     assert [figures.value for figures in found] == sorted({row.arm or "" for row in newest})
     for figures in found:
