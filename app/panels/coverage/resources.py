@@ -53,6 +53,7 @@ def load_places(texts: tuple[str, ...]) -> NDArray[np.float64]:
     return place_texts(texts, get_embedder())
 
 
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)
 def load_map(scope: Scope, today: date, window_days: int, clusters: int | None) -> tuple[MapPoint, ...]:
     """Return the low-scoring queries of the window as points of a map."""
     return map_coverage(load_coverage(scope, today, window_days, clusters), load_places)
