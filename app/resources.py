@@ -3,7 +3,7 @@
 Modules of the name `resources` are the only ones with `st.cache_resource`. Handles (store, model, gateways) are shared
 by all visitors. Reads are cached for some seconds by their arguments and shared without a copy, because they are
 immutable; `st.cache_data` would copy them for every visitor. Entries with `refresh_mode="background"` are
-stale-while-revalidate: they may be up to six times as old as their `ttl` (.streamlit/config.toml), and no visitor waits.
+stale-while-revalidate: they may be up to six times as old as their `ttl`, and no visitor waits for a refresh.
 """
 
 import os
