@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -32,13 +32,14 @@ from core.deployments.services import load_services
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
 from core.intake.open_traces import tend_traces
+from core.jobs.aside import run_aside
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
 from core.log.closing import close_days
 from core.log.dimensions import declare_dimensions
 from core.log.documents import pack_documents
 from core.log.mapping import map_scores
 from core.log.scores import apply_scores
-from core.log.search_index import fill_search_index
+from core.log.search_index import fill_search_index, pack_slices_of
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from core.store.backfill import backfill, backfill_log
@@ -110,7 +111,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("documents", 300, lambda: pack_documents(store, now=datetime.now(UTC))),
         PeriodicJob("answerability", ANSWERS_EVERY_S, partial(_judge_log, config, store)),
-        PeriodicJob("search index", 60, lambda: fill_search_index(store, now=datetime.now(UTC))),
+        PeriodicJob("search index", 60, lambda: fill_search_index(store, now=datetime.now(UTC), pack=pack_aside)),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(
@@ -132,6 +133,11 @@ def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     if corpus.is_url:
         jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, corpus.repository)))
     return tuple(jobs)
+
+
+def pack_aside(log: Store, numbers: Sequence[int], now_ms: int) -> int:
+    """Pack slices of the search index in another process: in busy hours it would hold up the pages."""
+    return int(run_aside(pack_slices_of, log.url.render_as_string(hide_password=False), tuple(numbers), now_ms))
 
 
 def _judge_log(config: Config, store: Store) -> int:

@@ -5,7 +5,8 @@ that took a row number in it and has not ended. A slice with a changed or delete
 packed again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ SETTLED_MS = 10_000
 _READ = ("id", "scope_id", "query", "score", "state", "session_id", "user_id", *LABELS, "documents", "attributes")
 
 
+PackSlices = Callable[[Store, Sequence[int], int], int]
+
+
 class IndexedShare(NamedTuple):
     """How many rows the search index covers, of how many: by their numbers, so both are upper bounds."""
 
@@ -30,8 +34,15 @@ class IndexedShare(NamedTuple):
     rows: int
 
 
-def fill_search_index(store: Store, *, now: datetime, most: int = MOST_SLICES) -> int:
+def pack_slices(store: Store, numbers: Sequence[int], now_ms: int) -> int:
+    """Pack slices one by one; return how many were packed, none of whose rows changed meanwhile."""
+    return sum(_pack(store, number, now_ms) for number in numbers)
+
+
+def fill_search_index(store: Store, *, now: datetime, most: int = MOST_SLICES, pack: PackSlices = pack_slices) -> int:
     """Pack slices that are full and not packed as they are now, newest first; return how many.
+
+    `pack` packs them: the server lets another process do it.
 
     Does nothing for a log in ClickHouse, which is searched by its own means. Raises SourceUnavailable.
     """
@@ -45,10 +56,16 @@ def fill_search_index(store: Store, *, now: datetime, most: int = MOST_SLICES) -
     waiting = [
         number for number in full
         if number in known and known[number][1] is None and known[number][0] <= now_ms - SETTLED_MS
-    ]  # fmt: skip
-    done = sum(_pack(log.store, number, now_ms) for number in waiting[:most])
+    ][:most]  # fmt: skip
+    done = pack(log.store, waiting, now_ms) if waiting else 0
     _tidy(log.store, [number for number in full if number not in known], set(known) - set(full), now_ms)
     return done
+
+
+def pack_slices_of(url: str, numbers: Sequence[int], now_ms: int) -> int:
+    """The same for the store at an address: for a process that has it not open."""
+    with closing(Store(url)) as store:
+        return pack_slices(store, numbers, now_ms)
 
 
 def find_indexed_share(store: Store) -> IndexedShare | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.http.server import pack_aside
 from core.errors import InvalidInput
 from core.log.filters import Cursor, QuestionFilter, read_cursor
 from core.log.questions import count_questions, list_newest, list_page
@@ -81,7 +82,8 @@ def index_all_but_the_newest(store: Store) -> None:
         connection.execute(text("UPDATE retrievals SET id = -id * 200"))
         connection.execute(text("UPDATE retrievals SET id = -id"))
     assert fill_search_index(store, now=NOON) == 0  # they are noted first
-    assert fill_search_index(store, now=NOON + timedelta(seconds=20)) == 600 * 200 // SEARCH_SLICE
+    later = NOON + timedelta(seconds=20)
+    assert fill_search_index(store, now=later, pack=pack_aside) == 600 * 200 // SEARCH_SLICE
 
 
 def list_ids(log: RetrievalLog, wanted: QuestionFilter, *, page: int = 100) -> list[str]:
