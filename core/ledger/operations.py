@@ -1,10 +1,19 @@
 """Shell: writes predictions of changes, and effects that are measured for good, into the audit trail."""
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
+from core.causes.changes import gather_changes
+from core.corpus.corpus import Corpus
+from core.coverage.report import find_threshold
 from core.ledger.claims import SettledEffect, check_metric, check_thing, write_settled
 from core.ledger.entries import EffectPrediction
-from core.ledger.report import Ledger, list_settled
+from core.ledger.report import DAYS, Ledger, list_settled, report_ledger
+from core.log.retrievals import list_scopes, today_in
+from core.tracking.gateway import Tracking
+from quarterdeck.clock import start_of
 from quarterdeck.scope import make_scope
 from quarterdeck.store import Store
 
@@ -50,4 +59,24 @@ def settle_ledger(store: Store, ledger: Ledger) -> int:
             told = write_settled(SettledEffect(*name, entry.measured))
             change.record(Action.LEDGER_MEASURE, entry.change_id, None, told)
         settled += 1
+    return settled
+
+
+def settle_all(
+    store: Store,
+    corpus: Callable[[], Corpus],
+    tracking: Callable[[], Tracking],
+    *,
+    now: datetime,
+    low_score: float | None = None,
+) -> int:
+    """Settle the ledger of every scope; return how many effects were kept. Raises SourceUnavailable."""
+    settled = 0
+    for scope in list_scopes(store):
+        today = today_in(store, scope, now=now)
+        since = start_of(today - timedelta(days=DAYS))
+        changes, _ = gather_changes(store, corpus, tracking, scope=scope, since=since)
+        threshold = find_threshold(store, scope=scope, today=today, low_score=low_score)
+        found = report_ledger(store, changes, scope=scope, today=today, threshold=threshold)
+        settled += settle_ledger(store, found)
     return settled
