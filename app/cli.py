@@ -27,6 +27,7 @@ from app.commands import (
     indexes,
     intake,
     judges,
+    ledger,
     log,
     migrations,
     prompts,
@@ -124,6 +125,7 @@ for command in (
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
-    experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
+    experiments.experiments, ledger.ledger, ledger.predict_effect_command, backups.backup, backups.restore,
+    doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

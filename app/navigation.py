@@ -15,6 +15,7 @@ TITLES = {
     "prompts": "Prompts",
     "corpus": "Corpus",
     "rollouts": "Rollouts",
+    "ledger": "Ledger",
     "audit": "Audit",
 }
 

@@ -25,6 +25,7 @@ from core.alerts.heads import export_head
 from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of
+from core.corpus.corpus import Corpus
 from core.corpus.locations import parse_location
 from core.coverage.judging import judge_all_questions
 from core.deployments.deployments import tend_services
@@ -34,6 +35,7 @@ from core.embedding.vectors import VectorCache
 from core.intake.open_traces import tend_traces
 from core.jobs.aside import run_aside
 from core.jobs.scheduler import LEASE, PeriodicJob, Scheduler
+from core.ledger.operations import settle_all
 from core.log.closing import close_days
 from core.log.dimensions import declare_dimensions
 from core.log.documents import pack_documents
@@ -43,6 +45,7 @@ from core.log.search_index import fill_search_index, pack_slices_of
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from core.store.backfill import backfill, backfill_log
+from core.tracking.gateway import Tracking
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.store import Store
 
@@ -112,6 +115,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("documents", 300, lambda: pack_documents(store, now=datetime.now(UTC))),
         PeriodicJob("answerability", ANSWERS_EVERY_S, partial(_judge_log, config, store)),
         PeriodicJob("search index", 60, lambda: fill_search_index(store, now=datetime.now(UTC), pack=pack_aside)),
+        PeriodicJob("ledger", 3_600, partial(_settle_ledger, config, store)),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(
@@ -143,6 +147,11 @@ def pack_aside(log: Store, numbers: Sequence[int], now_ms: int) -> int:
 def _judge_log(config: Config, store: Store) -> int:
     embedder = Embedder(config.embedding_model, cache=VectorCache(store))
     return judge_all_questions(store, embedder, now=datetime.now(UTC), low_score=config.low_score)
+
+
+def _settle_ledger(config: Config, store: Store) -> int:
+    corpus, tracking = partial(Corpus, config.corpus_repo), partial(Tracking, config.tracking_uri)
+    return settle_all(store, corpus, tracking, now=datetime.now(UTC), low_score=config.low_score)
 
 
 def _give_memory_back() -> None:

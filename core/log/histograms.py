@@ -29,3 +29,11 @@ def quantile_of_histogram(counts: Sequence[int], share: float) -> float:
             return (at + max(0.0, wanted - passed) / count) / len(counts)
         passed += count
     return 1.0
+
+
+def count_below(counts: Sequence[int], score: float) -> float:
+    """Return how many of the counts are below a score, interpolated linearly within a bin."""
+    place = min(max(score, 0.0), 1.0) * len(counts)
+    full = int(place)
+    part = counts[full] * (place - full) if full < len(counts) else 0.0
+    return sum(counts[:full]) + part

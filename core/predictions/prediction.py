@@ -3,6 +3,7 @@
 Also compares the prediction with what was measured once the version was live.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from core.log.values import AskedQuery
 TOP_K = 5
 _BLOCK = 1_024
 _WORSE = 0.01
+_MISSED = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,22 @@ class Prediction:
     def worse(self) -> tuple[QueryPrediction, ...]:
         """The queries that would score lower by more than 0.01, because their present answer would be gone."""
         return tuple(query for query in self.queries if query.predicted_score < query.live_score - _WORSE)
+
+
+def predict_mean(found: Prediction) -> tuple[float, float, float]:
+    """Return the predicted change of the mean score of these questions, with a 95% interval for the days to come.
+
+    The interval takes distinct questions as clusters that other days draw anew, and adds 0.01 for what a prediction
+    misses of the index's own search (`benchmarks.prediction`). With c_i times asked and d_i the difference of question
+    i, the standard error is sqrt(sum (c_i (d_i - mean))^2) / sum c_i. All three are 0 without questions.
+    """
+    asked = sum(query.count for query in found.queries)
+    if not asked:
+        return 0.0, 0.0, 0.0
+    mean = found.lift
+    spread = sum((q.count * (q.predicted_score - q.live_score - mean)) ** 2 for q in found.queries)
+    half = 1.96 * math.sqrt(spread) / asked + _MISSED
+    return mean, max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def hide_questions(found: Prediction) -> Prediction:

@@ -1,0 +1,97 @@
+"""The parts of the ledger page: the changes in a table, predicted against measured, and a form to predict."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import ui
+from app.panels.ledger.resources import load_ledger
+from app.resources import get_store
+from app.text import plain
+from app.visitor import lock, make_act
+from core.audit.actions import Action
+from core.ledger.entries import METRICS, EffectPrediction, EntryStatus, LedgerEntry, describe_effect
+from core.ledger.operations import predict_effect
+
+_SYMBOLS = {
+    EntryStatus.AS_PREDICTED: "✓ as predicted", EntryStatus.BETTER: "▲ better", EntryStatus.WORSE: "▼ worse",
+    EntryStatus.TOO_EARLY: "… too early", EntryStatus.CANNOT_TELL: "? cannot tell",
+    EntryStatus.NOT_PREDICTED: "never predicted",
+}  # fmt: skip
+
+
+def render_entries(entries: Sequence[LedgerEntry]) -> None:
+    """Every change with what it was predicted to do and what it did."""
+    rows = [
+        {
+            "when": entry.at, "change": entry.summary, "metric": entry.metric.replace("_", " "),
+            "predicted": describe_effect(entry.predicted) + (" · afterwards" if entry.is_afterwards else ""),
+            "measured": describe_effect(entry.measured), "verdict": _SYMBOLS[entry.status], "why": entry.why,
+            "by": entry.actor, "id": entry.change_id,
+        }
+        for entry in entries
+    ]  # fmt: skip
+    ui.show_table(rows, key="ledger-entries", file_name="ledger.csv")
+    st.caption(
+        "Effects are changes of a daily mean, with a 95% interval: up to eight weeks before a change against the two "
+        "weeks after it, adjusted for weekdays and for the other changes of these days."
+    )
+
+
+def draw_comparison(entries: Sequence[LedgerEntry]) -> Any:
+    """Predicted against measured, for the changes that have both."""
+    import plotly.graph_objects as go
+
+    both = [entry for entry in entries if entry.predicted and entry.measured]
+    names = [f"{entry.at:%d %b} {ui.chart_text(entry.target)}" for entry in both]
+    figure = go.Figure()
+    for name, symbol, values in (
+        ("predicted", "diamond-open", [(p.value, p.low, p.high) for e in both if (p := e.predicted)]),
+        ("measured", "circle", [(m.size, m.low, m.high) for e in both if (m := e.measured)]),
+    ):  # fmt: skip
+        figure.add_scatter(
+            x=[value for value, _, _ in values],
+            y=names,
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "size": 10},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [high - value for value, _, high in values],
+                "arrayminus": [value - low for value, low, _ in values],
+            },
+        )
+    return ui.style_chart(
+        figure, title="Predicted and measured change of the mean, with intervals", height=120 + 40 * len(both),
+        hover="closest",
+    )  # fmt: skip
+
+
+def render_comparison(entries: Sequence[LedgerEntry]) -> None:
+    """The chart of predicted against measured, where there is anything to compare."""
+    both = [entry for entry in entries if entry.predicted and entry.measured]
+    if both:
+        alt = f"Predicted and measured effects of {len(both)} changes, each with its interval"
+        ui.show_chart(draw_comparison(both[:20]), key="ledger-comparison", alt=alt)
+
+
+def render_prediction(frame: ui.Frame) -> None:
+    """A form that predicts the effect of the next change of a thing."""
+    with st.expander("Predict the effect of a change"), st.form("ledger-predict", border=False):
+        said = "The kind and the name of what will change next, as on the timeline."
+        about = st.text_input("Change", placeholder="flag:new_prompt_v3", help=said, max_chars=320)
+        metric = st.selectbox("Metric", METRICS, format_func=lambda name: name.replace("_", " "))
+        columns = st.columns(3)
+        value = columns[0].number_input("Effect", -1.0, 1.0, 0.0, 0.005, format="%.3f")
+        low = columns[1].number_input("At least", -1.0, 1.0, -0.01, 0.005, format="%.3f")
+        high = columns[2].number_input("At most", -1.0, 1.0, 0.01, 0.005, format="%.3f")
+        reason = st.text_input("Reason", max_chars=500)
+        if st.form_submit_button("Predict", **lock(Action.LEDGER_PREDICT, frame.environment)):
+            with ui.showing_errors("Nothing was predicted"):
+                predicted = EffectPrediction(value, low, high)
+                act = make_act(reason, frame.environment)
+                entry = predict_effect(get_store(), about.strip(), predicted, act, metric=metric, service=frame.service)
+                load_ledger.clear()
+                st.success(f"Recorded as audit entry {entry}. It counts for the next change of {plain(about.strip())}.")

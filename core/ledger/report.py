@@ -1,0 +1,149 @@
+"""Shell: reads the ledger: each change of a scope with its predicted and its measured effect, and the calibration."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+from core.audit.actions import Action
+from core.audit.trail import AuditEntry, AuditFilter, list_audit
+from core.causes.timeline import ChangeKind, TimelineChange
+from core.indexes.registry import list_indexes
+from core.ledger.claims import (
+    UNTOLD,
+    EffectClaim,
+    SettledEffect,
+    match_claims,
+    name_change,
+    read_claims,
+    read_settled,
+)
+from core.ledger.effects import (
+    AFTER_DAYS,
+    BEFORE_DAYS,
+)
+from core.ledger.entries import (
+    SCORE,
+    Calibration,
+    EntryStatus,
+    LedgerEntry,
+    calibrate,
+    judge_effect,
+)
+from core.ledger.measuring import SHARE_DAYS, Measuring, Segments
+from core.log.retrievals import Window, list_days, list_segment_scores
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
+
+DAYS = 120  # how far back the ledger shows changes, unless it is asked for more
+_MOST_CLAIMS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The entries of a scope, newest change first, and how good the predictions were."""
+
+    entries: tuple[LedgerEntry, ...]
+    calibration: Calibration
+    scope: Scope
+
+
+def report_ledger(
+    store: Store, changes: Iterable[TimelineChange], *, scope: Scope, today: date, threshold: float
+) -> Ledger:
+    """Return the ledger of a scope over these changes of its timeline.
+
+    Changes that nobody can have noticed (nothing went live by them) are left out. Each change has an entry about the
+    mean score, and one about each other metric that was predicted. A score below `threshold` counts as low. Effects
+    that were settled stay as they were then. Raises SourceUnavailable.
+    """
+    told = [each for each in changes if each.reach > 0 and each.kind not in UNTOLD and each.ts.date() < today]
+    if not told:
+        return Ledger((), calibrate(()), scope)
+    claims = match_claims(told, _list_claims(store, scope), service=scope.service)
+    settled = list_settled(store, scope)
+    first = min(each.ts for each in told).date() - timedelta(days=BEFORE_DAYS)
+    days = list_days(store, window=Window(first, today - timedelta(days=1)), scope=scope)
+    segments = _read_segments(store, told, scope, today)
+    measure = Measuring(told, days, segments, threshold, today)
+    entries = [
+        _enter(change, metric, claims.get((name_change(change), metric), ()), settled, measure, scope)
+        for change in sorted(told, key=lambda each: (each.ts, each.summary), reverse=True)
+        for metric in _metrics_of(change, claims)
+    ]
+    return Ledger(tuple(entries), calibrate(entries), scope)
+
+
+def list_settled(store: Store, scope: Scope) -> dict[tuple[str, str, str], SettledEffect]:
+    """Return the effects that were measured for good in an environment, by change, service and metric."""
+    return read_settled(reversed(_list_entries(store, Action.LEDGER_MEASURE, scope)))
+
+
+def _metrics_of(change: TimelineChange, claims: dict[tuple[str, str], tuple[EffectClaim, ...]]) -> Iterable[str]:
+    named = {metric for change_id, metric in claims if change_id == name_change(change)}
+    return (SCORE, *sorted(named - {SCORE}))
+
+
+def _list_claims(store: Store, scope: Scope) -> tuple[EffectClaim, ...]:
+    entries = [
+        entry
+        for action in (Action.LEDGER_PREDICT, Action.PREDICTION_SAVE)
+        for entry in _list_entries(store, action, scope)
+    ]
+    versions: dict[str, list[str]] = {}
+    for index in list_indexes(store):
+        versions.setdefault(index.corpus_version, []).append(index.name)
+    return read_claims(entries, versions)
+
+
+def _list_entries(store: Store, action: Action, scope: Scope) -> tuple[AuditEntry, ...]:
+    return list_audit(store, AuditFilter(action=action, environment=scope.environment), limit=_MOST_CLAIMS)
+
+
+def _read_segments(store: Store, changes: Sequence[TimelineChange], scope: Scope, today: date) -> Segments:
+    """Return the days of each segment that a change touches, from a week before the first of them."""
+    touching = [each for each in changes if each.touches and each.kind is not ChangeKind.INDEX]
+    if not touching:
+        return {}
+    first = min(each.ts for each in touching).date() - timedelta(days=SHARE_DAYS)
+    window = Window(first, today - timedelta(days=1))
+    named = {name for each in touching for name, _ in each.touches}
+    return {name: list_segment_scores(store, name, window=window, scope=scope) for name in sorted(named)}
+
+
+def _enter(
+    change: TimelineChange,
+    metric: str,
+    claims: Sequence[EffectClaim],
+    settled: dict[tuple[str, str, str], SettledEffect],
+    measure: Measuring,
+    scope: Scope,
+) -> LedgerEntry:
+    known = settled.get((name_change(change), scope.service, metric))
+    measured = known.measured if known else measure.measure(change, metric)
+    claim = claims[-1] if claims else None
+    companions, is_over = measure.companions(change), measure.is_over(change)
+    predicted = claim.predicted if claim else None
+    status = judge_effect(measured, predicted, is_over=is_over, metric=metric)
+    if companions and predicted is not None:
+        status = EntryStatus.CANNOT_TELL
+    entry = LedgerEntry(
+        name_change(change), change.ts, str(change.kind), change.target, change.summary, change.actor, metric,
+        predicted, measured, status, is_afterwards=bool(claim and claim.at > change.ts),
+        together=tuple(each.summary for each in companions), predicted_in=claim.entry_id if claim else None,
+        superseded=tuple(each.entry_id for each in claims[:-1]), entry_id=change.entry_id, is_over=is_over,
+    )  # fmt: skip
+    return replace(entry, why=_explain(entry, is_over=is_over))
+
+
+def _explain(entry: LedgerEntry, *, is_over: bool) -> str:
+    """Return why an entry has no verdict; "" where it has one or needs none."""
+    if entry.together and entry.predicted is not None:
+        count = len(entry.together)
+        return f"{count} other change{'s' if count > 1 else ''} came within a week: the effect is that of all together"
+    if entry.status is EntryStatus.TOO_EARLY:
+        return f"measured for good {AFTER_DAYS} days after the change"
+    if entry.status is EntryStatus.CANNOT_TELL:
+        return "too few days with questions around the change" if entry.measured is None else "the interval is too wide"
+    if entry.measured is None:
+        return "" if is_over else "too few days since the change"
+    return ""
