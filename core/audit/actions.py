@@ -28,6 +28,7 @@ class Subject(StrEnum):
     QUESTION = "question"
     VIEW = "view"
     SESSION = "session"
+    REVIEW = "review"
 
 
 class Action(StrEnum):
@@ -48,6 +49,8 @@ class Action(StrEnum):
     TOPIC_MARK = "topic.mark"
     TOPIC_RENAME = "topic.rename"
     TOPIC_SUMMARIZE = "topic.summarize"
+    TOPIC_EXCLUDE = "topic.exclude"
+    TOPIC_INCLUDE = "topic.include"
     DRIFT_ACCEPT = "drift.accept"
     PREDICTION_SAVE = "prediction.save"
     ALERT_SAVE = "alert.save"
@@ -84,6 +87,9 @@ class Action(StrEnum):
     QUESTION_JUDGE = "question.judge"
     VIEW_SAVE = "view.save"
     VIEW_DELETE = "view.delete"
+    REVIEW_CREATE = "review.create"
+    REVIEW_LABEL = "review.label"
+    REVIEW_CLOSE = "review.close"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}
