@@ -1,4 +1,4 @@
-"""How often the interval of a judge's corrected mean holds the truth, and how much shorter it is than with labels alone.
+"""How often the interval of a judge's corrected mean holds the truth, and how much less it errs than labels alone.
 
 Answers are drawn with a true label and a judge's score from known worlds; the first labels are given, all others are
 only judged. Seeds from 10,000 on were for tuning. `python -m benchmarks.ppi --seed 1`.

@@ -21,8 +21,8 @@ class Erasure:
     """What there is to erase of one user or session.
 
     `rows` of the log, `scores` of them, `exposures` and `events` of clients, `spans` of traces that are still open,
-    `examples` of refused input that name the id; places in `reviews`, reviewers' `labels` and the `judgments` of answers;
-    and of texts that nobody else asked, the cached `vectors`, the queries in saved `predictions`, the `topics` that are
+    `examples` of refused input that name the id; places in `reviews`, reviewers' `labels`, `judgments` of answers; and
+    of texts that nobody else asked, the cached `vectors`, the queries in saved `predictions`, the `topics` that are
     called so and the `exclusions` from topics.
     """
 

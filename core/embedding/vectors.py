@@ -46,7 +46,8 @@ class VectorCache:
         statement = (
             f"INSERT INTO vectors (model, query_hash, vector) VALUES ({mark}, {mark}, {mark}) ON CONFLICT DO NOTHING"
         )
-        values = [(model, hash_text(text), row.astype(np.float32).tobytes()) for text, row in zip(texts, rows, strict=True)]
+        pairs = zip(texts, rows, strict=True)
+        values = [(model, hash_text(text), row.astype(np.float32).tobytes()) for text, row in pairs]
         if values:
             with self._store.begin() as connection:
                 connection.exec_driver_sql(statement, values)

@@ -37,8 +37,8 @@ def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
 def forget_parts(store: Store, before: Mapping[str, datetime], by: Act) -> dict[str, int]:
     """Remove parts of the retrievals, each of those older than its time; return of how many rows, by part.
 
-    The parts are `text` (the query becomes empty, and so do comments of scores and notes of labels), `answers` and `documents`. The rows
-    stay, with their scores, states and ids, and so do the rollups. The audit entry is written first; after an
+    The parts are `text` (the query becomes empty, and so do comments of scores and notes of labels), `answers` and
+    `documents`. The rows stay, with their scores, states and ids, and so do the rollups. The audit entry is written first; after an
     interruption run it again. Raises InvalidInput for another part, and SourceUnavailable.
     """
     if unknown := before.keys() - FORGETTABLE.keys():

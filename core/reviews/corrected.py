@@ -61,8 +61,8 @@ def correct_mean(labels: Sequence[float], judged: Sequence[float], unlabeled: Se
     Its variance is (sum of r^2 + s^2) / n^2 + lambda^2 * var(f') / N. Here r is the residual of Y - lambda * f around
     its mean, divided by 1 - its leverage (HC3, at most twice the residual): lambda comes from the same labels. s^2, the
     variance of the labels, counts as one more label about which the judge says nothing. The interval is
-    t(n - 2)-quantiles of the standard error on both sides, cut to 0..1. Where labels and judge are 0 or 1 only, a pair of
-    disagreements of weight 0.2 each is added, because the sample may have missed such.
+    t(n - 2)-quantiles of the standard error on both sides, cut to 0..1. Where labels and judge are 0 or 1 only, a pair
+    of disagreements of weight 0.2 each is added, because the sample may have missed such.
 
     Assumes that all numbers are 0 to 1, that the labeled answers are a random sample of those that were judged, that
     both were judged by one version of one judge, and that answers are independent. Then it holds however bad the judge
