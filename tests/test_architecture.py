@@ -24,6 +24,7 @@ FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding",
     "drift",
     "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "questions",
+    "reviews",
     "causes", "alerts",
 )  # fmt: skip
 TOP = {"demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
@@ -35,7 +36,7 @@ OBSERVERS = {
     "access/sessions", "alerts/delivery", "causes/outside_changes", "coverage/backlog", "demo/build", "doctor",
     "embedding/vectors", "intake/counts", "intake/deliveries", "intake/importing", "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/judgments", "log/mapping", "log/score_maps", "log/scores",
-    "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "store/backfill", "store/backups",
+    "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "reviews/judged", "store/backfill", "store/backups",
     "store/transfers",
 }  # fmt: skip
 

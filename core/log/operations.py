@@ -38,8 +38,8 @@ def forget_parts(store: Store, before: Mapping[str, datetime], by: Act) -> dict[
     """Remove parts of the retrievals, each of those older than its time; return of how many rows, by part.
 
     The parts are `text` (the query becomes empty, and so do comments of scores and notes of labels), `answers` and
-    `documents`. The rows stay, with their scores, states and ids, and so do the rollups. The audit entry is written first; after an
-    interruption run it again. Raises InvalidInput for another part, and SourceUnavailable.
+    `documents`. The rows stay, with their scores, states and ids, and so do the rollups. The audit entry is written
+    first; after an interruption run it again. Raises InvalidInput for another part, and SourceUnavailable.
     """
     if unknown := before.keys() - FORGETTABLE.keys():
         raise InvalidInput("part", f"must be one of {', '.join(FORGETTABLE)}, not {min(unknown)!r}")

@@ -1,4 +1,4 @@
-"""Shell: reports how good answers are in production: judges' means, corrected by reviewers, and the reviewers' state."""
+"""Shell: reports how good production answers are, by judges and reviewers, and how far review queues have come."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
