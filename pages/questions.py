@@ -15,6 +15,7 @@ from app.panels.questions.question import render_question
 from app.panels.questions.resources import (
     MOST_COUNTED,
     TOPIC_DAYS,
+    TopicWindow,
     get_topics,
     load_count,
     load_indexed_share,
@@ -184,7 +185,16 @@ def render_questions(frame: ui.Frame) -> None:
     elif chosen is not None:
         render_list(chosen, threshold, frame, topics)
         if grouped and grouped.is_running and topics is None:
-            st.caption("Low questions are being grouped: their topics show with the next click.")
+            wait_for_topics((frame.scope, frame.today, min(frame.days, TOPIC_DAYS)))
+
+
+@st.fragment(run_every=2.0)
+def wait_for_topics(window: TopicWindow) -> None:
+    """Say that topics are not known yet, and draw the page again once they are."""
+    if get_topics().get(window).is_running:
+        st.caption("Low questions are being grouped; then the table shows their topics.")
+    else:
+        st.rerun()
 
 
 frame = ui.render_frame(

@@ -40,7 +40,8 @@ class Lookup(Generic[Key, Value]):
     def get(self, key: Key) -> LookedUp[Value]:
         """Return the last value at once, and start to compute a new one where there is none or it is old."""
         with self._lock:
-            at, known = self._known.get(key, (float("-inf"), LookedUp[Value]()))
+            nothing: LookedUp[Value] = LookedUp()
+            at, known = self._known.get(key, (float("-inf"), nothing))
             if key in self._known:
                 self._known.move_to_end(key)
             if key not in self._running and self._clock() - at >= self._lasts_s:

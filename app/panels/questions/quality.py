@@ -61,7 +61,8 @@ def _say(sums: Mapping[str, MetricSums], days: int) -> str:
         parts.append(f"faithfulness was {ui.format_score(sums['faithfulness'].mean)}")
     elif sums["feedback"].count:
         parts.append(f"feedback was {ui.format_score(sums['feedback'].mean)} between -1 and 1")
-    told = ", ".join(parts) or f"tokens were {sums['tokens'].mean or 0:,.0f} a question"
+    parts = parts or [f"tokens were {sums['tokens'].mean or 0:,.0f} a question"]
+    told = " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
     return f"In the last {days} days {told}."
 
 

@@ -110,8 +110,7 @@ def _render_next(progress: QueueProgress) -> None:
     if queue.closed is not None:
         st.caption("This queue is closed.")
         return
-    back = st.session_state.get("review_back", ("", ""))
-    at = back[1] if back[0] == queue.queue_id else progress.find_next(me)
+    at = _find_due(progress, me)
     if at is None:
         st.success("Nothing is left for you in this queue.")
         _render_back(progress, me)
@@ -182,19 +181,28 @@ def _render_buttons(progress: QueueProgress, at: str, own: ReviewLabel | None, *
 
 
 def _render_back(progress: QueueProgress, me: str) -> None:
-    former = progress.find_former(me)
     st.button(
-        "Back", key="review-back", shortcut=_BACK_KEY, type="tertiary", disabled=former is None, on_click=_go_back,
-        args=(progress.queue.queue_id, former),
+        "Back", key="review-back", shortcut=_BACK_KEY, type="tertiary", disabled=progress.find_former(me) is None,
+        on_click=_go_back, args=(progress.queue,),
     )  # fmt: skip
 
 
-def _go_back(queue_id: int, former: str | None) -> None:
+def _find_due(progress: QueueProgress, me: str) -> str | None:
+    """Return the question that is to be labeled: the next one, or the one that the visitor went back to."""
+    queue_id, former = st.session_state.get("review_back", (0, ""))
+    return former if queue_id == progress.queue.queue_id else progress.find_next(me)
+
+
+def _go_back(queue: ReviewQueue) -> None:
+    former = report_queue(get_store(), queue).find_former(get_visitor().name)
     if former is not None:
-        st.session_state["review_back"] = (queue_id, former)
+        st.session_state["review_back"] = (queue.queue_id, former)
 
 
 def _label(queue: ReviewQueue, at: str, choice: LabelChoice | None) -> None:
+    """Save the label, unless the key was pressed again before the next question was shown."""
+    if _find_due(report_queue(get_store(), queue), get_visitor().name) != at:
+        return
     note = st.session_state.get(f"review-note-{at}", "").strip()
     value = None if choice is None else choice.value
     try:
