@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.audit.actions import Action
-from core.audit.acts import MAX_TEXT, Act, changing
+from core.audit.acts import MAX_TEXT, Act, changing, require
 from core.audit.permissions import is_name, may_read_questions
 from core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from core.questions.operations import REVIEWER
@@ -57,7 +57,7 @@ def create_queue(store: Store, draft: QueueDraft, items: Sequence[ReviewItem], b
     if not distinct:
         raise InvalidInput("questions", "no question was found to review")
     check_size(len(distinct))
-    by = _check_reader(by, draft.scope)
+    by = _check_reader(by, draft.scope, Action.REVIEW_CREATE)
     with changing(store, by) as change:
         if is_name_taken(change.connection, draft.scope, draft.name):
             raise Conflict(f"there is a review queue {draft.name!r} already; choose another name")
@@ -87,7 +87,7 @@ def label_question(
         raise InvalidInput("label", f"must be one of {', '.join(f'{each.value:g}' for each in CHOICES[queue.task])}")
     if len(note) > MAX_TEXT or "\x00" in note:
         raise InvalidInput("note", f"must be at most {MAX_TEXT:,} characters, without null characters")
-    by = _check_reader(by, queue.scope)
+    by = _check_reader(by, queue.scope, Action.REVIEW_LABEL)
     if not queue.has_reviewer(by.actor):
         raise Forbidden(f"{by.actor!r} is not a reviewer of {queue.name!r}: {', '.join(queue.reviewers)}")
     if queue.closed is not None:
@@ -126,8 +126,9 @@ def _make_score(
     return {**score._asdict(), **queue.scope._asdict()}
 
 
-def _check_reader(by: Act, scope: Scope) -> Act:
-    """Return the act in the scope's environment. Raises Forbidden for somebody who may not read its questions."""
+def _check_reader(by: Act, scope: Scope, action: Action) -> Act:
+    """Return the act in the scope's environment. Raises Forbidden for who may not do it or read its questions."""
+    require(replace(by, environment=scope.environment), action)
     if not may_read_questions(by.roles, scope.environment):
         raise Forbidden(f"your role does not include reading questions in {scope.environment}")
     return replace(by, environment=scope.environment)

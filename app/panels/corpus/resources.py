@@ -106,7 +106,8 @@ def load_documents(scope: Scope, first: date, last: date) -> DocumentReport:
 @st.cache_resource
 def get_duplicates() -> Lookup[str, DuplicateReport | None]:
     """Return the search for near duplicates, in the background, by the name of the live index."""
-    return Lookup(lambda _index_name: report_duplicates(get_store(), get_embedder()), lasts_s=3_600)
+    store, embedder = get_store(), get_embedder()  # not in the thread
+    return Lookup(lambda _index_name: report_duplicates(store, embedder), lasts_s=3_600)
 
 
 @st.cache_resource(ttl=60, max_entries=100, show_spinner="Measuring the change …")

@@ -67,16 +67,16 @@ def load_topic(scope: Scope, today: date, days: int, name: str) -> tuple[str, Qu
 @st.cache_resource
 def get_topics() -> Lookup[TopicWindow, TopicAssignments]:
     """Return which topic each low question is in; questions are grouped in the background."""
-    return Lookup(_assign_topics, lasts_s=60)
+    store, embedder, low_score = get_store(), get_embedder(), get_config().low_score  # not in the thread
 
+    def assign(window: TopicWindow) -> TopicAssignments:
+        scope, today, days = window
+        coverage = report_coverage(
+            store, embedder, scope=scope, today=today, window_days=days, low_score=low_score, embed_new=False
+        )
+        return assign_topics(coverage)
 
-def _assign_topics(window: TopicWindow) -> TopicAssignments:
-    scope, today, days = window
-    coverage = report_coverage(
-        get_store(), get_embedder(), scope=scope, today=today, window_days=days, low_score=get_config().low_score,
-        embed_new=False,
-    )  # fmt: skip
-    return assign_topics(coverage)
+    return Lookup(assign, lasts_s=60)
 
 
 def forget_topics() -> None:
