@@ -4,19 +4,19 @@ Where the log is in ClickHouse, its rows' own numbers are added up there, and la
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, case, func, literal, select
 
 from core.log.calendars import Calendar
 from core.log.retrievals import Window, calendar_of
 from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.clock import DAY_MS, from_ms
 from quarterdeck.log import SqlLog, as_log
-from quarterdeck.rollups import bin_of, middle_of
+from quarterdeck.rollups import middle_of
 from quarterdeck.schema import DIMENSIONS, METRICS, metric_bins, metric_sums, scopes
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
@@ -141,27 +141,23 @@ def _read_clickhouse(
     for name in [each for each in METRICS if each in names]:
         weight = "toInt64(ifNull(weight, 1))"
         rows = log.query(
-            f"SELECT {of} AS each, intDiv(ts_ms + {offset}, {DAY_MS}) * {DAY_MS} AS day, sum({weight}), "
-            f"sum({weight} * {name}), quantilesExactWeighted({_QUANTILES})({name}, toUInt64({weight})) "
+            f"SELECT {of} AS each, intDiv(ts_ms + {offset}, {DAY_MS}) * {DAY_MS} AS day, {_BIN.format(name=name)} "
+            f"AS number, sum({weight}), sum({weight} * {name}) "
             f"FROM {log.database}.retrievals WHERE environment = {{environment:String}} "
             "AND service = {service:String} AND ts_ms >= {start:Int64} AND ts_ms < {end:Int64} "
-            f"AND {name} IS NOT NULL{kept} GROUP BY each, day",
+            f"AND {name} IS NOT NULL{kept} GROUP BY each, day, number",
             start=start_ms, end=end_ms, value=value or "", **scope._asdict(),
         )  # fmt: skip
-        for each, at, n, total, quantiles in rows:
-            yield str(each), name, from_ms(at).date(), MetricSums(int(n), float(total), _spread(quantiles, int(n)))
+        for each, at, number, n, total in rows:
+            sums = MetricSums(int(n), float(total), Counter({int(number): int(n)}))
+            yield str(each), name, from_ms(at).date(), sums
 
 
-_STEPS = 20
-_QUANTILES = ", ".join(f"{(2 * step + 1) / (2 * _STEPS):g}" for step in range(_STEPS))
-
-
-def _spread(quantiles: Sequence[float], count: int) -> Counter[int]:
-    """Return the histogram of a number of which twenty evenly spaced quantiles are known."""
-    bins = Counter[int]()
-    for place, number in enumerate(quantiles):
-        bins[bin_of(float(number))] += (place + 1) * count // _STEPS - place * count // _STEPS
-    return bins
+# As `quarterdeck.rollups.bin_of` counts.
+_BIN = (
+    "if({name} = 0, 0, toInt32(if({name} < 0, -1, 1) * "
+    "least(1000, greatest(1, floor(log2(abs(assumeNotNull({name}))) * 8) + 400))))"
+)
 
 
 def _within(
@@ -176,7 +172,7 @@ def _within(
 def _day(start: ColumnElement[int], calendar: Calendar, start_ms: int, end_ms: int) -> ColumnElement[int]:
     """Return the start of an hour's day, as if its zone were UTC."""
     steps = calendar.steps_within(start_ms, end_ms)
-    last = steps[-1][1]
-    offset: Any = last if len(steps) == 1 else case(*((start >= at, ms) for at, ms in steps), else_=last)
-    local = start + offset
+    last = literal(steps[-1][1])
+    offset = last if len(steps) == 1 else case(*((start >= at, ms) for at, ms in steps), else_=last)
+    local: ColumnElement[int] = start + offset
     return local - local % DAY_MS
