@@ -4,7 +4,7 @@ Where the log is in ClickHouse, its rows' own numbers are added up there, and la
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -62,10 +62,12 @@ def list_metric_days(
 ) -> Daily:
     """Return each number by day, for all of a scope or one value of a dimension. Raises SourceUnavailable.
 
-    Sums are those of the days of the service's time zone, histograms those of UTC days of the same date.
+    Sums are those of the days of the service's time zone, histograms those of UTC days of the same date. Only the
+    latency has a histogram: it is what percentiles are asked of.
     """
     calendar, found = calendar_of(store, scope), defaultdict[str, dict[date, MetricSums]](dict)
-    for _, name, day, sums in _read(store, scope, names, window, calendar, segment[0], segment[1]):
+    asked = _Asked(scope, tuple(names), window, calendar, segment[0], segment[1])
+    for _, name, day, sums in _read(store, asked):
         found[name].setdefault(day, MetricSums()).add(sums)
     return {name: dict(sorted(days.items())) for name, days in found.items()}
 
@@ -75,7 +77,8 @@ def list_metric_segments(
 ) -> Segments:
     """Return each number over a window for each value of a dimension; "" has the questions without a value."""
     calendar, found = calendar_of(store, scope), defaultdict[str, dict[str, MetricSums]](dict)
-    for value, name, _, sums in _read(store, scope, names, window, calendar, dimension, None):
+    asked = _Asked(scope, tuple(names), window, calendar, dimension, None, by_day=False)
+    for value, name, _, sums in _read(store, asked):
         found[value].setdefault(name, MetricSums()).add(sums)
     return dict(found)
 
@@ -83,76 +86,95 @@ def list_metric_segments(
 _Part = tuple[str, str, date, MetricSums]  # the value of the dimension, the number's name, the day
 
 
-def _read(
-    store: Store, scope: Scope, names: Collection[str], window: Window, calendar: Calendar, dimension: str,
-    value: str | None,
-) -> Iterable[_Part]:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is read; without `by_day` everything counts for the first day of the window."""
+
+    scope: Scope
+    names: tuple[str, ...]
+    window: Window
+    calendar: Calendar
+    dimension: str
+    value: str | None
+    by_day: bool = True
+
+    @property
+    def start_ms(self) -> int:
+        return self.calendar.start_of(self.window.first)
+
+    @property
+    def end_ms(self) -> int:
+        return self.calendar.end_of(self.window.last)
+
+
+def _read(store: Store, asked: _Asked) -> Iterable[_Part]:
     log = as_log(store)
     holders = [store] if not isinstance(log, SqlLog) or log.store is store else [store, log.store]
     for holder in holders:
-        yield from _read_sums(holder, scope, names, window, calendar, dimension, value)
-        yield from _read_bins(holder, scope, names, window, dimension, value)
+        yield from _read_sums(holder, asked)
+        yield from _read_bins(holder, asked)
     if isinstance(log, ClickHouseLog):
-        yield from _read_clickhouse(log, scope, names, window, calendar, dimension, value)
+        yield from _read_clickhouse(log, asked)
 
 
-def _read_sums(
-    store: Store, scope: Scope, names: Collection[str], window: Window, calendar: Calendar, dimension: str,
-    value: str | None,
-) -> Iterable[_Part]:  # fmt: skip
+def _read_sums(store: Store, asked: _Asked) -> Iterable[_Part]:
     c = metric_sums.c
-    start_ms, end_ms = calendar.start_of(window.first), calendar.end_of(window.last)
-    day = _day(c.start_ms, calendar, start_ms, end_ms)
+    day = [_day(c.start_ms, asked.calendar, asked.start_ms, asked.end_ms)] if asked.by_day else []
     query = (
-        select(c.value, c.metric, day, func.sum(c.n), func.sum(c.total))
-        .where(*_within(c, scope, names, dimension, value), c.start_ms >= start_ms, c.start_ms < end_ms)
-        .group_by(c.value, c.metric, day)
+        select(c.value, c.metric, func.sum(c.n), func.sum(c.total), *day)
+        .where(*_within(c, asked, asked.names), c.start_ms >= asked.start_ms, c.start_ms < asked.end_ms)
+        .group_by(c.value, c.metric, *day)
     )
     with store.read() as connection:
-        for each, name, at, n, total in connection.execute(query):
-            yield each, name, from_ms(at).date(), MetricSums(int(n), float(total))
+        for each, name, n, total, *at in connection.execute(query):
+            yield each, name, _date_of(at, asked), MetricSums(int(n), float(total))
 
 
-def _read_bins(
-    store: Store, scope: Scope, names: Collection[str], window: Window, dimension: str, value: str | None
-) -> Iterable[_Part]:
-    c = metric_bins.c
-    query = select(c.value, c.metric, c.day_ms, c.bin, c.n).where(
-        *_within(c, scope, names, dimension, value), c.day_ms >= window.start_ms, c.day_ms < window.end_ms
+def _read_bins(store: Store, asked: _Asked) -> Iterable[_Part]:
+    c, window = metric_bins.c, asked.window
+    day = [c.day_ms] if asked.by_day else []
+    query = (
+        select(c.value, c.metric, c.bin, func.sum(c.n), *day)
+        .where(*_within(c, asked, [name for name in asked.names if name in _WITH_HISTOGRAM]))
+        .where(c.day_ms >= window.start_ms, c.day_ms < window.end_ms)
+        .group_by(c.value, c.metric, c.bin, *day)
     )
     with store.read() as connection:
-        for each, name, at, number, n in connection.execute(query):
-            yield each, name, from_ms(at).date(), MetricSums(bins=Counter({number: int(n)}))
+        for each, name, number, n, *at in connection.execute(query):
+            yield each, name, _date_of(at, asked), MetricSums(bins=Counter({number: int(n)}))
 
 
-def _read_clickhouse(
-    log: ClickHouseLog, scope: Scope, names: Collection[str], window: Window, calendar: Calendar, dimension: str,
-    value: str | None,
-) -> Iterable[_Part]:  # fmt: skip
+def _read_clickhouse(log: ClickHouseLog, asked: _Asked) -> Iterable[_Part]:
     """Yield the rows' own numbers: a declared attribute has no sums there, so only built-in dimensions are read."""
+    dimension = asked.dimension
     if dimension and dimension not in DIMENSIONS:
         return
-    start_ms, end_ms = calendar.start_of(window.first), calendar.end_of(window.last)
-    steps = calendar.steps_within(start_ms, end_ms)
+    steps = asked.calendar.steps_within(asked.start_ms, asked.end_ms)
     before = "".join(f"ts_ms >= {at}, {ms}, " for at, ms in steps[:-1])
     offset = f"multiIf({before}{steps[-1][1]})" if before else str(steps[-1][1])
+    day = f", intDiv(ts_ms + {offset}, {DAY_MS}) * {DAY_MS} AS day" if asked.by_day else ""
     of = f"ifNull(toString({dimension}), '')" if dimension else "''"
-    kept = "" if value is None or not dimension else f" AND {of} = {{value:String}}"
-    for name in [each for each in METRICS if each in names]:
-        weight = "toInt64(ifNull(weight, 1))"
+    kept = "" if asked.value is None or not dimension else f" AND {of} = {{value:String}}"
+    weight = "toInt64(ifNull(weight, 1))"
+    for name in [each for each in METRICS if each in asked.names]:
+        number = _BIN.format(name=name) if name in _WITH_HISTOGRAM else "0"
         rows = log.query(
-            f"SELECT {of} AS each, intDiv(ts_ms + {offset}, {DAY_MS}) * {DAY_MS} AS day, {_BIN.format(name=name)} "
-            f"AS number, sum({weight}), sum({weight} * {name}) "
+            f"SELECT {of} AS each, {number} AS number, sum({weight}), sum({weight} * {name}){day} "
             f"FROM {log.database}.retrievals WHERE environment = {{environment:String}} "
             "AND service = {service:String} AND ts_ms >= {start:Int64} AND ts_ms < {end:Int64} "
-            f"AND {name} IS NOT NULL{kept} GROUP BY each, day, number",
-            start=start_ms, end=end_ms, value=value or "", **scope._asdict(),
+            f"AND {name} IS NOT NULL{kept} GROUP BY each, number{', day' if day else ''}",
+            start=asked.start_ms, end=asked.end_ms, value=asked.value or "", **asked.scope._asdict(),
         )  # fmt: skip
-        for each, at, number, n, total in rows:
-            sums = MetricSums(int(n), float(total), Counter({int(number): int(n)}))
-            yield str(each), name, from_ms(at).date(), sums
+        for each, found, n, total, *at in rows:
+            bins = Counter({int(found): int(n)}) if name in _WITH_HISTOGRAM else Counter[int]()
+            yield str(each), name, _date_of(at, asked), MetricSums(int(n), float(total), bins)
 
 
+def _date_of(at: Sequence[int], asked: _Asked) -> date:
+    return from_ms(at[0]).date() if at else asked.window.first
+
+
+_WITH_HISTOGRAM = frozenset({"latency_ms"})
 # As `quarterdeck.rollups.bin_of` counts.
 _BIN = (
     "if({name} = 0, 0, toInt32(if({name} < 0, -1, 1) * "
@@ -160,13 +182,11 @@ _BIN = (
 )
 
 
-def _within(
-    c: Any, scope: Scope, names: Collection[str], dimension: str, value: str | None
-) -> list[ColumnElement[bool]]:
-    s = scopes.c
+def _within(c: Any, asked: _Asked, names: Collection[str]) -> list[ColumnElement[bool]]:
+    s, scope = scopes.c, asked.scope
     own = select(s.id).where(s.environment == scope.environment, s.service == scope.service).scalar_subquery()
-    found: list[ColumnElement[bool]] = [c.scope_id == own, c.dimension == dimension, c.metric.in_(sorted(names))]
-    return found if value is None else [*found, c.value == value]
+    found: list[ColumnElement[bool]] = [c.scope_id == own, c.dimension == asked.dimension, c.metric.in_(sorted(names))]
+    return found if asked.value is None else [*found, c.value == asked.value]
 
 
 def _day(start: ColumnElement[int], calendar: Calendar, start_ms: int, end_ms: int) -> ColumnElement[int]:
