@@ -24,6 +24,7 @@ _RETENTION = {
     "documents": "QUARTERDECK_DOCUMENTS_DAYS",
 }
 _LEAST_SECRET = 16  # characters
+_PROTOCOLS = ("openai", "anthropic")  # of `core.prompts.models`, which stands above this folder
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed deck the folder of its package
 
@@ -59,6 +60,9 @@ class Config:
     audit_key: Path | None  # signs the heads of the audit trail
     audit_heads: Path
     audit_webhook: str
+    judge_answers: int  # production answers that are judged a day, of each service
+    judge_model: str  # protocol:name of the model that judges them; empty: the offline judge
+    judge_usd: float  # what that may cost a day, of all services
     otlp_grpc_port: int | None  # None: 4317 if grpcio is installed and the port is free; 0: off
 
 
@@ -114,6 +118,9 @@ def load_config(
         audit_key=Path(key).absolute() if (key := environ.get("QUARTERDECK_AUDIT_KEY")) else None,
         audit_heads=Path(environ.get("QUARTERDECK_AUDIT_HEADS") or home / "audit-heads.jsonl").absolute(),
         audit_webhook=check(_read_webhook, environ, "QUARTERDECK_AUDIT_WEBHOOK"),
+        judge_answers=check(_read_answers, environ, "QUARTERDECK_JUDGE_ANSWERS", 200),
+        judge_model=check(_read_model, environ, "QUARTERDECK_JUDGE_MODEL"),
+        judge_usd=check(_read_usd, environ, "QUARTERDECK_JUDGE_USD", 1.0),
         otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
@@ -191,6 +198,35 @@ def _read_count(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000_000:
         raise InvalidInput(name, f"must be a whole number, at least 1, not {text!r}")
     return int(text)
+
+
+def _read_answers(environ: Mapping[str, str], name: str, default: int) -> int:
+    """Return a number of answers; off is 0."""
+    text = environ.get(name) or str(default)
+    if text == "off":
+        return 0
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 100_000:
+        raise InvalidInput(name, f"must be a number of answers a day from 1 to 100,000, or off, not {text!r}")
+    return int(text)
+
+
+def _read_model(environ: Mapping[str, str], name: str) -> str:
+    text = environ.get(name) or ""
+    protocol, _, model = text.partition(":")
+    if text and (protocol not in _PROTOCOLS or not model):
+        raise InvalidInput(name, f"must be {' or '.join(_PROTOCOLS)} and the model's name after a colon, not {text!r}")
+    return text
+
+
+def _read_usd(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
+    if not 0.0 < amount < float("inf"):
+        raise InvalidInput(name, f"must be more than 0 USD a day, not {text!r}")
+    return amount
 
 
 def _read_port(environ: Mapping[str, str], name: str) -> int | None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.coverage.backlog import count_named_after, forget_labels
+from core.coverage.exclusions import count_exclusions, forget_exclusions
 from core.embedding.vectors import VectorCache, forget_vectors
 from core.log.subjects import DataSubject, Traces, count_reports, delete_everything, find_traces, list_own_texts
 from core.predictions.forgetting import count_mentions, forget_texts
@@ -20,8 +21,9 @@ class Erasure:
     """What there is to erase of one user or session.
 
     `rows` of the log, `scores` of them, `exposures` and `events` of clients, `spans` of traces that are still open,
-    `examples` of refused input that name the id; and of texts that nobody else asked, the cached `vectors`, the queries
-    in saved `predictions` and the `topics` that are called so.
+    `examples` of refused input that name the id; places in `reviews`, reviewers' `labels`, `judgments` of answers; and
+    of texts that nobody else asked, the cached `vectors`, the queries in saved `predictions`, the `topics` that are
+    called so and the `exclusions` from topics.
     """
 
     rows: int
@@ -33,6 +35,10 @@ class Erasure:
     vectors: int
     predictions: int
     topics: int
+    reviews: int = 0
+    labels: int = 0
+    judgments: int = 0
+    exclusions: int = 0
 
     @property
     def total(self) -> int:
@@ -67,6 +73,7 @@ def erase(store: Store, subject: DataSubject, by: Act) -> Erasure:
         forget_vectors(change.connection, own)
         forget_texts(change.connection, own)
         forget_labels(change.connection, own)
+        forget_exclusions(change.connection, own)
         delete_everything(store, change.connection, subject, traces)
     return found
 
@@ -74,5 +81,8 @@ def erase(store: Store, subject: DataSubject, by: Act) -> Erasure:
 def _count(store: Store, subject: DataSubject, traces: Traces, own: list[str]) -> Erasure:
     vectors = VectorCache(store).count(own)
     named = count_named_after(store, own)
-    counts = {"rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own), "topics": named}
+    counts = {
+        "rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own), "topics": named,
+        "exclusions": count_exclusions(store, own),
+    }  # fmt: skip
     return Erasure(**counts, **count_reports(store, subject, traces))

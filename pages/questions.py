@@ -1,5 +1,6 @@
 """Questions: every question that was asked, what was found for it, and how good the answer was."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from zlib import crc32
@@ -9,9 +10,13 @@ import streamlit as st
 from app import ui
 from app.panels.questions.filters import clear_filters, read_pairs, render_filters, render_form
 from app.panels.questions.judging import render_judging
+from app.panels.questions.quality import render_quality
 from app.panels.questions.question import render_question
 from app.panels.questions.resources import (
     MOST_COUNTED,
+    TOPIC_DAYS,
+    TopicWindow,
+    get_topics,
     load_count,
     load_indexed_share,
     load_page,
@@ -19,11 +24,14 @@ from app.panels.questions.resources import (
     load_threshold,
     load_topic,
 )
+from app.panels.questions.reviews import render_reviews
+from app.panels.questions.sending import render_sending
 from app.panels.questions.table import render_counts, render_files, render_paging, render_table
 from app.panels.questions.views import render_views
 from app.resources import list_environments, list_new, list_services, load_calendar, today_of
 from app.text import plain
 from app.visitor import may_read_questions
+from core.coverage.assignments import TopicAssignments
 from core.errors import InvalidInput
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, read_cursor
 from core.log.values import States
@@ -105,7 +113,7 @@ def read_after() -> Cursor | None:
         return None
 
 
-def render_list(chosen: Chosen, threshold: float, frame: ui.Frame) -> None:
+def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: TopicAssignments | None) -> None:
     """The table, its paging and files, and beside it the chosen question."""
     after = read_after()
     page = load_page(chosen.wanted, after)
@@ -119,19 +127,38 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame) -> None:
     is_split = named is not None or len(already) == 1
     left, right = st.columns([3, 2.4]) if is_split else (st.container(), None)
     with left:
-        selected = render_table(page, key=key, narrow=is_split)
+        selected = render_table(page, key=key, narrow=is_split, topics=topics)
         if len(selected) > 1:
             render_judging(selected, frame.environment, key="several")
+        if selected:
+            render_sending(selected, frame.environment)
         render_paging(page, is_first=after is None)
         render_files(chosen.wanted, selected, frame.environment)
     shown = selected[0] if len(selected) == 1 else named
     if right is not None and shown is not None:
         with right:
-            render_question(shown, threshold, frame.environment)
+            render_question(shown, threshold, frame.environment, topics)
 
 
 def render(frame: ui.Frame) -> None:
-    """The page, once the log could be read."""
+    """The page, once the log could be read: the list, the review queue, and quality in production."""
+    panels: dict[str, tuple[str, Callable[[], None]]] = {
+        "All questions": ("The questions could not be read", lambda: render_questions(frame)),
+        "Review": (
+            "The review queues could not be read",
+            lambda: render_reviews(frame, load_threshold(frame.scope, frame.today)),
+        ),
+        "Quality": ("The numbers could not be added up", lambda: render_quality(frame)),
+    }
+    tabs = st.tabs(list(panels), on_change="rerun", key="show", bind="query-params")
+    for tab, (what, draw) in zip(tabs, panels.values(), strict=True):
+        if tab.open:
+            with tab, ui.showing_errors(what):
+                draw()
+
+
+def render_questions(frame: ui.Frame) -> None:
+    """The list of questions with its filters."""
     states = load_states(frame.scope, frame.today - timedelta(days=89), frame.today)
     if not states.questions and "question" not in st.query_params:
         ui.render_empty(
@@ -146,7 +173,9 @@ def render(frame: ui.Frame) -> None:
         states = load_states(frame.scope, chosen.first, chosen.last)
         render_sentence(chosen, states, threshold, is_reader=is_reader)
         ui.render_said()
-    render_filters(pairs, is_reader=is_reader)
+    grouped = get_topics().get((frame.scope, frame.today, min(frame.days, TOPIC_DAYS))) if is_reader else None
+    topics = grouped.value if grouped else None
+    render_filters(pairs, is_reader=is_reader, topics=topics)
     with st.container(horizontal=True):
         render_form(frame.scope, is_reader=is_reader)
         if is_reader:
@@ -154,7 +183,18 @@ def render(frame: ui.Frame) -> None:
     if not is_reader:
         render_counts(states)
     elif chosen is not None:
-        render_list(chosen, threshold, frame)
+        render_list(chosen, threshold, frame, topics)
+        if grouped and grouped.is_running and topics is None:
+            wait_for_topics((frame.scope, frame.today, min(frame.days, TOPIC_DAYS)))
+
+
+@st.fragment(run_every=2.0)
+def wait_for_topics(window: TopicWindow) -> None:
+    """Say that topics are not known yet, and draw the page again once they are."""
+    if get_topics().get(window).is_running:
+        st.caption("Low questions are being grouped; then the table shows their topics.")
+    else:
+        st.rerun()
 
 
 frame = ui.render_frame(

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from quarterdeck.clock import now_ms
 
-REVISION = "0005_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
+REVISION = "0006reviews_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
@@ -462,6 +462,86 @@ topics = Table(
     Column("note", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("scope_id", Integer, nullable=False, server_default=str(FIRST_SCOPE)),
+)
+
+# Questions that reviewers are asked to label, one after another. `task` is the name of the score that a label gives,
+# `reviewers` a JSON list of names. `rule` says how the questions were chosen: only those of `random` correct a judge's
+# mean. `closed_ms` is null while the queue is open.
+review_queues = Table(
+    "review_queues",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("environment", String(64), nullable=False),
+    Column("service", String(128), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("task", String(128), nullable=False),
+    Column("rule", String(32), nullable=False),
+    Column("reviewers", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("closed_ms", BigInteger),
+    UniqueConstraint("environment", "service", "name", name="one_queue_a_name"),
+)
+
+# The questions of a queue in the order in which they are shown. `asked_ms` is when the question was asked.
+review_items = Table(
+    "review_items",
+    metadata,
+    Column("queue_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("environment", String(64), nullable=False),
+    Column("retrieval_id", String(256), nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    Index("review_items_by_question", "retrieval_id", "environment"),
+    sqlite_with_rowid=False,
+)
+
+# What each reviewer said: the score of the source `reviewer` is the mean of these. `value` is null for a skipped one.
+review_labels = Table(
+    "review_labels",
+    metadata,
+    Column("queue_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("retrieval_id", String(256), primary_key=True),
+    Column("reviewer", String(256), primary_key=True),
+    Column("environment", String(64), nullable=False),
+    Column("value", Double),
+    Column("note", Text, nullable=False),
+    Column("labeled_ms", BigInteger, nullable=False),
+    Index("review_labels_by_question", "retrieval_id", "environment"),
+    sqlite_with_rowid=False,
+)
+
+# Answers of the log that a judge scored in the background, by what was judged; `judge` is its name and version. The
+# value is null, and `problem` says why, where there is none. `drawn` is 1 for answers of the daily random sample, 0 for
+# those that are in a review queue.
+judged_answers = Table(
+    "judged_answers",
+    metadata,
+    Column("environment", String(64), primary_key=True),
+    Column("retrieval_id", String(256), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("service", String(128), nullable=False),
+    Column("asked_ms", BigInteger, nullable=False),
+    Column("judge", String(128), nullable=False),
+    Column("value", Double),
+    Column("problem", Text, nullable=False),
+    Column("cost_usd", Double, nullable=False),
+    Column("drawn", Integer, nullable=False),
+    Column("judged_ms", BigInteger, nullable=False),
+    Index("judged_answers_by_time", "environment", "service", "name", "asked_ms"),
+    Index("judged_answers_by_day", "judged_ms"),
+    sqlite_with_rowid=False,
+)
+
+# Questions that somebody took out of a topic: by the hash of their text, as in `vectors`.
+topic_exclusions = Table(
+    "topic_exclusions",
+    metadata,
+    Column("topic_id", String(64), primary_key=True),
+    Column("query_hash", LargeBinary(16), primary_key=True),
+    Column("excluded_ms", BigInteger, nullable=False),
+    Column("excluded_by", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # What was taken in and must not be taken in twice: a request's idempotency key or a trace's id, by its source.

@@ -24,7 +24,7 @@ FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding",
     "drift",
     "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "questions",
-    "causes", "ledger", "alerts",
+    "reviews", "causes", "ledger", "alerts",
 )  # fmt: skip
 TOP = {"demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
@@ -35,8 +35,8 @@ OBSERVERS = {
     "access/sessions", "alerts/delivery", "causes/outside_changes", "coverage/backlog", "demo/build", "doctor",
     "embedding/vectors", "intake/counts", "intake/deliveries", "intake/importing", "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/judgments", "log/mapping", "log/score_maps", "log/scores",
-    "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "store/backfill", "store/backups",
-    "store/transfers",
+    "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "reviews/judged",
+    "store/backfill", "store/backups", "store/transfers",
 }  # fmt: skip
 
 OUTSIDE_SYSTEMS = {"sqlalchemy", "sqlite3", "sklearn", "mlflow", "dvc", "sentence_transformers", "lancedb", "chromadb"}

@@ -38,7 +38,7 @@ def services_list(config: Config, *, as_json: bool) -> None:
         {
             "environment": scope.environment, "service": scope.service, "zone": service.zone,
             "dimensions": list(service.dimensions), "trace_link": service.trace_link, "score_kind": service.score_kind,
-            "keep_answers": service.keep_answers,
+            "keep_answers": service.keep_answers, "budget_usd": service.budget_usd,
         }
         for scope, service in found
     ]  # fmt: skip
@@ -57,6 +57,7 @@ def services_list(config: Config, *, as_json: bool) -> None:
 @click.option("--trace-link", metavar="URL", help="The address of a trace, with {trace_id} in it.")
 @click.option("--score-kind", metavar="KIND", help="The kind of its scores, for rows that do not name one.")
 @click.option("--keep-answers/--no-answers", default=None, help="Store the redacted answers in its traces, or none.")
+@click.option("--budget", type=float, metavar="USD", help="What its answers may cost a day: a line on the quality tab.")
 @_reason_option
 @common
 def services_set(
@@ -69,6 +70,7 @@ def services_set(
     trace_link: str | None,
     score_kind: str | None,
     keep_answers: bool | None,
+    budget: float | None,
     reason: str,
     as_json: bool,
 ) -> None:
@@ -82,7 +84,9 @@ def services_set(
     from core.log.services import get_service
 
     store = open_store(config, create=True)
-    given: dict[str, Any] = {"zone": zone, "trace_link": trace_link, "score_kind": score_kind}
+    given: dict[str, Any] = {
+        "zone": zone, "trace_link": trace_link, "score_kind": score_kind, "budget_usd": budget,
+    }  # fmt: skip
     if dimensions or no_dimensions:
         given |= {"dimensions": dimensions}
     if keep_answers is not None:

@@ -42,6 +42,7 @@ from core.log.documents import pack_documents
 from core.log.mapping import map_scores
 from core.log.scores import apply_scores
 from core.log.search_index import fill_search_index, pack_slices_of
+from core.reviews.daily import judge_production
 from core.rollouts.canaries import run_all_canaries
 from core.rollouts.schedules import run_schedules
 from core.store.backfill import backfill, backfill_log
@@ -57,6 +58,7 @@ SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads wa
 FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
 ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free memory is returned to the system
 ANSWERS_EVERY_S = 600.0  # how long a question may wait until it is judged
+JUDGE_EVERY_S = 600.0  # how often a part of the sample of production answers is judged
 SCORES_EVERY_S = 60.0  # how long a later score may wait until the rollups have it
 CANARIES_EVERY_S = 10.0  # a breach is noticed at most this long after it was logged
 
@@ -116,6 +118,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("answerability", ANSWERS_EVERY_S, partial(_judge_log, config, store)),
         PeriodicJob("search index", 60, lambda: fill_search_index(store, now=datetime.now(UTC), pack=pack_aside)),
         PeriodicJob("ledger", 3_600, partial(_settle_ledger, config, store)),
+        PeriodicJob("judged answers", JUDGE_EVERY_S, partial(_judge_answers, config, store)),
         PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
         PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(
@@ -152,6 +155,10 @@ def _judge_log(config: Config, store: Store) -> int:
 def _settle_ledger(config: Config, store: Store) -> int:
     corpus, tracking = partial(Corpus, config.corpus_repo), partial(Tracking, config.tracking_uri)
     return settle_all(store, corpus, tracking, now=datetime.now(UTC), low_score=config.low_score)
+
+
+def _judge_answers(config: Config, store: Store) -> int:
+    return judge_production(config, store, now=datetime.now(UTC))
 
 
 def _give_memory_back() -> None:

@@ -29,6 +29,7 @@ class Subject(StrEnum):
     QUESTION = "question"
     VIEW = "view"
     SESSION = "session"
+    REVIEW = "review"
 
 
 class Action(StrEnum):
@@ -49,6 +50,8 @@ class Action(StrEnum):
     TOPIC_MARK = "topic.mark"
     TOPIC_RENAME = "topic.rename"
     TOPIC_SUMMARIZE = "topic.summarize"
+    TOPIC_EXCLUDE = "topic.exclude"
+    TOPIC_INCLUDE = "topic.include"
     DRIFT_ACCEPT = "drift.accept"
     PREDICTION_SAVE = "prediction.save"
     LEDGER_PREDICT = "ledger.predict"
@@ -87,6 +90,9 @@ class Action(StrEnum):
     QUESTION_JUDGE = "question.judge"
     VIEW_SAVE = "view.save"
     VIEW_DELETE = "view.delete"
+    REVIEW_CREATE = "review.create"
+    REVIEW_LABEL = "review.label"
+    REVIEW_CLOSE = "review.close"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

@@ -48,6 +48,8 @@ NEEDS = {
     Action.TOPIC_MARK: Role.EDITOR,
     Action.TOPIC_RENAME: Role.EDITOR,
     Action.TOPIC_SUMMARIZE: Role.EDITOR,
+    Action.TOPIC_EXCLUDE: Role.EDITOR,
+    Action.TOPIC_INCLUDE: Role.EDITOR,
     Action.DRIFT_ACCEPT: Role.EDITOR,
     Action.PREDICTION_SAVE: Role.EDITOR,
     Action.LEDGER_PREDICT: Role.EDITOR,
@@ -86,6 +88,9 @@ NEEDS = {
     Action.QUESTION_JUDGE: Role.EDITOR,
     Action.VIEW_SAVE: Role.EDITOR,
     Action.VIEW_DELETE: Role.EDITOR,
+    Action.REVIEW_CREATE: Role.EDITOR,
+    Action.REVIEW_LABEL: Role.EDITOR,
+    Action.REVIEW_CLOSE: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.

@@ -1,12 +1,14 @@
-"""Shell: decides about topics on the backlog, each decision with its audit entry."""
+"""Shell: decides about topics on the backlog and what is in them, each decision with its audit entry."""
 
 from dataclasses import replace
 
 from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, changing
 from core.coverage.backlog import BacklogTopic, TopicDecision, TopicName, TopicState, save_decision, save_label
+from core.coverage.exclusions import check_topic, remove_exclusion, save_exclusion
 from core.coverage.labels import LONGEST_TITLE
 from core.errors import InvalidInput
+from core.log.filters import LoggedQuestion
 from quarterdeck.scope import fold_environment
 from quarterdeck.store import Store
 
@@ -41,6 +43,32 @@ def rename_topic(store: Store, topic: BacklogTopic, label: str, by: Act) -> int:
     with changing(store, _in_environment(by, topic)) as change:
         save_label(change.connection, topic, name)
         change.record(Action.TOPIC_RENAME, topic.topic_id, TopicName(topic.label), TopicName(name))
+    return change.entry_id
+
+
+def exclude_question(store: Store, topic_id: str, question: LoggedQuestion, by: Act) -> int:
+    """Take the text of a question out of a topic, in the question's environment; return the audit entry.
+
+    It stays out in the next groupings, in every spelling. The trail names the question by its id, not by its text.
+    Raises NotFound for a topic that was never seen, InvalidInput for a question whose text was removed.
+    """
+    if not question.query:
+        raise InvalidInput("question", "its text was removed: it is in no topic")
+    check_topic(store, topic_id)
+    with changing(store, replace(by, environment=question.environment)) as change:
+        save_exclusion(change.connection, topic_id, question.query, actor=by.actor, at_ms=change.at_ms)
+        change.record(Action.TOPIC_EXCLUDE, topic_id, None, {"question": question.retrieval_id})
+    return change.entry_id
+
+
+def include_question(store: Store, topic_id: str, question: LoggedQuestion, by: Act) -> int:
+    """Let a question that was taken out of a topic be grouped into it again; return the audit entry.
+
+    Raises NotFound where it was not taken out.
+    """
+    with changing(store, replace(by, environment=question.environment)) as change:
+        remove_exclusion(change.connection, topic_id, question.query)
+        change.record(Action.TOPIC_INCLUDE, topic_id, {"question": question.retrieval_id}, None)
     return change.entry_id
 
 

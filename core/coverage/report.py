@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.coverage.backlog import list_backlog, list_topic_ids, record_sightings
+from core.coverage.exclusions import list_exclusions
+from core.coverage.leaving import take_out
 from core.coverage.maps import MAP_LIMIT, map_queries
 from core.coverage.topics import (
     Topics,
@@ -20,6 +22,7 @@ from core.coverage.topics import (
 from core.drift.report import WINDOW_DAYS, DriftOverview, report_drift
 from core.drift.verdict import DriftReport
 from core.embedding.embed import Embedder
+from core.embedding.vectors import hash_text
 from core.errors import SourceUnavailable
 from core.log.histograms import add_histograms, quantile_of_histogram
 from core.log.retrievals import Window, count_states, last_days, list_questions
@@ -76,7 +79,7 @@ def report_coverage(
     retrieval drifts, so that a lasting drop does not become the measure of itself. `drift` is today's verdict, where it
     was read already. Topics seen before keep their ids and labels. All distinct low queries take part, up to 500,000:
     a sample of them shapes the topics, the others join the nearest one. With `embed_new=False` only queries whose
-    vectors are cached are grouped, the others are `pending`.
+    vectors are cached are grouped, the others are `pending`. Questions that somebody took out of a topic are in none.
     Raises SourceUnavailable and InvalidInput.
     """
     window = last_days(window_days, until=today)
@@ -90,7 +93,8 @@ def report_coverage(
     pending = tuple(text for text in texts if text not in cached)
     grouped = tuple(query for query in low if query.text in cached)
     known = [topic.known for topic in list_backlog(store, embedder.model, scope)]
-    topics = recognize(_group(embedder, grouped, clusters, median), known, list_topic_ids(store))
+    recognized = recognize(_group(embedder, grouped, clusters, median), known, list_topic_ids(store))
+    topics = take_out(recognized, grouped, _find_removed(store, recognized, grouped))
     if clusters is None and not pending:  # half a picture, or a number tried by hand, opens no new topics
         _remember(store, topics, embedder.model, scope)
     states = count_states(store, window, scope)
@@ -166,6 +170,18 @@ def _group(embedder: Embedder, queries: tuple[AskedQuery, ...], clusters: int | 
     """Return the topics of the queries. Cached, because thousands of queries take seconds."""
     vectors = embedder.embed([query.text for query in queries])
     return find_topics(queries, vectors, clusters=clusters, baseline_median=median, languages=embedder.languages)
+
+
+def _find_removed(store: Store, found: Topics, queries: Sequence[AskedQuery]) -> dict[str, set[int]]:
+    """Return the members that somebody took out of their topic, by the topic's id."""
+    excluded = list_exclusions(store, [topic.topic_id for topic in found.topics])
+    return {
+        topic.topic_id: {
+            member for member in topic.members if hash_text(queries[member].text) in excluded[topic.topic_id]
+        }
+        for topic in found.topics
+        if topic.topic_id in excluded
+    }
 
 
 def _remember(store: Store, topics: Topics, model: str, scope: Scope) -> None:

@@ -24,7 +24,7 @@ class VectorCache:
         """Return the cached vectors by text; other texts are left out."""
         by_hash: dict[bytes, list[str]] = {}
         for text in texts:
-            by_hash.setdefault(_hash(text), []).append(text)
+            by_hash.setdefault(hash_text(text), []).append(text)
         hashes = list(by_hash)
         found: dict[str, NDArray[np.float32]] = {}
         with self._store.read() as connection:
@@ -46,7 +46,8 @@ class VectorCache:
         statement = (
             f"INSERT INTO vectors (model, query_hash, vector) VALUES ({mark}, {mark}, {mark}) ON CONFLICT DO NOTHING"
         )
-        values = [(model, _hash(text), row.astype(np.float32).tobytes()) for text, row in zip(texts, rows, strict=True)]
+        pairs = zip(texts, rows, strict=True)
+        values = [(model, hash_text(text), row.astype(np.float32).tobytes()) for text, row in pairs]
         if values:
             with self._store.begin() as connection:
                 connection.exec_driver_sql(statement, values)
@@ -65,10 +66,11 @@ def forget_vectors(connection: Connection, texts: Sequence[str]) -> None:
 
 
 def _any_model(texts: Sequence[str]) -> Iterator[ColumnElement[bool]]:
-    hashes = sorted({_hash(text) for text in texts})
+    hashes = sorted({hash_text(text) for text in texts})
     for start in range(0, len(hashes), _SLICE):
         yield vectors.c.query_hash.in_(hashes[start : start + _SLICE])
 
 
-def _hash(text: str) -> bytes:
+def hash_text(text: str) -> bytes:
+    """Return the name of a text in the store: texts that differ only in case or spacing share it."""
     return hashlib.blake2b(normalize_query(text).encode(), digest_size=16).digest()

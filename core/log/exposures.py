@@ -13,7 +13,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from quarterdeck.clock import HOUR_MS, from_ms, to_ms
-from quarterdeck.schema import flag_evaluations, flag_exposures, scores, tracked_events
+from quarterdeck.schema import (
+    flag_evaluations,
+    flag_exposures,
+    judged_answers,
+    review_items,
+    review_labels,
+    scores,
+    tracked_events,
+)
 from quarterdeck.store import Store
 
 
@@ -134,7 +142,7 @@ def list_event_names(store: Store, environment: str, *, since: datetime) -> tupl
 
 
 def count_reported(store: Store, before: datetime) -> int:
-    """Return how many counts, users, events and later scores are older than a time."""
+    """Return how many counts, users, events, later scores, labels and judgments are older than a time."""
     with store.read() as connection:
         return sum(
             int(connection.scalar(select(func.count()).select_from(table).where(old)) or 0)
@@ -143,7 +151,7 @@ def count_reported(store: Store, before: datetime) -> int:
 
 
 def delete_reported(connection: Connection, before: datetime) -> None:
-    """Delete the counts, users, events and later scores that are older than a time."""
+    """Delete the counts, users, events, later scores, labels and judgments that are older than a time."""
     for table, old in _older_than(before):
         connection.execute(delete(table).where(old))
 
@@ -155,4 +163,7 @@ def _older_than(before: datetime) -> tuple[tuple[Table, ColumnElement[bool]], ..
         (flag_exposures, flag_exposures.c.first_seen_ms < before_ms),
         (tracked_events, tracked_events.c.ts_ms < before_ms),
         (scores, scores.c.ts_ms < before_ms),
+        (review_items, review_items.c.asked_ms < before_ms),
+        (review_labels, review_labels.c.labeled_ms < before_ms),
+        (judged_answers, judged_answers.c.asked_ms < before_ms),
     )

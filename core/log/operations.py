@@ -12,7 +12,7 @@ from core.log.exposures import count_reported, delete_reported
 from quarterdeck.clock import to_ms
 from quarterdeck.log import as_log
 from quarterdeck.retrieval import FORGETTABLE
-from quarterdeck.schema import scores
+from quarterdeck.schema import review_labels, scores
 from quarterdeck.store import Store
 
 
@@ -37,9 +37,9 @@ def purge_retrievals(store: Store, before: datetime, by: Act) -> int:
 def forget_parts(store: Store, before: Mapping[str, datetime], by: Act) -> dict[str, int]:
     """Remove parts of the retrievals, each of those older than its time; return of how many rows, by part.
 
-    The parts are `text` (the query becomes empty, and so do comments of scores), `answers` and `documents`. The rows
-    stay, with their scores, states and ids, and so do the rollups. The audit entry is written first; after an
-    interruption run it again. Raises InvalidInput for another part, and SourceUnavailable.
+    The parts are `text` (the query becomes empty, and so do comments of scores and notes of labels), `answers` and
+    `documents`. The rows stay, with their scores, states and ids, and so do the rollups. The audit entry is written
+    first; after an interruption run it again. Raises InvalidInput for another part, and SourceUnavailable.
     """
     if unknown := before.keys() - FORGETTABLE.keys():
         raise InvalidInput("part", f"must be one of {', '.join(FORGETTABLE)}, not {min(unknown)!r}")
@@ -51,5 +51,7 @@ def forget_parts(store: Store, before: Mapping[str, datetime], by: Act) -> dict[
         if "text" in before:
             old = (scores.c.ts_ms < to_ms(before["text"]), scores.c.comment != "")
             change.connection.execute(update(scores).where(*old).values(comment=""))
+            noted = (review_labels.c.labeled_ms < to_ms(before["text"]), review_labels.c.note != "")
+            change.connection.execute(update(review_labels).where(*noted).values(note=""))
     log = as_log(store)
     return {part: log.forget(part, to_ms(at)) for part, at in sorted(before.items())}

@@ -1,5 +1,6 @@
 """Gateway to what is known of services: their settings, and since when each of them reports."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from quarterdeck.similarity import check_kind
 from quarterdeck.store import Store
 
 UTC_NAME = "UTC"
-KEYS = frozenset({"dimensions", "zone", "trace_link", "score_kind", "keep_answers"})  # in the stored JSON
+KEYS = frozenset({"dimensions", "zone", "trace_link", "score_kind", "keep_answers", "budget_usd"})  # in the stored JSON
 NEW_FOR = timedelta(days=7)
 MOST_DIMENSIONS = 20
 _LONGEST_NAME, _LONGEST_LINK = 64, 500
@@ -32,6 +33,7 @@ class ServiceSettings:
     - `trace_link`: the address of a trace, with `{trace_id}` in it; "" for none.
     - `score_kind`: what its scores are where a row does not say it; "" is a cosine.
     - `keep_answers`: whether the answers in its traces are stored: they are text of users.
+    - `budget_usd`: what its answers may cost a day, a line on the quality tab; None for none.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ServiceSettings:
     trace_link: str = ""
     score_kind: str = ""
     keep_answers: bool = False
+    budget_usd: float | None = None
     version: int = 0
 
     def __post_init__(self) -> None:
@@ -58,13 +61,16 @@ class ServiceSettings:
             raise InvalidInput("trace_link", "must be an http or https address with {trace_id} in it")
         if self.score_kind:
             check_kind(self.score_kind)
+        if self.budget_usd is not None and not 0 < self.budget_usd < math.inf:
+            raise InvalidInput("budget_usd", f"must be more than 0 USD a day, not {self.budget_usd!r}")
 
     def to_audit(self) -> dict[str, Any]:
         """Return the settings as JSON knows them: those that were set."""
         told = {"dimensions": list(self.dimensions), "trace_link": self.trace_link, "score_kind": self.score_kind}
         zone = {} if self.zone == UTC_NAME else {"zone": self.zone}
         answers = {"keep_answers": True} if self.keep_answers else {}
-        return {name: value for name, value in told.items() if value} | zone | answers
+        budget = {} if self.budget_usd is None else {"budget_usd": self.budget_usd}
+        return {name: value for name, value in told.items() if value} | zone | answers | budget
 
     def link_to(self, trace_id: str) -> str:
         """Return the address of a trace; "" where the service has none. What is no plain character is escaped."""
@@ -83,7 +89,7 @@ def get_service(store: Store, name: str) -> ServiceSettings:
     named = told.get("dimensions")
     values: dict[str, Any] = {"dimensions": tuple(map(str, named)) if isinstance(named, list) else ()}
     values |= {field: told.get(field) or "" for field in ("trace_link", "score_kind")}
-    values["zone"] = told.get("zone") or UTC_NAME
+    values |= {"zone": told.get("zone") or UTC_NAME, "budget_usd": told.get("budget_usd")}
     kept: dict[str, Any] = {}
     for field, value in values.items():
         try:

@@ -17,7 +17,16 @@ from core.log.filters import ROW_COLUMNS, QuestionFilter
 from core.log.readers import open_reader
 from core.log.values import normalize_query
 from quarterdeck.retrieval import MAX_LABEL_CHARACTERS
-from quarterdeck.schema import flag_exposures, intake, scores, trace_spans, tracked_events
+from quarterdeck.schema import (
+    flag_exposures,
+    intake,
+    judged_answers,
+    review_items,
+    review_labels,
+    scores,
+    trace_spans,
+    tracked_events,
+)
 from quarterdeck.store import Store
 
 _PAGE = 5_000
@@ -83,7 +92,8 @@ def list_own_texts(store: Store, subject: DataSubject, texts: frozenset[str]) ->
 
 
 def count_reports(store: Store, subject: DataSubject, traces: Traces) -> dict[str, int]:
-    """Return how many scores, exposures, events, spans of open traces and refused examples there are."""
+    """Return how many scores, exposures, events, spans, refused examples, places in review queues, labels of
+    reviewers and judgments there are."""
     with store.read() as connection:
         return {
             name: sum(
@@ -108,7 +118,9 @@ def delete_everything(store: Store, connection: Connection, subject: DataSubject
 
 _TABLES: dict[str, Table] = {
     "scores": scores, "exposures": flag_exposures, "events": tracked_events, "spans": trace_spans, "examples": intake,
+    "reviews": review_items, "labels": review_labels, "judgments": judged_answers,
 }  # fmt: skip
+_BY_QUESTION = (scores, review_items, review_labels, judged_answers)
 _PLACES = tuple(ROW_COLUMNS.index(name) for name in ("retrieval_id", "query", "trace_id"))
 
 
@@ -121,8 +133,8 @@ def _list_rows(store: Store, subject: DataSubject) -> Iterator[Any]:
 
 def _slices(table: Table, subject: DataSubject, traces: Traces) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions of what belongs to a data subject in a table; no row meets two of them."""
-    if table is scores:
-        yield from _in_slices(scores.c.environment, scores.c.retrieval_id, traces.retrieval_ids)
+    if any(table is each for each in _BY_QUESTION):
+        yield from _in_slices(table.c.environment, table.c.retrieval_id, traces.retrieval_ids)
     elif table is trace_spans:
         c = trace_spans.c
         named = or_(*(c.body.contains(text, autoescape=True) for text in _spell(subject.id)))

@@ -23,9 +23,11 @@ from quarterdeck.schema import (
     dimension_values,
     document_days,
     flag_exposures,
+    judged_answers,
     metric_bins,
     metric_sums,
     retrievals,
+    review_queues,
     rollups,
     scopes,
     score_maps,
@@ -40,7 +42,7 @@ from quarterdeck.store import Store
 
 SLICE_ROWS = 20_000
 _CLOSE = timedelta(days=1)  # a service that begins this near to another's end may be the same one
-_BY_NAME = (scores, tracked_events, flag_exposures)
+_BY_NAME = (scores, tracked_events, flag_exposures, review_queues, judged_answers)
 _SUMS = (rollups, metric_sums, metric_bins, document_days)
 _OF_SCOPE = (Family.ACCEPTED_LEVEL,)
 

@@ -14,6 +14,8 @@ from core.tracking.cases import Case
 
 Judge = Callable[[Case, Answer], Judgment]
 OFFLINE = "offline: wording and embeddings"
+# With every change of what these judges say, one more: scores of two versions are not comparable.
+OFFLINE_VERSION, RUBRIC_VERSION = 1, 1
 
 _RUBRIC = """You judge the answer of a question-answering system. You do not answer the question yourself.
 

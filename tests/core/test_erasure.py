@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from core.audit.acts import Act
 from core.audit.permissions import Grant, Role, combine_grants
 from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.audit.trail import AuditFilter, list_audit
+from core.coverage.exclusions import save_exclusion
 from core.embedding.vectors import VectorCache
 from core.erasure import Erasure, erase, preview_erasure
 from core.errors import Forbidden, InvalidInput
@@ -25,7 +26,19 @@ from quarterdeck.exposures import store_scores
 from quarterdeck.log import as_log
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
-from quarterdeck.schema import flag_exposures, intake, scores, topics, trace_spans, tracked_events, vectors
+from quarterdeck.schema import (
+    flag_exposures,
+    intake,
+    judged_answers,
+    review_items,
+    review_labels,
+    scores,
+    topic_exclusions,
+    topics,
+    trace_spans,
+    tracked_events,
+    vectors,
+)
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.app.commands.running import Run, only_line
@@ -79,6 +92,22 @@ def fill(store: Store) -> None:
         connection.execute(insert(topics), [{**named, "topic_id": at, "label": label} for at, label in titles])
         examples = [("score", f"score: is wrong | {{'user_id': '{ADA}'}}"), ("ts", "ts: is missing")]
         connection.execute(insert(intake), [{**counted, "reason": r, "example": text} for r, text in examples])
+        fill_reviews(connection)
+
+
+def fill_reviews(connection: Connection) -> None:
+    """Put a question of ada and one of somebody else into a review queue, label and judge them, and take both out."""
+    here = {"environment": "production", "retrieval_id": "q-1"}
+    item, label = {**here, "queue_id": 1, "asked_ms": 1}, {**here, "queue_id": 1, "reviewer": "eve", "labeled_ms": 1}
+    judged = {**here, "service": "default", "name": "relevancy", "asked_ms": 1, "judge": "j", "problem": "",
+              "cost_usd": 0.0, "drawn": 1, "judged_ms": 1}  # fmt: skip
+    for place, name in enumerate(("q-1", "q-3")):
+        own = {"retrieval_id": name}
+        connection.execute(insert(review_items).values({**item, **own, "place": place}))
+        connection.execute(insert(review_labels).values({**label, **own, "value": 1.0, "note": "it says ada"}))
+        connection.execute(insert(judged_answers).values({**judged, **own, "value": 0.5}))
+    for text in ("my own question", "shared question"):
+        save_exclusion(connection, "t-1", text, actor="eve", at_ms=1)
 
 
 def texts(store: Store) -> set[str]:
@@ -86,8 +115,9 @@ def texts(store: Store) -> set[str]:
 
 
 def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
-    of_texts = {"vectors": 1, "predictions": 1, "topics": 1}
-    expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, **of_texts)
+    of_texts = {"vectors": 1, "predictions": 1, "topics": 1, "exclusions": 1}
+    of_reviews = {"reviews": 1, "labels": 1, "judgments": 1}
+    expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, **of_reviews, **of_texts)
     counted = [(day.day, day.questions) for day in list_days(full)]
     assert preview_erasure(full, DataSubject(user_id=ADA)) == expected
     assert len(texts(full)) == 4
@@ -101,6 +131,9 @@ def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
         assert list(connection.scalars(select(trace_spans.c.trace_id))) == ["t-3"]
         assert sorted(connection.scalars(select(intake.c.example))) == ["", "ts: is missing"]
         assert connection.scalar(select(func.count()).select_from(vectors)) == 2
+        for table in (review_items, review_labels, judged_answers):
+            assert list(connection.scalars(select(table.c.retrieval_id))) == ["q-3"]
+        assert connection.scalar(select(func.count()).select_from(topic_exclusions)) == 1
         assert list(connection.scalars(select(topics.c.label).order_by(topics.c.topic_id))) == ["", "nobody's"]
     assert get_setting(full, setting_key(Family.PREDICTION, "v2")).value == {
         "queries": [{"text": "", "live_score": 0.5}, {"text": "nobody's"}]

@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
 PAGES = [
     ("overview", {}), ("questions", {}), ("questions", {"low": "1", "text": "mbuf"}),
+    ("questions", {"show": "Review"}), ("questions", {"show": "Quality"}),
+    ("corpus", {"tab": "Documents", "document_list": "Near duplicates"}),
     ("drift", {"days": "90d"}), ("drift", {"days": "7d"}), ("coverage", {"days": "30d"}),
     ("corpus", {"tab": "Prediction"}), ("corpus", {"tab": "Documents"}), ("corpus", {"tab": "Indexes"}),
     ("corpus", {}), ("prompts", {}),

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.conftest import Demo
 from tests.app.commands.running import Run
+from tests.conftest import Demo
 from tests.pages.opening import open_page, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]

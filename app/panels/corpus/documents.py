@@ -7,14 +7,18 @@ import streamlit as st
 
 from app import ui
 from app.navigation import link_to
-from app.panels.corpus.resources import load_documents, load_effect
+from app.panels.corpus.resources import get_duplicates, load_documents, load_effect
+from app.resources import get_store
 from app.text import plain, show_unseen
+from core.indexes.builds import find_live
 from core.questions.documents import DocumentReport, DocumentRow
+from core.questions.twins import MOST_PASSAGES, DuplicateReport
 from quarterdeck.scope import Scope
 
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}
 _MOST_ROWS = 1_000
 _NEEDS_WORK, _MOST_FOUND, _CHANGED, _NEVER = "Needs work", "Most retrieved", "Changed", "Never retrieved"
+_DUPLICATES = "Near duplicates"
 
 
 def render_documents(scope: Scope, today: date) -> None:
@@ -41,6 +45,9 @@ def render_documents(scope: Scope, today: date) -> None:
     if not report.knows_corpus:
         st.caption("No document that was found has the path of a file of the live version: which are never found "
                    "cannot be said.")  # fmt: skip
+    if kind == _DUPLICATES:
+        _render_duplicates(report)
+        return
     row = _render_list(_select(report, kind or _NEEDS_WORK))
     named = st.query_params.get("document", "")
     row = row or next((each for each in report.rows if each.document == named), None)
@@ -70,7 +77,60 @@ def _say_never(count: int) -> str:
 
 
 def _list_kinds(report: DocumentReport) -> list[str]:
-    return [_NEEDS_WORK, _MOST_FOUND, _CHANGED, *([_NEVER] if report.knows_corpus else [])]
+    return [_NEEDS_WORK, _MOST_FOUND, _CHANGED, *([_NEVER] if report.knows_corpus else []), _DUPLICATES]
+
+
+def _render_duplicates(report: DocumentReport) -> None:
+    """Draw the pairs of documents that say nearly the same; they are looked for in the background."""
+    live = find_live(get_store(), "default")
+    if live is None:
+        st.caption("Nothing is live: near duplicates are looked for in the live index.")
+        return
+    found = get_duplicates().get(live.name)
+    if found.problem:
+        st.error(f"The live index could not be compared — {plain(found.problem)}")
+    if found.value is None:
+        if found.is_running:
+            _wait_for_duplicates(live.name)
+        return
+    told, asked = found.value, {row.document: row.retrieved for row in report.rows}
+    st.caption(_say_compared(told))
+    if not told.pairs:
+        st.caption("No document repeats half of another one.")
+        return
+    rows = [
+        {
+            "document": show_unseen(pair.document), "repeats": show_unseen(pair.other), "of it": pair.share,
+            "passages": pair.matched, "similarity": pair.similarity, "questions": asked.get(pair.document, 0),
+            "questions of the other": asked.get(pair.other, 0),
+        }
+        for pair in told.pairs
+    ]  # fmt: skip
+    columns = {
+        "document": st.column_config.TextColumn(width=260), "repeats": st.column_config.TextColumn(width=260),
+        "of it": ui.share_column(), "similarity": ui.score_column(),
+    }  # fmt: skip
+    ui.show_table(rows, key="corpus-duplicates", file_name="near_duplicates.csv", column_config=columns)
+
+
+def _say_compared(told: DuplicateReport) -> str:
+    left = told.passages - told.compared
+    missing = (
+        "" if not left else f" The other {left:,} have no cached vector, or are beyond the first {MOST_PASSAGES:,}."
+    )
+    return (
+        f"Compared {told.compared:,} of {told.passages:,} passages of {told.documents:,} documents in the live index "
+        f"{plain(told.index_name)}: pairs where one repeats at least half of the other's passages.{missing}"
+    )
+
+
+@st.fragment(run_every=2.0)
+def _wait_for_duplicates(index_name: str) -> None:
+    """Say that the documents are being compared, and draw the page again once they are."""
+    if get_duplicates().get(index_name).is_running:
+        st.caption("Comparing the documents with each other …")
+    else:
+        st.rerun()
 
 
 def _select(report: DocumentReport, kind: str) -> Sequence[DocumentRow]:

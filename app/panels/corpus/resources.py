@@ -18,12 +18,14 @@ from core.corpus.worddiff import TextSegment
 from core.coverage.report import find_threshold
 from core.errors import QuarterdeckError
 from core.indexes.builds import find_live
+from core.jobs.looking import Lookup
 from core.log.documents import list_documents
 from core.log.retrievals import Window
 from core.predictions.prediction import PredictionCheck
 from core.predictions.predictions import get_prediction, measure_in_log, measure_prediction
 from core.questions.documents import DocumentReport, report_documents
 from core.questions.effects import DocumentEffect, measure_effect
+from core.questions.twins import DuplicateReport, report_duplicates
 from quarterdeck.scope import Scope
 
 _MOST_COMPARED = 10  # newest versions in which a change of a document is looked for
@@ -99,6 +101,13 @@ def load_documents(scope: Scope, first: date, last: date) -> DocumentReport:
     below = find_threshold(get_store(), scope=scope, today=last, low_score=get_config().low_score)
     found = list_documents(get_store(), scope, first=first, last=last)
     return report_documents(found, below=below, indexed=live, changed_in=changed)
+
+
+@st.cache_resource
+def get_duplicates() -> Lookup[str, DuplicateReport | None]:
+    """Return the search for near duplicates, in the background, by the name of the live index."""
+    store, embedder = get_store(), get_embedder()  # not in the thread
+    return Lookup(lambda _index_name: report_duplicates(store, embedder), lasts_s=3_600)
 
 
 @st.cache_resource(ttl=60, max_entries=100, show_spinner="Measuring the change …")

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.resources import get_store
 from app.text import show_unseen
+from core.coverage.assignments import TopicAssignments
 from core.log.retrievals import list_dimensions
 from core.questions.wanted import COUNTABLE, FILTERS, Pairs, say_filter
 from quarterdeck.retrieval import STATES
@@ -29,8 +30,8 @@ def read_pairs(*, is_reader: bool) -> Pairs:
     )
 
 
-def render_filters(pairs: Pairs, *, is_reader: bool) -> None:
-    """Draw the controls: words, low only, states, and the other filters as chips."""
+def render_filters(pairs: Pairs, *, is_reader: bool, topics: TopicAssignments | None = None) -> None:
+    """Draw the controls: words, low only, states, topics where they are known, and the other filters as chips."""
     _show("questions_text", " ".join(value for name, value in pairs if name == "text"))
     _show("questions_low", any(name == "low" for name, _ in pairs))
     _show("questions_state", [value for name, value in pairs if name == "state" and value in STATES])
@@ -44,7 +45,8 @@ def render_filters(pairs: Pairs, *, is_reader: bool) -> None:
         st.pills(
             "State", STATES, selection_mode="multi", key="questions_state", on_change=_keep_states, width="content"
         )
-    _render_chips(pairs)
+        is_listed = is_reader and _render_topics(pairs, topics)
+    _render_chips([pair for pair in pairs if not (is_listed and pair[0] == "topic")])
 
 
 def render_form(scope: Scope, *, is_reader: bool) -> None:
@@ -89,7 +91,24 @@ def _keep_states() -> None:
     put("state", st.session_state["questions_state"])
 
 
-def _render_chips(pairs: Pairs) -> None:
+def _render_topics(pairs: Pairs, topics: TopicAssignments | None) -> bool:
+    """Draw the choice of a topic; False where it cannot show the address's own."""
+    wanted = next((value for name, value in pairs if name == "topic"), None)
+    if topics is None or not topics.labels or (wanted is not None and wanted not in topics.labels):
+        return False
+    _show("questions_topic", wanted)
+    st.selectbox(
+        "Topic", list(topics.labels), key="questions_topic", on_change=_keep_topic, placeholder="any", width=260,
+        index=None, format_func=lambda name: show_unseen(topics.labels.get(name, name)),
+    )  # fmt: skip
+    return True
+
+
+def _keep_topic() -> None:
+    put("topic", [st.session_state["questions_topic"]] if st.session_state["questions_topic"] else [])
+
+
+def _render_chips(pairs: Sequence[tuple[str, str]]) -> None:
     """Draw the filters without a control of their own; removing one takes it out of the address."""
     chips = [pair for pair in pairs if pair[0] not in _OWN_CONTROL]
     if not chips:

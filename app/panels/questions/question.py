@@ -8,6 +8,7 @@ import streamlit as st
 from app import ui
 from app.navigation import link_to, path_of
 from app.panels.questions.judging import render_judging
+from app.panels.questions.membership import render_membership
 from app.panels.questions.resources import (
     load_again,
     load_known_questions,
@@ -18,6 +19,7 @@ from app.panels.questions.resources import (
 from app.panels.questions.table import find_feedback, say_feedback
 from app.resources import get_embedder
 from app.text import plain, show_unseen
+from core.coverage.assignments import TopicAssignments
 from core.log.filters import LoggedQuestion, QuestionFilter
 from core.questions.again import SearchedAgain, is_embedded
 from quarterdeck.scope import Scope
@@ -26,7 +28,9 @@ _MOST_OF_SESSION = 100
 _STATE_COLORS = {"scored": "green", "unscored": "gray", "empty": "orange", "failed": "red"}
 
 
-def render_question(question: LoggedQuestion, threshold: float, environment: str) -> None:
+def render_question(
+    question: LoggedQuestion, threshold: float, environment: str, topics: TopicAssignments | None = None
+) -> None:
     """Draw the panel of one question."""
     with st.container(border=True):
         st.markdown(f"**{plain(ui.shorten(question.query, 600)) or 'The text of this question was removed.'}**")
@@ -35,6 +39,7 @@ def render_question(question: LoggedQuestion, threshold: float, environment: str
         if question.trace_id and (link := load_service(question.service).link_to(question.trace_id)):
             st.link_button("Open the trace", link, icon=":material/open_in_new:", type="tertiary")
         render_judging([question], environment, key=question.retrieval_id)
+        render_membership(question, environment, topics)
         panels: dict[str, Callable[[], None]] = {
             "Hits": lambda: _render_hits(question),
             "Session": lambda: _render_session(question),

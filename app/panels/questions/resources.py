@@ -7,10 +7,13 @@ import streamlit as st
 from app.panels.coverage.resources import load_coverage
 from app.resources import get_config, get_embedder, get_store
 from core.coverage.asked import find_topic, narrow_to_topic
-from core.coverage.report import find_threshold
+from core.coverage.assignments import TopicAssignments, assign_topics
+from core.coverage.report import find_threshold, report_coverage
+from core.jobs.looking import Lookup
 from core.log.filters import Cursor, QuestionFilter, QuestionPage
+from core.log.metrics import Daily, Segments, list_metric_days, list_metric_segments
 from core.log.questions import count_questions, list_page
-from core.log.retrievals import Window, count_states
+from core.log.retrievals import Window, count_states, list_dimensions
 from core.log.search_index import IndexedShare, find_indexed_share
 from core.log.services import ServiceSettings, get_service
 from core.log.values import States
@@ -18,11 +21,15 @@ from core.questions.again import SearchedAgain, search_again
 from core.questions.neighbors import find_similar, load_known
 from core.questions.similar import KnownQuestions, SimilarQuestion
 from core.questions.views import SavedViews, list_views
+from core.reviews.queues import ReviewQueue, list_queues
+from core.reviews.report import JudgedQuality, report_judged
 from quarterdeck.scope import Scope
 
 PAGE = 50
 MOST_COUNTED = 10_000
 TOPIC_DAYS = 30  # the longest window of the coverage page
+TopicWindow = tuple[Scope, date, int]
+QUALITY_METRICS = ("latency_ms", "cost_usd", "tokens", "feedback", "faithfulness", "relevancy")
 
 
 @st.cache_resource(ttl=15, max_entries=200, show_spinner="Reading the questions …")
@@ -55,6 +62,58 @@ def load_topic(scope: Scope, today: date, days: int, name: str) -> tuple[str, Qu
     coverage = load_coverage(scope, today, min(days, TOPIC_DAYS), None)
     label = find_topic(coverage, name).label
     return label, narrow_to_topic(get_store(), QuestionFilter(scope=scope), coverage, name)
+
+
+@st.cache_resource
+def get_topics() -> Lookup[TopicWindow, TopicAssignments]:
+    """Return which topic each low question is in; questions are grouped in the background."""
+    store, embedder, low_score = get_store(), get_embedder(), get_config().low_score  # not in the thread
+
+    def assign(window: TopicWindow) -> TopicAssignments:
+        scope, today, days = window
+        coverage = report_coverage(
+            store, embedder, scope=scope, today=today, window_days=days, low_score=low_score, embed_new=False
+        )
+        return assign_topics(coverage)
+
+    return Lookup(assign, lasts_s=60)
+
+
+def forget_topics() -> None:
+    """Let every page group the questions again: one was taken out of its topic, or put back."""
+    get_topics().forget()
+    load_coverage.clear()
+    load_topic.clear()
+
+
+@st.cache_resource(ttl=5, max_entries=50, show_spinner=False)
+def load_queues(scope: Scope) -> tuple[ReviewQueue, ...]:
+    """Return the review queues of a scope."""
+    return list_queues(get_store(), scope)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Adding up the numbers …")
+def load_metric_days(scope: Scope, window: Window) -> Daily:
+    """Return the numbers of the quality tab by day."""
+    return list_metric_days(get_store(), scope, QUALITY_METRICS, window)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Adding up the segments …")
+def load_metric_segments(scope: Scope, window: Window, dimension: str) -> Segments:
+    """Return the numbers of the quality tab by the values of a dimension."""
+    return list_metric_segments(get_store(), scope, QUALITY_METRICS, window, dimension)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Reading judged answers …")
+def load_judged(scope: Scope, window: Window) -> tuple[JudgedQuality, ...]:
+    """Return what the judge and reviewers say of a window's answers."""
+    return report_judged(get_store(), scope, window)
+
+
+@st.cache_resource(ttl=60, max_entries=50, show_spinner=False)
+def load_dimensions(scope: Scope) -> tuple[str, ...]:
+    """Return the dimensions of a scope."""
+    return list_dimensions(get_store(), scope)
 
 
 @st.cache_resource(ttl=10, max_entries=50, show_spinner=False)

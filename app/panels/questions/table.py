@@ -12,6 +12,7 @@ from app.panels.questions.resources import load_service
 from app.resources import get_store
 from app.text import show_unseen
 from core.audit.permissions import Roles, may_read_questions
+from core.coverage.assignments import TopicAssignments
 from core.errors import Forbidden
 from core.log.filters import LoggedQuestion, QuestionFilter, QuestionPage
 from core.log.questions import list_newest
@@ -22,10 +23,12 @@ from core.questions.operations import JUDGEMENT, REVIEWER
 _HEIGHT = 560
 
 
-def render_table(page: QuestionPage, *, key: str, narrow: bool) -> list[LoggedQuestion]:
+def render_table(
+    page: QuestionPage, *, key: str, narrow: bool, topics: TopicAssignments | None = None
+) -> list[LoggedQuestion]:
     """Draw the questions; return those that the visitor selected. `narrow` leaves room for a panel beside it."""
-    rows = [_as_row(question) for question in page.questions]
-    shown = ["when", "question", "score", "state", "first document", "feedback"]
+    rows = [_as_row(question, topics) for question in page.questions]
+    shown = ["when", "question", "score", "state", *(["topic"] if topics else []), "first document", "feedback"]
     if narrow:
         shown = shown[:4]
     event = st.dataframe(
@@ -91,13 +94,14 @@ def _turn(cursor: str | None) -> None:
     put("after", [] if cursor is None else [cursor])
 
 
-def _as_row(question: LoggedQuestion) -> dict[str, Any]:
+def _as_row(question: LoggedQuestion, topics: TopicAssignments | None) -> dict[str, Any]:
     first = question.documents[0].id if question.documents else ""
     return {
         "when": question.ts,
         "question": ui.shorten(show_unseen(question.query), 400) or "(text removed)",
         "score": question.similarity,
         "state": question.state,
+        **({"topic": show_unseen(topics.labels.get(topics.find(question), ""))} if topics else {}),
         "first document": show_unseen(first),
         "feedback": say_feedback(find_feedback(question)),
         "service": show_unseen(question.service),

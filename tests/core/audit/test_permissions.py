@@ -36,7 +36,7 @@ from core.audit.trail import AuditFilter, list_audit
 from core.corpus.corpus import Corpus
 from core.corpus.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic
-from core.coverage.operations import mark_topic, rename_topic
+from core.coverage.operations import exclude_question, include_question, mark_topic, rename_topic
 from core.coverage.summaries import summarize_topics
 from core.coverage.topics import Topic, Trend
 from core.deployments import deployments
@@ -77,6 +77,9 @@ from core.prompts import promotion
 from core.prompts.naming import save_names
 from core.questions.operations import BAD, delete_view, judge_questions, save_view
 from core.questions.views import SavedView
+from core.reviews.operations import QueueDraft, close_queue, create_queue, label_question
+from core.reviews.queues import ReviewItem, ReviewQueue, list_queues
+from core.reviews.tasks import ReviewRule, ReviewTask
 from core.rollouts import canaries, experiments
 from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
@@ -132,6 +135,14 @@ class World:
     @property
     def questions(self) -> tuple[LoggedQuestion, ...]:
         return list_page(self.store, QuestionFilter(), limit=1).questions
+
+    @property
+    def item(self) -> ReviewItem:
+        return ReviewItem(self.questions[0].retrieval_id, 1)
+
+    @property
+    def queue(self) -> ReviewQueue:
+        return list_queues(self.store, ANSWERS)[0]
 
     @property
     def embedder(self) -> HashEmbedder:
@@ -196,6 +207,7 @@ PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
 UNNAMED, NAMED, ANSWERS = (service_scope.Scope("production", name) for name in ("default", "named", "answers"))
 OLD = datetime(2026, 2, 1, tzinfo=UTC)
+REVIEW = QueueDraft(ANSWERS, "kept", ReviewTask.FAITHFULNESS, ReviewRule.SELECTION, ("ada",))
 
 # What each operation is called with, and the lowest role that may. A new operation without a row fails in
 # test_architecture.
@@ -232,6 +244,19 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         EDITOR, lambda w, by: summarize_topics(w.store, [TOPIC], Writer(), by)
     ),
     "questions.operations.judge_questions": (EDITOR, lambda w, by: judge_questions(w.store, w.questions, BAD, by)),
+    "reviews.operations.create_queue": (
+        EDITOR, lambda w, by: create_queue(w.store, replace(REVIEW, name="new"), [w.item], by)
+    ),
+    "reviews.operations.label_question": (
+        EDITOR, lambda w, by: label_question(w.store, w.queue, w.questions[0].retrieval_id, 1.0, by)
+    ),
+    "reviews.operations.close_queue": (EDITOR, lambda w, by: close_queue(w.store, w.queue, by)),
+    "coverage.operations.exclude_question": (
+        EDITOR, lambda w, by: exclude_question(w.store, w.topic.topic_id, w.questions[0], by)
+    ),
+    "coverage.operations.include_question": (
+        EDITOR, lambda w, by: include_question(w.store, w.topic.topic_id, w.questions[0], by)
+    ),
     "questions.operations.save_view": (EDITOR, lambda w, by: save_view(w.store, SavedView("new", ()), by)),
     "questions.operations.delete_view": (EDITOR, lambda w, by: delete_view(w.store, "kept", by)),
     "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
@@ -402,6 +427,8 @@ def fill(store: Store, folder: Path) -> None:
                 state="open", owner="", note="", version=1,
             )
         )  # fmt: skip
+    create_queue(store, REVIEW, [world.item], SETUP)
+    exclude_question(store, "t1", world.questions[0], SETUP)
 
 
 @pytest.fixture(scope="module")

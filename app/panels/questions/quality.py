@@ -1,0 +1,237 @@
+"""Quality in production: latency, cost, tokens, feedback and faithfulness, by day and by segment, from the rollups."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import ui
+from app.panels.questions.resources import (
+    QUALITY_METRICS,
+    load_dimensions,
+    load_judged,
+    load_metric_days,
+    load_metric_segments,
+    load_service,
+)
+from app.text import show_unseen
+from core.log.metrics import MetricSums
+from core.log.retrievals import Window
+from core.questions.wanted import NO_VALUE
+from core.reviews.corrected import MeanStatus
+from core.reviews.report import JudgedQuality
+
+_LOOK = ui.StatusLook("Quality", "gray", "☰")
+_Days = Mapping[date, MetricSums]
+
+
+def render_quality(frame: ui.Frame) -> None:
+    """Draw the sentence, the days, what judges and reviewers say, and the segments."""
+    window = Window(frame.today - timedelta(days=frame.days - 1), frame.today)
+    days = load_metric_days(frame.scope, window)
+    sums = {name: _add(days.get(name, {})) for name in QUALITY_METRICS}
+    if not any(each.count for each in sums.values()):
+        ui.render_empty(
+            f"No question of the last {frame.days} days has a latency, a cost, tokens, feedback or a judge's score.",
+            "deck.log_retrieval(query, score, latency_ms=812, cost_usd=0.0004, tokens=950, answer=answer)",
+        )
+        return
+    ui.render_verdict(_say(sums, frame.days), _LOOK, detail=_detail(frame))
+    left, right = st.columns(2)
+    with left:
+        _draw_latency(days.get("latency_ms", {}))
+        _draw_scores(days)
+    with right:
+        _draw_cost(days.get("cost_usd", {}), load_service(frame.service).budget_usd)
+        _draw_tokens(days.get("tokens", {}))
+    _render_judged(load_judged(frame.scope, window), frame.days)
+    _render_segments(frame, window)
+
+
+def _say(sums: Mapping[str, MetricSums], days: int) -> str:
+    parts = []
+    if sums["latency_ms"].count:
+        middle, slow = (sums["latency_ms"].quantile(share) for share in (0.5, 0.95))
+        parts.append(f"half of the answers took up to {_ms(middle)}, 95% up to {_ms(slow)}")
+    if sums["cost_usd"].count:
+        parts.append(f"a question cost {ui.format_usd(sums['cost_usd'].mean)}".replace("$", "\\$"))
+    if sums["faithfulness"].count:
+        parts.append(f"faithfulness was {ui.format_score(sums['faithfulness'].mean)}")
+    elif sums["feedback"].count:
+        parts.append(f"feedback was {ui.format_score(sums['feedback'].mean)} between -1 and 1")
+    parts = parts or [f"tokens were {sums['tokens'].mean or 0:,.0f} a question"]
+    told = " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+    return f"In the last {days} days {told}."
+
+
+def _detail(frame: ui.Frame) -> str:
+    zone = load_service(frame.service).zone
+    days = "" if zone == "UTC" else f" Percentiles are those of UTC days, sums those of days in {zone}."
+    return f"From the rollups: percentiles are within 5%.{days} Scores of users, judges and reviewers count alike here."
+
+
+def _draw_latency(days: _Days) -> None:
+    if not days:
+        st.caption("No latency was reported.")
+        return
+    figure = go.Figure()
+    for share, color in ((0.5, ui.ACCENT), (0.95, ui.WARNING)):
+        found = {day: sums.quantile(share) for day, sums in days.items()}
+        _add_line(figure, found, f"p{share * 100:.0f}", color, "%{y:,.0f} ms")
+    figure.update_yaxes(title="ms", rangemode="tozero")
+    ui.show_chart(
+        ui.style_chart(figure, title="Latency of answers, by day", height=280), key="quality-latency",
+        alt="The 50th and the 95th percentile of the latency of each day",
+    )  # fmt: skip
+
+
+def _draw_cost(days: _Days, budget_usd: float | None) -> None:
+    if not days:
+        st.caption("No cost was reported.")
+        return
+    figure = go.Figure(
+        go.Bar(
+            x=list(days), y=[sums.total for sums in days.values()], name="cost", marker_color=ui.ACCENT,
+            customdata=[sums.mean for sums in days.values()],
+            hovertemplate="$%{y:.4f}, $%{customdata:.6f} a question",
+        )
+    )  # fmt: skip
+    title = "Cost by day"
+    if budget_usd is not None:
+        over = sum(sums.total > budget_usd for sums in days.values())
+        title += f": over the budget on {over} of {len(days)} days"
+        figure.add_hline(budget_usd, line_dash="dot", line_color=ui.DANGER, annotation_text=f"budget ${budget_usd:g}")
+    figure.update_yaxes(title="USD", rangemode="tozero")
+    ui.show_chart(
+        ui.style_chart(figure, title=title, height=280), key="quality-cost", alt="The cost of each day, and its budget"
+    )
+    if budget_usd is None:
+        st.caption("No budget is set: `quarterdeck services set NAME --budget 5 --reason …`")
+
+
+def _draw_tokens(days: _Days) -> None:
+    if not days:
+        st.caption("No tokens were reported.")
+        return
+    figure = go.Figure()
+    _add_line(figure, {day: sums.mean for day, sums in days.items()}, "tokens", ui.ACCENT, "%{y:,.0f}")
+    figure.update_yaxes(title="tokens a question", rangemode="tozero")
+    ui.show_chart(
+        ui.style_chart(figure, title="Tokens a question, by day", height=280), key="quality-tokens",
+        alt="The mean number of tokens a question of each day",
+    )  # fmt: skip
+
+
+def _draw_scores(days: Mapping[str, _Days]) -> None:
+    """Draw the means of feedback and of the judges' scores; each has its color on every chart."""
+    colors = {"faithfulness": ui.ACCENT, "relevancy": ui.GREEN, "feedback": ui.WARNING}
+    shown = {name: color for name, color in colors.items() if days.get(name)}
+    if not shown:
+        st.caption("No feedback and no judge's score yet.")
+        return
+    figure = go.Figure()
+    for name, color in shown.items():
+        means = {day: sums.mean for day, sums in days[name].items()}
+        counts = [sums.count for sums in days[name].values()]
+        _add_line(figure, means, name, color, "%{y:.2f} of %{customdata:,} answers", counts)
+    figure.update_yaxes(title="mean score")
+    ui.show_chart(
+        ui.style_chart(figure, title="Feedback (-1 to 1) and judges' scores (0 to 1), by day", height=280),
+        key="quality-scores", alt="The daily means of feedback, faithfulness and relevancy",
+    )  # fmt: skip
+
+
+def _add_line(
+    figure: go.Figure, days: Mapping[date, float | None], name: str, color: str, hover: str,
+    counts: Sequence[int] | None = None,
+) -> None:  # fmt: skip
+    figure.add_scatter(
+        x=list(days), y=list(days.values()), name=name, mode="lines+markers", line={"color": color, "width": 2},
+        customdata=counts, hovertemplate=hover,
+    )  # fmt: skip
+
+
+def _render_judged(found: Sequence[JudgedQuality], days: int) -> None:
+    """Draw what the judge says of a sample of answers, and what reviewers' labels make of its mean."""
+    st.markdown("**Judged answers**")
+    if not any(each.judge for each in found):
+        st.caption(
+            "No answer was judged yet. The server judges a random sample of answers in the background, where services "
+            "store their answers."
+        )
+        return
+    rows = [_as_row(each) for each in found if each.judge]
+    columns = {name: ui.score_column() for name in ("judge's mean", "corrected mean", "from", "to", "labels' mean")}
+    ui.show_table(rows, key="quality-judged", file_name="judged.csv", column_config=columns)
+    for each in found:
+        if each.judge:
+            st.caption(_explain(each, days))
+
+
+def _as_row(found: JudgedQuality) -> dict[str, Any]:
+    mean = found.mean
+    return {
+        "what": str(found.task), "judge": found.judge, "judged": mean.judged, "judge's mean": mean.judge_mean,
+        "labels": mean.labels, "labels' mean": mean.label_mean, "corrected mean": mean.mean, "from": mean.low,
+        "to": mean.high,
+    }  # fmt: skip
+
+
+def _explain(found: JudgedQuality, days: int) -> str:
+    mean, name = found.mean, str(found.task).capitalize()
+    if mean.status is MeanStatus.OK:
+        shorter = 1 - (mean.standard_error or 0) / mean.label_error if mean.label_error else 0.0
+        how = f"{ui.format_share(shorter)} less" if shorter > 0 else "no less"
+        told = f"reviewers would say {mean.mean:.2f} (95% interval {mean.low:.2f} to {mean.high:.2f})"
+        told += f"; its standard error is {how} than that of the labels alone"
+    else:
+        told = f"{mean.labels} labels of a random review queue; from {mean.needed} on they correct the judge's mean"
+    left_out = "".join(f" {count:,} could not be judged: {problem}." for problem, count in found.problems[:3])
+    others = f" {found.others:,} answers have a score of another judge or version." if found.others else ""
+    return f"{name}, {days} days: {told}.{left_out}{others}"
+
+
+def _render_segments(frame: ui.Frame, window: Window) -> None:
+    """Draw the numbers of each value of a dimension."""
+    dimensions = load_dimensions(frame.scope)
+    chosen = st.selectbox(
+        "By segment", dimensions, index=dimensions.index("prompt_version"), key="quality_segment",
+        format_func=lambda name: name.replace("_", " "),
+    )  # fmt: skip
+    found = load_metric_segments(frame.scope, window, chosen or "prompt_version")
+    rows = [_as_segment(value, found[value]) for value in sorted(found)]
+    if not rows:
+        st.caption("No question has a number here.")
+        return
+    columns = {
+        "p50 ms": st.column_config.NumberColumn(format="%.0f"), "p95 ms": st.column_config.NumberColumn(format="%.0f"),
+        "cost a question": st.column_config.NumberColumn(format="$%.6f"),
+        "tokens a question": st.column_config.NumberColumn(format="%.0f"),
+    } | {name: ui.score_column() for name in ("feedback", "faithfulness", "relevancy")}  # fmt: skip
+    ui.show_table(rows, key="quality-segments", file_name="quality.csv", column_config=columns)
+
+
+def _as_segment(value: str, sums: Mapping[str, MetricSums]) -> dict[str, Any]:
+    def of(name: str) -> MetricSums:
+        return sums.get(name, MetricSums())
+
+    return {
+        "segment": show_unseen(value) or NO_VALUE, "timed": of("latency_ms").count,
+        "p50 ms": of("latency_ms").quantile(0.5), "p95 ms": of("latency_ms").quantile(0.95),
+        "cost a question": of("cost_usd").mean, "tokens a question": of("tokens").mean,
+        "feedback": of("feedback").mean, "rated": of("feedback").count, "faithfulness": of("faithfulness").mean,
+        "relevancy": of("relevancy").mean, "judged": of("faithfulness").count,
+    }  # fmt: skip
+
+
+def _add(days: _Days) -> MetricSums:
+    found = MetricSums()
+    for sums in days.values():
+        found.add(sums)
+    return found
+
+
+def _ms(value: float | None) -> str:
+    return "—" if value is None else f"{value:,.0f} ms" if value < 10_000 else f"{value / 1000:,.1f} s"

@@ -1,0 +1,20 @@
+"""Review queues with their labels, answers that a judge scored, and questions that were taken out of a topic."""
+
+from alembic import op
+
+from quarterdeck import schema
+
+revision = "0006reviews_serves_0003"
+down_revision = "0005_serves_0003"
+
+
+def upgrade() -> None:
+    """Add the tables."""
+    new = [
+        schema.review_queues,
+        schema.review_items,
+        schema.review_labels,
+        schema.judged_answers,
+        schema.topic_exclusions,
+    ]
+    schema.metadata.create_all(op.get_bind(), new)
