@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
+from core.cases.forgetting import count_cases, forget_cases
 from core.coverage.backlog import count_named_after, forget_labels
 from core.embedding.vectors import VectorCache, forget_vectors
 from core.log.subjects import DataSubject, Traces, count_reports, delete_everything, find_traces, list_own_texts
@@ -21,7 +22,8 @@ class Erasure:
 
     `rows` of the log, `scores` of them, `exposures` and `events` of clients, `spans` of traces that are still open,
     `examples` of refused input that name the id; and of texts that nobody else asked, the cached `vectors`, the queries
-    in saved `predictions` and the `topics` that are called so.
+    in saved `predictions` and the `topics` that are called so. `cases` are evaluation cases that were made of one of the
+    questions, or have one of those texts, now or in a former version.
     """
 
     rows: int
@@ -33,6 +35,7 @@ class Erasure:
     vectors: int
     predictions: int
     topics: int
+    cases: int
 
     @property
     def total(self) -> int:
@@ -67,6 +70,7 @@ def erase(store: Store, subject: DataSubject, by: Act) -> Erasure:
         forget_vectors(change.connection, own)
         forget_texts(change.connection, own)
         forget_labels(change.connection, own)
+        forget_cases(change.connection, traces.retrieval_ids, own)
         delete_everything(store, change.connection, subject, traces)
     return found
 
@@ -75,4 +79,5 @@ def _count(store: Store, subject: DataSubject, traces: Traces, own: list[str]) -
     vectors = VectorCache(store).count(own)
     named = count_named_after(store, own)
     counts = {"rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own), "topics": named}
+    counts["cases"] = count_cases(store, traces.retrieval_ids, own)
     return Erasure(**counts, **count_reports(store, subject, traces))

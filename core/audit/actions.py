@@ -28,6 +28,7 @@ class Subject(StrEnum):
     QUESTION = "question"
     VIEW = "view"
     SESSION = "session"
+    CASE = "case"
 
 
 class Action(StrEnum):
@@ -84,6 +85,12 @@ class Action(StrEnum):
     QUESTION_JUDGE = "question.judge"
     VIEW_SAVE = "view.save"
     VIEW_DELETE = "view.delete"
+    CASE_ADD = "case.add"
+    CASE_CHANGE = "case.change"
+    CASE_REMOVE = "case.remove"
+    CASE_RESTORE = "case.restore"
+    CASE_IMPORT = "case.import"
+    CASE_GOLDEN = "case.golden"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}
