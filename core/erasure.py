@@ -22,8 +22,8 @@ class Erasure:
 
     `rows` of the log, `scores` of them, `exposures` and `events` of clients, `spans` of traces that are still open,
     `examples` of refused input that name the id; and of texts that nobody else asked, the cached `vectors`, the queries
-    in saved `predictions` and the `topics` that are called so. `cases` are evaluation cases that were made of one of the
-    questions, or have one of those texts, now or in a former version.
+    in saved `predictions` and the `topics` that are called so. `cases` are evaluation cases that were made of one of
+    the questions, or have one of those texts, now or in a former version.
     """
 
     rows: int

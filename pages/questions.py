@@ -7,6 +7,7 @@ from zlib import crc32
 import streamlit as st
 
 from app import ui
+from app.panels.questions.cases import render_add_to_cases
 from app.panels.questions.filters import clear_filters, read_pairs, render_filters, render_form
 from app.panels.questions.judging import render_judging
 from app.panels.questions.question import render_question
@@ -122,6 +123,7 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame) -> None:
         selected = render_table(page, key=key, narrow=is_split)
         if len(selected) > 1:
             render_judging(selected, frame.environment, key="several")
+            render_add_to_cases(selected, threshold, frame.environment, key="several")
         render_paging(page, is_first=after is None)
         render_files(chosen.wanted, selected, frame.environment)
     shown = selected[0] if len(selected) == 1 else named

@@ -21,7 +21,6 @@ from app.commands.common import (
 )
 from core.audit.acts import Act
 from core.config import Config
-from core.errors import InvalidInput
 from core.indexes.registry import Index
 from quarterdeck.store import Store
 

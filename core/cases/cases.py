@@ -1,6 +1,7 @@
 """Rule: evaluation cases as the store keeps them: their names and limits, where they come from, and their file.
 
-The file has the format that `quarterdeck eval` reads; what it does not hold (source, reviewer, tags) stays in the store.
+The file has the format that `quarterdeck eval` reads; what it does not hold (source, reviewer, tags)
+stays in the store.
 """
 
 import json

@@ -218,11 +218,11 @@ def _read_former(store: Store, name: str, version: int) -> tuple[StoredCase, ...
     return tuple(sorted((each for each in found if each), key=lambda each: (each.position, each.id)))
 
 
-def _read_history(row: Mapping[str, Any]) -> StoredCase | None:
+def _read_history(row: Any) -> StoredCase | None:
     return read_body(json.loads(row["body"]), version=row["case_version"]) if row["body"] else None
 
 
-def _read_case(row: Mapping[str, Any]) -> StoredCase:
+def _read_case(row: Any) -> StoredCase:
     case = Case(
         row["case_id"], row["question"], tuple(json.loads(row["expected_documents"])), row["reference_answer"],
         bool(row["answerable"]),
