@@ -1,7 +1,8 @@
 """Prompts: which prompt variant wins under which rule, what the runs say, and what is in production."""
 
+from typing import Any
+
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from app import ui
 from app.panels.prompts.behavior import render_behavior
@@ -114,7 +115,7 @@ def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> No
     render_own(cases, evaluate, frame)
 
 
-def render_own(cases: DeltaGenerator, evaluate: DeltaGenerator, frame: ui.Frame) -> None:
+def render_own(cases: Any, evaluate: Any, frame: ui.Frame) -> None:
     """The tabs that need no run: the case sets of the store, and the evaluation that makes runs."""
     if cases.open:
         with cases, ui.showing_errors("The cases could not be read"):
@@ -134,13 +135,15 @@ def render(frame: ui.Frame) -> None:
         )
         ui.render_said()
         ui.render_empty(plain(none), "quarterdeck demo")
+        if found.searched and experiment:
+            st.caption(plain(found.searched))
         if runs := load_choices(experiment):
             if found.searched:
-                st.caption(plain(found.searched))
                 st.markdown("##### Where your runs keep their figures")
                 render_names(experiment, runs, frame.environment)
             render_runs(experiment, ())
-        render_own(*st.tabs(_OWN_TABS, on_change="rerun", key="tab", bind="query-params"), frame)
+        own_cases, own_evaluate = st.tabs(_OWN_TABS, on_change="rerun", key="tab", bind="query-params")
+        render_own(own_cases, own_evaluate, frame)
         return
     render_sentence(found, rule)
     offer_shared_cases(found)

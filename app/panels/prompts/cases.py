@@ -76,7 +76,7 @@ def _render_table(found: CaseSet, environment: str) -> None:
     """Draw the cases that match the words; an edit and a removal are saved together, under one reason."""
     import pandas as pd
 
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
     words = left.text_input("Find", key="case_words", placeholder="words of the question, an id, a tag", max_chars=200)
     only = right.toggle("Not reviewed only", key="case_waiting")
     shown = [each for each in found.cases if _matches(each, words) and not (only and each.reviewer)]

@@ -30,8 +30,8 @@ from core.tracking.conventions import clean_version
 
 KIND = "evaluation"
 _OFFLINE = "extractive"
-_ANSWERERS = {"offline: sentences of the documents": _OFFLINE, "OpenAI's protocol": "openai", "Anthropic": "anthropic"}
-_JUDGES = {"offline": "offline", "a language model": "llm"}
+_ANSWERERS = {"offline": _OFFLINE, "OpenAI": "openai", "Anthropic": "anthropic"}
+_JUDGES = {"offline": "offline", "a model": "llm"}
 _MOST_PROMPTS = 8
 
 
@@ -90,9 +90,12 @@ def _render_form(environment: str) -> None:
         labels = [each.label for each in choices]
         right.selectbox("Cases", labels, key="eval_cases")
         columns = st.columns(4)
-        columns[0].selectbox("Answers come from", list(_ANSWERERS), key="eval_answerer")
+        columns[0].selectbox(
+            "Answers", list(_ANSWERERS), key="eval_answerer",
+            help="Offline: sentences of the documents. Or a model that speaks this protocol; the server needs its key.",
+        )  # fmt: skip
         models = _list_models()
-        columns[1].selectbox("Answering model", models, index=None, key="eval_model", placeholder="for a protocol")
+        columns[1].selectbox("Answering model", models, index=None, key="eval_model", placeholder="none")
         columns[2].selectbox("Judge", list(_JUDGES), key="eval_judge")
         columns[3].selectbox("Judging model", models, index=None, key="eval_judge_model", placeholder="the same")
         left, right = st.columns([1, 3])
@@ -159,7 +162,7 @@ def say_end(job: Job, log: str) -> str:
     if job.state is JobState.CANCELLED:
         return "its finished cases are kept where a model answered; start it again to resume"
     figures = [line for line in log.splitlines() if ": " in line and "faithfulness_mean" in line]
-    return "; ".join(ui.shorten(line, 160) for line in figures[:3]) or job.last_line.removeprefix("quarterdeck: ")
+    return "; ".join(ui.shorten(line, 300) for line in figures[:3]) or job.last_line.removeprefix("quarterdeck: ")
 
 
 def _show_results(job: Job) -> None:
