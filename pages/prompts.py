@@ -122,7 +122,7 @@ def render_own(cases: Any, evaluate: Any, frame: ui.Frame) -> None:
             render_case_sets(frame.environment)
     if evaluate.open:
         with evaluate, ui.showing_errors("What can be evaluated could not be read"):
-            render_evaluation(frame.environment)
+            render_evaluation()
 
 
 def render(frame: ui.Frame) -> None:

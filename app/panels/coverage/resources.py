@@ -78,5 +78,6 @@ def load_topic_proposals(
     scope: Scope, today: date, days: int, clusters: int | None, topic_id: str, set_name: str, set_version: int
 ) -> Proposals:
     """Return cases for the typical questions of a topic, without those that a set has at this version."""
+    del set_version  # a part of the key only: proposals for a former version are of no use
     coverage = load_coverage(scope, today, days, clusters)
     return propose_of_topic(get_store(), get_embedder(), coverage, topic_id, set_name)

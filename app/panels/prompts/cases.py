@@ -243,13 +243,13 @@ def _render_history(found: CaseSet, environment: str) -> None:
     ui.show_table(rows, key=f"case-history-{found.name}", file_name="case_history.csv")
     earlier = [each.version for each in changes if each.version < found.version]
     if earlier:
-        with st.form(f"case-restore-{found.name}-{found.version}", border=False):
-            with st.container(horizontal=True, vertical_alignment="bottom"):
-                st.selectbox("Restore version", earlier, key=f"case-version-{found.name}", width=160)
-                st.text_input("Reason", key=f"case-restore-reason-{found.name}", max_chars=500, width=360)
-                st.form_submit_button(
-                    "Restore", on_click=_restore, args=(found, environment), **lock(Action.CASE_RESTORE, environment)
-                )
+        form = f"case-restore-{found.name}-{found.version}"
+        with st.form(form, border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+            st.selectbox("Restore version", earlier, key=f"case-version-{found.name}", width=160)
+            st.text_input("Reason", key=f"case-restore-reason-{found.name}", max_chars=500, width=360)
+            st.form_submit_button(
+                "Restore", on_click=_restore, args=(found, environment), **lock(Action.CASE_RESTORE, environment)
+            )
     _render_case_history(found)
 
 

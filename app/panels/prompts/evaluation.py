@@ -44,12 +44,12 @@ class CaseChoice:
     label: str
 
 
-def render_evaluation(environment: str) -> None:
+def render_evaluation() -> None:
     """Draw the form and the last evaluation that was started here."""
     render_outcome(KIND)
     job = get_jobs().find(KIND)
     if job is None or job.state is not JobState.RUNNING:
-        _render_form(environment)
+        _render_form()
     done = render_command(KIND, "Evaluation", explain=say_end)
     if done is not None and done.state is JobState.DONE:
         _show_results(done)
@@ -77,7 +77,7 @@ def list_case_choices() -> tuple[CaseChoice, ...]:
     return (*sets, *(CaseChoice("--cases", str(path), f"file {path.name}") for path in files))
 
 
-def _render_form(environment: str) -> None:
+def _render_form() -> None:
     prompts, choices = list_prompts(), list_case_choices()
     if not prompts or not choices:
         what = "prompt is registered" if not prompts else "case is stored"
@@ -105,7 +105,7 @@ def _render_form(environment: str) -> None:
         )  # fmt: skip
         right.text_input("Reason", key="eval_reason", max_chars=500)
         st.form_submit_button(
-            "Start the evaluation", type="primary", on_click=_start, args=(prompts, choices, environment),
+            "Start the evaluation", type="primary", on_click=_start, args=(prompts, choices),
             **lock(Action.JOB_START, get_config().environment),
         )  # fmt: skip
     st.caption(
@@ -134,7 +134,7 @@ def make_arguments(
     return tuple(arguments)
 
 
-def _start(prompts: dict[str, str], choices: tuple[CaseChoice, ...], environment: str) -> None:
+def _start(prompts: dict[str, str], choices: tuple[CaseChoice, ...]) -> None:
     """Start the job that the form describes. Runs before the page is drawn."""
     state = st.session_state
     chosen = list(state["eval_prompts"])

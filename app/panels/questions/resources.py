@@ -103,4 +103,5 @@ def load_case_proposals(
     _questions: tuple[LoggedQuestion, ...],
 ) -> Proposals:
     """Return cases for some questions, which `names` tell apart, and what of a set they repeat."""
+    del names, set_version  # parts of the key only
     return propose_cases(get_store(), get_embedder(), _questions, set_name, threshold=threshold)
