@@ -6,7 +6,7 @@ The trail holds ids and digests and no text, so that an erasure need not touch i
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
@@ -102,8 +102,7 @@ def change_cases(
         edited = [_review(each, known[each.id], by) for each in changed if each.id not in removed]
         written = [each for each in edited if not is_same(each, known[each.id])]
         edit = _plan(former, written, sorted(removed))
-        action = Action.CASE_CHANGE if written else Action.CASE_REMOVE
-        change.record(action, name, describe_state(former), edit.told)
+        change.record(Action.CASE_CHANGE if written else Action.CASE_REMOVE, name, describe_state(former), edit.told)
         _save(change, edit)
     return change.entry_id
 
@@ -161,7 +160,9 @@ def mark_golden(store: Store, name: str, by: Act, *, golden: bool = True) -> int
 
 
 def _read(change: Change, name: str, expected: int | None) -> CaseSet:
-    former = read_set(change.connection, check_set_name(name))
+    row = select(case_sets.c.version).where(case_sets.c.name == check_set_name(name))
+    change.connection.execute(row.with_for_update())  # on PostgreSQL the next writer waits here
+    former = read_set(change.connection, name)
     if expected is not None and former.version != expected:
         raise Conflict(
             f"{name!r} is at version {former.version}, you changed version {expected}: somebody else was faster. "

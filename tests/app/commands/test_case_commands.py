@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from core.log.filters import QuestionFilter
 from core.log.questions import list_page
 from core.tracking.cases import parse_cases
 from core.tracking.gateway import Tracking
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.app.commands.running import Run, only_line
 
@@ -92,11 +95,15 @@ def test_a_wrong_call_is_one_line(arguments: tuple[str, ...], said: str, cases: 
 
 @pytest.mark.slow
 def test_questions_are_added_as_drafts_and_repeats_are_named(cases: Run, lab: Store) -> None:
+    now = datetime.now(UTC)
+    texts = ("how do I load a vpp plugin", "How can I load a VPP plugin?")
+    append_retrievals(lab, [Retrieval(now - timedelta(minutes=at), text, 0.3) for at, text in enumerate(texts)])
     first, second = list_page(lab, QuestionFilter(), limit=2).questions
+    assert (first.query, second.query) == texts
     asked = ("--question", first.retrieval_id, "--question", second.retrieval_id)
     shown = cases("add", "qa", *asked)
     assert "1 would be added; add --yes" in shown.out
-    assert f"repeats {first.query!r}" in shown.out  # "what is a vpp node 7" and "... 8" say the same
+    assert f"repeats {first.query!r}" in shown.out
     assert find_set(lab, "qa").version == 0
     assert cases("add", "qa", *asked, "--yes", "--json").json["added"] == 1
     (case,) = get_set(lab, "qa").cases
