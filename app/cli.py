@@ -16,6 +16,7 @@ from app.commands import (
     audit,
     backups,
     canaries,
+    cases,
     corpus,
     deploy,
     doctor,
@@ -124,7 +125,7 @@ for command in (
     log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command,
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
-    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
+    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary, cases.cases,
     experiments.experiments, ledger.ledger, ledger.predict_effect_command, backups.backup, backups.restore,
     doctor.doctor, migrations.migrate,
 ):  # fmt: skip

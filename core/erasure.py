@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
+from core.cases.forgetting import count_cases, forget_cases
 from core.coverage.backlog import count_named_after, forget_labels
 from core.coverage.exclusions import count_exclusions, forget_exclusions
 from core.embedding.vectors import VectorCache, forget_vectors
@@ -23,7 +24,8 @@ class Erasure:
     `rows` of the log, `scores` of them, `exposures` and `events` of clients, `spans` of traces that are still open,
     `examples` of refused input that name the id; places in `reviews`, reviewers' `labels`, `judgments` of answers; and
     of texts that nobody else asked, the cached `vectors`, the queries in saved `predictions`, the `topics` that are
-    called so and the `exclusions` from topics.
+    called so and the `exclusions` from topics. `cases` are evaluation cases that were made of one of the questions, or
+    have one of those texts, now or in a former version.
     """
 
     rows: int
@@ -39,6 +41,7 @@ class Erasure:
     labels: int = 0
     judgments: int = 0
     exclusions: int = 0
+    cases: int = 0
 
     @property
     def total(self) -> int:
@@ -74,6 +77,7 @@ def erase(store: Store, subject: DataSubject, by: Act) -> Erasure:
         forget_texts(change.connection, own)
         forget_labels(change.connection, own)
         forget_exclusions(change.connection, own)
+        forget_cases(change.connection, traces.retrieval_ids, own)
         delete_everything(store, change.connection, subject, traces)
     return found
 
@@ -83,6 +87,6 @@ def _count(store: Store, subject: DataSubject, traces: Traces, own: list[str]) -
     named = count_named_after(store, own)
     counts = {
         "rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own), "topics": named,
-        "exclusions": count_exclusions(store, own),
+        "exclusions": count_exclusions(store, own), "cases": count_cases(store, traces.retrieval_ids, own),
     }  # fmt: skip
     return Erasure(**counts, **count_reports(store, subject, traces))

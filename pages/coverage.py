@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import ui
 from app.panels.coverage.backlog import list_drop_shares, render_backlog
+from app.panels.coverage.cases import render_topic_cases
 from app.panels.coverage.charts import render_charts
 from app.panels.coverage.findings import render_findings
 from app.panels.coverage.progress import render_progress
@@ -77,6 +78,8 @@ def render(frame: ui.Frame) -> None:
     of_drop = list_drop_shares(frame, found)
     findings = load_findings(frame.scope, frame.today, days, clusters)
     render_topic(topic, backlog.get(topic.topic_id), coverage, of_drop.get(topic.topic_id), frame.environment)
+    if is_reader:
+        render_topic_cases(topic, frame.scope, frame.today, days, clusters, frame.environment)
     render_findings(findings.get(topic.topic_id, {}))
     render_backlog(coverage, backlog, of_drop, findings)
 

@@ -1,10 +1,14 @@
 """Prompts: which prompt variant wins under which rule, what the runs say, and what is in production."""
 
+from typing import Any
+
 import streamlit as st
 
 from app import ui
 from app.panels.prompts.behavior import render_behavior
+from app.panels.prompts.cases import render_case_sets
 from app.panels.prompts.comparison import render_comparison
+from app.panels.prompts.evaluation import render_evaluation
 from app.panels.prompts.names import render_names
 from app.panels.prompts.promotion import render_promotion
 from app.panels.prompts.resources import load_choices, load_comparison, load_experiment_names
@@ -16,6 +20,7 @@ from core.prompts.decisions import WinnerRule
 
 _EXTRACTIVE = " Answers are sentences copied from the documents, no language model; costs are simulated list prices."
 _MOST_PROBLEMS = 8
+_OWN_TABS = ("Cases", "Evaluate")
 _NO_VERDICT = ui.StatusLook("No verdict", "gray", "…")
 
 
@@ -88,8 +93,8 @@ def wants_shared() -> bool:
 
 def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> None:
     """The evidence, the runs, the promotion and the live figures; only the open tab is computed."""
-    compare, runs, promotion, live, names = st.tabs(
-        ["Compare", "Runs", "Promote", "Live", "Names"], on_change="rerun", key="tab", bind="query-params"
+    compare, runs, promotion, live, names, cases, evaluate = st.tabs(
+        ["Compare", "Runs", "Promote", "Live", "Names", *_OWN_TABS], on_change="rerun", key="tab", bind="query-params"
     )
     if compare.open:
         with compare:
@@ -107,6 +112,17 @@ def render_tabs(found: PromptComparison, experiment: str, frame: ui.Frame) -> No
     if names.open:
         with names, ui.showing_errors("The names could not be read"):
             render_names(experiment, load_choices(experiment), frame.environment)
+    render_own(cases, evaluate, frame)
+
+
+def render_own(cases: Any, evaluate: Any, frame: ui.Frame) -> None:
+    """The tabs that need no run: the case sets of the store, and the evaluation that makes runs."""
+    if cases.open:
+        with cases, ui.showing_errors("The cases could not be read"):
+            render_case_sets(frame.environment)
+    if evaluate.open:
+        with evaluate, ui.showing_errors("What can be evaluated could not be read"):
+            render_evaluation()
 
 
 def render(frame: ui.Frame) -> None:
@@ -119,12 +135,15 @@ def render(frame: ui.Frame) -> None:
         )
         ui.render_said()
         ui.render_empty(plain(none), "quarterdeck demo")
+        if found.searched and experiment:
+            st.caption(plain(found.searched))
         if runs := load_choices(experiment):
             if found.searched:
-                st.caption(plain(found.searched))
                 st.markdown("##### Where your runs keep their figures")
                 render_names(experiment, runs, frame.environment)
             render_runs(experiment, ())
+        own_cases, own_evaluate = st.tabs(_OWN_TABS, on_change="rerun", key="tab", bind="query-params")
+        render_own(own_cases, own_evaluate, frame)
         return
     render_sentence(found, rule)
     offer_shared_cases(found)

@@ -8,6 +8,7 @@ from zlib import crc32
 import streamlit as st
 
 from app import ui
+from app.panels.questions.cases import render_add_to_cases
 from app.panels.questions.filters import clear_filters, read_pairs, render_filters, render_form
 from app.panels.questions.judging import render_judging
 from app.panels.questions.quality import render_quality
@@ -130,6 +131,7 @@ def render_list(chosen: Chosen, threshold: float, frame: ui.Frame, topics: Topic
         selected = render_table(page, key=key, narrow=is_split, topics=topics)
         if len(selected) > 1:
             render_judging(selected, frame.environment, key="several")
+            render_add_to_cases(selected, threshold, frame.environment, key="several")
         if selected:
             render_sending(selected, frame.environment)
         render_paging(page, is_first=after is None)

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from quarterdeck.clock import now_ms
 
-REVISION = "0006reviews_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
+REVISION = "0006_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
@@ -542,6 +542,59 @@ topic_exclusions = Table(
     Column("excluded_ms", BigInteger, nullable=False),
     Column("excluded_by", Text, nullable=False),
     sqlite_with_rowid=False,
+)
+
+# Sets of evaluation cases, with the version that the next writer has to expect. At most one is the golden set of index
+# swaps.
+case_sets = Table(
+    "case_sets",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("golden", Integer, nullable=False, server_default="0"),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("updated_by", Text, nullable=False),
+)
+
+# The cases of today. `position` is their order in the set; `expected_documents` and `tags` are JSON. `retrieval_id` is
+# the question that a case was made of, in its environment and service, and `topic_id` the topic; "" for none.
+cases = Table(
+    "cases",
+    metadata,
+    Column("set_name", String(100), primary_key=True),
+    Column("case_id", String(200), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("question", Text, nullable=False),
+    Column("expected_documents", Text, nullable=False),
+    Column("reference_answer", Text, nullable=False),
+    Column("answerable", Integer, nullable=False),
+    Column("environment", String(64), nullable=False),
+    Column("service", String(128), nullable=False),
+    Column("retrieval_id", Text, nullable=False),
+    Column("topic_id", String(64), nullable=False),
+    Column("corpus_version", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("reviewer", Text, nullable=False),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("updated_by", Text, nullable=False),
+    Index("cases_by_topic", "topic_id"),
+    Index("cases_by_source", "environment", "retrieval_id"),
+)
+
+# What each version of a set changed: the case as it was from then on, as JSON, "" for one that was removed.
+case_history = Table(
+    "case_history",
+    metadata,
+    Column("set_name", String(100), primary_key=True),
+    Column("set_version", Integer, primary_key=True),
+    Column("case_id", String(200), primary_key=True),
+    Column("case_version", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("audit_id", BigInteger, nullable=False),
 )
 
 # What was taken in and must not be taken in twice: a request's idempotency key or a trace's id, by its source.

@@ -23,8 +23,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "log", "intake", "jobs", "store", "deployments", "embedding",
     "drift",
-    "corpus", "arms", "config", "indexes", "coverage", "flags", "rollouts", "prompts", "predictions", "questions",
-    "reviews", "causes", "ledger", "alerts",
+    "corpus", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts", "predictions",
+    "questions", "reviews", "causes", "ledger", "alerts",
 )  # fmt: skip
 TOP = {"demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}

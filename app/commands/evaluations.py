@@ -1,6 +1,7 @@
 """The commands `eval` and `gate` of the command line: options in, reports out as text, JSON, JUnit XML and Markdown."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, show
+from app.commands.common import PROGRESS, common, show, show_progress
 from core.config import Config
 from core.errors import InvalidInput
 from core.prompts.gates import GateReport
@@ -26,6 +27,7 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Check the prompts that changed since the merge base with this ref (default: origin/main, else main).",
         ),
         click.option("--cases", type=_PATH, metavar="FILE", help="The test questions (default: the demo's)."),
+        click.option("--set", "case_set", default="", metavar="NAME", help="A case set of the store: qa, or qa@3."),
         click.option("--corpus", multiple=True, type=_PATH, metavar="FOLDER", help="The documents (default: v1)."),
         click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml)."),
         click.option("--thresholds", type=_PATH, metavar="FILE", help="The thresholds (default: data/gates.yaml)."),
@@ -39,6 +41,7 @@ def _reporting(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("eval")
 @click.argument("prompts", nargs=-1, required=True, type=_PATH, metavar="PROMPT...")
 @click.option("--cases", type=_PATH, metavar="FILE", help="The test questions as JSON Lines (default: the demo's).")
+@click.option("--set", "case_set", default="", metavar="NAME", help="A case set of the store: qa, or qa@3.")
 @click.option(
     "--answerer",
     default="extractive",
@@ -86,12 +89,15 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Evaluate prompt files over test cases; complete evaluations become MLflow runs. A killed run can be resumed.
+    """Evaluate prompts over test cases; complete evaluations become MLflow runs. A killed run can be resumed.
+
+    PROMPT is a file, or a version in the prompt registry such as prompts:/qa/3.
 
     Example: quarterdeck eval data/demo/prompts/qa/v3.md --cases data/demo/cases/qa.jsonl
     """
     from core.prompts.trials import Trial, run_trial
 
+    _check_cases(cases, options["case_set"])
     given: dict[str, Any] = {name: path for name, path in (("cases", cases), ("prices", prices)) if path}
     trial = Trial(prompts, corpora=corpus, judge_protocol=judge_answerer, **given, **options)
     outcome = run_trial(config, trial, on_progress=_show_progress)
@@ -146,11 +152,18 @@ def _split(options: dict[str, Any]) -> tuple[Any, dict[str, Path | None]]:
     """Return the files that the gate reads and writes. Options that are not given keep their defaults."""
     from core.prompts.gatekeeper import Files
 
+    _check_cases(options["cases"], options["case_set"])
     given = {name: options[name].absolute() for name in ("cases", "prices", "thresholds") if options[name]}
+    given["case_set"] = options["case_set"]
     if options["corpus"]:
         given["corpora"] = tuple(folder.absolute() for folder in options["corpus"])
     options["prompts"] = tuple(path.absolute() for path in options["prompts"])
     return Files(**given), {"junit": options["junit"], "summary": options["summary"]}
+
+
+def _check_cases(file: Path | None, case_set: str) -> None:
+    if file and case_set:
+        raise InvalidInput("cases", "give either --cases or --set")
 
 
 def _finish(
@@ -221,8 +234,10 @@ def _lines(outcome: Any) -> list[str]:
 
 
 def _show_progress(label: str, done: int, total: int) -> None:
-    """Count in place on a terminal; in a log, print a line for each quarter."""
-    if sys.stderr.isatty():
+    """Count in place on a terminal; in a log, print a line for each quarter, and each one for a page that waits."""
+    if os.environ.get(PROGRESS) == "lines":
+        show_progress(re.sub(r"\W", "_", label)[:60] or "cases", done, total)
+    elif sys.stderr.isatty():
         click.echo(f"\r{label}: {done} of {total} cases", err=True, nl=done == total)
     elif done == total or done % max(1, total // 4) == 0:
         click.echo(f"{label}: {done} of {total} cases", err=True)

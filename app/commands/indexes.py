@@ -1,7 +1,6 @@
 """The commands `index …`: build, probe, swap, roll back, remove; predict what a corpus version would fix."""
 
 import sys
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,7 @@ from app.commands.common import (
 )
 from core.audit.acts import Act
 from core.config import Config
-from core.errors import InvalidInput
-from core.indexes.probes import GoldenQuery
 from core.indexes.registry import Index
-from core.tracking.cases import Case
 from quarterdeck.store import Store
 
 if TYPE_CHECKING:
@@ -43,7 +39,11 @@ _alias_option = click.option("--alias", default="default", show_default=True, he
 _golden_option = click.option(
     "--golden",
     type=click.Path(path_type=Path),
-    help="JSONL of evaluation cases whose expected documents must be found (default: QUARTERDECK_GOLDEN_SET).",
+    help="JSONL of evaluation cases whose expected documents must be found "
+    "(default: the golden case set of the store, else QUARTERDECK_GOLDEN_SET).",
+)
+_set_option = click.option(
+    "--set", "case_set", default="", metavar="NAME", help="A case set of the store: qa, or qa@3."
 )
 
 
@@ -112,11 +112,13 @@ def index_list(config: Config, *, as_json: bool) -> None:
 @click.argument("name")
 @_alias_option
 @_golden_option
+@_set_option
 @common
-def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, as_json: bool) -> None:
+def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, case_set: str, as_json: bool) -> None:
     """Test an index before it goes live, and compare it with the live one (exit code 1 when it does not pass).
 
-    The result is stored: on the corpus page, an index can go live only if its last probe passed.
+    The result is stored: on the corpus page, an index can go live only if its last probe passed. Cases of topics that
+    are marked indexed are added to the golden set.
 
     Example: quarterdeck index probe docs-v2 --golden data/demo/cases/qa.jsonl
     """
@@ -124,7 +126,7 @@ def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, a
 
     store = open_store(config)
     live = find_live(store, alias)
-    report = _probe(config, store, name, live, golden)
+    report = _probe(config, store, name, live, golden, case_set)
     act = Act(config.operator, f"probed for {alias}", config.environment)
     save_probe(store, report, act, live=live.name if live else None)
     marks = {True: "ok  ", False: "FAIL"}
@@ -141,11 +143,20 @@ def index_probe(config: Config, *, name: str, alias: str, golden: Path | None, a
 @click.argument("name")
 @_alias_option
 @_golden_option
+@_set_option
 @click.option("--unprobed", is_flag=True, help="Swap without a probe.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 @common
 def index_swap(
-    config: Config, *, name: str, alias: str, golden: Path | None, unprobed: bool, reason: str, as_json: bool
+    config: Config,
+    *,
+    name: str,
+    alias: str,
+    golden: Path | None,
+    case_set: str,
+    unprobed: bool,
+    reason: str,
+    as_json: bool,
 ) -> None:
     """Probe an index and point the alias at it; readers follow within 2 seconds.
 
@@ -160,7 +171,7 @@ def index_swap(
     if unprobed:
         swap_index(store, alias, name, act, expected=former)
     else:
-        ship_index(store, alias, _probe(config, store, name, live, golden), act, expected=former)
+        ship_index(store, alias, _probe(config, store, name, live, golden, case_set), act, expected=former)
     show(as_json, {"alias": alias, "index": name, "former": former}, [f"{alias} points to {name}, was {former}"])
 
 
@@ -296,25 +307,15 @@ def _read_source(config: Config, source: str) -> Any:
     return read_version(open_corpus(config), source, on_progress=show_progress)
 
 
-def _probe(config: Config, store: Store, name: str, live: Index | None, golden: Path | None) -> Any:
+def _probe(config: Config, store: Store, name: str, live: Index | None, golden: Path | None, case_set: str) -> Any:
+    from core.cases.golden import GoldenChoice, load_golden
     from core.indexes.builds import list_recent_queries, probe_index
-    from core.tracking.cases import parse_cases
 
-    golden = golden or (config.golden_set if config.golden_set.exists() else None)
-    try:
-        cases = parse_cases(golden.read_text(encoding="utf-8"), source=golden.name) if golden else ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput("golden", f"{golden} cannot be read: {error}") from error
     return probe_index(
         store,
         make_embedder(config, store),
         name,
-        golden=golden_of(cases),
+        golden=load_golden(store, GoldenChoice(golden, case_set, config.golden_set)),
         queries=list_recent_queries(store, today=datetime.now(UTC).date()),
         live=live.name if live else None,
     )
-
-
-def golden_of(cases: Iterable[Case]) -> tuple[GoldenQuery, ...]:
-    """Return the evaluation cases as golden queries; those that expect no document are left out."""
-    return tuple(GoldenQuery(case.question, case.expected_documents) for case in cases if case.expected_documents)

@@ -30,6 +30,7 @@ class Subject(StrEnum):
     VIEW = "view"
     SESSION = "session"
     REVIEW = "review"
+    CASE = "case"
 
 
 class Action(StrEnum):
@@ -93,6 +94,12 @@ class Action(StrEnum):
     REVIEW_CREATE = "review.create"
     REVIEW_LABEL = "review.label"
     REVIEW_CLOSE = "review.close"
+    CASE_ADD = "case.add"
+    CASE_CHANGE = "case.change"
+    CASE_REMOVE = "case.remove"
+    CASE_RESTORE = "case.restore"
+    CASE_IMPORT = "case.import"
+    CASE_GOLDEN = "case.golden"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

@@ -91,6 +91,12 @@ NEEDS = {
     Action.REVIEW_CREATE: Role.EDITOR,
     Action.REVIEW_LABEL: Role.EDITOR,
     Action.REVIEW_CLOSE: Role.EDITOR,
+    Action.CASE_ADD: Role.EDITOR,
+    Action.CASE_CHANGE: Role.EDITOR,
+    Action.CASE_REMOVE: Role.EDITOR,
+    Action.CASE_RESTORE: Role.EDITOR,
+    Action.CASE_IMPORT: Role.EDITOR,
+    Action.CASE_GOLDEN: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.
@@ -99,7 +105,8 @@ SHARED = frozenset(
         Action.INDEX_REGISTER, Action.INDEX_SWAP, Action.INDEX_RETIRE, Action.INDEX_REMOVE, Action.PROBE_SAVE,
         Action.JOB_START, Action.JOB_CANCEL, Action.LOG_PURGE, Action.LOG_ERASE, Action.ENVIRONMENT_ADD,
         Action.SERVICE_SET, Action.STORE_RESTORE, Action.PROMPT_PROMOTE, Action.PROMPT_ROLLBACK, Action.PROMPT_MAP,
-        Action.SESSION_END,
+        Action.SESSION_END, Action.CASE_ADD, Action.CASE_CHANGE, Action.CASE_REMOVE, Action.CASE_RESTORE,
+        Action.CASE_IMPORT, Action.CASE_GOLDEN,
     }
 )  # fmt: skip
 

@@ -109,6 +109,12 @@ def list_topic_ids(store: Store) -> frozenset[str]:
         return frozenset(connection.scalars(select(topics.c.topic_id)))
 
 
+def list_topic_ids_in(store: Store, state: TopicState) -> frozenset[str]:
+    """Return the ids of the topics in a state, of every scope and model."""
+    with store.read() as connection:
+        return frozenset(connection.scalars(select(topics.c.topic_id).where(topics.c.state == str(state))))
+
+
 def get_backlog_topic(store: Store, topic_id: str) -> BacklogTopic:
     """Return one topic. Raises NotFound."""
     with store.read() as connection:

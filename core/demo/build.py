@@ -15,6 +15,8 @@ from pathlib import Path
 import yaml
 
 from core.audit.acts import Act
+from core.cases.golden import read_cases
+from core.cases.operations import import_cases
 from core.config import PROJECT, Config
 from core.demo.replies import AskedOf, Reply, log_traffic, reply_to_all
 from core.demo.repository import DemoRepository
@@ -92,6 +94,8 @@ def _build(config: Config, store: Store, now: datetime, step: _Steps) -> None:
     shutil.copyfile(CONTENT / "cases" / "qa.jsonl", config.home / "golden.jsonl")
     with store.begin():
         pass  # creates the tables, so that the ingest stage finds its vector cache
+    kept = _act("the evaluation cases of the product", now - timedelta(days=60))
+    import_cases(store, "qa", read_cases(CONTENT / "cases" / "qa.jsonl"), kept, reviewer=kept.actor)
     corpus = DemoRepository(Path(config.corpus_repo), config, step.say)
     corpus.create()
     _publish(config, store, corpus, "v1", now - timedelta(days=60))

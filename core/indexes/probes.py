@@ -1,5 +1,6 @@
 """Rule: decides whether a new index may go live, from what searches of it found: passed or not, with reasons."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,10 +36,11 @@ class ProbeLimits:
 
 @dataclass(frozen=True, slots=True)
 class GoldenQuery:
-    """A query, and its documents, at least one of which must be found."""
+    """A query, and its documents, at least one of which must be found. `origin` says where it comes from."""
 
     text: str
     documents: tuple[str, ...]
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,10 @@ def parse_probe(stored: Mapping[str, Any]) -> ProbeRecord:
         ProbeReport(
             report["index_name"],
             tuple(ProbeCheck(**check) for check in report["checks"]),
-            tuple(GoldenQuery(query["text"], tuple(query["documents"])) for query in report["missed"]),
+            tuple(
+                GoldenQuery(query["text"], tuple(query["documents"]), query.get("origin", ""))
+                for query in report["missed"]
+            ),
         ),
         stored["live"],
         datetime.fromisoformat(stored["probed"]),
@@ -144,7 +149,8 @@ def check_golden(
     said = f"{len(golden) - len(missed)} of {len(golden)} golden queries find their document in the top {limits.top_k}"
     enough = share >= limits.golden_share
     named = f"; one that does not: {missed[0].text!r}" if missed else ""
-    return ProbeCheck("golden set", enough, share, f"{said} ({limits.golden_share:.0%} required){named}"), missed
+    said = f"{said} ({limits.golden_share:.0%} required{_say_origins(golden)}){named}"
+    return ProbeCheck("golden set", enough, share, said), missed
 
 
 def check_recall(
@@ -176,6 +182,11 @@ def check_scores(live: Sequence[Sequence[Hit]], new: Sequence[Sequence[Hit]], li
     before, after = (sum(found[0].score if found else 0.0 for found in hits) / len(hits) for hits in (live, new))
     said = f"the mean score of recent queries goes from {before:.3f} to {after:.3f}"
     return ProbeCheck("scores", after >= before - limits.score_drop, after - before, said)
+
+
+def _say_origins(golden: Sequence[GoldenQuery]) -> str:
+    origins = Counter(query.origin for query in golden if query.origin)
+    return "".join(f"; {count} of {origin}" for origin, count in origins.items())
 
 
 def _is_same(document: str, wanted: str) -> bool:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from core.cases.cases import CaseSet
+from core.cases.store import read_reference
 from core.config import PROJECT, Config
 from core.embedding.chunks import Chunk, digest_chunks
 from core.embedding.embed import Embedder
@@ -137,6 +139,18 @@ def read_text(path: Path, *, below: Path = Path()) -> str:
         raise InvalidInput(
             str(path), f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}"
         ) from error
+
+
+def read_stored_cases(config: Config, reference: str) -> CaseSet:
+    """Return a case set of the store: `qa`, or `qa@3` for a former version. Raises NotFound and InvalidInput."""
+    store = Store(config.database_url)
+    try:
+        found = read_reference(store, reference)
+    finally:
+        store.close()
+    if not found.cases:
+        raise InvalidInput("case set", f"{reference} has no cases")
+    return found
 
 
 def read_corpora(folders: Sequence[Path]) -> tuple[Chunk, ...]:

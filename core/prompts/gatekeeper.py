@@ -5,16 +5,18 @@ The index is built in a temporary folder from the corpus in the checkout. `gates
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.config import PROJECT, Config
 from core.errors import InvalidInput, QuarterdeckError, SourceUnavailable
-from core.prompts.bench import ask_git, build_bench, open_embedder, read_corpora, read_text
+from core.prompts.bench import ask_git, build_bench, open_embedder, read_corpora, read_stored_cases, read_text
 from core.prompts.evaluate import evaluate_offline
 from core.prompts.gates import Evaluated, GateReport, Thresholds, check_cost, check_prompt, parse_thresholds
 from core.prompts.prices import parse_prices
 from core.prompts.prompts import Prompt, parse_prompt
+from core.prompts.registered import settle_prompt
 from core.tracking.cases import Case, parse_cases
 from core.tracking.gateway import Tracking
 
@@ -25,9 +27,10 @@ logger = logging.getLogger("quarterdeck")
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files that the gates read, relative to the checkout."""
+    """The files that the gates read, relative to the checkout. A `case_set` of the store replaces the file of cases."""
 
     cases: Path = Path("data/demo/cases/qa.jsonl")
+    case_set: str = ""
     corpora: tuple[Path, ...] = (Path("data/demo/corpus/v1"),)
     prices: Path = Path("data/prices.yaml")
     thresholds: Path = Path("data/gates.yaml")
@@ -47,7 +50,7 @@ def run_prompt_gate(
     base with `base`, else with the file named in the thresholds. Raises what reading and evaluating raises.
     """
     files = files or Files()
-    thresholds, cases = _read_thresholds(files), _read_cases(files)
+    thresholds, cases = _read_thresholds(files), _read_cases(config, files)
     pairs = []
     for path in prompts or find_prompts(base):
         prompt = read_prompt(path)
@@ -77,7 +80,7 @@ def run_cost_gate(
 ) -> tuple[GateReport, ...]:
     """Return a report on the cost of an average query for each prompt file, chosen as in `run_prompt_gate`."""
     files = files or Files()
-    thresholds, cases = _read_thresholds(files), _read_cases(files)
+    thresholds, cases = _read_thresholds(files), _read_cases(config, files)
     if ceiling_usd is not None:
         thresholds = replace(thresholds, cost_usd_mean=ceiling_usd)
     thresholds = replace(thresholds, model=model or thresholds.model)
@@ -118,6 +121,16 @@ def find_prompts(base: str | None = None) -> tuple[Path, ...]:
     if not newest:
         raise InvalidInput("prompts", f"there are no prompt files (*.md) under {PROMPTS}")
     return tuple(path for _, path in newest.values())
+
+
+def list_prompt_files() -> tuple[tuple[Path, Prompt], ...]:
+    """Return the prompt files of the checkout with their prompts; files that are none are left out."""
+    found = []
+    for full in sorted((PROJECT / PROMPTS).rglob("*.md")):
+        with suppress(InvalidInput):
+            path = full.relative_to(PROJECT)
+            found.append((path, read_prompt(path).prompt))
+    return tuple(found)
 
 
 def _evaluate(
@@ -166,20 +179,9 @@ def _from_production(config: Config, candidate: Prompt) -> PromptSource | None:
     """
     tracking = Tracking(config.tracking_uri)
     version = tracking.production_version(candidate.name)
-    params = tracking.get_run(version.run_ids[-1]).params if version and version.run_ids else None
-    if version is None or params is None:
+    if version is None or not version.run_ids:
         return None
-    refuse = params.get("refuse_below", "never")
-    former = Prompt(
-        name=version.name,
-        version=params.get("version", str(version.version)),
-        description="",
-        text=version.text,
-        top_k=int(params.get("top_k", candidate.top_k)),
-        max_sentences=int(params.get("max_sentences", candidate.max_sentences)),
-        refuse_below=None if refuse == "never" else float(refuse),
-    )
-    return PromptSource(former, "in production")
+    return PromptSource(settle_prompt(tracking, version, replace(candidate, refuse_below=None)), "in production")
 
 
 def _from_merge_base(path: Path, base: str | None) -> PromptSource | None:
@@ -214,5 +216,7 @@ def _read_thresholds(files: Files) -> Thresholds:
     return parse_thresholds(read_text(files.thresholds, below=PROJECT), source=str(files.thresholds))
 
 
-def _read_cases(files: Files) -> tuple[Case, ...]:
+def _read_cases(config: Config, files: Files) -> tuple[Case, ...]:
+    if files.case_set:
+        return read_stored_cases(config, files.case_set).plain
     return parse_cases(read_text(files.cases, below=PROJECT), source=str(files.cases))

@@ -16,7 +16,15 @@ from core.indexes.backends import open_indexes
 from core.indexes.registry import list_aliases
 from core.prompts.answerers import ContextPassage, SentenceVectors
 from core.prompts.answers import EXTRACTIVE
-from core.prompts.bench import Bench, build_bench, head_revision, open_embedder, read_corpora, read_text
+from core.prompts.bench import (
+    Bench,
+    build_bench,
+    head_revision,
+    open_embedder,
+    read_corpora,
+    read_stored_cases,
+    read_text,
+)
 from core.prompts.evaluate import (
     EXPERIMENT,
     EvaluationResult,
@@ -27,21 +35,28 @@ from core.prompts.evaluate import (
 from core.prompts.models import LanguageModel, Protocols, open_model
 from core.prompts.prices import Price, parse_prices
 from core.prompts.prompts import Prompt, parse_prompt
+from core.prompts.registered import is_registered_uri, read_registered_prompt
 from core.prompts.spending import Budget
 from core.tracking.cases import Case, dataset_digest, parse_cases
 from core.tracking.gateway import Dataset, Tracking
 from quarterdeck.store import Store
 
 ALIAS = "default"
+DEMO_CASES = PROJECT / "data" / "demo" / "cases" / "qa.jsonl"
 OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What to evaluate, and with which models. `judge` is `offline` or `llm`; only models cost money."""
+    """What to evaluate, and with which models. `judge` is `offline` or `llm`; only models cost money.
+
+    `prompts` are files, or registered versions such as prompts:/qa/3. A `case_set` of the store (`qa`, or `qa@3`)
+    replaces the file of cases.
+    """
 
     prompts: tuple[Path, ...]
-    cases: Path = PROJECT / "data" / "demo" / "cases" / "qa.jsonl"
+    cases: Path = DEMO_CASES
+    case_set: str = ""
     answerer: str = EXTRACTIVE
     model: str = ""
     base_url: str | None = None
@@ -73,8 +88,9 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
 
     Raises InvalidInput before any question is asked for a wrong or missing prompt, case, price, model or key.
     """
-    prompts = [parse_prompt(read_text(path), source=str(path)) for path in trial.prompts]
-    cases = parse_cases(read_text(trial.cases), source=str(trial.cases))
+    tracking = Tracking(config.tracking_uri)
+    prompts = [_read_prompt(tracking, path) for path in trial.prompts]
+    cases, dataset = _read_cases(config, trial)
     prices = parse_prices(read_text(trial.prices), source=str(trial.prices))
     budget = Budget(trial.max_cost_usd)
     answerer, judge = _open_models(trial, prices, budget)
@@ -90,8 +106,6 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
             concurrency=trial.concurrency,
         )
         versions = {**versions, "git_revision": head_revision()}
-        dataset = Dataset(trial.cases.stem, str(trial.cases), dataset_digest(cases))
-        tracking = Tracking(config.tracking_uri)
         results = []
         for prompt in prompts:
             result = _evaluate(prompt, cases, bench, dataset.digest, on_progress)
@@ -109,6 +123,22 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
                     journal.remove()
             results.append(result)
     return Outcome(tuple(results), budget.spent_usd)
+
+
+def _read_prompt(tracking: Tracking, path: Path) -> Prompt:
+    if is_registered_uri(str(path)):
+        return read_registered_prompt(tracking, str(path))
+    return parse_prompt(read_text(path), source=str(path))
+
+
+def _read_cases(config: Config, trial: Trial) -> tuple[tuple[Case, ...], Dataset]:
+    """The cases, and the data set that the run names: a file, or a version of a set in the store."""
+    if trial.case_set:
+        found = read_stored_cases(config, trial.case_set)
+        source = f"quarterdeck:cases/{found.name}@{found.version}"
+        return found.plain, Dataset(found.name, source, dataset_digest(found.plain))
+    cases = parse_cases(read_text(trial.cases), source=str(trial.cases))
+    return cases, Dataset(trial.cases.stem, str(trial.cases), dataset_digest(cases))
 
 
 def _evaluate(

@@ -242,7 +242,14 @@ def test_the_flags_are_those_of_the_story_each_with_its_audit_entries(demo_store
     tried = {flag.key: rollout_pct(flag.definition) for flag in list_flags(demo_store, "staging")}
     assert tried == {"contextual_retrieval": 100, "new_prompt_v3": 100, "use_hyde": 100}
     assert {flag.definition["state"] for flag in list_flags(demo_store, "staging")} == {"ENABLED"}
-    assert {entry.target for entry in list_audit(demo_store)} == {*found, "default", "docs-v1", "docs-v2", "docs-chat"}
+    assert {entry.target for entry in list_audit(demo_store)} == {
+        *found,
+        "default",
+        "docs-v1",
+        "docs-v2",
+        "docs-chat",
+        "qa",
+    }
 
 
 def test_logged_scores_are_what_the_index_answers(demo: Demo) -> None:

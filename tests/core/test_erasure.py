@@ -14,6 +14,9 @@ from core.audit.acts import Act
 from core.audit.permissions import Grant, Role, combine_grants
 from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.audit.trail import AuditFilter, list_audit
+from core.cases.cases import CaseSource
+from core.cases.operations import NewCase, add_cases
+from core.cases.store import find_set
 from core.coverage.exclusions import save_exclusion
 from core.embedding.vectors import VectorCache
 from core.erasure import Erasure, erase, preview_erasure
@@ -69,6 +72,10 @@ def fill(store: Store) -> None:
         Retrieval(NOON, "nobody's", 0.4, retrieval_id="q-4"),
     ]
     append_retrievals(store, rows)
+    asked = [("Reworded", CaseSource("production", "default", "q-1")), ("my OWN question", CaseSource()),
+             ("shared question", CaseSource("production", "default", "q-3"))]  # fmt: skip
+    new = [NewCase(text, (), "A refusal is right.", answerable=False, source=source) for text, source in asked]
+    add_cases(store, "qa", new, ACT)
     VectorCache(store).save_vectors("m", [row.query for row in rows], np.eye(4, dtype=np.float32))
     given = {"name": "feedback", "source": "user", "value": 1.0, "comment": "", "ts_ms": 1}
     scope = {"environment": "production", "service": "default"}
@@ -115,7 +122,7 @@ def texts(store: Store) -> set[str]:
 
 
 def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
-    of_texts = {"vectors": 1, "predictions": 1, "topics": 1, "exclusions": 1}
+    of_texts = {"vectors": 1, "predictions": 1, "topics": 1, "exclusions": 1, "cases": 2}
     of_reviews = {"reviews": 1, "labels": 1, "judgments": 1}
     expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, **of_reviews, **of_texts)
     counted = [(day.day, day.questions) for day in list_days(full)]
@@ -138,6 +145,7 @@ def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
     assert get_setting(full, setting_key(Family.PREDICTION, "v2")).value == {
         "queries": [{"text": "", "live_score": 0.5}, {"text": "nobody's"}]
     }
+    assert [each.id for each in find_set(full, "qa").cases] == ["c03"]  # of q-1, and with ada's own text
     assert preview_erasure(full, DataSubject(user_id=ADA)).total == 0
     assert [(day.day, day.questions) for day in list_days(full)] == counted
 

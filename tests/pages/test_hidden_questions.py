@@ -27,7 +27,8 @@ PAGES = [
     ("corpus", {}), ("prompts", {}),
     ("prompts", {"a": "qa-v1", "b": "qa-v2"}),
     ("prompts", {"tab": "Runs"}), ("prompts", {"tab": "Promote"}), ("prompts", {"tab": "Live"}),
-    ("prompts", {"tab": "Names"}), ("rollouts", {"tab": "Canaries"}), ("rollouts", {"tab": "Experiments"}),
+    ("prompts", {"tab": "Names"}), ("prompts", {"tab": "Cases"}), ("prompts", {"tab": "Evaluate"}),
+    ("rollouts", {"tab": "Canaries"}), ("rollouts", {"tab": "Experiments"}),
     ("rollouts", {}), ("audit", {}),
 ]  # fmt: skip
 

@@ -27,7 +27,7 @@ def test_prompts_without_an_experiment_says_which_command_logs_one(
 ) -> None:
     app = open_page("prompts")
     assert (len(app.exception), len(app.error)) == (0, 0)
-    assert [code.value for code in app.code] == ["quarterdeck demo"]
+    assert app.code[0].value == "quarterdeck demo"
 
 
 @pytest.mark.parametrize(

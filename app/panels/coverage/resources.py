@@ -8,6 +8,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app.resources import get_config, get_embedder, get_store, load_drift
+from core.cases.proposals import Proposals, propose_of_topic
 from core.coverage.answerability import CoverageFinding
 from core.coverage.asked import link_traces
 from core.coverage.judging import count_findings
@@ -71,3 +72,13 @@ def load_traces(texts: tuple[str, ...], scope: Scope, start_ms: int, end_ms: int
 def load_nearest(typical: tuple[str, ...]) -> Nearest:
     """Return the documents of the live index nearest to the typical questions of a topic."""
     return find_nearest(get_store(), get_embedder(), typical)
+
+
+@st.cache_resource(ttl=60, max_entries=50, show_spinner="Choosing typical questions …")
+def load_topic_proposals(
+    scope: Scope, today: date, days: int, clusters: int | None, topic_id: str, set_name: str, set_version: int
+) -> Proposals:
+    """Return cases for the typical questions of a topic, without those that a set has at this version."""
+    del set_version  # a part of the key only: proposals for a former version are of no use
+    coverage = load_coverage(scope, today, days, clusters)
+    return propose_of_topic(get_store(), get_embedder(), coverage, topic_id, set_name)

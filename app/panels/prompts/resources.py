@@ -12,7 +12,7 @@ from core.prompts.contests import LOOKED_AT, PromptComparison, find_experiment, 
 from core.prompts.decisions import WinnerRule
 from core.prompts.naming import list_naming
 from core.tracking.conventions import RunNames
-from core.tracking.runs import Run, RunFilter, RunPage, RunSort
+from core.tracking.runs import PromptVersion, Run, RunFilter, RunPage, RunSort
 from quarterdeck.scope import Scope, fold_environment
 
 
@@ -39,6 +39,12 @@ def load_comparison(
         shared_only=shared_only,
         naming=load_naming(),
     )
+
+
+@st.cache_resource(ttl=15, max_entries=5, show_spinner="Reading the prompts …")
+def load_registered() -> tuple[PromptVersion, ...]:
+    """Return the registered prompt versions, without their runs."""
+    return get_tracking().list_prompts(with_runs=False)
 
 
 def load_naming() -> Mapping[str, RunNames]:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.navigation import link_to, path_of
+from app.panels.questions.cases import render_add_to_cases
 from app.panels.questions.judging import render_judging
 from app.panels.questions.membership import render_membership
 from app.panels.questions.resources import (
@@ -40,6 +41,7 @@ def render_question(
             st.link_button("Open the trace", link, icon=":material/open_in_new:", type="tertiary")
         render_judging([question], environment, key=question.retrieval_id)
         render_membership(question, environment, topics)
+        render_add_to_cases([question], threshold, environment, key=question.retrieval_id)
         panels: dict[str, Callable[[], None]] = {
             "Hits": lambda: _render_hits(question),
             "Session": lambda: _render_session(question),

@@ -6,11 +6,12 @@ import streamlit as st
 
 from app.panels.coverage.resources import load_coverage
 from app.resources import get_config, get_embedder, get_store
+from core.cases.proposals import Proposals, propose_cases
 from core.coverage.asked import find_topic, narrow_to_topic
 from core.coverage.assignments import TopicAssignments, assign_topics
 from core.coverage.report import find_threshold, report_coverage
 from core.jobs.looking import Lookup
-from core.log.filters import Cursor, QuestionFilter, QuestionPage
+from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, QuestionPage
 from core.log.metrics import Daily, Segments, list_metric_days, list_metric_segments
 from core.log.questions import count_questions, list_page
 from core.log.retrievals import Window, count_states, list_dimensions
@@ -150,3 +151,16 @@ def load_known_questions(scope: Scope) -> KnownQuestions:
 def load_similar(scope: Scope, text: str) -> tuple[SimilarQuestion, ...]:
     """Return the questions most similar to one."""
     return find_similar(get_embedder(), load_known_questions(scope), text)
+
+
+@st.cache_resource(ttl=60, max_entries=50, show_spinner="Proposing cases …")
+def load_case_proposals(
+    names: tuple[tuple[str, str, str], ...],
+    set_name: str,
+    set_version: int,
+    threshold: float,
+    _questions: tuple[LoggedQuestion, ...],
+) -> Proposals:
+    """Return cases for some questions, which `names` tell apart, and what of a set they repeat."""
+    del names, set_version  # parts of the key only
+    return propose_cases(get_store(), get_embedder(), _questions, set_name, threshold=threshold)

@@ -33,6 +33,7 @@ from core.audit.permissions import (
     may_read_questions,
 )
 from core.audit.trail import AuditFilter, list_audit
+from core.cases.operations import NewCase, add_cases, change_cases, import_cases, mark_golden, restore_version
 from core.corpus.corpus import Corpus
 from core.corpus.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic
@@ -85,6 +86,7 @@ from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.store.operations import record_restore
+from core.tracking.cases import Case
 from core.tracking.conventions import RunNames
 from core.tracking.runs import PromptVersion, Run
 from quarterdeck import scope as service_scope
@@ -202,6 +204,8 @@ class Prompts:
     def set_prompt_alias(self, name: str, alias: str, version: int) -> None: ...
 
 
+CASE = NewCase("What is a plugin?", (), "A refusal is right.", answerable=False)
+FILED = (Case("c01", "Who frees an mbuf?", ("mbuf.md",), "The driver.", answerable=True),)
 RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", DriftStatus.DRIFTING)
 PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
@@ -259,6 +263,13 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "questions.operations.save_view": (EDITOR, lambda w, by: save_view(w.store, SavedView("new", ()), by)),
     "questions.operations.delete_view": (EDITOR, lambda w, by: delete_view(w.store, "kept", by)),
+    "cases.operations.add_cases": (EDITOR, lambda w, by: add_cases(w.store, "qa", [CASE], by)),
+    "cases.operations.change_cases": (
+        EDITOR, lambda w, by: change_cases(w.store, "qa", [], by, removed=["c01"], expected=2)
+    ),
+    "cases.operations.restore_version": (EDITOR, lambda w, by: restore_version(w.store, "qa", 1, by, expected=2)),
+    "cases.operations.import_cases": (EDITOR, lambda w, by: import_cases(w.store, "new", FILED, by)),
+    "cases.operations.mark_golden": (EDITOR, lambda w, by: mark_golden(w.store, "qa", by)),
     "drift.operations.accept_level": (EDITOR, lambda w, by: accept_level(w.store, date(2026, 3, 1), by)),
     "log.operations.purge_retrievals": (ADMIN, lambda w, by: purge_retrievals(w.store, OLD, by)),
     "log.operations.forget_parts": (ADMIN, lambda w, by: forget_parts(w.store, {"answers": OLD}, by)),
@@ -360,6 +371,7 @@ _SHARED_NAMES = (
     "restore",
     "promotion.",
     "save_service",
+    "cases.",
 )
 SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)}
 
@@ -411,6 +423,8 @@ def fill(store: Store, folder: Path) -> None:
     save_alert_rule(store, replace(RULE, name="rota"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     save_view(store, SavedView("kept", ()), SETUP)
+    add_cases(store, "qa", [CASE], SETUP)
+    add_cases(store, "qa", [CASE], SETUP)
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     issue_token(store, "old", [TokenScope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)

@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from app.commands.indexes import golden_of
 from benchmarks.index_swap import HashEmbedder, make_source, marker_of
 from core.audit.acts import Act
 from core.audit.trail import list_audit, list_broken_audit_entries
+from core.cases.golden import golden_of
 from core.embedding.chunks import CHUNKING
 from core.errors import Conflict, InvalidInput, NotFound
 from core.indexes.backends import open_indexes

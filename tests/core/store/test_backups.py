@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 from app.cli import main
 from core.audit.acts import Act
 from core.audit.trail import list_audit, list_broken_audit_entries
+from core.cases.operations import NewCase, add_cases
 from core.errors import Conflict, InvalidInput, NotFound, SourceUnavailable
 from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
@@ -41,6 +42,7 @@ def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = Store(make_url(getattr(request, "param", "sqlite"), tmp_path), create=True)
     create_flag(store, "use_hyde", boolean_flag(on=True), ME)
     append_retrievals(store, [Retrieval(NOW, f"what is {number}\t\\N\n?", number / 50) for number in range(50)])
+    add_cases(store, "qa", [NewCase("a\ttab, \\N and 漢字?", ("a\\b.md",), "Two\nlines.", answerable=True)], ME)
     with store.begin() as connection:  # a row of another program, which the trigger counts
         connection.exec_driver_sql(
             "INSERT INTO retrievals (ts_ms, query, score, rolled_up) VALUES (1764086400000, 'by hand', 0.5, 0)"

@@ -1,16 +1,19 @@
-"""Review queues with their labels, answers that a judge scored, and questions that were taken out of a topic."""
+"""Evaluation cases with their history; review queues, judged answers, and questions that are out of a topic."""
 
 from alembic import op
 
 from quarterdeck import schema
 
-revision = "0006reviews_serves_0003"
+revision = "0006_serves_0003"
 down_revision = "0005_serves_0003"
 
 
 def upgrade() -> None:
     """Add the tables."""
     new = [
+        schema.case_sets,
+        schema.cases,
+        schema.case_history,
         schema.review_queues,
         schema.review_items,
         schema.review_labels,
