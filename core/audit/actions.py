@@ -28,6 +28,7 @@ class Subject(StrEnum):
     QUESTION = "question"
     VIEW = "view"
     SESSION = "session"
+    TODO = "todo"
 
 
 class Action(StrEnum):
@@ -48,6 +49,7 @@ class Action(StrEnum):
     TOPIC_MARK = "topic.mark"
     TOPIC_RENAME = "topic.rename"
     TOPIC_SUMMARIZE = "topic.summarize"
+    TOPIC_EXPORT = "topic.export"
     DRIFT_ACCEPT = "drift.accept"
     PREDICTION_SAVE = "prediction.save"
     ALERT_SAVE = "alert.save"
@@ -84,6 +86,8 @@ class Action(StrEnum):
     QUESTION_JUDGE = "question.judge"
     VIEW_SAVE = "view.save"
     VIEW_DELETE = "view.delete"
+    TODO_SNOOZE = "todo.snooze"
+    TODO_WAKE = "todo.wake"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

@@ -48,6 +48,7 @@ NEEDS = {
     Action.TOPIC_MARK: Role.EDITOR,
     Action.TOPIC_RENAME: Role.EDITOR,
     Action.TOPIC_SUMMARIZE: Role.EDITOR,
+    Action.TOPIC_EXPORT: Role.EDITOR,
     Action.DRIFT_ACCEPT: Role.EDITOR,
     Action.PREDICTION_SAVE: Role.EDITOR,
     Action.ALERT_SAVE: Role.ADMIN,  # the server calls the address that a rule names
@@ -84,6 +85,8 @@ NEEDS = {
     Action.QUESTION_JUDGE: Role.EDITOR,
     Action.VIEW_SAVE: Role.EDITOR,
     Action.VIEW_DELETE: Role.EDITOR,
+    Action.TODO_SNOOZE: Role.EDITOR,
+    Action.TODO_WAKE: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.

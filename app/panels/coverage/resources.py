@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from app.resources import get_config, get_embedder, get_store, load_drift
 from core.coverage.answerability import CoverageFinding
 from core.coverage.asked import link_traces
+from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times
+from core.coverage.closing import measure_closings
 from core.coverage.judging import count_findings
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
+from core.coverage.shelves import ShelvedTopic, shelve_topics
 from core.embedding.backfill import Backfill
 from core.predictions.nearest import Nearest, find_nearest
+from core.predictions.predictions import list_predictions
 from quarterdeck.scope import Scope
 
 
@@ -70,3 +74,30 @@ def load_traces(texts: tuple[str, ...], scope: Scope, start_ms: int, end_ms: int
 def load_nearest(typical: tuple[str, ...]) -> Nearest:
     """Return the documents of the live index nearest to the typical questions of a topic."""
     return find_nearest(get_store(), get_embedder(), typical)
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the backlog …")
+def load_shelved(
+    scope: Scope, today: date, window_days: int, clusters: int | None
+) -> tuple[ShelvedTopic[BacklogTopic], ...]:
+    """Return the topics of the window and of the backlog, each on its shelf, with what was measured of it."""
+    coverage, store = load_coverage(scope, today, window_days, clusters), get_store()
+    backlog = list_backlog(store, get_config().embedding_model, scope)
+    return shelve_topics(
+        backlog,
+        coverage.topics.ranked(),
+        closings=measure_closings(store, get_embedder(), backlog, threshold=coverage.threshold, today=today),
+        decided=list_decision_times(store, scope),
+    )
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)
+def load_cures(scope: Scope) -> dict[str, str]:
+    """Return the best predicted cure of each topic in words, by topic id."""
+    best: dict[str, tuple[float, str]] = {}
+    for prediction in list_predictions(get_store(), scope):
+        for topic in prediction.topics:
+            lifted = f"{topic.lifted_share:.0%} covered"
+            said = f"{prediction.target}: {topic.live_score:.2f} → {topic.predicted_score:.2f}, {lifted}"
+            best[topic.topic_id] = max(best.get(topic.topic_id, (-1.0, "")), (topic.predicted_score, said))
+    return {topic_id: said for topic_id, (_, said) in best.items()}
