@@ -22,7 +22,7 @@ _KEY, _TOLD = "feedback", "feedback_told"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ChangeOutcome:
     """How a change ended. `place` names the control that made it; `entry` is the audit entry, 0 for none."""
 
     place: str
@@ -38,16 +38,16 @@ def record_change(change: Callable[[], int], *, effect: str = "", place: str = T
     """
     try:
         entry = change()
-        outcome = Outcome(
+        outcome = ChangeOutcome(
             place if done_at is None else done_at,
             "success",
             f"Recorded as audit entry {entry}. {effect}".strip(),
             entry,
         )
     except HalfDone as error:
-        outcome = Outcome(place, "error", f"**Only partly done** — {plain_error(error)}")
+        outcome = ChangeOutcome(place, "error", f"**Only partly done** — {plain_error(error)}")
     except QuarterdeckError as error:
-        outcome = Outcome(place, "error", f"**Nothing was changed** — {plain_error(error)}")
+        outcome = ChangeOutcome(place, "error", f"**Nothing was changed** — {plain_error(error)}")
     st.session_state[_KEY] = st.session_state[_TOLD] = outcome
     return outcome.kind == "success"
 
@@ -74,7 +74,7 @@ def render_said(place: str = TOP) -> None:
     del st.session_state[_KEY]
 
 
-def _render_undo(outcome: Outcome) -> None:
+def _render_undo(outcome: ChangeOutcome) -> None:
     """The button that takes the change back, and the link to its entry."""
     with st.container(horizontal=True):
         entry = get_audit_entry(get_store(), outcome.entry)

@@ -74,13 +74,13 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
     report = found.report
     if report.status is DriftStatus.OUTAGE:
         figure = f"{found.states.share_of(found.states.empty + found.states.failed) or 0:.0%}"
-        todo = Todo("drift:outage", "drift", "Searches find nothing: check the index and what changed")
+        todo = Todo("drift/outage", "drift", "Searches find nothing: check the index and what changed")
         return Area("drift", Standing.BAD, report.reason, figure, "of the last days' searches found nothing", (todo,))
     fell = say_fall(report)
     if report.recent_avg_score is None or report.delta is None or fell is None:
         return Area("drift", _DRIFT_STANDING[report.status], report.reason)
     todo = Todo(
-        f"drift:{report.changed_on or ''}", "drift", "Retrieval drifts: find the cause, or accept the new level"
+        f"drift/{report.changed_on or ''}", "drift", "Retrieval drifts: find the cause, or accept the new level"
     )
     return Area(
         "drift",
@@ -139,7 +139,7 @@ def _todo_of(each: ShelvedTopic[Any], state: TodoState) -> Todo:
     asked = f", {each.topic.count:,} questions in {GAP_DAYS} days" if each.topic else ""
     decide = f"Index “{each.label}”, or decide not to{asked}"
     return Todo(
-        f"topic:{each.topic_id}", "coverage", decide if state is TodoState.DECIDE else f"Gap “{each.label}”{asked}",
+        f"topic/{each.topic_id}", "coverage", decide if state is TodoState.DECIDE else f"Gap “{each.label}”{asked}",
         state, each.known.owner if each.known else "", each.decided,
         (("topic", each.topic_id), ("shelf", str(each.shelf)), ("days", f"{GAP_DAYS}d")),
     )  # fmt: skip
@@ -165,7 +165,7 @@ def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
     winner = found.winner
     is_news = winner is not None and winner.prompt is not None and winner.prompt != found.production
     standing = Standing.GOOD if winner else Standing.UNKNOWN  # without a winner there is no verdict on what is live
-    todo = Todo(f"prompt:{winner.label}", "prompts", f"Promote {winner.label}") if winner and is_news else None
+    todo = Todo(f"prompt/{winner.label}", "prompts", f"Promote {winner.label}") if winner and is_news else None
     return Area(
         "prompts",
         Standing.DECIDE if todo else standing,
@@ -194,7 +194,7 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
     is_built = any(newest.answers_to(index.corpus_version) for index in indexes)
     remedy = f"Ship corpus {newest.name}" if is_built else f"Build an index of corpus {newest.name}"
     tab = ("tab", "Indexes")
-    todo = (Todo(f"corpus:{newest.name}", "corpus", remedy, since=newest.committed, filters=(tab,)),)
+    todo = (Todo(f"corpus/{newest.name}", "corpus", remedy, since=newest.committed, filters=(tab,)),)
     if not live:
         built = "is built and waits" if is_built else "has no index yet"
         said = f"No index is live; the newest corpus version, {newest.name}, {built}."
@@ -254,7 +254,7 @@ def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, 
 def _todo_of_canary(report: CanaryReport, text: str, *, named: bool = False) -> Todo:
     text = text if named else f"{text} {report.flag.key}"
     where = (("tab", "Canaries"), ("canary", report.flag.key))
-    return Todo(f"canary:{report.flag.key}", "rollouts", text, since=report.since, filters=where)
+    return Todo(f"canary/{report.flag.key}", "rollouts", text, since=report.since, filters=where)
 
 
 def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing, str, Todo | None]:
@@ -268,7 +268,7 @@ def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing
         is_over = report.verdict.call in (experiment.ExperimentCall.STOP, experiment.ExperimentCall.INVALID)
         name = report.experiment.design.name
         text = f"{'Stop' if is_over else 'Decide'} the experiment {name}"
-        todo = Todo(f"experiment:{name}", "rollouts", text, filters=(("tab", "Experiments"),))
+        todo = Todo(f"experiment/{name}", "rollouts", text, filters=(("tab", "Experiments"),))
         return Standing.DECIDE, report.verdict.reason, todo
     return Standing.GOOD, "", None
 

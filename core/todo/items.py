@@ -47,11 +47,11 @@ class TodoList:
 def arrange_todos(todos: Iterable[Todo], *, snoozed: Mapping[str, date], today: date) -> TodoList:
     """Return the list without what was put off; it comes back on the day after.
 
-    >>> items = [Todo("corpus:v2", "corpus", "Ship v2"), Todo("prompt:qa", "prompts", "Promote qa")]
-    >>> found = arrange_todos(items, snoozed={"prompt:qa": date(2026, 3, 2)}, today=date(2026, 3, 2))
+    >>> items = [Todo("corpus/v2", "corpus", "Ship v2"), Todo("prompt/qa", "prompts", "Promote qa")]
+    >>> found = arrange_todos(items, snoozed={"prompt/qa": date(2026, 3, 2)}, today=date(2026, 3, 2))
     >>> [todo.text for todo in found.decide], [each.until.day for each in found.put_off]
     (['Ship v2'], [2])
-    >>> len(arrange_todos(items, snoozed={"prompt:qa": date(2026, 3, 2)}, today=date(2026, 3, 3)).decide)
+    >>> len(arrange_todos(items, snoozed={"prompt/qa": date(2026, 3, 2)}, today=date(2026, 3, 3)).decide)
     2
     """
     decide, under_way, put_off = [], [], []

@@ -13,7 +13,9 @@ from app.panels.coverage.resources import load_nearest, load_traces
 from app.resources import get_embedder, get_store
 from app.text import plain
 from app.visitor import get_visitor
+from core.audit.actions import Action
 from core.audit.trail import AuditFilter, hide_labels, list_audit
+from core.coverage.backlog import TopicDecision
 from core.coverage.exports import say_effect
 from core.coverage.issues import find_issue
 from core.coverage.report import Coverage
@@ -179,15 +181,17 @@ def render_history(each: Shelved) -> None:
     if not entries:
         st.caption("Nothing was decided about it yet.")
         return
-    rows = [
-        {
-            "when": entry.ts,
-            "who": entry.actor,
-            "what": str((entry.after or {}).get("state") or entry.action),
-            "owner": str((entry.after or {}).get("owner") or ""),
-            "why": entry.reason,
-            "entry": entry.entry_id,
-        }
-        for entry in hide_labels(entries, get_visitor().roles)
-    ]
+    rows = []
+    for entry in hide_labels(entries, get_visitor().roles):
+        decided = TopicDecision.read(entry.after) if entry.action == Action.TOPIC_MARK else None
+        rows.append(
+            {
+                "when": entry.ts,
+                "who": entry.actor,
+                "what": str(decided.state) if decided else str(entry.action),
+                "owner": decided.owner if decided else "",
+                "why": entry.reason,
+                "entry": entry.entry_id,
+            }
+        )
     ui.show_table(rows, key="coverage-history", file_name="topic-history.csv")

@@ -35,7 +35,7 @@ def list_due(steps: Sequence[SetupStep], snoozed: Sequence[str]) -> list[SetupSt
 
 def key_of(step: SetupStep) -> str:
     """The name under which a step is skipped."""
-    return f"setup:{step.page}"
+    return f"setup/{step.page}"
 
 
 def render_checklist(steps: Sequence[SetupStep], snoozed: Sequence[str], frame: ui.Frame, *, is_new: bool) -> None:
