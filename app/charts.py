@@ -37,8 +37,8 @@ def draw_score_band(
     """The daily median with its 10–90% band, the band of the reference days in `history`, and the day of the change."""
     dates = [day.day for day in days]
     low, middle, high = ([quantile_of_histogram(day.histogram, share) for day in days] for share in (0.1, 0.5, 0.9))
-    box = {"customdata": [_say_day(*each) for each in zip(days, low, middle, high, strict=True)]}
-    box["hovertemplate"] = "%{customdata}<extra></extra>"  # one box, whichever of the lines is near
+    told = [_say_day(*each) for each in zip(days, low, middle, high, strict=True)]
+    box = {"customdata": told, "hovertemplate": "%{customdata}<extra></extra>"}  # one, whichever line is near
     band = {"mode": "lines", "line": {"width": 0}, **box}
     median = {"color": ui.ACCENT, "width": 2}
     figure = go.Figure(

@@ -49,7 +49,6 @@ def record_change(change: Callable[[], int], *, effect: str = "", place: str = T
     except QuarterdeckError as error:
         outcome = ChangeOutcome(place, "error", f"**Nothing was changed** — {plain_error(error)}")
     st.session_state[_KEY] = st.session_state[_TOLD] = outcome
-    return outcome.kind == "success"
 
 
 def render_toast() -> None:

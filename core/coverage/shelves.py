@@ -19,6 +19,7 @@ class Shelf(StrEnum):
     WONT_DO = "won't do"
 
 
+_LEAST_COVERED = 0.5
 _SHELVES = {"open": Shelf.OPEN, "planned": Shelf.PLANNED, "indexed": Shelf.SHIPPED, "won't do": Shelf.WONT_DO}
 
 
@@ -56,12 +57,17 @@ class Closing:
 
     @property
     def is_cured(self) -> bool:
-        """Whether the gap is closed: by the questions since, and while these are too few, by searching again."""
+        """Whether the gap is closed: by the questions since, and while these are too few, by searching again.
+
+        By searching, half of the questions must be covered too: a few very good answers raise a mean.
+        """
         if self.undone is not None:
             return False
         if self.closed is not None:
             return self.closed
-        return self.searched_score is not None and self.searched_score >= self.threshold
+        if self.searched_score is None or self.covered_share is None:
+            return False
+        return self.searched_score >= self.threshold and self.covered_share >= _LEAST_COVERED
 
 
 class KnownGap(Protocol):

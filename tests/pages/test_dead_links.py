@@ -26,7 +26,7 @@ def test_a_deleted_flag_is_named_with_who_deleted_it_and_no_other_is_shown(empty
     assert [each.value for each in app.subheader] == []
     assert not [button for button in app.button if button.label.startswith("Kill switch")]
     app.selectbox(key="flag").select("stays").run()
-    assert app.query_params["flag"] == ["stays"]
+    assert app.query_params["flag"] == "stays"
     assert [each.value for each in app.subheader] == ["stays"]
     assert not app.warning
 
@@ -68,4 +68,4 @@ def test_a_topic_is_linked_by_its_id_and_one_that_never_was_is_said(empty_url: s
     assert app.selectbox(key="topic").value is None
     assert "State: open" not in shown_text(app)
     app.selectbox(key="topic").select(topic).run()
-    assert app.query_params["topic"] == [topic]
+    assert app.query_params["topic"] == topic

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from app import ui
-from app.panels.coverage.resources import load_cures, load_shelved
+from app.panels.coverage.resources import load_cures, load_shelved, read_live
 from app.resources import load_drift
 from app.text import plain
 from core.causes.headline import share_fall
@@ -57,7 +57,7 @@ def read_board(
             label=each.label if is_reader else name_hidden(each.topic_id),
             topic=shown.get(each.topic_id),
         )
-        for each in load_shelved(frame.scope, frame.today, days, clusters)
+        for each in load_shelved(frame.scope, frame.today, days, clusters, read_live())
     )
     here = tuple(each for each in topics if each.topic or each.decided or each.shelf is not Shelf.OPEN)
     elsewhere = tuple(each for each in topics if each not in here)

@@ -16,6 +16,7 @@ from core.coverage.judging import count_findings
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.coverage.shelves import ShelvedTopic, shelve_topics
 from core.embedding.backfill import Backfill
+from core.indexes.registry import list_aliases
 from core.predictions.nearest import Nearest, find_nearest
 from core.predictions.predictions import list_predictions
 from quarterdeck.scope import Scope
@@ -78,9 +79,12 @@ def load_nearest(typical: tuple[str, ...]) -> Nearest:
 
 @st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the backlog …")
 def load_shelved(
-    scope: Scope, today: date, window_days: int, clusters: int | None
+    scope: Scope, today: date, window_days: int, clusters: int | None, live: tuple[tuple[str, int], ...]
 ) -> tuple[ShelvedTopic[BacklogTopic], ...]:
-    """Return the topics of the window and of the backlog, each on its shelf, with what was measured of it."""
+    """Return the topics of the window and of the backlog, each on its shelf, with what was measured of it.
+
+    `live` is what `read_live` returns: a swap shows at once.
+    """
     coverage, store = load_coverage(scope, today, window_days, clusters), get_store()
     backlog = list_backlog(store, get_config().embedding_model, scope)
     return shelve_topics(
@@ -89,6 +93,11 @@ def load_shelved(
         closings=measure_closings(store, get_embedder(), backlog, threshold=coverage.threshold, today=today),
         decided=list_decision_times(store, scope),
     )
+
+
+def read_live() -> tuple[tuple[str, int], ...]:
+    """Return the aliases with their versions, which change with every swap."""
+    return tuple((alias.alias, alias.version) for alias in list_aliases(get_store()))
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)

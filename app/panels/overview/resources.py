@@ -7,7 +7,7 @@ from datetime import date
 import streamlit as st
 
 from app.connections import is_new
-from app.panels.coverage.resources import load_coverage, load_shelved
+from app.panels.coverage.resources import load_coverage, load_shelved, read_live
 from app.panels.drift.resources import load_what_changed
 from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift, today_of
@@ -84,7 +84,7 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
         return coverage if readable else hide_questions(coverage)
 
     def find_shelved() -> tuple[ShelvedTopic[BacklogTopic], ...]:
-        found = load_shelved(scope, today, GAP_DAYS, None)
+        found = load_shelved(scope, today, GAP_DAYS, None, read_live())
         return found if readable else tuple(replace(each, label=name_hidden(each.topic_id)) for each in found)
 
     return describe_areas(

@@ -219,8 +219,9 @@ def remove(flag: Flag) -> None:
 
     def change() -> int:
         act = make_act(state[f"delete-reason-{flag.key}"], flag.environment)
-        return remove_flag(get_store(), flag, act, typed_name=state[f"delete-name-{flag.key}"])
+        entry = remove_flag(get_store(), flag, act, typed_name=state[f"delete-name-{flag.key}"])
+        if st.query_params.get("flag") == flag.key:
+            del st.query_params["flag"]
+        return entry
 
-    is_done = ui.record_change(change, effect=f"{plain(flag.key)} is deleted.", place=place, done_at=_LIST)
-    if is_done and st.query_params.get("flag") == flag.key:
-        del st.query_params["flag"]
+    ui.record_change(change, effect=f"{plain(flag.key)} is deleted.", place=place, done_at=_LIST)

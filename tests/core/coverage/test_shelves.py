@@ -63,11 +63,20 @@ def shelf_of(state: str, closing: Closing | None) -> Shelf:
 
 def test_a_gap_is_shipped_when_it_was_marked_or_an_index_has_closed_it() -> None:
     undone = replace(CLOSED, closed=None, undone=date(2026, 3, 4))
-    by_search = replace(CLOSED, closed=None, after_score=None, after_count=0, searched_count=40, searched_score=0.6)
+    by_search = replace(
+        CLOSED,
+        closed=None,
+        after_score=None,
+        after_count=0,
+        searched_count=40,
+        searched_score=0.6,
+        covered_share=0.9,
+    )
     assert [shelf_of("open", each) for each in (None, CLOSED, undone, by_search)] == [
         Shelf.OPEN, Shelf.SHIPPED, Shelf.OPEN, Shelf.SHIPPED,
     ]  # fmt: skip
-    assert shelf_of("planned", replace(CLOSED, closed=False, searched_score=0.9)) is Shelf.PLANNED
+    assert shelf_of("planned", replace(CLOSED, closed=False, searched_score=0.9, covered_share=1.0)) is Shelf.PLANNED
+    assert shelf_of("open", replace(by_search, covered_share=0.4)) is Shelf.OPEN
     assert shelf_of("indexed", None) is Shelf.SHIPPED
     assert shelf_of("won't do", CLOSED) is Shelf.WONT_DO
 
