@@ -85,6 +85,7 @@ def load_shelved(
 
     `live` is what `read_live` returns: a swap shows at once.
     """
+    del live  # it only tells entries of the cache apart
     coverage, store = load_coverage(scope, today, window_days, clusters), get_store()
     backlog = list_backlog(store, get_config().embedding_model, scope)
     return shelve_topics(
