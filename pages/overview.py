@@ -10,7 +10,7 @@ from app.panels.overview.tiles import LOOKS, render_areas, render_outages
 from app.panels.overview.timeline import render_timeline
 from app.panels.overview.todos import render_todos
 from app.resources import list_environments, list_new, list_services, today_of
-from app.text import plain
+from app.text import plain, plain_with_commands
 from app.visitor import may_read_questions
 from core.overview import Area, Standing
 
@@ -40,7 +40,7 @@ if is_new:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])
 else:
     lead = choose_lead(areas)
-    ui.render_verdict(plain(lead.sentence), LOOKS[lead.standing])
+    ui.render_verdict(plain_with_commands(lead.sentence), LOOKS[lead.standing])
 ui.render_said()
 render_outages(frame)
 render_checklist(load_steps(frame.scope, frame.today), tuple(load_snoozes(frame.scope)), frame, is_new=is_new)

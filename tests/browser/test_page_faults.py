@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.audit.acts import Act
-from core.flags.operations import create_flag
+from core.flags.operations import import_flags
 from quarterdeck.definitions import boolean_flag
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
@@ -22,10 +22,10 @@ CUT = """() => [...document.querySelectorAll('[data-testid=stMain] :is(p, span, 
 @pytest.fixture(scope="module")
 def crowded(server: Server) -> Server:
     """The demo with fifty more flags that are on for a part of the users."""
+    names = [f"partly_rolled_out_flag_number_{number:02}" for number in range(50)]
+    document = {"flags": {name: boolean_flag(on=True, rollout_pct=10) for name in names}}
     with closing(Store(server.database_url)) as store:
-        for number in range(50):
-            key = f"partly_rolled_out_flag_number_{number:02}"
-            create_flag(store, key, boolean_flag(on=True, rollout_pct=10), Act("ada", "many"))
+        import_flags(store, document, Act("ada", "many"))
     return server
 
 
@@ -66,14 +66,20 @@ def test_no_word_of_the_overview_is_cut(width: int, tab: Visit) -> None:
     assert page.evaluate(CUT) == []
 
 
-def test_an_error_of_a_form_far_down_is_on_the_screen(tab: Visit) -> None:
+def test_an_error_of_a_form_far_down_is_beside_its_button_and_on_the_screen(tab: Visit) -> None:
     page = tab.open("rollouts?flag=use_hyde")
     page.get_by_text("Delete this flag").click()
-    page.get_by_role("button", name="Delete flag").click()
+    button = page.get_by_role("button", name="Delete flag")
+    button.click()
+    toast = page.get_by_test_id("stToast").first
+    expect(toast).to_contain_text("Nothing was changed", timeout=PATIENCE_MS)
+    expect(toast).to_be_in_viewport()
     said = page.get_by_test_id("stAlertContentError").first
     expect(said).to_contain_text("Nothing was changed", timeout=PATIENCE_MS)
-    expect(said).to_be_in_viewport(timeout=PATIENCE_MS)
-    expect(page.get_by_test_id("stToast").first).to_contain_text("Nothing was changed")
+    here, there = button.bounding_box(), said.bounding_box()
+    assert here is not None
+    assert there is not None
+    assert abs(there["y"] - here["y"]) < 200
 
 
 def test_a_day_tells_its_date_and_how_many_questions_it_had(tab: Visit) -> None:

@@ -9,7 +9,7 @@ from app.connections import CONNECTING, SOURCES
 from app.navigation import link_to
 from app.panels.overview.resources import load_outages
 from app.resources import list_services
-from app.text import plain
+from app.text import plain, plain_with_commands
 from core.drift.verdict import DriftStatus
 from core.overview import GAP_DAYS, Area, Standing
 
@@ -52,7 +52,7 @@ def render_area(area: Area) -> None:
             st.caption(connecting.how)
             st.code(connecting.command, language=None, wrap_lines=True)
         else:
-            st.markdown(f":small[{plain(area.sentence)}]")
+            st.markdown(f":small[{plain_with_commands(area.sentence)}]")
         link_to(area.page, f"Open {area.page}", **FILTERS.get(area.page, {}))
         if area.page in QUESTIONS and area.standing not in _SILENT:
             link_to("questions", "See its questions", **QUESTIONS[area.page])
