@@ -31,8 +31,8 @@ class ChangeOutcome:
     entry: int = 0
 
 
-def record_change(change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None) -> bool:
-    """Run one operation from a callback, and keep its outcome for `render_said`; return whether it was done.
+def record_change(change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None) -> None:
+    """Run one operation from a callback, and keep its outcome for `render_said`.
 
     `place` names the control; `done_at` where success is said instead, if the control is gone then.
     """

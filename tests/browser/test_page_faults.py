@@ -53,7 +53,8 @@ def test_many_partly_rolled_out_flags_keep_the_tile_and_the_sentence_short(tab: 
     page.get_by_role("link", name="Show all 52").click()
     page.wait_for_url("**partly=true**")
     tab.wait()
-    expect(page.get_by_label("Partly rolled out")).to_be_checked(timeout=PATIENCE_MS)
+    only = page.get_by_test_id("stCheckbox").filter(has_text="Partly rolled out").locator("input")
+    expect(only).to_be_checked(timeout=PATIENCE_MS)
     page = tab.open()
     assert height_of(page, "flags are partly rolled out") < 900
 
