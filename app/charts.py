@@ -14,16 +14,16 @@ from core.log.values import DailyScores
 
 _MARKERS = {
     ChangeKind.FLAG: ("triangle-up", ui.ACCENT),
-    ChangeKind.CANARY: ("diamond", ui.WARNING),
+    ChangeKind.CANARY: ("diamond", ui.ACCENT),
     ChangeKind.EXPERIMENT: ("pentagon", ui.ACCENT),
     ChangeKind.INDEX: ("square", ui.GREEN),
     ChangeKind.CORPUS: ("circle", ui.CATEGORIES[3]),
     ChangeKind.PROMPT: ("star", ui.LIGHT),
-    ChangeKind.DEPLOYMENT: ("hexagon", ui.DANGER),
-    ChangeKind.RELEASE: ("hexagon2", ui.DANGER),
-    ChangeKind.FEED: ("cross", ui.DANGER),
+    ChangeKind.DEPLOYMENT: ("hexagon", ui.VIOLET),
+    ChangeKind.RELEASE: ("hexagon2", ui.VIOLET),
+    ChangeKind.FEED: ("cross", ui.QUIET),
     ChangeKind.PUSH: ("circle-open", ui.QUIET),
-    ChangeKind.OUTSIDE: ("hourglass", ui.WARNING),
+    ChangeKind.OUTSIDE: ("hourglass", ui.VIOLET),
     ChangeKind.LEVEL: ("x", ui.QUIET),
 }
 _FORMATS = dict.fromkeys(Metric, ".3f") | {Metric.ERRORS: ".1%", Metric.LATENCY: ",.0f", Metric.COST: "$.4f"}
@@ -37,13 +37,15 @@ def draw_score_band(
     """The daily median with its 10–90% band, the band of the reference days in `history`, and the day of the change."""
     dates = [day.day for day in days]
     low, middle, high = ([quantile_of_histogram(day.histogram, share) for day in days] for share in (0.1, 0.5, 0.9))
-    band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": "%{y:.2f}"}
+    told = [_say_day(*each) for each in zip(days, low, middle, high, strict=True)]
+    box = {"customdata": told, "hovertemplate": "%{customdata}<extra></extra>"}  # one, whichever line is near
+    band = {"mode": "lines", "line": {"width": 0}, **box}
     median = {"color": ui.ACCENT, "width": 2}
     figure = go.Figure(
         [
             go.Scatter(x=dates, y=high, name="90% score below", showlegend=False, **band),
             go.Scatter(x=dates, y=low, name="10–90% of queries", fill="tonexty", fillcolor=_fade(ui.ACCENT), **band),
-            go.Scatter(x=dates, y=middle, name="median", line=median, hovertemplate="%{y:.2f}"),
+            go.Scatter(x=dates, y=middle, name="median", line=median, **box),
         ]
     )
     _draw_reference_band(figure, history, report)
@@ -55,6 +57,14 @@ def draw_score_band(
         _mark_day(figure, report.changed_on)
     figure.update_yaxes(title="top-1 similarity", range=[0, 1], tickformat=".1f")
     return ui.style_chart(figure, title=title)
+
+
+def _say_day(day: DailyScores, low: float, middle: float, high: float) -> str:
+    """What the chart says of a day: which one, how many questions, the median, and where 80% of them lie."""
+    asked = "1 question" if day.count == 1 else f"{day.count:,} questions"
+    return (
+        f"{day.day:%a} {ui.format_day(day.day)} · {asked}<br>median {middle:.2f}, 80% between {low:.2f} and {high:.2f}"
+    )
 
 
 def _draw_reference_band(figure: go.Figure, days: Sequence[DailyScores], report: DriftReport) -> None:

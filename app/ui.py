@@ -4,22 +4,26 @@ Text from users (queries, file names, reasons) reaches Markdown only through `pl
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 
 from app.chart_data import list_chart_rows
+from app.connections import find_unconnected, render_connecting
 from app.downloads import offer_file
+from app.feedback import record_change as record_change
+from app.feedback import render_said as render_said
+from app.feedback import render_toast
 from app.navigation import TITLES, first_service, link_to, shown_environment, shown_service
 from app.text import plain, plain_error, show_unseen
 from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
-from core.errors import HalfDone, QuarterdeckError
+from core.errors import QuarterdeckError
 from core.safety.letters import show_text
 from core.safety.spreadsheets import write_row
 from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
@@ -29,6 +33,9 @@ from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
 CATEGORIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 ACCENT, WARNING, GREEN, _, LIGHT, DANGER = CATEGORIES
 QUIET = "#8a94a6"
+# What topics are drawn in: no color that means a state, a decision or the day of a drop elsewhere.
+TOPIC_COLORS = (ACCENT, GREEN, CATEGORIES[3], LIGHT, "#8468c6")
+VIOLET = TOPIC_COLORS[-1]
 ARM_COLORS = {"blue": ACCENT, "green": GREEN}
 # How long a change of a flag, an index or a token takes to reach everybody: clients and servers poll once a second.
 FLIP_SEEN_WITHIN_S = 2
@@ -36,6 +43,8 @@ FLIP_SEEN = f"Services see it within {FLIP_SEEN_WITHIN_S} seconds."
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as in the URL and the switch
 
 _FIRST_LOOK_S = 0.1
+_SWITCH_PX = 180  # wide enough for the names that most have; longer ones end in an ellipsis, and the list shows them
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +88,37 @@ def render_frame(
     new: Collection[str | Scope] = (),
     today_of: Callable[[Scope], date] = lambda _scope: datetime.now(UTC).date(),
     ranges: bool = True,
+    most_days: int = 90,
 ) -> Frame:
     """Draw the page's title and its filters, which live in the URL; return what the visitor chose.
 
     The first of the environments is shown unless the visitor chose another. `services` are those of all environments;
     the switch is drawn where the chosen environment has more than one. What is among `new` is shown as new. `today_of`
-    returns the date of a scope.
+    returns the date of a scope. Ranges above `most_days` are not offered; an address that asks for one is told so.
     """
     st.session_state["is_first_look"] = st.session_state.get("page_seen") != title
     st.session_state["page_seen"] = title
-    left, middle, right = st.columns([2.5, 1.5, 1], vertical_alignment="bottom")
-    left.title(title, anchor=False)
+    render_toast()
     chosen: str | None = "30d"
-    if ranges:
-        with middle:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.title(title, anchor=False, width="stretch")
+        if ranges:
+            offered = [name for name, days in RANGES.items() if days <= most_days]
+            asked = st.query_params.get("days", "")
             chosen = st.segmented_control(
                 "Time range",
-                RANGES,
+                offered,
                 default="30d",
                 required=True,
                 key="days",
                 bind="query-params",
                 label_visibility="collapsed",
             )
-    with right:
         environment = _choose_environment(environments, new)
         here = [scope for scope in services if scope.environment == fold_environment(environment)]
         service = _choose_service([scope.service for scope in here], {scope.service for scope in here if scope in new})
+    if ranges and RANGES.get(asked, 0) > most_days:
+        st.caption(f"{RANGES[asked]} days are not offered here, at most {most_days}: these are the last 30.")
     return Frame(environment, RANGES[chosen or "30d"], today_of(Scope(fold_environment(environment), service)), service)
 
 
@@ -124,6 +137,7 @@ def _choose_environment(environments: Sequence[str], new: Collection[object]) ->
         args=(environments[0],),
         format_func=lambda name: _say_new(name, new),
         label_visibility="collapsed",
+        width=_SWITCH_PX,
     )
     return current
 
@@ -143,6 +157,7 @@ def _choose_service(services: Sequence[str], new: Collection[object]) -> str:
         args=(default,),
         format_func=lambda name: _say_new(name, new),
         label_visibility="collapsed",
+        width=_SWITCH_PX,
     )
     return current
 
@@ -169,6 +184,34 @@ def _keep_environment(default: str) -> None:
         del st.query_params["environment"]
 
 
+def choose_named(
+    label: str, names: Sequence[_Name], *, key: str, say_gone: Callable[[str], str],
+    format_func: Callable[[_Name], str] = str, placeholder: str = "Choose one",
+) -> _Name | None:  # fmt: skip
+    """Draw the choice of one thing, whose name is in the address; return it.
+
+    For a name in the address that is none of these, say what `say_gone` says and choose nothing, never another one.
+    """
+    wanted = st.query_params.get(key)
+    found = next((name for name in names if str(name) == wanted), None)
+    if wanted is not None and found is None:
+        st.warning(say_gone(wanted), icon=":material/link_off:")
+    chosen = found if wanted is not None else (names[0] if names else None)
+    st.session_state[key] = chosen
+    return st.selectbox(
+        label, names, key=key, format_func=format_func, placeholder=placeholder, on_change=_keep_named, args=(key,)
+    )
+
+
+def _keep_named(key: str) -> None:
+    """Put what was chosen into the address."""
+    chosen = st.session_state[key]
+    if chosen is not None:
+        st.query_params[key] = str(chosen)
+    elif key in st.query_params:
+        del st.query_params[key]
+
+
 def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None:
     """Draw the one sentence that answers the page's question; `sentence` is Markdown, users' text escaped.
 
@@ -192,32 +235,17 @@ def render_empty(sentence: str, command: str, *, link: str = "overview") -> None
 
 @contextmanager
 def showing_errors(what: str) -> Iterator[None]:
-    """Show an error of ours as one line, with what could not be read; the rest of the page still works."""
+    """Show an error of ours as one line, with what could not be read; the rest of the page still works.
+
+    A source that was never set up is no error: it says how to connect it.
+    """
     try:
         yield
     except QuarterdeckError as error:
+        if source := find_unconnected(error):
+            render_connecting(source)
+            return
         st.error(f"**{what}** — {plain_error(error)}")
-
-
-def record_change(change: Callable[[], int], *, effect: str = "") -> None:
-    """Run one operation from a form's callback, and keep its outcome for `render_said` on the next run of the page.
-
-    A callback runs before the page's script, so the operation applies to the version that the visitor saw.
-    """
-    try:
-        said = "success", f"Recorded as audit entry {change()}. {effect}".strip()
-    except HalfDone as error:
-        said = "error", f"**Only partly done** — {plain_error(error)}"
-    except QuarterdeckError as error:
-        said = "error", f"**Nothing was changed** — {plain_error(error)}"
-    st.session_state["said"] = said
-
-
-def render_said() -> None:
-    """Show the outcome of the last change, once."""
-    kind, said = st.session_state.pop("said", ("", ""))
-    if said:
-        {"success": st.success, "info": st.info, "error": st.error}[kind](said)
 
 
 def mark_words(segments: Sequence[TextSegment], *, removed: bool, added: bool) -> str:
@@ -341,7 +369,7 @@ def show_chart(figure: Any, *, key: str, alt: str, **options: Any) -> Any:
     `alt` describes it to people who cannot see it.
     """
     event = st.plotly_chart(figure, key=key, alt=alt, config={"displayModeBar": False, "scrollZoom": False}, **options)
-    _offer_csv("Chart as CSV", lambda: _write_csv(list_chart_rows(figure)), f"{key}.csv", key=key)
+    _offer_csv("Chart as CSV", lambda: write_csv(list_chart_rows(figure)), f"{key}.csv", key=key)
     return event
 
 
@@ -362,7 +390,7 @@ def show_table(
         frame, hide_index=True, key=key, column_config=columns | (column_config or {}),
         **{"placeholder": "—", **options},
     )  # fmt: skip
-    _offer_csv("Download CSV", lambda: _write_csv(rows), file_name, key=key)
+    _offer_csv("Download CSV", lambda: write_csv(rows), file_name, key=key)
     return event
 
 
@@ -406,7 +434,7 @@ def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str
     offer_file(label, lambda _roles: write(), file_name, "text/csv", key=f"{key}-csv")
 
 
-def _write_csv(rows: Sequence[dict[str, Any]]) -> str:
+def write_csv(rows: Sequence[dict[str, Any]]) -> str:
     """Return rows as CSV. Lines end in CR LF, so that cells with either character are quoted."""
     import pandas as pd
 

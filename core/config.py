@@ -25,6 +25,7 @@ _RETENTION = {
 }
 _LEAST_SECRET = 16  # characters
 _PROTOCOLS = ("openai", "anthropic")  # of `core.prompts.models`, which stands above this folder
+PUBLIC_API = "https://api.github.com"  # GitHub's own; an Enterprise Server has another
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed deck the folder of its package
 
@@ -57,6 +58,9 @@ class Config:
     log_format: str
     log_level: str
     github_secret: str = field(repr=False)  # signs GitHub's webhooks; empty: they are refused
+    github_repository: str  # owner/name, where gaps become issues; empty: nowhere
+    github_token: str = field(repr=False)  # with the right to write issues there
+    github_api: str
     audit_key: Path | None  # signs the heads of the audit trail
     audit_heads: Path
     audit_webhook: str
@@ -115,6 +119,9 @@ def load_config(
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
         github_secret=check(_read_secret, environ, "QUARTERDECK_GITHUB_SECRET"),
+        github_repository=environ.get("QUARTERDECK_GITHUB_REPOSITORY") or "",
+        github_token=environ.get("QUARTERDECK_GITHUB_TOKEN") or "",
+        github_api=check(_read_webhook, environ, "QUARTERDECK_GITHUB_API") or PUBLIC_API,
         audit_key=Path(key).absolute() if (key := environ.get("QUARTERDECK_AUDIT_KEY")) else None,
         audit_heads=Path(environ.get("QUARTERDECK_AUDIT_HEADS") or home / "audit-heads.jsonl").absolute(),
         audit_webhook=check(_read_webhook, environ, "QUARTERDECK_AUDIT_WEBHOOK"),

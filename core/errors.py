@@ -1,15 +1,22 @@
-"""The deck's errors: those of the client package, and two that only the deck can raise.
+"""The deck's errors: those of the client package, and three that only the deck can raise.
 
 The tree is drawn in `quarterdeck.errors`. "Not enough data" is not an error: it is a status on a report.
 """
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 
-__all__ = ["Conflict", "Forbidden", "HalfDone", "InvalidInput", "NotFound", "QuarterdeckError", "SourceUnavailable"]
+__all__ = [
+    "Conflict", "Forbidden", "HalfDone", "InvalidInput", "NotConnected", "NotFound", "QuarterdeckError",
+    "SourceUnavailable",
+]  # fmt: skip
 
 
 class Forbidden(QuarterdeckError):
     """The caller lacks the required role; nothing was changed."""
+
+
+class NotConnected(SourceUnavailable):
+    """There is nothing where a source is looked for: it was never set up, or is gone."""
 
 
 class HalfDone(QuarterdeckError):

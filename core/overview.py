@@ -3,14 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from core.causes.changes import WhatChanged
 from core.corpus.corpus import Corpus
 from core.coverage.report import Coverage
+from core.coverage.shelves import Shelf, ShelvedTopic
 from core.drift.report import DriftOverview
 from core.drift.verdict import DriftStatus
 from core.drift.wording import say_fall
-from core.errors import QuarterdeckError
+from core.errors import QuarterdeckError, SourceUnavailable
 from core.flags.canary_plan import Automation
 from core.flags.store import list_flags
 from core.flags.upkeep import describe_partly
@@ -21,32 +23,42 @@ from core.rollouts import experiment
 from core.rollouts.canaries import CanaryReport
 from core.rollouts.canary import CanaryCall
 from core.rollouts.experiments import ExperimentReport
+from core.todo.items import Todo, TodoState
 from core.tracking.gateway import Tracking
 from quarterdeck.store import Store
 
 
 class Standing(StrEnum):
-    """The state of an area: good, worth a decision, bad, empty, or not readable."""
+    """The state of an area. Good is a verdict: without one it is decided, unknown, empty, or not connected yet."""
 
     GOOD = "good"
     DECIDE = "decide"
     BAD = "bad"
+    DECIDED = "decided"
+    UNKNOWN = "unknown"
     EMPTY = "empty"
+    UNCONNECTED = "unconnected"
     BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One area: its sentence, the number of its tile, and today's decision ("" for none)."""
+    """One area: its sentence, the number of its tile, and its lines of the to-do list."""
 
     page: str
     standing: Standing
     sentence: str
     figure: str = "—"
     change: str = ""
-    decision: str = ""
+    todos: tuple[Todo, ...] = ()
+
+    @property
+    def decision(self) -> str:
+        """The first decision that waits, "" for none."""
+        return next((todo.text for todo in self.todos if todo.state is TodoState.DECIDE), "")
 
 
+FEWEST_SCORED = 100  # below this many, no low question says little: see `low_score_threshold`
 GAP_DAYS = 7  # the overview shows the gaps of the last week
 _DRIFT_STANDING = {
     DriftStatus.OUTAGE: Standing.BAD,
@@ -62,13 +74,13 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
     report = found.report
     if report.status is DriftStatus.OUTAGE:
         figure = f"{found.states.share_of(found.states.empty + found.states.failed) or 0:.0%}"
-        decision = "Searches find nothing: check the index and what changed"
-        return Area("drift", Standing.BAD, report.reason, figure, "of the last days' searches found nothing", decision)
+        todo = Todo("drift/outage", "drift", "Searches find nothing: check the index and what changed")
+        return Area("drift", Standing.BAD, report.reason, figure, "of the last days' searches found nothing", (todo,))
     fell = say_fall(report)
     if report.recent_avg_score is None or report.delta is None or fell is None:
         return Area("drift", _DRIFT_STANDING[report.status], report.reason)
-    decision = (
-        "Retrieval drifts: find the cause, or accept the new level" if report.status is DriftStatus.DRIFTING else ""
+    todo = Todo(
+        f"drift/{report.changed_on or ''}", "drift", "Retrieval drifts: find the cause, or accept the new level"
     )
     return Area(
         "drift",
@@ -76,30 +88,67 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
         explain().sentence if report.status is DriftStatus.DRIFTING else report.reason,
         f"{report.recent_avg_score:.3f}",
         f"{-fell:+.3f} against the reference",
-        decision,
+        (todo,) if report.status is DriftStatus.DRIFTING else (),
     )
 
 
-def describe_coverage(coverage: Coverage) -> Area:
-    """Say how many topics scored low in the last week (`GAP_DAYS`), and which is the most worth indexing."""
+def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) -> Area:
+    """Say how many topics scored low in the last week (`GAP_DAYS`), which is the most worth indexing, and what is open.
+
+    `shelved` are the topics with what was decided about them (`core.coverage.shelves`).
+    """
     ranked = coverage.topics.ranked()
     if coverage.pending and not ranked:
         said = f"{len(coverage.pending):,} low-scoring queries are not grouped yet; open the page to group them."
-        return Area("coverage", Standing.DECIDE, said)
+        return Area("coverage", Standing.UNKNOWN, said)
+    todos = _list_gaps(shelved)
     if not ranked:
-        standing = Standing.GOOD if coverage.scored_count else Standing.EMPTY
-        return Area("coverage", standing, f"No topics to show: {coverage.topics.reason}.", "0")
+        standing = Standing.GOOD if coverage.scored_count >= FEWEST_SCORED else Standing.UNKNOWN
+        standing = standing if coverage.scored_count else Standing.EMPTY
+        return Area("coverage", standing, f"No topics to show: {coverage.topics.reason}.", "0", "", todos)
     biggest = ranked[0]
     share = biggest.count / coverage.scored_count if coverage.scored_count else 0.0
     score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     sentence = (
         f"{score_low} in the last {GAP_DAYS} days; the one most worth indexing is "
-        f"“{biggest.label}”: {share:.0%} of all queries."
+        f"“{biggest.label}”: {share:.0%} of all queries.{_say_decided(shelved)}"
     )
-    return Area(
-        "coverage", Standing.DECIDE, sentence, str(len(ranked)), f"{coverage.low_share:.0%} score low",
-        f"Index the topic “{biggest.label}”, or mark it as not planned",
+    is_open = any(todo.state is TodoState.DECIDE for todo in todos)
+    low = f"{coverage.low_share:.0%} score low, last {GAP_DAYS} days"
+    return Area("coverage", Standing.DECIDE if is_open else Standing.DECIDED, sentence, str(len(ranked)), low, todos)
+
+
+_MOST_GAPS = 3  # of each kind, on the list; the page has all of them
+
+
+def _list_gaps(shelved: Sequence[ShelvedTopic[Any]]) -> tuple[Todo, ...]:
+    """The lines of the gaps: the first open one, those that are planned, and those that wait for their measurement."""
+    here = [each for each in shelved if each.topic is not None or each.shelf is not Shelf.OPEN]
+    waiting = [each for each in here if each.shelf is Shelf.SHIPPED and not _is_settled(each)]
+    found = [_todo_of(each, TodoState.DECIDE) for each in here if each.shelf is Shelf.OPEN][:_MOST_GAPS]
+    found += [_todo_of(each, TodoState.PLANNED) for each in here if each.shelf is Shelf.PLANNED][:_MOST_GAPS]
+    found += [_todo_of(each, TodoState.MEASURING) for each in waiting][:_MOST_GAPS]
+    return tuple(found)
+
+
+def _is_settled(each: ShelvedTopic[Any]) -> bool:
+    return each.closing is not None and each.closing.closed is not None
+
+
+def _todo_of(each: ShelvedTopic[Any], state: TodoState) -> Todo:
+    asked = f", {each.topic.count:,} questions in {GAP_DAYS} days" if each.topic else ""
+    decide = f"Index “{each.label}”, or decide not to{asked}"
+    return Todo(
+        f"topic/{each.topic_id}", "coverage", decide if state is TodoState.DECIDE else f"Gap “{each.label}”{asked}",
+        state, each.known.owner if each.known else "", each.decided,
+        (("topic", each.topic_id), ("shelf", str(each.shelf)), ("days", f"{GAP_DAYS}d")),
     )  # fmt: skip
+
+
+def _say_decided(shelved: Sequence[ShelvedTopic[Any]]) -> str:
+    counts = {shelf: sum(each.shelf is shelf and each.topic is not None for each in shelved) for shelf in Shelf}
+    told = [f"{count} {shelf}" for shelf, count in counts.items() if count and shelf is not Shelf.OPEN]
+    return f" Of them {', '.join([f'{counts[Shelf.OPEN]} open', *told])}." if told else ""
 
 
 def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
@@ -115,13 +164,15 @@ def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
     live = found.production.label if found.production else "none"
     winner = found.winner
     is_news = winner is not None and winner.prompt is not None and winner.prompt != found.production
+    standing = Standing.GOOD if winner else Standing.UNKNOWN  # without a winner there is no verdict on what is live
+    todo = Todo(f"prompt/{winner.label}", "prompts", f"Promote {winner.label}") if winner and is_news else None
     return Area(
         "prompts",
-        Standing.DECIDE if is_news else Standing.GOOD,
-        f"{live} is in production; {_who_wins(found.decision)}.",
+        Standing.DECIDE if todo else standing,
+        f"{live} is in production; {_who_wins(found.decision).rstrip('.')}.",
         live,
         f"{len(found.judged)} variant{'s' * (len(found.judged) != 1)}",
-        f"Promote {winner.label}" if winner and is_news else "",
+        (todo,) if todo else (),
     )
 
 
@@ -142,10 +193,12 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
     newest = versions[0]
     is_built = any(newest.answers_to(index.corpus_version) for index in indexes)
     remedy = f"Ship corpus {newest.name}" if is_built else f"Build an index of corpus {newest.name}"
+    tab = ("tab", "Indexes")
+    todo = (Todo(f"corpus/{newest.name}", "corpus", remedy, since=newest.committed, filters=(tab,)),)
     if not live:
         built = "is built and waits" if is_built else "has no index yet"
         said = f"No index is live; the newest corpus version, {newest.name}, {built}."
-        return Area("corpus", Standing.DECIDE, said, newest.name, decision=remedy)
+        return Area("corpus", Standing.DECIDE, said, newest.name, todos=todo)
     if any(newest.answers_to(version) for version in live):
         return Area("corpus", Standing.GOOD, f"{newest.name}, the newest version, is live.", newest.name)
     known = next((version for version in versions if version.answers_to(live[0])), None)
@@ -154,7 +207,7 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
     built = "is built and waits" if is_built else "is committed, without an index yet"
     return Area(
         "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{more} {built}.",
-        live[0], f"{newest.name} waits" if is_built else f"{newest.name} is not built", remedy,
+        live[0], f"{newest.name} waits" if is_built else f"{newest.name} is not built", todo,
     )  # fmt: skip
 
 
@@ -168,29 +221,43 @@ def describe_rollouts(
         return Area("rollouts", Standing.EMPTY, "There are no flags yet.", "0")
     partly, said = describe_partly({flag.key: flag.view for flag in flags})
     watched = [report for report in canaries() if report.is_running]
-    standing, health, decision = _describe_canaries(watched)
-    if not decision:
-        standing, told, decision = _describe_experiments(experiments())
+    standing, health, todo = _describe_canaries(watched)
+    if not todo:
+        called, told, todo = _describe_experiments(experiments())
+        standing = called if todo else standing
         health = f"{health} {told}".strip()
+        if standing is Standing.GOOD and partly and not watched:
+            standing = Standing.UNKNOWN  # nothing compares those who have it with the others
     return Area(
         "rollouts", standing, f"{said} {health}".strip(),
-        str(partly), _count_canaries(watched) or f"of {len(flags)} flag{'s' * (len(flags) != 1)}", decision,
+        str(partly), _count_canaries(watched) or f"of {len(flags)} flag{'s' * (len(flags) != 1)}",
+        (todo,) if todo else (),
     )  # fmt: skip
 
 
-def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, str]:
+def _describe_canaries(running: Sequence[CanaryReport]) -> tuple[Standing, str, Todo | None]:
     """The canaries' joint state, in words, and the decision to make."""
     for report in running:
         if not report.verdict.is_healthy:
             remedy = "Roll back" if report.verdict.call is CanaryCall.ROLL_BACK else "Check"
-            return Standing.BAD, report.verdict.reason, f"{remedy} the canary {report.flag.key}"
+            return Standing.BAD, report.verdict.reason, _todo_of_canary(report, f"{remedy} the canary")
     for report in running:
         if report.verdict.call is CanaryCall.PROMOTE and report.plan.automation is not Automation.FULL:
-            return Standing.DECIDE, report.verdict.reason, f"Take the canary {report.flag.key} to its next step"
-    return Standing.GOOD, running[0].verdict.reason if running else "", ""
+            text = f"Take the canary {report.flag.key} to its next step"
+            return Standing.DECIDE, report.verdict.reason, _todo_of_canary(report, text, named=True)
+    if not running:
+        return Standing.GOOD, "", None
+    is_confirmed = all(report.verdict.call is CanaryCall.PROMOTE for report in running)
+    return Standing.GOOD if is_confirmed else Standing.UNKNOWN, running[0].verdict.reason, None
 
 
-def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing, str, str]:
+def _todo_of_canary(report: CanaryReport, text: str, *, named: bool = False) -> Todo:
+    text = text if named else f"{text} {report.flag.key}"
+    where = (("tab", "Canaries"), ("canary", report.flag.key))
+    return Todo(f"canary/{report.flag.key}", "rollouts", text, since=report.since, filters=where)
+
+
+def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing, str, Todo | None]:
     """The results of the running experiments, and the decision to make; stops come first."""
     called = [
         each
@@ -200,24 +267,37 @@ def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing
     for report in sorted(called, key=lambda each: each.verdict.call is not experiment.ExperimentCall.STOP):
         is_over = report.verdict.call in (experiment.ExperimentCall.STOP, experiment.ExperimentCall.INVALID)
         name = report.experiment.design.name
-        return Standing.DECIDE, report.verdict.reason, f"{'Stop' if is_over else 'Decide'} the experiment {name}"
-    return Standing.GOOD, "", ""
+        text = f"{'Stop' if is_over else 'Decide'} the experiment {name}"
+        todo = Todo(f"experiment/{name}", "rollouts", text, filters=(("tab", "Experiments"),))
+        return Standing.DECIDE, report.verdict.reason, todo
+    return Standing.GOOD, "", None
 
 
 def _count_canaries(running: Sequence[CanaryReport]) -> str:
+    """How many canaries run, and what their verdicts are: one that is only held back so far is not called healthy."""
     if not running:
         return ""
-    health = "healthy" if all(report.verdict.is_healthy for report in running) else "not healthy"
+    if not all(report.verdict.is_healthy for report in running):
+        health = "not healthy"
+    elif all(report.verdict.call is CanaryCall.PROMOTE for report in running):
+        health = "confirmed"
+    else:
+        health = "no verdict yet"
     named = f"1 canary {running[0].share_pct:g}%" if len(running) == 1 else f"{len(running)} canaries"
     return f"{named}, {health}"
 
 
-def describe_areas(steps: Sequence[tuple[str, Callable[[], Area]]]) -> tuple[Area, ...]:
-    """Run each area's step; an unreadable area says so in its own sentence."""
+def describe_areas(
+    steps: Sequence[tuple[str, Callable[[], Area]]], is_new: Callable[[str], bool] = lambda _page: False
+) -> tuple[Area, ...]:
+    """Run each area's step. An unreadable area says so in its own sentence; `is_new` tells those never connected."""
     areas = []
     for page, step in steps:
         try:
             areas.append(step())
         except QuarterdeckError as error:
-            areas.append(Area(page, Standing.BROKEN, str(error)))
+            if isinstance(error, SourceUnavailable) and is_new(page):
+                areas.append(Area(page, Standing.UNCONNECTED, "Not connected yet."))
+            else:
+                areas.append(Area(page, Standing.BROKEN, str(error)))
     return tuple(areas)

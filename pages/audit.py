@@ -1,5 +1,7 @@
 """Audit: who changed what, when and why; what differs; reverting; and whether the hash chain is intact."""
 
+from contextlib import suppress
+
 import streamlit as st
 
 from app import ui
@@ -9,7 +11,16 @@ from app.resources import get_store, list_environments
 from app.text import plain
 from app.visitor import get_visitor
 from core.audit.permissions import list_readable
-from core.audit.trail import AuditEntry, AuditFilter, count_audit, hide_labels, list_audit, list_broken_audit_entries
+from core.audit.trail import (
+    AuditEntry,
+    AuditFilter,
+    count_audit,
+    get_audit_entry,
+    hide_labels,
+    list_audit,
+    list_broken_audit_entries,
+)
+from core.errors import NotFound
 
 
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
@@ -37,8 +48,26 @@ def render() -> None:
         st.caption("No change matches the filter.")
         return
     render_table(shown, count_audit(get_store(), chosen), chosen)
-    number = st.selectbox("Entry", [entry.entry_id for entry in shown], key="entry", bind="query-params")
-    render_entry(next((e for e in shown if e.entry_id == number), shown[0]))
+    entries = {entry.entry_id: entry for entry in (*shown, *find_named(readable))}
+    number = ui.choose_named("Entry", list(entries), key="entry", say_gone=say_gone)
+    if number is not None:
+        render_entry(entries[number])
+
+
+def find_named(readable: AuditFilter) -> tuple[AuditEntry, ...]:
+    """The entry that the address names, if it may be read, whatever the filter hides."""
+    wanted = st.query_params.get("entry", "")
+    with suppress(NotFound):
+        if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+            entry = get_audit_entry(get_store(), int(wanted))
+            if readable.among is None or entry.environment in readable.among:
+                return hide_labels([entry], get_visitor().roles)
+    return ()
+
+
+def say_gone(name: str) -> str:
+    """What is said of an entry that an address names and that is not there."""
+    return f"There is no entry {plain(ui.shorten(name, 40))} in the trail that you may read."
 
 
 ui.render_frame("Audit", environments=list_environments(), ranges=False)

@@ -4,14 +4,26 @@ import streamlit as st
 
 from app import ui
 from app.panels.overview.intake import render_intake
-from app.panels.overview.onboarding import render_onboarding
-from app.panels.overview.resources import load_areas, load_successions
-from app.panels.overview.tiles import LOOKS, render_area, render_decisions, render_outages
+from app.panels.overview.onboarding import render_checklist
+from app.panels.overview.resources import load_areas, load_snoozes, load_steps, load_successions
+from app.panels.overview.tiles import LOOKS, render_areas, render_outages
 from app.panels.overview.timeline import render_timeline
+from app.panels.overview.todos import render_todos
 from app.resources import list_environments, list_new, list_services, today_of
-from app.text import plain
+from app.text import plain, plain_with_commands
 from app.visitor import may_read_questions
-from core.overview import Standing
+from core.overview import Area, Standing
+
+_NEW = (Standing.EMPTY, Standing.UNCONNECTED)
+
+
+def choose_lead(areas: tuple[Area, ...]) -> Area:
+    """The area in the worst state: what is bad, then what is broken; else the first that is connected."""
+    for standing in (Standing.BAD, Standing.BROKEN):
+        if found := next((area for area in areas if area.standing is standing), None):
+            return found
+    return next((area for area in areas if area.standing is not Standing.UNCONNECTED), areas[0])
+
 
 frame = ui.render_frame(
     "Overview",
@@ -23,25 +35,21 @@ frame = ui.render_frame(
 )
 is_reader = may_read_questions(frame.environment)
 areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
-is_new = all(area.standing in (Standing.EMPTY, Standing.BROKEN) for area in areas)
-if is_new and areas[0].standing is Standing.EMPTY:
+is_new = all(area.standing in _NEW for area in areas)
+if is_new:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])
 else:
-    lead = next((area for area in areas if area.standing in (Standing.BAD, Standing.BROKEN)), areas[0])
-    ui.render_verdict(plain(lead.sentence), LOOKS[lead.standing])
+    lead = choose_lead(areas)
+    ui.render_verdict(plain_with_commands(lead.sentence), LOOKS[lead.standing])
+ui.render_said()
 render_outages(frame)
-if is_new:
-    render_onboarding()
+render_checklist(load_steps(frame.scope, frame.today), tuple(load_snoozes(frame.scope)), frame, is_new=is_new)
 render_intake(frame.scope.environment, is_reader=is_reader)
 for succession in load_successions():
     if succession.new.environment == frame.scope.environment:
         st.info(plain(succession.offer))
-
-for column, area in zip(st.columns(len(areas)), areas, strict=True):
-    with column:
-        render_area(area)
-
 if not is_new:
+    render_todos(areas, frame)
+    render_areas(areas)
     with ui.showing_errors("The timeline could not be drawn"):
         render_timeline(frame)
-    render_decisions(areas)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import streamlit as st
 
 from app import ui
+from app.navigation import link_to
 from app.panels.rollouts.canaries import is_news, render_canaries, say_standing
 from app.panels.rollouts.colors import render_colors
 from app.panels.rollouts.experiments import must_stop, render_experiments, say_standings
@@ -17,7 +18,7 @@ from app.text import plain, plain_error
 from core.errors import QuarterdeckError
 from core.flags.board import BoardRow, list_board
 from core.flags.schedule import ScheduleState, say_next
-from core.flags.upkeep import describe_partly
+from core.flags.upkeep import MOST_NAMED, describe_partly
 
 
 def say_what_rolls_out(board: Sequence[BoardRow], *, now: datetime) -> tuple[str, ui.StatusLook]:
@@ -60,6 +61,9 @@ def render(frame: ui.Frame) -> None:
     board = list_board(get_store(), frame.environment, environments=list_environments(), now=now)
     if board:
         render_sentence(board, frame.environment, now=now)
+        partly = sum(row.flag.view.is_partly_on for row in board)
+        if partly > MOST_NAMED:
+            link_to("rollouts", f"Show all {partly}", partly="true", environment=frame.environment)
     ui.render_said()
     tabs = ["Flags", "Experiments", "Canaries", "Blue-green", "Access"]
     own, experiments, canaries, colors, access = st.tabs(tabs, on_change="rerun", key="tab", bind="query-params")

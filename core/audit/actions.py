@@ -31,6 +31,7 @@ class Subject(StrEnum):
     SESSION = "session"
     REVIEW = "review"
     CASE = "case"
+    TODO = "todo"
 
 
 class Action(StrEnum):
@@ -53,6 +54,7 @@ class Action(StrEnum):
     TOPIC_SUMMARIZE = "topic.summarize"
     TOPIC_EXCLUDE = "topic.exclude"
     TOPIC_INCLUDE = "topic.include"
+    TOPIC_EXPORT = "topic.export"
     DRIFT_ACCEPT = "drift.accept"
     PREDICTION_SAVE = "prediction.save"
     LEDGER_PREDICT = "ledger.predict"
@@ -100,6 +102,8 @@ class Action(StrEnum):
     CASE_RESTORE = "case.restore"
     CASE_IMPORT = "case.import"
     CASE_GOLDEN = "case.golden"
+    TODO_SNOOZE = "todo.snooze"
+    TODO_WAKE = "todo.wake"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

@@ -50,6 +50,7 @@ NEEDS = {
     Action.TOPIC_SUMMARIZE: Role.EDITOR,
     Action.TOPIC_EXCLUDE: Role.EDITOR,
     Action.TOPIC_INCLUDE: Role.EDITOR,
+    Action.TOPIC_EXPORT: Role.EDITOR,
     Action.DRIFT_ACCEPT: Role.EDITOR,
     Action.PREDICTION_SAVE: Role.EDITOR,
     Action.LEDGER_PREDICT: Role.EDITOR,
@@ -97,6 +98,8 @@ NEEDS = {
     Action.CASE_RESTORE: Role.EDITOR,
     Action.CASE_IMPORT: Role.EDITOR,
     Action.CASE_GOLDEN: Role.EDITOR,
+    Action.TODO_SNOOZE: Role.EDITOR,
+    Action.TODO_WAKE: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.

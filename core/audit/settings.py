@@ -39,6 +39,8 @@ class Family(StrEnum):
     TOPIC_SUMMARY = "topic_summary:"
     PREDICTION_OF = "prediction_of:"  # of other scopes than the first one
     SERVICE = "service:"
+    SNOOZE = "snooze:"
+    TOPIC_ISSUE = "topic_issue:"
     VIEWS = "views:"
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
@@ -61,6 +63,8 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.VIEWS: "environment",
     Family.RUN_NAMES: "experiment",
     Family.TOPIC_SUMMARY: "topic",
+    Family.TOPIC_ISSUE: "topic",
+    Family.SNOOZE: "service",
 }
 
 

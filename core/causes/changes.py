@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from core.audit.actions import Action
 from core.audit.trail import list_audit_by_hour
-from core.causes.causes import Causes, rank_causes
+from core.causes.causes import Cause, CauseKind, Causes, rank_causes
 from core.causes.evidence import SameQuestions
-from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall
+from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall, sum_named
 from core.causes.outside_changes import list_outside
 from core.causes.search import NOT_SEARCHED, SegmentSearch, find_segment
 from core.causes.timeline import (
@@ -99,6 +99,7 @@ def explain_drift(
     same = compare_same_questions(store, report, found.days, today=today, scope=found.scope)
     causes = rank_causes(report, changes, days=found.days, segments=segments, same_questions=same)
     topics, failed = _name_topics(report, coverage, found.days, today)
+    causes = replace(causes, ranked=tuple(_agree(cause, topics) for cause in causes.ranked))
     return WhatChanged(
         tuple(changes),
         (*problems, *failed),
@@ -168,11 +169,13 @@ def _name_topics(
         read = coverage()
     except QuarterdeckError as error:
         return (), (f"topics: {error}",)
-    window_days = (read.window.last - read.window.first).days + 1
-    shares = share_fall(
-        report, read.topics.topics, queries=read.queries, days=days, today=today, window_days=window_days
-    )
-    return shares, ()
+    return share_fall(report, read.topics.topics, queries=read.queries, days=days, today=today), ()
+
+
+def _agree(cause: Cause, topics: Sequence[TopicShare]) -> Cause:
+    """Return new questions as explaining what their topics explain in the sentence: one claim has one figure."""
+    is_told = cause.kind is CauseKind.NEW_QUESTIONS and topics
+    return replace(cause, explained_share=sum_named(topics)) if is_told else cause
 
 
 def _list_audited(store: Store, scope: Scope, since: datetime) -> Iterable[TimelineChange]:

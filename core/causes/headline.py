@@ -12,6 +12,7 @@ from core.drift.wording import say_fall, say_since
 from core.log.values import AskedQuery, DailyScores
 
 _NAMED_TOPICS = 3
+_RECENT_DAYS = 7
 _WORTH_NAMING = 0.05  # topics below this share of the fall are not named
 _SURE, _LIKELY = 0.5, 0.3
 
@@ -32,18 +33,18 @@ def share_fall(
     queries: Sequence[AskedQuery],
     days: Sequence[DailyScores],
     today: date,
-    window_days: int = 7,
 ) -> tuple[TopicShare, ...]:
-    """Return which topics of the last `window_days` explain the fall of these days, the largest share first.
+    """Return which topics explain the fall in the last seven days, the largest share first.
 
-    share = (n / N - n0 / N0) * (reference mean - mean of the topic) / (reference mean - mean of the window), where n of
-    N recent queries are of the topic and n0 of N0 were in the whole weeks before the change: what was always asked and
-    always scored low explains no fall. Shares can sum to more than 1 if the rest improved. Empty without a dated drop,
-    without a week before it among the weekly counts, and when the window fell by less than 0.01.
+    share = (n / N - n0 / N0) * (reference mean - mean of the topic) / (reference mean - mean of the week), where n of
+    the week's N queries are of the topic and n0 of N0 were in the whole weeks before the change: what was always asked
+    and always scored low explains no fall. The week is the same whatever days the topics were found in, so that a page
+    of 30 days tells the share that the headline tells. Shares can sum to more than 1 if the rest improved. Empty
+    without a dated drop, without a week before it among the weekly counts, and when the week fell by less than 0.01.
     """
     reference = report.baseline_avg_score
     weeks = _weekly_traffic(days, today)
-    recent = [day for day in days if today - timedelta(days=window_days) < day.day <= today]
+    recent = [day for day in days if today - timedelta(days=_RECENT_DAYS) < day.day <= today]
     count = sum(day.count for day in recent)
     if report.changed_on is None or reference is None or not count:
         return ()
@@ -55,7 +56,8 @@ def share_fall(
     shares = []
     for topic in topics:
         former = sum(_asked_in(queries[member], earlier) for member in topic.members)
-        excess = topic.count / count - former / traffic
+        asked = sum(_asked_in(queries[member], (0,)) for member in topic.members)
+        excess = asked / count - former / traffic
         share = max(0.0, excess * (reference - topic.mean_score) / fall)
         shares.append(TopicShare(topic.label, share, topic.topic_id))
     named = [share for share in shares if share.share >= _WORTH_NAMING]
@@ -74,10 +76,19 @@ def describe_drop(report: DriftReport, causes: Causes, topics: Sequence[TopicSha
     named = topics[:_NAMED_TOPICS]
     if len(named) == 1 and causes.first and causes.first.kind is CauseKind.NEW_QUESTIONS:
         named = ()  # the cause already names it
-    held = f"; {_say_topics(len(named))} {min(1.0, sum(t.share for t in named)):.0%} of it" if named else ""
+    held = f"; {_say_topics(len(named))} {sum_named(named):.0%} of it" if named else ""
     place = f", in {_say_place(causes.search.found)}" if causes.search.found else ""
     sentence = f"Retrieval score fell by {fell:.3f} {say_since(report)}{_say_means(report)}{place}{held}."
     return f"{sentence} {_say_cause(causes, topics)}" if causes.first else sentence
+
+
+def sum_named(topics: Sequence[TopicShare]) -> float:
+    """Return the share of the fall (0 to 1) that the topics which the sentence counts explain together.
+
+    >>> sum_named([TopicShare("a", 0.5), TopicShare("b", 0.25)])
+    0.75
+    """
+    return min(1.0, sum(topic.share for topic in topics[:_NAMED_TOPICS]))
 
 
 def describe_segments(search: SegmentSearch) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import isabs, normpath
 
-from core.errors import InvalidInput, SourceUnavailable
+from core.errors import InvalidInput, NotConnected
 
 _URL = re.compile(r"^(https?|ssh|git)://|^[\w.-]+@[\w.-]+:")
 
@@ -46,12 +46,10 @@ def parse_location(location: str) -> Location:
 
 
 def find_folder(location: Location) -> Path:
-    """Return the folder of a location that is a path. Raises SourceUnavailable when there is none."""
+    """Return the folder of a location that is a path. Raises NotConnected when there is none."""
     folder = _path(location.repository)
     if not folder.is_dir():
-        raise SourceUnavailable(
-            f"{location.repository} is not a folder on this machine. Check the path, or use a git URL"
-        )
+        raise NotConnected(f"{location.repository} is not a folder on this machine. Check the path, or use a git URL")
     return folder.resolve()
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
+from core.audit.actions import Action
 from core.audit.settings import save_versioned
+from core.audit.trail import AuditFilter, list_audit
 from core.coverage.labels import make_title
 from core.coverage.topics import KnownTopic, Topic
 from core.errors import NotFound
@@ -21,6 +23,8 @@ from quarterdeck.registry import registry_of
 from quarterdeck.schema import scopes, topics
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
+
+_MOST_DECISIONS = 5_000
 
 
 class TopicState(StrEnum):
@@ -101,6 +105,14 @@ def list_backlog(store: Store, model: str, scope: Scope = DEFAULT_SCOPE) -> tupl
     with store.read() as connection:
         rows = connection.execute(_TOPICS.where(topics.c.model == model, *_within(scope)).order_by(*order))
         return tuple(_topic(row) for row in rows.mappings())
+
+
+def list_decision_times(store: Store, scope: Scope = DEFAULT_SCOPE) -> dict[str, datetime]:
+    """Return when each topic of an environment was last decided about, by topic id, from the audit trail."""
+    entries = list_audit(
+        store, AuditFilter(action=Action.TOPIC_MARK, environment=scope.environment), limit=_MOST_DECISIONS
+    )
+    return {entry.target: entry.ts for entry in reversed(entries)}
 
 
 def list_topic_ids(store: Store) -> frozenset[str]:

@@ -125,13 +125,22 @@ def call_topics(coverage: Coverage, labels: Mapping[str, str]) -> Coverage:
 
 
 def hide_questions(coverage: Coverage) -> Coverage:
-    """Return a report without anything that users asked: topics by number, counts and scores only."""
+    """Return a report without anything that users asked: topics by their ids, counts and scores only."""
     topics = (
-        replace(topic, label=f"Topic {topic.cluster_id + 1}", keywords=(), sample_queries=())
+        replace(topic, label=name_hidden(topic.topic_id), keywords=(), sample_queries=())
         for topic in coverage.topics.topics
     )
     queries = tuple(replace(query, text="") for query in coverage.queries)
     return replace(coverage, topics=replace(coverage.topics, topics=tuple(topics)), queries=queries)
+
+
+def name_hidden(topic_id: str) -> str:
+    """Return what a topic is called for those who may not read questions: the end of its id, the same everywhere.
+
+    >>> name_hidden("t-6b20f629ca")
+    'Topic 29ca'
+    """
+    return f"Topic {topic_id[-4:]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,15 +53,21 @@ def set_details(definition: Mapping[str, Any], details: Details) -> dict[str, An
     return set_metadata(definition, {name: text or None for name, text in texts.items()})
 
 
+MOST_NAMED = 3
+
+
 def describe_partly(definitions: Mapping[str, FlagDefinition]) -> tuple[int, str]:
-    """Return how many of these flags (by key) are on for some of the users, and a sentence that names them."""
+    """Return how many of these flags (by key) are on for some of the users, and a sentence that names up to three."""
     partly = [
         f"{key} at {definition.share_pct:g}%" for key, definition in definitions.items() if definition.is_partly_on
     ]
     if not partly:
         return 0, f"No flag is partly rolled out ({len(definitions)} in all)."
     verb = "is" if len(partly) == 1 else "are"
-    return len(partly), f"{len(partly)} of {len(definitions)} flags {verb} partly rolled out: {', '.join(partly)}."
+    named = ", ".join(partly[:MOST_NAMED])
+    if more := len(partly) - MOST_NAMED if len(partly) > MOST_NAMED else 0:
+        named += f" and {more} more"
+    return len(partly), f"{len(partly)} of {len(definitions)} flags {verb} partly rolled out: {named}."
 
 
 def describe_state(definition: FlagDefinition) -> str:

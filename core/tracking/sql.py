@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.errors import InvalidInput, SourceUnavailable
+from core.errors import InvalidInput, NotConnected, SourceUnavailable
 from core.tracking.addresses import check_address, describe
 from core.tracking.queries import CHOSEN, Query, Row, backend_of, last_metrics, list_columns
 from core.tracking.runs import LINKED_PROMPTS, PromptVersion, Run, RunFilter, RunPage, RunSort, SortKind, parse_links
@@ -207,7 +207,7 @@ def _open_sqlite(uri: str) -> Iterator[Query]:
     # Without SQLAlchemy, whose import takes as long as reading 10,000 runs.
     path = _sqlite_path(uri)
     if not path.is_file():
-        raise SourceUnavailable(f"MLflow store: there is no file {path}; `quarterdeck demo` creates one")
+        raise NotConnected(f"MLflow store: there is no file {path}; `quarterdeck demo` creates one")
     try:
         # mode=ro neither creates a missing file nor writes to an existing one.
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=3.0)) as connection:

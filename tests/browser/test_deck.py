@@ -183,7 +183,7 @@ def test_a_click_on_the_map_chooses_the_topic(visit: Visit) -> None:
         return group && [xaxis.l2p(group.x[point]) + xaxis._offset, yaxis.l2p(group.y[point]) + yaxis._offset]
     }"""
     page.wait_for_function(place, arg=0)
-    name = page.evaluate("document.querySelectorAll('.js-plotly-plot')[1]._fullData[1].name.split(' · ')[1]")
+    name = page.evaluate("document.querySelectorAll('.js-plotly-plot')[1]._fullData[1].name")
     chart, heading = page.locator(".js-plotly-plot").nth(1), page.locator("h3").first
     for at in range(10):  # the page may still move while it settles, and another point may lie on top of this one
         chart.scroll_into_view_if_needed()

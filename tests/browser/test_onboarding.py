@@ -25,7 +25,7 @@ def test_the_steps_of_an_empty_overview_run_as_they_stand_there_and_bring_the_fi
         page = chromium.new_page()
         visit = Visit(page, server.address, [])
         visit.open()
-        assert "No store at" in visit.sentence
+        assert visit.sentence == "There is no data yet: no question has been logged."
         page.get_by_test_id("stCode").nth(STEPS - 1).wait_for(timeout=PATIENCE_MS)
         steps = [code.inner_text() for code in page.get_by_test_id("stCode").all()][:STEPS]
         for step, count in zip(steps, (1, 2, 3), strict=True):
@@ -40,9 +40,9 @@ def test_the_steps_of_an_empty_overview_run_as_they_stand_there_and_bring_the_fi
 
 def run(step: str, server: Server, folder: Path) -> None:
     """Run what a step shows, as if pasted: a command into a shell, or Python into Python."""
-    command = [sys.executable, "-c", step] if step.startswith("import ") else ["sh", "-c", step]
+    command = [sys.executable, "-c", step] if step.startswith("from ") else ["sh", "-c", step]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    settings = {"PATH": path, "QUARTERDECK_DATABASE_URL": server.database_url, "QUARTERDECK_HOME": str(folder / "home")}
+    settings = {"PATH": path, "QUARTERDECK_HOME": str(folder / "home")}
     done = subprocess.run(command, cwd=folder, env={**os.environ, **settings}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

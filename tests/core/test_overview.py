@@ -9,12 +9,19 @@ import pytest
 
 from core.audit.acts import Act
 from core.corpus.versions import Version
+from core.errors import NotConnected
+from core.flags.canary_plan import DEFAULT_PLAN
+from core.flags.operations import create_flag, import_flags
+from core.flags.store import get_flag
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
-from core.overview import Standing, describe_corpus, describe_prompts
+from core.overview import Area, Standing, describe_areas, describe_corpus, describe_prompts, describe_rollouts
 from core.prompts.contests import find_experiment
+from core.rollouts.canaries import CanaryReport
+from core.rollouts.canary import CanaryCall, CanaryVerdict
 from core.tracking.cases import CaseResult, render_case_results
 from core.tracking.gateway import Tracking
+from quarterdeck.definitions import boolean_flag, canary_flag
 from quarterdeck.store import Store
 
 BUILD = "Build an index of corpus v2"
@@ -103,7 +110,8 @@ def test_prompts_are_those_of_the_newest_experiment_with_evaluated_runs_whatever
 
 @pytest.mark.slow
 def test_a_configured_experiment_goes_first_even_while_it_is_empty(tracking: Tracking) -> None:
-    assert describe_prompts(tracking, "older").change == "1 variant"
+    alone = describe_prompts(tracking, "older")
+    assert (alone.change, alone.standing) == ("1 variant", Standing.UNKNOWN)  # nothing to compare it with is no praise
     assert find_experiment(tracking, "planned") == "planned"
     area = describe_prompts(tracking, "planned")
     assert area.standing is Standing.EMPTY
@@ -116,3 +124,39 @@ def test_a_store_without_an_evaluated_run_has_no_experiment_to_look_at(tmp_path:
     empty.log_evaluation("training", "epoch 1", params={}, metrics={"loss": 0.5}, artifacts={})
     assert find_experiment(empty) == ""
     assert describe_prompts(empty).sentence == "No prompt has been evaluated yet."
+
+
+def report_canary(store: Store, call: CanaryCall, reason: str) -> CanaryReport:
+    """A running canary with this verdict."""
+    flag = get_flag(store, "production", "answers")
+    return CanaryReport(flag, DEFAULT_PLAN, True, 5.0, NOW, (), CanaryVerdict(call, reason))
+
+
+def test_a_canary_is_called_neither_healthy_nor_good_before_there_is_a_verdict(store: Store) -> None:
+    create_flag(store, "answers", canary_flag(5), BY)
+    early = report_canary(store, CanaryCall.HOLD, "Too early to tell: 14 users on green so far.")
+    area = describe_rollouts(store, "production", lambda: (early,))
+    assert (area.standing, area.change) == (Standing.UNKNOWN, "1 canary 5%, no verdict yet")
+    confirmed = report_canary(store, CanaryCall.PROMOTE, "Green can go on.")
+    area = describe_rollouts(store, "production", lambda: (confirmed,))
+    assert (area.standing, area.change) == (Standing.DECIDE, "1 canary 5%, confirmed")
+    assert area.todos[0].filters == (("tab", "Canaries"), ("canary", "answers"))
+
+
+def test_many_partly_rolled_out_flags_are_counted_and_three_are_named(store: Store) -> None:
+    flags = {f"flag-{at:02}": boolean_flag(on=True, rollout_pct=10) for at in range(53)}
+    import_flags(store, {"flags": flags}, BY)
+    area = describe_rollouts(store, "production", tuple)
+    assert area.sentence == (
+        "53 of 53 flags are partly rolled out: flag-00 at 10%, flag-01 at 10%, flag-02 at 10% and 50 more."
+    )
+    assert area.standing is Standing.UNKNOWN  # nothing compares those who have them with the others
+
+
+def test_an_area_that_was_never_connected_is_told_from_one_that_cannot_be_read() -> None:
+    def fail() -> Area:
+        raise NotConnected("MLflow store: there is no file")
+
+    found = describe_areas([("prompts", fail), ("corpus", fail)], lambda page: page == "prompts")
+    assert [area.standing for area in found] == [Standing.UNCONNECTED, Standing.BROKEN]
+    assert found[0].sentence == "Not connected yet."

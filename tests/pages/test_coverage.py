@@ -1,5 +1,6 @@
 """The coverage page: on the demo, on few questions, and on hostile ones."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import ui
 from core.audit.acts import Act
 from core.audit.permissions import Roles
 from core.audit.trail import list_audit
@@ -83,7 +85,7 @@ def test_one_topic_is_counted_as_one_on_the_page_and_on_the_overview(empty_url: 
 
 def test_typical_questions_link_to_their_newest_trace(empty_url: str, store: Store) -> None:
     ask_in_vain(store, WORDS[:1])
-    assert "trace" not in open_page("coverage").dataframe[0].value
+    assert not any("trace" in each.value for each in open_page("coverage").dataframe)
     link = "https://traces.example/{trace_id}"
     save_service(store, ServiceSettings("default", trace_link=link), Act("ada", "where traces are"))
     now = datetime.now(UTC)
@@ -105,7 +107,7 @@ def test_who_may_not_read_questions_sees_counts_only(
     monkeypatch.setattr("app.visitor.hold_everywhere", lambda role: Roles((("*", role),)))
     app = open_page("coverage")
     assert "50% of all queries" in verdict(app)
-    assert "topics are shown by number" in shown(app)
+    assert "topics go by their ids" in shown(app)
     for page in ("coverage", "overview"):
         assert not any(word in shown(open_page(page)) for word in (*WORDS[:3], "how do I")), page
 
@@ -161,4 +163,85 @@ def test_hostile_queries_are_shown_as_text(empty_url: str, store: Store) -> None
     app = open_page("coverage")
     assert_shown_as_text(app)
     assert_shown_as_text(open_page("overview"))
-    assert any(HOSTILE in str(cell) for cell in app.dataframe[0].value["query"])
+    (typical,) = [each.value for each in app.dataframe if "query" in each.value]
+    assert any(HOSTILE in str(cell) for cell in typical["query"])
+
+
+def test_the_backlog_has_one_table_under_four_tabs_and_a_decision_moves_a_topic(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS)
+    app = open_page("coverage")
+    table = app.dataframe[0].value
+    assert {"topic", "asked", "5 weeks", "gain", "best cure", "owner"} <= set(table.columns)
+    assert list(table["gain"]) == sorted(table["gain"], reverse=True)
+    topic = app.selectbox(key="topic").value
+    before = len(table)
+    app = decide(app, "planned", owner="docs team")
+    assert not app.error
+    assert "Recorded as audit entry" in app.success[0].value
+    assert app.selectbox(key="topic").value == topic  # what was decided about stays in view
+    planned = open_page("coverage", shelf="planned").dataframe[0].value
+    assert list(planned["owner"]) == ["docs team"]
+    if before > 1:
+        assert len(open_page("coverage", shelf="open").dataframe[0].value) == before - 1
+    shown_now = shown(open_page("coverage", shelf="planned", topic=topic))
+    assert "agreed on Monday" in shown_now  # the history
+
+
+def decide(app: AppTest, state: str, *, owner: str = "") -> AppTest:
+    """Decide about the topic that is shown."""
+    next(field for field in app.text_input if field.key.startswith("reason-")).set_value("agreed on Monday")
+    next(field for field in app.text_input if field.label == "Owner").set_value(owner)
+    next(field for field in app.selectbox if field.label == "State").set_value(state)
+    return next(button for button in app.button if button.label == "Save").click().run()
+
+
+def test_the_to_do_list_respects_decisions(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS[:1])
+    assert "To decide (1)" in subheaders(open_page("overview"))
+    decide(open_page("coverage", days="7d"), "planned", owner="docs team")
+    forget()
+    app = open_page("overview")
+    assert "To decide (0)" in subheaders(app)
+    assert "docs team, planned, just now" in text_of(" ".join(markdown_of(app)))
+    decide(open_page("coverage", days="7d"), "indexed", owner="docs team")
+    forget()
+    assert "waits for its measurement" in text_of(" ".join(markdown_of(open_page("overview"))))
+    decide(open_page("coverage", days="7d"), "won't do")
+    forget()
+    said = text_of(" ".join(markdown_of(open_page("overview"))))
+    assert "To decide (0)" in subheaders(open_page("overview"))
+    assert "Under way" not in said
+    decide(open_page("coverage", days="7d"), "open")
+    forget()
+    app = open_page("overview")
+    next(button for button in app.button if button.label == "Snooze").click().run()
+    assert "To decide (0)" in subheaders(app)
+    next(button for button in app.button if button.label == "Bring back").click().run()
+    assert "To decide (1)" in subheaders(app)
+    assert not app.error
+
+
+def subheaders(app: AppTest) -> list[str]:
+    return [each.value for each in app.subheader]
+
+
+def test_ninety_days_are_not_offered_and_a_link_that_asks_for_them_is_told(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS[:1])
+    app = open_page("coverage", days="90d")
+    assert "90 days are not offered here, at most 30: these are the last 30." in text_of(shown(app))
+    assert "Of the last 30 days." in text_of(shown(app))
+
+
+def test_a_topic_has_one_color_which_is_no_color_of_a_state(empty_url: str, store: Store) -> None:
+    ask_in_vain(store, WORDS)
+    app = open_page("coverage")
+    charts = [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    bars, dots = charts
+    colors = dict(zip(bars["data"][0]["y"], bars["data"][0]["marker"]["color"], strict=True))
+    assert bars["layout"]["title"]["text"].startswith("Topics by what indexing them would bring")
+    assert bars["layout"]["xaxis"]["title"]["text"] == "gain"
+    assert not {ui.WARNING, ui.DANGER} & set(colors.values())
+    for trace in dots["data"]:
+        named = [color for label, color in colors.items() if label.startswith(trace["name"].rstrip("…")[:20])]
+        assert not named or trace["marker"]["color"] in named
+    assert not any(name[0].isdigit() and " · " in name for name in colors)  # no number that reads like a rank

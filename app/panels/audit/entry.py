@@ -13,6 +13,8 @@ from core.audit.jsondiff import diff_states
 from core.audit.trail import AuditEntry
 from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
 
+_PLACE = "audit-revert"
+
 
 def render_entry(entry: AuditEntry) -> None:
     """One entry in full: what differs, both states, and the form that reverts it."""
@@ -30,6 +32,7 @@ def render_entry(entry: AuditEntry) -> None:
             )
     if problem := explain_irreversible(entry):
         st.caption(plain(f"Entry {problem}."))
+        ui.render_said(_PLACE)
         return
     render_revert(entry)
 
@@ -50,4 +53,5 @@ def render_revert(entry: AuditEntry) -> None:
             return revert(get_store(), entry.entry_id, by, seen=newest)
 
         locked = lock(Action(entry.action), entry.environment)
-        st.form_submit_button("Revert", on_click=ui.record_change, args=(run,), **locked)
+        st.form_submit_button("Revert", on_click=ui.record_change, args=(run,), kwargs={"place": _PLACE}, **locked)
+    ui.render_said(_PLACE)

@@ -44,6 +44,7 @@ def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliase
         render_build(versions)
         if live:
             render_rollback(alias, live)
+        ui.render_said("index-swap")
         render_garbage()
     with right:
         others = [index for index in indexes if index.name != live]
@@ -104,6 +105,7 @@ def render_build(versions: Sequence[Version]) -> None:
             st.form_submit_button(
                 "Build index", type="primary", on_click=build, **lock(Action.JOB_START, get_config().environment)
             )
+    ui.render_said("index-build")
     render_command("build", "Build")
 
 
@@ -116,7 +118,9 @@ def build() -> None:
         name = get_corpus().name_revision(state["build-version"])
         return start_command("build", "index", "build", name, "--reason", act.reason, subject=name, act=act)
 
-    ui.record_change(change, effect="Its progress is shown below; it continues when this page is closed.")
+    ui.record_change(
+        change, effect="Its progress is shown below; it continues when this page is closed.", place="index-build"
+    )
 
 
 def render_candidate(
@@ -184,6 +188,7 @@ def swap(alias: str, live: str | None, name: str) -> None:
     ui.record_change(
         change,
         effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds; “Roll back” returns from {plain(name)}.",
+        place="index-swap",
     )
 
 
@@ -209,7 +214,7 @@ def roll_back(alias: str, live: str, former: str) -> None:
         act = make_act(st.session_state[f"rollback-reason-{live}"], get_config().environment)
         return swap_index(get_store(), alias, former, act, expected=live, rollback=True)
 
-    ui.record_change(change, effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds.")
+    ui.record_change(change, effect=f"Readers follow within {ui.FLIP_SEEN_WITHIN_S} seconds.", place="index-swap")
 
 
 def render_garbage() -> None:

@@ -73,12 +73,16 @@ def render_form(stale: Sequence[StaleStage]) -> None:
         st.form_submit_button(
             label, type="primary", on_click=rebuild, **lock(Action.JOB_START, get_config().environment)
         )
+    ui.render_said("corpus-rebuild")
 
 
 def rebuild() -> None:
     """Start the rebuild. Runs before the page is drawn."""
     reason = st.session_state["rebuild-reason"]
-    ui.record_change(lambda: start_rebuild(get_store(), get_corpus(), make_act(reason, get_config().environment)))
+    ui.record_change(
+        lambda: start_rebuild(get_store(), get_corpus(), make_act(reason, get_config().environment)),
+        place="corpus-rebuild",
+    )
 
 
 def cancel() -> int:

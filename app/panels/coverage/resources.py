@@ -11,10 +11,15 @@ from app.resources import get_config, get_embedder, get_store, load_drift
 from core.cases.proposals import Proposals, propose_of_topic
 from core.coverage.answerability import CoverageFinding
 from core.coverage.asked import link_traces
+from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times
+from core.coverage.closing import measure_closings
 from core.coverage.judging import count_findings
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
+from core.coverage.shelves import ShelvedTopic, shelve_topics
 from core.embedding.backfill import Backfill
+from core.indexes.registry import list_aliases
 from core.predictions.nearest import Nearest, find_nearest
+from core.predictions.predictions import list_predictions
 from quarterdeck.scope import Scope
 
 
@@ -82,3 +87,39 @@ def load_topic_proposals(
     del set_version  # a part of the key only: proposals for a former version are of no use
     coverage = load_coverage(scope, today, days, clusters)
     return propose_of_topic(get_store(), get_embedder(), coverage, topic_id, set_name)
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=50, show_spinner="Reading the backlog …")
+def load_shelved(
+    scope: Scope, today: date, window_days: int, clusters: int | None, live: tuple[tuple[str, int], ...]
+) -> tuple[ShelvedTopic[BacklogTopic], ...]:
+    """Return the topics of the window and of the backlog, each on its shelf, with what was measured of it.
+
+    `live` is what `read_live` returns: a swap shows at once.
+    """
+    del live  # it only tells entries of the cache apart
+    coverage, store = load_coverage(scope, today, window_days, clusters), get_store()
+    backlog = list_backlog(store, get_config().embedding_model, scope)
+    return shelve_topics(
+        backlog,
+        coverage.topics.ranked(),
+        closings=measure_closings(store, get_embedder(), backlog, threshold=coverage.threshold, today=today),
+        decided=list_decision_times(store, scope),
+    )
+
+
+def read_live() -> tuple[tuple[str, int], ...]:
+    """Return the aliases with their versions, which change with every swap."""
+    return tuple((alias.alias, alias.version) for alias in list_aliases(get_store()))
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)
+def load_cures(scope: Scope) -> dict[str, str]:
+    """Return the best predicted cure of each topic in words, by topic id."""
+    best: dict[str, tuple[float, str]] = {}
+    for prediction in list_predictions(get_store(), scope):
+        for topic in prediction.topics:
+            lifted = f"{topic.lifted_share:.0%} covered"
+            said = f"{prediction.target}: {topic.live_score:.2f} → {topic.predicted_score:.2f}, {lifted}"
+            best[topic.topic_id] = max(best.get(topic.topic_id, (-1.0, "")), (topic.predicted_score, said))
+    return {topic_id: said for topic_id, (_, said) in best.items()}

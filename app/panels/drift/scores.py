@@ -24,13 +24,18 @@ MEAN_HELP = (
 
 def render_figures(found: DriftOverview) -> None:
     """The figures below the sentence: now, the reference, and the change."""
-    report, columns = found.report, st.columns(4)
+    report = found.report
     since = f" since {ui.format_day(report.recent_from)}" if report.recent_from else ""
     fell = say_fall(report) if report.delta is not None else None
-    columns[0].metric(f"Mean score{since}", _show(report.recent_avg_score), help=MEAN_HELP)
-    columns[1].metric("Reference", _show(report.baseline_avg_score), help=_say_reference(report))
-    columns[2].metric("Change", "—" if fell is None else f"{-fell:+.3f}")
-    columns[3].metric("Empty hit lists", f"{found.states.empty:,}", help="Searches that found nothing: often an outage")
+    figures = (
+        (f"Mean score{since}", _show(report.recent_avg_score), MEAN_HELP),
+        ("Reference", _show(report.baseline_avg_score), _say_reference(report)),
+        ("Change", "—" if fell is None else f"{-fell:+.3f}", None),
+        ("Empty hit lists", f"{found.states.empty:,}", "Searches that found nothing: often an outage"),
+    )
+    with st.container(horizontal=True):  # they wrap, so that no label is cut
+        for label, value, told in figures:
+            st.metric(label, value, help=told, width=225)
 
 
 def _show(score: float | None) -> str:

@@ -1,16 +1,20 @@
 """What the overview reads, cached for some seconds: the state of each area."""
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 
 import streamlit as st
 
-from app.panels.coverage.resources import load_coverage
+from app.connections import is_new
+from app.panels.coverage.resources import load_coverage, load_shelved, read_live
 from app.panels.drift.resources import load_what_changed
 from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift, today_of
 from core.causes.changes import WhatChanged
-from core.coverage.report import Coverage, hide_questions
+from core.coverage.backlog import BacklogTopic
+from core.coverage.report import Coverage, hide_questions, name_hidden
+from core.coverage.shelves import ShelvedTopic
 from core.drift.report import find_outage_since
 from core.errors import QuarterdeckError
 from core.intake.counts import Refusals, list_refusals
@@ -25,6 +29,8 @@ from core.overview import (
     describe_prompts,
     describe_rollouts,
 )
+from core.todo.checklist import SetupStep, list_steps
+from core.todo.snoozes import read_snoozes
 from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.scope import Scope, fold_environment
@@ -77,10 +83,14 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
         coverage = load_coverage(scope, today, GAP_DAYS, None)
         return coverage if readable else hide_questions(coverage)
 
+    def find_shelved() -> tuple[ShelvedTopic[BacklogTopic], ...]:
+        found = load_shelved(scope, today, GAP_DAYS, None, read_live())
+        return found if readable else tuple(replace(each, label=name_hidden(each.topic_id)) for each in found)
+
     return describe_areas(
         (
             ("drift", lambda: describe_drift(load_drift(scope, today), explain)),
-            ("coverage", lambda: describe_coverage(find_topics())),
+            ("coverage", lambda: describe_coverage(find_topics(), find_shelved())),
             ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
             (
@@ -89,5 +99,21 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
                     store, environment, lambda: load_canaries(environment), lambda: load_experiments(environment)
                 ),
             ),
-        )
+        ),
+        is_new,
     )
+
+
+@st.cache_resource(ttl=5, max_entries=50, show_spinner=False)
+def load_snoozes(scope: Scope) -> dict[str, date]:
+    """Return what was put off of a scope's to-do list, and until when; nothing while the store cannot be read."""
+    try:
+        return read_snoozes(get_store(), scope)[0]
+    except QuarterdeckError:
+        return {}
+
+
+@st.cache_resource(refresh_mode="background", ttl=15, max_entries=20, show_spinner=False)
+def load_steps(scope: Scope, today: date) -> tuple[SetupStep, ...]:
+    """Return the steps of the checklist, and which are done."""
+    return list_steps(get_store(), get_config(), scope=scope, today=today)

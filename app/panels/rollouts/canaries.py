@@ -54,6 +54,7 @@ def render_canaries(environment: str) -> None:
         render_comparisons(report.verdict.comparisons)
         render_charts(report)
     render_actions(report)
+    ui.render_said(f"canary-{report.flag.key}")
     render_history(report.flag)
 
 
@@ -203,7 +204,7 @@ def render_form(
         st.text_input("Reason", key=f"{key}-reason", max_chars=500)
         st.form_submit_button(
             plain(label), type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
-            kwargs={"effect": ui.FLIP_SEEN}, **lock(action, flag.environment),
+            kwargs={"effect": ui.FLIP_SEEN, "place": f"canary-{flag.key}"}, **lock(action, flag.environment),
         )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ def render_colors(environment: str) -> None:
     else:
         st.info(f"{plain(name)} is not defined on this server's machine: switch it where it runs.")
         st.code(f'quarterdeck deploy rollback --service {name} --reason "why"', language=None)
+    ui.render_said(f"colors-{found.service}")
     render_history(found)
 
 
@@ -147,7 +148,10 @@ def render_form(action: Action, label: str, found: Deployment, act: Callable[[st
             type="primary" if action in (Action.DEPLOYMENT_SWITCH, Action.DEPLOYMENT_ROLLBACK) else "secondary",
             on_click=ui.record_change,
             args=(change,),
-            kwargs={"effect": "" if action is Action.DEPLOYMENT_TEARDOWN else "nginx follows it."},
+            kwargs={
+                "effect": "" if action is Action.DEPLOYMENT_TEARDOWN else "nginx follows it.",
+                "place": f"colors-{found.service}",
+            },
             **lock(action, found.environment),
         )
 

@@ -43,6 +43,7 @@ LOOKS = {
     ExperimentCall.INVALID: ui.StatusLook("Not to be trusted", "orange", "⚠"),
 }
 AS_USUAL = "the metric's own"
+_ACTIONS, _START = "experiment-actions", "experiment-start"  # where outcomes are said
 UNITS = {
     Metric.SCORE: "similarity, 0 to 1", Metric.ERRORS: "of retrievals", Metric.LATENCY: "ms a query",
     Metric.COST: "USD a query", Metric.FAITHFULNESS: "0 to 1", Metric.FEEDBACK: "as logged",
@@ -69,6 +70,7 @@ def render_experiments(environment: str) -> None:
             picked = st.selectbox("Experiment", list(by_name), key="experiment", bind="query-params")
             chosen = picked if picked in by_name else chosen
         render_report(by_name[chosen])
+    ui.render_said(_ACTIONS)
     render_start(environment)
 
 
@@ -294,7 +296,7 @@ def submit(
     st.text_input("Reason", key=f"{key}-reason", max_chars=500)
     st.form_submit_button(
         label, type="primary" if primary else "secondary", on_click=ui.record_change, args=(run,),
-        kwargs={"effect": ui.FLIP_SEEN}, **lock(action, environment),
+        kwargs={"effect": ui.FLIP_SEEN, "place": _ACTIONS}, **lock(action, environment),
     )  # fmt: skip
 
 
@@ -355,6 +357,7 @@ def render_design(flag: Flag) -> None:
         st.caption("From then on, clients record who gets which variant. Nobody's answer changes.")
         locked = lock(Action.EXPERIMENT_START, flag.environment)
         st.form_submit_button("Start", on_click=start, args=(flag,), **locked)
+    ui.render_said(_START)
 
 
 def start(flag: Flag) -> None:
@@ -377,7 +380,7 @@ def start(flag: Flag) -> None:
         finally:
             load_experiments.clear()
 
-    ui.record_change(run, effect="Clients record their users from now on.")
+    ui.record_change(run, effect="Clients record their users from now on.", place=_START)
 
 
 def _split(text: str) -> Sequence[str]:

@@ -43,7 +43,7 @@ def render_editor(stored: Flag) -> None:
         if wanted == base.definition and base.version != stored.version:  # the visitor has no edits to keep
             drop_edit(base)
             base = get_base(stored)
-            with place.container():  # a rerun would remove the message about the last change
+            with place.container():
                 wanted = draw_form(base)
     except InvalidInput as error:
         st.error(f"**This cannot be saved** — {plain_error(error)}")
@@ -61,6 +61,7 @@ def render_editor(stored: Flag) -> None:
     render_why(base.key, stored.definition, None if is_same else wanted)
     if not is_same and not is_old:
         render_save(base, wanted, impact)
+    ui.render_said(base_name(base))
 
 
 def get_base(stored: Flag) -> Flag:
@@ -295,7 +296,7 @@ def save(base: Flag, wanted: Definition) -> None:
         drop_edit(base)
         return entry
 
-    ui.record_change(change, effect=ui.FLIP_SEEN)
+    ui.record_change(change, effect=ui.FLIP_SEEN, place=base_name(base))
 
 
 def render_conflict(base: Flag, stored: Flag, wanted: Definition) -> None:

@@ -23,6 +23,7 @@ from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.definitions import switch_flag as switch_definition
 
 KINDS = ("On or off", "A/B split", "Canary")
+_LIST, _NEW = "flags-list", "flags-new"
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
 
 
@@ -33,11 +34,35 @@ def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
         st.caption(f"None of the {len(board)} flags matches the filters.")
     elif shown:
         render_list(environment, shown)
+    ui.render_said(_LIST)
     render_new(environment)
-    if shown:
-        by_key = {row.flag.key: row for row in shown}
-        chosen = st.selectbox("Flag", list(by_key), key="flag", bind="query-params")
-        render_flag(by_key.get(chosen or "", shown[0]))
+    if not board:
+        return
+    by_key = {row.flag.key: row for row in (*shown, *board)}  # a link opens its flag, whatever the filters hide
+    names = [row.flag.key for row in shown] or list(by_key)
+    wanted = st.query_params.get("flag")
+    if wanted in by_key and wanted not in names:
+        names.append(wanted)
+    chosen = ui.choose_named("Flag", names, key="flag", say_gone=lambda name: say_gone(name, environment))
+    if chosen is not None:
+        render_flag(by_key[chosen])
+
+
+def say_gone(name: str, environment: str) -> str:
+    """What became of a flag that an address names and that is not there: who deleted it, or that there was none."""
+    entries = list_audit(
+        get_store(), AuditFilter(target=name, action=Action.FLAG_DELETE, environment=environment), limit=1
+    )
+    said = f"There is no flag {plain(ui.shorten(name, 80))} in {plain(environment)}"
+    if not entries:
+        return f"{said}, and none of that name was deleted here."
+    when = ui.format_moment(entries[0].ts)
+    return f"{said}: {plain(entries[0].actor)} deleted it on {plain(when)}, entry {entries[0].entry_id}."
+
+
+def place_of(flag: Flag) -> str:
+    """Where the outcome of a change of this flag is said."""
+    return f"flag-{flag.environment}-{flag.key}"
 
 
 def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
@@ -51,7 +76,13 @@ def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
     tags = places.pop(0).multiselect("Tags", all_tags, key="tags", bind="query-params") if all_tags else []
     owner = places.pop(0).selectbox("Owner", owners, None, key="owner", bind="query-params") if owners else None
     stale = last.toggle("Stale only", key="stale", bind="query-params")
-    return tuple(row for row in board if row.fits(search=search or "", tags=tags, owner=owner, stale=stale))
+    partly = last.toggle("Partly rolled out", key="partly", bind="query-params")
+    return tuple(
+        row
+        for row in board
+        if row.fits(search=search or "", tags=tags, owner=owner, stale=stale)
+        and (row.flag.view.is_partly_on or not partly)
+    )
 
 
 def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
@@ -92,15 +123,15 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
 
 def kill_row(flags: Sequence[Flag]) -> None:
     """Turn off the flag whose button was pressed, as the visitor saw it."""
-    kill(flags[st.session_state["kill-row"]["row"]])
+    kill(flags[st.session_state["kill-row"]["row"]], _LIST)
 
 
-def kill(flag: Flag) -> None:
+def kill(flag: Flag, place: str) -> None:
     """Turn the flag off."""
     ui.record_change(
         lambda: switch_flag(get_store(), flag, make_act("kill switch", flag.environment), on=False),
-        effect=f"{plain(flag.key)} is off. {ui.FLIP_SEEN}",
-    )
+        effect=f"{plain(flag.key)} is off. {ui.FLIP_SEEN}", place=place,
+    )  # fmt: skip
 
 
 def render_flag(row: BoardRow) -> None:
@@ -113,7 +144,8 @@ def render_flag(row: BoardRow) -> None:
         st.markdown(f":orange-badge[◐ Stale] {plain(reason)}: is it still needed?")
     label = f"Kill switch: turn {plain(flag.key)} off now"
     options = {"disabled": not flag.view.is_on, **lock(Action.FLAG_UPDATE, flag.environment)}
-    st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag,), **options)
+    st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag, f"kill-{place_of(flag)}"), **options)
+    ui.render_said(f"kill-{place_of(flag)}")
     render_editor(flag)
     render_schedule(flag, row.schedule)
     render_history(flag)
@@ -148,6 +180,7 @@ def render_new(environment: str) -> None:
         st.caption(f"It starts switched off, in {plain(environment)}.")
         locked = lock(Action.FLAG_CREATE, environment)
         st.form_submit_button("Create flag", on_click=make_flag, args=(environment,), **locked)
+    ui.render_said(_NEW)
 
 
 def make_flag(environment: str) -> None:
@@ -164,7 +197,7 @@ def make_flag(environment: str) -> None:
         definition = switch_definition(set_details(definition, details), on=False)
         return create_flag(get_store(), state["new-key"], definition, make_act(state["new-reason"], environment))
 
-    ui.record_change(create, effect=f"{plain(state['new-key'])} is created, and off.")
+    ui.record_change(create, effect=f"{plain(state['new-key'])} is created, and off.", place=_NEW)
 
 
 def render_removal(flag: Flag) -> None:
@@ -176,15 +209,19 @@ def render_removal(flag: Flag) -> None:
         right.text_input(f"Type {plain(flag.key)}", key=f"delete-name-{flag.key}", max_chars=300)
         locked = lock(Action.FLAG_DELETE, flag.environment)
         st.form_submit_button("Delete flag", on_click=remove, args=(flag,), **locked)
+    ui.render_said(f"delete-{place_of(flag)}")
 
 
 def remove(flag: Flag) -> None:
-    """Delete the flag as the visitor saw it."""
+    """Delete the flag as the visitor saw it; what became of it is said at the list, where the flag is no more."""
     state = st.session_state
-    ui.record_change(
-        lambda: remove_flag(
-            get_store(), flag, make_act(state[f"delete-reason-{flag.key}"], flag.environment),
-            typed_name=state[f"delete-name-{flag.key}"],
-        ),
-        effect=f"{plain(flag.key)} is deleted.",
-    )  # fmt: skip
+    place = f"delete-{place_of(flag)}"
+
+    def change() -> int:
+        act = make_act(state[f"delete-reason-{flag.key}"], flag.environment)
+        entry = remove_flag(get_store(), flag, act, typed_name=state[f"delete-name-{flag.key}"])
+        if st.query_params.get("flag") == flag.key:
+            del st.query_params["flag"]
+        return entry
+
+    ui.record_change(change, effect=f"{plain(flag.key)} is deleted.", place=place, done_at=_LIST)

@@ -33,6 +33,7 @@ def render_schedule(flag: Flag, schedule: Schedule | None) -> None:
     if schedule is None:
         with st.expander("Change it later, or roll it out in steps"):
             render_plan(flag)
+        ui.render_said(_place_of(flag.environment, flag.key))
         return
     st.markdown("##### Planned")
     look = ":orange-badge[◐ Paused]" if schedule.state is ScheduleState.PAUSED else ":blue-badge[◐ Waiting]"
@@ -40,6 +41,11 @@ def render_schedule(flag: Flag, schedule: Schedule | None) -> None:
     st.caption(f"Planned by {plain(schedule.actor)}: {plain(schedule.reason)}")
     render_absence()
     render_controls(schedule)
+    ui.render_said(_place_of(flag.environment, flag.key))
+
+
+def _place_of(environment: str, key: str) -> str:
+    return f"schedule-{environment}-{key}"
 
 
 def render_absence() -> None:
@@ -76,7 +82,7 @@ def change_plan(schedule: Schedule, action: Action) -> None:
         move = pause_schedule if action is Action.SCHEDULE_PAUSE else resume_schedule
         return move(get_store(), schedule, act, now=now)
 
-    ui.record_change(change)
+    ui.record_change(change, place=_place_of(schedule.environment, schedule.flag))
 
 
 def render_plan(flag: Flag) -> None:
@@ -117,4 +123,6 @@ def plan(flag: Flag) -> None:
             typed_name=state[f"plan-name-{flag.key}"],
         )  # fmt: skip
 
-    ui.record_change(create, effect="The first step is made when it is due.")
+    ui.record_change(
+        create, effect="The first step is made when it is due.", place=_place_of(flag.environment, flag.key)
+    )

@@ -27,12 +27,13 @@ def render_tokens(environment: str) -> None:
     tokens = list_tokens(get_store())
     active = [token for token in tokens if token.describe_state(now) == "active"]
     st.markdown(f"**{describe_access(tokens, active, demanded=get_config().require_tokens)}**")
-    render_secret()
     if tokens:
         ui.show_table([_row(token, now) for token in tokens], key="tokens-table", file_name="tokens.csv")
     render_creation(environment)
     if active:
         render_revocation(active, environment)
+    else:
+        ui.render_said("token-revoke")
 
 
 def describe_access(tokens: Sequence[Token], active: Sequence[Token], *, demanded: bool) -> str:
@@ -70,6 +71,8 @@ def render_creation(environment: str) -> None:
         st.form_submit_button(
             "Make the token", on_click=create, args=(environment,), **lock(Action.TOKEN_CREATE, environment)
         )
+    render_secret()
+    ui.render_said("token-create")
 
 
 def create(environment: str) -> None:
@@ -85,7 +88,7 @@ def create(environment: str) -> None:
         state["token-secret"] = secret
         return entry
 
-    ui.record_change(change, effect=f"Servers accept it within {ui.FLIP_SEEN_WITHIN_S} seconds.")
+    ui.record_change(change, effect=f"Servers accept it within {ui.FLIP_SEEN_WITHIN_S} seconds.", place="token-create")
 
 
 def render_revocation(active: Sequence[Token], environment: str) -> None:
@@ -96,9 +99,10 @@ def render_revocation(active: Sequence[Token], environment: str) -> None:
         st.text_input("Reason", key="token-revoke-reason", max_chars=500)
         st.form_submit_button(
             "Revoke", on_click=ui.record_change, args=(lambda: _revoke(environment),),
-            kwargs={"effect": f"Servers refuse it within {ui.FLIP_SEEN_WITHIN_S} seconds."},
+            kwargs={"effect": f"Servers refuse it within {ui.FLIP_SEEN_WITHIN_S} seconds.", "place": "token-revoke"},
             **lock(Action.TOKEN_REVOKE, environment),
         )  # fmt: skip
+    ui.render_said("token-revoke")
 
 
 def _revoke(environment: str) -> int:

@@ -37,7 +37,10 @@ from core.cases.operations import NewCase, add_cases, change_cases, import_cases
 from core.corpus.corpus import Corpus
 from core.corpus.rebuild import cancel_rebuild, jobs_of, start_rebuild
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic
+from core.coverage.github import GitHub, Issue
+from core.coverage.issues import export_issues
 from core.coverage.operations import exclude_question, include_question, mark_topic, rename_topic
+from core.coverage.shelves import Shelf, ShelvedTopic
 from core.coverage.summaries import summarize_topics
 from core.coverage.topics import Topic, Trend
 from core.deployments import deployments
@@ -86,6 +89,7 @@ from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.store.operations import record_restore
+from core.todo.operations import snooze_todo, wake_todo
 from core.tracking.cases import Case
 from core.tracking.conventions import RunNames
 from core.tracking.runs import PromptVersion, Run
@@ -133,6 +137,10 @@ class World:
     @property
     def topic(self) -> BacklogTopic:
         return get_backlog_topic(self.store, "t1")
+
+    @property
+    def gaps(self) -> list[ShelvedTopic[BacklogTopic]]:
+        return [ShelvedTopic("t1", "vpp", Shelf.OPEN, None, self.topic)]
 
     @property
     def questions(self) -> tuple[LoggedQuestion, ...]:
@@ -215,6 +223,20 @@ REVIEW = QueueDraft(ANSWERS, "kept", ReviewTask.FAITHFULNESS, ReviewRule.SELECTI
 
 # What each operation is called with, and the lowest role that may. A new operation without a row fails in
 # test_architecture.
+TODAY, HERE = date(2026, 3, 1), service_scope.DEFAULT_SCOPE
+
+
+class Forge(GitHub):
+    """A repository that nothing is sent to."""
+
+    def list_own_issues(self) -> tuple[Issue, ...]:
+        return ()
+
+    def create_issue(self, title: str, body: str) -> Issue:
+        return Issue(1, "https://github.example.org/1", f"{title} {body}")
+
+
+FORGE = Forge("octo-org/docs", "token")
 TOPIC = Topic("t1", 0, "vpp", 1, 1, 1.0, 0.3, 1.0, 1.0, ("how do I load it",), Trend.STEADY, (1.0,), (0,))
 
 OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
@@ -246,6 +268,15 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "coverage.operations.rename_topic": (EDITOR, lambda w, by: rename_topic(w.store, w.topic, "Plugins", by)),
     "coverage.summaries.summarize_topics": (
         EDITOR, lambda w, by: summarize_topics(w.store, [TOPIC], Writer(), by)
+    ),
+    "coverage.issues.export_issues": (
+        EDITOR, lambda w, by: export_issues(w.store, FORGE, w.gaps, by, scope=HERE, days=30)
+    ),
+    "todo.operations.snooze_todo": (
+        EDITOR, lambda w, by: snooze_todo(w.store, HERE, "corpus/v2", until=TODAY, today=TODAY, by=by)
+    ),
+    "todo.operations.wake_todo": (
+        EDITOR, lambda w, by: wake_todo(w.store, HERE, "corpus/v1", today=TODAY, by=by)
     ),
     "questions.operations.judge_questions": (EDITOR, lambda w, by: judge_questions(w.store, w.questions, BAD, by)),
     "reviews.operations.create_queue": (
@@ -425,6 +456,7 @@ def fill(store: Store, folder: Path) -> None:
     save_view(store, SavedView("kept", ()), SETUP)
     add_cases(store, "qa", [CASE], SETUP)
     add_cases(store, "qa", [CASE], SETUP)
+    snooze_todo(store, HERE, "corpus/v1", until=TODAY, today=TODAY, by=SETUP)
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
     issue_token(store, "old", [TokenScope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)

@@ -8,8 +8,10 @@ from core.audit.acts import Act
 from core.coverage.backlog import list_backlog, record_sightings
 from core.coverage.closing import measure_closing
 from core.coverage.topics import find_topics
+from core.embedding.chunks import Chunk
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
+from core.indexes.backends import open_indexes
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index
 from core.log.values import AskedQuery
@@ -85,3 +87,30 @@ def test_a_handful_of_questions_tells_nothing_yet(store, gap):
 def test_a_swap_from_before_the_gap_was_seen_says_nothing_about_it(store, gap):
     ship(store)
     assert measure(store, replace(gap, first_seen=SHIPPED + timedelta(days=1))) is None
+
+
+def test_a_rollback_is_no_cure(store, gap):
+    ship(store)
+    ask(store, SHIPPED + timedelta(days=2), 0.65)
+    swap_index(
+        store, "default", "docs-v1", Act("ada", "back", at=SHIPPED + timedelta(days=4)), expected="docs-v2",
+        rollback=True,
+    )  # fmt: skip
+    found = measure(store, gap)
+    assert (found.index_name, found.undone, found.closed) == ("docs-v2", SHIPPED.date() + timedelta(days=4), None)
+    assert found.is_cured is False
+
+
+@pytest.mark.slow
+def test_the_questions_from_before_are_searched_again_in_the_index_that_went_live(store, gap, tmp_path):
+    known = VectorCache(store).get_vectors("m1", TEXTS)
+    about = [text for text in TEXTS if text.startswith("vpp")]
+    built, location = SHIPPED - timedelta(days=1), str(tmp_path / "indexes")
+    chunks = [Chunk(f"{at}.md", "", text) for at, text in enumerate(about)]
+    open_indexes(location).build("docs-v3", chunks, np.array([known[text] for text in about], dtype=np.float32))
+    register_index(store, Index("docs-v3", location, "v3", "m1", len(chunks), built, "ada"), Act("ada", "built"))
+    swap_index(store, "default", "docs-v3", Act("ada", "ship", at=SHIPPED), expected="docs-v1")
+    found = measure(store, gap)
+    assert (found.closed, found.after_count, found.before_count) == (None, 0, 20)
+    assert (found.searched_count, found.covered_share, found.is_cured) == (20, 1.0, True)
+    assert found.searched_score > 0.99

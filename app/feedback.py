@@ -1,0 +1,97 @@
+"""What became of a change: a toast on any page, and beside the control the error, or the audit entry with *Undo*.
+
+A change runs in a callback, before the page's script, so it applies to the version that the visitor saw.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.navigation import link_to
+from app.resources import get_store
+from app.text import plain_error
+from app.visitor import lock, make_act
+from core.audit.actions import Action
+from core.audit.trail import get_audit_entry
+from core.errors import HalfDone, QuarterdeckError
+from core.reverts import explain_irreversible, find_newest, revert
+
+TOP = ""  # the place of what no control claims: below the page's sentence
+_KEY, _TOLD = "feedback", "feedback_told"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOutcome:
+    """How a change ended. `place` names the control that made it; `entry` is the audit entry, 0 for none."""
+
+    place: str
+    kind: str
+    said: str
+    entry: int = 0
+
+
+def record_change(change: Callable[[], int], *, effect: str = "", place: str = TOP, done_at: str | None = None) -> None:
+    """Run one operation from a callback, and keep its outcome for `render_said`.
+
+    `place` names the control; `done_at` where success is said instead, if the control is gone then.
+    """
+    try:
+        entry = change()
+        outcome = ChangeOutcome(
+            place if done_at is None else done_at,
+            "success",
+            f"Recorded as audit entry {entry}. {effect}".strip(),
+            entry,
+        )
+    except HalfDone as error:
+        outcome = ChangeOutcome(place, "error", f"**Only partly done** — {plain_error(error)}")
+    except QuarterdeckError as error:
+        outcome = ChangeOutcome(place, "error", f"**Nothing was changed** — {plain_error(error)}")
+    st.session_state[_KEY] = st.session_state[_TOLD] = outcome
+
+
+def render_toast() -> None:
+    """Show the outcome of the last change as a toast, once: wherever on the page it was made, it is on the screen."""
+    outcome = st.session_state.pop(_TOLD, None)
+    if outcome is not None and outcome.kind == "success":
+        st.toast(f"Saved: entry {outcome.entry}", icon="✅")
+    elif outcome is not None:
+        st.toast(outcome.said, icon="⚠️", duration="long")
+
+
+def render_said(place: str = TOP) -> None:
+    """Show how the last change of this place ended, once. What it did can be undone here where it can be at all."""
+    outcome = st.session_state.get(_KEY)
+    if outcome is None or outcome.place != place:
+        return
+    if outcome.kind == "error":
+        st.error(outcome.said)
+    else:
+        st.success(outcome.said)
+        _render_undo(outcome)
+    del st.session_state[_KEY]
+
+
+def _render_undo(outcome: ChangeOutcome) -> None:
+    """The button that takes the change back, and the link to its entry."""
+    with st.container(horizontal=True):
+        entry = get_audit_entry(get_store(), outcome.entry)
+        if not explain_irreversible(entry):
+            newest = find_newest(get_store(), entry)
+            st.button(
+                "Undo", key=f"undo-{outcome.entry}", icon=":material/undo:", on_click=undo,
+                args=(outcome.entry, newest, outcome.place), **lock(Action(entry.action), entry.environment),
+            )  # fmt: skip
+        link_to("audit", f"Open entry {outcome.entry}", entry=str(outcome.entry))
+
+
+def undo(entry_id: int, newest: int, place: str) -> None:
+    """Restore the state before an entry, unless somebody changed the same thing since."""
+    entry = get_audit_entry(get_store(), entry_id)
+
+    def run() -> int:
+        by = make_act(f"undo of entry {entry_id} on the page", entry.environment)
+        return revert(get_store(), entry_id, by, seen=newest)
+
+    record_change(run, effect=f"Entry {entry_id} is undone.", place=place)

@@ -1,0 +1,84 @@
+"""A GitHub that listens on this machine: it keeps issues of one repository, and checks the token as GitHub does."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+TOKEN = "github_pat_11ABCDEFG0123456789"
+REPOSITORY = "octo-org/docs"
+
+
+@dataclass
+class StandIn:
+    """Its address, its issues, and what it was asked. `refuse_after` ends with 403 after so many new issues."""
+
+    address: str = ""
+    issues: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    refuse_after: int = 1_000
+    redirect_to: str = ""
+
+
+@contextmanager
+def standing_in() -> Iterator[StandIn]:
+    """Run the stand-in on a free port."""
+    told = StandIn()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self._is_let_in():
+                wanted = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+                size, page = int(wanted["per_page"]), int(wanted["page"])
+                assert (wanted["state"], wanted["labels"]) == ("all", "quarterdeck")
+                self._answer(200, told.issues[::-1][(page - 1) * size : page * size])
+
+        def do_POST(self) -> None:
+            sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if not self._is_let_in():
+                return
+            if len(told.issues) >= told.refuse_after:
+                self._answer(403, {"message": f"secondary rate limit for {TOKEN}"}, **{"Retry-After": "60"})
+                return
+            number = len(told.issues) + 1
+            url = f"{told.address}/{REPOSITORY}/issues/{number}"
+            told.issues.append({"number": number, "html_url": url, "state": "open", **sent})
+            self._answer(201, told.issues[-1])
+
+        def _is_let_in(self) -> bool:
+            told.asked.append(f"{self.command} {urlsplit(self.path).path}")
+            if told.redirect_to:
+                self._answer(302, {}, Location=told.redirect_to)
+            elif self.headers["Authorization"] != f"Bearer {TOKEN}":
+                self._answer(401, {"message": f"Bad credentials {self.headers['Authorization']}"})
+            elif urlsplit(self.path).path != f"/repos/{REPOSITORY}/issues":
+                self._answer(404, {"message": "Not Found"})
+            else:
+                return True
+            return False
+
+        def _answer(self, status: int, message: Any, **headers: str) -> None:
+            body = json.dumps(message).encode()
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    told.address = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        server.server_close()
