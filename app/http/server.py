@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.http import backends, otlp_grpc
-from app.http.api import ROUTES, ApiAhead
+from app.http.api import ApiAhead, list_observed
 from app.http.guard import Guard
 from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
@@ -79,7 +79,7 @@ def serve(host: str, port: int) -> None:
     app = App(
         SCRIPT,
         middleware=[
-            Middleware(Observing, routes=ROUTES),
+            Middleware(Observing, routes=list_observed()),
             Middleware(
                 Limits, per_minute=config.address_per_minute, at_once=config.address_at_once, proxy=access.proxy
             ),
