@@ -28,6 +28,7 @@ from app.commands import (
     intake,
     judges,
     log,
+    mcp,
     migrations,
     prompts,
     questions,
@@ -124,6 +125,6 @@ for command in (
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
-    experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
+    experiments.experiments, mcp.mcp, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

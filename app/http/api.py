@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 
-from app.http import changes_api, ofrep, operations_api, otlp_api, records
+from app.http import changes_api, ofrep, operations_api, otlp_api, records, tools_api
 from app.http.v1.app import PREFIX, make_app
 
 
@@ -40,7 +40,8 @@ def get_v1() -> FastAPI:
 
 def list_observed() -> Sequence[Route]:
     """Return every route by which requests are counted."""
-    return [*ROUTES, *(route for route in get_v1().routes if isinstance(route, Route))]
+    tools = Route(tools_api.PATH, tools_api.endpoint)
+    return [*ROUTES, *(route for route in get_v1().routes if isinstance(route, Route)), tools]
 
 
 class ApiAhead:
@@ -62,6 +63,8 @@ class ApiAhead:
         elif scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
             own = {name: value for name, value in scope.items() if name != "app"}
             await self._api(own, receive, send)
+        elif scope["type"] == "http" and scope["path"] == tools_api.PATH:
+            await tools_api.endpoint(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(PREFIX):
             own = {name: value for name, value in scope.items() if name != "app"}
             await get_v1()(own, receive, send)

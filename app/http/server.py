@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.http import backends, otlp_grpc
+from app.http import backends, otlp_grpc, tools_api
 from app.http.api import ApiAhead, list_observed
 from app.http.guard import Guard
 from app.http.limits import ImpatientProtocol, Limits
@@ -189,7 +189,8 @@ async def _scheduling(_app: Any, *, host: str) -> AsyncIterator[None]:
     for thread in threads:
         thread.start()
     over_grpc = await otlp_grpc.start(host, config.otlp_grpc_port)
-    yield
+    async with tools_api.endpoint.running():
+        yield
     stop.set()
     if over_grpc is not None:
         await over_grpc.stop(STOP_WITHIN_S)

@@ -64,6 +64,12 @@ def make_app() -> FastAPI:
     return app
 
 
+def answer_problem(error: QuarterdeckError) -> JSONResponse:
+    """Return the answer that says what is wrong."""
+    field = show_text(error.field) if isinstance(error, InvalidInput) else None
+    return _answer(status_of(error), str(error), field=field, headers=challenge(error))
+
+
 def _describe(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document: what FastAPI finds in the types, with our errors and the tokens."""
     if app.openapi_schema is None:
@@ -105,8 +111,7 @@ def _answer(
 
 async def _refuse(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, QuarterdeckError)
-    field = show_text(error.field) if isinstance(error, InvalidInput) else None
-    return _answer(status_of(error), str(error), field=field, headers=challenge(error))
+    return answer_problem(error)
 
 
 async def _refuse_shape(_request: Request, error: Exception) -> JSONResponse:

@@ -9,7 +9,7 @@ from pydantic import Field
 from app.http.backends import get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, read_position
+from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, Untrusted, read_position
 from app.http.v1.routing import CheckedRoute
 from core.audit.permissions import list_readable
 from core.audit.trail import (
@@ -35,12 +35,12 @@ class EntryAnswer(Answer):
     entry_id: int
     ts: datetime
     environment: str
-    actor: str
+    actor: Untrusted[str]
     action: str
-    target: str
-    reason: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
+    target: Untrusted[str]
+    reason: Untrusted[str]
+    before: Untrusted[dict[str, Any] | None]
+    after: Untrusted[dict[str, Any] | None]
     previous_hash: str
     hash: str
 

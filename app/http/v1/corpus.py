@@ -9,7 +9,7 @@ from pydantic import Field
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, Service, cut_page
+from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
 from app.http.v1.reads import get_corpus, load_versions
 from app.http.v1.routing import CheckedRoute
 from core.audit.acts import Act
@@ -29,25 +29,25 @@ class VersionAnswer(Answer):
     """A version of the corpus: a tag, or a commit that changed it. Null counts are unknown."""
 
     revision: str
-    name: str
-    tags: tuple[str, ...]
+    name: Untrusted[str]
+    tags: Untrusted[tuple[str, ...]]
     committed: datetime
-    author: str
-    message: str
+    author: Untrusted[str]
+    message: Untrusted[str]
     files: int | None
     size_bytes: int | None
     added: int | None
     removed: int | None
     modified: int | None
     renamed: int | None
-    problem: str
-    notes: tuple[str, ...]
+    problem: Untrusted[str]
+    notes: Untrusted[tuple[str, ...]]
 
 
 class FileAnswer(Answer):
     """A file of a corpus version."""
 
-    path: str
+    path: Untrusted[str]
     size_bytes: int | None
     md5: str
 
@@ -56,8 +56,8 @@ class FileChangeAnswer(Answer):
     """A file that differs between two versions."""
 
     kind: FileChangeKind
-    path: str
-    old_path: str | None
+    path: Untrusted[str]
+    old_path: Untrusted[str | None]
     md5: str | None
     old_md5: str | None
     size_bytes: int | None
@@ -125,12 +125,12 @@ class TopicForecastAnswer(Answer):
     """What it is predicted to do for one topic. The label is users' text, and untrusted."""
 
     topic_id: str
-    label: str
+    label: Untrusted[str]
     count: int
     live_score: float
     predicted_score: float
     lifted_share: float
-    documents: tuple[str, ...]
+    documents: Untrusted[tuple[str, ...]]
 
 
 class SwapChange(Reasoned):

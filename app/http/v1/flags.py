@@ -19,6 +19,7 @@ from app.http.v1.models import (
     Position,
     Reason,
     Reasoned,
+    Untrusted,
     Version,
     cut_page,
 )
@@ -46,16 +47,16 @@ class FlagAnswer(Answer):
     is_on: bool
     rollout_pct: float | None = Field(description="Users of the rollout, in percent; null without one.")
     updated: datetime
-    updated_by: str
-    definition: dict[str, Any]
+    updated_by: Untrusted[str]
+    definition: Untrusted[dict[str, Any]]
 
 
 class FlagRowAnswer(FlagAnswer):
     """A flag in the list, with its description and its use."""
 
-    description: str
-    owner: str
-    tags: tuple[str, ...]
+    description: Untrusted[str]
+    owner: Untrusted[str]
+    tags: Untrusted[tuple[str, ...]]
     expires: date | None
     evaluations: int | None = Field(description="In the last 24 hours; null if nobody reports them.")
     staleness: tuple[str, ...] = Field(description="Why it may be no longer needed.")

@@ -10,7 +10,11 @@ from core.errors import InvalidInput
 
 MOST_ON_A_PAGE = 200
 MOST_TEXT = 2_000
+UNTRUSTED = "x-untrusted"
 _Item = TypeVar("_Item")
+_Value = TypeVar("_Value")
+# What users, their documents or other systems wrote, or a sentence that quotes it.
+Untrusted = Annotated[_Value, Field(json_schema_extra={UNTRUSTED: True})]
 
 
 class Answer(BaseModel):

@@ -10,7 +10,7 @@ from pydantic import Field
 from app.http.backends import get_config, get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Limit, Page, Position, Reasoned, cut_page, read_position
+from app.http.v1.models import Answer, Limit, Page, Position, Reasoned, Untrusted, cut_page, read_position
 from app.http.v1.reads import get_tracking
 from app.http.v1.routing import CheckedRoute
 from core.errors import NotFound
@@ -32,23 +32,23 @@ class RunAnswer(Answer):
     """A run in MLflow."""
 
     run_id: str
-    name: str
-    experiment: str
+    name: Untrusted[str]
+    experiment: Untrusted[str]
     status: str
     started: datetime
     metrics: dict[str, float | None]
-    params: dict[str, str]
+    params: Untrusted[dict[str, str]]
 
 
 class ContenderAnswer(Answer):
     """A compared version of a prompt, by its newest run."""
 
     run_id: str
-    label: str
+    label: Untrusted[str]
     faithfulness: float | None
     cost_usd: float | None = Field(description="Mean cost of a query.")
     case_count: int | None
-    problem: str = Field(description="Why it is not judged case by case; empty if it is.")
+    problem: Untrusted[str] = Field(description="Why it is not judged case by case; empty if it is.")
 
 
 class IntervalAnswer(Answer):
@@ -65,15 +65,15 @@ class WinnerAnswer(Answer):
     prompt: str
     rule: WinnerRule
     verdict: Verdict
-    reason: str
-    winner: str | None = Field(description="The label of the winner; null without one.")
+    reason: Untrusted[str]
+    winner: Untrusted[str | None] = Field(description="The label of the winner; null without one.")
     winner_run_id: str | None
     production: str | None = Field(description="What is in production.")
     cases: int
     difference: float | None
     interval: IntervalAnswer | None
     contenders: tuple[ContenderAnswer, ...]
-    notes: tuple[str, ...]
+    notes: Untrusted[tuple[str, ...]]
 
 
 class PromotionAnswer(Answer):

@@ -19,6 +19,7 @@ from app.http.v1.models import (
     Reason,
     Reasoned,
     Service,
+    Untrusted,
     cut_page,
 )
 from app.http.v1.reads import load_coverage, today_of
@@ -43,7 +44,7 @@ router = APIRouter(route_class=CheckedRoute, tags=["questions"])
 class HitAnswer(Answer):
     """A document that was found: its id, the retriever's own number, its rank from 1."""
 
-    id: str
+    id: Untrusted[str]
     score: float | None
     rank: int
 
@@ -51,10 +52,10 @@ class HitAnswer(Answer):
 class ScoreAnswer(Answer):
     """A later judgment of a question."""
 
-    name: str
+    name: Untrusted[str]
     value: float
-    source: str
-    comment: str
+    source: Untrusted[str]
+    comment: Untrusted[str]
 
 
 class QuestionAnswer(Answer):
@@ -62,25 +63,25 @@ class QuestionAnswer(Answer):
 
     retrieval_id: str
     ts: datetime
-    query: str
+    query: Untrusted[str]
     score: float | None = Field(description="The retriever's own number, of the kind `score_kind`.")
     score_kind: str
     similarity: float | None = Field(description="0 to 1.")
     answerability: float | None = Field(description="The probability that the index answered it, 0 to 1.")
     finding: str = Field(description="Why it scores low; empty if it does not.")
     state: str
-    session_id: str | None
-    user_id: str | None
+    session_id: Untrusted[str | None]
+    user_id: Untrusted[str | None]
     service: str
     environment: str
-    arm: str | None
-    prompt_version: str | None
-    index_version: str | None
-    model: str | None
+    arm: Untrusted[str | None]
+    prompt_version: Untrusted[str | None]
+    index_version: Untrusted[str | None]
+    model: Untrusted[str | None]
     documents: tuple[HitAnswer, ...]
-    attributes: dict[str, Any]
-    trace_id: str | None
-    answer: str | None
+    attributes: Untrusted[dict[str, Any]]
+    trace_id: Untrusted[str | None]
+    answer: Untrusted[str | None]
     latency_ms: float | None
     cost_usd: float | None
     tokens: float | None
@@ -100,8 +101,8 @@ class CountAnswer(Answer):
 class ViewAnswer(Answer):
     """A saved view: filters of the questions page under a name."""
 
-    name: str
-    filters: tuple[tuple[str, str], ...]
+    name: Untrusted[str]
+    filters: Untrusted[tuple[tuple[str, str], ...]]
 
 
 class JudgmentChange(Reasoned):
@@ -126,7 +127,6 @@ class ViewChange(Reasoned):
 Filters = Annotated[
     list[Annotated[str, Field(max_length=600)]],
     Query(
-        alias="filter",
         max_length=50,
         description="A filter of the questions page as `name:value`, such as `state:empty`, `low:1`, `text:mbuf`, "
         "`topic:ID`, `day:2026-11-21`, `score:feedback<0`. Repeat it to combine several.",

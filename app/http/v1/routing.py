@@ -23,7 +23,7 @@ from core.safety.letters import parse_json
 AT_ONCE = 8
 MOST_BODY_BYTES = 1_000_000
 _SAFE = frozenset({"GET", "HEAD"})
-_running = Semaphore(AT_ONCE)
+SLOTS = Semaphore(AT_ONCE)
 
 
 class CheckedRoute(APIRoute):
@@ -41,7 +41,7 @@ class CheckedRoute(APIRoute):
             _check_address(request)
             request.state.body = b"" if reads else await _read_json(request)
             known = Request(request.scope, _make_receive(request.state.body))
-            async with _running:
+            async with SLOTS:
                 response = await answer(known)
             return add_etag(request, response) if reads else response
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from app.http.backends import get_config, get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, cut_page
+from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
 from app.http.v1.reads import GAP_DAYS, get_embedder, load_named_coverage, today_of
 from app.http.v1.routing import CheckedRoute
 from core.coverage.asked import find_topic
@@ -33,18 +33,18 @@ class TopicAnswer(Answer):
     """A group of low-scoring questions that ask for the same. Labels and samples are users' text, and untrusted."""
 
     topic_id: str
-    label: str
+    label: Untrusted[str]
     count: int = Field(description="Times asked.")
     distinct: int
     share: float = Field(description="Of the low-scoring questions, 0 to 1.")
     mean_score: float
     gain: float = Field(description="The expected benefit of indexing it, by which topics are ranked.")
     trend: Trend
-    keywords: tuple[str, ...]
-    sample_queries: tuple[str, ...]
+    keywords: Untrusted[tuple[str, ...]]
+    sample_queries: Untrusted[tuple[str, ...]]
     language: str
     state: TopicState = Field(description="What was decided about it.")
-    owner: str
+    owner: Untrusted[str]
 
 
 class TopicsAnswer(Answer):
@@ -68,21 +68,21 @@ class PredictionAnswer(Answer):
     live_score: float
     predicted_score: float
     lifted_share: float
-    documents: tuple[str, ...]
+    documents: Untrusted[tuple[str, ...]]
 
 
 class BacklogAnswer(Answer):
     """A topic that was ever seen, with what was decided. The label is users' text, and untrusted."""
 
     topic_id: str
-    label: str
+    label: Untrusted[str]
     environment: str
     service: str
     first_seen: datetime
     last_seen: datetime
     state: TopicState
-    owner: str
-    note: str
+    owner: Untrusted[str]
+    note: Untrusted[str]
     version: int = Field(description="Send it with a change: 409 if somebody else was faster.")
 
 
@@ -108,7 +108,7 @@ class BacklogDetailAnswer(BacklogAnswer):
 class DocumentAnswer(Answer):
     """A document and its questions in a window."""
 
-    document: str
+    document: Untrusted[str]
     retrieved: int
     first: int
     mean_rank: float | None

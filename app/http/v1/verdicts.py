@@ -9,7 +9,7 @@ from pydantic import Field
 from app.http.backends import get_config, get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, cut_page
+from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
 from app.http.v1.reads import (
     GAP_DAYS,
     get_corpus,
@@ -64,7 +64,7 @@ class StatesAnswer(Answer):
 class SegmentAnswer(Answer):
     """The verdict of one value of a dimension, such as a prompt version."""
 
-    segment: str
+    segment: Untrusted[str]
     status: DriftStatus
     count: int = Field(description="Questions in the recent window.")
     mean: float | None
@@ -120,22 +120,22 @@ class TimelineAnswer(Answer):
 
     ts: datetime
     kind: ChangeKind
-    target: str
-    summary: str
-    actor: str
-    reason: str
+    target: Untrusted[str]
+    summary: Untrusted[str]
+    actor: Untrusted[str]
+    reason: Untrusted[str]
     entry_id: int | None = Field(description="The audit entry, if the deck made the change.")
     reach: float = Field(description="The largest share of users who can be affected, 0 to 1.")
-    url: str
+    url: Untrusted[str]
 
 
 class CauseAnswer(Answer):
     """A possible cause of the drop, with how likely it is."""
 
     kind: CauseKind
-    title: str
+    title: Untrusted[str]
     confidence: float = Field(description="0 to 1.")
-    evidence: str
+    evidence: Untrusted[str]
     explained_share: float | None
     change: TimelineAnswer | None
 
@@ -144,7 +144,7 @@ class TopicShareAnswer(Answer):
     """The share of the fall that is due to the growth of a topic."""
 
     topic_id: str
-    label: str
+    label: Untrusted[str]
     share: float
 
 
@@ -153,10 +153,10 @@ class CausesAnswer(Answer):
 
     environment: str
     service: str
-    sentence: str
+    sentence: Untrusted[str]
     causes: tuple[CauseAnswer, ...]
     topics: tuple[TopicShareAnswer, ...]
-    segments: str = Field(description="The segment that carries the drop, in a sentence; empty without one.")
+    segments: Untrusted[str] = Field(description="The segment that carries the drop, in a sentence; empty without one.")
     problems: tuple[str, ...] = Field(description="Sources that could not be read.")
 
 
@@ -178,10 +178,10 @@ class AreaAnswer(Answer):
 
     page: str
     standing: Standing
-    sentence: str
+    sentence: Untrusted[str]
     figure: str
     change: str
-    decision: str = Field(description="What needs a decision today; empty for nothing.")
+    decision: Untrusted[str] = Field(description="What needs a decision today; empty for nothing.")
 
 
 class OverviewAnswer(Answer):
