@@ -54,7 +54,7 @@ _NEXT = (
     "Say what should be indexed next{of}. Call list_topics for the topics that score low, by the expected gain; "
     "list_topics_seen for what was decided about them; get_topic_seen for what corpus versions are predicted to do; "
     "and list_found_documents for documents that need work. Leave out topics that are planned, indexed or won't do. "
-    "Give the best three with their share of the questions, two typical questions each, and which version would fix them."
+    "Give the best three with their share of the questions, two typical questions each, and what would fix them."
 )
 
 
@@ -66,7 +66,7 @@ def make_server(find_caller: Callable[[Any], Caller]) -> "MCPServer":
     server: MCPServer = MCPServer("quarterdeck", title="Quarterdeck", instructions=INSTRUCTIONS)
     reads = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     for function in TOOLS:
-        server.add_tool(_make_tool(function, find_caller), annotations=reads, structured_output=False)
+        server.add_tool(make_tool(function, find_caller), annotations=reads, structured_output=False)
 
     @server.prompt(title="Why did the score fall?")
     def why_did_the_score_fall(environment: str = "", service: str = "") -> str:
@@ -109,7 +109,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
-def _make_tool(function: Callable[..., Any], find_caller: Callable[[Any], Caller]) -> Callable[..., str]:
+def make_tool(function: Callable[..., Any], find_caller: Callable[[Any], Caller]) -> Callable[..., str]:
     """Return the tool that calls a read of the API: its arguments are those of the read, without the caller."""
     from mcp.server.mcpserver import Context
     from mcp.server.mcpserver.exceptions import ToolError

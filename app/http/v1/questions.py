@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from app.http.backends import get_config, get_store
+from app.http.backends import get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import (
@@ -22,10 +22,9 @@ from app.http.v1.models import (
     Untrusted,
     cut_page,
 )
-from app.http.v1.reads import load_coverage, today_of
+from app.http.v1.reads import load_coverage, load_threshold, today_of
 from app.http.v1.routing import CheckedRoute
 from core.coverage.asked import narrow_to_topic
-from core.coverage.report import find_threshold
 from core.errors import InvalidInput, NotFound
 from core.log.filters import LoggedQuestion, QuestionFilter, read_cursor
 from core.log.questions import count_questions, list_page
@@ -235,7 +234,7 @@ def _read_filter(caller: Caller, scope: Scope, days: int, filters: list[str]) ->
     store, today = get_store(), today_of(scope)
     calendar = calendar_of(store, scope)
     span = ShownSpan(calendar.start_of(today - timedelta(days=days - 1)), calendar.end_of(today), calendar)
-    threshold = find_threshold(store, scope=scope, today=today, low_score=get_config().low_score)
+    threshold = load_threshold(scope)
     wanted = make_filter(pairs, scope, span, threshold=threshold)
     topic = next((value for name, value in pairs if name == "topic"), "")
     return narrow_to_topic(store, wanted, load_coverage(scope, min(days, TOPIC_DAYS)), topic) if topic else wanted

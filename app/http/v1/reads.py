@@ -15,7 +15,7 @@ from core.causes.timeline import TimelineChange
 from core.corpus.corpus import Corpus
 from core.corpus.versions import Version
 from core.coverage.backlog import BacklogTopic, list_backlog
-from core.coverage.report import Coverage, call_topics, hide_questions, report_coverage
+from core.coverage.report import Coverage, call_topics, find_threshold, hide_questions, report_coverage
 from core.drift.report import DriftOverview, report_drift
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -65,6 +65,7 @@ class Recent(Generic[_Value]):
 
 
 _drift = Recent[DriftOverview](15)
+_threshold = Recent[float](60)
 _coverage = Recent[Coverage](60, most=10)
 _changed = Recent[WhatChanged](15, most=20)
 _gathered = Recent[tuple[tuple[TimelineChange, ...], tuple[str, ...]]](15, most=20)
@@ -82,6 +83,12 @@ def load_drift(scope: Scope) -> DriftOverview:
     """Return the drift verdict of a scope and its evidence."""
     store, today = get_store(), today_of(scope)
     return _drift.get((store, scope, today), lambda: report_drift(store, scope=scope, today=today))
+
+
+def load_threshold(scope: Scope) -> float:
+    """Return the similarity under which questions of a scope score low."""
+    store, today, low = get_store(), today_of(scope), get_config().low_score
+    return _threshold.get((store, scope, today), lambda: find_threshold(store, scope=scope, today=today, low_score=low))
 
 
 def load_coverage(scope: Scope, days: int) -> Coverage:

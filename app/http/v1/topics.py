@@ -10,14 +10,13 @@ from app.http.backends import get_config, get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
-from app.http.v1.reads import GAP_DAYS, get_embedder, load_named_coverage, today_of
+from app.http.v1.reads import GAP_DAYS, get_embedder, load_named_coverage, load_threshold, today_of
 from app.http.v1.routing import CheckedRoute
 from core.coverage.asked import find_topic
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic, list_backlog
 from core.coverage.closing import measure_closing
 from core.coverage.labels import LONGEST_TITLE
 from core.coverage.operations import mark_topic, rename_topic
-from core.coverage.report import find_threshold
 from core.coverage.topics import Topic, Trend
 from core.errors import Conflict, NotFound, QuarterdeckError
 from core.log.documents import list_documents
@@ -201,7 +200,7 @@ def get_topic_seen(caller: From, topic_id: TopicId) -> BacklogDetailAnswer:
     """Return a topic on the backlog, what corpus versions are predicted to do for it, and whether it is closed."""
     topic = _find(caller, topic_id)
     store, today = get_store(), today_of(topic.scope)
-    threshold = find_threshold(store, scope=topic.scope, today=today, low_score=get_config().low_score)
+    threshold = load_threshold(topic.scope)
     closing = measure_closing(store, get_embedder(), topic, threshold=threshold, today=today)
     predictions = tuple(
         PredictionAnswer(
@@ -253,7 +252,7 @@ def list_found_documents(
     """Return the documents that were found in a window, those that need the most work first."""
     scope, store = caller.find_scope(environment, service), get_store()
     today = today_of(scope)
-    below = find_threshold(store, scope=scope, today=today, low_score=get_config().low_score)
+    below = load_threshold(scope)
     found = list_documents(store, scope, first=today - timedelta(days=days - 1), last=today)
     items, following = cut_page(report_documents(found, below=below).rows, cursor, limit)
     return Page[DocumentAnswer](items=tuple(map(DocumentAnswer.model_validate, items)), next=following)

@@ -75,7 +75,7 @@ def test_a_flag_is_made_rolled_out_and_deleted(deck):
     assert deck.put(path, {"version": 0, "definition": definition, "reason": "new"}).json()["action"] == "flag.create"
     assert deck.put(path, {"version": 0, "definition": definition, "reason": "new"}).status_code == 409
     assert deck.get(path).json()["key"] == "search/rerank"
-    deck.patch(path, {"version": 1, "rollout_pct": 20, "reason": "some"})
+    deck.patch(path, {"version": 1, "rollout_pct": 20, "reason": "some", "confirm": "search/rerank"})
     assert deck.get(path).json()["rollout_pct"] == 20
     gone = deck.ask("DELETE", f"{path}?version=2&reason=enough", token="editor")
     assert gone.json()["action"] == "flag.delete"
