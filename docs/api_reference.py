@@ -39,12 +39,13 @@ def describe_api() -> str:
             if tag in said["tags"]
         ]
     parts.append("## Objects\n")
-    parts += [_describe_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
+    schemas = sorted(document["components"]["schemas"].items())
+    parts += [_describe_schema(name, schema) for name, schema in schemas if not name.startswith("Page_")]
     return "\n".join(parts)
 
 
 def _describe_operation(method: str, path: str, said: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    lines = [f"### `{method.upper()} {path}`", "", _escape(said["description"].replace("\n", " ")), ""]
+    lines = [f"### `{method.upper()} {path}`", "", " ".join(_escape(said["description"]).split()), ""]
     body = said.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
     rows = [
         f"| `{each['name']}` | {_PLACES[each['in']]} | {_say_type(each['schema'])} | {_say_default(each)} | "
@@ -75,7 +76,7 @@ def _describe_schema(name: str, schema: Mapping[str, Any]) -> str:
     ]
     table = ["| field | type | required | what |", "| --- | --- | --- | --- |", *rows, ""] if rows else []
     values = ", ".join(f"`{value}`" for value in schema.get("enum", ()))
-    said = [_escape(schema.get("description", "").replace("\n", " ")), ""] if schema.get("description") else []
+    said = [" ".join(_escape(schema["description"]).split()), ""] if schema.get("description") else []
     return "\n".join([f"### {name}", "", *said, *([f"One of {values}.", ""] if values else []), *table])
 
 
