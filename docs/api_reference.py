@@ -9,8 +9,9 @@ from app.http.api import get_v1
 TARGET = Path(__file__).parent / "reference" / "api.md"
 INTRODUCTION = """# API of the pages
 
-This page is generated from the OpenAPI 3.1 document, which every server has at `/v1/openapi.json`. [The pages over HTTP](../api.md) explains scopes, pages of
-lists, ETags, idempotency keys and problems, which all of these routes share; [HTTP API](http.md) lists the routes that take rows and evaluate flags.
+This page is generated from the OpenAPI 3.1 document, which every server has at `/v1/openapi.json`.
+[The pages over HTTP](../api.md) explains scopes, pages of lists, ETags, idempotency keys and problems, which all of
+these routes share; [HTTP API](http.md) lists the routes that take rows and evaluate flags.
 """
 _PLACES = {"path": "in the path", "query": "in the address", "header": "header"}
 _TITLES = {

@@ -122,6 +122,11 @@ async def _refuse_shape(_request: Request, error: Exception) -> JSONResponse:
     return _answer(400, f"{field}: {first['msg']}", field=field)
 
 
-async def _refuse_route(_request: Request, error: Exception) -> JSONResponse:
+async def _refuse_route(request: Request, error: Exception) -> JSONResponse:
+    """Answer 404 or 405; `Allow` names the methods of every route of the path, not of the first one alone."""
     assert isinstance(error, HTTPException)
-    return _answer(error.status_code, str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        fitting = (each for each in request.app.routes if each.path_regex.match(request.url.path))
+        headers["Allow"] = ", ".join(sorted({method for each in fitting for method in each.methods}))
+    return _answer(error.status_code, str(error.detail), headers=headers)

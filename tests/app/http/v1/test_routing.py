@@ -126,6 +126,8 @@ def test_unknown_paths_and_methods_are_problems_and_reach_no_page(deck):
     assert (deck.get("/v1/nothing").status_code, deck.get("/v1/nothing").json()["title"]) == (404, "Not Found")
     answer = deck.ask("DELETE", "/v1/verdict", token="editor")
     assert (answer.status_code, answer.headers["content-type"]) == (405, "application/problem+json")
+    both = deck.ask("OPTIONS", "/v1/flags/use_hyde", token="editor")
+    assert both.headers["allow"] == "DELETE, GET, PATCH, PUT"
 
 
 def test_a_refusal_repeats_nothing_secret(deck):
