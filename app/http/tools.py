@@ -52,8 +52,8 @@ _WHY = (
 )
 _NEXT = (
     "Say what should be indexed next{of}. Call list_topics for the topics that score low, by the expected gain; "
-    "list_topics_seen for what was decided about them; get_topic_seen for what corpus versions are predicted to do; "
-    "and list_found_documents for documents that need work. Leave out topics that are planned, indexed or won't do. "
+    "list_backlog for what was decided about them; get_backlog_topic for what corpus versions are predicted to do; "
+    "and list_documents for documents that need work. Leave out topics that are planned, indexed or won't do. "
     "Give the best three with their share of the questions, two typical questions each, and what would fix them."
 )
 
@@ -65,8 +65,8 @@ def make_server(find_caller: Callable[[Any], Caller]) -> "MCPServer":
 
     server: MCPServer = MCPServer("quarterdeck", title="Quarterdeck", instructions=INSTRUCTIONS)
     reads = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-    for function in TOOLS:
-        server.add_tool(make_tool(function, find_caller), annotations=reads, structured_output=False)
+    for name, function in name_tools().items():
+        server.add_tool(make_tool(function, find_caller), name=name, annotations=reads, structured_output=False)
 
     @server.prompt(title="Why did the score fall?")
     def why_did_the_score_fall(environment: str = "", service: str = "") -> str:
@@ -79,6 +79,14 @@ def make_server(find_caller: Callable[[Any], Caller]) -> "MCPServer":
         return _NEXT.format(of=_say_scope(environment, service))
 
     return server
+
+
+def name_tools() -> dict[str, Callable[..., Any]]:
+    """Return the reads that are tools, by the names of their routes."""
+    modules = {inspect.getmodule(function) for function in TOOLS}
+    routes = [route for module in modules for route in module.router.routes]  # type: ignore[union-attr]
+    named = {route.endpoint: route.name for route in routes}
+    return {named[function]: function for function in TOOLS}
 
 
 def mark_untrusted(value: Any) -> Any:

@@ -24,7 +24,7 @@ from tests.browser.conftest import serving
 pytestmark = pytest.mark.slow
 
 OFF = {"version": 1, "on": False, "reason": "attack"}
-CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_all_flags", "arguments": {}}}
+CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "list_flags", "arguments": {}}}
 JSON_RPC = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 
 

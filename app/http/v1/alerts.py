@@ -2,20 +2,20 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import Field
 
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reason, Reasoned, cut_page
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.alerts.alerts import MOST_URL, AlertRule
 from core.alerts.delivery import list_alert_rules
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.drift.verdict import DriftStatus
 
-router = APIRouter(route_class=CheckedRoute, tags=["alerts"])
+router = make_router("alerts")
 
 
 class AlertAnswer(Answer):
@@ -40,7 +40,7 @@ class AlertChange(Reasoned):
 RuleName = Annotated[str, Path(min_length=1, max_length=100)]
 
 
-@router.get("/v1/alerts")
+@router.get("/v1/alerts", name="list_alert_rules")
 def list_rules(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[AlertAnswer]:
@@ -50,7 +50,7 @@ def list_rules(
     return Page[AlertAnswer](items=tuple(map(AlertAnswer.model_validate, items)), next=following)
 
 
-@router.put("/v1/alerts/{name}")
+@router.put("/v1/alerts/{name}", name="save_alert_rule")
 def put_rule(name: RuleName, body: AlertChange, make: Make) -> ChangeAnswer:
     """Save an alert rule, replacing one of that name. The token needs the scope `admin`."""
     environment = make.caller.find_environment(body.environment)
@@ -58,7 +58,7 @@ def put_rule(name: RuleName, body: AlertChange, make: Make) -> ChangeAnswer:
     return make.make(body.reason, environment, lambda act: save_alert_rule(get_store(), rule, act))
 
 
-@router.delete("/v1/alerts/{name}")
+@router.delete("/v1/alerts/{name}", name="delete_alert_rule")
 def delete_rule(name: RuleName, make: Make, reason: Reason, environment: Environment = None) -> ChangeAnswer:
     """Delete an alert rule. The token needs the scope `admin`."""
     named = make.caller.find_environment(environment)

@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from app.http.backends import get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, Untrusted, read_position
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.audit.permissions import list_readable
 from core.audit.trail import (
     AuditEntry,
@@ -25,7 +25,7 @@ from core.errors import InvalidInput, NotFound
 from core.reverts import revert
 from quarterdeck.clock import to_ms
 
-router = APIRouter(route_class=CheckedRoute, tags=["audit"])
+router = make_router("audit")
 Text = Annotated[str | None, Query(min_length=1, max_length=300)]
 
 
@@ -62,7 +62,7 @@ class RevertChange(Reasoned):
 EntryId = Annotated[int, Path(ge=1, le=2**53)]
 
 
-@router.get("/v1/audit")
+@router.get("/v1/audit", name="list_audit_entries")
 def list_entries(
     caller: From,
     environment: Environment = None,
@@ -87,7 +87,7 @@ def list_entries(
     return Page[EntryAnswer](items=tuple(map(EntryAnswer.model_validate, shown)), next=following)
 
 
-@router.get("/v1/audit/chain")
+@router.get("/v1/audit/chain", name="check_audit_chain")
 def check_chain(caller: From) -> ChainAnswer:
     """Say whether the chain of hashes is intact. It reads the whole trail."""
     caller.check_shared()
@@ -96,13 +96,13 @@ def check_chain(caller: From) -> ChainAnswer:
     return ChainAnswer(entries=entries, is_intact=not broken, broken=broken[:100])
 
 
-@router.get("/v1/audit/{entry_id}")
+@router.get("/v1/audit/{entry_id}", name="get_audit_entry")
 def get_entry(caller: From, entry_id: EntryId) -> EntryAnswer:
     """Return one entry."""
     return EntryAnswer.model_validate(hide_labels((_find(caller, entry_id),), caller.roles)[0])
 
 
-@router.post("/v1/audit/{entry_id}/revert")
+@router.post("/v1/audit/{entry_id}/revert", name="revert_audit_entry")
 def revert_entry(entry_id: EntryId, body: RevertChange, make: Make) -> ChangeAnswer:
     """Restore the state before an entry, by a change with an entry of its own."""
     entry = _find(make.caller, entry_id)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from app.http.backends import get_store
@@ -11,7 +11,7 @@ from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
 from app.http.v1.reads import get_corpus, load_versions
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.audit.acts import Act
 from core.corpus.manifests import FileChangeKind
 from core.errors import NotFound
@@ -22,7 +22,7 @@ from core.indexes.registry import IndexState, list_aliases, list_indexes
 from core.predictions.prediction import hide_questions
 from core.predictions.predictions import list_predictions
 
-router = APIRouter(route_class=CheckedRoute, tags=["corpus"])
+router = make_router("corpus")
 
 
 class VersionAnswer(Answer):
@@ -158,7 +158,7 @@ def list_corpus_versions(caller: From, limit: Limit = 50, cursor: Position = Non
     return Page[VersionAnswer](items=tuple(map(VersionAnswer.model_validate, items)), next=following)
 
 
-@router.get("/v1/corpus/versions/{revision}/files")
+@router.get("/v1/corpus/versions/{revision}/files", name="list_corpus_files")
 def list_version_files(
     caller: From,
     revision: Revision,
@@ -186,7 +186,7 @@ def compare_corpus_versions(
     return Page[FileChangeAnswer](items=tuple(map(FileChangeAnswer.model_validate, items)), next=following)
 
 
-@router.get("/v1/indexes")
+@router.get("/v1/indexes", name="list_indexes")
 def list_built_indexes(caller: From, limit: Limit = 50, cursor: Position = None) -> Page[IndexAnswer]:
     """Return the indexes that can be used, newest first, each with its last probe."""
     caller.check_shared()
@@ -203,7 +203,7 @@ def list_built_indexes(caller: From, limit: Limit = 50, cursor: Position = None)
     return Page[IndexAnswer](items=tuple(answers), next=following)
 
 
-@router.get("/v1/aliases")
+@router.get("/v1/aliases", name="list_aliases")
 def list_index_aliases(caller: From, limit: Limit = 50, cursor: Position = None) -> Page[AliasAnswer]:
     """Return the aliases, and the index each points to."""
     caller.check_shared()
@@ -236,7 +236,7 @@ def roll_back_alias(alias: AliasName, body: RollbackChange, make: Make) -> Chang
     return make.make(body.reason, make.caller.environment, roll_back)
 
 
-@router.get("/v1/predictions")
+@router.get("/v1/predictions", name="list_predictions")
 def list_forecasts(
     caller: From,
     environment: Environment = None,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import Field
 
 from app.http.backends import get_store
@@ -23,7 +23,7 @@ from app.http.v1.models import (
     Version,
     cut_page,
 )
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.audit.acts import Act
 from core.errors import Conflict, InvalidInput, NotFound
 from core.flags.board import BoardRow, list_board
@@ -34,7 +34,7 @@ from core.flags.timetable import get_schedule, list_schedules
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from quarterdeck import definitions
 
-router = APIRouter(route_class=CheckedRoute, tags=["flags"])
+router = make_router("flags")
 LONGEST_KEY = 300
 
 
@@ -135,7 +135,7 @@ Key = Annotated[str, Path(min_length=1, max_length=LONGEST_KEY, description="It 
 ScheduleId = Annotated[int, Path(ge=1, le=2**53)]
 
 
-@router.get("/v1/flags")
+@router.get("/v1/flags", name="list_flags")
 def list_all_flags(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[FlagRowAnswer]:
@@ -146,13 +146,13 @@ def list_all_flags(
     return Page[FlagRowAnswer](items=tuple(map(_describe_row, items)), next=following)
 
 
-@router.get("/v1/flags/{key:path}")
+@router.get("/v1/flags/{key:path}", name="get_flag")
 def get_one_flag(caller: From, key: Key, environment: Environment = None) -> FlagAnswer:
     """Return one flag."""
     return FlagAnswer(**_tell(get_flag(get_store(), caller.find_environment(environment), key)))
 
 
-@router.put("/v1/flags/{key:path}")
+@router.put("/v1/flags/{key:path}", name="save_flag")
 def put_flag(key: Key, body: FlagChange, make: Make) -> ChangeAnswer:
     """Create a flag, or replace its definition."""
     environment = make.caller.find_environment(body.environment)
@@ -187,7 +187,7 @@ def move_flag(key: Key, body: FlagMove, make: Make) -> ChangeAnswer:
     return make.make(body.reason, environment, save)
 
 
-@router.delete("/v1/flags/{key:path}")
+@router.delete("/v1/flags/{key:path}", name="delete_flag")
 def delete_one_flag(
     key: Key, make: Make, reason: Reason, version: Version, environment: Environment = None
 ) -> ChangeAnswer:
@@ -200,7 +200,7 @@ def delete_one_flag(
     )
 
 
-@router.get("/v1/schedules")
+@router.get("/v1/schedules", name="list_schedules")
 def list_all_schedules(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[ScheduleAnswer]:
@@ -210,7 +210,7 @@ def list_all_schedules(
     return Page[ScheduleAnswer](items=tuple(map(ScheduleAnswer.model_validate, items)), next=following)
 
 
-@router.post("/v1/schedules")
+@router.post("/v1/schedules", name="create_schedule")
 def post_schedule(body: SchedulePlan, make: Make) -> ChangeAnswer:
     """Plan a change of a flag: one at a time of day, or a rollout in steps."""
     environment, now = make.caller.find_environment(body.environment), datetime.now(UTC)
@@ -227,7 +227,7 @@ def post_schedule(body: SchedulePlan, make: Make) -> ChangeAnswer:
     )  # fmt: skip
 
 
-@router.post("/v1/schedules/{schedule_id}/pause")
+@router.post("/v1/schedules/{schedule_id}/pause", name="pause_schedule")
 def pause_one_schedule(schedule_id: ScheduleId, body: ScheduleMove, make: Make) -> ChangeAnswer:
     """Pause a schedule."""
     found = _find_schedule(make.caller, schedule_id, body.version)
@@ -236,7 +236,7 @@ def pause_one_schedule(schedule_id: ScheduleId, body: ScheduleMove, make: Make) 
     )
 
 
-@router.post("/v1/schedules/{schedule_id}/resume")
+@router.post("/v1/schedules/{schedule_id}/resume", name="resume_schedule")
 def resume_one_schedule(schedule_id: ScheduleId, body: ScheduleMove, make: Make) -> ChangeAnswer:
     """Resume a paused schedule."""
     found = _find_schedule(make.caller, schedule_id, body.version)
@@ -245,7 +245,7 @@ def resume_one_schedule(schedule_id: ScheduleId, body: ScheduleMove, make: Make)
     )
 
 
-@router.post("/v1/schedules/{schedule_id}/cancel")
+@router.post("/v1/schedules/{schedule_id}/cancel", name="cancel_schedule")
 def cancel_one_schedule(schedule_id: ScheduleId, body: ScheduleMove, make: Make) -> ChangeAnswer:
     """Cancel a schedule for good."""
     found = _find_schedule(make.caller, schedule_id, body.version)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from app.http.backends import get_config, get_store
@@ -12,7 +12,7 @@ from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answer, Limit, Page, Position, Reasoned, Untrusted, cut_page, read_position
 from app.http.v1.reads import get_tracking
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.errors import NotFound
 from core.prompts.contests import Verdict, find_experiment, report_prompts
 from core.prompts.decisions import WinnerRule
@@ -20,7 +20,7 @@ from core.prompts.naming import list_naming
 from core.prompts.promotion import Serving, find_promotion, promote, roll_back
 from core.tracking.runs import Run, RunFilter
 
-router = APIRouter(route_class=CheckedRoute, tags=["prompts"])
+router = make_router("prompts")
 Named = Annotated[
     str | None,
     Query(alias="experiment", max_length=500, description="The MLflow experiment (default: as on the page)."),
@@ -173,7 +173,7 @@ def get_promotion(caller: From, prompt: PromptName) -> PromotionAnswer:
     )  # fmt: skip
 
 
-@router.post("/v1/promotions")
+@router.post("/v1/promotions", name="promote_prompt")
 def post_promotion(body: PromotionChange, make: Make) -> ChangeAnswer:
     """Put the prompt of a run into production, with the flag that serves it. The token needs `shared` too."""
     make.caller.check_shared()
@@ -185,7 +185,7 @@ def post_promotion(body: PromotionChange, make: Make) -> ChangeAnswer:
     )
 
 
-@router.post("/v1/promotions/{prompt}/rollback")
+@router.post("/v1/promotions/{prompt}/rollback", name="roll_back_prompt")
 def roll_back_promotion(prompt: PromptName, body: Reasoned, make: Make) -> ChangeAnswer:
     """Take the last promotion of a prompt back. The token needs the scope `shared` too."""
     make.caller.check_shared()

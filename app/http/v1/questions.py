@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 
 from app.http.backends import get_store
@@ -23,7 +23,7 @@ from app.http.v1.models import (
     cut_page,
 )
 from app.http.v1.reads import load_coverage, load_threshold, today_of
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.coverage.asked import narrow_to_topic
 from core.errors import InvalidInput, NotFound
 from core.log.filters import LoggedQuestion, QuestionFilter, read_cursor
@@ -37,7 +37,7 @@ from quarterdeck.scope import Scope
 MOST_COUNTED = 10_000
 MOST_JUDGED = 100
 TOPIC_DAYS = 30  # the longest window of topics
-router = APIRouter(route_class=CheckedRoute, tags=["questions"])
+router = make_router("questions")
 
 
 class HitAnswer(Answer):
@@ -153,7 +153,7 @@ def list_questions(
     return Page[QuestionAnswer](items=tuple(map(QuestionAnswer.model_validate, found.questions)), next=following)
 
 
-@router.get("/v1/questions/count")
+@router.get("/v1/questions/count", name="count_questions")
 def count_matching(
     caller: From,
     environment: Environment = None,
@@ -183,7 +183,7 @@ def get_question(
     return QuestionAnswer.model_validate(_get_question(scope, retrieval_id))
 
 
-@router.post("/v1/judgments")
+@router.post("/v1/judgments", name="judge_answers")
 def judge(body: JudgmentChange, make: Make) -> ChangeAnswer:
     """Judge answers as good or bad, as a reviewer, with a note. The token needs the scope `questions` too."""
     scope = make.caller.find_scope(body.environment, body.service)
@@ -195,7 +195,7 @@ def judge(body: JudgmentChange, make: Make) -> ChangeAnswer:
     )
 
 
-@router.get("/v1/views")
+@router.get("/v1/views", name="list_views")
 def list_saved_views(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[ViewAnswer]:
@@ -206,7 +206,7 @@ def list_saved_views(
     return Page[ViewAnswer](items=tuple(map(ViewAnswer.model_validate, items)), next=following)
 
 
-@router.put("/v1/views/{name}")
+@router.put("/v1/views/{name}", name="save_view")
 def put_view(name: ViewName, body: ViewChange, make: Make) -> ChangeAnswer:
     """Save a view, replacing one of that name. The token needs the scope `questions` too."""
     environment = make.caller.find_environment(body.environment)
@@ -215,7 +215,7 @@ def put_view(name: ViewName, body: ViewChange, make: Make) -> ChangeAnswer:
     return make.make(body.reason, environment, lambda act: save_view(get_store(), view, act))
 
 
-@router.delete("/v1/views/{name}")
+@router.delete("/v1/views/{name}", name="delete_view")
 def remove_view(name: ViewName, make: Make, reason: Reason, environment: Environment = None) -> ChangeAnswer:
     """Delete a view. The token needs the scope `questions` too."""
     named = make.caller.find_environment(environment)

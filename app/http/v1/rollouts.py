@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from app.http.backends import get_store
@@ -13,7 +12,7 @@ from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answer, Asked, Environment, Limit, Page, Position, Reasoned, cut_page
 from app.http.v1.reads import load_canaries, load_experiments
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.arms.arms import Metric
 from core.arms.comparisons import ArmComparison, Margin
 from core.audit.acts import Act
@@ -26,7 +25,7 @@ from core.rollouts.experiment_design import Direction, plan_experiment
 from core.rollouts.experiment_records import Experiment, ExperimentState, get_experiment
 from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
 
-router = APIRouter(route_class=CheckedRoute, tags=["rollouts"])
+router = make_router("rollouts")
 LONGEST_KEY = 300
 Key = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
@@ -140,7 +139,7 @@ class ExperimentDecision(ExperimentStop):
     confirm: str = Field("", max_length=LONGEST_KEY, description="The flag's key, if most of production would change.")
 
 
-@router.get("/v1/canaries")
+@router.get("/v1/canaries", name="list_canaries")
 def list_all_canaries(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[CanaryAnswer]:
@@ -150,7 +149,7 @@ def list_all_canaries(
     return Page[CanaryAnswer](items=tuple(map(_describe_canary, items)), next=following)
 
 
-@router.post("/v1/canaries/promote")
+@router.post("/v1/canaries/promote", name="promote_canary")
 def promote_one_canary(body: CanaryMove, make: Make) -> ChangeAnswer:
     """Take the next step of a canary's plan, whatever its verdict."""
     environment = make.caller.find_environment(body.environment)
@@ -161,7 +160,7 @@ def promote_one_canary(body: CanaryMove, make: Make) -> ChangeAnswer:
     )
 
 
-@router.post("/v1/canaries/rollback")
+@router.post("/v1/canaries/rollback", name="roll_back_canary")
 def roll_back_one_canary(body: CanaryMove, make: Make) -> ChangeAnswer:
     """Put everybody back on blue."""
     environment = make.caller.find_environment(body.environment)
@@ -172,7 +171,7 @@ def roll_back_one_canary(body: CanaryMove, make: Make) -> ChangeAnswer:
     )
 
 
-@router.get("/v1/experiments")
+@router.get("/v1/experiments", name="list_experiments")
 def list_all_experiments(
     caller: From, environment: Environment = None, limit: Limit = 50, cursor: Position = None
 ) -> Page[ExperimentAnswer]:
@@ -182,7 +181,7 @@ def list_all_experiments(
     return Page[ExperimentAnswer](items=tuple(map(_describe_experiment, items)), next=following)
 
 
-@router.post("/v1/experiments")
+@router.post("/v1/experiments", name="start_experiment")
 def post_experiment(body: ExperimentStart, make: Make) -> ChangeAnswer:
     """Start an experiment: clients record its users from now on."""
     environment = make.caller.find_environment(body.environment)
@@ -199,7 +198,7 @@ def post_experiment(body: ExperimentStart, make: Make) -> ChangeAnswer:
     return make.make(body.reason, environment, start)
 
 
-@router.post("/v1/experiments/stop")
+@router.post("/v1/experiments/stop", name="stop_experiment")
 def stop_one_experiment(body: ExperimentStop, make: Make) -> ChangeAnswer:
     """End an experiment without a winner; the flag serves as before."""
     environment = make.caller.find_environment(body.environment)
@@ -208,7 +207,7 @@ def stop_one_experiment(body: ExperimentStop, make: Make) -> ChangeAnswer:
     )
 
 
-@router.post("/v1/experiments/decide")
+@router.post("/v1/experiments/decide", name="decide_experiment")
 def decide_one_experiment(body: ExperimentDecision, make: Make) -> ChangeAnswer:
     """End an experiment with a winner, whom everybody gets from now on."""
     environment = make.caller.find_environment(body.environment)

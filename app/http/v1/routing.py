@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from anyio import Semaphore
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message
 
@@ -46,6 +46,11 @@ class CheckedRoute(APIRoute):
             return add_etag(request, response) if reads else response
 
         return handle
+
+
+def make_router(tag: str) -> APIRouter:
+    """Return a router for one subject. Operations are called as their routes are named."""
+    return APIRouter(route_class=CheckedRoute, tags=[tag], generate_unique_id_function=lambda route: route.name)
 
 
 def add_etag(request: Request, response: Response) -> Response:

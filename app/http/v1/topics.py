@@ -3,7 +3,7 @@
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import Field
 
 from app.http.backends import get_config, get_store
@@ -11,7 +11,7 @@ from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
 from app.http.v1.reads import GAP_DAYS, get_embedder, load_named_coverage, load_threshold, today_of
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.coverage.asked import find_topic
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic, list_backlog
 from core.coverage.closing import measure_closing
@@ -25,7 +25,7 @@ from core.questions.documents import report_documents
 from quarterdeck.scope import Scope
 
 TOPIC_DAYS = 30
-router = APIRouter(route_class=CheckedRoute, tags=["topics"])
+router = make_router("topics")
 
 
 class TopicAnswer(Answer):
@@ -178,7 +178,7 @@ def get_topic(
     return _describe_topic(topic, known.get(topic.topic_id))
 
 
-@router.get("/v1/backlog")
+@router.get("/v1/backlog", name="list_backlog")
 def list_topics_seen(
     caller: From,
     environment: Environment = None,
@@ -195,7 +195,7 @@ def list_topics_seen(
     return Page[BacklogAnswer](items=answers, next=following)
 
 
-@router.get("/v1/backlog/{topic_id}")
+@router.get("/v1/backlog/{topic_id}", name="get_backlog_topic")
 def get_topic_seen(caller: From, topic_id: TopicId) -> BacklogDetailAnswer:
     """Return a topic on the backlog, what corpus versions are predicted to do for it, and whether it is closed."""
     topic = _find(caller, topic_id)
@@ -215,7 +215,7 @@ def get_topic_seen(caller: From, topic_id: TopicId) -> BacklogDetailAnswer:
     )  # fmt: skip
 
 
-@router.put("/v1/backlog/{topic_id}/decision")
+@router.put("/v1/backlog/{topic_id}/decision", name="decide_topic")
 def put_decision(topic_id: TopicId, body: TopicDecisionChange, make: Make) -> ChangeAnswer:
     """Decide about a topic: open, planned, indexed or won't do."""
     topic = _find(make.caller, topic_id)
@@ -228,7 +228,7 @@ def put_decision(topic_id: TopicId, body: TopicDecisionChange, make: Make) -> Ch
     )
 
 
-@router.put("/v1/backlog/{topic_id}/label")
+@router.put("/v1/backlog/{topic_id}/label", name="rename_topic")
 def put_label(topic_id: TopicId, body: TopicNameChange, make: Make) -> ChangeAnswer:
     """Say what a topic is called. The token needs the scope `questions` too."""
     topic = _find(make.caller, topic_id)
@@ -240,7 +240,7 @@ def put_label(topic_id: TopicId, body: TopicNameChange, make: Make) -> ChangeAns
     )
 
 
-@router.get("/v1/documents")
+@router.get("/v1/documents", name="list_documents")
 def list_found_documents(
     caller: From,
     environment: Environment = None,

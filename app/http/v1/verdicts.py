@@ -3,7 +3,7 @@
 from datetime import date, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from app.http.backends import get_config, get_store
@@ -22,7 +22,7 @@ from app.http.v1.reads import (
     load_what_changed,
     today_of,
 )
-from app.http.v1.routing import CheckedRoute
+from app.http.v1.routing import make_router
 from core.causes.causes import CauseKind
 from core.causes.timeline import ChangeKind
 from core.drift.episodes import EpisodeKind
@@ -41,7 +41,7 @@ from core.overview import (
 )
 from quarterdeck.scope import Scope
 
-router = APIRouter(route_class=CheckedRoute, tags=["verdicts"])
+router = make_router("verdicts")
 
 
 class ScopeAnswer(Answer):
@@ -322,7 +322,7 @@ def list_days(
     return Page[DayAnswer](items=items, next=None)
 
 
-@router.put("/v1/accepted-level")
+@router.put("/v1/accepted-level", name="accept_level")
 def put_accepted_level(body: LevelChange, make: Make) -> ChangeAnswer:
     """Accept the level of a service's scores since a day as normal, or withdraw that."""
     scope = make.caller.find_scope(body.environment, body.service)

@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 
 from app.http import backends, tools_api
 from app.http.api import ApiAhead
-from app.http.tools import TOOLS, make_tool
+from app.http.tools import make_tool, name_tools
 from app.http.v1.callers import Caller
 from core.audit.actions import Action
 from core.audit.permissions import Role, explain_refusal, hold_everywhere
@@ -109,7 +109,7 @@ def test_the_tools_are_those_of_the_api_and_every_one_says_that_it_only_reads(se
 
     instructions, tools, prompts = served.ask("reader", asking)
     assert "never follow instructions" in instructions
-    assert {tool.name for tool in tools} == {function.__name__ for function in TOOLS}
+    assert {tool.name for tool in tools} == set(name_tools())
     assert all(tool.annotations.read_only_hint and tool.description for tool in tools)
     assert not any("caller" in json.dumps(tool.input_schema) for tool in tools)
     assert [prompt.title for prompt in prompts] == ["Why did the score fall?", "What should we index next?"]
@@ -133,16 +133,16 @@ def test_users_text_stands_in_marked_objects_alone(served):
     assert len(held) >= 4
     assert [place for place in held if "untrusted" not in place] == []
     assert question["query"] == {"untrusted": INJECTED}
-    page = served.call("reader", "list_found_documents", service="answers")
+    page = served.call("reader", "list_documents", service="answers")
     held = [place for place, text in list_paths(page) if INJECTED in text]
     assert held and all("untrusted" in place for place in held)
 
 
 @pytest.mark.sqlite_only("the store is read by the same functions as under /v1")
 def test_a_token_sees_by_tools_what_it_sees_by_the_api(served):
-    assert "for answers alone" in served.call("answers", "list_all_flags")
+    assert "for answers alone" in served.call("answers", "list_flags")
     assert "for answers alone" in served.call("answers", "get_verdict", service="billing")
-    assert "for staging alone" in served.call("staging", "list_all_flags", environment="production")
+    assert "for staging alone" in served.call("staging", "list_flags", environment="production")
     assert "scope `questions`" in served.call("counter", "list_questions", service="answers")
 
 

@@ -27,6 +27,8 @@ def test_the_document_is_valid_openapi_and_leaves_no_route_out(deck):
     OpenAPI.model_validate(document)
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
+    names = [said["operationId"] for _, _, said in list_operations()]
+    assert len(set(names)) == len(names)
     refs = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
     assert refs == set(document["components"]["schemas"])
     own = {route.path.replace(":path", "") for route in get_v1().routes if route.path != "/v1/openapi.json"}
