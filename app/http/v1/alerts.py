@@ -8,7 +8,7 @@ from pydantic import Field
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reason, Reasoned, cut_page
+from app.http.v1.models import Answered, Environment, Limit, Page, Position, Reason, Reasoned, cut_page
 from app.http.v1.routing import make_router
 from core.alerts.alerts import MOST_URL, AlertRule
 from core.alerts.delivery import list_alert_rules
@@ -18,7 +18,7 @@ from core.drift.verdict import DriftStatus
 router = make_router("alerts")
 
 
-class AlertAnswer(Answer):
+class AlertAnswer(Answered):
     """An alert rule. Its secret is never shown."""
 
     name: str

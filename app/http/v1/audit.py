@@ -9,7 +9,7 @@ from pydantic import Field
 from app.http.backends import get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, Untrusted, read_position
+from app.http.v1.models import Answered, Environment, Limit, Page, Position, Reasoned, Untrusted, read_position
 from app.http.v1.routing import make_router
 from core.audit.permissions import list_readable
 from core.audit.trail import (
@@ -29,7 +29,7 @@ router = make_router("audit")
 Text = Annotated[str | None, Query(min_length=1, max_length=300)]
 
 
-class EntryAnswer(Answer):
+class EntryAnswer(Answered):
     """One change: who, when, why, and the stored state before and after it (null: there was or is nothing)."""
 
     entry_id: int
@@ -45,7 +45,7 @@ class EntryAnswer(Answer):
     hash: str
 
 
-class ChainAnswer(Answer):
+class ChainAnswer(Answered):
     """Whether the chain of hashes is intact: `broken` are the entries at which it breaks, at most 100 of them."""
 
     entries: int = Field(description="Those that the token may read.")

@@ -15,7 +15,7 @@ from fastapi import Depends, Header, Request
 from app.http.backends import get_store
 from app.http.records import MAX_KEY_CHARACTERS, read_key
 from app.http.v1.callers import Caller, get_caller
-from app.http.v1.models import Answer
+from app.http.v1.models import Answered
 from core.audit.acts import Act, Change
 from core.audit.trail import get_audit_entry
 from core.errors import Conflict
@@ -24,7 +24,7 @@ from core.intake.intake import KEYS_KEPT_MS, Ticket, claim_key, first_answer, fo
 FAMILY = "api"
 
 
-class ChangeAnswer(Answer):
+class ChangeAnswer(Answered):
     """A change that was made: its audit entry."""
 
     audit_entry: int

@@ -9,7 +9,7 @@ from pydantic import Field
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
+from app.http.v1.models import Answered, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
 from app.http.v1.reads import get_corpus, load_versions
 from app.http.v1.routing import make_router
 from core.audit.acts import Act
@@ -25,7 +25,7 @@ from core.predictions.predictions import list_predictions
 router = make_router("corpus")
 
 
-class VersionAnswer(Answer):
+class VersionAnswer(Answered):
     """A version of the corpus: a tag, or a commit that changed it. Null counts are unknown."""
 
     revision: str
@@ -44,7 +44,7 @@ class VersionAnswer(Answer):
     notes: Untrusted[tuple[str, ...]]
 
 
-class FileAnswer(Answer):
+class FileAnswer(Answered):
     """A file of a corpus version."""
 
     path: Untrusted[str]
@@ -52,7 +52,7 @@ class FileAnswer(Answer):
     md5: str
 
 
-class FileChangeAnswer(Answer):
+class FileChangeAnswer(Answered):
     """A file that differs between two versions."""
 
     kind: FileChangeKind
@@ -64,7 +64,7 @@ class FileChangeAnswer(Answer):
     old_size_bytes: int | None
 
 
-class CheckAnswer(Answer):
+class CheckAnswer(Answered):
     """One check of a probe."""
 
     name: str
@@ -73,7 +73,7 @@ class CheckAnswer(Answer):
     reason: str
 
 
-class ProbeAnswer(Answer):
+class ProbeAnswer(Answered):
     """The last probe of an index, and the index that was live then."""
 
     passed: bool
@@ -82,7 +82,7 @@ class ProbeAnswer(Answer):
     checks: tuple[CheckAnswer, ...]
 
 
-class IndexAnswer(Answer):
+class BuiltIndexAnswer(Answered):
     """A vector index."""
 
     name: str
@@ -97,7 +97,7 @@ class IndexAnswer(Answer):
     probe: ProbeAnswer | None
 
 
-class AliasAnswer(Answer):
+class AliasAnswer(Answered):
     """The name that readers use, and the index it points to."""
 
     alias: str
@@ -107,7 +107,7 @@ class AliasAnswer(Answer):
     updated_by: str
 
 
-class ForecastAnswer(Answer):
+class ForecastAnswer(Answered):
     """What replacing the live index by one of a corpus version is predicted to do. Scores and shares are 0 to 1."""
 
     target: str
@@ -121,7 +121,7 @@ class ForecastAnswer(Answer):
     topics: tuple["TopicForecastAnswer", ...]
 
 
-class TopicForecastAnswer(Answer):
+class TopicForecastAnswer(Answered):
     """What it is predicted to do for one topic. The label is users' text, and untrusted."""
 
     topic_id: str
@@ -187,7 +187,7 @@ def compare_corpus_versions(
 
 
 @router.get("/v1/indexes", name="list_indexes")
-def list_built_indexes(caller: From, limit: Limit = 50, cursor: Position = None) -> Page[IndexAnswer]:
+def list_built_indexes(caller: From, limit: Limit = 50, cursor: Position = None) -> Page[BuiltIndexAnswer]:
     """Return the indexes that can be used, newest first, each with its last probe."""
     caller.check_shared()
     store = get_store()
@@ -197,10 +197,10 @@ def list_built_indexes(caller: From, limit: Limit = 50, cursor: Position = None)
     for index in items:
         found = find_probe(store, index.name)
         probe = _describe_probe(found) if found else None
-        told = {name: getattr(index, name) for name in IndexAnswer.model_fields if hasattr(index, name)}
+        told = {name: getattr(index, name) for name in BuiltIndexAnswer.model_fields if hasattr(index, name)}
         live_as = tuple(alias.alias for alias in aliases if alias.index_name == index.name)
-        answers.append(IndexAnswer(**told, live_as=live_as, probe=probe))
-    return Page[IndexAnswer](items=tuple(answers), next=following)
+        answers.append(BuiltIndexAnswer(**told, live_as=live_as, probe=probe))
+    return Page[BuiltIndexAnswer](items=tuple(answers), next=following)
 
 
 @router.get("/v1/aliases", name="list_aliases")

@@ -11,7 +11,7 @@ from app.http.backends import get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import (
-    Answer,
+    Answered,
     Asked,
     Environment,
     Limit,
@@ -38,7 +38,7 @@ router = make_router("flags")
 LONGEST_KEY = 300
 
 
-class FlagAnswer(Answer):
+class FlagAnswer(Answered):
     """A flag: its definition as flagd knows it, and the version that the next change has to name."""
 
     environment: str
@@ -62,7 +62,7 @@ class FlagRowAnswer(FlagAnswer):
     staleness: tuple[str, ...] = Field(description="Why it may be no longer needed.")
 
 
-class StepAnswer(Answer):
+class StepAnswer(Answered):
     """One step of a schedule: what it sets (null leaves it), and how long it lasts."""
 
     on: bool | None
@@ -70,7 +70,7 @@ class StepAnswer(Answer):
     hold_s: float
 
 
-class ScheduleAnswer(Answer):
+class ScheduleAnswer(Answered):
     """Steps of one flag; the next one counts from 0."""
 
     schedule_id: int

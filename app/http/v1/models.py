@@ -17,7 +17,7 @@ _Value = TypeVar("_Value")
 Untrusted = Annotated[_Value, Field(json_schema_extra={UNTRUSTED: True})]
 
 
-class Answer(BaseModel):
+class Answered(BaseModel):
     """The base of what is answered. It is made from the values of `core`, by the names of their fields."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True, ser_json_inf_nan="null")
@@ -35,7 +35,7 @@ class Reasoned(Asked):
     reason: str = Field(min_length=1, max_length=MOST_TEXT, description="Why: it goes into the audit trail.")
 
 
-class Page(Answer, Generic[_Item]):
+class Page(Answered, Generic[_Item]):
     """One page of a list. `next` is the cursor of the following page, null on the last one."""
 
     items: tuple[_Item, ...]

@@ -10,7 +10,7 @@ from pydantic import Field
 from app.http.backends import get_config, get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Limit, Page, Position, Reasoned, Untrusted, cut_page, read_position
+from app.http.v1.models import Answered, Limit, Page, Position, Reasoned, Untrusted, cut_page, read_position
 from app.http.v1.reads import get_tracking
 from app.http.v1.routing import make_router
 from core.errors import NotFound
@@ -28,7 +28,7 @@ Named = Annotated[
 PromptName = Annotated[str, Path(min_length=1, max_length=250)]
 
 
-class RunAnswer(Answer):
+class RunAnswer(Answered):
     """A run in MLflow."""
 
     run_id: str
@@ -40,7 +40,7 @@ class RunAnswer(Answer):
     params: Untrusted[dict[str, str]]
 
 
-class ContenderAnswer(Answer):
+class ContenderAnswer(Answered):
     """A compared version of a prompt, by its newest run."""
 
     run_id: str
@@ -51,14 +51,14 @@ class ContenderAnswer(Answer):
     problem: Untrusted[str] = Field(description="Why it is not judged case by case; empty if it is.")
 
 
-class IntervalAnswer(Answer):
+class IntervalAnswer(Answered):
     """A 95% interval."""
 
     low: float
     high: float
 
 
-class WinnerAnswer(Answer):
+class WinnerAnswer(Answered):
     """Which version wins by a rule, and how it compares with its rival."""
 
     experiment: str
@@ -76,7 +76,7 @@ class WinnerAnswer(Answer):
     notes: Untrusted[tuple[str, ...]]
 
 
-class PromotionAnswer(Answer):
+class PromotionAnswer(Answered):
     """The last promotion of a prompt: what it put into production, and what was there before."""
 
     audit_entry: int

@@ -10,7 +10,7 @@ from app.http.backends import get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import (
-    Answer,
+    Answered,
     Days,
     Environment,
     Limit,
@@ -40,7 +40,7 @@ TOPIC_DAYS = 30  # the longest window of topics
 router = make_router("questions")
 
 
-class HitAnswer(Answer):
+class HitAnswer(Answered):
     """A document that was found: its id, the retriever's own number, its rank from 1."""
 
     id: Untrusted[str]
@@ -48,7 +48,7 @@ class HitAnswer(Answer):
     rank: int
 
 
-class ScoreAnswer(Answer):
+class ScoreAnswer(Answered):
     """A later judgment of a question."""
 
     name: Untrusted[str]
@@ -57,7 +57,7 @@ class ScoreAnswer(Answer):
     comment: Untrusted[str]
 
 
-class QuestionAnswer(Answer):
+class QuestionAnswer(Answered):
     """A logged question. What users wrote is untrusted text."""
 
     retrieval_id: str
@@ -90,14 +90,14 @@ class QuestionAnswer(Answer):
     scores: tuple[ScoreAnswer, ...]
 
 
-class CountAnswer(Answer):
+class CountAnswer(Answered):
     """How many questions match; with `is_least`, there are more than were counted."""
 
     count: int
     is_least: bool
 
 
-class ViewAnswer(Answer):
+class ViewAnswer(Answered):
     """A saved view: filters of the questions page under a name."""
 
     name: Untrusted[str]

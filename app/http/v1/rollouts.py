@@ -10,7 +10,7 @@ from pydantic import Field
 from app.http.backends import get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Asked, Environment, Limit, Page, Position, Reasoned, cut_page
+from app.http.v1.models import Answered, Asked, Environment, Limit, Page, Position, Reasoned, cut_page
 from app.http.v1.reads import load_canaries, load_experiments
 from app.http.v1.routing import make_router
 from core.arms.arms import Metric
@@ -31,7 +31,7 @@ Key = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class ComparisonAnswer(Answer):
+class ComparisonAnswer(Answered):
     """One metric of green compared with blue: how much worse it is, with the bounds that hold at any time."""
 
     metric: Metric
@@ -45,7 +45,7 @@ class ComparisonAnswer(Answer):
     is_worse: bool
 
 
-class CanaryAnswer(Answer):
+class CanaryAnswer(Answered):
     """A canary: its share of users, and what to do with it."""
 
     flag: str
@@ -60,7 +60,7 @@ class CanaryAnswer(Answer):
     comparisons: tuple[ComparisonAnswer, ...]
 
 
-class LiftAnswer(Answer):
+class LiftAnswer(Answered):
     """How much better an arm is than the control in a metric, with the bounds that hold at any time."""
 
     arm: str
@@ -70,7 +70,7 @@ class LiftAnswer(Answer):
     most: float | None
 
 
-class ExperimentAnswer(Answer):
+class ExperimentAnswer(Answered):
     """An A/B experiment: its design, its users by arm, and what to do with it."""
 
     name: str

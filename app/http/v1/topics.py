@@ -9,7 +9,18 @@ from pydantic import Field
 from app.http.backends import get_config, get_store
 from app.http.v1.callers import Caller, From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
+from app.http.v1.models import (
+    Answered,
+    Days,
+    Environment,
+    Limit,
+    Page,
+    Position,
+    Reasoned,
+    Service,
+    Untrusted,
+    cut_page,
+)
 from app.http.v1.reads import GAP_DAYS, get_embedder, load_named_coverage, load_threshold, today_of
 from app.http.v1.routing import make_router
 from core.coverage.asked import find_topic
@@ -28,7 +39,7 @@ TOPIC_DAYS = 30
 router = make_router("topics")
 
 
-class TopicAnswer(Answer):
+class TopicAnswer(Answered):
     """A group of low-scoring questions that ask for the same. Labels and samples are users' text, and untrusted."""
 
     topic_id: str
@@ -46,7 +57,7 @@ class TopicAnswer(Answer):
     owner: Untrusted[str]
 
 
-class TopicsAnswer(Answer):
+class TopicsAnswer(Answered):
     """The topics of a window, most worth indexing first."""
 
     environment: str
@@ -60,7 +71,7 @@ class TopicsAnswer(Answer):
     topics: Page[TopicAnswer]
 
 
-class PredictionAnswer(Answer):
+class PredictionAnswer(Answered):
     """What a corpus version is predicted to do for a topic. Scores are 0 to 1."""
 
     target: str
@@ -70,7 +81,7 @@ class PredictionAnswer(Answer):
     documents: Untrusted[tuple[str, ...]]
 
 
-class BacklogAnswer(Answer):
+class BacklogAnswer(Answered):
     """A topic that was ever seen, with what was decided. The label is users' text, and untrusted."""
 
     topic_id: str
@@ -85,7 +96,7 @@ class BacklogAnswer(Answer):
     version: int = Field(description="Send it with a change: 409 if somebody else was faster.")
 
 
-class ClosingAnswer(Answer):
+class ClosingAnswer(Answered):
     """Whether a gap is closed: what its questions scored before an index went live and after it."""
 
     index_name: str
@@ -104,7 +115,7 @@ class BacklogDetailAnswer(BacklogAnswer):
     closing: ClosingAnswer | None
 
 
-class DocumentAnswer(Answer):
+class DocumentAnswer(Answered):
     """A document and its questions in a window."""
 
     document: Untrusted[str]

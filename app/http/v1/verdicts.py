@@ -9,7 +9,18 @@ from pydantic import Field
 from app.http.backends import get_config, get_store
 from app.http.v1.callers import From
 from app.http.v1.changes import ChangeAnswer, Make
-from app.http.v1.models import Answer, Days, Environment, Limit, Page, Position, Reasoned, Service, Untrusted, cut_page
+from app.http.v1.models import (
+    Answered,
+    Days,
+    Environment,
+    Limit,
+    Page,
+    Position,
+    Reasoned,
+    Service,
+    Untrusted,
+    cut_page,
+)
 from app.http.v1.reads import (
     GAP_DAYS,
     get_corpus,
@@ -44,14 +55,14 @@ from quarterdeck.scope import Scope
 router = make_router("verdicts")
 
 
-class ScopeAnswer(Answer):
+class ScopeAnswer(Answered):
     """An environment and a service in it that reported questions."""
 
     environment: str
     service: str
 
 
-class StatesAnswer(Answer):
+class StatesAnswer(Answered):
     """How many questions have a similarity, a number that is none yet, hits without a number, no hits, an error."""
 
     scored: int
@@ -61,7 +72,7 @@ class StatesAnswer(Answer):
     failed: int
 
 
-class SegmentAnswer(Answer):
+class SegmentAnswer(Answered):
     """The verdict of one value of a dimension, such as a prompt version."""
 
     segment: Untrusted[str]
@@ -73,14 +84,14 @@ class SegmentAnswer(Answer):
     delta_high: float | None
 
 
-class DimensionAnswer(Answer):
+class DimensionAnswer(Answered):
     """The verdicts of a dimension's segments, worst first."""
 
     dimension: str
     segments: tuple[SegmentAnswer, ...]
 
 
-class VerdictAnswer(Answer):
+class VerdictAnswer(Answered):
     """Whether retrieval drifts: the status with its reason, and the means compared. Scores are 0 to 1."""
 
     environment: str
@@ -105,7 +116,7 @@ class VerdictAnswer(Answer):
     dimensions: tuple[DimensionAnswer, ...] = ()
 
 
-class EpisodeAnswer(Answer):
+class EpisodeAnswer(Answered):
     """A drop or an outage, now or in the past."""
 
     kind: EpisodeKind
@@ -115,7 +126,7 @@ class EpisodeAnswer(Answer):
     fall: float | None = Field(description="How far the mean score fell.")
 
 
-class TimelineAnswer(Answer):
+class TimelineAnswer(Answered):
     """A recorded change of the deck or of another system."""
 
     ts: datetime
@@ -129,7 +140,7 @@ class TimelineAnswer(Answer):
     url: Untrusted[str]
 
 
-class CauseAnswer(Answer):
+class CauseAnswer(Answered):
     """A possible cause of the drop, with how likely it is."""
 
     kind: CauseKind
@@ -140,7 +151,7 @@ class CauseAnswer(Answer):
     change: TimelineAnswer | None
 
 
-class TopicShareAnswer(Answer):
+class TopicShareAnswer(Answered):
     """The share of the fall that is due to the growth of a topic."""
 
     topic_id: str
@@ -148,7 +159,7 @@ class TopicShareAnswer(Answer):
     share: float
 
 
-class CausesAnswer(Answer):
+class CausesAnswer(Answered):
     """What explains the drop, the likeliest cause first; empty without a dated drop."""
 
     environment: str
@@ -160,7 +171,7 @@ class CausesAnswer(Answer):
     problems: tuple[str, ...] = Field(description="Sources that could not be read.")
 
 
-class DayAnswer(Answer):
+class DayAnswer(Answered):
     """One day of a service."""
 
     day: date
@@ -173,7 +184,7 @@ class DayAnswer(Answer):
     failed: int
 
 
-class AreaAnswer(Answer):
+class AreaAnswer(Answered):
     """How one area stands, in a sentence."""
 
     page: str
@@ -184,7 +195,7 @@ class AreaAnswer(Answer):
     decision: Untrusted[str] = Field(description="What needs a decision today; empty for nothing.")
 
 
-class OverviewAnswer(Answer):
+class OverviewAnswer(Answered):
     """The areas of the overview."""
 
     environment: str
