@@ -34,7 +34,7 @@ def describe_api() -> str:
     for tag, title in _TITLES.items():
         parts.append(f"## {title}\n")
         parts += [
-            _describe_operation(method, path, said, document)
+            _describe_operation(method, path, said)
             for path, operations in document["paths"].items()
             for method, said in operations.items()
             if tag in said["tags"]
@@ -45,7 +45,7 @@ def describe_api() -> str:
     return "\n".join(parts)
 
 
-def _describe_operation(method: str, path: str, said: Mapping[str, Any], document: Mapping[str, Any]) -> str:
+def _describe_operation(method: str, path: str, said: Mapping[str, Any]) -> str:
     lines = [f"### `{method.upper()} {path}`", "", " ".join(_escape(said["description"]).split()), ""]
     body = said.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
     rows = [
@@ -58,15 +58,8 @@ def _describe_operation(method: str, path: str, said: Mapping[str, Any], documen
     if body:
         lines += [f"Body: {_say_type(body)}.", ""]
     answer = said["responses"]["200"]["content"]["application/json"]["schema"]
-    lines += [f"Answer: {_say_answer(answer, document)}.", ""]
+    lines += [f"Answer: {_say_type(answer)}.", ""]
     return "\n".join(lines)
-
-
-def _say_answer(schema: Mapping[str, Any], document: Mapping[str, Any]) -> str:
-    """Return the type of an answer; of a page of a list, the type of its items."""
-    name = schema.get("$ref", "").rpartition("/")[2]
-    items = document["components"]["schemas"].get(name, {}).get("properties", {}).get("items")
-    return f"a page (`items`, `next`) of {_say_type(items['items'])}" if items else _say_type(schema)
 
 
 def _describe_schema(name: str, schema: Mapping[str, Any]) -> str:
@@ -89,6 +82,9 @@ def _say_field(said: Mapping[str, Any]) -> str:
 def _say_type(schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
+        if name.startswith("Page_"):
+            item = name.removeprefix("Page_").removesuffix("_")
+            return f"a page (`items`, `next`) of {'texts' if item == 'str' else f'[{item}](#{item.lower()})'}"
         return f"[{name}](#{name.lower()})"
     if "anyOf" in schema:
         return " or ".join(_say_type(each) for each in schema["anyOf"])
