@@ -30,6 +30,7 @@ from app.commands import (
     judges,
     ledger,
     log,
+    mcp,
     migrations,
     prompts,
     questions,
@@ -127,6 +128,6 @@ for command in (
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary, cases.cases,
     experiments.experiments, ledger.ledger, ledger.predict_effect_command, backups.backup, backups.restore,
-    doctor.doctor, migrations.migrate,
+    doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip
     main.add_command(command)

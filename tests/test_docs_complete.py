@@ -16,6 +16,7 @@ from app.http.api import ROUTES
 from app.http.observing import REGISTRY
 from core.config import PROJECT, load_config
 from core.prompts.models import Protocols
+from docs import api_reference
 from docs.command_reference import SHARED, TARGET, describe_commands, list_commands, main
 
 DOCS = PROJECT / "docs"
@@ -39,6 +40,11 @@ def read_sections(path: Path, level: int) -> dict[str, str]:
 
 def test_the_page_of_the_commands_is_what_they_say() -> None:
     assert TARGET.read_text(encoding="utf-8") == describe_commands(), "run: .venv/bin/python -m docs.command_reference"
+
+
+def test_the_page_of_the_api_is_what_its_document_says() -> None:
+    page = api_reference.TARGET.read_text(encoding="utf-8")
+    assert page == api_reference.describe_api(), "run: .venv/bin/python -m docs.api_reference"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -1,14 +1,20 @@
 """The HTTP API: JSON and OTLP in and out, our errors as status codes. Runs in the same process as the pages.
 
-Flag endpoints (OFREP and flagd) are in `ofrep.py`; what all handlers share is in `backends.py`.
+Flag endpoints (OFREP and flagd) are in `ofrep.py`; what all handlers share is in `backends.py`. What the pages show and
+change is the application of the folder `v1`.
 """
 
+from collections.abc import Sequence
+from functools import cache
+
+from fastapi import FastAPI
 from starlette import types
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 
-from app.http import changes_api, ofrep, operations_api, otlp_api, records
+from app.http import changes_api, ofrep, operations_api, otlp_api, records, tools_api
+from app.http.v1.app import PREFIX, make_app
 
 
 async def healthz(_request: Request) -> Response:
@@ -24,6 +30,18 @@ ROUTES = [
     *ofrep.ROUTES,
     *operations_api.ROUTES,
 ]
+
+
+@cache
+def get_v1() -> FastAPI:
+    """Return the application of everything else under /v1."""
+    return make_app()
+
+
+def list_observed() -> Sequence[Route]:
+    """Return every route by which requests are counted."""
+    tools = Route(tools_api.PATH, tools_api.endpoint)
+    return [*ROUTES, *(route for route in get_v1().routes if isinstance(route, Route)), tools]
 
 
 class ApiAhead:
@@ -45,5 +63,10 @@ class ApiAhead:
         elif scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
             own = {name: value for name, value in scope.items() if name != "app"}
             await self._api(own, receive, send)
+        elif scope["type"] == "http" and scope["path"] == tools_api.PATH:
+            await tools_api.endpoint(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            own = {name: value for name, value in scope.items() if name != "app"}
+            await get_v1()(own, receive, send)
         else:
             await self._pages(scope, receive, send)

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.http import backends, otlp_grpc
-from app.http.api import ROUTES, ApiAhead
+from app.http import backends, otlp_grpc, tools_api
+from app.http.api import ApiAhead, list_observed
 from app.http.guard import Guard
 from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
@@ -85,7 +85,7 @@ def serve(host: str, port: int) -> None:
     app = App(
         SCRIPT,
         middleware=[
-            Middleware(Observing, routes=ROUTES),
+            Middleware(Observing, routes=list_observed()),
             Middleware(
                 Limits, per_minute=config.address_per_minute, at_once=config.address_at_once, proxy=access.proxy
             ),
@@ -211,7 +211,8 @@ async def _scheduling(_app: Any, *, host: str) -> AsyncIterator[None]:
     for thread in threads:
         thread.start()
     over_grpc = await otlp_grpc.start(host, config.otlp_grpc_port)
-    yield
+    async with tools_api.endpoint.running():
+        yield
     stop.set()
     if over_grpc is not None:
         await over_grpc.stop(STOP_WITHIN_S)

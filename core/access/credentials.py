@@ -5,11 +5,12 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
-from core.access.scopes import Token, TokenScope, hash_secret, read_services
+from core.access.scopes import Token, TokenScope, covers, hash_secret, read_services
 from core.access.tokens import get_token, list_tokens, mark_revoked, save_token
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
-from core.errors import Conflict, InvalidInput
+from core.audit.permissions import EVERYWHERE, check_allowed, may_read_questions
+from core.errors import Conflict, Forbidden, InvalidInput
 from quarterdeck.clock import from_ms
 from quarterdeck.store import Store
 
@@ -29,7 +30,9 @@ def issue_token(
 ) -> tuple[str, int]:
     """Create a token for the act's environment; return its secret, which is shown only once, and the audit entry's id.
 
-    With `services`, rows and scores sent with it belong to these services alone.
+    With `services`, rows and scores sent with it belong to these services alone. Nobody gives a token more than they
+    have: Forbidden for one that reads questions, by somebody who may not, and for one that changes what is shared, by
+    somebody who is no admin everywhere.
 
     The name of a revoked or expired token may be reused in its environment. Raises InvalidInput, and Conflict when
     the name is in use.
@@ -50,9 +53,19 @@ def issue_token(
             raise Conflict(f"token {token.name!r} is in use; revoke it first, or choose another name")
         if former and former.environment != token.environment:
             raise Conflict(f"token {token.name!r} was one of {former.environment}; choose another name")
+        _check_giver(token, by)
         save_token(change.connection, token, instead_of=former)
         change.record(Action.TOKEN_CREATE, token.name, None, _describe(token))
     return secret, change.entry_id
+
+
+def _check_giver(token: Token, by: Act) -> None:
+    if covers(token, TokenScope.QUESTIONS) and not may_read_questions(by.roles, by.environment):
+        raise Forbidden(
+            "scopes: your role does not include reading questions, so no token of yours does. Ask an admin."
+        )
+    if TokenScope.SHARED in token.scopes:
+        check_allowed(by.roles, Action.TOKEN_CREATE, EVERYWHERE)
 
 
 def revoke_token(store: Store, name: str, by: Act) -> int:

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from core.audit.permissions import Role, Roles
 from core.errors import InvalidInput
 from quarterdeck import scope as rows
 
@@ -18,10 +19,18 @@ MAX_SERVICE = 128
 
 
 class TokenScope(StrEnum):
-    """What a token may do. `admin` includes every scope."""
+    """What a token may do: read flags, send rows, read what the pages show, read questions too, change things.
+
+    `shared` is, with `change`, for what all environments share, such as indexes. `admin` includes every scope but
+    this one.
+    """
 
     EVALUATE = "evaluate"
     INGEST = "ingest"
+    READ = "read"
+    QUESTIONS = "questions"
+    CHANGE = "change"
+    SHARED = "shared"
     ADMIN = "admin"
 
 
@@ -83,9 +92,28 @@ def decide_access(token: Token | None, scope: TokenScope, *, given: bool, now: d
         return Denial(f"token: {token.name!r} was revoked on {token.revoked:%d %b %Y}", known=False)
     if token.expires and token.expires <= now:
         return Denial(f"token: {token.name!r} expired on {token.expires:%d %b %Y}", known=False)
-    if scope not in token.scopes and TokenScope.ADMIN not in token.scopes:
+    if not covers(token, scope):
         return Denial(f"token: {token.name!r} has the scope {_list(token.scopes)}, but this needs {scope}", known=True)
     return None
+
+
+def covers(token: Token, scope: TokenScope) -> bool:
+    """Return whether a token has a scope, by its name or by `admin`."""
+    return scope in token.scopes or (TokenScope.ADMIN in token.scopes and scope is not TokenScope.SHARED)
+
+
+def roles_of(token: Token) -> Roles:
+    """Return the roles under which a token reads and changes things, in its environment.
+
+    It may read without `change`, changes as an editor with it, and as an admin with `admin`. With `shared` it holds
+    that role everywhere, but only for what all environments share: `core.audit.permissions.SHARED`.
+    """
+    role = Role.ADMIN if TokenScope.ADMIN in token.scopes else Role.EDITOR if covers(token, TokenScope.CHANGE) else None
+    held = role or (Role.VIEWER if covers(token, TokenScope.READ) else None)
+    readers = (token.environment,) if covers(token, TokenScope.QUESTIONS) else ()
+    where = ((token.environment, held),) if held else ()
+    shared = role if role and TokenScope.SHARED in token.scopes else None
+    return Roles(where, readers, shared)
 
 
 def home_of(token: Token | None) -> rows.Scope:

@@ -6,9 +6,9 @@ import's progress) is written without an act; the architecture test lists who do
 
 import logging
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -31,7 +31,8 @@ class Act:
     """Who changes something, why, and in which environment; `at` is the current time unless a past is being rebuilt.
 
     `roles` are those of the actor. Code with access to the store, such as the command line, may do everything; pages
-    and HTTP pass the roles of their visitor.
+    and HTTP pass the roles of their visitor. `also` is called with the change before it is committed, for what has to
+    be stored with it, such as an idempotency key; if it raises, nothing is changed.
 
     Raises InvalidInput when actor or reason is empty or too long.
     """
@@ -41,6 +42,7 @@ class Act:
     environment: str = DEFAULT_ENVIRONMENT
     at: datetime | None = None
     roles: Roles = ADMIN_EVERYWHERE
+    also: "Callable[[Change], None] | None" = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, remedy in (("actor", "name who acts"), ("reason", "give a reason for the audit trail")):
@@ -103,7 +105,10 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
     with _telling(act):
         check_may_change(act.roles, act.environment)
     with store.begin() as connection:
-        yield Change(connection, act, to_ms(act.at) if act.at else now_ms())
+        change = Change(connection, act, to_ms(act.at) if act.at else now_ms())
+        yield change
+        if act.also is not None:
+            act.also(change)
 
 
 def require(act: Act, action: Action) -> None:

@@ -138,11 +138,13 @@ class Grant:
 class Roles:
     """The roles of one person: pairs of environment (`*` for everywhere) and role.
 
-    `readers` are the environments (or `*`) whose questions the person may read.
+    `readers` are the environments (or `*`) whose questions the person may read. `shared` is a role for nothing but
+    what all environments share (`SHARED`), which a token may have without a role in other environments.
     """
 
     held: tuple[tuple[str, Role], ...] = ()
     readers: tuple[str, ...] = ()
+    shared: Role | None = None
 
     def role_in(self, environment: str) -> Role | None:
         """Return the highest role in an environment, or None."""
@@ -204,7 +206,7 @@ def explain_refusal(roles: Roles, action: Action, environment: str) -> str:
     """Return in one sentence why these roles do not allow an action in an environment; "" if they do."""
     needed = NEEDS.get(action, Role.ADMIN)
     where = EVERYWHERE if action in SHARED else environment
-    held = roles.role_in(where)
+    held = roles.role_in(where) or (roles.shared if action in SHARED else None)
     if held is not None and held.covers(needed):
         return ""
     place = "everywhere" if where == EVERYWHERE else f"in {where}"

@@ -45,7 +45,7 @@ class AuditEntry:
 class AuditFilter:
     """Which entries are meant: those that have every given value, from `since_ms` on and before `until_ms`.
 
-    `among` names the environments whose entries may be read; None for all.
+    `among` names the environments whose entries may be read; None for all. `before_id` is for paging: older ones only.
     """
 
     target: str | None = None
@@ -55,6 +55,7 @@ class AuditFilter:
     since_ms: int | None = None
     until_ms: int | None = None
     among: tuple[str, ...] | None = None
+    before_id: int | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return what has to hold for a row of the trail."""
@@ -62,6 +63,7 @@ class AuditFilter:
         found = [audit.c[name] == value for name in texts if (value := getattr(self, name)) is not None]
         found += [audit.c.environment.in_(self.among)] if self.among is not None else []
         found += [audit.c.ts_ms >= self.since_ms] if self.since_ms is not None else []
+        found += [audit.c.id < self.before_id] if self.before_id is not None else []
         return found + ([audit.c.ts_ms < self.until_ms] if self.until_ms is not None else [])
 
 

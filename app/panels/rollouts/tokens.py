@@ -17,7 +17,11 @@ from core.audit.actions import Action
 MEANINGS = {
     TokenScope.EVALUATE: "evaluate: read flags over OFREP and flagd",
     TokenScope.INGEST: "ingest: send retrievals, scores and traces",
-    TokenScope.ADMIN: "admin: everything",
+    TokenScope.READ: "read: what the pages show, without what users asked",
+    TokenScope.QUESTIONS: "questions: with read, what users asked too",
+    TokenScope.CHANGE: "change: what an editor changes",
+    TokenScope.SHARED: "shared: with change, indexes and prompts in production",
+    TokenScope.ADMIN: "admin: everything but shared",
 }
 
 

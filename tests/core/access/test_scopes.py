@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from core.access.credentials import issue_token
-from core.access.scopes import Token, TokenScope, bind_scope, home_of
+from core.access.scopes import Token, TokenScope, bind_scope, covers, home_of, roles_of
 from core.access.tokens import get_token
+from core.audit.actions import Action
 from core.audit.acts import Act
+from core.audit.permissions import explain_refusal, may_read_questions
 from core.errors import InvalidInput
 
 
@@ -16,6 +18,37 @@ def make(environment: str = "Staging", *services: str) -> Token:
     return Token(
         "t", "d", "h", (TokenScope.INGEST,), environment, datetime(2026, 3, 1, tzinfo=UTC), "ada", services=services
     )
+
+
+def holding(*scopes: TokenScope) -> Token:
+    return Token("t", "d", "h", scopes, "staging", datetime(2026, 3, 1, tzinfo=UTC), "ada")
+
+
+def test_admin_covers_every_scope_but_the_one_for_what_is_shared() -> None:
+    assert {scope for scope in TokenScope if not covers(holding(TokenScope.ADMIN), scope)} == {TokenScope.SHARED}
+
+
+def test_a_token_may_do_what_its_scopes_say_in_its_own_environment_alone() -> None:
+    s, flag, swap, rule = TokenScope, Action.FLAG_UPDATE, Action.INDEX_SWAP, Action.ALERT_SAVE
+    allowed = {
+        scopes: tuple(
+            (action, environment)
+            for action in (flag, swap, rule)
+            for environment in ("staging", "production")
+            if not explain_refusal(roles_of(holding(*scopes)), action, environment)
+        )
+        for scopes in ((s.INGEST,), (s.READ, s.QUESTIONS), (s.CHANGE,), (s.CHANGE, s.SHARED), (s.SHARED,), (s.ADMIN,))
+    }
+    both = ((swap, "staging"), (swap, "production"))
+    assert list(allowed.values()) == [
+        (), (), ((flag, "staging"),), ((flag, "staging"), *both), (), ((flag, "staging"), (rule, "staging")),
+    ]  # fmt: skip
+
+
+def test_questions_are_read_in_the_tokens_environment_and_with_the_scope_alone() -> None:
+    readers = [roles_of(holding(scope)) for scope in (TokenScope.READ, TokenScope.QUESTIONS, TokenScope.ADMIN)]
+    assert [may_read_questions(roles, "staging") for roles in readers] == [False, True, True]
+    assert not any(may_read_questions(roles, "production") for roles in readers)
 
 
 @pytest.mark.parametrize(
