@@ -4,6 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -14,8 +15,17 @@ from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.causes.timeline import TimelineChange
 from core.corpus.corpus import Corpus
 from core.corpus.versions import Version
-from core.coverage.backlog import BacklogTopic, list_backlog
-from core.coverage.report import Coverage, call_topics, find_threshold, hide_questions, report_coverage
+from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times
+from core.coverage.closing import measure_closings
+from core.coverage.report import (
+    Coverage,
+    call_topics,
+    find_threshold,
+    hide_questions,
+    name_hidden,
+    report_coverage,
+)
+from core.coverage.shelves import ShelvedTopic, shelve_topics
 from core.drift.report import DriftOverview, report_drift
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -108,6 +118,19 @@ def load_named_coverage(scope: Scope, days: int, *, readable: bool) -> tuple[Cov
     known = {each.topic_id: each for each in list_backlog(get_store(), get_config().embedding_model, scope)}
     coverage = call_topics(load_coverage(scope, days), {name: each.label for name, each in known.items()})
     return (coverage if readable else hide_questions(coverage)), known
+
+
+def load_shelved(scope: Scope, days: int, *, readable: bool) -> tuple[ShelvedTopic[BacklogTopic], ...]:
+    """Return the topics of the window and of the backlog with what was decided about them; by id unless `readable`."""
+    store, embedder, coverage = get_store(), get_embedder(), load_coverage(scope, days)
+    backlog = list_backlog(store, get_config().embedding_model, scope)
+    found = shelve_topics(
+        backlog,
+        coverage.topics.ranked(),
+        closings=measure_closings(store, embedder, backlog, threshold=coverage.threshold, today=today_of(scope)),
+        decided=list_decision_times(store, scope),
+    )
+    return found if readable else tuple(replace(each, label=name_hidden(each.topic_id)) for each in found)
 
 
 def load_changes(scope: Scope) -> tuple[tuple[TimelineChange, ...], tuple[str, ...]]:

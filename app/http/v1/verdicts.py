@@ -30,6 +30,7 @@ from app.http.v1.reads import (
     load_drift,
     load_experiments,
     load_named_coverage,
+    load_shelved,
     load_what_changed,
     today_of,
 )
@@ -230,7 +231,7 @@ def get_overview(caller: From, environment: Environment = None, service: Service
     readable = caller.may_read(scope.environment)
     steps = [
         ("drift", lambda: describe_drift(load_drift(scope), lambda: load_what_changed(scope, readable=readable))),
-        ("coverage", lambda: describe_coverage(load_named_coverage(scope, GAP_DAYS, readable=readable)[0])),
+        ("coverage", lambda: _describe_coverage(scope, readable=readable)),
     ]
     if not caller.services:
         named = caller.find_environment(environment)
@@ -241,6 +242,11 @@ def get_overview(caller: From, environment: Environment = None, service: Service
         ]
     areas = tuple(map(AreaAnswer.model_validate, describe_areas(steps)))
     return OverviewAnswer(environment=scope.environment, service=scope.service, areas=areas)
+
+
+def _describe_coverage(scope: Scope, *, readable: bool) -> Area:
+    coverage, _ = load_named_coverage(scope, GAP_DAYS, readable=readable)
+    return describe_coverage(coverage, load_shelved(scope, GAP_DAYS, readable=readable))
 
 
 @router.get("/v1/verdict")
