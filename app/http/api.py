@@ -6,9 +6,9 @@ Flag endpoints (OFREP and flagd) are in `ofrep.py`; what all handlers share is i
 from starlette import types
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route, Router
+from starlette.routing import Match, Route
 
-from app.http import changes_api, ofrep, operations_api, otlp_api, records
+from app.http import changes_api, events, ofrep, operations_api, otlp_api, records
 
 
 async def healthz(_request: Request) -> Response:
@@ -22,6 +22,7 @@ ROUTES = [
     *changes_api.ROUTES,
     *otlp_api.ROUTES,
     *ofrep.ROUTES,
+    *events.ROUTES,
     *operations_api.ROUTES,
 ]
 
@@ -31,19 +32,27 @@ class ApiAhead:
 
     def __init__(self, app: types.ASGIApp) -> None:
         self._pages = app
-        self._api = Router(ROUTES)
         self._plain = {route.path: route for route in ROUTES if "{" not in route.path}
+        self._patterns = [route for route in ROUTES if "{" in route.path]
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Route a request by its path alone: a wrong method is for the API to refuse."""
-        if scope["type"] == "http" and (route := self._plain.get(scope["path"])) is not None:
-            own = {name: value for name, value in scope.items() if name != "app"}
-            if scope["method"] in (route.methods or ()):  # what the route does, without its layers for other apps
-                await (await route.endpoint(Request(own, receive, send)))(own, receive, send)
-            else:
-                await route.handle(own, receive, send)
-        elif scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
-            own = {name: value for name, value in scope.items() if name != "app"}
-            await self._api(own, receive, send)
-        else:
+        route, found = self._find(scope) if scope["type"] == "http" else (None, {})
+        if route is None:
             await self._pages(scope, receive, send)
+            return
+        own = {**{name: value for name, value in scope.items() if name != "app"}, **found}
+        if scope["method"] in (route.methods or ()):  # what the route does, without its layers for other apps
+            await (await route.endpoint(Request(own, receive, send)))(own, receive, send)
+        else:
+            await route.handle(own, receive, send)
+
+    def _find(self, scope: types.Scope) -> tuple[Route | None, types.Scope]:
+        """The route of a path, and what the path says."""
+        if (plain := self._plain.get(scope["path"])) is not None:
+            return plain, {}
+        for route in self._patterns:
+            match, found = route.matches(scope)
+            if match is not Match.NONE:
+                return route, found
+        return None, {}

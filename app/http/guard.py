@@ -71,6 +71,7 @@ class Guard:
             (name.encode(), value.encode())
             for name, value in (_HEADERS | (_HTTPS_ONLY if self._is_https else {})).items()
         ]
+        self._names = {name for name, _ in self._added}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it in one line."""
@@ -88,7 +89,7 @@ class Guard:
             await self._app({**scope, "headers": self._seal(scope)}, receive, answering)
 
     def _refuse(self, scope: Scope) -> str:
-        host, origin, site = (_get(scope["headers"], name) for name in (b"host", b"origin", b"sec-fetch-site"))
+        host, origin, site = _get(scope["headers"], b"host", b"origin", b"sec-fetch-site")
         if self._hosts is not None and _strip_port(host) not in self._hosts:
             return "host: this server answers to this machine only; use http://127.0.0.1 or a login"
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
@@ -125,8 +126,12 @@ class Guard:
         return answer
 
     def _complete(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        given = [(name, self._secure(value) if name.lower() == b"set-cookie" else value) for name, value in headers]
+        given = list(headers)
         known = {name.lower() for name, _ in given}
+        if b"set-cookie" in known:
+            given = [(name, self._secure(value) if name.lower() == b"set-cookie" else value) for name, value in given]
+        if known.isdisjoint(self._names):
+            return [*given, *self._added]
         return [*given, *((name, value) for name, value in self._added if name not in known)]
 
     def _secure(self, cookie: bytes) -> bytes:
@@ -140,8 +145,13 @@ def _is_hidden(path: str) -> bool:
     return bool(inner) and rest not in _USED and not rest.startswith(_USED_BELOW)
 
 
-def _get(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in headers if name.lower() == wanted), None)
+def _get(headers: Iterable[tuple[bytes, bytes]], *wanted: bytes) -> list[str | None]:
+    """The first value of each of these headers."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        if (lower := name.lower()) in wanted:
+            found.setdefault(lower, value.decode("latin-1"))
+    return [found.get(name) for name in wanted]
 
 
 def _strip_port(host: str | None) -> str:
