@@ -30,7 +30,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 FLAGS = 20
 SINGLE, BULK = "/ofrep/v1/evaluate/flags/flag-7", "/ofrep/v1/evaluate/flags"
 BODY = json.dumps({"context": {"targetingKey": "user-42", "country": "DE"}}).encode()
-_TURNS = 4  # turns of ours and of the peer
+_TURNS = 12  # turns of ours and of the peer: short ones, so that a busy machine slows both
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +130,18 @@ def _ours(url: str) -> ASGIApp:
     from starlette.responses import PlainTextResponse
 
     from app.http.api import ROUTES, ApiAhead
+    from app.http.cors import CrossOrigin
     from app.http.guard import Guard
+    from app.http.limits import Limits
     from app.http.observing import Observing
+    from app.http.sign_out import SigningOut
     from core.config import load_config
 
     os.environ["QUARTERDECK_DATABASE_URL"] = url
-    guarded = Guard(ApiAhead(PlainTextResponse("pages")), load_config(os.environ).access, "127.0.0.1")
-    return Observing(guarded, ROUTES)
+    access = load_config(os.environ).access
+    guarded = Guard(SigningOut(ApiAhead(PlainTextResponse("pages")), access.login), access, "127.0.0.1")
+    limited = Limits(guarded, per_minute=100_000_000, at_once=10_000, proxy=access.proxy)
+    return Observing(CrossOrigin(limited, ()), ROUTES)
 
 
 def _bare(sizes: list[int]) -> ASGIApp:

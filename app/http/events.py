@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from app.http.backends import get_config, get_deck, holds, identify, identify_ticket
+from app.http.limits import EVENTS
 from app.http.refusals import RequestRefused, refuse
 from app.http.streams import RETRY_S, Stream, Streams, count_streams, streams_of
 from core.access.scopes import Token, TokenScope
@@ -20,7 +21,6 @@ from core.access.tickets import make_ticket
 from core.errors import QuarterdeckError
 from quarterdeck.snapshot import Snapshot
 
-EVENTS = "/ofrep/v1/events"
 MOST_STREAMS = 3_000  # of this process
 INACTIVE_S = 120  # after which a hidden page closes its stream
 

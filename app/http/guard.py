@@ -4,13 +4,14 @@ It knows nothing about flags or people; `app/visitor.py` reads the headers that 
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.cors import OPEN_TO_PAGES
 from app.http.sign_out import LOGOUT
 from core.access.identity import SignIn, is_loopback
 
@@ -57,12 +58,13 @@ class Guard:
 
     It refuses cross-site requests and, where everybody is the local operator, unknown host names (DNS rebinding). It
     drops the proxy's headers when they come from another address or twice, and marks requests that passed. Responses
-    carry the security headers, and cookies are `Secure` under HTTPS.
+    carry the security headers, and cookies are `Secure` under HTTPS. Pages of `origins` may ask for flags.
     """
 
-    def __init__(self, app: ASGIApp, access: SignIn, host: str) -> None:
+    def __init__(self, app: ASGIApp, access: SignIn, host: str, origins: Collection[str] = ()) -> None:
         self._app = app
         self._access = access
+        self._origins = frozenset(origins)
         self._hosts = (
             {"localhost", "127.0.0.1", "[::1]", host.lower()} if access.is_local and is_loopback(host) else None
         )
@@ -93,7 +95,8 @@ class Guard:
         if self._hosts is not None and _strip_port(host) not in self._hosts:
             return "host: this server answers to this machine only; use http://127.0.0.1 or a login"
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
-        if changes and origin is not None and not self._is_own(origin, host or ""):
+        is_other = changes and origin is not None and not self._is_own(origin, host or "")
+        if is_other and not (origin in self._origins and scope["path"].startswith(OPEN_TO_PAGES)):
             return "origin: a page of another site may not do this"
         if site == "cross-site" and scope["path"].endswith(LOGOUT):
             return "origin: a page of another site may not sign you out"
