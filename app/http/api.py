@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
-from app.http import changes_api, events, ofrep, operations_api, otlp_api, records
+from app.http import changes_api, events, ofrep, operations_api, otlp_api, records, verdicts_api
 
 
 async def healthz(_request: Request) -> Response:
@@ -23,6 +23,7 @@ ROUTES = [
     *otlp_api.ROUTES,
     *ofrep.ROUTES,
     *events.ROUTES,
+    *verdicts_api.ROUTES,
     *operations_api.ROUTES,
 ]
 
