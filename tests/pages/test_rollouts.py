@@ -56,6 +56,19 @@ def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
     assert verdict(app) == "1 of 5 flags is partly rolled out: answer-service at 5%."
 
 
+def test_for_a_while_one_click_turns_a_killed_flag_on_again(demo_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stored_flag(demo_url, "new_prompt_v3")
+    app = open_page("rollouts", flag="new_prompt_v3")
+    app.button(key="kill-new_prompt_v3").click().run()
+    app.button(key="undo-kill").click().run()
+    assert stored_flag(demo_url, "new_prompt_v3") == before
+    assert "undo-kill" not in [button.key for button in app.button]
+    app.button(key="kill-new_prompt_v3").click().run()
+    monkeypatch.setattr("app.panels.rollouts.flags.UNDO_WITHIN_S", 0.0)
+    app.run()
+    assert "undo-kill" not in [button.key for button in app.button]
+
+
 @pytest.mark.deep
 def test_a_flag_is_made_off_and_deleted_by_its_typed_name(demo_url: str) -> None:
     app = open_page("rollouts")

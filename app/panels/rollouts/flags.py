@@ -1,7 +1,10 @@
 """The flags of the rollouts page: the list with its filters and kill switches, a new flag, and one flag in full."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -19,9 +22,11 @@ from core.flags.operations import create_flag, remove_flag, switch_flag
 from core.flags.schedule import say_next
 from core.flags.store import Flag
 from core.flags.upkeep import Details, describe_state, set_details, split_tags
+from core.reverts import revert
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.definitions import switch_flag as switch_definition
 
+UNDO_WITHIN_S = 30.0
 KINDS = ("On or off", "A/B split", "Canary")
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
 
@@ -32,6 +37,7 @@ def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
     if board and not shown:
         st.caption(f"None of the {len(board)} flags matches the filters.")
     elif shown:
+        render_undo(environment)
         render_list(environment, shown)
     render_new(environment)
     if shown:
@@ -66,6 +72,7 @@ def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
     ui.show_table(
         [{name: cell for name, cell in row.items() if name not in empty} for row in rows],
         key="rollouts-table", file_name="flags.csv", column_config={"kill": column} if may else {},
+        on_select=partial(choose_row, tuple(row.flag.key for row in shown)), selection_mode="single-row",
     )  # fmt: skip
     if all(row.evaluations is None for row in shown):
         st.caption("No service has reported evaluations here yet. The client counts them once it reads these flags.")
@@ -90,16 +97,60 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
     }
 
 
+def choose_row(keys: Sequence[str]) -> None:
+    """Show the flag whose row was clicked."""
+    rows = st.session_state["rollouts-table"]["selection"]["rows"]
+    if rows and rows[0] < len(keys):
+        st.session_state["flag"] = keys[rows[0]]
+
+
 def kill_row(flags: Sequence[Flag]) -> None:
     """Turn off the flag whose button was pressed, as the visitor saw it."""
     kill(flags[st.session_state["kill-row"]["row"]])
 
 
 def kill(flag: Flag) -> None:
-    """Turn the flag off."""
+    """Turn the flag off. For a while, one click undoes it."""
+
+    def switch() -> int:
+        entry = switch_flag(get_store(), flag, make_act("kill switch", flag.environment), on=False)
+        st.session_state["killed"] = Killed(flag.key, flag.environment, entry, time.monotonic())
+        return entry
+
+    ui.record_change(switch, effect=f"{plain(flag.key)} is off. {ui.FLIP_SEEN}")
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What the visitor turned off last, the audit entry of it, and when."""
+
+    key: str
+    environment: str
+    entry_id: int
+    at_s: float
+
+
+def render_undo(environment: str) -> None:
+    """The button that turns the flag on again that the visitor has just turned off."""
+    killed = st.session_state.get("killed")
+    if not isinstance(killed, Killed) or killed.environment != environment:
+        return
+    if time.monotonic() - killed.at_s > UNDO_WITHIN_S:
+        del st.session_state["killed"]
+        return
+    locked = lock(Action.FLAG_UPDATE, environment)
+    label = f"Undo: turn {plain(killed.key)} on again"
+    st.button(label, key="undo-kill", icon=":material/undo:", on_click=undo, args=(killed,), **locked)
+
+
+def undo(killed: Killed) -> None:
+    """Restore the flag as it was, unless somebody changed it since."""
+    st.session_state.pop("killed", None)
     ui.record_change(
-        lambda: switch_flag(get_store(), flag, make_act("kill switch", flag.environment), on=False),
-        effect=f"{plain(flag.key)} is off. {ui.FLIP_SEEN}",
+        lambda: revert(
+            get_store(), killed.entry_id, make_act("undo of the kill switch", killed.environment), seen=killed.entry_id
+        ),
+        effect=f"{plain(killed.key)} is as it was. {ui.FLIP_SEEN}",
     )
 
 
