@@ -7,7 +7,7 @@ NAMED_PLACES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class CodeReference:
     """A line of a file that names a flag. `is_asked` if a client is asked for it there."""
 
     key: str
@@ -30,12 +30,14 @@ class Cleanup:
     action: str
 
 
-def plan_cleanup(stale: Mapping[str, Sequence[str]], found: Sequence[Reference], *, where: str) -> tuple[Cleanup, ...]:
+def plan_cleanup(
+    stale: Mapping[str, Sequence[str]], found: Sequence[CodeReference], *, where: str
+) -> tuple[Cleanup, ...]:
     """Return what to clean up: dead flags, stale ones that the code still asks for, and keys without a flag.
 
     `stale` has every flag of an environment, which `where` names, with the reasons why it could go.
     """
-    places: dict[str, list[Reference]] = {}
+    places: dict[str, list[CodeReference]] = {}
     for each in found:
         places.setdefault(each.key, []).append(each)
     plan = []
@@ -53,7 +55,7 @@ def plan_cleanup(stale: Mapping[str, Sequence[str]], found: Sequence[Reference],
     return tuple(plan)
 
 
-def say_places(found: Sequence[Reference]) -> str:
+def say_places(found: Sequence[CodeReference]) -> str:
     """Return the first places, and how many more there are."""
     named = ", ".join(each.place for each in found[:NAMED_PLACES])
     more = len(found) - NAMED_PLACES

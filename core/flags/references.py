@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InvalidInput
-from core.flags.cleanup import Reference
+from core.flags.cleanup import CodeReference
 
 MOST_FILES, MOST_BYTES = 100_000, 1_000_000  # of a folder; of a file that is read
 _SKIPPED = frozenset({
@@ -29,7 +29,7 @@ class FoundReferences:
     """What the files of a folder name, in the order of files and lines, and how many files were read."""
 
     files: int
-    found: tuple[Reference, ...]
+    found: tuple[CodeReference, ...]
 
 
 def find_references(folder: Path, keys: Collection[str]) -> FoundReferences:
@@ -39,7 +39,7 @@ def find_references(folder: Path, keys: Collection[str]) -> FoundReferences:
     """
     if not folder.is_dir():
         raise InvalidInput("folder", f"{folder} is no folder")
-    found: list[Reference] = []
+    found: list[CodeReference] = []
     files = 0
     named = _match_any(keys)
     for path in _list_files(folder):
@@ -51,12 +51,12 @@ def find_references(folder: Path, keys: Collection[str]) -> FoundReferences:
     return FoundReferences(files, tuple(found))
 
 
-def _find_in(text: str, path: str, named: re.Pattern[str] | None) -> Iterator[Reference]:
+def _find_in(text: str, path: str, named: re.Pattern[str] | None) -> Iterator[CodeReference]:
     for number, line in enumerate(text.splitlines(), 1):
         asked = {found[1] for found in _ASKED.finditer(line)}
         standing = {found[1] for found in named.finditer(line)} if named else set()
         for key in sorted(asked | standing):
-            yield Reference(key, path, number, key in asked)
+            yield CodeReference(key, path, number, key in asked)
 
 
 def _match_any(keys: Collection[str]) -> re.Pattern[str] | None:

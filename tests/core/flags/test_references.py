@@ -7,7 +7,7 @@ import pytest
 
 from core.audit.acts import Act
 from core.errors import InvalidInput
-from core.flags.cleanup import Cleanup, Reference, plan_cleanup, say_places
+from core.flags.cleanup import Cleanup, CodeReference, plan_cleanup, say_places
 from core.flags.operations import create_flag
 from core.flags.references import find_references
 from quarterdeck.definitions import boolean_flag
@@ -52,7 +52,11 @@ def test_without_flags_only_calls_are_found_and_a_folder_must_be_one(code, tmp_p
 
 
 def test_dead_stale_and_missing_flags_are_to_be_cleaned_up_and_a_live_one_is_not():
-    found = [Reference("live", "a.py", 1, True), Reference("old", "a.py", 2), Reference("ghost", "b.py", 3, True)]
+    found = [
+        CodeReference("live", "a.py", 1, True),
+        CodeReference("old", "a.py", 2),
+        CodeReference("ghost", "b.py", 3, True),
+    ]
     plan = plan_cleanup({"live": (), "old": ("at 100% for 40 days",), "dead": ()}, found, where="production")
     assert plan == (
         Cleanup("old", "at 100% for 40 days", "take it out of a.py:2, then delete it"),
@@ -65,7 +69,7 @@ def test_dead_stale_and_missing_flags_are_to_be_cleaned_up_and_a_live_one_is_not
 
 
 def test_many_places_are_counted():
-    assert say_places([Reference("k", "a.py", line) for line in range(1, 6)]) == "a.py:1, a.py:2, a.py:3 and 2 more"
+    assert say_places([CodeReference("k", "a.py", line) for line in range(1, 6)]) == "a.py:1, a.py:2, a.py:3 and 2 more"
 
 
 @pytest.mark.sqlite_only("it lists two flags")
