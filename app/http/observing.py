@@ -32,6 +32,8 @@ SECONDS = Histogram(
     "quarterdeck_request_seconds", "How long requests took, by route.", ("route",), buckets=_SECONDS, registry=REGISTRY
 )
 UNDER_WAY = Gauge("quarterdeck_requests_under_way", "Requests that are being answered now.", registry=REGISTRY)
+_under_way: set[object] = set()  # counted when the metrics are read: a gauge's lock costs more than the set
+UNDER_WAY.set_function(lambda: len(_under_way))
 STORE_UP = Gauge("quarterdeck_store_up", "1 if the store could be read when it was last asked.", registry=REGISTRY)
 
 
@@ -62,14 +64,14 @@ class Observing:
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)
-        UNDER_WAY.inc()
+        _under_way.add(request := object())
         try:
             await self._app(scope, receive, answer)
         finally:
             path = scope["path"]
             route = path if path in self._plain else find_route(path, self._patterns)
             _note(route, scope, status, time.perf_counter() - began)
-            UNDER_WAY.dec()
+            _under_way.discard(request)
             structlog.contextvars.reset_contextvars(**bound)
 
 
