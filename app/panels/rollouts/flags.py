@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -72,7 +71,6 @@ def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
     ui.show_table(
         [{name: cell for name, cell in row.items() if name not in empty} for row in rows],
         key="rollouts-table", file_name="flags.csv", column_config={"kill": column} if may else {},
-        on_select=partial(choose_row, tuple(row.flag.key for row in shown)), selection_mode="single-row",
     )  # fmt: skip
     if all(row.evaluations is None for row in shown):
         st.caption("No service has reported evaluations here yet. The client counts them once it reads these flags.")
@@ -95,13 +93,6 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
         "tags": ", ".join(row.details.tags),
         "description": ui.shorten(row.details.description),
     }
-
-
-def choose_row(keys: Sequence[str]) -> None:
-    """Show the flag whose row was clicked."""
-    rows = st.session_state["rollouts-table"]["selection"]["rows"]
-    if rows and rows[0] < len(keys):
-        st.session_state["flag"] = keys[rows[0]]
 
 
 def kill_row(flags: Sequence[Flag]) -> None:
