@@ -55,6 +55,7 @@ class Config:
     token_per_minute: int  # requests
     address_per_minute: int
     address_at_once: int
+    page_origins: tuple[str, ...]  # of other sites whose pages may ask for flags
     log_format: str
     log_level: str
     github_secret: str = field(repr=False)  # signs GitHub's webhooks; empty: they are refused
@@ -116,6 +117,7 @@ def load_config(
         token_per_minute=check(_read_count, environ, "QUARTERDECK_TOKEN_REQUESTS_PER_MINUTE", 600_000),
         address_per_minute=check(_read_count, environ, "QUARTERDECK_ADDRESS_REQUESTS_PER_MINUTE", 600_000),
         address_at_once=check(_read_count, environ, "QUARTERDECK_ADDRESS_CONNECTIONS", 500),
+        page_origins=check(_read_origins, environ, "QUARTERDECK_PAGE_ORIGINS"),
         log_format=check(_read_word, environ, "QUARTERDECK_LOG_FORMAT", ("text", "json")),
         log_level=check(_read_word, environ, "QUARTERDECK_LOG_LEVEL", ("warning", "info", "debug", "error")),
         github_secret=check(_read_secret, environ, "QUARTERDECK_GITHUB_SECRET"),
@@ -176,6 +178,17 @@ def _read_webhook(environ: Mapping[str, str], name: str) -> str:
     if url and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc):
         raise InvalidInput(name, "must be an http or https address without a password in it")
     return url
+
+
+def _read_origins(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    given = [origin.strip().rstrip("/").lower() for origin in (environ.get(name) or "").split(",")]
+    for origin in filter(None, given):
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.hostname or origin != f"{parts.scheme}://{parts.netloc}":
+            raise InvalidInput(name, f"must be origins such as https://shop.example, with commas, not {origin!r}")
+        if "@" in parts.netloc or "*" in parts.netloc:
+            raise InvalidInput(name, f"must name each origin, without wildcards and passwords, not {origin!r}")
+    return tuple(dict.fromkeys(filter(None, given)))
 
 
 def _read_share(environ: Mapping[str, str], name: str) -> float | None:

@@ -6,7 +6,7 @@ flagd-core defines what every flag means; common shapes are compiled (`quarterde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from openfeature.exception import ErrorCode, OpenFeatureError
 from openfeature.flag_evaluation import Reason
 
 from quarterdeck.buckets import find_bucketing_problem, uses_fractional
-from quarterdeck.compiled import Context, Decider, Rollout, Run, compile_targeting
+from quarterdeck.compiled import Answer, Context, Decider, Rollout, Run, compile_targeting
 from quarterdeck.documents import check_document, copy_json, resolve_references
 from quarterdeck.errors import NotFound
 from quarterdeck.hashing import CBOR, HASH_VERSIONS, interpret, read_hash_version
@@ -113,6 +113,14 @@ class FlagSet:
     def resolve(self, key: str, context: Mapping[str, Any] | None = None) -> Evaluation:
         """Return the flag's value of any type for this context, None if there is no value. Never raises."""
         return self.evaluate(key, None, context)
+
+    def decider(self, key: str, say: Callable[[Evaluation], Answer]) -> Decider[Answer] | None:
+        """Return a function from targeting key to what `say` makes of the evaluation that `resolve` would give.
+
+        None if the flag does not exist or more of the context matters; the function gives None for an unusual key.
+        """
+        flag = self._flags.get(key)
+        return flag.decider_of(say) if flag else None
 
     def is_enabled(
         self, key: str, targeting_key: str | None, context: Mapping[str, Any] | None = None, default: bool = False
@@ -231,6 +239,18 @@ class _Flag:
         if self._rollout is None:
             return None
         return self._rollout.decider([self._boolean(variant) for variant in self._rollout.variants])
+
+    def decider_of(self, say: Callable[[Evaluation], Answer]) -> Decider[Answer] | None:
+        """Return a function from targeting key to what `say` makes of the value of any type, else None."""
+        if self.problem is not None or self.disabled or self._targeting is None:
+            always = say(self._answer("any", None, None))
+            return lambda _: always
+        if self._run is None:
+            self._prepare()
+        if self._rollout is None:
+            return None
+        names = [None if variant is None else _variant_name(variant) for variant in self._rollout.variants]
+        return self._rollout.decider([say(self._answer("any", name, None)) for name in names])
 
     def _boolean(self, result: Any) -> Evaluation | None:
         """Return what a targeting result means to a boolean caller; None if that depends on the caller's default."""

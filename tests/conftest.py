@@ -38,7 +38,10 @@ from tests.chromium import FLAGS  # noqa: E402
 
 CHAT = Scope("production", "docs-chat")  # the demo's first service
 
-pytest_plugins = ("tests.fixtures.commands", "tests.fixtures.logs", "tests.fixtures.pages", "tests.fixtures.prompts")
+pytest_plugins = (
+    "tests.fixtures.commands", "tests.fixtures.logs", "tests.fixtures.npm", "tests.fixtures.pages",
+    "tests.fixtures.prompts",
+)  # fmt: skip
 STORES = ("sqlite", pytest.param("postgresql", marks=(pytest.mark.slow, pytest.mark.deep)))
 
 

@@ -100,6 +100,31 @@ def flags_preview(config: Config, *, key: str, rollout: float | None, bucketing:
                    "are_made_up": impact.are_made_up, "movers": impact.movers}, lines)  # fmt: skip
 
 
+@flags.command("references")
+@click.argument("folder", type=click.Path(path_type=Path))
+@common
+def flags_references(config: Config, *, folder: Path, as_json: bool) -> None:
+    """Show where the keys of flags stand in the code below FOLDER, which are dead, and what to clean up.
+
+    Example: quarterdeck flags references src
+    """
+    from core.flags.board import list_board
+    from core.flags.cleanup import plan_cleanup, say_places
+    from core.flags.references import find_references
+
+    board = list_board(open_store(config), config.environment, environments=(), now=datetime.now(UTC))
+    stale = {row.flag.key: row.staleness for row in board}
+    read = find_references(folder, stale)
+    plan = plan_cleanup(stale, read.found, where=config.environment)
+    lines = [f"{len(stale)} flags of {config.environment}, {read.files:,} files"]
+    for key in stale:
+        at = [each for each in read.found if each.key == key]
+        lines.append(f"{key}: {say_places(at) if at else 'nowhere'}")
+    lines += ["to clean up:" if plan else "nothing to clean up"]
+    lines += [f"  {each.key}: {each.reason}: {each.action}" for each in plan]
+    show(as_json, {"files": read.files, "references": read.found, "cleanup": plan}, lines)
+
+
 @flags.command("export")
 @common
 def flags_export(config: Config, *, as_json: bool) -> None:  # noqa: ARG001 - always JSON

@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from starlette import types
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route, Router
+from starlette.routing import Match, Route
 
-from app.http import changes_api, ofrep, operations_api, otlp_api, records, tools_api
+from app.http import changes_api, events, ofrep, operations_api, otlp_api, records, tools_api, verdicts_api
 from app.http.v1.app import PREFIX, make_app
 
 
@@ -28,6 +28,8 @@ ROUTES = [
     *changes_api.ROUTES,
     *otlp_api.ROUTES,
     *ofrep.ROUTES,
+    *events.ROUTES,
+    *verdicts_api.ROUTES,
     *operations_api.ROUTES,
 ]
 
@@ -49,24 +51,34 @@ class ApiAhead:
 
     def __init__(self, app: types.ASGIApp) -> None:
         self._pages = app
-        self._api = Router(ROUTES)
         self._plain = {route.path: route for route in ROUTES if "{" not in route.path}
+        self._patterns = [route for route in ROUTES if "{" in route.path]
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Route a request by its path alone: a wrong method is for the API to refuse."""
-        if scope["type"] == "http" and (route := self._plain.get(scope["path"])) is not None:
-            own = {name: value for name, value in scope.items() if name != "app"}
-            if scope["method"] in (route.methods or ()):  # what the route does, without its layers for other apps
-                await (await route.endpoint(Request(own, receive, send)))(own, receive, send)
-            else:
-                await route.handle(own, receive, send)
-        elif scope["type"] == "http" and any(route.matches(scope)[0] is not Match.NONE for route in ROUTES):
-            own = {name: value for name, value in scope.items() if name != "app"}
-            await self._api(own, receive, send)
-        elif scope["type"] == "http" and scope["path"] == tools_api.PATH:
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        route, found = self._find(scope)
+        own = {**{name: value for name, value in scope.items() if name != "app"}, **found}
+        if route is not None and scope["method"] in (route.methods or ()):
+            # what the route does, without its layers for other apps
+            await (await route.endpoint(Request(own, receive, send)))(own, receive, send)
+        elif route is not None:
+            await route.handle(own, receive, send)
+        elif scope["path"] == tools_api.PATH:
             await tools_api.endpoint(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            own = {name: value for name, value in scope.items() if name != "app"}
+        elif scope["path"].startswith(PREFIX):
             await get_v1()(own, receive, send)
         else:
             await self._pages(scope, receive, send)
+
+    def _find(self, scope: types.Scope) -> tuple[Route | None, types.Scope]:
+        """The route of a path, and what the path says."""
+        if (plain := self._plain.get(scope["path"])) is not None:
+            return plain, {}
+        for route in self._patterns:
+            match, found = route.matches(scope)
+            if match is not Match.NONE:
+                return route, found
+        return None, {}

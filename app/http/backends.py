@@ -14,7 +14,9 @@ from starlette.requests import Request
 
 from app.http.batching import forget_batchers
 from app.http.refusals import RequestRefused
+from app.http.streams import forget_streams
 from core.access.scopes import Token, TokenScope, decide_access, hash_secret
+from core.access.tickets import find_token
 from core.access.tokens import list_tokens
 from core.audit.environments import list_environments, settle_environment
 from core.config import Config, load_config
@@ -28,6 +30,7 @@ logger = logging.getLogger("quarterdeck")
 security = logging.getLogger("quarterdeck.security")
 
 TOKENS_KNOWN_FOR_S = 1.0
+_POLL_S, _POLL_SQLITE_S = 1.0, 0.2  # between two looks for newer flags; PostgreSQL announces them as well
 TOLD_PER_MINUTE = 60  # lines about refused requests in the log
 
 
@@ -84,6 +87,21 @@ async def identify_headers(headers: Mapping[str, str], scope: TokenScope) -> Tok
     return await _backends.open().guard.admit(headers, scope)
 
 
+async def admit_token(secret: str, scope: TokenScope) -> Token | None:
+    """Return the token that a request brought elsewhere than in its headers, as `identify` does."""
+    return await identify_headers({"x-api-key": secret}, scope)
+
+
+async def identify_ticket(ticket: str, scope: TokenScope) -> Token:
+    """Return the token that the ticket of an event stream stands for. Raises RequestRefused with 401 or 403."""
+    return await _backends.open().guard.admit_ticket(ticket, scope)
+
+
+async def holds(scope: TokenScope, digest: str | None) -> bool:
+    """Return whether the token of this digest, None for no token, would still be admitted. Never raises."""
+    return await _backends.open().guard.holds(digest, scope)
+
+
 def close() -> None:
     """Close everything; the next request opens it again."""
     _backends.close()
@@ -114,14 +132,35 @@ class TokenGuard:
         token = None
         for secret in brought or (None,):
             token = tokens.get(hash_secret(secret)) if secret is not None else None
-            denial = decide_access(token, scope, given=secret is not None, now=datetime.now(UTC))
-            if denial is not None:
-                if not self._told.take(denial.known, now_s=time.monotonic()):
-                    security.warning("a request was refused: %s", denial.reason)
-                raise RequestRefused(403 if denial.known else 401, denial.reason)
+            self._check(token, scope, given=secret is not None)
         if token is not None:
             self._note(token)
         return token
+
+    async def admit_ticket(self, ticket: str, scope: TokenScope) -> Token:
+        """Return the token that a ticket stands for. Raises RequestRefused."""
+        token = find_token(ticket, (await self._know_tokens()).values())
+        self._check(token, scope, given=True)
+        assert token is not None  # or it was refused
+        self._note(token)
+        return token
+
+    async def holds(self, digest: str | None, scope: TokenScope) -> bool:
+        """Return whether a token, None for none, would be admitted now; True if that cannot be known."""
+        try:
+            tokens = await self._know_tokens()
+        except SourceUnavailable:
+            return True
+        if digest is None:
+            return not tokens and not self._always
+        return decide_access(tokens.get(digest), scope, given=True, now=datetime.now(UTC)) is None
+
+    def _check(self, token: Token | None, scope: TokenScope, *, given: bool) -> None:
+        denial = decide_access(token, scope, given=given, now=datetime.now(UTC))
+        if denial is not None:
+            if not self._told.take(denial.known, now_s=time.monotonic()):
+                security.warning("a request was refused: %s", denial.reason)
+            raise RequestRefused(403 if denial.known else 401, denial.reason)
 
     def _note(self, token: Token) -> None:
         """Count a use of a token, and log the first one of an hour. Raises RequestRefused when there are too many."""
@@ -177,7 +216,8 @@ class Backends:
                 if settled != own and settled not in list_environments(opened.store, own):
                     raise NotFound(f"environment: there is no {environment!r}")
                 url, log_url = opened.config.database_url, opened.config.log_url
-                opened.decks[name] = Quarterdeck(url, log_url, environment=settled, service=service)
+                poll_s = _POLL_SQLITE_S if url.startswith("sqlite") else _POLL_S
+                opened.decks[name] = Quarterdeck(url, log_url, environment=settled, service=service, poll_s=poll_s)
             return opened.decks[name]
 
     def close(self) -> None:
@@ -187,6 +227,7 @@ class Backends:
         if opened:
             forget_batchers(opened.store)
             for deck in opened.decks.values():
+                forget_streams(deck)
                 deck.close()
             opened.store.close()
 

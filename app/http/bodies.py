@@ -1,8 +1,8 @@
 """Reads the bodies of HTTP requests, unzipped and up to a limit. Handlers interpret them."""
 
+import asyncio
 import zlib
 
-from anyio import fail_after
 from starlette.requests import Request
 
 from app.http.refusals import RequestRefused
@@ -20,7 +20,7 @@ async def read_body(request: Request, most_bytes: int = MAX_BODY_BYTES) -> bytes
         raise RequestRefused(415, f"Content-Encoding: {encoding} is not understood here; send gzip, deflate or none")
     body = bytearray()
     try:
-        with fail_after(BODY_WITHIN_S):
+        async with asyncio.timeout(BODY_WITHIN_S):
             async for part in request.stream():
                 body += part
                 if len(body) > most_bytes:

@@ -4,13 +4,14 @@ It knows nothing about flags or people; `app/visitor.py` reads the headers that 
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from urllib.parse import urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.http.cors import OPEN_TO_PAGES
 from app.http.sign_out import LOGOUT
 from core.access.identity import SignIn, is_loopback
 
@@ -57,12 +58,13 @@ class Guard:
 
     It refuses cross-site requests and, where everybody is the local operator, unknown host names (DNS rebinding). It
     drops the proxy's headers when they come from another address or twice, and marks requests that passed. Responses
-    carry the security headers, and cookies are `Secure` under HTTPS.
+    carry the security headers, and cookies are `Secure` under HTTPS. Pages of `origins` may ask for flags.
     """
 
-    def __init__(self, app: ASGIApp, access: SignIn, host: str) -> None:
+    def __init__(self, app: ASGIApp, access: SignIn, host: str, origins: Collection[str] = ()) -> None:
         self._app = app
         self._access = access
+        self._origins = frozenset(origins)
         self._hosts = (
             {"localhost", "127.0.0.1", "[::1]", host.lower()} if access.is_local and is_loopback(host) else None
         )
@@ -71,6 +73,7 @@ class Guard:
             (name.encode(), value.encode())
             for name, value in (_HEADERS | (_HTTPS_ONLY if self._is_https else {})).items()
         ]
+        self._names = {name for name, _ in self._added}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it in one line."""
@@ -88,11 +91,12 @@ class Guard:
             await self._app({**scope, "headers": self._seal(scope)}, receive, answering)
 
     def _refuse(self, scope: Scope) -> str:
-        host, origin, site = (_get(scope["headers"], name) for name in (b"host", b"origin", b"sec-fetch-site"))
+        host, origin, site = _get(scope["headers"], b"host", b"origin", b"sec-fetch-site")
         if self._hosts is not None and _strip_port(host) not in self._hosts:
             return "host: this server answers to this machine only; use http://127.0.0.1 or a login"
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
-        if changes and origin is not None and not self._is_own(origin, host or ""):
+        is_other = changes and origin is not None and not self._is_own(origin, host or "")
+        if is_other and not (origin in self._origins and scope["path"].startswith(OPEN_TO_PAGES)):
             return "origin: a page of another site may not do this"
         if site == "cross-site" and scope["path"].endswith(LOGOUT):
             return "origin: a page of another site may not sign you out"
@@ -125,8 +129,12 @@ class Guard:
         return answer
 
     def _complete(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        given = [(name, self._secure(value) if name.lower() == b"set-cookie" else value) for name, value in headers]
+        given = list(headers)
         known = {name.lower() for name, _ in given}
+        if b"set-cookie" in known:
+            given = [(name, self._secure(value) if name.lower() == b"set-cookie" else value) for name, value in given]
+        if known.isdisjoint(self._names):
+            return [*given, *self._added]
         return [*given, *((name, value) for name, value in self._added if name not in known)]
 
     def _secure(self, cookie: bytes) -> bytes:
@@ -140,8 +148,13 @@ def _is_hidden(path: str) -> bool:
     return bool(inner) and rest not in _USED and not rest.startswith(_USED_BELOW)
 
 
-def _get(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str | None:
-    return next((value.decode("latin-1") for name, value in headers if name.lower() == wanted), None)
+def _get(headers: Iterable[tuple[bytes, bytes]], *wanted: bytes) -> list[str | None]:
+    """The first value of each of these headers."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        if (lower := name.lower()) in wanted:
+            found.setdefault(lower, value.decode("latin-1"))
+    return [found.get(name) for name in wanted]
 
 
 def _strip_port(host: str | None) -> str:

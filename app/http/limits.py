@@ -16,6 +16,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from core.access.identity import TrustedProxy
 from core.safety.meters import Meter
 
+EVENTS = "/ofrep/v1/events"
 HEAD_WITHIN_S = 10.0
 MOST_HEAD_BYTES = 65_536
 
@@ -23,6 +24,7 @@ MOST_HEAD_BYTES = 65_536
 class Limits:
     """Refuses requests and WebSockets of an address that sends too many: 429, or 1013 for a WebSocket.
 
+    Event streams, which stay open, get at most four fifths of an address's connections: requests need some too.
     Behind the trusted proxy, the address is the last one that the proxy wrote into X-Forwarded-For.
     """
 
@@ -30,6 +32,7 @@ class Limits:
         self._app = app
         self._meter = Meter(per_minute)
         self._at_once = at_once
+        self._streams_at_once = max(1, at_once * 4 // 5)
         self._proxy = proxy
         self._open: Counter[str] = Counter()
 
@@ -40,7 +43,8 @@ class Limits:
             return
         address = self._find_address(scope)
         wait_s = self._meter.take(address, now_s=time.monotonic())
-        if wait_s or self._open[address] >= self._at_once:
+        most = self._streams_at_once if scope["path"] == EVENTS else self._at_once
+        if wait_s or self._open[address] >= most:
             await _refuse(scope, receive, send, wait_s or 1.0)
             return
         self._open[address] += 1

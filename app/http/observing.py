@@ -7,16 +7,17 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from functools import cache
 from random import getrandbits
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-ID"
 PAGES = "pages"
+_HEADER = HEADER.lower().encode()
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 logger = logging.getLogger("quarterdeck.requests")
@@ -31,6 +32,8 @@ SECONDS = Histogram(
     "quarterdeck_request_seconds", "How long requests took, by route.", ("route",), buckets=_SECONDS, registry=REGISTRY
 )
 UNDER_WAY = Gauge("quarterdeck_requests_under_way", "Requests that are being answered now.", registry=REGISTRY)
+_under_way: set[object] = set()  # counted when the metrics are read: a gauge's lock costs more than the set
+UNDER_WAY.set_function(lambda: len(_under_way))
 STORE_UP = Gauge("quarterdeck_store_up", "1 if the store could be read when it was last asked.", registry=REGISTRY)
 
 
@@ -42,8 +45,8 @@ class Observing:
 
     def __init__(self, app: ASGIApp, routes: Sequence[Route]) -> None:
         self._app = app
-        self._routes = routes
         self._plain = {route.path for route in routes if "{" not in route.path}
+        self._patterns = [route for route in routes if "{" in route.path]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and observe its answer."""
@@ -57,25 +60,39 @@ class Observing:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                message["headers"] = [*message.get("headers", ()), (_HEADER, request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id), UNDER_WAY.track_inprogress():
-            try:
-                await self._app(scope, receive, answer)
-            finally:
-                path = scope["path"]
-                route = path if path in self._plain else find_route(path, self._routes)
-                _note(route, scope, status, time.perf_counter() - began)
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        _under_way.add(request := object())
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            path = scope["path"]
+            route = path if path in self._plain else find_route(path, self._patterns)
+            _note(route, scope, status, time.perf_counter() - began)
+            _under_way.discard(request)
+            structlog.contextvars.reset_contextvars(**bound)
 
 
 def _note(route: str, scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"]
-    REQUESTS.labels(route, method if method in _METHODS else "other", status).inc()
-    SECONDS.labels(route).observe(seconds)
+    _count_of(route, method if method in _METHODS else "other", status).inc()
+    _seconds_of(route).observe(seconds)
     level = logging.ERROR if status >= 500 else logging.DEBUG if route == PAGES else logging.INFO
-    told = {"method": method, "path": scope["path"], "status": status, "duration_ms": round(1_000 * seconds, 1)}
-    logger.log(level, "request", extra=told)
+    if logger.isEnabledFor(level):
+        told = {"method": method, "path": scope["path"], "status": status, "duration_ms": round(1_000 * seconds, 1)}
+        logger.log(level, "request", extra=told)
+
+
+@cache
+def _count_of(route: str, method: str, status: int) -> Counter:
+    return REQUESTS.labels(route, method, status)
+
+
+@cache
+def _seconds_of(route: str) -> Histogram:
+    return SECONDS.labels(route)
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -89,7 +106,7 @@ def find_route(path: str, routes: Sequence[Route]) -> str:
 def _read_id(scope: Scope) -> str | None:
     """The request's own id, if it is a valid one: it is untrusted and appears in the log."""
     for name, value in scope["headers"]:
-        if name == HEADER.lower().encode():
+        if name == _HEADER:
             text = value.decode("latin-1")
             return text if _ID.fullmatch(text) else None
     return None

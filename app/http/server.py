@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any
 
 from app.http import backends, otlp_grpc, tools_api
 from app.http.api import ApiAhead, list_observed
+from app.http.cors import CrossOrigin
 from app.http.guard import Guard
 from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
 from app.http.sign_out import SigningOut
+from app.http.streams import end_streams
 from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
 from core.alerts.heads import export_head
@@ -86,22 +88,24 @@ def serve(host: str, port: int) -> None:
         SCRIPT,
         middleware=[
             Middleware(Observing, routes=list_observed()),
+            Middleware(CrossOrigin, origins=config.page_origins),
             Middleware(
                 Limits, per_minute=config.address_per_minute, at_once=config.address_at_once, proxy=access.proxy
             ),
-            Middleware(Guard, access=access, host=host),
+            Middleware(Guard, access=access, host=host, origins=config.page_origins),
             Middleware(SigningOut, login=access.login),
             Middleware(ApiAhead),
         ],  # the first is the outermost
         secrets=settings,
         lifespan=partial(_scheduling, host=host),
     )
-    uvicorn.run(
+    options = uvicorn.Config(
         app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_WITHIN_S,
         proxy_headers=False,  # the guard checks the real peer address, not a header
         server_header=False,
         http=ImpatientProtocol, limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=IDLE_S,
     )  # fmt: skip
+    _run(options)
 
 
 def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
@@ -140,6 +144,23 @@ def list_local_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     if corpus.is_url:
         jobs.append(PeriodicJob("corpus copy", FETCH_EVERY_S, partial(clone_of, corpus.repository)))
     return tuple(jobs)
+
+
+def _run(options: Any) -> None:
+    """Run uvicorn, as `uvicorn.run` does. Event streams end when it is told to stop: it would wait for them."""
+    import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            end_streams()
+            await super().shutdown(sockets)
+
+    server = Server(options)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def pack_aside(log: Store, numbers: Sequence[int], now_ms: int) -> int:

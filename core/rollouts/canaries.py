@@ -30,6 +30,21 @@ logger = logging.getLogger("quarterdeck")
 
 
 @dataclass(frozen=True, slots=True)
+class DrivenStep:
+    """The step of a canary that another tool drives: the percentage of users on green, and since when.
+
+    What it leaves out, the flag says. Raises InvalidInput, naming the field.
+    """
+
+    share_pct: float | None = None
+    since: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.share_pct is not None and not 0 <= self.share_pct <= 100:
+            raise InvalidInput("share", f"must be a percentage from 0 to 100, not {self.share_pct:g}")
+
+
+@dataclass(frozen=True, slots=True)
 class CanaryReport:
     """The state of one canary. If the flag has no plan, `plan` is `DEFAULT_PLAN`, with automation off.
 
@@ -74,9 +89,14 @@ def report_canaries(
     return tuple(_report(store, histories, flag, running, now) for flag in list_canaries(store, environment))
 
 
-def report_canary(store: Store, histories: ArmHistories, flag: Flag, *, now: datetime) -> CanaryReport:
-    """Report on one canary from what was logged since its step began. Raises SourceUnavailable."""
-    return _report(store, histories, flag, _list_running(store, flag.environment), now)
+def report_canary(
+    store: Store, histories: ArmHistories, flag: Flag, *, now: datetime, driven: DrivenStep | None = None
+) -> CanaryReport:
+    """Report on one canary from what was logged since its step began. Raises SourceUnavailable.
+
+    `driven` is the step where another tool, and not the flag, sends users to green.
+    """
+    return _report(store, histories, flag, _list_running(store, flag.environment), now, driven or DrivenStep())
 
 
 def promote_canary(store: Store, flag: Flag, by: Act, *, services: Sequence[str] | None = None) -> int:
@@ -155,12 +175,17 @@ def _act_on(store: Store, report: CanaryReport) -> list[str]:
 
 
 def _report(
-    store: Store, histories: ArmHistories, flag: Flag, running: tuple[Flag, ...], now: datetime
+    store: Store,
+    histories: ArmHistories,
+    flag: Flag,
+    running: tuple[Flag, ...],
+    now: datetime,
+    driven: DrivenStep = DrivenStep(),
 ) -> CanaryReport:
     planned = flag.view.plan
-    plan, share = planned or DEFAULT_PLAN, flag.view.green_pct
+    plan, share = planned or DEFAULT_PLAN, flag.view.green_pct if driven.share_pct is None else driven.share_pct
     entries = list_flag_entries(store, flag.environment, flag.key)
-    since = find_start(entries) or flag.updated
+    since = driven.since or find_start(entries) or flag.updated
     looks: tuple[ArmsReading, ...] = ()
     if 0 < share < 100:
         others = [each for each in running if each.key != flag.key]

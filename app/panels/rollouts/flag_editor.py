@@ -159,7 +159,8 @@ def draw_rules(shown: Edit, seen: str, variants: tuple[str, ...]) -> tuple[RuleT
         st.markdown("**Rules** :small[from the top; the first match wins, before the rollout]")
     rules = []
     for place, number in enumerate(order):
-        known = shown.rules[number] if number < len(shown.rules) else RuleText("", RuleOperator.EQUALS, "", variants[0])
+        fresh = RuleText("", RuleOperator.EQUALS, "", "on" if "on" in variants else variants[0])
+        known = shown.rules[number] if number < len(shown.rules) else fresh
         *fields, up, drop = st.columns([3, 2, 3, 2, 0.8, 0.8], vertical_alignment="bottom")
         rules.append(draw_rule(fields, known, f"{seen}-{number}", variants))
         up.button(

@@ -2,28 +2,23 @@
 
 import asyncio
 import json
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 import pytest
-import uvicorn
 import yaml
 from openfeature import api as openfeature
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 from sqlalchemy import select, text
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
-from app.http import api, backends
+from app.http import backends
 from benchmarks.data import locate
 from core.access.credentials import issue_token
 from core.access.scopes import TokenScope
@@ -37,10 +32,10 @@ from quarterdeck.documents import parse_document
 from quarterdeck.rules import RuleOperator, TargetingRule
 from quarterdeck.schema import flag_exposures
 from quarterdeck.store import Store
+from tests.api_server import FLAGS, Served, serving, wait_until
 
 DOCUMENT = locate("conformance", "ofrep", "openapi.yaml")
 ME = Act("ada", "because")
-FLAGS = "/ofrep/v1/evaluate/flags"
 SIZES = {
     "state": "ENABLED",
     "variants": {"small": 1, "big": 100},
@@ -51,19 +46,6 @@ SHARES = {"state": "ENABLED", "variants": {"low": 0.5, "high": 1}, "defaultVaria
 SETTINGS = {"state": "ENABLED", "variants": {"a": {"depth": 3}, "b": {}}, "defaultVariant": "a"}
 NO_DEFAULT = {"state": "ENABLED", "variants": {"a": "A"}, "targeting": {"if": [{"var": "vip"}, "a"]}}
 FOR_VIPS = boolean_flag(on=True, rollout_pct=0, rules=[TargetingRule("vip", RuleOperator.EQUALS, True, "on")])
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running server of the API over a store."""
-
-    address: str
-    store: Store
-
-    def ask(self, key: str = "", context: object = None, **options) -> httpx2.Response:
-        body = {"context": {"targetingKey": "u1"} if context is None else context}
-        path = f"{FLAGS}/{key}" if key else FLAGS
-        return httpx2.post(f"{self.address}{path}", **({"json": body} | options))
 
 
 @pytest.fixture
@@ -78,35 +60,6 @@ def served(url: str, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path) ->
         create_flag(store, key, definition, ME)
     with serving(store) as running:
         yield running
-
-
-class serving:  # noqa: N801 - reads as a word in `with serving(store)`
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __enter__(self) -> Served:
-        backends.close()
-        opened = socket.socket()
-        opened.bind(("127.0.0.1", 0))
-        pages = Starlette(middleware=[Middleware(api.ApiAhead)])
-        self._server = uvicorn.Server(uvicorn.Config(pages, log_level="warning", lifespan="off"))
-        self._thread = threading.Thread(target=self._server.run, args=([opened],))
-        self._thread.start()
-        while not self._server.started and self._thread.is_alive():
-            time.sleep(0.01)
-        return Served(f"http://127.0.0.1:{opened.getsockname()[1]}", self._store)
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        backends.close()
-
-
-def wait_until(true) -> bool:
-    deadline = time.monotonic() + 20
-    while not (found := true()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return bool(found)
 
 
 def test_a_flag_is_answered_in_ofreps_words(served):
