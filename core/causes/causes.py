@@ -81,7 +81,7 @@ TOLERANCE = 0.15  # how far a measured share of the fall may miss a cause's pred
 STRAY = 0.01  # chance that a measured share is unrelated to any cause
 HIDDEN_SEGMENT = 0.3  # chance that a cause whose segment is not known is in one of the recorded segments
 PART = 0.15  # chance that it is in a part of the traffic that no segment shows
-_PARTS = (0.1, 0.2, 0.3, 0.5)
+_PARTS = (0.10, 0.13, 0.16, 0.20, 0.24, 0.28, 0.32, 0.36, 0.40, 0.45, 0.50)  # dense: a histogram tells them apart
 NEW_IN_ONE_SEGMENT = 0.2  # chance that new questions come from one segment alone
 _STEP = 0.25  # days between the onsets tried for a cause without a date
 

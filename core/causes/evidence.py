@@ -188,7 +188,7 @@ def _cut(report: DriftReport, since: date) -> date:
 class Shapes:
     """Tempered log likelihoods of the recent histogram: the former one with a new low group, or shifted as a whole.
 
-    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
+    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.8 or
     scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more.
     """
 
@@ -224,7 +224,7 @@ class Shapes:
         p = self.reference
         edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
         cumulative = np.concatenate([[0.0], np.cumsum(p)])
-        moved = [np.interp(edges + d, edges, cumulative) for d in np.arange(0, 0.41, 0.01)]
+        moved = [np.interp(edges + d, edges, cumulative) for d in np.arange(0, 0.81, 0.01)]
         moved += [np.interp(np.minimum(edges / k, 1.0), edges, cumulative) for k in np.arange(0.5, 1.0, 0.02)]
         table = np.array(moved)
         table[:, 0], table[:, -1] = 0.0, 1.0

@@ -7,6 +7,8 @@ from datetime import date, timedelta
 from core.causes.causes import CauseKind, Causes
 from core.causes.search import CarryingSegment, SegmentSearch
 from core.coverage.topics import Topic
+from core.drift.quarantine import say_day
+from core.drift.values import OpenDrop
 from core.drift.verdict import DriftReport
 from core.drift.wording import say_fall, say_since
 from core.log.values import AskedQuery, DailyScores
@@ -78,6 +80,18 @@ def describe_drop(report: DriftReport, causes: Causes, topics: Sequence[TopicSha
     place = f", in {_say_place(causes.search.found)}" if causes.search.found else ""
     sentence = f"Retrieval score fell by {fell:.3f} {say_since(report)}{_say_means(report)}{place}{held}."
     return f"{sentence} {_say_cause(causes, topics)}" if causes.first else sentence
+
+
+def describe_further(drop: OpenDrop, causes: Causes, *, is_later: bool) -> str:
+    """Return a drop that is open beside the one of the report, with its own likeliest cause.
+
+    >>> day = date(2026, 3, 4)
+    >>> describe_further(OpenDrop(day, day, -0.06, day, day), Causes(()), is_later=True)
+    'It fell again by 0.060 on 4 Mar 2026.'
+    """
+    verb = "It fell again" if is_later else "It had fallen before"
+    sentence = f"{verb} by {-drop.fall:.3f} on {say_day(drop.changed_on)}."
+    return f"{sentence} {_say_cause(causes, ())}" if causes.first else sentence
 
 
 def describe_segments(search: SegmentSearch) -> str:
