@@ -57,5 +57,5 @@ def test_an_experiment_states_no_more_than_its_means_differ_by(users: int, short
 def test_a_small_sure_difference_is_shown_with_the_decimals_it_needs() -> None:
     one, other = {"score": 0.6951}, {"score": 0.7049}
     verdict = test_experiment.decide(test_experiment.arm(2_000_000, **one), test_experiment.arm(2_000_000, **other))
-    assert "0.705 against 0.695, by at least 0.010" in verdict.reason
+    assert "0.705 against 0.695, by at least 0.009" in verdict.reason
     assert check(verdict.reason, one, other)
