@@ -224,7 +224,7 @@ class _Drop:
         weight = math.log(fault) + time + self._same(regression=True)
         low = LOW_GROUP_OF_CHANGE[change.kind]
         if contrast:
-            weight += _log_odds(contrast.explained, contrast.error, self.fall) + self._shape(low, touched)
+            weight += _log_odds(contrast.explained, contrast.error, self.fall) + self._shape_of(contrast, low)
         else:
             weight += self._anywhere(low, touched)
         explained = min(1.0, max(0.0, contrast.explained / self.fall)) if contrast else None
@@ -275,6 +275,11 @@ class _Drop:
             logs, chances = np.array(found).T
             self.known[low_group, touched] = _log_sum(logs, chances)
         return self.known[low_group, touched]
+
+    def _shape_of(self, contrast: Contrast, low_group: float) -> float:
+        """The shape of a change to a segment: all of it fell, or it was bad before and merely grew."""
+        fell = np.array([self._shape(low_group, contrast.share - former) for former in (0.0, contrast.former)])
+        return _log_sum(fell, np.array([0.5, 0.5]))
 
     def _shape(self, low_group: float, touched: float) -> float:
         if self.shapes is None:

@@ -50,7 +50,8 @@ class Contrast:
     """Where the fall is, for one segment: the change inside, outside, and the part of the fall that it explains.
 
     `explained` is the fall of everything minus that of the traffic outside the segment (negative like the fall). It
-    covers a segment that got worse, a new one, and a bad one that merely grew. None if unknown.
+    covers a segment that got worse, a new one, and a bad one that merely grew. None if unknown. `share` is that of the
+    segment's queries since the change, `former` the one before.
     """
 
     dimension: str
@@ -60,6 +61,7 @@ class Contrast:
     explained: float
     error: float
     share: float
+    former: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def contrast_segment(
         gap_after - gap_before,
         math.hypot(error_after, error_before),
         new_in.count / (new_in.count + new_out.count),
+        old_in.count / (old_in.count + old_out.count),
     )
 
 
