@@ -277,9 +277,9 @@ class _Drop:
         return self.known[low_group, touched]
 
     def _shape_of(self, contrast: Contrast, low_group: float) -> float:
-        """The shape of a change to a segment: all of it fell, or it was bad before and merely grew."""
-        fell = np.array([self._shape(low_group, contrast.share - former) for former in (0.0, contrast.former)])
-        return _log_sum(fell, np.array([0.5, 0.5]))
+        """The shape of a change to a segment. One that did not fall itself was bad before and merely grew."""
+        has_grown = contrast.inside > contrast.explained / contrast.share / 2
+        return self._shape(low_group, contrast.share - contrast.former * has_grown)
 
     def _shape(self, low_group: float, touched: float) -> float:
         if self.shapes is None:
