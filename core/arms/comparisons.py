@@ -3,6 +3,7 @@
 `canary.py` and `experiment.py` in `core/rollouts` turn this into a verdict.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from core.arms.sequential import Difference, Moments, adjust_moments, compare_mo
 RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # their margins are shares of the stable arm's mean
 _WEIGHTS = {Metric.ERRORS: 2.0}  # of the false alarms that are allowed, the parts of each metric; others have 1
 
+_DECIMALS = {Metric.ERRORS: 1, Metric.LATENCY: 0, Metric.COST: 4}  # of a mean as it is shown; others have 2
 _MOST_TRACED = 120
 
 
@@ -161,17 +163,33 @@ def _say_harm(metric: Metric, harm: float) -> str:
     return f"{say_amount(metric, harm)} {'worse' if harm > 0 else 'better'}"
 
 
-def say_value(metric: Metric, value: float) -> str:
-    """Format a mean for display.
+def say_means(each: ArmComparison, least: float) -> tuple[str, str]:
+    """Format the means of both arms, the other one first, beside a sure difference of at least `least`.
+
+    They have as many decimals as their difference needs to be no smaller than `least` as it is shown.
+    """
+    stable, other = each.stable.mean, each.other.mean
+    scale = 100 if each.metric is Metric.ERRORS else 1
+    shown = float(re.sub(r"[^\d.]", "", say_amount(each.metric, least)))
+    for finer in range(5):
+        digits = _DECIMALS.get(each.metric, 2) + finer
+        if abs(round(scale * other, digits) - round(scale * stable, digits)) > shown - 1e-9:
+            break
+    return say_value(each.metric, other, finer=finer), say_value(each.metric, stable, finer=finer)
+
+
+def say_value(metric: Metric, value: float, *, finer: int = 0) -> str:
+    """Format a mean for display, with so many decimals more than usual.
 
     >>> [say_value(Metric.SCORE, 0.613), say_value(Metric.ERRORS, 0.0123), say_value(Metric.LATENCY, 412.3)]
     ['0.61', '1.2%', '412 ms']
     """
+    digits = _DECIMALS.get(metric, 2) + finer
     if metric is Metric.ERRORS:
-        return f"{value:.1%}"
+        return f"{value:.{digits}%}"
     if metric is Metric.LATENCY:
-        return f"{value:,.0f} ms"
-    return f"${value:.4f}" if metric is Metric.COST else f"{value:.2f}"
+        return f"{value:,.{digits}f} ms"
+    return f"${value:.{digits}f}" if metric is Metric.COST else f"{value:.{digits}f}"
 
 
 def say_amount(metric: Metric, amount: float) -> str:

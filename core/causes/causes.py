@@ -81,7 +81,7 @@ TOLERANCE = 0.15  # how far a measured share of the fall may miss a cause's pred
 STRAY = 0.01  # chance that a measured share is unrelated to any cause
 HIDDEN_SEGMENT = 0.3  # chance that a cause whose segment is not known is in one of the recorded segments
 PART = 0.15  # chance that it is in a part of the traffic that no segment shows
-_PARTS = (0.1, 0.2, 0.3, 0.5)
+_PARTS = (0.10, 0.13, 0.16, 0.20, 0.24, 0.28, 0.32, 0.36, 0.40, 0.45, 0.50)  # dense: a histogram tells them apart
 NEW_IN_ONE_SEGMENT = 0.2  # chance that new questions come from one segment alone
 _STEP = 0.25  # days between the onsets tried for a cause without a date
 
@@ -224,7 +224,7 @@ class _Drop:
         weight = math.log(fault) + time + self._same(regression=True)
         low = LOW_GROUP_OF_CHANGE[change.kind]
         if contrast:
-            weight += _log_odds(contrast.explained, contrast.error, self.fall) + self._shape(low, touched)
+            weight += _log_odds(contrast.explained, contrast.error, self.fall) + self._shape_of(contrast, low)
         else:
             weight += self._anywhere(low, touched)
         explained = min(1.0, max(0.0, contrast.explained / self.fall)) if contrast else None
@@ -275,6 +275,11 @@ class _Drop:
             logs, chances = np.array(found).T
             self.known[low_group, touched] = _log_sum(logs, chances)
         return self.known[low_group, touched]
+
+    def _shape_of(self, contrast: Contrast, low_group: float) -> float:
+        """The shape of a change to a segment. One that did not fall itself was bad before and merely grew."""
+        has_grown = contrast.inside > contrast.explained / contrast.share / 2
+        return self._shape(low_group, contrast.share - contrast.former * has_grown)
 
     def _shape(self, low_group: float, touched: float) -> float:
         if self.shapes is None:

@@ -9,7 +9,14 @@ from core.audit.actions import Action
 from core.audit.trail import list_audit_by_hour
 from core.causes.causes import Cause, CauseKind, Causes, rank_causes
 from core.causes.evidence import SameQuestions
-from core.causes.headline import TopicShare, describe_drop, describe_segments, share_fall, sum_named
+from core.causes.headline import (
+    TopicShare,
+    describe_drop,
+    describe_further,
+    describe_segments,
+    share_fall,
+    sum_named,
+)
 from core.causes.outside_changes import list_outside
 from core.causes.search import NOT_SEARCHED, SegmentSearch, find_segment
 from core.causes.timeline import (
@@ -24,6 +31,7 @@ from core.corpus.corpus import Corpus
 from core.coverage.report import Coverage
 from core.drift.audited import service_of_level
 from core.drift.report import DriftOverview
+from core.drift.values import OpenDrop
 from core.drift.verdict import DriftReport
 from core.errors import QuarterdeckError
 from core.log.retrievals import Window, list_dimensions, list_questions, list_segment_scores
@@ -40,8 +48,20 @@ _LEAST_ERROR = 0.005
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """A drop that is open beside the one of the verdict, inside it or around it, with its own causes and sentence."""
+
+    drop: OpenDrop
+    causes: Causes
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class WhatChanged:
-    """The timeline, oldest first, what could not be read of it, and the causes of the drop if there is one."""
+    """The timeline, oldest first, what could not be read of it, and the causes of the drop if there is one.
+
+    Where several drops are open, `further` has those that the verdict is not about.
+    """
 
     changes: tuple[TimelineChange, ...]
     problems: tuple[str, ...]
@@ -49,6 +69,7 @@ class WhatChanged:
     topics: tuple[TopicShare, ...]
     sentence: str
     segments: str = ""
+    further: tuple[Further, ...] = ()
 
 
 def gather_changes(
@@ -88,16 +109,20 @@ def explain_drift(
     today: date,
     coverage: Callable[[], Coverage] | None = None,
 ) -> WhatChanged:
-    """Return what changed and what explains the drop. Topics are named if `coverage` can be read.
+    """Return what changed and what explains each open drop. Topics are named if `coverage` can be read.
 
-    Raises SourceUnavailable when the log cannot be read.
+    A drop is explained from the days of its level and of the one before, and from whole days only. Raises
+    SourceUnavailable when the log cannot be read.
     """
     report, (changes, problems) = found.report, gathered
     if report.changed_on is None or report.fall is None:
         return WhatChanged(tuple(changes), tuple(problems), Causes(()), (), report.reason)
-    segments = _read_segments(store, found, today)
-    same = compare_same_questions(store, report, found.days, today=today, scope=found.scope)
-    causes = rank_causes(report, changes, days=found.days, segments=segments, same_questions=same)
+    others = [drop for drop in report.open_drops if drop.changed_on != report.changed_on]
+    ranked = {
+        drop.changed_on: _rank(store, replace(found, report=_focus(report, drop)), changes, today=today)
+        for drop in report.open_drops
+    }
+    causes = ranked.get(report.changed_on) or _rank(store, found, changes, today=today)
     topics, failed = _name_topics(report, coverage, found.days, today)
     causes = replace(causes, ranked=tuple(_agree(cause, topics) for cause in causes.ranked))
     return WhatChanged(
@@ -107,7 +132,33 @@ def explain_drift(
         topics,
         describe_drop(report, causes, topics),
         describe_segments(causes.search),
+        tuple(_word_further(drop, ranked[drop.changed_on], report) for drop in others),
     )
+
+
+def _focus(report: DriftReport, drop: OpenDrop) -> DriftReport:
+    """The report as if it were about this one of its drops alone."""
+    known = report.baseline_from if drop.changed_on == report.changed_on else None
+    first = known or max(drop.level_from, drop.changed_on - timedelta(days=_READ_DAYS))
+    return replace(
+        report, changed_on=drop.changed_on, fall=drop.fall, baseline_from=first, recent_from=drop.changed_on,
+        recent_until=drop.until, open_drops=(drop,),
+    )  # fmt: skip
+
+
+def _rank(store: Store, found: DriftOverview, changes: Sequence[TimelineChange], *, today: date) -> Causes:
+    """The causes of the drop that the report is about, from the days of its level and of the one before."""
+    report, days, last = found.report, found.days, today
+    for drop in report.open_drops:
+        days = tuple(day for day in days if drop.level_from <= day.day <= drop.until)
+        last = min(today, drop.until)
+    same = compare_same_questions(store, report, days, today=last, scope=found.scope)
+    return rank_causes(report, changes, days=days, segments=_read_segments(store, found, last), same_questions=same)
+
+
+def _word_further(drop: OpenDrop, causes: Causes, report: DriftReport) -> Further:
+    is_later = report.changed_on is not None and drop.changed_on > report.changed_on
+    return Further(drop, causes, describe_further(drop, causes, is_later=is_later))
 
 
 def search_segments(store: Store, found: DriftOverview, *, today: date) -> SegmentSearch:
@@ -129,7 +180,8 @@ def compare_same_questions(
     if changed is None:
         return None
     after = Window(changed, min(today, changed + timedelta(days=_COMPARED_DAYS - 1)))
-    before = Window(changed - timedelta(days=_COMPARED_DAYS), changed - timedelta(days=1))
+    first = max(changed - timedelta(days=_COMPARED_DAYS), report.baseline_from or date.min)
+    before = Window(min(first, changed - timedelta(days=1)), changed - timedelta(days=1))
     if (
         sum(day.count for day in days if before.last - timedelta(days=_READ_DAYS) < day.day <= after.last)
         > _MOST_COMPARED

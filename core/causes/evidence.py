@@ -50,7 +50,8 @@ class Contrast:
     """Where the fall is, for one segment: the change inside, outside, and the part of the fall that it explains.
 
     `explained` is the fall of everything minus that of the traffic outside the segment (negative like the fall). It
-    covers a segment that got worse, a new one, and a bad one that merely grew. None if unknown.
+    covers a segment that got worse, a new one, and a bad one that merely grew. None if unknown. `share` is that of the
+    segment's queries since the change, `former` the one before.
     """
 
     dimension: str
@@ -60,6 +61,7 @@ class Contrast:
     explained: float
     error: float
     share: float
+    former: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def contrast_segment(
         gap_after - gap_before,
         math.hypot(error_after, error_before),
         new_in.count / (new_in.count + new_out.count),
+        old_in.count / (old_in.count + old_out.count),
     )
 
 
@@ -188,7 +191,7 @@ def _cut(report: DriftReport, since: date) -> date:
 class Shapes:
     """Tempered log likelihoods of the recent histogram: the former one with a new low group, or shifted as a whole.
 
-    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.4 or
+    Fits (1 - share) * reference + share * normal(center, sd) on a grid, and the reference shifted by 0 to 0.8 or
     scaled by 0.5 to 1 in the touched share; multinomial likelihoods, BIC for two parameters more.
     """
 
@@ -224,7 +227,7 @@ class Shapes:
         p = self.reference
         edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
         cumulative = np.concatenate([[0.0], np.cumsum(p)])
-        moved = [np.interp(edges + d, edges, cumulative) for d in np.arange(0, 0.41, 0.01)]
+        moved = [np.interp(edges + d, edges, cumulative) for d in np.arange(0, 0.81, 0.01)]
         moved += [np.interp(np.minimum(edges / k, 1.0), edges, cumulative) for k in np.arange(0.5, 1.0, 0.02)]
         table = np.array(moved)
         table[:, 0], table[:, -1] = 0.0, 1.0

@@ -7,6 +7,8 @@ from datetime import date, timedelta
 from core.causes.causes import CauseKind, Causes
 from core.causes.search import CarryingSegment, SegmentSearch
 from core.coverage.topics import Topic
+from core.drift.quarantine import say_day
+from core.drift.values import OpenDrop
 from core.drift.verdict import DriftReport
 from core.drift.wording import say_fall, say_since
 from core.log.values import AskedQuery, DailyScores
@@ -89,6 +91,18 @@ def sum_named(topics: Sequence[TopicShare]) -> float:
     0.75
     """
     return min(1.0, sum(topic.share for topic in topics[:_NAMED_TOPICS]))
+
+
+def describe_further(drop: OpenDrop, causes: Causes, *, is_later: bool) -> str:
+    """Return a drop that is open beside the one of the report, with its own likeliest cause.
+
+    >>> day = date(2026, 3, 4)
+    >>> describe_further(OpenDrop(day, day, -0.06, day, day), Causes(()), is_later=True)
+    'It fell again by 0.060 on 4 Mar 2026.'
+    """
+    verb = "It fell again" if is_later else "It had fallen before"
+    sentence = f"{verb} by {-drop.fall:.3f} on {say_day(drop.changed_on)}."
+    return f"{sentence} {_say_cause(causes, ())}" if causes.first else sentence
 
 
 def describe_segments(search: SegmentSearch) -> str:

@@ -16,6 +16,17 @@ class DriftStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenDrop:
+    """One of the drops that are open: its size (negative), the first day of the level before, the last of its own."""
+
+    changed_on: date
+    called_on: date
+    fall: float
+    level_from: date
+    until: date
+
+
+@dataclass(frozen=True, slots=True)
 class DriftReport:
     """A verdict as of the end of a day. Means are weighted by queries; scores and drops range from 0 to 1.
 
@@ -49,6 +60,7 @@ class DriftReport:
     fall: float | None = None  # weekday-adjusted change of level since `changed_on`, negative for a drop
     fall_error: float | None = None
     outage_since: date | None = None
+    open_drops: tuple[OpenDrop, ...] = ()  # this one and those inside or around it, in the order of their calls
     notes: tuple[str, ...] = ()  # what else is to be known of the days: sentences
 
     def is_recent(self, day: date) -> bool:

@@ -17,6 +17,7 @@ from core.drift.detectors import DETECTOR
 from core.drift.quarantine import say_day
 from core.drift.values import DriftReport as DriftReport  # offered from here
 from core.drift.values import DriftStatus as DriftStatus
+from core.drift.values import OpenDrop
 from core.drift.windows import Windows, choose_windows
 from core.drift.wording import POWER, word_nothing, word_report
 from core.errors import InvalidInput
@@ -203,6 +204,7 @@ def _measured(
         baseline_until=known[baseline[-1]].day if baseline else None,
         fall=seen.fall.size if episode and seen.fall else None,
         fall_error=seen.fall.error if episode and seen.fall else None,
+        open_drops=_list_open(known, seen),
     )
     if report.recent_avg_score is None or report.baseline_avg_score is None:
         return report
@@ -218,6 +220,20 @@ def _measured(
         psi=psi,
         wasserstein=wasserstein,
     )
+
+
+def _list_open(known: Sequence[DailyScores], seen: Replay) -> tuple[OpenDrop, ...]:
+    """The drops that are open, each with the days of its level and of the one before."""
+    found = []
+    for each in seen.episodes:
+        if each.is_over or each.fall is None:
+            continue
+        former = max((at for at in seen.levels if at < each.changed), default=0)
+        ends = min((at for at in seen.levels if at > each.changed), default=len(known))
+        days = (known[at].day for at in (each.changed, each.called, former, ends - 1))
+        changed_on, called_on, level_from, until = days
+        found.append(OpenDrop(changed_on, called_on, each.fall, level_from, until))
+    return tuple(found)
 
 
 def _average(days: Iterable[DailyScores]) -> float | None:

@@ -273,8 +273,10 @@ def _with_reason(decision: Decision) -> Decision:
         )
         return replace(decision, reason=said)
     scale = " at equal cost" if decision.rule is WinnerRule.FAITHFULNESS_PER_COST else ""
+    # Without a scale, the difference in the sentence is that of the two means in it, as they are rounded there.
+    shown = decision.difference if scale else round(leader.faithfulness, 2) - round(rival.faithfulness, 2)
     evidence = (
-        f"{_price(leader)} against {_price(rival)}; difference {decision.difference:+.2f}{scale} "
+        f"{_price(leader)} against {_price(rival)}; difference {shown + 0.0:+.2f}{scale} "
         f"(95% interval {interval.low:.2f} to {interval.high:.2f}); better in {decision.wins} cases, "
         f"worse in {decision.losses}, equal in {decision.ties}."
     )

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from core.arms.arms import Arm, ArmsReading, Metric
-from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_count, say_time, say_value
+from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_count, say_means, say_time
 from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
 from core.flags.definition import FlagDefinition
@@ -174,7 +174,7 @@ def _pace(lacking: int, seen: int, elapsed: timedelta) -> str:
 
 
 def _say_worse(each: ArmComparison) -> str:
-    stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
+    other, stable = say_means(each, each.least_harm)
     least = say_amount(each.metric, each.least_harm)
     return (
         f"Green's {each.metric} is significantly worse: {other} against {stable} on blue, by at least {least} "

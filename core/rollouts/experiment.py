@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
-from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_count, say_time, say_value
+from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_count, say_means, say_time
 from core.arms.sequential import ALPHA, LEAST_USERS, MISMATCH_P, compare_shares, find_users_needed, find_visible_effect
 from core.rollouts.experiment_design import Design, Direction
 
@@ -361,31 +361,31 @@ def _say_gain(metric: Metric, gain: float) -> str:
     return f"{say_amount(metric, gain)} {'better' if gain > 0 else 'worse'}"
 
 
-def _say_both(lift: Lift) -> str:
-    stable, other = (say_value(lift.metric, each.mean) for each in (lift.compared.stable, lift.compared.other))
+def _say_both(lift: Lift, least: float) -> str:
+    """Both means, and the difference that is sure."""
+    other, stable = say_means(lift.compared, least)
     adjusted = " (adjusted for the questions and users)" if lift.compared.is_adjusted else ""
-    return f"{other} against {stable}{adjusted}"
+    return f"{other} against {stable}{adjusted}, by at least {say_amount(lift.metric, least)}"
 
 
 def _say_better(design: Design, lift: Lift) -> str:
     users = lift.compared.stable.users + lift.compared.other.users
     return (
-        f"{lift.arm} wins: its {lift.metric} is significantly better than {design.control}'s, {_say_both(lift)}, by "
-        f"at least {say_amount(lift.metric, lift.least)} over {users:,} users."
+        f"{lift.arm} wins: its {lift.metric} is significantly better than {design.control}'s, "
+        f"{_say_both(lift, lift.least)} over {users:,} users."
     )
 
 
 def _say_control(design: Design, lift: Lift) -> str:
     users = lift.compared.stable.users + lift.compared.other.users
     return (
-        f"{design.control} wins: {lift.arm}'s {lift.metric} is significantly worse, {_say_both(lift)}, by at least "
-        f"{say_amount(lift.metric, lift.most)} over {users:,} users."
+        f"{design.control} wins: {lift.arm}'s {lift.metric} is significantly worse, "
+        f"{_say_both(lift, lift.most)} over {users:,} users."
     )
 
 
 def _say_broken(design: Design, lift: Lift) -> str:
     return (
         f"A guardrail is broken: {lift.arm}'s {lift.metric} is significantly worse than {design.control}'s, "
-        f"{_say_both(lift)}, by at least {say_amount(lift.metric, lift.compared.least_harm)}; "
-        f"{say_amount(lift.metric, lift.compared.margin)} is allowed."
+        f"{_say_both(lift, lift.compared.least_harm)}; {say_amount(lift.metric, lift.compared.margin)} is allowed."
     )

@@ -137,3 +137,24 @@ def test_what_the_pages_and_the_command_show_adds_up(
         assert float(metrics["Change"]) == pytest.approx(float(now) - float(metrics["Reference"]), abs=1e-9)
     told = re.search(rf"{NUMBER} over [\d,]+ recent queries", texts[-1])
     assert told is None or told[1] == now
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("clean_streamlit")
+def test_the_page_lists_the_causes_of_each_open_drop(empty_url: str, store: Store) -> None:
+    rng = np.random.default_rng(3)
+    levels = [0.80] * 30 + [0.72] * 15 + [0.60] * 10
+    rows = [
+        Retrieval(
+            TODAY + timedelta(minutes=20 * at - 1440 * ago), f"q{at}", float(np.clip(rng.normal(level, 0.05), 0, 1))
+        )
+        for ago, level in zip(range(len(levels), 0, -1), levels, strict=True)
+        for at in range(40)
+    ]
+    append_retrievals(store, rows)
+    close_days(store, now=TODAY + timedelta(hours=1))
+    page = open_page("drift")
+    headings = [each.value for each in page.subheader]
+    assert "Candidate causes" in headings
+    assert sum(each.startswith("Causes of the drop of ") for each in headings) == 1
+    assert any(each.value.startswith("It had fallen before by ") for each in page.markdown)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import ui
 from app.text import plain
-from core.causes.causes import CauseKind
+from core.causes.causes import CauseKind, Causes
 from core.causes.changes import WhatChanged
 
 
@@ -14,7 +14,17 @@ def render_causes(told: WhatChanged) -> None:
         return
     st.subheader("Candidate causes", anchor=False)
     st.caption("Probability given the log and how often each kind of change does harm, if there is one cause.")
-    for cause in told.causes.ranked[:2]:
+    _render_ranked(told.causes, key="drift-causes", file_name="causes.csv")
+    for further in told.further:
+        st.subheader(f"Causes of the drop of {ui.format_day(further.drop.changed_on)}", anchor=False)
+        st.markdown(plain(further.sentence))
+        day = further.drop.changed_on.isoformat()
+        _render_ranked(further.causes, key=f"drift-causes-{day}", file_name=f"causes-{day}.csv")
+
+
+def _render_ranked(causes: Causes, *, key: str, file_name: str) -> None:
+    """The two likeliest causes in words, and all in a table."""
+    for cause in causes.ranked[:2]:
         title, evidence = plain(cause.title), plain(cause.evidence)
         sure = (
             f"probability {say_sure(cause.confidence)}"
@@ -33,12 +43,10 @@ def render_causes(told: WhatChanged) -> None:
             "audit entry": cause.change.entry_id if cause.change else None,
             "evidence": ui.shorten(cause.evidence, 300),
         }
-        for cause in told.causes.ranked
+        for cause in causes.ranked
     ]
     columns = {"cause": st.column_config.TextColumn(width=180), "evidence": st.column_config.TextColumn(width=310)}
-    ui.show_table(
-        rows, key="drift-causes", file_name="causes.csv", column_config=columns, row_height=72, height="content"
-    )
+    ui.show_table(rows, key=key, file_name=file_name, column_config=columns, row_height=72, height="content")
 
 
 def say_sure(confidence: float) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -162,6 +162,31 @@ def log_days(store: Store, scope: Scope, level: float | None, *, first: int = 40
         for at, score in enumerate(scores)
     ]
     append_retrievals(store, rows)
+
+
+def test_episodes_are_listed_in_the_order_of_their_calls_and_as_of_a_former_day(
+    store: Store, url: str, quarterdeck: Run
+) -> None:
+    log_days(store, DEFAULT_SCOPE, 0.80, first=60, last=21)
+    log_days(store, DEFAULT_SCOPE, 0.70, first=20, last=11)
+    log_days(store, DEFAULT_SCOPE, 0.55, first=10)
+    today = datetime.now(UTC).date()
+    listed = quarterdeck("drift", "--database", url, "--episodes", "--json").json
+    assert [set(each) for each in listed] == [{"kind", "changed_on", "called_on", "ended_on", "fall"}] * 2
+    assert [(each["kind"], each["ended_on"], round(each["fall"], 2)) for each in listed] == [
+        ("drop", None, -0.10), ("drop", None, -0.15),
+    ]  # fmt: skip
+    for each, ago in zip(listed, (20, 10), strict=True):
+        assert abs(ago - (today - date.fromisoformat(each["changed_on"])).days) <= 1
+        assert each["changed_on"] <= each["called_on"]
+    former = ("--as-of", str(today - timedelta(days=13)))
+    assert quarterdeck("drift", "--database", url, "--episodes", "--json", *former).json == [
+        listed[0] | {"fall": pytest.approx(listed[0]["fall"], abs=0.02)}
+    ]
+    found = quarterdeck("drift", "--database", url, "--json", *former).json
+    assert (found["status"], found["changed_on"]) == ("drifting", listed[0]["changed_on"])
+    assert len(found["open_drops"]) == 1
+    assert len(quarterdeck("drift", "--database", url, "--json").json["open_drops"]) == 2
 
 
 def test_with_several_services_drift_and_topics_list_them_and_take_the_one_that_is_named(

@@ -197,6 +197,16 @@ def test_a_shifted_histogram_holds_no_new_group() -> None:
 
 
 @pytest.mark.deep
+def test_a_part_that_fell_far_is_no_new_group() -> None:
+    rng = np.random.default_rng(3)
+    old, new = rng.normal(0.62, 0.12, (2, 3_000))
+    new[:540] -= 0.45
+    held = [summarize_scores(FIRST, np.clip(scores, 0, 1)).histogram for scores in (old, new)]
+    shapes = Shapes.of(*held)
+    assert shapes is not None
+    assert shapes.low_group(0.18).log_odds < 0
+
+
 def test_the_benchmark_ranks_the_true_cause_first_in_nine_of_ten() -> None:
     answers = run(40)
     assert sum(bool(a.plain and a.plain.right) for a in answers) >= 36

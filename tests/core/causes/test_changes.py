@@ -30,6 +30,8 @@ from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import DEFAULT_SCOPE, Scope
 from quarterdeck.store import Store
 from tests.conftest import CHAT, Demo
+from tests.core.drift.test_report import TODAY as LAST
+from tests.core.drift.test_sentences import write
 
 NOW = datetime.now(UTC)
 TODAY = NOW.date()
@@ -88,6 +90,28 @@ def test_the_demo_s_drop_is_laid_to_new_questions_and_not_to_the_changes_around_
     assert all(cause.confidence < 0.1 for cause in decoys)
     assert "users ask about something new" in told.sentence
     assert told.segments.startswith("No segment carries the drop")
+
+
+def test_each_drop_that_is_open_has_its_own_causes(store: Store) -> None:
+    write(store, [0.70] * 25 + [0.64] * 15 + [0.54] * 10)
+    began = start_of(LAST - timedelta(days=50))
+    index, flag = (
+        TimelineChange(began + timedelta(days=day), kind, target, f"{target} changed", "ada", "why", (), 1)
+        for day, kind, target in ((25, ChangeKind.INDEX, "default"), (40, ChangeKind.FLAG, "hyde"))
+    )
+    found = report_drift(store, scope=DEFAULT_SCOPE, today=LAST)
+    told = explain_drift(store, found, ((index, flag), ()), today=LAST)
+    assert [drop.changed_on for drop in found.report.open_drops] == [index.ts.date(), flag.ts.date()]
+    assert found.report.changed_on == flag.ts.date()
+    assert told.causes.first is not None
+    assert told.causes.first.change == flag
+    (further,) = told.further
+    assert further.causes.first is not None
+    assert further.causes.first.change == index
+    assert further.causes.first.confidence > 0.5
+    assert further.sentence.startswith(f"It had fallen before by {-further.drop.fall:.3f} on ")
+    assert "default changed" in further.sentence
+    assert further.drop.fall == pytest.approx(-0.06, abs=0.02)
 
 
 def _broken(problem: str) -> Callable[[], NoReturn]:

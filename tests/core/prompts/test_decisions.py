@@ -1,9 +1,12 @@
 """Who wins among evaluated prompts: literal scores, exact numbers, and a pair for each verdict."""
 
 import math
+import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.errors import InvalidInput
 from core.prompts.decisions import (
@@ -35,6 +38,18 @@ def test_a_clear_difference_names_a_winner():
     assert decision.reason.startswith(
         "v2 wins by faithfulness under a cost ceiling: v2 0.95 at $0.0010 against v1 0.60"
     )
+
+
+@settings(max_examples=40, deadline=None)
+@given(scores=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=6, max_size=40))
+def test_the_difference_in_a_sentence_is_that_of_its_two_means(scores):
+    pair = [candidate(label, [each[at] for each in scores]) for at, label in enumerate(("v1", "v2"))]
+    decision = decide_winner(pair, rule=UNDER_CEILING, ceiling_usd=0.01)
+    said = re.search(r"v\d (\d\.\d+) at \S+ against v\d (\d\.\d+) at \S+ difference ([+-]\d\.\d+) ", decision.reason)
+    assert said, decision.reason
+    assert float(said[1]) - float(said[2]) == pytest.approx(float(said[3]), abs=1e-9)
+    better, worse, equal = map(int, re.findall(r"(?:better in|worse in|equal in) (\d+)", decision.reason))
+    assert better + worse + equal == len(scores)
 
 
 def test_a_small_noisy_difference_names_no_winner_and_says_what_could_be_shown():
