@@ -195,7 +195,7 @@ def test_gain_is_the_lacking_score_of_what_belongs_together() -> None:
 
 def test_a_tight_gap_ranks_above_a_larger_loose_one() -> None:
     sizes = (10, 30)
-    vectors = np.vstack([blobs((10,), spread=0.05), np.roll(blobs((30,), spread=0.6), 1, axis=1)])
+    vectors = np.vstack([blobs((10,), spread=0.05), np.roll(blobs((30,), spread=0.5), 1, axis=1)])
     answer = find_topics(asked(sizes), vectors, clusters=2, baseline_median=0.8)
     assert answer.topics[0].keywords == ("hugepage size",)
     assert answer.ranked()[0].keywords == ("VPP plugin",)
