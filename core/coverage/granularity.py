@@ -28,6 +28,7 @@ _MOST_ROUGH = 40
 FEW = 400  # below this, the agreement of halves is itself uncertain
 _TRUST, _PRIOR, _FADING, _USUAL = 12.0, 9.0, 3.0, 0.65  # see `_weigh_cuts`
 _NEARBY = 1.15
+_HARDLY = 0.3  # `_DIFFUSE` for few, as a mean over the cuts
 
 
 def choose_clusters(vectors: Vectors, weights: Weights, merges: Tree, *, seed: int) -> tuple[int, str]:
@@ -42,7 +43,8 @@ def choose_clusters(vectors: Vectors, weights: Weights, merges: Tree, *, seed: i
 
     Where the halves hardly agree (below 0.42) the texts are diffuse, and no number is right: takes sqrt(n / 2) (Mardia
     et al. 1979), at most 40. With fewer than 400 vectors, where the best cut changes with every few more questions,
-    takes the mean of all cuts, as `_weigh_cuts` weighs them. Below six vectors, takes one cluster.
+    takes the mean of all cuts, as `_weigh_cuts` weighs them, or 0.65 sqrt(n) for diffuse ones. Below six vectors, takes
+    one cluster.
     """
     most = min(len(vectors) // 2, MOST_CLUSTERS)
     if most < 3:
@@ -77,27 +79,37 @@ def _average(cuts: "_Cuts", grid: Labels) -> tuple[int, str]:
     rated = np.array([cuts.separation_of_few(int(k)) for k in grid]) * np.sqrt(stability)
     if rated.max() <= 0:
         return 1, ": no split is better than none"
-    shares = _weigh_cuts(grid, rated, agreed=float(stability[rated.argmax()]), count=cuts.count)
+    usual = _USUAL * np.sqrt(cuts.count)
+    agreed = _agreement(grid, rated, stability)
+    if agreed < _HARDLY:
+        return max(2, min(int(grid[-1]), round(usual))), ": diffuse, 0.65 sqrt(n)"
+    shares = _weigh_cuts(grid, rated, agreed=agreed, usual=usual)
     mean = float(np.exp((shares * np.log(grid)).sum()))
     near = range(max(2, int(np.ceil(mean / _NEARBY))), min(int(grid[-1]), int(mean * _NEARBY)) + 1)
     best = max(near, key=lambda k: (cuts.separation_of_few(k) * cuts.stability(k) ** 0.5, -k), default=round(mean))
     return best, ": the mean of the cuts"
 
 
-def _weigh_cuts(grid: Labels, rated: Weights, *, agreed: float, count: int) -> Weights:
-    """Return how much each cut counts, as shares: its rating to the power of 12 a, times a prior.
+def _agreement(grid: Labels, rated: Weights, stability: Weights) -> float:
+    """Return the mean stability of the cuts, weighted by the fourth power of their rating, on a logarithmic scale."""
+    return float(np.average(stability, weights=(np.maximum(rated, 0.0) / rated.max()) ** 4 * _widths(grid)))
 
-    a is what the halves agree on at the best rated cut. The prior is log-normal around 0.65 sqrt(n), with precision
-    9 exp(-3 a): where halves find other groups, ratings mean little, and the usual number for as many questions counts.
-    A number counts by its share of the logarithmic scale. The constants come from 180 sets of 40 to 249 questions in 3
-    to 20 classes (docs/figures.md).
+
+def _weigh_cuts(grid: Labels, rated: Weights, *, agreed: float, usual: float) -> Weights:
+    """Return how much each cut counts, as shares: its rating to the power of 12 `agreed`, times a prior.
+
+    The prior is log-normal around the usual number for as many questions, with precision 9 exp(-3 `agreed`): where
+    halves find other groups, ratings mean little. A number counts by its share of the logarithmic scale. The constants
+    come from 170 sets of 40 to 249 questions in 3 to 20 classes (docs/figures.md).
     """
-    numbers = np.log(grid)
     weighed = _TRUST * agreed * np.log(np.maximum(rated, 1e-6) / rated.max())
-    precision = _PRIOR * np.exp(-_FADING * agreed)
-    weighed -= precision * (numbers - np.log(_USUAL * np.sqrt(count))) ** 2 / 2
-    shares = np.exp(weighed - weighed.max()) * (np.gradient(numbers) if len(grid) > 1 else 1.0)
+    weighed -= _PRIOR * np.exp(-_FADING * agreed) * (np.log(grid) - np.log(usual)) ** 2 / 2
+    shares = np.exp(weighed - weighed.max()) * _widths(grid)
     return np.asarray(shares / shares.sum())
+
+
+def _widths(grid: Labels) -> Weights:
+    return np.gradient(np.log(grid)) if len(grid) > 1 else np.ones(1)
 
 
 def silhouette(vectors: Vectors, labels: Labels, weights: Weights) -> float:
