@@ -38,7 +38,7 @@ def save_sets(target: Path, files: Sequence[Path]) -> None:
         rows = topic_sets.intents(seed=0, classes=150, questions=10_000)
         texts = [text for text, _ in rows]
         held |= _as_arrays("150 headings", texts, [name for _, name in rows], Embedder().embed(texts))
-    np.savez_compressed(target, **held)
+    np.savez_compressed(target, allow_pickle=False, **held)
 
 
 def _as_arrays(

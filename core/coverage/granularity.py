@@ -109,7 +109,7 @@ def _weigh_cuts(grid: Labels, rated: Weights, *, agreed: float, usual: float) ->
 
 
 def _widths(grid: Labels) -> Weights:
-    return np.gradient(np.log(grid)) if len(grid) > 1 else np.ones(1)
+    return np.asarray(np.gradient(np.log(grid)) if len(grid) > 1 else np.ones(1), dtype=np.float64)
 
 
 def silhouette(vectors: Vectors, labels: Labels, weights: Weights) -> float:
