@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from benchmarks.data import locate
 
@@ -42,6 +43,22 @@ def subset(data: Texts, *, seed: int, classes: int, least: int, most: int) -> Te
         own = [row for row in data if row[1] == name]
         found += _draw(own, int(rng.integers(least, most + 1)), rng)
     return found
+
+
+def draw_small(classes: Sequence[str], *, seed: int) -> NDArray[np.int64]:
+    """Return the rows of a small set: 3 to 20 of the classes, 40 to 249 rows, both log-uniform, in shuffled order.
+
+    In half of the sets the classes are equally large, in the others as a Dirichlet(3) draw, with at least 3 rows.
+    """
+    rng, kinds = np.random.default_rng(seed), np.array(classes)
+    names = np.unique(kinds)
+    count = min(len(names), round(np.exp(rng.uniform(np.log(3), np.log(20.49)))))
+    total = round(np.exp(rng.uniform(np.log(max(40, 3 * count)), np.log(249))))
+    shares = np.full(count, 1 / count) if rng.random() < 0.5 else rng.dirichlet(np.full(count, 3.0))
+    sizes = np.maximum(3, (shares * total).round().astype(int))
+    chosen = rng.choice(names, count, replace=False)
+    parts = [rng.permutation(np.flatnonzero(kinds == name))[:size] for name, size in zip(chosen, sizes, strict=True)]
+    return rng.permutation(np.concatenate(parts))[:249]
 
 
 def intents(*, seed: int, classes: int, questions: int) -> Texts:

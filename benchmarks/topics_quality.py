@@ -4,9 +4,10 @@ Run: `python -m benchmarks.topics_quality [FILE.csv --text text --label category
 Prints NMI and ARI at the true number of classes, on the whole and on harder samples of it, the number that `auto`
 chooses, and the share of topics whose name shares a word stem with the name of their most frequent class.
 
-`--made [--seeds 3]` prints ARI at the automatic number on the sets of `topic_sets.py` instead, beside KMeans at the
-true number, `--zipf` with uneven counts, and `--windows` how many topics keep their label in the next window, which
-shares half of its queries. `--judge` prints topics with ten questions each, for a reader to judge.
+`--small [--seeds 20]` draws small sets of 3 to 20 classes and prints ARI at the automatic number, beside KMeans at the
+true number; `--made [--seeds 3]` does so for the sets of `topic_sets.py`. `--zipf` has uneven counts, and `--windows`
+prints how many topics keep their label in the next window, which shares half of its queries. `--judge` prints topics
+with ten questions each, for a reader to judge.
 """
 
 import argparse
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--label", default="category")
     parser.add_argument("--names", action="store_true", help="print every topic's name and its majority class")
     parser.add_argument("--made", action="store_true", help="made sets at the automatic number")
+    parser.add_argument("--small", action="store_true", help="small sets at the automatic number")
     parser.add_argument("--zipf", action="store_true", help="uneven counts at the automatic number")
     parser.add_argument("--windows", action="store_true", help="labels in windows that overlap by half")
     parser.add_argument("--judge", action="store_true", help="print topics as Markdown, for a reader to judge")
@@ -104,6 +106,8 @@ def main() -> None:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     if options.made:
         _print_made(seeds)
+    elif options.small:
+        print_small(read_labeled(options.file, text=options.text, label=options.label), seeds)
     elif options.judge:
         _print_for_judging()
     elif options.windows:
@@ -175,6 +179,40 @@ def _print_made(seeds: Sequence[int]) -> None:
             ours, peer = agreement(classes, auto.assignments)[1], agreement(classes, theirs)[1]
             chosen = auto.chosen_clusters
             print(f"{name:30} {seed:5} {len(texts):6} {count:7} {chosen:5} {ours:6.3f} {peer:.3f}", flush=True)
+
+
+def print_small(data: Labeled, seeds: Sequence[int]) -> None:
+    """Print ARI and the number of topics on small sets of 3 to 20 classes, beside KMeans at the true number.
+
+    Prints how far the number changes without a tenth of the texts, too.
+    """
+    from sklearn.cluster import KMeans
+
+    gaps, factors, jumps = [], [], []
+    for seed in seeds:
+        part = data.take(topic_sets.draw_small(data.classes.tolist(), seed=seed))
+        found, again = (
+            find_topics(as_queries(each.texts), each.vectors)
+            for each in (part, part.take(np.arange(len(part.texts) // 10, len(part.texts))))
+        )
+        theirs = KMeans(part.class_count, n_init=10, random_state=0).fit_predict(part.vectors)
+        ours, peer = (agreement(part.classes.tolist(), one)[1] for one in (found.assignments, theirs))
+        gaps.append(ours - peer)
+        factors.append(_factor(found.chosen_clusters, part.class_count))
+        jumps.append(_factor(found.chosen_clusters, again.chosen_clusters))
+        told = f"{part.class_count:3} classes, {found.chosen_clusters:3} topics"
+        print(f"  seed {seed:3}: {len(part.texts):3} texts, {told}, ARI {ours:.3f}, KMeans {peer:.3f}", flush=True)
+    below, within = np.mean(np.array(gaps) < -0.02), np.mean(np.array(factors) <= 2)
+    print(f"{len(gaps)} sets: ARI {np.mean(gaps):+.3f} to KMeans, {below:.0%} over 0.02 below, worst {min(gaps):+.3f}")
+    print(f"number within a factor of two in {within:.0%}")
+    usual, often = np.median(jumps), np.quantile(jumps, 0.9)
+    print(
+        f"without a tenth of the texts it changes by a factor of {usual:.2f} in the median, {often:.2f} in one of ten"
+    )
+
+
+def _factor(left: int, right: int) -> float:
+    return max(left, right) / max(1, min(left, right))
 
 
 def _print_zipf(data: Labeled, seeds: Sequence[int]) -> None:

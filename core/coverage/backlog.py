@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 from core.audit.actions import Action
 from core.audit.settings import save_versioned
 from core.audit.trail import AuditFilter, list_audit
-from core.coverage.labels import make_title
+from core.coverage.labels import titles_of
 from core.coverage.topics import KnownTopic, Topic
 from core.errors import NotFound
 from quarterdeck.clock import from_ms
@@ -193,7 +193,7 @@ def forget_labels(connection: Connection, texts: Collection[str]) -> None:
 
 
 def _find_named_after(connection: Connection, texts: Collection[str]) -> list[str]:
-    titles = {make_title(text).casefold() for text in texts} - {""}
+    titles = {title.casefold() for text in texts for title in titles_of(text)} - {""}
     rows = connection.execute(select(topics.c.topic_id, topics.c.label)) if titles else ()
     return [row.topic_id for row in rows if row.label.casefold() in titles]
 

@@ -15,12 +15,12 @@ from core.coverage.trees import (
     Neighbors,
     Vectors,
     Weights,
-    cluster_sums,
+    centers_of,
     cut,
     find_neighbors,
     grow_tree,
     nearest,
-    normalize,
+    refine,
     smooth,
 )
 
@@ -49,7 +49,8 @@ def cluster_vectors(vectors: Vectors, counts: Weights, *, clusters: int | None =
     2. Of more than `SAMPLE_LIMIT` vectors, the most asked ones and a seeded sample of the rest shape the clusters.
     3. Vectors whose nearest neighbors are no nearer than unrelated vectors are set aside as outliers.
     4. Each vector moves towards its nearest neighbors, which evens out wording.
-    5. Ward's tree is cut at the wanted number, and the cut starts a spherical k-means.
+    5. Ward's tree is cut at the wanted number, and the cut starts a spherical k-means. Of fewer than `FEW` vectors,
+       where the nearest neighbors are often of another topic, it moves the vectors as they are.
     6. The vectors outside the sample join the nearest cluster.
 
     Needs at least as many vectors as clusters. Deterministic for the same vectors in the same order.
@@ -78,10 +79,11 @@ def _shape(
     if wanted is None:
         clusters, chosen_by = choose_clusters(vectors[inside], weights[inside], merges, seed=seed)
     labels = np.empty(len(vectors), dtype=np.int64)
-    labels[inside] = _refine(smoothed[inside], weights[inside], cut(merges, clusters), clusters)
-    centers = _centers(vectors[inside], labels[inside], weights[inside], clusters)
+    moving = vectors if len(vectors) < FEW else smoothed
+    labels[inside] = refine(moving[inside], weights[inside], cut(merges, clusters), clusters)
+    centers = centers_of(vectors[inside], labels[inside], weights[inside], clusters)
     labels[outlying] = nearest(vectors[outlying], centers)[0]
-    return labels, _centers(smoothed[inside], labels[inside], weights[inside], clusters), chosen_by
+    return labels, centers_of(smoothed[inside], labels[inside], weights[inside], clusters), chosen_by
 
 
 def _extend(found: Clustering, vectors: Vectors, counts: Weights, centers: Vectors, strange: float) -> Clustering:
@@ -106,11 +108,6 @@ def _sample(counts: Weights, limit: int, seed: int) -> Labels:
     order = np.argsort(-counts, kind="stable")
     drawn = np.random.default_rng(seed).choice(order[limit // 2 :], limit - limit // 2, replace=False)
     return np.sort(np.concatenate([order[: limit // 2], drawn]))
-
-
-def _centers(vectors: Vectors, labels: Labels, weights: Weights, clusters: int) -> Vectors:
-    sums, _ = cluster_sums(vectors, labels, weights, clusters)
-    return normalize(sums.astype(np.float32))
 
 
 def _closeness(near: Neighbors, counts: Weights) -> Vectors:
@@ -149,13 +146,3 @@ def _branches(vectors: Vectors, weights: Weights, merges: NDArray[np.float64]) -
     cuts = [cut(merges, int(k)) for k in grid]
     scores = np.array([silhouette(vectors, one, weights) for one in cuts])
     return cuts[int(np.flatnonzero(scores >= 0.8 * scores.max())[-1])]
-
-
-def _refine(smoothed: Vectors, weights: Weights, labels: Labels, clusters: int) -> Labels:
-    """Spherical k-means from a given start; stops when nothing moves, or before a cluster would become empty."""
-    for _ in range(50):
-        moved, _ = nearest(smoothed, _centers(smoothed, labels, weights, clusters))
-        if np.array_equal(moved, labels) or np.bincount(moved, minlength=clusters).min() == 0:
-            break
-        labels = moved
-    return labels

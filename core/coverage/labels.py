@@ -21,6 +21,8 @@ _TAG = re.compile(r"<[^<>]{0,200}>")
 _SPLIT = re.compile(
     r"(?<![.,;:!?()\[\]{}\"“”|\n])[.,;:!?()\[\]{}\"“”|\n]+(?=\s|$)|[;!?()\[\]{}\"“”|。、？！，।]+|\s[-–—]+\s"
 )
+_OPENING = re.compile(r"[^,:!.?]{2,30}[,:!] +(?=\S)")
+_COURTESIES = frozenset({"sorry", "quick", "question", "dear", "team", "morning", "evening", "everyone", "excuse"})
 _PHRASE_WORDS = 3
 _COMMON = 0.5  # a word in more of the texts than this tells no topic from another
 _SHARE_OF_BEST = 0.25  # keywords that score lower than this share of the first one are left out
@@ -55,30 +57,40 @@ def find_keywords(
 
 
 def make_title(text: str) -> str:
-    """Return a text as a title: one line without markup, at most 80 characters, cut between words.
+    """Return a text as a title: one line without markup and greeting, at most 80 characters, cut between words.
 
-    >>> make_title("How do I <b>reset</b>   my password?")
-    'How do I reset my password?'
+    >>> make_title("Hi, how do I <b>reset</b>   my password?")
+    'how do I reset my password?'
     """
-    plain = " ".join(_strip(text).split()) or " ".join(text.split())
-    if len(plain) <= LONGEST_TITLE:
-        return plain
-    cut = plain[: LONGEST_TITLE - 1]
-    return (cut.rsplit(" ", 1)[0] if " " in cut[LONGEST_TITLE // 2 :] else cut).rstrip(" ,;:-") + "…"
+    plain = _flatten(text)
+    while (opening := _OPENING.match(plain)) and all(_says_nothing(word) for word in find_words(opening[0])):
+        plain = plain[opening.end() :]
+    return _shorten(plain)
 
 
-def choose_title(candidates: Sequence[str], keywords: Sequence[str]) -> int:
-    """Return which of some typical texts, the most typical first, is the best title.
+def titles_of(text: str) -> frozenset[str]:
+    """Return the titles that a text gives: without its greeting, and with it, as topics were called before."""
+    return frozenset({make_title(text), _shorten(_flatten(text))})
 
-    A good title says what the keywords say and is neither a fragment nor longer than a line; else the first wins.
+
+def choose_title(candidates: Sequence[str], keywords: Sequence[str], texts: Sequence[str] = ()) -> int:
+    """Return which of some typical texts, the most typical first, is the best title of the `texts` of a topic.
+
+    A good title has the words that many of the texts have (the mean recall of their words) and few others, says what
+    the keywords say, and is neither a fragment nor long; else the first wins.
     """
     wanted = {each for keyword in keywords for each in _stems(keyword)}
+    told = [words for text in texts or candidates if (words := _stems(text))]
+    shares = Counter(word for words in told for word in words)
 
     def rate(at: int) -> float:
         text = make_title(candidates[at])
         words = _stems(text)
+        recall = sum(len(words & each) / len(each) for each in told) / max(1, len(told))
+        shared = sum(min(1.0, 2 * shares[word] / len(told)) for word in words) / max(1, len(words))
         named = len(words & wanted) / max(1, len(wanted))
-        return named - 0.08 * at - 0.01 * max(0, len(text) - 60) - (0.5 if len(find_words(text)) < 3 else 0.0)
+        fragment = 0.4 if len(find_words(text)) < 3 else 0.0
+        return recall + 0.4 * shared + 0.3 * named - 0.03 * at - 0.01 * max(0, len(text) - 50) - fragment
 
     return max(range(len(candidates)), key=rate)
 
@@ -123,6 +135,21 @@ _SUFFIXES = (
     ("is", 1, "is"),
     ("s", 3, ""),
 )
+
+
+def _flatten(text: str) -> str:
+    return " ".join(_strip(text).split()) or " ".join(text.split())
+
+
+def _shorten(plain: str) -> str:
+    if len(plain) <= LONGEST_TITLE:
+        return plain
+    cut = plain[: LONGEST_TITLE - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[LONGEST_TITLE // 2 :] else cut).rstrip(" ,;:-") + "…"
+
+
+def _says_nothing(word: str) -> bool:
+    return is_stop_word(word) or word.casefold() in _COURTESIES
 
 
 def _stems(text: str) -> set[str]:

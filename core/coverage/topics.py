@@ -25,6 +25,7 @@ FEWEST_ASKED = 10  # below this, groups mean nothing
 LOW_SCORE_SHARE = 0.10
 SAME_TOPIC_SIMILARITY = 0.80  # between the centroids of one topic in two runs; see `_match_known`
 SAMPLES = 5
+_CANDIDATES, _TOLD = 12, 200  # members nearest to the center: for its title, and those that say what a good one is
 
 
 class TopicStatus(StrEnum):
@@ -333,8 +334,9 @@ def _typical(texts: Texts, members: NDArray[np.int64], keywords: Sequence[str]) 
     unit = texts.vectors[members].astype(np.float64)
     center = unit.T @ texts.weights[members]
     toward = unit @ (center / max(float(np.linalg.norm(center)), 1e-12))
-    central = np.argsort(-toward, kind="stable")[:SAMPLES]
-    picked = [int(central[choose_title([texts.written[members[at]] for at in central], keywords)])]
+    central = [int(at) for at in np.argsort(-toward, kind="stable")[:_TOLD]]
+    told = [texts.written[members[at]] for at in central]
+    picked = [central[choose_title(told[:_CANDIDATES], keywords, told)]]
     alike = unit @ unit[picked[0]]
     while len(picked) < min(SAMPLES, len(members)):
         value = toward - 0.5 * alike

@@ -1,4 +1,4 @@
-"""Rule: vectors, their neighbors and Ward's tree over them; what the clustering and the choice of its number build on.
+"""Rule: vectors, their neighbors, centers and Ward's tree; what the clustering and the choice of its number build on.
 
 Knows nothing of texts, scores or topics.
 """
@@ -55,6 +55,21 @@ def cluster_sums(vectors: Vectors, labels: Labels, weights: Weights, clusters: i
     at = np.arange(len(labels))
     membership = csr_matrix((weights, (labels, at)), shape=(clusters, len(labels)))
     return np.asarray(membership @ vectors), np.bincount(labels, weights, clusters).astype(np.float64)
+
+
+def centers_of(vectors: Vectors, labels: Labels, weights: Weights, clusters: int) -> Vectors:
+    """Return the weighted mean of each cluster's vectors, at length 1."""
+    return normalize(cluster_sums(vectors, labels, weights, clusters)[0].astype(np.float32))
+
+
+def refine(vectors: Vectors, weights: Weights, labels: Labels, clusters: int) -> Labels:
+    """Spherical k-means from a given start; stops when nothing moves, or before a cluster would become empty."""
+    for _ in range(50):
+        moved, _ = nearest(vectors, centers_of(vectors, labels, weights, clusters))
+        if np.array_equal(moved, labels) or np.bincount(moved, minlength=clusters).min() == 0:
+            break
+        labels = moved
+    return labels
 
 
 def find_neighbors(vectors: Vectors, pool: Vectors, *, own: bool) -> Neighbors:

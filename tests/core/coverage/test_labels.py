@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.coverage.labels import choose_title, find_keywords, make_title
+from core.coverage.labels import choose_title, find_keywords, make_title, titles_of
 from core.coverage.languages import find_words, language_of
 
 
@@ -59,6 +59,31 @@ def test_a_title_is_one_line_of_text_cut_between_words() -> None:
     long = make_title("why is " + "the payment still pending " * 10)
     assert len(long) <= 80
     assert long.endswith(" still…")
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("Hello, please tell me: how do I set up NAT", "how do I set up NAT"),
+        ("sorry, one more thing: why does NAT fail", "why does NAT fail"),
+        ("NAT, DHCP: which one fails?", "NAT, DHCP: which one fails?"),
+        ("Hello, ", "Hello,"),
+        ("Thank you!", "Thank you!"),
+    ],
+)
+def test_a_title_has_no_greeting(text: str, title: str) -> None:
+    assert make_title(text) == title
+
+
+def test_a_text_is_recognized_in_titles_of_earlier_releases_which_kept_greetings() -> None:
+    assert titles_of("Hi, reset my PIN") == {"reset my PIN", "Hi, reset my PIN"}
+
+
+def test_the_title_has_the_words_that_most_questions_have() -> None:
+    candidates = ["can I get help with a top-up from my watch in Spain", "how do I top up"]
+    texts = ["how do I top up", "top up my card", "why can I not top up", "top-up with my watch", "top up"]
+    assert choose_title(candidates, ["top"], texts) == 1
+    assert choose_title(candidates[::-1], ["top"], texts) == 0
 
 
 def test_the_title_is_the_typical_question_that_says_what_the_keywords_say() -> None:

@@ -63,6 +63,23 @@ def test_the_number_of_well_separated_groups_is_found(sizes: tuple[int, ...]) ->
     assert found(sizes).chosen_clusters == len(sizes)
 
 
+def test_few_questions_with_nothing_in_common_get_the_usual_number() -> None:
+    rows = np.random.default_rng(5).standard_normal((150, 64)).astype(np.float32)
+    vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    chosen = clusters.cluster_vectors(vectors, np.ones(150))
+    assert chosen.clusters == round(0.65 * np.sqrt(150))
+    assert chosen.chosen_by.endswith("diffuse, 0.65 sqrt(n)")
+
+
+def test_the_number_of_few_questions_hardly_changes_with_the_window() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.eye(64)[np.arange(240) % 12] + 0.18 * rng.standard_normal((240, 64))
+    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    numbers = [clusters.cluster_vectors(vectors[start : start + 160], np.ones(160)).clusters for start in (0, 40, 80)]
+    assert 6 <= min(numbers) <= max(numbers) <= 24
+    assert max(numbers) <= 1.5 * min(numbers)
+
+
 def test_asking_more_often_makes_a_topic_larger_than_having_more_wordings() -> None:
     queries = [*asked((10,), count=1), *(AskedQuery(f"hugepage {n}", 9, 0.3) for n in range(4))]
     largest = find_topics(queries, blobs((10, 4)), clusters=2).topics[0]
@@ -195,7 +212,7 @@ def test_gain_is_the_lacking_score_of_what_belongs_together() -> None:
 
 def test_a_tight_gap_ranks_above_a_larger_loose_one() -> None:
     sizes = (10, 30)
-    vectors = np.vstack([blobs((10,), spread=0.05), np.roll(blobs((30,), spread=0.6), 1, axis=1)])
+    vectors = np.vstack([blobs((10,), spread=0.05), np.roll(blobs((30,), spread=0.5), 1, axis=1)])
     answer = find_topics(asked(sizes), vectors, clusters=2, baseline_median=0.8)
     assert answer.topics[0].keywords == ("hugepage size",)
     assert answer.ranked()[0].keywords == ("VPP plugin",)
