@@ -31,6 +31,7 @@ from app.commands import (
     migrations,
     prompts,
     questions,
+    requests,
     roles,
     scores,
     services,

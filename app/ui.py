@@ -19,7 +19,7 @@ from app.navigation import TITLES, first_service, link_to, shown_environment, sh
 from app.text import plain, plain_error, show_unseen
 from core.corpus.worddiff import SegmentKind, TextSegment
 from core.drift.verdict import DriftStatus
-from core.errors import HalfDone, QuarterdeckError
+from core.errors import ApprovalNeeded, HalfDone, QuarterdeckError
 from core.safety.letters import show_text
 from core.safety.spreadsheets import write_row
 from quarterdeck.scope import DEFAULT_SERVICE, Scope, fold_environment
@@ -208,6 +208,8 @@ def record_change(change: Callable[[], int], *, effect: str = "") -> None:
         said = "success", f"Recorded as audit entry {change()}. {effect}".strip()
     except HalfDone as error:
         said = "error", f"**Only partly done** — {plain_error(error)}"
+    except ApprovalNeeded as needed:
+        said = "info", plain_error(needed)
     except QuarterdeckError as error:
         said = "error", f"**Nothing was changed** — {plain_error(error)}"
     st.session_state["said"] = said

@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from quarterdeck.clock import now_ms
 
-REVISION = "0005_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
+REVISION = "0006approvals_serves_0003"  # clients of 0003 still write to this schema: its triggers count their rows
 HISTOGRAM_BINS = 50
 EMPTY_BIN = -1
 ROLLUP_LOCK = 0x726F6C6C  # "roll": PostgreSQL's advisory lock while a writer updates the rollups
@@ -573,6 +573,38 @@ ended_sessions = Table(
     metadata,
     Column("session", String(64), primary_key=True),
     Column("ended_ms", BigInteger, nullable=False),
+)
+
+# Changes that wait for a second person: `changes` are actions with their states before and after, as JSON, and `digest`
+# identifies them. `due_ms` is when an approved one is applied, `entry_id` the audit entry that did so.
+change_requests = Table(
+    "change_requests",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("environment", String(64), nullable=False),
+    Column("changes", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("editor", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("effect", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger),
+    Column("entry_id", BigInteger),
+    Index("change_requests_by_digest", "digest", "state"),
+)
+
+# Tokens that somebody made after signing in: they act for this person.
+token_owners = Table(
+    "token_owners",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("owner", Text, nullable=False),
 )
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route, Router
 
-from app.http import changes_api, ofrep, operations_api, otlp_api, records
+from app.http import changes_api, ofrep, operations_api, otlp_api, records, requests_api
 
 
 async def healthz(_request: Request) -> Response:
@@ -20,6 +20,7 @@ ROUTES = [
     Route("/healthz", healthz),
     *records.ROUTES,
     *changes_api.ROUTES,
+    *requests_api.ROUTES,
     *otlp_api.ROUTES,
     *ofrep.ROUTES,
     *operations_api.ROUTES,

@@ -19,6 +19,7 @@ from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
 from app.http.sign_out import SigningOut
+from core.approved import apply_due_requests
 from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
 from core.alerts.heads import export_head
@@ -103,6 +104,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
+        PeriodicJob("approved requests", 5, lambda: apply_due_requests(store, now=datetime.now(UTC))),
         PeriodicJob("scores", SCORES_EVERY_S, lambda: apply_scores(store, now_ms=to_ms(datetime.now(UTC)))),
         PeriodicJob("backfill", 60, lambda: (backfill(store), backfill_log(store))),
         PeriodicJob("dimensions", 60, lambda: declare_dimensions(store)),

@@ -28,6 +28,7 @@ class Subject(StrEnum):
     QUESTION = "question"
     VIEW = "view"
     SESSION = "session"
+    APPROVAL = "approval"
 
 
 class Action(StrEnum):
@@ -84,6 +85,12 @@ class Action(StrEnum):
     QUESTION_JUDGE = "question.judge"
     VIEW_SAVE = "view.save"
     VIEW_DELETE = "view.delete"
+    APPROVAL_POLICY = "approval.policy"
+    APPROVAL_REQUEST = "approval.request"
+    APPROVAL_AMEND = "approval.amend"
+    APPROVAL_GRANT = "approval.grant"
+    APPROVAL_REJECT = "approval.reject"
+    APPROVAL_WITHDRAW = "approval.withdraw"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

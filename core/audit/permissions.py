@@ -84,6 +84,12 @@ NEEDS = {
     Action.QUESTION_JUDGE: Role.EDITOR,
     Action.VIEW_SAVE: Role.EDITOR,
     Action.VIEW_DELETE: Role.EDITOR,
+    Action.APPROVAL_POLICY: Role.ADMIN,
+    Action.APPROVAL_REQUEST: Role.EDITOR,
+    Action.APPROVAL_AMEND: Role.EDITOR,
+    Action.APPROVAL_GRANT: Role.EDITOR,
+    Action.APPROVAL_REJECT: Role.EDITOR,
+    Action.APPROVAL_WITHDRAW: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.
