@@ -124,7 +124,7 @@ for command in (
     log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command,
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
-    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary,
-    experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
+    prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
+    canaries.canary, experiments.experiments, backups.backup, backups.restore, doctor.doctor, migrations.migrate,
 ):  # fmt: skip
     main.add_command(command)

@@ -45,6 +45,8 @@ def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int
 
     Raises Conflict, and voids the request, if something that it changes is not as it was any more.
     """
+    if get_request(store, request.request_id).version != request.version:
+        raise Conflict(f"request {request.request_id} was changed meanwhile; reload and read it again")
     if request.state not in READY:
         raise Conflict(f"request {request.request_id} is {request.state}; nothing was changed")
     if not can_apply(request):

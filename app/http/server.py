@@ -19,10 +19,10 @@ from app.http.limits import ImpatientProtocol, Limits
 from app.http.logs import take_over_logs, write_logs
 from app.http.observing import Observing
 from app.http.sign_out import SigningOut
-from core.approved import apply_due_requests
 from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
 from core.alerts.heads import export_head
+from core.approved import apply_due_requests
 from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of

@@ -44,8 +44,8 @@ def set_policy(store: Store, policy: Policy, by: Act, *, has_sign_in: bool) -> i
     before = known.get(by.environment)
     after = {"required": policy.required, "alone": list(policy.alone)}
     with changing(store, by) as change:
+        change.record(Action.APPROVAL_POLICY, by.environment, before, after)  # by the policy until now
         save_setting(change.connection, POLICIES, known | {by.environment: after}, expected_version=version)
-        change.record(Action.APPROVAL_POLICY, by.environment, before, after)
     return change.entry_id
 
 
