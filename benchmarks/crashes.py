@@ -2,9 +2,9 @@
 
 Run: `python -m benchmarks.crashes [--rounds 200] [--database postgresql://…]`. Each round starts one process that
 writes for all it is worth: a service that logs, somebody who flips a flag, a builder of an index, a sender of alerts,
-or a server that takes in retrievals one after the other, rows with documents and scores from several senders at once
-(group commit), or spans over gRPC. It notes what it was told is done, and gets a SIGKILL at a random moment. Then
-everything noted has to be there, and the store has to be whole. `tests/faults` runs it small.
+two people who ask and approve, or a server that takes in retrievals one after the other, rows with documents and scores
+from several senders at once (group commit), or spans over gRPC. It notes what it was told is done, and gets a SIGKILL
+at a random moment. Then everything noted has to be there, and the store has to be whole. `tests/faults` runs it small.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,16 +35,21 @@ from core.alerts.alerts import AlertRule
 from core.alerts.delivery import check_alerts
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.alerts.webhooks import post_signed
+from core.approvals.operations import approve_request, set_policy
+from core.approvals.requests import get_request, list_requests
+from core.approved import apply_request
 from core.audit.acts import Act
+from core.audit.gate import Origin, Policy, RequestState
 from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
-from core.flags.operations import create_flag, switch_flag
+from core.errors import ApprovalNeeded
+from core.flags.operations import change_rollout, create_flag, switch_flag
 from core.flags.store import get_flag
 from core.indexes.builds import build_version
 from core.indexes.registry import list_indexes
 from core.log.scores import apply_scores
 from quarterdeck.client import Quarterdeck
 from quarterdeck.clock import from_ms, now_ms
-from quarterdeck.definitions import boolean_flag
+from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import DIMENSIONS
@@ -55,8 +60,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 ACT = Act("harness", "under fire")
 FLAG = "under-fire"
 # The roles that are killed, in this order.
-TURNS = ("log", "flip", "group", "alert", "flip", "build", "grpc", "log", "alert", "serve")
+TURNS = ("log", "flip", "group", "alert", "request", "build", "grpc", "log", "alert", "serve")
 DRIFTING = Scope("alerting", "drifting")
+ASKED = "asked-for"
 WATCH = Act("harness", "under fire", environment=DRIFTING.environment)
 SECRET, RULES = "the secret of a webhook", 8  # rules that are due at once
 SENDERS, HITS = 4, 2  # threads that send at once, and documents of each of their rows
@@ -76,6 +82,7 @@ class Outcome:
     spans: int = 0
     alerts: int = 0
     alerts_twice: int = 0
+    approved: int = 0
     lost: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
@@ -87,6 +94,8 @@ def run(folder: Path, url: str, *, rounds: int, seed: int = 1) -> Outcome:
     with closing(Store(url, create=True)) as store:
         create_flag(store, FLAG, boolean_flag(on=True), ACT)
         append_retrievals(store, _list_drifting(now_ms()))
+        create_flag(store, ASKED, boolean_flag(on=True, rollout_pct=0), WATCH)
+        set_policy(store, Policy(required=True), WATCH, has_sign_in=True)
     killers: dict[str, Callable[[int], None]] = {
         "log": lambda number: _kill_logger(folder, url, number, rng, outcome),
         "flip": lambda number: _kill_flipper(folder, url, number, rng, outcome),
@@ -94,6 +103,7 @@ def run(folder: Path, url: str, *, rounds: int, seed: int = 1) -> Outcome:
         "serve": lambda number: _kill_server(folder, url, number, rng, outcome),
         "group": lambda number: _kill_group(folder, url, number, rng, outcome),
         "grpc": lambda number: _kill_grpc(folder, url, number, rng, outcome),
+        "request": lambda number: _kill_approver(folder, url, number, rng, outcome),
         "alert": lambda number: _kill_alerter(folder, url, number, rng, outcome),
     }
     for number in range(rounds):
@@ -138,6 +148,39 @@ def _kill_alerter(folder: Path, url: str, number: int, rng: random.Random, outco
     outcome.alerts += len(names)
     outcome.alerts_twice += sum(came[name] == 2 for name in names)
     outcome.lost += [f"{name} came {came[name]} times" for name in names if came[name] not in (1, 2)]
+
+
+def _kill_approver(folder: Path, url: str, number: int, rng: random.Random, outcome: Outcome) -> None:
+    """Kill two people who ask, approve and apply. What they were told is applied is, once, and nothing is half done."""
+    told = [int(line) for line in _kill(_approve, (url,), folder / f"told-{number}", rng)[1:]]
+    outcome.approved += len(told)
+    with closing(Store(url)) as store:
+        found = {each.request_id: each for each in list_requests(store, states=tuple(RequestState), limit=10_000)}
+        entries = [entry for entry in list_audit(store, AuditFilter(target=ASKED), limit=None) if entry.before]
+        flag = get_flag(store, DRIFTING.environment, ASKED)
+    applied = sorted(each.entry_id for each in found.values() if each.state is RequestState.APPLIED)
+    outcome.lost += [f"request {each}" for each in told if found[each].state is not RequestState.APPLIED]
+    stands = not entries or flag.definition == entries[0].after
+    if applied != sorted(entry.entry_id for entry in entries) or not stands:
+        outcome.torn.append(f"requests {applied}, entries {[entry.entry_id for entry in entries]}")
+
+
+def _approve(url: str, notes: Path) -> None:
+    store, share = Store(url, wait_s=_PATIENCE_S), 0
+    ada, bob = (replace(WATCH, actor=name, origin=Origin.PERSON) for name in ("ada", "bob"))
+    with notes.open("ab", buffering=0) as note:
+        note.write(b"began\n")
+        while True:
+            flag = get_flag(store, DRIFTING.environment, ASKED)
+            share = int(rollout_pct(flag.definition) or 0) % 90 + 1
+            try:
+                change_rollout(store, flag, share, ada)
+                continue  # a killed one had approved it
+            except ApprovalNeeded as needed:
+                number = needed.request_id
+            approve_request(store, get_request(store, number), bob)
+            apply_request(store, get_request(store, number), now=datetime.now(UTC))
+            note.write(f"{number}\n".encode())
 
 
 def _list_drifting(now: int) -> list[Retrieval]:
@@ -437,7 +480,7 @@ def report(outcome: Outcome) -> str:
     return (
         f"{outcome.kills.total()} SIGKILLs ({killed})\n{outcome.flushed:,} flushed retrievals, "
         f"{outcome.flips:,} flips, {outcome.alerts:,} alerts ({outcome.alerts_twice:,} came twice), "
-        f"{outcome.received:,} retrievals, {outcome.scored:,} scores "
+        f"{outcome.approved:,} approved requests, {outcome.received:,} retrievals, {outcome.scored:,} scores "
         f"and {outcome.spans:,} spans acknowledged by the server: "
         f"{len(outcome.lost)} lost, {len(outcome.torn)} torn"
     )

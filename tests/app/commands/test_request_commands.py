@@ -32,7 +32,9 @@ def test_a_request_is_shown_approved_by_a_token_and_applied(
     set_policy(store, Policy(required=True), ADA, has_sign_in=True)
     with pytest.raises(ApprovalNeeded):
         change_rollout(store, get_flag(store, "production", "use_hyde"), 50, ADA)
-    refused = quarterdeck("flags", "rollout", "use_hyde", "20", "--reason", "at the machine", "--database", url)
+    refused = quarterdeck(
+        "flags", "set", "use_hyde", "--rollout", "20", "--reason", "at the machine", "--database", url
+    )
     assert "only who signed in can ask for it" in only_line(refused, 1)
     assert "waiting  flag.update use_hyde, asked by ada" in quarterdeck("requests", "list", "--database", url).out
     assert "+" in quarterdeck("requests", "show", "1", "--database", url).out
