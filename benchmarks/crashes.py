@@ -152,7 +152,7 @@ def _kill_alerter(folder: Path, url: str, number: int, rng: random.Random, outco
 
 def _kill_approver(folder: Path, url: str, number: int, rng: random.Random, outcome: Outcome) -> None:
     """Kill two people who ask, approve and apply. What they were told is applied is, once, and nothing is half done."""
-    told = [int(line) for line in _kill(_approve, (url,), folder / f"told-{number}", rng)[1:]]
+    told = [int(line) for line in _kill(_approve, (url,), folder / f"told-{number}", rng, within_s=2.0)[1:]]
     outcome.approved += len(told)
     with closing(Store(url)) as store:
         found = {each.request_id: each for each in list_requests(store, states=tuple(RequestState), limit=10_000)}

@@ -16,7 +16,7 @@ from app.http.refusals import RequestRefused, refuse
 from core.access.scopes import Token, TokenScope
 from core.approvals.operations import approve_request, reject_request, withdraw_request
 from core.approvals.people import act_for
-from core.approvals.requests import ChangeRequest, get_request, list_requests
+from core.approvals.requests import OPEN, ChangeRequest, get_request, list_requests
 from core.approved import apply_request, can_apply, preview_request
 from core.audit.gate import RequestState
 from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
@@ -29,7 +29,7 @@ async def requests(request: Request) -> Response:
     """Return the open change requests of the token's environment, with the states before and after; `all=1` all."""
     try:
         token = await _identify(request)
-        states = tuple(RequestState) if request.query_params.get("all") == "1" else None
+        states = tuple(RequestState) if request.query_params.get("all") == "1" else OPEN
         found = await to_thread.run_sync(_list, token.environment, states)
     except QuarterdeckError as error:
         return refuse(error)
@@ -64,8 +64,8 @@ async def _identify(request: Request) -> Token:
     return token
 
 
-def _list(environment: str, states: tuple[RequestState, ...] | None) -> tuple[ChangeRequest, ...]:
-    return list_requests(get_store(), environment, **({"states": states} if states else {}))
+def _list(environment: str, states: tuple[RequestState, ...]) -> tuple[ChangeRequest, ...]:
+    return list_requests(get_store(), environment, states=states)
 
 
 def _decide(token: Token, number: int, verb: str, body: dict[str, Any]) -> dict[str, Any]:
