@@ -44,7 +44,7 @@ async def decision(request: Request) -> Response:
         if not isinstance(body, dict):
             raise InvalidInput("body", "must be an object with a reason and a version")
         answer = await to_thread.run_sync(
-            _decide, token, request.path_params["number"], request.path_params["verb"], body
+            _decide, token, _read_number(request.path_params["number"]), request.path_params["verb"], body
         )
     except QuarterdeckError as error:
         return refuse(error)
@@ -53,7 +53,7 @@ async def decision(request: Request) -> Response:
 
 ROUTES = [
     Route("/v1/requests", requests, methods=["GET"]),
-    Route("/v1/requests/{number:int}/{verb}", decision, methods=["POST"]),
+    Route("/v1/requests/{number}/{verb}", decision, methods=["POST"]),
 ]
 
 
@@ -62,6 +62,12 @@ async def _identify(request: Request) -> Token:
     if token is None:
         raise RequestRefused(401, "change requests need a token of a person, made on a page after signing in")
     return token
+
+
+def _read_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise NotFound(f"request: {text[:40]!r} is no number of one")
+    return int(text)
 
 
 def _list(environment: str, states: tuple[RequestState, ...]) -> tuple[ChangeRequest, ...]:
