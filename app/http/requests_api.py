@@ -28,7 +28,7 @@ MOST_BYTES = 64_000
 async def requests(request: Request) -> Response:
     """Return the open change requests of the token's environment, with the states before and after; `all=1` all."""
     try:
-        token = await _identify(request)
+        token = _check_owner(await identify(request, TokenScope.ADMIN))
         states = tuple(RequestState) if request.query_params.get("all") == "1" else OPEN
         found = await to_thread.run_sync(_list, token.environment, states)
     except QuarterdeckError as error:
@@ -39,7 +39,7 @@ async def requests(request: Request) -> Response:
 async def decision(request: Request) -> Response:
     """Approve, reject or withdraw a request. The body holds a `reason` and the `version` that was read."""
     try:
-        token = await _identify(request)
+        token = _check_owner(await identify(request, TokenScope.ADMIN))
         body = parse_json(await read_body(request, MOST_BYTES))
         if not isinstance(body, dict):
             raise InvalidInput("body", "must be an object with a reason and a version")
@@ -57,8 +57,7 @@ ROUTES = [
 ]
 
 
-async def _identify(request: Request) -> Token:
-    token = await identify(request, TokenScope.ADMIN)
+def _check_owner(token: Token | None) -> Token:
     if token is None:
         raise RequestRefused(401, "change requests need a token of a person, made on a page after signing in")
     return token
