@@ -28,8 +28,9 @@ def preview_request(store: Store, request: ChangeRequest, *, now: datetime) -> s
     lines = []
     for each in request.changes:
         if subject_of(str(each.action)) in _APPLIED_HERE and each.before and each.after:
-            impact, _ = preview_change(store, request.environment, each.target, each.before, each.after, now=now)
-            lines.append(f"{each.target}: {impact.share:.0%} of recent users get another answer.")
+            impact, users = preview_change(store, request.environment, each.target, each.before, each.after, now=now)
+            who = "made-up users (none are known)" if impact.are_made_up else f"{impact.asked:,} {users.source}"
+            lines.append(f"{each.target}: {impact.share:.0%} of {who} get another answer.")
     return " ".join(lines)
 
 

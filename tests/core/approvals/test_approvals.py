@@ -78,7 +78,9 @@ def test_a_change_waits_and_is_made_once_another_person_approved_it(guarded: Sto
     assert [(each.action, each.target) for each in request.changes] == [("flag.update", "use_hyde")]
     assert request.changes[0].before == flag_of(guarded).definition
     assert ask(guarded).request_id == request.request_id  # asked twice, one request
-    approve_request(guarded, request, BOB, effect=preview_request(guarded, request, now=NOW))
+    effect = preview_request(guarded, request, now=NOW)
+    assert effect.startswith("use_hyde: 4") and "of made-up users (none are known) get another answer." in effect
+    approve_request(guarded, request, BOB, effect=effect)
     entry = apply_request(guarded, get_request(guarded, request.request_id), now=NOW)
     assert pct(guarded) == 50
     done = get_request(guarded, request.request_id)
