@@ -30,11 +30,13 @@ from core.flags.schedule import ScheduleStep
 from core.flags.store import Flag, get_flag
 from core.indexes.operations import register_index, swap_index
 from core.indexes.registry import Index, list_aliases
+from core.prompts.promotion import promote
 from core.rollouts.canaries import roll_back_canary
 from core.rollouts.schedules import create_schedule, run_schedules
 from quarterdeck.definitions import boolean_flag, canary_flag, rollout_pct
 from quarterdeck.schema import change_requests
 from quarterdeck.store import Store
+from tests.core.audit.test_permissions import Prompts
 
 EDITOR, ADMIN = hold_everywhere(Role.EDITOR), hold_everywhere(Role.ADMIN)
 NOW = datetime.now(UTC)
@@ -291,3 +293,31 @@ def test_a_request_holds_the_states_and_is_not_confused_by_json(guarded: Store) 
     change = request.changes[0]
     assert isinstance(change, WantedChange)
     assert change.after is not None and rollout_pct(dict(change.after)) == 50
+
+
+class WatchedPrompts(Prompts):
+    """A minimal MLflow that notes which aliases were moved."""
+
+    def __init__(self) -> None:
+        self.moved: list[int] = []
+
+    def set_prompt_alias(self, name: str, alias: str, version: int) -> None:
+        self.moved.append(version)
+
+
+def test_a_promotion_asks_before_it_touches_mlflow_and_passes_once_approved(guarded: Store) -> None:
+    tracking = WatchedPrompts()
+
+    def promote_it() -> int:
+        return promote(guarded, tracking, "r3", ADA, serving=None, expected=2)  # type: ignore[arg-type]
+
+    with pytest.raises(ApprovalNeeded) as needed:
+        promote_it()
+    assert tracking.moved == []
+    approve_request(guarded, get_request(guarded, needed.value.request_id), BOB)
+    entry = promote_it()
+    assert tracking.moved == [3]
+    done = get_request(guarded, needed.value.request_id)
+    assert (done.state, done.entry_id) == (RequestState.APPLIED, entry)
+    with pytest.raises(ApprovalNeeded):
+        promote_it()
