@@ -34,6 +34,7 @@ from app.commands import (
     migrations,
     prompts,
     questions,
+    requests,
     roles,
     scores,
     services,
@@ -126,7 +127,8 @@ for command in (
     log.drift, log.topics, questions.questions, log.import_command, log.import_traces_command,
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
-    prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary, cases.cases,
+    prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
+    canaries.canary, cases.cases,
     experiments.experiments, ledger.ledger, ledger.predict_effect_command, backups.backup, backups.restore,
     doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip

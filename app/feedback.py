@@ -14,7 +14,7 @@ from app.text import plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.trail import get_audit_entry
-from core.errors import HalfDone, QuarterdeckError
+from core.errors import ApprovalNeeded, HalfDone, QuarterdeckError
 from core.reverts import explain_irreversible, find_newest, revert
 
 TOP = ""  # the place of what no control claims: below the page's sentence
@@ -46,6 +46,8 @@ def record_change(change: Callable[[], int], *, effect: str = "", place: str = T
         )
     except HalfDone as error:
         outcome = ChangeOutcome(place, "error", f"**Only partly done** — {plain_error(error)}")
+    except ApprovalNeeded as needed:
+        outcome = ChangeOutcome(place, "info", plain_error(needed))
     except QuarterdeckError as error:
         outcome = ChangeOutcome(place, "error", f"**Nothing was changed** — {plain_error(error)}")
     st.session_state[_KEY] = st.session_state[_TOLD] = outcome
@@ -56,6 +58,8 @@ def render_toast() -> None:
     outcome = st.session_state.pop(_TOLD, None)
     if outcome is not None and outcome.kind == "success":
         st.toast(f"Saved: entry {outcome.entry}", icon="✅")
+    elif outcome is not None and outcome.kind == "info":
+        st.toast(outcome.said, icon="👥")
     elif outcome is not None:
         st.toast(outcome.said, icon="⚠️", duration="long")
 
@@ -67,6 +71,8 @@ def render_said(place: str = TOP) -> None:
         return
     if outcome.kind == "error":
         st.error(outcome.said)
+    elif outcome.kind == "info":
+        st.info(outcome.said)
     else:
         st.success(outcome.said)
         _render_undo(outcome)

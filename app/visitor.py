@@ -17,6 +17,7 @@ from core.access.sessions import end_session
 from core.audit import permissions
 from core.audit.actions import Action
 from core.audit.acts import Act
+from core.audit.gate import Origin
 from core.audit.permissions import Roles, combine_grants, explain_refusal, hold_everywhere
 from core.errors import Forbidden, QuarterdeckError
 from core.safety.meters import Meter
@@ -58,7 +59,8 @@ def get_visitor() -> Visitor:
 def make_act(reason: str, environment: str) -> Act:
     """Return the visitor's change as an act. Raises InvalidInput when the reason is empty or too long."""
     visitor = get_visitor()
-    return Act(visitor.name, reason, environment, roles=visitor.roles)
+    origin = Origin.OPERATOR if get_config().access.is_local else Origin.PERSON
+    return Act(visitor.name, reason, environment, roles=visitor.roles, origin=origin)
 
 
 def lock(action: Action, environment: str) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """Is anything lost or torn when writers are killed in the middle of a write?
 
 Run: `python -m benchmarks.crashes [--rounds 200] [--database postgresql://…]`. Each round starts one process that
-writes for all it is worth: a service that logs, somebody who flips a flag, a builder of an index, or a server that
-takes in retrievals one after the other, rows with documents and scores from several senders at once (group commit), or
-spans over gRPC. It notes what it was told is done, and gets a SIGKILL at a random moment. Then everything noted has to
-be there, and the store has to be whole. `tests/faults` runs it small.
+writes for all it is worth: a service that logs, somebody who flips a flag, a builder of an index, a sender of alerts,
+two people who ask and approve, or a server that takes in retrievals one after the other, rows with documents and scores
+from several senders at once (group commit), or spans over gRPC. It notes what it was told is done, and gets a SIGKILL
+at a random moment. Then everything noted has to be there, and the store has to be whole. `tests/faults` runs it small.
 """
 
 import argparse
@@ -18,34 +18,53 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from sqlalchemy import Connection, text
 
 from benchmarks.index_swap import Scene, _kill_builder, _list_inconsistencies
+from core.alerts.alerts import AlertRule
+from core.alerts.delivery import check_alerts
+from core.alerts.operations import delete_alert_rule, save_alert_rule
+from core.alerts.webhooks import post_signed
+from core.approvals.operations import approve_request, set_policy
+from core.approvals.requests import get_request, list_requests
+from core.approved import apply_request
 from core.audit.acts import Act
+from core.audit.gate import Origin, Policy, RequestState
 from core.audit.trail import AuditFilter, list_audit, list_broken_audit_entries
-from core.flags.operations import create_flag, switch_flag
+from core.errors import ApprovalNeeded
+from core.flags.operations import change_rollout, create_flag, switch_flag
 from core.flags.store import get_flag
 from core.indexes.builds import build_version
 from core.indexes.registry import list_indexes
 from core.log.scores import apply_scores
 from quarterdeck.client import Quarterdeck
-from quarterdeck.clock import now_ms
-from quarterdeck.definitions import boolean_flag
+from quarterdeck.clock import from_ms, now_ms
+from quarterdeck.definitions import boolean_flag, rollout_pct
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import DIMENSIONS
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 PROJECT = Path(__file__).resolve().parents[1]
 ACT = Act("harness", "under fire")
 FLAG = "under-fire"
 # The roles that are killed, in this order.
-TURNS = ("log", "flip", "group", "log", "flip", "build", "grpc", "log", "flip", "serve")
+TURNS = ("log", "flip", "group", "alert", "request", "build", "grpc", "log", "alert", "serve")
+DRIFTING = Scope("alerting", "drifting")
+ASKED = "asked-for"
+WATCH = Act("harness", "under fire", environment=DRIFTING.environment)
+SECRET, RULES = "the secret of a webhook", 8  # rules that are due at once
 SENDERS, HITS = 4, 2  # threads that send at once, and documents of each of their rows
 _PATIENCE_S = 120.0
 _SUM = "SELECT SUM(n + unmapped + unscored + empty + failed) FROM rollups"
@@ -61,6 +80,9 @@ class Outcome:
     received: int = 0
     scored: int = 0
     spans: int = 0
+    alerts: int = 0
+    alerts_twice: int = 0
+    approved: int = 0
     lost: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
@@ -71,6 +93,9 @@ def run(folder: Path, url: str, *, rounds: int, seed: int = 1) -> Outcome:
     scene = Scene(folder, 200, 8, str(folder / "indexes"))
     with closing(Store(url, create=True)) as store:
         create_flag(store, FLAG, boolean_flag(on=True), ACT)
+        append_retrievals(store, _list_drifting(now_ms()))
+        create_flag(store, ASKED, boolean_flag(on=True, rollout_pct=0), WATCH)
+        set_policy(store, Policy(required=True), WATCH, has_sign_in=True)
     killers: dict[str, Callable[[int], None]] = {
         "log": lambda number: _kill_logger(folder, url, number, rng, outcome),
         "flip": lambda number: _kill_flipper(folder, url, number, rng, outcome),
@@ -78,6 +103,8 @@ def run(folder: Path, url: str, *, rounds: int, seed: int = 1) -> Outcome:
         "serve": lambda number: _kill_server(folder, url, number, rng, outcome),
         "group": lambda number: _kill_group(folder, url, number, rng, outcome),
         "grpc": lambda number: _kill_grpc(folder, url, number, rng, outcome),
+        "request": lambda number: _kill_approver(folder, url, number, rng, outcome),
+        "alert": lambda number: _kill_alerter(folder, url, number, rng, outcome),
     }
     for number in range(rounds):
         turn = TURNS[number % len(TURNS)]
@@ -104,6 +131,98 @@ def _kill_flipper(folder: Path, url: str, number: int, rng: random.Random, outco
         entry = found.get(int(entry_id))
         if entry is None or (entry.after or {})["state"] != state:
             outcome.lost.append(f"flip to {state}, audit entry {entry_id}: {entry}")
+
+
+def _kill_alerter(folder: Path, url: str, number: int, rng: random.Random, outcome: Outcome) -> None:
+    """Kill a sender of alerts. Each rule's message has to come: by it, or by the next one that checks."""
+    names = [f"alert-{number}-{at}" for at in range(RULES)]
+    with _receiving() as (address, came):
+        with closing(Store(url)) as store:
+            for name in names:
+                save_alert_rule(store, AlertRule(name, f"{address}/{name}", SECRET, service=DRIFTING.service), WATCH)
+        _kill(_alert, (url,), folder / f"told-{number}", rng, begun=came.total, within_s=0.05)
+        with closing(Store(url)) as store:
+            check_alerts(store, DRIFTING.environment, now=datetime.now(UTC) + timedelta(minutes=3), send=_send_once)
+            for name in names:
+                delete_alert_rule(store, name, WATCH)
+    outcome.alerts += len(names)
+    outcome.alerts_twice += sum(came[name] == 2 for name in names)
+    outcome.lost += [f"{name} came {came[name]} times" for name in names if came[name] not in (1, 2)]
+
+
+def _kill_approver(folder: Path, url: str, number: int, rng: random.Random, outcome: Outcome) -> None:
+    """Kill two people who ask, approve and apply. What they were told is applied is, once, and nothing is half done."""
+    told = [int(line) for line in _kill(_approve, (url,), folder / f"told-{number}", rng, within_s=2.0)[1:]]
+    outcome.approved += len(told)
+    with closing(Store(url)) as store:
+        found = {each.request_id: each for each in list_requests(store, states=tuple(RequestState), limit=10_000)}
+        entries = [entry for entry in list_audit(store, AuditFilter(target=ASKED), limit=None) if entry.before]
+        flag = get_flag(store, DRIFTING.environment, ASKED)
+    applied = sorted(each.entry_id for each in found.values() if each.state is RequestState.APPLIED)
+    outcome.lost += [f"request {each}" for each in told if found[each].state is not RequestState.APPLIED]
+    stands = not entries or flag.definition == entries[0].after
+    if applied != sorted(entry.entry_id for entry in entries) or not stands:
+        outcome.torn.append(f"requests {applied}, entries {[entry.entry_id for entry in entries]}")
+
+
+def _approve(url: str, notes: Path) -> None:
+    store, share = Store(url, wait_s=_PATIENCE_S), 0
+    ada, bob = (replace(WATCH, actor=name, origin=Origin.PERSON) for name in ("ada", "bob"))
+    with notes.open("ab", buffering=0) as note:
+        note.write(b"began\n")
+        while True:
+            flag = get_flag(store, DRIFTING.environment, ASKED)
+            share = int(rollout_pct(flag.definition) or 0) % 90 + 1
+            try:
+                change_rollout(store, flag, share, ada)
+                continue  # a killed one had approved it
+            except ApprovalNeeded as needed:
+                number = needed.request_id
+            approve_request(store, get_request(store, number), bob)
+            apply_request(store, get_request(store, number), now=datetime.now(UTC))
+            note.write(f"{number}\n".encode())
+
+
+def _list_drifting(now: int) -> list[Retrieval]:
+    """Forty days of a service whose similarity dropped on the last five."""
+    rng = random.Random(5)
+    return [
+        Retrieval(from_ms(now - day * 86_400_000 - at), f"before {day} {at}", rng.gauss(0.4 if day < 6 else 0.7, 0.05),
+                  scope=DRIFTING)
+        for day in range(1, 41) for at in range(50)
+    ]  # fmt: skip
+
+
+@contextmanager
+def _receiving() -> Iterator[tuple[str, Counter[str]]]:
+    """A webhook that counts what comes, by the last part of its path."""
+    came: Counter[str] = Counter()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            came[self.path.rpartition("/")[2]] += 1
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", came
+        server.shutdown()
+
+
+def _send_once(address: str, message: Mapping[str, Any], secret: str) -> int:
+    return post_signed(address, message, secret, sleep=lambda _s: None)
+
+
+def _alert(url: str, notes: Path) -> None:
+    store = Store(url, wait_s=_PATIENCE_S)
+    notes.write_text("began\n")
+    while True:
+        check_alerts(store, DRIFTING.environment, now=datetime.now(UTC), send=_send_once)
 
 
 def _kill_build(scene: Scene, rng: random.Random) -> None:
@@ -237,13 +356,16 @@ def _post_until_killed(address: str, number: int, begun: threading.Event) -> int
             begun.set()
 
 
-def _kill(role: Callable[..., None], arguments: tuple[object, ...], notes: Path, rng: random.Random) -> list[str]:
+def _kill(
+    role: Callable[..., None], arguments: tuple[object, ...], notes: Path, rng: random.Random,
+    *, begun: Callable[[], object] = lambda: True, within_s: float = 0.3,
+) -> list[str]:  # fmt: skip
     """Run a role in a process of its own, kill it at a random moment, and return what it had noted by then."""
     notes.touch()
     process = multiprocessing.get_context("fork").Process(target=role, args=(*arguments, notes), daemon=True)
     process.start()
-    _wait(lambda: notes.stat().st_size > 0, process)
-    time.sleep(rng.uniform(0, 0.3))
+    _wait(lambda: notes.stat().st_size > 0 and begun(), process)
+    time.sleep(rng.uniform(0, within_s))
     process.kill()
     process.join()
     return notes.read_text().splitlines()
@@ -271,7 +393,7 @@ def _flip(url: str, notes: Path) -> None:
             note.write(f"{entry} {state}\n".encode())
 
 
-def _wait(ready: Callable[[], bool], process: object) -> None:
+def _wait(ready: Callable[[], object], process: object) -> None:
     end = time.monotonic() + _PATIENCE_S
     while not ready():
         assert time.monotonic() < end, f"{process} did not begin"
@@ -357,7 +479,8 @@ def report(outcome: Outcome) -> str:
     killed = ", ".join(f"{count} {name}" for name, count in sorted(outcome.kills.items()))
     return (
         f"{outcome.kills.total()} SIGKILLs ({killed})\n{outcome.flushed:,} flushed retrievals, "
-        f"{outcome.flips:,} flips, {outcome.received:,} retrievals, {outcome.scored:,} scores "
+        f"{outcome.flips:,} flips, {outcome.alerts:,} alerts ({outcome.alerts_twice:,} came twice), "
+        f"{outcome.approved:,} approved requests, {outcome.received:,} retrievals, {outcome.scored:,} scores "
         f"and {outcome.spans:,} spans acknowledged by the server: "
         f"{len(outcome.lost)} lost, {len(outcome.torn)} torn"
     )

@@ -19,5 +19,15 @@ class NotConnected(SourceUnavailable):
     """There is nothing where a source is looked for: it was never set up, or is gone."""
 
 
+class ApprovalNeeded(QuarterdeckError):
+    """A change waits for a second person, as a change request; nothing was changed."""
+
+    def __init__(self, request_id: int, environment: str) -> None:
+        self.request_id = request_id
+        super().__init__(
+            f"Nothing is changed yet: a second person has to approve it in {environment}. It is request {request_id}."
+        )
+
+
 class HalfDone(QuarterdeckError):
     """An operation over two systems failed and could not be undone completely; says what is left."""

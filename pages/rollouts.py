@@ -11,6 +11,7 @@ from app.panels.rollouts.canaries import is_news, render_canaries, say_standing
 from app.panels.rollouts.colors import render_colors
 from app.panels.rollouts.experiments import must_stop, render_experiments, say_standings
 from app.panels.rollouts.flags import render_flags
+from app.panels.rollouts.requests import render_requests
 from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.panels.rollouts.tokens import render_tokens
 from app.resources import get_store, list_environments
@@ -65,8 +66,10 @@ def render(frame: ui.Frame) -> None:
         if partly > MOST_NAMED:
             link_to("rollouts", f"Show all {partly}", partly="true", environment=frame.environment)
     ui.render_said()
-    tabs = ["Flags", "Experiments", "Canaries", "Blue-green", "Access"]
-    own, experiments, canaries, colors, access = st.tabs(tabs, on_change="rerun", key="tab", bind="query-params")
+    tabs = ["Flags", "Experiments", "Canaries", "Blue-green", "Requests", "Access"]
+    own, experiments, canaries, colors, requests, access = st.tabs(
+        tabs, on_change="rerun", key="tab", bind="query-params"
+    )
     if own.open:
         with own:
             if not board:
@@ -82,6 +85,9 @@ def render(frame: ui.Frame) -> None:
     if colors.open:
         with colors, ui.showing_errors("The deployments could not be read"):
             render_colors(frame.environment)
+    if requests.open:
+        with requests, ui.showing_errors("The change requests could not be read"):
+            render_requests(frame.environment)
     if access.open:
         with access, ui.showing_errors("The tokens could not be read"):
             render_tokens(frame.environment)

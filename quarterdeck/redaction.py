@@ -17,7 +17,7 @@ _FEWEST_DIGITS = 7  # of a phone number
 _SHORTEST_SECRET = 15  # except passwords
 _SHORTEST_CODE = 3  # of a card or a text message
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")  # image@2x.png
-_VERBS = frozenset(("is", "was", "ist", "lautet", "es", "est", "to"))
+_VERBS = frozenset(("is", "was", "ist", "lautet", "es", "est", "to", "jest", "\u00e9", "\u00e8", "er", "\u00e4r", "on"))
 
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]{0,40}-----|\Z)", re.DOTALL
@@ -30,9 +30,10 @@ _TOKEN = re.compile(
       | GOCSPX-[\w-]{20,}
       | (?:qd|hf|npm|whsec|gsk|r8|pcsk|sbp|fw|nfp|glsa|glc|figd|ntn|lin_api|lsv2_[ps][tk]|dckr_pat|do[op]_v1
           |shp(?:at|ss|ca|pa)|rubygems|tfp|nvapi|xai|pplx|api|secret|key|token|dapi|sntry[su]|rzp_(?:live|test)|sq0[a-z]{3}|EAA[A-Z]?
-          |vercel_blob_rw|ATATT3?|NRAK|PMAK|AGE-SECRET-KEY|AKCp|sl|dp\.[a-z]{2}|hv[sbr]|cfut|gho|sm_)[-_.]?
+          |tvly|jina|sgp|pul|tskey-[a-z]{1,8}|vercel_blob_rw|ATATT3?|NRAK|PMAK|AGE-SECRET-KEY|AKCp|sl|dp\.[a-z]{2}(?:\.[a-z]{2,8})?|hv[sbr]|cfut|gho|sm_)[-_.]?
         (?=[\w-]{0,40}\d)[A-Za-z0-9_=-]{18,}(?:\.[\w-]{10,})*
       | pypi-[\w-]{40,} | ya29\.[\w-]{20,} | 1//[\w-]{30,} | SG\.[\w-]{16,}\.[\w-]{16,}
+      | AQ\.[\w-]{30,} | LLM\|\d{10,20}\|[\w-]{20,}
       | pat[A-Za-z0-9]{14}\.[0-9a-f]{40,}
       | eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*){0,3} | \d{8,10}:AA[\w-]{30,} | [MNO][\w-]{22,28}\.[\w-]{6}\.[\w-]{25,}
       | (?:AC|SK|key-)[0-9a-f]{32}(?!\w) | [0-9a-f]{32}-us\d{1,2}(?!\w)
@@ -49,17 +50,28 @@ _SESSION = re.compile(
     r"""([^\s;,&"'<>]{12,})""",
     re.IGNORECASE,
 )
-_WORDS_OF_PASSWORDS = r"(?:pass(?:word|wort|wd|phrase|code)?|pwd|pw|contrase\u00f1a|mot\sde\spasse|kennwort|secret)"
+# In Polish, Portuguese, Turkish, Dutch, Swedish, Norwegian, Danish, Finnish, Czech, Hungarian, Romanian, Russian,
+# Chinese, Japanese and Korean.
+_FOREIGN_PASSWORDS = (
+    r"has[\u0142l]o|senha|[\u015fs]ifre|wachtwoord|l[\u00f6o]senord|passord|adgangskode|salasana|heslo|jelsz[\u00f3o]|parola"
+    r"|\u043f\u0430\u0440\u043e\u043b\u044c|\u5bc6\u7801|\u5bc6\u78bc|\u30d1\u30b9\u30ef\u30fc\u30c9|\ube44\ubc00\ubc88\ud638"
+)
+_WORDS_OF_PASSWORDS = (
+    rf"(?:pass(?:word|wort|wd|phrase|code)?|pwd|pw|contrase\u00f1a|mot\sde\spasse|kennwort|secret|{_FOREIGN_PASSWORDS})"
+)
+_FOREIGN = re.compile(_FOREIGN_PASSWORDS, re.IGNORECASE)
 _PASSWORD = re.compile(
-    rf"""((?<![A-Za-z]){_WORDS_OF_PASSWORDS}["']?[=:]["']?|[\w-]{{0,30}}(?:password|passwd|secret)["']?[=:]["']?)"""
+    rf"""((?<![A-Za-z]){_WORDS_OF_PASSWORDS}["']?[=:]["']?|<(?:password|passwd|secret)>|[\w-]{{0,30}}(?:password|passwd|secret)["']?[=:]["']?)"""
     r"""([^\s"'<>${}&;,][^\s"'<>{}&;,]{3,})""",
     re.IGNORECASE,
 )
-_MAY_SAY_PASSWORD = re.compile("[Pp]ass|PASS|[Pp]wd?|PW|[Kk]enn|[Ss]ecret|SECRET|[Cc]ontra")
-_SAYS = r"(?:(?:was|is|has\sbeen)\s(?:changed|set|reset)\sto|is|was|ist|lautet|es|est|to)"
+_MAY_SAY_PASSWORD = re.compile(f"[Pp]ass|PASS|[Pp]wd?|PW|[Kk]enn|[Ss]ecret|SECRET|[Cc]ontra|(?i:{_FOREIGN_PASSWORDS})")
+_SAYS = (
+    r"(?:(?:was|is|has\sbeen)\s(?:changed|set|reset)\sto|is|was|ist|lautet|es|est|to|jest|\u00e9|\u00e8|er|\u00e4r|on)"
+)
 _SAID_PASSWORD = re.compile(
     rf"""(?<![A-Za-z])({_WORDS_OF_PASSWORDS}["']?"""
-    rf"""(?:\s{{0,3}}[=:\u2192]\s{{0,3}}|\s{{1,3}}{_SAYS}\s{{1,3}}|\s{{1,3}})["'`\u201c\u201e]?)"""
+    rf"""(?:\s{{0,3}}(?:=>|[=:\uff1a\u2192])\s{{0,3}}|\s{{1,3}}{_SAYS}:?\s{{1,3}}|\s{{1,3}})["'`\u201c\u201e]?)"""
     r"""([^\s"'`<>${}()\u201d][^\s"'`<>{}()\u201d]{3,63})(?=(["'`\u201d]|[.,;!?]?(?:\s|\Z)(\w?)))""",
     re.IGNORECASE,
 )
@@ -79,7 +91,8 @@ _STATES = frozenset((
 # fmt: on
 _FLAG = re.compile(
     r"(?<![\w-])((?:--?(?:password|passwd|pass|pw|secret|token|api-key)[ =]|-u\s?[\w.@-]{1,64}:"
-    r"|(?:mysql(?:dump|admin)?|mariadb|sshpass)\s(?:[^\n|;]{0,40}?\s)?-p\s?)['\"]?)([^\s'\"$<>{}]{4,})"
+    r"|(?:mysql(?:dump|admin)?|mariadb|sshpass|docker\slogin)\s(?:[^\n|;]{0,40}?\s)?-p\s?|net\suser\s[\w.-]{1,64}\s"
+    r"|openssl\s(?:[^\n|;]{0,40}?\s)?-k\s)['\"]?)([^\s'\"$<>{}]{4,})"
 )
 _ASSIGNED = re.compile(
     r"""((?:key|token|secret|password|passwd|pwd|auth|credentials?|signature|kennwort|passwort)["']?\s{0,8}"""
@@ -88,7 +101,7 @@ _ASSIGNED = re.compile(
 )
 _CODE = re.compile(
     r"(?<![A-Za-z])((?:(?:my|the|your)\s)?"
-    r"(?:pin|cvv2?|cvc2?|otp|tan|(?:verification|security|sms|2fa|access|login|confirmation)[ -]code)"
+    r"(?:pin|cvv2?|cvc2?|otp|tan|(?:verification|security|sms|2fa|access|login|confirmation|one[ -]time)[ -]code)"
     r"(?:\s(?:code|number))?(?:\s{0,2}[:=]\s{0,2}|\s(?:is|was)\s|\s))(\d{3,8})(?![\w.:/-]*\w)",
     re.IGNORECASE,
 )
@@ -121,7 +134,7 @@ _PHONE = re.compile(
     \d(?:[ \u00a0()./\u2010-\u2013-]{{0,3}}\d){{7,14}}(?!\w)
   | (?<![\w.-])(?:1[ .-])?(?:\([2-9]\d\d\)[ ]?|[2-9]\d\d[./-])[2-9]\d\d[ .-]\d{{4}}(?![\w.-]*\w)  # 415-555-2671
   | (?<![\w.-])[2-9]\d\d[ ][2-9]\d\d-\d{{4}}(?![\w.-]*\w)                                       # 415 555-2671
-  | (?<![\w(.:/-])(?:\(0[1-9]\d{{1,4}}\)|0[1-9]\d{{1,3}})[ ]?[ /-][ ]?                           # 030 901820
+  | (?<![\w(.:/-])(?:\(0[1-9]\d{{0,4}}\)|0[1-9]\d{{1,3}})[ ]?[ /-][ ]?                           # 030 901820
     [1-9]\d{{1,7}}(?:[ -]\d{{2,8}}){{0,3}}(?![\w.:-]*\w)
   | (?<![\w.:/-])(?<!\d\d[ ])0[1-9](?:[ .]\d\d){{4}}(?![ ]?\w|[.:-]\w)                          # 06 12 34 56 78
   | (?<![\w.:/-])(?:0[1-9]-(?:\d{{4}}-\d{{4}}|\d{{8}})                                           # 03-1234-5678
@@ -138,8 +151,8 @@ _CALLED = re.compile(
     rf"((?:phone|tel|mobile|cell|call|fax|whatsapp|sms|number|reach|dial|ring)\D{{0,24}}?)"
     rf"{_ALONE}([2-9]\d\d{_GAP}?\d{{3}}{_GAP}?\d{{4}})(?!\w)"
     rf"|((?<![A-Za-z])(?:(?:tele)?(?:phone|fon|fax)|tel|mobile?|cell|handy|m\u00f3vil|celular|tel\u00e9fono|portable|whatsapp"
-    rf"|t\u00e9l\u00e9phone|sms|text\sme|(?:call|ring|dial|reach)(?:\s(?:me|us|him|her|back))?)"
-    rf"(?:\s(?:number|no|nr|at|on|is|unter))?\W{{0,4}}(?:(?:at|on|is|unter|ist|es|est)\s)?)"
+    rf"|t\u00e9l\u00e9phone|sms|text\sme|(?:call|ring|dial|reach)(?:\s(?:me|us|him|her|back))?|zadzwo\u0144|ligue|ligar|llam[ae]r?|appelez|chiamare?)"
+    rf"(?:\s(?:number|no|nr|at|on|is|unter|para|al|au))?\W{{0,4}}(?:(?:at|on|is|unter|ist|es|est)\s)?)"
     rf"(\(?\d(?:[ \u00a0()./\u2010-\u2013-]{{0,3}}\d){{6,13}})(?![\w.:-]*\w)",
     re.IGNORECASE,
 )
@@ -148,6 +161,8 @@ _OF_THINGS = re.compile(
     r"(?:order|ticket|invoice|article|artikel|part|sku|item|case|issue|ref(?:erence)?|serial|build|version|release|isbn|ean|gtin|"
     r"customer|tracking|shipment|parcel|rma|batch|lot|asset|driver|firmware|revision|commit|port|pid|inode|offset|model|document|doc|"
     r"transaction|timestamp|job|run|request|trace|session|row|record|product|po|id|"
+    r"zam[\u00f3o]wienie|pedido|commande|ordine|bestelling|sipari[\u015fs]|faktura|fa[ct]tura|facture|fattura|paczka|colis|paquete"
+    r"|\u0437\u0430\u043a\u0430\u0437|encomenda|zg\u0142oszenie|best\u00e4llning|tilaus|objedn\u00e1vka|rendel\u00e9s|"
     r"bestell(?:ung)?|rechnungs?|auftrags?|kunden|sendungs|vorgangs)"
     r"(?:\s?(?:id|no|nr|num(?:ber)?|nummer|code))?[\s.:#=-]{0,4}(?:is\s)?\Z",
     re.IGNORECASE,
@@ -193,17 +208,17 @@ def _redact_keys(text: str) -> str:
         text = _PRIVATE_KEY.sub("[key]", text)
     if "://" in text:
         text = _LOGIN_IN_URL.sub(r"\1[key]", text)
-    if "=" in text or ":" in text:
+    if "=" in text or ":" in text or "<" in text:
         text = _COOKIES.sub(_redact_cookies, text)
         text = _PASSWORD.sub(r"\1[key]", text)
-    if "-" in text:
+    if "-" in text or "net user" in text:
         text = _FLAG.sub(r"\1[key]", text)
     if _MAY_SAY_PASSWORD.search(text):
         text = _SAID_PASSWORD.sub(_redact_password, text)
     if max(map(len, text.split()), default=0) < _SHORTEST_SECRET:
         return text
     text = _TOKEN.sub(lambda found: "[key]" if _has_digit(found[0]) else found[0], text)
-    text = _SESSION.sub(lambda found: f"{found[1]}[key]" if _has_digits(found[2], 3) else found[0], text)
+    text = _SESSION.sub(lambda found: f"{found[1]}[key]" if _is_of_a_session(found[2]) else found[0], text)
     text = _WORD.sub(lambda found: "[key]" if _is_drawn(found[0]) else found[0], text)
     text = _ASSIGNED.sub(lambda found: f"{found[1]}[key]" if _looks_random(found[2]) else found[0], text)
     return _AUTHORIZATION.sub(lambda found: f"{found[1]}[key]" if _has_digit(found[2]) else found[0], text)
@@ -221,12 +236,16 @@ def _redact_password(found: re.Match[str]) -> str:
     if "[key]" in value or _NOT_A_PASSWORD.match(value):
         return found[0]
     separator = found[1].strip("\"'`\u201c\u201e").split()[-1][-1:] if found[1].strip() else ""
-    is_said = found[1].rstrip("\"'`\u201c\u201e ")[-1:] in "=:\u2192" or found[1].split()[-1].lower() in _VERBS
+    is_said = found[1].rstrip("\"'`\u201c\u201e ")[-1:] in "=:>\uff1a\u2192" or found[1].split()[-1].lower() in _VERBS
     is_odd = (_has_digit(value) and not value.isdigit()) or any(letter in "!@#%^*+~|" for letter in value[:-1])
-    is_last = bool(separator) and found[4] == "" and value.lower() not in _STATES
+    is_last = bool(separator) and found[4] == "" and value.lower() not in _STATES and not _FOREIGN.search(found[1])
     if is_odd or (is_said and (is_last or value.isdigit() or _is_mixed(value))):
         return f"{found[1]}[key]{found[2][len(value) :]}"
     return found[0]
+
+
+def _is_of_a_session(value: str) -> bool:
+    return _has_digits(value, 3) or (len(value) > _SHORTEST_SECRET and _has_digit(value) and _is_mixed(value))
 
 
 def _is_mixed(value: str) -> bool:
@@ -321,4 +340,5 @@ def _redact_called(found: re.Match[str]) -> str:
 def _is_of_things(found: re.Match[str], place: int = 0) -> bool:
     """Tell whether the words before a number say that it is of an order, a build or the like."""
     start = found.start(place)
-    return bool(_OF_THINGS.search(found.string[max(0, start - 40) : start]))
+    is_abroad = found.string[start : start + 2].lstrip("(").startswith("+")
+    return not is_abroad and bool(_OF_THINGS.search(found.string[max(0, start - 40) : start]))

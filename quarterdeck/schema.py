@@ -708,6 +708,38 @@ ended_sessions = Table(
     Column("ended_ms", BigInteger, nullable=False),
 )
 
+# Changes that wait for a second person: `changes` are actions with their states before and after, as JSON, and `digest`
+# identifies them. `due_ms` is when an approved one is applied, `entry_id` the audit entry that did so.
+change_requests = Table(
+    "change_requests",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("environment", String(64), nullable=False),
+    Column("changes", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("editor", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("effect", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger),
+    Column("entry_id", BigInteger),
+    Index("change_requests_by_digest", "digest", "state"),
+)
+
+# Tokens that somebody made after signing in: they act for this person.
+token_owners = Table(
+    "token_owners",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("owner", Text, nullable=False),
+)
+
 
 def add_first_scope(connection: Connection) -> None:
     """Add the scope of rows that name none."""

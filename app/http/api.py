@@ -13,7 +13,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
-from app.http import changes_api, events, ofrep, operations_api, otlp_api, records, tools_api, verdicts_api
+from app.http import (
+    changes_api,
+    events,
+    ofrep,
+    operations_api,
+    otlp_api,
+    records,
+    requests_api,
+    tools_api,
+    verdicts_api,
+)
 from app.http.v1.app import PREFIX, make_app
 
 
@@ -26,6 +36,7 @@ ROUTES = [
     Route("/healthz", healthz),
     *records.ROUTES,
     *changes_api.ROUTES,
+    *requests_api.ROUTES,
     *otlp_api.ROUTES,
     *ofrep.ROUTES,
     *events.ROUTES,

@@ -24,6 +24,7 @@ from app.http.streams import end_streams
 from core.access.identity import SignIn, is_loopback
 from core.alerts.delivery import check_all_alerts
 from core.alerts.heads import export_head
+from core.approved import apply_due_requests
 from core.arms.histories import share_histories
 from core.config import Config, load_config
 from core.corpus.clones import clone_of
@@ -113,6 +114,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
     return (
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
+        PeriodicJob("approved requests", 5, lambda: apply_due_requests(store, now=datetime.now(UTC))),
         PeriodicJob("scores", SCORES_EVERY_S, lambda: apply_scores(store, now_ms=to_ms(datetime.now(UTC)))),
         PeriodicJob("backfill", 60, lambda: (backfill(store), backfill_log(store))),
         PeriodicJob("dimensions", 60, lambda: declare_dimensions(store)),

@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 from core.access.scopes import Token, TokenScope, covers, hash_secret, read_services
-from core.access.tokens import get_token, list_tokens, mark_revoked, save_token
+from core.access.tokens import get_token, list_tokens, mark_revoked, save_owner, save_token
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
+from core.audit.gate import Origin
 from core.audit.permissions import EVERYWHERE, check_allowed, may_read_questions
 from core.errors import Conflict, Forbidden, InvalidInput
 from quarterdeck.clock import from_ms
@@ -55,6 +56,8 @@ def issue_token(
             raise Conflict(f"token {token.name!r} was one of {former.environment}; choose another name")
         _check_giver(token, by)
         save_token(change.connection, token, instead_of=former)
+        if by.origin is Origin.PERSON:
+            save_owner(change.connection, token, by.actor.strip())
         change.record(Action.TOKEN_CREATE, token.name, None, _describe(token))
     return secret, change.entry_id
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from core.access.scopes import Token, read_scopes
 from core.errors import NotFound
 from quarterdeck.clock import from_ms, to_ms
-from quarterdeck.schema import tokens
+from quarterdeck.schema import token_owners, tokens
 from quarterdeck.store import Store
 
 
@@ -36,6 +36,18 @@ def save_token(connection: Connection, token: Token, *, instead_of: Token | None
             expires_ms=to_ms(token.expires) if token.expires else None, services=" ".join(token.services),
         )
     )  # fmt: skip
+
+
+def save_owner(connection: Connection, token: Token, owner: str) -> None:
+    """Keep the person who made a token after signing in; the token acts for them."""
+    connection.execute(insert(token_owners).values(digest=token.digest, owner=owner))
+
+
+def find_owner(store: Store, token: Token) -> str | None:
+    """Return the person for whom a token acts; None for one that was made without a sign-in."""
+    with store.read() as connection:
+        query = select(token_owners.c.owner).where(token_owners.c.digest == token.digest)
+        return connection.scalar(query)
 
 
 def mark_revoked(connection: Connection, token: Token, *, revoked_ms: int) -> bool:

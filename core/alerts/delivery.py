@@ -14,10 +14,14 @@ from core.drift.report import report_drift
 from core.drift.verdict import DriftStatus
 from core.errors import Conflict, SourceUnavailable
 from core.log.retrievals import list_scopes_of, today_in
+from quarterdeck.clock import to_ms
 from quarterdeck.scope import DEFAULT_SERVICE, Scope
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
+
+_CLAIMED = "claimed_ms"  # when a server began to send the next message
+_SENT_WITHIN_MS = 120_000  # every try of `post_signed` has ended by then
 
 Send = Callable[[str, Mapping[str, Any], str], int]
 
@@ -36,7 +40,8 @@ def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = 
     """Send every webhook its due message about each service; return one line for each delivery or failure.
 
     A message is claimed in the store before it is sent, so only one of several servers sends it. An unreachable webhook
-    is retried at the next check.
+    is retried at the next check. So is a message whose sender died before it wrote down that it was sent: a webhook may
+    get it twice, never not at all.
     """
     rules = list_alert_rules(store, environment)
     scopes = list_scopes_of(store, environment) if rules else ()
@@ -57,26 +62,35 @@ def _check_scope(store: Store, scope: Scope, rules: Sequence[AlertRule], *, now:
     for rule in wanted:
         name = scope_key(Family.ALERT_TOLD, scope, rule.name)
         stored, version = get_setting(store, name)
-        told = Told(**stored) if stored else Told()
+        if stored and _is_being_sent(stored, now):
+            continue
+        told = Told(stored["alarmed"], stored["changed_on"]) if stored else Told()
         due = decide_alert(rule, told, report)
-        if due is None or not _claim(store, name, due, version):
+        if due is None or not _save(store, name, {**asdict(told), _CLAIMED: to_ms(now)}, version):
             continue
         try:
             send(rule.url, compose_message(rule, report, scope=scope, now=now), rule.secret)
-            yield f"{rule.name}: sent that retrieval{where} is {report.status}"
         except SourceUnavailable as error:
-            _claim(store, name, told, version + 1)
+            _save(store, name, asdict(told), version + 1)
             yield f"{rule.name}: {error}"
             logger.warning("alert %s: %s", rule.name, error)
         except BaseException:
-            _claim(store, name, told, version + 1)  # nobody was notified
+            _save(store, name, asdict(told), version + 1)  # nobody was notified
             raise
+        else:
+            _save(store, name, asdict(due), version + 1)
+            yield f"{rule.name}: sent that retrieval{where} is {report.status}"
 
 
-def _claim(store: Store, name: SettingKey, told: Told, version: int) -> bool:
+def _is_being_sent(stored: Mapping[str, Any], now: datetime) -> bool:
+    """Return whether another server claimed the message lately; a clock may have jumped in either direction."""
+    return _CLAIMED in stored and abs(to_ms(now) - stored[_CLAIMED]) < _SENT_WITHIN_MS
+
+
+def _save(store: Store, name: SettingKey, state: Mapping[str, Any], version: int) -> bool:
     try:
         with store.begin() as connection:
-            save_setting(connection, name, asdict(told), expected_version=version)
+            save_setting(connection, name, dict(state), expected_version=version)
     except Conflict:
         return False
     return True

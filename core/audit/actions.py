@@ -32,6 +32,7 @@ class Subject(StrEnum):
     REVIEW = "review"
     CASE = "case"
     TODO = "todo"
+    APPROVAL = "approval"
 
 
 class Action(StrEnum):
@@ -104,6 +105,12 @@ class Action(StrEnum):
     CASE_GOLDEN = "case.golden"
     TODO_SNOOZE = "todo.snooze"
     TODO_WAKE = "todo.wake"
+    APPROVAL_POLICY = "approval.policy"
+    APPROVAL_REQUEST = "approval.request"
+    APPROVAL_AMEND = "approval.amend"
+    APPROVAL_GRANT = "approval.grant"
+    APPROVAL_REJECT = "approval.reject"
+    APPROVAL_WITHDRAW = "approval.withdraw"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

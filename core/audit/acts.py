@@ -6,7 +6,7 @@ import's progress) is written without an act; the architecture test lists who do
 
 import logging
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,9 +15,19 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from core.audit.actions import Action
+from core.audit.gate import (
+    EMERGENCY,
+    GUARDED,
+    Origin,
+    WantedChange,
+    add_request,
+    find_approved,
+    find_policy,
+    mark_applied,
+)
 from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
-from core.errors import Forbidden, InvalidInput
+from core.errors import ApprovalNeeded, Forbidden, InvalidInput
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.scope import DEFAULT_ENVIRONMENT
 from quarterdeck.store import Store
@@ -31,8 +41,9 @@ class Act:
     """Who changes something, why, and in which environment; `at` is the current time unless a past is being rebuilt.
 
     `roles` are those of the actor. Code with access to the store, such as the command line, may do everything; pages
-    and HTTP pass the roles of their visitor. `also` is called with the change before it is committed, for what has to
-    be stored with it, such as an idempotency key; if it raises, nothing is changed.
+    and HTTP pass the roles of their visitor. `origin` says whether the actor is a verified person. `stops` is set for
+    what only stops something, as the kill switch does: it waits for nobody. `also` is called with the change before it
+    is committed, for what has to be stored with it, such as an idempotency key; if it raises, nothing is changed.
 
     Raises InvalidInput when actor or reason is empty or too long.
     """
@@ -42,6 +53,8 @@ class Act:
     environment: str = DEFAULT_ENVIRONMENT
     at: datetime | None = None
     roles: Roles = ADMIN_EVERYWHERE
+    origin: Origin = Origin.OPERATOR
+    stops: bool = False
     also: "Callable[[Change], None] | None" = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +64,11 @@ class Act:
                 raise InvalidInput(name, f"is empty; {remedy}")
             if len(value) > MAX_TEXT or "\x00" in value:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
+
+    @property
+    def is_emergency(self) -> bool:
+        """Whether this passes without a second person, and is marked for it."""
+        return self.stops or self.reason.strip().upper().startswith(EMERGENCY.strip())
 
 
 class Audited(Protocol):
@@ -72,6 +90,7 @@ class Change:
     act: Act
     at_ms: int
     entry_id: int = 0
+    waiting: list[WantedChange] = field(default_factory=list)  # those that need a second person
 
     def record(self, action: Action, target: str, before: Side, after: Side) -> None:
         """Write the audit entry: `before` and `after` are states or JSON objects, or None for nothing.
@@ -79,6 +98,13 @@ class Change:
         Raises Forbidden if the actor's roles do not allow this action, which undoes the change.
         """
         require(self.act, action)
+        reason = self.act.reason.strip()
+        if action in GUARDED and _needs_second(self.connection, self.act, action):
+            if self.act.is_emergency:
+                reason = reason if reason.upper().startswith(EMERGENCY.strip()) else f"{EMERGENCY}{reason}"
+                security.warning("an emergency of %r in %s: %s", self.act.actor, self.act.environment, reason)
+            else:
+                self.waiting.append(WantedChange(action, target, _write(before), _write(after)))
         self.entry_id = record_audit(
             self.connection,
             ts_ms=self.at_ms,
@@ -86,7 +112,7 @@ class Change:
             actor=self.act.actor.strip(),
             action=action,
             target=target,
-            reason=self.act.reason.strip(),
+            reason=reason,
             before=_write(before),
             after=_write(after),
         )
@@ -100,15 +126,75 @@ def _write(state: Side) -> Mapping[str, Any] | None:
 def changing(store: Store, act: Act) -> Iterator[Change]:
     """Open a unit of work: the changes on its connection and its audit entry are committed together, or not at all.
 
-    Raises Forbidden if the actor may change nothing in the act's environment; `record` checks the action itself.
+    Raises Forbidden if the actor may change nothing in the act's environment; `record` checks the action itself. Where
+    a second person is required, raises ApprovalNeeded, with a change request, unless one was approved.
     """
     with _telling(act):
         check_may_change(act.roles, act.environment)
+    try:
+        with store.begin() as connection:
+            change = Change(connection, act, to_ms(act.at) if act.at else now_ms())
+            yield change
+            if change.waiting:
+                mark_applied(connection, _find_request(connection, act, change.waiting), entry_id=change.entry_id)
+            if act.also is not None:
+                act.also(change)
+    except _SecondPersonNeeded as needed:
+        raise _ask(store, act, needed.changes) from None
+
+
+def clear(store: Store, act: Act, wanted: WantedChange) -> None:
+    """Raise ApprovalNeeded unless a change may be made now; for work that starts before its change is opened."""
+    try:
+        with store.read() as connection, _telling(act):
+            if _needs_second(connection, act, Action(wanted.action)) and not act.is_emergency:
+                _find_request(connection, act, [wanted])
+    except _SecondPersonNeeded as needed:
+        raise _ask(store, act, needed.changes) from None
+
+
+class _SecondPersonNeeded(Exception):
+    """These changes wait; the transaction is undone."""
+
+    def __init__(self, changes: Sequence[WantedChange]) -> None:
+        self.changes = changes
+
+
+def _needs_second(connection: Connection, act: Act, action: Action) -> bool:
+    if act.origin is Origin.SERVER:
+        return False
+    policy = find_policy(connection, action, act.environment)
+    alone = act.origin is Origin.PERSON and policy.lets_alone(act.actor, act.roles, act.environment)
+    return policy.required and not alone
+
+
+def _find_request(connection: Connection, act: Act, changes: Sequence[WantedChange]) -> int:
+    """Return the approved request for these changes. Raises Forbidden for somebody who is no verified person."""
+    if act.origin is not Origin.PERSON:
+        with _telling(act):
+            raise Forbidden(
+                f"a second person has to approve this in {act.environment}, and only who signed in can ask for it; in "
+                f"an emergency, begin the reason with {EMERGENCY.strip()}"
+            )
+    at_ms = to_ms(act.at) if act.at else now_ms()
+    found = find_approved(connection, changes, environment=act.environment, requester=act.actor.strip(), at_ms=at_ms)
+    if found is None:
+        raise _SecondPersonNeeded(changes)
+    return found
+
+
+def _ask(store: Store, act: Act, changes: Sequence[WantedChange]) -> ApprovalNeeded:
+    """Store the changes as a request of the actor."""
     with store.begin() as connection:
         change = Change(connection, act, to_ms(act.at) if act.at else now_ms())
-        yield change
-        if act.also is not None:
-            act.also(change)
+        request_id, is_new = add_request(
+            connection, changes, environment=act.environment, requester=act.actor.strip(), reason=act.reason.strip(),
+            at_ms=change.at_ms,
+        )  # fmt: skip
+        if is_new:
+            told = {"changes": [{"action": str(each.action), "target": each.target} for each in changes]}
+            change.record(Action.APPROVAL_REQUEST, str(request_id), None, told)
+    return ApprovalNeeded(request_id, act.environment)
 
 
 def require(act: Act, action: Action) -> None:

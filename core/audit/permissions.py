@@ -100,6 +100,12 @@ NEEDS = {
     Action.CASE_GOLDEN: Role.EDITOR,
     Action.TODO_SNOOZE: Role.EDITOR,
     Action.TODO_WAKE: Role.EDITOR,
+    Action.APPROVAL_POLICY: Role.ADMIN,
+    Action.APPROVAL_REQUEST: Role.EDITOR,
+    Action.APPROVAL_AMEND: Role.EDITOR,
+    Action.APPROVAL_GRANT: Role.EDITOR,
+    Action.APPROVAL_REJECT: Role.EDITOR,
+    Action.APPROVAL_WITHDRAW: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.

@@ -26,6 +26,7 @@ class Family(StrEnum):
     """Which facts are kept as settings: how the names of each family begin in the stores that there are."""
 
     ROLES = "roles"
+    APPROVALS = "approvals"
     ENVIRONMENTS = "environments"
     ACCEPTED_LEVEL = "accepted_level:"
     ALERT_RULES = "alert_rules:"

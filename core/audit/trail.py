@@ -18,6 +18,7 @@ from quarterdeck.schema import audit
 from quarterdeck.store import Store, fetch_many
 
 FIRST_HASH = "0" * 64
+_MOST_LEFT_OUT = 1_000  # ids; PostgreSQL leaves some out when changes are undone
 _AUDIT_LOCK = 0x61756469  # "audi": PostgreSQL's advisory lock, which keeps the hash chain linear
 
 
@@ -178,31 +179,44 @@ def _walk(store: Store) -> Iterator[tuple[int, str, bool]]:
 
     Entries of earlier releases are hashed without their id and number; none may follow one that has them.
     """
-    expected, is_numbered, last_id, removed = FIRST_HASH, False, 0, 0
+    expected, is_numbered, removed = FIRST_HASH, False, 0
     with store.read() as connection:
         for number, found in enumerate(fetch_many(connection, select(audit).order_by(audit.c.id)), 1):
             row = dict(zip(audit.c.keys(), found, strict=True))
             is_next = row["previous_hash"] == expected
-            removed += 0 if is_next else row["id"] - last_id - 1  # later ones keep the numbers that they had
+            removed = removed if is_next else (_find_number(row) or number) - number  # later ones keep their numbers
             is_new = row["hash"] in {_chain_hash(expected, row, each) for each in (number, number + removed)}
             is_old = not is_numbered and not is_new and row["hash"] == _chain_hash(expected, row)
             is_numbered |= is_new
             yield row["id"], row["hash"], is_next and (is_new or is_old)
-            expected, last_id = row["hash"], row["id"]
+            expected = row["hash"]
 
 
 def record_audit(connection: Connection, **values: Any) -> int:
     """Append one entry, chained to the last by its hash; return its id. `before` and `after` are JSON-like or None."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _AUDIT_LOCK})
-    previous = connection.scalar(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)) or FIRST_HASH
+    last = connection.execute(select(audit).order_by(audit.c.id.desc()).limit(1)).mappings().first()
+    number = 1 + (_number_of(connection, dict(last)) if last else 0)
+    previous = last["hash"] if last else FIRST_HASH
     stored = {**values, "before": _to_json(values["before"]), "after": _to_json(values["after"])}
     stored |= {"previous_hash": previous, "hash": ""}
     entry_id = int(connection.execute(insert(audit).values(stored).returning(audit.c.id)).scalar_one())
-    number = connection.scalar(select(func.count()).select_from(audit)) or 0
     own = _chain_hash(previous, {**stored, "id": entry_id}, number)
     connection.execute(update(audit).where(audit.c.id == entry_id).values(hash=own))
     return entry_id
+
+
+def _number_of(connection: Connection, last: dict[str, Any]) -> int:
+    """Return the number of the newest entry. Entries of earlier releases have none, so they are counted."""
+    return _find_number(last) or int(connection.scalar(select(func.count()).select_from(audit)) or 0)
+
+
+def _find_number(row: dict[str, Any]) -> int | None:
+    """Return the number that an entry's hash covers: its id, less the ids that the database left out before it."""
+    candidates = range(row["id"], max(0, row["id"] - _MOST_LEFT_OUT), -1)
+    found = (number for number in candidates if _chain_hash(row["previous_hash"], row, number) == row["hash"])
+    return next(found, None)
 
 
 _CHAINED = ("ts_ms", "environment", "actor", "action", "target", "reason", "before", "after")

@@ -16,6 +16,7 @@ from typing import Any
 
 from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing, require
+from core.audit.gate import Origin
 from core.audit.settings import Family, get_setting, list_settings, save_setting, setting_key
 from core.deployments.audited import IdleState, LiveState
 from core.deployments.colors import (
@@ -213,7 +214,8 @@ def tend_services(store: Store, definitions: Path, home: Path, environment: str)
 
     Raises InvalidInput for a wrong definition, and SourceUnavailable naming what failed.
     """
-    by = Act("quarterdeck", "automatic: a switch was interrupted, or the time to keep a color is over", environment)
+    why = "automatic: a switch was interrupted, or the time to keep a color is over"
+    by = Act("quarterdeck", why, environment, origin=Origin.SERVER)
     problems = []
     for service in load_services(definitions):
         try:

@@ -67,8 +67,8 @@ def _check_plan(prefix: str, definition: Mapping[str, Any]) -> FlagDefinition:
 
 
 def switch_flag(store: Store, flag: Flag, by: Act, *, on: bool) -> int:
-    """Turn a flag on or off. Off is the kill switch: every client gets its code default."""
-    return update_flag(store, flag, definitions.switch_flag(flag.definition, on=on), by)
+    """Turn a flag on or off. Off is the kill switch: every client gets its code default, and nobody has to approve."""
+    return update_flag(store, flag, definitions.switch_flag(flag.definition, on=on), replace(by, stops=not on))
 
 
 def change_rollout(store: Store, flag: Flag, rollout_pct: float, by: Act) -> int:

@@ -104,7 +104,7 @@ def describe_refused(refused: Sequence[RefusedRow]) -> str:
 
 
 def _read_protobuf(body: bytes) -> list[Span]:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     try:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.audit.actions import Action
-from core.audit.acts import Act, Change, changing, require
+from core.audit.acts import Act, Change, changing, clear, require
+from core.audit.gate import WantedChange
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
@@ -109,6 +110,7 @@ def promote(
     wanted = _serve(flag, prompt, serving) if flag and serving else None
     release = tracking.production_release(prompt.name)
     before, served = _state_of(former, release, _serving(flag)), _serving(flag, wanted)
+    _clear(store, by, Action.PROMPT_PROMOTE, prompt.name, before, _state_of(prompt, None, served))
     note = _note(f"Promoted to production by {by.actor}", by, served)
     with _steps(store, prompt.name, by, f"The promotion of {prompt.name} {prompt.label}") as steps:
         _set_description(steps, tracking, run, note)
@@ -141,6 +143,7 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     before = replace(promoted, flag=_serving(flag), run_id=None)
     after = replace(former, flag=_serving(flag, wanted), run_id=None)
     back_to = former.name
+    _clear(store, by, Action.PROMPT_ROLLBACK, name, before, after)
     with _steps(store, name, by, f"The roll-back of {name} to {back_to}") as steps:
         if promoted.run_id:
             with suppress(NotFound):  # a run that was deleted since needs no note
@@ -157,6 +160,11 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
             steps.finish(change)
             change.record(Action.PROMPT_ROLLBACK, name, before, after)
     return change.entry_id
+
+
+def _clear(store: Store, by: Act, action: Action, name: str, before: ProductionState, after: ProductionState) -> None:
+    """Ask for a second person before MLflow is changed."""
+    clear(store, by, WantedChange(action, name, before.to_audit(), after.to_audit()))
 
 
 def find_promotion(store: Store, name: str) -> Promotion | None:

@@ -13,6 +13,7 @@ from core.arms.histories import ArmHistories, Watched, scopes_of_flag
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
+from core.audit.gate import Origin
 from core.audit.trail import AuditEntry
 from core.errors import InvalidInput, NotFound, QuarterdeckError
 from core.flags.canary_plan import CANARY, DEFAULT_PLAN, SERVICES_FIELD, STABLE, Automation, Plan, write_services
@@ -130,7 +131,7 @@ def roll_back_canary(store: Store, flag: Flag, by: Act) -> int:
         raise InvalidInput("canary", f"no users of {flag.key} are on green")
     wanted = set_rollout(flag.definition, 0)
     check_definition(flag.key, wanted)
-    with changing(store, by) as change:
+    with changing(store, replace(by, stops=True)) as change:
         save_definition(change, flag, wanted)
         change.record(Action.CANARY_ROLLBACK, flag.key, flag.definition, wanted)
     return change.entry_id
@@ -162,7 +163,7 @@ def run_all_canaries(store: Store, histories: ArmHistories, own: str, *, now: da
 
 def _act_on(store: Store, report: CanaryReport) -> list[str]:
     flag, verdict = report.flag, report.verdict
-    by = Act(ACTOR, verdict.reason, flag.environment)
+    by = Act(ACTOR, verdict.reason, flag.environment, origin=Origin.SERVER)
     if verdict.call is CanaryCall.ROLL_BACK:
         entry = roll_back_canary(store, flag, by)
     elif verdict.call is CanaryCall.PROMOTE and report.plan.automation is Automation.FULL:

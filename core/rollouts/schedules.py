@@ -9,6 +9,7 @@ from typing import Any
 
 from core.audit.actions import Action
 from core.audit.acts import MAX_TEXT, Act, Change, changing
+from core.audit.gate import Origin
 from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.flags.definition import FlagDefinition
 from core.flags.operations import check_typed_name, replace_definition
@@ -123,7 +124,9 @@ def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep,
     number, count = schedule.next_step + 1, len(schedule.steps)
     wanted = apply_step(flag.definition, step)
     reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"
-    act = Act(f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now)
+    act = Act(
+        f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now, origin=Origin.SERVER
+    )
     with changing(store, act) as change:
         save_schedule(change.connection, advance(schedule, FlagDefinition(wanted), now=now))
         if wanted != flag.definition:
@@ -132,7 +135,7 @@ def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep,
 
 
 def _stop(store: Store, schedule: Schedule, note: str, *, now: datetime) -> str:
-    pause_schedule(store, schedule, Act(SCHEDULER, note[:MAX_TEXT], at=now), now=now, note=note)
+    pause_schedule(store, schedule, Act(SCHEDULER, note[:MAX_TEXT], at=now, origin=Origin.SERVER), now=now, note=note)
     return f"{schedule.flag}: paused, {note}"
 
 

@@ -74,11 +74,15 @@ def check_writable(store: TrackingSqlReader) -> None:
 @contextmanager
 def translated_errors(tracking_uri: str) -> Iterator[None]:
     """Convert MLflow's exceptions to NotFound, InvalidInput, or SourceUnavailable, without any password."""
+    from google.protobuf.json_format import ParseError
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
     try:
         yield
+    except ParseError as error:
+        problem = hide_secrets(" ".join(str(error).split())[:200], tracking_uri)
+        raise SourceUnavailable(f"MLflow at {describe(tracking_uri)} answered what is no answer: {problem}") from None
     except RequestException as error:  # of a download: MLflow passes it on
         problem = hide_secrets((str(error).splitlines() or ["unknown error"])[0], tracking_uri)
         if _STATUS.search(problem):

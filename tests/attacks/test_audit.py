@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, event, func, insert, select, update
 
 from app.cli import main
 from app.http.server import list_local_jobs
@@ -104,6 +104,39 @@ def test_the_id_and_the_number_of_an_entry_are_hashed(trail: Store) -> None:
     assert list_broken_audit_entries(trail) == (4,)
     switch_flag(trail, get_flag(trail, "production", "f"), ME, on=False)
     assert list_broken_audit_entries(trail) == (4,)
+
+
+def test_an_entry_takes_its_number_from_the_one_before_and_not_from_a_count_of_all(trail: Store) -> None:
+    statements: list[str] = []
+    with trail.begin() as connection:
+        event.listen(connection.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    switch_flag(trail, get_flag(trail, "production", "f"), ME, on=False)
+    assert any("INSERT INTO audit" in each for each in statements)
+    assert [each for each in statements if "count(" in each.lower()] == []
+    assert list_broken_audit_entries(trail) == ()
+    assert get_head(trail, now=NOW).entries == 7
+
+
+@pytest.mark.parametrize("left_out", [5, 2_000], ids=["a few", "more than is tried"])
+def test_ids_that_the_database_leaves_out_break_nothing(left_out: int, trail: Store) -> None:
+    """PostgreSQL does so for changes that are undone, and after a crash."""
+    with trail.begin() as connection:
+        values = dict.fromkeys(("environment", "actor", "action", "target", "reason", "hash"), "x")
+        skipping = insert(audit).values(id=6 + left_out, ts_ms=0, previous_hash="skipping", **values)
+        connection.execute(skipping)
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.setval(func.pg_get_serial_sequence("audit", "id"), 6 + left_out)))
+        connection.execute(delete(audit).where(audit.c.previous_hash == "skipping"))
+    for on in (True, False, True):
+        switch_flag(trail, get_flag(trail, "production", "f"), ME, on=on)
+    assert list_broken_audit_entries(trail) == ()
+    head = get_head(trail, now=NOW)
+    assert head.entries == 9
+    with trail.begin() as connection:
+        connection.execute(delete(audit).where(audit.c.id == 3))
+    switch_flag(trail, get_flag(trail, "production", "f"), ME, on=False)
+    assert list_broken_audit_entries(trail) == (4,)
+    assert list_denied_heads(trail, [head]) == (head,)
 
 
 def test_entries_of_an_earlier_release_stay_valid_and_none_comes_after_newer_ones(trail: Store) -> None:

@@ -2,14 +2,20 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
+from app.http import api, backends, bodies
 from core.safety.meters import MOST_KNOWN, Meter
+from quarterdeck.store import Store
 from tests.attacks.conftest import Target, attacking
 
 pytestmark = pytest.mark.slow
@@ -95,6 +101,62 @@ def test_an_address_that_asks_too_often_waits(strict: Target) -> None:
         statuses = [client.get(f"{strict.address}/healthz").status_code for _ in range(600)]
     assert 429 in statuses
     assert statuses[-1] == 429
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"query": "what is'], ids=["nothing", "half a body"])
+def test_a_body_that_does_not_come_is_cut(sent: bytes, store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
+    monkeypatch.setattr(bodies, "BODY_WITHIN_S", 0.5)
+    backends.close()
+    app = Starlette(middleware=[Middleware(api.ApiAhead)])
+    with running(app) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        head = b"POST /v1/retrievals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        connection.sendall(head + b"Content-Length: 1000\r\n\r\n" + sent)
+        answer = b""
+        while part := connection.recv(65_536):  # until the server closes it
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"body: took longer than" in answer
+        assert httpx.post(f"http://127.0.0.1:{port}/v1/retrievals", content=ROW).status_code in (201, 415)
+    backends.close()
+
+
+def test_a_body_that_drips_is_cut_however_often_a_byte_comes(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUARTERDECK_DATABASE_URL", url)
+    monkeypatch.setattr(bodies, "BODY_WITHIN_S", 1.0)
+    backends.close()
+    app = Starlette(middleware=[Middleware(api.ApiAhead)])
+    with running(app) as port, socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(b"POST /v1/retrievals HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\n")
+        connection.settimeout(0.05)
+        answer = b""
+        for _ in range(2_000):
+            try:
+                connection.sendall(b" ")
+                answer += connection.recv(65_536)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            if answer:
+                break
+        assert answer.startswith(b"HTTP/1.1 408 ")
+    backends.close()
+
+
+@contextmanager
+def running(app: Starlette) -> Iterator[int]:
+    """Serve in a thread; give the port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
 
 
 def test_refused_and_used_tokens_are_security_events(strict: Target) -> None:

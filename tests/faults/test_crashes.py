@@ -21,4 +21,15 @@ def test_what_was_acknowledged_is_there_after_a_sigkill_and_nothing_is_torn(tmp_
     assert outcome.torn == []
     assert outcome.kills.total() == ROUNDS
     if len(TURNS) <= ROUNDS:
-        assert min(outcome.flushed, outcome.flips, outcome.received, outcome.scored, outcome.spans) > 0
+        assert (
+            min(
+                outcome.flushed,
+                outcome.flips,
+                outcome.received,
+                outcome.scored,
+                outcome.spans,
+                outcome.alerts,
+                outcome.approved,
+            )
+            > 0
+        )

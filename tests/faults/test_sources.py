@@ -1,4 +1,4 @@
-"""MLflow that hangs, answers byte by byte or is down: one line, and the rest of the page stays.
+"""MLflow that hangs, answers byte by byte, lies or is down: one line, and the rest of the page stays.
 
 Of DVC remotes: tests/core/corpus/test_corpus.py.
 """
@@ -23,7 +23,10 @@ pytestmark = [
 
 @contextmanager
 def server_that(answers: str) -> Iterator[str]:
-    """An address where nobody listens, or that accepts connections and never answers, or sends one byte a second."""
+    """An address where nobody listens, or that accepts connections and never answers, drips, or lies.
+
+    One that drips sends one byte a second.
+    """
     with ExitStack() as ending:
         listening = ending.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))
@@ -33,6 +36,11 @@ def server_that(answers: str) -> Iterator[str]:
             dribbling = Thread(target=_dribble, args=(listening, over := Event()))
             dribbling.start()
             ending.callback(dribbling.join)
+            ending.callback(over.set)
+        if answers in LIES:
+            lying = Thread(target=_lie, args=(listening, LIES[answers], over := Event()))
+            lying.start()
+            ending.callback(lying.join)
             ending.callback(over.set)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
@@ -52,7 +60,28 @@ def _dribble(listening: socket.socket, over: Event) -> None:
                     connection.sendall(b".")
 
 
-@pytest.mark.parametrize("answers", ["hangs", "is gone", "dribbles"])
+def _lie(listening: socket.socket, body: bytes, over: Event) -> None:
+    """Answer every request with 200 and this body."""
+    listening.settimeout(0.2)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    while not over.is_set():
+        with suppress(OSError):
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(5)
+                connection.recv(65_536)
+                connection.sendall(head % len(body) + body)
+
+
+LIES = {
+    "says it is HTML": b"<!doctype html><title>Welcome</title>",
+    "lists what are no experiments": b'{"experiments": [{"experiment_id": 7, "name": ["x"]}, 5, null]}',
+    "says something else": b'{"experiments": "none", "error_code": 12}',
+    "is cut off": b'{"experiments": [{"experiment_id": "1", "na',
+}
+
+
+@pytest.mark.parametrize("answers", ["hangs", "is gone", "dribbles", *LIES])
 def test_an_mlflow_that_does_not_answer_is_one_line_and_the_overview_goes_on(
     answers: str,
     empty_url: str,

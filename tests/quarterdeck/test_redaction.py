@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from quarterdeck.redaction import compose, redact
+from tests.quarterdeck.redaction_held_out import list_first, list_second
 from tests.quarterdeck.redaction_samples import list_plain, list_secrets
 
 SECRET = "a8F5f167f44F4964e6c998dee827110c"
@@ -160,6 +161,17 @@ def test_of_labeled_samples_nearly_all_secrets_go_and_nearly_all_else_stays():
     assert [kind for kind in kinds if all(sample.kind != kind or sample in missed for sample in secrets)] == []
 
 
+@pytest.mark.parametrize("listed", [list_first, list_second])
+def test_of_samples_in_other_languages_and_habits_as_many(listed):
+    samples = list(listed())
+    secrets = [sample for sample in samples if sample.hidden]
+    missed = [sample for sample in secrets if sample.hidden in redact(sample.text)]
+    taken = [sample for sample in samples if not sample.hidden and redact(sample.text) != sample.text]
+    assert len(samples) >= 300
+    assert len(missed) <= 0.05 * len(secrets), missed
+    assert len(taken) <= 0.02 * (len(samples) - len(secrets)), taken
+
+
 def test_redacting_twice_changes_nothing_more():
     once = redact(f"bob@example.com, +49 30 901820, 4111 1111 1111 1111, token={SECRET}, password=hunter2")
     assert once == "[e-mail], [phone], [card], token=[key], password=[key]"
@@ -174,7 +186,8 @@ def test_redacting_twice_changes_nothing_more():
         "sk-", "eyJ", "eyJaaaaa.", "bearer ", "key=", "password=", "key: ", "-----BEGIN PRIVATE KEY-----", "://a:", "_",
         "call ", "phone 2", "A1", "a-", "1.", "1-", "é", " ", "020 1", "SG.",
         "password ", "password is ", "pw: ", "cookie: ", "cookie: a=", "sess=", "-p ", "mysql ", "mysql -p", "DE89 ",
-        "ssn ",
+        "ssn ", "hasło ", "пароль: ", "net user ", "openssl ", "openssl -k ", "<password>", "LLM|1", "AQ.", "dp.pt.",
+        "=>", "(02) ", "zadzwoń ",
         "aA1", "sk-.", "(", "tel 1", "pin ", "a [at] ", "1//", "my number is 4", "social security ",
     ],
 )  # fmt: skip

@@ -1,6 +1,10 @@
 import hmac
 import json
+import multiprocessing
+import os
+import signal
 import threading
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
@@ -14,10 +18,11 @@ from core.alerts.delivery import check_alerts, list_alert_rules
 from core.alerts.operations import delete_alert_rule, save_alert_rule
 from core.alerts.webhooks import post_signed
 from core.audit.acts import Act
-from core.audit.settings import Family, save_setting, setting_key
+from core.audit.settings import Family, save_setting, scope_key, setting_key
 from core.audit.trail import list_audit
 from core.drift.verdict import DriftReport, DriftStatus
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from quarterdeck.clock import to_ms
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
@@ -158,6 +163,42 @@ def test_a_real_drop_reaches_a_real_listener_once_even_after_a_failure(store):
         message = json.loads(listener.requests[-1][1])
     assert (message["status"], message["changed_on"]) == ("drifting", "2026-03-16")
     assert message["questions"] == "/questions?low=1&since=2026-03-16&environment=production&service=default"
+
+
+def test_a_message_whose_sender_died_while_it_sent_is_sent_by_another(url):
+    with closing(Store(url, create=True)) as store:
+        drop(store, Scope("production", "answers"))
+        save_alert_rule(store, AlertRule("ops", "https://example.org/", SECRET), ME)
+
+    def die(_url, _message, _secret):
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 1
+
+    def check():
+        with closing(Store(url)) as store:
+            check_alerts(store, "production", now=NOW, send=die)
+
+    sender = multiprocessing.get_context("fork").Process(target=check)
+    sender.start()
+    sender.join()
+    assert sender.exitcode == -signal.SIGKILL
+    sent = []
+    with closing(Store(url)) as store:
+        for later in (timedelta(seconds=30), timedelta(minutes=3), timedelta(minutes=4)):
+            check_alerts(store, "production", now=NOW + later, send=lambda *_, at=later: sent.append(at) or 1)
+    assert sent == [timedelta(minutes=3)]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_jumps_back_or_forth_does_not_keep_a_claimed_message(hours, store):
+    drop(store, Scope("production", "answers"))
+    save_alert_rule(store, AlertRule("ops", "https://example.org/", SECRET), ME)
+    key = scope_key(Family.ALERT_TOLD, Scope("production", "answers"), "ops")
+    claimed = {"alarmed": False, "changed_on": "", "claimed_ms": to_ms(NOW + timedelta(hours=hours))}
+    with store.begin() as connection:
+        save_setting(connection, key, claimed, expected_version=0)
+    assert len(check_alerts(store, "production", now=NOW, send=lambda *_: 1)) == 1
+    assert check_alerts(store, "production", now=NOW, send=lambda *_: 1) == ()
 
 
 def drop(store: Store, scope: Scope, *, level: float = 0.4) -> None:

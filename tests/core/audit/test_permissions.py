@@ -18,8 +18,18 @@ from core.access.roles import end_sign_ins, grant_role, list_grants, revoke_role
 from core.access.scopes import TokenScope
 from core.alerts.alerts import AlertRule
 from core.alerts.operations import delete_alert_rule, save_alert_rule
+from core.approvals.operations import (
+    amend_request,
+    approve_request,
+    reject_request,
+    set_policy,
+    withdraw_request,
+)
+from core.approvals.requests import ChangeRequest, get_request
 from core.arms.arms import Metric
+from core.audit.actions import Action
 from core.audit.acts import Act, changing
+from core.audit.gate import Origin, Policy, WantedChange, add_request
 from core.audit.operations import add_environment
 from core.audit.permissions import (
     ADMIN_EVERYWHERE,
@@ -94,6 +104,7 @@ from core.tracking.cases import Case
 from core.tracking.conventions import RunNames
 from core.tracking.runs import PromptVersion, Run
 from quarterdeck import scope as service_scope
+from quarterdeck.clock import now_ms
 from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -184,6 +195,10 @@ class World:
         if (self.folder / "corpus").exists():
             jobs_of(self.corpus).cancel("rebuild")
 
+    def request(self, number: int) -> ChangeRequest:
+        """The first change request is zoe's, the second ada's."""
+        return get_request(self.store, number)
+
     def index(self, name: str) -> Index:
         return Index(name, str(self.folder / "indexes"), "v1", "hash-16", 4, BUILT, "ada")
 
@@ -220,6 +235,12 @@ PROBED = ProbeReport("docs-v2", (), ())
 UNNAMED, NAMED, ANSWERS = (service_scope.Scope("production", name) for name in ("default", "named", "answers"))
 OLD = datetime(2026, 2, 1, tzinfo=UTC)
 REVIEW = QueueDraft(ANSWERS, "kept", ReviewTask.FAITHFULNESS, ReviewRule.SELECTION, ("ada",))
+
+
+def signed(by: Act) -> Act:
+    """The act of a person who signed in."""
+    return replace(by, origin=Origin.PERSON)
+
 
 # What each operation is called with, and the lowest role that may. A new operation without a row fails in
 # test_architecture.
@@ -277,6 +298,17 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "todo.operations.wake_todo": (
         EDITOR, lambda w, by: wake_todo(w.store, HERE, "corpus/v1", today=TODAY, by=by)
+    ),
+    "approvals.operations.approve_request": (EDITOR, lambda w, by: approve_request(w.store, w.request(1), signed(by))),
+    "approvals.operations.reject_request": (EDITOR, lambda w, by: reject_request(w.store, w.request(1), signed(by))),
+    "approvals.operations.withdraw_request": (
+        EDITOR, lambda w, by: withdraw_request(w.store, w.request(2), signed(by))
+    ),
+    "approvals.operations.amend_request": (
+        EDITOR, lambda w, by: amend_request(w.store, w.request(1), w.request(2).changes, signed(by))
+    ),
+    "approvals.operations.set_policy": (
+        ADMIN, lambda w, by: set_policy(w.store, Policy(required=True), by, has_sign_in=True)
     ),
     "questions.operations.judge_questions": (EDITOR, lambda w, by: judge_questions(w.store, w.questions, BAD, by)),
     "reviews.operations.create_queue": (
@@ -458,6 +490,10 @@ def fill(store: Store, folder: Path) -> None:
     add_cases(store, "qa", [CASE], SETUP)
     snooze_todo(store, HERE, "corpus/v1", until=TODAY, today=TODAY, by=SETUP)
     grant_role(store, Grant("eve", VIEWER, "production"), SETUP)
+    for who, share in (("zoe", 50), ("ada", 60)):
+        wanted = WantedChange(Action.FLAG_UPDATE, "use_hyde", boolean_flag(on=True, rollout_pct=share), None)
+        with store.begin() as connection:
+            add_request(connection, [wanted], environment="production", requester=who, reason="because", at_ms=now_ms())
     issue_token(store, "old", [TokenScope.EVALUATE], SETUP)
     deploy_both(store, folder, SETUP)
     with changing(store, SETUP) as change:

@@ -1,4 +1,4 @@
-"""Evaluation cases with their history; review queues, judged answers, and questions that are out of a topic."""
+"""Cases and their history, reviews, judged answers, questions out of a topic, change requests, whose tokens are."""
 
 from alembic import op
 
@@ -19,5 +19,7 @@ def upgrade() -> None:
         schema.review_labels,
         schema.judged_answers,
         schema.topic_exclusions,
+        schema.change_requests,
+        schema.token_owners,
     ]
     schema.metadata.create_all(op.get_bind(), new)

@@ -1,0 +1,144 @@
+"""The requests tab of the rollouts page: changes that wait for a second person, and whether one is required here."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from app import ui
+from app.resources import get_config, get_store
+from app.text import plain
+from app.visitor import get_visitor, lock, make_act
+from core.approvals.operations import (
+    NEEDS_SIGN_IN,
+    approve_request,
+    read_policy,
+    reject_request,
+    set_policy,
+    withdraw_request,
+)
+from core.approvals.requests import OPEN, ChangeRequest, get_request, list_requests
+from core.approved import apply_request, can_apply, preview_request
+from core.audit.actions import Action
+from core.audit.gate import Policy, RequestState
+from core.audit.jsondiff import diff_states
+from core.audit.permissions import fold_name
+
+
+def render_requests(environment: str) -> None:
+    """Draw who may change alone, the requests that wait with what they would change, and the past ones."""
+    policy = read_policy(get_store(), environment)
+    every = list_requests(get_store(), environment, states=tuple(RequestState))
+    waiting = [each for each in every if each.state in OPEN]
+    st.markdown(f"**{say_policy(policy, environment, len(waiting))}**")
+    if get_config().access.is_local:
+        st.info(plain(NEEDS_SIGN_IN))
+    for request in waiting:
+        render_request(request)
+    if every:
+        ui.show_table([_row(each) for each in every], key="requests-table", file_name="requests.csv")
+    render_policy(policy, environment)
+
+
+def say_policy(policy: Policy, environment: str, waiting: int) -> str:
+    """The sentence about who may change what users get."""
+    if not policy.required:
+        return f"Whoever may change something in {plain(environment)} may do it alone."
+    alone = f", except {plain(', '.join(policy.alone))}" if policy.alone else ""
+    counted = "no change waits" if not waiting else f"{waiting} change{'s wait' if waiting > 1 else ' waits'}"
+    return f"Changes in {plain(environment)} need a second person{alone}; {counted}."
+
+
+def render_request(request: ChangeRequest) -> None:
+    """One request: who asks for what, the difference, the effect, and the forms for the decision."""
+    with st.container(border=True):
+        asked = f"{plain(request.requester)} {ui.format_ago(request.created)}"
+        st.markdown(f"**Request {request.request_id}**: {plain(request.describe())}, asked by {asked}")
+        st.text(request.reason)
+        for each in request.changes:
+            st.code(diff_states(each.before, each.after) or "no difference", language=None)
+        effect = preview_request(get_store(), request, now=datetime.now(UTC))
+        st.caption(plain(f"{effect} It expires on {request.expires:%d %b %Y, %H:%M} UTC.".strip()))
+        own = fold_name(get_visitor().name) in {fold_name(request.requester), fold_name(request.editor)}
+        key, number = f"request-{request.request_id}", request.request_id
+        with st.form(key):
+            st.text_input("Reason", key=f"{key}-reason", max_chars=500)
+            approve, reject, withdraw = st.columns(3)
+            waits = request.state is RequestState.WAITING
+            locked = lock(Action.APPROVAL_GRANT, request.environment)
+            if own:
+                locked = {"disabled": True, "help": "Another person than who asked or edited has to approve."}
+            if waits:
+                approve.form_submit_button(
+                    "Approve", on_click=decide, args=("approve", number, request.version, effect), **locked
+                )
+            reject.form_submit_button(
+                "Reject", on_click=decide, args=("reject", number, request.version, ""),
+                **lock(Action.APPROVAL_REJECT, request.environment),
+            )  # fmt: skip
+            if own:
+                withdraw.form_submit_button("Withdraw", on_click=decide, args=("withdraw", number, request.version, ""))
+
+
+def decide(verb: str, number: int, version: int, effect: str) -> None:
+    """Decide about the request that the visitor saw."""
+
+    def change() -> int:
+        store, reason = get_store(), st.session_state[f"request-{number}-reason"]
+        found = get_request(store, number)
+        by = make_act(reason, found.environment)
+        if found.version != version:
+            found = _as_seen(found, version)
+        if verb == "reject":
+            return reject_request(store, found, by)
+        if verb == "withdraw":
+            return withdraw_request(store, found, by)
+        entry = approve_request(store, found, by, effect=effect)
+        return apply_request(store, get_request(store, number), now=datetime.now(UTC)) if can_apply(found) else entry
+
+    ui.record_change(change)
+
+
+def render_policy(policy: Policy, environment: str) -> None:
+    """The form that requires a second person."""
+    with st.form("approval-policy"):
+        st.markdown(f"**Who may change {plain(environment)}**")
+        st.toggle("A second person is required", value=policy.required, key="approval-required")
+        st.text_input(
+            "Who needs nobody else, separated by commas",
+            value=", ".join(policy.alone),
+            key="approval-alone",
+            max_chars=2_000,
+            help="Names as people sign in; admins stands for every admin of the environment.",
+        )
+        st.text_input("Reason", key="approval-reason", max_chars=500)
+        locked = lock(Action.APPROVAL_POLICY, environment)
+        if get_config().access.is_local:
+            locked = {"disabled": True, "help": plain(NEEDS_SIGN_IN)}
+        st.form_submit_button("Save", on_click=save_policy, args=(environment,), **locked)
+
+
+def save_policy(environment: str) -> None:
+    """Save what the form says."""
+
+    def change() -> int:
+        state = st.session_state
+        alone = tuple(name.strip() for name in state["approval-alone"].split(",") if name.strip())
+        by = make_act(state["approval-reason"], environment)
+        has_sign_in = not get_config().access.is_local
+        return set_policy(get_store(), Policy(state["approval-required"], alone), by, has_sign_in=has_sign_in)
+
+    ui.record_change(change)
+
+
+def _as_seen(request: ChangeRequest, version: int) -> ChangeRequest:
+    """The request with the version that the visitor saw, so that the decision about another one is a conflict."""
+    return replace(request, version=version)
+
+
+def _row(request: ChangeRequest) -> dict[str, object]:
+    return {
+        "request": request.request_id, "state": str(request.state), "change": request.describe(),
+        "asked by": request.requester, "decided by": request.decided_by, "reason": request.reason,
+        "note": request.note, "asked": ui.format_ago(request.created), "audit entry": request.entry_id or None,
+    }  # fmt: skip

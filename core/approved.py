@@ -1,0 +1,108 @@
+"""Shell: applies approved change requests to flags, canaries and index aliases, and previews what they would do.
+
+Whatever else was approved (prompts, experiments, schedules) is done again by who asked for it, and passes then.
+"""
+
+import logging
+from datetime import datetime
+
+from core.approvals.requests import ChangeRequest, get_request, list_requests, save_decision
+from core.audit.actions import Action, Subject, subject_of
+from core.audit.acts import Act, changing
+from core.audit.gate import READY, Origin, RequestState
+from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
+from core.flags.operations import save_definition
+from core.flags.preview import preview_change
+from core.flags.store import Flag, delete_flag, list_flags
+from core.indexes.audited import SwapState
+from core.indexes.operations import swap_index
+from quarterdeck.clock import from_ms
+from quarterdeck.store import Store
+
+logger = logging.getLogger("quarterdeck")
+_APPLIED_HERE = (Subject.FLAG, Subject.CANARY)
+
+
+def preview_request(store: Store, request: ChangeRequest, *, now: datetime) -> str:
+    """Return in words what a request would change for users: a sentence per flag, "" for what cannot be predicted."""
+    lines = []
+    for each in request.changes:
+        if subject_of(str(each.action)) in _APPLIED_HERE and each.before and each.after:
+            impact, users = preview_change(store, request.environment, each.target, each.before, each.after, now=now)
+            who = "made-up users (none are known)" if impact.are_made_up else f"{impact.asked:,} {users.source}"
+            lines.append(f"{each.target}: {impact.share:.0%} of {who} get another answer.")
+    return " ".join(lines)
+
+
+def can_apply(request: ChangeRequest) -> bool:
+    """Whether the server applies the request by itself once it is approved."""
+    actions = [each.action for each in request.changes]
+    is_swap = len(actions) == 1 and actions[0] == Action.INDEX_SWAP
+    return is_swap or all(subject_of(str(action)) in _APPLIED_HERE for action in actions)
+
+
+def apply_request(store: Store, request: ChangeRequest, *, now: datetime) -> int:
+    """Make the changes of an approved request, in the name of who asked; return the audit entry's id.
+
+    Raises Conflict, and voids the request, if something that it changes is not as it was any more.
+    """
+    if get_request(store, request.request_id).version != request.version:
+        raise Conflict(f"request {request.request_id} was changed meanwhile; reload and read it again")
+    if request.state not in READY:
+        raise Conflict(f"request {request.request_id} is {request.state}; nothing was changed")
+    if not can_apply(request):
+        raise InvalidInput("request", f"{request.describe()} is done by {request.requester}, who does it once more")
+    reason = f"{request.reason} (request {request.request_id}, approved by {request.decided_by})"[:2_000]
+    by = Act(request.requester, reason, request.environment, at=now, origin=Origin.PERSON)
+    try:
+        return _apply(store, request, by)
+    except (Conflict, NotFound) as error:
+        _void(store, request, str(error))
+        raise Conflict(f"request {request.request_id} is void: {error}") from None
+
+
+def apply_due_requests(store: Store, *, now: datetime) -> tuple[str, ...]:
+    """Apply every request that was approved for a time that has come; return a line each."""
+    lines = []
+    for request in list_requests(store, states=(RequestState.SCHEDULED,)):
+        if request.due is not None and request.due <= now:
+            try:
+                entry = apply_request(store, request, now=now)
+                lines.append(f"request {request.request_id} was applied (audit entry {entry})")
+            except QuarterdeckError as error:
+                logger.warning("request %d: %s", request.request_id, error)
+    return tuple(lines)
+
+
+def _apply(store: Store, request: ChangeRequest, by: Act) -> int:
+    first = request.changes[0]
+    if first.action == Action.INDEX_SWAP:
+        before, after = SwapState.read(first.before), SwapState.read(first.after)
+        if after is None:
+            raise InvalidInput("request", "names no index")
+        expected = before.index if before else None
+        return swap_index(store, first.target, after.index, by, expected=expected, rollback=after.is_rollback)
+    known = {flag.key: flag for flag in list_flags(store, request.environment)}
+    with changing(store, by) as change:
+        for each in request.changes:
+            empty = Flag(request.environment, each.target, {}, 0, from_ms(change.at_ms), by.actor)
+            flag = known.get(each.target, empty)
+            if (flag.definition or None) != (each.before or None):
+                raise Conflict(f"{each.target} was changed since")
+            if each.after is None:
+                delete_flag(change.connection, flag)
+            else:
+                save_definition(change, flag, each.after)
+            change.record(_ACTIONS[str(each.action)], each.target, each.before, each.after)
+    return change.entry_id
+
+
+_ACTIONS = {str(action): action for action in Action if subject_of(str(action)) in _APPLIED_HERE}
+
+
+def _void(store: Store, request: ChangeRequest, why: str) -> None:
+    """Note that an approved request fits no longer; an observation, not a decision."""
+    found = get_request(store, request.request_id)
+    if found.state in READY:
+        with store.begin() as connection:
+            save_decision(connection, found, state=RequestState.VOID, note=why[:2_000])
