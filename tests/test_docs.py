@@ -20,7 +20,7 @@ from tests.conftest import Demo, copy_home
 
 GUIDES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 PAGES = [*GUIDES, *(PROJECT / name for name in ("SECURITY.md", "STYLE.md", "CHANGELOG.md", "CONTRIBUTING.md"))]
-RUN, SHOWN = {"bash", "console", "python"}, {"text", "yaml", "json", "nginx"}
+RUN, SHOWN = {"bash", "console", "python"}, {"text", "yaml", "json", "nginx", "js"}
 FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -105,7 +105,7 @@ def test_links_and_file_names_lead_somewhere(path: Path) -> None:
 def test_a_figure_names_the_script_that_repeats_it() -> None:
     rows = re.findall(r"^\|.*\| `(\w+)[^`|]*` \|$", (PROJECT / "docs" / "figures.md").read_text(), re.MULTILINE)
     assert rows
-    scripts = {path.stem for folder in ("benchmarks", "tests/faults") for path in (PROJECT / folder).glob("*.py")}
+    scripts = {path.stem for folder in ("benchmarks", "tests") for path in (PROJECT / folder).rglob("*.py")}
     assert [name for name in rows if name not in scripts] == []
 
 

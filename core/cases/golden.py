@@ -48,21 +48,22 @@ def golden_of(cases: Iterable[Case], origin: str = "") -> tuple[GoldenQuery, ...
     )
 
 
-def read_cases(path: Path) -> tuple[Case, ...]:
-    """Return the cases of a file. Raises InvalidInput, naming the file and the line."""
+def read_cases(path: Path, *, field: str = "cases") -> tuple[Case, ...]:
+    """Return the cases of a file. Raises InvalidInput, naming the field, the file and the line."""
     try:
         return parse_cases(path.read_text(encoding="utf-8"), source=path.name)
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        said = getattr(error, "strerror", None) or error
+        raise InvalidInput(field, f"{path} cannot be read: {said}") from error
 
 
 def _load_chosen(store: Store, choice: GoldenChoice) -> Sequence[GoldenQuery]:
     if choice.file:
-        return golden_of(read_cases(choice.file), choice.file.name)
+        return golden_of(read_cases(choice.file, field="golden"), choice.file.name)
     if choice.set_name:
         return golden_of(read_reference(store, choice.set_name).plain, choice.set_name)
     if marked := find_golden(store):
         return golden_of(marked.plain, f"{marked.name}@{marked.version}")
     if choice.fallback is not None and choice.fallback.exists():
-        return golden_of(read_cases(choice.fallback), choice.fallback.name)
+        return golden_of(read_cases(choice.fallback, field="golden"), choice.fallback.name)
     return ()

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser
 
+from app import ui
 from app.cli import main
-from app.ui import _write_csv
 from core.audit.acts import Act
 from core.audit.files import write_csv
 from core.audit.trail import list_audit
@@ -42,7 +42,7 @@ def test_numbers_and_other_text_stay(cell: object) -> None:
 
 def test_a_table_and_its_names_hold_no_formula() -> None:
     rows = [{"=name": cell, "score": -0.5} for cell in FORMULAS]
-    header, *lines = csv.reader(io.StringIO(_write_csv(rows), newline=""))
+    header, *lines = csv.reader(io.StringIO(ui.write_csv(rows), newline=""))
     assert header == ["'=name", "score"]
     assert [line[0] for line in lines] == [f"'{cell}" for cell in FORMULAS]
     assert {line[1] for line in lines} == {"-0.5"}

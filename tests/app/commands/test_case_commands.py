@@ -84,7 +84,7 @@ def test_sets_and_their_cases_are_listed(cases: Run, store: Store) -> None:
         (("list", "qa@x"), "must be a name, or a name and a version"),
         (("export", "qa"), "there is no set 'qa'"),
         (("import", "../qa", str(DEMO)), "case set: must be 1 to 100"),
-        (("import", "qa", "/nowhere/qa.jsonl"), "/nowhere/qa.jsonl: cannot be read"),
+        (("import", "qa", "/nowhere/qa.jsonl"), "cases: /nowhere/qa.jsonl cannot be read"),
         (("add", "qa"), "give either --question or --topic"),
         (("golden", "qa"), "there is no set 'qa'"),
     ],

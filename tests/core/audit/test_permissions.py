@@ -78,6 +78,8 @@ from core.indexes.probes import ProbeReport
 from core.indexes.registry import Index
 from core.jobs.jobs import Jobs, JobState
 from core.jobs.launches import Launch, cancel_job, start_job
+from core.ledger.entries import EffectPrediction
+from core.ledger.operations import predict_effect
 from core.log.filters import LoggedQuestion, QuestionFilter
 from core.log.mapping import map_scores, relearn_scores
 from core.log.operations import forget_parts, purge_retrievals
@@ -309,6 +311,12 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "approvals.operations.set_policy": (
         ADMIN, lambda w, by: set_policy(w.store, Policy(required=True), by, has_sign_in=True)
+    ),
+    "ledger.operations.predict_effect": (
+        EDITOR,
+        lambda w, by: predict_effect(
+            w.store, "flag:use_hyde", EffectPrediction(0.0, 0.0, 0.0), by, metric="score", service="default"
+        ),
     ),
     "questions.operations.judge_questions": (EDITOR, lambda w, by: judge_questions(w.store, w.questions, BAD, by)),
     "reviews.operations.create_queue": (

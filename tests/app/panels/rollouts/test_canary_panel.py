@@ -62,10 +62,10 @@ def test_a_worse_green_is_called_on_the_page_the_overview_and_in_the_table(empty
     assert "Green's score is significantly worse" in overview
 
 
-def test_a_healthy_green_is_healthy_on_the_overview(empty_url: str, store: Store) -> None:
+def test_a_green_without_a_verdict_is_not_called_healthy_on_the_overview(empty_url: str, store: Store) -> None:
     fill(store, drop=0.0)
     app = open_page("overview")
-    assert "1 canary 20%, healthy" in [text_of(caption.value) for caption in app.caption]
+    assert "1 canary 20%, no verdict yet" in [text_of(caption.value) for caption in app.caption]
 
 
 def test_rolling_back_takes_a_reason_and_is_then_told_with_it(empty_url: str, store: Store) -> None:
