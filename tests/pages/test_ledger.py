@@ -6,7 +6,7 @@ import pytest
 
 from tests.app.commands.running import Run
 from tests.conftest import Demo
-from tests.pages.opening import open_page, verdict
+from tests.pages.opening import open_page, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -27,7 +27,7 @@ def test_a_prediction_is_recorded_and_a_wrong_one_says_what_to_do(demo_url: str)
     app.text_input[0].input("new_prompt_v3")
     app.text_input[1].input("the evaluation")
     next(button for button in app.button if button.label == "Predict").click().run()
-    assert any("KIND:NAME" in error.value for error in app.error)
+    assert any("KIND:NAME" in text_of(error.value) for error in app.error)
     app.text_input[0].input("flag:new_prompt_v3")
     next(button for button in app.button if button.label == "Predict").click().run()
     assert not app.error
