@@ -18,6 +18,7 @@ from core.audit.actions import Action
 from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
 from core.errors import Forbidden, InvalidInput
+from core.safety.letters import check_letters
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.scope import DEFAULT_ENVIRONMENT
 from quarterdeck.store import Store
@@ -51,6 +52,7 @@ class Act:
                 raise InvalidInput(name, f"is empty; {remedy}")
             if len(value) > MAX_TEXT or "\x00" in value:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
+            check_letters(value, name)
 
 
 class Audited(Protocol):

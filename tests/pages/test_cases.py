@@ -87,6 +87,12 @@ def test_a_set_becomes_the_golden_one_and_a_former_version_comes_back(filled: St
     golden = find_golden(filled)
     assert golden is not None and golden.name == "qa"
     assert "It is the golden set of index swaps." in shown_text(app)
+    import_cases(filled, "other", get_set(filled, "qa").plain[:2], ME)
+    app = press(open_page("prompts", case_set="other"), "case-golden-other")
+    press(app, "undo-cases")
+    assert (golden := find_golden(filled)) is not None
+    assert golden.name == "qa"  # as it was before, and not none
+    app = open_page("prompts", case_set="qa")
     app.text_input(key="case-restore-reason-qa").set_value("all of them again")
     next(button for button in app.button if button.label == "Restore").click().run()
     assert outcome(app).startswith("Version 1 is restored.")

@@ -177,7 +177,8 @@ def _render_golden(found: CaseSet, environment: str) -> None:
 def _mark(found: CaseSet, environment: str) -> None:
     golden = not found.is_golden
     change = partial(_mark_golden, found.name, environment, golden=golden)
-    undo = Undo(partial(_mark_golden, found.name, environment, golden=not golden))
+    former = next((each.name for each in list_sets(get_store()) if each.is_golden), "") if golden else found.name
+    undo = Undo(partial(_mark_golden, former or found.name, environment, golden=bool(former)))
     said = f"{plain(found.name)} is {'now' if golden else 'no longer'} the golden set."
     run_change(_KEY, change, said=said, undo=undo)
 
