@@ -37,7 +37,11 @@ def _list(
     query = select(settings.c.name, settings.c.value).where(settings.c.name.startswith(Family.VIEWS, autoescape=True))
     for name, value in connection.execute(query).all():
         views = json.loads(value) or []
-        yield name, views, [view for view in views if not any(_names(*pair, subject, ids, own) for pair in view[1])]
+        yield (
+            name,
+            views,
+            [view for view in views if not any(_names(pair[0], pair[1], subject, ids, own) for pair in view[1])],
+        )
 
 
 def _names(name: str, value: str, subject: DataSubject, ids: set[str], texts: set[str]) -> bool:
