@@ -14,6 +14,7 @@ from core.coverage.exclusions import count_exclusions, forget_exclusions
 from core.embedding.vectors import VectorCache, forget_vectors
 from core.log.subjects import DataSubject, Traces, count_reports, delete_everything, find_traces, list_own_texts
 from core.predictions.forgetting import count_mentions, forget_texts
+from core.questions.forgetting import count_views, forget_views
 from quarterdeck.store import Store
 
 
@@ -25,7 +26,7 @@ class Erasure:
     `examples` of refused input that name the id; places in `reviews`, reviewers' `labels`, `judgments` of answers; and
     of texts that nobody else asked, the cached `vectors`, the queries in saved `predictions`, the `topics` that are
     called so and the `exclusions` from topics. `cases` are evaluation cases that were made of one of the questions, or
-    have one of those texts, now or in a former version.
+    have one of those texts, now or in a former version. `views` are saved filters by the id, or by such a question.
     """
 
     rows: int
@@ -42,6 +43,7 @@ class Erasure:
     judgments: int = 0
     exclusions: int = 0
     cases: int = 0
+    views: int = 0
 
     @property
     def total(self) -> int:
@@ -78,6 +80,7 @@ def erase(store: Store, subject: DataSubject, by: Act) -> Erasure:
         forget_labels(change.connection, own)
         forget_exclusions(change.connection, own)
         forget_cases(change.connection, traces.retrieval_ids, own)
+        forget_views(change.connection, subject, traces, own)
         delete_everything(store, change.connection, subject, traces)
     return found
 
@@ -88,5 +91,6 @@ def _count(store: Store, subject: DataSubject, traces: Traces, own: list[str]) -
     counts = {
         "rows": traces.rows, "vectors": vectors, "predictions": count_mentions(store, own), "topics": named,
         "exclusions": count_exclusions(store, own), "cases": count_cases(store, traces.retrieval_ids, own),
+        "views": count_views(store, subject, traces, own),
     }  # fmt: skip
     return Erasure(**counts, **count_reports(store, subject, traces))

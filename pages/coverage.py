@@ -43,6 +43,7 @@ def render_sentence(board: Board, days: int) -> None:
         ui.render_verdict(f"No topics to show: {plain(coverage.topics.reason)}.", look)
         return
     waiting = [each for each in board.on(Shelf.OPEN) if each.topic]
+    empty = f"{coverage.empty_count:,} search{'es' if coverage.empty_count != 1 else ''} found nothing at all"
     share = ui.format_share(sum(topic.count for topic in ranked) / coverage.scored_count)
     score_low = "1 topic scores low" if len(ranked) == 1 else f"{len(ranked)} topics score low"
     said = f"{score_low}, {share} of all queries together."
@@ -60,8 +61,8 @@ def render_sentence(board: Board, days: int) -> None:
         said,
         look,
         detail=f"Of the last {days} days. Low means under {coverage.threshold:.2f}, which one in ten queries of the "
-        f"reference month did; {ui.format_share(coverage.low_share)} do now. {coverage.empty_count:,} searches found "
-        "nothing at all: those may be an outage and belong to no topic.",
+        f"reference month did; {ui.format_share(coverage.low_share)} do now. "
+        + (f"{empty}: that may be an outage, and belongs to no topic." if coverage.empty_count else ""),
     )
 
 

@@ -28,6 +28,7 @@ from core.audit.gate import (
 from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
 from core.errors import ApprovalNeeded, Forbidden, InvalidInput
+from core.safety.letters import check_letters
 from quarterdeck.clock import now_ms, to_ms
 from quarterdeck.scope import DEFAULT_ENVIRONMENT
 from quarterdeck.store import Store
@@ -64,6 +65,7 @@ class Act:
                 raise InvalidInput(name, f"is empty; {remedy}")
             if len(value) > MAX_TEXT or "\x00" in value:
                 raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
+            check_letters(value, name)
 
     @property
     def is_emergency(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from core.errors import InvalidInput
+from core.safety.letters import check_letters
 from core.tracking.cases import Case, dataset_digest
 
 MOST_CASES = 5_000  # of a set
@@ -138,6 +139,7 @@ def check_case(case: Case) -> None:
             raise InvalidInput(
                 f"case {case.id}, {name}", f"must be 1 to {LONGEST_TEXT:,} characters, without null characters"
             )
+    check_letters((case.question, case.reference_answer, case.expected_documents), f"case {case.id}")
     if any(not document.strip() or "\x00" in document for document in case.expected_documents):
         raise InvalidInput(f"case {case.id}, expected_documents", "must be document names")
     if case.answerable and not case.expected_documents:

@@ -117,6 +117,13 @@ def list_cases_of_topics(store: Store, topic_ids: Collection[str]) -> tuple[Stor
     return tuple(found.values())
 
 
+def list_sets_of_topic(store: Store, topic_id: str) -> tuple[str, ...]:
+    """Return the names of the sets that hold cases of a topic."""
+    query = select(cases.c.set_name).where(cases.c.topic_id == topic_id).distinct().order_by(cases.c.set_name)
+    with store.read() as connection:
+        return tuple(connection.scalars(query))
+
+
 def list_changes(store: Store, name: str, *, limit: int = 100) -> tuple[SetChange, ...]:
     """Return what the newest versions of a set changed, newest first."""
     c = case_history.c

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from core.audit.actions import Action
 from core.audit.settings import save_versioned
@@ -113,6 +113,12 @@ def list_decision_times(store: Store, scope: Scope = DEFAULT_SCOPE) -> dict[str,
         store, AuditFilter(action=Action.TOPIC_MARK, environment=scope.environment), limit=_MOST_DECISIONS
     )
     return {entry.target: entry.ts for entry in reversed(entries)}
+
+
+def sum_versions(store: Store) -> int:
+    """Return a number that grows with every decision about a topic of any scope, and with every new name."""
+    with store.read() as connection:
+        return int(connection.scalar(select(func.sum(topics.c.version))) or 0)
 
 
 def list_topic_ids(store: Store) -> frozenset[str]:

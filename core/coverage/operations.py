@@ -9,6 +9,7 @@ from core.coverage.exclusions import check_topic, remove_exclusion, save_exclusi
 from core.coverage.labels import LONGEST_TITLE
 from core.errors import InvalidInput
 from core.log.filters import LoggedQuestion
+from core.safety.letters import check_letters
 from quarterdeck.scope import fold_environment
 from quarterdeck.store import Store
 
@@ -23,6 +24,7 @@ def mark_topic(
     for name, value in (("owner", owner), ("note", note)):
         if len(value) > MAX_TEXT or "\x00" in value:
             raise InvalidInput(name, f"must be at most {MAX_TEXT:,} characters, without null characters")
+        check_letters(value, name)
     by = _in_environment(by, topic)
     before = TopicDecision(topic.state, topic.owner, topic.note)
     with changing(store, by) as change:
@@ -40,6 +42,7 @@ def rename_topic(store: Store, topic: BacklogTopic, label: str, by: Act) -> int:
     name = " ".join(label.split())
     if not name or len(name) > LONGEST_TITLE or "\x00" in name:
         raise InvalidInput("label", f"must have 1 to {LONGEST_TITLE} characters, without null characters")
+    check_letters(name, "label")
     with changing(store, _in_environment(by, topic)) as change:
         save_label(change.connection, topic, name)
         change.record(Action.TOPIC_RENAME, topic.topic_id, TopicName(topic.label), TopicName(name))

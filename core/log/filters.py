@@ -10,12 +10,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from core.errors import InvalidInput
+from core.safety.letters import check_letters
 from quarterdeck.clock import from_ms
 from quarterdeck.retrieval import EMPTY, SCORED, STATES
 from quarterdeck.scope import EVERYTHING, Scope
 from quarterdeck.similarity import COSINE
 
 ANSWERABILITY, OWN_SOURCE = "answerability", "quarterdeck"  # the score by which the deck judges a question
+MOST_SEARCHED = 1_000  # characters of the words that are searched for
 LABELS = ("arm", "prompt_version", "index_version", "model")
 # What a reader selects of each row, in this order, before its environment and service.
 ROW_COLUMNS = (
@@ -83,6 +85,10 @@ class QuestionFilter:
         for name, _ in self.labels:
             if name not in LABELS:
                 raise InvalidInput("label", f"must be one of {', '.join(LABELS)}, not {name[:40]!r}")
+        if len(self.search) > MOST_SEARCHED:
+            raise InvalidInput("text", f"must be at most {MOST_SEARCHED:,} characters")
+        ids = (self.search, self.retrieval_id, self.session_id, self.user_id, self.score_name)
+        check_letters((ids, self.documents, self.labels, self.attributes), "filter")
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -209,10 +215,11 @@ def _list_pieces(name: str, value: str) -> Iterable[str]:
     written = {_dump(value)}
     try:
         plain = json.loads(value)
-    except ValueError:
-        plain = None
-    if isinstance(plain, bool | int | float):
-        written |= {_dump(plain), _dump(float(plain))} if not isinstance(plain, bool) else {_dump(plain)}
+        number = float(plain) if isinstance(plain, int | float) else None
+    except (ValueError, OverflowError, RecursionError):
+        plain = number = None
+    if number is not None:
+        written |= {_dump(plain)} if isinstance(plain, bool) else {_dump(plain), _dump(number)}
     for each in sorted(written):
         for end in ",}":
             yield f"{_dump(name)}:{each}{end}"

@@ -20,6 +20,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import fetch_many
 
 _SLICE = 500
+_LONGEST_KEY = 18  # digits of a row number
 
 
 def list_rows(
@@ -41,7 +42,7 @@ def _list_places(
     conditions = list_conditions(connection, wanted)
     end_ms = wanted.end_ms
     if after is not None:
-        key = int(after.key) if after.key.isdigit() else 0
+        key = int(after.key) if after.key.isdecimal() and len(after.key) <= _LONGEST_KEY else 0
         conditions.append(and_(c.ts_ms <= after.ts_ms, or_(c.ts_ms < after.ts_ms, c.id < key)))
         end_ms = min(after.ts_ms + 1, end_ms or after.ts_ms + 1)
     places: list[tuple[int, int]] = []

@@ -93,7 +93,7 @@ def parse_labeled(text: str, skill: Skill, *, source: str) -> tuple[Labeled, ...
     label, judged, given = _FIELDS[skill]
     wanted: dict[str, type] = {"id": str, label: bool, judged: str, **dict.fromkeys(given, str)}
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             row = _parse_row(line, wanted, f"{source} line {number}")
             by = {name: row[name] for name in given}

@@ -5,9 +5,12 @@ from typing import Any
 
 from core.audit.settings import Family, SettingKey, get_setting, setting_key
 from core.errors import InvalidInput
+from core.questions.wanted import COUNTABLE
+from core.safety.letters import check_letters
 from quarterdeck.store import Store
 
 MOST_VIEWS = 100  # of an environment
+_NOT_KEPT = "(not kept)"
 _LONGEST_NAME, _LONGEST_VALUE, _MOST_FILTERS = 80, 500, 50
 
 
@@ -24,10 +27,11 @@ class SavedView:
         if len(self.filters) > _MOST_FILTERS or any(len(value) > _LONGEST_VALUE for _, value in self.filters):
             problem = f"must be at most {_MOST_FILTERS}, of at most {_LONGEST_VALUE} characters each"
             raise InvalidInput("filters", problem)
+        check_letters(self.filters, "filters")
 
     def to_audit(self) -> dict[str, Any]:
-        """Return the view as JSON knows it."""
-        return {"filters": [list(pair) for pair in self.filters]}
+        """Return the view as the trail keeps it: without values that may name somebody or quote a question."""
+        return {"filters": [[name, value if name in COUNTABLE else _NOT_KEPT] for name, value in self.filters]}
 
 
 @dataclass(frozen=True, slots=True)

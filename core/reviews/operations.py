@@ -17,10 +17,12 @@ from core.reviews.queues import (
     close,
     has_item,
     is_name_taken,
+    is_open,
     list_values,
     save_label,
 )
 from core.reviews.tasks import CHOICES, ReviewRule, ReviewTask
+from core.safety.letters import check_letters
 from quarterdeck.exposures import store_scores
 from quarterdeck.scope import Scope
 from quarterdeck.scores import check_score
@@ -87,12 +89,13 @@ def label_question(
         raise InvalidInput("label", f"must be one of {', '.join(f'{each.value:g}' for each in CHOICES[queue.task])}")
     if len(note) > MAX_TEXT or "\x00" in note:
         raise InvalidInput("note", f"must be at most {MAX_TEXT:,} characters, without null characters")
+    check_letters(note, "note")
     by = _check_reader(by, queue.scope, Action.REVIEW_LABEL)
     if not queue.has_reviewer(by.actor):
         raise Forbidden(f"{by.actor!r} is not a reviewer of {queue.name!r}: {', '.join(queue.reviewers)}")
-    if queue.closed is not None:
-        raise Conflict(f"the review queue {queue.name!r} is closed")
     with changing(store, by) as change:
+        if not is_open(change.connection, queue.queue_id):
+            raise Conflict(f"the review queue {queue.name!r} is closed")
         if not has_item(change.connection, queue.queue_id, retrieval_id):
             raise NotFound(f"question: {retrieval_id!r} is not in the queue {queue.name!r}")
         label = ReviewLabel(retrieval_id, by.actor, value, note)

@@ -174,6 +174,13 @@ def has_item(connection: Connection, queue_id: int, retrieval_id: str) -> bool:
     return bool(connection.scalar(select(func.count()).where(c.queue_id == queue_id, c.retrieval_id == retrieval_id)))
 
 
+def is_open(connection: Connection, queue_id: int) -> bool:
+    """Whether a queue is open; on PostgreSQL nobody closes it before the transaction ends."""
+    c = review_queues.c
+    row = select(c.id).where(c.id == queue_id, c.closed_ms.is_(None)).with_for_update()
+    return connection.scalar(row) is not None
+
+
 def close(connection: Connection, queue_id: int, *, at_ms: int) -> bool:
     """Close a queue; False where it is not open."""
     c = review_queues.c

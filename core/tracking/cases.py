@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from core.errors import InvalidInput
+from core.safety.letters import check_letters
 
 _FIELDS = {"id": str, "question": str, "expected_documents": list, "reference_answer": str, "answerable": bool}
 
@@ -61,7 +62,8 @@ def parse_cases(text: str, *, source: str = "cases") -> tuple[Case, ...]:
     """
     cases: list[Case] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = text.removeprefix("\ufeff").split("\n")  # a question may hold other line separators
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{source} line {number}"
@@ -104,6 +106,9 @@ def _parse_case(line: str, where: str) -> Case:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise InvalidInput(where, f"is not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise InvalidInput(where, "is nested too deeply") from error
+    check_letters(row, where)
     if not isinstance(row, dict):
         raise InvalidInput(where, f"must be a JSON object, not {type(row).__name__}")
     if unknown := sorted(set(row) - set(_FIELDS)):

@@ -1,4 +1,4 @@
-"""The walk of somebody who has never seen the deck: from a drop to its questions, to a fix, to its measured effect.
+"""The walk of somebody who has never seen the deck: from a drop to its questions, to cases, to a fix and its effect.
 
 Each step is a function that takes the tab and leaves it where the next one begins.
 """
@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from core.audit.trail import AuditFilter, list_audit
+from core.cases.store import get_set
 from core.indexes.registry import list_aliases
 from core.log.filters import QuestionFilter
 from core.log.questions import list_newest
@@ -69,10 +70,44 @@ def read_a_session(walker: Visit) -> None:
 def mark_two_answers_bad(walker: Visit, server: Server) -> None:
     select_row(walker, 2)
     walker.page.get_by_role("button", name="Bad (2)").click()
-    expect(walker.page.get_by_test_id("stToast").first).to_contain_text("Marked 2 answers bad: audit entry")
+    told = walker.page.get_by_test_id("stToast").first
+    expect(told).to_contain_text("Marked 2 answers bad: audit entry", timeout=PATIENCE_MS)
     with closing(Store(server.database_url)) as store:
         judged = list_newest(store, QuestionFilter(score_name="feedback", score_below=0.0), limit=10_000)
     assert sum(score.source == "reviewer" for question in judged for score in question.scores) == 2
+
+
+def make_ten_cases(walker: Visit, server: Server, topic: str) -> None:
+    """From the overview to the largest gap, and from its panel to ten cases of a set of its own."""
+    page = walker.open()
+    page.get_by_role("link", name="2. Index “").click()
+    page.wait_for_url(f"**/coverage?*topic={topic}*")
+    walker.wait()
+    page.get_by_role("button", name="Add 10 typical questions to the cases").click()
+    page.get_by_role("combobox", name="Add to the case set").fill("gap")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Add 10 to gap").click(timeout=LONG_MS)
+    expect(page.get_by_text("Added 10 cases to gap. Audit entry")).to_be_visible(timeout=PATIENCE_MS)
+    with closing(Store(server.database_url)) as store:
+        made = get_set(store, "gap").cases
+    assert [each.source.topic_id for each in made] == [topic] * 10
+    assert all(each.source.retrieval_id for each in made)
+
+
+def evaluate_on_them(walker: Visit) -> None:
+    """From the cases to an evaluation of the prompt that is offered first, and to its run."""
+    page = walker.page
+    page.get_by_role("link", name="See the cases of gap").click()
+    page.wait_for_url("**/prompts?*case_set=gap*")
+    walker.wait()
+    expect(page.get_by_text("gap: 10 cases, version 1", exact=False)).to_be_visible(timeout=PATIENCE_MS)
+    open_tab(page, "Evaluate")
+    page.get_by_role("combobox", name="Cases", exact=True).click()
+    page.get_by_role("option", name="gap: 10 cases, version 1").click()
+    page.get_by_label("Reason").first.fill("does it answer the gap?")
+    page.get_by_role("button", name="Start the evaluation").click()
+    expect(page.get_by_text("done Evaluation of", exact=False)).to_be_visible(timeout=LONG_MS)
+    expect(page.get_by_text("faithfulness_mean", exact=False).first).to_be_visible(timeout=PATIENCE_MS)
 
 
 def ship_the_waiting_version(walker: Visit, server: Server) -> None:
@@ -86,7 +121,7 @@ def ship_the_waiting_version(walker: Visit, server: Server) -> None:
     form.get_by_label("Reason").fill("covers the gap", timeout=LONG_MS)
     form.get_by_label("Type the index").fill("docs-v2")
     form.get_by_role("button", name="Let it go live").click()
-    page.get_by_text("Recorded as audit entry").wait_for()
+    page.get_by_text("Recorded as audit entry").first.wait_for()
     with closing(Store(server.database_url)) as store:
         assert [alias.index_name for alias in list_aliases(store)] == ["docs-v2"]
         assert list_audit(store, AuditFilter(action="index.swap"), limit=1)[0].reason == "covers the gap"
@@ -99,9 +134,9 @@ def see_it_shipped(walker: Visit, topic: str) -> None:
     expect(shipped).to_have_attribute("aria-checked", "true", timeout=PATIENCE_MS)
     assert "Shipped 0" not in shipped.inner_text()
     open_tab(page, "Cure")
-    expect(page.get_by_text("Since docs-v2 went live on", exact=False)).to_be_visible()
+    expect(page.get_by_text("Since docs-v2 went live on", exact=False)).to_be_visible(timeout=PATIENCE_MS)
     effect = page.get_by_text("Searched again in docs-v2, the same questions from before score", exact=False)
-    expect(effect).to_be_visible()
+    expect(effect).to_be_visible(timeout=PATIENCE_MS)
     scores = [float(word.rstrip(";")) for word in effect.inner_text().split() if word[:2] == "0."]
     assert scores[0] > 0.47  # the threshold, below which a question is low
 
@@ -111,7 +146,8 @@ def test_from_a_drop_to_its_questions_to_a_fix_to_its_measured_effect(walker: Vi
     find_the_questions_behind_the_drop(walker)
     read_a_session(walker)
     mark_two_answers_bad(walker, own_server)
-    # Two steps belong here once the pages have them: make ten cases from the gap, and run an evaluation on them.
+    make_ten_cases(walker, own_server, topic)
+    evaluate_on_them(walker)
     ship_the_waiting_version(walker, own_server)
     see_it_shipped(walker, topic)
     assert walker.faults == []

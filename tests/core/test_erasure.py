@@ -25,6 +25,8 @@ from core.log.filters import QuestionFilter
 from core.log.questions import list_page
 from core.log.retrievals import list_days
 from core.log.subjects import DataSubject
+from core.questions.operations import save_view
+from core.questions.views import SavedView, list_views
 from quarterdeck.exposures import store_scores
 from quarterdeck.log import as_log
 from quarterdeck.recorder import append_retrievals
@@ -50,6 +52,10 @@ from tests.backends import BACKENDS, copy_empty_store, make_url
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ACT = Act("tester", "erasure request")
 ADA = "ada@example.org"
+VIEWS = {
+    "hers": ("user", ADA), "her attribute": ("attribute", f"customer={ADA}"), "one of hers": ("id", "q-1"),
+    "her words": ("text", "My own  question"), "bob": ("user", "bob"), "shared": ("text", "shared question"),
+}  # fmt: skip
 
 
 @pytest.fixture(params=BACKENDS)
@@ -76,6 +82,8 @@ def fill(store: Store) -> None:
              ("shared question", CaseSource("production", "default", "q-3"))]  # fmt: skip
     new = [NewCase(text, (), "A refusal is right.", answerable=False, source=source) for text, source in asked]
     add_cases(store, "qa", new, ACT)
+    for name, pair in VIEWS.items():
+        save_view(store, SavedView(name, (("low", "1"), pair)), ACT)
     VectorCache(store).save_vectors("m", [row.query for row in rows], np.eye(4, dtype=np.float32))
     given = {"name": "feedback", "source": "user", "value": 1.0, "comment": "", "ts_ms": 1}
     scope = {"environment": "production", "service": "default"}
@@ -122,7 +130,7 @@ def texts(store: Store) -> set[str]:
 
 
 def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
-    of_texts = {"vectors": 1, "predictions": 1, "topics": 1, "exclusions": 1, "cases": 2}
+    of_texts = {"vectors": 1, "predictions": 1, "topics": 1, "exclusions": 1, "cases": 2, "views": 4}
     of_reviews = {"reviews": 1, "labels": 1, "judgments": 1}
     expected = Erasure(rows=2, scores=2, exposures=1, events=2, spans=2, examples=1, **of_reviews, **of_texts)
     counted = [(day.day, day.questions) for day in list_days(full)]
@@ -146,6 +154,8 @@ def test_a_user_is_erased_everywhere_and_nobody_else_is(full: Store) -> None:
         "queries": [{"text": "", "live_score": 0.5}, {"text": "nobody's"}]
     }
     assert [each.id for each in find_set(full, "qa").cases] == ["c03"]  # of q-1, and with ada's own text
+    assert [view.name for view in list_views(full, "production").views] == ["bob", "shared"]
+    assert not any(ADA in str((entry.before, entry.after)) for entry in list_audit(full))
     assert preview_erasure(full, DataSubject(user_id=ADA)).total == 0
     assert [(day.day, day.questions) for day in list_days(full)] == counted
 

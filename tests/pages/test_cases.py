@@ -9,7 +9,7 @@ from core.audit.acts import Act
 from core.audit.trail import list_audit
 from core.cases.cases import DRAFT
 from core.cases.operations import import_cases
-from core.cases.store import find_golden, find_set, get_set
+from core.cases.store import find_golden, find_set, get_set, list_sets_of_topic
 from core.config import PROJECT
 from core.log.filters import QuestionFilter
 from core.log.questions import list_newest
@@ -87,6 +87,14 @@ def test_a_set_becomes_the_golden_one_and_a_former_version_comes_back(filled: St
     golden = find_golden(filled)
     assert golden is not None and golden.name == "qa"
     assert "It is the golden set of index swaps." in shown_text(app)
+    import_cases(filled, "other", get_set(filled, "qa").plain[:2], ME)
+    app = press(open_page("prompts", case_set="other"), "case-golden-other")
+    press(app, "undo-cases")
+    assert (golden := find_golden(filled)) is not None
+    assert golden.name == "qa"  # as it was before, and not none
+    app.selectbox(key="case_set").set_value("qa").run()
+    assert [field.value for field in app.text_input if field.label == "Case set"] == ["qa"]  # of the import
+    app = open_page("prompts", case_set="qa")
     app.text_input(key="case-restore-reason-qa").set_value("all of them again")
     next(button for button in app.button if button.label == "Restore").click().run()
     assert outcome(app).startswith("Version 1 is restored.")
@@ -135,5 +143,7 @@ def test_ten_typical_questions_of_a_topic_become_cases_in_two_clicks(filled: Sto
     added = get_set(filled, "qa").cases[20:]
     assert {each.source.topic_id for each in added} == {topic}
     assert f"{count} cases were made of this topic; 0 of them name documents." in shown_text(app)
+    import_cases(filled, "another", get_set(filled, "qa").plain[:2], ME)
+    assert list_sets_of_topic(filled, topic) == ("qa",)  # the set that the page links to
     press(app, f"undo-topic-{topic}")
     assert len(get_set(filled, "qa").cases) == 20

@@ -185,6 +185,9 @@ def test_the_backlog_has_one_table_under_four_tabs_and_a_decision_moves_a_topic(
         assert len(open_page("coverage", shelf="open").dataframe[0].value) == before - 1
     shown_now = shown(open_page("coverage", shelf="planned", topic=topic))
     assert "agreed on Monday" in shown_now  # the history
+    next(button for button in app.button if button.label == "Undo").click().run()
+    assert "is undone" in app.success[0].value
+    assert len(open_page("coverage", shelf="open").dataframe[0].value) == before  # at once
 
 
 def decide(app: AppTest, state: str, *, owner: str = "") -> AppTest:

@@ -8,7 +8,7 @@ from app.panels.coverage.resources import load_topic_proposals
 from app.panels.shared.cases import link_to_cases, render_adding
 from app.resources import get_store
 from core.cases.choosing import TYPICAL
-from core.cases.store import list_cases_of_topics, list_sets
+from core.cases.store import list_cases_of_topics, list_sets_of_topic
 from core.coverage.topics import Topic
 from quarterdeck.scope import Scope
 
@@ -24,8 +24,8 @@ def render_topic_cases(
             f"{len(having)} cases were made of this topic; {naming} of them name documents. Those are searched in "
             "every probe of an index once the topic is marked indexed."
         )
-        if sets := list_sets(get_store()):
-            link_to_cases(sets[0].name)
+        for name in list_sets_of_topic(get_store(), topic.topic_id):
+            link_to_cases(name)
     render_adding(
         f"topic-{topic.topic_id}",
         f"Add {TYPICAL} typical questions to the cases",

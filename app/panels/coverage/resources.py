@@ -11,7 +11,7 @@ from app.resources import get_config, get_embedder, get_store, load_drift
 from core.cases.proposals import Proposals, propose_of_topic
 from core.coverage.answerability import CoverageFinding
 from core.coverage.asked import link_traces
-from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times
+from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times, sum_versions
 from core.coverage.closing import measure_closings
 from core.coverage.judging import count_findings
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
@@ -95,7 +95,7 @@ def load_shelved(
 ) -> tuple[ShelvedTopic[BacklogTopic], ...]:
     """Return the topics of the window and of the backlog, each on its shelf, with what was measured of it.
 
-    `live` is what `read_live` returns: a swap shows at once.
+    `live` is what `read_live` returns: a swap, a decision and its undoing show at once.
     """
     del live  # it only tells entries of the cache apart
     coverage, store = load_coverage(scope, today, window_days, clusters), get_store()
@@ -109,8 +109,9 @@ def load_shelved(
 
 
 def read_live() -> tuple[tuple[str, int], ...]:
-    """Return the aliases with their versions, which change with every swap."""
-    return tuple((alias.alias, alias.version) for alias in list_aliases(get_store()))
+    """Return the versions of the aliases and of the backlog, which change with every swap and every decision."""
+    store = get_store()
+    return (*((alias.alias, alias.version) for alias in list_aliases(store)), ("", sum_versions(store)))
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)

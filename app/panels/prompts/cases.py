@@ -177,7 +177,8 @@ def _render_golden(found: CaseSet, environment: str) -> None:
 def _mark(found: CaseSet, environment: str) -> None:
     golden = not found.is_golden
     change = partial(_mark_golden, found.name, environment, golden=golden)
-    undo = Undo(partial(_mark_golden, found.name, environment, golden=not golden))
+    former = next((each.name for each in list_sets(get_store()) if each.is_golden), "") if golden else found.name
+    undo = Undo(partial(_mark_golden, former or found.name, environment, golden=bool(former)))
     said = f"{plain(found.name)} is {'now' if golden else 'no longer'} the golden set."
     run_change(_KEY, change, said=said, undo=undo)
 
@@ -189,16 +190,20 @@ def _mark_golden(name: str, environment: str, *, golden: bool) -> int:
 def _render_import(found: CaseSet | None, environment: str) -> None:
     """The form that lets a set hold what a file says."""
     with st.popover("Import a file", icon=":material/upload:"), st.form("case-import", border=False):
-        st.text_input("Case set", found.name if found else FIRST_SET, key="case_import_name", max_chars=100)
+        name = found.name if found else FIRST_SET
+        key = f"case_import_name-{name}"
+        st.text_input("Case set", name, key=key, max_chars=100)
         st.file_uploader("JSON Lines, as for `quarterdeck eval`", key="case_import_file", type=["jsonl", "json"])
         st.caption("The set then holds exactly these cases; a former version can be restored.")
         st.text_input("Reason", key="case_import_reason", max_chars=500)
-        st.form_submit_button("Import", on_click=_import, args=(environment,), **lock(Action.CASE_IMPORT, environment))
+        st.form_submit_button(
+            "Import", on_click=_import, args=(key, environment), **lock(Action.CASE_IMPORT, environment)
+        )
 
 
-def _import(environment: str) -> None:
+def _import(key: str, environment: str) -> None:
     state = st.session_state
-    name = state["case_import_name"].strip()
+    name = state[key].strip()
     former = find_set(get_store(), name)
 
     def change() -> int:

@@ -222,7 +222,7 @@ def _as_segment(value: str, sums: Mapping[str, MetricSums]) -> dict[str, Any]:
         "p50 ms": of("latency_ms").quantile(0.5), "p95 ms": of("latency_ms").quantile(0.95),
         "cost a question": of("cost_usd").mean, "tokens a question": of("tokens").mean,
         "feedback": of("feedback").mean, "rated": of("feedback").count, "faithfulness": of("faithfulness").mean,
-        "relevancy": of("relevancy").mean, "judged": of("faithfulness").count,
+        "relevancy": of("relevancy").mean, "with faithfulness": of("faithfulness").count,
     }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def render_new_queue(frame: ui.Frame, threshold: float) -> None:
         st.popover("New review queue", icon=":material/playlist_add:"),
         st.form("review-new", border=False, enter_to_submit=False),
     ):
-        _render_fields("new", frame.environment)
+        _render_fields("new")
         st.selectbox("Which questions", _RULES, key="review_new_rule", format_func=str.capitalize)
         st.caption("Only a random sample says something about all answers, and corrects a judge's mean.")
         left, right = st.columns(2)
@@ -50,14 +50,13 @@ def render_sending(selected: Sequence[LoggedQuestion], environment: str) -> None
         st.popover(f"Send to review{several}", icon=":material/rate_review:"),
         st.form("review-send", border=False, enter_to_submit=False),
     ):
-        _render_fields("send", environment)
+        _render_fields("send")
         st.form_submit_button(
             "Send", on_click=_send, args=(tuple(selected),), **lock(Action.REVIEW_CREATE, environment)
         )
 
 
-def _render_fields(form: str, environment: str) -> None:
-    del environment
+def _render_fields(form: str) -> None:
     st.text_input("Name of the queue", key=f"review_{form}_name", max_chars=80)
     st.selectbox("What is asked", list(ReviewTask), key=f"review_{form}_task", format_func=str.capitalize)
     st.text_input(

@@ -34,7 +34,8 @@ def test_the_files_of_today_are_written_as_they_are(path: Path) -> None:
 
 
 def test_a_rendered_case_is_read_back() -> None:
-    assert parse_cases(render_cases([TWO, ONE])) == (TWO, ONE)
+    pasted = replace(ONE, id="c03", question="one\u2028two\x85three\nfour\u202e")
+    assert parse_cases(render_cases([TWO, ONE, pasted])) == (TWO, ONE, pasted)
 
 
 def test_a_comparison_names_each_case_that_differs_and_how() -> None:
@@ -62,6 +63,7 @@ def test_a_set_is_called_as_a_file_may_be(name: str) -> None:
         (replace(ONE, question=" "), "question"), (replace(ONE, reference_answer=""), "reference_answer"),
         (replace(ONE, expected_documents=()), "expected_documents"), (replace(ONE, id=" c1"), "id"),
         (replace(ONE, question="x" * 20_001), "question"), (replace(ONE, question="a\x00b"), "question"),
+        (replace(ONE, reference_answer="half \ud800"), "half a surrogate pair"),
     ],
 )  # fmt: skip
 def test_a_case_that_no_file_could_hold_is_refused(wrong: Case, field: str) -> None:

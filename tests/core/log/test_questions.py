@@ -260,7 +260,27 @@ def test_a_cursor_that_no_page_gave_is_refused(wrong: str) -> None:
     assert read_cursor(str(Cursor(17, "a.b"))) == Cursor(17, "a.b")
 
 
-@pytest.mark.parametrize("wrong", [{"states": ("lost",)}, {"labels": (("query", "x"),)}])
+@pytest.mark.parametrize("key", ["9" * 30, "²", "abc"])
+def test_a_cursor_of_no_row_leads_nowhere(store: Store, key: str) -> None:
+    append_retrievals(store, [Retrieval(NOON, "q", 0.5)])
+    at_ms = list_page(store, QuestionFilter()).questions[0].ts.timestamp() * 1000
+    assert list_page(store, QuestionFilter(), after=Cursor(int(at_ms), key)).questions == ()
+
+
+@pytest.mark.parametrize("value", ["9" * 310, "-" + "9" * 310, "9" * 5_000, "[" * 100_000, "NaN", "1e999"])
+def test_an_attribute_may_have_any_value(store: Store, value: str) -> None:
+    append_retrievals(store, [Retrieval(NOON, "q", 0.5, attributes={"order": value[:200]})])
+    assert list_page(store, QuestionFilter(attributes=(("order", value[:200]),))).questions
+    list_page(store, QuestionFilter(attributes=(("order", value),)))
+
+
+WRONG = [
+    {"states": ("lost",)}, {"labels": (("query", "x"),)}, {"search": "x" * 1_001}, {"search": "half \ud800"},
+    {"user_id": "\udfff"}, {"attributes": (("a", "\ud800"),)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_filter_of_nothing_known_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         QuestionFilter(**wrong)

@@ -77,6 +77,8 @@ def test_a_view_is_saved_replaced_and_deleted_by_its_name(store: Store) -> None:
     assert [str(entry.action) for entry in list_audit(store, AuditFilter(), limit=9)] == [
         "view.delete", "view.save", "view.save", "view.save",
     ]  # fmt: skip
+    told = list_audit(store, AuditFilter(), limit=2)[1].after
+    assert told == {"filters": [["low", "1"], ["text", "(not kept)"]]}  # the trail holds nobody's words for ever
 
 
 @pytest.mark.sqlite_only(reason="a rule")
@@ -84,6 +86,8 @@ def test_names_and_numbers_of_views_are_bounded(store: Store) -> None:
     for name in ("", " a", "x" * 81, "a\nb"):
         with pytest.raises(InvalidInput, match="name"):
             SavedView(name, ())
+    with pytest.raises(InvalidInput, match="filters: holds half"):
+        SavedView("half", (("text", "\ud800"),))
     for number in range(MOST_VIEWS):
         save_view(store, SavedView(f"v{number}", ()), ADA)
     with pytest.raises(InvalidInput, match="at most 100"):

@@ -92,6 +92,8 @@ def test_wrong_labels_strangers_and_closed_queues_are_refused(store: Store) -> N
     queue = begin(store)
     with pytest.raises(InvalidInput, match="label"):
         label_question(store, queue, "q-1", -1.0, ADA)
+    with pytest.raises(InvalidInput, match="note: holds half"):
+        label_question(store, queue, "q-1", 1.0, ADA, note="\ud800")
     with pytest.raises(NotFound, match="not in the queue"):
         label_question(store, queue, "q-9", 1.0, ADA)
     with pytest.raises(Forbidden, match="not a reviewer"):
@@ -104,7 +106,11 @@ def test_wrong_labels_strangers_and_closed_queues_are_refused(store: Store) -> N
     close_queue(store, queue, ADA)
     closed = list_queues(store, ANSWERS)[0]
     assert closed.closed is not None
-    for change in (lambda: label_question(store, closed, "q-1", 1.0, ADA), lambda: close_queue(store, closed, ADA)):
+    for change in (
+        lambda: label_question(store, closed, "q-1", 1.0, ADA),
+        lambda: label_question(store, queue, "q-1", 1.0, ADA),  # as a page saw it that was opened before
+        lambda: close_queue(store, closed, ADA),
+    ):
         with pytest.raises(Conflict, match="closed"):
             change()
     assert scores_of(store, "q-1") == []

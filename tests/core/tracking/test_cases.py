@@ -21,7 +21,7 @@ def lines(*changes):
 
 
 def test_each_line_becomes_a_case():
-    text = lines({}, {"id": "c2", "answerable": False, "expected_documents": []}) + "\n\n"
+    text = "\ufeff" + lines({}, {"id": "c2", "answerable": False, "expected_documents": []}) + "\r\n\n"
     assert parse_cases(text) == (
         Case("c1", "Why?", ("a.md",), "Because.", True),
         Case("c2", "Why?", (), "Because.", False),
@@ -41,6 +41,8 @@ def test_each_line_becomes_a_case():
         (lines({"extra": 1}), "line 1, field extra: is unknown"),
         (lines({}, {}), "line 2, field id: 'c1' was already used in line 1"),
         ("\n", "qa.jsonl: has no cases"),
+        ("[" * 100_000, "line 1: is nested too deeply"),
+        (lines({"question": "half \ud800"}), "line 1: holds half a surrogate pair"),
     ],
 )
 def test_a_wrong_line_is_told_by_number_and_field(text, message):
