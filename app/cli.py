@@ -19,6 +19,7 @@ from app.commands import (
     cases,
     corpus,
     deploy,
+    digest,
     doctor,
     environments,
     erase,
@@ -128,6 +129,6 @@ for command in (
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, roles.roles, tokens.tokens, environments.environments, deploy.deploy, canaries.canary, cases.cases,
     experiments.experiments, ledger.ledger, ledger.predict_effect_command, backups.backup, backups.restore,
-    doctor.doctor, migrations.migrate, mcp.mcp,
+    digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip
     main.add_command(command)
