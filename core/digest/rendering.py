@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from html import escape
 
-from core.digest.sections import Digest, DigestLine, DigestSection, make_address
+from core.digest.sections import MOST_LINES, Digest, DigestLine, DigestSection, cut_sections, make_address
 
 MOST_BYTES = 100_000  # mail programs cut off what is longer
 # Each color twice: what mail programs without `light-dark()` keep, then the pair for a light and a dark screen.
@@ -44,7 +44,15 @@ def render_markdown(digest: Digest, *, base: str, plain: Callable[[str], str], l
 
 
 def render_html(digest: Digest, *, base: str) -> str:
-    """Return a digest as one HTML document of less than `MOST_BYTES`."""
+    """Return a digest as one HTML document of less than `MOST_BYTES`; sections are cut where it would be longer."""
+    for most in range(MOST_LINES, -1, -1):
+        document = _write_document(cut_sections(digest, most), base)
+        if len(document.encode()) < MOST_BYTES:
+            break
+    return document
+
+
+def _write_document(digest: Digest, base: str) -> str:
     title = escape(digest.title)
     body = "".join(_write_section(section, digest, base) for section in digest.sections)
     body += "".join(f'<p style="{_QUIET};font-size:14px">Not read: {escape(each)}</p>' for each in digest.problems)
@@ -88,7 +96,7 @@ def _quote(address: str) -> str:
 
 
 def _say_rest(section: DigestSection) -> Iterator[str]:
-    if not section.lines:
+    if not section.lines and not section.left_out:
         yield section.nothing
     if section.left_out:
         yield f"And {section.left_out:,} more."

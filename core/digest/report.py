@@ -13,7 +13,7 @@ from core.corpus.corpus import Corpus
 from core.coverage.backlog import BacklogTopic, TopicDecision, list_backlog
 from core.coverage.report import Coverage, name_hidden
 from core.digest.periods import DigestPeriod
-from core.digest.sections import Digest, DigestLine, make_section
+from core.digest.sections import LONGEST_LINE, Digest, DigestLine, make_section
 from core.digest.wording import (
     DatedDecision,
     NewTopic,
@@ -73,7 +73,7 @@ def report_digest(store: Store, sources: DigestSources, *, scope: Scope, period:
             "What fell or rose",
             [
                 *([DigestLine(changed.sentence, "drift")] if changed else ()),
-                *([DigestLine(changed.segments, "drift")] if changed and changed.segments else ()),
+                *([DigestLine(changed.segments, "drift")] if changed and changed.causes.search.found else ()),
                 *word_figures(figures, before, period),
                 *reading.read("episodes", reading.list_episodes),
                 *word_feed_outages(changes, period),
@@ -103,7 +103,7 @@ def report_digest(store: Store, sources: DigestSources, *, scope: Scope, period:
     )
     problems = (*(changed.problems if changed else ()), *reading.problems)
     is_quiet = not figures.states.questions and not before.states.questions
-    return Digest(scope, period, sections, tuple(problems), is_quiet)
+    return Digest(scope, period, sections, tuple(each[:LONGEST_LINE] for each in problems), is_quiet)
 
 
 def read_figures(store: Store, scope: Scope, period: DigestPeriod) -> PeriodFigures:
@@ -205,7 +205,7 @@ class _Reading:
                 asked[each.topic_id].mean_score if each.topic_id in asked else None,
             )
             for each in self._list_backlog()
-            if since <= each.first_seen <= self._now
+            if each.first_seen >= since
         ]
         return tuple(word_new_topics(found))
 

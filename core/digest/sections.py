@@ -64,6 +64,15 @@ def make_section(title: str, lines: Iterable[DigestLine], *, nothing: str) -> Di
     return DigestSection(title, tuple(listed[:MOST_LINES]), nothing, max(0, len(listed) - MOST_LINES))
 
 
+def cut_sections(digest: Digest, most: int) -> Digest:
+    """Return a digest with at most so many lines in each section."""
+    sections = (
+        replace(each, lines=each.lines[:most], left_out=each.left_out + max(0, len(each.lines) - most))
+        for each in digest.sections
+    )
+    return replace(digest, sections=tuple(sections))
+
+
 def make_address(line: DigestLine, scope: Scope, base: str) -> str:
     """Return the address of a line's page: under `base`, or relative to the deck's root without one; "" for no page.
 
