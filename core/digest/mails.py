@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -40,7 +41,7 @@ def read_address(text: str) -> Address:
     """
     try:
         found = Address(addr_spec=text)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, MessageError) as error:
         raise InvalidInput("address", f"must be a mail address like team@example.org, not {text[:80]!r}") from error
     if not found.username or not found.domain or not text.isprintable() or " " in text:
         raise InvalidInput("address", f"must be a mail address like team@example.org, not {text[:80]!r}")
