@@ -182,7 +182,9 @@ class _Reading:
             decision = TopicDecision.read(entry.after)
             if decision and entry.target in topics and entry.target not in decisions:
                 label = self._name(topics[entry.target])
-                decisions[entry.target] = DatedDecision(entry.target, label, entry.actor, entry.reason, decision)
+                decisions[entry.target] = DatedDecision(
+                    entry.target, label, entry.actor, entry.reason, str(decision.state), decision.owner
+                )
         return tuple(decisions.values())
 
     def list_effects(self, changes: Sequence[TimelineChange]) -> Sequence[DigestLine]:

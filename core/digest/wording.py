@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from core.causes.timeline import ChangeKind, TimelineChange
-from core.coverage.backlog import TopicDecision
 from core.digest.periods import DigestPeriod
 from core.digest.sections import DigestLine
 from core.drift.episodes import DatedEpisode, EpisodeKind
@@ -63,7 +62,8 @@ class DatedDecision:
     label: str
     actor: str
     reason: str
-    decision: TopicDecision
+    state: str
+    owner: str
 
 
 def word_figures(now: PeriodFigures, before: PeriodFigures, period: DigestPeriod) -> Iterator[DigestLine]:
@@ -119,8 +119,8 @@ def word_decided(
 ) -> Iterator[DigestLine]:
     """Yield what was decided about topics, the level of scores and experiments."""
     for each in decisions:
-        owner = f", {each.decision.owner}" if each.decision.owner else ""
-        text = f"Gap “{each.label}”: {each.decision.state}{owner}{_say_who(each.actor, each.reason)}."
+        owner = f", {each.owner}" if each.owner else ""
+        text = f"Gap “{each.label}”: {each.state}{owner}{_say_who(each.actor, each.reason)}."
         yield DigestLine(text, "coverage", (("topic", each.topic_id),))
     for change in _within(changes, period):
         if change.kind in _DECIDED:
@@ -151,10 +151,12 @@ def word_ledger(entries: Iterable[LedgerEntry], calibration: Calibration, period
 
 
 def word_new_topics(topics: Sequence[NewTopic]) -> Iterator[DigestLine]:
-    """Yield the topics seen for the first time, those asked most first; those not asked in the period come last."""
-    for topic in sorted(topics, key=lambda each: (-each.count, each.label, each.topic_id)):
+    """Yield the topics seen for the first time that are topics of the period, those asked most first."""
+    for topic in sorted(
+        (each for each in topics if each.count), key=lambda each: (-each.count, each.label, each.topic_id)
+    ):
         score = f", mean score {topic.mean_score:.2f}" if topic.mean_score is not None else ""
-        asked = f"{_count(topic.count, 'low-scoring question')}{score}" if topic.count else "not asked in these days"
+        asked = f"{_count(topic.count, 'low-scoring question')}{score}"
         yield DigestLine(f"“{topic.label}”: {asked}.", "coverage", (("topic", topic.topic_id),))
 
 
