@@ -19,6 +19,7 @@ from app.commands import (
     cases,
     corpus,
     deploy,
+    digest,
     doctor,
     environments,
     erase,
@@ -130,6 +131,6 @@ for command in (
     prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
     canaries.canary, cases.cases,
     experiments.experiments, ledger.ledger, ledger.predict_effect_command, backups.backup, backups.restore,
-    doctor.doctor, migrations.migrate, mcp.mcp,
+    digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip
     main.add_command(command)

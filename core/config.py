@@ -1,6 +1,7 @@
 """Gateway to the configuration: read once from the environment, validated as a whole, then passed around as a value."""
 
 import getpass
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ _RETENTION = {
 _LEAST_SECRET = 16  # characters
 _PROTOCOLS = ("openai", "anthropic")  # of `core.prompts.models`, which stands above this folder
 PUBLIC_API = "https://api.github.com"  # GitHub's own; an Enterprise Server has another
+_MAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,255}")
 _Value = TypeVar("_Value")
 PROJECT = Path(__file__).resolve().parents[1]  # the checkout; of an installed deck the folder of its package
 
@@ -68,6 +70,10 @@ class Config:
     judge_answers: int  # production answers that are judged a day, of each service
     judge_model: str  # protocol:name of the model that judges them; empty: the offline judge
     judge_usd: float  # what that may cost a day, of all services
+    digest_to: tuple[str, ...]  # who gets digests by mail; empty: nobody
+    digest_from: str
+    digest_smtp: str = field(repr=False)  # the mail server, perhaps with a password
+    digest_every: str  # day, week or month
     otlp_grpc_port: int | None  # None: 4317 if grpcio is installed and the port is free; 0: off
 
 
@@ -130,6 +136,10 @@ def load_config(
         judge_answers=check(_read_answers, environ, "QUARTERDECK_JUDGE_ANSWERS", 200),
         judge_model=check(_read_model, environ, "QUARTERDECK_JUDGE_MODEL"),
         judge_usd=check(_read_usd, environ, "QUARTERDECK_JUDGE_USD", 1.0),
+        digest_to=check(_read_mails, environ, "QUARTERDECK_DIGEST_TO"),
+        digest_from=next(iter(check(_read_mails, environ, "QUARTERDECK_DIGEST_FROM") or ()), ""),
+        digest_smtp=check(_read_smtp, environ, "QUARTERDECK_DIGEST_SMTP"),
+        digest_every=check(_read_word, environ, "QUARTERDECK_DIGEST_EVERY", ("week", "day", "month")),
         otlp_grpc_port=check(_read_port, environ, "QUARTERDECK_OTLP_GRPC_PORT"),
     )
     check(list_passed, environ)
@@ -177,6 +187,29 @@ def _read_webhook(environ: Mapping[str, str], name: str) -> str:
     parts = urlsplit(url)
     if url and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc):
         raise InvalidInput(name, "must be an http or https address without a password in it")
+    return url
+
+
+def _read_mails(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    given = [address.strip() for address in (environ.get(name) or "").split(",")]
+    for address in filter(None, given):
+        if not _MAIL.fullmatch(address):
+            raise InvalidInput(name, f"must be mail addresses like team@example.org, with commas, not {address!r}")
+    return tuple(dict.fromkeys(filter(None, given)))
+
+
+def _read_smtp(environ: Mapping[str, str], name: str) -> str:
+    """Return the address of a mail server. It may hold a password, so no message tells it."""
+    url = environ.get(name) or ""
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_valid = False
+    if url and (not is_valid or parts.path.strip("/") or parts.query):
+        raise InvalidInput(name, "must be an address like smtp://user:password@mail.example.org:587, or smtps://…")
+    if not url and environ.get("QUARTERDECK_DIGEST_TO"):
+        raise InvalidInput(name, "must be set where QUARTERDECK_DIGEST_TO is: the mail server that takes the digests")
     return url
 
 

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import ui
+from app.panels.overview.digest import render_digest
 from app.panels.overview.intake import render_intake
 from app.panels.overview.onboarding import render_checklist
 from app.panels.overview.resources import load_areas, load_snoozes, load_steps, load_successions
@@ -51,5 +52,6 @@ for succession in load_successions():
 if not is_new:
     render_todos(areas, frame)
     render_areas(areas)
+    render_digest(frame)
     with ui.showing_errors("The timeline could not be drawn"):
         render_timeline(frame)

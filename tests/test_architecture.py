@@ -24,7 +24,7 @@ FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "approvals", "log", "intake", "jobs", "store",
     "deployments", "embedding", "drift",
     "corpus", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts", "predictions",
-    "questions", "reviews", "causes", "ledger", "alerts", "todo",
+    "questions", "reviews", "causes", "ledger", "alerts", "todo", "digest",
 )  # fmt: skip
 TOP = {"approved", "demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
@@ -33,7 +33,8 @@ LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 # A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
     "access/sessions", "alerts/delivery", "approved", "causes/outside_changes", "coverage/backlog", "demo/build",
-    "doctor", "embedding/vectors", "intake/counts", "intake/deliveries", "intake/importing", "intake/open_traces",
+    "digest/delivery", "doctor", "embedding/vectors", "intake/counts", "intake/deliveries", "intake/importing",
+    "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/judgments", "log/mapping", "log/score_maps", "log/scores",
     "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "reviews/judged",
     "store/backfill", "store/backups", "store/transfers",

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from app.digests import mail_digests
 from app.http import backends, otlp_grpc, tools_api
 from app.http.api import ApiAhead, list_observed
 from app.http.cors import CrossOrigin
@@ -63,6 +64,7 @@ ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free me
 ANSWERS_EVERY_S = 600.0  # how long a question may wait until it is judged
 JUDGE_EVERY_S = 600.0  # how often a part of the sample of production answers is judged
 SCORES_EVERY_S = 60.0  # how long a later score may wait until the rollups have it
+DIGESTS_EVERY_S = 900.0  # how soon a digest that could not be sent is tried again
 CANARIES_EVERY_S = 10.0  # a breach is noticed at most this long after it was logged
 
 
@@ -112,7 +114,9 @@ def serve(host: str, port: int) -> None:
 def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
     """Return the periodic jobs of the shared store, which one of its servers runs."""
     histories, environment = share_histories(config.database_url, config.log_url), config.environment
+    mails = [PeriodicJob("digests", DIGESTS_EVERY_S, partial(_mail_digests, config, store))] if config.digest_to else []
     return (
+        *mails,
         PeriodicJob("schedules", 1, lambda: run_schedules(store, now=datetime.now(UTC))),
         PeriodicJob("approved requests", 5, lambda: apply_due_requests(store, now=datetime.now(UTC))),
         PeriodicJob("scores", SCORES_EVERY_S, lambda: apply_scores(store, now_ms=to_ms(datetime.now(UTC)))),
@@ -178,6 +182,10 @@ def _judge_log(config: Config, store: Store) -> int:
 def _settle_ledger(config: Config, store: Store) -> int:
     corpus, tracking = partial(Corpus, config.corpus_repo), partial(Tracking, config.tracking_uri)
     return settle_all(store, corpus, tracking, now=datetime.now(UTC), low_score=config.low_score)
+
+
+def _mail_digests(config: Config, store: Store) -> tuple[str, ...]:
+    return mail_digests(config, store, now=datetime.now(UTC))
 
 
 def _judge_answers(config: Config, store: Store) -> int:

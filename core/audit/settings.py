@@ -46,6 +46,7 @@ class Family(StrEnum):
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
     BACKFILL = "backfill:"
+    DIGEST_SENT = "digest_sent:"
 
 
 MAX_KEY = 256  # what the column of the names holds
@@ -66,6 +67,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.TOPIC_SUMMARY: "topic",
     Family.TOPIC_ISSUE: "topic",
     Family.SNOOZE: "service",
+    Family.DIGEST_SENT: "service",
 }
 
 

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 
 import streamlit as st
 
@@ -15,6 +15,9 @@ from core.causes.changes import WhatChanged
 from core.coverage.backlog import BacklogTopic
 from core.coverage.report import Coverage, hide_questions, name_hidden
 from core.coverage.shelves import ShelvedTopic
+from core.digest.periods import read_since
+from core.digest.report import DigestSources, report_digest
+from core.digest.sections import Digest
 from core.drift.report import find_outage_since
 from core.errors import QuarterdeckError
 from core.intake.counts import Refusals, list_refusals
@@ -30,6 +33,7 @@ from core.overview import (
     describe_rollouts,
 )
 from core.todo.checklist import SetupStep, list_steps
+from core.todo.items import Todo, arrange_todos
 from core.todo.snoozes import read_snoozes
 from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
 from quarterdeck.log import SqlLog, as_log
@@ -102,6 +106,25 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
         ),
         is_new,
     )
+
+
+@st.cache_resource(refresh_mode="background", ttl=300, max_entries=20, show_spinner="Writing the digest …")
+def load_digest(scope: Scope, today: date, *, readable: bool) -> Digest:
+    """Return the digest of the last seven days that are over; topics go by number unless questions are `readable`."""
+
+    def find_topics() -> Coverage:
+        coverage = load_coverage(scope, today, GAP_DAYS, None)
+        return coverage if readable else hide_questions(coverage)
+
+    def list_waiting() -> tuple[Todo, ...]:
+        areas = load_areas(scope.environment, scope.service, today, readable=readable)
+        todos = [todo for area in areas for todo in area.todos]
+        return arrange_todos(todos, snoozed=load_snoozes(scope), today=today).decide
+
+    model = get_config().embedding_model
+    sources = DigestSources(get_corpus, get_tracking, find_topics, list_waiting, model, readable)
+    period = read_since(f"{GAP_DAYS}d", today=today)
+    return report_digest(get_store(), sources, scope=scope, period=period, now=datetime.now(UTC))
 
 
 @st.cache_resource(ttl=5, max_entries=50, show_spinner=False)
