@@ -36,7 +36,7 @@ def parse_replay_thresholds(text: str, *, source: str = "gates.yaml") -> ReplayT
     Raises InvalidInput, naming the source and the field, for one that is unknown or out of range.
     """
     try:
-        table = yaml.safe_load(text)
+        table = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise InvalidInput(source, f"is not YAML: {str(error).splitlines()[0]}") from error
     found = (table.get(PART) or {}) if isinstance(table, dict) else None

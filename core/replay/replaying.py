@@ -89,19 +89,16 @@ def _embed(
 ) -> tuple[dict[str, Vectors], int]:
     """Return the questions' vectors by model, and how many texts were not cached."""
     found: dict[str, Vectors] = {}
-    embedded = 0
-
-    def count(done: int, total: int) -> None:
-        nonlocal news
-        news = total
-        if on_progress:
-            on_progress("embed", done, total)
-
+    news: dict[str, int] = {}
     for model in dict.fromkeys(models):
-        news = 0
+
+        def count(done: int, total: int, model: str = model) -> None:
+            news[model] = total
+            if on_progress:
+                on_progress("embed", done, total)
+
         found[model] = embedder_of(model).embed(texts, on_progress=count)
-        embedded += news
-    return found, embedded
+    return found, sum(news.values())
 
 
 def _search(
