@@ -56,34 +56,49 @@ def _replaying(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("replay")
 @_replaying
 @click.option("--record", is_flag=True, help="Predict this effect in the ledger, for when the index goes live.")
+@click.option(
+    "--keep", is_flag=True, help="Keep the result for the page Corpus, and print it without what users asked."
+)
 @click.option("--reason", default="", help="Why, with --record: it goes into the audit trail.")
 @common
 def replay(
-    config: Config, *, candidate: str, service: str | None, record: bool, reason: str, as_json: bool, **options: Any
-) -> None:
+    config: Config, *, candidate: str, service: str | None, record: bool, keep: bool, reason: str, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Replay recent questions through INDEX and the live index, and say what would change.
 
     Prints the shift of the mean score and of low scores with 95% intervals, the overlap of hits, the topics and
-    segments that win and lose, and the questions that change most. Questions are embedded once; changes nothing.
+    segments that win and lose, and the questions that change most. Each question is embedded once per model.
 
     Example: quarterdeck replay docs-v2 --record --reason "covers VPP"
     """
     from core.ledger.claims import INDEX_BUILT
     from core.ledger.operations import predict_effect
+    from core.replay.operations import save_replay
+    from core.replay.report import replay_key
 
     if record and not reason.strip():
         raise InvalidInput("reason", "say why with --reason, for the audit trail")
     store = open_store(config)
     scope = find_scope(config, store, service)
+    if keep:
+        replay_key(candidate, scope)  # a name that is too long is refused before anything is searched
     found = _replay(config, store, scope, candidate, **options)
     entry = None
+    if keep:
+        save_replay(
+            store, found, Act(config.operator, reason or f"replayed against {found.about.live}", scope.environment)
+        )
     if record:
         act = Act(config.operator, reason, scope.environment)
         entry = predict_effect(
             store, f"{INDEX_BUILT}:{candidate}", found.predicted, act, metric="score", service=scope.service
         )
     told = {**to_json(found), "predicted": to_json(found.predicted), "entry": entry}
-    show(as_json, told, [*_describe(found), *([f"recorded in the ledger (audit entry {entry})"] if entry else [])])
+    if keep:  # everybody who may look reads what a job prints
+        told = {name: value for name, value in told.items() if name not in ("changed", "topics")}
+    recorded = [f"recorded in the ledger (audit entry {entry})"] if entry else []
+    show(as_json, told, [*_describe(found, with_questions=not keep), *recorded])
 
 
 @gate.command("replay")
@@ -144,7 +159,7 @@ def _replay(
     )
 
 
-def _describe(found: "Replay") -> list[str]:
+def _describe(found: "Replay", *, with_questions: bool) -> list[str]:
     about, low = found.about, found.low_share
     lines = [
         f"{about.candidate} against {about.live}: {found.replayed:,} of {about.distinct:,} distinct questions, asked "
@@ -163,12 +178,11 @@ def _describe(found: "Replay") -> list[str]:
     for title, groups in (("topics", found.topics), ("segments", found.segments)):
         told = [each for each in groups if each.score.is_fall or each.score.is_rise]
         lines.append(f"{title}: {len(told)} of {len(groups)} change")
-        lines += [_describe_group(each) for each in _pick(told)]
-    lines.append("questions that change most:")
-    for each in found.changed:
-        lines += _describe_question(each)
-    predicted = found.predicted
-    return [*lines, f"predicted effect on the mean that is watched: {_say(predicted)}"]
+        lines += [_describe_group(each) for each in _pick(told) if with_questions or each.kind != "topic"]
+    if with_questions:
+        lines.append("questions that change most:")
+        lines += [line for each in found.changed for line in _describe_question(each)]
+    return [*lines, f"predicted effect on the mean that is watched: {_say(found.predicted)}"]
 
 
 def _pick(groups: "list[GroupShift]") -> "list[GroupShift]":

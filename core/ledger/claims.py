@@ -87,7 +87,8 @@ def read_claims(entries: Iterable[AuditedEntry], versions: Mapping[str, Sequence
             continue
         service = str(after.get("service") or DEFAULT_SERVICE)
         metric, change_id = str(after.get("metric") or METRICS[0]), str(after.get("change_id") or "")
-        subjects = [f"{INDEX_BUILT}:{index}" for index in versions.get(entry.target, ())] if is_version else [entry.target]
+        built = versions.get(entry.target, ())
+        subjects = [f"{INDEX_BUILT}:{index}" for index in built] if is_version else [entry.target]
         claims += [
             EffectClaim(entry.entry_id, entry.ts, about, service, metric, predicted, change_id) for about in subjects
         ]

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -177,13 +177,6 @@ class Replay:
     def low_share(self) -> StateShift:
         """The share of low scores."""
         return next(each for each in self.states if each.state is HitState.LOW)
-
-
-def hide_questions(found: Replay) -> Replay:
-    """Return a replay without anything that users asked: questions without text, topics by number."""
-    names = {topic.name: f"Topic {at}" for at, topic in enumerate(found.topics, 1)}
-    topics = tuple(replace(topic, label=names[topic.name] if topic.name else topic.label) for topic in found.topics)
-    return replace(found, changed=tuple(replace(each, text="") for each in found.changed), topics=topics)
 
 
 def estimate_shift(weights: Sequence[float] | _Floats, changes: Sequence[float] | _Floats) -> Shift:
