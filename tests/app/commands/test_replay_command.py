@@ -56,7 +56,7 @@ def test_a_replay_is_printed_and_recorded_with_a_reason(url: str, quarterdeck: R
 
 @pytest.mark.usefixtures("asked")
 def test_what_cannot_be_replayed_is_said_in_one_line(url: str, quarterdeck: Run) -> None:
-    line = only_line(quarterdeck("replay", "docs-v9", "--database", url), 1)
+    line = only_line(quarterdeck("replay", "docs-v9", "--database", url), 2)
     assert "no index 'docs-v9' is registered" in line
     assert "--reason" in only_line(quarterdeck("replay", "docs-v2", "--record", "--database", url), 2)
 
