@@ -84,7 +84,7 @@ def test_a_kept_replay_is_shown_with_its_sentence_and_the_questions_that_change_
     assert "docs-v2 was not replayed for default yet" in said(open_tab())
     keep(waiting)
     app = open_tab()
-    assert "With docs-v2, the mean score goes from 1.00 to 0." in said(app)
+    assert "With **docs-v2**, the mean score goes from 1.00 to 0." in said(app)
     assert "low scores from 0% to 50%" in said(app)
     changed = app.dataframe[-1].value.to_dict("records")
     assert len(changed) == 20
@@ -109,4 +109,4 @@ def test_the_button_replays_in_the_background_and_the_result_is_shown(waiting: S
     assert job.state is JobState.DONE, jobs.read_log("replay")
     assert find_replay(waiting, "docs-v2", SCOPE)
     assert "how do I" not in jobs.read_log("replay")
-    assert "With docs-v2, the mean score goes from 1.00 to 0." in said(app.run())
+    assert "With **docs-v2**, the mean score goes from 1.00 to 0." in said(app.run())
