@@ -35,6 +35,7 @@ from app.commands import (
     migrations,
     prompts,
     questions,
+    replay,
     requests,
     roles,
     scores,
@@ -129,8 +130,7 @@ for command in (
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
-    canaries.canary, cases.cases,
-    experiments.experiments, ledger.ledger, ledger.predict_effect_command, backups.backup, backups.restore,
-    digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
+    canaries.canary, cases.cases, experiments.experiments, ledger.ledger, ledger.predict_effect_command, replay.replay,
+    backups.backup, backups.restore, digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip
     main.add_command(command)

@@ -61,7 +61,7 @@ def render() -> None:
             lambda: render_documents(frame.scope, frame.today),
         ),
         "Pipeline": ("The pipeline could not be read", render_pipeline),
-        "Indexes": ("The indexes could not be read", lambda: render_indexes(versions, indexes, aliases)),
+        "Indexes": ("The indexes could not be read", lambda: render_indexes(versions, indexes, aliases, frame.scope)),
         "What would it fix?": (
             "The prediction could not be read",
             lambda: render_prediction(versions, indexes, aliases, frame.scope),

@@ -108,7 +108,7 @@ def evaluate(
 
 @click.group()
 def gate() -> None:
-    """Guard the prompts: exit code 0 passed, 1 failed, 2 wrong input."""
+    """Guard prompts and indexes: exit code 0 passed, 1 failed, 2 wrong input."""
 
 
 @gate.command("prompt-eval")
@@ -127,7 +127,7 @@ def prompt_eval(config: Config, *, baseline: Path | None, as_json: bool, **optio
     reports = run_prompt_gate(
         config, prompts, files=files, baseline=baseline.absolute() if baseline else None, base=base
     )
-    _finish(reports, as_json, **outputs)
+    finish(reports, as_json, **outputs)
 
 
 @gate.command("cost-check")
@@ -145,7 +145,7 @@ def cost_check(config: Config, *, model: str | None, max_usd: float | None, as_j
     files, outputs = _split(options)
     prompts, base = options["prompts"], options["base"]
     reports = run_cost_gate(config, prompts, files=files, base=base, model=model, ceiling_usd=max_usd)
-    _finish(reports, as_json, **outputs)
+    finish(reports, as_json, **outputs)
 
 
 def _split(options: dict[str, Any]) -> tuple[Any, dict[str, Path | None]]:
@@ -166,7 +166,7 @@ def _check_cases(file: Path | None, case_set: str) -> None:
         raise InvalidInput("cases", "give either --cases or --set")
 
 
-def _finish(
+def finish(
     reports: Sequence[GateReport],
     as_json: bool,
     *,

@@ -55,6 +55,7 @@ NEEDS = {
     Action.PREDICTION_SAVE: Role.EDITOR,
     Action.LEDGER_PREDICT: Role.EDITOR,
     Action.LEDGER_MEASURE: Role.EDITOR,
+    Action.REPLAY_SAVE: Role.EDITOR,
     Action.ALERT_SAVE: Role.ADMIN,  # the server calls the address that a rule names
     Action.ALERT_DELETE: Role.ADMIN,
     Action.INDEX_REGISTER: Role.EDITOR,

@@ -36,6 +36,7 @@ class Family(StrEnum):
     PREDICTION = "prediction:"
     PROBE = "probe:"
     PROMOTION = "promotion:"
+    REPLAY = "replay:"
     RUN_NAMES = "run_names:"
     TOPIC_SUMMARY = "topic_summary:"
     PREDICTION_OF = "prediction_of:"  # of other scopes than the first one
@@ -62,6 +63,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.SERVICE: "service",
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
+    Family.REPLAY: "index",
     Family.VIEWS: "environment",
     Family.RUN_NAMES: "experiment",
     Family.TOPIC_SUMMARY: "topic",

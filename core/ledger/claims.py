@@ -17,6 +17,7 @@ from core.ledger.entries import METRICS, EffectPrediction
 from quarterdeck.scope import DEFAULT_SERVICE
 
 UNTOLD = frozenset({ChangeKind.LEVEL, ChangeKind.CORPUS})  # no change of what users get
+INDEX_BUILT = "version"  # an index by its name, whichever alias it goes live under
 _MOST = 300
 
 
@@ -58,7 +59,7 @@ def name_thing(change: TimelineChange) -> str:
 def check_thing(about: str) -> str:
     """Return a claim's subject. Raises InvalidInput unless it is a known kind, a colon and a target."""
     kind, colon, target = about.partition(":")
-    kinds = [str(kind) for kind in ChangeKind if kind not in UNTOLD]
+    kinds = [*(str(kind) for kind in ChangeKind if kind not in UNTOLD), INDEX_BUILT]
     if kind not in kinds or not colon or not 0 < len(target) <= _MOST or not target.isprintable():
         raise InvalidInput("change", f"must be KIND:NAME, such as flag:new_prompt; kinds are {', '.join(kinds)}")
     return about
@@ -86,7 +87,8 @@ def read_claims(entries: Iterable[AuditedEntry], versions: Mapping[str, Sequence
             continue
         service = str(after.get("service") or DEFAULT_SERVICE)
         metric, change_id = str(after.get("metric") or METRICS[0]), str(after.get("change_id") or "")
-        subjects = [f"version:{index}" for index in versions.get(entry.target, ())] if is_version else [entry.target]
+        built = versions.get(entry.target, ())
+        subjects = [f"{INDEX_BUILT}:{index}" for index in built] if is_version else [entry.target]
         claims += [
             EffectClaim(entry.entry_id, entry.ts, about, service, metric, predicted, change_id) for about in subjects
         ]
@@ -120,7 +122,7 @@ def write_settled(settled: SettledEffect) -> dict[str, Any]:
 
 def list_things(change: TimelineChange) -> tuple[str, ...]:
     """Return every name under which a claim can be about a change: its own, and the index that went live."""
-    live = [f"version:{value}" for name, value in change.touches if name == "index_version"]
+    live = [f"{INDEX_BUILT}:{value}" for name, value in change.touches if name == "index_version"]
     return (name_thing(change), *(live if change.kind is ChangeKind.INDEX else ()))
 
 

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app import ui
 from app.background import start_command
+from app.panels.corpus.replay import render_replay
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
 from app.resources import get_config, get_corpus, get_jobs, get_store
@@ -21,11 +22,14 @@ from core.indexes.probes import ProbeRecord
 from core.indexes.registry import Alias, Index, list_swaps
 from core.indexes.retention import KEEP
 from core.jobs.jobs import JobState
+from quarterdeck.scope import Scope
 
 DEFAULT_ALIAS = "default"
 
 
-def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias]) -> None:
+def render_indexes(
+    versions: Sequence[Version], indexes: Sequence[Index], aliases: Sequence[Alias], scope: Scope
+) -> None:
     """Draw the live index, all indexes, and the forms for them."""
     names = list(dict.fromkeys([*(alias.alias for alias in aliases), DEFAULT_ALIAS]))
     chosen = st.selectbox(
@@ -49,10 +53,12 @@ def render_indexes(versions: Sequence[Version], indexes: Sequence[Index], aliase
     with right:
         others = [index for index in indexes if index.name != live]
         if others:
-            render_candidate(alias, live, others, probes)
+            name = render_candidate(alias, live, others, probes)
         else:
             st.subheader("Go live", anchor=False)
             st.caption("There is no other index that could go live. Build one.")
+    if others:
+        render_replay(alias, live, name, scope)
 
 
 def say_what_is_live(alias: str, live: str | None, indexes: Sequence[Index]) -> str:
@@ -125,8 +131,8 @@ def build() -> None:
 
 def render_candidate(
     alias: str, live: str | None, others: Sequence[Index], probes: dict[str, ProbeRecord | None]
-) -> None:
-    """One index that is not live: its probe, and the form that swaps it in."""
+) -> str:
+    """Draw one index that is not live: its probe, and the form that swaps it in; return its name."""
     st.subheader("Go live", anchor=False)
     names = [index.name for index in others]
     name = st.selectbox("Index", names, key="index", bind="query-params") or names[0]
@@ -139,7 +145,7 @@ def render_candidate(
     record = probes.get(name)
     if record is None:
         st.caption(f"{plain(name)} was not probed yet: it cannot go live.")
-        return
+        return name
     against = f" against {plain(record.live)}" if record.live else ""
     st.caption(f"Last probe of {plain(name)}{against}, {ui.format_ago(record.probed)}:")
     for check in record.report.checks:
@@ -151,6 +157,7 @@ def render_candidate(
         st.warning("Another index went live after that probe. Probe again.")
     else:
         render_swap(alias, live, name)
+    return name
 
 
 def probe(alias: str, name: str) -> None:

@@ -26,6 +26,8 @@ from core.predictions.predictions import get_prediction, measure_in_log, measure
 from core.questions.documents import DocumentReport, report_documents
 from core.questions.effects import DocumentEffect, measure_effect
 from core.questions.twins import DuplicateReport, report_duplicates
+from core.replay.comparison import Replay
+from core.replay.report import show_replay
 from quarterdeck.scope import Scope
 
 _MOST_COMPARED = 10  # newest versions in which a change of a document is looked for
@@ -132,3 +134,9 @@ def _list_changes(names: tuple[str, ...]) -> dict[str, str]:
         for change in get_corpus().compare_versions(old, new).changes:
             found.setdefault(change.path, new)
     return found
+
+
+@st.cache_resource(ttl=60, max_entries=8, show_spinner="Reading the questions …")
+def load_replay(kept: Replay, *, readable: bool) -> Replay:
+    """Return a kept replay with the texts that the visitor may read."""
+    return show_replay(get_store(), kept, readable=readable)

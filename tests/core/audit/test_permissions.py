@@ -93,6 +93,7 @@ from core.prompts import promotion
 from core.prompts.naming import save_names
 from core.questions.operations import BAD, delete_view, judge_questions, save_view
 from core.questions.views import SavedView
+from core.replay.operations import save_replay
 from core.reviews.operations import QueueDraft, close_queue, create_queue, label_question
 from core.reviews.queues import ReviewItem, ReviewQueue, list_queues
 from core.reviews.tasks import ReviewRule, ReviewTask
@@ -114,6 +115,7 @@ from quarterdeck.schema import metadata, topics
 from quarterdeck.store import Store
 from tests.color_site import KEPT, WAITING, deploy_both, make_site
 from tests.core.coverage.test_summaries import Writer
+from tests.core.replay.test_kept import make_replay
 
 BUILT = datetime(2026, 3, 1, tzinfo=UTC)
 SETUP = Act("setup", "before the test")
@@ -284,6 +286,7 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
         ADMIN, lambda w, by: retire_index(w.store, "docs-v2", by, newest_swap=_newest_swap(w))
     ),
     "indexes.operations.forget_index": (ADMIN, lambda w, by: forget_index(w.store, "docs-old", by)),
+    "replay.operations.save_replay": (EDITOR, lambda w, by: save_replay(w.store, make_replay(), by)),
     "predictions.operations.save_prediction": (EDITOR, lambda w, by: save_prediction(w.store, PREDICTION, by)),
     "coverage.operations.mark_topic": (
         EDITOR, lambda w, by: mark_topic(w.store, w.topic, TopicState.PLANNED, by, owner="ada")

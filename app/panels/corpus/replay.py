@@ -1,0 +1,113 @@
+"""The replay of an index that waits: last week's questions through it and the live one, as a job, and the result."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import ui
+from app.panels.corpus.resources import load_replay
+from app.panels.shared.jobs import last_line, render_command, start
+from app.resources import get_config, get_jobs, get_store
+from app.text import plain
+from app.visitor import lock, may_read_questions
+from core.audit.actions import Action
+from core.jobs.jobs import Job, JobState
+from core.replay.comparison import FoundPassage, GroupShift, Replay, Shift
+from core.replay.report import find_replay
+from quarterdeck.scope import Scope
+
+KIND = "replay"
+
+
+def render_replay(alias: str, live: str | None, name: str, scope: Scope) -> None:
+    """Draw the button, the job, and the last replay of this index for the questions of a scope."""
+    if live is None:
+        return
+    st.subheader("Replay", anchor=False)
+    job = get_jobs().find(KIND)
+    if job is None or job.state is not JobState.RUNNING:
+        st.button(
+            "Replay last week's questions", key="corpus-replay", on_click=replay, args=(alias, name, scope),
+            **{"help": "Searches it and the live index with the same questions; changes nothing for readers.",
+               **lock(Action.JOB_START, get_config().environment)},
+        )  # fmt: skip
+    render_command(KIND, "Replay", explain=explain_end)
+    kept = find_replay(get_store(), name, scope)
+    if kept is None:
+        st.caption(f"{plain(name)} was not replayed for {plain(scope.service)} yet.")
+        return
+    if kept.about.live != live:
+        st.warning(f"That replay was against {plain(kept.about.live)}, which is not live. Replay again.")
+    render_result(load_replay(kept, readable=may_read_questions(scope.environment)))
+
+
+def replay(alias: str, name: str, scope: Scope) -> None:
+    """Start the replay. Runs before the page is drawn."""
+    start(
+        KIND, "replay", name, "--alias", alias, "--keep",
+        "--environment", scope.environment, "--service", scope.service,
+        subject=name, reason="what would it change?",
+    )  # fmt: skip
+
+
+def explain_end(job: Job, _log: str) -> str:
+    """How a replay ended; its result is drawn below."""
+    return "" if job.state is JobState.DONE else last_line(job)
+
+
+def render_result(found: Replay) -> None:
+    """The sentence, the shares, and the tables: topics and segments, and the questions that change most."""
+    about = found.about
+    st.markdown(say_what_changes(found))
+    st.caption(
+        f"{found.replayed:,} of {about.distinct:,} distinct questions, asked {about.asked:,} times from "
+        f"{about.first} to {about.last}, against {plain(about.live)}. Low is under {about.threshold:.2f}. "
+        f"In the log, these questions have a mean of {found.logged_score:.2f}."
+    )
+    if about.changes_model:
+        st.caption("The two models score on different scales: the tables show the live model's score of the same rank.")
+    _show_groups(found.topics, "topic", about.candidate)
+    if found.segments:
+        _show_groups(found.segments, "segment", about.candidate)
+    ui.show_table(
+        [
+            {"question": each.text or "(not shown)", "asked": each.asked, "live score": round(each.live_score, 3),
+             "candidate score": round(each.candidate_score, 3), "live hits": _list(each.hits.live),
+             "candidate hits": _list(each.hits.candidate)}
+            for each in found.changed
+        ],
+        key="corpus-replay-questions", file_name=f"replay-{about.candidate}.csv",
+        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
+    )  # fmt: skip
+
+
+def say_what_changes(found: Replay) -> str:
+    """The sentence above the tables, in Markdown."""
+    about, low = found.about, found.low_share
+    return (
+        f"With **{plain(about.candidate)}**, the mean score goes from {found.live_score:.2f} to "
+        f"{found.candidate_score:.2f} ({_say(found.score)}), and low scores from {low.live:.0%} to "
+        f"{low.candidate:.0%}. {found.better:.0%} of questions score better, {found.worse:.0%} worse; "
+        f"{found.overlap:.0%} of the first {about.top_k} hits stay."
+    )
+
+
+def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str) -> None:
+    ui.show_table(
+        [
+            {kind: each.label if kind == "topic" else f"{each.kind}: {each.label}", "questions": each.distinct,
+             "live score": round(each.live_score, 3), "candidate score": round(each.candidate_score, 3),
+             "change": _say(each.score), "verdict": each.verdict}
+            for each in groups
+        ],
+        key=f"corpus-replay-{kind}", file_name=f"replay-{candidate}-{kind}s.csv",
+        column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
+    )  # fmt: skip
+
+
+def _say(shift: Shift) -> str:
+    return f"{shift.value:+.2f}, 95% interval {shift.low:+.2f} to {shift.high:+.2f}"
+
+
+def _list(hits: Sequence[FoundPassage]) -> str:
+    return ", ".join(f"{hit.document} {hit.score:.2f}" for hit in hits)

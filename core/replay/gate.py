@@ -1,0 +1,139 @@
+"""Rule: the gate `replay`: thresholds and a replay in; a report out that passes, or says what got worse."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import yaml
+
+from core.errors import InvalidInput
+from core.prompts.gates import CaseFailure, GateCheck, GateReport
+from core.replay.comparison import FoundPassage, GroupShift, Replay, ReplayedQuestion
+
+PART = "replay"
+_NOISE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayThresholds:
+    """What an index may change: scores, shares and overlap are 0 to 1, `questions` and `topic_questions` are distinct.
+
+    `score_drop` and `topic_drop` are the largest fall of a mean, `low_share_rise` the largest rise of the share of low
+    scores, `overlap` the least mean overlap of the first k passages.
+    """
+
+    questions: int = 30
+    score_drop: float = 0.02
+    low_share_rise: float = 0.02
+    overlap: float = 0.0
+    topic_drop: float = 0.1
+    topic_questions: int = 10
+
+
+def parse_replay_thresholds(text: str, *, source: str = "gates.yaml") -> ReplayThresholds:
+    """Return the thresholds of the part `replay` of a YAML text; the defaults where it has none.
+
+    Raises InvalidInput, naming the source and the field, for one that is unknown or out of range.
+    """
+    try:
+        table = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InvalidInput(source, f"is not YAML: {str(error).splitlines()[0]}") from error
+    found = (table.get(PART) or {}) if isinstance(table, dict) else None
+    if not isinstance(found, dict):
+        raise InvalidInput(source, f"must contain `{PART}:` with its thresholds")
+    known = {field.name: field.type for field in fields(ReplayThresholds)}
+    if unknown := sorted(found.keys() - known.keys(), key=str):
+        raise InvalidInput(f"{source}, {unknown[0]}", f"is unknown; the thresholds are: {', '.join(known)}")
+    return ReplayThresholds(**{name: _number(found, name, source) for name in found})
+
+
+def check_replay(found: Replay, thresholds: ReplayThresholds, *, with_questions: bool = False) -> GateReport:
+    """Return whether the candidate may go live.
+
+    A fall or rise counts where it is larger than allowed and its 95% interval excludes zero. Across embedding
+    models, scores are on different scales, so mean and low scores are not held to a threshold, and a note says so.
+    Users' questions stay out of the report unless `with_questions`.
+    """
+    worst = tuple(_failure(at, each, with_questions) for at, each in enumerate(found.changed, 1) if each.change < 0)
+    checks = [_check_enough(found, thresholds)]
+    notes: tuple[str, ...] = ()
+    if found.about.changes_model:
+        notes = (
+            f"{found.about.candidate_model} and {found.about.live_model} score on different scales: mean score and low "
+            "share are not compared, topics by their rank among all questions.",
+        )
+    else:
+        checks += [_check_score(found, thresholds, worst), _check_low(found, thresholds, worst)]
+    checks += [_check_overlap(found, thresholds), *_check_topics(found, thresholds, with_questions)]
+    if not found.topics or all(not topic.name for topic in found.topics):
+        notes = (*notes, "No topic is known, so topics were not checked.")
+    return GateReport(PART, f"{found.about.candidate} against {found.about.live}", tuple(checks), notes)
+
+
+def _check_enough(found: Replay, thresholds: ReplayThresholds) -> GateCheck:
+    detail = f"{found.replayed:,} distinct questions, needed {thresholds.questions:,}"
+    return GateCheck("enough questions", found.replayed >= thresholds.questions, detail)
+
+
+def _check_score(found: Replay, thresholds: ReplayThresholds, worst: tuple[CaseFailure, ...]) -> GateCheck:
+    shift = found.score
+    passed = not (shift.value < -thresholds.score_drop - _NOISE and shift.is_fall)
+    detail = f"{_say(shift.value, shift.low, shift.high)}, allowed -{thresholds.score_drop:g}"
+    return GateCheck("mean score", passed, detail, () if passed else worst)
+
+
+def _check_low(found: Replay, thresholds: ReplayThresholds, worst: tuple[CaseFailure, ...]) -> GateCheck:
+    shift = found.low_share.share
+    passed = not (shift.value > thresholds.low_share_rise + _NOISE and shift.is_rise)
+    detail = f"{_say(shift.value, shift.low, shift.high)}, allowed +{thresholds.low_share_rise:g}"
+    return GateCheck("share of low scores", passed, detail, () if passed else worst)
+
+
+def _check_overlap(found: Replay, thresholds: ReplayThresholds) -> GateCheck:
+    detail = f"{found.overlap:.3f}, needed {thresholds.overlap:g}"
+    return GateCheck(f"overlap@{found.about.top_k}", found.overlap >= thresholds.overlap - _NOISE, detail)
+
+
+def _check_topics(found: Replay, thresholds: ReplayThresholds, with_questions: bool) -> list[GateCheck]:
+    listed = [each for each in found.topics if each.name and each.distinct >= thresholds.topic_questions]
+    if not listed:
+        return []
+    lost = [each for each in listed if each.score.value < -thresholds.topic_drop - _NOISE and each.score.is_fall]
+    failures = tuple(_fail_topic(each, with_questions) for each in lost)
+    detail = f"{len(lost)} of {len(listed)} fall by more than {thresholds.topic_drop:g}"
+    return [GateCheck("each topic", not lost, detail, failures)]
+
+
+def _fail_topic(topic: GroupShift, with_questions: bool) -> CaseFailure:
+    shift = topic.score
+    return CaseFailure(
+        topic.name, topic.label if with_questions else "(topic)", f"{topic.live_score:.2f} in the live index",
+        f"{topic.candidate_score:.2f} in the candidate", (_say(shift.value, shift.low, shift.high),),
+    )  # fmt: skip
+
+
+def _failure(at: int, question: ReplayedQuestion, with_questions: bool) -> CaseFailure:
+    return CaseFailure(
+        f"q{at}", question.text if with_questions else "(question hidden; --questions shows it)",
+        _list(question.hits.live), _list(question.hits.candidate),
+        (f"asked {question.asked:,} times, score {question.live_score:.2f} to {question.candidate_score:.2f}",),
+    )  # fmt: skip
+
+
+def _list(hits: tuple[FoundPassage, ...]) -> str:
+    return ", ".join(f"{hit.document} ({hit.score:.2f})" for hit in hits)
+
+
+def _say(value: float, low: float, high: float) -> str:
+    return f"{value:+.3f} (95% interval {low:+.3f} to {high:+.3f})"
+
+
+def _number(found: Mapping[str, Any], name: str, source: str) -> Any:
+    value, is_count = found[name], name.endswith("questions")
+    most = 1_000_000 if is_count else 1.0
+    kind = int if is_count else int | float
+    if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value <= most:
+        wanted = f"a whole number from 0 to {most:,}" if is_count else "a number from 0 to 1"
+        raise InvalidInput(f"{source}, {name}", f"must be {wanted}, not {value!r}")
+    return value

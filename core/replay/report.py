@@ -1,0 +1,52 @@
+"""Shell: reads the last replay of an index, and names its questions and topics for those who may read them."""
+
+from dataclasses import replace
+
+from core.audit.settings import Family, SettingKey, get_setting, scope_key
+from core.coverage.backlog import list_backlog
+from core.coverage.report import name_hidden
+from core.embedding.vectors import hash_text
+from core.log.retrievals import Window, list_questions
+from core.replay.comparison import Replay
+from core.replay.kept import parse_replay
+from core.replay.replaying import MOST_DISTINCT
+from quarterdeck.scope import Scope
+from quarterdeck.store import Store
+
+OTHERS = "other questions"
+
+
+def replay_key(candidate: str, scope: Scope) -> SettingKey:
+    """Return the name of the setting that keeps the last replay of an index. Raises InvalidInput if it is too long."""
+    return scope_key(Family.REPLAY, scope, candidate)
+
+
+def find_replay(store: Store, candidate: str, scope: Scope) -> Replay | None:
+    """Return the last replay of an index for a scope, its questions as hashes; None before the first."""
+    stored, _ = get_setting(store, replay_key(candidate, scope))
+    return parse_replay(stored) if stored else None
+
+
+def show_replay(store: Store, kept: Replay, *, readable: bool) -> Replay:
+    """Return a kept replay with its questions' texts and its topics' names, as they are now.
+
+    A question that is no longer in the log has no text. Without `readable`, no question has, and topics are called by
+    the end of their ids.
+    """
+    about = kept.about
+    scope = Scope(about.environment, about.service)
+    texts: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    if readable:
+        window = Window(about.first, about.last)
+        asked = list_questions(store, window, limit=MOST_DISTINCT, scope=scope)
+        texts = {hash_text(query.text).hex(): query.text for query in asked}
+        labels = {topic.topic_id: topic.label for topic in list_backlog(store, about.live_model, scope)}
+    return replace(
+        kept,
+        topics=tuple(
+            replace(each, label=labels.get(each.name) or name_hidden(each.name) if each.name else OTHERS)
+            for each in kept.topics
+        ),
+        changed=tuple(replace(each, text=texts.get(each.text, "")) for each in kept.changed),
+    )
