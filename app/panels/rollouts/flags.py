@@ -11,6 +11,7 @@ from app.panels.rollouts.flag_editor import render_editor
 from app.panels.rollouts.kill_switch import ask_kill, render_kill
 from app.panels.rollouts.new_flag import render_new
 from app.panels.rollouts.schedules import render_schedule
+from app.panels.rollouts.user_answers import render_answers
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
@@ -37,6 +38,7 @@ def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
     render_new(environment, done_at=_LIST)
     if not board:
         return
+    render_answers(environment, [row.flag for row in board])
     by_key = {row.flag.key: row for row in (*shown, *board)}  # a link opens its flag, whatever the filters hide
     names = [row.flag.key for row in shown] or list(by_key)
     wanted = st.query_params.get("flag")
