@@ -13,7 +13,7 @@ from app.visitor import get_visitor
 from core.flags.store import Flag
 
 _PARAMETER = "draft"
-_MOST_DRAFTS, _KEPT_FOR = 2_000, "1d"
+_MOST_DRAFTS, _KEPT_FOR_S = 2_000, 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,6 @@ def _name_of(flag: Flag) -> str:
     return f"draft-{flag.environment}-{flag.key}"
 
 
-@st.cache_resource(ttl=_KEPT_FOR, max_entries=_MOST_DRAFTS, show_spinner=False)
+@st.cache_resource(ttl=_KEPT_FOR_S, max_entries=_MOST_DRAFTS, show_spinner=False)
 def _open_place(author: str, environment: str, key: str, name: str) -> _Place:  # noqa: ARG001 - they are its key
     return _Place()
