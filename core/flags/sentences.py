@@ -119,14 +119,13 @@ def _describe_rest(said: FlagDefinition, rest: Any, *, who: str) -> list[str]:
     by = _bucketed_by(rest)
     total = sum(weight for _, weight in buckets)
     given = [(inner, weight) for inner, weight in buckets if weight]
-    of = "users" if who == "Everyone" else "all others"
     lines = []
     for inner, weight in given:
         nested = _read_buckets(inner)
         answer = f"split into {_result(said, inner)}" if nested else _result(said, inner)
         if len(given) == 1:
             return [f"{who}: {answer}" + (f", by {by}" if nested else "")]
-        lines.append(f"{_percent(weight, total)} of {of}: {answer}, by {by}")
+        lines.append(f"{_percent(weight, total)} of users: {answer}, by {by}")
     return lines
 
 

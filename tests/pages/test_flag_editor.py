@@ -86,10 +86,10 @@ def test_a_page_says_what_a_user_gets_now_and_after_the_change_and_why(as_demo: 
 def test_rules_read_as_sentences_before_and_after_a_change(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     now = next(text_of(each.value) for each in app.markdown if each.value.startswith("- "))
-    assert now.splitlines()[-2:] == ["- 20% of all others: on, by user id", "- 80% of all others: off, by user id"]
+    assert now.splitlines() == ["- 20% of users: on, by user id", "- 80% of users: off, by user id"]
     add_rule(app, "country", "DE")
     marked = [text_of(each.value) for each in app.markdown if "background[" in each.value]
-    assert ":green-background[**For users whose country is DE: on**]" in marked[0]
+    assert marked[0].splitlines() == ["- :green-background[**For users whose country is DE: on**]", *now.splitlines()]
 
 
 def test_the_preview_counts_rules_on_attributes_that_are_logged_and_names_the_others(

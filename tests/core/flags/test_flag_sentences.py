@@ -22,8 +22,8 @@ STAFF = TargetingRule("email", RuleOperator.ENDS_WITH, "@example.org", "off")
             (
                 "For users whose country is DE: on",
                 "For users whose email ends with @example.org: off",
-                "20% of all others: on, by user id",
-                "80% of all others: off, by user id",
+                "20% of users: on, by user id",
+                "80% of users: off, by user id",
             ),
         ),
         (boolean_flag(on=True, rollout_pct=20), ("20% of users: on, by user id", "80% of users: off, by user id")),
