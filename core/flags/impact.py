@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from core.flags.definition import FlagDefinition
@@ -42,12 +43,13 @@ class Impact:
 
 
 def measure_impact(
-    key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, user_ids: Iterable[str]
-) -> Impact:
+    key: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, user_ids: Iterable[str],
+    contexts: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Impact:  # fmt: skip
     """Return how many users' answers change; None is a flag that does not exist.
 
     If a flag gives no answer (it is off or missing), a user gets the caller's default, assumed to be the client's own:
-    off, or blue for a canary. Users are known by id only, so rules on other attributes match none.
+    off, or blue for a canary. `contexts` has the known attributes of users; one that is not there counts as missing.
     Raises InvalidInput if this process would assign users to other buckets than clients do.
     """
     for definition in (before, after):
@@ -60,7 +62,8 @@ def measure_impact(
     old, new = (_Answers(key, definition, fallback) for definition in (before, after))
     changed, movers = 0, []
     for user_id in ids:
-        was, will_be = old.give(user_id), new.give(user_id)
+        context = {**contexts.get(user_id, {}), "targetingKey": user_id}
+        was, will_be = old.give(context), new.give(context)
         if was != will_be:
             changed += 1
             if changed <= NAMED_MOVERS:
@@ -81,10 +84,10 @@ class _Answers:
         self._flags = FlagSet.from_definitions({"flags": {key: definition}}) if definition else None
         self._fallback = fallback
 
-    def give(self, user_id: str) -> tuple[str | None, Any]:
+    def give(self, context: Mapping[str, Any]) -> tuple[str | None, Any]:
         if self._flags is None:
             return self._fallback
-        found = self._flags.resolve(self._key, {"targetingKey": user_id})
+        found = self._flags.resolve(self._key, context)
         return (found.variant, found.value) if found.variant is not None else self._fallback
 
 

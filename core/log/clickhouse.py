@@ -154,6 +154,15 @@ class ClickHouseLogReader:
         )  # fmt: skip
         return [str(user) for (user,) in found]
 
+    def list_recent_attributes(self, scope: Scope, since_ms: int, limit: int) -> list[tuple[str, str]]:
+        """Return user and attributes (JSON) of the newest rows since a time that have both, newest first."""
+        found = self._log.query(
+            f"SELECT {_USER} AS user, attributes FROM {self._rows} WHERE {_within(scope)} "
+            "AND ts_ms >= {start:Int64} ORDER BY ts_ms DESC LIMIT {most:Int64}",
+            start=since_ms, most=limit, **_names(scope),
+        )  # fmt: skip
+        return [(str(user), str(noted)) for user, noted in found if user and noted]
+
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
         """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
         return self._log.query(

@@ -4,9 +4,11 @@ Pages read the rollups, whose size grows with the window and not with the log; o
 `readers.py` finds the reader of a database, which holds its statements. A store stands for the log in it.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from core.errors import InvalidInput
 from core.log.calendars import UTC_DAYS, Calendar, make_calendar
@@ -191,6 +193,26 @@ def list_recent_users(
 ) -> tuple[str, ...]:
     """Return the distinct users of the newest `limit` rows since a time, in alphabetical order."""
     return tuple(sorted(open_reader(log).list_recent_users(scope, since_ms, limit)))
+
+
+def list_recent_attributes(
+    log: Log, names: Collection[str], *, since_ms: int, limit: int = _NEWEST_ROWS, scope: Scope = EVERYTHING
+) -> dict[str, dict[str, Any]]:
+    """Return what the newest `limit` rows since a time say about these attributes of each user, the newest value."""
+    found: dict[str, dict[str, Any]] = {}
+    for user, noted in open_reader(log).list_recent_attributes(scope, since_ms, limit):
+        if any(name in noted for name in names):  # most rows need not be parsed
+            known = _read_attributes(noted, names)
+            found[user] = known | found.get(user, {})
+    return {user: known for user, known in found.items() if known}
+
+
+def _read_attributes(noted: str, names: Collection[str]) -> dict[str, Any]:
+    try:
+        said = json.loads(noted)
+    except ValueError:  # edited by hand
+        return {}
+    return {name: said[name] for name in names if said.get(name) is not None} if isinstance(said, dict) else {}
 
 
 def calendar_of(log: Log, scope: Scope) -> Calendar:

@@ -200,6 +200,19 @@ class SqlLogReader:
         with self._store.read() as connection:
             return list(connection.scalars(query))
 
+    def list_recent_attributes(self, scope: Scope, since_ms: int, limit: int) -> list[tuple[str, str]]:
+        """Return user and attributes (JSON) of the newest rows since a time that have both, newest first."""
+        c = retrievals.c
+        user = func.coalesce(c.user_id, c.session_id).label("user")
+        query = (
+            select(user, c.attributes)
+            .where(_within(c.scope_id, scope), c.ts_ms >= since_ms)
+            .order_by(c.ts_ms.desc())
+            .limit(limit)
+        )
+        with self._store.read() as connection:
+            return [(row.user, row.attributes) for row in connection.execute(query) if row.user and row.attributes]
+
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
         """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
         with self._store.read() as connection:

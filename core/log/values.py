@@ -267,6 +267,9 @@ class LogReader(Protocol):
     def list_recent_users(self, scope: Scope, since_ms: int, limit: int) -> Sequence[str]:
         """Return the distinct users of the newest `limit` rows since a time."""
 
+    def list_recent_attributes(self, scope: Scope, since_ms: int, limit: int) -> Sequence[tuple[str, str]]:
+        """Return user and attributes (JSON) of the newest `limit` rows since a time that have both, newest first."""
+
     def list_document_sums(self, scope: Scope, start_ms: int, end_ms: int) -> Sequence[Sequence[Any]]:
         """Return each document of a window of whole UTC days, the start of its last day, and its DOCUMENT_SUMS."""
 

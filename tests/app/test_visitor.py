@@ -51,7 +51,8 @@ def test_a_change_sent_past_a_locked_control_is_refused_in_one_line(
     as_demo: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
+    app.button(key="kill-new_prompt_v3").click().run()
     forget()  # the visitor's role is revoked while the page is open
     monkeypatch.setenv("QUARTERDECK_OPERATOR_ROLE", "viewer")
-    app.button(key="kill-new_prompt_v3").click().run()
+    next(button for button in app.button if button.label == "Turn off").click().run()
     assert only_error(app).startswith("**Nothing was changed** — a change requires the role editor in production")

@@ -1,6 +1,6 @@
 """Flags in a real browser: previews, two visitors at one flag, the kill switch in the list, steps by the server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -13,6 +13,8 @@ from core.flags.store import Flag, get_flag
 from quarterdeck.definitions import boolean_flag, rollout_pct
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
+
+KILL_X, NAME_X = 80, 200  # inside the columns of the list, behind its column of marks
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 
@@ -27,6 +29,18 @@ def make_flag(server: Server, key: str) -> str:
 def stored(server: Server, key: str) -> Flag:
     with closing(Store(server.database_url)) as store:
         return get_flag(store, "production", key)
+
+
+def click_until(page: Page, x: int, row: int, is_done: Callable[[], bool]) -> None:
+    """Click in a row of the list. It is a canvas: a click before it is drawn, or while it moves, hits nothing."""
+    table = page.get_by_test_id("stDataFrame").first
+    for _ in range(20):
+        box = table.bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + x, box["y"] + 35 * (row + 1) + 17)
+        page.wait_for_timeout(1_500)
+        if is_done():
+            return
 
 
 @pytest.fixture
@@ -90,21 +104,31 @@ def test_the_second_of_two_visitors_sees_both_changes_and_overwrites_nothing(
     assert rollout_pct(stored(server, "wanted_by_two").definition) == 40
 
 
-def test_one_click_in_the_list_turns_a_flag_off(visit: Visit, server: Server) -> None:
+def test_the_switch_in_the_list_asks_once_and_turns_a_flag_off(visit: Visit, server: Server) -> None:
     page = visit.open(make_flag(server, "has_to_stop"))
-    table = page.get_by_test_id("stDataFrame").first
-    for _ in range(20):  # the table is a canvas: a click before it is drawn, or while it moves, hits nothing
-        box = table.bounding_box()
-        assert box is not None
-        page.mouse.click(box["x"] + 40, box["y"] + 35 + 17)
-        page.wait_for_timeout(1_500)
-        if stored(server, "has_to_stop").definition["state"] == "DISABLED":
-            break
+    asked = page.get_by_role("button", name="Turn off", exact=True)
+    click_until(page, KILL_X, 0, lambda: asked.count() > 0)
+    assert stored(server, "has_to_stop").definition["state"] == "ENABLED"
+    asked.click()
     page.get_by_text("has_to_stop is off.").wait_for()
     assert stored(server, "has_to_stop").definition["state"] == "DISABLED"
     with closing(Store(server.database_url)) as store:
         newest = list_audit(store, AuditFilter(target="has_to_stop"), limit=1)[0]
     assert (newest.actor, newest.reason) == ("tester", "kill switch")
+
+
+def test_a_click_in_a_row_opens_its_flag_and_unsaved_edits_survive_a_reload(visit: Visit, server: Server) -> None:
+    make_flag(server, "row_one")
+    make_flag(server, "row_two")
+    page = visit.open("rollouts?search=row_")
+    heading = page.get_by_role("heading", name="row_two")
+    click_until(page, NAME_X, 1, lambda: heading.count() > 0)
+    assert "flag=row_two" in page.url
+    set_rollout(visit, "40")
+    page.reload()
+    page.get_by_text("These are your unsaved edits").wait_for()
+    expect(page.get_by_role("spinbutton", name="Rollout, % of users")).to_have_value("40.000")
+    assert rollout_pct(stored(server, "row_two").definition) == 20
 
 
 def test_a_rollout_in_steps_is_planned_and_the_server_makes_its_first_step(visit: Visit, server: Server) -> None:

@@ -25,7 +25,7 @@ def order_of(app: AppTest) -> list[str]:
 
 def test_the_kill_switch_says_beside_itself_what_it_did_and_takes_it_back(empty_url: str, store: Store) -> None:
     create_flag(store, "use_hyde", boolean_flag(on=True), BY)
-    app = press(open_page("rollouts", flag="use_hyde"), "Kill switch: turn use\\_hyde off now")
+    app = press(press(open_page("rollouts", flag="use_hyde"), "Kill switch: turn use\\_hyde off"), "Turn off")
     entry = list_audit(store, limit=1)[0]
     assert [text_of(each.value) for each in app.success] == [
         f"Recorded as audit entry {entry.entry_id}. use_hyde is off. Services see it within 2 seconds."

@@ -9,15 +9,33 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.visitor import Visitor
 from core.audit.acts import Act
-from core.flags.operations import switch_flag
+from core.flags.operations import create_flag, switch_flag
 from core.flags.store import get_flag
+from quarterdeck.definitions import boolean_flag
+from quarterdeck.recorder import append_retrievals
+from quarterdeck.retrieval import Retrieval
 from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.flag_form import edit, field, last_changes, save, stored_flag
 from tests.pages.opening import ask, only_error, open_page, shown_text, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
+
+
+def press_first(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def has_unsaved(app: AppTest) -> bool:
+    return any("These are your unsaved edits" in each.value for each in app.info)
+
+
+def add_rule(app: AppTest, attribute: str, value: str) -> AppTest:
+    press_first(app, "Add a rule")
+    [each for each in app.text_input if each.label == "Attribute"][-1].input(attribute).run()
+    return [each for each in app.text_input if each.label == "Value"][-1].input(value).run()
 
 
 def differences(app: AppTest) -> Iterator[str]:
@@ -67,6 +85,82 @@ def test_a_page_says_what_a_user_gets_now_and_after_the_change_and_why(as_demo: 
     assert "**Now**: " in shown
     assert "**After the change**: off, with the value false" in shown
     assert any("falls to" in text.value for text in app.text)
+
+
+def test_rules_read_as_sentences_before_and_after_a_change(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    now = next(text_of(each.value) for each in app.markdown if each.value.startswith("- "))
+    assert now.splitlines() == ["- 20% of users: on, by user id", "- 80% of users: off, by user id"]
+    add_rule(app, "country", "DE")
+    marked = [text_of(each.value) for each in app.markdown if "background[" in each.value]
+    assert marked[0].splitlines() == ["- :green-background[**For users whose country is DE: on**]", *now.splitlines()]
+
+
+def test_the_preview_counts_rules_on_attributes_that_are_logged_and_names_the_others(
+    empty_url: str, store: Store
+) -> None:
+    now = datetime.now(UTC)
+    append_retrievals(
+        store,
+        [
+            Retrieval(
+                query="q", score=0.5, ts=now, user_id=f"u{number}",
+                attributes={"country": "DE" if number < 3 else "FR"} if number < 6 else {},
+            )
+            for number in range(10)
+        ],
+    )  # fmt: skip
+    create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=0), Act("ada", "for a test"))
+    app = add_rule(open_page("rollouts", flag="use_hyde"), "country", "DE")
+    said = shown_text(app)
+    assert "get another answer: 3 of 10 users of the last 7 days" in said
+    assert "country is known for 6 of 10; the count takes it for missing elsewhere." in said
+    add_rule(app, "plan", "pro")
+    assert "plan is not in the retrieval log: the count takes it for missing." in shown_text(app)
+
+
+def test_unsaved_edits_survive_a_reload_and_another_page_and_can_be_discarded(demo_url: str) -> None:
+    app = add_rule(edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0), "country", "DE")
+    address = {"flag": "new_prompt_v3", "draft": app.query_params["draft"]}
+    for _ in range(2):
+        app = open_page("rollouts", **address)  # another session, as after a reload
+        assert field(app.number_input, "share").value == 40.0
+        assert "For users whose country is DE: on" in shown_text(app)
+        assert has_unsaved(app)
+    app = app.switch_page("../pages/audit.py").run().switch_page("../pages/rollouts.py")
+    app.query_params["flag"] = "new_prompt_v3"
+    assert field(app.run().number_input, "share").value == 40.0
+    press_first(app, "Discard them")
+    assert field(app.number_input, "share").value == 20.0
+    assert "draft" not in app.query_params
+    assert field(open_page("rollouts", **address).number_input, "share").value == 20.0
+
+
+def test_a_draft_is_its_authors_and_of_its_flag(demo_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0)
+    draft = app.query_params["draft"]
+    assert not has_unsaved(open_page("rollouts", flag="use_hyde", draft=draft))
+    monkeypatch.setattr("app.panels.rollouts.drafts.get_visitor", lambda: Visitor("bob", {}))
+    assert field(open_page("rollouts", flag="new_prompt_v3", draft=draft).number_input, "share").value == 20.0
+
+
+def test_a_saved_edit_is_no_draft_any_more(demo_url: str) -> None:
+    app = save(edit(open_page("rollouts", flag="new_prompt_v3"), share=40.0), "no complaints")
+    assert "draft" not in app.query_params
+    assert not has_unsaved(app)
+
+
+def test_what_a_user_gets_is_answered_for_all_flags_at_once(as_demo: Demo) -> None:
+    app = open_page("rollouts")
+    app.text_input(key="answers-user").input("user-1").run()
+    answers = next(each.value for each in app.dataframe if "why" in each.value and "variant" in each.value)
+    assert list(answers["flag"]) == list(app.dataframe[0].value["flag"])
+    by_flag = answers.set_index("flag")
+    assert by_flag.loc["use_hyde", "variant"] == "the caller's default"
+    assert by_flag.loc["use_hyde", "why"] == "The flag is switched off: every caller gets the default in its code."
+    assert "falls to" in by_flag.loc["new_prompt_v3", "why"]
+    app.text_input(key="answers-more").input("[1]").run()
+    assert only_error(app) == "attributes: give a JSON object"
 
 
 @pytest.mark.deep

@@ -1,13 +1,21 @@
 """The rollouts page: its sentence, the kill switch, flags made and deleted, and plans."""
 
+import json
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
+from core.audit.acts import Act
+from core.flags.operations import change_rollout
+from core.flags.store import get_flag
+from quarterdeck.store import Store
 from tests.conftest import Demo
 from tests.pages.flag_form import edit, flip, last_changes, stored_flag
-from tests.pages.opening import ask, only_error, open_page, shown_text, verdict
+from tests.pages.opening import ask, only_error, open_page, shown_text, text_of, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -49,22 +57,92 @@ def test_flipping_a_flag_stores_it_and_shows_its_audit_entry(demo_url: str) -> N
     assert [text.value for text in shown.text] == ["costs too much"]
 
 
-def test_the_kill_switch_turns_a_flag_off_at_once(demo_url: str) -> None:
+def press(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def click_table(app: AppTest, selection: dict[str, Any]) -> AppTest:
+    """What the browser sends when a row of the list is clicked; AppTest has no method for it."""
+    states = app._tree.get_widget_states()
+    clicked = states.widgets.add(id=app.dataframe[0].proto.id)
+    clicked.string_value = json.dumps({"selection": selection})
+    return app._run(states)
+
+
+def open_new(app: AppTest) -> AppTest:
+    return app.button(key="new-flag").click().run()
+
+
+def test_the_kill_switch_asks_once_and_turns_a_flag_off(demo_url: str) -> None:
     app = open_page("rollouts", flag="new_prompt_v3")
     app.button(key="kill-new_prompt_v3").click().run()
+    assert stored_flag(demo_url, "new_prompt_v3")["state"] == "ENABLED"
+    press(app, "Turn off")
     assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
     assert verdict(app) == "1 of 5 flags is partly rolled out: answer-service at 5%."
 
 
+def test_the_question_of_the_kill_switch_can_be_declined_and_its_reason_is_kept(demo_url: str) -> None:
+    app = open_page("rollouts", flag="new_prompt_v3")
+    press(app.button(key="kill-new_prompt_v3").click().run(), "Keep it on")
+    assert "Turn off" not in {button.label for button in app.button}
+    app.button(key="kill-new_prompt_v3").click().run()
+    next(each for each in app.text_input if each.label == "Reason (optional)").input("wrong answers")
+    press(app, "Turn off")
+    query = "SELECT reason FROM audit WHERE target = 'new_prompt_v3' ORDER BY id DESC LIMIT 1"
+    assert ask(demo_url, query) == [("wrong answers",)]
+
+
+def test_a_kill_can_be_undone_for_half_a_minute_whatever_else_the_visitor_does(
+    demo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = stored_flag(demo_url, "new_prompt_v3")
+    app = press(open_page("rollouts", flag="new_prompt_v3").button(key="kill-new_prompt_v3").click().run(), "Turn off")
+    app.run().run()  # other clicks do not take Undo away
+    press(app, "Undo")
+    assert stored_flag(demo_url, "new_prompt_v3") == before
+    assert "is undone" in app.success[0].value
+    monkeypatch.setattr("app.panels.rollouts.kill_switch.UNDO_FOR", timedelta(0))
+    app = press(open_page("rollouts", flag="new_prompt_v3").button(key="kill-new_prompt_v3").click().run(), "Turn off")
+    assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
+    assert "Undo" not in {button.label for button in app.button}
+
+
+def test_undo_of_a_kill_overwrites_nobody(demo_url: str) -> None:
+    app = press(open_page("rollouts", flag="new_prompt_v3").button(key="kill-new_prompt_v3").click().run(), "Turn off")
+    with closing(Store(demo_url)) as store:
+        change_rollout(store, get_flag(store, "production", "new_prompt_v3"), 35, Act("bob", "smaller"))
+    press(app, "Undo")
+    assert "Nothing was changed" in only_error(app)
+    assert stored_flag(demo_url, "new_prompt_v3")["state"] == "DISABLED"
+
+
+def test_a_click_in_the_list_opens_the_flag_of_its_row(demo_url: str) -> None:
+    app = open_page("rollouts")
+    keys = list(app.dataframe[0].value["flag"])
+    assert app.selectbox(key="flag").value == keys[0]
+    for cell in ({"rows": [3], "columns": [], "cells": []}, {"rows": [], "columns": [], "cells": [(2, "flag")]}):
+        click_table(app, cell)
+        row = cell["rows"][0] if cell["rows"] else 2
+        assert app.selectbox(key="flag").value == keys[row]
+        assert app.query_params["flag"] == keys[row]
+    click_table(app, {"rows": [], "columns": [], "cells": []})
+    assert app.selectbox(key="flag").value == keys[2]
+
+
 @pytest.mark.deep
 def test_a_flag_is_made_off_and_deleted_by_its_typed_name(demo_url: str) -> None:
-    app = open_page("rollouts")
+    app = open_new(open_page("rollouts"))
     app.text_input(key="new-key").input("shiny")
+    app.text_input(key="new-description").input("a trial")
     app.text_input(key="new-reason").input("try it")
-    next(button for button in app.button if button.label == "Create flag").click().run()
+    press(app, "Create flag")
     assert verdict(app).startswith("2 of 6 flags")
-    assert stored_flag(demo_url, "shiny")["state"] == "DISABLED"
-    app = open_page("rollouts", flag="shiny")
+    made = stored_flag(demo_url, "shiny")
+    assert (made["state"], made["metadata"]["description"]) == ("DISABLED", "a trial")
+    assert app.selectbox(key="flag").value == "shiny"
+    assert "new-key" not in {each.key for each in app.text_input}
+    assert "shiny is created, and off." in text_of(app.success[0].value)
     app.text_input(key="delete-reason-shiny").input("was a trial")
     app.text_input(key="delete-name-shiny").input("shin")
     next(button for button in app.button if button.label == "Delete flag").click().run()
@@ -82,10 +160,10 @@ def test_a_flag_is_made_off_and_deleted_by_its_typed_name(demo_url: str) -> None
 def test_a_flag_of_a_name_that_cannot_be_is_refused_with_the_fields_name(
     key: str, field_name: str, demo_url: str
 ) -> None:
-    app = open_page("rollouts")
+    app = open_new(open_page("rollouts"))
     app.text_input(key="new-key").input(key)
     app.text_input(key="new-reason").input("try it")
-    next(button for button in app.button if button.label == "Create flag").click().run()
+    press(app, "Create flag")
     assert field_name in only_error(app)
     assert ask(demo_url, "SELECT COUNT(*) FROM flags") == [(5 + 3,)]
 
@@ -115,4 +193,4 @@ def test_a_viewer_sees_the_flags_and_can_change_none(as_demo: Demo, monkeypatch:
     app = edit(open_page("rollouts", flag="new_prompt_v3"), share=30.0)
     assert "kill" not in app.dataframe[0].value
     locked = {button.label: button.disabled for button in app.button}
-    assert all(locked[label] for label in ("Save", "Create flag", "Plan it", "Delete flag"))
+    assert all(locked[label] for label in ("Save", "New flag", "Plan it", "Delete flag"))

@@ -14,20 +14,23 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import ui
-from app.panels.rollouts.resources import load_users
+from app.panels.rollouts.drafts import Draft, drop_draft, find_draft, keep_draft
+from app.panels.rollouts.resources import load_knowledge, load_users
 from app.resources import get_store
 from app.text import plain, plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.jsondiff import diff_states
 from core.errors import InvalidInput
+from core.flags.attributes import parse_context
+from core.flags.definition import FlagDefinition
 from core.flags.edits import Edit, RuleText, apply_edit, parse_definition, read_edit
 from core.flags.impact import Impact, measure_impact, must_type_name
 from core.flags.operations import save_edit
-from core.flags.preview import Users
+from core.flags.preview import Knowledge, Users, describe_knowledge
+from core.flags.sentences import describe_rules, list_attributes
 from core.flags.store import Flag
 from core.flags.upkeep import Details, split_tags
-from quarterdeck.definitions import read_rules
 from quarterdeck.preview import explain
 from quarterdeck.rules import RuleOperator
 
@@ -36,6 +39,7 @@ Definition = dict[str, Any]
 
 def render_editor(stored: Flag) -> None:
     """Draw the form with the stored values, and once something differs, the preview and the form that saves."""
+    render_rules(stored)
     base, place = get_base(stored), st.empty()
     try:
         with place.container():
@@ -49,24 +53,40 @@ def render_editor(stored: Flag) -> None:
         st.error(f"**This cannot be saved** — {plain_error(error)}")
         return
     is_same, is_old = wanted == base.definition, base.version != stored.version
-    users = Users() if is_same else load_users(base.environment, base.key)
-    impact = measure_impact(base.key, base.definition, wanted, users.ids)
+    users, known = Users(), Knowledge()
+    if is_same:
+        drop_draft(base)
+    else:
+        keep_draft(Draft(base, wanted, st.session_state[_how_of(base)]))
+        users = load_users(base.environment, base.key)
+        known = load_knowledge(base.environment, list_attributes(base.definition, wanted))
+    impact = measure_impact(base.key, base.definition, wanted, users.ids, known.contexts)
     with st.container():  # always drawn, so that expanders below stay open
         if is_same:
             st.caption("Change something to see what it would do.")
         elif is_old:
             render_conflict(base, stored, wanted)
         else:
-            render_preview(base, wanted, impact, users)
+            render_preview(base, wanted, impact, users, known)
     render_why(base.key, stored.definition, None if is_same else wanted)
     if not is_same and not is_old:
         render_save(base, wanted, impact)
     ui.render_said(base_name(base))
 
 
+def render_rules(stored: Flag) -> None:
+    """What the flag does now, in sentences."""
+    st.markdown("\n".join(f"- {plain(line)}" for line in describe_rules(stored.definition)))
+
+
 def get_base(stored: Flag) -> Flag:
-    """The version that the visitor began to edit."""
+    """The version that the visitor began to edit, and with it their unsaved edits where the form is drawn anew."""
     name = base_name(stored)
+    kept = st.session_state.get(name, stored)
+    if not isinstance(kept, Flag) or _how_of(kept) not in st.session_state:
+        draft = find_draft(stored)
+        kept = draft.base if draft else stored if not isinstance(kept, Flag) else kept
+        _begin(kept, draft)
     kept = st.session_state.setdefault(name, stored)
     if not isinstance(kept, Flag):
         kept = st.session_state[name] = stored
@@ -81,23 +101,59 @@ def base_name(flag: Flag) -> str:
 def drop_edit(flag: Flag) -> None:
     """Discard the visitor's edits: the next run starts from the stored version."""
     st.session_state.pop(base_name(flag), None)
+    st.session_state[_tries_of(flag)] = st.session_state.get(_tries_of(flag), 0) + 1
+    drop_draft(flag)
+
+
+def _begin(base: Flag, draft: Draft | None) -> None:
+    """Start the form from a draft, else from the stored version: the widgets of an earlier visit are gone."""
+    state = st.session_state
+    state[_start_of(base)] = draft
+    state.pop(f"rules-{_seen(base)}", None)
+
+
+def _seen(base: Flag) -> str:
+    """The end of the keys of the form's widgets: another one after each discarded edit, so that they start anew."""
+    return f"{base.environment}-{base.key}-{base.version}-{st.session_state.get(_tries_of(base), 0)}"
+
+
+def _tries_of(base: Flag) -> str:
+    return f"tries-{base.environment}-{base.key}"
+
+
+def _how_of(base: Flag) -> str:
+    return f"how-{_seen(base)}"
+
+
+def _start_of(base: Flag) -> str:
+    return f"start-{_seen(base)}"
 
 
 def draw_form(base: Flag) -> Definition:
     """The form, and the definition that results from it. Raises InvalidInput, naming the field."""
-    seen = f"{base.environment}-{base.key}-{base.version}"
+    seen = _seen(base)
+    draft: Draft | None = st.session_state.get(_start_of(base))
+    start = draft.wanted if draft else base.definition
+    if draft:
+        st.info("These are your unsaved edits, which nobody else sees.", icon=":material/edit_note:")
+        st.button("Discard them", key=f"discard-{seen}", on_click=drop_edit, args=(base,), type="tertiary")
     with st.container(border=True):
         how = st.segmented_control(
-            "Edit as", ("Form", "JSON"), default="Form", required=True, key=f"how-{seen}", label_visibility="collapsed"
+            "Edit as",
+            ("Form", "JSON"),
+            default=draft.how if draft else "Form",
+            required=True,
+            key=_how_of(base),
+            label_visibility="collapsed",
         )
         if how == "JSON":
-            text = json.dumps(base.definition, indent=2, ensure_ascii=False)
+            text = json.dumps(start, indent=2, ensure_ascii=False)
             typed = st.text_area("Definition (flagd JSON)", text, height=320, key=f"json-{seen}")
             return parse_definition(base.key, typed or "")
-        shown = read_edit(base.definition)
+        shown = read_edit(start)
         edit = draw_switches(shown, seen, is_canary=base.view.is_canary)
         edit = replace(edit, weights=draw_weights(shown, seen))
-        edit = replace(edit, rules=draw_rules(shown, seen, tuple(base.view.variants)))
+        edit = replace(edit, rules=draw_rules(shown, seen, tuple(FlagDefinition(start).variants)))
         return apply_edit(base.definition, replace(edit, details=draw_details(shown.details, seen)))
 
 
@@ -214,15 +270,28 @@ def draw_details(shown: Details, seen: str) -> Details:
     )
 
 
-def render_preview(base: Flag, wanted: Definition, impact: Impact, users: Users) -> None:
+def render_preview(base: Flag, wanted: Definition, impact: Impact, users: Users, known: Knowledge) -> None:
     """What the change does, and to how many users."""
     st.markdown("##### Before you save")
     st.markdown(say_impact(impact, users.source))
     if users.problem:
         st.caption(f"Recent users cannot be read: {plain(users.problem)}")
-    if read_rules(wanted) != ():
-        st.caption("Rules on attributes are not in this share: of recent users only the id is known. Try one below.")
+    if known.problem:
+        st.caption(f"Attributes of users cannot be read, the count takes them for missing: {plain(known.problem)}")
+    elif users.ids and (lines := describe_knowledge(known, users.ids)):
+        st.caption(f"Rules on attributes: {plain(' '.join(lines))}")
+    elif known.names:
+        st.caption("Nothing is known of the attributes of these users: rules on them are not in this count.")
+    before, after = describe_rules(base.definition), describe_rules(wanted)
+    if before != after:
+        st.markdown("\n".join(f"- {mark}" for mark in mark_sentences(before, after)))
     st.code(diff_states(base.definition, wanted), language=None)
+
+
+def mark_sentences(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The sentences of the flag after the change; what it adds is bold, what it takes away is struck out."""
+    gone = [f":red-background[~~{plain(line)}~~]" for line in before if line not in after]
+    return [*gone, *(plain(line) if line in before else f":green-background[**{plain(line)}**]" for line in after)]
 
 
 def say_impact(impact: Impact, source: str) -> str:
@@ -261,20 +330,9 @@ def say_answer(variant: str | None, value: Any) -> str:
     return f"{variant}, with the value {json.dumps(value, ensure_ascii=False)}"
 
 
-def parse_context(user: str, text: str) -> dict[str, Any]:
-    """The context that the visitor typed. Raises InvalidInput."""
-    try:
-        more = json.loads(text) if text.strip() else {}
-    except (ValueError, RecursionError):
-        raise InvalidInput("attributes", "give a JSON object") from None
-    if not isinstance(more, dict):
-        raise InvalidInput("attributes", "give a JSON object")
-    return {**more, **({"targetingKey": user} if user else {})}
-
-
 def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
     """The form that saves: a reason, and for a wide change also the flag's name."""
-    seen = f"{base.environment}-{base.key}-{base.version}"
+    seen = _seen(base)
     with st.form(f"save-{seen}"):
         st.text_input("Reason", key=f"reason-{seen}", max_chars=500)
         if must_type_name(base.environment, impact):
@@ -288,7 +346,7 @@ def render_save(base: Flag, wanted: Definition, impact: Impact) -> None:
 
 def save(base: Flag, wanted: Definition) -> None:
     """Store the previewed definition in place of the version that the visitor saw."""
-    state, seen = st.session_state, f"{base.environment}-{base.key}-{base.version}"
+    state, seen = st.session_state, _seen(base)
 
     def change() -> int:
         act = make_act(state[f"reason-{seen}"], base.environment)

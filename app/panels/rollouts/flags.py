@@ -1,4 +1,4 @@
-"""The flags of the rollouts page: the list with its filters and kill switches, a new flag, and one flag in full."""
+"""The flags of the rollouts page: the list with its filters and kill switches, and one flag in full."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,22 +8,22 @@ import streamlit as st
 
 from app import ui
 from app.panels.rollouts.flag_editor import render_editor
+from app.panels.rollouts.kill_switch import ask_kill, render_kill
+from app.panels.rollouts.new_flag import render_new
 from app.panels.rollouts.schedules import render_schedule
+from app.panels.rollouts.user_answers import render_answers
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.audit.trail import AuditFilter, list_audit
 from core.flags.board import BoardRow
-from core.flags.operations import create_flag, remove_flag, switch_flag
+from core.flags.operations import remove_flag
 from core.flags.schedule import say_next
 from core.flags.store import Flag
-from core.flags.upkeep import Details, describe_state, set_details, split_tags
-from quarterdeck.definitions import boolean_flag, canary_flag, split_flag
-from quarterdeck.definitions import switch_flag as switch_definition
+from core.flags.upkeep import describe_state
 
-KINDS = ("On or off", "A/B split", "Canary")
-_LIST, _NEW = "flags-list", "flags-new"
+_LIST, _KILL, _TABLE = "flags-list", "flags-kill", "rollouts-table"
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
 
 
@@ -35,9 +35,10 @@ def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
     elif shown:
         render_list(environment, shown)
     ui.render_said(_LIST)
-    render_new(environment)
+    render_new(environment, done_at=_LIST)
     if not board:
         return
+    render_answers(environment, [row.flag for row in board])
     by_key = {row.flag.key: row for row in (*shown, *board)}  # a link opens its flag, whatever the filters hide
     names = [row.flag.key for row in shown] or list(by_key)
     wanted = st.query_params.get("flag")
@@ -86,18 +87,22 @@ def filter_board(board: Sequence[BoardRow]) -> tuple[BoardRow, ...]:
 
 
 def render_list(environment: str, shown: Sequence[BoardRow]) -> None:
-    """The table; its first column switches a flag off in one click."""
+    """The table: a click in a row opens its flag, and the first column turns a flag off, after asking below."""
     may = not lock(Action.FLAG_UPDATE, environment)
     column = st.column_config.ButtonColumn(
         "kill switch", width="small", pinned=True, on_click=kill_row, args=(tuple(row.flag for row in shown),),
-        key="kill-row", help="Turns the flag off at once: every caller gets the default in its code",
+        key="kill-row", help="Asks once, then turns the flag off: every caller gets the default in its code",
     )  # fmt: skip
+    keys = tuple(row.flag.key for row in shown)
+    mark_chosen(keys)
     rows = [describe_row(row, environment, with_kill=may) for row in shown]
     empty = {name for name in rows[0] if name in MAY_BE_EMPTY and not any(row[name] not in ("", None) for row in rows)}
     ui.show_table(
         [{name: cell for name, cell in row.items() if name not in empty} for row in rows],
-        key="rollouts-table", file_name="flags.csv", column_config={"kill": column} if may else {},
+        key=_TABLE, file_name="flags.csv", column_config={"kill": column} if may else {},
+        on_select=lambda: select_row(keys), selection_mode=("single-row", "single-cell"),
     )  # fmt: skip
+    render_kill([row.flag for row in shown], _KILL)
     if all(row.evaluations is None for row in shown):
         st.caption("No service has reported evaluations here yet. The client counts them once it reads these flags.")
 
@@ -121,17 +126,24 @@ def describe_row(row: BoardRow, environment: str, *, with_kill: bool) -> dict[st
     }
 
 
+def mark_chosen(keys: Sequence[str]) -> None:
+    """Mark the row of the flag that is shown in full, however it was chosen."""
+    chosen = st.query_params.get("flag", keys[0])
+    rows = [keys.index(chosen)] if chosen in keys else []
+    st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+
+
+def select_row(keys: Sequence[str]) -> None:
+    """Open the flag whose row was clicked; a second click on it changes nothing."""
+    selection = st.session_state[_TABLE]["selection"]
+    rows = [*(row for row, _ in selection["cells"]), *selection["rows"]]
+    if rows and rows[0] < len(keys):
+        st.query_params["flag"] = keys[rows[0]]
+
+
 def kill_row(flags: Sequence[Flag]) -> None:
-    """Turn off the flag whose button was pressed, as the visitor saw it."""
-    kill(flags[st.session_state["kill-row"]["row"]], _LIST)
-
-
-def kill(flag: Flag, place: str) -> None:
-    """Turn the flag off."""
-    ui.record_change(
-        lambda: switch_flag(get_store(), flag, make_act("kill switch", flag.environment), on=False),
-        effect=f"{plain(flag.key)} is off. {ui.FLIP_SEEN}", place=place,
-    )  # fmt: skip
+    """Ask about the flag whose button was pressed."""
+    ask_kill(flags[st.session_state["kill-row"]["row"]], _KILL)
 
 
 def render_flag(row: BoardRow) -> None:
@@ -142,10 +154,11 @@ def render_flag(row: BoardRow) -> None:
         st.caption(plain(row.details.description))
     for reason in row.staleness:
         st.markdown(f":orange-badge[◐ Stale] {plain(reason)}: is it still needed?")
-    label = f"Kill switch: turn {plain(flag.key)} off now"
+    label = f"Kill switch: turn {plain(flag.key)} off"
     options = {"disabled": not flag.view.is_on, **lock(Action.FLAG_UPDATE, flag.environment)}
-    st.button(label, key=f"kill-{flag.key}", on_click=kill, args=(flag, f"kill-{place_of(flag)}"), **options)
-    ui.render_said(f"kill-{place_of(flag)}")
+    place = f"kill-{place_of(flag)}"
+    st.button(label, key=f"kill-{flag.key}", on_click=ask_kill, args=(flag, place), **options)
+    render_kill([flag], place)
     render_editor(flag)
     render_schedule(flag, row.schedule)
     render_history(flag)
@@ -164,40 +177,6 @@ def render_history(flag: Flag) -> None:
             ],
             key="rollouts-history", file_name="history.csv",
         )  # fmt: skip
-
-
-def render_new(environment: str) -> None:
-    """The form that creates a flag, off and for nobody, so that creating it changes no answer."""
-    with st.expander("New flag"), st.form("new-flag", border=False):
-        left, right = st.columns(2)
-        left.text_input("Name", key="new-key", max_chars=300)
-        right.selectbox("Kind", KINDS, key="new-kind")
-        left.text_input("Variants of an A/B split", "control, treatment", key="new-variants", max_chars=500)
-        right.text_input("Owner", key="new-owner", max_chars=200)
-        left.text_input("Description", key="new-description", max_chars=500)
-        right.text_input("Tags, separated by commas", key="new-tags", max_chars=500)
-        st.text_input("Reason", key="new-reason", max_chars=500)
-        st.caption(f"It starts switched off, in {plain(environment)}.")
-        locked = lock(Action.FLAG_CREATE, environment)
-        st.form_submit_button("Create flag", on_click=make_flag, args=(environment,), **locked)
-    ui.render_said(_NEW)
-
-
-def make_flag(environment: str) -> None:
-    """Create the flag that the form describes."""
-    state = st.session_state
-    details = Details(state["new-description"], state["new-owner"], split_tags(state["new-tags"]))
-
-    def create() -> int:
-        definition = {
-            "On or off": lambda: boolean_flag(on=False, rollout_pct=0),
-            "A/B split": lambda: split_flag(dict.fromkeys(split_tags(state["new-variants"]), 1.0), 0),
-            "Canary": lambda: canary_flag(0),
-        }[state["new-kind"]]()
-        definition = switch_definition(set_details(definition, details), on=False)
-        return create_flag(get_store(), state["new-key"], definition, make_act(state["new-reason"], environment))
-
-    ui.record_change(create, effect=f"{plain(state['new-key'])} is created, and off.", place=_NEW)
 
 
 def render_removal(flag: Flag) -> None:

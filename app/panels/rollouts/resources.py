@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.resources import get_config, get_store
 from core.arms.histories import ArmHistories, share_histories
-from core.flags.preview import Users, find_recent_users
+from core.flags.preview import Knowledge, Users, find_knowledge, find_recent_users
 from core.rollouts.canaries import CanaryReport, report_canaries
 from core.rollouts.experiments import ExperimentReport, report_experiments
 
@@ -15,6 +15,12 @@ from core.rollouts.experiments import ExperimentReport, report_experiments
 def load_users(environment: str, flag: str) -> Users:
     """Return the recent users for whom a change of the flag is previewed."""
     return find_recent_users(get_store(), environment, flag, now=datetime.now(UTC))
+
+
+@st.cache_resource(ttl=60, max_entries=50, show_spinner="Looking for what is known of them …")
+def load_knowledge(environment: str, names: tuple[str, ...]) -> Knowledge:
+    """Return what the log knows of these attributes of recent users."""
+    return find_knowledge(get_store(), environment, names, now=datetime.now(UTC))
 
 
 def get_histories() -> ArmHistories:

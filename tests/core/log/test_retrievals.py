@@ -27,6 +27,7 @@ from core.log.retrievals import (
     list_daily_scores,
     list_live_figures,
     list_questions,
+    list_recent_attributes,
     list_recent_users,
     list_segment_scores,
     list_user_sums,
@@ -35,6 +36,7 @@ from core.log.sql import SqlLogReader
 from core.log.values import LIVE_FIGURES, USER_SUMS, States
 from quarterdeck.clickhouse import ClickHouseLog
 from quarterdeck.clickhouse_tables import make_ddl
+from quarterdeck.clock import from_ms
 from quarterdeck.errors import SourceUnavailable
 from quarterdeck.log import RetrievalLog, SqlLog, open_log
 from quarterdeck.recorder import Recorder, append_retrievals
@@ -234,6 +236,26 @@ def test_recent_users_are_those_of_the_newest_rows(log):
     assert list_recent_users(log, since_ms=WINDOW.end_ms + 30 * 86_400_000) == ()
 
 
+def test_what_the_newest_rows_say_about_attributes_is_known_by_user(new_log):
+    rows = [
+        Retrieval(query="q", score=0.5, ts=from_ms(WINDOW.start_ms + at), user_id=user, attributes=noted)
+        for at, (user, noted) in enumerate(
+            [
+                ("a", {"country": "AT", "plan": "pro"}),
+                ("a", {"country": "DE"}),
+                ("b", {"tier": 3}),
+                (None, {"country": "FR"}),
+                ("c", {}),
+            ]
+        )
+    ]
+    append_retrievals(new_log, rows)
+    found = list_recent_attributes(new_log, ("country", "plan", "tier"), since_ms=WINDOW.start_ms)
+    assert found == {"a": {"country": "DE", "plan": "pro"}, "b": {"tier": 3}}
+    assert list_recent_attributes(new_log, ("country",), since_ms=WINDOW.start_ms, limit=4) == {"a": {"country": "DE"}}
+    assert list_recent_attributes(new_log, ("country",), since_ms=WINDOW.start_ms + 1_000) == {}
+
+
 def test_an_empty_log_answers_with_nothing(new_log):
     assert list_daily_scores(new_log) == ()
     assert list_segment_scores(new_log, "arm") == {}
@@ -243,6 +265,7 @@ def test_an_empty_log_answers_with_nothing(new_log):
     assert list(list_user_sums(new_log, "", (), start_ms=0, end_ms=WINDOW.end_ms)) == []
     assert count_rows(new_log, "", (), start_ms=0, end_ms=WINDOW.end_ms) == 0
     assert list_recent_users(new_log, since_ms=0) == ()
+    assert list_recent_attributes(new_log, ("country",), since_ms=0) == {}
 
 
 def test_every_kind_of_log_that_a_url_opens_has_its_reader(tmp_path):
