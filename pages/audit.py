@@ -44,10 +44,10 @@ def render() -> None:
     ui.render_said()
     chosen = render_filter()
     shown = hide_labels(list_audit(get_store(), chosen, limit=SHOWN), get_visitor().roles)
-    if not shown:
+    if shown:
+        render_table(shown, count_audit(get_store(), chosen), chosen)
+    else:
         st.caption("No change matches the filter.")
-        return
-    render_table(shown, count_audit(get_store(), chosen), chosen)
     entries = {entry.entry_id: entry for entry in (*shown, *find_named(readable))}
     number = ui.choose_named("Entry", list(entries), key="entry", say_gone=say_gone)
     if number is not None:

@@ -110,7 +110,7 @@ def test_the_switch_in_the_list_asks_once_and_turns_a_flag_off(visit: Visit, ser
     click_until(page, KILL_X, 0, lambda: asked.count() > 0)
     assert stored(server, "has_to_stop").definition["state"] == "ENABLED"
     asked.click()
-    page.get_by_text("has_to_stop is off.").wait_for()
+    page.get_by_text("has_to_stop is off in production.").wait_for()
     assert stored(server, "has_to_stop").definition["state"] == "DISABLED"
     with closing(Store(server.database_url)) as store:
         newest = list_audit(store, AuditFilter(target="has_to_stop"), limit=1)[0]

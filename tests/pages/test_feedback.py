@@ -28,7 +28,7 @@ def test_the_kill_switch_says_beside_itself_what_it_did_and_takes_it_back(empty_
     app = press(press(open_page("rollouts", flag="use_hyde"), "Kill switch: turn use\\_hyde off"), "Turn off")
     entry = list_audit(store, limit=1)[0]
     assert [text_of(each.value) for each in app.success] == [
-        f"Recorded as audit entry {entry.entry_id}. use_hyde is off. Services see it within 2 seconds."
+        f"Recorded as audit entry {entry.entry_id}. use_hyde is off in production. Services see it within 2 seconds."
     ]
     assert [each.value for each in app.toast] == [f"Saved: entry {entry.entry_id}"]
     app = press(app, "Undo")

@@ -37,7 +37,7 @@ def render_replay(alias: str, live: str | None, name: str, scope: Scope) -> None
         st.caption(f"{plain(name)} was not replayed for {plain(scope.service)} yet.")
         return
     if kept.about.live != live:
-        st.warning(f"That replay was against {plain(kept.about.live)}, which is not live. Replay again.")
+        st.warning(f"The last replay was against {plain(kept.about.live)}, which is no longer live. Replay again.")
     render_result(load_replay(kept, readable=may_read_questions(scope.environment)))
 
 
@@ -83,12 +83,12 @@ def render_result(found: Replay) -> None:
 
 def say_what_changes(found: Replay) -> str:
     """The sentence above the tables, in Markdown."""
-    about, low = found.about, found.low_share
+    about, low, share = found.about, found.low_share, ui.format_share
     return (
         f"With **{plain(about.candidate)}**, the mean score goes from {found.live_score:.2f} to "
-        f"{found.candidate_score:.2f} ({_say(found.score)}), and low scores from {low.live:.0%} to "
-        f"{low.candidate:.0%}. {found.better:.0%} of questions score better, {found.worse:.0%} worse; "
-        f"{found.overlap:.0%} of the first {about.top_k} hits stay."
+        f"{found.candidate_score:.2f} ({_say(found.score)}), and low scores from {share(low.live)} to "
+        f"{share(low.candidate)}. {share(found.better)} of questions score better, {share(found.worse)} worse; "
+        f"{share(found.overlap)} of the first {about.top_k} hits stay."
     )
 
 

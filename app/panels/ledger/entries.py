@@ -14,6 +14,7 @@ from core.audit.actions import Action
 from core.ledger.entries import METRICS, EffectPrediction, EntryStatus, LedgerEntry, describe_effect
 from core.ledger.operations import predict_effect
 
+_MOST_DRAWN = 20
 _SYMBOLS = {
     EntryStatus.AS_PREDICTED: "✓ as predicted", EntryStatus.BETTER: "▲ better", EntryStatus.WORSE: "▼ worse",
     EntryStatus.TOO_EARLY: "… too early", EntryStatus.CANNOT_TELL: "? cannot tell",
@@ -34,8 +35,9 @@ def render_entries(entries: Sequence[LedgerEntry]) -> None:
     ]  # fmt: skip
     ui.show_table(rows, key="ledger-entries", file_name="ledger.csv")
     st.caption(
-        "Effects are changes of a daily mean, with a 95% interval: up to eight weeks before a change against the two "
-        "weeks after it, adjusted for weekdays and for the other changes of these days."
+        "Effects are changes of a daily mean, with a 95% interval. A change that reached some of the users is compared "
+        "with the others on the same days; every other change, with up to eight weeks before it, adjusted for weekdays "
+        "and for other changes."
     )
 
 
@@ -44,7 +46,7 @@ def draw_comparison(entries: Sequence[LedgerEntry]) -> Any:
     import plotly.graph_objects as go
 
     both = [entry for entry in entries if entry.predicted and entry.measured]
-    names = [f"{entry.at:%d %b} {ui.chart_text(entry.target)}" for entry in both]
+    names = [f"{entry.at:%d %b %H:%M} {ui.chart_text(entry.target)}, {entry.metric}" for entry in both]
     figure = go.Figure()
     for name, symbol, values in (
         ("predicted", "diamond-open", [(p.value, p.low, p.high) for e in both if (p := e.predicted)]),
@@ -64,7 +66,7 @@ def draw_comparison(entries: Sequence[LedgerEntry]) -> Any:
             },
         )
     return ui.style_chart(
-        figure, title="Predicted and measured change of the mean, with intervals", height=120 + 40 * len(both),
+        figure, title="Predicted and measured effects, with intervals", height=120 + 40 * len(both),
         hover="closest",
     )  # fmt: skip
 
@@ -73,8 +75,9 @@ def render_comparison(entries: Sequence[LedgerEntry]) -> None:
     """The chart of predicted against measured, where there is anything to compare."""
     both = [entry for entry in entries if entry.predicted and entry.measured]
     if both:
-        alt = f"Predicted and measured effects of {len(both)} changes, each with its interval"
-        ui.show_chart(draw_comparison(both[:20]), key="ledger-comparison", alt=alt)
+        shown = both[:_MOST_DRAWN]
+        alt = f"Predicted and measured effects of {len(shown)} changes, each with its interval"
+        ui.show_chart(draw_comparison(shown), key="ledger-comparison", alt=alt)
 
 
 def render_prediction(frame: ui.Frame) -> None:

@@ -16,7 +16,7 @@ from app.panels.questions.resources import (
     load_metric_segments,
     load_service,
 )
-from app.text import show_unseen
+from app.text import plain, show_unseen
 from core.log.metrics import MetricSums
 from core.log.retrievals import Window
 from core.questions.wanted import NO_VALUE
@@ -188,7 +188,7 @@ def _explain(found: JudgedQuality, days: int) -> str:
         told += f"; its standard error is {how} than that of the labels alone"
     else:
         told = f"{mean.labels} labels of a random review queue; from {mean.needed} on they correct the judge's mean"
-    left_out = "".join(f" {count:,} could not be judged: {problem}." for problem, count in found.problems[:3])
+    left_out = "".join(f" {count:,} could not be judged: {plain(problem)}." for problem, count in found.problems[:3])
     others = f" {found.others:,} answers have a score of another judge or version." if found.others else ""
     return f"{name}, {days} days: {told}.{left_out}{others}"
 

@@ -54,7 +54,7 @@ def kill(flag: Flag, place: str) -> None:
     """Turn the flag off, as the visitor saw it. A reason may be missing: in an emergency nobody should look for one."""
 
     def change() -> int:
-        reason = st.session_state.get(f"kill-reason-{place}", "").strip() or NO_REASON
+        reason = st.session_state.get(_reason_key(flag), "").strip() or NO_REASON
         entry = switch_flag(get_store(), flag, make_act(reason, flag.environment), on=False)
         until = datetime.now(UTC) + UNDO_FOR
         st.session_state[_KILLED] = Killed(place, flag.environment, flag.key, entry, until)
@@ -76,13 +76,17 @@ def take_back(killed: Killed) -> None:
 
 
 def _render_question(flag: Flag, place: str) -> None:
-    with st.form(f"kill-form-{place}"):
+    with st.form(f"kill-form-{flag.environment}-{flag.key}"):
         st.markdown(f"**Turn {plain(flag.key)} off?** Every caller gets the default in its code.")
-        st.text_input("Reason (optional)", key=f"kill-reason-{place}", max_chars=500)
+        st.text_input("Reason (optional)", key=_reason_key(flag), max_chars=500)
         with st.container(horizontal=True):
             locked = lock(Action.FLAG_UPDATE, flag.environment)
             st.form_submit_button("Turn off", type="primary", on_click=kill, args=(flag, place), **locked)
             st.form_submit_button("Keep it on", on_click=cancel)
+
+
+def _reason_key(flag: Flag) -> str:
+    return f"kill-reason-{flag.environment}-{flag.key}"
 
 
 @st.fragment(run_every=_LOOK_EVERY_S)
@@ -92,7 +96,9 @@ def _render_undo() -> None:
     if killed is None or datetime.now(UTC) >= killed.until:
         st.session_state.pop(_KILLED, None)
         st.rerun()
-    st.success(f"Recorded as audit entry {killed.entry}. {plain(killed.key)} is off. {ui.FLIP_SEEN}")
+    st.success(
+        f"Recorded as audit entry {killed.entry}. {plain(killed.key)} is off in {plain(killed.environment)}. {ui.FLIP_SEEN}"
+    )
     with st.container(horizontal=True):
         said = {"help": f"Offered for {UNDO_FOR.seconds} seconds. Later, revert the entry on the page Audit."}
         st.button(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from zlib import crc32
 
 import streamlit as st
 
@@ -101,13 +102,14 @@ def decide(verb: str, number: int, version: int, effect: str) -> None:
 
 def render_policy(policy: Policy, environment: str) -> None:
     """The form that requires a second person."""
+    seen = f"{environment}-{crc32(repr(policy).encode()):08x}"  # fields of another policy are other fields
     with st.form("approval-policy"):
         st.markdown(f"**Who may change {plain(environment)}**")
-        st.toggle("A second person is required", value=policy.required, key="approval-required")
+        st.toggle("A second person is required", value=policy.required, key=f"approval-required-{seen}")
         st.text_input(
             "Who needs nobody else, separated by commas",
             value=", ".join(policy.alone),
-            key="approval-alone",
+            key=f"approval-alone-{seen}",
             max_chars=2_000,
             help="Names as people sign in; admins stands for every admin of the environment.",
         )
@@ -115,18 +117,18 @@ def render_policy(policy: Policy, environment: str) -> None:
         locked = lock(Action.APPROVAL_POLICY, environment)
         if get_config().access.is_local:
             locked = {"disabled": True, "help": plain(NEEDS_SIGN_IN)}
-        st.form_submit_button("Save", on_click=save_policy, args=(environment,), **locked)
+        st.form_submit_button("Save", on_click=save_policy, args=(environment, seen), **locked)
 
 
-def save_policy(environment: str) -> None:
-    """Save what the form says."""
+def save_policy(environment: str, seen: str) -> None:
+    """Save what the form says that showed the policy `seen`."""
 
     def change() -> int:
         state = st.session_state
-        alone = tuple(name.strip() for name in state["approval-alone"].split(",") if name.strip())
+        alone = tuple(name.strip() for name in state[f"approval-alone-{seen}"].split(",") if name.strip())
         by = make_act(state["approval-reason"], environment)
         has_sign_in = not get_config().access.is_local
-        return set_policy(get_store(), Policy(state["approval-required"], alone), by, has_sign_in=has_sign_in)
+        return set_policy(get_store(), Policy(state[f"approval-required-{seen}"], alone), by, has_sign_in=has_sign_in)
 
     ui.record_change(change)
 

@@ -52,7 +52,7 @@ def render_adding(
         ) or names[0]  # fmt: skip
         version = known[name].version if name in known else 0
         found = propose(name, version)
-        _render_proposals(found)
+        _render_proposals(key, found)
         with st.container(horizontal=True):
             _render_buttons(key, found, environment, topic)
 
@@ -70,12 +70,12 @@ def _render_buttons(key: str, found: Proposals, environment: str, topic: str) ->
     st.button("Cancel", key=f"cancel-adding-{key}", on_click=_close, args=(key,))
 
 
-def _render_proposals(found: Proposals) -> None:
+def _render_proposals(key: str, found: Proposals) -> None:
     if not found.proposals:
         st.caption("Nothing to add: every typical question repeats a case of the set already, or its text was removed.")
         return
     ui.show_table(
-        [_as_row(each) for each in found.proposals], key=f"proposals-{found.set_name}", file_name="cases.csv",
+        [_as_row(each) for each in found.proposals], key=f"proposals-{key}-{found.set_name}", file_name="cases.csv",
         column_config={"best score": ui.score_column()},
     )  # fmt: skip
     drafts = (
