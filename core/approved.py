@@ -65,7 +65,7 @@ def apply_due_requests(store: Store, *, now: datetime) -> tuple[str, ...]:
     """Apply every request that was approved for a time that has come; return a line each."""
     lines = []
     for request in list_requests(store, states=(RequestState.SCHEDULED,)):
-        if request.due is not None and request.due <= now:
+        if request.due is not None and request.due <= now and can_apply(request):
             try:
                 entry = apply_request(store, request, now=now)
                 lines.append(f"request {request.request_id} was applied (audit entry {entry})")
@@ -81,7 +81,9 @@ def _apply(store: Store, request: ChangeRequest, by: Act) -> int:
         if after is None:
             raise InvalidInput("request", "names no index")
         expected = before.index if before else None
-        return swap_index(store, first.target, after.index, by, expected=expected, rollback=after.is_rollback)
+        return swap_index(
+            store, first.target, after.index, by, expected=expected, probe=after.probe, rollback=after.is_rollback
+        )
     known = {flag.key: flag for flag in list_flags(store, request.environment)}
     with changing(store, by) as change:
         for each in request.changes:

@@ -2,10 +2,12 @@
 
 from starlette.responses import JSONResponse, Response
 
-from core.errors import Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
+from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput, NotFound, QuarterdeckError, SourceUnavailable
 from core.safety.letters import show_text
 
-_STATUSES = {InvalidInput: 400, Forbidden: 403, NotFound: 404, Conflict: 409, SourceUnavailable: 503}
+_STATUSES = {
+    InvalidInput: 400, Forbidden: 403, NotFound: 404, Conflict: 409, ApprovalNeeded: 409, SourceUnavailable: 503
+}  # fmt: skip
 
 
 class RequestRefused(QuarterdeckError):

@@ -60,6 +60,8 @@ ROUTES = [
 def _check_owner(token: Token | None) -> Token:
     if token is None:
         raise RequestRefused(401, "change requests need a token of a person, made on a page after signing in")
+    if token.services:
+        raise RequestRefused(403, "token: it is for some services alone; requests are of the whole environment")
     return token
 
 

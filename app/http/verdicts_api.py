@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from app.http.backends import admit_token, get_config, get_store, identify
 from app.http.bodies import read_body
-from app.http.refusals import refuse
+from app.http.refusals import RequestRefused, refuse
 from core.access.scopes import Token, TokenScope
 from core.arms.comparisons import ArmComparison
 from core.arms.histories import share_histories
@@ -43,6 +43,8 @@ async def verdict(request: Request) -> Response:
         is_webhook = request.method == "POST"
         token = await (_identify_webhook(request) if is_webhook else identify(request, TokenScope.EVALUATE))
         wanted = _read_wanted(request.query_params.get("confirm", "healthy")) if is_webhook else tuple(_CALLS.values())
+        if token and token.services:
+            raise RequestRefused(403, "token: it is for some services alone; a canary is of the whole environment")
         environment = token.environment if token else get_config().environment
         driven = _read_step(request.query_params)
         report = await to_thread.run_sync(partial(_report, environment, request.path_params["flag"], driven))

@@ -62,6 +62,8 @@ def approve_request(
         raise Forbidden(f"request {request.request_id} is your own; another person has to approve it")
     for each in request.changes:
         check_allowed(by.roles, Action(each.action), request.environment)
+    if due and due >= request.expires:
+        raise InvalidInput("at", f"must be before the request expires on {request.expires:%d %b %Y, %H:%M} UTC")
     state = RequestState.SCHEDULED if due else RequestState.APPROVED
     with _deciding(store, request, by, (RequestState.WAITING,)) as change:
         due_ms = to_ms(due) if due else None

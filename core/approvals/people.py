@@ -19,6 +19,8 @@ def act_for(store: Store, token: Token, reason: str, environment: str) -> Act:
     """
     if token.environment != environment:
         raise Forbidden(f"the token {token.name!r} is for {token.environment} alone")
+    if token.services:
+        raise Forbidden(f"the token {token.name!r} is for some services alone; requests are of a whole environment")
     owner = find_owner(store, token)
     if owner is None:
         raise Forbidden(

@@ -60,7 +60,11 @@ def list_requests(
     store: Store, environment: str | None = None, *, states: Sequence[RequestState] = OPEN, limit: int = 200
 ) -> tuple[ChangeRequest, ...]:
     """Return the requests of an environment, or of all, in these states; newest first."""
+    stored = set(states) | (set(OPEN) if RequestState.EXPIRED in states else set())  # expiry is not stored
     query = select(change_requests).order_by(change_requests.c.id.desc()).limit(limit)
+    query = query.where(change_requests.c.state.in_(sorted(map(str, stored))))
+    if not {*states} - {*OPEN}:
+        query = query.where(change_requests.c.expires_ms > now_ms())
     if environment is not None:
         query = query.where(change_requests.c.environment == environment)
     with store.read() as connection:

@@ -25,7 +25,7 @@ from core.audit.gate import (
     find_policy,
     mark_applied,
 )
-from core.audit.permissions import ADMIN_EVERYWHERE, Roles, check_allowed, check_may_change
+from core.audit.permissions import ADMIN_EVERYWHERE, EVERYWHERE, SHARED, Roles, check_allowed, check_may_change
 from core.audit.trail import record_audit
 from core.errors import ApprovalNeeded, Forbidden, InvalidInput
 from core.safety.letters import check_letters
@@ -102,7 +102,7 @@ class Change:
         require(self.act, action)
         reason = self.act.reason.strip()
         if action in GUARDED and _needs_second(self.connection, self.act, action):
-            if self.act.is_emergency:
+            if self.act.is_emergency and action != Action.APPROVAL_POLICY:
                 reason = reason if reason.upper().startswith(EMERGENCY.strip()) else f"{EMERGENCY}{reason}"
                 security.warning("an emergency of %r in %s: %s", self.act.actor, self.act.environment, reason)
             else:
@@ -166,7 +166,8 @@ def _needs_second(connection: Connection, act: Act, action: Action) -> bool:
     if act.origin is Origin.SERVER:
         return False
     policy = find_policy(connection, action, act.environment)
-    alone = act.origin is Origin.PERSON and policy.lets_alone(act.actor, act.roles, act.environment)
+    place = EVERYWHERE if action in SHARED else act.environment
+    alone = act.origin is Origin.PERSON and policy.lets_alone(act.actor, act.roles, place)
     return policy.required and not alone
 
 

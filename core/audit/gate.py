@@ -101,11 +101,14 @@ def read_policies(connection: Connection) -> dict[str, Policy]:
 
 
 def find_policy(connection: Connection, action: Action, environment: str) -> Policy:
-    """Return the policy for an action. What all environments share needs a second person if one of them does."""
+    """Return the policy for an action. What all environments share needs a second person if one of them does.
+
+    Only whom each of those environments lets change alone may do it alone.
+    """
     known = read_policies(connection)
     if action in SHARED:
-        required = [policy for policy in known.values() if policy.required]
-        return next(iter(required), Policy())
+        required = [set(policy.alone) for policy in known.values() if policy.required]
+        return Policy(required=True, alone=tuple(sorted(set.intersection(*required)))) if required else Policy()
     return known.get(environment, Policy())
 
 

@@ -1,5 +1,6 @@
 """Gateway to the mail server (SMTP): hands one message over, with TLS where the server offers it."""
 
+import logging
 import smtplib
 import ssl
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from core.access.identity import is_loopback
 from core.errors import InvalidInput, SourceUnavailable
+
+logger = logging.getLogger("quarterdeck")
 
 TIMEOUT_S = 20.0
 _PORTS = {"smtp": 25, "smtps": 465}
@@ -39,12 +42,13 @@ def read_server(url: str) -> MailServer:
 
 
 def send_mail(server: MailServer, mail: EmailMessage) -> None:
-    """Hand a mail over to the server, for all its recipients or for none.
+    """Hand a mail over to the server. Recipients that it refuses are named in the log, once the others have the mail.
 
     Raises SourceUnavailable, without the password. A password is sent over TLS only, but for a server on this machine.
     """
     where = f"the mail server {server.host}:{server.port}"
     context = ssl.create_default_context()
+    is_taken, refused = False, {}
     try:
         opened = (
             smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_S, context=context)
@@ -63,10 +67,12 @@ def send_mail(server: MailServer, mail: EmailMessage) -> None:
             if server.user:
                 connection.login(server.user, server.password)
             refused = connection.send_message(mail)
+            is_taken = True
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        raise SourceUnavailable(f"{where} did not take the mail: {_say(error)}") from error
-    if refused:
-        raise SourceUnavailable(f"{where} refused the mail for {', '.join(sorted(refused))}")
+        if not is_taken:
+            raise SourceUnavailable(f"{where} did not take the mail: {_say(error)}") from error
+    if refused:  # the others have it: sending it again would reach them twice
+        logger.warning("%s refused the mail for %s", where, ", ".join(sorted(refused)))
 
 
 def _say(error: Exception) -> str:

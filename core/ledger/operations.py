@@ -75,7 +75,9 @@ def settle_all(
     for scope in list_scopes(store):
         today = today_in(store, scope, now=now)
         since = start_of(today - timedelta(days=DAYS))
-        changes, _ = gather_changes(store, corpus, tracking, scope=scope, since=since)
+        changes, problems = gather_changes(store, corpus, tracking, scope=scope, since=since)
+        if problems:
+            continue  # an effect is kept for good: it waits until every change can be read
         threshold = find_threshold(store, scope=scope, today=today, low_score=low_score)
         found = report_ledger(store, changes, scope=scope, today=today, threshold=threshold)
         settled += settle_ledger(store, found)

@@ -12,6 +12,7 @@ from typing import Any
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing, clear, require
 from core.audit.gate import WantedChange
+from core.audit.permissions import check_may_change
 from core.audit.settings import Family, SettingKey, get_setting, save_setting, setting_key
 from core.audit.trail import AuditEntry, AuditFilter, list_audit
 from core.errors import Conflict, HalfDone, InvalidInput, NotFound, QuarterdeckError
@@ -134,6 +135,7 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     if found is None:
         raise NotFound(f"prompt: no promotion of {name!r} is recorded here, so there is nothing to roll back to")
     by = replace(by, environment=found.entry.environment)
+    check_may_change(by.roles, by.environment)  # before anything of MLflow is touched
     require(by, Action.PROMPT_ROLLBACK)
     promoted, former = found.promoted, found.former
     live = tracking.production_version(name, with_runs=False)

@@ -86,10 +86,11 @@ def judge_answers(
     found = list[JudgedAnswer]()
     for question, is_drawn in chosen:
         try:
-            found += _judge(question, judge, passages.find(question) if passages else (), is_drawn=is_drawn)
+            judged = _judge(question, judge, passages.find(question) if passages else (), is_drawn=is_drawn)
         except CeilingReached:
             break
-    save_judged(store, scope, found, at_ms=to_ms(now))
+        save_judged(store, scope, judged, at_ms=to_ms(now))  # one by one: what was paid for is kept
+        found += judged
     return len({each.retrieval_id for each in found})
 
 

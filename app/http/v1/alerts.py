@@ -1,6 +1,7 @@
 """Alert rules: webhooks that are called when the verdict of a service reaches a status."""
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from fastapi import Path
 from pydantic import Field
@@ -19,7 +20,7 @@ router = make_router("alerts")
 
 
 class AlertAnswer(Answered):
-    """An alert rule. Its secret is never shown."""
+    """An alert rule. Its secret is never shown, and of its address only the server: a path is often a secret too."""
 
     name: str
     url: str
@@ -47,7 +48,13 @@ def list_rules(
     """Return the alert rules of an environment."""
     named = caller.find_environment(environment)
     items, following = cut_page(list_alert_rules(get_store(), named), cursor, limit)
-    return Page[AlertAnswer](items=tuple(map(AlertAnswer.model_validate, items)), next=following)
+    return Page[AlertAnswer](items=tuple(map(_describe, items)), next=following)
+
+
+def _describe(rule: AlertRule) -> AlertAnswer:
+    parts = urlsplit(rule.url)
+    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
+    return AlertAnswer(name=rule.name, url=where, from_status=rule.from_status, service=rule.service)
 
 
 @router.put("/v1/alerts/{name}", name="save_alert_rule")

@@ -18,7 +18,7 @@ from app.http.v1.callers import Caller, get_caller
 from app.http.v1.models import Answered
 from core.audit.acts import Act, Change
 from core.audit.trail import get_audit_entry
-from core.errors import Conflict
+from core.errors import Conflict, QuarterdeckError
 from core.intake.intake import KEYS_KEPT_MS, Ticket, claim_key, first_answer, forget_keys
 
 FAMILY = "api"
@@ -64,7 +64,7 @@ class Changing:
         receipt = _Receipt(self._ticket)
         try:
             change(replace(self.caller.make_act(reason, environment), also=receipt))
-        except Conflict:
+        except QuarterdeckError:
             if (known := self._find_known()) is None:  # a request with the same key that was faster is no conflict
                 raise
             return _describe(known)

@@ -96,9 +96,8 @@ def _render_undo() -> None:
     if killed is None or datetime.now(UTC) >= killed.until:
         st.session_state.pop(_KILLED, None)
         st.rerun()
-    st.success(
-        f"Recorded as audit entry {killed.entry}. {plain(killed.key)} is off in {plain(killed.environment)}. {ui.FLIP_SEEN}"
-    )
+    what = f"{plain(killed.key)} is off in {plain(killed.environment)}"
+    st.success(f"Recorded as audit entry {killed.entry}. {what}. {ui.FLIP_SEEN}")
     with st.container(horizontal=True):
         said = {"help": f"Offered for {UNDO_FOR.seconds} seconds. Later, revert the entry on the page Audit."}
         st.button(
