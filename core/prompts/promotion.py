@@ -135,8 +135,8 @@ def roll_back(store: Store, tracking: Tracking, name: str, by: Act) -> int:
     if found is None:
         raise NotFound(f"prompt: no promotion of {name!r} is recorded here, so there is nothing to roll back to")
     by = replace(by, environment=found.entry.environment)
-    check_may_change(by.roles, by.environment)  # before anything of MLflow is touched
     require(by, Action.PROMPT_ROLLBACK)
+    check_may_change(by.roles, by.environment)  # before anything of MLflow is touched
     promoted, former = found.promoted, found.former
     live = tracking.production_version(name, with_runs=False)
     _check_production(name, live.version if live else None, promoted.version)
