@@ -23,7 +23,7 @@ from core.indexes.ingest import DocumentSource
 from core.indexes.operations import swap_index
 from core.indexes.registry import get_index
 from core.log.retrievals import last_days
-from core.replay.comparison import Replay
+from core.replay.comparison import ReplayResult
 from core.replay.replaying import ReplayPlan, replay_index
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -74,7 +74,7 @@ def prepare(folder: str, *, questions: int, passages: int) -> Store:
     return store
 
 
-def run(store: Store, *, questions: int) -> tuple[Replay, float, float]:
+def run(store: Store, *, questions: int) -> tuple[ReplayResult, float, float]:
     """Replay; return the result, the seconds, and the seconds of a processor."""
     cache = VectorCache(store)
     plan = ReplayPlan(

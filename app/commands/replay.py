@@ -24,7 +24,7 @@ from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 if TYPE_CHECKING:
-    from core.replay.comparison import GroupShift, Replay, ReplayedQuestion, Shift
+    from core.replay.comparison import GroupShift, ReplayedQuestion, ReplayResult, ReplayShift
 
 _SHOWN_GROUPS = 5
 
@@ -132,7 +132,7 @@ def gate_replay(
 def _replay(
     config: Config, store: Store, scope: Scope, candidate: str, *, alias: str, window_days: int, sample: int,
     seed: int, top_k: int, no_topics: bool,
-) -> "Replay":  # fmt: skip
+) -> "ReplayResult":  # fmt: skip
     from core.coverage.assignments import assign_topics
     from core.coverage.report import find_threshold, report_coverage
     from core.embedding.embed import Embedder
@@ -159,7 +159,7 @@ def _replay(
     )
 
 
-def _describe(found: "Replay", *, with_questions: bool) -> list[str]:
+def _describe(found: "ReplayResult", *, with_questions: bool) -> list[str]:
     about, low = found.about, found.low_share
     lines = [
         f"{about.candidate} against {about.live}: {found.replayed:,} of {about.distinct:,} distinct questions, asked "
@@ -206,5 +206,5 @@ def _describe_question(each: "ReplayedQuestion") -> list[str]:
     ]
 
 
-def _say(shift: "Shift | Any") -> str:
+def _say(shift: "ReplayShift | Any") -> str:
     return f"{shift.value:+.3f} (95% interval {shift.low:+.3f} to {shift.high:+.3f})"

@@ -53,7 +53,8 @@ def choose_clusters(vectors: Vectors, weights: Weights, merges: Tree, *, seed: i
     method = f"silhouette and stability over 2..{most}"
     choose = _average if len(vectors) < FEW else _choose_of_many
     chosen, note = choose(_Cuts(vectors, weights, merges, _split(vectors, weights, seed)), grid)
-    return chosen, method + note
+    distinct = len(np.unique(vectors.round(4), axis=0)) if len(vectors) < FEW else len(vectors)
+    return min(chosen, distinct), method + note  # what points in one direction is one group
 
 
 def _choose_of_many(cuts: "_Cuts", grid: Labels) -> tuple[int, str]:

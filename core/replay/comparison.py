@@ -52,7 +52,7 @@ class HitLists:
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class ReplayShift:
     """The change of a mean or a share from the live to the candidate index, with its 95% interval."""
 
     value: float
@@ -81,7 +81,7 @@ class GroupShift:
     asked: float
     live_score: float
     candidate_score: float
-    score: Shift
+    score: ReplayShift
 
     @property
     def verdict(self) -> str:
@@ -96,7 +96,7 @@ class StateShift:
     state: HitState
     live: float
     candidate: float
-    share: Shift
+    share: ReplayShift
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class ReplayOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayResult:
     """The result. Means are weighted by times asked, `score` as the daily mean: no text weighs more than 1%.
 
     `overlap` is the mean share of the live index's first k passages that the candidate finds too, `document_overlap`
@@ -157,7 +157,7 @@ class Replay:
     logged_score: float
     live_score: float
     candidate_score: float
-    score: Shift
+    score: ReplayShift
     states: tuple[StateShift, ...]
     overlap: float
     document_overlap: float
@@ -179,7 +179,7 @@ class Replay:
         return next(each for each in self.states if each.state is HitState.LOW)
 
 
-def estimate_shift(weights: Sequence[float] | _Floats, changes: Sequence[float] | _Floats) -> Shift:
+def estimate_shift(weights: Sequence[float] | _Floats, changes: Sequence[float] | _Floats) -> ReplayShift:
     """Return the weighted mean of paired changes, with a 95% interval for other days' questions.
 
     Distinct questions are clusters. With weights w_i and changes d_i of G questions, the standard error is
@@ -193,14 +193,14 @@ def estimate_shift(weights: Sequence[float] | _Floats, changes: Sequence[float] 
     kept = w > 0
     w, d = w[kept], d[kept]
     if not len(w):
-        return Shift(0.0, -1.0, 1.0)
+        return ReplayShift(0.0, -1.0, 1.0)
     mean = float(w @ d / w.sum())
     if len(w) < _LEAST_CLUSTERS:
-        return Shift(mean, -1.0, 1.0)
+        return ReplayShift(mean, -1.0, 1.0)
     spread = float((w * (d - mean)) @ (w * (d - mean))) * len(w) / (len(w) - 1)
     freedom = max(1.0, float(w.sum() ** 2 / (w @ w)) - 1)
     half = float(t.ppf(0.975, freedom)) * math.sqrt(spread) / float(w.sum())
-    return Shift(mean, max(-1.0, mean - half), min(1.0, mean + half))
+    return ReplayShift(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
 def map_scores(scores: _Floats, onto: _Floats, weights: _Floats) -> _Floats:
@@ -221,7 +221,7 @@ def compare_hits(
     labels: Mapping[str, str],
     segments: Mapping[tuple[str, str], Mapping[int, float]],
     embedded: int = 0,
-) -> Replay:
+) -> ReplayResult:
     """Return how the candidate index does against the live one on the drawn questions.
 
     `labels` name topics by id. `segments` give, for a dimension and its value, the weight of each question there, by
@@ -246,7 +246,7 @@ def compare_hits(
         for (kind, name), by_place in segments.items()
     ]
     order = np.argsort(-np.abs(moved) * (1 + 1e-6 * np.log1p(weights)), kind="stable")[:MOST_CHANGED]
-    return Replay(
+    return ReplayResult(
         about=about,
         replayed=len(drawn),
         embedded=embedded,

@@ -8,7 +8,7 @@ import yaml
 
 from core.errors import InvalidInput
 from core.prompts.gates import CaseFailure, GateCheck, GateReport
-from core.replay.comparison import FoundPassage, GroupShift, Replay, ReplayedQuestion
+from core.replay.comparison import FoundPassage, GroupShift, ReplayedQuestion, ReplayResult
 
 PART = "replay"
 _NOISE = 1e-9
@@ -48,7 +48,7 @@ def parse_replay_thresholds(text: str, *, source: str = "gates.yaml") -> ReplayT
     return ReplayThresholds(**{name: _number(found, name, source) for name in found})
 
 
-def check_replay(found: Replay, thresholds: ReplayThresholds, *, with_questions: bool = False) -> GateReport:
+def check_replay(found: ReplayResult, thresholds: ReplayThresholds, *, with_questions: bool = False) -> GateReport:
     """Return whether the candidate may go live.
 
     A fall or rise counts where it is larger than allowed and its 95% interval excludes zero. Across embedding
@@ -71,31 +71,31 @@ def check_replay(found: Replay, thresholds: ReplayThresholds, *, with_questions:
     return GateReport(PART, f"{found.about.candidate} against {found.about.live}", tuple(checks), notes)
 
 
-def _check_enough(found: Replay, thresholds: ReplayThresholds) -> GateCheck:
+def _check_enough(found: ReplayResult, thresholds: ReplayThresholds) -> GateCheck:
     detail = f"{found.replayed:,} distinct questions, needed {thresholds.questions:,}"
     return GateCheck("enough questions", found.replayed >= thresholds.questions, detail)
 
 
-def _check_score(found: Replay, thresholds: ReplayThresholds, worst: tuple[CaseFailure, ...]) -> GateCheck:
+def _check_score(found: ReplayResult, thresholds: ReplayThresholds, worst: tuple[CaseFailure, ...]) -> GateCheck:
     shift = found.score
     passed = not (shift.value < -thresholds.score_drop - _NOISE and shift.is_fall)
     detail = f"{_say(shift.value, shift.low, shift.high)}, allowed -{thresholds.score_drop:g}"
     return GateCheck("mean score", passed, detail, () if passed else worst)
 
 
-def _check_low(found: Replay, thresholds: ReplayThresholds, worst: tuple[CaseFailure, ...]) -> GateCheck:
+def _check_low(found: ReplayResult, thresholds: ReplayThresholds, worst: tuple[CaseFailure, ...]) -> GateCheck:
     shift = found.low_share.share
     passed = not (shift.value > thresholds.low_share_rise + _NOISE and shift.is_rise)
     detail = f"{_say(shift.value, shift.low, shift.high)}, allowed +{thresholds.low_share_rise:g}"
     return GateCheck("share of low scores", passed, detail, () if passed else worst)
 
 
-def _check_overlap(found: Replay, thresholds: ReplayThresholds) -> GateCheck:
+def _check_overlap(found: ReplayResult, thresholds: ReplayThresholds) -> GateCheck:
     detail = f"{found.overlap:.3f}, needed {thresholds.overlap:g}"
     return GateCheck(f"overlap@{found.about.top_k}", found.overlap >= thresholds.overlap - _NOISE, detail)
 
 
-def _check_topics(found: Replay, thresholds: ReplayThresholds, with_questions: bool) -> list[GateCheck]:
+def _check_topics(found: ReplayResult, thresholds: ReplayThresholds, with_questions: bool) -> list[GateCheck]:
     listed = [each for each in found.topics if each.name and each.distinct >= thresholds.topic_questions]
     if not listed:
         return []

@@ -10,33 +10,33 @@ from core.replay.comparison import (
     GroupShift,
     HitLists,
     HitState,
-    Replay,
     ReplayedQuestion,
     ReplayOf,
-    Shift,
+    ReplayResult,
+    ReplayShift,
     StateShift,
 )
 
 
-def write_replay(found: Replay) -> dict[str, Any]:
+def write_replay(found: ReplayResult) -> dict[str, Any]:
     """Return a replay as JSON knows it."""
     told = asdict(found)
     about = told["about"]
     return {**told, "about": {**about, "first": found.about.first.isoformat(), "last": found.about.last.isoformat()}}
 
 
-def parse_replay(told: Mapping[str, Any]) -> Replay:
+def parse_replay(told: Mapping[str, Any]) -> ReplayResult:
     """Return the replay that `write_replay` wrote."""
     about = told["about"]
-    return Replay(
+    return ReplayResult(
         **{
             **told,
             "about": ReplayOf(
                 **{**about, "first": date.fromisoformat(about["first"]), "last": date.fromisoformat(about["last"])}
             ),
-            "score": Shift(**told["score"]),
+            "score": ReplayShift(**told["score"]),
             "states": tuple(
-                StateShift(HitState(each["state"]), each["live"], each["candidate"], Shift(**each["share"]))
+                StateShift(HitState(each["state"]), each["live"], each["candidate"], ReplayShift(**each["share"]))
                 for each in told["states"]
             ),
             "topics": tuple(_read_group(each) for each in told["topics"]),
@@ -49,7 +49,7 @@ def parse_replay(told: Mapping[str, Any]) -> Replay:
 
 
 def _read_group(told: Mapping[str, Any]) -> GroupShift:
-    return GroupShift(**{**told, "score": Shift(**told["score"])})
+    return GroupShift(**{**told, "score": ReplayShift(**told["score"])})
 
 
 def _read_hits(told: Mapping[str, Any]) -> HitLists:

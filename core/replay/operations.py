@@ -6,14 +6,14 @@ from core.audit.actions import Action
 from core.audit.acts import Act, changing
 from core.audit.settings import get_setting, save_setting
 from core.embedding.vectors import hash_text
-from core.replay.comparison import Replay
+from core.replay.comparison import ReplayResult
 from core.replay.kept import write_replay
 from core.replay.report import replay_key
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 
-def save_replay(store: Store, found: Replay, by: Act) -> int:
+def save_replay(store: Store, found: ReplayResult, by: Act) -> int:
     """Keep a replay, replacing the last one of its candidate and scope; return the audit entry.
 
     Questions are kept as hashes, topics by their ids: `report.show_replay` finds their texts in the log, as long as

@@ -17,7 +17,7 @@ from core.log.filters import LoggedQuestion, QuestionFilter, read_question
 from core.log.readers import open_reader
 from core.log.retrievals import Window, find_bounds, list_dimensions, list_questions
 from core.log.values import normalize_query
-from core.replay.comparison import FoundPassage, HitLists, Replay, ReplayOf, compare_hits
+from core.replay.comparison import FoundPassage, HitLists, ReplayOf, ReplayResult, compare_hits
 from core.replay.sampling import DrawnQuestion, draw_questions
 from quarterdeck.retrieval import SCORED, STATES
 from quarterdeck.scope import Scope
@@ -51,7 +51,7 @@ def replay_index(
     *,
     topics: TopicAssignments | None = None,
     on_progress: OnProgress | None = None,
-) -> Replay:
+) -> ReplayResult:
     """Return what the candidate would do to the questions of the log, against the live index.
 
     `embedder_of` returns the embedder of a model; each model embeds a question once, and the cache keeps it. `topics`

@@ -7,7 +7,7 @@ from core.coverage.backlog import list_backlog
 from core.coverage.report import name_hidden
 from core.embedding.vectors import hash_text
 from core.log.retrievals import Window, list_questions
-from core.replay.comparison import Replay
+from core.replay.comparison import ReplayResult
 from core.replay.kept import parse_replay
 from core.replay.replaying import MOST_DISTINCT
 from quarterdeck.scope import Scope
@@ -21,13 +21,13 @@ def replay_key(candidate: str, scope: Scope) -> SettingKey:
     return scope_key(Family.REPLAY, scope, candidate)
 
 
-def find_replay(store: Store, candidate: str, scope: Scope) -> Replay | None:
+def find_replay(store: Store, candidate: str, scope: Scope) -> ReplayResult | None:
     """Return the last replay of an index for a scope, its questions as hashes; None before the first."""
     stored, _ = get_setting(store, replay_key(candidate, scope))
     return parse_replay(stored) if stored else None
 
 
-def show_replay(store: Store, kept: Replay, *, readable: bool) -> Replay:
+def show_replay(store: Store, kept: ReplayResult, *, readable: bool) -> ReplayResult:
     """Return a kept replay with its questions' texts and its topics' names, as they are now.
 
     A question that is no longer in the log has no text. Without `readable`, no question has, and topics are called by

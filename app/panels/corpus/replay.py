@@ -12,7 +12,7 @@ from app.text import plain
 from app.visitor import lock, may_read_questions
 from core.audit.actions import Action
 from core.jobs.jobs import Job, JobState
-from core.replay.comparison import FoundPassage, GroupShift, Replay, Shift
+from core.replay.comparison import FoundPassage, GroupShift, ReplayResult, ReplayShift
 from core.replay.report import find_replay
 from quarterdeck.scope import Scope
 
@@ -55,7 +55,7 @@ def explain_end(job: Job, _log: str) -> str:
     return "" if job.state is JobState.DONE else last_line(job)
 
 
-def render_result(found: Replay) -> None:
+def render_result(found: ReplayResult) -> None:
     """The sentence, the shares, and the tables: topics and segments, and the questions that change most."""
     about = found.about
     st.markdown(say_what_changes(found))
@@ -81,7 +81,7 @@ def render_result(found: Replay) -> None:
     )  # fmt: skip
 
 
-def say_what_changes(found: Replay) -> str:
+def say_what_changes(found: ReplayResult) -> str:
     """The sentence above the tables, in Markdown."""
     about, low, share = found.about, found.low_share, ui.format_share
     return (
@@ -105,7 +105,7 @@ def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str) -> Non
     )  # fmt: skip
 
 
-def _say(shift: Shift) -> str:
+def _say(shift: ReplayShift) -> str:
     return f"{shift.value:+.2f}, 95% interval {shift.low:+.2f} to {shift.high:+.2f}"
 
 

@@ -26,7 +26,7 @@ from core.predictions.predictions import get_prediction, measure_in_log, measure
 from core.questions.documents import DocumentReport, report_documents
 from core.questions.effects import DocumentEffect, measure_effect
 from core.questions.twins import DuplicateReport, report_duplicates
-from core.replay.comparison import Replay
+from core.replay.comparison import ReplayResult
 from core.replay.report import show_replay
 from quarterdeck.scope import Scope
 
@@ -137,6 +137,6 @@ def _list_changes(names: tuple[str, ...]) -> dict[str, str]:
 
 
 @st.cache_resource(ttl=60, max_entries=8, show_spinner="Reading the questions …")
-def load_replay(kept: Replay, *, readable: bool) -> Replay:
+def load_replay(kept: ReplayResult, *, readable: bool) -> ReplayResult:
     """Return a kept replay with the texts that the visitor may read."""
     return show_replay(get_store(), kept, readable=readable)

@@ -9,7 +9,7 @@ from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.embedding.vectors import hash_text
 from core.log.values import AskedQuery
-from core.replay.comparison import FoundPassage, HitLists, Replay, ReplayOf, compare_hits
+from core.replay.comparison import FoundPassage, HitLists, ReplayOf, ReplayResult, compare_hits
 from core.replay.operations import save_replay
 from core.replay.report import find_replay, show_replay
 from core.replay.sampling import draw_questions
@@ -25,7 +25,7 @@ ME = Act("ada", "what would it change?")
 TEXT = "how do I reset my pump"
 
 
-def make_replay() -> Replay:
+def make_replay() -> ReplayResult:
     day = NOW.date()
     about = ReplayOf(
         "docs-v1", "docs-v2", "m", "m", "production", "chat", day - timedelta(days=6), day, 2, 3, 0.5, 5, 0
