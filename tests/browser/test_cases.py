@@ -9,7 +9,7 @@ from core.cases.store import get_set
 from quarterdeck.store import Store
 from tests.browser.conftest import PATIENCE_MS, Server, Visit
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.deep]
 _ROW = 35  # the height of a row of a table, in pixels
 
 
@@ -33,7 +33,7 @@ def test_from_the_largest_gap_to_ten_cases_an_edit_its_undo_and_an_evaluation(vi
     assert len(made.cases) > 20
     assert all(each.source.topic_id and each.source.retrieval_id for each in made.cases[20:])
     page.get_by_role("link", name="See the cases of qa").click()
-    page.wait_for_url("**/prompts?*case_set=qa*")
+    page.wait_for_url("**/prompts?*tab=Cases*")
     visit.wait()
     expect(page.get_by_text(f"{len(made.cases)} cases, version 2", exact=False)).to_be_visible(timeout=PATIENCE_MS)
     edit_cell(page, x=300, row=1, text="Who frees a sent mbuf?")
