@@ -69,7 +69,7 @@ def render_step(step: SetupStep, frame: ui.Frame, *, is_new: bool) -> None:
         st.button(
             "Skip", key=f"skip-{step.page}", type="tertiary", on_click=put_off,
             args=(frame, key_of(step), frame.today + timedelta(days=LONGEST_DAYS), f"{step.title}: not needed here"),
-            help="Takes it off this list for a year", **lock(Action.TODO_SNOOZE, frame.environment),
+            **({"help": "Takes it off this list for a year"} | lock(Action.TODO_SNOOZE, frame.environment)),
         )  # fmt: skip
     if step.page in _COMMANDS:
         st.caption("On the page Rollouts, or from a file:")

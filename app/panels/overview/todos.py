@@ -47,9 +47,9 @@ def render_line(todo: Todo, frame: ui.Frame, number: int) -> None:
             link_to(todo.page, f"{number}. {plain(todo.text)}{_say_state(todo)}", **dict(todo.filters))
         st.button(
             "Snooze", key=f"snooze-{todo.key}", type="tertiary", icon=":material/snooze:",
-            help=f"Takes it off this list for {DAYS} days, for everybody", on_click=put_off,
+            on_click=put_off,
             args=(frame, todo.key, frame.today + timedelta(days=DAYS), "put off on the overview"),
-            **lock(Action.TODO_SNOOZE, frame.environment),
+            **({"help": f"Takes it off this list for {DAYS} days, for everybody"} | lock(Action.TODO_SNOOZE, frame.environment)),
         )  # fmt: skip
 
 
