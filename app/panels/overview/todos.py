@@ -18,6 +18,7 @@ from core.todo.operations import snooze_todo, wake_todo
 
 _PLACE = "overview-todo"
 DAYS = 7
+_SNOOZE_SAID = f"Takes it off this list for {DAYS} days, for everybody"
 
 
 def render_todos(areas: Iterable[Area], frame: ui.Frame) -> None:
@@ -49,7 +50,7 @@ def render_line(todo: Todo, frame: ui.Frame, number: int) -> None:
             "Snooze", key=f"snooze-{todo.key}", type="tertiary", icon=":material/snooze:",
             on_click=put_off,
             args=(frame, todo.key, frame.today + timedelta(days=DAYS), "put off on the overview"),
-            **({"help": f"Takes it off this list for {DAYS} days, for everybody"} | lock(Action.TODO_SNOOZE, frame.environment)),
+            **({"help": _SNOOZE_SAID} | lock(Action.TODO_SNOOZE, frame.environment)),
         )  # fmt: skip
 
 
