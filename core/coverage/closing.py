@@ -6,8 +6,9 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from core.coverage.backlog import BacklogTopic
-from core.coverage.shelves import Closing, Cure, find_cure
+from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times
+from core.coverage.report import Coverage
+from core.coverage.shelves import Closing, Cure, ShelvedTopic, find_cure, shelve_topics
 from core.embedding.embed import Embedder
 from core.errors import QuarterdeckError
 from core.indexes.backends import open_indexes
@@ -123,3 +124,16 @@ class _Bench:
 def _average(queries: Sequence[AskedQuery]) -> tuple[int, float | None]:
     count = sum(query.count for query in queries)
     return count, sum(query.count * query.mean_score for query in queries) / count if count else None
+
+
+def report_shelves(
+    store: Store, embedder: Embedder, coverage: Coverage, *, today: date
+) -> tuple[ShelvedTopic[BacklogTopic], ...]:
+    """Return the topics of a report and of the backlog, each on its shelf, with what was measured of it."""
+    backlog = list_backlog(store, embedder.model, coverage.scope)
+    return shelve_topics(
+        backlog,
+        coverage.topics.ranked(),
+        closings=measure_closings(store, embedder, backlog, threshold=coverage.threshold, today=today),
+        decided=list_decision_times(store, coverage.scope),
+    )

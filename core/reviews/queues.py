@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from core.audit.permissions import fold_name
-from core.errors import NotFound
 from core.reviews.tasks import ReviewRule, ReviewTask
 from quarterdeck.clock import from_ms
 from quarterdeck.schema import review_items, review_labels, review_queues
@@ -67,15 +66,6 @@ def list_queues(store: Store, scope: Scope) -> tuple[ReviewQueue, ...]:
     with store.read() as connection:
         found = [_read_queue(row) for row in connection.execute(query.order_by(c.id.desc())).mappings()]
     return tuple(sorted(found, key=lambda queue: queue.closed is not None))
-
-
-def get_queue(store: Store, queue_id: int) -> ReviewQueue:
-    """Return a queue. Raises NotFound."""
-    with store.read() as connection:
-        row = connection.execute(select(review_queues).where(review_queues.c.id == queue_id)).mappings().first()
-    if row is None:
-        raise NotFound(f"queue: there is no review queue {queue_id}")
-    return _read_queue(row)
 
 
 def list_items(store: Store, queue_id: int) -> tuple[ReviewItem, ...]:

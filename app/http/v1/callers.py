@@ -4,7 +4,7 @@ A caller is bound to the environment and the services of its token. Without toke
 local operator, as on the pages.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -134,7 +134,7 @@ def _list_scopes() -> tuple[Scope, ...]:
     return list_scopes(get_store())
 
 
-def _list(names: object) -> str:
-    listed = [str(name) for name in names]  # type: ignore[attr-defined]
+def _list(names: Iterable[str]) -> str:
+    listed = list(names)
     more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
     return ", ".join(listed[:_MOST_NAMED]) + more

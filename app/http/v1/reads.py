@@ -15,8 +15,8 @@ from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.causes.timeline import TimelineChange
 from core.corpus.corpus import Corpus
 from core.corpus.versions import Version
-from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times
-from core.coverage.closing import measure_closings
+from core.coverage.backlog import BacklogTopic, list_backlog
+from core.coverage.closing import report_shelves
 from core.coverage.report import (
     Coverage,
     call_topics,
@@ -25,7 +25,7 @@ from core.coverage.report import (
     name_hidden,
     report_coverage,
 )
-from core.coverage.shelves import ShelvedTopic, shelve_topics
+from core.coverage.shelves import ShelvedTopic
 from core.drift.report import DriftOverview, report_drift
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
@@ -122,14 +122,7 @@ def load_named_coverage(scope: Scope, days: int, *, readable: bool) -> tuple[Cov
 
 def load_shelved(scope: Scope, days: int, *, readable: bool) -> tuple[ShelvedTopic[BacklogTopic], ...]:
     """Return the topics of the window and of the backlog with what was decided about them; by id unless `readable`."""
-    store, embedder, coverage = get_store(), get_embedder(), load_coverage(scope, days)
-    backlog = list_backlog(store, get_config().embedding_model, scope)
-    found = shelve_topics(
-        backlog,
-        coverage.topics.ranked(),
-        closings=measure_closings(store, embedder, backlog, threshold=coverage.threshold, today=today_of(scope)),
-        decided=list_decision_times(store, scope),
-    )
+    found = report_shelves(get_store(), get_embedder(), load_coverage(scope, days), today=today_of(scope))
     return found if readable else tuple(replace(each, label=name_hidden(each.topic_id)) for each in found)
 
 

@@ -11,11 +11,11 @@ from app.resources import get_config, get_embedder, get_store, load_drift
 from core.cases.proposals import Proposals, propose_of_topic
 from core.coverage.answerability import CoverageFinding
 from core.coverage.asked import link_traces
-from core.coverage.backlog import BacklogTopic, list_backlog, list_decision_times, sum_versions
-from core.coverage.closing import measure_closings
+from core.coverage.backlog import BacklogTopic, sum_versions
+from core.coverage.closing import report_shelves
 from core.coverage.judging import count_findings
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
-from core.coverage.shelves import ShelvedTopic, shelve_topics
+from core.coverage.shelves import ShelvedTopic
 from core.embedding.backfill import Backfill
 from core.indexes.registry import list_aliases
 from core.predictions.nearest import Nearest, find_nearest
@@ -98,14 +98,8 @@ def load_shelved(
     `live` is what `read_live` returns: a swap, a decision and its undoing show at once.
     """
     del live  # it only tells entries of the cache apart
-    coverage, store = load_coverage(scope, today, window_days, clusters), get_store()
-    backlog = list_backlog(store, get_config().embedding_model, scope)
-    return shelve_topics(
-        backlog,
-        coverage.topics.ranked(),
-        closings=measure_closings(store, get_embedder(), backlog, threshold=coverage.threshold, today=today),
-        decided=list_decision_times(store, scope),
-    )
+    coverage = load_coverage(scope, today, window_days, clusters)
+    return report_shelves(get_store(), get_embedder(), coverage, today=today)
 
 
 def read_live() -> tuple[tuple[str, int], ...]:
