@@ -18,6 +18,8 @@ BASE ?= origin/main
 PROMPT_PATHS = data/demo/prompts data/demo/cases data/demo/corpus data/gates.yaml data/prices.yaml \
   core/prompts core/cases core/embedding core/indexes core/tracking constraints.txt requirements.txt
 REPORTS ?= build/reports
+# `make test` leaves the long tests out, unless DEEP=1.
+MARKED = $(if $(DEEP),,-m 'not deep')
 GATE = $(BIN)/python -m quarterdeck gate
 
 help:  ## List the targets
@@ -31,7 +33,9 @@ demo: $(RUN_STAMP)  ## Rebuild the demo from scratch
 	@$(BIN)/quarterdeck demo --reset
 
 test: check debian  ## Format, lint, types and tests; DEEP=1 adds the long tests
-	$(BIN)/pytest -n 2 --dist worksteal $(if $(DEEP),,-m 'not deep')
+	@$(BIN)/pytest -n 2 --dist worksteal $(MARKED) || { [ $$? -eq 1 ] || exit 2; \
+	  echo "make: what failed runs once more, alone: what fails twice is a fault, what passes now needs a steadier test"; \
+	  $(BIN)/pytest -n 0 --last-failed --last-failed-no-failures none $(MARKED); }
 
 .PHONY: fast
 fast: $(DEV_STAMP)  ## The tests that need no browser, model or server, about a minute
@@ -50,7 +54,7 @@ docs: $(DOCS_STAMP)  ## Build the docs site in build/site; a broken link fails i
 .PHONY: coverage audit sbom
 coverage: debian  ## Measure the tests' coverage; DEEP=1 adds the long tests
 	@mkdir -p $(REPORTS)
-	$(BIN)/pytest -n 2 --dist worksteal $(if $(DEEP),,-m 'not deep') --cov --cov-report=
+	$(BIN)/pytest -n 2 --dist worksteal $(MARKED) --cov --cov-report=
 	@{ echo "## Coverage"; $(BIN)/coverage report --format=markdown; } > $(REPORTS)/coverage.md
 	@cat $(REPORTS)/coverage.md
 	@[ -z "$$GITHUB_STEP_SUMMARY" ] || cat $(REPORTS)/coverage.md >> "$$GITHUB_STEP_SUMMARY"

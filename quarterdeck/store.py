@@ -122,8 +122,13 @@ class Store:
             return
         with self._translated_errors(), path.with_name(f"{path.name}-turn").open("ab") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            with self.begin() as connection:
-                yield connection
+            try:
+                with self.begin() as connection:
+                    yield connection
+            finally:
+                fcntl.flock(
+                    turn, fcntl.LOCK_UN
+                )  # closing is not enough: a process forked meanwhile keeps the file open
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -55,6 +56,14 @@ class Demo:
     @property
     def environ(self) -> dict[str, str]:
         return {**os.environ, "QUARTERDECK_HOME": str(self.config.home)}
+
+
+@pytest.fixture(autouse=True)
+def own_main() -> Iterator[None]:
+    """Leave the next test its main module: a page under test takes its place, and new processes would run the page."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(autouse=True)

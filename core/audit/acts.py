@@ -134,7 +134,7 @@ def changing(store: Store, act: Act) -> Iterator[Change]:
     with _telling(act):
         check_may_change(act.roles, act.environment)
     try:
-        with store.begin() as connection:
+        with store.begin_in_turn() as connection:
             change = Change(connection, act, to_ms(act.at) if act.at else now_ms())
             yield change
             if change.waiting:

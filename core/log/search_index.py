@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select
 
+from core.log.ends import find_ends
 from core.log.filters import LABELS
 from core.log.search_packs import pack_rows
 from quarterdeck.clock import to_ms
@@ -76,8 +77,8 @@ def find_indexed_share(store: Store) -> IndexedShare | None:
     with log.store.read() as connection:
         packed = func.count().filter(search_slices.c.packed_ms.is_not(None))
         covered = connection.scalar(select(packed).select_from(search_slices)) or 0
-        first, last = connection.execute(select(func.min(retrievals.c.id), func.max(retrievals.c.id))).one()
-    return IndexedShare(covered * SEARCH_SLICE, 0 if last is None else last - first + 1)
+        ends = find_ends(connection, retrievals.c.id)
+    return IndexedShare(covered * SEARCH_SLICE, ends[1] - ends[0] + 1 if ends else 0)
 
 
 _NOTED = select(search_slices.c.slice, search_slices.c.noted_ms, search_slices.c.packed_ms)
@@ -85,8 +86,8 @@ _NOTED = select(search_slices.c.slice, search_slices.c.noted_ms, search_slices.c
 
 def _list_full(connection: Connection) -> list[int]:
     """Return the slices with rows that no new row falls into, newest first."""
-    first, last = connection.execute(select(func.min(retrievals.c.id), func.max(retrievals.c.id))).one()
-    return [] if last is None else list(range(last // SEARCH_SLICE - 1, first // SEARCH_SLICE - 1, -1))
+    ends = find_ends(connection, retrievals.c.id)
+    return list(range(ends[1] // SEARCH_SLICE - 1, ends[0] // SEARCH_SLICE - 1, -1)) if ends else []
 
 
 def _tidy(store: Store, new: Iterable[int], gone: Iterable[int], now_ms: int) -> None:

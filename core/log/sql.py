@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, f
 
 from core.log.calendars import Calendar
 from core.log.document_rows import sum_documents
+from core.log.ends import find_ends
 from core.log.filters import Cursor, FoundRow, QuestionFilter
 from core.log.sql_rows import count_rows, list_conditions, list_rows, list_texts_of_others
 from core.log.values import (
@@ -258,10 +259,9 @@ class SqlLogReader:
         c = retrievals.c
         with self._store.read() as connection:
             found = [
-                connection.execute(select(func.min(c.ts_ms), func.max(c.ts_ms)).where(c.scope_id == scope_id)).one()
-                for scope_id in connection.scalars(_ids(scope))
+                find_ends(connection, c.ts_ms, c.scope_id == scope_id) for scope_id in connection.scalars(_ids(scope))
             ]
-        ends = [ms for pair in found for ms in pair if ms is not None]
+        ends = [ms for pair in found if pair for ms in pair]
         return (min(ends), max(ends)) if ends else None
 
 

@@ -10,8 +10,9 @@ from heapq import nlargest
 from itertools import groupby
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Select, literal_column, select
 
+from core.log.ends import find_ends
 from core.log.search_packs import (
     EVERYWHERE,
     FoundPlaces,
@@ -96,9 +97,10 @@ def _list_packed(connection: Connection) -> list[_Slice]:
 
 def _list_unpacked(connection: Connection, packed: set[int]) -> list[tuple[int, int]]:
     """Return the ranges of row numbers that the index does not cover, each from its first one to before its last."""
-    first, last = connection.execute(select(func.min(retrievals.c.id), func.max(retrievals.c.id))).one()
-    if last is None:
+    ends = find_ends(connection, retrievals.c.id)
+    if ends is None:
         return []
+    first, last = ends
     left = [number for number in range(first // SEARCH_SLICE, last // SEARCH_SLICE + 1) if number not in packed]
     runs = [[number for _, number in run] for _, run in groupby(enumerate(left), lambda pair: pair[1] - pair[0])]
     return [(max(first, run[0] * SEARCH_SLICE), min(last + 1, (run[-1] + 1) * SEARCH_SLICE)) for run in runs]

@@ -71,7 +71,7 @@ def test_a_receiver_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver(b"HT", drip=True) as url, pytest.raises(SourceUnavailable, match="was not reached"):
         post_signed(url, {}, SECRET, sleep=lambda _s: None)
     with receiver(b"HTTP/1.1 200 OK\r\nX: ", drip=True) as url:
-        assert post_signed(url, {}, SECRET, sleep=lambda _s: None) == 1
+        assert post_signed(url, {}, SECRET, sleep=lambda _s: None) <= webhooks.TRIES
 
 
 @pytest.mark.parametrize(
