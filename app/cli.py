@@ -99,13 +99,15 @@ def serve(config: Config, *, host: str, port: int, as_json: bool) -> None:
 
     Example: quarterdeck serve --port 8600
     """
+    from app.http.base_path import read_base_path
     from app.http.server import serve as serve_app
     from core.access.identity import check_bind
 
     check_bind(config.access, host)
     _migrate(config)
     os.environ |= {"QUARTERDECK_DATABASE_URL": config.database_url, "QUARTERDECK_ENVIRONMENT": config.environment}
-    show(as_json, {"url": f"http://{host}:{port}"}, [f"Quarterdeck is on http://{host}:{port} (stop with Ctrl-C)"])
+    url = f"http://{host}:{port}{read_base_path()}"
+    show(as_json, {"url": url}, [f"Quarterdeck is on {url} (stop with Ctrl-C)"])
     serve_app(host, port)
 
 

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from functools import partial
 
 from app.commands.common import make_embedder, open_corpus, to_json
+from app.http.base_path import read_base_path
 from app.text import plain
 from core.arms.histories import share_histories
 from core.causes.causes import Causes
@@ -64,9 +65,14 @@ def read_digest(
     return report_digest(store, sources, scope=scope, period=period, now=now)
 
 
+def public_address(config: Config) -> str:
+    """Return where browsers find the deck; "" where that is not set."""
+    return f"{config.access.public_url}{read_base_path()}" if config.access.public_url else ""
+
+
 def write_digest(digest: Digest, file_format: str, config: Config, *, at: datetime, level: int = 1) -> str:
     """Return a digest as a file of one of `FORMATS`. Addresses begin with the deck's own, if that is set."""
-    base = config.access.public_url
+    base = public_address(config)
     if file_format == "markdown":
         return render_markdown(digest, base=base, plain=plain, level=level)
     if file_format == "html":
@@ -108,7 +114,7 @@ def mail_digests(config: Config, store: Store, *, now: datetime) -> tuple[str, .
         if digest.is_quiet:
             return None
         sender = config.digest_from or _SENDER
-        base = config.access.public_url
+        base = public_address(config)
         mail = compose_mail(digest, sender=sender, recipients=config.digest_to, at=now, base=base)
         return partial(send_mail, server, mail)
 

@@ -15,6 +15,7 @@ from typing import Any
 from app.digests import mail_digests
 from app.http import backends, otlp_grpc, tools_api
 from app.http.api import ApiAhead, list_observed
+from app.http.base_path import BelowPath, WholePath, read_base_path, tell_streamlit
 from app.http.cors import CrossOrigin
 from app.http.guard import Guard
 from app.http.limits import ImpatientProtocol, Limits
@@ -76,6 +77,8 @@ def serve(host: str, port: int) -> None:
     config = load_config(os.environ)
     access = config.access
     settings = _sign_in_settings(access)
+    base = read_base_path()
+    tell_streamlit(base)
     if not is_loopback(host) or not access.is_local:
         os.environ.setdefault("QUARTERDECK_REQUIRE_TOKENS", "on")  # other machines can reach the API
     import uvicorn
@@ -90,6 +93,7 @@ def serve(host: str, port: int) -> None:
     app = App(
         SCRIPT,
         middleware=[
+            Middleware(BelowPath, base=base),
             Middleware(Observing, routes=list_observed()),
             Middleware(CrossOrigin, origins=config.page_origins),
             Middleware(
@@ -98,6 +102,7 @@ def serve(host: str, port: int) -> None:
             Middleware(Guard, access=access, host=host, origins=config.page_origins),
             Middleware(SigningOut, login=access.login),
             Middleware(ApiAhead),
+            Middleware(WholePath, base=base),
         ],  # the first is the outermost
         secrets=settings,
         lifespan=partial(_scheduling, host=host),
@@ -217,7 +222,7 @@ def _sign_in_settings(access: SignIn) -> dict[str, Any]:
     os.environ["STREAMLIT_SERVER_COOKIE_SECRET"] = access.login.cookie_secret
     return {
         "auth": {
-            "redirect_uri": f"{access.public_url}/oauth2callback",
+            "redirect_uri": f"{access.public_url}{read_base_path()}/oauth2callback",
             "cookie_secret": access.login.cookie_secret,
             "client_id": access.login.client_id,
             "client_secret": access.login.client_secret,
