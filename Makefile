@@ -124,7 +124,7 @@ deploy:  ## Pass the wheels to DEPLOY_COMMAND; without one, print what would be 
 	  echo "Dry run, DEPLOY_COMMAND is not set. It would get: $$(ls dist/*.whl)"; fi
 
 # Programs that the tests use and pip cannot install.
-DEBIAN := chromium nginx curl
+DEBIAN := chromium nginx curl prometheus
 .PHONY: debian
 debian: $(DEV_STAMP)
 	@missing=$$(for name in $(DEBIAN); do PATH="$$PATH:/usr/sbin" command -v $$name >/dev/null || echo $$name; done); \
