@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from core.errors import InvalidInput
 from quarterdeck.retrieval import STATES
@@ -43,6 +43,7 @@ class Statistic(StrEnum):
 
 
 NAMED = frozenset({MetricSource.SCORE, MetricSource.EVENT, MetricSource.STATE})
+_Word = TypeVar("_Word", MetricSource, Statistic)
 _UNITS = {MetricSource.LATENCY: "ms", MetricSource.COST: "USD", MetricSource.TOKENS: "tokens"}
 
 
@@ -108,6 +109,37 @@ class MetricDefinition:
         return _say_definition(self)
 
 
+def define_metric(
+    name: str, source: str, statistic: str, *, of: str = "", better: str = "", margin: float | None = None,
+    relative: bool | None = None, per: str = "", at_least: float | None = None, percentile: float = 95.0,
+    unit: str = "",
+) -> MetricDefinition:  # fmt: skip
+    """Return a metric from words, as people give them. Raises InvalidInput, naming the field.
+
+    What is left out is as usual: less is better for latency, cost, tokens and states, more for all else. Margins are
+    0.15 of the stable arm's figure for latency, cost and tokens, else 0.02 for shares and 0.05 for other numbers.
+    """
+    found = _read_word(MetricSource, "source", source)
+    made = _read_word(Statistic, "statistic", statistic)
+    if better not in ("", "up", "down"):
+        raise InvalidInput("better", f"must be up or down, not {better[:40]!r}")
+    is_load = found in _UNITS and made is not Statistic.SHARE
+    is_relative = is_load if relative is None else relative
+    usual = 0.15 if is_relative else 0.02 if made is Statistic.SHARE else 0.05
+    is_up = better == "up" if better else found not in (*_UNITS, MetricSource.STATE)
+    return MetricDefinition(
+        name.strip(), found, made, of.strip(), is_up, usual if margin is None else margin, is_relative, per.strip(),
+        at_least, percentile, unit.strip(),
+    )  # fmt: skip
+
+
+def _read_word(kind: type[_Word], field: str, text: str) -> _Word:
+    try:
+        return kind(text.strip().lower())
+    except ValueError:
+        raise InvalidInput(field, f"must be one of {', '.join(kind)}, not {text[:40]!r}") from None
+
+
 def write_metric(metric: MetricDefinition) -> dict[str, Any]:
     """Return a metric as JSON values, without what is as usual."""
     kept: dict[str, Any] = {
@@ -159,7 +191,8 @@ def say_metric_amount(metric: MetricDefinition, amount: float) -> str:
     """
     if metric.is_share:
         return f"{100 * abs(amount):.1f} points"
-    return say_metric_value(metric, abs(amount), finer=0 if metric.shown_unit == "ms" else 1)
+    is_small_money = metric.shown_unit.startswith("USD") and abs(amount) < 0.001
+    return say_metric_value(metric, abs(amount), finer=2 if is_small_money else 0)
 
 
 def _decimals_of(value: float) -> int:
