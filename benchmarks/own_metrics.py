@@ -160,7 +160,7 @@ def main() -> None:
     """Print, for each statistic, the share of runs with a call: of equal arms, and of arms that differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--users", type=int, default=3_000, help="of each arm")
+    parser.add_argument("--users", type=int, default=2_000, help="of each arm")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--kind", default="")
     given = parser.parse_args()

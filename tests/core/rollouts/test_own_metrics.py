@@ -107,7 +107,7 @@ def test_a_worse_event_stops_it_although_the_score_is_better(store: Store, deck:
     serve(deck, store, ("short", "long"), stars=0.4, resolved=-0.3)
     found = report(store)
     assert found.verdict.call is ExperimentCall.STOP
-    assert "long's resolved is significantly worse than short's, 2" in found.verdict.reason
+    assert "long's resolved is significantly worse than short's, 1" in found.verdict.reason
 
 
 def test_a_percentile_can_decide(store: Store, deck: Quarterdeck) -> None:
