@@ -6,11 +6,12 @@ from datetime import UTC, date, datetime, time, timedelta
 import plotly.graph_objects as go
 
 from app import ui
-from core.arms.arms import ArmsReading, Metric, add_stretches
+from core.arms.arms import ArmsReading, ComparedMetric, Metric, add_stretches
 from core.causes.timeline import ChangeKind, TimelineChange
 from core.drift.verdict import DriftReport
 from core.log.histograms import add_histograms, quantile_of_histogram
 from core.log.values import DailyScores
+from core.metrics.definition import MetricDefinition
 
 _MARKERS = {
     ChangeKind.FLAG: ("triangle-up", ui.ACCENT),
@@ -118,14 +119,18 @@ def list_change_rows(changes: Iterable[TimelineChange], *, since: date) -> list[
     ]
 
 
-def draw_arms(looks: Sequence[ArmsReading], metric: Metric, *, colors: Mapping[str, str], title: str) -> go.Figure:
-    """Each arm's mean over time, per hour in the first two days and per day after that."""
+def draw_arms(
+    looks: Sequence[ArmsReading], metric: ComparedMetric, *, colors: Mapping[str, str], title: str
+) -> go.Figure:
+    """Each arm's mean over time, per hour in the first two days and per day after that.
+
+    Metrics other than those of Metric are drawn as known at each time since the start.
+    """
     whole = looks[-1].at - looks[0].start if looks else timedelta()
     periods = add_stretches(looks, timedelta(hours=1) if whole <= timedelta(days=2) else timedelta(days=1))
     figure = go.Figure()
     for arm, color in colors.items():
-        found = [(each.start, each.last[arm].mean(metric), each.last[arm].users) for each in periods]
-        told = [(at, mean, users) for at, mean, users in found if mean is not None]
+        told = _trace_arm(looks if isinstance(metric, MetricDefinition) else periods, metric, arm)
         figure.add_scatter(
             x=[at for at, _, _ in told],
             y=[mean for _, mean, _ in told],
@@ -133,34 +138,56 @@ def draw_arms(looks: Sequence[ArmsReading], metric: Metric, *, colors: Mapping[s
             mode="lines+markers",
             line={"color": color, "width": 2},
             customdata=[users for _, _, users in told],
-            hovertemplate=f"%{{y:{_FORMATS[metric]}}}, %{{customdata}} users",
+            hovertemplate=f"%{{y:{_format(metric)}}}, %{{customdata}} users",
         )
-    figure.update_yaxes(title=_UNITS[metric], tickformat=_FORMATS[metric])
+    figure.update_yaxes(title=_name_unit(metric), tickformat=_format(metric))
     return ui.style_chart(figure, title=title)
 
 
+def _trace_arm(looks: Sequence[ArmsReading], metric: ComparedMetric, arm: str) -> list[tuple[datetime, float, int]]:
+    """An arm's means with their times and users."""
+    if isinstance(metric, MetricDefinition):
+        known = [(each.at, each.arms[arm].moments.get(metric)) for each in looks]
+        return [(at, moments.mean, moments.users) for at, moments in known if moments]
+    found = [(each.start, each.last[arm].mean(metric), each.last[arm].users) for each in looks]
+    return [(at, mean, users) for at, mean, users in found if mean is not None]
+
+
 def draw_interval(
-    at: Sequence[datetime], middle: Sequence[float], ends: tuple[Sequence[float], Sequence[float]], metric: Metric,
-    *, limits: Mapping[str, float], color: str, title: str,
+    at: Sequence[datetime], middle: Sequence[float], ends: tuple[Sequence[float], Sequence[float]],
+    metric: ComparedMetric, *, limits: Mapping[str, float], color: str, title: str,
 ) -> go.Figure:  # fmt: skip
     """An estimate with its always-valid interval over time, the zero line, and named limits."""
     (low, high), fill = ends, _fade(color)
-    band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": f"%{{y:{_FORMATS[metric]}}}"}
+    band = {"mode": "lines", "line": {"width": 0}, "hovertemplate": f"%{{y:{_format(metric)}}}"}
     figure = go.Figure(
         [
             go.Scatter(x=at, y=high, name="at most", showlegend=False, **band),
             go.Scatter(x=at, y=low, name="always-valid interval", fill="tonexty", fillcolor=fill, **band),
             go.Scatter(
                 x=at, y=middle, name="estimate", line={"color": color, "width": 2},
-                hovertemplate=f"%{{y:{_FORMATS[metric]}}}",
+                hovertemplate=f"%{{y:{_format(metric)}}}",
             ),
         ]
     )  # fmt: skip
     figure.add_hline(0, line_color=ui.QUIET, line_width=1)
     for name, value in limits.items():
         figure.add_hline(value, line_dash="dot", line_color=ui.DANGER, annotation_text=name)
-    figure.update_yaxes(title=_UNITS[metric], tickformat=_FORMATS[metric])
+    figure.update_yaxes(title=_name_unit(metric), tickformat=_format(metric))
     return ui.style_chart(figure, title=title)
+
+
+def _format(metric: ComparedMetric) -> str:
+    if isinstance(metric, Metric):
+        return _FORMATS[metric]
+    return ".1%" if metric.is_share else "$.4f" if metric.shown_unit.startswith("USD") else ",.3~f"
+
+
+def _name_unit(metric: ComparedMetric) -> str:
+    if isinstance(metric, Metric):
+        return _UNITS[metric]
+    unit = "" if metric.is_share else metric.shown_unit
+    return ui.chart_text(f"{metric.name}, {unit}" if unit else metric.name, 60)
 
 
 def _fade(color: str) -> str:

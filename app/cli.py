@@ -32,6 +32,7 @@ from app.commands import (
     ledger,
     log,
     mcp,
+    metrics,
     migrations,
     prompts,
     questions,
@@ -132,7 +133,8 @@ for command in (
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
-    canaries.canary, cases.cases, experiments.experiments, ledger.ledger, ledger.predict_effect_command, replay.replay,
+    canaries.canary, cases.cases, experiments.experiments, metrics.metrics,
+    ledger.ledger, ledger.predict_effect_command, replay.replay,
     backups.backup, backups.restore, digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip
     main.add_command(command)

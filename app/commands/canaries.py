@@ -55,6 +55,7 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
         f"  judged by: {', '.join(report.plan.services) or 'all services that report its arms'}",
         *(f"  missing: {line}" for line in report.verdict.missing),
         *(f"  {describe_comparison(each)}" for each in report.verdict.comparisons),
+        *(f"  signal {describe_comparison(each)}" for each in report.verdict.signals),
     ]
     show(as_json, _to_json(report), lines)
 
@@ -118,11 +119,11 @@ def _to_json(report: Any) -> dict[str, Any]:
         "services": report.plan.services,
         "metrics": [
             {
-                "metric": each.metric, "blue": each.stable, "green": each.other, "margin": each.margin,
+                "metric": str(each.metric), "role": "signal" if each in verdict.signals else "guardrail", "blue": each.stable, "green": each.other, "margin": each.margin,
                 "harm": each.harm,
                 "harm_at_least": each.least_harm if each.difference else None,
                 "harm_at_most": each.most_harm if each.difference else None,
             }
-            for each in verdict.comparisons
+            for each in (*verdict.comparisons, *verdict.signals)
         ],
     }  # fmt: skip

@@ -69,7 +69,7 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--flag", "key", required=True, help="The flag whose variants are compared.")
 @click.option(
-    "--metric", required=True, help="The metric that decides: score, errors, latency, cost, faithfulness, feedback."
+    "--metric", required=True, help="The metric that decides: one of `quarterdeck metrics list`, such as score."
 )
 @click.option(
     "--effect", required=True, type=float, help="Smallest effect worth having; for latency and cost, a share."
@@ -77,6 +77,7 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 @click.option("--direction", type=click.Choice(["up", "down"]), help="Which way is better (default: the metric's).")
 @click.option("--control", default="", help="The variant that the others are compared with.")
 @click.option("--guardrail", "guardrails", multiple=True, help="How much worse a metric may be, like latency=0.15.")
+@click.option("--also", "further", multiple=True, metavar="METRIC", help="A further metric to show; decides nothing.")
 @click.option(
     "--min-days", default=7.0, show_default=True, type=click.FloatRange(0, 365), help="The minimum run, in days."
 )
@@ -88,7 +89,8 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 @common
 def experiments_start(
     config: Config, *, name: str, key: str, metric: str, effect: float, direction: str | None, control: str,
-    guardrails: tuple[str, ...], min_days: float, services: tuple[str, ...], reason: str, as_json: bool,
+    guardrails: tuple[str, ...], further: tuple[str, ...], min_days: float, services: tuple[str, ...], reason: str,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Start an experiment on a flag. From now on, clients record who gets which variant.
 
@@ -96,16 +98,19 @@ def experiments_start(
     --guardrail latency=0.15 --reason "users ask for detail"
     """
     from core.flags.store import get_flag
+    from core.metrics.daily import list_metrics
     from core.rollouts.experiment_design import Direction, parse_guardrail, parse_metric, plan_experiment
     from core.rollouts.experiments import start_experiment
+    from quarterdeck.scope import Scope
 
     store = open_store(config)
     flag = get_flag(store, config.environment, key)
+    known = list_metrics(store, Scope(config.environment, ""))
     design = plan_experiment(
-        key, flag.view, name=name, metric=parse_metric(metric), effect=effect, control=control,
+        key, flag.view, name=name, metric=parse_metric(metric, known), effect=effect, control=control,
         direction=Direction(direction) if direction else None,
-        guardrails=[parse_guardrail(each) for each in guardrails], min_run=timedelta(days=min_days),
-        services=services,
+        guardrails=[parse_guardrail(each, known) for each in guardrails], min_run=timedelta(days=min_days),
+        services=services, further=[parse_metric(each, known) for each in further],
     )  # fmt: skip
     entry = start_experiment(store, flag, design, Act(config.operator, reason, config.environment))
     arms = ", ".join(f"{arm} {share:.0%}" for arm, share in zip(design.arms, design.shares, strict=True))
@@ -182,7 +187,7 @@ def _to_json(report: Any) -> dict[str, Any]:
         "wait_days": verdict.wait.total_seconds() / 86_400 if verdict.wait else None,
         "metrics": [
             {
-                "arm": each.arm, "metric": each.metric, "control": each.compared.stable,
+                "arm": each.arm, "metric": str(each.metric), "control": each.compared.stable,
                 "treatment": each.compared.other,
                 "gain": each.gain, "gain_at_least": None if each.gain is None else each.least,
                 "gain_at_most": None if each.gain is None else each.most, "users_needed": each.users_needed,

@@ -67,6 +67,7 @@ def describe_verdict(report: CanaryReport) -> dict[str, Any]:
         "share_pct": report.share_pct,
         "since": report.since.isoformat(),
         "metrics": [_describe(each) for each in found.comparisons],
+        "signals": [_describe(each) for each in found.signals],
     }
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from core.arms.expectations import Expected
 from core.arms.sequential import Covariate, Moments
 from core.log.values import UserRow
+from core.metrics.definition import MetricDefinition
 
 _Floats = NDArray[np.float64]
 
@@ -30,6 +31,7 @@ class Metric(StrEnum):
     FEEDBACK = "feedback"
 
 
+ComparedMetric = Metric | MetricDefinition  # a built-in one that every row may have, or any other
 HIGHER_IS_BETTER = frozenset({Metric.SCORE, Metric.FAITHFULNESS, Metric.FEEDBACK})
 _METRICS = tuple(Metric)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,13 +53,14 @@ _SCORED = UserRow._fields.index("scored") - _FIRST_SUM
 class Arm:
     """One arm since the start: its users, their retrievals, and the moments of each logged metric.
 
-    A user's value is the mean over the user's retrievals. `anonymous` retrievals name no session and count for no user.
+    A user's value is the mean over the user's retrievals; `own.py` says what it is for other metrics than those of
+    Metric. `anonymous` retrievals name no session and count for no user.
     """
 
     users: int = 0
     queries: int = 0
     anonymous: int = 0
-    moments: Mapping[Metric, Moments] = field(default_factory=dict)
+    moments: Mapping[ComparedMetric, Moments] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +253,10 @@ def _means(sums: NDArray[np.floating]) -> _Floats:
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
 
-def _moments(counts: NDArray[np.int64], offsets: _Floats, powers: _Floats, joint: _Floats) -> dict[Metric, Moments]:
-    found = {}
+def _moments(
+    counts: NDArray[np.int64], offsets: _Floats, powers: _Floats, joint: _Floats
+) -> dict[ComparedMetric, Moments]:
+    found: dict[ComparedMetric, Moments] = {}
     for at, metric in enumerate(_METRICS):
         users = int(counts[at])
         if users:

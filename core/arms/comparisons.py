@@ -8,26 +8,42 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
+from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, ComparedMetric, Metric
 from core.arms.sequential import Difference, Moments, adjust_moments, compare_moments, find_users_needed
+from core.metrics.definition import MetricDefinition, say_metric_amount, say_metric_value
 
 RELATIVE = frozenset({Metric.LATENCY, Metric.COST})  # their margins are shares of the stable arm's mean
-_WEIGHTS = {Metric.ERRORS: 2.0}  # of the false alarms that are allowed, the parts of each metric; others have 1
+# Of the false alarms that are allowed, the parts of each metric; others have 1.
+_WEIGHTS: dict[ComparedMetric, float] = {Metric.ERRORS: 2.0}
 
 _DECIMALS = {Metric.ERRORS: 1, Metric.LATENCY: 0, Metric.COST: 4}  # of a mean as it is shown; others have 2
 _MOST_TRACED = 120
 
 
+def is_higher_better(metric: ComparedMetric) -> bool:
+    """Return whether more of a metric is better."""
+    return metric.is_higher_better if isinstance(metric, MetricDefinition) else metric in HIGHER_IS_BETTER
+
+
+def is_relative(metric: ComparedMetric) -> bool:
+    """Return whether margins of a metric are shares of the stable arm's mean."""
+    return metric.is_relative if isinstance(metric, MetricDefinition) else metric in RELATIVE
+
+
+def _is_share(metric: ComparedMetric) -> bool:
+    return metric.is_share if isinstance(metric, MetricDefinition) else metric is Metric.ERRORS
+
+
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How much worse an arm may be in a metric: in its unit; for latency and cost, as a share of the stable mean."""
+    """How much worse an arm may be in a metric: in its unit, or as a share of the stable mean (`is_relative`)."""
 
-    metric: Metric
+    metric: ComparedMetric
     amount: float
 
     def of(self, mean: float) -> float:
         """Return the margin in the metric's unit."""
-        return self.amount * abs(mean) if self.metric in RELATIVE else self.amount
+        return self.amount * abs(mean) if is_relative(self.metric) else self.amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +55,7 @@ class ArmComparison:
     `is_adjusted` says that means and difference are adjusted for the questions and users (`adjust_moments`).
     """
 
-    metric: Metric
+    metric: ComparedMetric
     stable: Moments
     other: Moments
     margin: float
@@ -53,7 +69,7 @@ class ArmComparison:
         """How much worse the arm is than the stable one; negative if better."""
         if self.difference is None:
             return None
-        return -self.difference.estimate if self.metric in HIGHER_IS_BETTER else self.difference.estimate
+        return -self.difference.estimate if is_higher_better(self.metric) else self.difference.estimate
 
     @property
     def least_harm(self) -> float:
@@ -103,7 +119,7 @@ def compare_arms(stable: Arm, other: Arm, margins: Iterable[Margin], *, alpha: f
         logged = stable.moments[margin.metric], other.moments[margin.metric]
         first, second = adjusted = adjust_moments(*logged)
         allowed = margin.of(first.mean)
-        least = _variance_at(first, allowed) if margin.metric is Metric.ERRORS else 0.0
+        least = _variance_at(margin.metric, first, allowed) if _is_share(margin.metric) else 0.0
         difference = compare_moments(first, second, least_variance=least)
         found.append(
             ArmComparison(margin.metric, first, second, allowed, difference, alpha * part, alpha, adjusted != logged)
@@ -122,7 +138,13 @@ class HarmTrace:
 
 
 def trace_harm(
-    looks: Sequence[ArmsReading], metric: Metric, margins: Sequence[Margin], *, stable: str, other: str, alpha: float
+    looks: Sequence[ArmsReading],
+    metric: ComparedMetric,
+    margins: Sequence[Margin],
+    *,
+    stable: str,
+    other: str,
+    alpha: float,
 ) -> tuple[HarmTrace, ...]:
     """Return the history of one metric's difference, at most 120 points.
 
@@ -132,21 +154,22 @@ def trace_harm(
     traced = []
     for look in looks[(len(looks) - 1) % every :: every] if looks else ():
         found = compare_arms(look.arms.get(stable, Arm()), look.arms.get(other, Arm()), margins, alpha=alpha)
-        known = [(each, each.harm) for each in found if each.metric is metric and each.harm is not None]
+        known = [(each, each.harm) for each in found if each.metric == metric and each.harm is not None]
         traced += [HarmTrace(look.at, harm, each.least_harm, each.most_harm) for each, harm in known]
     return tuple(traced)
 
 
-def _variance_at(stable: Moments, margin: float) -> float:
-    """The variance of users' error rates in an arm that is worse by exactly the margin.
+def _variance_at(metric: ComparedMetric, stable: Moments, margin: float) -> float:
+    """The variance of users' error rates, or of another share, in an arm that is worse by exactly the margin.
 
     An arm without errors so far has a variance of 0 and would be called safe too early. A share p has the variance
     p (1 - p); repeated questions by a user reduce it, by as much as in the stable arm.
     """
     rate = stable.mean
     several = min(1.0, stable.variance / (rate * (1 - rate))) if 0 < rate < 1 and stable.variance else 1.0
-    worse = min(0.5, rate + margin)
-    return worse * (1 - worse) * several
+    low, high = sorted((rate, min(1.0, max(0.0, rate - margin if is_higher_better(metric) else rate + margin))))
+    largest = min(max(0.5, low), high)  # of the shares between both, the one of the largest variance
+    return largest * (1 - largest) * several
 
 
 def describe_comparison(each: ArmComparison) -> str:
@@ -159,7 +182,7 @@ def describe_comparison(each: ArmComparison) -> str:
     return f"{told}, between {' and '.join(ends)}; {say_amount(each.metric, each.margin)} worse is allowed"
 
 
-def _say_harm(metric: Metric, harm: float) -> str:
+def _say_harm(metric: ComparedMetric, harm: float) -> str:
     return f"{say_amount(metric, harm)} {'worse' if harm > 0 else 'better'}"
 
 
@@ -168,22 +191,27 @@ def say_means(each: ArmComparison, least: float) -> tuple[str, str]:
 
     They have as many decimals as their difference needs to be no smaller than `least` as it is shown.
     """
-    stable, other = each.stable.mean, each.other.mean
-    scale = 100 if each.metric is Metric.ERRORS else 1
-    shown = float(re.sub(r"[^\d.]", "", say_amount(each.metric, least)))
+    shown = _read_number(say_amount(each.metric, least))
     for finer in range(5):
-        digits = _DECIMALS.get(each.metric, 2) + finer
-        if abs(round(scale * other, digits) - round(scale * stable, digits)) > shown - 1e-9:
+        other, stable = (say_value(each.metric, arm.mean, finer=finer) for arm in (each.other, each.stable))
+        if abs(_read_number(other) - _read_number(stable)) > shown - 1e-9:
             break
-    return say_value(each.metric, other, finer=finer), say_value(each.metric, stable, finer=finer)
+    return other, stable
 
 
-def say_value(metric: Metric, value: float, *, finer: int = 0) -> str:
+def _read_number(text: str) -> float:
+    found = re.search(r"-?[\d,]*\.?\d+", text)
+    return float(found[0].replace(",", "")) if found else 0.0
+
+
+def say_value(metric: ComparedMetric, value: float, *, finer: int = 0) -> str:
     """Format a mean for display, with so many decimals more than usual.
 
     >>> [say_value(Metric.SCORE, 0.613), say_value(Metric.ERRORS, 0.0123), say_value(Metric.LATENCY, 412.3)]
     ['0.61', '1.2%', '412 ms']
     """
+    if isinstance(metric, MetricDefinition):
+        return say_metric_value(metric, value, finer=finer)
     digits = _DECIMALS.get(metric, 2) + finer
     if metric is Metric.ERRORS:
         return f"{value:.{digits}%}"
@@ -192,8 +220,10 @@ def say_value(metric: Metric, value: float, *, finer: int = 0) -> str:
     return f"${value:.{digits}f}" if metric is Metric.COST else f"{value:.{digits}f}"
 
 
-def say_amount(metric: Metric, amount: float) -> str:
+def say_amount(metric: ComparedMetric, amount: float) -> str:
     """Format a difference for display: finer than a mean, without a sign."""
+    if isinstance(metric, MetricDefinition):
+        return say_metric_amount(metric, amount)
     amount = abs(amount)
     if metric is Metric.ERRORS:
         return f"{100 * amount:.1f} points"

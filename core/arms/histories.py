@@ -19,9 +19,11 @@ from time import thread_time
 
 from core.arms.arms import ArmsReading, Tally
 from core.arms.expectations import Expectation
+from core.arms.own_histories import OwnRows, PastSums, add_own_metrics
 from core.log.exposures import Exposure
 from core.log.retrievals import Log, count_rows, list_asked_by, list_user_sums
 from core.log.values import AskedBy, UserRow
+from core.metrics.definition import MetricDefinition
 from quarterdeck.clock import DAY_MS, HOUR_MS, from_ms, to_ms
 from quarterdeck.scope import EVERYTHING, Scope, fold_environment
 from quarterdeck.store import Store
@@ -43,7 +45,8 @@ class Watched:
 
     If the dimension is "", a row belongs to the arm that its user was exposed to. The scopes of a flag are the services
     that judge it, in its environment (`scopes_of_flag`). With `expects`, the score gets a covariate: what the same
-    questions scored before, and the same users before `since` (`core.arms.expectations`).
+    questions scored before, and the same users before `since` (`core.arms.expectations`). `own` are further metrics;
+    the variance of theirs is reduced by the same users' numbers from before `drawn_since`, if that is known.
     """
 
     dimension: str
@@ -51,6 +54,8 @@ class Watched:
     since: datetime
     scopes: tuple[Scope, ...] = (EVERYTHING,)
     expects: bool = False
+    own: tuple[MetricDefinition, ...] = ()
+    drawn_since: datetime | None = None
 
 
 def scopes_of_flag(environment: str, services: Sequence[str] = ()) -> tuple[Scope, ...]:
@@ -77,6 +82,7 @@ class _Kept:
     rests: timedelta = timedelta(0)
     asked: list[AskedBy] = field(default_factory=list)
     expectation: Expectation | None = None
+    past: PastSums = field(default_factory=PastSums)
     lock: Lock = field(default_factory=Lock)
 
 
@@ -130,7 +136,7 @@ class ArmHistories:
                 asked = [*kept.asked, *self._list_asked(watched, kept.read_ms, until_ms)]
                 expected = kept.expectation.expect(row for row in asked if row.user in arm_of)
             look = kept.tally.look_ahead(rows, start=from_ms(kept.next_ms), at=until, expected=expected)
-            kept.newest = (*kept.looks, look)
+            kept.newest = self._add_own(watched, kept.past, (*kept.looks, look), exposures)
             took_s = thread_time() - began_s
             kept.rests = timedelta(seconds=took_s * _RESTS if took_s > _LONG_S else 0)
             return kept.newest
@@ -191,13 +197,32 @@ class ArmHistories:
                 kept.asked += self._list_asked(watched, kept.read_ms, end_ms)
             kept.read_ms = end_ms
 
-    def _learn_past(self, watched: Watched) -> Expectation:
-        """Learn the scores of texts and users from the whole days before, at most 28 and 200,000 rows of them."""
-        end_ms = start_ms = to_ms(watched.since)
+    def _add_own(
+        self, watched: Watched, past: PastSums, looks: tuple[ArmsReading, ...], exposures: Sequence[Exposure]
+    ) -> tuple[ArmsReading, ...]:
+        """Add the moments of the further metrics. They need the store, where scores and events are."""
+        if not watched.own or not isinstance(self._log, Store):
+            return looks
+        before = None if watched.drawn_since is None else min(watched.drawn_since, watched.since)
+        past_ms = None if before is None else (self._find_past(watched, to_ms(before)), to_ms(before))
+        rows = OwnRows(
+            watched.own, watched.arms, watched.scopes, watched.dimension, to_ms(watched.since), past_ms, exposures
+        )
+        return add_own_metrics(self._log, rows, looks, past)
+
+    def _find_past(self, watched: Watched, end_ms: int) -> int:
+        """Return the start of the whole days before a time that are read: at most 28, and 200,000 rows of them."""
+        start_ms = end_ms
         for _ in range(_PAST_DAYS):
             if self._count(watched, start_ms - DAY_MS, end_ms) > _PAST_ROWS:
                 break
             start_ms -= DAY_MS
+        return start_ms
+
+    def _learn_past(self, watched: Watched) -> Expectation:
+        """Learn the scores of texts and users from the days before."""
+        end_ms = to_ms(watched.since)
+        start_ms = self._find_past(watched, end_ms)
         found = Expectation()
         past = self._list_asked(watched, start_ms, end_ms) if start_ms < end_ms else ()
         found.learn(past)

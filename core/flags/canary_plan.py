@@ -3,6 +3,7 @@
 `core.rollouts.canary` decides what follows from the plan and the arms.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from quarterdeck.scope import make_scope
 
 STABLE, CANARY = "blue", "green"
 SERVICES_FIELD = "canary_services"
-_MOST_STEPS = _MOST_SERVICES = 20
+GUARDRAILS_FIELD, SIGNALS_FIELD = "canary_guardrails", "canary_signals"
+_MOST_STEPS = _MOST_SERVICES = _MOST_MARGINS = 20
 _SECONDS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _LONGEST_HOLD = timedelta(days=365)
 _STEP = re.compile(r"(\d+(?:\.\d+)?)\s*%(?:\s+for\s+(\d+(?:\.\d+)?)\s*([mhd]))?")
@@ -41,10 +43,19 @@ class PlanStep:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedMargin:
+    """A metric by its name, and how much worse green may be; None for the margin that the metric has itself."""
+
+    name: str
+    amount: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a canary grows and what stops it. `min_users` counts users on green since the step began.
 
-    `services` are those whose rows it is judged by; none means all that report its arms.
+    `services` are those whose rows it is judged by; none means all that report its arms. A metric of `margins` and of
+    `guardrails` rolls it back, one of `signals` only pauses it.
     """
 
     steps: tuple[PlanStep, ...]
@@ -53,6 +64,8 @@ class Plan:
     min_users: int
     automation: Automation
     services: tuple[str, ...] = ()
+    guardrails: tuple[NamedMargin, ...] = ()
+    signals: tuple[NamedMargin, ...] = ()
 
     def step_at(self, share_pct: float) -> PlanStep | None:
         """Return the step with this share; None for a share chosen by hand."""
@@ -70,7 +83,9 @@ def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
     rollback, off), `canary_min_users`, `canary_error_ceiling`, and a margin per metric, how much worse green may be:
     `canary_score_margin`, `canary_error_margin`, `canary_faithfulness_margin`, `canary_feedback_margin` in the metric's
     unit, `canary_latency_margin` and `canary_cost_margin` as a share of blue's mean. `canary_services`
-    ("answers, search") names the services whose rows judge it, all by default.
+    ("answers, search") names the services whose rows judge it, all by default. `canary_guardrails` and `canary_signals`
+    ("resolved, stars=0.2") name further metrics, each with its margin unless it has one: guardrails roll the canary
+    back, signals only pause it.
     """
     given = {name: value for name, value in metadata.items() if name.startswith("canary_")}
     if not given:
@@ -83,6 +98,8 @@ def read_plan(metadata: Mapping[str, Any], *, is_canary: bool) -> Plan | None:
         _read_users(given.get("canary_min_users", _MIN_USERS)),
         _read_automation(given.get("canary_automation", Automation.ROLLBACK.value)),
         _read_services(given.get(SERVICES_FIELD, "")),
+        _read_margins(given, GUARDRAILS_FIELD),
+        _read_margins(given, SIGNALS_FIELD),
     )
 
 
@@ -108,7 +125,10 @@ _MARGINS: dict[str, tuple[Metric, float]] = {
     "canary_faithfulness_margin": (Metric.FAITHFULNESS, 0.05),
     "canary_feedback_margin": (Metric.FEEDBACK, 0.1),
 }
-_FIELDS = {"canary_steps", SERVICES_FIELD, "canary_automation", "canary_min_users", "canary_error_ceiling", *_MARGINS}
+_FIELDS = {
+    "canary_steps", SERVICES_FIELD, GUARDRAILS_FIELD, SIGNALS_FIELD, "canary_automation", "canary_min_users",
+    "canary_error_ceiling", *_MARGINS,
+}  # fmt: skip
 DEFAULT_PLAN = Plan(
     (
         PlanStep(5.0, timedelta(days=1)),
@@ -185,6 +205,25 @@ def _read_services(text: Any) -> tuple[str, ...]:
         return check_services(part for part in text.split(",") if part.strip())
     except InvalidInput as error:
         raise InvalidInput(f"metadata.{SERVICES_FIELD}", error.problem) from error
+
+
+def _read_margins(given: Mapping[str, Any], field: str) -> tuple[NamedMargin, ...]:
+    text = given.get(field, "")
+    if not isinstance(text, str):
+        raise InvalidInput(f"metadata.{field}", 'write names like "resolved, stars=0.2"')
+    found = []
+    for part in (part.strip() for part in text.split(",")):
+        name, sign, amount = (each.strip() for each in part.partition("="))
+        try:
+            margin = float(amount) if sign else None
+        except ValueError:
+            margin = -1.0
+        if part and (not name or (margin is not None and not 0 < margin < math.inf)):
+            raise InvalidInput(f"metadata.{field}", f'write "resolved" or "stars=0.2", not {part[:40]!r}')
+        found += [NamedMargin(name, margin)] if part else []
+    if len({each.name.casefold() for each in found}) < len(found) or len(found) > _MOST_MARGINS:
+        raise InvalidInput(f"metadata.{field}", f"must name at most {_MOST_MARGINS} different metrics")
+    return tuple(found)
 
 
 def _read_share(given: Mapping[str, Any], name: str, default: float) -> float:

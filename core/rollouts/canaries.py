@@ -5,10 +5,11 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from core.arms.arms import ArmsReading
+from core.arms.comparisons import Margin
 from core.arms.histories import ArmHistories, Watched, scopes_of_flag
 from core.audit.actions import Action
 from core.audit.acts import Act, changing
@@ -21,7 +22,11 @@ from core.flags.definition import set_metadata
 from core.flags.operations import check_definition, save_definition
 from core.flags.store import Flag, list_flags
 from core.log.exposures import list_exposures
-from core.rollouts.canary import CanaryCall, CanaryVerdict, decide_canary, find_start
+from core.metrics.builtin import BUILT_IN
+from core.metrics.definition import MetricDefinition
+from core.metrics.records import list_own_metrics
+from core.rollouts.canary import CanaryCall, CanaryVerdict, NamedMetrics, decide_canary, find_start
+from core.rollouts.experiment_design import parse_metric
 from core.rollouts.history import list_flag_entries
 from quarterdeck.definitions import set_rollout, switch_flag
 from quarterdeck.store import Store
@@ -50,7 +55,7 @@ class CanaryReport:
     """The state of one canary. If the flag has no plan, `plan` is `DEFAULT_PLAN`, with automation off.
 
     `looks` are hourly readings of both arms since the step began; empty unless both arms get users. `rollback` is the
-    audit entry of the rollback, if a rollback led to the current state.
+    audit entry of the rollback, if a rollback led to the current state, `named` the metrics of the plan.
     """
 
     flag: Flag
@@ -61,6 +66,7 @@ class CanaryReport:
     looks: tuple[ArmsReading, ...]
     verdict: CanaryVerdict
     rollback: AuditEntry | None = None
+    named: NamedMetrics = field(default_factory=lambda: NamedMetrics(()))
 
     @property
     def is_running(self) -> bool:
@@ -184,6 +190,7 @@ def _report(
     driven: DrivenStep = DrivenStep(),
 ) -> CanaryReport:
     planned = flag.view.plan
+    named = _name_metrics(store, flag.environment, planned or DEFAULT_PLAN)
     plan, share = planned or DEFAULT_PLAN, flag.view.green_pct if driven.share_pct is None else driven.share_pct
     entries = list_flag_entries(store, flag.environment, flag.key)
     since = driven.since or find_start(entries) or flag.updated
@@ -192,23 +199,49 @@ def _report(
         others = [each for each in running if each.key != flag.key]
         if others and not flag.view.experiment:
             return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(others[0]))
-        looks = _read(store, histories, flag, since, now)
+        looks = _read(store, histories, flag, since, now, named)
     random = not flag.view.rules
-    verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random)
+    verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random, named=named)
     begun = next((entry for entry in entries if entry.ts == since), None)
     rollback = begun if begun and begun.action == Action.CANARY_ROLLBACK else None
     if rollback:
         verdict = replace(verdict, reason=f"Rolled back by {rollback.actor}. {rollback.reason}")
-    return CanaryReport(flag, plan, planned is not None, share, since, looks, verdict, rollback)
+    return CanaryReport(flag, plan, planned is not None, share, since, looks, verdict, rollback, named)
 
 
-def _read(store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime) -> tuple[ArmsReading, ...]:
+def _name_metrics(store: Store, environment: str, plan: Plan) -> NamedMetrics:
+    """Find the metrics that a plan names. A signal is no guardrail, and a named margin replaces the usual one."""
+    if not plan.guardrails and not plan.signals:
+        return NamedMetrics(plan.margins)
+    known = (*BUILT_IN, *list_own_metrics(store, environment))
+    found: dict[str, list[Margin]] = {"guardrails": [], "signals": []}
+    undefined = []
+    for kind, margins in (("guardrails", plan.guardrails), ("signals", plan.signals)):
+        for each in margins:
+            try:
+                metric = parse_metric(each.name, known)
+            except InvalidInput:
+                undefined.append(each.name)
+                continue
+            usual = next((margin.amount for margin in plan.margins if margin.metric == metric), None)
+            amount = metric.margin if isinstance(metric, MetricDefinition) else usual
+            found[kind].append(Margin(metric, each.amount or amount or 0.0))
+    named = {each.metric for each in (*found["guardrails"], *found["signals"])}
+    usual_ones = [margin for margin in plan.margins if margin.metric not in named]
+    return NamedMetrics((*usual_ones, *found["guardrails"]), tuple(found["signals"]), tuple(undefined))
+
+
+def _read(
+    store: Store, histories: ArmHistories, flag: Flag, since: datetime, now: datetime, named: NamedMetrics
+) -> tuple[ArmsReading, ...]:
     plan = flag.view.plan or DEFAULT_PLAN
     arms, scopes = (STABLE, CANARY), scopes_of_flag(flag.environment, plan.services)
+    metrics = (each.metric for each in (*named.margins, *named.signals))
+    own = tuple(dict.fromkeys(each for each in metrics if isinstance(each, MetricDefinition)))
     if flag.view.experiment:  # clients record who is on which arm, whatever the log says
         exposures = list_exposures(store, flag.environment, flag.key, since=since)
-        return histories.read(Watched("", arms, since, scopes), until=now, exposures=exposures)
-    return histories.read(Watched("arm", arms, since, scopes), until=now)
+        return histories.read(Watched("", arms, since, scopes, own=own), until=now, exposures=exposures)
+    return histories.read(Watched("arm", arms, since, scopes, own=own), until=now)
 
 
 def _list_running(store: Store, environment: str) -> tuple[Flag, ...]:

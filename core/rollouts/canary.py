@@ -10,10 +10,11 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from core.arms.arms import Arm, ArmsReading, Metric
-from core.arms.comparisons import ArmComparison, compare_arms, say_amount, say_count, say_means, say_time
+from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_count, say_means, say_time
 from core.arms.sequential import ALPHA, MISMATCH_P, compare_shares
 from core.flags.canary_plan import CANARY, STABLE, Plan
 from core.flags.definition import FlagDefinition
+from core.metrics.definition import MetricDefinition
 from core.rollouts.ceiling import CEILING_ALPHA, find_breach
 
 MARGIN_ALPHA = ALPHA - CEILING_ALPHA  # of the false alarms, what the comparison of the metrics may use
@@ -31,7 +32,8 @@ class CanaryCall(StrEnum):
 class CanaryVerdict:
     """What to do, why in one sentence, and what the next step still needs (empty when it can be taken).
 
-    `mismatch_p` is the p-value of the user counts under the flag's shares (sample ratio check).
+    `mismatch_p` is the p-value of the user counts under the flag's shares (sample ratio check). `signals` are the
+    comparisons that can only pause it.
     """
 
     call: CanaryCall
@@ -40,6 +42,16 @@ class CanaryVerdict:
     comparisons: tuple[ArmComparison, ...] = ()
     mismatch_p: float | None = None
     is_healthy: bool = True
+    signals: tuple[ArmComparison, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamedMetrics:
+    """What the names in a plan stand for: its margins, its signals, and the names that no metric has."""
+
+    margins: tuple[Margin, ...]
+    signals: tuple[Margin, ...] = ()
+    undefined: tuple[str, ...] = ()
 
 
 class FlagEntry(Protocol):
@@ -73,45 +85,58 @@ def serves_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
 
 def decide_canary(
     plan: Plan, looks: Sequence[ArmsReading], *, share_pct: float, since: datetime, now: datetime,
-    is_random: bool = True,
+    is_random: bool = True, named: NamedMetrics | None = None,
 ) -> CanaryVerdict:  # fmt: skip
     """Return what to do with a canary that has had `share_pct` since `since`, from the readings of its two arms.
 
-    Pass `is_random=False` when rules also put users on green; their shares are then not checked.
+    Pass `is_random=False` when rules also put users on green; their shares are then not checked. `named` are the
+    metrics of the plan, by default its margins.
 
     The first of these that applies decides:
 
     1. Roll back: green's error rate is above the ceiling and surely above blue's, over the step or the last two hours.
     2. Hold: the user counts do not fit the flag's shares (p < 0.001), so no figure can be trusted.
     3. Roll back: a metric is significantly worse and not confirmed within its margin.
-    4. Hold: the step's time is not over, green has too few users, or a metric of both arms is not within its margin.
-    5. Promote.
+    4. Hold: a signal is significantly worse and not confirmed within its margin.
+    5. Hold: the step's time is not over, green has too few users, or a metric of both arms is not within its margin.
+    6. Promote.
 
     Always valid: however often you check, a green as good as blue is rolled back with a chance of at most 5% per step,
     all metrics together, whatever blue's own error rate is. 4.5% are for the metrics (`sequential.half_width`, split by
-    `compare_arms`), 0.5% for the exact checks of the ceiling (`find_breach`). Smallest sample: 30 users per arm; none
-    for the ceiling.
+    `compare_arms`), 0.5% for the exact checks of the ceiling (`find_breach`). Signals have 5% of their own to pause it
+    wrongly. Smallest sample: 30 users per arm; none for the ceiling.
     """
+    named = named or NamedMetrics(plan.margins)
     if share_pct in (0, 100):
         return _say_one_arm(plan, share_pct)
     arms = looks[-1].arms if looks else {}
     blue, green = arms.get(STABLE, Arm()), arms.get(CANARY, Arm())
-    found = compare_arms(blue, green, plan.margins, alpha=MARGIN_ALPHA)
+    found = compare_arms(blue, green, named.margins, alpha=MARGIN_ALPHA)
+    signals = compare_arms(blue, green, named.signals, alpha=ALPHA)
+
+    def say(call: CanaryCall, reason: str, missing: tuple[str, ...] = (), *, healthy: bool = True) -> CanaryVerdict:
+        return CanaryVerdict(call, reason, missing, found, p, healthy, signals)
+
+    p = None
     if over := find_breach(looks, found, ceiling=plan.error_ceiling, since=since):
-        return CanaryVerdict(CanaryCall.ROLL_BACK, over, (), found, is_healthy=False)
+        return say(CanaryCall.ROLL_BACK, over, healthy=False)
     p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
     if is_random and p is not None and p < MISMATCH_P:
-        reason, due = _say_mismatch(blue, green, share_pct), ("users split as the flag says",)
-        return CanaryVerdict(CanaryCall.HOLD, reason, due, found, p, is_healthy=False)
+        lost = _say_mismatch(blue, green, share_pct)
+        return say(CanaryCall.HOLD, lost, ("users split as the flag says",), healthy=False)
     if worse := [each for each in found if each.is_worse]:
-        return CanaryVerdict(CanaryCall.ROLL_BACK, _say_worse(worse[0]), (), found, p, is_healthy=False)
-    if missing := _list_missing(plan, blue, green, found, share_pct=share_pct, elapsed=now - since):
-        return CanaryVerdict(CanaryCall.HOLD, _say_held(green, found), missing, found, p)
+        return say(CanaryCall.ROLL_BACK, _say_worse(worse[0]), healthy=False)
+    if worse := [each for each in signals if each.is_worse]:
+        due = tuple(f"signal {_say_unsure(each)}" for each in worse)
+        return say(CanaryCall.HOLD, f"Paused by a signal. {_say_worse(worse[0])}", due, healthy=False)
+    missing = _list_missing(plan, blue, green, found, share_pct=share_pct, elapsed=now - since)
+    if missing := (*missing, *_list_unjudged(named, found)):
+        return say(CanaryCall.HOLD, _say_held(green, found), missing)
     following = plan.share_after(share_pct)
     if following is None:
-        return CanaryVerdict(CanaryCall.HOLD, f"{share_pct:g}% is the last step of the plan.", (), found, p)
+        return say(CanaryCall.HOLD, f"{share_pct:g}% is the last step of the plan.")
     reason = f"Green can go from {share_pct:g}% to {following:g}%: {_say_safe(green, found)}."
-    return CanaryVerdict(CanaryCall.PROMOTE, reason, (), found, p)
+    return say(CanaryCall.PROMOTE, reason)
 
 
 def _say_one_arm(plan: Plan, share_pct: float) -> CanaryVerdict:
@@ -133,7 +158,7 @@ def _say_mismatch(blue: Arm, green: Arm, share_pct: float) -> str:
 
 def _say_safe(green: Arm, found: Sequence[ArmComparison]) -> str:
     margins = f"confirmed within the margin{'s' if len(found) > 1 else ''}"
-    return f"{', '.join(each.metric for each in found)} {margins} over {green.users:,} users"
+    return f"{', '.join(str(each.metric) for each in found)} {margins} over {green.users:,} users"
 
 
 def _list_missing(
@@ -155,6 +180,16 @@ def _list_missing(
         if each.difference is not None and not each.is_safe:
             missing.append(f"{_say_unsure(each)}{_say_wait(each, users, elapsed)}")
     return tuple(missing)
+
+
+def _list_unjudged(named: NamedMetrics, found: Sequence[ArmComparison]) -> tuple[str, ...]:
+    """Own guardrails that cannot be judged hold a canary: whoever names one wants it judged."""
+    compared = {each.metric for each in found if each.difference is not None}
+    own = [each.metric for each in named.margins if isinstance(each.metric, MetricDefinition)]
+    return (
+        *(f"{metric}: enough numbers of it in both arms" for metric in own if metric not in compared),
+        *(f"the metric {name}: it is not defined here (quarterdeck metrics add)" for name in named.undefined),
+    )
 
 
 def _say_unsure(each: ArmComparison) -> str:

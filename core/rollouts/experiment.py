@@ -10,8 +10,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from core.arms.arms import HIGHER_IS_BETTER, Arm, ArmsReading, Metric
-from core.arms.comparisons import ArmComparison, Margin, compare_arms, say_amount, say_count, say_means, say_time
+from core.arms.arms import Arm, ArmsReading, ComparedMetric, Metric
+from core.arms.comparisons import (
+    ArmComparison,
+    Margin,
+    compare_arms,
+    is_higher_better,
+    say_amount,
+    say_count,
+    say_means,
+    say_time,
+)
 from core.arms.sequential import ALPHA, LEAST_USERS, MISMATCH_P, compare_shares, find_users_needed, find_visible_effect
 from core.rollouts.experiment_design import Design, Direction
 
@@ -38,7 +47,7 @@ class Lift:
     sign: int = 1
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> ComparedMetric:
         """The compared metric."""
         return self.compared.metric
 
@@ -161,7 +170,7 @@ def decide_experiment(design: Design, looks: Sequence[ArmsReading], progress: Ex
     broken = next((lift for lift in lifts if _is_guardrail(design, lift) and lift.compared.is_worse), None)
     if broken is not None:
         return ExperimentVerdict(ExperimentCall.STOP, _say_broken(design, broken), (), lifts, p)
-    decided = _decide(design, [lift for lift in lifts if lift.metric is design.metric], lifts)
+    decided = _decide(design, [lift for lift in lifts if lift.metric == design.metric], lifts)
     missing, wait = _list_missing(design, arms, lifts, progress, looks)
     if decided is not None and progress.now - progress.started >= design.min_run:
         return replace(decided, lifts=lifts, mismatch_p=p)
@@ -173,11 +182,12 @@ def compare_all(design: Design, arms: Mapping[str, Arm]) -> tuple[Lift, ...]:
     """Compare every other arm with the control, in each metric that both log; the deciding metric comes first."""
     alpha = ALPHA / (len(design.treatments) * (2 + len(design.guardrails)))
     guarded = {each.metric: each for each in design.guardrails}
-    order = [design.metric, *guarded, *(metric for metric in Metric if metric not in {design.metric, *guarded})]
+    judged = [design.metric, *guarded]
+    order = [*judged, *(metric for metric in (*design.further, *Metric) if metric not in judged)]
     control, lifts = arms.get(design.control, Arm()), []
     for arm in design.treatments:
         for metric in order:
-            margin = Margin(metric, design.effect) if metric is design.metric else guarded.get(metric)
+            margin = Margin(metric, design.effect) if metric == design.metric else guarded.get(metric)
             found = compare_arms(control, arms.get(arm, Arm()), [margin or Margin(metric, _SHOWN_ONLY)], alpha=alpha)
             lifts += [Lift(arm, replace(each, safe_alpha=ALPHA), _sign(design, metric)) for each in found]
     return tuple(sorted(lifts, key=lambda lift: order.index(lift.metric)))
@@ -198,7 +208,7 @@ def trace_lift(design: Design, looks: Sequence[ArmsReading], arm: str) -> tuple[
     every = -(-len(looks) // _MOST_TRACED) or 1
     traced: list[LiftTrace] = []
     for look in looks[(len(looks) - 1) % every :: every] if looks else ():
-        found = [each for each in compare_all(design, look.arms) if each.arm == arm and each.metric is design.metric]
+        found = [each for each in compare_all(design, look.arms) if each.arm == arm and each.metric == design.metric]
         traced += [LiftTrace(look.at, each.gain, each.least, each.most) for each in found if each.gain is not None]
     return tuple(traced)
 
@@ -222,14 +232,14 @@ def _count(look: ArmsReading) -> int:
     return sum(arm.users for arm in look.arms.values())
 
 
-def _sign(design: Design, metric: Metric) -> int:
+def _sign(design: Design, metric: ComparedMetric) -> int:
     """Minus one if the design reverses the metric's usual direction, else one."""
-    usual = Direction.UP if metric in HIGHER_IS_BETTER else Direction.DOWN
-    return -1 if metric is design.metric and design.direction is not usual else 1
+    usual = Direction.UP if is_higher_better(metric) else Direction.DOWN
+    return -1 if metric == design.metric and design.direction is not usual else 1
 
 
 def _is_guardrail(design: Design, lift: Lift) -> bool:
-    return any(each.metric is lift.metric for each in design.guardrails)
+    return any(each.metric == lift.metric for each in design.guardrails)
 
 
 def _find_mismatch(design: Design, arms: Mapping[str, Arm], progress: ExperimentProgress) -> tuple[float | None, str]:
@@ -277,8 +287,8 @@ def _decide(design: Design, primary: Sequence[Lift], lifts: Sequence[Lift]) -> E
     return None
 
 
-def _logs(lifts: Sequence[Lift], arm: str, metric: Metric) -> bool:
-    return any(lift.arm == arm and lift.metric is metric for lift in lifts)
+def _logs(lifts: Sequence[Lift], arm: str, metric: ComparedMetric) -> bool:
+    return any(lift.arm == arm and lift.metric == metric for lift in lifts)
 
 
 def _list_missing(
@@ -344,7 +354,7 @@ def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], pr
             f"{noted:,} users were exposed, but none is in the log: the session_id of a retrieval has to be the "
             "targeting key that the flag was evaluated for."
         )
-    known = [lift for lift in lifts if lift.metric is design.metric and lift.gain is not None]
+    known = [lift for lift in lifts if lift.metric == design.metric and lift.gain is not None]
     if not known:
         return f"Too early to tell: {users:,} users so far, each arm needs {LEAST_USERS}."
     first = max(known, key=lambda lift: lift.gain or 0.0)
@@ -357,7 +367,7 @@ def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], pr
     return f"{opening}: {first.arm} is between {ends} than {design.control} in {design.metric}, {users:,} users."
 
 
-def _say_gain(metric: Metric, gain: float) -> str:
+def _say_gain(metric: ComparedMetric, gain: float) -> str:
     return f"{say_amount(metric, gain)} {'better' if gain > 0 else 'worse'}"
 
 

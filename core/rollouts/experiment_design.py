@@ -10,11 +10,12 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from core.arms.arms import HIGHER_IS_BETTER, Metric
-from core.arms.comparisons import RELATIVE, Margin
+from core.arms.arms import ComparedMetric, Metric
+from core.arms.comparisons import Margin, is_higher_better, is_relative
 from core.errors import InvalidInput
 from core.flags.canary_plan import check_services
 from core.flags.definition import FlagDefinition, set_metadata
+from core.metrics.definition import MetricDefinition, read_metric, write_metric
 from quarterdeck.definitions import experiment_variants, read_shares
 
 MAX_NAME = 100
@@ -36,20 +37,27 @@ class Design:
     """What is compared: the arms (control first) with their shares of users, and the metric that decides.
 
     `effect` is the smallest worthwhile difference, in the metric's unit (for latency and cost: as a share of the
-    control's mean). A guardrail is how much worse another metric may get. `services` are those whose rows are compared;
-    none means all.
+    control's mean). A guardrail is how much worse another metric may get. `further` metrics are only shown.
+    `services` are those whose rows are compared; none means all. Own metrics are kept with their definition.
     """
 
     name: str
     flag: str
     arms: tuple[str, ...]
     shares: tuple[float, ...]
-    metric: Metric
+    metric: ComparedMetric
     direction: Direction
     effect: float
     guardrails: tuple[Margin, ...]
     min_run: timedelta
     services: tuple[str, ...] = ()
+    further: tuple[MetricDefinition, ...] = ()
+
+    @property
+    def own_metrics(self) -> tuple[MetricDefinition, ...]:
+        """Its metrics that are not among those of Metric."""
+        named = (self.metric, *(each.metric for each in self.guardrails), *self.further)
+        return tuple(dict.fromkeys(each for each in named if isinstance(each, MetricDefinition)))
 
     @property
     def control(self) -> str:
@@ -63,9 +71,9 @@ class Design:
 
 
 def plan_experiment(
-    key: str, definition: FlagDefinition, *, name: str, metric: Metric, effect: float, control: str = "",
+    key: str, definition: FlagDefinition, *, name: str, metric: ComparedMetric, effect: float, control: str = "",
     direction: Direction | None = None, guardrails: Iterable[Margin] = (), min_run: timedelta = USUAL_RUN,
-    services: Iterable[str] = (),
+    services: Iterable[str] = (), further: Iterable[ComparedMetric] = (),
 ) -> Design:  # fmt: skip
     """Return the design of an experiment on this flag. Raises InvalidInput, naming the field.
 
@@ -85,10 +93,11 @@ def plan_experiment(
     if not timedelta(0) <= min_run <= LONGEST_RUN:
         raise InvalidInput("min_run", f"must be 0 to {LONGEST_RUN.days} days")
     arms = (first, *(arm for arm in shares if arm != first))
-    usual = Direction.UP if metric in HIGHER_IS_BETTER else Direction.DOWN
+    usual = Direction.UP if is_higher_better(metric) else Direction.DOWN
     return Design(
         name, key, arms, tuple(shares[arm] for arm in arms), metric, direction or usual, float(effect),
         _check_guardrails(tuple(guardrails), metric), min_run, check_services(services),
+        tuple(dict.fromkeys(each for each in further if isinstance(each, MetricDefinition))),
     )  # fmt: skip
 
 
@@ -111,42 +120,58 @@ def note_users(definition: Mapping[str, Any], noted: Any) -> dict[str, Any]:
     return set_metadata(definition, {"experiment": noted})
 
 
-def parse_metric(text: str) -> Metric:
-    """Return the metric with this name. Raises InvalidInput."""
+def parse_metric(text: str, known: Iterable[MetricDefinition] = ()) -> ComparedMetric:
+    """Return the metric with this name: one of Metric, or one of the `known` others. Raises InvalidInput."""
     names = {str(metric): metric for metric in Metric} | {metric.name.lower(): metric for metric in Metric}
-    found = names.get(text.strip().lower().replace("-", " "))
+    wanted = text.strip().lower()
+    found: ComparedMetric | None = names.get(wanted.replace("-", " "))
+    others = [metric for metric in known if metric.name.lower() not in names]
+    found = found or next((metric for metric in others if metric.name.casefold() == text.strip().casefold()), None)
     if found is None:
-        raise InvalidInput("metric", f"there is no metric {text[:40]!r}; there are: {', '.join(names)}")
+        listed = ", ".join((*names, *(metric.name for metric in others)))
+        raise InvalidInput("metric", f"there is no metric {text[:60]!r}; there are: {listed}")
     return found
 
 
-def parse_guardrail(text: str) -> Margin:
-    """Return the guardrail written as `latency=0.15`. Raises InvalidInput."""
-    name, _, amount = text.partition("=")
+def parse_guardrail(text: str, known: Iterable[MetricDefinition] = ()) -> Margin:
+    """Return the guardrail written as `latency=0.15`; an own metric has a margin of its own. Raises InvalidInput."""
+    name, sign, amount = text.partition("=")
+    metric = parse_metric(name, known)
+    if not sign and isinstance(metric, MetricDefinition):
+        return Margin(metric, metric.margin)
     try:
-        return Margin(parse_metric(name), float(amount))
+        return Margin(metric, float(amount))
     except ValueError:
         raise InvalidInput("guardrail", f"write it as latency=0.15, not {text[:40]!r}") from None
 
 
 def write_design(design: Design) -> dict[str, Any]:
     """Return the design as JSON values."""
+    own = [write_metric(each) for each in design.own_metrics]
     return {
         "name": design.name, "flag": design.flag, "arms": dict(zip(design.arms, design.shares, strict=True)),
         "control": design.control, "metric": str(design.metric), "direction": str(design.direction),
         "effect": design.effect, "guardrails": {str(each.metric): each.amount for each in design.guardrails},
         "min_run_s": design.min_run.total_seconds(), **({"services": list(design.services)} if design.services else {}),
+        **({"further": [str(each) for each in design.further]} if design.further else {}),
+        **({"own_metrics": own} if own else {}),
     }  # fmt: skip
 
 
 def read_design(kept: Mapping[str, Any]) -> Design:
     """Return the design that `write_design` wrote."""
     arms = (kept["control"], *(arm for arm in kept["arms"] if arm != kept["control"]))
+    own = {each["name"]: read_metric(each) for each in kept.get("own_metrics", ())}
+
+    def named(name: str) -> ComparedMetric:
+        return own[name] if name in own else Metric(name)
+
     return Design(
-        kept["name"], kept["flag"], arms, tuple(kept["arms"][arm] for arm in arms), Metric(kept["metric"]),
+        kept["name"], kept["flag"], arms, tuple(kept["arms"][arm] for arm in arms), named(kept["metric"]),
         Direction(kept["direction"]), kept["effect"],
-        tuple(Margin(Metric(metric), amount) for metric, amount in kept["guardrails"].items()),
+        tuple(Margin(named(metric), amount) for metric, amount in kept["guardrails"].items()),
         timedelta(seconds=kept["min_run_s"]), tuple(kept.get("services", ())),
+        tuple(own[name] for name in kept.get("further", ())),
     )  # fmt: skip
 
 
@@ -169,14 +194,16 @@ def _read_arms(key: str, definition: FlagDefinition) -> dict[str, float]:
     return {arm: share / whole for arm, share in shares.items()}
 
 
-def _check_guardrails(guardrails: tuple[Margin, ...], metric: Metric) -> tuple[Margin, ...]:
+def _check_guardrails(guardrails: tuple[Margin, ...], metric: ComparedMetric) -> tuple[Margin, ...]:
     metrics = [each.metric for each in guardrails]
     if metric in metrics:
         raise InvalidInput("guardrail", f"{metric} already decides, so it cannot be a guardrail")
     for each in guardrails:
         if metrics.count(each.metric) > 1:
             raise InvalidInput("guardrail", f"{each.metric} is listed twice")
-        if not math.isfinite(each.amount) or not 0 < each.amount <= 1:
-            unit = "a share of the control's mean" if each.metric in RELATIVE else "its unit"
-            raise InvalidInput("guardrail", f"{each.metric}: give a number above 0 and at most 1, in {unit}")
+        is_free = isinstance(each.metric, MetricDefinition) and not (each.metric.is_share or each.metric.is_relative)
+        if not math.isfinite(each.amount) or each.amount <= 0 or (each.amount > 1 and not is_free):
+            unit = "a share of the control's mean" if is_relative(each.metric) else "its unit"
+            most = "" if is_free else " and at most 1"
+            raise InvalidInput("guardrail", f"{each.metric}: give a number above 0{most}, in {unit}")
     return guardrails

@@ -61,7 +61,10 @@ def report_experiment(
     looks: tuple[ArmsReading, ...] = ()
     if users:
         scopes = scopes_of_flag(experiment.environment, design.services)
-        watched = Watched("", design.arms, experiment.started, scopes, expects=True)
+        watched = Watched(
+            "", design.arms, experiment.started, scopes,
+            expects=True, own=design.own_metrics, drawn_since=experiment.drawn_since,
+        )  # fmt: skip
         looks = histories.read(watched, until=until, exposures=users)
     disturbance = _find_disturbance(store, experiment)
     verdict = decide_experiment(design, looks, ExperimentProgress(experiment.started, until, noted, disturbance))

@@ -13,28 +13,31 @@ from app.http.v1.changes import ChangeAnswer, Make
 from app.http.v1.models import Answered, Asked, Environment, Limit, Page, Position, Reasoned, cut_page
 from app.http.v1.reads import load_canaries, load_experiments
 from app.http.v1.routing import make_router
-from core.arms.arms import Metric
 from core.arms.comparisons import ArmComparison, Margin
 from core.audit.acts import Act
 from core.errors import Conflict
 from core.flags.store import Flag, get_flag
+from core.metrics.daily import list_metrics
+from core.metrics.definition import MAX_METRIC_NAME, MetricDefinition
 from core.rollouts.canaries import CanaryReport, get_canary, promote_canary, roll_back_canary
 from core.rollouts.canary import CanaryCall
 from core.rollouts.experiment import ExperimentCall
-from core.rollouts.experiment_design import Direction, plan_experiment
+from core.rollouts.experiment_design import Direction, parse_guardrail, parse_metric, plan_experiment
 from core.rollouts.experiment_records import Experiment, ExperimentState, get_experiment
 from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
+from quarterdeck.scope import Scope
 
 router = make_router("rollouts")
 LONGEST_KEY = 300
 Key = Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
+MetricName = Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME, description="A name of /v1/metrics.")]
 
 
 class ComparisonAnswer(Answered):
     """One metric of green compared with blue: how much worse it is, with the bounds that hold at any time."""
 
-    metric: Metric
+    metric: str
     stable_mean: float | None
     other_mean: float | None
     margin: float = Field(description="How much worse it may be, in the metric's unit.")
@@ -58,13 +61,14 @@ class CanaryAnswer(Answered):
     reason: str
     missing: tuple[str, ...]
     comparisons: tuple[ComparisonAnswer, ...]
+    signals: tuple[ComparisonAnswer, ...] = Field(description="Metrics that only pause it.")
 
 
 class LiftAnswer(Answered):
     """How much better an arm is than the control in a metric, with the bounds that hold at any time."""
 
     arm: str
-    metric: Metric
+    metric: str
     gain: float | None
     least: float | None
     most: float | None
@@ -79,7 +83,7 @@ class ExperimentAnswer(Answered):
     state: ExperimentState
     version: int = Field(description="Send it with a change: 409 if somebody else was faster.")
     arms: tuple[str, ...] = Field(description="The control first.")
-    metric: Metric
+    metric: str
     direction: Direction
     effect: float
     started: datetime
@@ -104,8 +108,8 @@ class CanaryMove(Reasoned):
 class GuardrailChange(Asked):
     """How much worse another metric may get."""
 
-    metric: Metric
-    amount: float = Field(gt=0, le=1)
+    metric: MetricName
+    amount: float | None = Field(None, gt=0, description="Of an own metric, its margin by default.")
 
 
 class ExperimentStart(Reasoned):
@@ -114,11 +118,12 @@ class ExperimentStart(Reasoned):
     name: Name
     flag: Key
     version: int = Field(ge=1, description="The flag's version.")
-    metric: Metric
+    metric: MetricName
     effect: float = Field(gt=0, description="The smallest difference worth having, in the metric's unit.")
     control: str = Field("", max_length=300)
     direction: Direction | None = None
-    guardrails: tuple[GuardrailChange, ...] = Field((), max_length=6)
+    guardrails: tuple[GuardrailChange, ...] = Field((), max_length=20)
+    further: tuple[MetricName, ...] = Field((), max_length=20, description="Metrics that are shown and decide nothing.")
     min_run_days: float = Field(7.0, ge=0, le=365)
     services: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field((), max_length=20)
     environment: str | None = Field(None, max_length=64)
@@ -188,10 +193,12 @@ def post_experiment(body: ExperimentStart, make: Make) -> ChangeAnswer:
 
     def start(act: Act) -> int:
         flag = _expect(get_flag(get_store(), environment, body.flag), body)
+        known = list_metrics(get_store(), Scope(environment, ""))
         design = plan_experiment(
-            flag.key, flag.view, name=body.name, metric=body.metric, effect=body.effect, control=body.control,
-            direction=body.direction, guardrails=[Margin(each.metric, each.amount) for each in body.guardrails],
-            min_run=timedelta(days=body.min_run_days), services=body.services,
+            flag.key, flag.view, name=body.name, metric=parse_metric(body.metric, known), effect=body.effect,
+            control=body.control, direction=body.direction, min_run=timedelta(days=body.min_run_days),
+            guardrails=[_read_guardrail(each, known) for each in body.guardrails], services=body.services,
+            further=[parse_metric(each, known) for each in body.further],
         )  # fmt: skip
         return start_experiment(get_store(), flag, design, act)
 
@@ -221,6 +228,12 @@ def decide_one_experiment(body: ExperimentDecision, make: Make) -> ChangeAnswer:
     )  # fmt: skip
 
 
+def _read_guardrail(asked: GuardrailChange, known: Iterable[MetricDefinition]) -> Margin:
+    if asked.amount is None:
+        return parse_guardrail(asked.metric, known)
+    return Margin(parse_metric(asked.metric, known), asked.amount)
+
+
 def _expect(flag: Flag, asked: CanaryMove | ExperimentStart) -> Flag:
     """Return the flag if it is the version that the caller saw. Raises Conflict."""
     if flag.version != asked.version:
@@ -241,12 +254,13 @@ def _describe_canary(report: CanaryReport) -> CanaryAnswer:
         flag=report.flag.key, version=report.flag.version, share_pct=report.share_pct, since=report.since,
         is_planned=report.is_planned, call=verdict.call, is_healthy=verdict.is_healthy, reason=verdict.reason,
         missing=verdict.missing, comparisons=tuple(map(_describe_comparison, verdict.comparisons)),
+        signals=tuple(map(_describe_comparison, verdict.signals)),
     )  # fmt: skip
 
 
 def _describe_comparison(compared: ArmComparison) -> ComparisonAnswer:
     return ComparisonAnswer(
-        metric=compared.metric, stable_mean=_known(compared.stable.mean), other_mean=_known(compared.other.mean),
+        metric=str(compared.metric), stable_mean=_known(compared.stable.mean), other_mean=_known(compared.other.mean),
         margin=compared.margin, harm=compared.harm, least_harm=_known(compared.least_harm),
         most_harm=_known(compared.most_harm), is_safe=compared.is_safe, is_worse=compared.is_worse,
     )  # fmt: skip
@@ -255,12 +269,14 @@ def _describe_comparison(compared: ArmComparison) -> ComparisonAnswer:
 def _describe_experiment(report: ExperimentReport) -> ExperimentAnswer:
     experiment, verdict, design = report.experiment, report.verdict, report.experiment.design
     lifts: Iterable[LiftAnswer] = (
-        LiftAnswer(arm=each.arm, metric=each.metric, gain=each.gain, least=_known(each.least), most=_known(each.most))
+        LiftAnswer(
+            arm=each.arm, metric=str(each.metric), gain=each.gain, least=_known(each.least), most=_known(each.most)
+        )
         for each in verdict.lifts
     )
     return ExperimentAnswer(
         name=design.name, flag=design.flag, environment=experiment.environment, state=experiment.state,
-        version=experiment.version, arms=design.arms, metric=design.metric, direction=design.direction,
+        version=experiment.version, arms=design.arms, metric=str(design.metric), direction=design.direction,
         effect=design.effect, started=experiment.started, started_by=experiment.started_by, ended=experiment.ended,
         winner=experiment.winner, users=report.noted, call=verdict.call, reason=verdict.reason,
         missing=verdict.missing, lifts=tuple(lifts),

@@ -51,7 +51,7 @@ def render_canaries(environment: str) -> None:
     report = by_key.get(chosen or first, by_key[first])
     render_verdict(report)
     if report.looks:
-        render_comparisons(report.verdict.comparisons)
+        render_comparisons(report.verdict.comparisons, report.verdict.signals)
         render_charts(report)
     render_actions(report)
     ui.render_said(f"canary-{report.flag.key}")
@@ -88,22 +88,23 @@ def render_verdict(report: CanaryReport) -> None:
         st.markdown("Missing for the next step:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
 
 
-def render_comparisons(found: Sequence[ArmComparison]) -> None:
-    """Every metric that both arms log."""
-    if not found:
+def render_comparisons(found: Sequence[ArmComparison], signals: Sequence[ArmComparison] = ()) -> None:
+    """Every metric that both arms log: guardrails roll back, signals only pause."""
+    if not found and not signals:
         return
-    ui.show_table([_row(each) for each in found], key="canaries-metrics", file_name="canary.csv")
+    rows = [_row(each, "guardrail") for each in found] + [_row(each, "signal") for each in signals]
+    ui.show_table(rows, key="canaries-metrics", file_name="canary.csv")
     st.caption(
         "A user is a session id and counts once, however often they asked. An error is a retrieval without a score. "
         f"The verdict is always valid: all metrics together hold at every check with {1 - ALPHA:.0%}."
     )
 
 
-def _row(each: ArmComparison) -> dict[str, object]:
+def _row(each: ArmComparison, role: str) -> dict[str, object]:
     stable, other = (say_value(each.metric, moments.mean) for moments in (each.stable, each.other))
     known = each.difference is not None
     return {
-        "metric": str(each.metric), "blue": stable, "green": other,
+        "metric": str(each.metric), "role": role, "blue": stable, "green": other,
         "green is": _say_harm(each, each.harm) if each.harm is not None else "—",
         "at best": _say_harm(each, each.least_harm) if known else "—",
         "at worst": _say_harm(each, each.most_harm) if known else "—",
@@ -125,32 +126,43 @@ def _say_so(each: ArmComparison) -> str:
 
 def render_charts(report: CanaryReport) -> None:
     """Both arms over time, and the confidence sequence of their difference."""
-    logged = [each.metric for each in report.verdict.comparisons]
+    found = {each.metric: each for each in (*report.verdict.comparisons, *report.verdict.signals)}
+    logged = list(found)
     if not logged:
         return
     names = [str(metric) for metric in logged]
     chosen = st.segmented_control(
-        "Metric", names, default=names[0], required=True, key="canary_metric", label_visibility="collapsed"
+        "Metric",
+        names,
+        default=names[0],
+        required=True,
+        key="canary_metric",
+        label_visibility="collapsed",
+        format_func=plain,
     )
     metric = logged[names.index(chosen)] if chosen in names else logged[0]
     left, right = st.columns(2)
     with left:
         figure = charts.draw_arms(
-            report.looks, metric, colors=ui.ARM_COLORS, title=f"{str(metric).capitalize()} of both arms"
+            report.looks, metric, colors=ui.ARM_COLORS, title=ui.chart_text(f"{metric} of both arms", 80).capitalize()
         )
-        ui.show_chart(figure, key="canaries-arms", alt=f"{metric} of blue and green over time")
+        ui.show_chart(figure, key="canaries-arms", alt=f"{plain(str(metric))} of blue and green over time")
     with right:
-        traced = trace_harm(report.looks, metric, report.plan.margins, stable=STABLE, other=CANARY, alpha=MARGIN_ALPHA)
+        is_signal = metric in {each.metric for each in report.verdict.signals}
+        margins, alpha = (report.named.signals, ALPHA) if is_signal else (report.named.margins, MARGIN_ALPHA)
+        traced = trace_harm(report.looks, metric, margins, stable=STABLE, other=CANARY, alpha=alpha)
         if not traced:
             st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
             return
-        margin = next(each.margin for each in report.verdict.comparisons if each.metric is metric)
         figure = charts.draw_interval(
             [each.at for each in traced], [each.harm for each in traced],
             ([each.least for each in traced], [each.most for each in traced]), metric,
-            limits={"allowed": margin}, color=ui.ARM_COLORS[CANARY], title="How much worse green is (below 0: better)",
+            limits={"allowed": found[metric].margin}, color=ui.ARM_COLORS[CANARY],
+            title="How much worse green is (below 0: better)",
         )  # fmt: skip
-        ui.show_chart(figure, key="canaries-interval", alt=f"How much worse green is in {metric}, with its interval")
+        ui.show_chart(
+            figure, key="canaries-interval", alt=f"How much worse green is in {plain(str(metric))}, with its interval"
+        )
 
 
 def render_actions(report: CanaryReport) -> None:

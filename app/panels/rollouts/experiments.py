@@ -7,12 +7,13 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
+from app.panels.rollouts.metrics import render_metrics
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store, list_services
 from app.text import plain
 from app.visitor import lock, make_act
-from core.arms.arms import Metric
-from core.arms.comparisons import RELATIVE, say_amount, say_time, say_value
+from core.arms.arms import ComparedMetric, Metric
+from core.arms.comparisons import is_relative, say_amount, say_time, say_value
 from core.arms.sequential import ALPHA, LEAST_USERS
 from core.audit.actions import Action
 from core.audit.acts import Act
@@ -20,6 +21,8 @@ from core.flags.impact import must_type_name
 from core.flags.preview import preview_change
 from core.flags.schedule import parse_duration
 from core.flags.store import Flag, list_flags
+from core.metrics.daily import list_metrics
+from core.metrics.definition import MetricDefinition
 from core.rollouts.experiment import ExperimentCall, Lift, trace_lift
 from core.rollouts.experiment_design import (
     Design,
@@ -33,7 +36,7 @@ from core.rollouts.experiment_design import (
 from core.rollouts.experiment_records import Experiment, ExperimentState
 from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
 from quarterdeck.definitions import serve_to_all
-from quarterdeck.scope import fold_environment
+from quarterdeck.scope import Scope, fold_environment
 
 LOOKS = {
     ExperimentCall.WAIT: ui.StatusLook("Running", "blue", "◐"),
@@ -72,6 +75,7 @@ def render_experiments(environment: str) -> None:
         render_report(by_name[chosen])
     ui.render_said(_ACTIONS)
     render_start(environment)
+    render_metrics(environment)
 
 
 def say_standing(report: ExperimentReport) -> str:
@@ -144,9 +148,9 @@ def say_design(report: ExperimentReport) -> str:
     )
 
 
-def say_limit(metric: Metric, amount: float) -> str:
-    """An effect or a guardrail as it was entered: for latency and cost, a share of the control's mean."""
-    return f"{amount:.0%}" if metric in RELATIVE else say_amount(metric, amount)
+def say_limit(metric: ComparedMetric, amount: float) -> str:
+    """An effect or a guardrail as it was entered: for latency, cost and the like, a share of the control's mean."""
+    return f"{amount:.0%}" if is_relative(metric) else say_amount(metric, amount)
 
 
 def render_charts(report: ExperimentReport) -> None:
@@ -163,16 +167,16 @@ def render_charts(report: ExperimentReport) -> None:
     with left:
         render_lift(report, treatment, color=colors[treatment])
     with right:
-        title = f"{str(design.metric).capitalize()} of each arm"
+        title = ui.chart_text(f"{design.metric} of each arm", 80).capitalize()
         figure = charts.draw_arms(report.looks, design.metric, colors=colors, title=title)
-        ui.show_chart(figure, key="experiments-arms", alt=f"{design.metric} of every arm over time")
+        ui.show_chart(figure, key="experiments-arms", alt=f"{plain(str(design.metric))} of every arm over time")
 
 
 def render_lift(report: ExperimentReport, treatment: str, *, color: str) -> None:
     """The confidence sequence of the metric that decides."""
     design = report.experiment.design
     traced = trace_lift(design, report.looks, treatment)
-    lift = next((each for each in report.verdict.lifts if each.arm == treatment and each.metric is design.metric), None)
+    lift = next((each for each in report.verdict.lifts if each.arm == treatment and each.metric == design.metric), None)
     if not traced or lift is None:
         st.caption(f"The interval of the difference is drawn once each arm has {LEAST_USERS} users.")
         return
@@ -219,9 +223,9 @@ def render_table(report: ExperimentReport) -> None:
 def describe_lift(design: Design, lift: Lift) -> dict[str, object]:
     """One metric of one arm as a row."""
     compared, known = lift.compared, lift.gain is not None
-    guard = next((each for each in design.guardrails if each.metric is lift.metric), None)
+    guard = next((each for each in design.guardrails if each.metric == lift.metric), None)
     limit = f"{say_amount(lift.metric, compared.margin)} {'worse' if guard else 'better'}"
-    role = "decides" if lift.metric is design.metric else "guardrail" if guard else "shown only"
+    role = "decides" if lift.metric == design.metric else "guardrail" if guard else "shown only"
     share = 100 * lift.gain / compared.stable.mean if lift.gain is not None and compared.stable.mean else None
     return {
         "metric": str(lift.metric), "role": role, "arm": lift.arm,
@@ -232,9 +236,16 @@ def describe_lift(design: Design, lift: Lift) -> dict[str, object]:
         "at least": say_gain(lift, lift.least) if known else "—",
         "at most": say_gain(lift, lift.most) if known else "—",
         "limit": limit if role != "shown only" else "—",
-        "in %": share if lift.metric in RELATIVE else None,
-        "unit": UNITS[lift.metric], "users": compared.other.users, "control's users": compared.stable.users,
+        "in %": share if is_relative(lift.metric) else None,
+        "unit": say_unit(lift.metric), "users": compared.other.users, "control's users": compared.stable.users,
     }  # fmt: skip
+
+
+def say_unit(metric: ComparedMetric) -> str:
+    """The unit of a metric; of an own one also what it is."""
+    if isinstance(metric, Metric):
+        return UNITS[metric]
+    return f"{metric.shown_unit}: {metric.definition}".removeprefix(": ")
 
 
 def say_so(lift: Lift, *, is_guardrail: bool) -> str:
@@ -337,7 +348,9 @@ def render_design(flag: Flag) -> None:
         left.text_input("Name of the experiment", key="experiment-name", max_chars=100)
         usual = find_control(arms, flag.view)
         middle.selectbox("Control", arms, arms.index(usual) if usual else None, key=f"control-{flag.key}")
-        right.selectbox("Metric that decides", [str(metric) for metric in Metric], key="experiment-metric")
+        others = list_others(flag.environment)
+        names = [str(metric) for metric in (*Metric, *others)]
+        right.selectbox("Metric that decides", names, key="experiment-metric", format_func=plain)
         left.number_input(
             "Smallest effect worth having", 0.0001, None, 0.02, 0.01, format="%.4f", key="experiment-effect",
             help="In the metric's unit; of latency and cost a share of the control's mean, 0.1 for a tenth",
@@ -346,7 +359,11 @@ def render_design(flag: Flag) -> None:
         right.text_input("Runs at least", "7d", key="experiment-run", help="Like 12h or 7d")
         left.text_input(
             "Guardrails", "latency=0.15, errors=0.02", key="experiment-guardrails", max_chars=300,
-            help="How much worse a metric may be; of latency and cost a share. None if left empty",
+            help="How much worse a metric may be; of latency and cost a share. Own metrics have a margin",
+        )  # fmt: skip
+        middle.multiselect(
+            "Also shown", names[len(Metric) :], key="experiment-further", format_func=plain,
+            help="Metrics that decide nothing; the usual ones are always shown",
         )  # fmt: skip
         known = [scope.service for scope in list_services() if scope.environment == fold_environment(flag.environment)]
         right.multiselect(
@@ -360,19 +377,26 @@ def render_design(flag: Flag) -> None:
     ui.render_said(_START)
 
 
+def list_others(environment: str) -> list[MetricDefinition]:
+    """The metrics of an environment besides those of Metric."""
+    usual = {str(metric) for metric in Metric}
+    return [each for each in list_metrics(get_store(), Scope(environment, "")) if each.name not in usual]
+
+
 def start(flag: Flag) -> None:
     """Start the experiment that the form describes."""
     state = st.session_state
 
     def run() -> int:
-        way = state["experiment-direction"]
+        way, known = state["experiment-direction"], list_others(flag.environment)
         design = plan_experiment(
-            flag.key, flag.view, name=state["experiment-name"], metric=parse_metric(state["experiment-metric"]),
+            flag.key, flag.view, name=state["experiment-name"], metric=parse_metric(state["experiment-metric"], known),
             effect=state["experiment-effect"], control=state[f"control-{flag.key}"] or "",
             direction=None if way == AS_USUAL else Direction(way),
-            guardrails=[parse_guardrail(part) for part in _split(state["experiment-guardrails"])],
+            guardrails=[parse_guardrail(part, known) for part in _split(state["experiment-guardrails"])],
             min_run=timedelta(seconds=parse_duration(state["experiment-run"])),
             services=state["experiment-services"],
+            further=[parse_metric(name, known) for name in state["experiment-further"]],
         )  # fmt: skip
         act = make_act(state["experiment-start-reason"], flag.environment)
         try:

@@ -87,6 +87,8 @@ from core.log.questions import list_page
 from core.log.service_operations import merge_services, rename_service, save_service
 from core.log.services import ServiceSettings
 from core.log.subjects import DataSubject
+from core.metrics.definition import MetricDefinition, MetricSource, Statistic
+from core.metrics.operations import add_metric, remove_metric
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
 from core.prompts import promotion
@@ -233,6 +235,7 @@ class Prompts:
 
 CASE = NewCase("What is a plugin?", (), "A refusal is right.", answerable=False)
 FILED = (Case("c01", "Who frees an mbuf?", ("mbuf.md",), "The driver.", answerable=True),)
+STARS = MetricDefinition("stars", MetricSource.SCORE, Statistic.MEAN, "stars")
 RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", DriftStatus.DRIFTING)
 PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
@@ -354,6 +357,8 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "log.service_operations.merge_services": (ADMIN, lambda w, by: merge_services(w.store, UNNAMED, ANSWERS, by)),
     "log.mapping.relearn_scores": (ADMIN, lambda w, by: relearn_scores(w.store, ANSWERS, by)),
+    "metrics.operations.add_metric": (EDITOR, lambda w, by: add_metric(w.store, STARS, by)),
+    "metrics.operations.remove_metric": (EDITOR, lambda w, by: remove_metric(w.store, "old stars", by)),
     "alerts.operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
     "alerts.operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
     "reverts.revert": (EDITOR, lambda w, by: reverts.revert(w.store, _entry_of(w, "flag.update"), by)),
@@ -495,6 +500,7 @@ def fill(store: Store, folder: Path) -> None:
         swap_index(store, "default", name, replace(SETUP, at=BUILT), expected=former)
     retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
     save_alert_rule(store, replace(RULE, name="rota"), SETUP)
+    add_metric(store, replace(STARS, name="old stars"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     save_view(store, SavedView("kept", ()), SETUP)
     add_cases(store, "qa", [CASE], SETUP)
