@@ -73,11 +73,12 @@ def serves_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
 
 def decide_canary(
     plan: Plan, looks: Sequence[ArmsReading], *, share_pct: float, since: datetime, now: datetime,
-    is_random: bool = True,
+    is_random: bool = True, reached: float = 1.0,
 ) -> CanaryVerdict:  # fmt: skip
     """Return what to do with a canary that has had `share_pct` since `since`, from the readings of its two arms.
 
-    Pass `is_random=False` when rules also put users on green; their shares are then not checked.
+    Pass `is_random=False` when rules also put users on green; their shares are then not checked. `reached` is the share
+    of all counted users whom the flag may touch: those in a holdout are on blue, and comparable, but were never drawn.
 
     The first of these that applies decides:
 
@@ -99,9 +100,10 @@ def decide_canary(
     found = compare_arms(blue, green, plan.margins, alpha=MARGIN_ALPHA)
     if over := find_breach(looks, found, ceiling=plan.error_ceiling, since=since):
         return CanaryVerdict(CanaryCall.ROLL_BACK, over, (), found, is_healthy=False)
-    p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
+    expected_pct = share_pct * reached
+    p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - expected_pct, CANARY: expected_pct})
     if is_random and p is not None and p < MISMATCH_P:
-        reason, due = _say_mismatch(blue, green, share_pct), ("users split as the flag says",)
+        reason, due = _say_mismatch(blue, green, expected_pct), ("users split as the flag says",)
         return CanaryVerdict(CanaryCall.HOLD, reason, due, found, p, is_healthy=False)
     if worse := [each for each in found if each.is_worse]:
         return CanaryVerdict(CanaryCall.ROLL_BACK, _say_worse(worse[0]), (), found, p, is_healthy=False)

@@ -12,6 +12,8 @@ from core.audit.acts import MAX_TEXT, Act, Change, changing
 from core.audit.gate import Origin
 from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.flags.definition import FlagDefinition
+from core.flags.layer_store import get_holdout
+from core.flags.layers import hold_out
 from core.flags.operations import check_typed_name, replace_definition
 from core.flags.schedule import (
     Schedule,
@@ -122,7 +124,7 @@ def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
 
 def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep, *, now: datetime) -> str:
     number, count = schedule.next_step + 1, len(schedule.steps)
-    wanted = apply_step(flag.definition, step)
+    wanted = hold_out(get_holdout(store, flag.environment), flag.key, apply_step(flag.definition, step))
     reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"
     act = Act(
         f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now, origin=Origin.SERVER
