@@ -35,6 +35,8 @@ from quarterdeck.slices import find_outside, own_rules
 from quarterdeck.validation import HASH_VERSION
 from quarterdeck.weights import TOTAL_WEIGHT, move_shares, rescale, to_shares, to_weight
 
+REPORTED = "reported"
+
 
 def boolean_flag(
     *,
@@ -248,6 +250,15 @@ def experiment_variants(definition: Mapping[str, Any]) -> frozenset[str]:
         return frozenset(definition["variants"]) - {find_outside(definition)}
     except (InvalidInput, AttributeError, KeyError, TypeError, ValueError):
         return frozenset()
+
+
+def counts_reports_only(definition: Mapping[str, Any]) -> bool:
+    """Return whether a user counts as exposed once a service says so (metadata `exposure: reported`), not when asked.
+
+    For flags that are evaluated earlier than users see what they got, or for users who may never see it.
+    """
+    metadata = definition.get("metadata")
+    return isinstance(metadata, Mapping) and metadata.get("exposure") == REPORTED
 
 
 def set_weights(definition: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:

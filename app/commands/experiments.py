@@ -86,6 +86,7 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
     "--service", "services", multiple=True, metavar="NAME",
     help="Compare only the rows of this service (default: all services).",
 )  # fmt: skip
+@click.option("--reported", is_flag=True, help="Count users once a service reports what they saw, not when it asks.")
 @click.option("--layer", default="", help="Take only users of this layer whom no other experiment of it has.")
 @click.option(
     "--layer-share", default=10.0, show_default=True, type=float, help="Of the layer's users, this percentage."
@@ -95,7 +96,7 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
 def experiments_start(
     config: Config, *, name: str, key: str, metric: str, effect: float, direction: str | None, control: str,
     guardrails: tuple[str, ...], min_days: float, services: tuple[str, ...], layer: str, layer_share: float,
-    reason: str, as_json: bool,
+    reported: bool, reason: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Start an experiment on a flag. From now on, clients record who gets which variant.
 
@@ -115,7 +116,7 @@ def experiments_start(
         services=services,
     )  # fmt: skip
     act, place = Act(config.operator, reason, config.environment), LayerPlace(layer, layer_share) if layer else None
-    entry = start_experiment(store, flag, design, act, place=place)
+    entry = start_experiment(store, flag, design, act, place=place, reported=reported)
     arms = ", ".join(f"{arm} {share:.0%}" for arm, share in zip(design.arms, design.shares, strict=True))
     show(as_json, {"entry": entry, "arms": design.arms}, [f"{name} runs on {key}: {arms} (audit entry {entry})"])
 

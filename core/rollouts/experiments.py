@@ -12,6 +12,7 @@ from core.arms.histories import ArmHistories, Watched, scopes_of_flag
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing
 from core.errors import Conflict, InvalidInput
+from core.flags.definition import set_metadata
 from core.flags.layer_store import get_holdout, get_layer
 from core.flags.layers import hold_out, leave_layer, release, take_slice
 from core.flags.operations import check_definition, check_typed_name, save_definition
@@ -33,7 +34,7 @@ from core.rollouts.experiment_records import (
 from core.rollouts.history import list_flag_entries
 from core.rollouts.mismatch import count_crossed, explain_mismatch
 from quarterdeck.clock import from_ms
-from quarterdeck.definitions import experiment_variants, serve_to_all
+from quarterdeck.definitions import REPORTED, experiment_variants, serve_to_all
 from quarterdeck.store import Store
 
 
@@ -89,13 +90,14 @@ class LayerPlace:
 
 
 def start_experiment(
-    store: Store, flag: Flag, design: Design, by: Act, *, place: LayerPlace | None = None,
+    store: Store, flag: Flag, design: Design, by: Act, *, place: LayerPlace | None = None, reported: bool = False,
     typed_name: str | None = None, now: datetime | None = None,
 ) -> int:  # fmt: skip
     """Start an experiment on a flag: clients record exposures from now on. Returns the audit entry's id.
 
     With `place`, only users of the layer who are in none of its other experiments take part. Nobody in the holdout
-    does. A wide change in production needs the flag's key as `typed_name`; None skips this check.
+    does. With `reported`, users count as exposed where a service reports it, and not when it asks. A wide change in
+    production needs the flag's key as `typed_name`; None skips this check.
 
     Raises Conflict if the flag has a running experiment or an open schedule, if the name is taken, if the layer has too
     few free users, or if the flag was changed since it was read.
@@ -104,31 +106,48 @@ def start_experiment(
         raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key} already; stop it first")
     if planned := list_schedules(store, environment=flag.environment, flag=flag.key, states=OPEN):
         raise Conflict(f"the open schedule {planned[0].schedule_id} would move users of {flag.key}; cancel it first")
-    if any(each.design.name == design.name for each in list_experiments(store, flag.environment)):
-        raise Conflict(f"an experiment named {design.name!r} already exists; choose another name")
-    definition = prepare_start(store, flag, design.name, place)
+    check_free_name(store, flag.environment, design.name)
+    definition = prepare_start(store, flag, design.name, place, reported=reported)
     check_definition(flag.key, definition)
     if typed_name is not None and now is not None:
         check_typed_name(store, flag, definition, typed_name, now=now)
     drawn_since = find_start(list_flag_entries(store, flag.environment, flag.key)) or flag.updated
-    noted_before = flag.view.experiment
     with changing(store, by) as change:
-        started = from_ms(change.at_ms)
-        if not serves_alike(flag.definition, definition):
-            drawn_since = started
-        made = Experiment(flag.environment, design, definition, started, by.actor, drawn_since, noted_before)
-        save_experiment(change.connection, made)
-        save_definition(change, flag, definition)
-        change.record(
-            Action.EXPERIMENT_START, flag.key, ExperimentAudit(flag.definition),
-            ExperimentAudit(definition, design=design),
-        )  # fmt: skip
+        begin_experiment(change, flag, definition, design, drawn_since=drawn_since)
     return change.entry_id
 
 
-def prepare_start(store: Store, flag: Flag, name: str, place: LayerPlace | None = None) -> dict[str, Any]:
+def begin_experiment(
+    change: Change, flag: Flag, definition: dict[str, Any], design: Design, *, drawn_since: datetime
+) -> None:
+    """Save an experiment and its flag as `prepare_start` made it, in an open change. Raises Conflict.
+
+    `drawn_since` is when the flag began to serve its users as it does; a start that changes this draws them anew.
+    """
+    started = from_ms(change.at_ms)
+    since = drawn_since if serves_alike(flag.definition, definition) else started
+    noted_before = flag.view.experiment
+    made = Experiment(flag.environment, design, definition, started, change.act.actor, since, noted_before)
+    save_experiment(change.connection, made)
+    save_definition(change, flag, definition)
+    change.record(
+        Action.EXPERIMENT_START, flag.key, ExperimentAudit(flag.definition), ExperimentAudit(definition, design=design)
+    )
+
+
+def check_free_name(store: Store, environment: str, name: str) -> None:
+    """Raise Conflict if an experiment has this name already."""
+    if any(each.design.name == name for each in list_experiments(store, environment)):
+        raise Conflict(f"an experiment named {name!r} already exists; choose another name")
+
+
+def prepare_start(
+    store: Store, flag: Flag, name: str, place: LayerPlace | None = None, *, reported: bool = False
+) -> dict[str, Any]:
     """Return the flag as it will be while the experiment runs, for a preview too. Raises as `start_experiment`."""
     definition = note_users(flag.definition, name)
+    if reported:
+        definition = set_metadata(definition, {"exposure": REPORTED})
     if place is not None:
         layer = get_layer(store, flag.environment, place.layer)
         others = (other.view for other in list_flags(store, flag.environment) if other.key != flag.key)

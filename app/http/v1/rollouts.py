@@ -127,6 +127,7 @@ class ExperimentStart(Reasoned):
     guardrails: tuple[GuardrailChange, ...] = Field((), max_length=6)
     min_run_days: float = Field(7.0, ge=0, le=365)
     services: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field((), max_length=20)
+    reported: bool = Field(False, description="Count users where a service reports that they saw it, not when it asks.")
     layer: str = Field("", max_length=63, description="Take only users of this layer who are in no other experiment.")
     layer_share_pct: float = Field(10.0, gt=0, le=100, description="Of the layer's users, this percentage.")
     confirm: str = Field("", max_length=LONGEST_KEY, description="The flag's key, if most of production would change.")
@@ -204,7 +205,9 @@ def post_experiment(body: ExperimentStart, make: Make) -> ChangeAnswer:
         )  # fmt: skip
         place = LayerPlace(body.layer, body.layer_share_pct) if body.layer else None
         now = datetime.now(UTC)
-        return start_experiment(get_store(), flag, design, act, place=place, typed_name=body.confirm, now=now)
+        return start_experiment(
+            get_store(), flag, design, act, place=place, reported=body.reported, typed_name=body.confirm, now=now
+        )
 
     return make.make(body.reason, environment, start)
 

@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
-from app.panels.rollouts.layers import choose_place, preview_start, render_layers, say_layer
+from app.panels.rollouts.layers import choose_place, choose_reported, preview_start, render_layers, say_terms
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store, list_services
 from app.text import plain
@@ -150,7 +150,7 @@ def say_design(report: ExperimentReport) -> str:
         f"On {design.flag} since {ui.format_moment(found.started)}, {ui.format_ago(found.started)}. {users}. "
         f"In two arms, so in neither: {report.crossed:,}. "
         f"Decides: {design.metric}, {way} is better, from {say_limit(design.metric, design.effect)} on. "
-        f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}. {say_layer(found)}"
+        f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}. {say_terms(found)}"
         f"Compares the rows of {', '.join(design.services) or 'all services'}."
     )
 
@@ -366,6 +366,7 @@ def render_design(flag: Flag) -> None:
             help="Whose rows are compared",
         )  # fmt: skip
         middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
+        choose_reported()
         if is_wide_start:
             left.text_input(f"Type {plain(flag.key)}: most of production changes", key="experiment-typed")
         st.caption(plain(f"From then on, clients record who gets which variant. {effect}"))
@@ -391,7 +392,8 @@ def start(flag: Flag, place: LayerPlace | None) -> None:
         act = make_act(state["experiment-start-reason"], flag.environment)
         try:
             return start_experiment(
-                get_store(), flag, design, act, place=place, typed_name=state.get("experiment-typed", ""),
+                get_store(), flag, design, act, place=place, reported=state["experiment-reported"],
+                typed_name=state.get("experiment-typed", ""),
                 now=datetime.now(UTC),
             )  # fmt: skip
         finally:

@@ -35,6 +35,7 @@ from core.rollouts.layers import (
     report_layers,
     start_holdout,
 )
+from quarterdeck.definitions import counts_reports_only
 from quarterdeck.hashing import BUCKETINGS, HASH_VERSIONS
 
 _PLACE = "layers"
@@ -77,7 +78,7 @@ def render_uses(environment: str, reports: tuple[LayerReport, ...]) -> None:
     with st.form("layer-create", border=False):
         left, right = st.columns(2)
         left.text_input("New layer", key="layer-name", max_chars=63, help="Of a-z, 0-9, dot, dash and underscore")
-        right.selectbox("Its flags hash", HASH_VERSIONS[::-1], key="layer-hash", format_func=_NAMES.get)
+        right.selectbox("Its flags hash", HASH_VERSIONS[::-1], key="layer-hash", format_func=lambda name: _NAMES[name])
         st.text_input("What its experiments have in common", key="layer-description", max_chars=300)
         _submit("layer-create", "Make the layer", Action.LAYER_CREATE, environment, _create)
     unused = {each.layer.name: each.layer for each in reports if not each.uses}
@@ -159,6 +160,14 @@ def choose_place(flag: Flag) -> LayerPlace | None:
     return LayerPlace(name, share) if name else None
 
 
+def choose_reported() -> None:
+    """The field of the form that says where users are counted."""
+    st.checkbox(
+        "Count users where a service reports that they saw it", key="experiment-reported",
+        help="By `deck.expose`, OpenFeature's tracking or `/v1/exposures`; else when a service asks for the flag",
+    )  # fmt: skip
+
+
 def preview_start(flag: Flag, place: LayerPlace | None) -> tuple[str, bool]:
     """What the start does to recent users, and whether it is a wide change in production."""
     store, now = get_store(), datetime.now(UTC)
@@ -174,8 +183,9 @@ def preview_start(flag: Flag, place: LayerPlace | None) -> tuple[str, bool]:
     return told, must_type_name(flag.environment, impact)
 
 
-def say_layer(experiment: Experiment) -> str:
-    """The part of its layer that an experiment has; "" without one."""
+def say_terms(experiment: Experiment) -> str:
+    """The part of its layer that an experiment has, and where its users are counted; "" for all users, when asked."""
     said = FlagDefinition(experiment.definition)
     layer = find_layer(said)
-    return f"Takes part: {said.reached:.1%} of users, of the layer {layer}. " if layer else ""
+    told = f"Takes part: {said.reached:.1%} of users, of the layer {layer}. " if layer else ""
+    return told + ("Users count once a service reports that they saw it. " if counts_reports_only(said.raw) else "")
