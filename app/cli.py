@@ -29,6 +29,7 @@ from app.commands import (
     indexes,
     intake,
     judges,
+    layers,
     ledger,
     log,
     mcp,
@@ -133,7 +134,7 @@ for command in (
     scores.import_scores_command, log.purge, erase.erase, intake.intake, services.services, corpus.corpus,
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
-    canaries.canary, cases.cases, experiments.experiments, metrics.metrics,
+    canaries.canary, cases.cases, experiments.experiments, metrics.metrics, layers.layers, layers.holdout,
     ledger.ledger, ledger.predict_effect_command, replay.replay,
     backups.backup, backups.restore, digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip

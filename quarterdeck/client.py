@@ -294,6 +294,31 @@ class Quarterdeck:
             self._exposures.count(key, found.variant, _user_of(context))
         return found
 
+    def expose(
+        self, key: str, user_id: str, context: Mapping[str, Any] | None = None, *, variant: str | None = None
+    ) -> bool:
+        """Record that a user saw what the flag gave them; return whether an experiment counts it. Never raises.
+
+        Only flags with `exposure: reported` in their metadata need it: they are evaluated before users see anything.
+        `variant` is what the user saw, if another SDK evaluated the flag; else it is evaluated here.
+
+        >>> split = {"fractional": [["long", 50], ["short", 50]]}
+        >>> style = {"state": "ENABLED", "variants": {"long": "long", "short": "short"}, "defaultVariant": "short"}
+        >>> told = {"experiment": "longer answers", "exposure": "reported"}
+        >>> deck = Quarterdeck.from_definitions({"flags": {"style": {**style, "targeting": split, "metadata": told}}})
+        >>> deck.expose("style", "user-42")
+        False
+        """
+        try:
+            if self._exposures is None:
+                return False
+            if variant is None:
+                whole = {**(context or {}), "targetingKey": user_id}
+                variant = self._snapshot.flags.resolve(key, whole).variant
+            return self._exposures.expose(key, variant, user_id)
+        except TypeError:  # the context is no mapping, or the variant no name: nobody saw anything
+            return False
+
     def track(
         self,
         event: str,

@@ -31,8 +31,11 @@ from quarterdeck.shapes import (
     split_targeting,
     with_targeting,
 )
+from quarterdeck.slices import find_outside, own_rules
 from quarterdeck.validation import HASH_VERSION
 from quarterdeck.weights import TOTAL_WEIGHT, move_shares, rescale, to_shares, to_weight
+
+REPORTED = "reported"
 
 
 def boolean_flag(
@@ -236,6 +239,7 @@ def experiment_variants(definition: Mapping[str, Any]) -> frozenset[str]:
 
     An A/B split (`split_flag`) is an experiment over the variants that it splits users over. `experiment` in the
     metadata makes any other flag one, over all its variants; false excludes a split. A disabled flag is never one.
+    Users outside the flag's slices are no part of it.
     """
     try:
         told = (definition.get("metadata") or {}).get("experiment")
@@ -243,9 +247,18 @@ def experiment_variants(definition: Mapping[str, Any]) -> frozenset[str]:
             return frozenset()
         if told is None or is_split(definition):
             return frozenset(name for name, _ in list_segments(definition))
-        return frozenset(definition["variants"])
+        return frozenset(definition["variants"]) - {find_outside(definition)}
     except (InvalidInput, AttributeError, KeyError, TypeError, ValueError):
         return frozenset()
+
+
+def counts_reports_only(definition: Mapping[str, Any]) -> bool:
+    """Return whether a user counts as exposed once a service says so (metadata `exposure: reported`), not when asked.
+
+    For flags that are evaluated earlier than users see what they got, or for users who may never see it.
+    """
+    metadata = definition.get("metadata")
+    return isinstance(metadata, Mapping) and metadata.get("exposure") == REPORTED
 
 
 def set_weights(definition: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
@@ -265,8 +278,8 @@ def set_weights(definition: Mapping[str, Any], weights: Mapping[str, float]) -> 
 
 
 def read_rules(definition: Mapping[str, Any]) -> tuple[TargetingRule, ...] | None:
-    """Return the flag's rules, in order; None if its targeting is more than rules in front of a rollout."""
-    parts, _ = split_targeting(definition)
+    """Return the flag's own rules, in order; None if its targeting is more than rules in front of a rollout."""
+    _, parts = own_rules(split_targeting(definition)[0])
     rules = [decode_rule(test, serve) for test, serve in zip(parts[::2], parts[1::2], strict=True)]
     known = tuple(rule for rule in rules if rule is not None)
     return known if len(known) == len(rules) else None
@@ -277,9 +290,9 @@ def set_rules(definition: Mapping[str, Any], rules: Iterable[TargetingRule]) -> 
     if read_rules(definition) is None:
         raise InvalidInput("targeting", "its rules were written by hand: edit the definition itself")
     changed: dict[str, Any] = copy_json(definition)
-    _, rest = split_targeting(changed)
+    front, rest = split_targeting(changed)
     parts = [part for rule in rules for part in (encode_rule(rule, changed["variants"]), rule.serve)]
-    return with_targeting(changed, parts, rest)
+    return with_targeting(changed, [*own_rules(front)[0], *parts], rest)
 
 
 def _definition(

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, text
 
 from quarterdeck.clock import HOUR_MS, now_ms
-from quarterdeck.definitions import experiment_variants
+from quarterdeck.definitions import counts_reports_only, experiment_variants
 from quarterdeck.errors import InvalidInput, SourceUnavailable
 from quarterdeck.intake import Counted, IntakeCounter, store_counts
 from quarterdeck.registry import name_scopes
@@ -50,7 +50,8 @@ class ExposureLog:
 
     A batch is sent every `report_s` seconds. What was counted while the store was down is reported for the hour in
     which it is back. Users and events that do not fit into the queue are counted in `dropped`; such a user is recorded
-    at the next evaluation. `definitions.experiment_variants` decides whose users are recorded. `environment` is that of
+    at the next evaluation. `definitions.experiment_variants` decides whose users are recorded, and
+    `definitions.counts_reports_only` whether their evaluation is enough. `environment` is that of
     the flags; events and scores belong to `scope`, as rows do.
     """
 
@@ -70,16 +71,19 @@ class ExposureLog:
         if intake is not None:
             intake.on_count = self._start_reporting
         self._report_s = report_s
-        self._noted: frozenset[Name] = frozenset()
+        self._arms: frozenset[Name] = frozenset()
+        self._noted: frozenset[Name] = frozenset()  # those of the arms that an evaluation exposes to
         self._start_afresh()
         _logs.add(self)
 
     def follow(self, definitions: Mapping[str, Any], environment: str) -> None:
         """Take from the newest flags whose users are to be recorded, and in which environment they are."""
         self._environment = environment
-        self._noted = frozenset(
+        self._arms = frozenset(
             (key, variant) for key, definition in definitions.items() for variant in experiment_variants(definition)
         )
+        reported = {key for key, definition in definitions.items() if counts_reports_only(definition)}
+        self._noted = frozenset(arm for arm in self._arms if arm[0] not in reported)
 
     def count(self, key: str, variant: str | None, targeting_key: Any) -> None:
         """Count an evaluation of an existing flag; `variant` is None if the caller's default was the answer.
@@ -93,6 +97,13 @@ class ExposureLog:
                 self._note(key, variant, targeting_key)
         except Exception:  # an evaluation must not fail because it cannot be counted
             logger.exception("an evaluation of %r was not counted", key)
+
+    def expose(self, key: str, variant: str | None, targeting_key: Any) -> bool:
+        """Record that a user saw a variant; return whether it is an arm of an experiment, and the user has an id."""
+        if (key, variant) not in self._arms or not _is_name(targeting_key):
+            return False
+        self._note(key, variant, targeting_key)
+        return True
 
     def track(self, event: str, targeting_key: str, value: float | None, attributes: Mapping[str, Any]) -> bool:
         """Queue one event of a user; return False if the queue is full. Raises InvalidInput, naming the field."""

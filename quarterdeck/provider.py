@@ -22,6 +22,7 @@ __all__ = ["QuarterdeckProvider"]
 
 logger = logging.getLogger("quarterdeck")
 
+EXPOSURE = "exposure"
 Value = TypeVar("Value", bound=FlagValueType)
 
 
@@ -142,11 +143,18 @@ class QuarterdeckProvider(AbstractProvider):
     ) -> None:
         """Queue an event of a user for the store, as `Quarterdeck.track` does. An event it refuses is logged only.
 
+        The event `exposure` with the attribute `flag` says that the user saw what the flag gave them, as
+        `Quarterdeck.expose` does.
+
         >>> with Quarterdeck("sqlite:///deck.db") as deck:
         ...     details = TrackingEventDetails(0.5, {"page": "chat"})
         ...     QuarterdeckProvider(deck).track("answer-rated", EvaluationContext("user-42"), details)
         """
         user = evaluation_context.targeting_key if evaluation_context else None
+        flag = tracking_event_details.attributes.get("flag") if tracking_event_details else None
+        if tracking_event_name == EXPOSURE and isinstance(flag, str):
+            self._deck.expose(flag, user or "", _to_dict(evaluation_context))
+            return
         value = tracking_event_details.value if tracking_event_details else None
         attributes = tracking_event_details.attributes if tracking_event_details else {}
         try:

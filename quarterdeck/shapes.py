@@ -11,6 +11,7 @@ from typing import Any
 from quarterdeck.errors import InvalidInput
 
 TARGETING_KEY = "targetingKey"
+OUTSIDE = "outside"  # the variant of users outside a flag's slices (`quarterdeck.slices`)
 
 
 def bucket_by_attribute(bucket_by: str) -> list[Any]:
@@ -85,8 +86,14 @@ def share_out(definition: Mapping[str, Any], result: Any, share: float) -> Itera
 
 def find_on_and_off(definition: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the names of a boolean flag's variants, on and off; None for any other flag."""
-    names = {value: name for name, value in definition["variants"].items() if isinstance(value, bool)}
-    return (names[True], names[False]) if len(names) == len(definition["variants"]) == 2 else None
+    variants = list_own_variants(definition["variants"])
+    names = {value: name for name, value in variants.items() if isinstance(value, bool)}
+    return (names[True], names[False]) if len(names) == len(variants) == 2 else None
+
+
+def list_own_variants(variants: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a flag's variants without the one that only users outside its slices get."""
+    return {name: value for name, value in variants.items() if name != OUTSIDE or len(variants) < 3}
 
 
 def find_enrolled_place(definition: Mapping[str, Any], buckets: Sequence[Sequence[Any]]) -> int | None:

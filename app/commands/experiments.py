@@ -59,6 +59,8 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
         f"{name} on {found.design.flag}: {since}, {noted}",
         report.verdict.reason,
         f"  compared: the rows of {', '.join(found.design.services) or 'all services'}",
+        f"  in two arms, so in neither: {report.crossed:,} users",
+        *(f"  likely reason: {line}" for line in report.reasons),
         *(f"  missing: {line}" for line in report.verdict.missing),
         *(f"  {_describe(lift)}" for lift in report.verdict.lifts),
     ]
@@ -85,12 +87,17 @@ def experiments_status(config: Config, *, name: str, as_json: bool) -> None:
     "--service", "services", multiple=True, metavar="NAME",
     help="Compare only the rows of this service (default: all services).",
 )  # fmt: skip
+@click.option("--reported", is_flag=True, help="Count users once a service reports what they saw, not when it asks.")
+@click.option("--layer", default="", help="Take only users of this layer whom no other experiment of it has.")
+@click.option(
+    "--layer-share", default=10.0, show_default=True, type=float, help="Of the layer's users, this percentage."
+)
 @_reason_option
 @common
 def experiments_start(
     config: Config, *, name: str, key: str, metric: str, effect: float, direction: str | None, control: str,
-    guardrails: tuple[str, ...], further: tuple[str, ...], min_days: float, services: tuple[str, ...], reason: str,
-    as_json: bool,
+    guardrails: tuple[str, ...], further: tuple[str, ...], min_days: float, services: tuple[str, ...], layer: str,
+    layer_share: float, reported: bool, reason: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Start an experiment on a flag. From now on, clients record who gets which variant.
 
@@ -100,7 +107,7 @@ def experiments_start(
     from core.flags.store import get_flag
     from core.metrics.daily import list_metrics
     from core.rollouts.experiment_design import Direction, parse_guardrail, parse_metric, plan_experiment
-    from core.rollouts.experiments import start_experiment
+    from core.rollouts.experiments import LayerPlace, start_experiment
     from quarterdeck.scope import Scope
 
     store = open_store(config)
@@ -112,7 +119,8 @@ def experiments_start(
         guardrails=[parse_guardrail(each, known) for each in guardrails], min_run=timedelta(days=min_days),
         services=services, further=[parse_metric(each, known) for each in further],
     )  # fmt: skip
-    entry = start_experiment(store, flag, design, Act(config.operator, reason, config.environment))
+    act, place = Act(config.operator, reason, config.environment), LayerPlace(layer, layer_share) if layer else None
+    entry = start_experiment(store, flag, design, act, place=place, reported=reported)
     arms = ", ".join(f"{arm} {share:.0%}" for arm, share in zip(design.arms, design.shares, strict=True))
     show(as_json, {"entry": entry, "arms": design.arms}, [f"{name} runs on {key}: {arms} (audit entry {entry})"])
 
@@ -184,6 +192,7 @@ def _to_json(report: Any) -> dict[str, Any]:
         "started": found.started, "ended": found.ended,
         "conclusion": found.conclusion, "noted": report.noted, "call": verdict.call, "reason": verdict.reason,
         "winner": verdict.winner, "missing": verdict.missing, "mismatch_p": verdict.mismatch_p,
+        "crossed": report.crossed, "reasons": report.reasons,
         "wait_days": verdict.wait.total_seconds() / 86_400 if verdict.wait else None,
         "metrics": [
             {

@@ -21,19 +21,25 @@ def schedule() -> None:
 @click.option("--hold", default="24h", show_default=True, help="How long each step is held: 30m, 24h, 2d.")
 @click.option("--on/--off", "on", default=None, help="Switch the flag; with --steps, at the first step.")
 @click.option("--at", "starts", metavar="TIME", help="When to begin, in ISO 8601; UTC without a zone (default: now).")
+@click.option("--then-experiment", "name", metavar="NAME", help="Start an experiment of this name with the last step.")
+@click.option("--metric", help="The metric that decides it.")
+@click.option("--effect", type=float, help="Its smallest effect worth having.")
+@click.option("--control", default="", help="The variant that the others are compared with.")
+@click.option("--guardrail", "guardrails", multiple=True, help="How much worse a metric may be, like latency=0.15.")
 @click.option("--reason", required=True, help="Why: it goes into the audit trail with every step.")
 @common
 def schedule_add(
-    config: Config, *, key: str, steps: str | None, hold: str, on: bool | None, starts: str | None, reason: str,
-    as_json: bool,
+    config: Config, *, key: str, steps: str | None, hold: str, on: bool | None, starts: str | None, name: str | None,
+    metric: str | None, effect: float | None, control: str, guardrails: tuple[str, ...], reason: str, as_json: bool,
 ) -> None:  # fmt: skip
-    """Plan changes of a flag: one switch, or a rollout in steps.
+    """Plan changes of a flag: one switch, or a rollout in steps, which may end in an experiment.
 
     Example: quarterdeck flags schedule add new_prompt_v3 --steps 5,25,50,100 --hold 24h --reason "no complaints"
     """
     from core.flags.schedule import ScheduleStep, parse_duration, parse_shares, plan_steps, say_next, say_steps
     from core.flags.store import get_flag
     from core.flags.timetable import list_schedules
+    from core.rollouts.ramps import PlannedExperiment
     from core.rollouts.schedules import create_schedule
 
     if steps is None and on is None:
@@ -45,10 +51,15 @@ def schedule_add(
         if steps
         else (ScheduleStep(on=on),)
     )
+    then = None
+    if name is not None:
+        if metric is None or effect is None:
+            raise InvalidInput("flags schedule add", "--then-experiment needs --metric and --effect")
+        then = PlannedExperiment(name, metric, effect, control, guardrails)
     store, now = open_store(config), datetime.now(UTC)
     create_schedule(
         store, get_flag(store, config.environment, key), planned, Act(config.operator, reason, config.environment),
-        starts=_read_time(starts) if starts else now, now=now,
+        starts=_read_time(starts) if starts else now, now=now, then=then,
     )  # fmt: skip
     made = list_schedules(store, environment=config.environment, flag=key, limit=1)[0]
     show(as_json, made, [f"schedule {made.schedule_id} of {key}: {say_steps(made)}; {say_next(made, now=now)}"])

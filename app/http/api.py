@@ -16,6 +16,7 @@ from starlette.routing import Match, Route
 from app.http import (
     changes_api,
     events,
+    exposures_api,
     ofrep,
     operations_api,
     otlp_api,
@@ -39,6 +40,7 @@ ROUTES = [
     *requests_api.ROUTES,
     *otlp_api.ROUTES,
     *ofrep.ROUTES,
+    *exposures_api.ROUTES,
     *events.ROUTES,
     *verdicts_api.ROUTES,
     *operations_api.ROUTES,

@@ -1,11 +1,11 @@
-"""Cross-origin requests: which other sites' pages may ask for flags from a browser, and nothing else."""
+"""Cross-origin requests: which other sites' pages may ask for flags and report exposures from a browser, no more."""
 
 from collections.abc import Collection
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-OPEN_TO_PAGES = "/ofrep/v1/"
+OPEN_TO_PAGES = ("/ofrep/v1/", "/v1/exposures")
 _KNOWN_FOR_S = 600  # how long a browser may remember the answer to its preflight
 
 

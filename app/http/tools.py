@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from app.http.v1 import alerts, audit, corpus, flags, metrics, prompts, questions, rollouts, topics, verdicts
+from app.http.v1 import alerts, audit, corpus, flags, layers, metrics, prompts, questions, rollouts, topics, verdicts
 from app.http.v1.callers import Caller
 from app.http.v1.models import UNTRUSTED
 from core.audit.permissions import Role, Roles
@@ -41,6 +41,7 @@ TOOLS: tuple[Callable[..., Any], ...] = (
     prompts.list_runs, prompts.get_winner, prompts.get_promotion,
     flags.list_all_flags, flags.get_one_flag, flags.list_all_schedules,
     rollouts.list_all_canaries, rollouts.list_all_experiments, metrics.list_all_metrics, alerts.list_rules,
+    layers.list_all_layers, layers.get_running_holdout,
     audit.list_entries, audit.get_entry,
 )  # fmt: skip
 _WHY = (

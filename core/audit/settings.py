@@ -33,6 +33,8 @@ class Family(StrEnum):
     ALERT_TOLD = "alert_told:"
     DEPLOYMENT = "deployment:"
     EXPERIMENT = "experiment:"
+    HOLDOUT = "holdout:"
+    LAYER = "layer:"
     PREDICTION = "prediction:"
     PROBE = "probe:"
     PROMOTION = "promotion:"
@@ -59,6 +61,8 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.ALERT_TOLD: "alert rule",
     Family.DEPLOYMENT: "service",
     Family.EXPERIMENT: "experiment",
+    Family.HOLDOUT: "environment",
+    Family.LAYER: "layer",
     Family.PREDICTION: "corpus version",
     Family.PREDICTION_OF: "corpus version",
     Family.SERVICE: "service",

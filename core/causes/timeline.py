@@ -177,7 +177,7 @@ _Told = tuple[ChangeKind, str, tuple[tuple[str, str], ...], float]
 
 def _describe_flag(entry: AuditedEntry) -> _Told:
     definition = FlagDefinition(entry.after or entry.before or {})
-    canary = set(definition.variants) == _ARMS
+    canary = definition.own_variants == _ARMS
     kind = ChangeKind.CANARY if canary else ChangeKind.FLAG
     said = definition.metadata
     named = tuple((dimension, str(said[dimension])) for dimension in DIMENSIONS if dimension in said)

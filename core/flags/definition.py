@@ -3,6 +3,7 @@
 Definitions are changed by `quarterdeck.definitions`, whose functions take the JSON and return new JSON.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from core.errors import InvalidInput
 from core.flags.canary_plan import CANARY, STABLE, Plan, read_plan
 from quarterdeck import definitions
 from quarterdeck.rules import TargetingRule
+from quarterdeck.shapes import list_own_variants
+from quarterdeck.slices import Slice, read_slices
 from quarterdeck.weights import TOTAL_WEIGHT
 
 _STATES = {True: "ENABLED", False: "DISABLED"}
@@ -37,6 +40,21 @@ class FlagDefinition:
     def variants(self) -> Mapping[str, Any]:
         """The value of each variant, read-only."""
         return MappingProxyType(self.raw.get("variants") or {})
+
+    @property
+    def own_variants(self) -> frozenset[str]:
+        """The names of the variants, without the one that only users outside its slices get."""
+        return frozenset(list_own_variants(self.variants))
+
+    @cached_property
+    def slices(self) -> tuple[Slice, ...]:
+        """The slices of layers and holdouts whose users alone the flag touches; empty where it touches everybody."""
+        return read_slices(self.raw)
+
+    @property
+    def reached(self) -> float:
+        """The share of all users inside every slice, 0 to 1: slices of different spaces are independent."""
+        return math.prod(each.share for each in self.slices)
 
     @property
     def default_variant(self) -> str | None:
@@ -94,13 +112,13 @@ class FlagDefinition:
 
     @cached_property
     def rules(self) -> tuple[TargetingRule, ...] | None:
-        """The ordered rules in front of the rollout; None where the targeting was written by hand."""
+        """The ordered rules in front of the rollout, after the slices; None where the targeting was written by hand."""
         return definitions.read_rules(self.raw)
 
     @property
     def is_canary(self) -> bool:
         """Whether the flag is a rollout with the variants blue and green."""
-        return set(self.variants) == {STABLE, CANARY} and self.rollout_pct is not None
+        return self.own_variants == {STABLE, CANARY} and self.rollout_pct is not None
 
     @property
     def green_pct(self) -> float:

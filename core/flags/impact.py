@@ -93,8 +93,8 @@ class _Answers:
 
 def _usual_default(definition: Mapping[str, Any]) -> tuple[str | None, Any]:
     """The answer of a typical caller's default."""
-    variants = FlagDefinition(definition).variants
-    for name, value in variants.items():
-        if value is False or (name == "blue" and set(variants) == {"blue", "green"}) or name == "off":
+    said = FlagDefinition(definition)
+    for name, value in said.variants.items():
+        if value is False or (name == "blue" and said.own_variants == {"blue", "green"}) or name == "off":
             return name, value
     return None, None

@@ -14,6 +14,8 @@ from core.audit.acts import Act, Change, changing
 from core.errors import InvalidInput
 from core.flags.definition import FlagDefinition
 from core.flags.impact import must_type_name
+from core.flags.layer_store import check_slices, get_holdout
+from core.flags.layers import hold_out
 from core.flags.preview import preview_change
 from core.flags.schedule import OPEN, check_one_plan
 from core.flags.store import Flag, delete_flag, list_flags, save_flag
@@ -26,8 +28,12 @@ from quarterdeck.validation import validate_definition, validate_document
 
 
 def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) -> int:
-    """Add a flag. Raises InvalidInput for a bad definition and Conflict if the key exists."""
+    """Add a flag; an experiment or a canary keeps out of the holdout that runs.
+
+    Raises InvalidInput for a bad definition and Conflict if the key exists.
+    """
     _check_schedules(store, by.environment, key, check_definition(key, definition))
+    definition = hold_out(get_holdout(store, by.environment), key, definition)
     with changing(store, by) as change:
         replace_definition(change, _new_flag(change, key), definition)
     return change.entry_id
@@ -36,9 +42,11 @@ def create_flag(store: Store, key: str, definition: Mapping[str, Any], by: Act) 
 def update_flag(store: Store, flag: Flag, definition: Mapping[str, Any], by: Act) -> int:
     """Replace the definition of `flag`, with optimistic locking. Raises InvalidInput and Conflict.
 
+    An experiment or a canary keeps out of the holdout that runs.
     Also raises Conflict for a canary plan while a schedule changes the flag's share.
     """
     _check_schedules(store, by.environment, flag.key, check_definition(flag.key, definition))
+    definition = hold_out(get_holdout(store, by.environment), flag.key, definition)
     with changing(store, by) as change:
         replace_definition(change, flag, definition)
     return change.entry_id
@@ -92,6 +100,8 @@ def import_flags(store: Store, document: Mapping[str, Any], by: Act) -> tuple[st
     for key, definition in wanted.items():
         _check_schedules(store, by.environment, key, _check_plan(f"flags.{key}.", definition))
     known = {flag.key: flag for flag in list_flags(store, by.environment)}
+    holdout = get_holdout(store, by.environment)
+    wanted = {key: hold_out(holdout, key, definition) for key, definition in wanted.items()}
     changed = []
     with changing(store, by) as change:
         for key, definition in wanted.items():
@@ -112,12 +122,14 @@ def replace_definition(change: Change, flag: Flag, definition: Mapping[str, Any]
 def save_definition(change: Change, flag: Flag, definition: Mapping[str, Any]) -> None:
     """Save a definition over the one that was read; the audit entry is the caller's. Raises Conflict.
 
+    The flag must not touch users of another flag of its layer, or of the holdout: this is checked here, in the change.
     Raises InvalidInput for a flag of another environment than the act's, whose roles were not checked.
     """
     if flag.environment != change.act.environment:
         raise InvalidInput("environment", f"{flag.key} is of {flag.environment}, the act of {change.act.environment}")
     saved = replace(flag, definition=dict(definition), updated_by=change.act.actor)
     save_flag(change.connection, saved, updated_ms=change.at_ms)
+    check_slices(change.connection, flag.environment, flag.key, saved.view)
 
 
 def _new_flag(change: Change, key: str) -> Flag:

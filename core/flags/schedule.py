@@ -57,7 +57,8 @@ class Schedule:
     """Steps of one flag. `next_step` counts from 0; `due` is its time, None while paused or if there is none.
 
     `left_s` is the remaining wait when it was paused. `is_on` and `rollout_pct` are the flag's state after the last
-    step, or at creation: if a person changes it, the schedule pauses.
+    step, or at creation: if a person changes it, the schedule pauses. `experiment` is the one that begins with the last
+    step, as `core.rollouts.ramps` keeps it.
     """
 
     schedule_id: int
@@ -74,6 +75,7 @@ class Schedule:
     left_s: float = 0.0
     note: str = ""
     version: int = 0
+    experiment: Mapping[str, Any] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -93,7 +95,7 @@ def plan_steps(shares: Sequence[float], *, hold_s: float, switch_on: bool) -> tu
 
 def plan_schedule(
     environment: str, flag: str, definition: Mapping[str, Any], steps: Sequence[ScheduleStep], *,
-    starts: datetime, now: datetime, actor: str, reason: str,
+    starts: datetime, now: datetime, actor: str, reason: str, experiment: Mapping[str, Any] | None = None,
 ) -> Schedule:  # fmt: skip
     """Return a new schedule, after trying every step on the definition. Raises InvalidInput."""
     if not 1 <= len(steps) <= MAX_STEPS:
@@ -104,7 +106,9 @@ def plan_schedule(
     for step in steps:
         changed = apply_step(changed, step)
     said = FlagDefinition(definition)
-    return Schedule(0, environment, flag, tuple(steps), starts, said.is_on, said.rollout_pct, actor, reason)
+    return Schedule(
+        0, environment, flag, tuple(steps), starts, said.is_on, said.rollout_pct, actor, reason, experiment=experiment
+    )
 
 
 def check_one_plan(flag: str, definition: FlagDefinition, steps: Sequence[ScheduleStep]) -> None:
@@ -178,7 +182,8 @@ def say_step(step: ScheduleStep) -> str:
 def say_steps(schedule: Schedule) -> str:
     """Return the steps in order, with a tick after those taken: `✓ 5% → 25% → 100%`."""
     ticks = ("✓ " if at < schedule.next_step else "" for at in range(len(schedule.steps)))
-    return " → ".join(f"{tick}{say_step(step)}" for tick, step in zip(ticks, schedule.steps, strict=True))
+    told = " → ".join(f"{tick}{say_step(step)}" for tick, step in zip(ticks, schedule.steps, strict=True))
+    return f"{told} and the experiment {schedule.experiment['name']}" if schedule.experiment else told
 
 
 def say_next(schedule: Schedule, *, now: datetime) -> str:

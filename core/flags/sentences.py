@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.flags.definition import FlagDefinition
+from core.flags.layers import describe_space, is_holdout
 from quarterdeck.rules import RuleOperator, TargetingRule, decode_rule
 from quarterdeck.shapes import TARGETING_KEY, split_targeting
+from quarterdeck.slices import decode_slice
 
 NO_ANSWER = "the default in the caller's code"
 _TIME = "$flagd.timestamp"
@@ -55,6 +57,11 @@ def describe_rules(definition: Mapping[str, Any]) -> tuple[str, ...]:
 
 def describe_test(test: Any) -> str:
     """Return a condition as words that follow "users": "whose country is DE"."""
+    kept = decode_slice(test)
+    if kept is not None:
+        outside = f"{(1 - kept.share) * 100:.5g}% of users"
+        name = describe_space(kept.space)
+        return f"in {name} ({outside})" if is_holdout(kept.space) else f"outside of its part of {name} ({outside})"
     rule = decode_rule(test, "")
     if rule is not None:
         return _describe_rule(rule)

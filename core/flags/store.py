@@ -60,12 +60,13 @@ def save_flag(connection: Connection, flag: Flag, *, updated_ms: int) -> None:
     """Save `flag.definition` with optimistic locking. Raises Conflict if the stored version is not `flag.version`."""
     identity = {"environment": flag.environment, "key": flag.key}
     values = {"definition": _to_json(flag.definition), "updated_ms": updated_ms, "updated_by": flag.updated_by}
+    move_state_version(connection)  # first: its row lets one writer of flags through at a time
     save_versioned(connection, flags, identity, values, expected_version=flag.version)
-    move_state_version(connection)
 
 
 def delete_flag(connection: Connection, flag: Flag) -> None:
     """Delete a flag with optimistic locking. Raises Conflict."""
+    move_state_version(connection)
     found = connection.execute(
         delete(flags).where(
             flags.c.environment == flag.environment, flags.c.key == flag.key, flags.c.version == flag.version
@@ -73,7 +74,6 @@ def delete_flag(connection: Connection, flag: Flag) -> None:
     )
     if found.rowcount != 1:
         raise Conflict(f"flag {flag.key!r} was changed by somebody else; reload and check it")
-    move_state_version(connection)
 
 
 def _flag(row: Any) -> Flag:

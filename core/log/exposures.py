@@ -43,11 +43,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """A user who got a variant, and when first."""
+    """A user who got a variant, when first, and in which service."""
 
     targeting_key: str
     variant: str
     first_seen: datetime
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +99,15 @@ def list_exposures(store: Store, environment: str, flag: str, *, since: datetime
     """Return who was given which variant of an experiment, by first sight; a user with two variants comes twice."""
     noted = flag_exposures.c
     query = (
-        select(noted.targeting_key, noted.variant, noted.first_seen_ms)
+        select(noted.targeting_key, noted.variant, noted.first_seen_ms, noted.service)
         .where(noted.environment == environment, noted.flag == flag)
         .order_by(noted.first_seen_ms, noted.targeting_key, noted.variant)
     )
     if since is not None:
         query = query.where(noted.first_seen_ms >= to_ms(since))
     with store.read() as connection:
-        return tuple(Exposure(key, variant, from_ms(ms)) for key, variant, ms in connection.execute(query))
+        rows = connection.execute(query)
+        return tuple(Exposure(key, variant, from_ms(ms), service) for key, variant, ms, service in rows)
 
 
 def list_tracked_events(

@@ -19,6 +19,8 @@ from core.audit.trail import AuditEntry
 from core.errors import InvalidInput, NotFound, QuarterdeckError
 from core.flags.canary_plan import CANARY, DEFAULT_PLAN, SERVICES_FIELD, STABLE, Automation, Plan, write_services
 from core.flags.definition import set_metadata
+from core.flags.layer_store import get_holdout
+from core.flags.layers import hold_out
 from core.flags.operations import check_definition, save_definition
 from core.flags.store import Flag, list_flags
 from core.log.exposures import list_exposures
@@ -119,6 +121,7 @@ def promote_canary(store: Store, flag: Flag, by: Act, *, services: Sequence[str]
     if following is None:
         raise InvalidInput("canary", f"all users of {flag.key} are on green already")
     wanted = switch_flag(set_rollout(flag.definition, following), on=True)
+    wanted = hold_out(get_holdout(store, flag.environment), flag.key, wanted)
     if services is not None:
         wanted = set_metadata(wanted, {SERVICES_FIELD: write_services(services)})
     check_definition(flag.key, wanted)
@@ -201,7 +204,11 @@ def _report(
             return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(others[0]))
         looks = _read(store, histories, flag, since, now, named)
     random = not flag.view.rules
-    verdict = decide_canary(plan, looks, share_pct=share, since=since, now=now, is_random=random, named=named)
+    is_drawn = flag.view.experiment or driven.share_pct is not None  # then only users who were drawn are counted
+    reached = 1.0 if is_drawn else flag.view.reached
+    verdict = decide_canary(
+        plan, looks, share_pct=share, since=since, now=now, is_random=random, reached=reached, named=named
+    )
     begun = next((entry for entry in entries if entry.ts == since), None)
     rollback = begun if begun and begun.action == Action.CANARY_ROLLBACK else None
     if rollback:

@@ -85,12 +85,13 @@ def serves_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
 
 def decide_canary(
     plan: Plan, looks: Sequence[ArmsReading], *, share_pct: float, since: datetime, now: datetime,
-    is_random: bool = True, named: NamedMetrics | None = None,
+    is_random: bool = True, reached: float = 1.0, named: NamedMetrics | None = None,
 ) -> CanaryVerdict:  # fmt: skip
     """Return what to do with a canary that has had `share_pct` since `since`, from the readings of its two arms.
 
-    Pass `is_random=False` when rules also put users on green; their shares are then not checked. `named` are the
-    metrics of the plan, by default its margins.
+    Pass `is_random=False` when rules also put users on green; their shares are then not checked. `reached` is the share
+    of all counted users whom the flag may touch: those in a holdout are on blue, and comparable, but were never drawn.
+    `named` are the metrics of the plan, by default its margins.
 
     The first of these that applies decides:
 
@@ -120,9 +121,10 @@ def decide_canary(
     p = None
     if over := find_breach(looks, found, ceiling=plan.error_ceiling, since=since):
         return say(CanaryCall.ROLL_BACK, over, healthy=False)
-    p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - share_pct, CANARY: share_pct})
+    expected_pct = share_pct * reached
+    p = compare_shares({STABLE: blue.users, CANARY: green.users}, {STABLE: 100 - expected_pct, CANARY: expected_pct})
     if is_random and p is not None and p < MISMATCH_P:
-        lost = _say_mismatch(blue, green, share_pct)
+        lost = _say_mismatch(blue, green, expected_pct)
         return say(CanaryCall.HOLD, lost, ("users split as the flag says",), healthy=False)
     if worse := [each for each in found if each.is_worse]:
         return say(CanaryCall.ROLL_BACK, _say_worse(worse[0]), healthy=False)

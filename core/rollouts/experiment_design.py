@@ -117,7 +117,7 @@ def find_control(arms: Iterable[str], definition: FlagDefinition) -> str:
 
 def note_users(definition: Mapping[str, Any], noted: Any) -> dict[str, Any]:
     """Return the flag with `experiment` in its metadata, so that clients record exposures; None removes it."""
-    return set_metadata(definition, {"experiment": noted})
+    return set_metadata(definition, {"experiment": noted} | ({"exposure": None} if noted is None else {}))
 
 
 def parse_metric(text: str, known: Iterable[MetricDefinition] = ()) -> ComparedMetric:

@@ -12,6 +12,8 @@ from core.audit.acts import MAX_TEXT, Act, Change, changing
 from core.audit.gate import Origin
 from core.errors import Conflict, InvalidInput, QuarterdeckError
 from core.flags.definition import FlagDefinition
+from core.flags.layer_store import get_holdout
+from core.flags.layers import hold_out
 from core.flags.operations import check_typed_name, replace_definition
 from core.flags.schedule import (
     Schedule,
@@ -31,6 +33,8 @@ from core.flags.schedule import (
 from core.flags.store import Flag, get_flag, list_flags
 from core.flags.timetable import add_schedule, list_schedules, save_schedule
 from core.rollouts.experiment_records import find_running
+from core.rollouts.experiments import begin_experiment, check_free_name, prepare_start
+from core.rollouts.ramps import PlannedExperiment, read_planned
 from quarterdeck.store import Store
 
 SCHEDULER = "scheduler"
@@ -39,24 +43,28 @@ logger = logging.getLogger("quarterdeck")
 
 def create_schedule(
     store: Store, flag: Flag, steps: Sequence[ScheduleStep], by: Act, *, starts: datetime, now: datetime,
-    typed_name: str | None = None,
+    typed_name: str | None = None, then: PlannedExperiment | None = None,
 ) -> int:  # fmt: skip
     """Schedule changes of a flag. Returns the audit entry's id. `typed_name=None` skips the check of the typed name.
 
+    With `then`, an experiment begins with the last step, in one change.
+
     Raises InvalidInput for steps that the flag cannot take, and Conflict when an open schedule, an experiment or a
-    canary plan already moves its users.
+    canary plan already moves its users, or the name of the experiment is taken.
     """
     if running := find_running(store, flag.environment, flag.key):
         raise Conflict(f"the experiment {running.design.name!r} runs on {flag.key}; a schedule would move its users")
     check_one_plan(flag.key, flag.view, steps)
     planned = plan_schedule(
-        flag.environment, flag.key, flag.definition, steps,
+        flag.environment, flag.key, flag.definition, steps, experiment=then.to_json() if then else None,
         starts=starts, now=now, actor=by.actor.strip(), reason=by.reason.strip(),
     )  # fmt: skip
+    wanted: Mapping[str, Any] = flag.definition
+    for step in steps:
+        wanted = apply_step(wanted, step)
+    if then is not None:
+        check_free_name(store, flag.environment, then.design(flag.key, FlagDefinition(wanted)).name)
     if typed_name is not None:
-        wanted: Mapping[str, Any] = flag.definition
-        for step in steps:
-            wanted = apply_step(wanted, step)
         check_typed_name(store, flag, wanted, typed_name, now=now)
     with changing(store, by) as change:
         made = add_schedule(change.connection, planned)
@@ -116,22 +124,46 @@ def _run(store: Store, schedule: Schedule, *, now: datetime) -> str:
     step = schedule.steps[schedule.next_step]
     try:
         return _make_step(store, schedule, flag, step, now=now)
-    except InvalidInput as error:
+    except (InvalidInput, _CannotStart) as error:
         return _stop(store, schedule, f"the step is not possible: {error}", now=now)
 
 
 def _make_step(store: Store, schedule: Schedule, flag: Flag, step: ScheduleStep, *, now: datetime) -> str:
     number, count = schedule.next_step + 1, len(schedule.steps)
-    wanted = apply_step(flag.definition, step)
+    wanted = hold_out(get_holdout(store, flag.environment), flag.key, apply_step(flag.definition, step))
     reason = f"step {number} of {count} of schedule {schedule.schedule_id}: {schedule.reason}"
     act = Act(
         f"{SCHEDULER} for {schedule.actor}", reason[:MAX_TEXT], schedule.environment, at=now, origin=Origin.SERVER
     )
+    then = read_planned(schedule.experiment) if number == count else None
+    if then is not None:
+        return _end_in_experiment(store, schedule, flag, wanted, then, act, now=now)
     with changing(store, act) as change:
         save_schedule(change.connection, advance(schedule, FlagDefinition(wanted), now=now))
         if wanted != flag.definition:
             replace_definition(change, flag, wanted)
     return f"{flag.key}: {say_step(step)}, step {number} of {count}"
+
+
+class _CannotStart(Exception):
+    """The experiment at the end cannot begin; a person has to look."""
+
+
+def _end_in_experiment(
+    store: Store, schedule: Schedule, flag: Flag, wanted: Mapping[str, Any], then: PlannedExperiment, by: Act, *,
+    now: datetime,
+) -> str:  # fmt: skip
+    """Make the last step and start the experiment in one change: both, or neither."""
+    moved = FlagDefinition(wanted)
+    try:
+        check_free_name(store, flag.environment, then.name)
+        definition = prepare_start(store, replace(flag, definition=dict(wanted)), then.name, reported=then.reported)
+    except Conflict as error:
+        raise _CannotStart(str(error)) from None
+    with changing(store, by) as change:
+        save_schedule(change.connection, advance(schedule, moved, now=now))
+        begin_experiment(change, flag, definition, then.design(flag.key, moved), drawn_since=now)
+    return f"{flag.key}: {say_step(schedule.steps[-1])}, the last step, and the experiment {then.name} begins"
 
 
 def _stop(store: Store, schedule: Schedule, note: str, *, now: datetime) -> str:
@@ -153,4 +185,5 @@ def _describe(schedule: Schedule) -> dict[str, Any]:
         "state": str(schedule.state),
         "next_step": schedule.next_step + 1,
         "due": schedule.due.isoformat() if schedule.due else None,
+        **({"experiment": schedule.experiment} if schedule.experiment else {}),
     }

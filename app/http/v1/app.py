@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from app.http.refusals import challenge, status_of
-from app.http.v1 import alerts, audit, corpus, flags, metrics, prompts, questions, rollouts, topics, verdicts
+from app.http.v1 import alerts, audit, corpus, flags, layers, metrics, prompts, questions, rollouts, topics, verdicts
 from core.errors import InvalidInput, QuarterdeckError
 from core.safety.letters import show_text
 
@@ -21,7 +21,7 @@ DOCUMENT = "/v1/openapi.json"
 PROBLEM = "application/problem+json"
 _VERSION = "1"
 _SAFE = "get"
-_ROUTERS = (verdicts, questions, topics, corpus, prompts, flags, rollouts, metrics, alerts, audit)
+_ROUTERS = (verdicts, questions, topics, corpus, prompts, flags, rollouts, metrics, layers, alerts, audit)
 _ERRORS = {  # of reads and changes; what only changes answer is below
     400: "The input is wrong; `field` names it.",
     401: "A token is missing, unknown, expired or revoked.",

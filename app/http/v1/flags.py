@@ -1,7 +1,7 @@
 """Flags with their definitions, switches and rollouts, and the schedules that change them."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -31,6 +31,7 @@ from core.flags.operations import create_flag, remove_flag, save_edit, switch_fl
 from core.flags.schedule import MAX_STEPS, Schedule, ScheduleState, ScheduleStep
 from core.flags.store import Flag, get_flag
 from core.flags.timetable import get_schedule, list_schedules
+from core.rollouts.ramps import PlannedExperiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from quarterdeck import definitions
 
@@ -115,12 +116,26 @@ class StepChange(Asked):
     hold_s: float = Field(0.0, ge=0, le=90 * 86_400)
 
 
+class ExperimentAfter(Asked):
+    """The experiment that begins with the last step, on the users whom it leaves split."""
+
+    name: str = Field(min_length=1, max_length=100)
+    metric: str = Field(min_length=1, max_length=100)
+    effect: float = Field(gt=0, description="The smallest difference worth having, in the metric's unit.")
+    control: str = Field("", max_length=300)
+    guardrails: tuple[str, ...] = Field((), max_length=6, description="How much worse a metric may be: `latency=0.15`.")
+    min_run_days: float = Field(7.0, ge=0, le=365)
+    services: tuple[str, ...] = Field((), max_length=20)
+    reported: bool = False
+
+
 class SchedulePlan(Reasoned):
     """Plans steps of a flag."""
 
     flag: str = Field(min_length=1, max_length=LONGEST_KEY)
     steps: tuple[StepChange, ...] = Field(min_length=1, max_length=MAX_STEPS)
     starts: datetime | None = Field(None, description="With a time zone; now, if missing.")
+    experiment: ExperimentAfter | None = Field(None, description="Begins with the last step.")
     confirm: str = Field("", max_length=LONGEST_KEY, description="The flag's key, if most of production would change.")
     environment: str | None = Field(None, max_length=64)
 
@@ -222,9 +237,16 @@ def post_schedule(body: SchedulePlan, make: Make) -> ChangeAnswer:
         environment,
         lambda act: create_schedule(
             get_store(), get_flag(get_store(), environment, body.flag), steps, act, starts=body.starts or now,
-            now=now, typed_name=body.confirm,
+            now=now, typed_name=body.confirm, then=_read_experiment(body.experiment),
         ),
     )  # fmt: skip
+
+
+def _read_experiment(asked: ExperimentAfter | None) -> PlannedExperiment | None:
+    if asked is None:
+        return None
+    given = asked.model_dump(exclude={"min_run_days"})
+    return PlannedExperiment(**given, min_run=timedelta(days=asked.min_run_days))
 
 
 @router.post("/v1/schedules/{schedule_id}/pause", name="pause_schedule")

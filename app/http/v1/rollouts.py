@@ -16,6 +16,8 @@ from app.http.v1.routing import make_router
 from core.arms.comparisons import ArmComparison, Margin
 from core.audit.acts import Act
 from core.errors import Conflict
+from core.flags.definition import FlagDefinition
+from core.flags.layers import find_layer
 from core.flags.store import Flag, get_flag
 from core.metrics.daily import list_metrics
 from core.metrics.definition import MAX_METRIC_NAME, MetricDefinition
@@ -24,7 +26,7 @@ from core.rollouts.canary import CanaryCall
 from core.rollouts.experiment import ExperimentCall
 from core.rollouts.experiment_design import Direction, parse_guardrail, parse_metric, plan_experiment
 from core.rollouts.experiment_records import Experiment, ExperimentState, get_experiment
-from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
+from core.rollouts.experiments import ExperimentReport, LayerPlace, decide_for, start_experiment, stop_experiment
 from quarterdeck.scope import Scope
 
 router = make_router("rollouts")
@@ -83,6 +85,7 @@ class ExperimentAnswer(Answered):
     state: ExperimentState
     version: int = Field(description="Send it with a change: 409 if somebody else was faster.")
     arms: tuple[str, ...] = Field(description="The control first.")
+    layer: str | None = Field(description="The layer whose users it shares with no other experiment; null for none.")
     metric: str
     direction: Direction
     effect: float
@@ -91,6 +94,9 @@ class ExperimentAnswer(Answered):
     ended: datetime | None
     winner: str
     users: dict[str, int]
+    crossed: int = Field(description="Users who were in two arms, and count in none.")
+    mismatch_p: float | None = Field(description="Always-valid p-value of the split; below 0.001 it is wrong.")
+    likely_reasons: tuple[str, ...] = Field(description="Why users are not split as they should be.")
     call: ExperimentCall
     reason: str
     missing: tuple[str, ...]
@@ -126,6 +132,10 @@ class ExperimentStart(Reasoned):
     further: tuple[MetricName, ...] = Field((), max_length=20, description="Metrics that are shown and decide nothing.")
     min_run_days: float = Field(7.0, ge=0, le=365)
     services: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field((), max_length=20)
+    reported: bool = Field(False, description="Count users where a service reports that they saw it, not when it asks.")
+    layer: str = Field("", max_length=63, description="Take only users of this layer who are in no other experiment.")
+    layer_share_pct: float = Field(10.0, gt=0, le=100, description="Of the layer's users, this percentage.")
+    confirm: str = Field("", max_length=LONGEST_KEY, description="The flag's key, if most of production would change.")
     environment: str | None = Field(None, max_length=64)
 
 
@@ -200,7 +210,11 @@ def post_experiment(body: ExperimentStart, make: Make) -> ChangeAnswer:
             guardrails=[_read_guardrail(each, known) for each in body.guardrails], services=body.services,
             further=[parse_metric(each, known) for each in body.further],
         )  # fmt: skip
-        return start_experiment(get_store(), flag, design, act)
+        place = LayerPlace(body.layer, body.layer_share_pct) if body.layer else None
+        now = datetime.now(UTC)
+        return start_experiment(
+            get_store(), flag, design, act, place=place, reported=body.reported, typed_name=body.confirm, now=now
+        )
 
     return make.make(body.reason, environment, start)
 
@@ -277,9 +291,11 @@ def _describe_experiment(report: ExperimentReport) -> ExperimentAnswer:
     return ExperimentAnswer(
         name=design.name, flag=design.flag, environment=experiment.environment, state=experiment.state,
         version=experiment.version, arms=design.arms, metric=str(design.metric), direction=design.direction,
+        layer=find_layer(FlagDefinition(experiment.definition)),
         effect=design.effect, started=experiment.started, started_by=experiment.started_by, ended=experiment.ended,
         winner=experiment.winner, users=report.noted, call=verdict.call, reason=verdict.reason,
-        missing=verdict.missing, lifts=tuple(lifts),
+        missing=verdict.missing, lifts=tuple(lifts), crossed=report.crossed, mismatch_p=verdict.mismatch_p,
+        likely_reasons=report.reasons,
     )  # fmt: skip
 
 

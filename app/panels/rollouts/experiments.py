@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from app import charts, ui
+from app.panels.rollouts.layers import choose_place, choose_reported, preview_start, render_layers, say_terms
 from app.panels.rollouts.metrics import render_metrics
 from app.panels.rollouts.resources import load_experiments
 from app.resources import get_store, list_services
@@ -34,7 +35,13 @@ from core.rollouts.experiment_design import (
     plan_experiment,
 )
 from core.rollouts.experiment_records import Experiment, ExperimentState
-from core.rollouts.experiments import ExperimentReport, decide_for, start_experiment, stop_experiment
+from core.rollouts.experiments import (
+    ExperimentReport,
+    LayerPlace,
+    decide_for,
+    start_experiment,
+    stop_experiment,
+)
 from quarterdeck.definitions import serve_to_all
 from quarterdeck.scope import Scope, fold_environment
 
@@ -76,6 +83,7 @@ def render_experiments(environment: str) -> None:
     ui.render_said(_ACTIONS)
     render_start(environment)
     render_metrics(environment)
+    render_layers(environment)
 
 
 def say_standing(report: ExperimentReport) -> str:
@@ -125,6 +133,8 @@ def render_verdict(report: ExperimentReport) -> None:
         ended = f"Ended by {found.ended_by} {ui.format_ago(found.ended)}, {what}: {found.conclusion}"
         st.markdown(plain(ended))
     st.caption(plain(say_design(report)))
+    if report.reasons:
+        st.markdown("Likely reasons:\n" + "\n".join(f"- {plain(line)}" for line in report.reasons))
     if found.is_running and verdict.missing:
         st.markdown("Missing for a verdict:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
 
@@ -142,8 +152,9 @@ def say_design(report: ExperimentReport) -> str:
     way = "higher" if design.direction is Direction.UP else "lower"
     return (
         f"On {design.flag} since {ui.format_moment(found.started)}, {ui.format_ago(found.started)}. {users}. "
+        f"In two arms, so in neither: {report.crossed:,}. "
         f"Decides: {design.metric}, {way} is better, from {say_limit(design.metric, design.effect)} on. "
-        f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}. "
+        f"Guardrails: {guards or 'none'}. Runs at least {say_time(design.min_run)}. {say_terms(found)}"
         f"Compares the rows of {', '.join(design.services) or 'all services'}."
     )
 
@@ -341,8 +352,9 @@ def render_start(environment: str) -> None:
 
 
 def render_design(flag: Flag) -> None:
-    """The fields of the design."""
-    arms = list_arms(flag.view)
+    """The fields of the design, and who would take part."""
+    arms, place = list_arms(flag.view), choose_place(flag)
+    effect, is_wide_start = preview_start(flag, place)
     with st.form(f"experiment-start-{flag.key}", border=False):
         left, middle, right = st.columns(3)
         left.text_input("Name of the experiment", key="experiment-name", max_chars=100)
@@ -371,9 +383,12 @@ def render_design(flag: Flag) -> None:
             help="Whose rows are compared",
         )  # fmt: skip
         middle.text_input("Reason", key="experiment-start-reason", max_chars=500)
-        st.caption("From then on, clients record who gets which variant. Nobody's answer changes.")
+        choose_reported()
+        if is_wide_start:
+            left.text_input(f"Type {plain(flag.key)}: most of production changes", key="experiment-typed")
+        st.caption(plain(f"From then on, clients record who gets which variant. {effect}"))
         locked = lock(Action.EXPERIMENT_START, flag.environment)
-        st.form_submit_button("Start", on_click=start, args=(flag,), **locked)
+        st.form_submit_button("Start", on_click=start, args=(flag, place), **locked)
     ui.render_said(_START)
 
 
@@ -383,7 +398,7 @@ def list_others(environment: str) -> list[MetricDefinition]:
     return [each for each in list_metrics(get_store(), Scope(environment, "")) if each.name not in usual]
 
 
-def start(flag: Flag) -> None:
+def start(flag: Flag, place: LayerPlace | None) -> None:
     """Start the experiment that the form describes."""
     state = st.session_state
 
@@ -400,7 +415,11 @@ def start(flag: Flag) -> None:
         )  # fmt: skip
         act = make_act(state["experiment-start-reason"], flag.environment)
         try:
-            return start_experiment(get_store(), flag, design, act)
+            return start_experiment(
+                get_store(), flag, design, act, place=place, reported=state["experiment-reported"],
+                typed_name=state.get("experiment-typed", ""),
+                now=datetime.now(UTC),
+            )  # fmt: skip
         finally:
             load_experiments.clear()
 

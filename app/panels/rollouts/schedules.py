@@ -8,6 +8,7 @@ from app import ui
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
+from core.arms.arms import Metric
 from core.audit.actions import Action, verb_of
 from core.flags.schedule import (
     Schedule,
@@ -22,6 +23,7 @@ from core.flags.schedule import (
 from core.flags.store import Flag
 from core.jobs.leases import get_holder
 from core.jobs.scheduler import LEASE
+from core.rollouts.ramps import PlannedExperiment
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 
 AWAY_AFTER = timedelta(minutes=1)
@@ -100,6 +102,18 @@ def render_plan(flag: Flag) -> None:
             "Name of the flag", key=f"plan-name-{flag.key}", max_chars=300,
             help="Required if more than half of production's users would end up with another answer",
         )  # fmt: skip
+        if IN_STEPS in kinds:
+            left.text_input(
+                "Then start an experiment named",
+                key=f"plan-experiment-{flag.key}",
+                max_chars=100,
+                help="With the last step, which has to leave users on two variants. None if left empty",
+            )
+            middle.selectbox(
+                "Metric that decides it", [str(metric) for metric in Metric], key=f"plan-metric-{flag.key}"
+            )
+            right.number_input("Smallest effect worth having", 0.0001, None, 0.02, 0.01, format="%.4f",
+                               key=f"plan-effect-{flag.key}")  # fmt: skip
         st.caption("A server makes the steps. The schedule pauses when a person changes the flag.")
         locked = lock(Action.SCHEDULE_CREATE, flag.environment)
         st.form_submit_button("Plan it", on_click=plan, args=(flag,), **locked)
@@ -117,10 +131,13 @@ def plan(flag: Flag) -> None:
             steps = plan_steps(
                 parse_shares(state[f"plan-steps-{flag.key}"]), hold_s=hold_s, switch_on=not flag.view.is_on
             )
+        then = None
+        if kind == IN_STEPS and (name := state[f"plan-experiment-{flag.key}"].strip()):
+            then = PlannedExperiment(name, state[f"plan-metric-{flag.key}"], state[f"plan-effect-{flag.key}"])
         return create_schedule(
             get_store(), flag, steps, make_act(state[f"plan-reason-{flag.key}"], flag.environment),
             starts=starts.replace(tzinfo=UTC) if starts else now, now=now,
-            typed_name=state[f"plan-name-{flag.key}"],
+            typed_name=state[f"plan-name-{flag.key}"], then=then,
         )  # fmt: skip
 
     ui.record_change(

@@ -58,6 +58,8 @@ from core.drift.operations import accept_level
 from core.drift.verdict import DriftStatus
 from core.erasure import erase
 from core.errors import Forbidden, InvalidInput
+from core.flags.layer_store import get_holdout, get_layer
+from core.flags.layers import Holdout, Layer
 from core.flags.operations import (
     change_hash_version,
     change_rollout,
@@ -102,6 +104,7 @@ from core.reviews.tasks import ReviewRule, ReviewTask
 from core.rollouts import canaries, experiments
 from core.rollouts.experiment_design import Design, plan_experiment
 from core.rollouts.experiment_records import Experiment, get_experiment
+from core.rollouts.layers import create_layer, end_holdout, remove_layer, start_holdout, take_out
 from core.rollouts.schedules import cancel_schedule, create_schedule, pause_schedule, resume_schedule
 from core.store.operations import record_restore
 from core.todo.operations import snooze_todo, wake_todo
@@ -150,6 +153,12 @@ class World:
     @property
     def experiment(self) -> Experiment:
         return get_experiment(self.store, "production", "tried test")
+
+    @property
+    def holdout(self) -> Holdout:
+        found = get_holdout(self.store, "production")
+        assert found is not None
+        return found
 
     @property
     def topic(self) -> BacklogTopic:
@@ -424,6 +433,19 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "rollouts.experiments.decide_for": (
         EDITOR, lambda w, by: experiments.decide_for(w.store, w.experiment, "b", by, typed_name=None, now=BUILT)
     ),
+    "rollouts.layers.create_layer": (EDITOR, lambda w, by: create_layer(w.store, Layer("new"), by)),
+    "rollouts.layers.remove_layer": (
+        EDITOR, lambda w, by: remove_layer(w.store, get_layer(w.store, "production", "spare"), by)
+    ),
+    "rollouts.layers.take_out": (
+        EDITOR, lambda w, by: take_out(
+            w.store, get_flag(w.store, "production", "sliced"), by, typed_name="sliced", now=BUILT
+        )
+    ),
+    "rollouts.layers.start_holdout": (
+        EDITOR, lambda w, by: start_holdout(w.store, Holdout("new", 5), replace(by, environment="staging"))
+    ),
+    "rollouts.layers.end_holdout": (EDITOR, lambda w, by: end_holdout(w.store, w.holdout, by)),
     "rollouts.canaries.promote_canary": (EDITOR, lambda w, by: canaries.promote_canary(w.store, w.canary, by)),
     "rollouts.canaries.roll_back_canary": (EDITOR, lambda w, by: canaries.roll_back_canary(w.store, w.canary, by)),
     "prompts.naming.save_names": (
@@ -483,12 +505,18 @@ def _newest_swap(world: World) -> int:
 def fill(store: Store, folder: Path) -> None:
     """Put one of everything into a store."""
     world = World(store, folder)
+    start_holdout(store, Holdout("kept", 5), SETUP)
+    for name in ("texts", "spare"):
+        create_layer(store, Layer(name), SETUP)
     create_flag(store, "use_hyde", boolean_flag(on=True, rollout_pct=20), SETUP)
     change_rollout(store, world.flag, 30, SETUP)
     create_flag(store, "answers", canary_flag(5, metadata={"canary_steps": "5% for 1h, 100%"}), SETUP)
-    for key in ("compared", "tried"):
+    for key in ("compared", "tried", "sliced"):
         create_flag(store, key, split_flag({"a": 1, "b": 1}), SETUP)
     experiments.start_experiment(store, get_flag(store, "production", "tried"), world.design("tried"), SETUP)
+    sliced, place = get_flag(store, "production", "sliced"), experiments.LayerPlace("texts", 20)
+    experiments.start_experiment(store, sliced, world.design("sliced"), SETUP, place=place)
+    experiments.stop_experiment(store, get_experiment(store, "production", "sliced test"), SETUP)
     for key in ("planned", "held"):
         create_flag(store, key, boolean_flag(on=True), SETUP)
         flag = get_flag(store, "production", key)
