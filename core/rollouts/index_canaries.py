@@ -17,7 +17,7 @@ from core.flags.operations import check_definition, save_definition
 from core.flags.store import Flag, list_flags
 from core.indexes.builds import find_fresh_probe
 from core.indexes.operations import swap_index
-from core.indexes.registry import Alias, Index, IndexState, list_aliases, list_indexes, lock_alias, lock_index
+from core.indexes.registry import Alias, IndexState, list_aliases, list_indexes, lock_alias, lock_index
 from quarterdeck.clock import from_ms
 from quarterdeck.definitions import canary_flag
 from quarterdeck.index_canaries import PINNED, IndexArms, alias_of, canary_key, read_arms
@@ -47,7 +47,7 @@ def start_index_canary(
     flag = _find_flag(store, by.environment, canary_key(alias))
     if flag and flag.view.green_pct and not explain_pause(store, flag):
         raise Conflict(f"{flag.key} is at {flag.view.green_pct:g}% already; take its next step, or roll it back first")
-    wanted = _define(flag, live, candidate, _plan_metadata(flag, steps, automation, services))
+    wanted = _define(live, candidate, _plan_metadata(flag, steps, automation, services))
     check_definition(canary_key(alias), wanted)
     with changing(store, by) as change:
         check_candidate(change, IndexArms(alias, live.index_name, candidate, live.version))
@@ -95,7 +95,7 @@ def explain_pause(store: Store, flag: Flag) -> str:
     if found is None or not arms.holds(found.index_name, found.version):
         now = f"points to {found.index_name} since {found.updated:%d %b %Y, %H:%M} UTC" if found else "is gone"
         return (
-            f"Paused: {arms.alias} {now} and was moved since this canary of {arms.candidate} against {arms.live} began, "
+            f"Paused: {arms.alias} {now}; this canary of {arms.candidate} against {arms.live} began before that, "
             "so everybody searches what it points to. Start the canary again, or remove its flag."
         )
     if arms.candidate not in {index.name for index in list_indexes(store)}:
@@ -141,7 +141,7 @@ def share_rows(flag: Flag, other: Flag) -> bool:
     return bool(one and two and {one.live, one.candidate} & {two.live, two.candidate})
 
 
-def _define(flag: Flag | None, live: Alias, candidate: str, planned: Mapping[str, Any]) -> dict[str, Any]:
+def _define(live: Alias, candidate: str, planned: Mapping[str, Any]) -> dict[str, Any]:
     plan = read_plan(planned, is_canary=True)
     metadata = {**planned, PINNED: live.version, DIMENSION: candidate}
     said = f"Searches {candidate} instead of {live.index_name}, which {live.alias} points to"

@@ -142,9 +142,7 @@ def test_a_worse_candidate_is_rolled_back_by_the_servers_job(
     assert set(ask(deck).values()) == {"v1"}
 
 
-def test_a_candidate_as_good_as_the_live_index_takes_the_next_step_by_itself(
-    indexes: Store, deck: Quarterdeck
-) -> None:
+def test_a_candidate_as_good_as_the_live_index_takes_the_next_step_by_itself(indexes: Store, deck: Quarterdeck) -> None:
     start(indexes, automation=Automation.FULL)
     allow_errors(indexes)
     serve(deck, {"v1": 0.7, "v2": 0.72})
