@@ -26,31 +26,31 @@ _KEPT_S = 60
 _SPINNER = "Looking at what a rollback would do …"
 
 
-@st.cache_data(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
+@st.cache_resource(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
 def load_canary(environment: str, key: str, version: int, _flag: Flag) -> Rehearsal:  # noqa: ARG001 - they are its key
     """Return what rolling a canary back would do."""
     return rehearse_canary(get_store(), _flag, now=datetime.now(UTC))
 
 
-@st.cache_data(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
+@st.cache_resource(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
 def load_flag(environment: str, key: str, version: int, _flag: Flag) -> Rehearsal:  # noqa: ARG001 - they are its key
     """Return what turning a flag off would do."""
     return rehearse_flag(get_store(), _flag, now=datetime.now(UTC))
 
 
-@st.cache_data(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
+@st.cache_resource(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
 def load_index(alias: str, live: str, scope: Scope) -> Rehearsal | None:  # noqa: ARG001 - the index is part of its key
     """Return what rolling an alias back would do."""
     return rehearse_index(get_store(), alias, scope, now=datetime.now(UTC))
 
 
-@st.cache_data(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
+@st.cache_resource(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
 def load_color(service: str, version: int, _found: Deployment) -> Rehearsal:  # noqa: ARG001 - they are its key
     """Return what switching a service back would do."""
     return rehearse_color(get_store(), _found, now=datetime.now(UTC))
 
 
-@st.cache_data(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
+@st.cache_resource(ttl=_KEPT_S, max_entries=50, show_spinner=_SPINNER)
 def load_prompt(name: str, version: int) -> Rehearsal | None:  # noqa: ARG001 - the version is part of its key
     """Return what undoing the last promotion of a prompt would do."""
     return rehearse_prompt(get_store(), name, now=datetime.now(UTC))

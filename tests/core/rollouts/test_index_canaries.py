@@ -8,15 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
+from app.cli import main
 from app.http.server import list_jobs
+from core.approvals.operations import approve_request, set_policy
+from core.approvals.requests import get_request
+from core.approved import apply_request
 from core.arms.histories import ArmHistories
 from core.audit.acts import Act
+from core.audit.gate import Origin, Policy
+from core.audit.permissions import Role, Roles, hold_everywhere
 from core.audit.trail import list_audit
 from core.causes.timeline import summarize_audit
 from core.config import load_config
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import ApprovalNeeded, Conflict, Forbidden, InvalidInput, NotFound
 from core.flags.canary_plan import Automation
 from core.flags.definition import set_metadata
 from core.flags.operations import create_flag, remove_flag, switch_flag, update_flag
@@ -35,6 +42,7 @@ from quarterdeck.store import Store
 KEY, ENVIRONMENT = "index:default", "production"
 STEPS = "20% for 1h, 50% for 1h, 100%"
 ME = Act("ada", "because")
+EDITOR = hold_everywhere(Role.EDITOR)
 USERS = [f"user-{number}" for number in range(900)]
 
 
@@ -299,3 +307,44 @@ def test_the_timeline_tells_each_step_with_the_part_of_the_log_it_affects(indexe
 def _newest_swap(store: Store) -> int:
     with store.read() as connection:
         return newest_swap_id(connection)
+
+
+def test_the_command_starts_it_and_takes_it_to_its_end(url: str, indexes: Store) -> None:
+    def run_command(*arguments: str) -> str:
+        return str(CliRunner().invoke(main, [*arguments, "--database", url]).output)
+
+    reason = ("--reason", "covers VPP")
+    said = run_command("index", "canary", "v2", "--steps", "20% for 1h, 100%", "--service", "a", "--unprobed", *reason)
+    assert said.startswith("20% of users search v2 (audit entry")
+    assert flag_of(indexes).view.plan == replace(
+        flag_of(indexes).view.plan, services=("a",), automation=Automation.ROLLBACK
+    )
+    assert "green is v2, blue is v1, by the index_version of each row" in run_command("canary", "status", KEY)
+    said = run_command("canary", "promote", KEY, "--anyway", *reason)
+    assert said.startswith("default points to v2, was v1 (audit entry")
+    assert "Paused: default points to v2" in run_command("canary", "list")
+
+
+def test_it_waits_for_a_second_person_and_its_way_back_does_not(indexes: Store, deck: Quarterdeck) -> None:
+    ada, bob = (Act(name, "because", roles=EDITOR, origin=Origin.PERSON) for name in ("ada", "bob"))
+    root = Act("root", "because", roles=hold_everywhere(Role.ADMIN), origin=Origin.PERSON)
+    set_policy(indexes, Policy(required=True), root, has_sign_in=True)
+    with pytest.raises(ApprovalNeeded) as needed:
+        start_index_canary(indexes, "default", "v2", ada, steps=STEPS, unprobed=True)
+    assert set(ask(deck).values()) == {"v1"}
+    approve_request(indexes, get_request(indexes, needed.value.request_id), bob)
+    apply_request(indexes, get_request(indexes, needed.value.request_id), now=datetime.now(UTC))
+    assert set(ask(deck).values()) == {"v1", "v2"}
+    roll_back_canary(indexes, flag_of(indexes), ada)
+    assert set(ask(deck).values()) == {"v1"}
+
+
+def test_a_viewer_may_not_start_it_and_who_holds_one_environment_may_not_let_it_live(indexes: Store) -> None:
+    viewer = replace(ME, roles=hold_everywhere(Role.VIEWER))
+    with pytest.raises(Forbidden):
+        start_index_canary(indexes, "default", "v2", viewer, unprobed=True)
+    local = replace(ME, roles=Roles((("production", Role.EDITOR),)))
+    start_index_canary(indexes, "default", "v2", local, steps="20% for 1h, 100%", unprobed=True)
+    with pytest.raises(Forbidden):
+        promote_canary(indexes, flag_of(indexes), local)
+    assert list_aliases(indexes)[0].index_name == "v1"
