@@ -1,6 +1,7 @@
 """Do readers notice when the index under their alias is swapped, rolled back, removed, and its builder killed?
 
-Run: `python -m benchmarks.index_swap [--chunks 5000] [--swaps 200]`. Reader processes query through the alias all the
+Run: `python -m benchmarks.index_swap [--chunks 5000] [--swaps 200]`, or with `--canary 50` for so many steps and
+rollbacks of index canaries, with swaps and removals between them. Reader processes query through the alias all the
 while; each answer is checked against what only the whole index of that name can answer. `tests/faults` runs it small.
 """
 
@@ -33,6 +34,8 @@ from core.indexes.builds import build_version, collect_garbage, get_live
 from core.indexes.ingest import DocumentSource
 from core.indexes.operations import rollback_index, swap_index
 from core.indexes.registry import get_index, list_indexes
+from core.rollouts.canaries import list_canaries, promote_canary, roll_back_canary
+from core.rollouts.index_canaries import explain_pause, start_index_canary
 from quarterdeck.client import Quarterdeck
 from quarterdeck.store import Store
 
@@ -44,6 +47,8 @@ GRACE = timedelta(seconds=3)  # readers look for a newer alias every 0.2 s, and 
 _PAUSE_S = 0.02  # between two queries of a reader
 _SHARED = 0.5
 _VERSIONS = 4
+_USERS = 200
+_STEPS = "5% for 1m, 25% for 1m, 50% for 1m, 100%"
 _GONE = 3  # exit code of a builder whose finished index was removed as garbage meanwhile
 
 
@@ -74,6 +79,7 @@ class Reading:
     wrong: list[str]
     names: list[str]
     latencies_ms: list[float]
+    tried: int = 0  # queries of users whom a canary sent to its candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,8 @@ class Outcome:
     embedded: int
     texts: int
     inconsistencies: tuple[str, ...]
+    steps: int = 0  # of index canaries
+    ways_back: int = 0
 
 
 class HashEmbedder(Embedder):
@@ -146,6 +154,53 @@ def run(scene: Scene, *, swaps: int, kills: int, seed: int = 1) -> Outcome:
     )  # fmt: skip
     store.close()
     return outcome
+
+
+def run_canary(scene: Scene, *, moves: int, seed: int = 1) -> Outcome:
+    """Let readers ask while index canaries take `moves` steps and rollbacks between swaps and removals."""
+    store, rng = Store(scene.url, create=True), random.Random(seed)
+    embedded = sum(_build_here(scene, store, version) for version in range(1, _VERSIONS + 1))
+    swap_index(store, ALIAS, "docs-v1", ACT, expected=None)
+    counts = {"step": 0, "back": 0, "swap": 0, "removed": 0}
+    with _readers(scene) as outputs:
+        while counts["step"] + counts["back"] < moves:
+            counts[_move_canary(store, rng)] += 1
+            if rng.random() < 0.2:
+                counts["removed"] += len(collect_garbage(store, ACT, keep=1, grace=GRACE).removable)
+            missing = [at for at in range(1, _VERSIONS + 1) if f"docs-v{at}" not in _names(store)]
+            if len(missing) > 1:
+                embedded += _build_here(scene, store, missing[0])
+            time.sleep(rng.uniform(0.1, 0.6))
+    readings = tuple(Reading(**json.loads(path.read_text())) for path in outputs)
+    texts = int(scene.chunks * _SHARED) + _VERSIONS * (scene.chunks - int(scene.chunks * _SHARED))
+    outcome = Outcome(
+        readings, counts["swap"], 0, 0, counts["removed"], embedded, texts,
+        tuple(_list_inconsistencies(scene, store)), counts["step"], counts["back"],
+    )  # fmt: skip
+    store.close()
+    return outcome
+
+
+def _move_canary(store: Store, rng: random.Random) -> str:
+    """Start a canary, take its next step, roll it back, or swap the alias under it; return which."""
+    flag = next(iter(list_canaries(store, ACT.environment)), None)
+    live = get_live(store, ALIAS).name
+    others = sorted(_names(store) - {live})
+    if flag is None or not flag.view.green_pct or explain_pause(store, flag):
+        start_index_canary(store, ALIAS, rng.choice(others), ACT, steps=_STEPS, unprobed=True)
+        return "step"
+    if rng.random() < 0.1:
+        swap_index(store, ALIAS, rng.choice(others), ACT, expected=live)
+        return "swap"
+    if rng.random() < 0.3:
+        roll_back_canary(store, flag, ACT)
+        return "back"
+    promote_canary(store, flag, ACT)
+    return "step"
+
+
+def _names(store: Store) -> set[str]:
+    return {index.name for index in list_indexes(store)}
 
 
 def _build_here(scene: Scene, store: Store, version: int) -> int:
@@ -253,13 +308,15 @@ def _read(scene: Scene, output: Path) -> None:
     wrong: list[str] = []
     names: dict[str, None] = {}
     latencies: list[float] = []
+    tried = 0
     with Quarterdeck(scene.url, poll_s=0.2, snapshot_path=output.with_suffix(".snapshot")) as deck:
         indexes.count(str(deck.active_index(ALIAS)))  # loads the library
         print("ready", flush=True)
         while not stop.exists():
             time.sleep(_PAUSE_S)
             started = time.perf_counter()
-            name = deck.active_index(ALIAS)
+            name = deck.active_index(ALIAS, user_id=f"user-{len(latencies) % _USERS}")
+            tried += name != deck.active_index(ALIAS)
             try:
                 if name is None:
                     raise LookupError("no index is active")
@@ -275,7 +332,7 @@ def _read(scene: Scene, output: Path) -> None:
                 wrong.append(f"{name}: {rows} rows, {hit}")
     reading = {
         "queries": len(latencies), "failures": failures[:20], "wrong": wrong[:20], "names": list(names),
-        "latencies_ms": latencies,
+        "latencies_ms": latencies, "tried": tried,
     }  # fmt: skip
     output.write_text(json.dumps(reading))
 
@@ -306,6 +363,9 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 def _report(outcome: Outcome) -> None:
     latencies = [value for reading in outcome.readings for value in reading.latencies_ms]
+    if outcome.steps:
+        tried = sum(each.tried for each in outcome.readings)
+        print(f"{outcome.steps} canary steps, {outcome.ways_back} canary rollbacks, {tried:,} queries of a candidate")
     print(f"{outcome.swaps} swaps, {outcome.rollbacks} rollbacks, {outcome.kills} kills, {outcome.removed} removed")
     print(
         f"{len(latencies):,} queries of {len(outcome.readings)} readers: "
@@ -334,11 +394,15 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--canary", type=int, default=0, metavar="MOVES")
     parser.add_argument("--chroma", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="index-swap-") as folder:
         location = f"{'chroma:' if options.chroma else ''}{folder}/indexes"
         scene = Scene(Path(folder), options.chunks, options.dimension, location)
+        if options.canary:
+            _report(run_canary(scene, moves=options.canary))
+            return
         _report(run(scene, swaps=options.swaps, kills=options.kills))
 
 

@@ -21,6 +21,7 @@ from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck.exposures import ExposureLog
 from quarterdeck.flags import Evaluation, FlagSet
 from quarterdeck.ids import new_id
+from quarterdeck.index_canaries import CANDIDATE, canary_key
 from quarterdeck.intake import IntakeCounter
 from quarterdeck.news import News
 from quarterdeck.recorder import Recorder
@@ -364,14 +365,29 @@ class Quarterdeck:
             self._refuse(refusal, f"{name!r} of {retrieval_id!r}", what="score")
             return False
 
-    def active_index(self, alias: str = "default") -> str | None:
-        """Return the name of the vector index that `alias` points to now, or None if there is none.
+    def active_index(self, alias: str = "default", *, user_id: str | None = None) -> str | None:
+        """Return the name of the vector index to search now, or None if `alias` points to none. Never raises.
+
+        It is the one that `alias` points to. While an index canary runs, a share of users gets its candidate instead,
+        always the same users; without `user_id`, nobody does. Ask once per request, and log the answer as
+        `index_version`, by which the two indexes are compared.
 
         >>> with Quarterdeck("sqlite:///deck.db") as deck:
         ...     deck.active_index() or "no index is live yet"
         'no index is live yet'
         """
-        return self._snapshot.aliases.get(alias)
+        snapshot = self._snapshot
+        try:
+            live, candidate = snapshot.aliases.get(alias), snapshot.candidates.get(alias)
+        except TypeError:  # a name that is no text: there is no such alias
+            return None
+        if candidate is None or user_id is None:
+            return live
+        key = canary_key(alias)
+        found = snapshot.flags.evaluate(key, None, {"targetingKey": user_id})
+        if self._exposures is not None and found.error_code is None:
+            self._exposures.count(key, found.variant, user_id)
+        return candidate if found.variant == CANDIDATE else live
 
     def refresh(self) -> bool:
         """Read the newest flags and aliases now instead of at the next poll; return False if the store cannot be read.

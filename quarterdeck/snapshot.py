@@ -17,13 +17,15 @@ from sqlalchemy import Connection, select
 from quarterdeck.documents import parse_document
 from quarterdeck.errors import InvalidInput
 from quarterdeck.flags import FlagSet
+from quarterdeck.index_canaries import PREFIX, find_candidates
 from quarterdeck.registry import SERVICE_SETTING, read_service
-from quarterdeck.schema import aliases, flags, settings
+from quarterdeck.schema import aliases, flags, indexes, settings
 from quarterdeck.scope import read_aliases
 from quarterdeck.similarity import KINDS
 from quarterdeck.store import Store
 
 STATE_VERSION = "state_version"
+_USABLE = "ready"  # the state of an index that may be searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Snapshot:
 
     `score_kinds` say what the scores of services are where a row does not say it. `lineage` identifies the store that
     counted `version`: another store in the same place counts its own. `environment` is whose flags they are.
+    `candidates` are the indexes that canaries try, by alias.
     """
 
     version: int
@@ -41,6 +44,7 @@ class Snapshot:
     lineage: str = ""
     score_kinds: dict[str, str] = field(default_factory=dict)
     environment: str = ""
+    candidates: dict[str, str] = field(default_factory=dict)
 
     def changed_flags(self, newer: "Snapshot") -> frozenset[str]:
         """Return the keys of the flags that were added, removed or redefined."""
@@ -56,10 +60,11 @@ def make_snapshot(
     lineage: str = "",
     score_kinds: dict[str, str] | None = None,
     environment: str = "",
+    candidates: dict[str, str] | None = None,
 ) -> Snapshot:
     """Return a snapshot whose flags can be evaluated."""
     evaluated = FlagSet.from_definitions({"flags": definitions})
-    return Snapshot(version, definitions, evaluated, aliases, lineage, score_kinds or {}, environment)
+    return Snapshot(version, definitions, evaluated, aliases, lineage, score_kinds or {}, environment, candidates or {})
 
 
 EMPTY = make_snapshot(-1, {}, {})
@@ -75,9 +80,13 @@ def read_snapshot(store: Store, environment: str, *, current: Snapshot = EMPTY) 
         if (version, lineage) == (current.version, current.lineage):
             return current
         taken, definitions = _read_flags(connection, environment)
-        live = {row.alias: row.index_name for row in connection.execute(select(aliases))}
+        known = {row.alias: (row.index_name, row.version) for row in connection.execute(select(aliases))}
+        candidates = _read_candidates(connection, definitions, known)
         kinds = _read_score_kinds(connection)
-    return make_snapshot(version, definitions, live, lineage=lineage, score_kinds=kinds, environment=taken)
+    live = {alias: index_name for alias, (index_name, _) in known.items()}
+    return make_snapshot(
+        version, definitions, live, lineage=lineage, score_kinds=kinds, environment=taken, candidates=candidates
+    )
 
 
 def read_state_version(connection: Connection) -> tuple[int, str]:
@@ -106,7 +115,7 @@ def save_snapshot(snapshot: Snapshot, path: Path) -> None:
         {
             "version": snapshot.version, "lineage": snapshot.lineage,
             "flags": snapshot.definitions, "aliases": snapshot.aliases, "score_kinds": snapshot.score_kinds,
-            "environment": snapshot.environment,
+            "environment": snapshot.environment, "candidates": snapshot.candidates,
         },
         sort_keys=True,
     )  # fmt: skip
@@ -134,7 +143,7 @@ def load_snapshot(path: Path) -> Snapshot | None:
         kinds = kept.get("score_kinds", {})
         return make_snapshot(
             kept["version"], kept["flags"], kept["aliases"], lineage=kept.get("lineage", ""), score_kinds=kinds,
-            environment=kept.get("environment", ""),
+            environment=kept.get("environment", ""), candidates=kept.get("candidates", {}),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError):  # written by another release
         return None
@@ -149,6 +158,16 @@ def _read_flags(connection: Connection, environment: str) -> tuple[str, dict[str
         by_name[name][key] = _parse_definition(definition)
     taken = environment if by_name[environment] else meant
     return taken, by_name[taken]
+
+
+def _read_candidates(
+    connection: Connection, definitions: Mapping[str, Any], known: Mapping[str, tuple[str, int]]
+) -> dict[str, str]:
+    """Return the candidate of each alias that has a canary which counts."""
+    if not any(key.startswith(PREFIX) for key in definitions):
+        return {}
+    usable = set(connection.scalars(select(indexes.c.name).where(indexes.c.state == _USABLE)))
+    return find_candidates(definitions, known, usable)
 
 
 def _read_score_kinds(connection: Connection) -> dict[str, str]:

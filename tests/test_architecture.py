@@ -24,7 +24,7 @@ FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "approvals", "log", "intake", "jobs", "store",
     "deployments", "embedding", "drift",
     "corpus", "metrics", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts", "predictions",
-    "questions", "reviews", "causes", "ledger", "replay", "alerts", "todo", "digest",
+    "questions", "reviews", "causes", "ledger", "replay", "rehearsals", "alerts", "todo", "digest",
 )  # fmt: skip
 TOP = {"approved", "demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}

@@ -5,10 +5,13 @@ from typing import Any
 
 import click
 
-from app.commands.common import common, open_judged_store, open_store, show
+from app.commands.common import common, open_judged_store, open_store, rollback_options, show, show_rehearsal
+from core.audit.actions import Action
 from core.audit.acts import Act
 from core.config import Config
+from core.flags.store import Flag
 from core.rollouts.canary import CanaryCall
+from quarterdeck.index_canaries import read_arms
 
 _reason_option = click.option("--reason", required=True, help="Why: it goes into the audit trail.")
 
@@ -51,6 +54,7 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
     report = report_canary(store, ArmHistories(store), flag, now=datetime.now(UTC))
     lines = [
         f"{key}: {report.share_pct:g}% on green since {report.since:%d %b %Y %H:%M} UTC, {report.verdict.call}",
+        *_say_indexes(flag),
         report.verdict.reason,
         f"  judged by: {', '.join(report.plan.services) or 'all services that report its arms'}",
         *(f"  missing: {line}" for line in report.verdict.missing),
@@ -73,11 +77,12 @@ def canary_status(config: Config, *, key: str, as_json: bool) -> None:
 def canary_promote(
     config: Config, *, key: str, anyway: bool, services: tuple[str, ...], all_services: bool, reason: str, as_json: bool
 ) -> None:
-    """Take a canary to the next step of its plan; from 0%, to the first.
+    """Take a canary to the next step of its plan; from 0%, to the first. The last step lets an index go live.
 
     Example: quarterdeck canary promote answer-service --service answers --reason "a quiet day"
     """
     from core.arms.histories import ArmHistories
+    from core.audit.trail import get_audit_entry
     from core.errors import InvalidInput
     from core.rollouts.canaries import get_canary, promote_canary, report_canary
 
@@ -91,24 +96,38 @@ def canary_promote(
     judges = services if services or all_services else None
     entry = promote_canary(store, flag, Act(config.operator, reason, config.environment), services=judges)
     share = get_canary(store, config.environment, key).view.green_pct
-    show(as_json, {"entry": entry, "share_pct": share}, [f"{key} is at {share:g}% (audit entry {entry})"])
+    arms, is_live = read_arms(key, flag.definition), get_audit_entry(store, entry).action == Action.INDEX_SWAP
+    said = f"{key} is at {share:g}% (audit entry {entry})"
+    if arms and is_live:
+        said = f"{arms.alias} points to {arms.candidate}, was {arms.live} (audit entry {entry})"
+    show(as_json, {"entry": entry, "share_pct": 100 if is_live else share}, [said])
 
 
 @canary.command("rollback")
 @click.argument("key")
-@_reason_option
+@rollback_options
 @common
-def canary_rollback(config: Config, *, key: str, reason: str, as_json: bool) -> None:
+def canary_rollback(config: Config, *, key: str, preview: bool, reason: str, as_json: bool) -> None:
     """Put everybody back on blue at once.
 
     Example: quarterdeck canary rollback answer-service --reason "complaints about empty answers"
     """
+    from core.rehearsals.report import rehearse_canary
     from core.rollouts.canaries import get_canary, roll_back_canary
 
     store = open_store(config)
     flag = get_canary(store, config.environment, key)
+    if preview:
+        show_rehearsal(as_json, rehearse_canary(store, flag, now=datetime.now(UTC)), "")
+        return
     entry = roll_back_canary(store, flag, Act(config.operator, reason, config.environment))
     show(as_json, {"entry": entry, "share_pct": 0}, [f"{key}: everybody is on blue (audit entry {entry})"])
+
+
+def _say_indexes(flag: Flag) -> list[str]:
+    """What blue and green are, where they are indexes."""
+    arms = read_arms(flag.key, flag.definition)
+    return [f"  green is {arms.candidate}, blue is {arms.live}, by the index_version of each row"] if arms else []
 
 
 def _to_json(report: Any) -> dict[str, Any]:

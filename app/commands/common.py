@@ -51,6 +51,26 @@ def service_option(command: Command) -> Command:
     return decorated
 
 
+def rollback_options(command: Command) -> Command:
+    """Give a rollback --reason, and --preview, which needs none; `show_rehearsal` prints it."""
+    said = "Only say which questions would get worse and which better. Nothing is changed."
+    reason = click.option("--reason", default="", help="Why: it goes into the audit trail. Only a preview needs none.")
+    decorated: Command = click.option("--preview", is_flag=True, help=said)(reason(command))
+    return decorated
+
+
+def show_rehearsal(as_json: bool, found: Any, nothing: str) -> None:
+    """Print what a rollback would do, or that there is nothing to roll back."""
+    from core.rehearsals.comparing import describe_rehearsal
+
+    if found is None:
+        show(as_json, None, [nothing])
+        return
+    lines = [describe_rehearsal(found)]
+    lines += [f"{each.now:6.3f} -> {each.back:.3f}  {each.asked:>6}x  {each.text}" for each in found.named]
+    show(as_json, found, lines)
+
+
 def find_scope(config: Config, store: Store, service: str | None) -> Scope:
     """Return the scope that the command names, or the only one there is. Raises InvalidInput, listing them."""
     named = click.get_current_context().params.get("environment") or os.environ.get("QUARTERDECK_ENVIRONMENT")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.commands.common import Command, common, open_store, show
+from app.commands.common import Command, common, open_store, rollback_options, show, show_rehearsal
 from core.audit.acts import Act
 from core.config import PROJECT, Config
 
@@ -91,16 +91,22 @@ def deploy_switch(config: Config, *, service: str | None, reason: str, as_json: 
 
 
 @deploy.command("rollback")
-@_reason_option
+@rollback_options
 @_on_site
-def deploy_rollback(config: Config, *, service: str | None, reason: str, as_json: bool) -> None:
+def deploy_rollback(config: Config, *, service: str | None, preview: bool, reason: str, as_json: bool) -> None:
     """Send the traffic back to the previous release.
 
     Example: quarterdeck deploy rollback --reason "error rate doubled"
     """
     from core.deployments import deployments
+    from core.rehearsals.report import rehearse_color
 
     site = _open(config, service, as_json)
+    if preview:
+        store = open_store(config)
+        found = deployments.get_deployment(store, config.environment, site.service.name)
+        show_rehearsal(as_json, rehearse_color(store, found, now=datetime.now(UTC)), "")
+        return
     _show(as_json, deployments.roll_back(open_store(config), site, _act(config, reason)))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from app.commands.common import common, open_store, show
+from app.commands.common import common, open_store, show, show_rehearsal
 from app.commands.schedules import schedule
 from core.audit.acts import Act
 from core.config import Config
@@ -72,18 +72,25 @@ def flags_set(
 @click.argument("key")
 @click.option("--rollout", type=float, metavar="P", help="What if P percent of users (0 to 100) had it?")
 @click.option("--bucketing", type=click.Choice(tuple(BUCKETINGS)), help="What if users were bucketed by this hash?")
+@click.option("--off", is_flag=True, help="What if it was turned off: which questions would get worse or better?")
 @common
-def flags_preview(config: Config, *, key: str, rollout: float | None, bucketing: str | None, as_json: bool) -> None:
+def flags_preview(
+    config: Config, *, key: str, rollout: float | None, bucketing: str | None, off: bool, as_json: bool
+) -> None:
     """Show which recent users would get another answer. Nothing is changed.
 
     Example: quarterdeck flags preview new_prompt_v3 --bucketing string
     """
     from core.flags.preview import preview_change
+    from core.rehearsals.report import rehearse_flag
 
-    if rollout is None and bucketing is None:
-        raise InvalidInput("flags preview", "give --rollout P or --bucketing NAME")
+    if off == (rollout is not None or bucketing is not None):
+        raise InvalidInput("flags preview", "give --rollout P or --bucketing NAME, or --off alone")
     store = open_store(config)
     flag = get_flag(store, config.environment, key)
+    if off:
+        show_rehearsal(as_json, rehearse_flag(store, flag, now=datetime.now(UTC)), "")
+        return
     wanted = flag.definition if rollout is None else definitions.set_rollout(flag.definition, rollout)
     wanted = wanted if bucketing is None else definitions.set_hash_version(wanted, BUCKETINGS[bucketing])
     impact, users = preview_change(

@@ -1,4 +1,4 @@
-"""The commands `index …`: build, probe, swap, roll back, remove; predict what a corpus version would fix."""
+"""The commands `index …`: build, probe, try, swap, roll back, remove; predict what a corpus version would fix."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,14 +13,17 @@ from app.commands.common import (
     make_embedder,
     open_corpus,
     open_store,
+    rollback_options,
     service_option,
     settle_days,
     show,
     show_progress,
+    show_rehearsal,
     to_json,
 )
 from core.audit.acts import Act
 from core.config import Config
+from core.flags.canary_plan import Automation
 from core.indexes.registry import Index
 from quarterdeck.store import Store
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def index() -> None:
-    """Build, probe, swap, roll back and remove vector indexes; predict what a corpus version would fix."""
+    """Build, probe, try, swap, roll back and remove vector indexes; predict what a corpus version would fix."""
 
 
 _alias_option = click.option("--alias", default="default", show_default=True, help="The name that readers use.")
@@ -177,17 +180,73 @@ def index_swap(
 
 @index.command("rollback")
 @_alias_option
-@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@rollback_options
+@service_option
 @common
-def index_rollback(config: Config, *, alias: str, reason: str, as_json: bool) -> None:
+def index_rollback(
+    config: Config, *, alias: str, preview: bool, reason: str, service: str | None, as_json: bool
+) -> None:
     """Point the alias back at its previous index.
 
     Example: quarterdeck index rollback --reason "answers got worse"
     """
     from core.indexes.operations import rollback_index
+    from core.rehearsals.report import rehearse_index
 
+    if preview:
+        store = open_store(config)
+        found = rehearse_index(store, alias, find_scope(config, store, service), now=datetime.now(UTC))
+        show_rehearsal(as_json, found, f"{alias} has no previous index that still exists")
+        return
     name = rollback_index(open_store(config), alias, Act(config.operator, reason, config.environment))
     show(as_json, {"alias": alias, "index": name}, [f"{alias} points to {name} again"])
+
+
+@index.command("canary")
+@click.argument("name")
+@_alias_option
+@click.option(
+    "--steps", metavar="TEXT", help='Shares and their times (default: "5% for 24h, 25% for 24h, 50% for 24h, 100%").'
+)
+@click.option(
+    "--automation", type=click.Choice([str(each) for each in Automation]),
+    help="What the server does by itself: steps and rollbacks, rollbacks (default), or nothing.",
+)  # fmt: skip
+@click.option("--service", "services", multiple=True, metavar="NAME", help="Judge it only by the rows of this service.")
+@click.option("--unprobed", is_flag=True, help="Start without a probe that passed.")
+@click.option("--reason", required=True, help="Why: it goes into the audit trail.")
+@common
+def index_canary(
+    config: Config,
+    *,
+    name: str,
+    alias: str,
+    steps: str | None,
+    automation: str | None,
+    services: tuple[str, ...],
+    unprobed: bool,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Let a share of users search the index NAME instead of the live one, step by step.
+
+    Options that are left out stay as in the alias's last canary. The last step, `canary promote`, lets it go live.
+
+    Example: quarterdeck index canary docs-v2 --steps "5% for 24h, 100%" --reason "covers VPP"
+    """
+    from core.flags.store import get_flag
+    from core.rollouts.index_canaries import start_index_canary
+    from quarterdeck.index_canaries import canary_key
+
+    store, act = open_store(config), Act(config.operator, reason, config.environment)
+    entry = start_index_canary(
+        store, alias, name, act, steps=steps, automation=Automation(automation) if automation else None,
+        services=services or None, unprobed=unprobed,
+    )  # fmt: skip
+    key = canary_key(alias)
+    share = get_flag(store, config.environment, key).view.green_pct
+    said = f"{share:g}% of users search {name} (audit entry {entry}). Next: quarterdeck canary status {key}"
+    show(as_json, {"entry": entry, "canary": key, "index": name, "share_pct": share}, [said])
 
 
 @index.command("gc")

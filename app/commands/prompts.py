@@ -1,10 +1,11 @@
 """The commands `prompts …`: compare evaluated versions, list registered ones, promote one, and roll it back."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.commands.common import common, open_store, show
+from app.commands.common import common, open_store, rollback_options, show, show_rehearsal
 from core.audit.acts import Act
 from core.config import Config
 from core.errors import InvalidInput, NotFound
@@ -139,15 +140,20 @@ def prompts_promote(
 
 @prompts.command("rollback")
 @click.argument("name")
-@click.option("--reason", required=True, help="Why: it is stored with the run and in the audit trail.")
+@rollback_options
 @common
-def prompts_rollback(config: Config, *, name: str, reason: str, as_json: bool) -> None:
+def prompts_rollback(config: Config, *, name: str, preview: bool, reason: str, as_json: bool) -> None:
     """Undo the last promotion of prompt NAME: restore the previous version and its flag.
 
     Example: quarterdeck prompts rollback qa --reason "complaints about short answers"
     """
     from core.prompts.promotion import roll_back
+    from core.rehearsals.report import rehearse_prompt
 
+    if preview:
+        found = rehearse_prompt(open_store(config), name, now=datetime.now(UTC))
+        show_rehearsal(as_json, found, f"no promotion of {name} is recorded here")
+        return
     tracking = _open_tracking(config)
     act = Act(config.operator, reason, config.environment)
     entry_id = roll_back(open_store(config), tracking, name, act)

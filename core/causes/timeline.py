@@ -20,6 +20,7 @@ from core.indexes.audited import BuildState, SwapState
 from core.prompts.audited import NO_VERSION, ProductionState
 from core.rollouts.audited import ExperimentAudit
 from core.tracking.runs import PRODUCTION, PromptVersion
+from quarterdeck.index_canaries import read_arms
 
 DIMENSIONS = ("arm", "prompt_version", "index_version")
 MOST_AN_HOUR = 12
@@ -183,8 +184,10 @@ def _describe_flag(entry: AuditedEntry) -> _Told:
     named = tuple((dimension, str(said[dimension])) for dimension in DIMENSIONS if dimension in said)
     touches = named or ((("arm", "green"),) if canary else ())
     name = f"canary {entry.target}" if canary else entry.target
-    summary, reach = _compare_flags(name, entry.before, entry.after)
-    return kind, summary, touches, reach
+    arms = [read_arms(entry.target, side) for side in (entry.before, entry.after)]
+    is_new = arms[1] is not None and arms[0] != arms[1]  # the one before was over, or paused: it served nobody
+    summary, reach = _compare_flags(name, None if is_new else entry.before, entry.after)
+    return kind, f"{summary} with {arms[1].candidate}" if is_new and arms[1] else summary, touches, reach
 
 
 def _describe_experiment(entry: AuditedEntry) -> _Told:

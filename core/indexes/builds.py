@@ -17,6 +17,7 @@ from core.embedding.chunks import CHUNKING, Chunk, digest_chunks
 from core.embedding.embed import Embedder, Vectors
 from core.errors import Conflict, InvalidInput, NotFound
 from core.indexes.backends import Passage, VectorIndexes, open_indexes
+from core.indexes.canaried import list_canaried, list_left
 from core.indexes.ingest import DocumentSource, OnProgress, Problem, embed_chunks
 from core.indexes.operations import forget_index, register_index, retire_index, swap_index
 from core.indexes.probes import (
@@ -186,28 +187,40 @@ def find_probe(store: Store, index_name: str) -> ProbeRecord | None:
 def ship_probed_index(store: Store, alias: str, index_name: str, by: Act, *, expected: str | None) -> int:
     """Point `alias` to an index whose saved probe passed against the live index; return the audit entry's id.
 
-    Raises InvalidInput when it was not probed, or against another index, and what `ship_index` raises.
+    Raises what `find_fresh_probe` and `ship_index` raise.
+    """
+    return ship_index(store, alias, find_fresh_probe(store, index_name, live=expected), by, expected=expected)
+
+
+def find_fresh_probe(store: Store, index_name: str, *, live: str | None) -> ProbeReport:
+    """Return the saved probe of an index, passed or not.
+
+    Raises InvalidInput when it was not probed, or against another index than the live one.
     """
     record = find_probe(store, index_name)
     if record is None:
         raise InvalidInput("index", f"{index_name} has not been probed; probe it first")
-    if record.live != expected:
-        raise InvalidInput("index", f"{index_name} was probed against {record.live}, not {expected}; probe it again")
-    return ship_index(store, alias, record.report, by, expected=expected)
+    if record.live != live:
+        raise InvalidInput("index", f"{index_name} was probed against {record.live}, not {live}; probe it again")
+    return record.report
 
 
 def plan_garbage(store: Store, *, keep: int = KEEP, grace: timedelta = GRACE, now: datetime | None = None) -> Retention:
     """Return which indexes `collect_garbage` would remove, and which it keeps and why. Raises InvalidInput."""
     if keep < 0 or grace < timedelta(0):
         raise InvalidInput("keep", "keep and grace must not be below 0")
-    aliases = list_aliases(store)
+    aliases, at = list_aliases(store), now or datetime.now(UTC)
+    with store.read() as connection:
+        canaried = list_canaried(connection)
     return decide_retention(
         {index.name: index.built for index in list_indexes(store)},
         [alias.index_name for alias in aliases],
         [list_swaps(store, alias.alias) for alias in aliases],
-        now=now or datetime.now(UTC),
+        now=at,
         keep=keep,
         grace=grace,
+        canaried=canaried,
+        left=list_left(store, since=at - grace),
     )
 
 

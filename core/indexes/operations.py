@@ -7,6 +7,7 @@ from core.audit.acts import Act, changing
 from core.audit.settings import move_state_version, save_versioned
 from core.errors import Conflict, NotFound
 from core.indexes.audited import BuildState, SwapState
+from core.indexes.canaried import list_canaried
 from core.indexes.registry import Index, IndexState, list_aliases, list_indexes, list_swaps, lock_index, newest_swap_id
 from core.indexes.retention import former_indexes
 from quarterdeck.clock import to_ms
@@ -75,8 +76,8 @@ def rollback_index(store: Store, alias: str, by: Act) -> str:
 def retire_index(store: Store, name: str, by: Act, *, newest_swap: int) -> int:
     """Bar an index from being swapped in, so that its files can be removed.
 
-    `newest_swap` is the swap on which the decision is based. Raises Conflict when an alias points to the index, or
-    after a newer swap, since the index may have been used in between.
+    `newest_swap` is the swap on which the decision is based. Raises Conflict when an alias points to the index or a
+    canary searches it, or after a newer swap, since the index may have been used in between.
     """
     with changing(store, by) as change:
         state = lock_index(change.connection, name)
@@ -84,6 +85,8 @@ def retire_index(store: Store, name: str, by: Act, *, newest_swap: int) -> int:
             raise NotFound(f"index: no index {name!r} is registered")
         if name in change.connection.scalars(select(aliases.c.index_name)):
             raise Conflict(f"index {name!r} is live and cannot be removed")
+        if name in list_canaried(change.connection):
+            raise Conflict(f"an index canary searches index {name!r}; remove the canary's flag first")
         if newest_swap_id(change.connection) != newest_swap:
             raise Conflict(f"an alias was swapped during the removal of index {name!r}; try again")
         change.connection.execute(update(indexes).where(indexes.c.name == name).values(state=IndexState.RETIRED))

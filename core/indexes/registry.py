@@ -82,11 +82,13 @@ def list_swaps(store: Store, alias: str) -> tuple[Swap, ...]:
 def list_aliases(store: Store) -> tuple[Alias, ...]:
     """Return the index aliases, ordered by name."""
     with store.read() as connection:
-        rows = connection.execute(select(aliases).order_by(aliases.c.alias)).mappings()
-        return tuple(
-            Alias(row["alias"], row["index_name"], row["version"], from_ms(row["updated_ms"]), row["updated_by"])
-            for row in rows
-        )
+        return tuple(map(_alias, connection.execute(select(aliases).order_by(aliases.c.alias)).mappings()))
+
+
+def lock_alias(connection: Connection, alias: str) -> Alias | None:
+    """Return an alias and lock it until the transaction ends; None if there is no such alias."""
+    row = connection.execute(select(aliases).where(aliases.c.alias == alias).with_for_update()).mappings().first()
+    return _alias(row) if row else None
 
 
 def lock_index(connection: Connection, name: str) -> str | None:
@@ -97,6 +99,10 @@ def lock_index(connection: Connection, name: str) -> str | None:
 def newest_swap_id(connection: Connection) -> int:
     """Return the audit entry id of the last swap of any alias; 0 before the first."""
     return connection.scalar(select(func.max(audit.c.id)).where(audit.c.action == Action.INDEX_SWAP)) or 0
+
+
+def _alias(row: Any) -> Alias:
+    return Alias(row["alias"], row["index_name"], row["version"], from_ms(row["updated_ms"]), row["updated_by"])
 
 
 def _index(row: Any) -> Index:

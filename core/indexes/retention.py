@@ -68,14 +68,17 @@ def decide_retention(
     now: datetime,
     keep: int = KEEP,
     grace: timedelta = GRACE,
+    canaried: Iterable[str] = (),
+    left: Mapping[str, datetime] | None = None,
 ) -> Retention:
     """Return which of the indexes `built` (name -> when) may be removed.
 
     Keeps every index that an alias points to or would be rolled back to, the `keep` last used others, and those built
     or live within `grace`, whose name a reader may still have. `swaps` are those of each alias, oldest first.
+    `canaried` are the indexes that canaries compare, `left` those that they searched, and until when.
     """
     histories = [tuple(each) for each in swaps]
-    reasons = dict.fromkeys(live, "live")
+    reasons = dict.fromkeys(canaried, "an index canary compares it") | dict.fromkeys(live, "live")
     for history in histories:
         former = next((name for name in former_indexes(history) if name in built), None)
         if former:
@@ -85,6 +88,9 @@ def decide_retention(
         for name in (swap.former, swap.index):
             if name in used:
                 used[name] = max(used[name], swap.at)
+    for name, at in (left or {}).items():
+        if name in used:
+            used[name] = max(used[name], at)
     resting = sorted((name for name in built if reasons.get(name) != "live"), key=lambda name: used[name], reverse=True)
     for name in resting[:keep]:
         reasons.setdefault(name, f"one of the last {keep}")

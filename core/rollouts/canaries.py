@@ -16,7 +16,7 @@ from core.audit.acts import Act, changing
 from core.audit.environments import list_environments
 from core.audit.gate import Origin
 from core.audit.trail import AuditEntry
-from core.errors import InvalidInput, NotFound, QuarterdeckError
+from core.errors import Conflict, InvalidInput, NotFound, QuarterdeckError
 from core.flags.canary_plan import CANARY, DEFAULT_PLAN, SERVICES_FIELD, STABLE, Automation, Plan, write_services
 from core.flags.definition import set_metadata
 from core.flags.layer_store import get_holdout
@@ -30,7 +30,18 @@ from core.metrics.records import list_own_metrics
 from core.rollouts.canary import CanaryCall, CanaryVerdict, NamedMetrics, decide_canary, find_start
 from core.rollouts.experiment_design import parse_metric
 from core.rollouts.history import list_flag_entries
+from core.rollouts.index_canaries import (
+    check_candidate,
+    explain_pause,
+    find_arms,
+    is_index_canary,
+    let_candidate_live,
+    plan_for,
+    read_index_arms,
+    share_rows,
+)
 from quarterdeck.definitions import set_rollout, switch_flag
+from quarterdeck.index_canaries import read_arms
 from quarterdeck.store import Store
 
 ACTOR = "canary"
@@ -93,9 +104,9 @@ def get_canary(store: Store, environment: str, key: str) -> Flag:
 def report_canaries(
     store: Store, histories: ArmHistories, environment: str, *, now: datetime
 ) -> tuple[CanaryReport, ...]:
-    """Report on every canary. Raises SourceUnavailable."""
+    """Report on every canary; one whose definition cannot be read is held, and says why. Raises SourceUnavailable."""
     running = _list_running(store, environment)
-    return tuple(_report(store, histories, flag, running, now) for flag in list_canaries(store, environment))
+    return tuple(_try_report(store, histories, flag, running, now) for flag in list_canaries(store, environment))
 
 
 def report_canary(
@@ -112,7 +123,8 @@ def promote_canary(store: Store, flag: Flag, by: Act, *, services: Sequence[str]
     """Take the plan's next step (from 0%, the first), whatever the verdict. Returns the audit entry's id.
 
     `services` are those whose rows judge it from now on, () for all; None leaves them as they are.
-    Raises InvalidInput without a plan or a further step, and Conflict if the flag was changed since it was read.
+    The last step of an index canary lets the candidate go live. Raises InvalidInput without a plan or a further step,
+    and Conflict if the flag was changed since it was read, or its alias moved since the canary began.
     """
     plan = flag.view.plan
     if plan is None:
@@ -120,12 +132,18 @@ def promote_canary(store: Store, flag: Flag, by: Act, *, services: Sequence[str]
     following = plan.share_after(flag.view.green_pct)
     if following is None:
         raise InvalidInput("canary", f"all users of {flag.key} are on green already")
+    if (arms := find_arms(flag)) and (problem := explain_pause(store, flag)):
+        raise Conflict(f"{flag.key}: {problem}")
+    if arms and following == 100:
+        return let_candidate_live(store, flag, arms, by)
     wanted = switch_flag(set_rollout(flag.definition, following), on=True)
     wanted = hold_out(get_holdout(store, flag.environment), flag.key, wanted)
     if services is not None:
         wanted = set_metadata(wanted, {SERVICES_FIELD: write_services(services)})
     check_definition(flag.key, wanted)
     with changing(store, by) as change:
+        if arms:
+            check_candidate(change, arms)
         save_definition(change, flag, wanted)
         change.record(Action.CANARY_PROMOTE, flag.key, flag.definition, wanted)
     return change.entry_id
@@ -175,13 +193,29 @@ def _act_on(store: Store, report: CanaryReport) -> list[str]:
     by = Act(ACTOR, verdict.reason, flag.environment, origin=Origin.SERVER)
     if verdict.call is CanaryCall.ROLL_BACK:
         entry = roll_back_canary(store, flag, by)
-    elif verdict.call is CanaryCall.PROMOTE and report.plan.automation is Automation.FULL:
+    elif verdict.call is CanaryCall.PROMOTE and report.plan.automation is Automation.FULL and not _is_for_all(report):
         entry = promote_canary(store, flag, by)
     else:
         return []
     line = f"{flag.key}: {verdict.call} (audit entry {entry}). {verdict.reason}"
     logger.warning("canary %s", line)
     return [line]
+
+
+def _is_for_all(report: CanaryReport) -> bool:
+    """Whether the next step lets an index go live in every environment: a person decides that."""
+    return is_index_canary(report.flag) and report.plan.share_after(report.share_pct) == 100
+
+
+def _try_report(
+    store: Store, histories: ArmHistories, flag: Flag, running: tuple[Flag, ...], now: datetime
+) -> CanaryReport:
+    """Report on a canary, or say why it cannot be read, so that it does not hide the others."""
+    try:
+        return _report(store, histories, flag, running, now)
+    except InvalidInput as error:
+        verdict = CanaryVerdict(CanaryCall.HOLD, f"It cannot be read: {error}.", is_healthy=False)
+        return CanaryReport(flag, DEFAULT_PLAN, False, flag.view.green_pct, flag.updated, (), verdict)
 
 
 def _report(
@@ -193,13 +227,18 @@ def _report(
     driven: DrivenStep = DrivenStep(),
 ) -> CanaryReport:
     planned = flag.view.plan
-    named = _name_metrics(store, flag.environment, planned or DEFAULT_PLAN)
     plan, share = planned or DEFAULT_PLAN, flag.view.green_pct if driven.share_pct is None else driven.share_pct
+    if indexes := read_arms(flag.key, flag.definition):
+        plan = plan_for(store, plan, indexes)
+    named = _name_metrics(store, flag.environment, plan)
     entries = list_flag_entries(store, flag.environment, flag.key)
     since = driven.since or find_start(entries) or flag.updated
     looks: tuple[ArmsReading, ...] = ()
+    if share and (paused := explain_pause(store, flag)):
+        verdict = CanaryVerdict(CanaryCall.HOLD, paused, is_healthy=False)
+        return CanaryReport(flag, plan, planned is not None, share, since, (), verdict)
     if 0 < share < 100:
-        others = [each for each in running if each.key != flag.key]
+        others = [each for each in running if each.key != flag.key and share_rows(flag, each)]
         if others and not flag.view.experiment:
             return CanaryReport(flag, plan, planned is not None, share, since, (), _cannot_tell(others[0]))
         looks = _read(store, histories, flag, since, now, named)
@@ -248,7 +287,10 @@ def _read(
     if flag.view.experiment:  # clients record who is on which arm, whatever the log says
         exposures = list_exposures(store, flag.environment, flag.key, since=since)
         return histories.read(Watched("", arms, since, scopes, own=own), until=now, exposures=exposures)
-    return histories.read(Watched("arm", arms, since, scopes, own=own), until=now)
+    watched = Watched("arm", arms, since, scopes, own=own)
+    if indexes := find_arms(flag):
+        return read_index_arms(histories, indexes, watched, until=now)
+    return histories.read(watched, until=now)
 
 
 def _list_running(store: Store, environment: str) -> tuple[Flag, ...]:

@@ -15,12 +15,14 @@ from app.http.v1.routing import make_router
 from core.audit.acts import Act
 from core.corpus.manifests import FileChangeKind
 from core.errors import NotFound
+from core.flags.canary_plan import Automation
 from core.indexes.builds import find_probe, ship_probed_index
 from core.indexes.operations import find_rollback, swap_index
 from core.indexes.probes import ProbeRecord
 from core.indexes.registry import IndexState, list_aliases, list_indexes
 from core.predictions.prediction import hide_questions
 from core.predictions.predictions import list_predictions
+from core.rollouts.index_canaries import start_index_canary
 
 router = make_router("corpus")
 
@@ -140,6 +142,16 @@ class SwapChange(Reasoned):
     expected: str | None = Field(max_length=200, description="The index it points to now; null for none.")
 
 
+class IndexCanaryStart(Reasoned):
+    """Lets a share of users search another index than the live one."""
+
+    index: str = Field(min_length=1, max_length=200)
+    steps: str | None = Field(None, max_length=1_000, description='Such as "5% for 24h, 100%"; null for the last ones.')
+    automation: Automation | None = None
+    services: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] | None = Field(None, max_length=20)
+    environment: str | None = Field(None, max_length=64)
+
+
 class RollbackChange(Reasoned):
     """Points an alias back to its previous index."""
 
@@ -220,6 +232,19 @@ def swap_alias(alias: AliasName, body: SwapChange, make: Make) -> ChangeAnswer:
         make.caller.environment,
         lambda act: ship_probed_index(get_store(), alias, body.index, act, expected=body.expected),
     )
+
+
+@router.post("/v1/aliases/{alias}/canary")
+def start_alias_canary(alias: AliasName, body: IndexCanaryStart, make: Make) -> ChangeAnswer:
+    """Let a share of users search an index that passed its probe against the live one. It is a canary from then on."""
+    return make.make(
+        body.reason,
+        make.caller.find_environment(body.environment),
+        lambda act: start_index_canary(
+            get_store(), alias, body.index, act,
+            steps=body.steps, automation=body.automation, services=body.services,
+        ),
+    )  # fmt: skip
 
 
 @router.post("/v1/aliases/{alias}/rollback")

@@ -166,7 +166,7 @@ def list_all_canaries(
 
 @router.post("/v1/canaries/promote", name="promote_canary")
 def promote_one_canary(body: CanaryMove, make: Make) -> ChangeAnswer:
-    """Take the next step of a canary's plan, whatever its verdict."""
+    """Take the next step of a canary's plan, whatever its verdict. The last one lets an index go live everywhere."""
     environment = make.caller.find_environment(body.environment)
     return make.make(
         body.reason,

@@ -2,26 +2,32 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import streamlit as st
 
 from app import ui
 from app.background import start_command
+from app.navigation import link_to
 from app.panels.corpus.replay import render_replay
 from app.panels.corpus.versions import choose_revision
 from app.panels.shared.jobs import render_command, start
+from app.panels.shared.rehearsals import load_index, render_rehearsal
 from app.resources import get_config, get_corpus, get_jobs, get_store
 from app.text import plain, plain_error
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.corpus.versions import Version
 from core.errors import InvalidInput, QuarterdeckError
+from core.flags.store import list_flags
 from core.indexes.builds import collect_garbage, find_probe, plan_garbage, ship_probed_index
 from core.indexes.operations import find_rollback, swap_index
 from core.indexes.probes import ProbeRecord
 from core.indexes.registry import Alias, Index, list_swaps
 from core.indexes.retention import KEEP
 from core.jobs.jobs import JobState
+from core.rollouts.index_canaries import DEFAULT_STEPS, explain_pause, start_index_canary
+from quarterdeck.index_canaries import canary_key
 from quarterdeck.scope import Scope
 
 DEFAULT_ALIAS = "default"
@@ -47,7 +53,7 @@ def render_indexes(
     with left:
         render_build(versions)
         if live:
-            render_rollback(alias, live)
+            render_rollback(alias, live, scope)
         ui.render_said("index-swap")
         render_garbage()
     with right:
@@ -156,6 +162,8 @@ def render_candidate(
     elif record.live != live:
         st.warning("Another index went live after that probe. Probe again.")
     else:
+        if live:
+            render_canary(alias, live, name)
         render_swap(alias, live, name)
     return name
 
@@ -163,6 +171,42 @@ def render_candidate(
 def probe(alias: str, name: str) -> None:
     """Start the probe. Runs before the page is drawn."""
     start("probe", "index", "probe", name, "--alias", alias, subject=name, reason=f"may {alias} point at it?")
+
+
+def render_canary(alias: str, live: str, name: str) -> None:
+    """The form that lets a share of users search an index before it goes live."""
+    environment, seen = get_config().environment, f"{alias}-{live}-{name}"
+    key = canary_key(alias)
+    running = next((flag for flag in list_flags(get_store(), environment) if flag.key == key), None)
+    if running and running.view.green_pct and not explain_pause(get_store(), running):
+        st.caption(f"A canary of {plain(alias)} is at {running.view.green_pct:g}% of users in {plain(environment)}.")
+        link_to("rollouts", "See the canary", tab="Canaries", canary=key, environment=environment)
+        return
+    with st.form(f"canary-{seen}"):
+        st.markdown(
+            f"A share of the users in {plain(environment)} searches **{plain(name)}** instead of {plain(live)}; the "
+            "others, and services that name no user, do not. It is rolled back automatically if it is worse."
+        )
+        st.text_input("Steps", DEFAULT_STEPS, key=f"canary-steps-{seen}", max_chars=500)
+        st.text_input("Reason", key=f"canary-reason-{seen}", max_chars=500)
+        st.form_submit_button(
+            "Start a canary", on_click=start_canary, args=(alias, live, name),
+            **lock(Action.CANARY_PROMOTE, environment),
+        )  # fmt: skip
+
+
+def start_canary(alias: str, live: str, name: str) -> None:
+    """Start the canary of the index that the visitor saw."""
+    seen, state = f"{alias}-{live}-{name}", st.session_state
+
+    def change() -> int:
+        act = make_act(state[f"canary-reason-{seen}"], get_config().environment)
+        return start_index_canary(get_store(), alias, name, act, steps=state[f"canary-steps-{seen}"])
+
+    ui.record_change(
+        change, effect="It is on the page Rollouts, under Canaries, with its verdict and the way back.",
+        place="index-swap",
+    )  # fmt: skip
 
 
 def render_swap(alias: str, live: str | None, name: str) -> None:
@@ -199,7 +243,7 @@ def swap(alias: str, live: str | None, name: str) -> None:
     )
 
 
-def render_rollback(alias: str, live: str) -> None:
+def render_rollback(alias: str, live: str, scope: Scope) -> None:
     """The form that rolls back to the previous index."""
     st.subheader("Roll back", anchor=False)
     former = find_rollback(get_store(), alias)
@@ -212,6 +256,7 @@ def render_rollback(alias: str, live: str) -> None:
         st.form_submit_button(
             label, on_click=roll_back, args=(alias, live, former), **lock(Action.INDEX_SWAP, get_config().environment)
         )
+    render_rehearsal(partial(load_index, alias, live, scope), scope.environment, key="corpus-rehearsal")
 
 
 def roll_back(alias: str, live: str, former: str) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import streamlit as st
 
 from app import charts, ui
 from app.panels.rollouts.resources import load_canaries
+from app.panels.shared.rehearsals import load_canary, render_rehearsal
 from app.resources import get_store, list_services
 from app.text import plain
 from app.visitor import lock, make_act
@@ -19,6 +21,7 @@ from core.flags.canary_plan import CANARY, STABLE, Automation
 from core.flags.store import Flag
 from core.rollouts.canaries import CanaryReport, promote_canary, roll_back_canary
 from core.rollouts.canary import MARGIN_ALPHA, CanaryCall
+from quarterdeck.index_canaries import read_arms
 from quarterdeck.scope import fold_environment
 
 LOOKS = {
@@ -82,10 +85,20 @@ def render_verdict(report: CanaryReport) -> None:
     planned = f"Steps: {steps}." if report.is_planned else "No steps are planned, so the default limits apply."
     since = f"{report.share_pct:g}% on green since {ui.format_moment(report.since)}, {ui.format_ago(report.since)}."
     judges = plain(", ".join(report.plan.services)) or "all services that report its arms"
+    render_indexes(report.flag)
     told = f"{since} {planned} Judged by {judges}. {ALONE[report.plan.automation]}"
     st.caption(told, help=ui.format_utc(report.since))
     if verdict.missing:
         st.markdown("Missing for the next step:\n" + "\n".join(f"- {plain(line)}" for line in verdict.missing))
+
+
+def render_indexes(flag: Flag) -> None:
+    """What blue and green are, where they are indexes."""
+    if arms := read_arms(flag.key, flag.definition):
+        st.caption(
+            f"Green is the index {plain(arms.candidate)}; blue is {plain(arms.live)}, to which {plain(arms.alias)} "
+            "points. Users are compared by the index_version that services log. At 100%, a person lets it go live."
+        )
 
 
 def render_comparisons(found: Sequence[ArmComparison], signals: Sequence[ArmComparison] = ()) -> None:
@@ -172,16 +185,20 @@ def render_actions(report: CanaryReport) -> None:
     with left:
         if report.is_planned and following is not None:
             label = f"{'Continue to' if report.share_pct else 'Start with'} {following:g}%"
+            if (arms := read_arms(flag.key, flag.definition)) and following == 100:
+                label = f"Let {arms.candidate} go live under {arms.alias}"
             if report.share_pct and report.verdict.call is not CanaryCall.PROMOTE:
                 label += f", although the verdict is {report.verdict.call}"
             render_form(
                 Action.CANARY_PROMOTE, label, flag, promote_canary, primary=report.verdict.call is CanaryCall.PROMOTE,
-                judges=report.plan.services,
+                judges=None if arms and following == 100 else report.plan.services,
             )  # fmt: skip
     with right:
         if report.share_pct:
             primary = report.verdict.call is CanaryCall.ROLL_BACK
             render_form(Action.CANARY_ROLLBACK, "Roll back: everybody on blue", flag, roll_back_canary, primary=primary)
+            read = partial(load_canary, flag.environment, flag.key, flag.version, flag)
+            render_rehearsal(read, flag.environment, key="canaries-rehearsal")
 
 
 def render_form(

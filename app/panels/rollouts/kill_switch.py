@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import streamlit as st
 
 from app import ui
 from app.feedback import undo
 from app.navigation import link_to
+from app.panels.shared.rehearsals import load_flag, render_rehearsal
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
@@ -83,6 +85,8 @@ def _render_question(flag: Flag, place: str) -> None:
             locked = lock(Action.FLAG_UPDATE, flag.environment)
             st.form_submit_button("Turn off", type="primary", on_click=kill, args=(flag, place), **locked)
             st.form_submit_button("Keep it on", on_click=cancel)
+    read = partial(load_flag, flag.environment, flag.key, flag.version, flag)
+    render_rehearsal(read, flag.environment, key=f"kill-rehearsal-{flag.environment}-{flag.key}")
 
 
 def _reason_key(flag: Flag) -> str:

@@ -1,15 +1,21 @@
 """Changes under /v1: the pages' operations with their audit entries, and a repeated request changes nothing twice."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 from sqlalchemy import select
 
 from core.audit.trail import get_audit_entry
 from core.flags.store import get_flag
+from core.indexes.builds import save_probe
+from core.indexes.operations import register_index, swap_index
+from core.indexes.probes import ProbeReport
+from core.indexes.registry import Index
 from core.log.filters import QuestionFilter
 from core.log.questions import list_page
 from quarterdeck.schema import ingest_keys
 from quarterdeck.scope import Scope
+from tests.app.http.v1.conftest import ACT
 
 OFF = {"version": 1, "on": False, "reason": "it answers too slowly"}
 
@@ -144,3 +150,22 @@ def test_an_experiment_and_a_canary_are_moved_by_the_version_that_was_seen(deck)
     }
     refused = deck.post("/v1/experiments", start)
     assert (refused.status_code, refused.json()["field"]) == (400, "flag")
+
+
+def test_an_index_canary_starts_once_and_is_moved_as_every_canary(deck):
+    for name in ("v1", "v2"):
+        register_index(deck.store, Index(name, "indexes", name, "minilm", 9, datetime.now(UTC), "ada"), ACT)
+    swap_index(deck.store, "default", "v1", ACT, expected=None)
+    body, key = {"index": "v2", "reason": "covers VPP", "steps": "5% for 1h, 100%"}, {"Idempotency-Key": "try-v2"}
+    assert "v2 has not been probed" in deck.post("/v1/aliases/default/canary", body).json()["detail"]
+    save_probe(deck.store, ProbeReport("v2", ()), ACT, live="v1")
+    first = deck.post("/v1/aliases/default/canary", body, **key).json()
+    assert (first["action"], first["target"], first["environment"]) == ("canary.promote", "index:default", "production")
+    before = deck.count_entries()
+    assert deck.post("/v1/aliases/default/canary", body, **key).json() == first
+    assert deck.post("/v1/aliases/default/canary", body).status_code == 409
+    assert deck.count_entries() == before
+    (canary,) = [each for each in deck.get("/v1/canaries").json()["items"] if each["flag"] == "index:default"]
+    move = {"flag": "index:default", "version": canary["version"], "reason": "it is worse"}
+    assert deck.post("/v1/canaries/promote", move).status_code == 403  # its last step is everybody's
+    assert deck.post("/v1/canaries/rollback", move).json()["action"] == "canary.rollback"
