@@ -21,6 +21,7 @@ from app.commands import (
     deploy,
     digest,
     doctor,
+    emerging,
     environments,
     erase,
     evaluations,
@@ -131,6 +132,6 @@ for command in (
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
     canaries.canary, cases.cases, experiments.experiments, ledger.ledger, ledger.predict_effect_command, replay.replay,
-    backups.backup, backups.restore, digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
+    backups.backup, backups.restore, digest.digest, doctor.doctor, emerging.emerging, migrations.migrate, mcp.mcp,
 ):  # fmt: skip
     main.add_command(command)
