@@ -21,6 +21,7 @@ from app.commands import (
     deploy,
     digest,
     doctor,
+    emerging,
     environments,
     erase,
     evaluations,
@@ -135,7 +136,7 @@ for command in (
     indexes.index, flags.flags, alerts.alerts, audit.audit, evaluations.evaluate, evaluations.gate, judges.judges,
     prompts.prompts, requests.requests, roles.roles, tokens.tokens, environments.environments, deploy.deploy,
     canaries.canary, cases.cases, experiments.experiments, metrics.metrics, layers.layers, layers.holdout,
-    ledger.ledger, ledger.predict_effect_command, replay.replay,
+    ledger.ledger, ledger.predict_effect_command, replay.replay, emerging.emerging,
     backups.backup, backups.restore, digest.digest, doctor.doctor, migrations.migrate, mcp.mcp,
 ):  # fmt: skip
     main.add_command(command)

@@ -11,6 +11,7 @@ from app.panels.coverage.exports import render_exports
 from app.panels.coverage.progress import render_progress
 from app.panels.coverage.resources import load_coverage, load_findings, load_map
 from app.panels.coverage.topic import render_topic
+from app.panels.shared.emerging import render_emerging
 from app.resources import get_config, get_store, list_environments, list_new, list_services, today_of
 from app.text import plain
 from app.visitor import may_read_questions
@@ -87,6 +88,7 @@ def render(frame: ui.Frame) -> None:
     if not is_reader:
         st.caption("Your role does not include reading questions: topics go by their ids. Ask an admin.")
     render_sentence(board, days)
+    render_emerging(frame, is_reader=is_reader, explains=True)
     if not board.topics:
         return
     ui.render_said()

@@ -10,6 +10,7 @@ from app.panels.overview.resources import load_areas, load_snoozes, load_steps, 
 from app.panels.overview.tiles import LOOKS, render_areas, render_outages
 from app.panels.overview.timeline import render_timeline
 from app.panels.overview.todos import render_todos
+from app.panels.shared.emerging import render_emerging
 from app.resources import list_environments, list_new, list_services, today_of
 from app.text import plain, plain_with_commands
 from app.visitor import may_read_questions
@@ -50,6 +51,8 @@ for succession in load_successions():
     if succession.new.environment == frame.scope.environment:
         st.info(plain(succession.offer))
 if not is_new:
+    with ui.showing_errors("New topics could not be read"):
+        render_emerging(frame, is_reader=is_reader)
     render_todos(areas, frame)
     render_areas(areas)
     render_digest(frame)

@@ -20,6 +20,7 @@ from app.panels.questions.resources import (
     get_topics,
     load_count,
     load_indexed_share,
+    load_new_topic,
     load_page,
     load_states,
     load_threshold,
@@ -49,6 +50,7 @@ class Chosen:
     last: date
     span: str
     topic: str = ""
+    is_new: bool = False
 
 
 def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
@@ -69,7 +71,10 @@ def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
     if "topic" in given:
         label, of_topic = load_topic(frame.scope, today, frame.days, given["topic"])
         wanted = replace(wanted, texts=of_topic.texts, below=of_topic.below)
-    return Chosen(pairs, wanted, first, last, said, label)
+    if "new" in given:
+        label, of_topic = load_new_topic(frame.scope, today, given["new"])
+        wanted = replace(wanted, texts=of_topic.texts, start_ms=of_topic.start_ms, end_ms=of_topic.end_ms)
+    return Chosen(pairs, wanted, first, last, said, label, is_new="new" in given)
 
 
 def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_reader: bool) -> None:
@@ -88,7 +93,7 @@ def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_read
         sentence = f"{told} question{'s' if count != 1 else ''} with this id."
     elif chosen.topic:
         named = f"“{plain(chosen.topic)}”" if is_reader else "this topic"
-        sentence = f"{told} of {total} belong to {named} and score low."
+        sentence = f"{told} of {total} belong to {named}{'' if chosen.is_new else ' and score low'}."
     elif [name for name, _ in chosen.pairs] in (["low"], ["day", "low"], ["low", "day"]):
         sentence = f"{told} of {total} score low."
     else:

@@ -33,6 +33,7 @@ from core.corpus.clones import clone_of
 from core.corpus.corpus import Corpus
 from core.corpus.locations import parse_location
 from core.coverage.judging import judge_all_questions
+from core.coverage.newcomers import look_for_all
 from core.deployments.deployments import tend_services
 from core.deployments.services import load_services
 from core.embedding.embed import Embedder
@@ -63,6 +64,7 @@ SWITCH_EVERY_S = 0.0002  # with two busy threads, each row that sqlite3 reads wa
 FETCH_EVERY_S = 120.0  # how old the local copy of a remote corpus repository may be
 ARENAS, KEPT_FREE_BYTES = 2, 256 * 1024  # heaps for all threads; larger free memory is returned to the system
 ANSWERS_EVERY_S = 600.0  # how long a question may wait until it is judged
+EMERGING_EVERY_S = 900  # a look does nothing until a day is over
 JUDGE_EVERY_S = 600.0  # how often a part of the sample of production answers is judged
 SCORES_EVERY_S = 60.0  # how long a later score may wait until the rollups have it
 DIGESTS_EVERY_S = 900.0  # how soon a digest that could not be sent is tried again
@@ -131,6 +133,7 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("days", 300, lambda: close_days(store, now=datetime.now(UTC))),
         PeriodicJob("documents", 300, lambda: pack_documents(store, now=datetime.now(UTC))),
         PeriodicJob("answerability", ANSWERS_EVERY_S, partial(_judge_log, config, store)),
+        PeriodicJob("emerging topics", EMERGING_EVERY_S, partial(_look_for_emerging, config, store)),
         PeriodicJob("search index", 60, lambda: fill_search_index(store, now=datetime.now(UTC), pack=pack_aside)),
         PeriodicJob("ledger", 3_600, partial(_settle_ledger, config, store)),
         PeriodicJob("judged answers", JUDGE_EVERY_S, partial(_judge_answers, config, store)),
@@ -182,6 +185,11 @@ def pack_aside(log: Store, numbers: Sequence[int], now_ms: int) -> int:
 def _judge_log(config: Config, store: Store) -> int:
     embedder = Embedder(config.embedding_model, cache=VectorCache(store))
     return judge_all_questions(store, embedder, now=datetime.now(UTC), low_score=config.low_score)
+
+
+def _look_for_emerging(config: Config, store: Store) -> int:
+    embedder = Embedder(config.embedding_model, cache=VectorCache(store))
+    return look_for_all(store, embedder, now=datetime.now(UTC))
 
 
 def _settle_ledger(config: Config, store: Store) -> int:

@@ -51,6 +51,7 @@ class Family(StrEnum):
     IMPORTED_TRACES = "mlflow."
     BACKFILL = "backfill:"
     DIGEST_SENT = "digest_sent:"
+    EMERGING = "emerging:"
 
 
 MAX_KEY = 256  # what the column of the names holds

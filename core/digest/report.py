@@ -11,6 +11,7 @@ from core.causes.changes import WhatChanged, explain_drift, gather_changes
 from core.causes.timeline import TimelineChange
 from core.corpus.corpus import Corpus
 from core.coverage.backlog import BacklogTopic, TopicDecision, list_backlog
+from core.coverage.newcomers import report_emerging
 from core.coverage.report import Coverage, name_hidden
 from core.digest.periods import DigestPeriod
 from core.digest.sections import LONGEST_LINE, Digest, DigestLine, make_section
@@ -19,6 +20,7 @@ from core.digest.wording import (
     NewTopic,
     PeriodFigures,
     word_decided,
+    word_emerging,
     word_episodes,
     word_feed_outages,
     word_figures,
@@ -94,7 +96,11 @@ def report_digest(store: Store, sources: DigestSources, *, scope: Scope, period:
             reading.read("ledger", lambda: reading.list_effects(changes)),
             nothing="No effect was measured, and no prediction waits.",
         ),
-        make_section("New topics", reading.read("topics", reading.list_topics), nothing="No topic is new."),
+        make_section(
+            "New topics",
+            [*reading.read("emerging topics", reading.list_emerging), *reading.read("topics", reading.list_topics)],
+            nothing="No topic is new.",
+        ),
         make_section(
             "Spending",
             reading.read("spending", lambda: reading.list_spending(figures, before)),
@@ -210,6 +216,12 @@ class _Reading:
             if each.first_seen >= since
         ]
         return tuple(word_new_topics(found))
+
+    def list_emerging(self) -> Sequence[DigestLine]:
+        """Return the topics that were called new in the period, before they scored low."""
+        found = report_emerging(self._store, self._scope, readable=self._sources.readable)
+        called = (each for each in found.topics if self._period.first <= each.called_on <= self._period.last)
+        return tuple(word_emerging(called))
 
     def list_spending(self, figures: PeriodFigures, before: PeriodFigures) -> Sequence[DigestLine]:
         window = Window(self._period.first, self._period.last)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from core.causes.timeline import ChangeKind, TimelineChange
+from core.coverage.emerging import EmergingTopic, describe_emerging
 from core.digest.periods import DigestPeriod
 from core.digest.sections import DigestLine
 from core.drift.episodes import DatedEpisode, EpisodeKind
@@ -158,6 +159,13 @@ def word_new_topics(topics: Sequence[NewTopic]) -> Iterator[DigestLine]:
         score = f", mean score {topic.mean_score:.2f}" if topic.mean_score is not None else ""
         asked = f"{_count(topic.count, 'low-scoring question')}{score}"
         yield DigestLine(f"“{topic.label}”: {asked}.", "coverage", (("topic", topic.topic_id),))
+
+
+def word_emerging(topics: Iterable[EmergingTopic]) -> Iterator[DigestLine]:
+    """Yield the topics that were called new."""
+    for topic in topics:
+        named = f" “{topic.label}”:" if topic.label else ""
+        yield DigestLine(f"New since {topic.since.day} {topic.since:%b}:{named} {describe_emerging(topic)}", "coverage")
 
 
 def word_spending(

@@ -16,6 +16,7 @@ FILTERS = {
     "low": "low only",
     "state": "state",
     "topic": "topic",
+    "new": "new topic",
     "day": "day",
     "since": "since",
     "session": "session",
@@ -45,7 +46,7 @@ class ShownSpan:
 
 
 def make_filter(pairs: Pairs, scope: Scope, span: ShownSpan, *, threshold: float) -> QuestionFilter:
-    """Return the questions that pairs of a name of FILTERS and a value mean; a topic is narrowed to elsewhere.
+    """Return the questions that pairs of a name of FILTERS and a value mean; topics are narrowed to elsewhere.
 
     A day, or a time since when, replaces that part of the span; an id is looked for at any time. Questions are low
     under `threshold`. Raises InvalidInput, naming the filter.

@@ -25,6 +25,7 @@ from app.http.v1.models import (
 from app.http.v1.reads import load_coverage, load_threshold, today_of
 from app.http.v1.routing import make_router
 from core.coverage.asked import narrow_to_topic
+from core.coverage.newcomers import narrow_to_new
 from core.errors import InvalidInput, NotFound
 from core.log.filters import LoggedQuestion, QuestionFilter, read_cursor
 from core.log.questions import count_questions, list_page
@@ -236,6 +237,8 @@ def _read_filter(caller: Caller, scope: Scope, days: int, filters: list[str]) ->
     span = ShownSpan(calendar.start_of(today - timedelta(days=days - 1)), calendar.end_of(today), calendar)
     threshold = load_threshold(scope)
     wanted = make_filter(pairs, scope, span, threshold=threshold)
+    if new := next((value for name, value in pairs if name == "new"), ""):
+        return narrow_to_new(store, wanted, scope, new)[1]
     topic = next((value for name, value in pairs if name == "topic"), "")
     return narrow_to_topic(store, wanted, load_coverage(scope, min(days, TOPIC_DAYS)), topic) if topic else wanted
 

@@ -27,6 +27,7 @@ from core.coverage.asked import find_topic
 from core.coverage.backlog import BacklogTopic, TopicState, get_backlog_topic, list_backlog
 from core.coverage.closing import measure_closing
 from core.coverage.labels import LONGEST_TITLE
+from core.coverage.newcomers import report_emerging
 from core.coverage.operations import mark_topic, rename_topic
 from core.coverage.topics import Topic, Trend
 from core.errors import Conflict, NotFound, QuarterdeckError
@@ -69,6 +70,29 @@ class TopicsAnswer(Answered):
     pending: int = Field(description="Distinct questions without a vector yet, which are in no topic.")
     reason: str
     topics: Page[TopicAnswer]
+
+
+class EmergingTopicAnswer(Answered):
+    """A topic that is new. Label and questions are users' text, and untrusted."""
+
+    topic_id: str
+    label: Untrusted[str]
+    since: date
+    called_on: date
+    count: int = Field(description="Questions of it that were bet on, each text and each session once.")
+    expected: float = Field(description="How many of them the four weeks before let expect.")
+    odds: float = Field(description="What a bet of 1 that it is new has become.")
+    questions: Untrusted[tuple[str, ...]]
+
+
+class EmergingAnswer(Answered):
+    """The topics that were called in the last two weeks, the newest first."""
+
+    environment: str
+    service: str
+    until: date | None = Field(description="The last day that was looked at; null before the first look.")
+    problem: str = Field(description="Why nothing can be called yet.")
+    topics: tuple[EmergingTopicAnswer, ...]
 
 
 class PredictionAnswer(Answered):
@@ -171,6 +195,20 @@ def list_topics(
         topics=Page[TopicAnswer](
             items=tuple(_describe_topic(each, known.get(each.topic_id)) for each in items), next=following
         ),
+    )  # fmt: skip
+
+
+@router.get("/v1/emerging", name="list_emerging")
+def list_emerging_topics(caller: From, environment: Environment = None, service: Service = None) -> EmergingAnswer:
+    """Return the topics that are new in the last two weeks: called before the mean score moves.
+
+    They come from the last look in the background. Without the scope `questions`, topics have no questions.
+    """
+    scope = caller.find_scope(environment, service)
+    found = report_emerging(get_store(), scope, readable=caller.may_read(scope.environment))
+    return EmergingAnswer(
+        environment=scope.environment, service=scope.service, until=found.until, problem=found.problem,
+        topics=tuple(map(EmergingTopicAnswer.model_validate, found.topics)),
     )  # fmt: skip
 
 

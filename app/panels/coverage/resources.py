@@ -13,7 +13,9 @@ from core.coverage.answerability import CoverageFinding
 from core.coverage.asked import link_traces
 from core.coverage.backlog import BacklogTopic, sum_versions
 from core.coverage.closing import report_shelves
+from core.coverage.emerging import EmergingReport
 from core.coverage.judging import count_findings
+from core.coverage.newcomers import report_emerging
 from core.coverage.report import Coverage, MapPoint, map_coverage, place_texts, report_coverage
 from core.coverage.shelves import ShelvedTopic
 from core.embedding.backfill import Backfill
@@ -43,6 +45,13 @@ def load_coverage(scope: Scope, today: date, window_days: int, clusters: int | N
         embed_new=False,
         drift=load_drift(scope, today),
     )
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner=False)
+def load_emerging(scope: Scope, today: date, *, readable: bool) -> EmergingReport:
+    """Return the topics that are new, as the last look in the background found them; nothing is computed here."""
+    del today  # a part of the key only: a report of yesterday is of no use
+    return report_emerging(get_store(), scope, readable=readable)
 
 
 @st.cache_resource(refresh_mode="background", ttl=60, max_entries=50, show_spinner="Counting findings …")

@@ -9,6 +9,7 @@ from app.resources import get_config, get_embedder, get_store
 from core.cases.proposals import Proposals, propose_cases
 from core.coverage.asked import find_topic, narrow_to_topic
 from core.coverage.assignments import TopicAssignments, assign_topics
+from core.coverage.newcomers import narrow_to_new
 from core.coverage.report import find_threshold, report_coverage
 from core.jobs.looking import Lookup
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, QuestionPage
@@ -63,6 +64,13 @@ def load_topic(scope: Scope, today: date, days: int, name: str) -> tuple[str, Qu
     coverage = load_coverage(scope, today, min(days, TOPIC_DAYS), None)
     label = find_topic(coverage, name).label
     return label, narrow_to_topic(get_store(), QuestionFilter(scope=scope), coverage, name)
+
+
+@st.cache_resource(refresh_mode="background", ttl=60, max_entries=20, show_spinner="Looking for the topic …")
+def load_new_topic(scope: Scope, today: date, topic_id: str) -> tuple[str, QuestionFilter]:
+    """Return the label of a topic that is new and the filter of its questions. Raises NotFound."""
+    del today  # a part of the key only
+    return narrow_to_new(get_store(), QuestionFilter(scope=scope), scope, topic_id)
 
 
 @st.cache_resource
