@@ -12,8 +12,9 @@ from app.text import plain
 from app.visitor import lock, may_read_questions
 from core.audit.actions import Action
 from core.jobs.jobs import Job, JobState
-from core.replay.comparison import FoundPassage, GroupShift, ReplayResult, ReplayShift
+from core.replay.comparison import FoundPassage, ReplayResult
 from core.replay.report import find_replay
+from core.replay.shifts import GroupShift, ReplayShift
 from quarterdeck.scope import Scope
 
 KIND = "replay"

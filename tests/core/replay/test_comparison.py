@@ -7,16 +7,9 @@ import pytest
 
 from core.errors import InvalidInput
 from core.log.values import AskedQuery
-from core.replay.comparison import (
-    FoundPassage,
-    HitLists,
-    HitState,
-    ReplayOf,
-    compare_hits,
-    estimate_shift,
-    map_scores,
-)
+from core.replay.comparison import FoundPassage, HitLists, HitState, ReplayOf, compare_hits
 from core.replay.sampling import DrawnQuestion, draw_questions
+from core.replay.shifts import estimate_shift, map_scores
 
 DAY = date(2026, 11, 29)
 
