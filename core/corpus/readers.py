@@ -43,9 +43,7 @@ class Readers:
         self._free = threading.Semaphore(processes)
         self._resting: list[_Reader] = []
 
-    def split_document(
-        self, path: str, content: bytes, *, max_characters: int = MAX_CHARACTERS
-    ) -> tuple[Chunk, ...]:
+    def split_document(self, path: str, content: bytes, *, max_characters: int = MAX_CHARACTERS) -> tuple[Chunk, ...]:
         """Return the chunks of one document, as `formats.split_document` does.
 
         Raises InvalidInput for what cannot be read too, and for what takes too much time or memory.

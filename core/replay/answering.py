@@ -118,13 +118,14 @@ def compare_answers(
         for name in ("faithfulness", "relevancy")
     }
     everybody = [np.ones(len(places))] * 2
-    costs = [mean_of([pair[side].cost_usd for pair in pairs], weights) for side in (0, 1)]
-    times = [[ms for pair in pairs if (ms := pair[side].latency_ms) is not None] for side in (0, 1)]
+    sides = tuple([pair[side] for pair in pairs] for side in (0, 1))
     return AnswerComparison(
         run.live, run.candidate, run.answerer, run.judge, len(places), run.remembered, run.failed, run.not_run,
         run.stopped, run.spent_usd, scores["faithfulness"], scores["relevancy"],
         estimate_metric(weights, everybody, [1 - each for each in answered]),
-        *costs, *(median(each) if each else None for each in times),
+        live_cost_usd=mean_of([each.cost_usd for each in sides[0]], weights),
+        candidate_cost_usd=mean_of([each.cost_usd for each in sides[1]], weights),
+        live_latency_ms=_time(sides[0]), candidate_latency_ms=_time(sides[1]),
         topics=_compare_topics(asked, before, after, labels),
         by_place={at: (_faithfulness(before[at]), _faithfulness(after[at])) for at in places},
     )  # fmt: skip
@@ -185,3 +186,9 @@ def _compare_topics(
 
 def _faithfulness(outcome: AnswerOutcome) -> float | None:
     return None if outcome.refused else outcome.faithfulness
+
+
+def _time(outcomes: Sequence[AnswerOutcome]) -> float | None:
+    """Return the median latency of those that have one."""
+    times = [ms for each in outcomes if (ms := each.latency_ms) is not None]
+    return median(times) if times else None
