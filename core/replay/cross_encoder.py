@@ -68,7 +68,7 @@ class CrossEncoder:
         raise SourceUnavailable(f"the reranker {self.url.split('?')[0]} {problem}")
 
     def _ask(self, body: bytes) -> tuple[Any, str, float | None]:
-        """Return the answer, else the problem and after how many seconds another attempt makes sense, None for never"""
+        """Return the answer, else the problem and the seconds until another attempt makes sense, None for never."""
         try:
             request = urllib.request.Request(self.url, data=body, headers=self._headers)  # noqa: S310 - checked above
             with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
@@ -76,7 +76,11 @@ class CrossEncoder:
         except urllib.error.HTTPError as error:
             with error:
                 again = error.code in _AGAIN or error.code >= 500
-                return None, f"answered HTTP {error.code}", _wait_s(error.headers) if again else None
+                return (
+                    None,
+                    f"answered HTTP {error.code}",
+                    _wait_s(error.headers.get("Retry-After", "")) if again else None,
+                )
         except ValueError:
             return None, "did not answer with JSON", None
         except (OSError, http.client.HTTPException) as error:
@@ -97,9 +101,9 @@ def _read_scores(answer: Any, count: int) -> list[float]:
     return [found[at] for at in range(count)]
 
 
-def _wait_s(headers: Mapping[str, str]) -> float:
+def _wait_s(asked: str) -> float:
     try:
-        return max(0.0, float(headers.get("Retry-After", "")))
+        return max(0.0, float(asked))
     except ValueError:
         return 0.0
 
