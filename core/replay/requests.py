@@ -14,7 +14,7 @@ from core.coverage.report import find_threshold, report_coverage
 from core.drift.report import get_accepted_day, report_drift
 from core.embedding.embed import Embedder
 from core.embedding.vectors import VectorCache
-from core.errors import InvalidInput
+from core.errors import InvalidInput, SourceUnavailable
 from core.indexes.builds import get_live
 from core.indexes.ingest import OnProgress
 from core.indexes.registry import get_index
@@ -164,7 +164,10 @@ def _read_live_prompt(tracking: Tracking, named: str, prompt: Prompt | None) -> 
     """Return the prompt that answers now: the one that is named, else the version in production."""
     if named or prompt is None:
         return read_prompt(tracking, Path(named))
-    production = tracking.production_version(prompt.name, with_runs=True)
+    try:
+        production = tracking.production_version(prompt.name, with_runs=True)
+    except SourceUnavailable as error:
+        raise SourceUnavailable(f"{error}. Or name the prompt that answers now with --live-prompt.") from error
     if production is None:
         problem = f"no version of {prompt.name} is in production; name the prompt that answers now"
         raise InvalidInput("live-prompt", problem)

@@ -133,7 +133,8 @@ def test_what_is_wrong_with_a_candidate_is_one_line(url: str, quarterdeck: Run, 
     assert "none.yaml: cannot be read: No such file" in refuse("gate", "replay", "docs-v2", "--thresholds", "none.yaml")
     assert "max-cost-usd: say what the replay may cost" in refuse("replay", "docs-v2", "--answerer", "openai")
     (tmp_path / "v1.md").write_text(PROMPT.format(version=1, top_k=1))
-    assert "live-prompt: no version of qa is in production" in refuse("replay", "--prompt", tmp_path / "v1.md")
+    line = only_line(quarterdeck("replay", "--prompt", tmp_path / "v1.md", "--database", url), 1)
+    assert "name the prompt that answers now with --live-prompt" in line
     record = ("replay", "--reranker", "bm25", "--record", "--reason", "try")
     assert "about: no index goes live here" in refuse(*record)
     long = f"http://rank.example.org/{'x' * 300}"
