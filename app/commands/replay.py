@@ -76,6 +76,10 @@ _ANSWERS = (
         help="What judges: the offline judge, or a model.",
     ),
     click.option("--judge-model", default="", metavar="NAME", help="The judging model (default: the answering one)."),
+    click.option(
+        "--judge-answerer", "judge_protocol", default="", type=click.Choice(["", "openai", "anthropic"]),
+        show_default=False, help="The judging model's protocol (default: the answering one's).",
+    ),
     click.option("--prices", type=_PATH, metavar="FILE", help="The price table (default: data/prices.yaml)."),
     click.option("--reranker-usd", default=0.0, type=click.FloatRange(0), help="What a search of the server costs."),
     click.option(
@@ -175,7 +179,16 @@ def _read_request(options: dict[str, Any]) -> "ReplayRequest":
     given = dict(options)
     asks = {
         name: given.pop(name)
-        for name in ("answerer", "model", "base_url", "judge", "judge_model", "concurrency", "max_cost_usd")
+        for name in (
+            "answerer",
+            "model",
+            "base_url",
+            "judge",
+            "judge_model",
+            "judge_protocol",
+            "concurrency",
+            "max_cost_usd",
+        )
     }
     prices = given.pop("prices")
     answering = Trial((), **asks, **({"prices": prices} if prices else {}))

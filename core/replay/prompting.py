@@ -89,23 +89,11 @@ def answer_both(
     desk = _Desk(plan, embedder)
     cases = tuple({at: _make_case(each.text, side, at, plan) for at, each in asked.items()} for side in sides)
     remembered = sum(desk.knows(case) for side in cases for case in side.values())
-    found: tuple[dict[int, CaseResult], dict[int, CaseResult]] = ({}, {})
-    places, stopped = list(asked), ""
-    for start in range(0, len(places), _SLICE):
-        part = places[start : start + _SLICE]
-        for side, of_side, kept in zip(sides, cases, found, strict=True):
-            result = desk.answer(side, {at: of_side[at] for at in part})
-            by_id = {each.case_id: each for each in result.cases}
-            kept.update({at: by_id[of_side[at].id] for at in part if of_side[at].id in by_id})
-            stopped = stopped or result.stopped
-        if on_progress:
-            on_progress("answers", min(start + _SLICE, len(places)), len(places))
-        if stopped:
-            break
+    found, stopped = _answer_slices(desk, sides, cases, on_progress)
     failed = {at for side in found for at, each in side.items() if each.error}
     run = AnswerRun(
         sides[0].prompt.label, sides[1].prompt.label, plan.answerer_name, plan.judge_name, remembered=remembered,
-        failed=len(failed), not_run=len(places) - len(found[0].keys() & found[1].keys()), stopped=stopped,
+        failed=len(failed), not_run=len(asked) - len(found[0].keys() & found[1].keys()), stopped=stopped,
         spent_usd=plan.budget.spent_usd - before,
     )  # fmt: skip
     live, candidate = ([_read_outcome(at, each) for at, each in side.items() if not each.error] for side in found)
@@ -136,6 +124,29 @@ def _make_case(question: str, side: AnsweredSide, at: int, plan: AnswerPlan) -> 
 
 def _most(plan: AnswerPlan, prompt: Prompt) -> int:
     return prompt.top_k if plan.answerer else passages_wanted(prompt)
+
+
+def _answer_slices(
+    desk: "_Desk",
+    sides: Sequence[AnsweredSide],
+    cases: Sequence[Mapping[int, Case]],
+    on_progress: OnProgress | None,
+) -> tuple[list[dict[int, CaseResult]], str]:
+    """Return the results of each side by place, slice by slice on both, and what the budget said if it stopped them."""
+    found: list[dict[int, CaseResult]] = [{} for _ in sides]
+    places, stopped = list(cases[0]), ""
+    for start in range(0, len(places), _SLICE):
+        part = places[start : start + _SLICE]
+        for side, of_side, kept in zip(sides, cases, found, strict=True):
+            result = desk.answer(side, {at: of_side[at] for at in part})
+            by_id = {each.case_id: each for each in result.cases}
+            kept.update({at: by_id[of_side[at].id] for at in part if of_side[at].id in by_id})
+            stopped = stopped or result.stopped
+        if on_progress:
+            on_progress("answers", min(start + _SLICE, len(places)), len(places))
+        if stopped:
+            break
+    return found, stopped
 
 
 class _Desk:

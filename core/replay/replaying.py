@@ -17,7 +17,7 @@ from core.log.filters import LoggedQuestion, QuestionFilter, read_question
 from core.log.readers import open_reader
 from core.log.retrievals import Window, find_bounds, list_dimensions, list_questions
 from core.log.score_maps import list_scales
-from core.log.values import normalize_query
+from core.log.values import AskedQuery, normalize_query
 from core.prompts.prompts import Prompt
 from core.replay.comparison import FoundPassage, HitLists, ReplayOf, ReplayResult, compare_hits
 from core.replay.prompting import AnsweredSide, AnswerPlan, answer_both, count_passages
@@ -85,13 +85,8 @@ def replay_sides(
     indexes and the answerer raises.
     """
     live, candidate = sides
-    asked = list_questions(store, plan.window, limit=MOST_DISTINCT, scope=plan.scope)
-    topic_of = topics.by_text if topics else {}
     labels = topics.labels if topics else {}
-    drawn = draw_questions(
-        asked, {query.text: topic_of.get(normalize_query(query.text), "") for query in asked},
-        size=plan.sample, seed=plan.seed,
-    )  # fmt: skip
+    asked, drawn = _draw(store, plan, topics)
     about = ReplayOf(
         live.name, candidate.name, live.model, candidate.model, plan.scope.environment, plan.scope.service,
         plan.window.first, plan.window.last, len(asked), sum(query.count for query in asked), plan.threshold,
@@ -101,23 +96,33 @@ def replay_sides(
         return compare_hits(about, drawn, (), labels=labels, segments={})
     texts = [each.text for each in drawn]
     vectors, embedded = _embed(embedder_of, (live.model, candidate.model), texts, on_progress)
-    prompts = (answers.live, prompt or answers.live) if answers else None
-    wanted = max(plan.top_k, count_passages(answers, prompts)) if answers and prompts else plan.top_k
+    prompts = (answers.live, prompt or answers.live) if answers else ()
+    wanted = max(plan.top_k, count_passages(answers, prompts)) if answers else plan.top_k
     before, live_cost = live.search(texts, vectors[live.model], wanted, "live", on_progress)
     after, cost = candidate.search(texts, vectors[candidate.model], wanted, "candidate", on_progress)
     answered = None
-    if answers and prompts:
+    if answers:
         part = thin_questions(drawn, size=answers.size, seed=plan.seed)
-        both = (
-            AnsweredSide(prompts[0], {at: before[at] for at in part}),
-            AnsweredSide(prompts[1], {at: after[at] for at in part}),
+        old, new = (
+            AnsweredSide(each, {at: hits[at] for at in part})
+            for each, hits in zip(prompts, (before, after), strict=True)
         )
         embedder = embedder_of(live.model)
-        answered = answer_both(answers, embedder, part, both, labels=labels, on_progress=on_progress)
+        answered = answer_both(answers, embedder, part, (old, new), labels=labels, on_progress=on_progress)
     return compare_hits(
         about, drawn, _pair(before, after, plan.top_k), labels=labels, segments=_weigh_segments(store, drawn, plan),
         embedded=embedded + live.embedded + candidate.embedded, costs=(live_cost, cost), answers=answered,
     )  # fmt: skip
+
+
+def _draw(
+    store: Store, plan: ReplayPlan, topics: TopicAssignments | None
+) -> tuple[Sequence[AskedQuery], tuple[DrawnQuestion, ...]]:
+    """Return the questions of the log, and those that are drawn."""
+    asked = list_questions(store, plan.window, limit=MOST_DISTINCT, scope=plan.scope)
+    by_text = topics.by_text if topics else {}
+    topic_of = {query.text: by_text.get(normalize_query(query.text), "") for query in asked}
+    return asked, draw_questions(asked, topic_of, size=plan.sample, seed=plan.seed)
 
 
 def list_kinds(store: Store, scope: Scope) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from core.embedding.embed import DEFAULT_MODEL
 from core.indexes.builds import build_version
 from core.indexes.ingest import DocumentSource
 from core.indexes.operations import swap_index
+from core.prompts.answers import REFUSAL
 from core.replay.remembered import replaying_alone
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -30,7 +31,7 @@ def asked(store: Store, tmp_path: Path) -> Store:
     embedder.model = DEFAULT_MODEL  # the cache has every vector, so that the model itself is never loaded
     now = datetime.now(UTC)
     append_retrievals(store, [Retrieval(now - timedelta(days=2), text, 1.0) for text in TEXTS])
-    embedder.embed(TEXTS)
+    embedder.embed([*TEXTS, REFUSAL])
     for name, texts in (("docs-v1", TEXTS), ("docs-v2", TEXTS[:20])):
         rows = tuple(Chunk(f"{at}.md", "", text) for at, text in enumerate(texts))
         build_version(
@@ -103,6 +104,7 @@ Answer from the context alone.
 @pytest.mark.usefixtures("asked")
 @pytest.mark.sqlite_only("the store is the same; the chain is what is tested")
 def test_a_chain_with_a_reranker_and_a_prompt_is_replayed_offline(url: str, quarterdeck: Run, tmp_path: Path) -> None:
+    """The pages have no sentence, so both prompts refuse every question."""
     for version, top_k in ((1, 1), (2, 3)):
         (tmp_path / f"v{version}.md").write_text(PROMPT.format(version=version, top_k=top_k))
     chain = ("docs-v2", "--reranker", "bm25", "--prompt", tmp_path / "v2.md", "--live-prompt", tmp_path / "v1.md")
@@ -111,6 +113,7 @@ def test_a_chain_with_a_reranker_and_a_prompt_is_replayed_offline(url: str, quar
     assert found["about"]["candidate"] == "docs-v2 + reranker bm25 + prompt qa-v2"
     assert found["answers"]["compared"] == 40
     assert found["answers"]["candidate_cost_usd"] > found["answers"]["live_cost_usd"]
+    assert found["answers"]["refused"]["candidate"] == 1
     assert quarterdeck(*given, "--json").json["answers"]["remembered"] == 80
     kept = quarterdeck(*given, "--keep")
     assert kept.code == 0, kept

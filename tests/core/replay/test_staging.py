@@ -1,5 +1,6 @@
 """Candidates that are built for the replay: other passages, another model, a reranker, and chains of them."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_what_cannot_be_replayed_is_one_line(asked: Store, tmp_path: Path) -> No
         replay(asked, tmp_path, ReplayCandidate("docs-v1"))
     with pytest.raises(NotFound, match="no index 'docs-v9' is registered"):
         replay(asked, tmp_path, ReplayCandidate("docs-v9"))
+    rows = (Chunk("0.md", "", PAGES[0]),)
+    source = DocumentSource("v2", 1, rows)
+    build_version(asked, HashEmbedder(48, asked), source, ME, location=str(tmp_path / "indexes"), name="docs-v2")
+    shutil.rmtree(tmp_path / "indexes" / "docs-v2.lance")
+    with pytest.raises(NotFound, match="no index 'docs-v2' in"):
+        replay(asked, tmp_path, ReplayCandidate("docs-v2"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidInput, match="documents: .*empty has no document with text"):
         replay(asked, tmp_path, ReplayCandidate(documents=str(tmp_path / "empty")))
