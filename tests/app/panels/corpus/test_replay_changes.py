@@ -15,6 +15,7 @@ from core.errors import InvalidInput
 from core.indexes.builds import build_version
 from core.indexes.ingest import DocumentSource
 from core.indexes.operations import swap_index
+from core.replay.answering import compare_answers
 from core.replay.operations import save_replay
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -75,8 +76,6 @@ def test_kept_replays_of_every_candidate_are_shown(
 
 
 def make_kept():
-    from core.replay.answering import compare_answers
-
     hits = [hit(0.5, 0.6)] * 4
     answers = compare_answers(
         RUN, ask(4), [outcome(at, 1.0) for at in range(4)], [outcome(at, 0.5) for at in range(4)], labels={}
