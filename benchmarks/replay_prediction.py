@@ -193,8 +193,9 @@ def main() -> None:
     parser.add_argument("--home", type=Path)
     options = parser.parse_args()
     with _open_home(options.home) as home:
-        static = build_static_model(home / "static-256")
         parts = prepare_demo(home) if options.corpus == "demo" else prepare_documentation(home, options.share)
+        words = [*(chunk.text for chunk in read_folder(parts[1]).chunks), *parts[2]]
+        static = build_static_model(home / f"static-{options.corpus}-{options.share:g}", texts=words)
         with (
             tempfile.TemporaryDirectory(prefix="replay-deck-") as folder,
             closing(Store(f"sqlite:///{folder}/deck.db", create=True)) as store,

@@ -6,6 +6,7 @@ tokens. sentence-transformers loads the folder like any other model. About a min
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,15 @@ DIMENSION = 256
 _SIF = 1e-4  # smooth inverse frequency: how fast frequent tokens lose weight
 
 
-def build_static_model(folder: Path, *, dimension: int = DIMENSION) -> Path:
-    """Write the model into a folder, unless it is there; return the folder."""
+def build_static_model(folder: Path, *, texts: Sequence[str] = (), dimension: int = DIMENSION) -> Path:
+    """Write the model into a folder, unless it is there; return the folder.
+
+    With `texts`, only the tokens that they have are embedded, which takes seconds; the others count as nothing.
+    """
     if (folder / "modules.json").exists():
         return folder
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import StaticEmbedding
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from sklearn.decomposition import PCA
     from tokenizers import Tokenizer
 
@@ -29,17 +33,13 @@ def build_static_model(folder: Path, *, dimension: int = DIMENSION) -> Path:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])]
-    rows = Embedder().embed(list(dict.fromkeys(token.removeprefix("##") for token in tokens)))
-    by_text = dict(zip(dict.fromkeys(token.removeprefix("##") for token in tokens), rows, strict=True))
-    reduced = PCA(n_components=dimension, random_state=0).fit_transform(
-        np.stack([by_text[token.removeprefix("##")] for token in tokens])
-    )
+    met = {at for each in tokenizer.encode_batch(list(texts)) for at in each.ids} if texts else set(range(len(tokens)))
+    kept = sorted(at for at in met if not (len(tokens[at]) > 2 and tokens[at][0] == "[" and tokens[at][-1] == "]"))
+    rows = Embedder().embed([tokens[at].removeprefix("##") for at in kept])
     shares = 1 / np.arange(2, len(tokens) + 2)  # the vocabulary is sorted by frequency
     weights = _SIF / (_SIF + shares / shares.sum())
-    table = (reduced * weights[:, None]).astype(np.float32)
-    table[
-        [at for at, token in enumerate(tokens) if token.startswith("[") and token.endswith("]") and len(token) > 2]
-    ] = 0
+    table = np.zeros((len(tokens), dimension), dtype=np.float32)
+    table[kept] = PCA(n_components=dimension, random_state=0).fit_transform(rows) * weights[kept, None]
     SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=table)], device="cpu").save(str(folder))
     return folder
 
