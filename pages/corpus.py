@@ -11,6 +11,7 @@ from app.panels.corpus.files import render_files
 from app.panels.corpus.indexes import render_indexes
 from app.panels.corpus.pipeline import render_pipeline
 from app.panels.corpus.prediction import render_prediction
+from app.panels.corpus.replay_changes import render_changes
 from app.panels.corpus.resources import load_versions
 from app.panels.corpus.versions import list_live, render_versions
 from app.resources import get_corpus, get_store, list_environments, list_services
@@ -62,6 +63,12 @@ def render() -> None:
         ),
         "Pipeline": ("The pipeline could not be read", render_pipeline),
         "Indexes": ("The indexes could not be read", lambda: render_indexes(versions, indexes, aliases, frame.scope)),
+        "Replay": (
+            "The replays could not be read",
+            lambda: render_changes(
+                versions, indexes, {alias.alias: alias.index_name for alias in aliases}, frame.scope
+            ),
+        ),
         "What would it fix?": (
             "The prediction could not be read",
             lambda: render_prediction(versions, indexes, aliases, frame.scope),

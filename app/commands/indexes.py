@@ -55,10 +55,20 @@ _set_option = click.option(
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @click.option("--name", help="The index's name (default: from the corpus version and the content).")
 @click.option(
+    "--characters",
+    default=900,
+    show_default=True,
+    type=click.IntRange(100, 10_000),
+    metavar="N",
+    help="Cut the documents into passages of up to N characters.",
+)
+@click.option(
     "--reason", default="built from the command line", show_default=True, help="Why: it goes into the audit trail."
 )
 @common
-def index_build(config: Config, *, source: str, out: Path | None, name: str | None, reason: str, as_json: bool) -> None:
+def index_build(
+    config: Config, *, source: str, out: Path | None, name: str | None, characters: int, reason: str, as_json: bool
+) -> None:
     """Index SOURCE, a corpus version or a folder; readers see it once it is swapped in. Can be run again after a kill.
 
     With OUT, a folder is chunked and embedded into a LanceDB table there and nothing is registered (for DVC stages).
@@ -77,7 +87,7 @@ def index_build(config: Config, *, source: str, out: Path | None, name: str | No
     report = build_version(
         store,
         make_embedder(config, store),
-        _read_source(config, source),
+        _read_source(config, source, max_characters=characters),
         Act(config.operator, reason, config.environment),
         location=config.index_uri,
         name=name,
@@ -358,12 +368,12 @@ def _describe_prediction(found: "Prediction") -> list[str]:
     return lines
 
 
-def _read_source(config: Config, source: str) -> Any:
+def _read_source(config: Config, source: str, **options: int) -> Any:
     from core.indexes.ingest import read_folder, read_version
 
     if Path(source).is_dir():
-        return read_folder(Path(source), on_progress=show_progress)
-    return read_version(open_corpus(config), source, on_progress=show_progress)
+        return read_folder(Path(source), on_progress=show_progress, **options)
+    return read_version(open_corpus(config), source, on_progress=show_progress, **options)
 
 
 def _probe(config: Config, store: Store, name: str, live: Index | None, golden: Path | None, case_set: str) -> Any:

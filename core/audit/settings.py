@@ -69,7 +69,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.SERVICE: "service",
     Family.PROBE: "index",
     Family.PROMOTION: "prompt",
-    Family.REPLAY: "index",
+    Family.REPLAY: "candidate",
     Family.VIEWS: "environment",
     Family.RUN_NAMES: "experiment",
     Family.TOPIC_SUMMARY: "topic",

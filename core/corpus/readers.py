@@ -22,7 +22,7 @@ from typing import Any
 import core
 from core.corpus.previews import PICTURES, Preview, PreviewKind, preview_file
 from core.corpus.worddiff import SegmentKind, TextSegment, compare_words
-from core.embedding.chunks import Chunk
+from core.embedding.chunks import MAX_CHARACTERS, Chunk
 from core.embedding.formats import split_document
 from core.errors import InvalidInput, SourceUnavailable
 
@@ -43,14 +43,14 @@ class Readers:
         self._free = threading.Semaphore(processes)
         self._resting: list[_Reader] = []
 
-    def split_document(self, path: str, content: bytes) -> tuple[Chunk, ...]:
+    def split_document(self, path: str, content: bytes, *, max_characters: int = MAX_CHARACTERS) -> tuple[Chunk, ...]:
         """Return the chunks of one document, as `formats.split_document` does.
 
         Raises InvalidInput for what cannot be read too, and for what takes too much time or memory.
         """
         if PurePosixPath(path).suffix.lower() in _IN_PROCESS:
-            return split_document(path, content)
-        told, _ = self._ask("split", path, [content])
+            return split_document(path, content, max_characters=max_characters)
+        told, _ = self._ask("split", path, [content, str(max_characters).encode()])
         return tuple(Chunk(path, section, text) for section, text in told)
 
     def preview_file(self, path: str, content: bytes) -> Preview:
@@ -203,7 +203,8 @@ def _answer(what: str, path: str, parts: list[bytes]) -> tuple[dict[str, Any], b
 
 
 def _split(path: str, parts: list[bytes]) -> tuple[Any, bytes]:
-    return [(chunk.section, chunk.text) for chunk in split_document(path, parts[0])], b""
+    found = split_document(path, parts[0], max_characters=int(parts[1]))
+    return [(chunk.section, chunk.text) for chunk in found], b""
 
 
 def _preview(path: str, parts: list[bytes]) -> tuple[Any, bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 _HEADING = re.compile(r"(#{1,6})\s+(?=\S)")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 MAX_CHARACTERS = 900
-CHUNKING = f"sections-{MAX_CHARACTERS}"  # the chunking rule of new indexes; change it together with the rule below
+CHUNKING = f"sections-{MAX_CHARACTERS}"  # the usual chunking rule of new indexes; change it with the rule below
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,19 @@ def cut_sections(
     )
 
 
-def digest_chunks(chunks: Iterable[Chunk], *, model: str) -> str:
+def name_chunking(max_characters: int) -> str:
+    """Return the name of the chunking rule with passages of this size.
+
+    >>> name_chunking(MAX_CHARACTERS) == CHUNKING
+    True
+    """
+    return f"sections-{max_characters}"
+
+
+def digest_chunks(chunks: Iterable[Chunk], *, model: str, chunking: str = CHUNKING) -> str:
     """Return the hash of the content of an index with these chunks, independent of their order."""
     lines = sorted(f"{chunk.document}\t{chunk.digest}" for chunk in chunks)
-    return hashlib.blake2b("\n".join([model, CHUNKING, *lines]).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join([model, chunking, *lines]).encode(), digest_size=16).hexdigest()
 
 
 def _sections(text: str) -> list[Section]:

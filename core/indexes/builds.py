@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from core.audit.actions import Action
 from core.audit.acts import Act, changing, require
 from core.audit.settings import Family, get_setting, save_setting, setting_key
-from core.embedding.chunks import CHUNKING, Chunk, digest_chunks
+from core.embedding.chunks import Chunk, digest_chunks
 from core.embedding.embed import Embedder, Vectors
 from core.errors import Conflict, InvalidInput, NotFound
 from core.indexes.backends import Passage, VectorIndexes, open_indexes
@@ -77,7 +77,7 @@ def build_version(
     require(by, Action.INDEX_REGISTER)
     if not source.chunks:
         raise InvalidInput("corpus version", f"{source.version} has no document with text to index")
-    digest = digest_chunks(source.chunks, model=embedder.model)
+    digest = digest_chunks(source.chunks, model=embedder.model, chunking=source.chunking)
     name = name or f"docs-{_slug(source.version)}-{digest[:8]}"
     setting_key(Family.PROBE, name)  # an index whose name is too long for its probe to be kept is not built
     indexes = open_indexes(location)
@@ -89,7 +89,7 @@ def build_version(
     _write(indexes, name, source.chunks, vectors, on_progress)
     index = Index(
         name, location, source.version, embedder.model, len(source.chunks), by.at or datetime.now(UTC), by.actor,
-        CHUNKING,
+        source.chunking,
     )  # fmt: skip
     register_index(store, index, by)
     return BuildReport(get_index(store, name), source.documents, embedded, source.problems, source.skipped)

@@ -12,7 +12,7 @@ from core.config import Config
 from core.corpus.corpus import Corpus
 from core.corpus.readers import share_readers
 from core.corpus.storage import find_caches
-from core.embedding.chunks import Chunk
+from core.embedding.chunks import CHUNKING, MAX_CHARACTERS, Chunk, name_chunking
 from core.embedding.embed import Embedder, Vectors
 from core.embedding.formats import is_readable
 from core.embedding.vectors import VectorCache
@@ -40,7 +40,8 @@ class Problem:
 class DocumentSource:
     """The source of an index: the chunks of a corpus version or a folder, and the documents that could not be read.
 
-    `documents` counts those that were read, `skipped` those whose format has no text to index.
+    `documents` counts those that were read, `skipped` those whose format has no text to index. `chunking` names the
+    rule that cut them.
     """
 
     version: str
@@ -48,9 +49,12 @@ class DocumentSource:
     chunks: tuple[Chunk, ...]
     problems: tuple[Problem, ...] = ()
     skipped: int = 0
+    chunking: str = CHUNKING
 
 
-def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | None = None) -> DocumentSource:
+def read_version(
+    corpus: Corpus, revision: str, *, max_characters: int = MAX_CHARACTERS, on_progress: OnProgress | None = None
+) -> DocumentSource:
     """Return the chunks of a corpus version or of the workspace; document names are relative to the tracked folder.
 
     The source has the version's name in the list of versions, however it was requested. An unreadable file, or data
@@ -65,12 +69,14 @@ def read_version(corpus: Corpus, revision: str, *, on_progress: OnProgress | Non
         return corpus.read_file(revision, prefix + name)
 
     name = corpus.name_revision(revision)
-    source = _read_source(name, [path.removeprefix(prefix) for path in files], read, on_progress)
+    source = _read_source(name, [path.removeprefix(prefix) for path in files], read, max_characters, on_progress)
     left_out = tuple(Problem(name, note) for note in corpus.list_notes(revision))
     return replace(source, problems=left_out + source.problems)
 
 
-def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> DocumentSource:
+def read_folder(
+    folder: Path, *, max_characters: int = MAX_CHARACTERS, on_progress: OnProgress | None = None
+) -> DocumentSource:
     """Return the chunks of every document below a folder. Raises InvalidInput if the folder does not exist."""
     if not folder.is_dir():
         raise InvalidInput("folder", f"{folder} is not a folder")
@@ -80,7 +86,8 @@ def read_folder(folder: Path, *, on_progress: OnProgress | None = None) -> Docum
         for path in folder.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    return _read_source(folder.resolve().name, names, lambda name: boundary.read(folder / name), on_progress)
+    name = folder.resolve().name
+    return _read_source(name, names, lambda each: boundary.read(folder / each), max_characters, on_progress)
 
 
 def embed_chunks(
@@ -127,7 +134,11 @@ def build_index(folder: Path, out: Path, config: Config) -> int:
 
 
 def _read_source(
-    version: str, names: Iterable[str], read: Callable[[str], bytes], on_progress: OnProgress | None
+    version: str,
+    names: Iterable[str],
+    read: Callable[[str], bytes],
+    max_characters: int,
+    on_progress: OnProgress | None,
 ) -> DocumentSource:
     names = list(names)
     wanted = [name for name in names if is_readable(name)]
@@ -136,7 +147,7 @@ def _read_source(
     readers = share_readers()
     for done, name in enumerate(wanted, start=1):
         try:
-            chunks += readers.split_document(name, read(name))
+            chunks += readers.split_document(name, read(name), max_characters=max_characters)
         except InvalidInput as error:
             problems.append(Problem(name, error.problem))
         except (NotFound, SourceUnavailable, OSError) as error:
@@ -144,8 +155,9 @@ def _read_source(
         if on_progress:
             on_progress("read", done, len(wanted))
     return DocumentSource(
-        version, len(wanted) - len(problems), tuple(chunks), tuple(problems), len(names) - len(wanted)
-    )
+        version, len(wanted) - len(problems), tuple(chunks), tuple(problems), len(names) - len(wanted),
+        name_chunking(max_characters),
+    )  # fmt: skip
 
 
 def _embedder(config: Config) -> Embedder:

@@ -89,11 +89,11 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
     Raises InvalidInput before any question is asked for a wrong or missing prompt, case, price, model or key.
     """
     tracking = Tracking(config.tracking_uri)
-    prompts = [_read_prompt(tracking, path) for path in trial.prompts]
+    prompts = [read_prompt(tracking, path) for path in trial.prompts]
     cases, dataset = _read_cases(config, trial)
     prices = parse_prices(read_text(trial.prices), source=str(trial.prices))
     budget = Budget(trial.max_cost_usd)
-    answerer, judge = _open_models(trial, prices, budget)
+    answerer, judge = open_models(trial, prices, budget)
     if trial.max_cost_usd is not None and not (answerer or judge):
         raise InvalidInput("max-cost-usd", "the offline answerer and judge spend nothing; leave it out")
     with open_embedder(config) as embedder, _open_bench(config, trial, embedder, prices) as (offline, versions):
@@ -125,7 +125,8 @@ def run_trial(config: Config, trial: Trial, *, on_progress: OnProgress | None = 
     return Outcome(tuple(results), budget.spent_usd)
 
 
-def _read_prompt(tracking: Tracking, path: Path) -> Prompt:
+def read_prompt(tracking: Tracking, path: Path) -> Prompt:
+    """Return the prompt of a file, or a registered version. Raises InvalidInput and NotFound."""
     if is_registered_uri(str(path)):
         return read_registered_prompt(tracking, str(path))
     return parse_prompt(read_text(path), source=str(path))
@@ -161,7 +162,7 @@ def _evaluate(
     )
 
 
-def _open_models(
+def open_models(
     trial: Trial, prices: Mapping[str, Price], budget: Budget
 ) -> tuple[LanguageModel | None, LanguageModel | None]:
     """Return the answering and the judging model; None for offline ones. The judge defaults to the answerer's model."""

@@ -1,27 +1,37 @@
-"""Rule: compares what the live and the candidate index find for the same questions: shifts with intervals, who wins.
+"""Rule: compares what is live and a candidate find for the same questions: shifts with intervals, who wins.
 
 `sampling.py` draws the questions, `replaying.py` searches, `gate.py` holds the result to thresholds.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import InvalidInput
 from core.ledger.entries import EffectPrediction
+from core.replay.answering import AnswerComparison
 from core.replay.sampling import DrawnQuestion
+from core.replay.shifts import (
+    Floats,
+    GroupShift,
+    ReplayShift,
+    carry_scale,
+    describe_group,
+    estimate_shift,
+    map_scores,
+    mean_of,
+    sort_groups,
+    weigh_topic,
+)
+from core.replay.watching import WatchedVerdict
 
 MOST_CHANGED = 20
 CHANGED = 0.01  # a score that moves less counts as unchanged
 _MISSED = 0.01  # what a prediction misses: as in core.predictions.prediction
-_LEAST_CLUSTERS = 2
-_Floats = NDArray[np.float64]
 
 
 class HitState(StrEnum):
@@ -52,44 +62,6 @@ class HitLists:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayShift:
-    """The change of a mean or a share from the live to the candidate index, with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_fall(self) -> bool:
-        """Whether the whole interval lies below zero."""
-        return self.high < 0
-
-    @property
-    def is_rise(self) -> bool:
-        """Whether the whole interval lies above zero."""
-        return self.low > 0
-
-
-@dataclass(frozen=True, slots=True)
-class GroupShift:
-    """A topic or a segment: distinct questions, the questions of the log that they stand for, and its score shift."""
-
-    kind: str
-    name: str
-    label: str
-    distinct: int
-    asked: float
-    live_score: float
-    candidate_score: float
-    score: ReplayShift
-
-    @property
-    def verdict(self) -> str:
-        """Whether the group wins or loses by its interval, or neither."""
-        return "wins" if self.score.is_rise else "loses" if self.score.is_fall else "no difference shown"
-
-
-@dataclass(frozen=True, slots=True)
 class StateShift:
     """The share of questions in one state, 0 to 1, in both indexes."""
 
@@ -103,7 +75,8 @@ class StateShift:
 class ReplayedQuestion:
     """One of the questions that change most, with its hits in both indexes.
 
-    `change` is the score's change; across models, the change on the live model's scale.
+    `change` is the score's change; across models, the change on the live model's scale. Of a prompt, the faithfulness
+    of both answers is there too, None for a refusal or no answer.
     """
 
     text: str
@@ -113,13 +86,29 @@ class ReplayedQuestion:
     candidate_score: float
     change: float
     hits: HitLists
+    live_faithfulness: float | None = None
+    candidate_faithfulness: float | None = None
+
+    @property
+    def loses(self) -> bool:
+        """Whether the question is worse off."""
+        return self.change < 0 or self.answer_change < 0
+
+    @property
+    def answer_change(self) -> float:
+        """The change of faithfulness, 0 where one of the answers has none."""
+        if self.live_faithfulness is None or self.candidate_faithfulness is None:
+            return 0.0
+        return self.candidate_faithfulness - self.live_faithfulness
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOf:
-    """What was replayed: the two indexes and their models, whose questions, of which days, drawn how.
+    """What was replayed: what is live, the candidate and their models, whose questions, of which days, drawn how.
 
-    `distinct` and `asked` count the questions of the log, of which some may not have been drawn.
+    `distinct` and `asked` count the questions of the log, of which some may not have been drawn. `changes` names the
+    parts of the candidate. `kinds` are the kinds of scores that the scope's log maps to similarities: with any, scores
+    of the searches are carried over to the log's scale, which `threshold` is on.
     """
 
     live: str
@@ -135,11 +124,25 @@ class ReplayOf:
     threshold: float
     top_k: int
     seed: int
+    changes: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def changes_model(self) -> bool:
         """Whether scores of the two indexes are on different scales."""
         return self.live_model != self.candidate_model
+
+
+@dataclass(frozen=True, slots=True)
+class SideCost:
+    """What one side took for a question, in ms: its search in batches, and its reranking where that was not remembered.
+
+    `rerank_ms` is None without any. `usd` is what its reranker cost now, all questions together.
+    """
+
+    search_ms: float
+    rerank_ms: float | None = None
+    usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ class ReplayResult:
     `overlap` is the mean share of the live index's first k passages that the candidate finds too, `document_overlap`
     that of documents. `better` and `worse` are shares of the times asked that move by more than 0.01.
     `logged_score` is what the log says of the same questions: far from `live_score`, the service does more than search.
+    `embedded` counts texts that were not cached, questions and passages. `costs` are those of both sides, live first.
     """
 
     about: ReplayOf
@@ -166,6 +170,9 @@ class ReplayResult:
     topics: tuple[GroupShift, ...]
     segments: tuple[GroupShift, ...]
     changed: tuple[ReplayedQuestion, ...]
+    costs: tuple[SideCost, ...] = ()
+    answers: AnswerComparison | None = None
+    watched: tuple[WatchedVerdict, ...] = ()
 
     @property
     def predicted(self) -> EffectPrediction:
@@ -179,40 +186,6 @@ class ReplayResult:
         return next(each for each in self.states if each.state is HitState.LOW)
 
 
-def estimate_shift(weights: Sequence[float] | _Floats, changes: Sequence[float] | _Floats) -> ReplayShift:
-    """Return the weighted mean of paired changes, with a 95% interval for other days' questions.
-
-    Distinct questions are clusters. With weights w_i and changes d_i of G questions, the standard error is
-    sqrt(G / (G - 1) sum (w_i (d_i - mean))^2) / sum w_i; the quantile is Student's with (sum w)^2 / sum w^2 - 1 degrees
-    of freedom, since a few popular questions carry little evidence. It assumes that distinct questions are independent.
-    Fewer than two questions, or weights of nothing, say nothing: the interval is -1 to 1.
-    """
-    from scipy.stats import t
-
-    w, d = np.asarray(weights, dtype=float), np.asarray(changes, dtype=float)
-    kept = w > 0
-    w, d = w[kept], d[kept]
-    if not len(w):
-        return ReplayShift(0.0, -1.0, 1.0)
-    mean = float(w @ d / w.sum())
-    if len(w) < _LEAST_CLUSTERS:
-        return ReplayShift(mean, -1.0, 1.0)
-    spread = float((w * (d - mean)) @ (w * (d - mean))) * len(w) / (len(w) - 1)
-    freedom = max(1.0, float(w.sum() ** 2 / (w @ w)) - 1)
-    half = float(t.ppf(0.975, freedom)) * math.sqrt(spread) / float(w.sum())
-    return ReplayShift(mean, max(-1.0, mean - half), min(1.0, mean + half))
-
-
-def map_scores(scores: _Floats, onto: _Floats, weights: _Floats) -> _Floats:
-    """Return scores of one model on the scale of another: the value of `onto` with the same weighted rank.
-
-    Both are the scores of the same questions, so the means agree, and only who gains on whom remains.
-    """
-    ranks = _rank(scores, weights)
-    order = np.argsort(onto, kind="stable")
-    return np.asarray(np.interp(ranks, _rank(onto, weights)[order], onto[order]))
-
-
 def compare_hits(
     about: ReplayOf,
     drawn: Sequence[DrawnQuestion],
@@ -221,8 +194,10 @@ def compare_hits(
     labels: Mapping[str, str],
     segments: Mapping[tuple[str, str], Mapping[int, float]],
     embedded: int = 0,
+    costs: tuple[SideCost, ...] = (),
+    answers: AnswerComparison | None = None,
 ) -> ReplayResult:
-    """Return how the candidate index does against the live one on the drawn questions.
+    """Return how the candidate does against what is live on the drawn questions.
 
     `labels` name topics by id. `segments` give, for a dimension and its value, the weight of each question there, by
     its place in `drawn`. Raises InvalidInput without questions, and where hits do not fit.
@@ -231,96 +206,84 @@ def compare_hits(
         raise InvalidInput("questions", f"there are none with a score from {about.first} to {about.last}")
     if len(drawn) != len(hits):
         raise InvalidInput("hits", f"there are {len(hits)} for {len(drawn)} questions")
-    live, candidate = (_top(each.live for each in hits), _top(each.candidate for each in hits))
     weights = np.array([each.weight for each in drawn])
     capped = np.array([each.capped_weight for each in drawn])
+    logged = np.array([each.logged_score for each in drawn])
+    live, candidate = _score_sides(hits, logged, weights, learned=bool(about.kinds))
     shown = map_scores(candidate, live, weights) if about.changes_model else candidate
     moved = shown - live
-    groups = {("topic", name): _weigh_topic(drawn, name) for name in {each.topic_id for each in drawn}}
+    groups = {("topic", name): weigh_topic(drawn, name) for name in {each.topic_id for each in drawn}}
     made = [
-        _describe_group(kind, name, labels.get(name) or "other questions", by_place, (live, shown))
+        describe_group(kind, name, labels.get(name) or "other questions", by_place, (live, shown))
         for (kind, name), by_place in groups.items()
     ]
     of_segments = [
-        _describe_group(kind, name, name or "(none)", by_place, (live, shown))
+        describe_group(kind, name, name or "(none)", by_place, (live, shown))
         for (kind, name), by_place in segments.items()
     ]
-    order = np.argsort(-np.abs(moved) * (1 + 1e-6 * np.log1p(weights)), kind="stable")[:MOST_CHANGED]
+    faithful = answers.by_place if answers else {}
+    far = np.maximum(np.abs(moved), [abs(_differ(faithful.get(at))) for at in range(len(drawn))])
+    order = np.argsort(-far * (1 + 1e-6 * np.log1p(weights)), kind="stable")[:MOST_CHANGED]
     return ReplayResult(
         about=about,
         replayed=len(drawn),
         embedded=embedded,
-        logged_score=_mean([each.logged_score for each in drawn], weights),
-        live_score=_mean(live, capped),
-        candidate_score=_mean(candidate, capped),
+        logged_score=mean_of(logged, weights),
+        live_score=mean_of(live, capped),
+        candidate_score=mean_of(candidate, capped),
         score=estimate_shift(capped, candidate - live),
-        states=tuple(_count_states(hits, about.threshold, weights)),
-        overlap=_mean([each.overlap for each in hits], weights),
-        document_overlap=_mean([each.document_overlap for each in hits], weights),
-        better=_mean(moved > CHANGED, weights),
-        worse=_mean(moved < -CHANGED, weights),
-        topics=_sort_groups(made),
-        segments=_sort_groups(of_segments),
+        states=tuple(_count_states(hits, (live, candidate), about.threshold, weights)),
+        overlap=mean_of([each.overlap for each in hits], weights),
+        document_overlap=mean_of([each.document_overlap for each in hits], weights),
+        better=mean_of(moved > CHANGED, weights),
+        worse=mean_of(moved < -CHANGED, weights),
+        topics=sort_groups(made),
+        segments=sort_groups(of_segments),
         changed=tuple(
             ReplayedQuestion(
                 drawn[at].text, drawn[at].asked, drawn[at].topic_id, float(live[at]), float(candidate[at]),
-                float(moved[at]), hits[at],
+                float(moved[at]), hits[at], *faithful.get(at, (None, None)),
             )
             for at in order
         ),
+        costs=costs,
+        answers=answers,
     )  # fmt: skip
 
 
-def name_state(hits: Sequence[FoundPassage], threshold: float) -> HitState:
-    """Return the state of one search."""
-    if not hits:
-        return HitState.EMPTY
-    return HitState.LOW if hits[0].score < threshold else HitState.WELL
+def _score_sides(hits: Sequence[HitLists], logged: Floats, weights: Floats, *, learned: bool) -> tuple[Floats, Floats]:
+    """Return the best similarity of each question on both sides, 0 without hits, on the log's scale."""
+    live, candidate = (_best(each.live for each in hits), _best(each.candidate for each in hits))
+    if not learned:
+        return live, candidate
+    mapped = tuple(carry_scale(each, live, logged, weights) for each in (live, candidate))
+    found = (np.array([bool(each.live) for each in hits]), np.array([bool(each.candidate) for each in hits]))
+    return mapped[0] * found[0], mapped[1] * found[1]
 
 
-def _count_states(hits: Sequence[HitLists], threshold: float, weights: _Floats) -> list[StateShift]:
-    before = np.array([str(name_state(each.live, threshold)) for each in hits])
-    after = np.array([str(name_state(each.candidate, threshold)) for each in hits])
+def _count_states(
+    hits: Sequence[HitLists], scores: tuple[Floats, Floats], threshold: float, weights: Floats
+) -> list[StateShift]:
+    sides = ([each.live for each in hits], [each.candidate for each in hits])
+    before, after = (_name_states(*side, threshold) for side in zip(sides, scores, strict=True))
     return [
         StateShift(
-            state, _mean(before == state, weights), _mean(after == state, weights),
+            state, mean_of(before == state, weights), mean_of(after == state, weights),
             estimate_shift(weights, (after == state).astype(float) - (before == state)),
         )
         for state in HitState
     ]  # fmt: skip
 
 
-def _weigh_topic(drawn: Sequence[DrawnQuestion], topic_id: str) -> dict[int, float]:
-    return {at: each.weight for at, each in enumerate(drawn) if each.topic_id == topic_id}
+def _name_states(found: Sequence[Sequence[FoundPassage]], scores: Floats, threshold: float) -> NDArray[np.str_]:
+    scored = np.where(scores < threshold, str(HitState.LOW), str(HitState.WELL))
+    return np.where([bool(each) for each in found], scored, str(HitState.EMPTY))
 
 
-def _describe_group(
-    kind: str, name: str, label: str, by_place: Mapping[int, float], scores: tuple[_Floats, _Floats]
-) -> GroupShift:
-    places, weights = list(by_place), np.array(list(by_place.values()))
-    live, candidate = (each[places] for each in scores)
-    return GroupShift(
-        kind, name, label, len(places), float(weights.sum()), _mean(live, weights), _mean(candidate, weights),
-        estimate_shift(weights, candidate - live),
-    )  # fmt: skip
+def _differ(pair: tuple[float | None, float | None] | None) -> float:
+    return 0.0 if pair is None or pair[0] is None or pair[1] is None else pair[1] - pair[0]
 
 
-def _sort_groups(groups: Sequence[GroupShift]) -> tuple[GroupShift, ...]:
-    """Return the losers first, by how much of the whole they lose; then those that change nothing, then winners."""
-    return tuple(sorted(groups, key=lambda each: (each.score.value * each.asked, each.kind, each.name)))
-
-
-def _top(found: Iterable[Sequence[FoundPassage]]) -> _Floats:
-    return np.array([each[0].score if each else 0.0 for each in found])
-
-
-def _mean(values: Sequence[float] | NDArray[Any], weights: _Floats) -> float:
-    return float(np.asarray(values, dtype=float) @ weights / weights.sum()) if weights.sum() else 0.0
-
-
-def _rank(scores: _Floats, weights: _Floats) -> _Floats:
-    """Return each score's weighted share of lower ones, ties in the middle, 0 to 1."""
-    values, place = np.unique(scores, return_inverse=True)
-    sums = np.bincount(place, weights=weights, minlength=len(values))
-    middles = np.cumsum(sums) - sums / 2
-    return np.asarray((middles / sums.sum())[place])
+def _best(found: Iterable[Sequence[FoundPassage]]) -> Floats:
+    """Return the best similarity of each search, which `log_retrieval` takes of the documents of a row."""
+    return np.array([max((hit.score for hit in each), default=0.0) for each in found])

@@ -1,6 +1,6 @@
-"""Shell: replays the questions of the last days through the live and a candidate index, with cached vectors.
+"""Shell: replays the questions of the last days through what is live and a candidate, with cached vectors.
 
-It searches and gathers; `comparison.py` decides what the two hit lists mean.
+It searches and gathers; `staging.py` makes both sides, `comparison.py` decides what the two hit lists mean.
 """
 
 from collections import defaultdict
@@ -10,22 +10,25 @@ from dataclasses import dataclass
 from core.coverage.assignments import TopicAssignments
 from core.embedding.embed import Embedder, Vectors
 from core.errors import InvalidInput
-from core.indexes.backends import Passage, open_indexes
+from core.indexes.backends import Passage
 from core.indexes.ingest import OnProgress
 from core.indexes.registry import Index
 from core.log.filters import LoggedQuestion, QuestionFilter, read_question
 from core.log.readers import open_reader
 from core.log.retrievals import Window, find_bounds, list_dimensions, list_questions
-from core.log.values import normalize_query
+from core.log.score_maps import list_scales
+from core.log.values import AskedQuery, normalize_query
+from core.prompts.prompts import Prompt
 from core.replay.comparison import FoundPassage, HitLists, ReplayOf, ReplayResult, compare_hits
-from core.replay.sampling import DrawnQuestion, draw_questions
+from core.replay.prompting import AnsweredSide, AnswerPlan, answer_both, count_passages
+from core.replay.sampling import DrawnQuestion, draw_questions, thin_questions
+from core.replay.staging import ReplaySide, side_of
 from quarterdeck.retrieval import SCORED, STATES
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 MOST_DISTINCT = 100_000
 SAMPLE = 5_000
-_SLICE = 500  # questions between two reports of progress
 _NEWEST_ROWS = 20_000
 _OF_THE_INDEX = "index_version"  # every question has the live one
 
@@ -52,36 +55,79 @@ def replay_index(
     topics: TopicAssignments | None = None,
     on_progress: OnProgress | None = None,
 ) -> ReplayResult:
-    """Return what the candidate would do to the questions of the log, against the live index.
+    """Return what a registered index would do to the questions of the log, against the live index.
 
-    `embedder_of` returns the embedder of a model; each model embeds a question once, and the cache keeps it. `topics`
-    stratify the sample. Raises InvalidInput where the two indexes are the same or there are no questions, and what
-    reading the log, the cache and the indexes raises.
+    Raises InvalidInput where the two are the same, and what `replay_sides` raises.
     """
     if live.name == candidate.name:
         raise InvalidInput("index", f"{candidate.name} is the live index; choose another one")
-    asked = list_questions(store, plan.window, limit=MOST_DISTINCT, scope=plan.scope)
-    topic_of = topics.by_text if topics else {}
-    drawn = draw_questions(
-        asked, {query.text: topic_of.get(normalize_query(query.text), "") for query in asked},
-        size=plan.sample, seed=plan.seed,
-    )  # fmt: skip
-    texts = [each.text for each in drawn]
-    vectors, embedded = _embed(embedder_of, (live.model, candidate.model), texts, on_progress)
-    hits = _pair(
-        _search(live, vectors[live.model], plan.top_k, "live", on_progress),
-        _search(candidate, vectors[candidate.model], plan.top_k, "candidate", on_progress),
-        plan.top_k,
-    )
+    sides = (side_of(live), side_of(candidate))
+    return replay_sides(store, embedder_of, sides, plan, topics=topics, on_progress=on_progress)
+
+
+def replay_sides(
+    store: Store,
+    embedder_of: Callable[[str], Embedder],
+    sides: tuple[ReplaySide, ReplaySide],
+    plan: ReplayPlan,
+    *,
+    changes: tuple[str, ...] = (),
+    prompt: Prompt | None = None,
+    answers: AnswerPlan | None = None,
+    topics: TopicAssignments | None = None,
+    on_progress: OnProgress | None = None,
+) -> ReplayResult:
+    """Return what the candidate side would do to the questions of the log, against the live side.
+
+    `embedder_of` returns the embedder of a model; each model embeds a question once, and the cache keeps it. `topics`
+    stratify the sample. With `answers`, a part of the questions is answered with its live prompt and with `prompt` (the
+    same one by default). Raises InvalidInput where there are no questions, and what reading the log, the cache, the
+    indexes and the answerer raises.
+    """
+    live, candidate = sides
+    labels = topics.labels if topics else {}
+    asked, drawn = _draw(store, plan, topics)
     about = ReplayOf(
         live.name, candidate.name, live.model, candidate.model, plan.scope.environment, plan.scope.service,
         plan.window.first, plan.window.last, len(asked), sum(query.count for query in asked), plan.threshold,
-        plan.top_k, plan.seed,
+        plan.top_k, plan.seed, changes or (candidate.name,), list_kinds(store, plan.scope),
     )  # fmt: skip
+    if not drawn:
+        return compare_hits(about, drawn, (), labels=labels, segments={})
+    texts = [each.text for each in drawn]
+    vectors, embedded = _embed(embedder_of, (live.model, candidate.model), texts, on_progress)
+    prompts = (answers.live, prompt or answers.live) if answers else ()
+    wanted = max(plan.top_k, count_passages(answers, prompts)) if answers else plan.top_k
+    before, live_cost = live.search(texts, vectors[live.model], wanted, "live", on_progress)
+    after, cost = candidate.search(texts, vectors[candidate.model], wanted, "candidate", on_progress)
+    answered = None
+    if answers:
+        part = thin_questions(drawn, size=answers.size, seed=plan.seed)
+        old, new = (
+            AnsweredSide(each, {at: hits[at] for at in part})
+            for each, hits in zip(prompts, (before, after), strict=True)
+        )
+        embedder = embedder_of(live.model)
+        answered = answer_both(answers, embedder, part, (old, new), labels=labels, on_progress=on_progress)
     return compare_hits(
-        about, drawn, hits,
-        labels=topics.labels if topics else {}, segments=_weigh_segments(store, drawn, plan), embedded=embedded,
+        about, drawn, _pair(before, after, plan.top_k), labels=labels, segments=_weigh_segments(store, drawn, plan),
+        embedded=embedded + live.embedded + candidate.embedded, costs=(live_cost, cost), answers=answered,
     )  # fmt: skip
+
+
+def _draw(
+    store: Store, plan: ReplayPlan, topics: TopicAssignments | None
+) -> tuple[Sequence[AskedQuery], tuple[DrawnQuestion, ...]]:
+    """Return the questions of the log, and those that are drawn."""
+    asked = list_questions(store, plan.window, limit=MOST_DISTINCT, scope=plan.scope)
+    by_text = topics.by_text if topics else {}
+    topic_of = {query.text: by_text.get(normalize_query(query.text), "") for query in asked}
+    return asked, draw_questions(asked, topic_of, size=plan.sample, seed=plan.seed)
+
+
+def list_kinds(store: Store, scope: Scope) -> tuple[str, ...]:
+    """Return the kinds of scores that a scope's log maps to similarities by a learned map: they are no cosines."""
+    return tuple(sorted({scale.kind for scale in list_scales(store, scope)}))
 
 
 def _embed(
@@ -101,22 +147,10 @@ def _embed(
     return found, sum(news.values())
 
 
-def _search(
-    index: Index, vectors: Vectors, top_k: int, step: str, on_progress: OnProgress | None
-) -> list[tuple[Passage, ...]]:
-    indexes = open_indexes(index.location)
-    hits: list[tuple[Passage, ...]] = []
-    for start in range(0, len(vectors), _SLICE):
-        hits += indexes.search(index.name, vectors[start : start + _SLICE], top_k=top_k)
-        if on_progress:
-            on_progress(step, len(hits), len(vectors))
-    return hits
-
-
 def _pair(live: Sequence[Sequence[Passage]], candidate: Sequence[Sequence[Passage]], top_k: int) -> list[HitLists]:
     return [
         HitLists(
-            _shorten(before), _shorten(after),
+            _shorten(before[:top_k]), _shorten(after[:top_k]),
             _overlap([hit.text for hit in before], [hit.text for hit in after], top_k),
             _overlap([hit.document for hit in before], [hit.document for hit in after], top_k),
         )

@@ -1,8 +1,9 @@
-"""Shell: reads the last replay of an index, and names its questions and topics for those who may read them."""
+"""Shell: reads the last replay of a candidate, and names its questions and topics for those who may read them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from core.audit.settings import Family, SettingKey, get_setting, scope_key
+from core.audit.settings import Family, SettingKey, get_setting, list_settings, scope_key
 from core.coverage.backlog import list_backlog
 from core.coverage.report import name_hidden
 from core.embedding.vectors import hash_text
@@ -10,6 +11,7 @@ from core.log.retrievals import Window, list_questions
 from core.replay.comparison import ReplayResult
 from core.replay.kept import parse_replay
 from core.replay.replaying import MOST_DISTINCT
+from core.replay.shifts import GroupShift
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
@@ -17,14 +19,20 @@ OTHERS = "other questions"
 
 
 def replay_key(candidate: str, scope: Scope) -> SettingKey:
-    """Return the name of the setting that keeps the last replay of an index. Raises InvalidInput if it is too long."""
+    """Return the name of the setting that keeps the last replay of a candidate. Raises InvalidInput for a long name."""
     return scope_key(Family.REPLAY, scope, candidate)
 
 
 def find_replay(store: Store, candidate: str, scope: Scope) -> ReplayResult | None:
-    """Return the last replay of an index for a scope, its questions as hashes; None before the first."""
+    """Return the last replay of a candidate for a scope, its questions as hashes; None before the first."""
     stored, _ = get_setting(store, replay_key(candidate, scope))
     return parse_replay(stored) if stored else None
+
+
+def list_replays(store: Store, scope: Scope) -> tuple[ReplayResult, ...]:
+    """Return the last replay of every candidate of a scope, by the candidate's name, its questions as hashes."""
+    found = [parse_replay(setting.value) for setting in list_settings(store, Family.REPLAY)]
+    return tuple(each for each in found if Scope(each.about.environment, each.about.service) == scope)
 
 
 def show_replay(store: Store, kept: ReplayResult, *, readable: bool) -> ReplayResult:
@@ -44,9 +52,13 @@ def show_replay(store: Store, kept: ReplayResult, *, readable: bool) -> ReplayRe
         labels = {topic.topic_id: topic.label for topic in list_backlog(store, about.live_model, scope)}
     return replace(
         kept,
-        topics=tuple(
-            replace(each, label=labels.get(each.name) or name_hidden(each.name) if each.name else OTHERS)
-            for each in kept.topics
-        ),
+        topics=_label(kept.topics, labels),
+        answers=replace(kept.answers, topics=_label(kept.answers.topics, labels)) if kept.answers else None,
         changed=tuple(replace(each, text=texts.get(each.text, "")) for each in kept.changed),
+    )
+
+
+def _label(topics: Sequence[GroupShift], labels: Mapping[str, str]) -> tuple[GroupShift, ...]:
+    return tuple(
+        replace(each, label=labels.get(each.name) or name_hidden(each.name) if each.name else OTHERS) for each in topics
     )

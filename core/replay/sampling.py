@@ -1,7 +1,7 @@
 """Rule: draws the questions that are replayed: by traffic, stratified by topic, the same ones for the same seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,3 +58,24 @@ def draw_questions(
         )
         for query, weight in sorted(drawn, key=lambda pair: (-pair[0].count, pair[0].text))
     )  # fmt: skip
+
+
+def thin_questions(drawn: Sequence[DrawnQuestion], *, size: int, seed: int) -> dict[int, DrawnQuestion]:
+    """Return up to `size` of the drawn questions by their place, with the weights that they then stand for.
+
+    All of them if there are no more, else a systematic sample by weight in the order of the topics, as `draw_questions`
+    takes. Raises InvalidInput for a size below 1.
+    """
+    if size < 1:
+        raise InvalidInput("answers", f"{size} is below 1")
+    if len(drawn) <= size:
+        return dict(enumerate(drawn))
+    rng = np.random.default_rng(seed)
+    mixed = rng.permutation(len(drawn))
+    ordered = sorted((int(at) for at in mixed), key=lambda at: drawn[at].topic_id)
+    ends = np.cumsum([drawn[at].weight for at in ordered])
+    step = float(ends[-1]) / size
+    times = np.bincount(
+        np.searchsorted(ends, (np.arange(size) + rng.random()) * step, side="right"), minlength=len(ordered)
+    )
+    return {at: replace(drawn[at], weight=float(n * step)) for at, n in zip(ordered, times, strict=False) if n}

@@ -1,5 +1,6 @@
 """The replay of an index that waits: last week's questions through it and the live one, as a job, and the result."""
 
+import re
 from collections.abc import Sequence
 
 import streamlit as st
@@ -12,8 +13,11 @@ from app.text import plain
 from app.visitor import lock, may_read_questions
 from core.audit.actions import Action
 from core.jobs.jobs import Job, JobState
-from core.replay.comparison import FoundPassage, GroupShift, ReplayResult, ReplayShift
+from core.replay.answering import AnswerComparison
+from core.replay.comparison import FoundPassage, ReplayResult
 from core.replay.report import find_replay
+from core.replay.shifts import GroupShift, ReplayShift
+from core.replay.watching import WatchedVerdict
 from quarterdeck.scope import Scope
 
 KIND = "replay"
@@ -52,6 +56,8 @@ def replay(alias: str, name: str, scope: Scope) -> None:
 
 def explain_end(job: Job, _log: str) -> str:
     """How a replay ended; its result is drawn below."""
+    if job.state is JobState.CANCELLED:
+        return "what was embedded and answered is kept; start it again to go on"
     return "" if job.state is JobState.DONE else last_line(job)
 
 
@@ -66,17 +72,25 @@ def render_result(found: ReplayResult) -> None:
     )
     if about.changes_model:
         st.caption("The two models score on different scales: the tables show the live model's score of the same rank.")
+    if about.kinds:
+        st.caption(f"The log maps {plain(', '.join(about.kinds))} to similarities; scores are carried to its scale.")
+    for watched in found.watched:
+        st.markdown(say_verdict(watched))
+    if found.answers:
+        _show_answers(found.answers, about.candidate)
     _show_groups(found.topics, "topic", about.candidate)
     if found.segments:
         _show_groups(found.segments, "segment", about.candidate)
     ui.show_table(
         [
             {"question": each.text or "(not shown)", "asked": each.asked, "live score": round(each.live_score, 3),
-             "candidate score": round(each.candidate_score, 3), "live hits": _list(each.hits.live),
-             "candidate hits": _list(each.hits.candidate)}
+             "candidate score": round(each.candidate_score, 3),
+             **({"live faithfulness": each.live_faithfulness, "candidate faithfulness": each.candidate_faithfulness}
+                if found.answers else {}),
+             "live hits": _list(each.hits.live), "candidate hits": _list(each.hits.candidate)}
             for each in found.changed
         ],
-        key="corpus-replay-questions", file_name=f"replay-{about.candidate}.csv",
+        key="corpus-replay-questions", file_name=f"replay-{_slug(about.candidate)}.csv",
         column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
     )  # fmt: skip
 
@@ -92,7 +106,39 @@ def say_what_changes(found: ReplayResult) -> str:
     )
 
 
-def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str) -> None:
+def say_verdict(found: WatchedVerdict) -> str:
+    """What becomes of a verdict that is watched, in Markdown."""
+    after = f", on day {found.after_days} after the change" if found.after_days else ""
+    return (
+        f"The verdict on the {found.name} is *{found.today}* today; within 14 days of the change it would be "
+        f"**{found.predicted}**{after} (at the ends of the interval: {found.at_low}, {found.at_high})."
+    )
+
+
+def say_answers(found: AnswerComparison) -> str:
+    """What becomes of the answers, in Markdown."""
+    faithful, refused, share = found.faithfulness, found.refused, ui.format_share
+    return (
+        f"Answers of **{plain(found.candidate)}** instead of {plain(found.live)}: faithfulness {faithful.live:.2f} to "
+        f"{faithful.candidate:.2f} ({_say(faithful.shift)}); a later week would show {faithful.low:.2f} to "
+        f"{faithful.high:.2f}. Refusals go from {share(refused.live)} to {share(refused.candidate)}, the cost of an "
+        f"answer from {found.live_cost_usd:.4f} to {found.candidate_cost_usd:.4f} USD."
+    )
+
+
+def _show_answers(found: AnswerComparison, candidate: str) -> None:
+    st.markdown(say_answers(found))
+    left_out = f"; {found.failed:,} failed, {found.not_run:,} not run" if found.failed or found.not_run else ""
+    st.caption(
+        f"{found.compared:,} questions answered by {plain(found.answerer)} and judged by {plain(found.judge)}, "
+        f"{found.remembered:,} answers remembered{left_out}. Spent: {found.spent_usd:.4f} USD."
+    )
+    if found.stopped:
+        st.warning(f"Stopped at the budget: {plain(found.stopped)}. Replay again to go on.")
+    _show_groups(found.topics, "topic", candidate, key="answers")
+
+
+def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str, *, key: str = "") -> None:
     ui.show_table(
         [
             {kind: each.label if kind == "topic" else f"{each.kind}: {each.label}", "questions": each.distinct,
@@ -100,9 +146,13 @@ def _show_groups(groups: Sequence[GroupShift], kind: str, candidate: str) -> Non
              "change": _say(each.score), "verdict": each.verdict}
             for each in groups
         ],
-        key=f"corpus-replay-{kind}", file_name=f"replay-{candidate}-{kind}s.csv",
+        key=f"corpus-replay-{key}{kind}", file_name=f"replay-{_slug(candidate)}-{key}{kind}s.csv",
         column_config=dict.fromkeys(("live score", "candidate score"), ui.score_column(3)),
     )  # fmt: skip
+
+
+def _slug(candidate: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", candidate)[:80]
 
 
 def _say(shift: ReplayShift) -> str:

@@ -7,16 +7,10 @@ import pytest
 
 from core.errors import InvalidInput
 from core.log.values import AskedQuery
-from core.replay.comparison import (
-    FoundPassage,
-    HitLists,
-    HitState,
-    ReplayOf,
-    compare_hits,
-    estimate_shift,
-    map_scores,
-)
+from core.replay.answering import AnswerOutcome, AnswerRun, compare_answers
+from core.replay.comparison import FoundPassage, HitLists, HitState, ReplayOf, compare_hits
 from core.replay.sampling import DrawnQuestion, draw_questions
+from core.replay.shifts import estimate_shift, map_scores
 
 DAY = date(2026, 11, 29)
 
@@ -163,3 +157,30 @@ def test_scores_of_another_model_are_compared_by_rank():
 def test_a_replay_without_questions_is_refused():
     with pytest.raises(InvalidInput, match="questions: there are none with a score from 2026-11-29"):
         compare([], [])
+
+
+def test_scores_are_carried_to_the_scale_of_a_log_that_maps_other_kinds():
+    cosines = np.linspace(0.3, 0.7, 40)
+    logged = 0.05 + 0.9 * (cosines - 0.3) / 0.4  # as a learned map of BM25 gives: quantiles
+    drawn = draw(*logged)
+    same = compare(drawn, [hit(float(score), float(score)) for score in cosines], kinds=("bm25",), threshold=0.275)
+    assert same.live_score == pytest.approx(same.logged_score)
+    assert same.low_share.live == pytest.approx(0.25)  # of the log's own scale, on which the threshold is
+    assert same.score.value == 0
+    better = compare(drawn, [hit(float(s), float(s) + 0.04) for s in cosines], kinds=("bm25",), threshold=0.275)
+    assert better.score.value == pytest.approx(0.09 - 0.09 * 0.055, abs=0.01)  # what is beyond the ends stays there
+    gone = compare(drawn, [hit(float(score), None) for score in cosines], kinds=("bm25",), threshold=0.275)
+    assert (gone.candidate_score, next(s.candidate for s in gone.states if s.state is HitState.EMPTY)) == (0, 1)
+
+
+def test_the_questions_of_a_prompt_that_change_most_are_those_whose_answers_do():
+    drawn = draw(*[0.5] * 30)
+    sides = [
+        [AnswerOutcome(at, False, value if at == 7 else 1.0, 0.5, 0.0) for at in range(30)] for value in (1.0, 0.0)
+    ]
+    answers = compare_answers(AnswerRun("a", "b", "c", "d"), dict(enumerate(drawn)), *sides, labels={})
+    found = compare_hits(about(), drawn, [hit(0.5, 0.5)] * 30, labels={}, segments={}, answers=answers)
+    first = found.changed[0]
+    assert (first.text, first.live_faithfulness, first.candidate_faithfulness) == ("question 7", 1.0, 0.0)
+    assert first.loses
+    assert not found.changed[1].loses

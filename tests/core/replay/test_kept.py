@@ -1,5 +1,6 @@
 """A replay is kept without what users asked, and shown with it to those who may read it."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,10 +10,13 @@ from core.audit.acts import Act
 from core.audit.trail import AuditFilter, list_audit
 from core.embedding.vectors import hash_text
 from core.log.values import AskedQuery
-from core.replay.comparison import FoundPassage, HitLists, ReplayOf, ReplayResult, compare_hits
+from core.replay.answering import AnswerOutcome, AnswerRun, compare_answers
+from core.replay.comparison import FoundPassage, HitLists, ReplayOf, ReplayResult, SideCost, compare_hits
+from core.replay.kept import parse_replay, write_replay
 from core.replay.operations import save_replay
 from core.replay.report import find_replay, show_replay
-from core.replay.sampling import draw_questions
+from core.replay.sampling import DrawnQuestion, draw_questions
+from core.replay.watching import WatchedVerdict
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.schema import settings
@@ -58,3 +62,23 @@ def test_what_is_kept_holds_no_question_and_is_shown_to_those_who_may_read(store
     assert sorted(each.label for each in hidden.topics) == ["Topic 6789", "other questions"]
     assert find_replay(store, "docs-v2", Scope("production", "other")) is None
     assert list_audit(store, AuditFilter(target="docs-v2"), limit=1)[0].entry_id == entry
+
+
+def test_a_replay_with_answers_costs_and_verdicts_is_read_back_and_so_is_one_of_before():
+    sides = [[AnswerOutcome(0, False, value, 0.5, 0.1, 20.0)] for value in (1.0, 0.5)]
+    question = DrawnQuestion("how do I?", "t-1", 1, 1.0, 1.0, 0.5)
+    answers = compare_answers(AnswerRun("v2", "v3", "m", "j"), {0: question}, *sides, labels={"t-1": "pumps"})
+    watched = WatchedVerdict("mean score", "stable", "drifting", "drifting", "stable", 3)
+    found = replace(make_replay(), costs=(SideCost(0.1), SideCost(0.2, 3.0)), answers=answers, watched=(watched,))
+    read = parse_replay(json.loads(json.dumps(write_replay(found))))
+    assert read == replace(found, answers=replace(answers, by_place={}))
+    former = {
+        name: value
+        for name, value in write_replay(make_replay()).items()
+        if name not in ("costs", "answers", "watched")
+    }
+    former["about"] = {name: value for name, value in former["about"].items() if name not in ("changes", "kinds")}
+    former["changed"] = [
+        {name: value for name, value in each.items() if not name.endswith("faithfulness")} for each in former["changed"]
+    ]
+    assert parse_replay(json.loads(json.dumps(former))) == make_replay()
