@@ -40,7 +40,8 @@ TOOLS: tuple[Callable[..., Any], ...] = (
     corpus.list_forecasts,
     prompts.list_runs, prompts.get_winner, prompts.get_promotion,
     flags.list_all_flags, flags.get_one_flag, flags.list_all_schedules,
-    rollouts.list_all_canaries, rollouts.list_all_experiments, alerts.list_rules,
+    rollouts.list_all_canaries, rollouts.list_all_experiments,
+    alerts.list_rules, alerts.list_states, alerts.list_channels, alerts.list_sent, alerts.backtest,
     audit.list_entries, audit.get_entry,
 )  # fmt: skip
 _WHY = (
