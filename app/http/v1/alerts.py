@@ -333,7 +333,7 @@ def backtest(
     Without a limit it judges by the sequential verdict of its metric.
     """
     scope = caller.find_scope(environment, service)
-    fields = AlertFields(
+    fields = AlertFields(  # type: ignore[call-arg]  # the others are as they are without
         metric=metric, side=side, warning=warning, alert=alert, for_days=for_days, no_data=no_data,
         no_data_days=no_data_days,
     )  # fmt: skip
