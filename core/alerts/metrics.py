@@ -56,6 +56,7 @@ class AlertMetric:
 
 
 MEAN_SCORE, CANARY = "mean_score", "canary"
+OWN = "own:"  # what the names of metrics begin with that people defined
 METRICS = (
     AlertMetric(MEAN_SCORE, "Mean score", Unit.SCORE, falls=True, has_verdict=True),
     AlertMetric("low_share", "Share of low scores", Unit.SHARE),
@@ -75,7 +76,9 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def find_metric(name: str) -> AlertMetric:
-    """Return the metric of that name. Raises InvalidInput, listing them."""
+    """Return the metric of that name; `own:NAME` is one that people defined. Raises InvalidInput, listing the others."""
+    if name.startswith(OWN) and name != OWN:
+        return AlertMetric(name, name.removeprefix(OWN), Unit.NUMBER)
     if name not in _BY_NAME:
-        raise InvalidInput("metric", f"must be one of {', '.join(_BY_NAME)}, not {name[:80]!r}")
+        raise InvalidInput("metric", f"must be one of {', '.join(_BY_NAME)} or own:NAME, not {name[:80]!r}")
     return _BY_NAME[name]

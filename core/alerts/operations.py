@@ -10,6 +10,7 @@ from core.alerts.channels import Channel, ChannelKind, check_url
 from core.alerts.checking import put_in_queues
 from core.alerts.delivery import Send, send_message
 from core.alerts.messages import compose_message, compose_test, make_title
+from core.alerts.metrics import OWN
 from core.alerts.queue import add_message, claim, note_sent, send_again
 from core.alerts.rules import AlertRule
 from core.alerts.services import check_service
@@ -17,6 +18,7 @@ from core.alerts.states import AlertState, AlertStatus, Told, find_due, resolve,
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing, require
 from core.errors import Conflict, InvalidInput, NotFound
+from core.metrics.records import get_own_metric, list_own_metrics
 from quarterdeck.clock import from_ms, to_ms
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
@@ -35,6 +37,7 @@ def save_alert_rule(store: Store, rule: AlertRule, by: Act) -> int:
         if book.find_channel(name) is None:
             known = ", ".join(channel.name for channel in book.channels) or "none"
             raise InvalidInput("channels", f"there is no channel {name!r} in {by.environment}; there are: {known}")
+    _check_metric(store, rule, by.environment)
     before, rules = _replace(book.stored["rules"], rule.name, rule.to_json())
     with changing(store, by) as change:
         _save(change, book, rules=rules)
@@ -46,6 +49,7 @@ def save_webhook_rule(store: Store, rule: AlertRule, *, url: str, secret: str, b
     """Save a rule that calls one webhook of its own: a channel with the name of the rule is saved with it."""
     channel = Channel(rule.name, ChannelKind.WEBHOOK, url, secret)
     _check_address(channel)
+    _check_metric(store, rule, by.environment)
     book, rule = read_book(store, by.environment), replace(rule, channels=(rule.name,))
     former, channels = _replace(book.stored["channels"], channel.name, channel.to_json())
     before, rules = _replace(book.stored["rules"], rule.name, rule.to_json())
@@ -236,6 +240,13 @@ def _without_secrets(channel: Mapping[str, Any] | None) -> dict[str, Any] | None
     if channel is None:
         return None
     return {name: value for name, value in channel.items() if name not in ("secret", "address")}
+
+
+def _check_metric(store: Store, rule: AlertRule, environment: str) -> None:
+    name = rule.metric.removeprefix(OWN)
+    if rule.metric.startswith(OWN) and get_own_metric(store, environment, name)[0] is None:
+        own = ", ".join(each.name for each in list_own_metrics(store, environment)) or "none"
+        raise InvalidInput("metric", f"there is no own metric {name!r} in {environment}; there are: {own}")
 
 
 def _check_address(channel: Channel) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from core.alerts.metrics import CANARY, AlertMetric, Source
+from core.alerts.metrics import CANARY, OWN, AlertMetric, Source
 from core.alerts.readings import DayValue, Reading, judge_canaries, judge_days, judge_drift, judge_now
 from core.alerts.rules import MOST_DAYS, AlertKind, AlertRule
 from core.causes.timeline import TimelineChange
@@ -16,6 +16,8 @@ from core.log.histograms import count_below
 from core.log.metrics import MetricSums, list_metric_days
 from core.log.retrievals import Window, last_days, list_days, today_in
 from core.log.values import DailyScores
+from core.metrics.daily import read_metric_days
+from core.metrics.records import get_own_metric
 from core.rollouts.canary import CanaryCall, CanaryVerdict
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
@@ -70,12 +72,21 @@ class ScopeValues:
 
     def list_days(self, metric: AlertMetric) -> tuple[DayValue, ...]:
         """Return the metric of each day of the window, today included, since the first with questions."""
+        if metric.name.startswith(OWN):
+            return self._list_own(metric.name.removeprefix(OWN))
         scores = self._list_scores()
         if not scores:
             return ()
         first = max(self._window.first, min(scores))
         every = [first + timedelta(days=ago) for ago in range((self._window.last - first).days + 1)]
         return tuple(self._find_day(metric, day, scores.get(day)) for day in every)
+
+    def _list_own(self, name: str) -> tuple[DayValue, ...]:
+        definition, _ = get_own_metric(self._store, self.scope.environment, name)
+        if definition is None:
+            raise InvalidInput("metric", f"there is no own metric {name!r} in {self.scope.environment} any more")
+        found = read_metric_days(self._store, self.scope, definition, self._window)
+        return tuple(DayValue(day.day, day.value, int(day.count)) for day in found)
 
     def _find_day(self, metric: AlertMetric, day: date, scores: DailyScores | None) -> DayValue:
         questions = scores.questions if scores else 0

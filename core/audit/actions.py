@@ -34,6 +34,7 @@ class Subject(StrEnum):
     CASE = "case"
     TODO = "todo"
     APPROVAL = "approval"
+    METRIC = "metric"
 
 
 class Action(StrEnum):
@@ -119,6 +120,8 @@ class Action(StrEnum):
     APPROVAL_GRANT = "approval.grant"
     APPROVAL_REJECT = "approval.reject"
     APPROVAL_WITHDRAW = "approval.withdraw"
+    METRIC_ADD = "metric.add"
+    METRIC_REMOVE = "metric.remove"
 
 
 _ACTIONS: dict[str, Action] = {str(action): action for action in Action}

@@ -113,6 +113,8 @@ NEEDS = {
     Action.APPROVAL_GRANT: Role.EDITOR,
     Action.APPROVAL_REJECT: Role.EDITOR,
     Action.APPROVAL_WITHDRAW: Role.EDITOR,
+    Action.METRIC_ADD: Role.EDITOR,
+    Action.METRIC_REMOVE: Role.EDITOR,
 }
 
 # What all environments share needs a role held everywhere: an editor of staging cannot swap anybody's live index.

@@ -47,6 +47,7 @@ class Family(StrEnum):
     SNOOZE = "snooze:"
     TOPIC_ISSUE = "topic_issue:"
     VIEWS = "views:"
+    METRIC = "metric:"
     IMPORTED_FILE = "import."
     IMPORTED_TRACES = "mlflow."
     BACKFILL = "backfill:"
@@ -76,6 +77,7 @@ _SAID = {  # what the last part of a name is, for whoever gave one that is too l
     Family.TOPIC_ISSUE: "topic",
     Family.SNOOZE: "service",
     Family.DIGEST_SENT: "service",
+    Family.METRIC: "metric",
 }
 
 

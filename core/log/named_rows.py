@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from core.errors import InvalidInput
 from quarterdeck.clickhouse import ClickHouseLog
@@ -37,6 +37,7 @@ class NamedRow:
     values: tuple[str, ...]  # of DIMENSIONS, "" for none
     documents: tuple[str, ...]
     attributes: dict[str, Any]
+    user: str | None = None  # else the session
 
 
 def find_rows(store: Store, names: Collection[str]) -> list[NamedRow]:
@@ -67,7 +68,7 @@ def _find_in_sql(store: Store, names: Collection[str], *, is_own: bool) -> list[
     c = retrievals.c
     columns = (
         c.retrieval_id, c.id, c.ts_ms, scopes.c.environment, scopes.c.service, c.weight, c.rolled_up,
-        *(c[name] for name in DIMENSIONS), c.documents, c.attributes,
+        *(c[name] for name in DIMENSIONS), c.documents, c.attributes, func.coalesce(c.user_id, c.session_id),
     )  # fmt: skip
     query = select(*columns).join(scopes, scopes.c.id == c.scope_id)
     found: list[NamedRow] = []
@@ -92,7 +93,8 @@ def _find_in_clickhouse(log: ClickHouseLog, names: Collection[str]) -> list[Name
             inside, times = " AND ts_ms >= {first:Int64} AND ts_ms <= {last:Int64}", _times_of(part)
         rows = log.query(
             f"SELECT retrieval_id, 0, ts_ms, environment, service, weight, 0, {', '.join(DIMENSIONS)}, documents, "
-            f"attributes FROM {log.database}.retrievals WHERE retrieval_id IN {{names:Array(String)}}{inside} "
+            f"attributes, ifNull(user_id, session_id) FROM {log.database}.retrievals "
+            f"WHERE retrieval_id IN {{names:Array(String)}}{inside} "
             "ORDER BY ts_ms LIMIT 1 BY environment, service, retrieval_id",
             names=part, **times,
         )  # fmt: skip
@@ -108,11 +110,12 @@ def _times_of(names: Iterable[str]) -> dict[str, int]:
 
 def _read_row(row: Any, *, is_own: bool) -> NamedRow:
     retrieval_id, number, ts_ms, environment, service, weight, rolled_up, *values = row
-    *labels, documents, attributes = values
+    *labels, documents, attributes, user = values
     return NamedRow(
         name_of(retrieval_id, number), number if is_own else None, ts_ms, Scope(environment, service), weight or 1,
         rolled_up == COUNTED_BY_WRITER,
         tuple(str(label) if label else "" for label in labels), _read_documents(documents), _read_object(attributes),
+        user,
     )  # fmt: skip
 
 

@@ -7,8 +7,10 @@ import streamlit as st
 from app.alerting import open_sources
 from app.resources import get_config, get_store
 from core.alerts.backtests import Backtest
+from core.alerts.metrics import OWN
 from core.alerts.report import AlertOverview, ChannelDelivery, backtest_rule, list_deliveries, report_alerts
 from core.alerts.rules import AlertRule
+from core.metrics.records import list_own_metrics
 from quarterdeck.scope import Scope
 
 
@@ -30,6 +32,12 @@ def load_backtest(rule: AlertRule, scope: Scope, today: date) -> Backtest:
     del today
     sources = open_sources(get_config(), get_store())
     return backtest_rule(get_store(), rule, sources, scope=scope, now=datetime.now(UTC))
+
+
+@st.cache_resource(ttl=15, max_entries=20, show_spinner=False)
+def list_own_names(environment: str) -> tuple[str, ...]:
+    """Return the metrics that people defined in an environment, as rules name them."""
+    return tuple(f"{OWN}{metric.name}" for metric in list_own_metrics(get_store(), environment))
 
 
 def forget_alerts() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from app import ui
-from app.panels.alerts.resources import forget_alerts, load_backtest
+from app.panels.alerts.resources import forget_alerts, list_own_names, load_backtest
 from app.resources import get_store
 from app.text import plain
 from app.visitor import lock, make_act
@@ -28,7 +28,7 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
     """The form of a rule with its backtest; it is saved once it was looked at, or without."""
     with st.expander("Add or change a rule", expanded=not found.book.rules):
         metric = st.selectbox(
-            "Metric", [metric.name for metric in METRICS], format_func=lambda name: find_metric(name).title,
+            "Metric", [*(metric.name for metric in METRICS), *list_own_names(frame.environment)], format_func=lambda name: find_metric(name).title,
             key="alert_metric",
         )  # fmt: skip
         offered = list(_KINDS) if find_metric(metric).has_verdict else list(_KINDS)[1:]

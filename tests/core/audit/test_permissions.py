@@ -100,6 +100,8 @@ from core.log.questions import list_page
 from core.log.service_operations import merge_services, rename_service, save_service
 from core.log.services import ServiceSettings
 from core.log.subjects import DataSubject
+from core.metrics.definition import MetricDefinition, MetricSource, Statistic
+from core.metrics.operations import add_metric, remove_metric
 from core.predictions.operations import save_prediction
 from core.predictions.prediction import Prediction
 from core.prompts import promotion
@@ -249,6 +251,7 @@ FILED = (Case("c01", "Who frees an mbuf?", ("mbuf.md",), "The driver.", answerab
 RULE = AlertRule("on-call")
 CHANNEL = Channel("pager", ChannelKind.WEBHOOK, "https://example.org/hook", "a secret of many letters")
 HOOK = {"url": CHANNEL.address, "secret": CHANNEL.secret}
+STARS = MetricDefinition("stars", MetricSource.SCORE, Statistic.MEAN, "stars")
 PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
 UNNAMED, NAMED, ANSWERS = (service_scope.Scope("production", name) for name in ("default", "named", "answers"))
@@ -369,6 +372,8 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     ),
     "log.service_operations.merge_services": (ADMIN, lambda w, by: merge_services(w.store, UNNAMED, ANSWERS, by)),
     "log.mapping.relearn_scores": (ADMIN, lambda w, by: relearn_scores(w.store, ANSWERS, by)),
+    "metrics.operations.add_metric": (EDITOR, lambda w, by: add_metric(w.store, STARS, by)),
+    "metrics.operations.remove_metric": (EDITOR, lambda w, by: remove_metric(w.store, "old stars", by)),
     "alerts.operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
     "alerts.operations.save_webhook_rule": (ADMIN, lambda w, by: save_webhook_rule(w.store, RULE, by=by, **HOOK)),
     "alerts.operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
@@ -530,6 +535,7 @@ def fill(store: Store, folder: Path) -> None:
         save_states(connection, "production", "rota", states, expected_version=0)
         waiting = add_message((), {"key": "k"}, "firing", now_ms=now_ms())
         save_queue(connection, "production", "pager", waiting, expected_version=0)
+    add_metric(store, replace(STARS, name="old stars"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     save_view(store, SavedView("kept", ()), SETUP)
     add_cases(store, "qa", [CASE], SETUP)
