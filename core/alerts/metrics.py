@@ -76,7 +76,7 @@ _BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def find_metric(name: str) -> AlertMetric:
-    """Return the metric of that name; `own:NAME` is one that people defined. Raises InvalidInput, listing the others."""
+    """Return the metric of that name; `own:NAME` is one that people defined. Raises InvalidInput, listing all."""
     if name.startswith(OWN) and name != OWN:
         return AlertMetric(name, name.removeprefix(OWN), Unit.NUMBER)
     if name not in _BY_NAME:

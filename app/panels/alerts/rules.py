@@ -28,9 +28,11 @@ def render_rule(found: AlertOverview, frame: ui.Frame, services: list[str]) -> N
     """The form of a rule with its backtest; it is saved once it was looked at, or without."""
     with st.expander("Add or change a rule", expanded=not found.book.rules):
         metric = st.selectbox(
-            "Metric", [*(metric.name for metric in METRICS), *list_own_names(frame.environment)], format_func=lambda name: find_metric(name).title,
+            "Metric",
+            [*(metric.name for metric in METRICS), *list_own_names(frame.scope.environment)],
+            format_func=lambda name: find_metric(name).title,
             key="alert_metric",
-        )  # fmt: skip
+        )
         offered = list(_KINDS) if find_metric(metric).has_verdict else list(_KINDS)[1:]
         kind = _KINDS[st.segmented_control("Judge by", offered, default=offered[0], required=True, key="alert_kind")]
         with st.form("alert-rule", border=False):

@@ -36,12 +36,17 @@ from core.audit.acts import Act
 from core.audit.settings import Family, get_setting, save_setting, setting_key
 from core.audit.trail import list_audit
 from core.errors import InvalidInput, NotFound, SourceUnavailable
+from core.log.scores import apply_scores
+from core.metrics.definition import MetricDefinition, MetricSource, Statistic
+from core.metrics.operations import add_metric, remove_metric
 from core.rollouts.canary import CanaryCall, CanaryVerdict
+from quarterdeck.clock import to_ms
+from quarterdeck.exposures import store_scores
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
-from tests.core.alerts.receivers import ME, NOW, SECRET, Listener, add_channel, add_rule, drop, fail
+from tests.core.alerts.receivers import ANSWERS, ME, NOW, SECRET, Listener, add_channel, add_rule, drop, fail
 
 MINUTE = timedelta(minutes=1)
 SHARE = {"metric": "failed_share", "kind": AlertKind.THRESHOLD, "side": Side.ABOVE, "alert": 0.05}
@@ -366,3 +371,24 @@ def test_an_outage_is_told_once_by_every_rule_and_its_end_as_well(store):
     append_retrievals(store, today)
     run(store, now=NOW + timedelta(days=1), send=send)
     assert sent == [("outage", "outage", "2026-03-19"), ("drift", "stable", None)]
+
+
+def test_an_own_metric_is_watched_like_any_other(store):
+    rule = {"metric": "own:stars", "kind": AlertKind.THRESHOLD, "alert": 3}
+    with pytest.raises(InvalidInput, match="^metric: there is no own metric 'stars'"):
+        add_rule(store, "few stars", **rule)
+    add_metric(store, MetricDefinition("stars", MetricSource.SCORE, Statistic.MEAN, "stars"), ME)
+    add_rule(store, "few stars", **rule)
+    at = NOW - timedelta(days=1)
+    append_retrievals(store, [Retrieval(at, f"q{n}", 0.7, scope=ANSWERS, retrieval_id=f"r{n}") for n in range(9)])
+    given = {"name": "stars", "source": "judge", "comment": "", "ts_ms": to_ms(at), **ANSWERS._asdict(), "value": 2.0}
+    with store.begin() as connection:
+        store_scores(connection, [{**given, "retrieval_id": f"r{n}"} for n in range(9)])
+    apply_scores(store, now_ms=to_ms(NOW))
+    assert check_alerts(store, "production", now=NOW) == ("few stars: stars of answers is firing",)
+    [line] = report_alerts(store, "production", now=NOW).lines
+    assert line.state.value == 2.0
+    remove_metric(store, "stars", ME)
+    assert check_alerts(store, "production", now=NOW) == (
+        "few stars: metric: there is no own metric 'stars' in production any more",
+    )
