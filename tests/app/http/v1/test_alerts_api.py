@@ -19,12 +19,8 @@ def test_a_rule_with_a_channel_is_saved_seen_and_removed(deck):
         assert len(listener.requests) == 1
     assert deck.put("/v1/alerts/failures", RULE, token="admin").status_code == 200
     [rule] = deck.get("/v1/alerts", token="reader").json()["items"]
-    assert (rule["metric"], rule["kind"], rule["alert"], rule["channels"]) == (
-        "failed_share",
-        "threshold",
-        0.1,
-        ["ops"],
-    )
+    told = [rule[field] for field in ("metric", "kind", "alert", "channels")]
+    assert told == ["failed_share", "threshold", 0.1, ["ops"]]
     for path in ("/v1/alerts", "/v1/alert-channels", "/v1/alert-states", "/v1/alert-deliveries"):
         answer = deck.get(path, token="reader")
         assert answer.status_code == 200, answer.text
