@@ -10,6 +10,8 @@ from app.panels.alerts.states import describe_alerts, render_alert, render_state
 from app.resources import list_environments, list_new, list_services, today_of
 from app.text import plain
 
+NO_RULE = ui.StatusLook("No rules", "gray", "…")
+
 
 def render(frame: ui.Frame) -> None:
     """The page, once the store could be read."""
@@ -22,7 +24,7 @@ def render(frame: ui.Frame) -> None:
         render_states(found)
         render_alert(found, environment)
     else:
-        st.info("No rule watches anything in this environment yet. Try one on the last 90 days before you save it.")
+        ui.render_verdict("No rule watches anything here yet. Try one on the last 90 days before you save it.", NO_RULE)
     for problem in found.book.problems:
         st.warning(plain(problem))
     render_rule(found, frame, services)

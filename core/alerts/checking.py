@@ -4,7 +4,7 @@ A state and its messages are stored in one transaction: no alarm is told twice o
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from core.alerts.book import AlertBook, find_former_state, get_queue, read_book,
 from core.alerts.messages import Message, compose_message, make_title
 from core.alerts.queue import add_message
 from core.alerts.rules import AlertRule
-from core.alerts.states import AlertState, apply_reading, find_due
+from core.alerts.states import AlertState, AlertStatus, Told, apply_reading, find_due
 from core.alerts.values import AlertSources, ScopeValues
 from core.audit.environments import list_environments
 from core.errors import Conflict, QuarterdeckError
@@ -26,6 +26,7 @@ from quarterdeck.store import Store
 logger = logging.getLogger("quarterdeck")
 
 NO_SOURCES = AlertSources()
+SPARE_DAYS = 7  # read beside those that decide: days without a value are skipped
 
 
 def check_alerts(
@@ -38,11 +39,18 @@ def check_alerts(
     """
     book = read_book(store, environment)
     scopes = list_scopes_of(store, environment) if book.rules else ()
-    values: dict[Scope, ScopeValues] = {}
+    days = max((rule.for_days + rule.no_data_days for rule in book.rules), default=0) + SPARE_DAYS
+    values = {scope: ScopeValues(store, scope, sources, now=now, days=days) for scope in scopes}
     lines = [*book.problems]
     for rule in book.rules:
         try:
-            lines += _check_rule(store, book, rule, _choose_scopes(rule, scopes, environment), values, sources, now)
+            shared = Scope(environment, DEFAULT_SERVICE)
+            if rule.watched.is_shared:
+                chosen = [values.get(shared) or ScopeValues(store, shared, sources, now=now, days=days)]
+            else:
+                chosen = [values[scope] for scope in scopes if rule.service in ("", scope.service)]
+            lines += _check_rule(store, book, rule, chosen, now)
+            _forget_unwatched(store, book, rule, {each.scope.service for each in chosen}, environment, now)
         except Conflict:
             continue
         except Exception as error:  # no rule may stop the others
@@ -75,20 +83,42 @@ def put_in_queues(
         save_queue(connection, environment, name, queue, expected_version=version)
 
 
-def _choose_scopes(rule: AlertRule, scopes: tuple[Scope, ...], environment: str) -> tuple[Scope, ...]:
-    if rule.watched.is_shared:
-        return (Scope(environment, DEFAULT_SERVICE),)
-    return tuple(scope for scope in scopes if rule.service in ("", scope.service))
+def end_alarms(
+    store: Store, connection: Connection, book: AlertBook, rule: AlertRule, states: Mapping[str, AlertState], *,
+    reason: str, environment: str, now: datetime,
+) -> None:  # fmt: skip
+    """Tell the channels of a rule that the alarms among these states, by service, are over. Raises Conflict."""
+    over = Told(AlertStatus.RESOLVED)
+    messages = [
+        compose_message(rule, replace(state, reason=reason), over, scope=Scope(environment, service), now=now)
+        for service, state in states.items()
+        if state.told.status.is_alarmed
+    ]
+    if messages:
+        put_in_queues(store, connection, book, rule, messages, environment=environment, now=now)
+
+
+def _forget_unwatched(
+    store: Store, book: AlertBook, rule: AlertRule, watched: Collection[str], environment: str, now: datetime
+) -> None:
+    """Forget the states of services that a rule is no longer about; their alarms are over."""
+    states, version = read_states(store, environment, rule.name)
+    gone = {service: state for service, state in states.items() if service not in watched}
+    if not gone:
+        return
+    kept = {service: state for service, state in states.items() if service in watched}
+    with store.begin() as connection:
+        reason = "The rule is not about this service any more."
+        end_alarms(store, connection, book, rule, gone, reason=reason, environment=environment, now=now)
+        save_states(connection, environment, rule.name, kept, expected_version=version)
 
 
 def _check_rule(
-    store: Store, book: AlertBook, rule: AlertRule, scopes: tuple[Scope, ...], values: dict[Scope, ScopeValues],
-    sources: AlertSources, now: datetime,
-) -> Iterator[str]:  # fmt: skip
-    for scope in scopes:
-        if scope not in values:
-            values[scope] = ScopeValues(store, scope, sources, now=now)
-        reading = values[scope].read(rule)
+    store: Store, book: AlertBook, rule: AlertRule, watched: Sequence[ScopeValues], now: datetime
+) -> Iterator[str]:
+    for values in watched:
+        scope = values.scope
+        reading = values.read(rule)
         states, version = read_states(store, scope.environment, rule.name)
         before = states.get(scope.service) or find_former_state(store, scope, rule)
         after = apply_reading(before, reading, rule, now_ms=to_ms(now))

@@ -7,14 +7,14 @@ from typing import Any
 
 from core.alerts.book import AlertBook, get_queue, read_book, read_states, save_book, save_queue, save_states
 from core.alerts.channels import Channel, ChannelKind, check_url
-from core.alerts.checking import put_in_queues
+from core.alerts.checking import end_alarms, put_in_queues
 from core.alerts.delivery import Send, send_message
 from core.alerts.messages import compose_message, compose_test, make_title
 from core.alerts.metrics import OWN
 from core.alerts.queue import add_message, claim, note_sent, send_again
 from core.alerts.rules import AlertRule
 from core.alerts.services import check_service
-from core.alerts.states import AlertState, AlertStatus, Told, find_due, resolve, snooze
+from core.alerts.states import AlertState, find_due, resolve, snooze
 from core.audit.actions import Action
 from core.audit.acts import Act, Change, changing, require
 from core.errors import Conflict, InvalidInput, NotFound
@@ -70,7 +70,7 @@ def delete_alert_rule(store: Store, name: str, by: Act) -> int:
     with changing(store, by) as change:
         _save(change, book, rules=rules)
         if rule:
-            _end_alarms(store, change, book, rule)
+            _end_rule(store, change, book, rule)
         change.record(Action.ALERT_DELETE, name, before, None)
     return change.entry_id
 
@@ -189,22 +189,14 @@ def _change_state(
     return change.entry_id
 
 
-def _end_alarms(store: Store, change: Change, book: AlertBook, rule: AlertRule) -> None:
+def _end_rule(store: Store, change: Change, book: AlertBook, rule: AlertRule) -> None:
     """Tell the channels of a rule that is removed that its alarms are over, and forget its states."""
     environment, now = change.act.environment, from_ms(change.at_ms)
     states, version = read_states(store, environment, rule.name)
-    if not version:
-        return
-    over = Told(AlertStatus.RESOLVED)
-    messages = [
-        compose_message(
-            rule, replace(state, reason="The rule was removed."), over, scope=Scope(environment, service), now=now
-        )
-        for service, state in states.items()
-        if state.told.status.is_alarmed
-    ]
-    put_in_queues(store, change.connection, book, rule, messages, environment=environment, now=now)
-    save_states(change.connection, environment, rule.name, {}, expected_version=version)
+    if version:
+        reason = "The rule was removed."
+        end_alarms(store, change.connection, book, rule, states, reason=reason, environment=environment, now=now)
+        save_states(change.connection, environment, rule.name, {}, expected_version=version)
 
 
 def _note_test(store: Store, name: str, message: Mapping[str, Any], by: Act, *, now_ms: int) -> int:

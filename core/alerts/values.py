@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 from core.alerts.metrics import CANARY, OWN, AlertMetric, Source
 from core.alerts.readings import DayValue, Reading, judge_canaries, judge_days, judge_drift, judge_now
-from core.alerts.rules import MOST_DAYS, AlertKind, AlertRule
+from core.alerts.rules import AlertKind, AlertRule
 from core.causes.timeline import TimelineChange
 from core.coverage.backlog import TopicState, list_backlog
 from core.coverage.report import find_threshold
@@ -21,8 +21,6 @@ from core.metrics.records import get_own_metric
 from core.rollouts.canary import CanaryCall, CanaryVerdict
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
-
-LOOKED_AT = 2 * MOST_DAYS + 7  # days, of which the last ones decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,7 @@ class AlertSources:
 class ScopeValues:
     """The values of one scope, each read once. Keep it for one check or one backtest."""
 
-    def __init__(
-        self, store: Store, scope: Scope, sources: AlertSources, *, now: datetime, days: int = LOOKED_AT
-    ) -> None:
+    def __init__(self, store: Store, scope: Scope, sources: AlertSources, *, now: datetime, days: int) -> None:
         self.scope = scope
         self.today: date = today_in(store, scope, now=now)
         self._store, self._sources = store, sources

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from core.alerts.messages import sign
 from core.deployments.health import StayHere
@@ -54,7 +55,7 @@ def post_once(url: str, body: bytes, secret: str) -> None:
     """Send a body in one attempt, within ten seconds. Raises SourceUnavailable, naming the server alone."""
     problem, _ = _post(url, body, secret, int(time.time()))
     if problem:
-        raise SourceUnavailable(f"webhook {url.split('?')[0]} was not reached: {problem}")
+        raise SourceUnavailable(f"webhook at {urlsplit(url).netloc} was not reached: {problem}")
 
 
 def _post(url: str, body: bytes, secret: str, timestamp: int) -> tuple[str, bool]:

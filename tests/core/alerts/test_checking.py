@@ -317,6 +317,18 @@ def test_a_rule_that_is_removed_tells_that_its_alarms_are_over(store):
     assert told == [("ops", service, state) for state in ("firing", "resolved") for service in ("answers", "search")]
 
 
+def test_a_rule_that_turns_to_another_service_ends_its_alarm_about_the_former(store):
+    fail(store, days={1: 5})
+    fail(store, days={}, scope=Scope("production", "search"))
+    add_rule(store, "ops", **SHARE)
+    told = []
+    run(store, send=keep(told))
+    add_rule(store, "ops", **SHARE, service="search")
+    run(store, send=keep(told))
+    run(store, send=keep(told))
+    assert told == [("ops", "answers", "firing"), ("ops", "answers", "resolved")]
+
+
 def test_a_test_is_sent_at_once_and_stands_in_the_log(store):
     with Listener(200, 500) as listener:
         add_channel(store, "ops", listener.url)
