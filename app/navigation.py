@@ -16,6 +16,7 @@ TITLES = {
     "corpus": "Corpus",
     "rollouts": "Rollouts",
     "ledger": "Ledger",
+    "alerts": "Alerts",
     "audit": "Audit",
 }
 

@@ -18,23 +18,22 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx2
 from sqlalchemy import Connection, text
 
 from benchmarks.index_swap import Scene, _kill_builder, _list_inconsistencies
-from core.alerts.alerts import AlertRule
-from core.alerts.delivery import check_alerts
-from core.alerts.operations import delete_alert_rule, save_alert_rule
-from core.alerts.webhooks import post_signed
+from core.alerts.checking import check_alerts
+from core.alerts.delivery import deliver_alerts
+from core.alerts.operations import delete_alert_rule, delete_channel, save_webhook_rule
+from core.alerts.rules import AlertRule
 from core.approvals.operations import approve_request, set_policy
 from core.approvals.requests import get_request, list_requests
 from core.approved import apply_request
@@ -139,12 +138,16 @@ def _kill_alerter(folder: Path, url: str, number: int, rng: random.Random, outco
     with _receiving() as (address, came):
         with closing(Store(url)) as store:
             for name in names:
-                save_alert_rule(store, AlertRule(name, f"{address}/{name}", SECRET, service=DRIFTING.service), WATCH)
+                rule = AlertRule(name, service=DRIFTING.service)
+                save_webhook_rule(store, rule, url=f"{address}/{name}", secret=SECRET, by=WATCH)
         _kill(_alert, (url,), folder / f"told-{number}", rng, begun=came.total, within_s=0.05)
         with closing(Store(url)) as store:
-            check_alerts(store, DRIFTING.environment, now=datetime.now(UTC) + timedelta(minutes=3), send=_send_once)
+            later = datetime.now(UTC) + timedelta(minutes=3)
+            check_alerts(store, DRIFTING.environment, now=later)
+            deliver_alerts(store, DRIFTING.environment, now=later)
             for name in names:
                 delete_alert_rule(store, name, WATCH)
+                delete_channel(store, name, WATCH)
     outcome.alerts += len(names)
     outcome.alerts_twice += sum(came[name] == 2 for name in names)
     outcome.lost += [f"{name} came {came[name]} times" for name in names if came[name] not in (1, 2)]
@@ -214,15 +217,12 @@ def _receiving() -> Iterator[tuple[str, Counter[str]]]:
         server.shutdown()
 
 
-def _send_once(address: str, message: Mapping[str, Any], secret: str) -> int:
-    return post_signed(address, message, secret, sleep=lambda _s: None)
-
-
 def _alert(url: str, notes: Path) -> None:
     store = Store(url, wait_s=_PATIENCE_S)
     notes.write_text("began\n")
     while True:
-        check_alerts(store, DRIFTING.environment, now=datetime.now(UTC), send=_send_once)
+        check_alerts(store, DRIFTING.environment, now=datetime.now(UTC))
+        deliver_alerts(store, DRIFTING.environment, now=datetime.now(UTC))
 
 
 def _kill_build(scene: Scene, rng: random.Random) -> None:

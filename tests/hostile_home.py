@@ -9,13 +9,12 @@ from pathlib import Path
 
 from core.access.credentials import issue_token
 from core.access.scopes import TokenScope
-from core.alerts.alerts import AlertRule
-from core.alerts.operations import save_alert_rule
+from core.alerts.operations import save_webhook_rule
+from core.alerts.rules import AlertRule
 from core.arms.arms import Metric
 from core.audit.acts import Act
 from core.corpus.corpus import Corpus
 from core.corpus.rebuild import KIND, jobs_of
-from core.drift.verdict import DriftStatus
 from core.flags.operations import create_flag
 from core.flags.schedule import ScheduleStep
 from core.flags.store import get_flag
@@ -85,7 +84,7 @@ def write_flags(store: Store) -> None:
     create_schedule(store, planned, (ScheduleStep(on=False),), ACT, starts=now + timedelta(days=1), now=now)
     issue_token(store, "search", [TokenScope.EVALUATE], ACT, expires_days=30)
     webhook = f"https://127.0.0.1:9/x?{''.join(each for each in HOSTILE if '!' <= each <= '~')}"
-    save_alert_rule(store, AlertRule(LETTERS[:90].strip(), webhook, "s" * 40, DriftStatus.DRIFTING), ACT)
+    save_webhook_rule(store, AlertRule(LETTERS[:90].strip()), url=webhook, secret="s" * 40, by=ACT)
 
 
 def write_log(store: Store) -> None:

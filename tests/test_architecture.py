@@ -23,8 +23,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 FOLDERS = (
     "errors", "safety", "audit", "tracking", "access", "approvals", "log", "intake", "jobs", "store",
     "deployments", "embedding", "drift",
-    "corpus", "metrics", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts", "predictions",
-    "questions", "reviews", "causes", "ledger", "replay", "rehearsals", "alerts", "todo", "digest",
+    "corpus", "metrics", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts",
+    "predictions", "questions", "reviews", "causes", "ledger", "replay", "rehearsals", "alerts", "todo", "digest",
 )  # fmt: skip
 TOP = {"approved", "demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
@@ -32,8 +32,9 @@ LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
 # They write observations, computed values, imports and restored data, not decisions: no audit entry, no role.
 # A promotion writes its claim, which blocks a second one.
 OBSERVERS = {
-    "access/sessions", "alerts/delivery", "approved", "causes/outside_changes", "coverage/backlog", "demo/build",
-    "digest/delivery", "doctor", "embedding/vectors", "intake/counts", "intake/deliveries", "intake/importing",
+    "access/sessions", "alerts/checking", "alerts/delivery", "approved", "causes/outside_changes",
+    "coverage/backlog", "demo/build", "digest/delivery", "doctor", "embedding/vectors", "intake/counts",
+    "intake/deliveries", "intake/importing",
     "intake/open_traces",
     "jobs/leases", "log/closing", "log/documents", "log/judgments", "log/mapping", "log/score_maps", "log/scores",
     "log/search_index", "log/successions", "prompts/bench", "prompts/promotion", "reviews/judged",

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from app.alerting import open_sources
 from app.digests import mail_digests
 from app.http import backends, otlp_grpc, tools_api
 from app.http.api import ApiAhead, list_observed
@@ -24,7 +25,8 @@ from app.http.observing import Observing
 from app.http.sign_out import SigningOut
 from app.http.streams import end_streams
 from core.access.identity import SignIn, is_loopback
-from core.alerts.delivery import check_all_alerts
+from core.alerts.checking import check_all_alerts
+from core.alerts.delivery import deliver_all_alerts
 from core.alerts.heads import export_head
 from core.approved import apply_due_requests
 from core.arms.histories import share_histories
@@ -68,6 +70,8 @@ EMERGING_EVERY_S = 900  # a look does nothing until a day is over
 JUDGE_EVERY_S = 600.0  # how often a part of the sample of production answers is judged
 SCORES_EVERY_S = 60.0  # how long a later score may wait until the rollups have it
 DIGESTS_EVERY_S = 900.0  # how soon a digest that could not be sent is tried again
+ALERTS_EVERY_S = 60.0  # how soon an alert follows its metric
+MESSAGES_EVERY_S = 2.0  # how soon a message of an alert is sent or tried again
 CANARIES_EVERY_S = 10.0  # a breach is noticed at most this long after it was logged
 
 
@@ -137,7 +141,8 @@ def list_jobs(config: Config, store: Store) -> tuple[PeriodicJob, ...]:
         PeriodicJob("search index", 60, lambda: fill_search_index(store, now=datetime.now(UTC), pack=pack_aside)),
         PeriodicJob("ledger", 3_600, partial(_settle_ledger, config, store)),
         PeriodicJob("judged answers", JUDGE_EVERY_S, partial(_judge_answers, config, store)),
-        PeriodicJob("alerts", 60, lambda: check_all_alerts(store, environment, now=datetime.now(UTC))),
+        PeriodicJob("alerts", ALERTS_EVERY_S, partial(_check_alerts, config, store)),
+        PeriodicJob("alert messages", MESSAGES_EVERY_S, partial(_deliver_alerts, config, store)),
         PeriodicJob("open traces", 1, lambda: tend_traces(store, now_ms=now_ms())),
         PeriodicJob(
             "canaries", CANARIES_EVERY_S, lambda: run_all_canaries(store, histories, environment, now=datetime.now(UTC))
@@ -199,6 +204,14 @@ def _settle_ledger(config: Config, store: Store) -> int:
 
 def _mail_digests(config: Config, store: Store) -> tuple[str, ...]:
     return mail_digests(config, store, now=datetime.now(UTC))
+
+
+def _check_alerts(config: Config, store: Store) -> tuple[str, ...]:
+    return check_all_alerts(store, config.environment, open_sources(config, store), now=datetime.now(UTC))
+
+
+def _deliver_alerts(config: Config, store: Store) -> tuple[str, ...]:
+    return deliver_all_alerts(store, config.environment, now=datetime.now(UTC), base=config.access.public_url)
 
 
 def _judge_answers(config: Config, store: Store) -> int:

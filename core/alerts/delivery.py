@@ -1,96 +1,129 @@
-"""Shell: checks the verdict regularly and sends alerts. The server and the command line run it."""
+"""Shell: sends the messages in the queues of the channels. The server and the command line run it.
+
+At least once (decision 0085): a message is claimed before it is sent, and counts as sent once the receiver said so.
+"""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from core.alerts.alerts import AlertRule, Told, compose_message, decide_alert
-from core.alerts.webhooks import post_signed
+from core.alerts.book import get_queue, read_book, save_queue
+from core.alerts.channels import Channel, ChannelKind
+from core.alerts.messages import make_title, write_alertmanager, write_text, write_webhook
+from core.alerts.queue import Delivery, Queue, choose_next, claim, note_failed, note_sent
+from core.alerts.services import notify
+from core.alerts.webhooks import post_once
 from core.audit.environments import list_environments
-from core.audit.settings import Family, SettingKey, get_setting, save_setting, scope_key, setting_key
-from core.drift.report import report_drift
-from core.drift.verdict import DriftStatus
-from core.errors import Conflict, SourceUnavailable
-from core.log.retrievals import list_scopes_of, today_in
+from core.errors import Conflict, QuarterdeckError, SourceUnavailable
 from quarterdeck.clock import to_ms
-from quarterdeck.scope import DEFAULT_SERVICE, Scope
 from quarterdeck.store import Store
 
 logger = logging.getLogger("quarterdeck")
 
-_CLAIMED = "claimed_ms"  # when a server began to send the next message
-_SENT_WITHIN_MS = 120_000  # every try of `post_signed` has ended by then
+AT_ONCE = 8  # channels
+MOST_AT_A_TIME = 50  # messages of one channel in one run
+_TRIES = 20  # of noting how an attempt ended, while others add messages
 
-Send = Callable[[str, Mapping[str, Any], str], int]
-
-
-def list_alert_rules(store: Store, environment: str) -> tuple[AlertRule, ...]:
-    """Return the environment's alert rules, by name."""
-    stored, _ = get_setting(store, setting_key(Family.ALERT_RULES, environment))
-    rules = [
-        AlertRule(r["name"], r["url"], r["secret"], DriftStatus(r["from_status"]), r.get("service", ""))
-        for r in stored or ()
-    ]
-    return tuple(sorted(rules, key=lambda rule: rule.name))
+Send = Callable[[Channel, Mapping[str, Any], str], None]
 
 
-def check_alerts(store: Store, environment: str, *, now: datetime, send: Send = post_signed) -> tuple[str, ...]:
-    """Send every webhook its due message about each service; return one line for each delivery or failure.
+def send_message(channel: Channel, message: Mapping[str, Any], base: str) -> None:
+    """Send one message in one attempt, in the form of the channel. Raises SourceUnavailable.
 
-    A message is claimed in the store before it is sent, so only one of several servers sends it. An unreachable webhook
-    is retried at the next check. So is a message whose sender died before it wrote down that it was sent: a webhook may
-    get it twice, never not at all.
+    `base` is the deck's address for browsers, "" for none.
     """
-    rules = list_alert_rules(store, environment)
-    scopes = list_scopes_of(store, environment) if rules else ()
-    return tuple(line for scope in scopes for line in _check_scope(store, scope, rules, now=now, send=send))
+    if channel.kind is ChannelKind.APPRISE:
+        level = str(message["level"]) if message["ended"] is None else "ok"
+        notify(channel.address, make_title(message), write_text(message, base=base), level=level)
+    elif channel.kind is ChannelKind.ALERTMANAGER:
+        post_once(channel.address, write_alertmanager(message, receiver=channel.name, base=base), channel.secret)
+    else:
+        post_once(channel.address, write_webhook(message, sent=datetime.now(UTC)), channel.secret)
 
 
-def check_all_alerts(store: Store, own: str, *, now: datetime) -> tuple[str, ...]:
-    """Call `check_alerts` for every environment in the store, and for the server's `own`."""
-    return tuple(line for name in list_environments(store, own) for line in check_alerts(store, name, now=now))
+def deliver_alerts(
+    store: Store, environment: str, *, now: datetime, base: str = "", send: Send = send_message
+) -> tuple[str, ...]:
+    """Send the due messages of every channel of an environment; return one line for each that arrived or failed.
+
+    Channels are served at the same time, so a slow receiver delays no other. What fails is tried again later, after a
+    restart too: how often and when is in the store.
+    """
+    channels = read_book(store, environment).channels
+    if not channels:
+        return ()
+    with ThreadPoolExecutor(min(AT_ONCE, len(channels)), thread_name_prefix="quarterdeck-alerts") as pool:
+        run = partial(_serve, store, environment, now=now, base=base, send=send)
+        return tuple(line for lines in pool.map(run, channels) for line in lines)
 
 
-def _check_scope(store: Store, scope: Scope, rules: Sequence[AlertRule], *, now: datetime, send: Send) -> Iterator[str]:
-    wanted = [rule for rule in rules if rule.service in ("", scope.service)]
-    if not wanted:
-        return
-    report = report_drift(store, scope=scope, today=today_in(store, scope, now=now)).report
-    where = "" if scope.service == DEFAULT_SERVICE else f" of {scope.service}"
-    for rule in wanted:
-        name = scope_key(Family.ALERT_TOLD, scope, rule.name)
-        stored, version = get_setting(store, name)
-        if stored and _is_being_sent(stored, now):
-            continue
-        told = Told(stored["alarmed"], stored["changed_on"]) if stored else Told()
-        due = decide_alert(rule, told, report)
-        if due is None or not _save(store, name, {**asdict(told), _CLAIMED: to_ms(now)}, version):
-            continue
-        try:
-            send(rule.url, compose_message(rule, report, scope=scope, now=now), rule.secret)
-        except SourceUnavailable as error:
-            _save(store, name, asdict(told), version + 1)
-            yield f"{rule.name}: {error}"
-            logger.warning("alert %s: %s", rule.name, error)
-        except BaseException:
-            _save(store, name, asdict(told), version + 1)  # nobody was notified
-            raise
+def deliver_all_alerts(store: Store, own: str, *, now: datetime, base: str) -> tuple[str, ...]:
+    """Call `deliver_alerts` for every environment in the store, and for the server's `own`."""
+    found: list[str] = []
+    for name in list_environments(store, own):
+        found += deliver_alerts(store, name, now=now, base=base)
+    return tuple(found)
+
+
+def _serve(
+    store: Store, environment: str, channel: Channel, *, now: datetime, base: str, send: Send
+) -> tuple[str, ...]:
+    try:
+        return tuple(_send_due(store, environment, channel, now=now, base=base, send=send))
+    except QuarterdeckError as error:
+        logger.warning("channel %s: %s", channel.name, error)
+        return (f"{channel.name}: {error}",)
+
+
+def _send_due(
+    store: Store, environment: str, channel: Channel, *, now: datetime, base: str, send: Send
+) -> Iterator[str]:
+    now_ms = to_ms(now)
+    for _ in range(MOST_AT_A_TIME):
+        queue, version = get_queue(store, environment, channel.name)
+        following = choose_next(queue, now_ms=now_ms)
+        if following is None or not _save(store, environment, channel, claim(queue, following.number, now_ms=now_ms),
+                                          version):  # fmt: skip
+            return
+        problem = _try(channel, following, base, send)
+        if problem:
+            _note(store, environment, channel, partial(note_failed, number=following.number, problem=problem,
+                                                       now_ms=now_ms))  # fmt: skip
+            logger.warning("alert %s: %s", following.title, problem)
+            yield f"{channel.name}: {following.title}: {problem}"
         else:
-            _save(store, name, asdict(due), version + 1)
-            yield f"{rule.name}: sent that retrieval{where} is {report.status}"
+            _note(store, environment, channel, partial(note_sent, number=following.number, now_ms=now_ms))
+            yield f"{channel.name}: sent {following.title}"
 
 
-def _is_being_sent(stored: Mapping[str, Any], now: datetime) -> bool:
-    """Return whether another server claimed the message lately; a clock may have jumped in either direction."""
-    return _CLAIMED in stored and abs(to_ms(now) - stored[_CLAIMED]) < _SENT_WITHIN_MS
+def _try(channel: Channel, delivery: Delivery, base: str, send: Send) -> str:
+    """Return why a message did not arrive, "" once it has."""
+    try:
+        send(channel, delivery.message or {}, base)
+    except SourceUnavailable as error:
+        return str(error)
+    except Exception as error:  # whatever a receiver brings about, it is tried again
+        logger.debug("channel %s", channel.name, exc_info=error)
+        return f"{type(error).__name__} while it was sent"
+    return ""
 
 
-def _save(store: Store, name: SettingKey, state: Mapping[str, Any], version: int) -> bool:
+def _note(store: Store, environment: str, channel: Channel, change: Callable[[Queue], Queue]) -> None:
+    """Write down how an attempt ended, into the queue as it is now."""
+    for _ in range(_TRIES):
+        queue, version = get_queue(store, environment, channel.name)
+        if _save(store, environment, channel, change(queue), version):
+            return
+    raise SourceUnavailable("its queue is changed all the time; the message may come twice")
+
+
+def _save(store: Store, environment: str, channel: Channel, queue: Queue, version: int) -> bool:
     try:
         with store.begin() as connection:
-            save_setting(connection, name, dict(state), expected_version=version)
+            save_queue(connection, environment, channel.name, queue, expected_version=version)
     except Conflict:
         return False
     return True

@@ -13,8 +13,9 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
-from core.alerts.alerts import sign
+from core.alerts.messages import sign
 from core.deployments.health import StayHere
 from core.errors import SourceUnavailable
 
@@ -31,7 +32,7 @@ def post_signed(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Send the message and return the number of attempts. Waits 1 s, then 2 s between attempts.
+    """Send the message as JSON and return the number of attempts. Waits 1 s, then 2 s between attempts.
 
     Every attempt has the same body and a fresh timestamp, and without a secret ("") no signature. Raises
     SourceUnavailable, without the address's query part, when no attempt gets a 2xx answer; a 4xx other than 408 and 429
@@ -50,6 +51,13 @@ def post_signed(
     raise SourceUnavailable(f"webhook {url.split('?')[0]} was not reached: {problem}")
 
 
+def post_once(url: str, body: bytes, secret: str) -> None:
+    """Send a body in one attempt, within ten seconds. Raises SourceUnavailable, naming the server alone."""
+    problem, _ = _post(url, body, secret, int(time.time()))
+    if problem:
+        raise SourceUnavailable(f"webhook at {urlsplit(url).netloc} was not reached: {problem}")
+
+
 def _post(url: str, body: bytes, secret: str, timestamp: int) -> tuple[str, bool]:
     """Return the problem ("" when delivered) and whether a retry is useless."""
     headers = {
@@ -59,7 +67,7 @@ def _post(url: str, body: bytes, secret: str, timestamp: int) -> tuple[str, bool
     }
     if secret:
         headers["X-Quarterdeck-Signature"] = sign(secret, timestamp, body)
-    request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked by AlertRule
+    request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked by Channel
     try:
         with _OPENER.open(request, timeout=_TIMEOUT_S):
             return "", True

@@ -60,8 +60,14 @@ NEEDS = {
     Action.LEDGER_PREDICT: Role.EDITOR,
     Action.LEDGER_MEASURE: Role.EDITOR,
     Action.REPLAY_SAVE: Role.EDITOR,
-    Action.ALERT_SAVE: Role.ADMIN,  # the server calls the address that a rule names
+    Action.ALERT_SAVE: Role.ADMIN,  # decides who is told what
     Action.ALERT_DELETE: Role.ADMIN,
+    Action.ALERT_SNOOZE: Role.EDITOR,
+    Action.ALERT_RESOLVE: Role.EDITOR,
+    Action.ALERT_CHANNEL: Role.ADMIN,  # the server calls the address that a channel names
+    Action.ALERT_CHANNEL_DELETE: Role.ADMIN,
+    Action.ALERT_TEST: Role.ADMIN,
+    Action.ALERT_RESEND: Role.ADMIN,
     Action.INDEX_REGISTER: Role.EDITOR,
     Action.INDEX_SWAP: Role.EDITOR,
     Action.PROBE_SAVE: Role.EDITOR,

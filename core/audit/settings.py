@@ -29,7 +29,10 @@ class Family(StrEnum):
     APPROVALS = "approvals"
     ENVIRONMENTS = "environments"
     ACCEPTED_LEVEL = "accepted_level:"
-    ALERT_RULES = "alert_rules:"
+    ALERTS = "alerts:"
+    ALERT_STATE = "alert_state:"
+    ALERT_QUEUE = "alert_queue:"
+    ALERT_RULES = "alert_rules:"  # these two of release 0.1: read until the first change
     ALERT_TOLD = "alert_told:"
     DEPLOYMENT = "deployment:"
     EXPERIMENT = "experiment:"
@@ -58,6 +61,9 @@ MAX_KEY = 256  # what the column of the names holds
 _LONGEST_SCOPE = 100
 _SAID = {  # what the last part of a name is, for whoever gave one that is too long
     Family.ACCEPTED_LEVEL: "environment",
+    Family.ALERTS: "environment",
+    Family.ALERT_STATE: "alert rule",
+    Family.ALERT_QUEUE: "channel",
     Family.ALERT_RULES: "environment",
     Family.ALERT_TOLD: "alert rule",
     Family.DEPLOYMENT: "service",

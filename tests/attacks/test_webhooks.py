@@ -2,20 +2,23 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from core.alerts import webhooks
-from core.alerts.alerts import AlertRule, Told
-from core.alerts.delivery import check_alerts
-from core.alerts.operations import save_alert_rule
+from core.alerts.book import get_queue
+from core.alerts.channels import Channel, ChannelKind
+from core.alerts.checking import check_alerts
+from core.alerts.delivery import deliver_alerts, send_message
+from core.alerts.operations import save_alert_rule, save_channel
+from core.alerts.queue import Outcome
+from core.alerts.rules import AlertKind, AlertRule, Side
 from core.alerts.webhooks import post_signed
 from core.audit.acts import Act
-from core.audit.settings import get_setting
-from core.drift.verdict import DriftStatus
 from core.errors import InvalidInput, SourceUnavailable
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -79,40 +82,49 @@ def test_a_receiver_that_drips_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     ["http://ex ample/", "http://example.org/\r\nX: y", "http://example.org:99999/", "http://example.org:x/",
      "http://\u00e4.example/", "http://example.org/" + "x" * 3_000, "http://example.org/\x00"],
 )  # fmt: skip
+@pytest.mark.parametrize("kind", [ChannelKind.WEBHOOK, ChannelKind.ALERTMANAGER])
 @pytest.mark.sqlite_only("nothing is stored")
-def test_an_address_that_cannot_be_called_is_not_saved(store: Store, address: str) -> None:
+def test_an_address_that_cannot_be_called_is_not_saved(store: Store, kind: ChannelKind, address: str) -> None:
     with pytest.raises(InvalidInput, match="^url: "):
-        save_alert_rule(store, AlertRule("ops", address, SECRET, DriftStatus.WATCH), ME)
+        save_channel(store, Channel("ops", kind, address, SECRET), ME)
 
 
 @pytest.mark.sqlite_only("it is about the receivers")
-def test_an_alert_that_garbage_answered_is_sent_again_and_the_rules_after_it_are_told(store: Store) -> None:
-    append_falling_log(store)
+def test_a_message_that_garbage_answered_is_sent_again_and_other_channels_are_told(store: Store) -> None:
+    append_failures(store)
     told: list[str] = []
-
-    def send(url: str, message: object, secret: str) -> int:
-        if "garbage" in url:
-            return post_signed(real, message, secret, sleep=lambda _s: None)  # type: ignore[arg-type]
-        told.append(url)
-        return 1
-
-    save_alert_rule(store, AlertRule("a-garbage", "http://garbage.example/", SECRET, DriftStatus.WATCH), ME)
-    save_alert_rule(store, AlertRule("b-good", "http://good.example/", SECRET, DriftStatus.WATCH), ME)
     with receiver(GARBAGE["no HTTP"]) as real:
-        lines = check_alerts(store, "production", now=NOW, send=send)
-    assert told == ["http://good.example/"]
+        for name in ("garbage", "good"):
+            save_channel(store, Channel(name, ChannelKind.WEBHOOK, real, SECRET), ME)
+        save_alert_rule(
+            store,
+            AlertRule("ops", "failed_share", AlertKind.THRESHOLD, side=Side.ABOVE, alert=0.1,
+                      channels=("garbage", "good")),
+            ME,
+        )  # fmt: skip
+        check_alerts(store, "production", now=NOW)
+
+        def send(channel: Channel, message: Mapping[str, Any], base: str) -> None:
+            if channel.name == "garbage":
+                send_message(channel, message, base)
+            told.append(channel.name)
+
+        lines = deliver_alerts(store, "production", now=NOW, send=send)
+    assert told == ["good"]
     assert len(lines) == 2 and "was not reached" in lines[0]
-    assert Told(**get_setting(store, "alert_told:production:a-garbage")[0]) == Told()
-    again: list[str] = []
-    check_alerts(store, "production", now=NOW, send=lambda url, _m, _s: again.append(url) or 1)
-    assert again == ["http://garbage.example/"]
+    [waiting], _ = get_queue(store, "production", "garbage")
+    assert (waiting.outcome, waiting.attempts) == (Outcome.WAITING, 1) and waiting.message
+    deliver_alerts(store, "production", now=NOW + timedelta(minutes=1), send=lambda c, _m, _b: told.append(c.name))
+    assert told == ["good", "garbage"]
 
 
-def append_falling_log(store: Store) -> None:
-    """Sixty days of good scores, and five of bad ones."""
-    rows = []
-    for day in range(65):
-        at = datetime.combine(date(2026, 1, 15) + timedelta(days=day), datetime.min.time(), UTC)
-        level = 0.8 if day < 60 else 0.3
-        rows += [Retrieval(at + timedelta(minutes=n), f"q{n % 20}", level + (n % 7) / 100) for n in range(200)]
-    append_retrievals(store, rows)
+def append_failures(store: Store) -> None:
+    """Two days of questions, all of which failed on the last one."""
+    append_retrievals(
+        store,
+        [
+            Retrieval(NOW - timedelta(days=ago, minutes=n), f"q{n}", 0.7 if ago > 1 else None, error=ago == 1)
+            for ago in (1, 2)
+            for n in range(50)
+        ],
+    )

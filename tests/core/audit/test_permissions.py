@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,22 @@ from core import reverts
 from core.access.credentials import issue_token, revoke_token
 from core.access.roles import end_sign_ins, grant_role, list_grants, revoke_role
 from core.access.scopes import TokenScope
-from core.alerts.alerts import AlertRule
-from core.alerts.operations import delete_alert_rule, save_alert_rule
+from core.alerts.book import save_queue, save_states
+from core.alerts.channels import Channel, ChannelKind
+from core.alerts.operations import (
+    delete_alert_rule,
+    delete_channel,
+    resend_message,
+    resolve_alert,
+    save_alert_rule,
+    save_channel,
+    save_webhook_rule,
+    snooze_alert,
+    try_channel,
+)
+from core.alerts.queue import add_message
+from core.alerts.rules import AlertRule
+from core.alerts.states import AlertState, AlertStatus
 from core.approvals.operations import (
     amend_request,
     approve_request,
@@ -55,7 +69,6 @@ from core.coverage.summaries import summarize_topics
 from core.coverage.topics import Topic, Trend
 from core.deployments import deployments
 from core.drift.operations import accept_level
-from core.drift.verdict import DriftStatus
 from core.erasure import erase
 from core.errors import Forbidden, InvalidInput
 from core.flags.layer_store import get_holdout, get_layer
@@ -244,8 +257,10 @@ class Prompts:
 
 CASE = NewCase("What is a plugin?", (), "A refusal is right.", answerable=False)
 FILED = (Case("c01", "Who frees an mbuf?", ("mbuf.md",), "The driver.", answerable=True),)
+RULE = AlertRule("on-call")
+CHANNEL = Channel("pager", ChannelKind.WEBHOOK, "https://example.org/hook", "a secret of many letters")
+HOOK = {"url": CHANNEL.address, "secret": CHANNEL.secret}
 STARS = MetricDefinition("stars", MetricSource.SCORE, Statistic.MEAN, "stars")
-RULE = AlertRule("on-call", "https://example.org/hook", "a secret of many letters", DriftStatus.DRIFTING)
 PREDICTION = Prediction("v2", "docs-v1", 0.5, (), (), (), (), 0, 0, 0)
 PROBED = ProbeReport("docs-v2", (), ())
 UNNAMED, NAMED, ANSWERS = (service_scope.Scope("production", name) for name in ("default", "named", "answers"))
@@ -369,7 +384,20 @@ OPERATIONS: dict[str, tuple[Role, Callable[[World, Act], object]]] = {
     "metrics.operations.add_metric": (EDITOR, lambda w, by: add_metric(w.store, STARS, by)),
     "metrics.operations.remove_metric": (EDITOR, lambda w, by: remove_metric(w.store, "old stars", by)),
     "alerts.operations.save_alert_rule": (ADMIN, lambda w, by: save_alert_rule(w.store, RULE, by)),
+    "alerts.operations.save_webhook_rule": (ADMIN, lambda w, by: save_webhook_rule(w.store, RULE, by=by, **HOOK)),
     "alerts.operations.delete_alert_rule": (ADMIN, lambda w, by: delete_alert_rule(w.store, "rota", by)),
+    "alerts.operations.save_channel": (ADMIN, lambda w, by: save_channel(w.store, CHANNEL, by)),
+    "alerts.operations.delete_channel": (ADMIN, lambda w, by: delete_channel(w.store, "spare", by)),
+    "alerts.operations.try_channel": (
+        ADMIN, lambda w, by: try_channel(w.store, "pager", by, now=BUILT, send=lambda *_: None)
+    ),
+    "alerts.operations.resend_message": (ADMIN, lambda w, by: resend_message(w.store, "pager", 1, by, now=BUILT)),
+    "alerts.operations.snooze_alert": (
+        EDITOR, lambda w, by: snooze_alert(w.store, "rota", "answers", by, until=BUILT + timedelta(days=1), now=BUILT)
+    ),
+    "alerts.operations.resolve_alert": (
+        EDITOR, lambda w, by: resolve_alert(w.store, "rota", "answers", by, now=BUILT)
+    ),
     "reverts.revert": (EDITOR, lambda w, by: reverts.revert(w.store, _entry_of(w, "flag.update"), by)),
     "indexes.builds.build_version": (
         EDITOR,
@@ -528,6 +556,13 @@ def fill(store: Store, folder: Path) -> None:
         swap_index(store, "default", name, replace(SETUP, at=BUILT), expected=former)
     retire_index(store, "docs-old", SETUP, newest_swap=_newest_swap(world))
     save_alert_rule(store, replace(RULE, name="rota"), SETUP)
+    for name in ("pager", "spare"):
+        save_channel(store, replace(CHANNEL, name=name), SETUP)
+    with store.begin() as connection:
+        states = {"answers": AlertState(AlertStatus.FIRING)}
+        save_states(connection, "production", "rota", states, expected_version=0)
+        waiting = add_message((), {"key": "k"}, "firing", now_ms=now_ms())
+        save_queue(connection, "production", "pager", waiting, expected_version=0)
     add_metric(store, replace(STARS, name="old stars"), SETUP)
     builds.save_probe(store, PROBED, SETUP, live="docs-v1")
     save_view(store, SavedView("kept", ()), SETUP)

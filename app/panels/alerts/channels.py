@@ -1,0 +1,120 @@
+"""The parts of the alerts page about channels: the table, the form, the test, and the log of deliveries."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from app import ui
+from app.panels.alerts.resources import forget_alerts
+from app.resources import get_config, get_store
+from app.text import plain
+from app.visitor import lock, make_act
+from core.alerts.channels import Channel, ChannelKind
+from core.alerts.operations import delete_channel, resend_message, save_channel, try_channel
+from core.alerts.queue import Outcome
+from core.alerts.report import AlertOverview, ChannelDelivery, count_undelivered
+from core.audit.actions import Action
+from quarterdeck.clock import from_ms
+
+_KINDS = {
+    "Signed webhook": ChannelKind.WEBHOOK,
+    "Alertmanager's webhook format": ChannelKind.ALERTMANAGER,
+    "Slack, Teams, mail, PagerDuty and others": ChannelKind.APPRISE,
+}
+_HELP = "An http(s) address; for the others one that apprise understands, like mailtos:// or slack://."
+
+
+def render_channels(found: AlertOverview, environment: str) -> None:
+    """The channels, and the forms that add, test and remove one."""
+    channels = found.book.channels
+    if channels:
+        rows = [{"channel": each.name, "kind": str(each.kind), "address": each.shown} for each in channels]
+        ui.show_table(rows, key="alert-channels", file_name="alert-channels.csv")
+    else:
+        st.caption("There is no channel yet: alerts are shown here, and nobody is told.")
+    with st.expander("Add or change a channel"):
+        _render_form(environment)
+    if channels:
+        with st.expander("Test or remove a channel"):
+            _render_test([channel.name for channel in channels], environment)
+
+
+def render_deliveries(found: Sequence[ChannelDelivery], problems: Sequence[str], environment: str) -> None:
+    """Every message: whether it arrived, when it is tried again, and why it did not."""
+    for problem in problems:
+        st.warning(plain(problem))
+    if not found:
+        st.caption("No message was sent yet.")
+        return
+    retried, given_up = count_undelivered(found)
+    if retried or given_up:
+        st.caption(f"{retried} failed so far and will be tried again; {given_up} were given up after three days.")
+    rows = [
+        {
+            "when": from_ms(each.delivery.made_ms), "channel": each.channel, "number": each.delivery.number,
+            "message": each.delivery.title, "outcome": str(each.delivery.outcome), "attempts": each.delivery.attempts,
+            "next attempt": _find_next(each), "problem": each.delivery.problem,
+        }
+        for each in found
+    ]  # fmt: skip
+    ui.show_table(rows, key="alert-deliveries", file_name="alert-deliveries.csv")
+    open_ones = [each for each in found if each.delivery.message is not None]
+    if open_ones:
+        _render_resend(open_ones, environment)
+
+
+def _find_next(each: ChannelDelivery) -> datetime | None:
+    waits = each.delivery.outcome is Outcome.WAITING
+    return from_ms(max(each.delivery.next_ms, each.delivery.made_ms)) if waits else None
+
+
+def _render_form(environment: str) -> None:
+    with st.form("alert-channel", border=False):
+        left, right = st.columns(2)
+        name = left.text_input("Channel name", max_chars=100)
+        kind = right.selectbox("Kind", list(_KINDS))
+        address = left.text_input("Address", type="password", max_chars=2_000, help=_HELP)
+        secret = right.text_input("Secret that signs a webhook", type="password", max_chars=200)
+        reason = st.text_input("Reason", key="alert_channel_reason", max_chars=500)
+        if st.form_submit_button("Save channel", **lock(Action.ALERT_CHANNEL, environment)):
+            with ui.showing_errors("Nothing was saved"):
+                entry = save_channel(
+                    get_store(), Channel(name, _KINDS[kind], address.strip(), secret), make_act(reason, environment)
+                )
+                forget_alerts()
+                st.success(f"Recorded as audit entry {entry}. The address and the secret are not shown again.")
+
+
+def _render_test(names: list[str], environment: str) -> None:
+    with st.form("alert-test", border=False):
+        left, right = st.columns(2)
+        name = left.selectbox("Channel", names)
+        reason = right.text_input("Reason", key="alert_test_reason", max_chars=500)
+        with st.container(horizontal=True):
+            tries = st.form_submit_button("Send a test", **lock(Action.ALERT_TEST, environment))
+            removes = st.form_submit_button("Remove channel", **lock(Action.ALERT_CHANNEL_DELETE, environment))
+    if tries:
+        with ui.showing_errors("The test did not arrive"):
+            base = get_config().access.public_url
+            entry = try_channel(get_store(), name, make_act(reason, environment), now=datetime.now(UTC), base=base)
+            forget_alerts()
+            st.success(f"{plain(name)} took the message. Recorded as audit entry {entry}.")
+    if removes:
+        with ui.showing_errors("Nothing was removed"):
+            entry = delete_channel(get_store(), name, make_act(reason, environment))
+            forget_alerts()
+            st.success(f"Recorded as audit entry {entry}.")
+
+
+def _render_resend(found: Sequence[ChannelDelivery], environment: str) -> None:
+    named = {f"{each.channel} {each.delivery.number}: {each.delivery.title}": each for each in found}
+    with st.expander("Send a message again"), st.form("alert-resend", border=False):
+        chosen = named[st.selectbox("Message", list(named))]
+        reason = st.text_input("Reason", key="alert_resend_reason", max_chars=500)
+        if st.form_submit_button("Send again", **lock(Action.ALERT_RESEND, environment)):
+            with ui.showing_errors("Nothing was changed"):
+                act, now = make_act(reason, environment), datetime.now(UTC)
+                entry = resend_message(get_store(), chosen.channel, chosen.delivery.number, act, now=now)
+                forget_alerts()
+                st.success(f"Recorded as audit entry {entry}. The server sends it within some seconds.")

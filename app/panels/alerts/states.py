@@ -1,0 +1,105 @@
+"""The parts of the alerts page that show how alerts stand: the table, one alert with its history, snooze, resolve."""
+
+from datetime import UTC, datetime, timedelta
+
+import streamlit as st
+
+from app import ui
+from app.panels.alerts.resources import forget_alerts
+from app.resources import get_store
+from app.text import plain
+from app.visitor import lock, make_act
+from core.alerts.operations import resolve_alert, snooze_alert
+from core.alerts.report import AlertLine, AlertOverview
+from core.alerts.rules import say_condition
+from core.alerts.states import AlertStatus
+from core.audit.actions import Action
+from quarterdeck.clock import from_ms
+
+LOOKS = {
+    AlertStatus.OK: ui.StatusLook("Quiet", "green", "✓"),
+    AlertStatus.WARNING: ui.StatusLook("Warning", "orange", "◐"),
+    AlertStatus.FIRING: ui.StatusLook("Firing", "red", "▲"),
+    AlertStatus.NO_DATA: ui.StatusLook("No data", "orange", "…"),
+    AlertStatus.RESOLVED: ui.StatusLook("Resolved", "green", "✓"),
+    AlertStatus.SNOOZED: ui.StatusLook("Snoozed", "gray", "z"),
+}
+_SNOOZES = {"8 hours": 8, "1 day": 24, "3 days": 72, "1 week": 168, "until now: bring it back": 0}
+
+
+def describe_alerts(found: AlertOverview) -> tuple[str, ui.StatusLook]:
+    """Return the page's sentence and its look."""
+    alarmed = found.alarmed
+    if alarmed:
+        worst = alarmed[0]
+        others = len(alarmed) - 1
+        more = f" {others} more {'alert is' if others == 1 else 'alerts are'} on." if others else ""
+        return f"{worst.rule.name} about {worst.service}: {worst.state.reason}{more}", LOOKS[worst.shown]
+    count, snoozed = len(found.lines), sum(line.shown is AlertStatus.SNOOZED for line in found.lines)
+    said = f"{count} {'alert is' if count == 1 else 'alerts are'} quiet"
+    return f"{said}, {snoozed} of them snoozed." if snoozed else f"{said}.", LOOKS[AlertStatus.OK]
+
+
+def render_states(found: AlertOverview) -> None:
+    """Every rule about every service, worst first."""
+    rows = [
+        {
+            "state": f"{LOOKS[line.shown].symbol} {line.shown}",
+            "rule": line.rule.name,
+            "service": "all of them" if line.rule.watched.is_shared else line.service,
+            "watches": say_condition(line.rule),
+            "value": line.rule.watched.say(line.state.value),
+            "since": from_ms(line.state.since_ms) if line.state.since_ms else None,
+            "why": line.state.reason,
+            "channels": ", ".join(line.rule.channels) or "none",
+        }
+        for line in found.lines
+    ]
+    ui.show_table(rows, key="alert-states", file_name="alerts.csv")
+
+
+def render_alert(found: AlertOverview, environment: str) -> None:
+    """One alert: its history, and the form to snooze or resolve it."""
+    lines = {f"{line.rule.name} · {line.service}": line for line in found.lines}
+    chosen = ui.choose_named("Alert", list(lines), key="alert", say_gone=_say_gone)
+    if chosen is None:
+        return
+    line = lines[chosen]
+    render_history(line)
+    with st.form("alert-change", border=False):
+        left, right = st.columns(2)
+        hours = left.selectbox("Snooze for", list(_SNOOZES), help="No message but that it is over.")
+        reason = right.text_input("Reason", key="alert_change_reason", max_chars=500)
+        with st.container(horizontal=True):
+            snoozes = st.form_submit_button("Snooze", **lock(Action.ALERT_SNOOZE, environment))
+            resolves = st.form_submit_button("Resolve", **lock(Action.ALERT_RESOLVE, environment))
+    if snoozes or resolves:
+        now = datetime.now(UTC)
+        with ui.showing_errors("Nothing was changed"):
+            act = make_act(reason, environment)
+            if snoozes:
+                until = now + timedelta(hours=_SNOOZES[hours])
+                entry = snooze_alert(get_store(), line.rule.name, line.service, act, until=until, now=now)
+            else:
+                entry = resolve_alert(get_store(), line.rule.name, line.service, act, now=now)
+            forget_alerts()
+            st.success(f"Recorded as audit entry {entry}.")
+
+
+def render_history(line: AlertLine) -> None:
+    """The latest changes of an alert's state, newest first."""
+    if not line.state.history:
+        st.caption("Nothing has happened yet.")
+        return
+    rows = [
+        {
+            "when": from_ms(each.at_ms), "state": str(each.status), "value": line.rule.watched.say(each.value),
+            "why": each.reason, "by": each.by or "the rule",
+        }
+        for each in reversed(line.state.history)
+    ]  # fmt: skip
+    ui.show_table(rows, key="alert-history", file_name="alert-history.csv")
+
+
+def _say_gone(name: str) -> str:
+    return f"There is no alert {plain(ui.shorten(name, 60))} here any more."

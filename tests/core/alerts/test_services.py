@@ -1,0 +1,125 @@
+"""Channels through apprise, against real receivers on this machine: mail over SMTP, chats over HTTP."""
+
+import json
+from email import message_from_bytes
+from email.policy import default
+
+import pytest
+
+from core.alerts import services
+from core.alerts.channels import Channel, ChannelKind
+from core.alerts.checking import check_alerts
+from core.alerts.delivery import deliver_alerts
+from core.alerts.operations import save_alert_rule, save_channel, try_channel
+from core.alerts.queue import Outcome
+from core.alerts.report import list_deliveries
+from core.alerts.rules import AlertRule
+from core.alerts.services import check_service, notify
+from core.errors import InvalidInput, SourceUnavailable
+from tests.core.alerts.receivers import ME, NOW, Listener, drop, serve_bytes
+from tests.mail_server import Mailbox, serve_mail
+
+GARBAGE = {
+    "no HTTP": b"GARBAGE\r\n\r\n",
+    "nothing": b"",
+    "half a line": b"HTTP/1.1 2",
+    "bytes": bytes(range(256)) * 4,
+}
+TOKEN = "T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+
+
+def mail_to(box: Mailbox) -> str:
+    return f"mailto://127.0.0.1:{box.port}?from=deck@example.org&to=ops@example.org&smtp=127.0.0.1&mode=insecure"
+
+
+def test_a_mail_has_a_subject_and_says_why() -> None:
+    with serve_mail() as box:
+        notify(mail_to(box), "[FIRING] answers", "12% failed ä <b>", level="critical")
+    [(sender, recipients, raw)] = box.envelopes
+    mail = message_from_bytes(raw, policy=default)
+    assert (sender, recipients, mail["Subject"]) == ("deck@example.org", ["ops@example.org"], "[FIRING] answers")
+    assert "12% failed ä <b>" in mail.get_body(("plain",)).get_content()
+
+
+def test_a_mail_server_that_refuses_is_named_and_the_next_attempt_arrives() -> None:
+    with serve_mail(replies=["451 try later"]) as box:
+        with pytest.raises(SourceUnavailable, match="^mailto:// did not take the message: "):
+            notify(mail_to(box), "a", "b", level="critical")
+        notify(mail_to(box), "a", "b", level="critical")
+    assert len(box.envelopes) == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "find"),
+    [("json", lambda body: body["message"]), ("mmost", lambda body: body["text"])],
+)
+def test_a_chat_gets_the_title_and_the_text(service: str, find) -> None:
+    token = "/3ccdd113474722377935511fc85d3dd4" if service == "mmost" else ""
+    with Listener(200) as listener:
+        notify(f"{service}://127.0.0.1:{listener.port}{token}", "[FIRING] answers", "12% failed", level="critical")
+    [(_, body)] = listener.requests
+    assert "12% failed" in find(json.loads(body)) and "[FIRING] answers" in body.decode()
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_a_service_that_was_not_told(kind: str) -> None:
+    with serve_bytes(GARBAGE[kind]) as port, pytest.raises(SourceUnavailable, match="^json:// did not take"):
+        notify(f"json://127.0.0.1:{port}/", "a", "b", level="critical")
+
+
+@pytest.mark.parametrize("code", [302, 404, 500])
+def test_a_refusal_and_a_redirect_are_no_delivery(code: int) -> None:
+    with Listener(code) as listener, pytest.raises(SourceUnavailable, match="did not take"):
+        notify(f"json://127.0.0.1:{listener.port}/", "a", "b", level="critical")
+    assert len(listener.requests) == 1
+
+
+def test_a_service_that_never_answers_is_left_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "TOTAL_S", 0.2)
+    with serve_bytes(b"HTTP/1.1 200 OK\r\nX: ", holds=True) as port:
+        with pytest.raises(SourceUnavailable, match="did not answer within 0.2 s"):
+            notify(f"json://127.0.0.1:{port}/", "a", "b", level="critical")
+
+
+def test_what_an_address_holds_is_in_no_error() -> None:
+    secret = "s3cr3tpassw0rd"
+    with Listener(500) as listener, pytest.raises(SourceUnavailable) as caught:
+        notify(f"json://ada:{secret}@127.0.0.1:{listener.port}/{secret}path?+x={secret}", "a", "b", level="ok")
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", [f"slack://{TOKEN}/#ops", "pagerduty://key@integration", "mailtos://a:b@gmail.com",
+                "workflows://host/workflow/signature",
+                "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"],
+)  # fmt: skip
+def test_the_services_that_most_have_are_understood(address: str) -> None:
+    check_service(address)
+
+
+@pytest.mark.parametrize("address", ["nobody://x", "slack://", "file:///etc/passwd", "syslog://", "dbus://"])
+def test_an_address_that_cannot_be_used_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match="^address: "):
+        check_service(address)
+
+
+@pytest.mark.deep
+@pytest.mark.sqlite_only("it is about the receivers")
+def test_a_drop_reaches_a_mailbox_and_a_slow_receiver_delays_nobody(store) -> None:
+    drop(store)
+    with serve_mail(replies=["421 not now"]) as box, serve_bytes(b"", holds=True) as port:
+        for name, address in (("mail", mail_to(box)), ("slow", f"json://127.0.0.1:{port}/")):
+            save_channel(store, Channel(name, ChannelKind.APPRISE, address), ME)
+        save_alert_rule(store, AlertRule("ops", channels=("slow", "mail")), ME)
+        check_alerts(store, "production", now=NOW)
+        deliver_alerts(store, "production", now=NOW, base="https://deck.example.org")
+        assert box.envelopes == []
+        deliver_alerts(store, "production", now=NOW.replace(minute=1), base="https://deck.example.org")
+        [(_, _, raw)] = box.envelopes
+        try_channel(store, "mail", ME, now=NOW)
+    said = message_from_bytes(raw, policy=default).get_body(("plain",)).get_content()
+    assert "https://deck.example.org/questions?low=1&since=2026-03-15" in said.replace("&amp;", "&")
+    found, _ = list_deliveries(store, "production")
+    assert {(each.channel, each.delivery.outcome) for each in found} == {
+        ("mail", Outcome.SENT), ("slow", Outcome.WAITING),
+    }  # fmt: skip
