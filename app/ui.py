@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
+from app import glossary
 from app.chart_data import list_chart_rows
 from app.connections import find_unconnected, render_connecting
 from app.downloads import offer_file
@@ -43,7 +44,7 @@ FLIP_SEEN = f"Services see it within {FLIP_SEEN_WITHIN_S} seconds."
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as in the URL and the switch
 
 _FIRST_LOOK_S = 0.1
-_SWITCH_PX = 180  # wide enough for the names that most have; longer ones end in an ellipsis, and the list shows them
+_SWITCH_PX = 168  # wide enough for the names that most have; longer ones end in an ellipsis, and the list shows them
 _Name = TypeVar("_Name", bound=Hashable)
 
 
@@ -100,7 +101,7 @@ def render_frame(
     st.session_state["page_seen"] = title
     render_toast()
     chosen: str | None = "30d"
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="frame_row"):
         st.title(title, anchor=False, width="stretch")
         if ranges:
             offered = [name for name, days in RANGES.items() if days <= most_days]
@@ -217,10 +218,11 @@ def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None
 
     On a page that was just opened the rest follows a moment later, so that the browser paints the sentence first.
     """
-    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
-    st.markdown(f"#### {sentence}")
+    with st.container(horizontal=True, vertical_alignment="top", gap="small", key="verdict"):
+        st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]", width="content")
+        st.markdown(f"#### {sentence}", width="stretch")
     if detail:
-        st.caption(detail)
+        st.caption(detail, help=glossary.explain(sentence, detail))
     if st.session_state.pop("is_first_look", False) and st.context.headers:  # not in tests without a browser
         time.sleep(_FIRST_LOOK_S)
 
@@ -325,6 +327,14 @@ def format_ago(moment: datetime, *, now: datetime | None = None) -> str:
         if seconds >= size:
             return f"{seconds // size:.0f} {unit} ago"
     return "just now" if seconds > -60 else f"on {moment:%d %b %Y}"
+
+
+def show_age(moment: datetime | None) -> None:
+    """Draw how long ago something was, with the instant on hover; a dash where nobody knows."""
+    if moment is None:
+        st.caption("—")
+    else:
+        st.badge(format_ago(moment), color="gray", help=f"{format_moment(moment)} ({format_utc(moment)})")
 
 
 def format_day(day: date) -> str:

@@ -44,14 +44,15 @@ else:
     ui.render_verdict(plain_with_commands(lead.sentence), LOOKS[lead.standing])
 ui.render_said()
 render_outages(frame)
+if not is_new:
+    render_todos(areas, frame)
+    render_areas(areas)
+    with ui.showing_errors("The timeline could not be drawn"):
+        render_timeline(frame)
 render_checklist(load_steps(frame.scope, frame.today), tuple(load_snoozes(frame.scope)), frame, is_new=is_new)
 render_intake(frame.scope.environment, is_reader=is_reader)
 for succession in load_successions():
     if succession.new.environment == frame.scope.environment:
         st.info(plain(succession.offer))
 if not is_new:
-    render_todos(areas, frame)
-    render_areas(areas)
     render_digest(frame)
-    with ui.showing_errors("The timeline could not be drawn"):
-        render_timeline(frame)

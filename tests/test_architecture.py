@@ -21,10 +21,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 # The subjects (folders, and two single files), lowest first: each imports only those that stand before it here.
 FOLDERS = (
-    "errors", "safety", "audit", "tracking", "access", "approvals", "log", "intake", "jobs", "store",
+    "errors", "safety", "wording", "audit", "tracking", "access", "approvals", "log", "intake", "jobs", "store",
     "deployments", "embedding", "drift",
     "corpus", "arms", "config", "indexes", "coverage", "cases", "flags", "rollouts", "prompts", "predictions",
-    "questions", "reviews", "causes", "ledger", "replay", "alerts", "todo", "digest",
+    "questions", "reviews", "causes", "ledger", "replay", "alerts", "todo", "digest", "search",
 )  # fmt: skip
 TOP = {"approved", "demo", "doctor", "erasure", "overview", "reverts"}  # shells over everything
 LAYERS = {"rule": 1, "rules": 1, "gateway": 2, "shell": 3}
