@@ -27,7 +27,7 @@ from core.rollouts.experiments import ExperimentReport
 from core.todo.items import Todo, TodoState
 from core.tracking.gateway import Tracking
 from core.wording.counts import say_count
-from core.wording.scores import say_change, say_score
+from core.wording.scores import decimals_of, say_change
 from quarterdeck.store import Store
 
 
@@ -98,7 +98,7 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
         "drift",
         _DRIFT_STANDING[report.status],
         explain().sentence if report.status is DriftStatus.DRIFTING else report.reason,
-        say_score(report.recent_avg_score),
+        f"{report.recent_avg_score:.{decimals_of(fell)}f}",
         f"{say_change(-fell)} against the reference",
         (todo,) if report.status is DriftStatus.DRIFTING else (),
         trend,

@@ -16,6 +16,7 @@ from core.ledger.effects import AFTER_DAYS
 from core.ledger.entries import Calibration, LedgerEntry, describe_calibration, describe_entry
 from core.log.values import States
 from core.todo.items import Todo
+from core.wording.scores import say_size
 
 _DECIDED = frozenset({ChangeKind.LEVEL, ChangeKind.EXPERIMENT})
 _NOT_SHIPPED = _DECIDED | {ChangeKind.FEED, ChangeKind.OUTSIDE}
@@ -73,7 +74,7 @@ def word_figures(now: PeriodFigures, before: PeriodFigures, period: DigestPeriod
         yield DigestLine(f"No question came in these days (before: {before.states.questions:,}).", "questions", since)
         return
     parts = [f"{_count(now.states.questions, 'question')} (before: {before.states.questions:,})"]
-    parts += _pair("mean score", now.mean_score, before.mean_score, "{:.3f}")
+    parts += _pair("mean score", now.mean_score, before.mean_score, "{:.2f}")
     parts += _pair("found nothing", now.empty_share, before.empty_share, "{:.1%}")
     yield DigestLine(f"{'; '.join(parts)}.", "questions", since)
     parts = [
@@ -90,7 +91,7 @@ def word_episodes(episodes: Iterable[DatedEpisode], period: DigestPeriod) -> Ite
     """Yield the drops and outages that were called in the period, and those whose end was noticed in it."""
     for each in episodes:
         name = "An outage" if each.kind is EpisodeKind.OUTAGE else "A drop"
-        fell = f" of {-each.fall:.3f}" if each.fall is not None else ""
+        fell = f" of {say_size(each.fall)}" if each.fall is not None else ""
         if period.holds(each.called_on):
             yield DigestLine(
                 f"{name}{fell} that began on {say_day(each.changed_on)} was noticed on {say_day(each.called_on)}.",

@@ -11,12 +11,12 @@ def say_score(score: float) -> str:
 
 
 def decimals_of(size: float) -> int:
-    """Return with how many decimals a difference is said: two, or three where these would be zero.
+    """Return with how many decimals a difference is said, and the means beside it: three below 0.01, else two.
 
-    >>> decimals_of(-0.1), decimals_of(0.004)
+    >>> decimals_of(-0.1), decimals_of(0.008)
     (2, 3)
     """
-    return 2 if abs(size) >= 0.005 else 3
+    return 2 if abs(size) >= 0.0099 else 3
 
 
 def say_size(size: float) -> str:
@@ -37,11 +37,12 @@ def say_change(change: float) -> str:
     return "0.00" if abs(change) < 0.0005 else f"{change:+.{decimals_of(change)}f}"
 
 
-def subtract(former: float, now: float) -> tuple[float, int]:
-    """Return by how much a mean fell, from the two means as they are shown, and the decimals that they need.
+def subtract(former: float, now: float) -> float:
+    """Return by how much a mean fell, as the difference of the two means as they are shown.
 
-    >>> subtract(0.578, 0.470), subtract(0.5781, 0.5757)
-    ((0.11, 2), (0.002, 3))
+    They are shown in as many decimals as the difference needs (`decimals_of`).
+
+    >>> subtract(0.584, 0.476), subtract(0.584, 0.576)
+    (0.1, 0.008)
     """
-    places = 2 if round(former, 2) != round(now, 2) or abs(former - now) < 0.0005 else 3
-    return round(round(former, places) - round(now, places), places), places
+    return round(round(former, 2) - round(now, 2), 2) or round(round(former, 3) - round(now, 3), 3)

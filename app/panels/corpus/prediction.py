@@ -26,6 +26,8 @@ from core.jobs.jobs import Job, JobState
 from core.log.retrievals import Window
 from core.predictions.prediction import Prediction, PredictionCheck, hide_questions
 from core.predictions.predictions import find_prediction
+from core.wording.counts import say_count
+from core.wording.scores import decimals_of, say_size, subtract
 from quarterdeck.scope import Scope
 
 _FOLDER = "a folder"
@@ -262,9 +264,11 @@ def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
     if check.total is None:
         return
     total = check.total
+    apart = subtract(total.predicted_score, total.measured_score)
+    places = decimals_of(apart)
     st.markdown(
-        f"Predicted **{total.predicted_score:.3f}**, measured **{total.measured_score:.3f}** {plain(where)}: "
-        f"off by {abs(total.error):.3f} over {total.queries:,} queries."
+        f"Predicted **{total.predicted_score:.{places}f}**, measured **{total.measured_score:.{places}f}** "
+        f"{plain(where)}: off by {say_size(apart)} over {say_count(total.queries, 'query', 'queries')}."
     )
     ui.show_table(
         [

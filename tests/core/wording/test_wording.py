@@ -19,10 +19,10 @@ def test_at_most_three_names_are_said() -> None:
 
 
 def test_differences_have_two_decimals_unless_these_would_hide_them() -> None:
-    assert [say_size(size) for size in (-0.108, 0.005, 0.0042, 0.0)] == ["0.11", "0.01", "0.004", "0.000"]
+    assert [say_size(size) for size in (-0.108, 0.01, 0.008, 0.0)] == ["0.11", "0.01", "0.008", "0.000"]
     assert [say_change(size) for size in (0.1, -0.004, 0.0)] == ["+0.10", "-0.004", "0.00"]
 
 
 def test_a_fall_is_the_difference_of_the_two_means_as_shown() -> None:
-    assert subtract(0.584, 0.476) == (0.10, 2)  # 0.58 - 0.48, though the means differ by 0.108
-    assert subtract(0.5781, 0.5757) == (0.002, 3)
+    assert subtract(0.584, 0.476) == 0.1  # 0.58 - 0.48, though the means differ by 0.108
+    assert subtract(0.5781, 0.5757) == 0.002
