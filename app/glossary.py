@@ -61,6 +61,15 @@ def explain(*texts: str) -> str | None:
     return list_terms(term for term in _HOVERED if _PATTERNS[term].search(said)) or None
 
 
+def define(name: str) -> str | None:
+    """Return what a column of this name holds; None for a name that is no term.
+
+    >>> define("arm")
+    'the group of users who get one variant, and their retrievals'
+    """
+    return next((TERMS[term] for term in _HOVERED if name.casefold() in spell(term)), None)
+
+
 def list_terms(terms: Iterable[str]) -> str:
     """Return terms with their meanings as Markdown, a paragraph each."""
     return "\n\n".join(f"**{term}**: {TERMS[term]}" for term in terms)

@@ -97,7 +97,8 @@ def render_frame(
     the switch is drawn where the chosen environment has more than one. What is among `new` is shown as new. `today_of`
     returns the date of a scope. Ranges above `most_days` are not offered; an address that asks for one is told so.
     """
-    st.session_state["is_first_look"] = st.session_state.get("page_seen") != title
+    is_opened = st.session_state.get("page_seen") != title
+    st.session_state["is_first_look"] = st.session_state["is_just_opened"] = is_opened
     st.session_state["page_seen"] = title
     render_toast()
     chosen: str | None = "30d"
@@ -225,6 +226,16 @@ def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None
         st.caption(detail, help=glossary.explain(sentence, detail))
     if st.session_state.pop("is_first_look", False) and st.context.headers:  # not in tests without a browser
         time.sleep(_FIRST_LOOK_S)
+
+
+@contextmanager
+def holding(height_px: int) -> Iterator[None]:
+    """Keep the place of what is being read on a page that was just opened, as high as what comes."""
+    if not st.session_state.get("is_just_opened"):
+        yield
+        return
+    with st.skeleton(height=height_px):
+        yield
 
 
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:
@@ -396,8 +407,10 @@ def show_table(
     rows = [_show_row(row) for row in rows]
     frame = pd.DataFrame(rows)
     columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
+    columns |= column_config or {}
+    columns |= {name: told for name in frame.columns if (told := _explain_column(str(name), columns))}
     event = st.dataframe(
-        frame, hide_index=True, key=key, column_config=columns | (column_config or {}),
+        frame, hide_index=True, key=key, column_config=columns,
         **{"placeholder": "—", **options},
     )  # fmt: skip
     _offer_csv("Download CSV", lambda: write_csv(rows), file_name, key=key)
@@ -437,6 +450,12 @@ def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
     if kinds == {datetime}:
         return time_column()
     return st.column_config.NumberColumn(format="localized") if kinds == {int} else None
+
+
+def _explain_column(name: str, columns: Mapping[str, Any]) -> Any:
+    """The column type with what its name means, for terms of the glossary that nothing explains yet; else None."""
+    chosen, meaning = columns.get(name, {}), glossary.define(name)
+    return {**chosen, "help": meaning} if meaning and isinstance(chosen, dict) and not chosen.get("help") else None
 
 
 def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str) -> None:

@@ -26,7 +26,7 @@ from core.rollouts.canary import CanaryCall
 from core.rollouts.experiments import ExperimentReport
 from core.todo.items import Todo, TodoState
 from core.tracking.gateway import Tracking
-from core.wording.counts import say_count
+from core.wording.counts import count_of
 from core.wording.scores import decimals_of, say_change
 from quarterdeck.store import Store
 
@@ -151,7 +151,7 @@ def _is_settled(each: ShelvedTopic[Any]) -> bool:
 
 
 def _todo_of(each: ShelvedTopic[Any], state: TodoState) -> Todo:
-    asked = f": {say_count(each.topic.count, 'question')} in {GAP_DAYS} days" if each.topic else ""
+    asked = f": {count_of(each.topic.count, 'question')} in {GAP_DAYS} days" if each.topic else ""
     since = each.decided or (each.known.first_seen if each.known else None)
     verb = "Index" if state is TodoState.DECIDE else "Gap"
     return Todo(
@@ -192,7 +192,7 @@ def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
         Standing.DECIDE if todo else standing,
         f"{live} is in production; {_who_wins(found.decision).rstrip('.')}.",
         live,
-        say_count(len(found.judged), "variant"),
+        count_of(len(found.judged), "variant"),
         (todo,) if todo else (),
         tuple(each.faithfulness for each in judged if each.faithfulness is not None),
         "faithfulness of each version, oldest first",
@@ -228,7 +228,7 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
         return Area("corpus", Standing.GOOD, said, newest.name, trend=sizes, trend_of=_FILES)
     known = next((version for version in versions if version.answers_to(live[0])), None)
     added = corpus.count_changes(known.revision, newest.revision)[0] if known else None
-    more = f" ({say_count(added, 'file')} more)" if added else ""
+    more = f" ({count_of(added, 'file')} more)" if added else ""
     built = "is built and waits" if is_built else "is committed, without an index yet"
     return Area(
         "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{more} {built}.",
@@ -255,7 +255,7 @@ def describe_rollouts(
             standing = Standing.UNKNOWN  # nothing compares those who have it with the others
     return Area(
         "rollouts", standing, f"{said} {health}".strip(),
-        str(partly), _count_canaries(watched) or f"of {say_count(len(flags), 'flag')}",
+        str(partly), _count_canaries(watched) or f"of {count_of(len(flags), 'flag')}",
         (todo,) if todo else (),
     )  # fmt: skip
 

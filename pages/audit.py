@@ -22,7 +22,7 @@ from core.audit.trail import (
     list_broken_audit_entries,
 )
 from core.errors import NotFound
-from core.wording.counts import say_count
+from core.wording.counts import count_of
 
 
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
@@ -32,7 +32,7 @@ def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
     look = ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
-    count = say_count(count_audit(get_store(), readable), "change")
+    count = count_of(count_audit(get_store(), readable), "change")
     ui.render_verdict(f"The last of {count}: {plain(what)}.", look)
 
 

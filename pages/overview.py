@@ -15,6 +15,7 @@ from app.text import plain, plain_with_commands
 from app.visitor import may_read_questions
 from core.overview import Area, Standing
 
+_SENTENCE_PX = 64
 _NEW = (Standing.EMPTY, Standing.UNCONNECTED)
 
 
@@ -35,7 +36,8 @@ frame = ui.render_frame(
     ranges=False,
 )
 is_reader = may_read_questions(frame.environment)
-areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
+with ui.holding(_SENTENCE_PX):
+    areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
 is_new = all(area.standing in _NEW for area in areas)
 if is_new:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])

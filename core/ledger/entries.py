@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import InvalidInput
 from core.ledger.effects import MeasuredEffect
-from core.wording.counts import say_count
+from core.wording.counts import count_of
 from core.wording.scores import say_change, say_size
 
 SCORE, LOW_SHARE, EMPTY_SHARE = "score", "low_share", "empty_share"
@@ -168,13 +168,13 @@ def describe_entry(entry: LedgerEntry) -> str:
 
 def describe_calibration(found: Calibration) -> str:
     """Return the calibration in one sentence."""
-    never = f"{say_count(found.never_predicted, 'change')} never predicted"
+    never = f"{count_of(found.never_predicted, 'change')} never predicted"
     if not found.measured:
         waiting = (
-            f"{say_count(found.predicted, 'prediction')}, none measured yet" if found.predicted else "No prediction"
+            f"{count_of(found.predicted, 'prediction')}, none measured yet" if found.predicted else "No prediction"
         )
         return f"{waiting}; {never}."
     return (
-        f"Of {say_count(found.measured, 'measured prediction')}, {found.inside} hold; the mean error is "
+        f"Of {count_of(found.measured, 'measured prediction')}, {found.inside} hold; the mean error is "
         f"{say_size(found.mean_error or 0.0)}. {never[0].upper()}{never[1:]}."
     )

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 MOST_NAMED = 3
 
 
-def say_count(count: int, one: str, many: str = "") -> str:
+def count_of(count: int, one: str, many: str = "") -> str:
     """Return a count with its noun; `many` is the plural where it is not the singular with an s.
 
-    >>> say_count(1, "case"), say_count(1200, "case"), say_count(2, "query", "queries")
+    >>> count_of(1, "case"), count_of(1200, "case"), count_of(2, "query", "queries")
     ('1 case', '1,200 cases', '2 queries')
     """
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"

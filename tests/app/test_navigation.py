@@ -5,8 +5,8 @@ import re
 import pytest
 
 from app import glossary, navigation
-from app.panels.frame.frame import write_script
 from app.panels.frame.help import list_keys, say_about
+from app.panels.frame.keys import write_script
 from app.sparklines import draw_sparkline, say_values
 from core.config import PROJECT
 

@@ -22,6 +22,7 @@ from core.indexes.probes import ProbeRecord
 from core.indexes.registry import Alias, Index, list_swaps
 from core.indexes.retention import KEEP
 from core.jobs.jobs import JobState
+from core.wording.counts import count_of
 from quarterdeck.scope import Scope
 
 DEFAULT_ALIAS = "default"
@@ -249,7 +250,8 @@ def remove(keep: int) -> None:
     try:
         act = make_act(st.session_state["garbage-reason"], get_config().environment)
         done = collect_garbage(get_store(), act, keep=keep)
-        said = "success", f"Removed {len(done.removable)} indexes: {plain(', '.join(done.removable)) or 'none'}."
+        removed = count_of(len(done.removable), "index", "indexes")
+        said = "success", f"Removed {removed}: {plain(', '.join(done.removable)) or 'none'}."
     except QuarterdeckError as error:
         said = "error", f"**Nothing was changed** — {plain_error(error)}"
     st.session_state["said"] = said

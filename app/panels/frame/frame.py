@@ -1,6 +1,5 @@
 """What stands around every page: the mark, search and help at the top, and the foot of the sidebar."""
 
-import json
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -10,12 +9,11 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from app import ui
-from app.navigation import KEYS, path_of
 from app.panels.frame.help import open_help
+from app.panels.frame.keys import render_keys
 from app.panels.frame.search import open_search
 
-_HERE = Path(__file__).parent
-_APP = _HERE.parents[1]
+_APP = Path(__file__).parents[2]
 MARK = str(_APP / "favicon.svg")
 
 
@@ -32,15 +30,7 @@ def render_bar(page: str) -> None:
             open_search()
         if st.button("Help", key="frame_help", icon=":material/help:", help="Help, keys and glossary: key ?"):
             open_help(page)
-    with st.container(key="frame_script"):
-        st.html(f"<script>{write_script(is_on=st.session_state.get('frame_keys', True))}</script>",
-                unsafe_allow_javascript=True)  # fmt: skip
-
-
-def write_script(*, is_on: bool) -> str:
-    """Return the script of the keys, with none of them if they are switched off."""
-    keys = {letter: path_of(name) for name, letter in KEYS.items()} if is_on else None
-    return f"window.deckKeys = {json.dumps(keys)};\n{_read_script()}"
+    render_keys()
 
 
 def render_foot() -> None:
@@ -60,8 +50,3 @@ def find_version() -> str:
         return version("quarterdeck")
     except PackageNotFoundError:
         return "0"
-
-
-@cache
-def _read_script() -> str:
-    return (_HERE / "keys.js").read_text(encoding="utf-8")

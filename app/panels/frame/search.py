@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import ui
 from app.navigation import link_to
-from app.panels.frame.resources import find_scope, list_sources
+from app.panels.frame.sources import find_scope, list_sources
 from app.text import plain, show_unseen
 from core.search.ranking import SearchItem, SearchKind
 from core.search.report import SearchGroup, search_deck

@@ -12,11 +12,15 @@ from app.resources import load_drift
 from app.text import plain
 from app.visitor import may_read_questions
 
+_CHART_PX = 320
+
 
 def render_timeline(frame: ui.Frame) -> None:
     """The daily score with a marker for every change, and the changes as a table."""
     readable = may_read_questions(frame.environment)
-    found, told = load_drift(frame.scope, frame.today), load_what_changed(frame.scope, frame.today, readable=readable)
+    with ui.holding(_CHART_PX):
+        found = load_drift(frame.scope, frame.today)
+        told = load_what_changed(frame.scope, frame.today, readable=readable)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.wording.counts import say_count, say_names
+from core.wording.counts import count_of, say_names
 from core.wording.scores import say_change, say_size, subtract
 
 
@@ -10,7 +10,7 @@ from core.wording.scores import say_change, say_size, subtract
     ("count", "said"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (12_345, "12,345 cases")]
 )  # fmt: skip
 def test_one_case_and_two_cases(count: int, said: str) -> None:
-    assert say_count(count, "case") == said
+    assert count_of(count, "case") == said
 
 
 def test_at_most_three_names_are_said() -> None:

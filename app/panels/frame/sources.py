@@ -13,7 +13,7 @@ from app.resources import get_config, get_store, list_environments, list_service
 from app.visitor import may_read_questions
 from core.coverage.backlog import list_backlog
 from core.errors import QuarterdeckError
-from core.flags.store import Flag, list_flags
+from core.flags.store import list_flags
 from core.flags.upkeep import read_details
 from core.log.filters import QuestionFilter
 from core.log.questions import list_page
@@ -48,7 +48,7 @@ def list_sources(environment: str, scope: Scope) -> dict[SearchKind, SearchSourc
         ],
         SearchKind.FLAG: lambda _words: [
             SearchItem(each.key, "rollouts", (("flag", each.key), *where), read_details(each.view).description)
-            for each in load_flags(environment)
+            for each in list_flags(get_store(), environment)
         ],
     }
     if may_read_questions(environment):
@@ -58,12 +58,6 @@ def list_sources(environment: str, scope: Scope) -> dict[SearchKind, SearchSourc
     if may_read_questions(environment):
         sources[SearchKind.QUESTION] = lambda words: _list_questions(words, scope, where)
     return sources
-
-
-@st.cache_resource(ttl=5, max_entries=20, show_spinner=False)
-def load_flags(environment: str) -> tuple[Flag, ...]:
-    """Return the flags of an environment."""
-    return list_flags(get_store(), environment)
 
 
 def _filters_of(environment: str) -> tuple[tuple[str, str], ...]:
