@@ -10,7 +10,8 @@ from app.panels.overview.resources import load_areas, load_snoozes, load_steps, 
 from app.panels.overview.tiles import LOOKS, render_areas, render_outages
 from app.panels.overview.timeline import render_timeline
 from app.panels.overview.todos import render_todos
-from app.resources import list_environments, list_new, list_services, today_of
+from app.panels.shared.questions import render_drop_link
+from app.resources import list_environments, list_new, list_services, load_drift, today_of
 from app.text import plain, plain_with_commands
 from app.visitor import may_read_questions
 from core.overview import Area, Standing
@@ -38,14 +39,16 @@ frame = ui.render_frame(
 is_reader = may_read_questions(frame.environment)
 with ui.holding(_SENTENCE_PX):
     areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
-is_new = all(area.standing in _NEW for area in areas)
+is_new, lead = all(area.standing in _NEW for area in areas), choose_lead(areas)
 if is_new:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])
 else:
-    lead = choose_lead(areas)
     ui.render_verdict(plain_with_commands(lead.sentence), LOOKS[lead.standing])
 ui.render_said()
-render_outages(frame)
+with st.container(horizontal=True, gap="small"):
+    if lead.page == "drift" and lead.standing is Standing.BAD:
+        render_drop_link(load_drift(frame.scope, frame.today).report)
+    render_outages(frame)
 if not is_new:
     render_todos(areas, frame)
     render_areas(areas)

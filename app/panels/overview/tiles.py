@@ -6,7 +6,8 @@ import streamlit as st
 
 from app import ui
 from app.connections import CONNECTING, SOURCES
-from app.navigation import link_to
+from app.navigation import TITLES as TITLES_OF_PAGES
+from app.navigation import get_page, link_to
 from app.panels.overview.resources import load_outages
 from app.resources import list_services
 from app.sparklines import render_sparkline
@@ -57,15 +58,16 @@ def render_area(area: Area) -> None:
                 render_sparkline(area.trend, area.trend_of)
             st.caption(plain(ui.shorten(area.change, 60)) if area.change else "\u00a0")
         with st.container(key=f"card-link-{area.page}"):
-            link_to(
-                area.page, f"Open {area.page}: {plain(ui.shorten(area.sentence, 300))}", **FILTERS.get(area.page, {})
-            )
+            st.page_link(
+                get_page(area.page), label=f"Open {TITLES_OF_PAGES[area.page]}", icon="",
+                help=plain_with_commands(area.sentence), query_params=FILTERS.get(area.page),
+            )  # fmt: skip
 
 
 def render_unsaid(area: Area) -> None:
     """What a card says that has no number: how it is connected, or what is wrong."""
     if area.standing is Standing.UNCONNECTED:
-        st.caption(f"Connect {CONNECTING[SOURCES[area.page]].name}: see Set up.")
+        st.caption(f"Connect {CONNECTING[SOURCES[area.page]].name}; its page says how in two lines.")
     else:
         said = area.sentence if area.standing is Standing.BROKEN else ui.shorten(area.sentence, _SENTENCE)
         st.markdown(f":small[{plain_with_commands(said)}]")

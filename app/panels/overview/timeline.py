@@ -5,6 +5,7 @@ from datetime import timedelta
 import streamlit as st
 
 from app import charts, ui
+from app.connections import is_new
 from app.navigation import link_to
 from app.panels.drift.resources import load_what_changed
 from app.panels.shared.questions import render_day_links
@@ -13,6 +14,7 @@ from app.text import plain
 from app.visitor import may_read_questions
 
 _CHART_PX = 320
+_OPTIONAL = {"corpus versions": "corpus", "prompts": "prompts"}  # how a problem with a page's source begins
 
 
 def render_timeline(frame: ui.Frame) -> None:
@@ -32,6 +34,8 @@ def render_timeline(frame: ui.Frame) -> None:
         )  # fmt: skip
         render_day_links(event)
     for problem in told.problems:
+        if any(problem.startswith(name) and is_new(page) for name, page in _OPTIONAL.items()):
+            continue  # it was never connected, which its card says
         st.caption(f"Not on the timeline: {plain(problem)}")
     if rows := charts.list_change_rows(told.changes, since=first):
         with st.expander(f"What changed in the last {frame.days} days ({len(rows)})"):
