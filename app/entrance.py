@@ -46,9 +46,12 @@ def render_visitor(visitor: Visitor) -> None:
     config = get_config()
     access, role = config.access, visitor.roles.role_in(shown_environment(list_environments()))
     if access.is_local:
-        st.info(f"No login is configured: you are **{plain(visitor.name)}**, the local operator, as **{role}**.")
+        st.caption(
+            f":material/person: **{plain(visitor.name)}**, the local operator, as **{role}**",
+            help="No login is configured: everybody on this machine is the local operator.",
+        )
     else:
-        st.caption(f"You are **{plain(visitor.name)}**, here as **{role}**{_say_rights(role)}.")
+        st.caption(f":material/person: You are **{plain(visitor.name)}**, here as **{role}**{_say_rights(role)}.")
     if access.login:
         st.button("Sign out", on_click=sign_out, type="tertiary")
     if is_demo():

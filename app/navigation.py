@@ -19,6 +19,33 @@ TITLES = {
     "alerts": "Alerts",
     "audit": "Audit",
 }
+GROUPS = {
+    "Watch": ("overview", "questions", "drift", "coverage"),
+    "Change": ("prompts", "corpus", "rollouts", "ledger"),
+    "Record": ("audit",),
+}
+ICONS = {
+    "overview": "explore",
+    "questions": "forum",
+    "drift": "trending_down",
+    "coverage": "travel_explore",
+    "prompts": "edit_note",
+    "corpus": "library_books",
+    "rollouts": "toggle_on",
+    "ledger": "balance",
+    "audit": "history",
+}
+KEYS = {  # typed after `g`
+    "overview": "o",
+    "questions": "q",
+    "drift": "d",
+    "coverage": "c",
+    "prompts": "p",
+    "corpus": "k",
+    "rollouts": "r",
+    "ledger": "l",
+    "audit": "a",
+}
 
 
 def path_of(name: str) -> str:
@@ -28,12 +55,24 @@ def path_of(name: str) -> str:
 
 def get_page(name: str) -> Any:
     """Return the page of that name."""
-    return st.Page(f"../pages/{name}.py", title=TITLES[name], url_path=name, default=not path_of(name))
+    return st.Page(
+        f"../pages/{name}.py", title=TITLES[name], icon=icon_of(name), url_path=name, default=not path_of(name)
+    )
+
+
+def icon_of(name: str) -> str:
+    """Return the icon of a page, as Markdown and widgets take it."""
+    return f":material/{ICONS[name]}:"
+
+
+def get_pages() -> dict[str, list[Any]]:
+    """Return the pages by the groups of the navigation."""
+    return {group: [get_page(name) for name in names] for group, names in GROUPS.items()}
 
 
 def link_to(name: str, label: str, **filters: str | Sequence[str]) -> None:
     """Draw a link to a page, with filters of its address; several values of one filter are a list."""
-    st.page_link(get_page(name), label=label, query_params=filters or None)
+    st.page_link(get_page(name), label=label, icon="", query_params=filters or None)
 
 
 def shown_environment(environments: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
+from app import glossary
 from app.chart_data import list_chart_rows
 from app.connections import find_unconnected, render_connecting
 from app.downloads import offer_file
@@ -43,7 +44,7 @@ FLIP_SEEN = f"Services see it within {FLIP_SEEN_WITHIN_S} seconds."
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}  # as in the URL and the switch
 
 _FIRST_LOOK_S = 0.1
-_SWITCH_PX = 180  # wide enough for the names that most have; longer ones end in an ellipsis, and the list shows them
+_SWITCH_PX = 168  # wide enough for the names that most have; longer ones end in an ellipsis, and the list shows them
 _Name = TypeVar("_Name", bound=Hashable)
 
 
@@ -96,11 +97,12 @@ def render_frame(
     the switch is drawn where the chosen environment has more than one. What is among `new` is shown as new. `today_of`
     returns the date of a scope. Ranges above `most_days` are not offered; an address that asks for one is told so.
     """
-    st.session_state["is_first_look"] = st.session_state.get("page_seen") != title
+    is_opened = st.session_state.get("page_seen") != title
+    st.session_state["is_first_look"] = st.session_state["is_just_opened"] = is_opened
     st.session_state["page_seen"] = title
     render_toast()
     chosen: str | None = "30d"
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="frame_row"):
         st.title(title, anchor=False, width="stretch")
         if ranges:
             offered = [name for name, days in RANGES.items() if days <= most_days]
@@ -217,12 +219,23 @@ def render_verdict(sentence: str, look: StatusLook, *, detail: str = "") -> None
 
     On a page that was just opened the rest follows a moment later, so that the browser paints the sentence first.
     """
-    st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]")
-    st.markdown(f"#### {sentence}")
+    with st.container(horizontal=True, vertical_alignment="top", gap="small", key="verdict"):
+        st.markdown(f":{look.color}-badge[{look.symbol} {look.word}]", width="content")
+        st.markdown(f"#### {sentence}", width="stretch")
     if detail:
-        st.caption(detail)
+        st.caption(detail, help=glossary.explain(sentence, detail))
     if st.session_state.pop("is_first_look", False) and st.context.headers:  # not in tests without a browser
         time.sleep(_FIRST_LOOK_S)
+
+
+@contextmanager
+def holding(height_px: int) -> Iterator[None]:
+    """Keep the place of what is being read on a page that was just opened, as high as what comes."""
+    if not st.session_state.get("is_just_opened"):
+        yield
+        return
+    with st.skeleton(height=height_px):
+        yield
 
 
 def render_empty(sentence: str, command: str, *, link: str = "overview") -> None:
@@ -327,6 +340,14 @@ def format_ago(moment: datetime, *, now: datetime | None = None) -> str:
     return "just now" if seconds > -60 else f"on {moment:%d %b %Y}"
 
 
+def show_age(moment: datetime | None) -> None:
+    """Draw how long ago something was, with the instant on hover; a dash where nobody knows."""
+    if moment is None:
+        st.caption("—")
+    else:
+        st.badge(format_ago(moment), color="gray", help=f"{format_moment(moment)} ({format_utc(moment)})")
+
+
 def format_day(day: date) -> str:
     """Return a day as people say it: 17 Nov."""
     return f"{day.day} {day:%b}"
@@ -386,8 +407,10 @@ def show_table(
     rows = [_show_row(row) for row in rows]
     frame = pd.DataFrame(rows)
     columns = {name: column for name in frame.columns if (column := _choose_column(rows, str(name)))}
+    columns |= column_config or {}
+    columns |= {name: told for name in frame.columns if (told := _explain_column(str(name), columns))}
     event = st.dataframe(
-        frame, hide_index=True, key=key, column_config=columns | (column_config or {}),
+        frame, hide_index=True, key=key, column_config=columns,
         **{"placeholder": "—", **options},
     )  # fmt: skip
     _offer_csv("Download CSV", lambda: write_csv(rows), file_name, key=key)
@@ -427,6 +450,12 @@ def _choose_column(rows: Sequence[dict[str, Any]], name: str) -> Any:
     if kinds == {datetime}:
         return time_column()
     return st.column_config.NumberColumn(format="localized") if kinds == {int} else None
+
+
+def _explain_column(name: str, columns: Mapping[str, Any]) -> Any:
+    """The column type with what its name means, for terms of the glossary that nothing explains yet; else None."""
+    chosen, meaning = columns.get(name, {}), glossary.define(name)
+    return {**chosen, "help": meaning} if meaning and isinstance(chosen, dict) and not chosen.get("help") else None
 
 
 def _offer_csv(label: str, write: Callable[[], str], file_name: str, *, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, time
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +26,8 @@ from core.rollouts.canary import CanaryCall
 from core.rollouts.experiments import ExperimentReport
 from core.todo.items import Todo, TodoState
 from core.tracking.gateway import Tracking
+from core.wording.counts import count_of
+from core.wording.scores import decimals_of, say_change
 from quarterdeck.store import Store
 
 
@@ -43,7 +46,10 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One area: its sentence, the number of its tile, and its lines of the to-do list."""
+    """One area: its sentence, the number of its card, and its lines of the to-do list.
+
+    `trend` are the values of the card's sparkline, oldest first, and `trend_of` says what they are.
+    """
 
     page: str
     standing: Standing
@@ -51,6 +57,8 @@ class Area:
     figure: str = "—"
     change: str = ""
     todos: tuple[Todo, ...] = ()
+    trend: tuple[float, ...] = ()
+    trend_of: str = ""
 
     @property
     def decision(self) -> str:
@@ -58,6 +66,8 @@ class Area:
         return next((todo.text for todo in self.todos if todo.state is TodoState.DECIDE), "")
 
 
+TREND_DAYS = 30
+_MEAN_SCORES = f"mean score of each of the last {TREND_DAYS} days"
 FEWEST_SCORED = 100  # below this many, no low question says little: see `low_score_threshold`
 GAP_DAYS = 7  # the overview shows the gaps of the last week
 _DRIFT_STANDING = {
@@ -77,18 +87,22 @@ def describe_drift(found: DriftOverview, explain: Callable[[], WhatChanged]) -> 
         todo = Todo("drift/outage", "drift", "Searches find nothing: check the index and what changed")
         return Area("drift", Standing.BAD, report.reason, figure, "of the last days' searches found nothing", (todo,))
     fell = say_fall(report)
+    trend = tuple(day.mean for day in found.days[-TREND_DAYS:] if day.count)
     if report.recent_avg_score is None or report.delta is None or fell is None:
-        return Area("drift", _DRIFT_STANDING[report.status], report.reason)
+        return Area("drift", _DRIFT_STANDING[report.status], report.reason, trend=trend, trend_of=_MEAN_SCORES)
     todo = Todo(
-        f"drift/{report.changed_on or ''}", "drift", "Retrieval drifts: find the cause, or accept the new level"
-    )
+        f"drift/{report.changed_on or ''}", "drift", "Find why the score fell, or accept the new level",
+        since=datetime.combine(report.changed_on, time(), UTC) if report.changed_on else None,
+    )  # fmt: skip
     return Area(
         "drift",
         _DRIFT_STANDING[report.status],
         explain().sentence if report.status is DriftStatus.DRIFTING else report.reason,
-        f"{report.recent_avg_score:.3f}",
-        f"{-fell:+.3f} against the reference",
+        f"{report.recent_avg_score:.{decimals_of(fell)}f}",
+        f"{say_change(-fell)} against the reference",
         (todo,) if report.status is DriftStatus.DRIFTING else (),
+        trend,
+        _MEAN_SCORES,
     )
 
 
@@ -118,6 +132,7 @@ def describe_coverage(coverage: Coverage, shelved: Sequence[ShelvedTopic[Any]]) 
     return Area("coverage", Standing.DECIDE if is_open else Standing.DECIDED, sentence, str(len(ranked)), low, todos)
 
 
+_FILES = "files of each version, oldest first"
 _MOST_GAPS = 3  # of each kind, on the list; the page has all of them
 
 
@@ -136,11 +151,12 @@ def _is_settled(each: ShelvedTopic[Any]) -> bool:
 
 
 def _todo_of(each: ShelvedTopic[Any], state: TodoState) -> Todo:
-    asked = f", {each.topic.count:,} questions in {GAP_DAYS} days" if each.topic else ""
-    decide = f"Index “{each.label}”, or decide not to{asked}"
+    asked = f": {count_of(each.topic.count, 'question')} in {GAP_DAYS} days" if each.topic else ""
+    since = each.decided or (each.known.first_seen if each.known else None)
+    verb = "Index" if state is TodoState.DECIDE else "Gap"
     return Todo(
-        f"topic/{each.topic_id}", "coverage", decide if state is TodoState.DECIDE else f"Gap “{each.label}”{asked}",
-        state, each.known.owner if each.known else "", each.decided,
+        f"topic/{each.topic_id}", "coverage", f"{verb} “{each.label}”{asked}",
+        state, each.known.owner if each.known else "", since,
         (("topic", each.topic_id), ("shelf", str(each.shelf)), ("days", f"{GAP_DAYS}d")),
     )  # fmt: skip
 
@@ -165,14 +181,21 @@ def describe_prompts(tracking: Tracking, experiment: str = "") -> Area:
     winner = found.winner
     is_news = winner is not None and winner.prompt is not None and winner.prompt != found.production
     standing = Standing.GOOD if winner else Standing.UNKNOWN  # without a winner there is no verdict on what is live
-    todo = Todo(f"prompt/{winner.label}", "prompts", f"Promote {winner.label}") if winner and is_news else None
+    todo = (
+        Todo(f"prompt/{winner.label}", "prompts", f"Promote {winner.label}", since=winner.run.started)
+        if winner and is_news
+        else None
+    )
+    judged = sorted(found.judged, key=lambda each: each.run.started)
     return Area(
         "prompts",
         Standing.DECIDE if todo else standing,
         f"{live} is in production; {_who_wins(found.decision).rstrip('.')}.",
         live,
-        f"{len(found.judged)} variant{'s' * (len(found.judged) != 1)}",
+        count_of(len(found.judged), "variant"),
         (todo,) if todo else (),
+        tuple(each.faithfulness for each in judged if each.faithfulness is not None),
+        "faithfulness of each version, oldest first",
     )
 
 
@@ -194,20 +217,22 @@ def describe_corpus(store: Store, corpus: Corpus) -> Area:
     is_built = any(newest.answers_to(index.corpus_version) for index in indexes)
     remedy = f"Ship corpus {newest.name}" if is_built else f"Build an index of corpus {newest.name}"
     tab = ("tab", "Indexes")
+    sizes = tuple(float(each.files) for each in reversed(versions[:TREND_DAYS]) if each.files is not None)
     todo = (Todo(f"corpus/{newest.name}", "corpus", remedy, since=newest.committed, filters=(tab,)),)
     if not live:
         built = "is built and waits" if is_built else "has no index yet"
         said = f"No index is live; the newest corpus version, {newest.name}, {built}."
-        return Area("corpus", Standing.DECIDE, said, newest.name, todos=todo)
+        return Area("corpus", Standing.DECIDE, said, newest.name, "", todo, sizes, _FILES)
     if any(newest.answers_to(version) for version in live):
-        return Area("corpus", Standing.GOOD, f"{newest.name}, the newest version, is live.", newest.name)
+        said = f"{newest.name}, the newest version, is live."
+        return Area("corpus", Standing.GOOD, said, newest.name, trend=sizes, trend_of=_FILES)
     known = next((version for version in versions if version.answers_to(live[0])), None)
     added = corpus.count_changes(known.revision, newest.revision)[0] if known else None
-    more = f" ({added:,} file{'s' * (added != 1)} more)" if added else ""
+    more = f" ({count_of(added, 'file')} more)" if added else ""
     built = "is built and waits" if is_built else "is committed, without an index yet"
     return Area(
         "corpus", Standing.DECIDE, f"{live[0]} is live; {newest.name}{more} {built}.",
-        live[0], f"{newest.name} waits" if is_built else f"{newest.name} is not built", todo,
+        live[0], f"{newest.name} waits" if is_built else f"{newest.name} is not built", todo, sizes, _FILES,
     )  # fmt: skip
 
 
@@ -230,7 +255,7 @@ def describe_rollouts(
             standing = Standing.UNKNOWN  # nothing compares those who have it with the others
     return Area(
         "rollouts", standing, f"{said} {health}".strip(),
-        str(partly), _count_canaries(watched) or f"of {len(flags)} flag{'s' * (len(flags) != 1)}",
+        str(partly), _count_canaries(watched) or f"of {count_of(len(flags), 'flag')}",
         (todo,) if todo else (),
     )  # fmt: skip
 
@@ -268,7 +293,8 @@ def _describe_experiments(reports: Sequence[ExperimentReport]) -> tuple[Standing
         is_over = report.verdict.call in (experiment.ExperimentCall.STOP, experiment.ExperimentCall.INVALID)
         name = report.experiment.design.name
         text = f"{'Stop' if is_over else 'Decide'} the experiment {name}"
-        todo = Todo(f"experiment/{name}", "rollouts", text, filters=(("tab", "Experiments"),))
+        filters = (("tab", "Experiments"),)
+        todo = Todo(f"experiment/{name}", "rollouts", text, since=report.experiment.started, filters=filters)
         return Standing.DECIDE, report.verdict.reason, todo
     return Standing.GOOD, "", None
 

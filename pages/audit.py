@@ -11,6 +11,7 @@ from app.resources import get_store, list_environments
 from app.text import plain
 from app.visitor import get_visitor
 from core.audit.permissions import list_readable
+from core.audit.sentences import say_entry
 from core.audit.trail import (
     AuditEntry,
     AuditFilter,
@@ -21,16 +22,18 @@ from core.audit.trail import (
     list_broken_audit_entries,
 )
 from core.errors import NotFound
+from core.wording.counts import count_of
 
 
 def render_sentence(newest: AuditEntry, readable: AuditFilter) -> None:
     """The newest change, and whether the hash chain is intact."""
     broken = list_broken_audit_entries(get_store())
-    what = f"{newest.actor} did {newest.action} of {newest.target} {ui.format_ago(newest.ts)}"
+    what = f"{say_entry(newest.actor, newest.action, newest.target)} {ui.format_ago(newest.ts)}"
     look = ui.StatusLook("Chain broken", "red", "⚠") if broken else ui.StatusLook("Chain verified", "green", "✓")
     if broken:
         st.error(f"The chain of hashes breaks at entry {', '.join(map(str, broken))}: a row was changed or removed.")
-    ui.render_verdict(f"The last of {count_audit(get_store(), readable):,} changes: {plain(what)}.", look)
+    count = count_of(count_audit(get_store(), readable), "change")
+    ui.render_verdict(f"The last of {count}: {plain(what)}.", look)
 
 
 def render() -> None:

@@ -20,6 +20,7 @@ from core.coverage.report import call_topics, hide_questions
 from core.coverage.shelves import Shelf
 
 MOST_DAYS = 30
+_TABLE_PX = 420
 
 
 def read_clusters() -> int | None:
@@ -70,7 +71,8 @@ def render_sentence(board: Board, days: int) -> None:
 def render(frame: ui.Frame) -> None:
     """The page, once the log could be read."""
     clusters, days = read_clusters(), min(frame.days, MOST_DAYS)
-    coverage = load_coverage(frame.scope, frame.today, days, clusters)
+    with ui.holding(_TABLE_PX):
+        coverage = load_coverage(frame.scope, frame.today, days, clusters)
     if not coverage.scored_count:
         ui.render_empty(
             "No retrieval was logged in this range. Build the demo, or let a service log one.", "quarterdeck demo"

@@ -19,6 +19,8 @@ from app.visitor import may_read_questions
 from core.causes.changes import WhatChanged
 from core.drift.verdict import DriftReport, DriftStatus
 
+_SENTENCE_PX = 96
+
 
 def render_sentence(report: DriftReport, told: WhatChanged) -> None:
     """The verdict with its likeliest cause, and what to do about it."""
@@ -37,7 +39,8 @@ def render(frame: ui.Frame) -> None:
             "No retrieval has been logged yet. Build the demo, or let a service log one.", "quarterdeck demo"
         )
         return
-    told = load_what_changed(frame.scope, frame.today, readable=may_read_questions(frame.environment))
+    with ui.holding(_SENTENCE_PX):
+        told = load_what_changed(frame.scope, frame.today, readable=may_read_questions(frame.environment))
     render_sentence(found.report, told)
     if not found.days:
         render_alerts(frame)

@@ -11,11 +11,13 @@ from app.panels.overview.tiles import LOOKS, render_areas, render_outages
 from app.panels.overview.timeline import render_timeline
 from app.panels.overview.todos import render_todos
 from app.panels.shared.emerging import render_emerging
-from app.resources import list_environments, list_new, list_services, today_of
+from app.panels.shared.questions import render_drop_link
+from app.resources import list_environments, list_new, list_services, load_drift, today_of
 from app.text import plain, plain_with_commands
 from app.visitor import may_read_questions
 from core.overview import Area, Standing
 
+_SENTENCE_PX = 64
 _NEW = (Standing.EMPTY, Standing.UNCONNECTED)
 
 
@@ -36,15 +38,23 @@ frame = ui.render_frame(
     ranges=False,
 )
 is_reader = may_read_questions(frame.environment)
-areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
-is_new = all(area.standing in _NEW for area in areas)
+with ui.holding(_SENTENCE_PX):
+    areas = load_areas(frame.environment, frame.scope.service, frame.today, readable=is_reader)
+is_new, lead = all(area.standing in _NEW for area in areas), choose_lead(areas)
 if is_new:
     ui.render_verdict("There is no data yet: no question has been logged.", LOOKS[Standing.EMPTY])
 else:
-    lead = choose_lead(areas)
     ui.render_verdict(plain_with_commands(lead.sentence), LOOKS[lead.standing])
 ui.render_said()
-render_outages(frame)
+with st.container(horizontal=True, gap="small"):
+    if lead.page == "drift" and lead.standing is Standing.BAD:
+        render_drop_link(load_drift(frame.scope, frame.today).report)
+    render_outages(frame)
+if not is_new:
+    render_todos(areas, frame)
+    render_areas(areas)
+    with ui.showing_errors("The timeline could not be drawn"):
+        render_timeline(frame)
 render_checklist(load_steps(frame.scope, frame.today), tuple(load_snoozes(frame.scope)), frame, is_new=is_new)
 render_intake(frame.scope.environment, is_reader=is_reader)
 for succession in load_successions():
@@ -53,8 +63,4 @@ for succession in load_successions():
 if not is_new:
     with ui.showing_errors("New topics could not be read"):
         render_emerging(frame, is_reader=is_reader)
-    render_todos(areas, frame)
-    render_areas(areas)
     render_digest(frame)
-    with ui.showing_errors("The timeline could not be drawn"):
-        render_timeline(frame)

@@ -38,6 +38,7 @@ from core.errors import InvalidInput
 from core.log.filters import Cursor, LoggedQuestion, QuestionFilter, read_cursor
 from core.log.values import States
 from core.questions.wanted import Pairs, ShownSpan, make_filter
+from core.wording.counts import count_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def choose(frame: ui.Frame, threshold: float, *, is_reader: bool) -> Chosen:
 
 def render_sentence(chosen: Chosen, states: States, threshold: float, *, is_reader: bool) -> None:
     """How many questions there are, and how many of them match."""
-    total = f"{states.questions:,} questions {chosen.span}"
+    total = f"{count_of(states.questions, 'question')} {chosen.span}"
     detail = f"Low means under {threshold:.2f}, which one in ten questions of the reference did." if threshold else ""
     share = load_indexed_share()
     if share and share.rows - share.covered > MOST_COUNTED * 10:

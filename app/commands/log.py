@@ -15,6 +15,7 @@ from core.config import PROJECT, Config
 from core.errors import InvalidInput
 from core.log.operations import forget_parts, purge_retrievals
 from core.safety.spreadsheets import write_row
+from core.wording.scores import say_size
 
 if TYPE_CHECKING:
     from core.coverage.report import Coverage
@@ -103,7 +104,7 @@ def drift(
 
 def describe_episode(episode: "DatedEpisode") -> str:
     """Return an episode in one line."""
-    fell = f" by {-episode.fall:.3f}" if episode.fall is not None else ""
+    fell = f" by {say_size(episode.fall)}" if episode.fall is not None else ""
     end = f"over on {episode.ended_on}" if episode.ended_on else "still open"
     return f"{episode.kind}{fell} since {episode.changed_on}, called on {episode.called_on}, {end}"
 

@@ -12,6 +12,7 @@ from core.drift.values import OpenDrop
 from core.drift.verdict import DriftReport
 from core.drift.wording import say_fall, say_since
 from core.log.values import AskedQuery, DailyScores
+from core.wording.scores import decimals_of, say_size
 
 _NAMED_TOPICS = 3
 _RECENT_DAYS = 7
@@ -80,7 +81,8 @@ def describe_drop(report: DriftReport, causes: Causes, topics: Sequence[TopicSha
         named = ()  # the cause already names it
     held = f"; {_say_topics(len(named))} {sum_named(named):.0%} of it" if named else ""
     place = f", in {_say_place(causes.search.found)}" if causes.search.found else ""
-    sentence = f"Retrieval score fell by {fell:.3f} {say_since(report)}{_say_means(report)}{place}{held}."
+    means = _say_means(report, decimals_of(fell))
+    sentence = f"Retrieval score fell by {say_size(fell)} {say_since(report)}{means}{place}{held}."
     return f"{sentence} {_say_cause(causes, topics)}" if causes.first else sentence
 
 
@@ -98,10 +100,10 @@ def describe_further(drop: OpenDrop, causes: Causes, *, is_later: bool) -> str:
 
     >>> day = date(2026, 3, 4)
     >>> describe_further(OpenDrop(day, day, -0.06, day, day), Causes(()), is_later=True)
-    'It fell again by 0.060 on 4 Mar 2026.'
+    'It fell again by 0.06 on 4 Mar 2026.'
     """
     verb = "It fell again" if is_later else "It had fallen before"
-    sentence = f"{verb} by {-drop.fall:.3f} on {say_day(drop.changed_on)}."
+    sentence = f"{verb} by {say_size(drop.fall)} on {say_day(drop.changed_on)}."
     return f"{sentence} {_say_cause(causes, ())}" if causes.first else sentence
 
 
@@ -134,10 +136,10 @@ def _say_place(segment: CarryingSegment) -> str:
     return f"{segment.dimension.replace('_', ' ')} {segment.value}"
 
 
-def _say_means(report: DriftReport) -> str:
+def _say_means(report: DriftReport, places: int) -> str:
     if report.recent_avg_score is None or report.baseline_avg_score is None:
         return ""
-    return f", from {report.baseline_avg_score:.3f} to {report.recent_avg_score:.3f}"
+    return f", from {report.baseline_avg_score:.{places}f} to {report.recent_avg_score:.{places}f}"
 
 
 def _say_cause(causes: Causes, topics: Sequence[TopicShare]) -> str:

@@ -17,6 +17,8 @@ from core.ledger.effects import AFTER_DAYS
 from core.ledger.entries import Calibration, LedgerEntry, describe_calibration, describe_entry
 from core.log.values import States
 from core.todo.items import Todo
+from core.wording.counts import count_of
+from core.wording.scores import say_size
 
 _DECIDED = frozenset({ChangeKind.LEVEL, ChangeKind.EXPERIMENT})
 _NOT_SHIPPED = _DECIDED | {ChangeKind.FEED, ChangeKind.OUTSIDE}
@@ -73,8 +75,8 @@ def word_figures(now: PeriodFigures, before: PeriodFigures, period: DigestPeriod
     if not now.states.questions:
         yield DigestLine(f"No question came in these days (before: {before.states.questions:,}).", "questions", since)
         return
-    parts = [f"{_count(now.states.questions, 'question')} (before: {before.states.questions:,})"]
-    parts += _pair("mean score", now.mean_score, before.mean_score, "{:.3f}")
+    parts = [f"{count_of(now.states.questions, 'question')} (before: {before.states.questions:,})"]
+    parts += _pair("mean score", now.mean_score, before.mean_score, "{:.2f}")
     parts += _pair("found nothing", now.empty_share, before.empty_share, "{:.1%}")
     yield DigestLine(f"{'; '.join(parts)}.", "questions", since)
     parts = [
@@ -91,7 +93,7 @@ def word_episodes(episodes: Iterable[DatedEpisode], period: DigestPeriod) -> Ite
     """Yield the drops and outages that were called in the period, and those whose end was noticed in it."""
     for each in episodes:
         name = "An outage" if each.kind is EpisodeKind.OUTAGE else "A drop"
-        fell = f" of {-each.fall:.3f}" if each.fall is not None else ""
+        fell = f" of {say_size(each.fall)}" if each.fall is not None else ""
         if period.holds(each.called_on):
             yield DigestLine(
                 f"{name}{fell} that began on {say_day(each.changed_on)} was noticed on {say_day(each.called_on)}.",
@@ -157,7 +159,7 @@ def word_new_topics(topics: Sequence[NewTopic]) -> Iterator[DigestLine]:
         (each for each in topics if each.count), key=lambda each: (-each.count, each.label, each.topic_id)
     ):
         score = f", mean score {topic.mean_score:.2f}" if topic.mean_score is not None else ""
-        asked = f"{_count(topic.count, 'low-scoring question')}{score}"
+        asked = f"{count_of(topic.count, 'low-scoring question')}{score}"
         yield DigestLine(f"“{topic.label}”: {asked}.", "coverage", (("topic", topic.topic_id),))
 
 
@@ -175,7 +177,7 @@ def word_spending(
     if now.priced or before.priced:
         each = f", ${now.cost_usd / now.priced:.4f} each" if now.priced else ""
         yield DigestLine(
-            f"${now.cost_usd:,.2f} for {_count(now.priced, 'answer')} with a price{each} "
+            f"${now.cost_usd:,.2f} for {count_of(now.priced, 'answer')} with a price{each} "
             f"(before: ${before.cost_usd:,.2f} for {before.priced:,}).",
             "prompts", (("tab", "Live"),),
         )  # fmt: skip
@@ -185,7 +187,7 @@ def word_spending(
         yield DigestLine(f"By prompt version: {told}.", "prompts", (("tab", "Live"),))
     if judged:
         yield DigestLine(
-            f"${judging_usd:,.2f} for judging {_count(judged, 'answer')}.", "questions", (("show", "Quality"),)
+            f"${judging_usd:,.2f} for judging {count_of(judged, 'answer')}.", "questions", (("show", "Quality"),)
         )
 
 
@@ -211,10 +213,6 @@ def _pair(name: str, now: float | None, before: float | None, form: str) -> list
     if now is None:
         return []
     return [f"{name} {form.format(now)}{f' (before: {form.format(before)})' if before is not None else ''}"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _capitalize(text: str) -> str:

@@ -10,6 +10,7 @@ from core.drift.detector import Replay
 from core.drift.quarantine import say_day
 from core.drift.values import DriftReport, DriftStatus
 from core.log.values import DailyScores
+from core.wording.scores import decimals_of, say_size, subtract
 
 POWER = 0.8  # chance that `smallest_drop` is called within one window
 
@@ -39,7 +40,8 @@ def word_report(
         return replace(report, reason=reason, action="Wait for more queries, then check again.")
     could = ""
     if report.smallest_drop is not None:
-        could = f"A drop of {report.smallest_drop:.3f} would be detected within {window_days} days (power {POWER:.0%})."
+        smallest = say_size(report.smallest_drop)
+        could = f"A drop of {smallest} would be detected within {window_days} days (power {POWER:.0%})."
     if shift is None:
         reason = f"Retrieval score is unchanged: {_say_means(report)}."
         return replace(report, reason=reason, action=f"Nothing to do. {could}".strip())
@@ -79,7 +81,7 @@ def say_fall(report: DriftReport) -> float | None:
     """Return by how much the mean fell between the two windows, from the means as they are shown."""
     if report.recent_avg_score is None or report.baseline_avg_score is None:
         return None if report.fall is None else -report.fall
-    return round(report.baseline_avg_score, 3) - round(report.recent_avg_score, 3)
+    return subtract(report.baseline_avg_score, report.recent_avg_score)
 
 
 def _say_difference(report: DriftReport, shift: Shift) -> tuple[str, str]:
@@ -89,28 +91,33 @@ def _say_difference(report: DriftReport, shift: Shift) -> tuple[str, str]:
     """
     fall = say_fall(report)
     if fall is None or report.recent_avg_score is None:
-        return f"{abs(shift.size):.3f}", _say_means(report)
+        return say_size(shift.size), _say_means(report)
     if fall * shift.size < 0:
-        return f"{abs(fall):.3f}", _say_means(report)
-    recent = round(report.recent_avg_score, 3)
-    expected = round(recent - shift.size, 3)
-    means = f"{recent:.3f} over {report.recent_count:,} recent queries against {expected:.3f} expected on such weekdays"
-    return f"{abs(recent - expected):.3f}", means
+        return say_size(fall), _say_means(report)
+    recent, expected = report.recent_avg_score, report.recent_avg_score - shift.size
+    apart = subtract(expected, recent)
+    places = decimals_of(apart)
+    means = (
+        f"{recent:.{places}f} over {report.recent_count:,} recent queries against {expected:.{places}f} expected on "
+        "such weekdays"
+    )
+    return say_size(apart), means
 
 
 def _say_means(report: DriftReport) -> str:
     if report.recent_avg_score is None or report.baseline_avg_score is None:
         return "the recent window has no queries to compare"
+    places = decimals_of(say_fall(report) or 0.0)
     return (
-        f"{report.recent_avg_score:.3f} over {report.recent_count:,} recent queries against "
-        f"{report.baseline_avg_score:.3f} over {report.baseline_count:,} before"
+        f"{report.recent_avg_score:.{places}f} over {report.recent_count:,} recent queries against "
+        f"{report.baseline_avg_score:.{places}f} over {report.baseline_count:,} before"
     )
 
 
 def _say_margin(report: DriftReport) -> str:
     if report.delta is None or report.delta_high is None:
         return ""
-    return f" (± {report.delta_high - report.delta:.3f}, 95% interval)"
+    return f" (± {say_size(report.delta_high - report.delta)}, 95% interval)"
 
 
 def _say_others(known: Sequence[DailyScores], seen: Replay) -> str:
@@ -118,7 +125,7 @@ def _say_others(known: Sequence[DailyScores], seen: Replay) -> str:
     told, said = seen.open_episode, ""
     for lead, is_later in (("It had fallen before and not come back:", False), ("It fell again since:", True)):
         parts = [
-            f"by {-each.fall:.3f} on {say_day(known[each.changed].day)}"
+            f"by {say_size(each.fall)} on {say_day(known[each.changed].day)}"
             if each.fall
             else say_day(known[each.changed].day)
             for each in seen.episodes

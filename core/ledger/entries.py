@@ -11,6 +11,8 @@ from typing import Any
 
 from core.errors import InvalidInput
 from core.ledger.effects import MeasuredEffect
+from core.wording.counts import count_of
+from core.wording.scores import say_change, say_size
 
 SCORE, LOW_SHARE, EMPTY_SHARE = "score", "low_share", "empty_share"
 METRICS = (SCORE, LOW_SHARE, EMPTY_SHARE)
@@ -151,7 +153,7 @@ def describe_effect(found: EffectPrediction | MeasuredEffect | None) -> str:
     if found is None:
         return ""
     size = found.value if isinstance(found, EffectPrediction) else found.size
-    return f"{size:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    return f"{say_change(size)} ({say_change(found.low)} to {say_change(found.high)})"
 
 
 def describe_entry(entry: LedgerEntry) -> str:
@@ -166,15 +168,13 @@ def describe_entry(entry: LedgerEntry) -> str:
 
 def describe_calibration(found: Calibration) -> str:
     """Return the calibration in one sentence."""
-    never = f"{_count(found.never_predicted, 'change')} never predicted"
+    never = f"{count_of(found.never_predicted, 'change')} never predicted"
     if not found.measured:
-        waiting = f"{_count(found.predicted, 'prediction')}, none measured yet" if found.predicted else "No prediction"
+        waiting = (
+            f"{count_of(found.predicted, 'prediction')}, none measured yet" if found.predicted else "No prediction"
+        )
         return f"{waiting}; {never}."
     return (
-        f"Of {_count(found.measured, 'measured prediction')}, {found.inside} hold; the mean error is "
-        f"{found.mean_error:.3f}. {never[0].upper()}{never[1:]}."
+        f"Of {count_of(found.measured, 'measured prediction')}, {found.inside} hold; the mean error is "
+        f"{say_size(found.mean_error or 0.0)}. {never[0].upper()}{never[1:]}."
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -16,6 +16,7 @@ from core.flags.canary_plan import CANARY, STABLE, Plan
 from core.flags.definition import FlagDefinition
 from core.metrics.definition import MetricDefinition
 from core.rollouts.ceiling import CEILING_ALPHA, find_breach
+from core.wording.counts import count_of
 
 MARGIN_ALPHA = ALPHA - CEILING_ALPHA  # of the false alarms, what the comparison of the metrics may use
 
@@ -224,7 +225,7 @@ def _say_held(green: Arm, found: Sequence[ArmComparison]) -> str:
         return "No user has been logged on green since the step began."
     known = [each for each in found if each.difference is not None]
     if not known:
-        return f"Too early to tell: {green.users:,} users on green so far."
+        return f"Too early to tell: {count_of(green.users, 'user')} on green so far."
     likely = [each for each in known if each.harm is not None and each.harm > each.margin]
     if likely:
         return f"Green's {likely[0].metric} looks worse by more than its margin, but that is not significant yet."

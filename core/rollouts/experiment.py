@@ -23,6 +23,7 @@ from core.arms.comparisons import (
 )
 from core.arms.sequential import ALPHA, LEAST_USERS, MISMATCH_P, compare_shares, find_users_needed, find_visible_effect
 from core.rollouts.experiment_design import Design, Direction
+from core.wording.counts import count_of
 
 _SHOWN_ONLY = 0.02  # margin of a metric that is only shown
 _MOST_TRACED = 120
@@ -356,7 +357,7 @@ def _say_open(design: Design, arms: Mapping[str, Arm], lifts: Sequence[Lift], pr
         )
     known = [lift for lift in lifts if lift.metric == design.metric and lift.gain is not None]
     if not known:
-        return f"Too early to tell: {users:,} users so far, each arm needs {LEAST_USERS}."
+        return f"Too early to tell: {count_of(users, 'user')} so far, each arm needs {LEAST_USERS}."
     first = max(known, key=lambda lift: lift.gain or 0.0)
     is_sure = first.least > 0 or first.most < 0
     early = progress.now - progress.started < design.min_run

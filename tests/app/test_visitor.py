@@ -9,7 +9,7 @@ from tests.pages.opening import forget, only_error, open_page, text_of
 
 # Buttons that change nothing stored begin like this; a rule that is added belongs to a draft until it is saved.
 FILTERS = {"Add", "Newest", "Older", "Clear all"}  # of the questions page
-READING = ("Show", "Look", "Compare", "Preview", "Search", "Sign out", "Add a rule")
+READING = ("Show", "Help", "Look", "Compare", "Preview", "Search", "Sign out", "Add a rule")
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -34,7 +34,7 @@ def list_changing(app: AppTest) -> list[tuple[str, bool, str]]:
 def test_who_only_looks_finds_every_change_locked_with_the_reason(page: str, as_viewer: Demo) -> None:
     app = open_page(page)
     assert not app.exception
-    assert "the local operator, as **viewer**" in " ".join(banner.value for banner in app.sidebar.info)
+    assert "the local operator, as **viewer**" in " ".join(each.value for each in app.sidebar.caption)
     for label, disabled, reason in list_changing(app):
         assert (label, disabled) == (label, True)
         assert "requires the role" in reason and "you have viewer" in reason, label

@@ -104,7 +104,7 @@ def test_a_flip_on_the_page_is_audited_and_reaches_another_process(
         client.terminate()
         client.communicate()
     page = visit.open("audit")
-    assert "tester did flag.update of use_hyde" in visit.sentence
+    assert "tester changed the flag use_hyde" in visit.sentence
     expect(page.get_by_test_id("stText").first).to_have_text("seen in the browser", timeout=PATIENCE_MS)
     assert visit.faults == []
 

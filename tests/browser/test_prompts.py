@@ -91,6 +91,6 @@ def test_a_prompt_is_promoted_with_its_flag_and_one_click_takes_it_back(visit: V
     assert live.version == 2
 
     page = visit.open("audit")
-    assert "tester did prompt.rollback of qa" in visit.sentence
+    assert "tester rolled back the prompt qa" in visit.sentence
     expect(page.get_by_test_id("stText").first).to_have_text("rolled back to v2 on the page", timeout=PATIENCE_MS)
     assert visit.faults == []

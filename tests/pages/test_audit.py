@@ -2,6 +2,7 @@
 
 import pytest
 
+from core.audit.sentences import say_entry
 from tests.conftest import Demo
 from tests.pages.flag_form import flip, stored_flag
 from tests.pages.opening import ask, open_page, verdict
@@ -15,7 +16,7 @@ def test_audit_says_how_many_changes_there_are_and_which_was_last(as_demo: Demo)
         "SELECT COUNT(*), actor, action, target FROM audit WHERE id = id HAVING MAX(id)",
     )
     app = open_page("audit")
-    assert verdict(app).startswith(f"The last of {count} changes: {actor} did {action} of {target} ")
+    assert verdict(app).startswith(f"The last of {count} changes: {say_entry(actor, action, target)} ")
     assert any("Chain verified" in m.value for m in app.markdown)
 
 

@@ -4,8 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from app.panels.overview.todos import MOST_LINES, take_turns
+from core.audit.acts import Act
 from core.audit.permissions import Roles
+from core.flags.operations import create_flag
+from core.todo.items import Todo
 from quarterdeck.clock import HOUR_MS, now_ms
+from quarterdeck.definitions import boolean_flag
 from quarterdeck.intake import DUPLICATE, TAKEN, Counted, store_counts
 from quarterdeck.recorder import append_retrievals
 from quarterdeck.retrieval import Retrieval
@@ -13,7 +18,16 @@ from quarterdeck.schema import intake
 from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 from tests.conftest import Demo
-from tests.pages.opening import HOSTILE, assert_shown_as_text, forget, open_page, shown_text, text_of, verdict
+from tests.pages.opening import (
+    HOSTILE,
+    assert_shown_as_text,
+    forget,
+    markdown_of,
+    open_page,
+    shown_text,
+    text_of,
+    verdict,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("clean_streamlit")]
 
@@ -29,7 +43,8 @@ def test_overview_has_one_sentence_with_its_number_for_each_area(as_demo: Demo) 
         "Corpus": "v1",
         "Rollouts": "2",
     }
-    sentences = " ".join(text_of(m.value) for m in app.markdown if m.value.startswith(":small["))
+    links = [each.proto for each in app.get("page_link")]
+    sentences = " ".join(text_of(link.help) for link in links if link.label.startswith("Open "))
     for expected in ("score fell", "score low", "v2 is in production", "v1 is live", "2 of 5 flags"):
         assert expected in sentences
 
@@ -77,3 +92,27 @@ def test_examples_of_refusals_are_for_readers_of_questions(
     assert "1 row, span or score was refused" in shown_text(app)
     assert "Examples may hold what users asked" in shown_text(app)
     assert not any("egg" in each.value for each in (*app.text, *app.caption, *app.markdown))
+
+
+def test_two_hundred_flags_sixty_gaps_and_five_services_make_no_list_of_names(empty_url: str, store: Store) -> None:
+    now = datetime.now(UTC)
+    for service in ("answers", "chat", "mail", "search", "voice"):
+        append_retrievals(store, [Retrieval(now, f"what is {service}", 0.7, scope=Scope("production", service))])
+    for at in range(200):
+        flag = boolean_flag(on=True, rollout_pct=20)
+        create_flag(store, f"a_flag_with_quite_a_long_name_{at:03}", flag, Act("ada", "many"))
+    app = open_page("overview")
+    assert not app.exception
+    shown = [text_of(text) for text in [*markdown_of(app), *(each.proto.help for each in app.get("page_link"))]]
+    assert {metric.label: metric.value for metric in app.metric}["Rollouts"] == "200"
+    assert max(text.count("a_flag_with_quite_a_long_name_") for text in shown) == 3
+    assert any("and 197 more" in text for text in shown)
+    assert app.selectbox(key="service").options == ["answers", "chat", "mail", "search", "voice"]
+
+
+def test_the_first_line_of_each_page_goes_first_and_the_rest_is_one_click_away() -> None:
+    lines = [Todo(f"topic/{at}", "coverage", f"gap {at}") for at in range(60)]
+    lines += [Todo("corpus/v2", "corpus", "Ship v2"), Todo("prompt/v3", "prompts", "Promote v3")]
+    first = take_turns(lines)
+    assert [todo.text for todo in first[:MOST_LINES]] == ["gap 0", "Ship v2", "Promote v3", "gap 1"]
+    assert len(first) == 62

@@ -10,6 +10,7 @@ from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action, Subject, subject_of
 from core.audit.jsondiff import diff_states
+from core.audit.sentences import say_entry
 from core.audit.trail import AuditEntry
 from core.reverts import explain_irreversible, find_newest, find_state, former_state, revert
 
@@ -18,9 +19,9 @@ _PLACE = "audit-revert"
 
 def render_entry(entry: AuditEntry) -> None:
     """One entry in full: what differs, both states, and the form that reverts it."""
-    st.subheader(f"Entry {entry.entry_id}: {plain(entry.action)} of {plain(entry.target)}", anchor=False)
+    st.subheader(f"Entry {entry.entry_id}: {plain(say_entry(entry.actor, entry.action, entry.target))}", anchor=False)
     when, where = plain(ui.format_moment(entry.ts)), plain(entry.environment)
-    st.caption(f"{plain(entry.actor)}, {when}, in {where}", help=ui.format_utc(entry.ts))
+    st.caption(f"{ui.format_ago(entry.ts)}, {when}, in {where}: {plain(entry.action)}", help=ui.format_utc(entry.ts))
     st.text(entry.reason)
     st.code(diff_states(entry.before, entry.after) or "no difference", language=None)
     with st.expander("Both states in full"):

@@ -13,6 +13,7 @@ from app.resources import get_store
 from app.visitor import get_visitor
 from core.audit.files import write_csv, write_json
 from core.audit.permissions import Roles, list_readable
+from core.audit.sentences import say_action
 from core.audit.trail import AuditEntry, AuditFilter, hide_labels, list_audit, list_audit_values
 from quarterdeck.clock import to_ms
 
@@ -41,8 +42,8 @@ def render_table(entries: tuple[AuditEntry, ...], count: int, chosen: AuditFilte
     st.dataframe(
         [
             {
-                "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": str(e.action), "on": e.target,
-                "where": e.environment, "why": e.reason,
+                "entry": e.entry_id, "when": e.ts, "who": e.actor, "what": say_action(e.action), "on": e.target,
+                "where": e.environment, "why": e.reason, "action": str(e.action),
             }
             for e in entries
         ],

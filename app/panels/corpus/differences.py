@@ -14,6 +14,7 @@ from app.text import plain
 from core.corpus.corpus import WORKSPACE
 from core.corpus.manifests import FileChange, FileChangeKind
 from core.corpus.versions import Version, VersionDiff
+from core.wording.counts import count_of
 
 _MOST_ROWS = 2_000
 _BYTES = st.column_config.NumberColumn(format="bytes")
@@ -55,7 +56,8 @@ def say_what_differs(diff: VersionDiff) -> str:
     grown = _add_growth(diff)
     sign = "" if grown is None else "−" if grown < 0 else "+"
     size = f"{sign}{ui.format_bytes(None if grown is None else abs(grown))}"
-    return f"{len(diff.changes):,} files differ {between}: {counts}; {size} in all."
+    differ = "differs" if len(diff.changes) == 1 else "differ"
+    return f"{count_of(len(diff.changes), 'file')} {differ} {between}: {counts}; {size} in all."
 
 
 def _add_growth(diff: VersionDiff) -> int | None:

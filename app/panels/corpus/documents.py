@@ -13,6 +13,7 @@ from app.text import plain, show_unseen
 from core.indexes.builds import find_live
 from core.questions.documents import DocumentReport, DocumentRow
 from core.questions.twins import MOST_PASSAGES, DuplicateReport
+from core.wording.counts import count_of
 from quarterdeck.scope import Scope
 
 RANGES = {"7d": 7, "14d": 14, "30d": 30, "90d": 90}
@@ -59,13 +60,14 @@ def _say(report: DocumentReport, days: int) -> str:
     """Return what the list says in one sentence."""
     worst = report.rows[0]
     never = _say_never(len(report.never)) if report.knows_corpus else ""
-    named = f"{len(report.rows):,} documents were found in the last {days} days."
+    were = "was" if len(report.rows) == 1 else "were"
+    named = f"{count_of(len(report.rows), 'document')} {were} found in the last {days} days."
     if not worst.work:
         return f"{named} None of them has low questions or bad feedback.{never}"
     low = round((worst.low_share or 0) * worst.retrieved)
     return (
         f"{named} {plain(ui.shorten(show_unseen(worst.document), 60))} needs the most work: {low:,} low of "
-        f"{worst.retrieved:,} questions.{never}"
+        f"{count_of(worst.retrieved, 'question')}.{never}"
     )
 
 
@@ -119,8 +121,8 @@ def _say_compared(told: DuplicateReport) -> str:
         "" if not left else f" The other {left:,} have no cached vector, or are beyond the first {MOST_PASSAGES:,}."
     )
     return (
-        f"Compared {told.compared:,} of {told.passages:,} passages of {told.documents:,} documents in the live index "
-        f"{plain(told.index_name)}: pairs where one repeats at least half of the other's passages.{missing}"
+        f"Compared {told.compared:,} of {told.passages:,} passages of {count_of(told.documents, 'document')} in the "
+        f"live index {plain(told.index_name)}: pairs where one repeats at least half of the other's passages.{missing}"
     )
 
 
@@ -193,6 +195,6 @@ def _render_document(row: DocumentRow, scope: Scope, today: date, days: int) -> 
         whole = "1 day" if effect.days == 1 else f"{effect.days} days"
         st.markdown(
             f"Changed in **{plain(row.changed_in)}**, live since {ui.format_day(effect.shipped)}: {before} of "
-            f"{effect.before:,} questions scored low in the {whole} before, {after} of {effect.after:,} in the "
-            f"{whole} after."
+            f"{count_of(effect.before, 'question')} scored low in the {whole} before, {after} of {effect.after:,} in "
+            f"the {whole} after."
         )

@@ -19,6 +19,7 @@ from core.corpus.folders import FolderEntry, add_sizes, list_folder
 from core.corpus.manifests import CorpusFile
 from core.corpus.previews import MOST_BYTES, Preview, PreviewKind
 from core.corpus.versions import Version
+from core.wording.counts import count_of
 
 _MOST_ROWS = 1_000
 _MOST_DOWNLOAD_BYTES = 64_000_000
@@ -59,7 +60,7 @@ def render_listing(files: Sequence[CorpusFile], revision: str, *, folder: str, s
         entries = list(list_folder(files, folder))
         where = f"in {plain(folder)}/" if folder else f"in {plain(revision)}"
         count = sum(entry.files for entry in entries)
-        said = f"{count:,} files {where}" if entries else f"There is no {plain(folder)} in {plain(revision)}"
+        said = f"{count_of(count, 'file')} {where}" if entries else f"There is no {plain(folder)} in {plain(revision)}"
         if folder:
             entries = [FolderEntry(folder.rpartition("/")[0], "..", True, 0, None), *entries]
     cut = f"; the first {_MOST_ROWS:,} are listed" if len(entries) > _MOST_ROWS else ""
@@ -129,7 +130,7 @@ def render_version(revision: str, files: Sequence[CorpusFile]) -> None:
     """The whole version: how to restore it, as an archive, and whether the remote still has all of it."""
     size_bytes = add_sizes(files)
     st.subheader(f"All of {plain(revision)}", anchor=False)
-    st.caption(f"{len(files):,} files, {ui.format_bytes(size_bytes)}. Restore these in a clone with:")
+    st.caption(f"{count_of(len(files), 'file')}, {ui.format_bytes(size_bytes)}. Restore these in a clone with:")
     corpus = get_corpus()
     if revision == WORKSPACE:
         st.info("The working copy has nothing to restore: commit it first.")

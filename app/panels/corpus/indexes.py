@@ -27,6 +27,7 @@ from core.indexes.registry import Alias, Index, list_swaps
 from core.indexes.retention import KEEP
 from core.jobs.jobs import JobState
 from core.rollouts.index_canaries import DEFAULT_STEPS, explain_pause, start_index_canary
+from core.wording.counts import count_of
 from quarterdeck.index_canaries import canary_key
 from quarterdeck.scope import Scope
 
@@ -294,7 +295,8 @@ def remove(keep: int) -> None:
     try:
         act = make_act(st.session_state["garbage-reason"], get_config().environment)
         done = collect_garbage(get_store(), act, keep=keep)
-        said = "success", f"Removed {len(done.removable)} indexes: {plain(', '.join(done.removable)) or 'none'}."
+        removed = count_of(len(done.removable), "index", "indexes")
+        said = "success", f"Removed {removed}: {plain(', '.join(done.removable)) or 'none'}."
     except QuarterdeckError as error:
         said = "error", f"**Nothing was changed** — {plain_error(error)}"
     st.session_state["said"] = said

@@ -26,6 +26,8 @@ from core.jobs.jobs import Job, JobState
 from core.log.retrievals import Window
 from core.predictions.prediction import Prediction, PredictionCheck, hide_questions
 from core.predictions.predictions import find_prediction
+from core.wording.counts import count_of
+from core.wording.scores import decimals_of, say_size, subtract
 from quarterdeck.scope import Scope
 
 _FOLDER = "a folder"
@@ -120,7 +122,7 @@ def render_details(found: Prediction) -> None:
     when = f", {ui.format_ago(made[0].ts)} by {plain(made[0].actor)}" if made else ""
     st.caption(
         f"Predicted against {plain(found.live)}{when}: {len(found.queries):,} distinct queries; low is under "
-        f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {found.new_documents:,} documents, "
+        f"{found.threshold:.2f}; {found.new_chunks:,} new passages of {count_of(found.new_documents, 'document')}, "
         f"{found.removed_chunks:,} passages are removed."
     )
     if found.topics:
@@ -262,9 +264,11 @@ def render_check(check: PredictionCheck, where: str, *, key: str) -> None:
     if check.total is None:
         return
     total = check.total
+    apart = subtract(total.predicted_score, total.measured_score)
+    places = decimals_of(apart)
     st.markdown(
-        f"Predicted **{total.predicted_score:.3f}**, measured **{total.measured_score:.3f}** {plain(where)}: "
-        f"off by {abs(total.error):.3f} over {total.queries:,} queries."
+        f"Predicted **{total.predicted_score:.{places}f}**, measured **{total.measured_score:.{places}f}** "
+        f"{plain(where)}: off by {say_size(apart)} over {count_of(total.queries, 'query', 'queries')}."
     )
     ui.show_table(
         [

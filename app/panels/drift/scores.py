@@ -15,6 +15,7 @@ from core.drift.verdict import DriftReport
 from core.drift.wording import say_fall
 from core.log.histograms import add_histograms
 from core.log.values import DailyScores
+from core.wording.scores import decimals_of, say_change
 
 MEAN_HELP = (
     "Mean top-1 similarity. On days that are over, no session and no question weighs more than 1% of the day, so "
@@ -27,10 +28,11 @@ def render_figures(found: DriftOverview) -> None:
     report = found.report
     since = f" since {ui.format_day(report.recent_from)}" if report.recent_from else ""
     fell = say_fall(report) if report.delta is not None else None
+    places = 2 if fell is None else decimals_of(fell)
     figures = (
-        (f"Mean score{since}", _show(report.recent_avg_score), MEAN_HELP),
-        ("Reference", _show(report.baseline_avg_score), _say_reference(report)),
-        ("Change", "—" if fell is None else f"{-fell:+.3f}", None),
+        (f"Mean score{since}", _show(report.recent_avg_score, places), MEAN_HELP),
+        ("Reference", _show(report.baseline_avg_score, places), _say_reference(report)),
+        ("Change", "—" if fell is None else say_change(-fell), None),
         ("Empty hit lists", f"{found.states.empty:,}", "Searches that found nothing: often an outage"),
     )
     with st.container(horizontal=True):  # they wrap, so that no label is cut
@@ -38,9 +40,9 @@ def render_figures(found: DriftOverview) -> None:
             st.metric(label, value, help=told, width=225)
 
 
-def _show(score: float | None) -> str:
-    """Three decimals, as in the sentence above, so that the figures add up."""
-    return "—" if score is None else f"{score:.3f}"
+def _show(score: float | None, places: int) -> str:
+    """As many decimals as in the sentence above, so that the figures add up."""
+    return "—" if score is None else f"{score:.{places}f}"
 
 
 def _say_reference(report: DriftReport) -> str | None:

@@ -1,8 +1,9 @@
 """What the overview reads, cached for some seconds: the state of each area."""
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import streamlit as st
 
@@ -11,6 +12,8 @@ from app.panels.coverage.resources import load_coverage, load_shelved, read_live
 from app.panels.drift.resources import load_what_changed
 from app.panels.rollouts.resources import load_canaries, load_experiments
 from app.resources import get_config, get_corpus, get_store, get_tracking, load_drift, today_of
+from core.audit.actions import Subject, subject_of
+from core.audit.trail import AuditFilter, list_audit
 from core.causes.changes import WhatChanged
 from core.coverage.backlog import BacklogTopic
 from core.coverage.report import Coverage, hide_questions, name_hidden
@@ -21,9 +24,11 @@ from core.digest.sections import Digest
 from core.drift.report import find_outage_since
 from core.errors import QuarterdeckError
 from core.intake.counts import Refusals, list_refusals
+from core.log.histograms import count_below
 from core.log.successions import Succession, find_successions
 from core.overview import (
     GAP_DAYS,
+    TREND_DAYS,
     Area,
     describe_areas,
     describe_corpus,
@@ -35,9 +40,11 @@ from core.overview import (
 from core.todo.checklist import SetupStep, list_steps
 from core.todo.items import Todo, arrange_todos
 from core.todo.snoozes import read_snoozes
-from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms
+from quarterdeck.clock import DAY_MS, HOUR_MS, now_ms, start_of, to_ms
 from quarterdeck.log import SqlLog, as_log
 from quarterdeck.scope import Scope, fold_environment
+
+_ROLLED = (Subject.FLAG, Subject.CANARY, Subject.EXPERIMENT, Subject.SCHEDULE)
 
 
 @st.cache_resource(refresh_mode="background", ttl=300, show_spinner=False)
@@ -94,18 +101,35 @@ def load_areas(environment: str, service: str, today: date, *, readable: bool) -
     return describe_areas(
         (
             ("drift", lambda: describe_drift(load_drift(scope, today), explain)),
-            ("coverage", lambda: describe_coverage(find_topics(), find_shelved())),
+            ("coverage", lambda: describe_gaps(scope, today, find_topics(), find_shelved())),
             ("prompts", lambda: describe_prompts(get_tracking(), get_config().experiment)),
             ("corpus", lambda: describe_corpus(store, get_corpus())),
-            (
-                "rollouts",
-                lambda: describe_rollouts(
-                    store, environment, lambda: load_canaries(environment), lambda: load_experiments(environment)
-                ),
-            ),
+            ("rollouts", lambda: describe_flags(environment, today)),
         ),
         is_new,
     )
+
+
+def describe_gaps(
+    scope: Scope, today: date, coverage: Coverage, shelved: tuple[ShelvedTopic[BacklogTopic], ...]
+) -> Area:
+    """Return how coverage stands, with the share of low questions by day."""
+    days = [day for day in load_drift(scope, today).days[-TREND_DAYS:] if day.count]
+    shares = tuple(count_below(day.histogram, coverage.threshold) / day.count for day in days)
+    area = describe_coverage(coverage, shelved)
+    return replace(area, trend=shares, trend_of=f"share of low questions on each of the last {TREND_DAYS} days")
+
+
+def describe_flags(environment: str, today: date) -> Area:
+    """Return how rollouts stand, with the number of changes of flags and rollouts by day."""
+    area = describe_rollouts(
+        get_store(), environment, lambda: load_canaries(environment), lambda: load_experiments(environment)
+    )
+    first = start_of(today - timedelta(days=TREND_DAYS - 1))
+    changes = list_audit(get_store(), AuditFilter(environment=environment, since_ms=to_ms(first)), limit=5_000)
+    dates = Counter(each.ts.date() for each in changes if subject_of(each.action) in _ROLLED)
+    values = tuple(float(dates[first.date() + timedelta(days=at)]) for at in range(TREND_DAYS))
+    return replace(area, trend=values, trend_of=f"changes on each of the last {TREND_DAYS} days")
 
 
 @st.cache_resource(refresh_mode="background", ttl=300, max_entries=20, show_spinner="Writing the digest …")

@@ -5,6 +5,7 @@ from datetime import timedelta
 import streamlit as st
 
 from app import charts, ui
+from app.connections import is_new
 from app.navigation import link_to
 from app.panels.drift.resources import load_what_changed
 from app.panels.shared.questions import render_day_links
@@ -12,11 +13,16 @@ from app.resources import load_drift
 from app.text import plain
 from app.visitor import may_read_questions
 
+_CHART_PX = 320
+_OPTIONAL = {"corpus versions": "corpus", "prompts": "prompts"}  # how a problem with a page's source begins
+
 
 def render_timeline(frame: ui.Frame) -> None:
     """The daily score with a marker for every change, and the changes as a table."""
     readable = may_read_questions(frame.environment)
-    found, told = load_drift(frame.scope, frame.today), load_what_changed(frame.scope, frame.today, readable=readable)
+    with ui.holding(_CHART_PX):
+        found = load_drift(frame.scope, frame.today)
+        told = load_what_changed(frame.scope, frame.today, readable=readable)
     first = frame.today - timedelta(days=frame.days)
     shown = [day for day in found.days if day.day >= first]
     if shown:
@@ -28,6 +34,8 @@ def render_timeline(frame: ui.Frame) -> None:
         )  # fmt: skip
         render_day_links(event)
     for problem in told.problems:
+        if any(problem.startswith(name) and is_new(page) for name, page in _OPTIONAL.items()):
+            continue  # it was never connected, which its card says
         st.caption(f"Not on the timeline: {plain(problem)}")
     if rows := charts.list_change_rows(told.changes, since=first):
         with st.expander(f"What changed in the last {frame.days} days ({len(rows)})"):

@@ -1,5 +1,6 @@
 """The to-do list: what waits for a decision, with its owner and age, what is under way, and what was put off."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
 
@@ -13,28 +14,39 @@ from app.text import plain
 from app.visitor import lock, make_act
 from core.audit.actions import Action
 from core.overview import Area
-from core.todo.items import PutOff, Todo, TodoState, arrange_todos
+from core.todo.items import PutOff, Todo, arrange_todos
 from core.todo.operations import snooze_todo, wake_todo
 
-_PLACE = "overview-todo"
+_PLACE, _ALL = "overview-todo", "overview_all_todos"
 DAYS = 7
+MOST_LINES = 4  # so that the chart is on the first screen too
+VERBS = {"drift": "Explain", "coverage": "Decide", "prompts": "Compare", "corpus": "Review", "rollouts": "Review"}
+_LONGEST = 110
+_OWNER_PX, _AGE_PX, _VERB_PX = 80, 84, 80
 _SNOOZE_SAID = f"Takes it off this list for {DAYS} days, for everybody"
 
 
 def render_todos(areas: Iterable[Area], frame: ui.Frame) -> None:
-    """The list, each line with a link to where it is decided."""
+    """The list, each line with a link to where it is decided: the first of each area, then the others."""
     todos = [todo for area in areas for todo in area.todos]
     found = arrange_todos(todos, snoozed=load_snoozes(frame.scope), today=frame.today)
-    st.subheader(f"To decide ({len(found.decide)})", anchor=False)
-    for number, todo in enumerate(found.decide, start=1):
-        render_line(todo, frame, number)
-    if not found.decide:
+    lines = tuple(enumerate(take_turns(found.decide), start=1))
+    is_folded = not st.session_state.get(_ALL, False)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader(f"To decide ({len(lines)})", anchor=False, width="content")
+        if len(lines) > MOST_LINES:
+            st.toggle(f"Show all {len(lines)}", key=_ALL, persist_state="session")
+    if lines:
+        with st.container(border=True, gap=None, key="todos"):
+            for number, todo in lines[:MOST_LINES] if is_folded else lines:
+                render_line(todo, frame, number)
+    else:
         st.caption("Nothing waits for a decision.")
     ui.render_said(_PLACE)
     if found.under_way:
-        st.markdown(f"**Under way ({len(found.under_way)})**")
-        for todo in found.under_way:
-            link_to(todo.page, f"{plain(todo.text)}{_say_state(todo)}", **dict(todo.filters))
+        with st.expander(f"Under way ({len(found.under_way)})"):
+            for todo in found.under_way:
+                render_under_way(todo)
     if found.put_off:
         with st.expander(f"Put off ({len(found.put_off)})"):
             for each in found.put_off:
@@ -42,16 +54,31 @@ def render_todos(areas: Iterable[Area], frame: ui.Frame) -> None:
 
 
 def render_line(todo: Todo, frame: ui.Frame, number: int) -> None:
-    """One decision: what, whose, since when, and the button that puts it off."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        with st.container(width="stretch"):
-            link_to(todo.page, f"{number}. {plain(todo.text)}{_say_state(todo)}", **dict(todo.filters))
+    """One decision: what, whose, since when, where it is decided, and the button that puts it off."""
+    filters = dict(todo.filters)
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key=f"todo-{number}"):
+        with st.container(width="stretch", key=f"todo-text-{number}"):
+            link_to(todo.page, f"{number}. {plain(ui.shorten(todo.text, _LONGEST))}", **filters)
+        with st.container(width=_OWNER_PX):
+            st.caption(plain(ui.shorten(todo.owner, 24)) or "no owner")
+        with st.container(width=_AGE_PX):
+            ui.show_age(todo.since)
+        with st.container(width=_VERB_PX, key=f"todo-verb-{number}"):
+            link_to(todo.page, VERBS.get(todo.page, "Open"), **filters)
         st.button(
             "Snooze", key=f"snooze-{todo.key}", type="tertiary", icon=":material/snooze:",
             on_click=put_off,
             args=(frame, todo.key, frame.today + timedelta(days=DAYS), "put off on the overview"),
             **({"help": _SNOOZE_SAID} | lock(Action.TODO_SNOOZE, frame.environment)),
         )  # fmt: skip
+
+
+def render_under_way(todo: Todo) -> None:
+    """One line that somebody works on, or whose effect is being measured."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        link_to(todo.page, plain(ui.shorten(todo.text, _LONGEST)), **dict(todo.filters))
+        st.caption(", ".join([*([plain(todo.owner)] if todo.owner else []), str(todo.state)]), width="content")
+        ui.show_age(todo.since)
 
 
 def render_put_off(each: PutOff, frame: ui.Frame) -> None:
@@ -82,9 +109,16 @@ def bring_back(frame: ui.Frame, key: str) -> None:
     load_snoozes.clear()
 
 
-def _say_state(todo: Todo) -> str:
-    """Owner, state and age, in gray behind the line."""
-    told = [plain(todo.owner)] if todo.owner else []
-    told += [str(todo.state)] if todo.state is not TodoState.DECIDE else []
-    told += [ui.format_ago(todo.since)] if todo.since else []
-    return f" :gray[— {', '.join(told)}]" if told else ""
+def take_turns(todos: Iterable[Todo]) -> tuple[Todo, ...]:
+    """Return the first line of each page, then the second of each, and so on.
+
+    >>> lines = [Todo("t1", "coverage", "a"), Todo("t2", "coverage", "b"), Todo("c", "corpus", "c")]
+    >>> [todo.text for todo in take_turns(lines)]
+    ['a', 'c', 'b']
+    """
+    seen: Counter[str] = Counter()
+    turns = []
+    for at, todo in enumerate(todos):
+        turns.append((seen[todo.page], at, todo))
+        seen[todo.page] += 1
+    return tuple(todo for _, _, todo in sorted(turns, key=lambda turn: turn[:2]))

@@ -18,6 +18,7 @@ from core.prompts.decisions import Point, pareto_front
 from core.prompts.pairs import CasePair, Side, count_sides, pair_cases
 from core.tracking.cases import CaseResult
 from core.tracking.runs import list_differing_params
+from core.wording.counts import count_of
 
 METRICS = ("faithfulness_mean", "faithfulness_min", "relevancy_mean", "refusal_accuracy", "cost_usd_mean")
 _MOST_POINTS = 3_000  # cases above which single points would hide the boxes and slow the browser down
@@ -195,7 +196,7 @@ def render_cases(first: Contender, second: Contender, *, comparable: bool) -> No
     counts = count_sides(pairs)
     left_out = len(first.cases) + len(second.cases) - 2 * len(pairs)
     st.markdown(
-        f"Of {len(pairs)} cases that both judged, A was more faithful in **{counts[Side.FIRST]}**, B in "
+        f"Of {count_of(len(pairs), 'case')} that both judged, A was more faithful in **{counts[Side.FIRST]}**, B in "
         f"**{counts[Side.SECOND]}**, and **{counts[Side.TIE]}** are equal."
     )
     if not comparable and left_out:

@@ -22,6 +22,7 @@ from core.flags.operations import remove_flag
 from core.flags.schedule import say_next
 from core.flags.store import Flag
 from core.flags.upkeep import describe_state
+from core.wording.counts import count_of
 
 _LIST, _KILL, _TABLE = "flags-list", "flags-kill", "rollouts-table"
 MAY_BE_EMPTY = ("planned", "evaluations, 24 h", "stale", "owner", "tags")
@@ -31,7 +32,7 @@ def render_flags(environment: str, board: Sequence[BoardRow]) -> None:
     """Draw the matching flags in a table, and the chosen one in full."""
     shown = filter_board(board) if board else ()
     if board and not shown:
-        st.caption(f"None of the {len(board)} flags matches the filters.")
+        st.caption(f"None of {count_of(len(board), 'flag')} matches the filters.")
     elif shown:
         render_list(environment, shown)
     ui.render_said(_LIST)

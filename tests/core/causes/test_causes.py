@@ -239,11 +239,11 @@ def cause(kind: CauseKind, confidence: float, title: str, changed: TimelineChang
 def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
     topics = [TopicShare("VPP", 0.41), TopicShare("Punt", 0.25), TopicShare("Span", 0.15), TopicShare("Rest", 0.06)]
     assert describe_drop(DROPPED, Causes(()), topics) == (
-        "Retrieval score fell by 0.123 since 14 Nov 2026; 3 topics explain 81% of it."
+        "Retrieval score fell by 0.12 since 14 Nov 2026; 3 topics explain 81% of it."
     )
     new = cause(CauseKind.NEW_QUESTIONS, 0.9, "users ask about something new")
     assert describe_drop(DROPPED, new, topics[:1]) == (
-        "Retrieval score fell by 0.123 since 14 Nov 2026. Most likely: users ask about something new (VPP, 41% of "
+        "Retrieval score fell by 0.12 since 14 Nov 2026. Most likely: users ask about something new (VPP, 41% of "
         "the drop)."
     )
     swap = TimelineChange(
@@ -260,7 +260,7 @@ def test_the_headline_names_the_fall_its_day_its_topics_and_its_cause() -> None:
         " Cause perhaps unknown: no change is recorded."
     )
     means = replace(DROPPED, recent_avg_score=0.4779)
-    assert describe_drop(means, Causes(())) == ("Retrieval score fell by 0.122 since 14 Nov 2026, from 0.600 to 0.478.")
+    assert describe_drop(means, Causes(())) == ("Retrieval score fell by 0.12 since 14 Nov 2026, from 0.60 to 0.48.")
 
 
 def test_the_headline_of_a_stable_score_is_the_verdict_itself() -> None:

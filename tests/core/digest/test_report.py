@@ -48,7 +48,7 @@ def test_a_source_that_is_away_is_named_and_the_rest_is_told(store: Store, url: 
     period = read_since("7d", today=NOW.date())
     found = read_digest(config, store, scope=DEFAULT_SCOPE, period=period, now=NOW, readable=True)
     told = write_digest(found, "text", config, at=NOW)
-    assert "4 questions (before: 0); mean score 0.700" in told
+    assert "4 questions (before: 0); mean score 0.70" in told
     assert "$2.00 for 4 answers with a price, $0.5000 each (before: $0.00 for 0)." in told
     assert "Not read: corpus versions: " in told
     assert not found.is_quiet

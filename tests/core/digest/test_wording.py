@@ -42,7 +42,7 @@ def change(kind: ChangeKind = ChangeKind.FLAG, *, day: int = 24, **given) -> Tim
 
 def test_each_figure_stands_beside_that_of_the_days_before():
     assert texts(word_figures(NOW, BEFORE, WEEK)) == [
-        "100 questions (before: 80); mean score 0.512 (before: 0.600); found nothing 2.0% (before: 0.0%).",
+        "100 questions (before: 80); mean score 0.51 (before: 0.60); found nothing 2.0% (before: 0.0%).",
         "Median latency 410 ms; 95th percentile 1,210 ms; faithfulness 0.91 (before: 0.92).",
     ]
 
@@ -55,12 +55,10 @@ def test_days_without_a_question_are_one_line():
 def test_a_drop_is_told_when_it_is_noticed_and_when_it_is_over():
     drop = DatedEpisode(EpisodeKind.DROP, date(2026, 11, 20), date(2026, 11, 23), None, -0.0812)
     assert texts(word_episodes([drop], WEEK)) == [
-        "A drop of 0.081 that began on 20 Nov 2026 was noticed on 23 Nov 2026."
+        "A drop of 0.08 that began on 20 Nov 2026 was noticed on 23 Nov 2026."
     ]
     over = replace(drop, called_on=date(2026, 11, 22), ended_on=date(2026, 11, 29))
-    assert texts(word_episodes([over], WEEK)) == [
-        "A drop of 0.081 that began on 20 Nov 2026 is over since 29 Nov 2026."
-    ]
+    assert texts(word_episodes([over], WEEK)) == ["A drop of 0.08 that began on 20 Nov 2026 is over since 29 Nov 2026."]
     assert texts(word_episodes([replace(over, ended_on=date(2026, 11, 30))], WEEK)) == []
     outage = replace(drop, kind=EpisodeKind.OUTAGE, fall=None)
     assert texts(word_episodes([outage], WEEK)) == ["An outage that began on 20 Nov 2026 was noticed on 23 Nov 2026."]
@@ -113,8 +111,8 @@ def test_effects_measured_in_the_period_and_predictions_that_wait_are_told_with_
     settled = entry(10, measured=measured, status=EntryStatus.AS_PREDICTED, is_over=True)
     entries = [entry(24), settled, entry(9, 10, is_over=True), entry(25, predicted=None, measured=measured)]
     assert texts(word_ledger(entries, calibrate(entries), WEEK)) == [
-        "x switched on: score predicted +0.020 (+0.010 to +0.030), not measured: too early.",
-        "x switched on: score predicted +0.020 (+0.010 to +0.030), measured +0.021 (+0.011 to +0.031): as predicted.",
+        "x switched on: score predicted +0.02 (+0.01 to +0.03), not measured: too early.",
+        "x switched on: score predicted +0.02 (+0.01 to +0.03), measured +0.02 (+0.01 to +0.03): as predicted.",
         "In the last four months: Of 1 measured prediction, 1 hold; the mean error is 0.001. 1 change never predicted.",
     ]
     assert texts(word_ledger(entries[2:], calibrate(entries), WEEK)) == []

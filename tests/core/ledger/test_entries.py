@@ -69,10 +69,10 @@ def test_calibration_counts_predictions_that_were_made_in_time():
     assert (found.predicted, found.measured, found.inside, found.never_predicted, found.afterwards) == (3, 2, 1, 1, 1)
     assert found.mean_error == pytest.approx(0.04)
     said = describe_calibration(found)
-    assert said == "Of 2 measured predictions, 1 hold; the mean error is 0.040. 1 change never predicted."
+    assert said == "Of 2 measured predictions, 1 hold; the mean error is 0.04. 1 change never predicted."
     assert describe_calibration(calibrate([])) == "No prediction; 0 changes never predicted."
 
 
 def test_an_entry_in_words():
     said = describe_entry(entry(measured(0.02, 0.01), PREDICTED))
-    assert said == ("score predicted +0.030 (+0.020 to +0.040), measured +0.020 (+0.010 to +0.030): as predicted")
+    assert said == ("score predicted +0.03 (+0.02 to +0.04), measured +0.02 (+0.01 to +0.03): as predicted")

@@ -1,0 +1,48 @@
+"""Rule: how scores are rounded: two decimals everywhere, three only where two would hide the difference."""
+
+
+def say_score(score: float) -> str:
+    """Return a score of 0 to 1 with two decimals.
+
+    >>> say_score(0.5777)
+    '0.58'
+    """
+    return f"{score:.2f}"
+
+
+def decimals_of(size: float) -> int:
+    """Return with how many decimals a difference is said, and the means beside it: three below 0.01, else two.
+
+    >>> decimals_of(-0.1), decimals_of(0.008)
+    (2, 3)
+    """
+    return 2 if abs(size) >= 0.0099 else 3
+
+
+def say_size(size: float) -> str:
+    """Return the size of a difference, without its sign.
+
+    >>> say_size(-0.108), say_size(0.0042)
+    ('0.11', '0.004')
+    """
+    return f"{abs(size):.{decimals_of(size)}f}"
+
+
+def say_change(change: float) -> str:
+    """Return a difference with its sign; one that is zero in three decimals has none.
+
+    >>> say_change(-0.108), say_change(0.0042), say_change(-0.0001)
+    ('-0.11', '+0.004', '0.00')
+    """
+    return "0.00" if abs(change) < 0.0005 else f"{change:+.{decimals_of(change)}f}"
+
+
+def subtract(former: float, now: float) -> float:
+    """Return by how much a mean fell, as the difference of the two means as they are shown.
+
+    They are shown in as many decimals as the difference needs (`decimals_of`).
+
+    >>> subtract(0.584, 0.476), subtract(0.584, 0.576)
+    (0.1, 0.008)
+    """
+    return round(round(former, 2) - round(now, 2), 2) or round(round(former, 3) - round(now, 3), 3)
