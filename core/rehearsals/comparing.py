@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from core.log.filters import LoggedQuestion
 from core.log.values import normalize_query
-from core.replay.comparison import CHANGED, ReplayResult, ReplayShift, estimate_shift
+from core.replay.comparison import CHANGED, ReplayResult
+from core.replay.shifts import ReplayShift, estimate_shift
 from quarterdeck.retrieval import SCORED, STATES, UNSCORED
 
 LEAST_PAIRS = 30  # questions, below which the mean has no interval and is not told

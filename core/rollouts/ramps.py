@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from core.flags.definition import FlagDefinition
+from core.metrics.definition import MetricDefinition
 from core.rollouts.experiment_design import USUAL_RUN, Design, parse_guardrail, parse_metric, plan_experiment
 
 
@@ -22,12 +23,12 @@ class PlannedExperiment:
     services: tuple[str, ...] = ()
     reported: bool = False
 
-    def design(self, key: str, definition: FlagDefinition) -> Design:
-        """Return the design on the flag as the last step leaves it. Raises InvalidInput."""
+    def design(self, key: str, definition: FlagDefinition, known: Sequence[MetricDefinition]) -> Design:
+        """Return the design on the flag as the last step leaves it, with the known metrics. Raises InvalidInput."""
         return plan_experiment(
-            key, definition, name=self.name, metric=parse_metric(self.metric), effect=self.effect, control=self.control,
-            guardrails=[parse_guardrail(each) for each in self.guardrails], min_run=self.min_run,
-            services=self.services,
+            key, definition, name=self.name, metric=parse_metric(self.metric, known), effect=self.effect,
+            control=self.control, guardrails=[parse_guardrail(each, known) for each in self.guardrails],
+            min_run=self.min_run, services=self.services,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -43,8 +44,8 @@ def read_planned(kept: Mapping[str, Any] | None) -> PlannedExperiment | None:
     """Return the experiment that a schedule keeps, None for none."""
     if not kept:
         return None
-    texts: Sequence[Any] = [kept[name] for name in ("name", "metric", "effect", "control")]
     return PlannedExperiment(
-        *texts, tuple(kept["guardrails"]), timedelta(seconds=kept["min_run_s"]), tuple(kept["services"]),
-        kept["reported"],
+        name=kept["name"], metric=kept["metric"], effect=kept["effect"], control=kept["control"],
+        guardrails=tuple(kept["guardrails"]), min_run=timedelta(seconds=kept["min_run_s"]),
+        services=tuple(kept["services"]), reported=kept["reported"],
     )  # fmt: skip

@@ -32,9 +32,11 @@ from core.flags.schedule import (
 )
 from core.flags.store import Flag, get_flag, list_flags
 from core.flags.timetable import add_schedule, list_schedules, save_schedule
+from core.metrics.daily import list_metrics
 from core.rollouts.experiment_records import find_running
 from core.rollouts.experiments import begin_experiment, check_free_name, prepare_start
 from core.rollouts.ramps import PlannedExperiment, read_planned
+from quarterdeck.scope import Scope
 from quarterdeck.store import Store
 
 SCHEDULER = "scheduler"
@@ -63,7 +65,8 @@ def create_schedule(
     for step in steps:
         wanted = apply_step(wanted, step)
     if then is not None:
-        check_free_name(store, flag.environment, then.design(flag.key, FlagDefinition(wanted)).name)
+        known = list_metrics(store, Scope(flag.environment, ""))
+        check_free_name(store, flag.environment, then.design(flag.key, FlagDefinition(wanted), known).name)
     if typed_name is not None:
         check_typed_name(store, flag, wanted, typed_name, now=now)
     with changing(store, by) as change:
@@ -158,11 +161,12 @@ def _end_in_experiment(
     try:
         check_free_name(store, flag.environment, then.name)
         definition = prepare_start(store, replace(flag, definition=dict(wanted)), then.name, reported=then.reported)
-    except Conflict as error:
+        design = then.design(flag.key, moved, list_metrics(store, Scope(flag.environment, "")))
+    except (Conflict, InvalidInput) as error:
         raise _CannotStart(str(error)) from None
     with changing(store, by) as change:
         save_schedule(change.connection, advance(schedule, moved, now=now))
-        begin_experiment(change, flag, definition, then.design(flag.key, moved), drawn_since=now)
+        begin_experiment(change, flag, definition, design, drawn_since=now)
     return f"{flag.key}: {say_step(schedule.steps[-1])}, the last step, and the experiment {then.name} begins"
 
 
