@@ -61,7 +61,7 @@ def test_a_wrong_metric_and_a_taken_name_are_refused_at_once(store: Store) -> No
         plan(store, then=PlannedExperiment("x", "nicer", 0.02))
     create_flag(store, "other", boolean_flag(on=True, rollout_pct=50), ME)
     flag = get_flag(store, "production", "other")
-    start_experiment(store, flag, THEN.design("other", flag.view), ME)
+    start_experiment(store, flag, THEN.design("other", flag.view, ()), ME)
     stop_experiment(store, get_experiment(store, "production", "prompt v3"), ME)
     update_flag(store, get_flag(store, "production", "v3"), boolean_flag(on=True, rollout_pct=0), ME)
     steps = plan_steps((10, 50), hold_s=3600, switch_on=False)
@@ -86,7 +86,7 @@ def test_a_name_that_was_taken_meanwhile_pauses_the_ramp(store: Store) -> None:
     run_schedules(store, now=NOW)
     create_flag(store, "other", boolean_flag(on=True, rollout_pct=50), ME)
     flag = get_flag(store, "production", "other")
-    start_experiment(store, flag, THEN.design("other", flag.view), ME)
+    start_experiment(store, flag, THEN.design("other", flag.view, ()), ME)
     (line,) = run_schedules(store, now=NOW + HOUR)
     assert "already exists; choose another name" in line
     assert get_flag(store, "production", "v3").view.rollout_pct == 10
