@@ -20,7 +20,7 @@ TITLES = {
     "audit": "Audit",
 }
 GROUPS = {
-    "Watch": ("overview", "questions", "drift", "coverage"),
+    "Watch": ("overview", "questions", "drift", "coverage", "alerts"),
     "Change": ("prompts", "corpus", "rollouts", "ledger"),
     "Record": ("audit",),
 }
@@ -33,6 +33,7 @@ ICONS = {
     "corpus": "library_books",
     "rollouts": "toggle_on",
     "ledger": "balance",
+    "alerts": "notifications",
     "audit": "history",
 }
 KEYS = {  # typed after `g`
@@ -44,6 +45,7 @@ KEYS = {  # typed after `g`
     "corpus": "k",
     "rollouts": "r",
     "ledger": "l",
+    "alerts": "e",
     "audit": "a",
 }
 

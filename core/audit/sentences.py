@@ -12,6 +12,12 @@ _SAID = {
     Action.EXPERIMENT_START: "started the experiment {}",
     Action.EXPERIMENT_STOP: "stopped the experiment {}",
     Action.EXPERIMENT_DECIDE: "decided the experiment {}",
+    Action.LAYER_CREATE: "made the layer {}",
+    Action.LAYER_REMOVE: "removed the layer {}",
+    Action.HOLDOUT_START: "started the holdout {}",
+    Action.HOLDOUT_END: "ended the holdout {}",
+    Action.METRIC_ADD: "defined the metric {}",
+    Action.METRIC_REMOVE: "removed the metric {}",
     Action.SCHEDULE_CREATE: "scheduled changes of the flag {}",
     Action.SCHEDULE_PAUSE: "paused the schedule of the flag {}",
     Action.SCHEDULE_RESUME: "resumed the schedule of the flag {}",
@@ -29,6 +35,12 @@ _SAID = {
     Action.REPLAY_SAVE: "saved the replay of {}",
     Action.ALERT_SAVE: "saved the alert rule {}",
     Action.ALERT_DELETE: "deleted the alert rule {}",
+    Action.ALERT_SNOOZE: "snoozed the alert {}",
+    Action.ALERT_RESOLVE: "resolved the alert {}",
+    Action.ALERT_CHANNEL: "saved the channel {} of alerts",
+    Action.ALERT_CHANNEL_DELETE: "deleted the channel {} of alerts",
+    Action.ALERT_TEST: "sent a test to the channel {} of alerts",
+    Action.ALERT_RESEND: "sent again what the channel {} of alerts had missed",
     Action.INDEX_REGISTER: "registered the index {}",
     Action.INDEX_SWAP: "let another index go live as {}",
     Action.INDEX_RETIRE: "retired the index {}",
@@ -87,7 +99,7 @@ def say_action(action: str) -> str:
     >>> say_action("flag.update"), say_action("moon.land")
     ('changed the flag', 'moon.land')
     """
-    return _SAID[Action(action)].replace("{}", "").strip(" :") if action in _SAID else str(action)
+    return " ".join(_SAID[Action(action)].replace("{}", "").split()).strip(" :") if action in _SAID else str(action)
 
 
 def say_entry(actor: str, action: str, target: str) -> str:
