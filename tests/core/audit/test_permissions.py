@@ -456,7 +456,8 @@ _SHARED_NAMES = (
     "save_service",
     "cases.",
 )
-SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)}
+_OF_ONE = {"rollouts.index_canaries.start_index_canary"}  # it moves the users of one environment
+SHARED = {name for name in OPERATIONS if any(part in name for part in _SHARED_NAMES)} - _OF_ONE
 
 
 def _waiting(jobs: Jobs, kind: str) -> Jobs:
